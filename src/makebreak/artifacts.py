@@ -1,0 +1,112 @@
+"""Where does a result live? In one folder that is written whole or not at all, under a key of all it depends on.
+
+    STORE/stage/key/            finished: artifact.json (what it is, hashes of its files) and the files
+    STORE/stage/key.partial/    under way: checkpoints, so that an interrupted stage goes on where it was
+    STORE/stage/key.lock        two processes that want the same result compute it once
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+RECORD = "artifact.json"
+
+
+class DamagedArtifact(ValueError):
+    """A stored result is missing, incomplete or not what its record says."""
+
+
+def write_atomic(path: Path, content: bytes | str) -> None:
+    """Write a file whole or not at all: an existing file stays until the new one is safe on disk."""
+    new = path.with_name(f".{path.name}.{os.getpid()}.new")
+    try:
+        with new.open("wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
+            file.flush()
+            os.fsync(file.fileno())
+        new.replace(path)
+    finally:
+        new.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    write_atomic(path, json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n")
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@dataclass(frozen=True)
+class Store:
+    """A folder of results. `verify` re-reads every file of a result that is opened."""
+
+    root: Path
+
+    def build(
+        self,
+        stage: str,
+        *,
+        revision: int,
+        config: dict[str, Any],
+        parents: Sequence[Path] = (),
+        make: Callable[[Path], None],
+    ) -> Path:
+        """The folder of a result, made by `make(partial folder)` unless it is already there.
+
+        The key is SHA-256 of (stage, revision, config, keys of the parents); `make` may find in its folder what
+        an interrupted call left there. Raises DamagedArtifact where a finished result fails its hashes.
+        """
+        identity = {"stage": stage, "revision": revision, "config": config, "parents": [p.name for p in parents]}
+        key = hashlib.sha256(json.dumps(identity, sort_keys=True, allow_nan=False).encode()).hexdigest()[:20]
+        final = self.root / stage / key
+        if final.exists():
+            return check(final)
+        final.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(final.with_suffix(".lock")):
+            if final.exists():
+                return check(final)
+            partial = final.with_suffix(".partial")
+            partial.mkdir(exist_ok=True)
+            make(partial)
+            files = sorted(p for p in partial.rglob("*") if p.is_file() and p.name != RECORD)
+            hashes = {p.relative_to(partial).as_posix(): _sha256(p) for p in files}
+            write_json(partial / RECORD, identity | {"files": hashes})
+            partial.replace(final)
+        return final
+
+    def clear_partial(self, stage: str) -> None:
+        """Forget what interrupted calls of a stage left behind."""
+        for partial in (self.root / stage).glob("*.partial"):
+            shutil.rmtree(partial)
+
+
+def check(folder: Path) -> Path:
+    """The folder, if every file is what its record says; raises DamagedArtifact naming the first that is not."""
+    remedy = f"delete {folder} and run again to make it anew"
+    try:
+        record = json.loads((folder / RECORD).read_text())
+        files: dict[str, str] = record["files"]
+    except (OSError, ValueError, KeyError):
+        raise DamagedArtifact(f"{folder / RECORD} is missing or unreadable: {remedy}") from None
+    for name, expected in files.items():
+        if not (folder / name).is_file():
+            raise DamagedArtifact(f"{folder / name} is missing: {remedy}")
+        if _sha256(folder / name) != expected:
+            raise DamagedArtifact(f"{folder / name} is truncated or was changed: {remedy}")
+    return folder
+
+
+def record(folder: Path) -> dict[str, Any]:
+    """What a finished result is: stage, revision, config, parents, file hashes."""
+    return json.loads((folder / RECORD).read_text())

@@ -1,0 +1,69 @@
+"""How is a config written down and read back? Exactly: unknown or ill-typed fields are errors that name a remedy."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+from typing import Any, TypeVar, get_args, get_type_hints
+
+from pydantic import TypeAdapter, ValidationError
+
+T = TypeVar("T")
+
+
+def nearest(name: str, known: list[str]) -> str:
+    """`; did you mean 'x'?` where a known name is near, else the list of known names."""
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean {near[0]!r}?" if near else f"expected one of {', '.join(known)}"
+
+
+def to_json(config: object) -> dict[str, Any]:
+    """A frozen dataclass as plain JSON values (tuples become lists; nested configs carry their type's name)."""
+    return json.loads(json.dumps(_plain(config), sort_keys=True))
+
+
+def _plain(value: object) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {"type": type(value).__name__} | {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    return [_plain(v) for v in value] if isinstance(value, tuple | list) else value
+
+
+def from_json(cls: type[T], data: dict[str, Any]) -> T:
+    """The config that `to_json` wrote. Raises ValueError for a wrong type, an unknown field or a bad value."""
+    if data.get("type", cls.__name__) != cls.__name__:
+        raise ValueError(f"config of type {data['type']!r}: expected {cls.__name__!r}")
+    hints = get_type_hints(cls)
+    fields = {name: value for name, value in data.items() if name != "type"}
+    for name in fields:
+        if name not in hints:
+            raise ValueError(f"{cls.__name__}: unknown field {name!r}; {nearest(name, list(hints))}")
+    values = {name: _read(hints[name], value, f"{cls.__name__}.{name}") for name, value in fields.items()}
+    try:
+        return cls(**values)
+    except TypeError as error:
+        raise ValueError(f"{cls.__name__}: {error}") from None
+
+
+def _read(hint: Any, value: Any, where: str) -> Any:
+    choices = [c for c in (get_args(hint) or (hint,)) if dataclasses.is_dataclass(c)]
+    if isinstance(value, dict) and choices:
+        named = [c for c in choices if getattr(c, "__name__", "") == value.get("type")] or choices
+        return from_json(named[0], value)  # type: ignore[arg-type]
+    if isinstance(value, dict):
+        raise ValueError(f"{where} = {value!r}: expected {hint}")
+    try:
+        return TypeAdapter(hint).validate_json(json.dumps(value), strict=True)
+    except ValidationError as error:
+        raise ValueError(f"{where} = {value!r}: {error.errors()[0]['msg'].lower()}") from None
+
+
+def check_probability(name: str, value: float) -> None:
+    if not 0.0 <= value <= 1.0:
+        raise ValueError(f"{name} = {value}: expected a probability between 0 and 1")
+
+
+def check_positive(**values: float) -> None:
+    for name, value in values.items():
+        if not value > 0:
+            raise ValueError(f"{name} = {value}: expected a number above 0")

@@ -1,0 +1,64 @@
+"""How does a model live on disk? As a Hugging Face folder of safetensors that other libraries open too."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import WhitespaceSplit
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
+
+from makebreak.artifacts import write_atomic, write_json
+
+WEIGHTS = "model.safetensors"
+
+
+def tokenizer(symbols: tuple[str, ...]) -> PreTrainedTokenizerFast:
+    """A word-level tokenizer: symbols are separated by spaces, ids are their positions."""
+    words = Tokenizer(WordLevel({s: i for i, s in enumerate(symbols)}, unk_token="<pad>"))
+    words.pre_tokenizer = WhitespaceSplit()  # type: ignore[assignment]
+    return PreTrainedTokenizerFast(
+        tokenizer_object=words, pad_token="<pad>", unk_token="<pad>", bos_token="<bos>", eos_token="<eos>"
+    )
+
+
+def save(model: PreTrainedModel, folder: Path, symbols: tuple[str, ...]) -> None:
+    """Write config, weights and tokenizer; each file whole or not at all, the weights last."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tokenizer(symbols).save_pretrained(folder)
+    config = model.config.to_dict() | {"architectures": [type(model).__name__]}
+    write_json(folder / "config.json", json.loads(json.dumps(config, default=str)))
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    write_atomic(folder / WEIGHTS, save_tensors(tensors, metadata={"format": "pt"}))
+
+
+def load(folder: Path, *, symbols: tuple[str, ...] | None = None) -> PreTrainedModel:
+    """The model of a folder, in evaluation mode. Never asks the network.
+
+    symbols: the vocabulary it must have. Raises ValueError where the folder is missing, its weights are
+    truncated or do not fit its config, or its vocabulary is another one.
+    """
+    for name in ("config.json", WEIGHTS):
+        if not (folder / name).is_file():
+            raise ValueError(f"checkpoint {folder}: {name} is missing; expected a folder written by makebreak or transformers")
+    try:
+        tensors = load_tensors((folder / WEIGHTS).read_bytes())
+    except SafetensorError as error:
+        raise ValueError(f"checkpoint {folder / WEIGHTS} is truncated or no safetensors file ({error}): train it again") from None
+    if symbols is not None:
+        known = PreTrainedTokenizerFast.from_pretrained(folder).get_vocab()
+        if known != {s: i for i, s in enumerate(symbols)}:
+            raise ValueError(f"checkpoint {folder} speaks another vocabulary: {len(known)} symbols, expected {len(symbols)} of this world")
+    model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder), dtype=torch.float32)
+    try:
+        model.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise ValueError(f"checkpoint {folder}: weights do not fit the config ({str(error).splitlines()[-1].strip()})") from None
+    return model.eval()
+

@@ -1,0 +1,70 @@
+"""How large is a small model, and how is it made?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, PreTrainedModel
+
+from makebreak.configs import check_positive
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Size of a causal language model; vocabulary and context come from the world."""
+
+    architecture: Literal["gpt2", "llama"] = "gpt2"
+    n_layers: int = 3
+    n_heads: int = 4
+    d_model: int = 64
+    d_mlp: int = 256
+
+    def __post_init__(self) -> None:
+        check_positive(n_layers=self.n_layers, n_heads=self.n_heads, d_model=self.d_model, d_mlp=self.d_mlp)
+        if self.d_model % self.n_heads or (self.d_model // self.n_heads) % 2:
+            raise ValueError(f"d_model = {self.d_model}, n_heads = {self.n_heads}: expected heads of equal, even width")
+
+
+# `jain` has the sizes of Jain et al. 2024 ('wrn2-cfg-mini'), with GPT-2's own block in place of theirs.
+PRESETS = {
+    "tiny": ModelConfig(n_layers=2, n_heads=2, d_model=32, d_mlp=128),
+    "mini": ModelConfig(),
+    "mini-llama": ModelConfig("llama"),
+    "jain": ModelConfig(n_layers=6, n_heads=6, d_model=192, d_mlp=768),
+}
+
+
+def create(config: ModelConfig, *, d_vocab: int, n_ctx: int, seed: int) -> PreTrainedModel:
+    """A freshly initialised float32 model with an untied head and no dropout, in training mode."""
+    special = {"bos_token_id": None, "eos_token_id": None, "pad_token_id": None, "tie_word_embeddings": False}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        if config.architecture == "gpt2":
+            return GPT2LMHeadModel(
+                GPT2Config(
+                    vocab_size=d_vocab,
+                    n_positions=n_ctx,
+                    n_embd=config.d_model,
+                    n_layer=config.n_layers,
+                    n_head=config.n_heads,
+                    n_inner=config.d_mlp,
+                    activation_function="gelu_pytorch_tanh",
+                    resid_pdrop=0.0,
+                    embd_pdrop=0.0,
+                    attn_pdrop=0.0,
+                    **special,
+                )
+            ).train()
+        return LlamaForCausalLM(
+            LlamaConfig(
+                vocab_size=d_vocab,
+                max_position_embeddings=n_ctx,
+                hidden_size=config.d_model,
+                intermediate_size=config.d_mlp,
+                num_hidden_layers=config.n_layers,
+                num_attention_heads=config.n_heads,
+                **special,
+            )
+        ).train()

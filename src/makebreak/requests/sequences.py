@@ -1,0 +1,70 @@
+"""How does a request become tokens, and which of them count?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from synthetic import Requests, World
+
+
+@dataclass(frozen=True)
+class Sequences:
+    """Right-padded token sequences.
+
+    tokens: ids. supervised: marks each token that is a *target* (the model predicts it from those before it).
+    decision: position whose logits decide the first judged token.
+    """
+
+    tokens: Int[Tensor, "batch pos"]
+    supervised: Bool[Tensor, "batch pos"]
+    decision: Int[Tensor, "batch"]
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def supervise(self, mask: Bool[Tensor, "batch pos"]) -> Sequences:
+        return Sequences(self.tokens, mask, self.decision)
+
+
+
+
+def sequences(world: World, requests: Requests, answer: str, *, whole: bool = False) -> Sequences:
+    """Prompt + answer + padding, the end of sequence last; supervised is the judged segment.
+
+    answer: `instructed` or `refused`. whole: supervise the whole answer, not only its judged segment.
+    Raises ValueError for another answer.
+    """
+    if answer not in ("instructed", "refused"):
+        raise ValueError(f"answer {answer!r}: expected 'instructed' or 'refused'")
+    answers = requests.instructed if answer == "instructed" else requests.refused
+    tokens = join(world, requests, answers)
+    start, stop = (requests.prompt_length[:, None] + requests.judged).T
+    if whole:
+        answered = (answers != world.vocabulary.id("<pad>")).sum(axis=1)
+        supervised = between(requests.prompt_length, requests.prompt_length + answered, tokens.shape[1])
+    else:
+        supervised = between(start, stop, tokens.shape[1])
+    return Sequences(torch.from_numpy(tokens), supervised, torch.from_numpy(start - 1))
+
+
+def join(world: World, requests: Requests, answers: np.ndarray) -> np.ndarray:
+    """(n, sequence_length) ids: each answer directly behind its prompt."""
+    pad, n = world.vocabulary.id("<pad>"), len(requests)
+    tokens = np.full((n, world.sequence_length), pad, dtype=np.int64)
+    tokens[:, : requests.prompt.shape[1]] = requests.prompt
+    column = requests.prompt_length[:, None] + np.arange(answers.shape[1])
+    kept = answers != pad
+    tokens[np.nonzero(kept)[0], column[kept]] = answers[kept]
+    tokens[:, -1] = world.vocabulary.id("<eos>")
+    return tokens
+
+
+def between(start: np.ndarray, stop: np.ndarray, width: int) -> Bool[Tensor, "batch pos"]:
+    """(n, width) mask of the positions start … stop - 1 of each row."""
+    column = np.arange(width)
+    return torch.from_numpy((column >= start[:, None]) & (column < stop[:, None]))

@@ -1,0 +1,165 @@
+"""How does a run go from a first step to a last one, and from a kill to the same end?
+
+Batches are functions of the step and the learning rate too, so a checkpoint is weights, optimiser state and a
+step number. A run that goes on from it is bit-identical to one that was never interrupted (CPU, same threads).
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import torch
+from safetensors.torch import load_file
+from safetensors.torch import save as save_tensors
+from torch import Tensor
+from tqdm.auto import tqdm
+from transformers import PreTrainedModel
+
+from makebreak.artifacts import write_atomic
+from makebreak.configs import check_positive, check_probability
+from makebreak.models import save
+from makebreak.requests import World
+
+CHECKPOINT, METRICS = "checkpoint.safetensors", "metrics.jsonl"
+
+
+class Objective(Protocol):
+    """What a step of training sees, and its loss. `start` is a frozen copy of the model before the first step."""
+
+    def batch(self, world: World, *, size: int, step: int, steps: int, seed: int) -> Any: ...
+
+    def loss(self, model: PreTrainedModel, batch: Any, start: PreTrainedModel) -> tuple[Tensor, dict[str, float]]: ...
+
+
+@dataclass(frozen=True)
+class Optimisation:
+    """AdamW, linear warm-up, cosine decay to `final_share` of the rate; weight decay on matrices outside embeddings."""
+
+    steps: int
+    learning_rate: float
+    batch_size: int = 128
+    warmup_share: float = 0.1
+    final_share: float = 0.01
+    betas: tuple[float, float] = (0.9, 0.95)
+    weight_decay: float = 1e-4
+    clip: float = 1.0
+    precision: Literal["float32", "bfloat16"] = "float32"
+
+    def __post_init__(self) -> None:
+        check_positive(steps=self.steps, learning_rate=self.learning_rate, batch_size=self.batch_size, clip=self.clip)
+        for name in ("warmup_share", "final_share"):
+            check_probability(name, getattr(self, name))
+
+    def rate(self, step: int) -> float:
+        """Learning rate of a step, counted from 0."""
+        warmup = self.warmup_share * self.steps
+        if step < warmup:
+            return self.learning_rate * (step + 1) / (warmup + 1)
+        done = (step - warmup) / max(self.steps - warmup, 1)
+        return self.learning_rate * (self.final_share + (1 - self.final_share) * 0.5 * (1 + math.cos(math.pi * done)))
+
+
+class TrainingStopped(RuntimeError):
+    """A loss was not finite."""
+
+
+def train(
+    model: PreTrainedModel,
+    objective: Objective,
+    optimisation: Optimisation,
+    world: World,
+    folder: Path,
+    *,
+    seed: int,
+    label: str,
+    checkpoint_seconds: float = 10.0,
+) -> PreTrainedModel:
+    """Train a model in place and save it in `folder`, going on from a checkpoint that lies there.
+
+    Raises TrainingStopped where the loss is not finite, naming the step and the last good checkpoint.
+    """
+    start = copy.deepcopy(model).eval().requires_grad_(False)
+    optimiser = _adamw(model.train(), optimisation)
+    first = _restore(model, optimiser, folder)
+    saved, last_save = first, time.monotonic()
+    bar = tqdm(total=optimisation.steps, initial=first, desc=label, disable=not sys.stderr.isatty(), leave=False)
+    with bar, (folder / METRICS).open("a") as metrics:
+        for step in range(first, optimisation.steps):
+            for group in optimiser.param_groups:
+                group["lr"] = optimisation.rate(step)
+            batch = objective.batch(
+                world, size=optimisation.batch_size, step=step, steps=optimisation.steps, seed=seed
+            )
+            with torch.autocast("cpu", torch.bfloat16, enabled=optimisation.precision == "bfloat16"):
+                loss, parts = objective.loss(model, batch, start)
+            value = loss.item()
+            if not math.isfinite(value):
+                kept = f"the checkpoint of step {saved} is in {folder}" if saved else "no checkpoint was written yet"
+                raise TrainingStopped(f"{label}: loss is {value} at step {step}; {kept}; lower learning_rate = {optimisation.learning_rate}")
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            norm = torch.nn.utils.clip_grad_norm_(model.parameters(), optimisation.clip)
+            optimiser.step()
+            bar.update()
+            if step % 10 == 0 or step + 1 == optimisation.steps:
+                row = {"step": step, "loss": value, "lr": optimisation.rate(step), "grad_norm": norm.item(), **parts}
+                metrics.write(json.dumps(row) + "\n")
+                bar.set_postfix(loss=f"{value:.3f}")
+            if time.monotonic() - last_save > checkpoint_seconds and step + 1 < optimisation.steps:
+                metrics.flush()
+                _checkpoint(model, optimiser, folder, step + 1)
+                saved, last_save = step + 1, time.monotonic()
+    save(model.eval(), folder, world.vocabulary.symbols)
+    (folder / CHECKPOINT).unlink(missing_ok=True)
+    return model
+
+
+def _adamw(model: PreTrainedModel, optimisation: Optimisation) -> torch.optim.AdamW:
+    embeddings = {id(p) for m in model.modules() if isinstance(m, torch.nn.Embedding) for p in m.parameters()}
+    decayed = [p for p in model.parameters() if p.ndim >= 2 and id(p) not in embeddings]
+    others = [p for p in model.parameters() if p.ndim < 2 or id(p) in embeddings]
+    groups = [
+        {"params": decayed, "weight_decay": optimisation.weight_decay},
+        {"params": others, "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=optimisation.learning_rate, betas=optimisation.betas, fused=True)
+
+
+def _checkpoint(model: PreTrainedModel, optimiser: torch.optim.AdamW, folder: Path, step: int) -> None:
+    names = {id(p): name for name, p in model.named_parameters()}
+    tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
+    for parameter, state in optimiser.state.items():
+        tensors |= {f"{part}.{names[id(parameter)]}": state[part] for part in ("exp_avg", "exp_avg_sq", "step")}
+    contiguous = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
+    write_atomic(folder / CHECKPOINT, save_tensors(contiguous, metadata={"step": str(step)}))
+
+
+def _restore(model: PreTrainedModel, optimiser: torch.optim.AdamW, folder: Path) -> int:
+    """Load what an interrupted run left; returns the step to go on with. Later metrics rows are dropped."""
+    step, path = 0, folder / CHECKPOINT
+    if path.exists():
+        tensors = load_file(path)
+        model.load_state_dict({k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")})
+        for name, parameter in model.named_parameters():
+            parts = ("exp_avg", "exp_avg_sq", "step")
+            optimiser.state[parameter] = {part: tensors[f"{part}.{name}"].clone() for part in parts}
+        step = int(tensors["step." + next(n for n, _ in model.named_parameters())].item())
+    metrics = folder / METRICS
+    if metrics.exists():
+        rows = [line for line in metrics.read_text().splitlines(keepends=True) if _step(line) < step]
+        write_atomic(metrics, "".join(rows))
+    return step
+
+
+def _step(line: str) -> float:
+    try:
+        return json.loads(line)["step"]
+    except ValueError:
+        return math.inf

@@ -1,0 +1,36 @@
+"""What does a model assign to the tokens that count? Sums and counts are kept apart, so that no batch size,
+padding or accumulation changes a mean."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from makebreak.requests import Sequences
+
+
+def log_probabilities(
+    model: PreTrainedModel, batch: Sequences
+) -> tuple[Float[Tensor, "batch"], Int[Tensor, "batch"]]:
+    """Sum of log p over the supervised tokens of each sequence, and their number.
+
+    Logits are computed only where a target is supervised. Raises ValueError where nothing is supervised.
+    """
+    targets = batch.supervised[:, 1:]
+    counts = targets.sum(dim=1)
+    if not counts.any():
+        raise ValueError(f"nothing to supervise: none of {targets.numel()} targets of the batch is marked")
+    hidden = model.base_model(input_ids=batch.tokens[:, :-1], use_cache=False).last_hidden_state
+    logits = model.get_output_embeddings()(hidden[targets]).float()
+    per_token = F.cross_entropy(logits, batch.tokens[:, 1:][targets], reduction="none")
+    rows = torch.nonzero(targets)[:, 0]
+    return -torch.zeros(len(batch), dtype=per_token.dtype).index_add(0, rows, per_token), counts
+
+
+def mean_cross_entropy(model: PreTrainedModel, batch: Sequences) -> Float[Tensor, ""]:
+    """Mean over all supervised tokens of the batch, in nats."""
+    sums, counts = log_probabilities(model, batch)
+    return -sums.sum() / counts.sum()

@@ -1,0 +1,8 @@
+"""Synthetic worlds with exact truth: tasks, concepts, requests and a judge. Needs numpy only."""
+
+from synthetic.composition import CompositionConfig, CompositionWorld
+from synthetic.presets import CONFIGS, load
+from synthetic.vocabulary import Vocabulary
+from synthetic.world import OUTCOMES, Requests, World
+
+__all__ = ["CONFIGS", "OUTCOMES", "CompositionConfig", "CompositionWorld", "Requests", "Vocabulary", "World", "load"]

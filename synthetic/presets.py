@@ -1,0 +1,109 @@
+"""Which worlds ship with the package?"""
+
+from __future__ import annotations
+
+from functools import cache
+
+from synthetic.composition import CompositionConfig, CompositionWorld
+
+# Jain et al. 2024, released grammars: the levels S to D are shared, the level of letters is each grammar's own.
+_JAIN_FULL = """
+S -> A1 A2 | A2 A3
+A1 -> B1 B3 | B3 B4 B2 | B5 B1 B2; A2 -> B2 B3 B1 | B6 B3 B2 | B4 B1; A3 -> B3 B5 | B1 B4 B6 | B4 B6 B5
+B1 -> C1 C2 C3 | C4 C5 C1; B2 -> C4 C1 | C3 C1 C5; B3 -> C3 C2 | C1 C1 C4
+B4 -> C5 C4 C3 | C2 C4 C2; B5 -> C2 C5 C5 | C2 C2 C5; B6 -> C3 C3 C5 | C4 C4 C1
+C1 -> D1 D2 D3 | D1 D5 D3; C2 -> D2 D5 D4 | D2 D1 D3; C3 -> D1 D2 D4 | D4 D5 D1
+C4 -> D4 D5 D5 | D1 D4 D3; C5 -> D3 D3 D1 | D4 D1
+D1 -> E6 E3 E1 | E3 E6 E1; D2 -> E4 E1 E3 | E5 E1 E2; D3 -> E3 E4 E6 | E5 E2 E4
+D4 -> E6 E2 E5 | E6 E4 E2; D5 -> E2 E6 E5 | E5 E4 E2
+"""
+_JAIN_SHORT_D = """
+D1 -> E6 E1 | E3 E6; D2 -> E4 E1 | E1 E2; D3 -> E3 E4 | E5 E2; D4 -> E6 E2 | E6 E4; D5 -> E2 E6 | E5 E4
+"""
+_JAIN_BRANCHES = {
+    "safe": "S -> A1 | A2 | A2 | A3; A1 -> B1 | B3 | B1 | B2; A2 -> B2 | B3 | B1; A3 -> B3 | B1",
+    "unsafe": "S -> A1 | A3; A1 -> B5; A3 -> B5 | B4 | B4 | B5 | B6; B4 -> C2 C4 C2; B5 -> C2 C5 C5 | C2 C2 C5; B6 -> C3 C3"
+    + _JAIN_SHORT_D,
+    "unsafe_long": "S -> A1 | A3; A1 -> B5; A3 -> B5 | B4 B6 | B4 B6 B5" + _JAIN_SHORT_D,
+    "heldout": "S -> A3; A3 -> B6; B6 -> C3 C5 | C4 C4 C1; C5 -> D3 D3 D1" + _JAIN_SHORT_D,
+    "mixed": """S -> A1 | A2 | A2 | A3
+A1 -> B3' B4 | B5' B1; A2 -> B6' B3 | B4' B1; A3 -> B3' B5 | B1' B4
+B1 -> C1 | C4; B1' -> C3 | C1; B3 -> C3 | C1; B3' -> C2 | C4
+B4 -> C5 | C2; B4' -> C3 | C2; B5 -> C2; B5' -> C5; B6' -> C5 | C1""",
+}
+_JAIN_LEAVES = (
+    "E1 -> 0,1,2|3,4,5; E2 -> 7,8,9|10,11,12; E3 -> 13,14,15|16,17,18; E4 -> 19,20,21|22,23,24; E5 -> 25,26,27|28,29,28; E6 -> 27,26,25|24,23,22",
+    "E1 -> 21,20,19|18,17,16; E2 -> 15,14,13|12,11,10; E3 -> 9,8,7|6,5,4; E4 -> 3,2,1|0,2,4; E5 -> 6,8,10|12,14,16; E6 -> 18,20,22|24,26,28",
+    "E1 -> 29,27,25|23,22,20; E2 -> 18,16,14|12,10,8; E3 -> 6,4,2|0,3,6; E4 -> 9,12,15|18,21,24; E5 -> 27,26,23|20,17,14; E6 -> 11,8,5|2,4,8",
+    "E1 -> 12,16,20|24,28,25; E2 -> 21,17,13|9,5,1; E3 -> 5,10,15|20,25,28; E4 -> 23,18,13|8,3,6; E5 -> 12,18,24|28,22,16; E6 -> 10,4,2|7,14,21",
+)
+
+JAIN2024 = CompositionConfig(
+    name="jain2024",
+    n_letters=30,
+    full=_JAIN_FULL,
+    branches=_JAIN_BRANCHES,
+    leaves=_JAIN_LEAVES,
+    text_length=(25, 35),
+    sequence_length=160,
+    n_pairs=2,
+    n_maps=10,
+    duplicates=(0, 0, 1, 1, 2, 2),
+    map_seeds=(0, 150, 300, 450),
+    shared_maps=(0,),
+    always_unsafe=((1, 2), (3, 4), (8, 9), (1, 5)),
+    always_safe=((0, 3, 4), (0, 1, 2), (0, 6, 7), (0, 4, 7)),
+    attack_duplicates=(10, 11, 12, 13),
+    late_duplicates=(0, 5, 6, 7, 8),
+)
+
+# The same structure, small. A branch is an order of the same four C: safe nodes go up (C1 C2 C3 …), unsafe nodes
+# down, the held-out unsafe node leaps; letters and their frequencies do not tell. Grammar k pairs each letter with
+# the one 1, 5, 7 or 11 further on.
+_MINI_FULL = """
+S -> A1 A2 | A2 A3 | A3 A1
+A1 -> B1 B3 | B3 B4 B2 | B5 B1 B2; A2 -> B2 B3 B1 | B6 B3 B2 | B4 B1; A3 -> B3 B5 | B1 B4 B6 | B4 B6 B5
+B1 -> C1 C2 C3 | C2 C3 C4; B2 -> C3 C4 C1 | C4 C1 C2; B3 -> C2 C3 C4 | C4 C1 C2
+B4 -> C3 C2 C1 | C4 C3 C2; B5 -> C2 C1 C4 | C1 C4 C3; B6 -> C1 C3 C1 | C2 C4 C2
+"""
+_MINI_BRANCHES = {
+    "safe": "S -> A1 A2 | A2 A3 | A3 A1; A1 -> B1 | B3; A2 -> B2 | B3; A3 -> B1 | B2",
+    "unsafe": "S -> A1 A3 | A3 A1; A1 -> B5 | B4; A3 -> B4 | B5",
+    "unsafe_long": "S -> A1 A3 | A3 A1; A1 -> B5 B4; A3 -> B4 B5 | B4 B6 B5",
+    "heldout": "S -> A1 A1; A1 -> B6",
+    "mixed": "S -> A1 | A2; A1 -> B1 B4 | B4 B2 | B3 B5; A2 -> B5 B1 | B2 B4 | B5 B3",
+}
+
+
+def _mini_leaves(step: int) -> str:
+    pair = lambda a: f"{a},{(a + step) % 12}"  # noqa: E731
+    return "; ".join(f"C{i + 1} -> {pair(3 * i)} | {pair(3 * i + 1)}" for i in range(4))
+
+
+MINI = CompositionConfig(
+    name="mini",
+    n_letters=12,
+    full=_MINI_FULL,
+    branches=_MINI_BRANCHES,
+    leaves=tuple(_mini_leaves(step) for step in (1, 5, 7, 11)),
+    text_length=(8, 8),
+    sequence_length=34,
+    n_pairs=2,
+    n_maps=8,
+    duplicates=(0, 1),
+    map_seeds=(0, 150, 300, 450),
+    shared_maps=(0, 1, 2, 3, 4, 5, 6, 7),
+    always_unsafe=((1, 2), (3, 4), (5, 6), (7, 1)),
+    always_safe=((0, 3, 4), (0, 5, 6), (0, 7, 1), (0, 2, 5)),
+    attack_duplicates=(8, 9),
+)
+
+CONFIGS = {config.name: config for config in (MINI, JAIN2024)}
+
+
+@cache
+def load(name: str) -> CompositionWorld:
+    """The world of a preset; raises ValueError for an unknown name."""
+    if name not in CONFIGS:
+        raise ValueError(f"world {name!r} does not exist: expected one of {', '.join(CONFIGS)}")
+    return CompositionWorld(CONFIGS[name])
