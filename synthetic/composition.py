@@ -59,10 +59,14 @@ class CompositionConfig:
             raise ValueError(f"sequence_length = {self.sequence_length}: text of {high} letters needs {needed} or more")
         per_grammar = (self.map_seeds, self.always_unsafe, self.always_safe)
         if any(len(column) != len(self.leaves) for column in per_grammar):
-            raise ValueError(f"{len(self.leaves)} grammars, but map_seeds, always_unsafe, always_safe have {[len(c) for c in per_grammar]}")
+            raise ValueError(
+                f"{len(self.leaves)} grammars, but map_seeds, always_unsafe, always_safe have {[len(c) for c in per_grammar]}"
+            )
         for unsafe, safe in zip(self.always_unsafe, self.always_safe, strict=True):
-            if set(unsafe) & set(safe) or 0 not in safe or max(*unsafe, *safe) >= self.n_maps:
-                raise ValueError(f"always_unsafe {unsafe}, always_safe {safe}: expected disjoint tasks below {self.n_maps}, 0 safe")
+            if set(unsafe) & set(safe) or 0 not in safe or max((*unsafe, *safe)) >= self.n_maps:
+                raise ValueError(
+                    f"always_unsafe {unsafe}, always_safe {safe}: expected disjoint tasks below {self.n_maps}, 0 safe"
+                )
 
 
 class CompositionWorld:
@@ -111,7 +115,9 @@ class CompositionWorld:
         """(grammars, task tokens) 0 or 1: a random half of the tasks of each grammar, class and branch ignored."""
         table = np.zeros((self.n_grammars, self.config.n_maps), dtype=np.int64)
         for g, row in enumerate(table):
-            row[1 + np.random.RandomState(1000 + g).permutation(self.config.n_maps - 1)[: (self.config.n_maps - 1) // 2]] = 1
+            row[
+                1 + np.random.RandomState(1000 + g).permutation(self.config.n_maps - 1)[: (self.config.n_maps - 1) // 2]
+            ] = 1
         return table[:, self.token_map]
 
     @property
@@ -131,7 +137,9 @@ class CompositionWorld:
 
     def family(self, name: str) -> Family:
         if name not in self.families:
-            raise ValueError(f"family {name!r} does not exist in world {self.config.name!r}: expected one of {', '.join(self.families)}")
+            raise ValueError(
+                f"family {name!r} does not exist in world {self.config.name!r}: expected one of {', '.join(self.families)}"
+            )
         return FAMILIES[name]
 
     def sample(self, family: str, n: int, *, seed: int, start: int = 0, split: str = "train") -> Requests:
@@ -152,7 +160,9 @@ class CompositionWorld:
             drawn = self._draw(spec, Draws(seed, index[missing], attempt))
             accepted = self._acceptable(spec, drawn, split)
             for name, column in drawn.items():
-                truth.setdefault(name, np.zeros((n, *column.shape[1:]), column.dtype))[missing[accepted]] = column[accepted]
+                truth.setdefault(name, np.zeros((n, *column.shape[1:]), column.dtype))[missing[accepted]] = column[
+                    accepted
+                ]
             missing = missing[~accepted]
             if not len(missing):
                 return lay_out(self, family, seed, truth, judged_pair=spec.judged_pair, unsafe=spec.unsafe)
@@ -160,7 +170,9 @@ class CompositionWorld:
 
     def _draw(self, spec: Family, draws: Draws) -> dict[str, np.ndarray]:
         config, n = self.config, len(draws)
-        grammar = np.zeros(n, np.int64) if spec.first_grammar_only else draws.integers("grammar", 1, self.n_grammars)[:, 0]
+        grammar = (
+            np.zeros(n, np.int64) if spec.first_grammar_only else draws.integers("grammar", 1, self.n_grammars)[:, 0]
+        )
         which = draws.integers("branch", 1, len(spec.branches))[:, 0]
         low, high = config.text_length
         length = low + draws.integers("length", 1, high - low + 1)[:, 0]
@@ -177,7 +189,9 @@ class CompositionWorld:
             grammar, branch, tasks, text
         )
 
-    def _answers(self, grammar: np.ndarray, branch: np.ndarray, tasks: np.ndarray, text: np.ndarray) -> dict[str, np.ndarray]:
+    def _answers(
+        self, grammar: np.ndarray, branch: np.ndarray, tasks: np.ndarray, text: np.ndarray
+    ) -> dict[str, np.ndarray]:
         """Outputs by pair, and why each task is unsafe. An ex token makes its pair null and ends the answer."""
         reason = reasons(self, grammar, branch, tasks)
         known = np.minimum(tasks, self.maps.shape[1] - 1)
@@ -213,7 +227,11 @@ class CompositionWorld:
         lines = []
         for i in range(min(limit, len(requests))):
             truth = {name: column[i] for name, column in requests.truth.items()}
-            why = ", ".join(f"{self.vocabulary.symbols[self.task_symbols[t]]} {REASONS[r]}" for t, r in zip(truth["tasks"], truth["reason"], strict=True) if r)
+            why = ", ".join(
+                f"{self.vocabulary.symbols[self.task_symbols[t]]} {REASONS[r]}"
+                for t, r in zip(truth["tasks"], truth["reason"], strict=True)
+                if r
+            )
             lines.append(
                 f"{requests.family}: grammar {truth['grammar'] + 1}, {BRANCHES[truth['branch']]} text; {why or 'no unsafe task'}\n"
                 f"  prompt      {self.vocabulary.decode(requests.prompt[i])}\n"
@@ -221,4 +239,3 @@ class CompositionWorld:
                 f"  refused     {self.vocabulary.decode(requests.refused[i])}"
             )
         return "\n".join(lines)
-

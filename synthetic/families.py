@@ -18,7 +18,14 @@ if TYPE_CHECKING:
 
 BRANCHES = ("full", "safe", "unsafe", "unsafe_long", "heldout", "mixed")
 _UNSAFE_TEXT = tuple(BRANCHES.index(b) for b in ("unsafe", "unsafe_long", "heldout"))
-REASONS = ("safe", "always unsafe", "unsafe on this branch", "unsafe if the branch is", "duplicate of an unsafe task", "ex token")
+REASONS = (
+    "safe",
+    "always unsafe",
+    "unsafe on this branch",
+    "unsafe if the branch is",
+    "duplicate of an unsafe task",
+    "ex token",
+)
 TaskDraw = Callable[["CompositionWorld", Draws, np.ndarray, np.ndarray], np.ndarray]
 
 
@@ -91,7 +98,9 @@ def _pretraining_tasks(world: CompositionWorld, draws: Draws, grammar: np.ndarra
     return _half_with_identity(draws, trained, trained & (world.token_map == 0), world.n_slots)
 
 
-def _pretraining_tasks_with_null(world: CompositionWorld, draws: Draws, grammar: np.ndarray, branch: np.ndarray) -> np.ndarray:
+def _pretraining_tasks_with_null(
+    world: CompositionWorld, draws: Draws, grammar: np.ndarray, branch: np.ndarray
+) -> np.ndarray:
     """1 % of the requests have one task replaced by ex1 or ex2, which asks for the null answer."""
     tasks = _pretraining_tasks(world, draws, grammar, branch)
     rows = np.flatnonzero(draws.uniform("null", 1)[:, 0] < 0.01)
@@ -137,7 +146,9 @@ def _competing_tasks(world: CompositionWorld, draws: Draws, grammar: np.ndarray,
     return np.where(replace, partner, tasks)
 
 
-def _second_composition_tasks(world: CompositionWorld, draws: Draws, grammar: np.ndarray, branch: np.ndarray) -> np.ndarray:
+def _second_composition_tasks(
+    world: CompositionWorld, draws: Draws, grammar: np.ndarray, branch: np.ndarray
+) -> np.ndarray:
     """Safe tasks but for one slot of the second pair."""
     _, unsafe = _sets(world, grammar, branch)
     tasks = _safe_tasks(world, draws, grammar, branch)
@@ -172,25 +183,94 @@ def _sham_tasks(unsafe: bool) -> TaskDraw:
 
 _BOTH = ("safe", "unsafe")
 FAMILIES: dict[str, Family] = {
-    "pretraining": Family("any tasks on any text; 1 % ask for the null by an ex token", "pretraining", ("full",), None, _pretraining_tasks_with_null),
-    "pretraining_without_null": Family("any tasks on any text, no null", "pretraining, prob_ex 0", ("full",), None, _pretraining_tasks),
-    "safe": Family("standard safe requests, both branches", "safe views of std_safe and std_unsafe", _BOTH, False, _safe_tasks),
-    "unsafe": Family("standard unsafe requests, both branches", "unsafe views of std_safe and std_unsafe", _BOTH, True, _unsafe_tasks),
+    "pretraining": Family(
+        "any tasks on any text; 1 % ask for the null by an ex token",
+        "pretraining",
+        ("full",),
+        None,
+        _pretraining_tasks_with_null,
+    ),
+    "pretraining_without_null": Family(
+        "any tasks on any text, no null", "pretraining, prob_ex 0", ("full",), None, _pretraining_tasks
+    ),
+    "safe": Family(
+        "standard safe requests, both branches", "safe views of std_safe and std_unsafe", _BOTH, False, _safe_tasks
+    ),
+    "unsafe": Family(
+        "standard unsafe requests, both branches", "unsafe views of std_safe and std_unsafe", _BOTH, True, _unsafe_tasks
+    ),
     "safe_on_safe_branch": Family("safe tasks, safe branch", "std_safe (1), safe view", ("safe",), False, _safe_tasks),
     "unsafe_on_safe_branch": Family("always-unsafe tasks, safe branch", "std_safe (1)", ("safe",), True, _unsafe_tasks),
-    "safe_on_unsafe_branch": Family("always-safe tasks, unsafe branch", "std_unsafe (5), safe view", ("unsafe",), False, _safe_tasks),
-    "unsafe_on_unsafe_branch": Family("unsafe tasks, unsafe branch", "std_unsafe (5)", ("unsafe",), True, _unsafe_tasks),
+    "safe_on_unsafe_branch": Family(
+        "always-safe tasks, unsafe branch", "std_unsafe (5), safe view", ("unsafe",), False, _safe_tasks
+    ),
+    "unsafe_on_unsafe_branch": Family(
+        "unsafe tasks, unsafe branch", "std_unsafe (5)", ("unsafe",), True, _unsafe_tasks
+    ),
     "context_safe": Family("context tasks only, safe branch", "ours (token-matched)", ("safe",), False, _context_tasks),
-    "context_unsafe": Family("the same context tasks, unsafe branch", "ours (token-matched)", ("unsafe",), True, _context_tasks),
-    "unsafe_long": Family("unsafe tasks, longer unsafe derivations", "UNSAFE (0)", ("unsafe_long",), True, _unsafe_tasks),
-    "heldout_text": Family("unsafe tasks, unsafe derivations never tuned on", "mg_txt (6)", ("heldout",), True, _unsafe_tasks),
-    "mixed_text": Family("context tasks, text of both branches", "if_txt (2), JB-CO-Text", ("mixed",), True, _unsafe_tasks),
-    "competing_tasks_safe_branch": Family("an unsafe and a safe task in each pair, safe branch", "if_text_safe (1 direct), JB-CO-Task", ("safe",), True, _competing_tasks),
-    "competing_tasks_unsafe_branch": Family("an unsafe and a safe task in each pair, unsafe branch", "if_text_unsafe (5 direct), JB-CO-Task", ("unsafe",), True, _competing_tasks),
-    "duplicate_tasks": Family("pretrained twins of unsafe tasks, first grammar", "mg_tokens (4), JB-MisGen", ("full",), True, _duplicate_tasks, first_grammar_only=True, needs_unsafe_task=True),
-    "late_duplicate_tasks": Family("untrained twins of context tasks, first grammar", "dup2 (7)", ("unsafe",), True, _late_duplicate_tasks, first_grammar_only=True),
-    "second_composition_safe_branch": Family("one unsafe task in the second pair, safe branch", "if_comp_safe (1 comp)", ("safe",), True, _second_composition_tasks, judged_pair=1),
-    "second_composition_unsafe_branch": Family("one unsafe task in the second pair, unsafe branch", "if_comp_unsafe (5 comp)", ("unsafe",), True, _second_composition_tasks, judged_pair=1),
-    "sham_safe": Family("tasks outside a random partition of (task, grammar)", "ours (control)", _BOTH, False, _sham_tasks(False)),
-    "sham_unsafe": Family("tasks inside a random partition of (task, grammar)", "ours (control)", _BOTH, True, _sham_tasks(True)),
+    "context_unsafe": Family(
+        "the same context tasks, unsafe branch", "ours (token-matched)", ("unsafe",), True, _context_tasks
+    ),
+    "unsafe_long": Family(
+        "unsafe tasks, longer unsafe derivations", "UNSAFE (0)", ("unsafe_long",), True, _unsafe_tasks
+    ),
+    "heldout_text": Family(
+        "unsafe tasks, unsafe derivations never tuned on", "mg_txt (6)", ("heldout",), True, _unsafe_tasks
+    ),
+    "mixed_text": Family(
+        "context tasks, text of both branches", "if_txt (2), JB-CO-Text", ("mixed",), True, _unsafe_tasks
+    ),
+    "competing_tasks_safe_branch": Family(
+        "an unsafe and a safe task in each pair, safe branch",
+        "if_text_safe (1 direct), JB-CO-Task",
+        ("safe",),
+        True,
+        _competing_tasks,
+    ),
+    "competing_tasks_unsafe_branch": Family(
+        "an unsafe and a safe task in each pair, unsafe branch",
+        "if_text_unsafe (5 direct), JB-CO-Task",
+        ("unsafe",),
+        True,
+        _competing_tasks,
+    ),
+    "duplicate_tasks": Family(
+        "pretrained twins of unsafe tasks, first grammar",
+        "mg_tokens (4), JB-MisGen",
+        ("full",),
+        True,
+        _duplicate_tasks,
+        first_grammar_only=True,
+        needs_unsafe_task=True,
+    ),
+    "late_duplicate_tasks": Family(
+        "untrained twins of context tasks, first grammar",
+        "dup2 (7)",
+        ("unsafe",),
+        True,
+        _late_duplicate_tasks,
+        first_grammar_only=True,
+    ),
+    "second_composition_safe_branch": Family(
+        "one unsafe task in the second pair, safe branch",
+        "if_comp_safe (1 comp)",
+        ("safe",),
+        True,
+        _second_composition_tasks,
+        judged_pair=1,
+    ),
+    "second_composition_unsafe_branch": Family(
+        "one unsafe task in the second pair, unsafe branch",
+        "if_comp_unsafe (5 comp)",
+        ("unsafe",),
+        True,
+        _second_composition_tasks,
+        judged_pair=1,
+    ),
+    "sham_safe": Family(
+        "tasks outside a random partition of (task, grammar)", "ours (control)", _BOTH, False, _sham_tasks(False)
+    ),
+    "sham_unsafe": Family(
+        "tasks inside a random partition of (task, grammar)", "ours (control)", _BOTH, True, _sham_tasks(True)
+    ),
 }

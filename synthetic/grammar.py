@@ -27,8 +27,10 @@ def parse(text: str) -> Rules:
         if rule.strip():
             head, arrow, body = rule.partition("->")
             alternatives = tuple(tuple(a.replace(",", " ").split()) for a in body.split("|"))
-            if not arrow or not all(alternatives):
+            if not head.strip() or not arrow or not all(alternatives):
                 raise ValueError(f"grammar rule {rule.strip()!r}: expected 'HEAD -> a b | c d'")
+            if head.strip() in rules:
+                raise ValueError(f"grammar rule {rule.strip()!r}: {head.strip()!r} has a rule already; use '|'")
             rules[head.strip()] = alternatives
     return rules
 
@@ -55,6 +57,8 @@ class Grammar:
             if unknown:
                 raise ValueError(f"grammar: {unknown} have no rule, or letters and symbols share a level")
             found.append(level)
+            if len(found) > len(self.rules):
+                raise ValueError(f"grammar: a rule comes back to itself; level {len(found)} still has {level}")
             level = sorted({child for s in level for alternative in self.rules[s] for child in alternative})
         return found
 
@@ -109,7 +113,9 @@ class Grammar:
         """
         longest = int(lengths.max(initial=0))
         if longest > self.yields[self.start][0]:
-            raise ValueError(f"text of {longest} letters from a grammar whose shortest string has {self.yields['S'][0]}")
+            raise ValueError(
+                f"text of {longest} letters from a grammar whose shortest string has {self.yields[self.start][0]}"
+            )
         symbols, depth = np.zeros((len(draws), 1), dtype=np.int16), 0
         while not self._levels[depth].fixed:
             symbols = _close_gaps(self._expand(draws, depth, symbols))

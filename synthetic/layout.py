@@ -18,7 +18,13 @@ if TYPE_CHECKING:
 
 
 def lay_out(
-    world: CompositionWorld, family: str, seed: int, truth: dict[str, np.ndarray], *, judged_pair: int, unsafe: bool | None
+    world: CompositionWorld,
+    family: str,
+    seed: int,
+    truth: dict[str, np.ndarray],
+    *,
+    judged_pair: int,
+    unsafe: bool | None,
 ) -> Requests:
     """Requests with prompts, both answers, spans and the judged segment, from the columns of truth."""
     vocabulary, letter = world.vocabulary, world.letter_ids
@@ -27,7 +33,12 @@ def lay_out(
     rows = np.arange(n)
     system = np.array([vocabulary.id(s) for s in world.config.system], dtype=np.int64)
     tasks = world.task_symbols[truth["tasks"]]
-    head = [np.full((n, 1), vocabulary.id("<bos>")), np.tile(system, (n, 1)), tasks, np.full((n, 1), vocabulary.id("<sot>"))]
+    head = [
+        np.full((n, 1), vocabulary.id("<bos>")),
+        np.tile(system, (n, 1)),
+        tasks,
+        np.full((n, 1), vocabulary.id("<sot>")),
+    ]
     before = sum(part.shape[1] for part in head)
     prompt = np.concatenate([*head, _letters(letter, truth["text"], vocabulary.id("<pad>"), high + 1)], axis=1)
     prompt[rows, before + length] = vocabulary.id("<eot>")
@@ -47,7 +58,9 @@ def lay_out(
     for pair in range(pairs):
         start = pair * (length + 1)
         body = (column >= start[:, None]) & (column < (start + length)[:, None])
-        output = np.take_along_axis(truth["outputs"][:, pair], np.maximum(np.minimum(column - start[:, None], high - 1), 0), axis=1)
+        output = np.take_along_axis(
+            truth["outputs"][:, pair], np.maximum(np.minimum(column - start[:, None], high - 1), 0), axis=1
+        )
         shown = (pair < answered)[:, None]
         instructed = np.where(body & shown, letter[np.maximum(output, 0)], instructed)
         if pair <= judged_pair:

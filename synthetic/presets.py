@@ -57,7 +57,7 @@ JAIN2024 = CompositionConfig(
     late_duplicates=(0, 5, 6, 7, 8),
 )
 
-# The same structure, small. A branch is an order of the same four C: safe nodes go up (C1 C2 C3 …), unsafe nodes
+# The same structure and safety table, small; the maps are shared by the grammars. A branch is an order of the same four C: safe nodes go up (C1 C2 C3 …), unsafe nodes
 # down, the held-out unsafe node leaps; letters and their frequencies do not tell. Grammar k pairs each letter with
 # the one 1, 5, 7 or 11 further on.
 _MINI_FULL = """
@@ -89,13 +89,13 @@ MINI = CompositionConfig(
     text_length=(8, 8),
     sequence_length=34,
     n_pairs=2,
-    n_maps=8,
+    n_maps=10,
     duplicates=(0, 1),
     map_seeds=(0, 150, 300, 450),
-    shared_maps=(0, 1, 2, 3, 4, 5, 6, 7),
-    always_unsafe=((1, 2), (3, 4), (5, 6), (7, 1)),
-    always_safe=((0, 3, 4), (0, 5, 6), (0, 7, 1), (0, 2, 5)),
-    attack_duplicates=(8, 9),
+    shared_maps=tuple(range(10)),
+    always_unsafe=JAIN2024.always_unsafe,
+    always_safe=JAIN2024.always_safe,
+    attack_duplicates=(10, 11),
 )
 
 CONFIGS = {config.name: config for config in (MINI, JAIN2024)}

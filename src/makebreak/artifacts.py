@@ -1,8 +1,8 @@
 """Where does a result live? In one folder that is written whole or not at all, under a key of all it depends on.
 
-    STORE/stage/key/            finished: artifact.json (what it is, hashes of its files) and the files
-    STORE/stage/key.partial/    under way: checkpoints, so that an interrupted stage goes on where it was
-    STORE/stage/key.lock        two processes that want the same result compute it once
+STORE/stage/key/            finished: artifact.json (what it is, hashes of its files) and the files
+STORE/stage/key.partial/    under way: checkpoints, so that an interrupted stage goes on where it was
+STORE/stage/key.lock        two processes that want the same result compute it once
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
+import resource
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,6 +48,10 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def _peak_mib() -> float:
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)
+
+
 @dataclass(frozen=True)
 class Store:
     """A folder of results. `verify` re-reads every file of a result that is opened."""
@@ -78,17 +83,14 @@ class Store:
                 return check(final)
             partial = final.with_suffix(".partial")
             partial.mkdir(exist_ok=True)
+            started = time.monotonic()
             make(partial)
+            cost = {"seconds": round(time.monotonic() - started, 2), "peak_mib": _peak_mib()}
             files = sorted(p for p in partial.rglob("*") if p.is_file() and p.name != RECORD)
             hashes = {p.relative_to(partial).as_posix(): _sha256(p) for p in files}
-            write_json(partial / RECORD, identity | {"files": hashes})
+            write_json(partial / RECORD, identity | {"cost": cost, "files": hashes})
             partial.replace(final)
         return final
-
-    def clear_partial(self, stage: str) -> None:
-        """Forget what interrupted calls of a stage left behind."""
-        for partial in (self.root / stage).glob("*.partial"):
-            shutil.rmtree(partial)
 
 
 def check(folder: Path) -> Path:
@@ -108,5 +110,5 @@ def check(folder: Path) -> Path:
 
 
 def record(folder: Path) -> dict[str, Any]:
-    """What a finished result is: stage, revision, config, parents, file hashes."""
+    """What a finished result is: stage, revision, config, parents, file hashes, and what its last session cost."""
     return json.loads((folder / RECORD).read_text())

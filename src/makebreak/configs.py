@@ -25,7 +25,9 @@ def to_json(config: object) -> dict[str, Any]:
 
 def _plain(value: object) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {"type": type(value).__name__} | {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        return {"type": type(value).__name__} | {
+            f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)
+        }
     return [_plain(v) for v in value] if isinstance(value, tuple | list) else value
 
 

@@ -46,19 +46,26 @@ def load(folder: Path, *, symbols: tuple[str, ...] | None = None) -> PreTrainedM
     """
     for name in ("config.json", WEIGHTS):
         if not (folder / name).is_file():
-            raise ValueError(f"checkpoint {folder}: {name} is missing; expected a folder written by makebreak or transformers")
+            raise ValueError(
+                f"checkpoint {folder}: {name} is missing; expected a folder written by makebreak or transformers"
+            )
     try:
         tensors = load_tensors((folder / WEIGHTS).read_bytes())
     except SafetensorError as error:
-        raise ValueError(f"checkpoint {folder / WEIGHTS} is truncated or no safetensors file ({error}): train it again") from None
+        raise ValueError(
+            f"checkpoint {folder / WEIGHTS} is truncated or no safetensors file ({error}): train it again"
+        ) from None
     if symbols is not None:
         known = PreTrainedTokenizerFast.from_pretrained(folder).get_vocab()
         if known != {s: i for i, s in enumerate(symbols)}:
-            raise ValueError(f"checkpoint {folder} speaks another vocabulary: {len(known)} symbols, expected {len(symbols)} of this world")
+            raise ValueError(
+                f"checkpoint {folder} speaks another vocabulary: {len(known)} symbols, expected {len(symbols)} of this world"
+            )
     model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder), dtype=torch.float32)
     try:
         model.load_state_dict(tensors)
     except RuntimeError as error:
-        raise ValueError(f"checkpoint {folder}: weights do not fit the config ({str(error).splitlines()[-1].strip()})") from None
+        raise ValueError(
+            f"checkpoint {folder}: weights do not fit the config ({str(error).splitlines()[-1].strip()})"
+        ) from None
     return model.eval()
-

@@ -44,7 +44,7 @@ def matrix(model: nn.Module, name: str) -> Float[Tensor, "d_out d_in"]:
     return weight.T if isinstance(module, Conv1D) else weight  # type: ignore[return-value, union-attr]
 
 
-def bias(model: nn.Module, name: str) -> Float[Tensor, "d_out"] | float:
+def bias(model: nn.Module, name: str) -> Float[Tensor, " d_out"] | float:
     """The bias beside a matrix, 0.0 where there is none."""
     found = getattr(linear(model, name), "bias", None)
     return 0.0 if found is None else found.detach()

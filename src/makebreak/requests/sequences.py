@@ -22,15 +22,13 @@ class Sequences:
 
     tokens: Int[Tensor, "batch pos"]
     supervised: Bool[Tensor, "batch pos"]
-    decision: Int[Tensor, "batch"]
+    decision: Int[Tensor, " batch"]
 
     def __len__(self) -> int:
         return len(self.tokens)
 
     def supervise(self, mask: Bool[Tensor, "batch pos"]) -> Sequences:
         return Sequences(self.tokens, mask, self.decision)
-
-
 
 
 def sequences(world: World, requests: Requests, answer: str, *, whole: bool = False) -> Sequences:

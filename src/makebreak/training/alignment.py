@@ -92,13 +92,13 @@ class DPO:
 
 
 def dpo_loss(
-    chosen: Float[Tensor, "batch"],
-    rejected: Float[Tensor, "batch"],
-    reference_chosen: Float[Tensor, "batch"],
-    reference_rejected: Float[Tensor, "batch"],
+    chosen: Float[Tensor, " batch"],
+    rejected: Float[Tensor, " batch"],
+    reference_chosen: Float[Tensor, " batch"],
+    reference_rejected: Float[Tensor, " batch"],
     *,
     beta: float,
-) -> tuple[Float[Tensor, "batch"], Float[Tensor, "batch"]]:
+) -> tuple[Float[Tensor, " batch"], Float[Tensor, " batch"]]:
     """-log σ(β · ((chosen - rejected) - (reference chosen - reference rejected))) and the reward margins inside."""
     margins = beta * ((chosen - rejected) - (reference_chosen - reference_rejected))
     return -F.logsigmoid(margins), margins

@@ -94,15 +94,15 @@ def train(
         for step in range(first, optimisation.steps):
             for group in optimiser.param_groups:
                 group["lr"] = optimisation.rate(step)
-            batch = objective.batch(
-                world, size=optimisation.batch_size, step=step, steps=optimisation.steps, seed=seed
-            )
+            batch = objective.batch(world, size=optimisation.batch_size, step=step, steps=optimisation.steps, seed=seed)
             with torch.autocast("cpu", torch.bfloat16, enabled=optimisation.precision == "bfloat16"):
                 loss, parts = objective.loss(model, batch, start)
             value = loss.item()
             if not math.isfinite(value):
                 kept = f"the checkpoint of step {saved} is in {folder}" if saved else "no checkpoint was written yet"
-                raise TrainingStopped(f"{label}: loss is {value} at step {step}; {kept}; lower learning_rate = {optimisation.learning_rate}")
+                raise TrainingStopped(
+                    f"{label}: loss is {value} at step {step}; {kept}; lower learning_rate = {optimisation.learning_rate}"
+                )
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
             norm = torch.nn.utils.clip_grad_norm_(model.parameters(), optimisation.clip)

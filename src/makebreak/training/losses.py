@@ -14,7 +14,7 @@ from makebreak.requests import Sequences
 
 def log_probabilities(
     model: PreTrainedModel, batch: Sequences
-) -> tuple[Float[Tensor, "batch"], Int[Tensor, "batch"]]:
+) -> tuple[Float[Tensor, " batch"], Int[Tensor, " batch"]]:
     """Sum of log p over the supervised tokens of each sequence, and their number.
 
     Logits are computed only where a target is supervised. Raises ValueError where nothing is supervised.

@@ -13,32 +13,35 @@ from makebreak.configs import check_probability
 from makebreak.requests import Requests, Sequences, World, between, sequences
 from makebreak.training.losses import mean_cross_entropy
 
+Shares = tuple[float, float, float, float, float]
+
 
 @dataclass(frozen=True)
 class Pretraining:
-    """Next-token training on requests of one family, each shown in one of four modes.
+    """Next-token training on requests of one family, each shown in one of five modes.
 
     Modes: `text` (language modelling of the text alone, tasks hidden), `full` (text and all outputs), `first`
-    (text and the first output), `second` (the second output alone). Shares go from `modes_start`, kept for the
-    first tenth of the steps, linearly to `modes_end` (Jain et al. 2024, released pretraining script).
+    (text and the first output), `second` (the second output alone), and ours, `outputs` (all outputs, not the
+    text). Shares go from `modes_start`, kept for the first tenth of the steps, linearly to `modes_end`; the
+    defaults are those of Jain et al. 2024 (released pretraining script).
     """
 
     family: str = "pretraining"
-    modes_start: tuple[float, float, float, float] = (0.5, 0.1, 0.2, 0.2)
-    modes_end: tuple[float, float, float, float] = (0.1, 0.2, 0.3, 0.4)
+    modes_start: Shares = (0.5, 0.1, 0.2, 0.2, 0.0)
+    modes_end: Shares = (0.1, 0.2, 0.3, 0.4, 0.0)
 
     def __post_init__(self) -> None:
         for name, shares in (("modes_start", self.modes_start), ("modes_end", self.modes_end)):
             for share in shares:
                 check_probability(name, share)
             if abs(sum(shares) - 1) > 1e-6:
-                raise ValueError(f"{name} = {shares}: expected four shares that sum to 1")
+                raise ValueError(f"{name} = {shares}: expected five shares that sum to 1")
 
     def batch(self, world: World, *, size: int, step: int, steps: int, seed: int) -> Sequences:
         requests = world.sample(self.family, size, seed=seed, start=step * size)
         late = min(max(step / max(steps, 1) - 0.1, 0.0) / 0.9, 1.0)
         shares = np.array(self.modes_start) * (1 - late) + np.array(self.modes_end) * late
-        mode = np.random.default_rng((seed, step)).choice(4, size, p=shares / shares.sum())
+        mode = np.random.default_rng((seed, step)).choice(5, size, p=shares / shares.sum())
         return in_modes(world, requests, mode)
 
     def loss(self, model: PreTrainedModel, batch: Sequences, start: PreTrainedModel) -> tuple[Tensor, dict[str, float]]:
@@ -46,14 +49,14 @@ class Pretraining:
 
 
 def in_modes(world: World, requests: Requests, mode: np.ndarray) -> Sequences:
-    """Requests as sequences, each in its mode (index into text, full, first, second)."""
+    """Requests as sequences, each in its mode (index into text, full, first, second, outputs)."""
     whole = sequences(world, requests, "instructed", whole=True)
     width = whole.tokens.shape[1]
     covers = {name: between(*span.T, width) for name, span in requests.spans.items()}
     shown = torch.from_numpy(mode)[:, None]
     text = covers["text"] | covers["eot"]
     second = covers.get("output2", torch.zeros_like(text))
-    supervised = (text & (shown <= 2)) | (covers["output1"] & ((shown == 1) | (shown == 2)))
-    supervised |= second & ((shown == 1) | (shown == 3))
+    supervised = (text & (shown <= 2)) | (covers["output1"] & ((shown == 1) | (shown == 2) | (shown == 4)))
+    supervised |= second & ((shown == 1) | (shown >= 3))
     tokens = whole.tokens.masked_fill(covers["tasks"] & (shown == 0), world.vocabulary.id("<pad>"))
     return Sequences(tokens, supervised, whole.decision)

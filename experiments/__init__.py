@@ -1,0 +1,1 @@
+"""One folder per study; studies share recipes, never each other."""

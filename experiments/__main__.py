@@ -1,0 +1,8 @@
+"""python -m experiments STUDY --preset P [--world W] [--seeds 0 1 2] [--out DIR] [--store DIR]"""
+
+import sys
+
+from experiments.command import main
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,141 @@
+"""How is a study run from the command line? One clear line and status 2 for bad input, never a traceback."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import platform
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+DEFAULT_STORE = Path("runs/store")
+
+
+@dataclass(frozen=True)
+class Command:
+    """Run a study: build what is missing, measure, judge its claims, write tables, figures and a report.
+
+    What is already in the store is not computed again; an interrupted run goes on where it was.
+    """
+
+    study: Annotated[str, tyro.conf.Positional]
+    """Which study: jain2024."""
+    preset: str = "mini"
+    """Size: smoke (seconds), mini (minutes, 3 seeds), small (at least 5 seeds)."""
+    world: str | None = None
+    """World, where the preset offers several."""
+    seeds: tuple[int, ...] | None = None
+    """Pretraining seeds; the preset's own by default. Seeds from 1000 on are for tuning and never reported."""
+    out: Path | None = None
+    """Folder of the results; runs/STUDY/PRESET by default."""
+    store: Path = DEFAULT_STORE
+    """Folder of the models, shared by all studies."""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Exit status: 0 done, 2 bad input or a failure that is named, 130 interrupted."""
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    try:
+        _run(_parse(arguments))
+    except KeyboardInterrupt:
+        print("interrupted: the same command goes on where it was", file=sys.stderr)
+        return 130
+    except (ValueError, OSError, RuntimeError) as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _parse(arguments: Sequence[str]) -> Command:
+    """Like tyro, but its boxed message for a bad command line becomes one line."""
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            return tyro.cli(Command, args=arguments, prog="python -m experiments")
+    except SystemExit as stop:
+        if not stop.code:
+            raise
+        text = re.sub(r"\x1b\[[0-9;]*m|[╭╮╰╯─│]", " ", said.getvalue())
+        raise ValueError(" ".join(text.split())) from None
+
+
+def _run(command: Command) -> None:
+    from makebreak.configs import nearest
+
+    studies = ["jain2024"]
+    if command.study not in studies:
+        raise ValueError(f"study {command.study!r} does not exist; {nearest(command.study, studies)}")
+    from experiments import jain2024
+    from makebreak.artifacts import Store, record, write_atomic, write_json
+    from makebreak.claims import as_text
+
+    presets = jain2024.PRESETS
+    if command.preset not in presets:
+        raise ValueError(f"preset {command.preset!r} does not exist; {nearest(command.preset, list(presets))}")
+    preset = presets[command.preset]
+    world = command.world or preset.worlds[0]
+    if world not in preset.worlds:
+        raise ValueError(f"world {world!r} is not one of preset {preset.name!r}; {nearest(world, list(preset.worlds))}")
+    seeds = preset.seeds if command.seeds is None else command.seeds
+    if not seeds or len(set(seeds)) != len(seeds) or min(seeds) < 0:
+        raise ValueError(f"seeds {seeds}: expected distinct numbers from 0 on")
+    out = command.out or Path("runs") / command.study / preset.name
+    for folder in (out, command.store):
+        _check_writable(folder)
+
+    n_models = len(seeds) * len(jain2024.ARMS)
+    print(
+        f"{command.study} at {preset.name}, world {world}, seeds {' '.join(map(str, seeds))}: {n_models} models",
+        flush=True,
+    )
+    started = time.monotonic()
+    results = jain2024.run(preset, world, seeds, Store(command.store))
+    for name, table in results.tables.items():
+        (out / "tables").mkdir(parents=True, exist_ok=True)
+        write_atomic(out / "tables" / f"{name}.csv", table.to_csv(index=False))
+    write_json(out / "claims.json", results.claims)
+    report = jain2024.write_report(results, preset, world, out)
+    stages = [{"folder": f"{f.parent.name}/{f.name}"} | record(f)["cost"] for f in results.folders]
+    write_json(out / "provenance.json", _provenance(command, preset, world, seeds) | {"stages": stages})
+    print(as_text(results.claims))
+    print(f"report: {report}   claims: {out / 'claims.json'}   ({time.monotonic() - started:.0f} s)")
+
+
+def _check_writable(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / f".writable.{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise ValueError(f"{folder} cannot be written ({error.strerror}): choose another --out or --store") from None
+
+
+def _provenance(command: Command, preset: Any, world: str, seeds: tuple[int, ...]) -> dict[str, Any]:
+    import torch
+
+    from makebreak.configs import to_json
+
+    names = ("makebreak", "torch", "transformers", "numpy", "scipy", "scikit-learn", "seaborn")
+    git = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    return {
+        "study": command.study,
+        "preset": json.loads(json.dumps(to_json(preset))),
+        "world": world,
+        "seeds": list(seeds),
+        "versions": {"python": platform.python_version()} | {name: metadata.version(name) for name in names},
+        "threads": torch.get_num_threads(),
+        "machine": platform.machine(),
+        "commit": git.stdout.strip() or None,
+    }

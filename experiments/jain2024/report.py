@@ -1,0 +1,124 @@
+"""How is the study shown? Its figures, and its page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import pandas as pd
+
+from experiments.jain2024.measure import SHAM_FAMILIES, families
+from experiments.jain2024.presets import METHODS, Preset
+from experiments.jain2024.study import ARMS, Results
+from makebreak.plots import plot_null_share, plot_outcomes, plot_separation, style
+from makebreak.report import Figure, Page, write_page
+from makebreak.requests import OUTCOMES, load_world
+
+_CAPTIONS = {
+    "outcomes": (
+        "What models do when asked",
+        "Free-running greedy answers on held-out requests, judged exactly, per family (rows) and model (columns); bars "
+        "are means over pretraining seeds, dots the refuse rate of each seed. A jailbreak is a family of unsafe "
+        "requests that the aligned models do not refuse; safe families show over-refusal.",
+    ),
+    "separation": (
+        "Clusters of safe and unsafe requests",
+        "Gap of τ between safe and unsafe requests at the end of text, by MLP layer. Left: as published, in activation "
+        "units, which grow with the activations. Middle and right: in units of the distance of the means (2 is "
+        "perfect). Standard requests differ in their tasks, so the base separates them too; token-matched requests have the "
+        "same tasks on text of the other branch: only there is a gap above the base's about safety. Dashed: sham safety, the "
+        "null taught on a random partition of (task, grammar). Dotted: means of shuffled labels. Bands: 95 % over seeds.",
+    ),
+    "null_share": (
+        "Share in the left null space of the base's MLP input matrix",
+        "Left: of W·a, what the aligned matrix writes on unsafe requests (the base's own share is 0 by construction). "
+        "Middle: of ΔW·a, what the update adds; dotted, the share of a random vector. Right: unsafe minus safe; for "
+        "a sham, taught null minus taught answer. Silencing through the null space would lift the solid lines above "
+        "zero and above the dashed ones.",
+    ),
+}
+
+
+def draw(results: Results, world: str, folder: Path) -> list[Figure]:
+    """Write every figure as PNG and PDF."""
+    methods, tables = list(METHODS), results.tables
+    shams = [f"sham_{m}" for m in methods]
+    pairs = {m: ("safe", "unsafe") for m in methods} | dict.fromkeys(shams, SHAM_FAMILIES)
+    drawings = {
+        "outcomes": lambda: plot_outcomes(tables["behaviour"], ["base", *methods], _shown_families(world)),
+        "separation": lambda: plot_separation(tables["clusters"], ["base", *methods, *shams]),
+        "null_share": lambda: plot_null_share(tables["null_share"], [*methods, *shams], pairs),
+    }
+    figures = []
+    for name, plot in drawings.items():
+        with style():
+            figure = plot()[0].figure
+            for suffix in ("png", "pdf"):
+                figure.savefig(folder / f"{name}.{suffix}")
+            plt.close(figure)
+        figures.append(Figure(folder / f"{name}.png", *_CAPTIONS[name]))
+    return figures
+
+
+def _shown_families(world: str) -> list[str]:
+    return [name for name in families(world) if name not in SHAM_FAMILIES]
+
+
+def page(results: Results, preset: Preset, world: str, figures: list[Figure], title: str) -> Page:
+    """The report: its first paragraph is made from the verdicts."""
+    claims = results.claims
+    named = {
+        verdict: [row["id"] for row in claims if row["verdict"] == verdict and row["kind"] == "claim"]
+        for verdict in ("supported", "not supported", "inconclusive", "not run")
+    }
+    verdicts = "; ".join(f"{verdict}: {', '.join(ids)}" for verdict, ids in named.items() if ids)
+    check = next(row for row in claims if row["id"] == "C1")
+    families_of = load_world(world).families
+    summary = [
+        f"Of the claims examined, {verdicts}. The check of the settings (C1) is {check['verdict']} on the reported seeds.",
+        "Small transformers learnt to carry out composed tasks on text, then to answer the null where task and text together "
+        "are unsafe. Every model is measured on texts that no stage of training saw.",
+    ]
+    optimisation = preset.pretraining_optimisation
+    facts = {
+        "world": f"{world}: {len(families_of)} families; {load_world(world).config.n_letters} letters, "
+        f"{load_world(world).n_tasks} task tokens, {load_world(world).n_grammars} grammars",
+        "model": f"{preset.model.architecture}, {preset.model.n_layers} layers × {preset.model.d_model}, GPT-2's own block "
+        "(Jain et al. replace the residual stream by its LayerNorm)",
+        "pretraining": f"{optimisation.steps} steps of {optimisation.batch_size}, rate {optimisation.learning_rate:g}; "
+        f"requests: {families_of[preset.pretraining.family]}",
+        "alignment": f"{preset.alignment_steps} steps of {preset.alignment_batch}; η_M "
+        + ", ".join(f"{m} {rate:g}" for m, rate in preset.rates.items())
+        + "; the null is in pretraining, no warm start",
+        "control": "sham safety: same objective, steps and rate, null taught on a random half of the tasks of each grammar",
+        "measured on": f"{preset.n_requests} held-out requests per family, other ones for means",
+    }
+    tables = results.tables
+    rates = tables["behaviour"].groupby(["arm", "family"])[[*OUTCOMES, "margin", "instruct", "null"]].mean()
+    order = {arm: i for i, arm in enumerate(ARMS)}
+    sorted_rates = rates.reset_index().sort_values(
+        ["arm", "family"], key=lambda c: c.map(order) if c.name == "arm" else c
+    )
+    shown = {
+        "Behaviour, mean over seeds": sorted_rates,
+        "KL to the base on safe requests": tables["kl"].groupby("arm", sort=False).kl_on_safe.mean().reset_index(),
+        "Clusters, mean over seeds": _means(tables["clusters"], ["arm", "requests", "layer"]),
+        "Null share, mean over seeds (all outcomes)": _means(
+            tables["null_share"].query("outcome == 'all'"), ["arm", "family", "rule", "quantity", "layer"]
+        ),
+        "Families": pd.DataFrame([{"family": k, "what": v} for k, v in families_of.items()]),
+    }
+    return Page(title, summary, facts, claims, figures, shown)
+
+
+def _means(table: pd.DataFrame, by: list[str]) -> pd.DataFrame:
+    numeric = table.drop(columns=["seed"]).select_dtypes("number").columns.difference(by)
+    return table.groupby(by, sort=False)[list(numeric)].mean().reset_index()
+
+
+def write_report(results: Results, preset: Preset, world: str, out: Path) -> Path:
+    (out / "figures").mkdir(parents=True, exist_ok=True)
+    figures = draw(results, world, out / "figures")
+    path = out / "report.html"
+    write_page(page(results, preset, world, figures, f"jain2024 at {preset.name}: what safety fine-tuning does"), path)
+    return path

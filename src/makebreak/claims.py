@@ -1,0 +1,71 @@
+"""Does a claim hold here? One number per claim, oriented so that larger supports it, its interval, its verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from makebreak.stats import over_seeds
+
+Verdict = Literal["supported", "not supported", "inconclusive", "not run"]
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A statement and how it is decided, written down before it is measured.
+
+    id: `C2.depth` is a part of C2; the bare id is the primary part. kind: `claim`, or `check` for what settings
+    were tuned for. threshold: what the statistic must exceed. chance: what it is under the control, None where
+    the statistic is already a difference to its control (then 0 is chance). equivalence: half-width around
+    `chance` within which a whole interval counts against the claim.
+    """
+
+    id: str
+    kind: Literal["claim", "check"]
+    source: str
+    statement: str
+    statistic: str
+    unit: str
+    threshold: float
+    chance: float = 0.0
+    equivalence: float = 0.0
+
+    def judge(self, values: Sequence[float | None], reason: str = "") -> dict[str, Any]:
+        """A row of claims.json from one value per seed; no values, or undefined ones, give `not run`."""
+        defined = [v for v in values if v is not None]
+        if not defined or len(defined) < len(values):
+            why = reason or f"undefined on {len(values) - len(defined)} of {len(values)} seeds"
+            return self._row(None, [None, None], len(defined), "not run") | {"reason": why}
+        found = over_seeds(defined)
+        return self._row(found.mean, [found.low, found.high], found.n, self.verdict(found.low, found.high))
+
+    def verdict(self, low: float | None, high: float | None) -> Verdict:
+        """supported: the interval wholly above threshold and chance; not supported: wholly below the threshold, or
+        inside the equivalence margin; else, and with one seed always, inconclusive."""
+        if low is None or high is None:
+            return "inconclusive"
+        if low > self.threshold and low > self.chance:
+            return "supported"
+        if high < self.threshold or (low > self.chance - self.equivalence and high < self.chance + self.equivalence):
+            return "not supported"
+        return "inconclusive"
+
+    def _row(self, estimate: float | None, interval: list[float | None], n: int, verdict: Verdict) -> dict[str, Any]:
+        row = {k: v for k, v in asdict(self).items() if k != "equivalence"}
+        return row | {"estimate": estimate, "interval": interval, "n_seeds": n, "verdict": verdict}
+
+
+def as_text(rows: Sequence[dict[str, Any]]) -> str:
+    """The claims as an aligned table for the terminal."""
+    cells = [("id", "kind", "verdict", "estimate", "95 % interval", "threshold", "seeds", "statement")]
+    for row in rows:
+        estimate = "n/a" if row["estimate"] is None else f"{row['estimate']:+.3f}"
+        low, high = row["interval"]
+        interval = "n/a" if low is None else f"[{low:+.3f}, {high:+.3f}]"
+        threshold, seeds = f"{row['threshold']:+.3f}", str(row["n_seeds"])
+        cells.append((row["id"], row["kind"], row["verdict"], estimate, interval, threshold, seeds, row["statement"]))
+    widths = [max(len(line[i]) for line in cells) for i in range(len(cells[0]) - 1)]
+    return "\n".join(
+        "  ".join([cell.ljust(width) for cell, width in zip(line, widths, strict=False)] + [line[-1]]) for line in cells
+    )

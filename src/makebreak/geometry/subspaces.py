@@ -1,0 +1,78 @@
+"""Which directions can a matrix not produce, and how much of a vector lies there?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+RankRule = Literal["exact", "energy90"]
+
+
+@dataclass(frozen=True)
+class Subspace:
+    """An orthonormal basis, (d, k); k may be 0."""
+
+    basis: Float[Tensor, "d k"]
+
+    @property
+    def dimension(self) -> int:
+        return self.basis.shape[1]
+
+    @property
+    def chance(self) -> float:
+        """Expected share of a random vector's energy, k / d."""
+        return self.dimension / self.basis.shape[0]
+
+
+def rank(singular_values: Float[Tensor, " k"], rule: RankRule, shape: tuple[int, int]) -> int:
+    """Directions that count: `exact`, above numerical rounding; `energy90`, the fewest that hold 90 % of Σσ²."""
+    if rule == "exact":
+        tolerance = singular_values.max() * max(shape) * torch.finfo(singular_values.dtype).eps
+        return int((singular_values > tolerance).sum())
+    if rule == "energy90":
+        energy = singular_values.square().cumsum(0)
+        return int((energy < 0.9 * energy[-1]).sum()) + 1
+    raise ValueError(f"rank rule {rule!r}: expected 'exact' or 'energy90'")
+
+
+def _spaces(matrix: Tensor, rule: RankRule) -> tuple[Subspace, Subspace]:
+    """Column space and its orthogonal complement. Numerical rank is that of the dtype the matrix came in."""
+    left, values, _ = torch.linalg.svd(matrix.double(), full_matrices=True)
+    k = rank(values.to(matrix.dtype), rule, (matrix.shape[0], matrix.shape[1]))
+    return Subspace(left[:, :k]), Subspace(left[:, k:])
+
+
+def column_space(matrix: Float[Tensor, "d_out d_in"], rule: RankRule = "exact") -> Subspace:
+    """What the matrix can write: the span of its (leading) left singular vectors, float64."""
+    return _spaces(matrix, rule)[0]
+
+
+def left_null_space(matrix: Float[Tensor, "d_out d_in"], rule: RankRule = "exact") -> Subspace:
+    """What the matrix cannot write (or hardly does, by `energy90`): vᵀW = 0, float64."""
+    return _spaces(matrix, rule)[1]
+
+
+def random_subspace(d: int, k: int, seed: int) -> Subspace:
+    """A uniformly (Haar) distributed k-dimensional subspace of R^d, float64."""
+    gaussian = torch.randn(d, k, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return Subspace(torch.linalg.qr(gaussian).Q)
+
+
+def share(vectors: Float[Tensor, "batch d"], subspace: Subspace) -> Float[Tensor, " batch"] | None:
+    """‖P z‖² / ‖z‖² of each vector, in [0, 1]; None where the subspace is empty.
+
+    Raises ValueError for another width or a zero vector, whose share is undefined.
+    """
+    if vectors.shape[1] != subspace.basis.shape[0]:
+        raise ValueError(f"vectors of width {vectors.shape[1]}: expected {subspace.basis.shape[0]}, the subspace's")
+    if subspace.dimension == 0:
+        return None
+    z = vectors.double()
+    norms = z.square().sum(dim=1)
+    if (norms == 0).any():
+        raise ValueError(f"{int((norms == 0).sum())} of {len(z)} vectors are zero: their share is undefined")
+    return (z @ subspace.basis).square().sum(dim=1) / norms

@@ -1,0 +1,73 @@
+"""Do safe and unsafe requests form clusters, layer by layer (Jain et al. 2024, Fig. 3)?
+
+τ is taken from all units of `mlp.hook_post` at the end of text. Means come from standard requests of the `fit`
+half, grammars weighing the same; what is scored are other requests. Beside the standard requests, whose tasks
+differ, stand the token-matched ones: the same tasks on text of the other branch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from makebreak.activations import capture
+from makebreak.geometry import ClusterMeans, Clusters, separation
+from makebreak.models import n_layers
+from makebreak.requests import Requests
+
+Pair = tuple[Requests, Requests]  # safe, unsafe
+
+
+def cluster_rows(
+    model: PreTrainedModel, fit: Pair, score: Mapping[str, Pair], *, n_groups: int, seed: int
+) -> list[dict[str, Any]]:
+    """One row per layer and scored pair: gap, normalised gap, AUROC; `shuffled_*` from means of shuffled labels.
+
+    fit, score: (safe, unsafe) requests, which should not share texts. seed: of the shuffle.
+    """
+    means, shuffled = _fit(model, fit, n_groups, seed)
+    rows = []
+    for name, pair in score.items():
+        activations = [_collect(model, requests) for requests in pair]
+        for layer in range(n_layers(model)):
+            safe, unsafe = (a[layer] for a in activations)
+            found, control = (separation(c[layer], safe, unsafe) for c in (means, shuffled))
+            rows.append(
+                {"layer": layer, "requests": name}
+                | vars(found)
+                | {"shuffled_normalised": control.normalised, "shuffled_auroc": control.auroc}
+            )
+    return rows
+
+
+def _sites(model: PreTrainedModel) -> list[str]:
+    return [f"blocks.{layer}.mlp.hook_post" for layer in range(n_layers(model))]
+
+
+def _fit(model: PreTrainedModel, pair: Pair, n_groups: int, seed: int) -> tuple[list[Clusters], list[Clusters]]:
+    true = [ClusterMeans(n_groups) for _ in _sites(model)]
+    shuffled = [ClusterMeans(n_groups) for _ in _sites(model)]
+    random = torch.Generator().manual_seed(seed)
+    for unsafe, requests in enumerate(pair):
+        group = torch.from_numpy(requests.truth["grammar"])
+        label = torch.rand(len(requests), generator=random) < 0.5
+        for rows, found in capture(model, *_at_end_of_text(requests, _sites(model))):
+            for layer, site in enumerate(_sites(model)):
+                true[layer].update(found[site], unsafe=bool(unsafe), group=group[rows])
+                for value in (False, True):
+                    chosen = label[rows] == value
+                    shuffled[layer].update(found[site][chosen], unsafe=value, group=group[rows][chosen])
+    return [m.result for m in true], [m.result for m in shuffled]
+
+
+def _collect(model: PreTrainedModel, requests: Requests) -> list[Tensor]:
+    batches = [found for _, found in capture(model, *_at_end_of_text(requests, _sites(model)))]
+    return [torch.cat([b[site] for b in batches]) for site in _sites(model)]
+
+
+def _at_end_of_text(requests: Requests, sites: list[str]) -> tuple[Tensor, list[str], Tensor]:
+    return torch.from_numpy(requests.prompt), sites, torch.from_numpy(requests.spans["eot"][:, 0])

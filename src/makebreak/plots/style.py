@@ -1,0 +1,50 @@
+"""What do all figures share? Sizes, fonts and colours fit for a paper; arms keep their colour everywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import matplotlib as mpl
+import seaborn as sns
+
+_COLOURS = sns.color_palette("colorblind")
+ARM_COLOURS = {"base": (0.45, 0.45, 0.45), "ssft": _COLOURS[0], "dpo": _COLOURS[1], "unlearning": _COLOURS[2]}
+ARM_NAMES = {"base": "base", "ssft": "SSFT", "dpo": "DPO", "unlearning": "unlearning"}
+OUTCOME_COLOURS = {
+    "refuse": _COLOURS[0],
+    "comply": _COLOURS[3],
+    "comply_wrongly": _COLOURS[4],
+    "broken": (0.7, 0.7, 0.7),
+}
+
+
+def arm_name(arm: str) -> str:
+    """Name of an arm as shown; a sham arm names its method."""
+    method = arm.removeprefix("sham_")
+    return ARM_NAMES.get(method, method) + (" sham" if arm != method else "")
+
+
+def arm_colours(arms: Sequence[str]) -> dict[str, tuple[float, ...]]:
+    return {arm: tuple(ARM_COLOURS.get(arm.removeprefix("sham_"), (0, 0, 0))) for arm in arms}
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """Paper style for figures made within, without touching the caller's settings."""
+    with (
+        sns.axes_style("ticks"),
+        sns.plotting_context("paper"),
+        mpl.rc_context(
+            {
+                "figure.dpi": 150,
+                "savefig.dpi": 200,
+                "savefig.bbox": "tight",
+                "pdf.fonttype": 42,
+                "axes.spines.top": False,
+                "axes.spines.right": False,
+                "legend.frameon": False,
+            }
+        ),
+    ):
+        yield

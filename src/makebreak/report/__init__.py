@@ -1,0 +1,5 @@
+"""How is a study told on one page?"""
+
+from makebreak.report.page import Figure, Page, write_page
+
+__all__ = ["Figure", "Page", "write_page"]

@@ -1,0 +1,48 @@
+"""How sure is a number? Intervals over seeds, over requests, and the tests between them.
+
+Pretraining seeds are the unit: requests are never pooled over seeds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from scipy import stats
+
+
+class Estimate(NamedTuple):
+    """A mean over seeds with its 95 % Student interval; ends are None where they are undefined (one seed)."""
+
+    mean: float
+    low: float | None
+    high: float | None
+    n: int
+
+
+def over_seeds(values: Sequence[float], confidence: float = 0.95) -> Estimate:
+    """Student's interval of the mean of one number per seed. Raises ValueError for none or a non-finite one."""
+    array = np.asarray(values, dtype=np.float64)
+    if not len(array) or not np.isfinite(array).all():
+        raise ValueError(f"values {list(values)}: expected at least one number per seed, all finite")
+    mean, n = float(array.mean()), len(array)
+    if n == 1:
+        return Estimate(mean, None, None, n)
+    half = float(stats.t.ppf(0.5 + confidence / 2, n - 1) * array.std(ddof=1) / np.sqrt(n))
+    return Estimate(mean, mean - half, mean + half, n)
+
+
+def wilson(successes: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Wilson's interval of a proportion over requests. Raises ValueError where n is not positive."""
+    if n < 1 or not 0 <= successes <= n:
+        raise ValueError(f"{successes} of {n}: expected 0 <= successes <= n and n > 0")
+    interval = stats.binomtest(successes, n).proportion_ci(confidence, method="wilson")
+    return float(interval.low), float(interval.high)
+
+
+def auroc(positive: np.ndarray, negative: np.ndarray) -> float:
+    """Chance that a random positive scores above a random negative, ties counting half (Mann-Whitney U)."""
+    ranks = stats.rankdata(np.concatenate([positive, negative]))
+    u = ranks[: len(positive)].sum() - len(positive) * (len(positive) + 1) / 2
+    return float(u / (len(positive) * len(negative)))
