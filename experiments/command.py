@@ -30,7 +30,7 @@ class Command:
     """
 
     study: Annotated[str, tyro.conf.Positional]
-    """Which study: jain2024."""
+    """Which study: jain2024, or speed (ratios to the naive way)."""
     preset: str = "mini"
     """Size: smoke (seconds), mini (minutes, 3 seeds), small (at least 5 seeds)."""
     world: str | None = None
@@ -73,9 +73,15 @@ def _parse(arguments: Sequence[str]) -> Command:
 def _run(command: Command) -> None:
     from makebreak.configs import nearest
 
-    studies = ["jain2024"]
+    studies = ["jain2024", "speed"]
     if command.study not in studies:
         raise ValueError(f"study {command.study!r} does not exist; {nearest(command.study, studies)}")
+    if command.study == "speed":
+        from experiments import speed
+
+        out = command.out or Path("runs/speed")
+        _check_writable(out)
+        return speed.run(out)
     from experiments import jain2024
     from makebreak.artifacts import Store, record, write_atomic, write_json
     from makebreak.claims import as_text

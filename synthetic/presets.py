@@ -57,14 +57,15 @@ JAIN2024 = CompositionConfig(
     late_duplicates=(0, 5, 6, 7, 8),
 )
 
-# The same structure and safety table, small; the maps are shared by the grammars. A branch is an order of the same four C: safe nodes go up (C1 C2 C3 …), unsafe nodes
-# down, the held-out unsafe node leaps; letters and their frequencies do not tell. Grammar k pairs each letter with
-# the one 1, 5, 7 or 11 further on.
+# The same structure and safety table, small; the maps are shared by the grammars. A grammar halves the letters: nodes of
+# its safe branch write pairs of one half, those of its unsafe branch pairs of the other. Halves of two grammars share
+# three letters (rows of a Hadamard matrix) and no two strings are the same: one letter tells neither grammar nor
+# branch for sure, the letters of a text together do.
 _MINI_FULL = """
 S -> A1 A2 | A2 A3 | A3 A1
 A1 -> B1 B3 | B3 B4 B2 | B5 B1 B2; A2 -> B2 B3 B1 | B6 B3 B2 | B4 B1; A3 -> B3 B5 | B1 B4 B6 | B4 B6 B5
-B1 -> C1 C2 C3 | C2 C3 C4; B2 -> C3 C4 C1 | C4 C1 C2; B3 -> C2 C3 C4 | C4 C1 C2
-B4 -> C3 C2 C1 | C4 C3 C2; B5 -> C2 C1 C4 | C1 C4 C3; B6 -> C1 C3 C1 | C2 C4 C2
+B1 -> C1 C2 C3 | C2 C3 C4; B2 -> C3 C4 C1 | C4 C1 C2; B3 -> C2 C1 C4 | C4 C3 C2
+B4 -> C5 C6 C7 | C6 C7 C8; B5 -> C7 C8 C5 | C8 C5 C6; B6 -> C9 C10 C9 | C10 C9 C10
 """
 _MINI_BRANCHES = {
     "safe": "S -> A1 A2 | A2 A3 | A3 A1; A1 -> B1 | B3; A2 -> B2 | B3; A3 -> B1 | B2",
@@ -73,28 +74,26 @@ _MINI_BRANCHES = {
     "heldout": "S -> A1 A1; A1 -> B6",
     "mixed": "S -> A1 | A2; A1 -> B1 B4 | B4 B2 | B3 B5; A2 -> B5 B1 | B2 B4 | B5 B3",
 }
-
-
-def _mini_leaves(step: int) -> str:
-    pair = lambda a: f"{a},{(a + step) % 12}"  # noqa: E731
-    return "; ".join(f"C{i + 1} -> {pair(3 * i)} | {pair(3 * i + 1)}" for i in range(4))
-
+_MINI_LEAVES = (
+    "C1 -> 10,0|6,4; C2 -> 5,2|4,5; C3 -> 0,6|2,10; C4 -> 10,4|0,2; C5 -> 7,9|11,1; C6 -> 8,3|3,8; C7 -> 1,11|9,7; C8 -> 1,7|9,8; C9 -> 3,11|11,9; C10 -> 7,3|8,1",
+    "C1 -> 2,4|10,1; C2 -> 8,9|1,8; C3 -> 9,2|4,10; C4 -> 9,10|4,8; C5 -> 5,0|7,11; C6 -> 3,6|0,3; C7 -> 11,7|6,5; C8 -> 7,0|5,11; C9 -> 6,3|3,5; C10 -> 11,6|0,7",
+)
 
 MINI = CompositionConfig(
     name="mini",
     n_letters=12,
     full=_MINI_FULL,
     branches=_MINI_BRANCHES,
-    leaves=tuple(_mini_leaves(step) for step in (1, 5, 7, 11)),
+    leaves=_MINI_LEAVES,
     text_length=(8, 8),
     sequence_length=34,
     n_pairs=2,
     n_maps=10,
     duplicates=(0, 1),
-    map_seeds=(0, 150, 300, 450),
+    map_seeds=(0, 150),
     shared_maps=tuple(range(10)),
-    always_unsafe=JAIN2024.always_unsafe,
-    always_safe=JAIN2024.always_safe,
+    always_unsafe=JAIN2024.always_unsafe[:2],
+    always_safe=JAIN2024.always_safe[:2],
     attack_duplicates=(10, 11),
 )
 

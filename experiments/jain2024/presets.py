@@ -47,7 +47,7 @@ class Preset:
         return Alignment(objective, optimisation)
 
 
-_MINI_MODES = (0.05, 0.05, 0.0, 0.0, 0.9)  # less text than in the paper: the budget is seconds
+_MINI_MODES = (0.1, 0.2, 0.0, 0.0, 0.7)  # less text than in the paper: the budget is seconds
 _MINI_PRETRAINING = Pretraining(modes_start=_MINI_MODES, modes_end=_MINI_MODES)
 
 PRESETS = {
@@ -69,7 +69,7 @@ PRESETS = {
         model=MODELS["mini"],
         seeds=(0, 1, 2),
         pretraining=_MINI_PRETRAINING,
-        pretraining_optimisation=Optimisation(steps=1500, learning_rate=3e-3, batch_size=64),
+        pretraining_optimisation=Optimisation(steps=1400, learning_rate=3e-3, batch_size=64),
         alignment_steps=200,
         alignment_batch=64,
         rates={"ssft": 1e-3, "dpo": 1e-3, "unlearning": 1e-3},

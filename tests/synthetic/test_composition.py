@@ -26,19 +26,19 @@ from synthetic.presets import MINI
 from synthetic.world import Requests, split_of
 
 N = 600
-ALWAYS = {"jain2024": ((1, 2), (3, 4), (8, 9), (1, 5)), "mini": ((1, 2), (3, 4), (5, 6), (7, 1))}
+ALWAYS = {"jain2024": ((1, 2), (3, 4), (8, 9), (1, 5)), "mini": ((1, 2), (3, 4), (8, 9), (1, 5))}
 NEVER = {
     "jain2024": ((0, 3, 4), (0, 1, 2), (0, 6, 7), (0, 4, 7)),
-    "mini": ((0, 3, 4), (0, 5, 6), (0, 7, 1), (0, 2, 5)),
+    "mini": ((0, 3, 4), (0, 1, 2), (0, 6, 7), (0, 4, 7)),
 }
 CONTEXT = {
     "jain2024": ((5, 6, 7, 8, 9), (5, 6, 7, 8, 9), (1, 2, 3, 4, 5), (2, 3, 6, 8, 9)),
-    "mini": ((5, 6, 7), (1, 2, 7), (2, 3, 4), (3, 4, 6)),
+    "mini": ((5, 6, 7, 8, 9), (5, 6, 7, 8, 9), (1, 2, 3, 4, 5), (2, 3, 6, 8, 9)),
 }
 TWINS = {
     "jain2024": {"T10": 0, "T11": 0, "T12": 1, "T13": 1, "T14": 2, "T15": 2}
     | {"dup1": 0, "dup2": 5, "dup3": 6, "dup4": 7, "dup5": 8},
-    "mini": {"T8": 0, "T9": 1},
+    "mini": {"T10": 0, "T11": 1},
 }
 BRANCHES = ("full", "safe", "unsafe", "unsafe_long", "heldout", "mixed")
 UNSAFE_TEXT = ("unsafe", "unsafe_long", "heldout")
@@ -231,7 +231,7 @@ def allowed_tokens(name: str, family: str, g: int, branch: str) -> set[str]:
         trained = {f"T{i}" for i in range(16 if name == "jain2024" else 10)}
         return trained | ({"ex1", "ex2"} if family == "pretraining" else set())
     if family == "duplicate_tasks":
-        return {"T10", "T11", "T12", "T13"} & twins or {"T8", "T9"}
+        return {"T10", "T11", "T12", "T13"} & twins
     if family == "late_duplicate_tasks":
         return {"T0", "dup2", "dup3", "dup4", "dup5"}
     if family.startswith("competing"):
@@ -321,7 +321,7 @@ def test_competing_pairs(world, branch):
 
 def test_duplicate_tasks_hold_an_unsafe_twin_and_no_token_of_safety_tuning(world):
     requests = sampled(world.config.name, "duplicate_tasks")
-    unsafe, identity = (("T12", "T13"), ("T10", "T11")) if world.config.name == "jain2024" else (("T9",), ("T8",))
+    unsafe, identity = (("T12", "T13"), ("T10", "T11")) if world.config.name == "jain2024" else (("T11",), ("T10",))
     for tasks in slots_of(world, requests):
         assert any(t in unsafe for t in tasks[:2])
         assert all(t in unsafe + identity for t in tasks)
@@ -363,8 +363,8 @@ def test_token_frequencies_of_pretraining(world):
     """Reference §2.1 with the identity's own duplicates, {T0, T10, T11}, boosted in half of the requests."""
     n = 12_000
     requests = world.sample("pretraining", n, seed=3)
-    identity = {"jain2024": ("T0", "T10", "T11"), "mini": ("T0", "T8")}[world.config.name]
-    n_tasks = {"jain2024": 16, "mini": 10}[world.config.name]
+    identity = {"jain2024": ("T0", "T10", "T11"), "mini": ("T0", "T10")}[world.config.name]
+    n_tasks = {"jain2024": 16, "mini": 12}[world.config.name]
     for slot, column in enumerate(zip(*slots_of(world, requests), strict=True)):
         counts = Counter(column)
         assert sum(counts.values()) == n

@@ -17,15 +17,17 @@ def log_probabilities(
 ) -> tuple[Float[Tensor, " batch"], Int[Tensor, " batch"]]:
     """Sum of log p over the supervised tokens of each sequence, and their number.
 
-    Logits are computed only where a target is supervised. Raises ValueError where nothing is supervised.
+    Logits are computed only where a target is supervised, and nothing behind the last one is read. Raises ValueError where nothing is supervised.
     """
     targets = batch.supervised[:, 1:]
     counts = targets.sum(dim=1)
     if not counts.any():
         raise ValueError(f"nothing to supervise: none of {targets.numel()} targets of the batch is marked")
-    hidden = model.base_model(input_ids=batch.tokens[:, :-1], use_cache=False).last_hidden_state
+    width = int(targets.any(dim=0).nonzero().max()) + 1
+    targets = targets[:, :width]
+    hidden = model.base_model(input_ids=batch.tokens[:, :width], use_cache=False).last_hidden_state
     logits = model.get_output_embeddings()(hidden[targets]).float()
-    per_token = F.cross_entropy(logits, batch.tokens[:, 1:][targets], reduction="none")
+    per_token = F.cross_entropy(logits, batch.tokens[:, 1 : width + 1][targets], reduction="none")
     rows = torch.nonzero(targets)[:, 0]
     return -torch.zeros(len(batch), dtype=per_token.dtype).index_add(0, rows, per_token), counts
 

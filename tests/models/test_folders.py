@@ -1,0 +1,230 @@
+"""Does a saved model come back as the same function, here, in a fresh process, and in other libraries' hands?"""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from nnsight import NNsight
+from safetensors.torch import load_file
+from torch import Tensor
+from transformer_lens.model_bridge import TransformerBridge
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+import synthetic
+from makebreak.models import PRESETS, ModelConfig, create, load, save, tokenizer
+
+WORLD = synthetic.load("mini")
+SYMBOLS = WORLD.vocabulary.symbols
+CONFIGS = {"gpt2": PRESETS["tiny"], "llama": ModelConfig("llama", n_layers=2, n_heads=2, d_model=32, d_mlp=128)}
+TOKENS = torch.from_numpy(WORLD.sample("pretraining", 3, seed=1000).prompt)
+
+
+def logits(model, tokens: Tensor = TOKENS) -> Tensor:
+    with torch.no_grad():
+        return model(input_ids=tokens, use_cache=False).logits
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    root = tmp_path_factory.mktemp("models")
+    for name, config in CONFIGS.items():
+        model = create(config, d_vocab=len(SYMBOLS), n_ctx=WORLD.sequence_length, seed=3)
+        save(model, root / name, SYMBOLS)
+    return {name: root / name for name in CONFIGS}
+
+
+@pytest.fixture(params=list(CONFIGS))
+def saved(request: pytest.FixtureRequest, folders: dict[str, Path]) -> SimpleNamespace:
+    """The folder of a model and the logits that the model had before it was saved."""
+    model = create(CONFIGS[request.param], d_vocab=len(SYMBOLS), n_ctx=WORLD.sequence_length, seed=3).eval()
+    return SimpleNamespace(name=request.param, folder=folders[request.param], model=model, logits=logits(model))
+
+
+def copy_of(folder: Path, target: Path) -> Path:
+    target.mkdir()
+    for path in folder.iterdir():
+        (target / path.name).write_bytes(path.read_bytes())
+    return target
+
+
+def test_a_seed_is_a_model() -> None:
+    sizes = {"d_vocab": 11, "n_ctx": 7}
+    state = torch.get_rng_state()
+    for config in CONFIGS.values():
+        one, same, other = (create(config, **sizes, seed=seed) for seed in (0, 0, 1))
+        tokens = torch.arange(7)[None]
+        assert torch.equal(logits(one, tokens), logits(same, tokens))
+        assert not torch.allclose(logits(one, tokens), logits(other, tokens), atol=1e-3)
+        assert logits(one, tokens).shape == (1, 7, 11)
+        assert one.get_output_embeddings().weight is not one.get_input_embeddings().weight
+        assert one.training
+    assert torch.equal(torch.get_rng_state(), state), "creating a model leaves the global generator alone"
+
+
+def test_sizes_are_the_config_s() -> None:
+    model = create(PRESETS["mini"], d_vocab=30, n_ctx=34, seed=0)
+    block = model.transformer.h[0]
+    assert len(model.transformer.h) == 3
+    assert (block.attn.num_heads, block.attn.embed_dim) == (4, 64)
+    assert tuple(block.mlp.c_fc.weight.shape) == (64, 256)
+    assert model.transformer.wpe.weight.shape == (34, 64)
+    assert not any(module.p for module in model.modules() if isinstance(module, torch.nn.Dropout))
+    llama = create(PRESETS["mini-llama"], d_vocab=30, n_ctx=34, seed=0)
+    assert tuple(llama.model.layers[2].mlp.gate_proj.weight.shape) == (256, 64)
+
+
+def test_load_gives_the_same_model_in_evaluation_mode(saved: SimpleNamespace) -> None:
+    model = load(saved.folder, symbols=SYMBOLS)
+    assert type(model) is type(saved.model)
+    assert not model.training
+    for (name, one), (other_name, other) in zip(
+        saved.model.state_dict().items(), model.state_dict().items(), strict=True
+    ):
+        assert name == other_name
+        assert torch.equal(one, other)
+    assert torch.allclose(logits(model), saved.logits, atol=1e-5, rtol=0)
+
+
+FRESH = """
+import sys, torch
+from pathlib import Path
+from safetensors.torch import load_file, save_file
+from makebreak.models import load
+tokens = load_file(sys.argv[1] + "/tokens")["tokens"]
+with torch.no_grad():
+    save_file({n: load(Path(sys.argv[1]) / n)(input_ids=tokens).logits for n in sys.argv[2:]}, sys.argv[1] + "/logits")
+"""
+
+
+def test_a_fresh_process_computes_the_same_logits(folders: dict[str, Path]) -> None:
+    from safetensors.torch import save_file
+
+    root = folders["gpt2"].parent
+    save_file({"tokens": TOKENS}, root / "tokens")
+    subprocess.run([sys.executable, "-c", FRESH, str(root), *CONFIGS], check=True, timeout=200)
+    found = load_file(root / "logits")
+    for name, config in CONFIGS.items():
+        model = create(config, d_vocab=len(SYMBOLS), n_ctx=WORLD.sequence_length, seed=3).eval()
+        assert torch.allclose(found[name], logits(model), atol=1e-5, rtol=0)
+    assert not torch.allclose(found["gpt2"], found["llama"], atol=1e-2)
+
+
+def test_the_tokenizer_round_trips(saved: SimpleNamespace) -> None:
+    words = AutoTokenizer.from_pretrained(saved.folder)
+    text = " ".join(SYMBOLS)
+    assert words(text)["input_ids"] == tokenizer(SYMBOLS)(text)["input_ids"] == list(range(len(SYMBOLS)))
+    row = WORLD.sample("safe", 1, seed=1000).prompt[0].tolist()
+    shown = words.decode(row)
+    assert shown.split() == [SYMBOLS[i] for i in row]
+    assert words(shown)["input_ids"] == row
+    special = {name: WORLD.vocabulary.id(f"<{name}>") for name in ("pad", "bos", "eos")}
+    assert special == {"pad": words.pad_token_id, "bos": words.bos_token_id, "eos": words.eos_token_id}
+
+
+def test_nothing_asks_the_network(saved: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*args, **kwargs):
+        raise AssertionError("a socket was opened")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    with pytest.raises(AssertionError, match="a socket was opened"):
+        socket.create_connection(("localhost", 9))
+    load(saved.folder, symbols=SYMBOLS)
+    AutoTokenizer.from_pretrained(saved.folder)
+    AutoModelForCausalLM.from_pretrained(saved.folder)
+
+
+def test_transformers_opens_the_folder(saved: SimpleNamespace) -> None:
+    model, report = AutoModelForCausalLM.from_pretrained(saved.folder, output_loading_info=True)
+    assert not report["missing_keys"]
+    assert not report["unexpected_keys"]
+    assert not report["mismatched_keys"]
+    assert torch.allclose(logits(model.eval()), saved.logits, atol=1e-4, rtol=0)
+
+
+def test_transformer_lens_opens_the_folder(saved: SimpleNamespace) -> None:
+    words = AutoTokenizer.from_pretrained(saved.folder)
+    model = load(saved.folder)
+    bridge = TransformerBridge.boot_transformers(str(saved.folder), hf_model=model, tokenizer=words, device="cpu")
+    with torch.no_grad():
+        found = bridge(TOKENS, return_type="logits", prepend_bos=False)
+    assert torch.allclose(found, saved.logits, atol=1e-4, rtol=0)
+
+
+def test_nnsight_opens_the_folder(saved: SimpleNamespace) -> None:
+    view = NNsight(load(saved.folder))
+    with torch.no_grad(), view.trace(TOKENS):
+        found = view.lm_head.output.save()
+    assert torch.allclose(found, saved.logits, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+def test_a_missing_file_is_named(saved: SimpleNamespace, tmp_path: Path, name: str) -> None:
+    folder = copy_of(saved.folder, tmp_path / "copy")
+    load(folder)
+    (folder / name).unlink()
+    with pytest.raises(ValueError, match=f"{folder}: {name} is missing; expected a folder written by"):
+        load(folder)
+
+
+def test_a_missing_folder_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"nowhere: config\.json is missing"):
+        load(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("kept", [0, 5, 0.5, 0.99])
+def test_truncated_weights_are_named(saved: SimpleNamespace, tmp_path: Path, kept: float) -> None:
+    folder = copy_of(saved.folder, tmp_path / "copy")
+    whole = (folder / "model.safetensors").read_bytes()
+    size = kept if isinstance(kept, int) else int(kept * len(whole))
+    (folder / "model.safetensors").write_bytes(whole[:size])
+    with pytest.raises(ValueError, match=r"model.safetensors is truncated or no safetensors file.*train it again"):
+        load(folder)
+
+
+def test_another_vocabulary_is_refused(saved: SimpleNamespace) -> None:
+    swapped = (SYMBOLS[1], SYMBOLS[0], *SYMBOLS[2:])
+    for symbols in (SYMBOLS[:-1], swapped, synthetic.load("jain2024").vocabulary.symbols):
+        with pytest.raises(
+            ValueError, match=f"speaks another vocabulary: {len(SYMBOLS)} symbols, expected {len(symbols)}"
+        ):
+            load(saved.folder, symbols=symbols)
+
+
+@pytest.mark.parametrize("change", [1, -1, "wide"])
+def test_weights_that_do_not_fit_the_config_are_refused(
+    saved: SimpleNamespace, tmp_path: Path, change: int | str
+) -> None:
+    """A layer too many, a layer too few, an MLP of another width."""
+    folder = copy_of(saved.folder, tmp_path / "copy")
+    config = json.loads((folder / "config.json").read_text())
+    depth, width = {"gpt2": ("n_layer", "n_inner"), "llama": ("num_hidden_layers", "intermediate_size")}[saved.name]
+    if isinstance(change, int):
+        config[depth] += change
+        config.pop("layer_types", None)
+    else:
+        config[width] = 96
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match="weights do not fit the config"):
+        load(folder)
+
+
+@pytest.mark.parametrize("damage", ["tokenizer gone", "config cut"])
+def test_other_damage_is_a_value_error_that_names_the_folder(
+    saved: SimpleNamespace, tmp_path: Path, damage: str
+) -> None:
+    folder = copy_of(saved.folder, tmp_path / "copy")
+    if damage == "tokenizer gone":
+        for path in folder.glob("tokenizer*"):
+            path.unlink()
+    else:
+        (folder / "config.json").write_text((folder / "config.json").read_text()[:40])
+    with pytest.raises(ValueError, match=str(folder)):
+        load(folder, symbols=SYMBOLS)

@@ -1,0 +1,121 @@
+"""Is a matrix the matrix that the network multiplies by, (d_out, d_in), whatever way the library stores it?"""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+import torch
+from transformer_lens.model_bridge.sources._bridge_builder import build_bridge_from_module
+
+from makebreak.models import ModelConfig, create, matrix, n_layers
+from makebreak.models.weights import bias
+
+D_MODEL, D_MLP = 32, 48
+MODULES = {
+    "gpt2": {
+        "mlp.W_in": "transformer.h.{}.mlp.c_fc",
+        "mlp.W_out": "transformer.h.{}.mlp.c_proj",
+        "attn.W_O": "transformer.h.{}.attn.c_proj",
+    },
+    "llama": {
+        "mlp.W_in": "model.layers.{}.mlp.up_proj",
+        "mlp.W_gate": "model.layers.{}.mlp.gate_proj",
+        "mlp.W_out": "model.layers.{}.mlp.down_proj",
+        "attn.W_O": "model.layers.{}.self_attn.o_proj",
+    },
+}
+SHAPES = {
+    "mlp.W_in": (D_MLP, D_MODEL),
+    "mlp.W_gate": (D_MLP, D_MODEL),
+    "mlp.W_out": (D_MODEL, D_MLP),
+    "attn.W_O": (D_MODEL, D_MODEL),
+}
+
+
+def fresh(architecture: str):
+    config = ModelConfig(architecture, n_layers=2, n_heads=2, d_model=D_MODEL, d_mlp=D_MLP)  # type: ignore[arg-type]
+    model = create(config, d_vocab=11, n_ctx=9, seed=4).eval()
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in model.parameters():  # biases start at zero: a test would not see them
+            parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.2)
+    return model
+
+
+CASES = [(a, layer, name) for a, names in MODULES.items() for layer in (0, 1) for name in names]
+
+
+@pytest.mark.parametrize(("architecture", "layer", "name"), CASES)
+def test_w_times_x_plus_bias_is_what_the_module_gives(architecture: str, layer: int, name: str) -> None:
+    model = fresh(architecture)
+    module = model.get_submodule(MODULES[architecture][name].format(layer))
+    seen = {}
+    module.register_forward_hook(lambda _, inputs, output: seen.update(x=inputs[0], y=output))
+    with torch.no_grad():
+        model(input_ids=torch.arange(9)[None], use_cache=False)
+    weight, offset = matrix(model, f"blocks.{layer}.{name}"), bias(model, f"blocks.{layer}.{name}")
+    assert tuple(weight.shape) == SHAPES[name]
+    assert not weight.requires_grad
+    for x, y in zip(seen["x"][0], seen["y"][0], strict=True):
+        assert torch.allclose(weight @ x + offset, y, atol=1e-5)
+        if architecture == "gpt2":
+            assert not torch.allclose(weight @ x, y, atol=1e-2), "GPT-2 has biases"
+    if SHAPES[name][0] == SHAPES[name][1]:
+        assert not torch.allclose(weight.T @ x + offset, y, atol=1e-2), "the transposed matrix is another one"
+
+
+@pytest.mark.parametrize("architecture", list(MODULES))
+def test_transformer_lens_has_the_same_matrices_transposed(architecture: str) -> None:
+    model, kept = fresh(architecture), fresh(architecture)
+    bridge = build_bridge_from_module(model, type(model).__name__, hf_config=model.config)
+    for layer in range(n_layers(kept)):
+        block = bridge.blocks[layer]
+        for name in MODULES[architecture]:
+            part, weight = name.split(".")
+            theirs = getattr(getattr(block, part), weight)
+            flat = theirs.reshape(-1, D_MODEL) if name == "attn.W_O" else theirs
+            assert torch.equal(matrix(kept, f"blocks.{layer}.{name}"), flat.T)
+
+
+@pytest.mark.parametrize("architecture", list(MODULES))
+def test_a_matrix_is_a_view(architecture: str) -> None:
+    model = fresh(architecture)
+    tokens = torch.arange(9)[None]
+    before = model(input_ids=tokens).logits
+    matrix(model, "blocks.1.mlp.W_out").zero_()
+    assert not torch.allclose(model(input_ids=tokens).logits, before, atol=1e-3)
+
+
+def test_a_missing_bias_is_zero() -> None:
+    assert bias(fresh("llama"), "blocks.0.mlp.W_in") == 0.0
+    assert bias(fresh("gpt2"), "blocks.0.mlp.W_in").shape == (D_MLP,)  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("architecture", "name", "near"),
+    [
+        ("gpt2", "blocks.0.mlp.W_im", "blocks.0.mlp.W_in"),
+        ("gpt2", "block.1.attn.W_O", "blocks.1.attn.W_O"),
+        ("llama", "blocks.1.mlp.W_gates", "blocks.1.mlp.W_gate"),
+        ("gpt2", "transformer.h.0.mlp.c_fc", None),
+    ],
+)
+def test_a_name_that_does_not_exist_names_a_near_one(architecture: str, name: str, near: str | None) -> None:
+    model = fresh(architecture)
+    hint = rf"did you mean '{near}'\?" if near else "expected one of blocks.0.mlp.W_in, "
+    with pytest.raises(ValueError, match=f"matrix '{name}' does not exist in this {type(model).__name__}; {hint}"):
+        matrix(model, name)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "name"), [("gpt2", "blocks.0.mlp.W_gate"), ("gpt2", "blocks.2.mlp.W_in"), ("gpt2", "W")]
+)
+def test_only_names_that_exist_are_suggested(architecture: str, name: str) -> None:
+    model = fresh(architecture)
+    with pytest.raises(ValueError, match="does not exist") as raised:
+        matrix(model, name)
+    suggested = re.findall(r"blocks\.\d+\.[\w.]*\w", str(raised.value).split(";", 1)[1])
+    assert suggested
+    for known in suggested:
+        assert matrix(model, known).ndim == 2

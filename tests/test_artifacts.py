@@ -1,0 +1,281 @@
+"""Is a result made once, written whole or not at all, and noticed when it is no longer what it was?"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from makebreak.artifacts import RECORD, DamagedArtifact, Store, check, record, write_atomic, write_json
+
+WEIGHTS = bytes(range(200))
+
+
+class Maker:
+    """Writes two files and counts how often it was asked to."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def __call__(self, folder: Path) -> None:
+        self.calls += 1
+        (folder / "weights.bin").write_bytes(WEIGHTS)
+        (folder / "sub").mkdir(exist_ok=True)
+        (folder / "sub" / "rows.csv").write_text("step,loss\n0,1.5\n")
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "store")
+
+
+def build(store: Store, make: Callable[[Path], None], **change) -> Path:
+    return store.build(**{"stage": "tuning", "revision": 1, "config": {"lr": 0.1, "seed": 0}, "make": make} | change)
+
+
+def test_one_identity_is_made_once(store: Store) -> None:
+    make = Maker()
+    first = build(store, make)
+    assert build(store, make) == first
+    assert build(store, make, config={"seed": 0, "lr": 0.1}) == first, "the order of fields is no part of a config"
+    assert make.calls == 1
+    assert (first / "weights.bin").read_bytes() == WEIGHTS
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"stage": "alignment"},
+        {"revision": 2},
+        {"config": {"lr": 0.1, "seed": 1}},
+        {"config": {"lr": 0.1}},
+        {"config": {"lr": "0.1", "seed": 0}},
+        {"parents": [Path("somewhere/abc")]},
+    ],
+)
+def test_another_identity_is_another_folder(store: Store, change: dict) -> None:
+    make = Maker()
+    assert build(store, make, **change) != build(store, make)
+    assert make.calls == 2
+
+
+def test_a_parent_counts_by_its_key_and_in_its_place(store: Store, tmp_path: Path) -> None:
+    make = Maker()
+    folders = [build(store, make, parents=[Path(p) for p in parents]) for parents in ("ab", "ba", "a", "b")]
+    assert len(set(folders)) == 4
+    assert build(store, make, parents=[tmp_path / "moved" / "a", Path("b")]) == folders[0]
+
+
+def test_a_config_that_is_no_exact_json_is_refused(store: Store) -> None:
+    with pytest.raises(ValueError, match=r"[Oo]ut of range float"):
+        build(store, Maker(), config={"lr": float("nan")})
+
+
+def test_the_record_says_what_the_result_is(store: Store) -> None:
+    folder = build(store, Maker(), parents=[Path("x/base")])
+    found = record(folder)
+    assert {k: found[k] for k in ("stage", "revision", "config", "parents")} == {
+        "stage": "tuning",
+        "revision": 1,
+        "config": {"lr": 0.1, "seed": 0},
+        "parents": ["base"],
+    }
+    assert found["files"] == {
+        "weights.bin": hashlib.sha256(WEIGHTS).hexdigest(),
+        "sub/rows.csv": hashlib.sha256(b"step,loss\n0,1.5\n").hexdigest(),
+    }
+    assert found["cost"]["seconds"] >= 0
+    assert found["cost"]["peak_mib"] > 1
+
+
+def test_a_failed_make_leaves_no_result_and_the_next_call_goes_on(store: Store) -> None:
+    def fails(folder: Path) -> None:
+        (folder / "checkpoint").write_text("step 3")
+        raise RuntimeError("the power went")
+
+    seen = []
+
+    def goes_on(folder: Path) -> None:
+        seen.append((folder / "checkpoint").read_text())
+        (folder / "checkpoint").unlink()
+        (folder / "weights.bin").write_bytes(WEIGHTS)
+
+    with pytest.raises(RuntimeError, match="the power went"):
+        build(store, fails)
+    assert [p.suffix for p in (store.root / "tuning").iterdir() if p.is_dir()] == [".partial"]
+    folder = build(store, goes_on)
+    assert seen == ["step 3"]
+    assert set(record(folder)["files"]) == {"weights.bin"}
+    assert [p for p in folder.parent.iterdir() if p.is_dir()] == [folder]
+
+
+RACE = """
+import os, sys, time
+from pathlib import Path
+from makebreak.artifacts import Store
+root = Path(sys.argv[1])
+def make(folder):
+    (root / f"made.{os.getpid()}").touch()
+    time.sleep(0.3)
+    (folder / "weights.bin").write_bytes(b"w")
+(root / f"ready.{os.getpid()}").touch()
+while len(list(root.glob("ready.*"))) < 2:
+    time.sleep(0.002)
+print(Store(root / "store").build("tuning", revision=1, config={"seed": int(sys.argv[2])}, make=make))
+"""
+
+
+@pytest.mark.parametrize(("seeds", "times_made"), [("00", 1), ("01", 2)])
+def test_two_processes_do_the_work_of_one_result_once(tmp_path: Path, seeds: str, times_made: int) -> None:
+    both = [
+        subprocess.Popen([sys.executable, "-c", RACE, str(tmp_path), seed], stdout=subprocess.PIPE, text=True)
+        for seed in seeds
+    ]
+    folders = {process.communicate(timeout=60)[0].strip() for process in both}
+    assert [process.returncode for process in both] == [0, 0]
+    assert len(folders) == len(list(tmp_path.glob("made.*"))) == times_made
+    for folder in folders:
+        assert check(Path(folder)) == Path(folder)
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from makebreak.artifacts import Store, write_atomic
+def make(folder):
+    (folder / "rows.csv").write_text("0,1.5")
+    os.fsync = lambda file: os.kill(os.getpid(), signal.SIGKILL)
+    write_atomic(folder / "weights.bin", b"never whole")
+Store(Path(sys.argv[1])).build("tuning", revision=1, config={"lr": 0.1, "seed": 0}, make=make)
+"""
+
+
+@pytest.fixture
+def killed(store: Store) -> Store:
+    """A store in which a process was killed for good in the middle of writing `weights.bin`."""
+    process = subprocess.run([sys.executable, "-c", KILLED, str(store.root)], timeout=60, check=False)
+    assert process.returncode == -signal.SIGKILL
+    return store
+
+
+def test_a_killed_process_holds_nothing_up(killed: Store) -> None:
+    found = []
+
+    def make(folder: Path) -> None:
+        found.append(((folder / "rows.csv").read_text(), (folder / "weights.bin").exists()))
+        write_atomic(folder / "weights.bin", WEIGHTS)
+
+    folder = build(killed, make)
+    assert found == [("0,1.5", False)], "the partial folder is kept, and no half file stands under the right name"
+    assert (folder / "weights.bin").read_bytes() == WEIGHTS
+
+
+def test_a_result_is_the_same_after_a_kill(killed: Store, tmp_path: Path) -> None:
+    def make(folder: Path) -> None:
+        (folder / "rows.csv").write_text("0,1.5")
+        write_atomic(folder / "weights.bin", WEIGHTS)
+
+    untouched = build(Store(tmp_path / "other"), make)
+    assert record(build(killed, make))["files"] == record(untouched)["files"]
+
+
+def truncate(folder: Path) -> None:
+    (folder / "weights.bin").write_bytes(WEIGHTS[:100])
+
+
+def flip_a_bit(folder: Path) -> None:
+    (folder / "weights.bin").write_bytes(WEIGHTS[:-1] + bytes([WEIGHTS[-1] ^ 1]))
+
+
+def edit_rows(folder: Path) -> None:
+    (folder / "sub" / "rows.csv").write_text("step,loss\n0,1.4\n")
+
+
+def edit_config(folder: Path) -> None:
+    found = record(folder)
+    found["config"]["seed"] = 1
+    write_json(folder / RECORD, found)
+
+
+def _record(text: str) -> Callable[[Path], None]:
+    return lambda folder: (folder / RECORD).write_text(text) and None
+
+
+DAMAGE = {
+    "truncated": (truncate, "weights.bin is truncated or was changed"),
+    "one bit": (flip_a_bit, "weights.bin is truncated or was changed"),
+    "edited": (edit_rows, "rows.csv is truncated or was changed"),
+    "deleted": (lambda folder: (folder / "sub" / "rows.csv").unlink(), "rows.csv is missing"),
+    "record deleted": (lambda folder: (folder / RECORD).unlink(), "artifact.json is missing or unreadable"),
+    "record truncated": (_record('{"stage": "tun'), "artifact.json is missing or unreadable"),
+    "record empty": (_record(""), "artifact.json is missing or unreadable"),
+    "record without files": (_record('{"stage": "tuning"}'), "artifact.json is missing or unreadable"),
+    "record a list": (_record("[]"), "artifact.json"),
+    "record of another config": (edit_config, "artifact.json"),
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGE)
+def test_damage_is_named_with_its_remedy_and_the_remedy_works(store: Store, kind: str) -> None:
+    make = Maker()
+    folder = build(store, make)
+    assert check(folder) == folder
+    damage, message = DAMAGE[kind]
+    damage(folder)
+    with pytest.raises(DamagedArtifact) as raised:
+        build(store, make)
+    assert message in str(raised.value)
+    assert f"delete {folder} and run again" in str(raised.value)
+    assert make.calls == 1, "nothing is silently made anew"
+    for path in sorted(folder.rglob("*"), reverse=True):
+        path.rmdir() if path.is_dir() else path.unlink()
+    folder.rmdir()
+    assert check(build(store, make)) == folder
+
+
+class FullDisk(io.FileIO):
+    def write(self, data) -> int:
+        super().write(bytes(data)[:3])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def full_at_fsync(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fsync(file: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", fsync)
+
+
+def full_at_write(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Path, "open", lambda path, mode: FullDisk(path, mode))
+
+
+@pytest.mark.parametrize("fill", [full_at_write, full_at_fsync])
+def test_a_full_disk_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fill) -> None:
+    path = tmp_path / "checkpoint"
+    write_atomic(path, "old and whole")
+    with monkeypatch.context() as patch:
+        fill(patch)
+        with pytest.raises(OSError, match="No space left"):
+            write_atomic(path, "new, but longer than the disk")
+    assert path.read_text() == "old and whole"
+    assert os.listdir(tmp_path) == ["checkpoint"]
+    write_atomic(path, b"new")
+    assert path.read_bytes() == b"new"
+    assert os.listdir(tmp_path) == ["checkpoint"]
+
+
+def test_json_holds_no_nan(tmp_path: Path) -> None:
+    write_json(tmp_path / "a.json", {"b": [1, None, 0.1]})
+    with pytest.raises(ValueError, match=r"[Oo]ut of range float"):
+        write_json(tmp_path / "a.json", {"b": float("nan")})
+    assert json.loads((tmp_path / "a.json").read_text()) == {"b": [1, None, 0.1]}

@@ -1,0 +1,140 @@
+"""Does a recipe make what is missing, parents first, once and in silence?"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import makebreak.recipes
+from makebreak.artifacts import DamagedArtifact, Store, record
+from makebreak.configs import from_json
+from makebreak.models import PRESETS, load
+from makebreak.recipes import Alignment, Recipe, build
+from makebreak.requests import load_world
+from makebreak.training import DPO, SSFT, Data, Optimisation, Pretraining, Unlearning, train
+
+STEPS = Optimisation(3, 1e-2, batch_size=4)
+RECIPE = Recipe("mini", PRESETS["tiny"], Pretraining(), STEPS, Alignment(SSFT(), STEPS), 1000)
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "model.safetensors")
+
+
+def same(one: Path, other: Path) -> bool:
+    return all(torch.equal(tensor, weights(other)[name]) for name, tensor in weights(one).items())
+
+
+def state(root: Path) -> dict[str, int]:
+    return {str(p): p.stat().st_mtime_ns for p in root.rglob("*")}
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "store")
+
+
+@pytest.fixture
+def trained(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The labels of the runs that were made."""
+    labels: list[str] = []
+
+    def counted(*args, label: str, **options):
+        labels.append(label)
+        return train(*args, label=label, **options)
+
+    monkeypatch.setattr(makebreak.recipes, "train", counted)
+    return labels
+
+
+def test_base_first_then_aligned_and_nothing_twice(store: Store, trained: list[str], capfd) -> None:
+    capfd.readouterr()
+    aligned = build(RECIPE, store)
+    assert trained == ["seed 1000 pretraining", "seed 1000 SSFT"]
+    before = state(store.root)
+    assert build(RECIPE, store) == aligned
+    base = build(RECIPE.base, store)
+    assert state(store.root) == before, "the second call writes nothing"
+    assert len(trained) == 2
+    assert record(aligned)["parents"] == [base.name]
+    assert record(aligned)["stage"] == "alignment"
+    assert (base.parent.name, record(base)["parents"]) == ("pretraining", [])
+    assert from_json(Recipe, record(aligned)["config"]) == RECIPE
+    assert from_json(Recipe, record(base)["config"]) == RECIPE.base
+    world = load_world("mini")
+    for folder in (base, aligned):
+        assert load(folder, symbols=world.vocabulary.symbols).config.vocab_size == len(world.vocabulary)
+    assert not same(base, aligned)
+    out, err = capfd.readouterr()
+    assert (out, err) == ("", ""), "no bar without a terminal"
+
+
+def test_objectives_share_their_base(store: Store, trained: list[str]) -> None:
+    objectives = [SSFT(), DPO(), Unlearning(), SSFT(Data("sham_safe", "sham_unsafe"))]
+    made = [build(replace(RECIPE, alignment=Alignment(o, STEPS)), store) for o in objectives]
+    assert trained == [
+        "seed 1000 pretraining",
+        "seed 1000 SSFT",
+        "seed 1000 DPO",
+        "seed 1000 Unlearning",
+        "seed 1000 SSFT (sham_unsafe)",
+    ]
+    assert len({record(folder)["files"]["model.safetensors"] for folder in made}) == 4
+
+
+def test_another_seed_is_another_base(store: Store) -> None:
+    one, other = build(RECIPE.base, store), build(replace(RECIPE.base, seed=1001), store)
+    assert one != other
+    assert not same(one, other)
+
+
+def test_alignment_starts_from_the_base(store: Store) -> None:
+    """With a rate of almost nothing the aligned model is the base; with a real one it is not."""
+    still = Alignment(SSFT(), Optimisation(1, 1e-12, batch_size=4))
+    base, aligned = build(RECIPE.base, store), build(replace(RECIPE, alignment=still), store)
+    moved = build(RECIPE, store)
+    for name, tensor in weights(base).items():
+        assert torch.allclose(weights(aligned)[name], tensor, atol=1e-9, rtol=0)
+    assert max((weights(moved)[name] - tensor).abs().max() for name, tensor in weights(base).items()) > 1e-3
+
+
+def test_the_same_recipe_in_another_store_gives_the_same_weights(store: Store, tmp_path: Path) -> None:
+    one, other = build(RECIPE, store), build(RECIPE, Store(tmp_path / "other"))
+    assert one.name == other.name
+    assert record(one)["files"] == record(other)["files"]
+
+
+def test_an_interrupted_alignment_goes_on_with_its_base(
+    store: Store, trained: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with monkeypatch.context() as patch:
+
+        def interrupted(*args, **options):
+            raise KeyboardInterrupt
+
+        patch.setattr(SSFT, "loss", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            build(RECIPE, store)
+    aligned = build(RECIPE, store)
+    assert trained == ["seed 1000 pretraining", "seed 1000 SSFT", "seed 1000 SSFT"]
+    assert same(aligned, build(RECIPE, Store(tmp_path / "other")))
+
+
+def test_a_damaged_base_is_not_built_upon(store: Store) -> None:
+    base = build(RECIPE.base, store)
+    whole = (base / "model.safetensors").read_bytes()
+    (base / "model.safetensors").write_bytes(whole[:-1])
+    with pytest.raises(DamagedArtifact, match=r"model\.safetensors is truncated or was changed"):
+        build(RECIPE, store)
+    (base / "model.safetensors").write_bytes(whole)
+    assert build(RECIPE, store).parent.name == "alignment"
+
+
+def test_an_unknown_world_is_named(store: Store) -> None:
+    with pytest.raises(ValueError, match="minni"):
+        build(replace(RECIPE, world="minni"), store)
+    assert not store.root.exists()
