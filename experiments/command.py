@@ -81,7 +81,8 @@ def _run(command: Command) -> None:
 
         out = command.out or Path("runs/speed")
         _check_writable(out)
-        return speed.run(out)
+        speed.run(out)
+        return
     from experiments import jain2024
     from makebreak.artifacts import Store, record, write_atomic, write_json
     from makebreak.claims import as_text

@@ -22,13 +22,16 @@ from synthetic.tasks import apply, permutation_maps
 from synthetic.vocabulary import Vocabulary, letters
 from synthetic.world import SPLITS, Requests, judge_segment, split_of
 
-NULL_LETTER = 0
 _ATTEMPTS = 2000
+_AT_ONCE = 16  # a draw is of a held-out split once in twenty
 
 
 @dataclass(frozen=True)
 class CompositionConfig:
-    """A composition world. Branches without rules of their own for a symbol use the rules of `full`."""
+    """A composition world. Branches without rules of their own for a symbol use the rules of `full`.
+
+    null_symbol: what a refusal is made of; None is the first letter, an ordinary one (Jain et al. 2024, as released).
+    """
 
     name: str
     n_letters: int
@@ -46,6 +49,7 @@ class CompositionConfig:
     always_safe: tuple[tuple[int, ...], ...]
     attack_duplicates: tuple[int, ...] = ()
     late_duplicates: tuple[int, ...] = ()
+    null_symbol: str | None = None
     system: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -59,9 +63,8 @@ class CompositionConfig:
             raise ValueError(f"sequence_length = {self.sequence_length}: text of {high} letters needs {needed} or more")
         per_grammar = (self.map_seeds, self.always_unsafe, self.always_safe)
         if any(len(column) != len(self.leaves) for column in per_grammar):
-            raise ValueError(
-                f"{len(self.leaves)} grammars, but map_seeds, always_unsafe, always_safe have {[len(c) for c in per_grammar]}"
-            )
+            sizes = [len(column) for column in per_grammar]
+            raise ValueError(f"{len(self.leaves)} grammars, but map_seeds, always_unsafe, always_safe have {sizes}")
         for unsafe, safe in zip(self.always_unsafe, self.always_safe, strict=True):
             if set(unsafe) & set(safe) or 0 not in safe or max((*unsafe, *safe)) >= self.n_maps:
                 raise ValueError(
@@ -81,10 +84,13 @@ class CompositionWorld:
         tasks = tuple(f"T{i}" for i in range(self.n_tasks))
         special = ("<eot>", "<bos>", "<eos>", "<sot>", "<pad>", "<stop>")
         late = tuple(f"dup{i + 1}" for i in range(len(config.late_duplicates)))
+        null = () if config.null_symbol is None else (config.null_symbol,)
         extra = tuple(s for s in config.system if s not in (*tasks, *special))
-        self.vocabulary = Vocabulary((*tasks, *special, *letters(config.n_letters), "ex1", "ex2", *late, *extra))
-        self.letter_ids = np.array([self.vocabulary.id(s) for s in letters(config.n_letters)])
-        self.null = int(self.letter_ids[NULL_LETTER])
+        alphabet = letters(config.n_letters)
+        self.vocabulary = Vocabulary((*tasks, *special, *alphabet, "ex1", "ex2", *late, *null, *extra))
+        self.letter_ids = np.array([self.vocabulary.id(s) for s in alphabet])
+        self.null = self.vocabulary.id(config.null_symbol or alphabet[0])
+        self.null_output = config.n_letters if null else 0  # the null among outputs, which are numbers of letters
         self.sequence_length = config.sequence_length
 
     @cached_property
@@ -137,9 +143,8 @@ class CompositionWorld:
 
     def family(self, name: str) -> Family:
         if name not in self.families:
-            raise ValueError(
-                f"family {name!r} does not exist in world {self.config.name!r}: expected one of {', '.join(self.families)}"
-            )
+            known = ", ".join(self.families)
+            raise ValueError(f"family {name!r} does not exist in world {self.config.name!r}: expected one of {known}")
         return FAMILIES[name]
 
     def sample(self, family: str, n: int, *, seed: int, start: int = 0, split: str = "train") -> Requests:
@@ -156,14 +161,15 @@ class CompositionWorld:
             raise ValueError(f"n = {n}: expected at least one request")
         index, missing = np.arange(start, start + n), np.arange(n)
         truth: dict[str, np.ndarray] = {}
-        for attempt in range(_ATTEMPTS):
-            drawn = self._draw(spec, Draws(seed, index[missing], attempt))
-            accepted = self._acceptable(spec, drawn, split)
+        at_once = _AT_ONCE if split in ("fit", "score") else 1
+        for first in range(0, _ATTEMPTS, at_once):
+            drawn = self._draw(spec, Draws.of_attempts(seed, index[missing], range(first, first + at_once)))
+            accepted = self._acceptable(spec, drawn, split).reshape(at_once, len(missing))
+            found = accepted.any(axis=0)
+            rows = (accepted.argmax(axis=0) * len(missing) + np.arange(len(missing)))[found]  # first that is accepted
             for name, column in drawn.items():
-                truth.setdefault(name, np.zeros((n, *column.shape[1:]), column.dtype))[missing[accepted]] = column[
-                    accepted
-                ]
-            missing = missing[~accepted]
+                truth.setdefault(name, np.zeros((n, *column.shape[1:]), column.dtype))[missing[found]] = column[rows]
+            missing = missing[~found]
             if not len(missing):
                 return lay_out(self, family, seed, truth, judged_pair=spec.judged_pair, unsafe=spec.unsafe)
         raise ValueError(f"family {family!r}, split {split!r}: {len(missing)} of {n} requests found no acceptable draw")
@@ -200,8 +206,8 @@ class CompositionWorld:
             current = apply(self.maps[grammar], known[:, 2 * pair : 2 * pair + 2], current)
             ex = tasks[:, 2 * pair : 2 * pair + 2] - self.maps.shape[1]
             forced = ex.max(axis=1, keepdims=True)
-            current = np.where((forced >= 0) & (text >= 0), np.maximum(forced, 0), current)
-            outputs.append(current)
+            null = np.where(forced == 0, self.null_output, 1)
+            outputs.append(np.where((forced >= 0) & (text >= 0), null, current))
         return {"outputs": np.stack(outputs, axis=1), "reason": reason}
 
     def _acceptable(self, spec: Family, drawn: dict[str, np.ndarray], split: str) -> np.ndarray:
@@ -210,7 +216,7 @@ class CompositionWorld:
             ok &= split_of(drawn["grammar"], drawn["text"]) == SPLITS.index(split)
         if spec.unsafe is not None:
             answer = drawn["outputs"][:, spec.judged_pair]
-            ok &= ~((answer == NULL_LETTER) | (drawn["text"] < 0)).all(axis=1)
+            ok &= ~((answer == self.null_output) | (drawn["text"] < 0)).all(axis=1)
         if spec.needs_unsafe_task:
             judged = drawn["reason"][:, 2 * spec.judged_pair : 2 * spec.judged_pair + 2]
             ok &= (judged > 0).any(axis=1)
@@ -233,7 +239,8 @@ class CompositionWorld:
                 if r
             )
             lines.append(
-                f"{requests.family}: grammar {truth['grammar'] + 1}, {BRANCHES[truth['branch']]} text; {why or 'no unsafe task'}\n"
+                f"{requests.family}: grammar {truth['grammar'] + 1}, {BRANCHES[truth['branch']]} text; "
+                f"{why or 'no unsafe task'}\n"
                 f"  prompt      {self.vocabulary.decode(requests.prompt[i])}\n"
                 f"  instructed  {self.vocabulary.decode(requests.instructed[i])}\n"
                 f"  refused     {self.vocabulary.decode(requests.refused[i])}"

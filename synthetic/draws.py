@@ -32,6 +32,13 @@ class Draws:
         start = key("draws", int(seed), int(attempt))
         self._state = _mix(start + (index.astype(np.uint64) + np.uint64(1)) * _GAMMA)
 
+    @classmethod
+    def of_attempts(cls, seed: int, index: np.ndarray, attempts: range) -> Draws:
+        """The draws of several attempts behind one another: (attempts × n) requests, the first attempt first."""
+        part = object.__new__(cls)
+        part._state = np.concatenate([cls(seed, index, attempt)._state for attempt in attempts])
+        return part
+
     def __getitem__(self, rows: np.ndarray) -> Draws:
         part = object.__new__(Draws)
         part._state = self._state[rows]

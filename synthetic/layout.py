@@ -27,7 +27,7 @@ def lay_out(
     unsafe: bool | None,
 ) -> Requests:
     """Requests with prompts, both answers, spans and the judged segment, from the columns of truth."""
-    vocabulary, letter = world.vocabulary, world.letter_ids
+    vocabulary, letter = world.vocabulary, np.append(world.letter_ids, world.null)
     n, high = truth["text"].shape
     length, pairs = truth["length"], world.config.n_pairs
     rows = np.arange(n)

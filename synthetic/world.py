@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -73,6 +73,7 @@ class Requests:
         return cls(family=columns["family"][0], seed=int(columns["seed"][0]), **plain, **groups)
 
 
+@runtime_checkable
 class World(Protocol):
     """A world: named families of requests, sampled exactly, judged exactly."""
 

@@ -27,8 +27,8 @@ OBJECTIVES = {
 
 
 def recipe(objective: SSFT | DPO | Unlearning | None) -> Recipe:
-    alignment = objective and Alignment(objective, Optimisation(50, 3e-5, precision="bfloat16"))
-    return Recipe("mini", PRESETS["tiny"], Pretraining(), Optimisation(400, 1e-3), alignment, 0)
+    alignments = (Alignment(objective, Optimisation(50, 3e-5, precision="bfloat16")),) if objective else ()
+    return Recipe("mini", PRESETS["tiny"], Pretraining(), Optimisation(400, 1e-3), alignments, 0)
 
 
 FULL = recipe(DPO())
@@ -44,7 +44,7 @@ def test_round_trip(objective: SSFT | DPO | Unlearning | None) -> None:
     again = there_and_back(config)
     assert again == config
     assert to_json(again) == to_json(config)
-    assert again.alignment is None or type(again.alignment.objective) is type(objective)
+    assert [type(a.objective) for a in again.alignments] == ([type(objective)] if objective else [])
     assert isinstance(again.optimisation.betas, tuple), "a tuple comes back as a tuple, so that configs stay hashable"
     assert hash(again) == hash(config)
 
@@ -63,13 +63,13 @@ def test_round_trip_of_any_number(rate: float, share: float, beta: float, seed: 
         PRESETS["mini-llama"],
         Pretraining(),
         Optimisation(1, rate, warmup_share=share),
-        Alignment(DPO(Data(safe_share=share), beta), Optimisation(2, rate)),
+        (Alignment(SSFT(), Optimisation(1, rate)), Alignment(DPO(Data(safe_share=share), beta), Optimisation(2, rate))),
         seed,
     )
     assert there_and_back(config) == config
 
 
-def changed(path: tuple[str, ...], value: Any, *, new: str | None = None) -> dict[str, Any]:
+def changed(path: tuple[str | int, ...], value: Any, *, new: str | None = None) -> dict[str, Any]:
     """The JSON of FULL with another value at a path; `new` gives the field another name."""
     data = to_json(FULL)
     inner = data
@@ -87,11 +87,11 @@ def changed(path: tuple[str, ...], value: Any, *, new: str | None = None) -> dic
         (("seed",), "seeds"),
         (("model", "d_model"), "dmodel"),
         (("optimisation", "learning_rate"), "learning_rat"),
-        (("alignment", "objective", "beta"), "betta"),
-        (("alignment", "objective", "data", "safe_share"), "safe_shares"),
+        (("alignments", 0, "objective", "beta"), "betta"),
+        (("alignments", 0, "objective", "data", "safe_share"), "safe_shares"),
     ],
 )
-def test_an_unknown_field_names_a_near_one(path: tuple[str, ...], typo: str) -> None:
+def test_an_unknown_field_names_a_near_one(path: tuple[str | int, ...], typo: str) -> None:
     with pytest.raises(ValueError, match=rf"unknown field '{typo}'; did you mean '{path[-1]}'\?"):
         from_json(Recipe, changed(path, 1, new=typo))
 
@@ -116,11 +116,11 @@ def test_an_unknown_field_near_to_nothing_lists_all() -> None:
         (("optimisation", "precision"), "float16"),
         (("pretraining", "modes_start"), [0.5, 0.5]),
         (("pretraining", "family"), {"name": "safe"}),
-        (("alignment", "objective", "beta"), "high"),
+        (("alignments", 0, "objective", "beta"), "high"),
         (("model",), 3),
     ],
 )
-def test_a_wrong_type_names_field_and_value(path: tuple[str, ...], value: Any) -> None:
+def test_a_wrong_type_names_field_and_value(path: tuple[str | int, ...], value: Any) -> None:
     with pytest.raises(ValueError) as raised:  # noqa: PT011
         from_json(Recipe, changed(path, value))
     assert path[-1] in str(raised.value)
@@ -128,7 +128,7 @@ def test_a_wrong_type_names_field_and_value(path: tuple[str, ...], value: Any) -
 
 
 @pytest.mark.parametrize("path", [("seed",), ("model",), ("optimisation", "steps")])
-def test_a_missing_field_is_named(path: tuple[str, ...]) -> None:
+def test_a_missing_field_is_named(path: tuple[str | int, ...]) -> None:
     data = to_json(FULL)
     inner = data
     for name in path[:-1]:
@@ -142,7 +142,7 @@ def test_a_config_of_another_type_is_refused() -> None:
     with pytest.raises(ValueError, match="config of type 'Optimisation': expected 'Recipe'"):
         from_json(Recipe, to_json(FULL.optimisation))
     with pytest.raises(ValueError, match="'PPO'"):
-        from_json(Recipe, changed(("alignment", "objective", "type"), "PPO"))
+        from_json(Recipe, changed(("alignments", 0, "objective", "type"), "PPO"))
 
 
 @pytest.mark.parametrize(
@@ -150,18 +150,18 @@ def test_a_config_of_another_type_is_refused() -> None:
     [
         (("optimisation", "warmup_share"), 1.5, "warmup_share = 1.5: expected a probability"),
         (("optimisation", "final_share"), -0.25, "final_share = -0.25: expected a probability"),
-        (("alignment", "objective", "data", "safe_share"), 1.01, "safe_share = 1.01: expected a probability"),
+        (("alignments", 0, "objective", "data", "safe_share"), 1.01, "safe_share = 1.01: expected a probability"),
         (("pretraining", "modes_end"), [-0.5, 1.5, 0.0, 0.0, 0.0], "modes_end = -0.5: expected a probability"),
         (("pretraining", "modes_start"), [0.5, 0.0, 0.0, 0.0, 0.0], "expected five shares that sum to 1"),
         (("optimisation", "steps"), 0, "steps = 0: expected a number above 0"),
         (("optimisation", "learning_rate"), -1e-3, "learning_rate = -0.001: expected a number above 0"),
-        (("alignment", "objective", "beta"), 0.0, "beta = 0.0: expected a number above 0"),
+        (("alignments", 0, "objective", "beta"), 0.0, "beta = 0.0: expected a number above 0"),
         (("model", "n_heads"), 0, "n_heads = 0: expected a number above 0"),
         (("model", "n_heads"), 3, "d_model = 32, n_heads = 3"),
         (("model", "d_model"), 33, "d_model = 33, n_heads = 2"),
     ],
 )
-def test_a_value_out_of_range_is_refused_with_its_value(path: tuple[str, ...], value: Any, message: str) -> None:
+def test_a_value_out_of_range_is_refused_with_its_value(path: tuple[str | int, ...], value: Any, message: str) -> None:
     with pytest.raises(ValueError) as raised:  # noqa: PT011
         from_json(Recipe, changed(path, value))
     assert message in str(raised.value)
@@ -210,7 +210,12 @@ def variants(config: Any) -> list[Any]:
     found = []
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
-        others = variants(value) if dataclasses.is_dataclass(value) else [OTHER[field.name]]
+        if dataclasses.is_dataclass(value):
+            others = variants(value)
+        elif field.name == "alignments":
+            others = [(other,) for other in variants(value[0])]
+        else:
+            others = [OTHER[field.name]]
         if field.name == "precision" and value == "float32":
             others = ["bfloat16"]
         found += [dataclasses.replace(config, **{field.name: other}) for other in others]
@@ -220,8 +225,9 @@ def variants(config: Any) -> list[Any]:
 def test_the_key_of_a_recipe_changes_with_every_field(tmp_path: Path) -> None:
     store = Store(tmp_path)
     twin = copy.deepcopy(FULL)
-    same_settings = [dataclasses.replace(FULL, alignment=Alignment(o, FULL.alignment.optimisation)) for o in (SSFT(),)]
-    recipes = [FULL, FULL.base, *same_settings, *variants(FULL)]
+    (stage,) = FULL.alignments
+    other = [(dataclasses.replace(stage, objective=SSFT()),), (stage, stage)]
+    recipes = [FULL, FULL.parent, *[dataclasses.replace(FULL, alignments=a) for a in other], *variants(FULL)]
     assert len(recipes) > 30
     keys = [store.build("x", revision=1, config=to_json(r), make=lambda folder: None).name for r in recipes]
     assert len(set(keys)) == len(keys)

@@ -1,12 +1,13 @@
 """Which models does the study train, and how large is each measurement?
 
 Rates are the η_M of DESIGN: the smallest on GRID that passes the check on tuning seeds 1000, 1001 and 1002 (never
-reported); `python -m experiments.jain2024.tune` finds them, dev/LOG.md holds the table.
+reported); `python -m experiments.jain2024.tune` finds them, dev/LOG.md holds the table. So is DPO's β: the smallest of
+0.1, 0.5, 1 and 3 with which a rate passes.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from makebreak.models import PRESETS as MODELS
 from makebreak.models import ModelConfig
@@ -31,48 +32,59 @@ class Preset:
     pretraining_optimisation: Optimisation
     alignment_steps: int
     alignment_batch: int
+    dpo_warm_share: float
+    dpo_beta: float
     rates: dict[str, float]
     n_requests: int
 
     def base(self, world: str, seed: int) -> Recipe:
-        return Recipe(world, self.model, self.pretraining, self.pretraining_optimisation, None, seed)
+        return Recipe(world, self.model, self.pretraining, self.pretraining_optimisation, (), seed)
 
-    def alignment(self, method: str, *, sham: bool = False, rate: float | None = None) -> Alignment:
-        objective = METHODS[method](data=SHAM) if sham else METHODS[method]()
-        optimisation = Optimisation(
-            steps=self.alignment_steps,
-            learning_rate=self.rates[method] if rate is None else rate,
-            batch_size=self.alignment_batch,
-        )
-        return Alignment(objective, optimisation)
+    def alignments(self, method: str, *, sham: bool = False, rate: float | None = None) -> tuple[Alignment, ...]:
+        """The stages of a method. All methods take the same steps; DPO spends `dpo_warm_share` of them on SSFT."""
+        data = SHAM if sham else Data()
+        objective = DPO(data, self.dpo_beta) if method == "dpo" else METHODS[method](data)
+        rate = self.rates[method] if rate is None else rate
+        if not isinstance(objective, DPO):
+            return (self._stage(objective, self.alignment_steps, rate),)
+        warm = round(self.alignment_steps * self.dpo_warm_share)
+        start = self._stage(SSFT(data=data), warm, self.rates["ssft"])
+        return (start, self._stage(objective, self.alignment_steps - warm, rate))
+
+    def _stage(self, objective: SSFT | DPO | Unlearning, steps: int, rate: float) -> Alignment:
+        return Alignment(objective, Optimisation(steps=steps, learning_rate=rate, batch_size=self.alignment_batch))
 
 
 _MINI_MODES = (0.1, 0.2, 0.0, 0.0, 0.7)  # less text than in the paper: the budget is seconds
 _MINI_PRETRAINING = Pretraining(modes_start=_MINI_MODES, modes_end=_MINI_MODES)
 
-PRESETS = {
-    "smoke": Preset(
-        name="smoke",
-        worlds=("mini",),
-        model=MODELS["tiny"],
-        seeds=(0, 1),
-        pretraining=_MINI_PRETRAINING,
-        pretraining_optimisation=Optimisation(steps=20, learning_rate=3e-3, batch_size=16),
-        alignment_steps=6,
-        alignment_batch=16,
-        rates={"ssft": 1e-3, "dpo": 1e-3, "unlearning": 1e-3},
-        n_requests=64,
-    ),
-    "mini": Preset(
-        name="mini",
-        worlds=("mini",),
-        model=MODELS["mini"],
-        seeds=(0, 1, 2),
-        pretraining=_MINI_PRETRAINING,
-        pretraining_optimisation=Optimisation(steps=1400, learning_rate=3e-3, batch_size=64),
-        alignment_steps=200,
-        alignment_batch=64,
-        rates={"ssft": 1e-3, "dpo": 1e-3, "unlearning": 1e-3},
-        n_requests=500,
-    ),
-}
+SMOKE = Preset(
+    name="smoke",
+    worlds=("mini",),
+    model=MODELS["tiny"],
+    seeds=(0, 1),
+    pretraining=_MINI_PRETRAINING,
+    pretraining_optimisation=Optimisation(steps=20, learning_rate=3e-3, batch_size=16),
+    alignment_steps=8,
+    alignment_batch=16,
+    dpo_warm_share=0.75,
+    dpo_beta=3.0,
+    rates={"ssft": 1e-3, "dpo": 1e-3, "unlearning": 1e-3},
+    n_requests=32,
+)
+MINI = Preset(
+    name="mini",
+    worlds=("mini",),
+    model=MODELS["mini"],
+    seeds=(0, 1, 2),
+    pretraining=_MINI_PRETRAINING,
+    pretraining_optimisation=Optimisation(steps=1400, learning_rate=3e-3, batch_size=64),
+    alignment_steps=400,
+    alignment_batch=64,
+    dpo_warm_share=0.75,
+    dpo_beta=3.0,
+    rates={"ssft": 1e-3, "dpo": 1e-4, "unlearning": 1e-3},
+    n_requests=500,
+)
+SMALL = replace(MINI, name="small", seeds=(0, 1, 2, 3, 4), n_requests=2000)
+PRESETS = {preset.name: preset for preset in (SMOKE, MINI, SMALL)}

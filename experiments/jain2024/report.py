@@ -25,9 +25,10 @@ _CAPTIONS = {
         "Clusters of safe and unsafe requests",
         "Gap of τ between safe and unsafe requests at the end of text, by MLP layer. Left: as published, in activation "
         "units, which grow with the activations. Middle and right: in units of the distance of the means (2 is "
-        "perfect). Standard requests differ in their tasks, so the base separates them too; token-matched requests have the "
-        "same tasks on text of the other branch: only there is a gap above the base's about safety. Dashed: sham safety, the "
-        "null taught on a random partition of (task, grammar). Dotted: means of shuffled labels. Bands: 95 % over seeds.",
+        "perfect). Standard requests differ in their tasks, so the base separates them too; token-matched requests have "
+        "the same tasks on text of the other branch: only a gap above the base's there is about safety. Dashed: "
+        "sham safety, the null taught on a random partition of (task, grammar). Dotted: means of shuffled labels. Bands: "
+        "95 % over seeds.",
     ),
     "null_share": (
         "Share in the left null space of the base's MLP input matrix",
@@ -75,22 +76,23 @@ def page(results: Results, preset: Preset, world: str, figures: list[Figure], ti
     check = next(row for row in claims if row["id"] == "C1")
     families_of = load_world(world).families
     summary = [
-        f"Of the claims examined, {verdicts}. The check of the settings (C1) is {check['verdict']} on the reported seeds.",
-        "Small transformers learnt to carry out composed tasks on text, then to answer the null where task and text together "
-        "are unsafe. Every model is measured on texts that no stage of training saw.",
+        f"Of the claims examined, {verdicts}. The check of the settings (C1) is {check['verdict']} on these seeds.",
+        "Small transformers learnt to carry out composed tasks on text, then to answer the null where task and text "
+        "together are unsafe. Every model is measured on texts that no stage of training saw.",
     ]
     optimisation = preset.pretraining_optimisation
     facts = {
         "world": f"{world}: {len(families_of)} families; {load_world(world).config.n_letters} letters, "
         f"{load_world(world).n_tasks} task tokens, {load_world(world).n_grammars} grammars",
-        "model": f"{preset.model.architecture}, {preset.model.n_layers} layers × {preset.model.d_model}, GPT-2's own block "
-        "(Jain et al. replace the residual stream by its LayerNorm)",
+        "model": f"{preset.model.architecture}, {preset.model.n_layers} layers × {preset.model.d_model}; its own block, "
+        "where Jain et al. replace the residual stream by its LayerNorm",
         "pretraining": f"{optimisation.steps} steps of {optimisation.batch_size}, rate {optimisation.learning_rate:g}; "
         f"requests: {families_of[preset.pretraining.family]}",
         "alignment": f"{preset.alignment_steps} steps of {preset.alignment_batch}; η_M "
         + ", ".join(f"{m} {rate:g}" for m, rate in preset.rates.items())
-        + "; the null is in pretraining, no warm start",
-        "control": "sham safety: same objective, steps and rate, null taught on a random half of the tasks of each grammar",
+        + "; 1 % of pretraining asks for the null; DPO spends "
+        f"{preset.dpo_warm_share:.0%} of its steps on an SSFT warm start; β {preset.dpo_beta:g}",
+        "control": "sham safety: same objective, steps, rate; null taught on a random half of each grammar's tasks",
         "measured on": f"{preset.n_requests} held-out requests per family, other ones for means",
     }
     tables = results.tables

@@ -32,7 +32,7 @@ def recipes(preset: Preset, world: str, seed: int) -> dict[str, Recipe]:
     """Arm → recipe. A sham arm differs from its method in the data alone."""
     base = preset.base(world, seed)
     aligned = {
-        f"{'sham_' if sham else ''}{method}": replace(base, alignment=preset.alignment(method, sham=sham))
+        f"{'sham_' if sham else ''}{method}": replace(base, alignments=preset.alignments(method, sham=sham))
         for sham in (False, True)
         for method in METHODS
     }

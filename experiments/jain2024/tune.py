@@ -19,9 +19,9 @@ from makebreak.recipes import build
 from makebreak.requests import load_world
 
 
-def main(preset: str = "mini", store: Path = Path("runs/store")) -> None:
+def main(preset: str = "mini", store: Path = Path("runs/store"), methods: tuple[str, ...] = tuple(METHODS)) -> None:
     """Print every rate that is tried, and the smallest that passes on all tuning seeds."""
-    for method in METHODS:
+    for method in methods:
         for rate in GRID:
             if all(_passes(PRESETS[preset], method, rate, seed, Store(store)) for seed in TUNING_SEEDS):
                 print(f"{method}: η_M = {rate:g}", flush=True)
@@ -32,7 +32,7 @@ def main(preset: str = "mini", store: Path = Path("runs/store")) -> None:
 
 def _passes(preset: Preset, method: str, rate: float, seed: int, store: Store) -> bool:
     world_name = preset.worlds[0]
-    recipe = replace(preset.base(world_name, seed), alignment=preset.alignment(method, rate=rate))
+    recipe = replace(preset.base(world_name, seed), alignments=preset.alignments(method, rate=rate))
     model, world = load(build(recipe, store)), load_world(world_name)
     safe, unsafe = (
         behaviour(model, world, asked(world_name, family, preset.n_requests, seed, "score")).rates

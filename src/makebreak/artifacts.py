@@ -48,6 +48,10 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def _key(identity: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(identity, sort_keys=True, allow_nan=False).encode()).hexdigest()[:20]
+
+
 def _peak_mib() -> float:
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)
 
@@ -73,8 +77,7 @@ class Store:
         an interrupted call left there. Raises DamagedArtifact where a finished result fails its hashes.
         """
         identity = {"stage": stage, "revision": revision, "config": config, "parents": [p.name for p in parents]}
-        key = hashlib.sha256(json.dumps(identity, sort_keys=True, allow_nan=False).encode()).hexdigest()[:20]
-        final = self.root / stage / key
+        final = self.root / stage / _key(identity)
         if final.exists():
             return check(final)
         final.parent.mkdir(parents=True, exist_ok=True)
@@ -83,6 +86,8 @@ class Store:
                 return check(final)
             partial = final.with_suffix(".partial")
             partial.mkdir(exist_ok=True)
+            for torn in partial.rglob(".*.new"):  # a write_atomic that was killed
+                torn.unlink()
             started = time.monotonic()
             make(partial)
             cost = {"seconds": round(time.monotonic() - started, 2), "peak_mib": _peak_mib()}
@@ -98,9 +103,12 @@ def check(folder: Path) -> Path:
     remedy = f"delete {folder} and run again to make it anew"
     try:
         record = json.loads((folder / RECORD).read_text())
-        files: dict[str, str] = record["files"]
-    except (OSError, ValueError, KeyError):
+        files: dict[str, str] = dict(record["files"])
+        identity = {name: record[name] for name in ("stage", "revision", "config", "parents")}
+    except (OSError, ValueError, KeyError, TypeError):
         raise DamagedArtifact(f"{folder / RECORD} is missing or unreadable: {remedy}") from None
+    if _key(identity) != folder.name:
+        raise DamagedArtifact(f"{folder / RECORD} was changed, it describes another result: {remedy}")
     for name, expected in files.items():
         if not (folder / name).is_file():
             raise DamagedArtifact(f"{folder / name} is missing: {remedy}")

@@ -48,10 +48,14 @@ def from_json(cls: type[T], data: dict[str, Any]) -> T:
 
 
 def _read(hint: Any, value: Any, where: str) -> Any:
-    choices = [c for c in (get_args(hint) or (hint,)) if dataclasses.is_dataclass(c)]
+    choices = {c.__name__: c for c in (get_args(hint) or (hint,)) if dataclasses.is_dataclass(c)}
+    if isinstance(value, list) and choices:
+        return tuple(_read(get_args(hint)[0], item, f"{where}[{i}]") for i, item in enumerate(value))
     if isinstance(value, dict) and choices:
-        named = [c for c in choices if getattr(c, "__name__", "") == value.get("type")] or choices
-        return from_json(named[0], value)  # type: ignore[arg-type]
+        kind = value.get("type", next(iter(choices)) if len(choices) == 1 else None)
+        if kind not in choices:
+            raise ValueError(f"{where} of type {kind!r}: expected one of {', '.join(choices)}")
+        return from_json(choices[kind], value)
     if isinstance(value, dict):
         raise ValueError(f"{where} = {value!r}: expected {hint}")
     try:
@@ -65,7 +69,7 @@ def check_probability(name: str, value: float) -> None:
         raise ValueError(f"{name} = {value}: expected a probability between 0 and 1")
 
 
-def check_positive(**values: float) -> None:
+def check_positive(**values: int | float) -> None:
     for name, value in values.items():
         if not value > 0:
             raise ValueError(f"{name} = {value}: expected a number above 0")

@@ -12,6 +12,7 @@ from makebreak.requests import load_world
 from makebreak.training import DPO, SSFT, Optimisation, Pretraining, Unlearning, train
 
 REVISION = 1  # of training: raise it when the same config would give other weights
+_STAGE_SEEDS = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -24,30 +25,32 @@ class Alignment:
 
 @dataclass(frozen=True)
 class Recipe:
-    """A model: its world, size, pretraining, alignment (None: the base itself) and seed."""
+    """A model: its world, size, pretraining, the alignments that follow one another (none: the base) and seed."""
 
     world: str
     model: ModelConfig
     pretraining: Pretraining
     optimisation: Optimisation
-    alignment: Alignment | None
+    alignments: tuple[Alignment, ...]
     seed: int
 
     @property
-    def base(self) -> Recipe:
-        return replace(self, alignment=None)
+    def parent(self) -> Recipe:
+        """The model that the last alignment starts from."""
+        return replace(self, alignments=self.alignments[:-1])
 
     def label(self) -> str:
-        if self.alignment is None:
+        if not self.alignments:
             return f"seed {self.seed} pretraining"
-        kind = "" if self.alignment.objective.data.unsafe == "unsafe" else f" ({self.alignment.objective.data.unsafe})"
-        return f"seed {self.seed} {type(self.alignment.objective).__name__}{kind}"
+        objective = self.alignments[-1].objective
+        kind = "" if objective.data.unsafe == "unsafe" else f" ({objective.data.unsafe})"
+        return f"seed {self.seed} {type(objective).__name__}{kind}"
 
 
 def build(recipe: Recipe, store: Store) -> Path:
     """The folder of the recipe's model, trained now if it is not in the store; parents first."""
-    world, stage = load_world(recipe.world), recipe.alignment
-    if stage is None:
+    world = load_world(recipe.world)
+    if not recipe.alignments:
 
         def pretrain(folder: Path) -> None:
             d_vocab, n_ctx = len(world.vocabulary), world.sequence_length
@@ -56,10 +59,11 @@ def build(recipe: Recipe, store: Store) -> Path:
 
         return store.build("pretraining", revision=REVISION, config=to_json(recipe), make=pretrain)
 
-    base = build(recipe.base, store)
+    parent, stage = build(recipe.parent, store), recipe.alignments[-1]
 
     def align(folder: Path) -> None:
-        model = load(base, symbols=world.vocabulary.symbols)
-        train(model, stage.objective, stage.optimisation, world, folder, seed=recipe.seed, label=recipe.label())
+        model = load(parent, symbols=world.vocabulary.symbols)
+        seed = recipe.seed + _STAGE_SEEDS * (len(recipe.alignments) - 1)  # a later stage sees other requests
+        train(model, stage.objective, stage.optimisation, world, folder, seed=seed, label=recipe.label())
 
-    return store.build("alignment", revision=REVISION, config=to_json(recipe), parents=[base], make=align)
+    return store.build("alignment", revision=REVISION, config=to_json(recipe), parents=[parent], make=align)

@@ -18,7 +18,7 @@ from makebreak.requests import load_world
 from makebreak.training import DPO, SSFT, Data, Optimisation, Pretraining, Unlearning, train
 
 STEPS = Optimisation(3, 1e-2, batch_size=4)
-RECIPE = Recipe("mini", PRESETS["tiny"], Pretraining(), STEPS, Alignment(SSFT(), STEPS), 1000)
+RECIPE = Recipe("mini", PRESETS["tiny"], Pretraining(), STEPS, (Alignment(SSFT(), STEPS),), 1000)
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
@@ -57,14 +57,14 @@ def test_base_first_then_aligned_and_nothing_twice(store: Store, trained: list[s
     assert trained == ["seed 1000 pretraining", "seed 1000 SSFT"]
     before = state(store.root)
     assert build(RECIPE, store) == aligned
-    base = build(RECIPE.base, store)
+    base = build(RECIPE.parent, store)
     assert state(store.root) == before, "the second call writes nothing"
     assert len(trained) == 2
     assert record(aligned)["parents"] == [base.name]
     assert record(aligned)["stage"] == "alignment"
     assert (base.parent.name, record(base)["parents"]) == ("pretraining", [])
     assert from_json(Recipe, record(aligned)["config"]) == RECIPE
-    assert from_json(Recipe, record(base)["config"]) == RECIPE.base
+    assert from_json(Recipe, record(base)["config"]) == RECIPE.parent
     world = load_world("mini")
     for folder in (base, aligned):
         assert load(folder, symbols=world.vocabulary.symbols).config.vocab_size == len(world.vocabulary)
@@ -75,7 +75,7 @@ def test_base_first_then_aligned_and_nothing_twice(store: Store, trained: list[s
 
 def test_objectives_share_their_base(store: Store, trained: list[str]) -> None:
     objectives = [SSFT(), DPO(), Unlearning(), SSFT(Data("sham_safe", "sham_unsafe"))]
-    made = [build(replace(RECIPE, alignment=Alignment(o, STEPS)), store) for o in objectives]
+    made = [build(replace(RECIPE, alignments=(Alignment(o, STEPS),)), store) for o in objectives]
     assert trained == [
         "seed 1000 pretraining",
         "seed 1000 SSFT",
@@ -86,8 +86,20 @@ def test_objectives_share_their_base(store: Store, trained: list[str]) -> None:
     assert len({record(folder)["files"]["model.safetensors"] for folder in made}) == 4
 
 
+def test_alignments_follow_one_another(store: Store, trained: list[str]) -> None:
+    """The second stage starts from the first one's model and sees other requests than a first stage would."""
+    still = Alignment(SSFT(), Optimisation(1, 1e-12, batch_size=4))
+    first = build(RECIPE, store)
+    second = build(replace(RECIPE, alignments=(*RECIPE.alignments, still)), store)
+    assert trained == ["seed 1000 pretraining", "seed 1000 SSFT", "seed 1000 SSFT"]
+    assert record(second)["parents"] == [first.name]
+    assert all(torch.allclose(weights(second)[k], v, atol=1e-9, rtol=0) for k, v in weights(first).items())
+    moved = build(replace(RECIPE, alignments=RECIPE.alignments * 2), store)
+    assert not same(first, moved)
+
+
 def test_another_seed_is_another_base(store: Store) -> None:
-    one, other = build(RECIPE.base, store), build(replace(RECIPE.base, seed=1001), store)
+    one, other = build(RECIPE.parent, store), build(replace(RECIPE.parent, seed=1001), store)
     assert one != other
     assert not same(one, other)
 
@@ -95,7 +107,7 @@ def test_another_seed_is_another_base(store: Store) -> None:
 def test_alignment_starts_from_the_base(store: Store) -> None:
     """With a rate of almost nothing the aligned model is the base; with a real one it is not."""
     still = Alignment(SSFT(), Optimisation(1, 1e-12, batch_size=4))
-    base, aligned = build(RECIPE.base, store), build(replace(RECIPE, alignment=still), store)
+    base, aligned = build(RECIPE.parent, store), build(replace(RECIPE, alignments=(still,)), store)
     moved = build(RECIPE, store)
     for name, tensor in weights(base).items():
         assert torch.allclose(weights(aligned)[name], tensor, atol=1e-9, rtol=0)
@@ -125,7 +137,7 @@ def test_an_interrupted_alignment_goes_on_with_its_base(
 
 
 def test_a_damaged_base_is_not_built_upon(store: Store) -> None:
-    base = build(RECIPE.base, store)
+    base = build(RECIPE.parent, store)
     whole = (base / "model.safetensors").read_bytes()
     (base / "model.safetensors").write_bytes(whole[:-1])
     with pytest.raises(DamagedArtifact, match=r"model\.safetensors is truncated or was changed"):

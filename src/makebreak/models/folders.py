@@ -33,6 +33,7 @@ def save(model: PreTrainedModel, folder: Path, symbols: tuple[str, ...]) -> None
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer(symbols).save_pretrained(folder)
     config = model.config.to_dict() | {"architectures": [type(model).__name__]}
+    config.pop("_name_or_path", None)  # where it was loaded from: no part of the model
     write_json(folder / "config.json", json.loads(json.dumps(config, default=str)))
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     write_atomic(folder / WEIGHTS, save_tensors(tensors, metadata={"format": "pt"}))
@@ -56,12 +57,18 @@ def load(folder: Path, *, symbols: tuple[str, ...] | None = None) -> PreTrainedM
             f"checkpoint {folder / WEIGHTS} is truncated or no safetensors file ({error}): train it again"
         ) from None
     if symbols is not None:
-        known = PreTrainedTokenizerFast.from_pretrained(folder).get_vocab()
+        try:
+            known = PreTrainedTokenizerFast.from_pretrained(folder).get_vocab()
+        except (OSError, ValueError) as error:
+            raise ValueError(f"checkpoint {folder}: its tokenizer is missing or unreadable ({error})") from None
         if known != {s: i for i, s in enumerate(symbols)}:
-            raise ValueError(
-                f"checkpoint {folder} speaks another vocabulary: {len(known)} symbols, expected {len(symbols)} of this world"
-            )
-    model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder), dtype=torch.float32)
+            sizes = f"{len(known)} symbols, expected {len(symbols)} of this world"
+            raise ValueError(f"checkpoint {folder} speaks another vocabulary: {sizes}")
+    try:
+        config = AutoConfig.from_pretrained(folder)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"checkpoint {folder}: config.json is unreadable ({error})") from None
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     try:
         model.load_state_dict(tensors)
     except RuntimeError as error:

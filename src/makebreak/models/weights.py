@@ -33,7 +33,12 @@ def linear(model: nn.Module, name: str) -> nn.Module:
     for path in _PATHS.get(found[2], ()) if found else ():
         if path.format(found[1]) in modules:
             return modules[path.format(found[1])]
-    known = [f"blocks.{i}.{k}" for i in range(model.config.num_hidden_layers) for k in _PATHS]  # type: ignore[union-attr, arg-type]
+    known = [
+        f"blocks.{i}.{k}"
+        for i in range(model.config.num_hidden_layers)  # type: ignore[union-attr, arg-type]
+        for k, paths in _PATHS.items()
+        if any(path.format(i) in modules for path in paths)
+    ]
     raise ValueError(f"matrix {name!r} does not exist in this {type(model).__name__}; {nearest(name, known)}")
 
 

@@ -114,7 +114,7 @@ class Unlearning:
 
     data: Data = Data()
     w_preferred: float = 1.0
-    w_dispreferred: float = 0.1
+    w_dispreferred: float = 0.05
 
     def __post_init__(self) -> None:
         check_positive(w_preferred=self.w_preferred)

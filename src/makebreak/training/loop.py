@@ -13,7 +13,7 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 from safetensors.torch import load_file
@@ -30,6 +30,7 @@ from makebreak.requests import World
 CHECKPOINT, METRICS = "checkpoint.safetensors", "metrics.jsonl"
 
 
+@runtime_checkable
 class Objective(Protocol):
     """What a step of training sees, and its loss. `start` is a frozen copy of the model before the first step."""
 
@@ -98,14 +99,14 @@ def train(
             with torch.autocast("cpu", torch.bfloat16, enabled=optimisation.precision == "bfloat16"):
                 loss, parts = objective.loss(model, batch, start)
             value = loss.item()
-            if not math.isfinite(value):
-                kept = f"the checkpoint of step {saved} is in {folder}" if saved else "no checkpoint was written yet"
-                raise TrainingStopped(
-                    f"{label}: loss is {value} at step {step}; {kept}; lower learning_rate = {optimisation.learning_rate}"
-                )
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
             norm = torch.nn.utils.clip_grad_norm_(model.parameters(), optimisation.clip)
+            if not (math.isfinite(value) and math.isfinite(norm.item())):
+                kept = f"the checkpoint of step {saved} is in {folder}" if saved else "no checkpoint was written yet"
+                found = f"loss is {value}, gradient norm {norm.item()} at step {step}"
+                remedy = f"lower learning_rate = {optimisation.learning_rate}"
+                raise TrainingStopped(f"{label}: {found}; {kept}; {remedy}")
             optimiser.step()
             bar.update()
             if step % 10 == 0 or step + 1 == optimisation.steps:
@@ -158,7 +159,7 @@ def _restore(model: PreTrainedModel, optimiser: torch.optim.AdamW, folder: Path)
     return step
 
 
-def _step(line: str) -> float:
+def _step(line: str) -> int | float:
     try:
         return json.loads(line)["step"]
     except ValueError:

@@ -17,7 +17,8 @@ def log_probabilities(
 ) -> tuple[Float[Tensor, " batch"], Int[Tensor, " batch"]]:
     """Sum of log p over the supervised tokens of each sequence, and their number.
 
-    Logits are computed only where a target is supervised, and nothing behind the last one is read. Raises ValueError where nothing is supervised.
+    Logits are computed only where a target is supervised, and nothing behind the last one is read.
+    Raises ValueError where nothing is supervised.
     """
     targets = batch.supervised[:, 1:]
     counts = targets.sum(dim=1)
@@ -26,10 +27,11 @@ def log_probabilities(
     width = int(targets.any(dim=0).nonzero().max()) + 1
     targets = targets[:, :width]
     hidden = model.base_model(input_ids=batch.tokens[:, :width], use_cache=False).last_hidden_state
-    logits = model.get_output_embeddings()(hidden[targets]).float()
+    logits = model.get_output_embeddings()(hidden[targets])
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))  # bfloat16 would lose the sum
     per_token = F.cross_entropy(logits, batch.tokens[:, 1 : width + 1][targets], reduction="none")
     rows = torch.nonzero(targets)[:, 0]
-    return -torch.zeros(len(batch), dtype=per_token.dtype).index_add(0, rows, per_token), counts
+    return -per_token.new_zeros(len(batch)).index_add(0, rows, per_token), counts
 
 
 def mean_cross_entropy(model: PreTrainedModel, batch: Sequences) -> Float[Tensor, ""]:

@@ -1,0 +1,137 @@
+"""Does the main job keep its contract: complete, repeatable, resumable, and clear about bad input?"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from experiments.command import main
+
+REPOSITORY = Path(__file__).parents[2]
+FIELDS = {
+    "id", "kind", "source", "statement", "statistic", "estimate", "interval", "unit", "chance", "threshold", "n_seeds",
+    "verdict",
+}  # fmt: skip
+
+
+def arguments(folder: Path, *more: str) -> list[str]:
+    return ["jain2024", "--preset", "smoke", "--out", str(folder / "out"), "--store", str(folder / "store"), *more]
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("smoke")
+    assert main(arguments(folder)) == 0
+    return folder
+
+
+def mtimes(folder: Path) -> dict[str, int]:
+    return {str(p): p.stat().st_mtime_ns for p in folder.rglob("*") if p.is_file() and p.suffix != ".lock"}
+
+
+def test_every_file_of_the_contract(done: Path) -> None:
+    out = done / "out"
+    claims = json.loads((out / "claims.json").read_text())
+    assert {row["id"] for row in claims} >= {"C1", "C2", "C2.depth", "C2.order", "M1"}
+    assert all(FIELDS <= set(row) <= FIELDS | {"reason"} for row in claims)
+    assert {row["verdict"] for row in claims} <= {"supported", "not supported", "inconclusive", "not run"}
+    for figure in ("outcomes", "separation", "null_share"):
+        assert (out / "figures" / f"{figure}.png").read_bytes().startswith(b"\x89PNG")
+        assert (out / "figures" / f"{figure}.pdf").read_bytes().startswith(b"%PDF")
+    assert {p.name for p in (out / "tables").iterdir()} == {"behaviour.csv", "clusters.csv", "null_share.csv", "kl.csv"}
+    page = (out / "report.html").read_text()
+    assert "http" not in page.replace("http-equiv", "")
+    provenance = json.loads((out / "provenance.json").read_text())
+    assert {"preset", "versions", "threads", "commit", "seeds", "stages"} <= set(provenance)
+    assert all({"seconds", "peak_mib"} <= set(stage) for stage in provenance["stages"])
+
+
+def test_again_computes_nothing_and_says_the_same(done: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before, claims = mtimes(done / "store"), (done / "out" / "claims.json").read_bytes()
+    assert main(arguments(done)) == 0
+    assert mtimes(done / "store") == before
+    assert (done / "out" / "claims.json").read_bytes() == claims
+    out, err = capsys.readouterr()
+    assert "14 models" in out
+    assert "C2.depth" in out
+    assert "report.html" in out
+    assert err == "", "no progress bar without a terminal"
+
+
+def test_killed_in_the_middle_and_run_again_gives_the_same(done: Path, tmp_path: Path) -> None:
+    """SIGKILL as soon as some models, but not all, are in the store."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "experiments", *arguments(tmp_path)],
+        cwd=REPOSITORY,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        stdout=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 120
+    while len(list((tmp_path / "store").glob("alignment/*/artifact.json"))) < 3 and time.monotonic() < deadline:
+        assert process.poll() is None, "it ended before it could be killed"
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (tmp_path / "out" / "claims.json").exists()
+    assert main(arguments(tmp_path)) == 0
+    assert (tmp_path / "out" / "claims.json").read_bytes() == (done / "out" / "claims.json").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("bad", "named"),
+    [
+        (["jain2025"], "study 'jain2025' does not exist; did you mean 'jain2024'?"),
+        (["jain2024", "--preset", "smok"], "preset 'smok' does not exist; did you mean 'smoke'?"),
+        (["jain2024", "--preset", "smoke", "--world", "minni"], "world 'minni'"),
+        (["jain2024", "--preset", "smoke", "--seeds", "0", "0"], "seeds (0, 0): expected distinct numbers"),
+        (["jain2024", "--preset", "smoke", "--seeds", "-1"], "seeds (-1,)"),
+        (["jain2024", "--preset", "smoke", "--seeds", "one"], "one"),
+        (["jain2024", "--presset", "smoke"], "--presset"),
+        ([], "study"),
+    ],
+)
+def test_bad_input_is_one_clear_line_and_status_2(
+    bad: list[str], named: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(bad) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert len(err.splitlines()) == 1
+    assert named.lower() in err.lower()
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_unwritable_out_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_text("in the way")
+    assert main(["jain2024", "--preset", "smoke", "--out", str(tmp_path / "file" / "out")]) == 2
+    assert "cannot be written" in capsys.readouterr().err
+
+
+def test_a_damaged_store_is_named_with_the_remedy(done: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    weights = next((done / "store" / "pretraining").glob("*/model.safetensors"))
+    whole = weights.read_bytes()
+    try:
+        weights.write_bytes(whole[:-10])
+        assert main(arguments(done)) == 2
+    finally:
+        weights.write_bytes(whole)
+    err = capsys.readouterr().err
+    assert str(weights) in err
+    assert "delete" in err
+    assert len(err.splitlines()) == 1
+
+
+def test_help_names_studies_and_presets(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["--help"])
+    assert stop.value.code == 0
+    out = capsys.readouterr().out
+    assert all(word in out for word in ("jain2024", "speed", "--preset", "smoke", "mini", "--seeds", "--out"))

@@ -1,0 +1,123 @@
+"""Does a claim get the verdict that its interval earns, and is its row plain JSON?"""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+
+from makebreak.claims import Claim, as_text
+from makebreak.stats import over_seeds
+
+FIELDS = {
+    *("id", "kind", "source", "statement", "statistic", "estimate"),
+    *("interval", "unit", "chance", "threshold", "n_seeds", "verdict"),
+}
+
+
+def claim(**changes: object) -> Claim:
+    plain = {
+        "id": "C1",
+        "kind": "claim",
+        "source": "Jain et al. 2024, Fig. 3",
+        "statement": "clusters part",
+        "statistic": "gap, aligned minus base",
+        "unit": "none",
+        "threshold": 0.1,
+    }
+    return Claim(**(plain | changes))  # type: ignore[arg-type]
+
+
+# threshold 0.1, chance 0, equivalence 0.05 unless said otherwise
+VERDICTS = [
+    ("wholly above", 0.2, 0.3, {}, "supported"),
+    ("wholly below", -0.3, 0.05, {}, "not supported"),
+    ("straddles the threshold", 0.05, 0.3, {}, "inconclusive"),
+    ("just touches the threshold from above", 0.1, 0.3, {}, "inconclusive"),
+    ("just touches the threshold from below", 0.02, 0.1, {}, "inconclusive"),
+    ("above threshold, but not above chance", 0.2, 0.6, {"chance": 0.5}, "inconclusive"),
+    ("above both", 0.55, 0.6, {"chance": 0.5}, "supported"),
+    ("inside the margin, across the threshold", -0.04, 0.04, {"threshold": 0.0}, "not supported"),
+    ("margin is around chance", 0.46, 0.54, {"threshold": 0.5, "chance": 0.5}, "not supported"),
+    ("one end outside the margin", -0.04, 0.06, {"threshold": 0.0}, "inconclusive"),
+    ("an end on the margin", -0.04, 0.05, {"threshold": 0.0}, "inconclusive"),
+    ("above threshold inside the margin", 0.01, 0.04, {"threshold": 0.0}, "supported"),
+    ("no margin", -0.001, 0.001, {"threshold": 0.0, "equivalence": 0.0}, "inconclusive"),
+    ("one seed", None, None, {}, "inconclusive"),
+]
+
+
+@pytest.mark.parametrize(("low", "high", "changes", "expected"), [v[1:] for v in VERDICTS], ids=[v[0] for v in VERDICTS])
+def test_verdict_table(low: float | None, high: float | None, changes: dict[str, float], expected: str) -> None:
+    assert claim(**({"equivalence": 0.05} | changes)).verdict(low, high) == expected
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([0.5, 0.6, 0.55], "supported"),
+        ([-0.5, -0.6, -0.55], "not supported"),
+        ([-0.5, 0.6, 0.3], "inconclusive"),
+        ([0.9], "inconclusive"),
+        ([-0.9], "inconclusive"),
+    ],
+)
+def test_judge_takes_the_interval_over_seeds(values: list[float], expected: str) -> None:
+    row, found = claim().judge(values), over_seeds(values)
+    assert row["verdict"] == expected
+    assert (row["estimate"], *row["interval"], row["n_seeds"]) == tuple(found)
+    assert "reason" not in row
+
+
+@pytest.mark.parametrize(
+    ("values", "reason", "n", "says"),
+    [
+        ([], "the preset has no such arm", 0, "the preset has no such arm"),
+        ([], "", 0, "undefined on 0 of 0 seeds"),
+        ([None, None, None], "", 0, "undefined on 3 of 3 seeds"),
+        ([0.5, None, 0.6], "", 2, "undefined on 1 of 3 seeds"),
+        ([None, 0.6], "no request complied", 1, "no request complied"),
+    ],
+)
+def test_undefined_is_not_run_and_says_why(values: list[float | None], reason: str, n: int, says: str) -> None:
+    row = claim().judge(values, reason)
+    assert (row["verdict"], row["estimate"], row["interval"], row["n_seeds"]) == ("not run", None, [None, None], n)
+    assert row["reason"] == says
+
+
+@pytest.mark.parametrize("values", [[math.nan, 0.5], [math.inf, 1.0]])
+def test_a_non_finite_value_is_an_error_not_a_verdict(values: list[float]) -> None:
+    with pytest.raises(ValueError, match="all finite"):
+        claim().judge(values)
+
+
+@pytest.mark.parametrize("values", [[0.5, 0.6, 0.7], [0.5], [], [None]])
+def test_a_row_is_the_contracts_json(values: list[float | None]) -> None:
+    made = claim(id="C2.depth", kind="check", chance=0.25)
+    row = made.judge(values)
+    assert json.loads(json.dumps(row, allow_nan=False)) == row
+    assert set(row) - {"reason"} == FIELDS
+    assert (row["id"], row["kind"], row["chance"], row["threshold"]) == ("C2.depth", "check", 0.25, 0.1)
+    assert (row["source"], row["statement"], row["unit"]) == (made.source, made.statement, "none")
+
+
+def test_as_text_is_aligned() -> None:
+    rows = [
+        claim().judge([0.5, 0.6, 0.7]),
+        claim(id="C12.very_long_part", kind="check", statement="another").judge([-0.25]),
+        claim(id="C3", statement="third").judge([]),
+    ]
+    header, *lines = as_text(rows).split("\n")
+    assert len(lines) == 3
+    for i, row in enumerate(rows):
+        for column in ("id", "kind", "verdict", "statement"):
+            assert lines[i][header.index(column) :].startswith(row[column])
+    at = {name: header.index(name) for name in ("estimate", "95 % interval", "threshold", "seeds")}
+    assert lines[0][at["estimate"] :].startswith("+0.600 ")
+    assert lines[0][at["95 % interval"] :].startswith("[+0.352, +0.848]")
+    assert lines[1][at["estimate"] :].startswith("-0.250 ")
+    assert lines[1][at["95 % interval"] :].startswith("n/a ")
+    assert lines[2][at["estimate"] :].startswith("n/a ")
+    assert [line[at["seeds"]] for line in lines] == ["3", "1", "0"]
+    assert all(line[at["threshold"] :].startswith("+0.100 ") for line in lines)

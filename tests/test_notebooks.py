@@ -1,0 +1,33 @@
+"""Do the notebooks run from top to bottom, and is each .ipynb the same as its .py twin?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import jupytext
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.py"))
+
+
+def sources(notebook: nbformat.NotebookNode) -> list[tuple[str, str]]:
+    return [(cell.cell_type, cell.source.strip()) for cell in notebook.cells]
+
+
+@pytest.mark.parametrize("script", NOTEBOOKS, ids=lambda path: path.stem)
+def test_the_pair_says_the_same(script: Path) -> None:
+    notebook = nbformat.read(script.with_suffix(".ipynb"), as_version=4)
+    assert sources(jupytext.read(script)) == sources(notebook)
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("script", NOTEBOOKS, ids=lambda path: path.stem)
+def test_it_runs(script: Path, tmp_path: Path) -> None:
+    notebook = nbformat.from_dict(jupytext.read(script))
+    NotebookClient(notebook, timeout=200, kernel_name="python3", resources={"metadata": {"path": tmp_path}}).execute()
+
+
+def test_there_is_something_to_run() -> None:
+    assert NOTEBOOKS
