@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -64,13 +64,11 @@ class Requests:
         """Requests from the columns of `columns()`; raises ValueError where there are no rows."""
         if not len(columns["family"]):
             raise ValueError("a data set without rows has no requests: expected at least one")
-        arrays = {k: np.asarray(columns[k]) for k in columns if k not in ("family", "seed")}
-        groups = {
-            group: {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
-            for group, prefix in (("spans", "span."), ("truth", "truth."))
-        }
-        plain = {k: v for k, v in arrays.items() if "." not in k}
-        return cls(family=columns["family"][0], seed=int(columns["seed"][0]), **plain, **groups)
+        arrays: dict[str, Any] = {k: np.asarray(columns[k]) for k in columns if k not in ("family", "seed")}
+        for group, prefix in (("spans", "span."), ("truth", "truth.")):
+            names = [k for k in arrays if k.startswith(prefix)]
+            arrays[group] = {k.removeprefix(prefix): arrays.pop(k) for k in names}
+        return cls(family=columns["family"][0], seed=int(columns["seed"][0]), **arrays)
 
 
 @runtime_checkable

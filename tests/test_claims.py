@@ -48,7 +48,9 @@ VERDICTS = [
 ]
 
 
-@pytest.mark.parametrize(("low", "high", "changes", "expected"), [v[1:] for v in VERDICTS], ids=[v[0] for v in VERDICTS])
+@pytest.mark.parametrize(
+    ("low", "high", "changes", "expected"), [v[1:] for v in VERDICTS], ids=[v[0] for v in VERDICTS]
+)
 def test_verdict_table(low: float | None, high: float | None, changes: dict[str, float], expected: str) -> None:
     assert claim(**({"equivalence": 0.05} | changes)).verdict(low, high) == expected
 

@@ -5,6 +5,10 @@ requests (the same tasks on text of the other branch), in the unit of ‖μ_unsa
 2 is perfect separation. Methods are averaged within a pretraining seed; the seed is the unit.
 """
 
+# pyright: reportAttributeAccessIssue=false, reportIndexIssue=false, reportArgumentType=false, reportCallIssue=false
+# pyright: reportOperatorIssue=false, reportReturnType=false
+# (pandas' annotations lose track of what grouping and indexing return)
+
 from __future__ import annotations
 
 from collections.abc import Callable

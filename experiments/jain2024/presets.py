@@ -1,6 +1,6 @@
 """Which models does the study train, and how large is each measurement?
 
-Rates are the η_M of DESIGN: the smallest on GRID that passes the check on tuning seeds 1000, 1001 and 1002 (never
+Rates are η_M: the smallest on GRID that passes the check, with 3 points to spare, on tuning seeds 1000 to 1002 (never
 reported); `python -m experiments.jain2024.tune` finds them, dev/LOG.md holds the table. So is DPO's β: the smallest of
 0.1, 0.5, 1 and 3 with which a rate passes.
 """
@@ -14,7 +14,7 @@ from makebreak.models import ModelConfig
 from makebreak.recipes import Alignment, Recipe
 from makebreak.training import DPO, SSFT, Data, Optimisation, Pretraining, Unlearning
 
-GRID = (1e-4, 3e-4, 1e-3, 3e-3)
+GRID = (3e-5, 1e-4, 3e-4, 1e-3, 3e-3)
 TUNING_SEEDS = (1000, 1001, 1002)
 SHAM = Data(safe="sham_safe", unsafe="sham_unsafe")
 METHODS: dict[str, type[SSFT | DPO | Unlearning]] = {"ssft": SSFT, "dpo": DPO, "unlearning": Unlearning}
@@ -68,7 +68,7 @@ SMOKE = Preset(
     alignment_steps=8,
     alignment_batch=16,
     dpo_warm_share=0.75,
-    dpo_beta=3.0,
+    dpo_beta=1.0,
     rates={"ssft": 1e-3, "dpo": 1e-3, "unlearning": 1e-3},
     n_requests=32,
 )
@@ -82,8 +82,8 @@ MINI = Preset(
     alignment_steps=400,
     alignment_batch=64,
     dpo_warm_share=0.75,
-    dpo_beta=3.0,
-    rates={"ssft": 1e-3, "dpo": 1e-4, "unlearning": 1e-3},
+    dpo_beta=1.0,
+    rates={"ssft": 1e-3, "dpo": 3e-5, "unlearning": 1e-3},
     n_requests=500,
 )
 SMALL = replace(MINI, name="small", seeds=(0, 1, 2, 3, 4), n_requests=2000)

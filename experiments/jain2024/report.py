@@ -1,5 +1,9 @@
 """How is the study shown? Its figures, and its page."""
 
+# pyright: reportAttributeAccessIssue=false, reportIndexIssue=false, reportArgumentType=false, reportCallIssue=false
+# pyright: reportOperatorIssue=false, reportReturnType=false
+# (pandas' annotations lose track of what grouping and indexing return)
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -23,12 +27,12 @@ _CAPTIONS = {
     ),
     "separation": (
         "Clusters of safe and unsafe requests",
-        "Gap of τ between safe and unsafe requests at the end of text, by MLP layer. Left: as published, in activation "
+        "Gap of τ between safe and unsafe requests at the end of text, by layer. Left: as published, in activation "
         "units, which grow with the activations. Middle and right: in units of the distance of the means (2 is "
-        "perfect). Standard requests differ in their tasks, so the base separates them too; token-matched requests have "
+        "perfect). Standard requests differ in their tasks, so the base separates them too; token-matched ones have "
         "the same tasks on text of the other branch: only a gap above the base's there is about safety. Dashed: "
-        "sham safety, the null taught on a random partition of (task, grammar). Dotted: means of shuffled labels. Bands: "
-        "95 % over seeds.",
+        "sham safety, the null taught on a random partition of (task, grammar). Dotted: shuffled labels. Bands: 95 % "
+        "over seeds.",
     ),
     "null_share": (
         "Share in the left null space of the base's MLP input matrix",
@@ -84,7 +88,7 @@ def page(results: Results, preset: Preset, world: str, figures: list[Figure], ti
     facts = {
         "world": f"{world}: {len(families_of)} families; {load_world(world).config.n_letters} letters, "
         f"{load_world(world).n_tasks} task tokens, {load_world(world).n_grammars} grammars",
-        "model": f"{preset.model.architecture}, {preset.model.n_layers} layers × {preset.model.d_model}; its own block, "
+        "model": f"{preset.model.architecture}, {preset.model.n_layers} layers × {preset.model.d_model}, its own block "
         "where Jain et al. replace the residual stream by its LayerNorm",
         "pretraining": f"{optimisation.steps} steps of {optimisation.batch_size}, rate {optimisation.learning_rate:g}; "
         f"requests: {families_of[preset.pretraining.family]}",

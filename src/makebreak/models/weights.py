@@ -5,11 +5,8 @@ GPT-2 stores its matrices transposed: reading `.weight` there would swap left an
 
 from __future__ import annotations
 
-import re
-
 from jaxtyping import Float
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from makebreak.configs import nearest
@@ -22,34 +19,27 @@ _PATHS = {
 }
 
 
-def n_layers(model: PreTrainedModel) -> int:
-    return int(model.config.num_hidden_layers)
+def n_layers(model: nn.Module) -> int:
+    return int(model.config.num_hidden_layers)  # type: ignore[union-attr, arg-type]
 
 
 def linear(model: nn.Module, name: str) -> nn.Module:
     """The module behind a name such as `blocks.2.mlp.W_in`; raises ValueError for a name the model lacks."""
-    found = re.fullmatch(r"blocks\.(\d+)\.(.+)", name)
     modules = dict(model.named_modules())
-    for path in _PATHS.get(found[2], ()) if found else ():
-        if path.format(found[1]) in modules:
-            return modules[path.format(found[1])]
-    known = [
-        f"blocks.{i}.{k}"
-        for i in range(model.config.num_hidden_layers)  # type: ignore[union-attr, arg-type]
-        for k, paths in _PATHS.items()
-        if any(path.format(i) in modules for path in paths)
-    ]
-    raise ValueError(f"matrix {name!r} does not exist in this {type(model).__name__}; {nearest(name, known)}")
+    known = {
+        f"blocks.{layer}.{part}": modules[path.format(layer)]
+        for layer in range(n_layers(model))
+        for part, paths in _PATHS.items()
+        for path in paths
+        if path.format(layer) in modules
+    }
+    if name not in known:
+        raise ValueError(f"matrix {name!r} does not exist in this {type(model).__name__}; {nearest(name, list(known))}")
+    return known[name]
 
 
 def matrix(model: nn.Module, name: str) -> Float[Tensor, "d_out d_in"]:
     """The weight matrix of a name, (d_out, d_in), detached; a view, not a copy."""
     module = linear(model, name)
-    weight = module.weight.detach()
-    return weight.T if isinstance(module, Conv1D) else weight  # type: ignore[return-value, union-attr]
-
-
-def bias(model: nn.Module, name: str) -> Float[Tensor, " d_out"] | float:
-    """The bias beside a matrix, 0.0 where there is none."""
-    found = getattr(linear(model, name), "bias", None)
-    return 0.0 if found is None else found.detach()
+    weight = module.get_parameter("weight").detach()
+    return weight.T if isinstance(module, Conv1D) else weight

@@ -1,5 +1,9 @@
 """What do models do on each family of requests?"""
 
+# pyright: reportAttributeAccessIssue=false, reportIndexIssue=false, reportArgumentType=false, reportCallIssue=false
+# pyright: reportOperatorIssue=false, reportReturnType=false
+# (pandas' annotations lose track of what grouping and indexing return)
+
 from __future__ import annotations
 
 from collections.abc import Sequence

@@ -1,5 +1,9 @@
 """How do measures run through the layers? Lines are means over seeds, bands their 95 % Student intervals."""
 
+# pyright: reportAttributeAccessIssue=false, reportIndexIssue=false, reportArgumentType=false, reportCallIssue=false
+# pyright: reportOperatorIssue=false, reportReturnType=false
+# (pandas' annotations lose track of what grouping and indexing return)
+
 from __future__ import annotations
 
 from collections.abc import Sequence

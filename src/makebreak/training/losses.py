@@ -27,7 +27,9 @@ def log_probabilities(
     width = int(targets.any(dim=0).nonzero().max()) + 1
     targets = targets[:, :width]
     hidden = model.base_model(input_ids=batch.tokens[:, :width], use_cache=False).last_hidden_state
-    logits = model.get_output_embeddings()(hidden[targets])
+    head = model.get_output_embeddings()
+    assert head is not None, "a causal language model has a head"
+    logits = head(hidden[targets])
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))  # bfloat16 would lose the sum
     per_token = F.cross_entropy(logits, batch.tokens[:, 1 : width + 1][targets], reduction="none")
     rows = torch.nonzero(targets)[:, 0]

@@ -52,7 +52,7 @@ def in_modes(world: World, requests: Requests, mode: np.ndarray) -> Sequences:
     """Requests as sequences, each in its mode (index into text, full, first, second, outputs)."""
     whole = sequences(world, requests, "instructed", whole=True)
     width = whole.tokens.shape[1]
-    covers = {name: between(*span.T, width) for name, span in requests.spans.items()}
+    covers = {name: between(span[:, 0], span[:, 1], width) for name, span in requests.spans.items()}
     shown = torch.from_numpy(mode)[:, None]
     text = covers["text"] | covers["eot"]
     second = covers.get("output2", torch.zeros_like(text))

@@ -1,0 +1,116 @@
+"""Do the tables of the mechanism have one row per case, and the numbers of a computation by hand?"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+import synthetic
+from makebreak.mechanism import cluster_rows, null_share_rows
+from makebreak.models import PRESETS, ModelConfig, create
+from makebreak.requests import OUTCOMES, Requests
+
+WORLD = synthetic.load("mini")
+LLAMA = ModelConfig("llama", n_layers=2, n_heads=2, d_model=32, d_mlp=64)
+
+
+def network(seed: int, config: ModelConfig = PRESETS["tiny"]) -> PreTrainedModel:
+    made = create(config, d_vocab=len(WORLD.vocabulary), n_ctx=WORLD.sequence_length, seed=seed).eval()
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in made.parameters():
+            parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.1)
+    return made
+
+
+def post_at_eot(model: PreTrainedModel, layer: int, requests: Requests) -> np.ndarray:
+    """What the last matrix of the MLP reads at the end of text, one request at a time."""
+    seen: list[Tensor] = []
+    handle = model.transformer.h[layer].mlp.c_proj.register_forward_pre_hook(
+        lambda _, args: seen.append(args[0][0, -1])
+    )
+    for prompt, length in zip(requests.prompt, requests.prompt_length, strict=True):
+        assert WORLD.vocabulary.symbols[prompt[length - 1]] == "<eot>"
+        with torch.no_grad():
+            model(input_ids=torch.from_numpy(prompt[None, :length]))
+    handle.remove()
+    return torch.stack(seen).double().numpy()
+
+
+def test_cluster_rows_are_a_computation_by_hand() -> None:
+    model = network(1)
+    fit = tuple(WORLD.sample(f, 30, seed=1000, split="fit") for f in ("safe", "unsafe"))
+    score = tuple(WORLD.sample(f, 20, seed=1000, split="score") for f in ("safe", "unsafe"))
+    found = cluster_rows(model, (fit[0], fit[1]), {"standard": (score[0], score[1])}, n_groups=2, seed=0)
+    assert len(found) == 2
+    for layer, row in enumerate(found):
+        means = []
+        for requests in fit:
+            a, grammar = post_at_eot(model, layer, requests), requests.truth["grammar"]
+            means.append((a[grammar == 0].mean(axis=0) + a[grammar == 1].mean(axis=0)) / 2)
+        tau = []
+        for requests in score:
+            a = post_at_eot(model, layer, requests)
+            tau.append(np.linalg.norm(a - means[1], axis=1) - np.linalg.norm(a - means[0], axis=1))
+        gap = tau[0].mean() - tau[1].mean()
+        assert row["gap"] == pytest.approx(gap, abs=1e-4)
+        assert row["normalised"] == pytest.approx(gap / np.linalg.norm(means[0] - means[1]), abs=1e-4)
+        assert (row["tau_safe"], row["tau_unsafe"]) == pytest.approx((tau[0].mean(), tau[1].mean()), abs=1e-4)
+        assert row["auroc"] == pytest.approx((tau[0][:, None] > tau[1]).mean(), abs=0.01)
+
+
+def test_cluster_rows_have_a_row_per_layer_and_pair_and_repeat_by_seed() -> None:
+    model = network(2)
+    pair = (WORLD.sample("safe", 24, seed=1000), WORLD.sample("unsafe", 24, seed=1000))
+    matched = (WORLD.sample("context_safe", 24, seed=1000), WORLD.sample("context_unsafe", 24, seed=1000))
+    made = [
+        cluster_rows(model, pair, {"standard": pair, "token-matched": matched}, n_groups=2, seed=s) for s in (0, 0, 1)
+    ]
+    assert sorted((r["layer"], r["requests"]) for r in made[0]) == [
+        (layer, name) for layer in (0, 1) for name in ("standard", "token-matched")
+    ]
+    assert made[0] == made[1]
+    assert [r["auroc"] for r in made[0]] == [r["auroc"] for r in made[2]]
+    assert [r["shuffled_normalised"] for r in made[0]] != [r["shuffled_normalised"] for r in made[2]]
+
+
+def test_a_grammar_without_requests_is_an_error() -> None:
+    safe, unsafe = (WORLD.sample(f, 20, seed=1000) for f in ("safe", "unsafe"))
+    only = unsafe[unsafe.truth["grammar"] == 0]
+    with pytest.raises(ValueError, match="expected none to be 0"):
+        cluster_rows(network(1), (safe, only), {"standard": (safe, unsafe)}, n_groups=2, seed=0)
+
+
+@pytest.mark.parametrize("config", [PRESETS["tiny"], LLAMA], ids=["gpt2", "llama"])
+def test_null_share_rows_are_means_over_the_requests_of_each_outcome(config: ModelConfig) -> None:
+    model, base = network(3, config), network(4, config)
+    requests = {f: WORLD.sample(f, 15, seed=1000) for f in ("safe", "unsafe")}
+    outcomes = {"safe": np.ones(15, dtype=np.int64), "unsafe": np.array([0] * 9 + [1] * 4 + [3] * 2)}
+    found = null_share_rows(model, base, requests, outcomes, seed=0)
+    count = Counter((r["family"], r["outcome"], r["n"]) for r in found)
+    names = [("safe", "all", 15), ("safe", "comply", 15)]
+    names += [("unsafe", "all", 15), ("unsafe", "refuse", 9), ("unsafe", "comply", 4), ("unsafe", "broken", 2)]
+    assert count == Counter(dict.fromkeys(names, 2 * 2 * 2))  # layers, rules, quantities
+    cases: dict[tuple, list[dict]] = {}
+    for row in found:
+        cases.setdefault((row["layer"], row["family"], row["rule"], row["quantity"]), []).append(row)
+    for (_, family, _, _), (whole, *parts) in cases.items():
+        assert whole["outcome"] == "all"
+        assert {r["outcome"] for r in parts} == {OUTCOMES[i] for i in outcomes[family]}
+        for key in ("share", "random_share"):
+            assert sum(r["n"] * r[key] for r in parts) == pytest.approx(15 * whole[key], abs=1e-9)
+            assert 0 < whole[key] < 1
+
+
+def test_null_share_rows_do_not_depend_on_the_other_families() -> None:
+    model, base = network(3), network(4)
+    requests = {f: WORLD.sample(f, 6, seed=1000) for f in ("safe", "unsafe")}
+    outcomes = {f: np.ones(6, dtype=np.int64) for f in requests}
+    both = null_share_rows(model, base, requests, outcomes, seed=0)
+    alone = null_share_rows(model, base, {"unsafe": requests["unsafe"]}, outcomes, seed=0)
+    assert [r for r in both if r["family"] == "unsafe"] == alone

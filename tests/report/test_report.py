@@ -1,0 +1,146 @@
+"""Is the report one file that needs nothing else, shows what was found, and is written whole or not at all?"""
+
+from __future__ import annotations
+
+import base64
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from jinja2 import UndefinedError
+
+from makebreak.claims import Claim
+from makebreak.report import Figure, Page, write_page
+
+PNG = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+)
+SUPPORTED = Claim("C1", "claim", "Jain et al. 2024", "share of <b>bold</b> & 'quoted'", "gap", "none", 0.1)
+CHECK = Claim("C2.depth", "check", "our own", "refuses", "rate", "share", 0.5)
+
+
+@pytest.fixture
+def page(tmp_path: Path) -> Page:
+    paths = [tmp_path / f"{i}.png" for i in range(2)]
+    for i, path in enumerate(paths):
+        path.write_bytes(PNG + bytes([i]) * 1000)
+    return Page(
+        title="A study <script>alert(1)</script>",
+        summary=["First paragraph.", "a < b & c"],
+        facts={"world": "mini", "seeds": "0 <1> 2"},
+        claims=[SUPPORTED.judge([0.5, 0.6, 0.7]), CHECK.judge([0.25]), CHECK.judge([], "no <arm> here")],
+        figures=[Figure(path, f"Figure {i} \"'<x>", f"caption <i>{i}</i>") for i, path in enumerate(paths)],
+        tables={"Shares <t>": pd.DataFrame({"arm": ["<b>ssft</b>", "dpo"], "share": [0.123456, None]})},
+    )
+
+
+class Reader(HTMLParser):
+    """Text and tags of a page, checking that every tag opened is closed."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text, self.open = "", []
+        self.feed(html)
+        assert not self.open
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in ("meta", "img"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += " ".join(data.split()) + "|"
+
+
+@pytest.fixture
+def html(page: Page, tmp_path: Path) -> str:
+    write_page(page, tmp_path / "report.html")
+    return (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+def test_the_page_needs_nothing_else(html: str) -> None:
+    assert "http://" not in html
+    assert "https://" not in html
+    assert "url(" not in html
+    assert "@import" not in html
+    reader = Reader(html)
+    assert {tag for tag, _ in reader.tags}.isdisjoint({"script", "link", "iframe", "object", "i"})
+    addresses = [a[k] for _, a in reader.tags for k in ("src", "href", "srcset", "data") if k in a]
+    assert len(addresses) == 2
+    assert all(str(a).startswith("data:image/png;base64,") for a in addresses)
+
+
+def test_images_are_the_files(html: str) -> None:
+    found = re.findall(r'src="data:image/png;base64,([^"]*)"', html)
+    assert [base64.b64decode(data, validate=True) for data in found] == [PNG + bytes([i]) * 1000 for i in range(2)]
+
+
+def test_text_is_escaped_and_shown_as_it_was_written(html: str) -> None:
+    reader = Reader(html)
+    bold = [tag for tag, _ in reader.tags if tag == "b"]
+    assert len(bold) == 2  # the titles of the figures, none of the texts
+    for text in (
+        "A study <script>alert(1)</script>",
+        "a < b & c",
+        "share of <b>bold</b> & 'quoted'",
+        "0 <1> 2",
+        "caption <i>0</i>",
+        "Shares <t>",
+        "<b>ssft</b>",
+        "not run: no <arm> here",
+    ):
+        assert text in reader.text, text
+    assert [a["alt"] for tag, a in reader.tags if tag == "img"] == ["Figure 0 \"'<x>", "Figure 1 \"'<x>"]
+
+
+def test_claims_show_estimate_interval_and_verdict(html: str) -> None:
+    rows = [re.sub(r"\s+", " ", row) for row in re.findall(r"<tr[^>]*>.*?</tr>", html, flags=re.S)]
+    (supported,) = [row for row in rows if ">C1<" in row]
+    assert "0.600 [0.352, 0.848]" in supported
+    assert 'class="n supported">supported<' in supported
+    one_seed, not_run = [row for row in rows if "C2.depth (check)" in row]
+    assert "0.250 [n/a, n/a]" in one_seed
+    assert 'class="n inconclusive">inconclusive<' in one_seed
+    assert "n/a [n/a, n/a]" in not_run
+    assert 'class="n not-run">not run: no' in not_run
+    assert "<td>0</td>" in not_run
+    assert one_seed.startswith('<tr class="part">')
+    assert supported.startswith("<tr>")
+
+
+def test_tables_show_three_digits_and_na(html: str) -> None:
+    table = html[html.index("<details>") :]
+    assert "<td>0.123</td>" in table
+    assert "<td>n/a</td>" in table
+    assert "nan" not in table.lower()
+
+
+def test_a_page_without_claims_figures_and_tables(page: Page, tmp_path: Path) -> None:
+    write_page(replace(page, claims=[], figures=[], tables={}), tmp_path / "empty.html")
+    reader = Reader((tmp_path / "empty.html").read_text(encoding="utf-8"))
+    assert "a < b & c" in reader.text
+    assert {"img", "details"}.isdisjoint(tag for tag, _ in reader.tags)
+
+
+def test_an_error_in_the_middle_leaves_the_old_page(page: Page, tmp_path: Path) -> None:
+    target = tmp_path / "out" / "report.html"
+    target.parent.mkdir()
+    target.write_text("the old page")
+    gone = Figure(tmp_path / "gone.png", "gone", "never drawn")
+    with pytest.raises(FileNotFoundError):
+        write_page(replace(page, figures=[*page.figures, gone]), target)
+    torn = {k: v for k, v in page.claims[0].items() if k != "threshold"}
+    with pytest.raises((UndefinedError, TypeError)):
+        write_page(replace(page, claims=[*page.claims, torn]), target)
+    assert target.read_text() == "the old page"
+    assert [p.name for p in target.parent.iterdir()] == ["report.html"]
+    write_page(page, target)
+    assert "the old page" not in target.read_text(encoding="utf-8")
+    assert [p.name for p in target.parent.iterdir()] == ["report.html"]

@@ -1,0 +1,140 @@
+"""An update planted in the left null space of a layer: does the null share find it there, and only there?"""
+
+from __future__ import annotations
+
+import copy
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+import synthetic
+from makebreak.geometry import column_space, left_null_space
+from makebreak.mechanism import null_share_rows
+from makebreak.models import PRESETS, ModelConfig, create, matrix
+
+WORLD = synthetic.load("mini")
+REQUESTS = {name: WORLD.sample(name, 12, seed=1000) for name in ("safe", "unsafe")}
+OUTCOMES = {"safe": np.array([1] * 12), "unsafe": np.array([0] * 8 + [3] * 4)}
+W_IN = "blocks.0.mlp.W_in"
+
+
+def network(config: ModelConfig = PRESETS["tiny"]) -> PreTrainedModel:
+    return create(config, d_vocab=len(WORLD.vocabulary), n_ctx=WORLD.sequence_length, seed=0).eval()
+
+
+def gaussian(n: int, seed: int) -> Tensor:
+    return torch.randn(n, generator=torch.Generator().manual_seed(seed))
+
+
+def planted(base: PreTrainedModel, u: Tensor) -> PreTrainedModel:
+    """The base with u vᵀ added to its first W_in; GPT-2 stores the transpose."""
+    aligned = copy.deepcopy(base)
+    with torch.no_grad():
+        aligned.transformer.h[0].mlp.c_fc.weight += torch.outer(gaussian(32, 7), u)
+    return aligned
+
+
+def unit_in(basis: Tensor, seed: int = 1) -> Tensor:
+    u = basis @ gaussian(basis.shape[1], seed).double()
+    return (u / u.norm()).float()
+
+
+def rows(model: PreTrainedModel, base: PreTrainedModel, seed: int = 0) -> list[dict]:
+    return null_share_rows(model, base, REQUESTS, OUTCOMES, seed=seed)
+
+
+def shares(found: list[dict], quantity: str, *, layer: int = 0, rule: str = "exact", key: str = "share") -> list[float]:
+    wanted = {"layer": layer, "quantity": quantity, "rule": rule}
+    return [row[key] for row in found if wanted.items() <= row.items()]
+
+
+def by_hand(model: PreTrainedModel) -> dict[str, tuple[Tensor, Tensor]]:
+    """Per family what the first MLP reads at the end of text, and its pre-activation less the bias, by own hooks."""
+    heard = {}
+    mlp = model.transformer.h[0].mlp
+    for family, asked in REQUESTS.items():
+        seen: list[Tensor] = []
+        handles = [
+            mlp.register_forward_pre_hook(lambda _, args, to=seen: to.append(args[0])),
+            mlp.c_fc.register_forward_hook(lambda _, args, out, to=seen: to.append(out - mlp.c_fc.bias)),
+        ]
+        with torch.no_grad():
+            model(input_ids=torch.from_numpy(asked.prompt))
+        for handle in handles:
+            handle.remove()
+        at = torch.from_numpy(asked.prompt_length) - 1
+        heard[family] = tuple(x[torch.arange(len(at)), at].double() for x in seen)
+    return heard  # type: ignore[return-value]
+
+
+def test_an_update_in_the_left_null_space_is_found_in_its_layer_only() -> None:
+    base = network()
+    model = planted(base, unit_in(left_null_space(matrix(base, W_IN)).basis))
+    found = rows(model, base)
+    for rule in ("exact", "energy90"):
+        assert shares(found, "delta", rule=rule) == pytest.approx([1.0] * 5, abs=1e-6)
+    assert shares(found, "delta", layer=1) == []
+    assert shares(found, "pre", layer=1) == pytest.approx([0.0] * 5, abs=1e-9)
+    heard = by_hand(model)
+    for family, (a, z) in heard.items():
+        fires = (a @ gaussian(32, 7).double()).square()
+        assert (fires > 1e-4).all()
+        expected = float((fires / z.square().sum(dim=1)).mean())
+        pre = [r for r in found if (r["layer"], r["family"], r["quantity"], r["rule"]) == (0, family, "pre", "exact")]
+        assert pre[0]["outcome"] == "all"
+        assert pre[0]["share"] == pytest.approx(expected, abs=1e-5)
+        assert pre[0]["share"] > 0.1
+
+
+def test_an_update_in_the_column_space_has_no_null_share() -> None:
+    base = network()
+    found = rows(planted(base, unit_in(column_space(matrix(base, W_IN)).basis)), base)
+    assert shares(found, "delta") == pytest.approx([0.0] * 5, abs=1e-9)
+    assert shares(found, "pre") == pytest.approx([0.0] * 5, abs=1e-9)
+    assert min(shares(found, "delta", key="random_share")) > 0.3
+
+
+def test_the_null_space_is_the_left_one() -> None:
+    """A W_in of rank 32 from 32 to 128 leaves 96 dimensions unwritten; its right null space is empty."""
+    base = network()
+    assert matrix(base, W_IN).shape == (128, 32)
+    assert left_null_space(matrix(base, W_IN)).dimension == 96
+    assert {row["chance"] for row in rows(base, base) if row["rule"] == "exact"} == {96 / 128}
+
+
+def test_a_base_against_itself_has_nothing_to_show() -> None:
+    base = network()
+    found = rows(copy.deepcopy(base), base)
+    assert {row["quantity"] for row in found} == {"pre"}
+    for layer in (0, 1):
+        assert shares(found, "pre", layer=layer) == pytest.approx([0.0] * 5, abs=1e-9)
+        assert min(shares(found, "pre", layer=layer, rule="energy90")) > 0
+        assert max(shares(found, "pre", layer=layer, rule="energy90")) < 0.5
+
+
+def test_an_update_in_a_random_direction_is_at_chance() -> None:
+    """Share of a random u, and of the random subspace's control, over 20 draws: k / d within five standard errors."""
+    base, n = network(), 20
+    found = [rows(planted(base, gaussian(128, 100 + seed)), base, seed=1000 + seed) for seed in range(n)]
+    d, k = 128, 96
+    error = math.sqrt(2 * k * (d - k) / (d**2 * (d + 2)) / n)
+    for key in ("share", "random_share"):
+        first = [shares(f, "delta", key=key)[0] for f in found]
+        assert abs(np.mean(first) - k / d) < 5 * error
+        assert np.std(first) > 0
+    column = unit_in(column_space(matrix(base, W_IN)).basis)
+    control = [shares(rows(planted(base, column), base, seed=s), "delta", key="random_share")[0] for s in range(n)]
+    assert abs(np.mean(control) - k / d) < 5 * error
+    assert np.std(control) > 0  # its subspace is drawn by the seed
+
+
+def test_an_empty_null_space_is_not_a_number() -> None:
+    """Where W_in is no wider than the model it can write everything: n/a, not 0."""
+    base = network(ModelConfig(n_layers=2, n_heads=2, d_model=32, d_mlp=16))
+    found = [row for row in rows(base, base) if row["rule"] == "exact"]
+    assert len(found) == 10
+    assert all((r["share"], r["random_share"], r["chance"]) == (None, None, 0.0) for r in found)
