@@ -1,4 +1,4 @@
-"""Are the intervals Student's and Wilson's, do they cover the truth as they say, and is AUROC the textbook's?"""
+"""Are intervals, proportions and AUROC what the textbooks say?"""
 
 from __future__ import annotations
 

@@ -87,7 +87,6 @@ def test_a_matrix_is_a_view(architecture: str) -> None:
     assert not torch.allclose(model(input_ids=tokens).logits, before, atol=1e-3)
 
 
-
 @pytest.mark.parametrize(
     ("architecture", "name", "near"),
     [

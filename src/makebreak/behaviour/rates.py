@@ -42,7 +42,7 @@ def behaviour(model: PreTrainedModel, world: World, requests: Requests) -> Behav
     for name, passed in forced.items():
         batch = sequences(world, requests, name)
         right = (passed.likeliest == batch.tokens[:, 1:]) | ~batch.supervised[:, 1:]
-        exact[name] = float(right.all(dim=1).float().mean())
+        exact[name] = float(right.all(dim=1).double().mean())
     return Behaviour(
         family=requests.family,
         n=len(requests),

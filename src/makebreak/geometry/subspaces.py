@@ -35,7 +35,7 @@ def rank(singular_values: Float[Tensor, " k"], rule: RankRule, shape: tuple[int,
         return int((singular_values > tolerance).sum())
     if rule == "energy90":
         energy = singular_values.square().cumsum(0)
-        return int((energy < 0.9 * energy[-1]).sum()) + 1
+        return int((energy < 0.9 * energy[-1]).sum()) + 1 if energy[-1] > 0 else 0
     raise ValueError(f"rank rule {rule!r}: expected 'exact' or 'energy90'")
 
 

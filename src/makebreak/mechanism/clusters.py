@@ -54,7 +54,7 @@ def _fit(model: PreTrainedModel, pair: Pair, n_groups: int, seed: int) -> tuple[
     random = torch.Generator().manual_seed(seed)
     for unsafe, requests in enumerate(pair):
         group = torch.from_numpy(requests.truth["grammar"])
-        label = torch.rand(len(requests), generator=random) < 0.5
+        label = _halved(group, random)
         for rows, found in capture(model, *_at_end_of_text(requests, _sites(model))):
             for layer, site in enumerate(_sites(model)):
                 true[layer].update(found[site], unsafe=bool(unsafe), group=group[rows])
@@ -62,6 +62,17 @@ def _fit(model: PreTrainedModel, pair: Pair, n_groups: int, seed: int) -> tuple[
                     chosen = label[rows] == value
                     shuffled[layer].update(found[site][chosen], unsafe=value, group=group[rows][chosen])
     return [m.result for m in true], [m.result for m in shuffled]
+
+
+def _halved(group: Tensor, random: torch.Generator) -> Tensor:
+    """(n,) random labels, half of each group. Unbalanced ones would tilt the control's means along the true
+    difference, and its AUROC would be near 0 or 1 where the clusters are clear."""
+    label = torch.zeros(len(group), dtype=torch.bool)
+    for value in group.unique():
+        rows = (group == value).nonzero()[:, 0]
+        shuffled = rows[torch.randperm(len(rows), generator=random)]
+        label[shuffled[: len(rows) // 2]] = True
+    return label
 
 
 def _collect(model: PreTrainedModel, requests: Requests) -> list[Tensor]:

@@ -21,7 +21,11 @@ def plot_outcomes(table: pd.DataFrame, arms: Sequence[str], families: Sequence[s
     table: columns seed, arm, family and one per outcome. The dots are the seeds' refuse rates.
     """
     figure, axes = plt.subplots(
-        1, len(arms), figsize=(1.2 + 1.7 * len(arms), 0.6 + 0.22 * len(families)), sharey=True, layout="constrained"
+        1,
+        len(arms),
+        figsize=(1.2 + 1.7 * len(arms), max(1.5, 0.6 + 0.22 * len(families))),
+        sharey=True,
+        layout="constrained",
     )
     axes = np.atleast_1d(axes)
     place = np.arange(len(families))

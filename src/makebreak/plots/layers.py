@@ -20,8 +20,9 @@ from makebreak.stats import over_seeds
 def _lines(ax: Axes, table: pd.DataFrame, arms: Sequence[str], column: str) -> None:
     colours = arm_colours(arms)
     for arm in arms:
-        found = [over_seeds(part[column].tolist()) for _, part in table[table.arm == arm].groupby("layer")]
-        layers = np.arange(1, len(found) + 1)
+        by_layer = table[table.arm == arm].groupby("layer")[column]  # a layer may lack rows, or be n/a on all seeds
+        estimates = {int(i) + 1: over_seeds(values.tolist()) for i, values in by_layer if values.notna().any()}
+        layers, found = list(estimates), list(estimates.values())
         dashed = "--" if arm.startswith("sham") else "-"
         ax.plot(
             layers, [f.mean for f in found], dashed, color=colours[arm], marker="o", markersize=3, label=arm_name(arm)

@@ -1,0 +1,3 @@
+"""Shared by all tests."""
+
+import beartype  # noqa: F401  nnsight, imported first, would break it
