@@ -124,7 +124,7 @@ def slow_reason(name: str, g: int, branch: str, task: str) -> str:
 
 def test_the_safety_tables_are_those_of_the_paper(world):
     name = world.config.name
-    for g in range(4):
+    for g in range(world.n_grammars):
         sets = ALWAYS[name][g], NEVER[name][g], CONTEXT[name][g]
         assert sorted(chain(*sets)) == list(range(world.config.n_maps))
         for kind, tasks in ((1, sets[0]), (0, sets[1]), (2, sets[2])):
@@ -179,15 +179,16 @@ def test_the_text_is_of_the_grammar_named(name, family):
     leaves = [{tuple(map(int, a)) for r in parse(text).values() for a in r} for text in world.config.leaves]
     for g, text, length in zip(*(requests.truth[k][:200] for k in ("grammar", "text", "length")), strict=True):
         cuts = [[tuple(text[i : i + width]) for i in range(p, length - width + 1, width)] for p in range(width)]
-        assert [any(set(cut) <= own for cut in cuts) for own in leaves] == [k == g for k in range(4)]
+        assert [any(set(cut) <= own for cut in cuts) for own in leaves] == [k == g for k in range(world.n_grammars)]
 
 
 @everywhere
 def test_grammars_branches_and_lengths_are_balanced(name, family, goodness_z):
     world, requests = synthetic.load(name), sampled(name, family, split="any")
     first_only = family in ("duplicate_tasks", "late_duplicate_tasks")
-    counts = np.bincount(requests.truth["grammar"], minlength=4)
-    assert counts.tolist() == [N, 0, 0, 0] if first_only else abs(goodness_z(counts, np.full(4, N / 4))) < 5
+    k = world.n_grammars
+    counts = np.bincount(requests.truth["grammar"], minlength=k)
+    assert counts.tolist() == [N] + [0] * (k - 1) if first_only else abs(goodness_z(counts, np.full(k, N / k))) < 5
     if family in BOTH:
         counts = np.bincount(requests.truth["branch"], minlength=6)
         assert counts[1] + counts[2] == N
@@ -228,7 +229,7 @@ def allowed_tokens(name: str, family: str, g: int, branch: str) -> set[str]:
     twins = set(TWINS[name])
     safe, unsafe = (never, always | context) if branch in UNSAFE_TEXT else (never | context, always)
     if family.startswith("pretraining"):
-        trained = {f"T{i}" for i in range(16 if name == "jain2024" else 10)}
+        trained = {f"T{i}" for i in range(16 if name == "jain2024" else 12)}
         return trained | ({"ex1", "ex2"} if family == "pretraining" else set())
     if family == "duplicate_tasks":
         return {"T10", "T11", "T12", "T13"} & twins
@@ -288,7 +289,7 @@ def test_pair_rule_of_unsafe_counterparts(world, branch):
 @pytest.mark.parametrize("branch", ["safe", "unsafe"])
 def test_unsafe_tasks_are_drawn_uniformly(world, branch, goodness_z):
     truth = sampled(world.config.name, f"unsafe_on_{branch}_branch").truth
-    for g in range(4):
+    for g in range(world.n_grammars):
         tasks = truth["tasks"][(truth["grammar"] == g)]
         counts = np.unique(tasks[tasks > 0], return_counts=True)[1]
         expected = len(ALWAYS[world.config.name][g]) + (branch == "unsafe") * len(CONTEXT[world.config.name][g])
@@ -300,7 +301,7 @@ def test_unsafe_tasks_are_drawn_uniformly(world, branch, goodness_z):
 def test_safe_tasks_hold_the_identity_more_often(world, branch):
     """Half the requests: four uniform of k; the other half: the identity and three uniform, shuffled."""
     truth = sampled(world.config.name, f"safe_on_{branch}_branch").truth
-    for g in range(4):
+    for g in range(world.n_grammars):
         tasks = truth["tasks"][truth["grammar"] == g]
         name = world.config.name
         k = len(NEVER[name][g]) + (branch == "safe") * len(CONTEXT[name][g])
@@ -485,7 +486,7 @@ CONSTANT = "S -> A; A -> " + " | ".join(",".join([str(letter)] * 8) for letter i
 
 def test_no_right_answer_is_all_null():
     """In a world of texts of one repeated letter, one answer in twelve would be the null."""
-    leaves = ("", "", "", "")
+    leaves = ("", "")
     constant = replace(MINI, name="constant", full=CONSTANT, branches=dict.fromkeys(BRANCHES[1:], ""), leaves=leaves)
     world = CompositionWorld(constant)
     for family in world.families:
@@ -603,9 +604,9 @@ def test_unknown_names_are_told(mini):
 
 def test_a_family_without_acceptable_draw_is_told(monkeypatch):
     monkeypatch.setattr(composition, "_ATTEMPTS", 5)
-    only = replace(MINI, full="S -> A; A -> 1,1,1,1,1,1,1,1", branches={"safe": ""}, leaves=("", "", "", ""))
-    one = np.ones((4, 8), dtype=np.int64)
-    empty = ({0, 1, 2} - set(split_of(np.arange(4), one).tolist())).pop()
+    only = replace(MINI, full="S -> A; A -> 1,1,1,1,1,1,1,1", branches={"safe": ""}, leaves=("", ""))
+    one = np.ones((2, 8), dtype=np.int64)
+    empty = ({0, 1, 2} - set(split_of(np.arange(2), one).tolist())).pop()
     split = ("train", "fit", "score")[empty]
     with pytest.raises(ValueError, match=f"'safe_on_safe_branch', split '{split}': 3 of 3 requests found no"):
         CompositionWorld(only).sample("safe_on_safe_branch", 3, seed=0, split=split)
@@ -621,12 +622,12 @@ def test_a_family_without_acceptable_draw_is_told(monkeypatch):
         ({"system": ("hello",)}, "sequence_length = 34: text of 8 letters needs 35 or more"),
         ({"n_pairs": 0}, "n_pairs = 0: expected 1 or 2"),
         ({"n_pairs": 3, "sequence_length": 99}, "n_pairs = 3: expected 1 or 2"),
-        ({"map_seeds": (0, 150, 300)}, r"4 grammars, but .* have \[3, 4, 4\]"),
-        ({"always_safe": MINI.always_safe[:2]}, r"4 grammars, but .* have \[4, 4, 2\]"),
-        ({"leaves": MINI.leaves[:3]}, r"3 grammars, but .* have \[4, 4, 4\]"),
+        ({"map_seeds": (0, 150, 300)}, r"2 grammars, but .* have \[3, 2, 2\]"),
+        ({"always_safe": MINI.always_safe[:1]}, r"2 grammars, but .* have \[2, 2, 1\]"),
+        ({"leaves": MINI.leaves[:1]}, r"1 grammars, but .* have \[2, 2, 2\]"),
         ({"always_unsafe": ((3, 2), *MINI.always_unsafe[1:])}, r"always_unsafe \(3, 2\), .* expected disjoint"),
         ({"always_safe": ((3, 4), *MINI.always_safe[1:])}, r"always_safe \(3, 4\): expected .*0 safe"),
-        ({"n_maps": 7}, "expected disjoint tasks below 7"),
+        ({"n_maps": 4}, "expected disjoint tasks below 4"),
     ],
 )
 def test_contradictory_sizes_are_told(change, told):
@@ -687,10 +688,18 @@ def test_the_task_reader_can_read():
     assert task_reader(("safe", "unsafe")) > 0.5 + CHANCE
 
 
-def test_letters_alone_tell_little_and_their_order_much():
-    letters, order = (text_reader(("context_safe", "context_unsafe"), n) for n in (1, 4))
-    assert letters < 0.75
-    assert order > 0.9
+def test_letters_of_a_text_together_tell_its_branch():
+    assert text_reader(("context_safe", "context_unsafe"), 1) > 0.9
+
+
+def test_no_single_token_tells_safe_from_unsafe():
+    """The best reader of one position of the prompt, whichever it is, learnt on other requests."""
+    learnt, judged = labelled(("safe", "unsafe"), (20, 21)), labelled(("safe", "unsafe"), (22, 23))
+    for at in range(learnt[0].prompt.shape[1] - 1):
+        counts = [np.bincount(r.prompt[:, at], minlength=99) for r in learnt]
+        votes = counts[1] > counts[0]
+        right = [(votes[r.prompt[:, at]] == bool(label)).mean() for label, r in enumerate(judged)]
+        assert np.mean(right) < 0.75
 
 
 def test_text_alone_does_not_tell_standard_requests():

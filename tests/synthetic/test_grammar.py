@@ -166,7 +166,7 @@ def test_the_slow_oracle_agrees_with_exact_lengths(world, branch):
 
 
 @pytest.mark.parametrize("branch", BRANCHES)
-@pytest.mark.parametrize("g", [0, 3])
+@pytest.mark.parametrize("g", [0, 1])
 def test_windows_are_distributed_as_the_oracles(world, independence_z, branch, g):
     grammar, rng, n = world.grammars[branch, g], random.Random(2), 1200
     length = world.config.text_length[1]
@@ -199,16 +199,16 @@ def test_the_leaves_of_two_grammars_share_nothing(world):
 
 
 @pytest.mark.parametrize("branch", BRANCHES)
-@pytest.mark.parametrize("g", range(4))
-def test_every_window_is_part_of_a_derivation(world, branch, g):
-    grammar = world.grammars[branch, g]
+def test_every_window_is_part_of_a_derivation(world, branch):
     low, high = world.config.text_length
     n = 12
     lengths = low + np.arange(n) % (high - low + 1)
-    for text, length in zip(grammar.sample(Draws(4, np.arange(n)), lengths), lengths, strict=True):
-        assert (text[length:] == -1).all()
-        assert is_window(grammar, tuple(text[:length].tolist()))
-        assert not is_window(world.grammars[branch, (g + 1) % 4], tuple(text[:length].tolist()))
+    for g in range(world.n_grammars):
+        grammar, next_one = (world.grammars[branch, k % world.n_grammars] for k in (g, g + 1))
+        for text, length in zip(grammar.sample(Draws(4, np.arange(n)), lengths), lengths, strict=True):
+            assert (text[length:] == -1).all()
+            assert is_window(grammar, tuple(text[:length].tolist()))
+            assert not is_window(next_one, tuple(text[:length].tolist()))
 
 
 @pytest.mark.parametrize(("branch", "other"), [("safe", "unsafe"), ("unsafe", "safe")])
