@@ -15,7 +15,7 @@ from makebreak.artifacts import write_atomic
 from makebreak.requests import load_world
 from synthetic import CompositionWorld
 
-N_OURS, N_NAIVE, ROUNDS = 20_000, 100, 5
+N_OURS, N_NAIVE, ROUNDS = 4096, 200, 7
 
 
 def seconds(work: Callable[[], object]) -> float:

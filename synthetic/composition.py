@@ -203,7 +203,7 @@ class CompositionWorld:
         known = np.minimum(tasks, self.maps.shape[1] - 1)
         outputs, current = [], text
         for pair in range(self.config.n_pairs):
-            current = apply(self.maps[grammar], known[:, 2 * pair : 2 * pair + 2], current)
+            current = apply(self.maps, known[:, 2 * pair : 2 * pair + 2], current, grammar)
             ex = tasks[:, 2 * pair : 2 * pair + 2] - self.maps.shape[1]
             forced = ex.max(axis=1, keepdims=True)
             null = np.where(forced == 0, self.null_output, 1)

@@ -14,15 +14,16 @@ def permutation_maps(n_letters: int, n_maps: int, seed: int) -> np.ndarray:
     return np.stack([np.arange(n_letters), *drawn])
 
 
-def apply(maps: np.ndarray, tasks: np.ndarray, text: np.ndarray) -> np.ndarray:
+def apply(maps: np.ndarray, tasks: np.ndarray, text: np.ndarray, which: np.ndarray | None = None) -> np.ndarray:
     """Apply tasks from left to right.
 
-    maps: (n, tokens, letters), one table per request, or (tokens, letters) for all.
-    tasks: (n, slots). text: (n, length), -1 where absent, kept.
+    maps: (tables, tokens, letters), or (tokens, letters) for all. which: (n,) table of each request; its own by
+    default. tasks: (n, slots). text: (n, length), -1 where absent, kept.
     """
-    table = maps if maps.ndim == 3 else np.broadcast_to(maps, (len(text), *maps.shape))
-    result = text
+    tables = maps if maps.ndim == 3 else maps[None]
+    if which is None:
+        which = np.arange(len(text)) if maps.ndim == 3 else np.zeros(len(text), dtype=np.int64)
+    result = np.maximum(text, 0)
     for slot in tasks.T:
-        chosen = table[np.arange(len(text)), slot]
-        result = np.where(text < 0, -1, np.take_along_axis(chosen, np.maximum(result, 0), axis=1))
-    return result
+        result = tables[which[:, None], slot[:, None], result]
+    return np.where(text < 0, -1, result)

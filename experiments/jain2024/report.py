@@ -32,7 +32,7 @@ _CAPTIONS = {
         "perfect). Standard requests differ in their tasks, so the base separates them too; token-matched ones have "
         "the same tasks on text of the other branch: only a gap above the base's there is about safety. Dashed: "
         "sham safety, the null taught on a random partition of (task, grammar). Dotted: shuffled labels. Bands: 95 % "
-        "over seeds.",
+        "over seeds, solid lines only.",
     ),
     "null_share": (
         "Share in the left null space of the base's MLP input matrix",

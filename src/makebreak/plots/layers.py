@@ -1,4 +1,7 @@
-"""How do measures run through the layers? Lines are means over seeds, bands their 95 % Student intervals."""
+"""How do measures run through the layers? Lines are means over seeds, bands their 95 % Student intervals.
+
+Sham arms, the controls, are dashed and bare: their intervals stand in the tables.
+"""
 
 # pyright: reportAttributeAccessIssue=false, reportIndexIssue=false, reportArgumentType=false, reportCallIssue=false
 # pyright: reportOperatorIssue=false, reportReturnType=false
@@ -21,13 +24,15 @@ def _lines(ax: Axes, table: pd.DataFrame, arms: Sequence[str], column: str) -> N
     colours = arm_colours(arms)
     for arm in arms:
         by_layer = table[table.arm == arm].groupby("layer")[column]  # a layer may lack rows, or be n/a on all seeds
-        estimates = {int(i) + 1: over_seeds(values.tolist()) for i, values in by_layer if values.notna().any()}
+        estimates = {
+            int(i) + 1: over_seeds(values.tolist()) for i, values in by_layer if values.notna().to_numpy().any()
+        }
         layers, found = list(estimates), list(estimates.values())
         dashed = "--" if arm.startswith("sham") else "-"
         ax.plot(
             layers, [f.mean for f in found], dashed, color=colours[arm], marker="o", markersize=3, label=arm_name(arm)
         )
-        if all(f.low is not None for f in found):
+        if dashed == "-" and all(f.low is not None for f in found):
             low, high = ([getattr(f, end) for f in found] for end in ("low", "high"))
             ax.fill_between(layers, low, high, color=colours[arm], alpha=0.15, linewidth=0)
     ax.set(xlabel="layer", xticks=sorted({int(x) + 1 for x in table.layer}))
