@@ -309,3 +309,12 @@ def test_nothing_is_drawn_from_the_global_generator(tmp_path: Path) -> None:
     state = torch.get_rng_state()
     assert same(one, run(tmp_path / "other", SSFT()))
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_bfloat16_is_used_when_asked(tmp_path: Path) -> None:
+    """The weights stay float32, and the run differs a little from one in float32."""
+    half = run(tmp_path / "half", SSFT(), replace(SHORT, precision="bfloat16"))
+    full = run(tmp_path / "full", SSFT())
+    assert {p.dtype for p in half.parameters()} == {torch.float32}
+    gap = max((a - b).abs().max() for a, b in zip(half.parameters(), full.parameters(), strict=True))
+    assert 0 < gap < 0.1

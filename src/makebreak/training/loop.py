@@ -19,7 +19,7 @@ import torch
 from safetensors.torch import load_file
 from safetensors.torch import save as save_tensors
 from torch import Tensor
-from tqdm.auto import tqdm
+from tqdm import tqdm
 from transformers import PreTrainedModel
 
 from makebreak.artifacts import write_atomic
@@ -96,7 +96,7 @@ def train(
             for group in optimiser.param_groups:
                 group["lr"] = optimisation.rate(step)
             batch = objective.batch(world, size=optimisation.batch_size, step=step, steps=optimisation.steps, seed=seed)
-            with torch.autocast("cpu", torch.bfloat16, enabled=optimisation.precision == "bfloat16"):
+            with torch.autocast(model.device.type, torch.bfloat16, enabled=optimisation.precision == "bfloat16"):
                 loss, parts = objective.loss(model, batch, start)
             value = loss.item()
             optimiser.zero_grad(set_to_none=True)
