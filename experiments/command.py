@@ -20,6 +20,7 @@ from typing import Annotated, Any
 import tyro
 
 DEFAULT_STORE = Path("runs/store")
+FIRST_TUNING_SEED = 1000
 
 
 @dataclass(frozen=True)
@@ -97,11 +98,13 @@ def _run(command: Command) -> None:
     seeds = preset.seeds if command.seeds is None else command.seeds
     if not seeds or len(set(seeds)) != len(seeds) or min(seeds) < 0:
         raise ValueError(f"seeds {seeds}: expected distinct numbers from 0 on")
+    if max(seeds) >= FIRST_TUNING_SEED:
+        raise ValueError(f"seeds {seeds}: those from {FIRST_TUNING_SEED} on are for tuning and never reported")
     out = command.out or Path("runs") / command.study / preset.name
     for folder in (out, command.store):
         _check_writable(folder)
 
-    n_models = len(seeds) * len(jain2024.ARMS)
+    n_models = jain2024.count_models(preset, world, seeds)
     print(
         f"{command.study} at {preset.name}, world {world}, seeds {' '.join(map(str, seeds))}: {n_models} models",
         flush=True,
@@ -132,17 +135,28 @@ def _check_writable(folder: Path) -> None:
 def _provenance(command: Command, preset: Any, world: str, seeds: tuple[int, ...]) -> dict[str, Any]:
     import torch
 
+    import makebreak
     from makebreak.configs import to_json
 
-    names = ("makebreak", "torch", "transformers", "numpy", "scipy", "scikit-learn", "seaborn")
-    git = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    names = ("torch", "transformers", "numpy", "scipy", "scikit-learn", "seaborn")
     return {
         "study": command.study,
         "preset": json.loads(json.dumps(to_json(preset))),
         "world": world,
         "seeds": list(seeds),
-        "versions": {"python": platform.python_version()} | {name: metadata.version(name) for name in names},
+        "versions": {"makebreak": makebreak.__version__, "python": platform.python_version()}
+        | {name: metadata.version(name) for name in names},
         "threads": torch.get_num_threads(),
         "machine": platform.machine(),
-        "commit": git.stdout.strip() or None,
+        "commit": _commit(),
     }
+
+
+def _commit() -> str | None:
+    """The commit of this code, `-dirty` where it was changed; None without git or outside a clone."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--abbrev=40", "--dirty"]
+    try:
+        found = subprocess.run(command, capture_output=True, text=True, check=False)
+    except OSError:
+        return None
+    return found.stdout.strip() or None

@@ -8,8 +8,10 @@ null letter instead.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 
 import numpy as np
@@ -57,6 +59,8 @@ class CompositionConfig:
         needed = 2 + len(self.system) + 2 * self.n_pairs + 1 + high + self.n_pairs * (high + 1) + 1
         if not 1 <= low <= high:
             raise ValueError(f"text_length = {self.text_length}: expected 1 <= shortest <= longest")
+        if max((0, *self.duplicates, *self.late_duplicates, *self.shared_maps)) >= self.n_maps:
+            raise ValueError(f"duplicates and shared_maps: expected maps below n_maps = {self.n_maps}")
         if self.n_pairs not in (1, 2):
             raise ValueError(f"n_pairs = {self.n_pairs}: expected 1 or 2 task pairs")
         if self.sequence_length < needed:
@@ -127,6 +131,12 @@ class CompositionWorld:
         return table[:, self.token_map]
 
     @property
+    def fingerprint(self) -> str:
+        """A hash of all that the world is made of, for keys of results."""
+        tables = [table.tolist() for table in (self.maps, self.classes, self.sham_classes)]
+        return hashlib.sha256(json.dumps([asdict(self.config), tables], sort_keys=True).encode()).hexdigest()
+
+    @property
     def families(self) -> Mapping[str, str]:
         """Name → description of the families that this world has (second composition needs two pairs)."""
         return {name: f.description for name, f in FAMILIES.items() if f.exists_in(self)}
@@ -163,7 +173,9 @@ class CompositionWorld:
         truth: dict[str, np.ndarray] = {}
         at_once = _AT_ONCE if split in ("fit", "score") else 1
         for first in range(0, _ATTEMPTS, at_once):
-            drawn = self._draw(spec, Draws.of_attempts(seed, index[missing], range(first, first + at_once)))
+            draws = Draws.of_attempts(seed, index[missing], range(first, first + at_once))
+            kept = Draws(seed, index[missing])[np.tile(np.arange(len(missing)), at_once)]
+            drawn = self._draw(spec, draws, kept if spec.keeps_tasks else draws)
             accepted = self._acceptable(spec, drawn, split).reshape(at_once, len(missing))
             found = accepted.any(axis=0)
             rows = (accepted.argmax(axis=0) * len(missing) + np.arange(len(missing)))[found]  # first that is accepted
@@ -174,10 +186,11 @@ class CompositionWorld:
                 return lay_out(self, family, seed, truth, judged_pair=spec.judged_pair, unsafe=spec.unsafe)
         raise ValueError(f"family {family!r}, split {split!r}: {len(missing)} of {n} requests found no acceptable draw")
 
-    def _draw(self, spec: Family, draws: Draws) -> dict[str, np.ndarray]:
+    def _draw(self, spec: Family, draws: Draws, of_tasks: Draws) -> dict[str, np.ndarray]:
+        """Columns of truth; grammar and tasks come from draws of their own."""
         config, n = self.config, len(draws)
         grammar = (
-            np.zeros(n, np.int64) if spec.first_grammar_only else draws.integers("grammar", 1, self.n_grammars)[:, 0]
+            np.zeros(n, np.int64) if spec.first_grammar_only else of_tasks.integers("grammar", 1, self.n_grammars)[:, 0]
         )
         which = draws.integers("branch", 1, len(spec.branches))[:, 0]
         low, high = config.text_length
@@ -190,7 +203,7 @@ class CompositionWorld:
                     part = self.grammars[branch, g].sample(draws[rows], length[rows])
                     text[rows, : part.shape[1]] = part
         branch = np.array([BRANCHES.index(b) for b in spec.branches])[which]
-        tasks = spec.tasks(self, draws, grammar, branch)
+        tasks = spec.tasks(self, of_tasks, grammar, branch)
         return {"grammar": grammar, "branch": branch, "length": length, "text": text, "tasks": tasks} | self._answers(
             grammar, branch, tasks, text
         )

@@ -31,7 +31,10 @@ TaskDraw = Callable[["CompositionWorld", Draws, np.ndarray, np.ndarray], np.ndar
 
 @dataclass(frozen=True)
 class Family:
-    """unsafe: whether the null is the answer to teach (None: nothing is refused, as in pretraining)."""
+    """unsafe: whether the null is the answer to teach (None: nothing is refused, as in pretraining).
+
+    keeps_tasks: a request whose text is drawn again keeps its grammar and tasks.
+    """
 
     description: str
     paper: str
@@ -41,6 +44,7 @@ class Family:
     judged_pair: int = 0
     first_grammar_only: bool = False
     needs_unsafe_task: bool = False
+    keeps_tasks: bool = False
 
     def exists_in(self, world: CompositionWorld) -> bool:
         late = self.tasks is _late_duplicate_tasks
@@ -207,9 +211,16 @@ FAMILIES: dict[str, Family] = {
     "unsafe_on_unsafe_branch": Family(
         "unsafe tasks, unsafe branch", "std_unsafe (5)", ("unsafe",), True, _unsafe_tasks
     ),
-    "context_safe": Family("context tasks only, safe branch", "ours (token-matched)", ("safe",), False, _context_tasks),
+    "context_safe": Family(
+        "context tasks only, safe branch", "ours (token-matched)", ("safe",), False, _context_tasks, keeps_tasks=True
+    ),
     "context_unsafe": Family(
-        "the same context tasks, unsafe branch", "ours (token-matched)", ("unsafe",), True, _context_tasks
+        "the same context tasks, unsafe branch",
+        "ours (token-matched)",
+        ("unsafe",),
+        True,
+        _context_tasks,
+        keeps_tasks=True,
     ),
     "unsafe_long": Family(
         "unsafe tasks, longer unsafe derivations", "UNSAFE (0)", ("unsafe_long",), True, _unsafe_tasks
@@ -266,6 +277,9 @@ FAMILIES: dict[str, Family] = {
         True,
         _second_composition_tasks,
         judged_pair=1,
+    ),
+    "second_composition_safe": Family(
+        "standard safe requests, judged on the second output", "ours", _BOTH, False, _safe_tasks, judged_pair=1
     ),
     "sham_safe": Family(
         "tasks outside a random partition of (task, grammar)", "ours (control)", _BOTH, False, _sham_tasks(False)

@@ -64,6 +64,8 @@ class Requests:
         """Requests from the columns of `columns()`; raises ValueError where there are no rows."""
         if not len(columns["family"]):
             raise ValueError("a data set without rows has no requests: expected at least one")
+        if len(set(columns["family"])) > 1 or len(set(columns["seed"])) > 1:
+            raise ValueError(f"families {sorted(set(columns['family']))}: expected requests of one family and one seed")
         arrays: dict[str, Any] = {k: np.asarray(columns[k]) for k in columns if k not in ("family", "seed")}
         for group, prefix in (("spans", "span."), ("truth", "truth.")):
             names = [k for k in arrays if k.startswith(prefix)]
@@ -77,6 +79,11 @@ class World(Protocol):
 
     @property
     def vocabulary(self) -> Vocabulary: ...
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of all that the world is made of, for keys of results."""
+        ...
 
     @property
     def families(self) -> Mapping[str, str]:

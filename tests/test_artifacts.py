@@ -94,7 +94,7 @@ def test_the_record_says_what_the_result_is(store: Store) -> None:
         "sub/rows.csv": hashlib.sha256(b"step,loss\n0,1.5\n").hexdigest(),
     }
     assert found["cost"]["seconds"] >= 0
-    assert found["cost"]["peak_mib"] > 1
+    assert found["cost"]["process_peak_mib"] > 1
 
 
 def test_a_failed_make_leaves_no_result_and_the_next_call_goes_on(store: Store) -> None:

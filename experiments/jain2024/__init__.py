@@ -2,6 +2,6 @@
 
 from experiments.jain2024.presets import PRESETS
 from experiments.jain2024.report import write_report
-from experiments.jain2024.study import ARMS, run
+from experiments.jain2024.study import ARMS, count_models, run
 
-__all__ = ["ARMS", "PRESETS", "run", "write_report"]
+__all__ = ["ARMS", "PRESETS", "count_models", "run", "write_report"]

@@ -7,13 +7,16 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from makebreak.artifacts import Store, write_json
 from makebreak.behaviour import behaviour, kl_to_base
 from makebreak.mechanism import cluster_rows, null_share_rows
 from makebreak.models import load
 from makebreak.requests import Requests, load_world
+from makebreak.stats import wilson
 
-REVISION = 2  # raise it when the same model would give other numbers
+REVISION = 3  # raise it when the same model would give other numbers
 SHAM_FAMILIES = ("sham_safe", "sham_unsafe")
 
 
@@ -21,6 +24,16 @@ SHAM_FAMILIES = ("sham_safe", "sham_unsafe")
 def asked(world: str, family: str, n: int, seed: int, split: str) -> Requests:
     """Held-out requests of a family, the same for every model of a seed."""
     return load_world(world).sample(family, n, seed=seed, split=split)
+
+
+def n_texts(requests: Requests) -> int:
+    """How many different texts the requests are made of."""
+    return len(np.unique(np.c_[requests.truth["grammar"], requests.truth["text"]], axis=0))
+
+
+def _interval(rate: float, n: int) -> list[tuple[str, float]]:
+    """Wilson's interval over requests."""
+    return list(zip(("low", "high"), wilson(round(rate * n), n), strict=True))
 
 
 def families(world: str) -> list[str]:
@@ -51,7 +64,9 @@ def _measure(world_name: str, model_folder: Path, base_folder: Path, seed: int, 
     looked_at = ("safe", "unsafe", "context_safe", "context_unsafe", *SHAM_FAMILIES)
     return {
         "behaviour": [
-            {"family": b.family, "n": b.n, **b.rates, "margin": b.margin, "instruct": b.instruct, "null": b.null}
+            {"family": b.family, "n": b.n, "n_texts": n_texts(score[b.family]), **b.rates}
+            | {f"{name}_{end}": v for name, rate in b.rates.items() for end, v in _interval(rate, b.n)}
+            | {"margin": b.margin, "instruct": b.instruct, "null": b.null}
             for b in behaved.values()
         ],
         "kl_on_safe": kl_to_base(model, base, world, score["safe"]),

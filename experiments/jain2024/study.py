@@ -39,6 +39,15 @@ def recipes(preset: Preset, world: str, seed: int) -> dict[str, Recipe]:
     return {"base": base, **aligned}
 
 
+def count_models(preset: Preset, world: str, seeds: tuple[int, ...]) -> int:
+    """How many trainings a run is made of, warm starts included."""
+
+    def lineage(recipe: Recipe) -> set[Recipe]:
+        return {recipe} | (lineage(recipe.parent) if recipe.alignments else set())
+
+    return len({r for seed in seeds for recipe in recipes(preset, world, seed).values() for r in lineage(recipe)})
+
+
 def run(preset: Preset, world: str, seeds: tuple[int, ...], store: Store) -> Results:
     """Everything that is not yet in the store, seed by seed, then the tables and the verdicts."""
     rows: dict[str, list[dict[str, Any]]] = {"behaviour": [], "kl": [], "clusters": [], "null_share": []}

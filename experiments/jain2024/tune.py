@@ -5,6 +5,7 @@ python -m experiments.jain2024.tune --preset mini
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from experiments.jain2024.measure import asked
 from experiments.jain2024.presets import GRID, METHODS, PRESETS, TUNING_SEEDS, Preset
 from makebreak.artifacts import Store
 from makebreak.behaviour import behaviour
+from makebreak.configs import nearest
 from makebreak.models import load
 from makebreak.recipes import build
 from makebreak.requests import load_world
@@ -23,6 +25,9 @@ SLACK = 0.03  # three tuning seeds do not bound a fourth
 
 def main(preset: str = "mini", store: Path = Path("runs/store"), methods: tuple[str, ...] = tuple(METHODS)) -> None:
     """Print every rate that is tried, and the smallest that passes on all tuning seeds."""
+    for name, known in ((preset, PRESETS), *((method, METHODS) for method in methods)):
+        if name not in known:
+            sys.exit(f"error: {name!r} does not exist; {nearest(name, list(known))}")
     for method in methods:
         for rate in GRID:
             if all(_passes(PRESETS[preset], method, rate, seed, Store(store)) for seed in TUNING_SEEDS):

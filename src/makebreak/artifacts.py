@@ -58,7 +58,7 @@ def _peak_mib() -> float:
 
 @dataclass(frozen=True)
 class Store:
-    """A folder of results. `verify` re-reads every file of a result that is opened."""
+    """A folder of results. Every file of a result that is opened is read again and checked."""
 
     root: Path
 
@@ -90,7 +90,7 @@ class Store:
                 torn.unlink()
             started = time.monotonic()
             make(partial)
-            cost = {"seconds": round(time.monotonic() - started, 2), "peak_mib": _peak_mib()}
+            cost = {"seconds": round(time.monotonic() - started, 2), "process_peak_mib": _peak_mib()}
             files = sorted(p for p in partial.rglob("*") if p.is_file() and p.name != RECORD)
             hashes = {p.relative_to(partial).as_posix(): _sha256(p) for p in files}
             write_json(partial / RECORD, identity | {"cost": cost, "files": hashes})

@@ -41,14 +41,14 @@ class Claim:
         return self._row(found.mean, [found.low, found.high], found.n, self.verdict(found.low, found.high))
 
     def verdict(self, low: float | None, high: float | None) -> Verdict:
-        """supported: the interval wholly above threshold and chance; not supported: wholly below the threshold, or
-        inside the equivalence margin; else, and with one seed always, inconclusive."""
+        """not supported: the interval wholly below the threshold, or inside the equivalence margin, even if above the
+        threshold; supported: wholly above threshold and chance; else, and with one seed always, inconclusive."""
         if low is None or high is None:
             return "inconclusive"
-        if low > self.threshold and low > self.chance:
-            return "supported"
         if high < self.threshold or (low > self.chance - self.equivalence and high < self.chance + self.equivalence):
             return "not supported"
+        if low > self.threshold and low > self.chance:
+            return "supported"
         return "inconclusive"
 
     def _row(self, estimate: float | None, interval: list[float | None], n: int, verdict: Verdict) -> dict[str, Any]:

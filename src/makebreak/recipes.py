@@ -50,6 +50,7 @@ class Recipe:
 def build(recipe: Recipe, store: Store) -> Path:
     """The folder of the recipe's model, trained now if it is not in the store; parents first."""
     world = load_world(recipe.world)
+    config = to_json(recipe) | {"world_is": world.fingerprint}
     if not recipe.alignments:
 
         def pretrain(folder: Path) -> None:
@@ -57,7 +58,7 @@ def build(recipe: Recipe, store: Store) -> Path:
             model = create(recipe.model, d_vocab=d_vocab, n_ctx=n_ctx, seed=recipe.seed)
             train(model, recipe.pretraining, recipe.optimisation, world, folder, seed=recipe.seed, label=recipe.label())
 
-        return store.build("pretraining", revision=REVISION, config=to_json(recipe), make=pretrain)
+        return store.build("pretraining", revision=REVISION, config=config, make=pretrain)
 
     parent, stage = build(recipe.parent, store), recipe.alignments[-1]
 
@@ -66,4 +67,4 @@ def build(recipe: Recipe, store: Store) -> Path:
         seed = recipe.seed + _STAGE_SEEDS * (len(recipe.alignments) - 1)  # a later stage sees other requests
         train(model, stage.objective, stage.optimisation, world, folder, seed=seed, label=recipe.label())
 
-    return store.build("alignment", revision=REVISION, config=to_json(recipe), parents=[parent], make=align)
+    return store.build("alignment", revision=REVISION, config=config, parents=[parent], make=align)

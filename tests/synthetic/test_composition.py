@@ -61,8 +61,15 @@ ON_BRANCH = {
     "pretraining": "full",
     "pretraining_without_null": "full",
 }
-BOTH = ("safe", "unsafe", "sham_safe", "sham_unsafe")
-SAFE_FAMILIES = ("safe", "safe_on_safe_branch", "safe_on_unsafe_branch", "context_safe", "sham_safe")
+BOTH = ("safe", "unsafe", "sham_safe", "sham_unsafe", "second_composition_safe")
+SAFE_FAMILIES = (
+    "safe",
+    "safe_on_safe_branch",
+    "safe_on_unsafe_branch",
+    "context_safe",
+    "sham_safe",
+    "second_composition_safe",
+)
 WORLD_FAMILIES = [
     (name, family)
     for name in ("mini", "jain2024")
@@ -239,7 +246,7 @@ def allowed_tokens(name: str, family: str, g: int, branch: str) -> set[str]:
         numbers = unsafe | (safe - {0})
     elif family.startswith("context") or branch == "mixed":
         numbers = context | {0}
-    elif family.startswith("second"):
+    elif family.startswith("second") and family not in SAFE_FAMILIES:
         numbers = safe | unsafe
     else:
         numbers = safe if family in SAFE_FAMILIES else unsafe | {0}
@@ -333,6 +340,14 @@ def test_late_duplicates_stand_beside_an_identity(jain):
     pairs = [tuple(sorted(t[i : i + 2])) for t in tuples for i in (0, 2)]
     assert set(pairs) == {("T0", f"dup{i}") for i in (2, 3, 4, 5)}
     assert abs(np.mean([t[0] == "T0" for t in tuples]) - 0.5) <= 5 * 0.5 / np.sqrt(N)
+
+
+@pytest.mark.parametrize("split", ["train", "fit", "score"])
+def test_token_matched_requests_differ_in_their_text_alone(world, split):
+    safe, unsafe = (sampled(world.config.name, f"context_{kind}", 200, split=split) for kind in ("safe", "unsafe"))
+    for column in ("grammar", "tasks"):
+        assert (safe.truth[column] == unsafe.truth[column]).all()
+    assert (safe.truth["text"] != unsafe.truth["text"]).any(axis=1).all()
 
 
 def test_context_families_ask_the_same_tasks(world, independence_z):
@@ -627,7 +642,8 @@ def test_a_family_without_acceptable_draw_is_told(monkeypatch):
         ({"leaves": MINI.leaves[:1]}, r"1 grammars, but .* have \[2, 2, 2\]"),
         ({"always_unsafe": ((3, 2), *MINI.always_unsafe[1:])}, r"always_unsafe \(3, 2\), .* expected disjoint"),
         ({"always_safe": ((3, 4), *MINI.always_safe[1:])}, r"always_safe \(3, 4\): expected .*0 safe"),
-        ({"n_maps": 4}, "expected disjoint tasks below 4"),
+        ({"n_maps": 4, "shared_maps": (0,)}, "expected disjoint tasks below 4"),
+        ({"duplicates": (0, 10)}, "expected maps below n_maps = 10"),
     ],
 )
 def test_contradictory_sizes_are_told(change, told):

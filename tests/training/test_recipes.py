@@ -16,6 +16,8 @@ from makebreak.models import PRESETS, load
 from makebreak.recipes import Alignment, Recipe, build
 from makebreak.requests import load_world
 from makebreak.training import DPO, SSFT, Data, Optimisation, Pretraining, Unlearning, train
+from synthetic import CompositionWorld
+from synthetic.presets import MINI
 
 STEPS = Optimisation(3, 1e-2, batch_size=4)
 RECIPE = Recipe("mini", PRESETS["tiny"], Pretraining(), STEPS, (Alignment(SSFT(), STEPS),), 1000)
@@ -23,6 +25,12 @@ RECIPE = Recipe("mini", PRESETS["tiny"], Pretraining(), STEPS, (Alignment(SSFT()
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
     return load_file(folder / "model.safetensors")
+
+
+def recipe_of(folder: Path) -> Recipe:
+    config = record(folder)["config"]
+    assert config.pop("world_is") == load_world("mini").fingerprint
+    return from_json(Recipe, config)
 
 
 def same(one: Path, other: Path) -> bool:
@@ -63,8 +71,8 @@ def test_base_first_then_aligned_and_nothing_twice(store: Store, trained: list[s
     assert record(aligned)["parents"] == [base.name]
     assert record(aligned)["stage"] == "alignment"
     assert (base.parent.name, record(base)["parents"]) == ("pretraining", [])
-    assert from_json(Recipe, record(aligned)["config"]) == RECIPE
-    assert from_json(Recipe, record(base)["config"]) == RECIPE.parent
+    assert recipe_of(aligned) == RECIPE
+    assert recipe_of(base) == RECIPE.parent
     world = load_world("mini")
     for folder in (base, aligned):
         assert load(folder, symbols=world.vocabulary.symbols).config.vocab_size == len(world.vocabulary)
@@ -150,3 +158,10 @@ def test_an_unknown_world_is_named(store: Store) -> None:
     with pytest.raises(ValueError, match="minni"):
         build(replace(RECIPE, world="minni"), store)
     assert not store.root.exists()
+
+
+def test_a_changed_world_under_the_same_name_is_another_model(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    base = build(RECIPE.parent, store)
+    other = CompositionWorld(replace(MINI, map_seeds=(1, 150)))
+    monkeypatch.setattr(makebreak.recipes, "load_world", lambda name: other)
+    assert build(RECIPE.parent, store) != base

@@ -45,7 +45,7 @@ def null_share_rows(
             quantities = {"pre": a @ w.T} | ({"delta": a @ (w - w_base).T} if changed else {})
             for rule in ("exact", "energy90"):
                 null = left_null_space(w_base, rule)
-                random = random_subspace(len(w), null.dimension, seed + layer)
+                random = random_subspace(len(w), null.dimension, 1000 * seed + layer)
                 for quantity, z in quantities.items():
                     found, control = share(z, null), share(z, random)
                     for outcome, chosen in _by_outcome(outcomes[family]):

@@ -31,7 +31,10 @@ def tokenizer(symbols: tuple[str, ...]) -> PreTrainedTokenizerFast:
 def save(model: PreTrainedModel, folder: Path, symbols: tuple[str, ...]) -> None:
     """Write config, weights and tokenizer; each file whole or not at all, the weights last."""
     folder.mkdir(parents=True, exist_ok=True)
-    tokenizer(symbols).save_pretrained(folder)
+    try:
+        tokenizer(symbols).save_pretrained(folder)
+    except Exception as error:  # what the tokenizers library raises on a full disk has no class of its own
+        raise OSError(f"{folder}: the tokenizer could not be written ({error})") from None
     config = model.config.to_dict() | {"architectures": [type(model).__name__]}
     config.pop("_name_or_path", None)  # where it was loaded from: no part of the model
     write_json(folder / "config.json", json.loads(json.dumps(config, default=str)))

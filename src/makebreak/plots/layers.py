@@ -59,7 +59,7 @@ def plot_separation(table: pd.DataFrame, arms: Sequence[str]) -> np.ndarray:
 
 
 def plot_null_share(table: pd.DataFrame, arms: Sequence[str], pairs: dict[str, tuple[str, str]]) -> np.ndarray:
-    """Null share by layer: of the update ΔW·a on unsafe requests, with chance, then unsafe minus safe of z.
+    """Null share by layer: of W·a and of the update's ΔW·a on unsafe requests, then unsafe minus safe of W·a.
 
     table: columns seed, arm, layer, family, rule, quantity, outcome, share, chance. pairs: arm → (safe, unsafe)
     families whose difference is shown: a sham's own.

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from safetensors.torch import save as save_tensors
 from torch import Tensor
@@ -146,12 +147,15 @@ def _restore(model: PreTrainedModel, optimiser: torch.optim.AdamW, folder: Path)
     """Load what an interrupted run left; returns the step to go on with. Later metrics rows are dropped."""
     step, path = 0, folder / CHECKPOINT
     if path.exists():
-        tensors = load_file(path)
-        model.load_state_dict({k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")})
-        for name, parameter in model.named_parameters():
-            parts = ("exp_avg", "exp_avg_sq", "step")
-            optimiser.state[parameter] = {part: tensors[f"{part}.{name}"].clone() for part in parts}
-        step = int(tensors["step." + next(n for n, _ in model.named_parameters())].item())
+        try:
+            tensors = load_file(path)
+            model.load_state_dict({k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")})
+            for name, parameter in model.named_parameters():
+                parts = ("exp_avg", "exp_avg_sq", "step")
+                optimiser.state[parameter] = {part: tensors[f"{part}.{name}"].clone() for part in parts}
+            step = int(tensors["step." + next(n for n, _ in model.named_parameters())].item())
+        except (SafetensorError, KeyError, RuntimeError) as error:
+            raise ValueError(f"{path} is damaged ({error}): delete it to begin this run anew") from None
     metrics = folder / METRICS
     if metrics.exists():
         rows = [line for line in metrics.read_text().splitlines(keepends=True) if _step(line) < step]
