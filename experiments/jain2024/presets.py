@@ -1,8 +1,8 @@
 """Which models does the study train, and how large is each measurement?
 
 Rates are η_M: the smallest on GRID that passes the check, with 3 points to spare, on tuning seeds 1000 to 1002 (never
-reported); `python -m experiments.jain2024.tune` finds them, dev/LOG.md holds the table. So is DPO's β: the smallest of
-0.1, 0.5, 1 and 3 with which a rate passes.
+reported); `python -m experiments.jain2024.tune` finds them, dev/LOG.md holds the table. DPO's β was chosen by hand on
+the same seeds: the smallest of 0.1, 0.5, 1 and 3 with which a rate passes. DPO's warm start passes by itself.
 """
 
 from __future__ import annotations

@@ -95,7 +95,8 @@ def page(results: Results, preset: Preset, world: str, figures: list[Figure], ti
         "alignment": f"{preset.alignment_steps} steps of {preset.alignment_batch}; η_M "
         + ", ".join(f"{m} {rate:g}" for m, rate in preset.rates.items())
         + "; 1 % of pretraining asks for the null; DPO spends "
-        f"{preset.dpo_warm_share:.0%} of its steps on an SSFT warm start; β {preset.dpo_beta:g}",
+        f"{preset.dpo_warm_share:.0%} of its steps on an SSFT warm start, which "
+        f"passes the check by itself; β {preset.dpo_beta:g}. The first output alone is supervised",
         "control": "sham safety: same objective, steps, rate; null taught on a random half of each grammar's tasks",
         "measured on": f"{preset.n_requests} held-out requests per family, other ones for means",
     }

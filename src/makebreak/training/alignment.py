@@ -2,6 +2,7 @@
 
 Every objective asks for the instructed answer on the requests of a safe family and for the null on those of an
 unsafe one. Which families these are is `Data`: a control that teaches the null elsewhere differs in nothing else.
+Supervised is the judged segment, the first output; in SSFT, Jain et al. 2024 supervise both outputs of safe requests.
 """
 
 from __future__ import annotations
