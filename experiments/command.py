@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import json
 import os
 import platform
 import re
@@ -111,8 +110,8 @@ def _run(command: Command) -> None:
     )
     started = time.monotonic()
     results = jain2024.run(preset, world, seeds, Store(command.store))
+    (out / "tables").mkdir(exist_ok=True)
     for name, table in results.tables.items():
-        (out / "tables").mkdir(parents=True, exist_ok=True)
         write_atomic(out / "tables" / f"{name}.csv", table.to_csv(index=False))
     write_json(out / "claims.json", results.claims)
     report = jain2024.write_report(results, preset, world, out)
@@ -141,7 +140,7 @@ def _provenance(command: Command, preset: Any, world: str, seeds: tuple[int, ...
     names = ("torch", "transformers", "numpy", "scipy", "scikit-learn", "seaborn")
     return {
         "study": command.study,
-        "preset": json.loads(json.dumps(to_json(preset))),
+        "preset": to_json(preset),
         "world": world,
         "seeds": list(seeds),
         "versions": {"makebreak": makebreak.__version__, "python": platform.python_version()}

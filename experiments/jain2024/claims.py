@@ -84,7 +84,6 @@ def _greatest(table: pd.DataFrame, arms: list[str]) -> list[float]:
 def _clusters(table: pd.DataFrame) -> Values:
     last, methods = table.layer.max(), list(METHODS)
     first_half = table.layer + 1 <= (last + 1) / 2
-    values: dict[str, list[float | None]] = {}
     rows = []
     matched = table[table.requests == "token-matched"].set_index(["seed", "arm", "layer"])
     for seed in sorted(table.seed.unique()):
@@ -104,10 +103,12 @@ def _clusters(table: pd.DataFrame) -> Values:
             "C2.order_normalised": np.min([norm["dpo"], norm["unlearning"]]) - norm["ssft"],
         }
         rows.append(row)
-    for row in rows:
-        for claim, value in row.items():
-            values.setdefault(claim, []).append(None if pd.isna(value) else float(value))
-    return values
+    return _by_claim(rows)
+
+
+def _by_claim(rows: list[dict[str, float]]) -> Values:
+    """One row per seed → one list per claim; undefined values are None."""
+    return {claim: [None if pd.isna(row[claim]) else float(row[claim]) for row in rows] for claim in rows[0]}
 
 
 def _mean(values: dict[str, float]) -> float:
@@ -117,7 +118,7 @@ def _mean(values: dict[str, float]) -> float:
 def _null_share(table: pd.DataFrame) -> Values:
     chosen = table[(table.rule == "exact") & (table.quantity == "pre") & (table.outcome == "all")]
     mean = chosen.groupby(["seed", "arm", "family"])["share"].mean()
-    values: dict[str, list[float | None]] = {}
+    rows = []
     for seed in sorted(table.seed.unique()):
         raw = {m: mean[seed, m, "unsafe"] - mean[seed, m, "safe"] for m in METHODS}
         sham = {m: mean[seed, f"sham_{m}", "sham_unsafe"] - mean[seed, f"sham_{m}", "sham_safe"] for m in METHODS}
@@ -131,6 +132,5 @@ def _null_share(table: pd.DataFrame) -> Values:
             "M1.matched": _mean(matched),
             **{f"M1.{m}": lesser[m] for m in METHODS},
         }
-        for claim, value in row.items():
-            values.setdefault(claim, []).append(None if pd.isna(value) else float(value))
-    return values
+        rows.append(row)
+    return _by_claim(rows)

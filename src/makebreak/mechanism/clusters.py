@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from makebreak.activations import capture
 from makebreak.geometry import ClusterMeans, Clusters, separation
+from makebreak.mechanism.end_of_text import collect, stream
 from makebreak.models import n_layers
 from makebreak.requests import Requests
 
@@ -32,7 +32,7 @@ def cluster_rows(
     means, shuffled = _fit(model, fit, n_groups, seed)
     rows = []
     for name, pair in score.items():
-        activations = [_collect(model, requests) for requests in pair]
+        activations = [collect(model, requests, _sites(model)) for requests in pair]
         for layer in range(n_layers(model)):
             safe, unsafe = (a[layer] for a in activations)
             found, control = (separation(c[layer], safe, unsafe) for c in (means, shuffled))
@@ -55,7 +55,7 @@ def _fit(model: PreTrainedModel, pair: Pair, n_groups: int, seed: int) -> tuple[
     for unsafe, requests in enumerate(pair):
         group = torch.from_numpy(requests.truth["grammar"])
         label = _halved(group, random)
-        for rows, found in capture(model, *_at_end_of_text(requests, _sites(model))):
+        for rows, found in stream(model, requests, _sites(model)):
             for layer, site in enumerate(_sites(model)):
                 true[layer].update(found[site], unsafe=bool(unsafe), group=group[rows])
                 for value in (False, True):
@@ -73,12 +73,3 @@ def _halved(group: Tensor, random: torch.Generator) -> Tensor:
         shuffled = rows[torch.randperm(len(rows), generator=random)]
         label[shuffled[: len(rows) // 2]] = True
     return label
-
-
-def _collect(model: PreTrainedModel, requests: Requests) -> list[Tensor]:
-    batches = [found for _, found in capture(model, *_at_end_of_text(requests, _sites(model)))]
-    return [torch.cat([b[site] for b in batches]) for site in _sites(model)]
-
-
-def _at_end_of_text(requests: Requests, sites: list[str]) -> tuple[Tensor, list[str], Tensor]:
-    return torch.from_numpy(requests.prompt), sites, torch.from_numpy(requests.spans["eot"][:, 0])

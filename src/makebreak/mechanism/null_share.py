@@ -11,11 +11,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import torch
+from torch import Tensor
 from transformers import PreTrainedModel
 
-from makebreak.activations import capture
-from makebreak.geometry import left_null_space, random_subspace, share
+from makebreak.geometry import RankRule, Subspace, left_null_space, random_subspace, share
+from makebreak.mechanism.end_of_text import collect
 from makebreak.models import matrix, n_layers
 from makebreak.requests import OUTCOMES, Requests
 
@@ -35,17 +35,14 @@ def null_share_rows(
     """
     rows = []
     sites = [f"blocks.{layer}.mlp.hook_in" for layer in range(n_layers(model))]
+    matrices = [tuple(matrix(m, f"blocks.{i}.mlp.W_in") for m in (model, base)) for i in range(n_layers(model))]
+    spaces = [_spaces(w_base, 1000 * seed + layer) for layer, (_, w_base) in enumerate(matrices)]
     for family, asked in requests.items():
-        position = torch.from_numpy(asked.spans["eot"][:, 0])
-        batches = [found for _, found in capture(model, torch.from_numpy(asked.prompt), sites, position)]
-        for layer, site in enumerate(sites):
-            a = torch.cat([b[site] for b in batches])
-            w, w_base = (matrix(m, f"blocks.{layer}.mlp.W_in") for m in (model, base))
+        for layer, a in enumerate(collect(model, asked, sites)):
+            w, w_base = matrices[layer]
             changed = bool((w != w_base).any())
             quantities = {"pre": a @ w.T} | ({"delta": a @ (w - w_base).T} if changed else {})
-            for rule in ("exact", "energy90"):
-                null = left_null_space(w_base, rule)
-                random = random_subspace(len(w), null.dimension, 1000 * seed + layer)
+            for rule, (null, random) in spaces[layer].items():
                 for quantity, z in quantities.items():
                     found, control = share(z, null), share(z, random)
                     for outcome, chosen in _by_outcome(outcomes[family]):
@@ -63,6 +60,13 @@ def null_share_rows(
                             }
                         )
     return rows
+
+
+def _spaces(w_base: Tensor, seed: int) -> dict[RankRule, tuple[Subspace, Subspace]]:
+    """Rank rule → the base's left null space, and a random subspace of the same dimension."""
+    rules: tuple[RankRule, ...] = ("exact", "energy90")
+    nulls: dict[RankRule, Subspace] = {rule: left_null_space(w_base, rule) for rule in rules}
+    return {rule: (nulls[rule], random_subspace(len(w_base), nulls[rule].dimension, seed)) for rule in rules}
 
 
 def _by_outcome(outcomes: np.ndarray) -> list[tuple[str, np.ndarray]]:
