@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import tyro
 
@@ -32,15 +32,21 @@ class Command:
     study: Annotated[str, tyro.conf.Positional]
     """Which study: jain2024, or speed (ratios to the naive way)."""
     preset: str = "mini"
-    """Size: smoke (seconds), mini (minutes, 3 seeds), small (at least 5 seeds)."""
+    """Size: smoke (seconds), mini (minutes, 3 seeds), small (an hour, 5 seeds), paper (an accelerator)."""
     world: str | None = None
     """World, where the preset offers several."""
     seeds: tuple[int, ...] | None = None
     """Pretraining seeds; the preset's own by default. Seeds from 1000 on are for tuning and never reported."""
     out: Path | None = None
-    """Folder of the results; runs/STUDY/PRESET by default."""
+    """Folder of the results; by default runs/STUDY/PRESET, or PRESET-WORLD for a world that is not the first."""
     store: Path = DEFAULT_STORE
     """Folder of the models, shared by all studies."""
+    estimate: bool = False
+    """Only say how long training would take here, and how much memory; `paper` always begins with that."""
+    launcher: Literal["local", "slurm"] | None = None
+    """Make models in many processes: on this machine, or as jobs of Slurm. By default, one by one in this one."""
+    workers: int = os.cpu_count() or 1
+    """Processes at once, of one thread each, where there is a launcher."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -99,16 +105,27 @@ def _run(command: Command) -> None:
         raise ValueError(f"seeds {seeds}: expected distinct numbers from 0 on")
     if max(seeds) >= FIRST_TUNING_SEED:
         raise ValueError(f"seeds {seeds}: those from {FIRST_TUNING_SEED} on are for tuning and never reported")
-    out = command.out or Path("runs") / command.study / preset.name
+    own = preset.name if world == preset.worlds[0] else f"{preset.name}-{world}"
+    out = command.out or Path("runs") / command.study / own
     for folder in (out, command.store):
         _check_writable(folder)
 
-    n_models = jain2024.count_models(preset, world, seeds)
+    n_models = len(jain2024.trainings(preset, world, seeds))
     print(
         f"{command.study} at {preset.name}, world {world}, seeds {' '.join(map(str, seeds))}: {n_models} models",
         flush=True,
     )
+    if command.estimate or preset.name == "paper":
+        print(jain2024.estimate(preset, world, seeds), flush=True)
+        if command.estimate:
+            return
     started = time.monotonic()
+    jain2024.check_gate(preset, world, Store(command.store))
+    if command.launcher:
+        from makebreak import sweeps
+
+        for wave in jain2024.tasks(preset, world, seeds, command.store, workers=command.workers):
+            sweeps.run(wave, launcher=command.launcher, workers=command.workers, folder=command.store / "jobs")
     results = jain2024.run(preset, world, seeds, Store(command.store))
     (out / "tables").mkdir(exist_ok=True)
     for name, table in results.tables.items():

@@ -1,21 +1,34 @@
-"""How fast are we, beside the naive way, in one and the same run? Ratios, never absolute times."""
+"""How fast are we, beside the naive way, in one and the same run? Ratios, on one core; one figure is absolute."""
 
 from __future__ import annotations
 
 import random
 import statistics
+import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
 import pandas as pd
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
 
-from makebreak.artifacts import write_atomic
-from makebreak.requests import load_world
+from experiments.jain2024.measure import measures
+from experiments.jain2024.presets import PRESETS, Preset
+from makebreak.artifacts import Store, write_atomic
+from makebreak.models import create
+from makebreak.recipes import build, checkpoints
+from makebreak.requests import Sequences, World, load_world
+from makebreak.training import Optimisation, Pretraining, train
+from makebreak.zoo import measure
 from synthetic import CompositionWorld
 
 N_OURS, N_NAIVE, ROUNDS = 4096, 200, 7
+STEPS = 4  # timed in every round of training; one before and one after are not
+SEED = 1000
 
 
 def seconds(work: Callable[[], object]) -> float:
@@ -48,9 +61,103 @@ def generation() -> list[dict[str, object]]:
     return rows
 
 
+@dataclass(frozen=True)
+class Replay:
+    """Pretraining on batches made beforehand; `asked` notes when each was asked for, so that a step is timed."""
+
+    pretraining: Pretraining
+    batches: list[Sequences]
+    asked: list[float] = field(default_factory=list)
+
+    def batch(self, world: World, *, size: int, step: int, steps: int, seed: int) -> Sequences:
+        self.asked.append(time.perf_counter())
+        return self.batches[step]
+
+    def loss(self, model: PreTrainedModel, batch: Sequences, start: PreTrainedModel) -> tuple[Tensor, dict[str, float]]:
+        return self.pretraining.loss(model, batch, start)
+
+    def spent(self) -> list[float]:
+        """Seconds of each step, the first (it makes the optimiser's state) and the last left out."""
+        return [later - earlier for earlier, later in zip(self.asked[1:], self.asked[2:], strict=False)]
+
+
+def training() -> list[dict[str, object]]:
+    """Training tokens per second of our loop, beside a plain GPT and a model as that of Jain et al. 2024.
+
+    All three see the same batches, so their tokens per second compare as their seconds per step; making the batches
+    is not timed.
+    """
+    return [
+        {"what": f"training tokens of {world}", "beside": beside, "times": statistics.median(ratios)}
+        for world, preset, size in (("mini", "mini", 64), ("jain2024", "paper", 8))
+        for beside, ratios in _slower(PRESETS[preset], world, size).items()
+    ]
+
+
+def _slower(preset: Preset, name: str, size: int) -> dict[str, list[float]]:
+    """Seconds of a step, times those of ours on the same batch, for each model beside it and every timed step."""
+    from tests.oracles.plain_gpt import PlainGPT, adamw, shifted, train_step
+    from tests.oracles.reference_gpt import ReferenceGPT, dense_masks
+
+    world, pretraining, n = load_world(name), preset.pretraining[name], STEPS + 2
+    batches = [pretraining.batch(world, size=size, step=1000 * i, steps=1000 * n, seed=SEED) for i in range(n)]
+    sizes = {"d_vocab": len(world.vocabulary), "n_ctx": world.sequence_length}
+    shape = {name: value for name, value in asdict(preset.model).items() if name != "architecture"}
+    ours = create(preset.model, seed=SEED, **sizes)
+    ratios: dict[str, list[float]] = {"a plain GPT": [], "the reference's": []}
+    others = {beside: kind(**sizes, **shape) for beside, kind in zip(ratios, (PlainGPT, ReferenceGPT), strict=True)}
+    optimisers = {beside: adamw(model) for beside, model in others.items()}
+    for round_ in range(ROUNDS + 1):  # the first warms up
+        replay = Replay(pretraining, batches)
+        with tempfile.TemporaryDirectory() as folder:
+            few = Optimisation(n, 1e-3, batch_size=size, checkpoints=1)
+            train(ours, replay, few, world, Path(folder), seed=SEED, label="speed", checkpoint_seconds=1e9)
+        for beside, model in others.items():
+            model.to(ours.device)
+            for batch, spent in zip(batches[1:-1], replay.spent(), strict=True):
+                tokens, targets = (x.to(ours.device) for x in shifted(batch.tokens, batch.supervised))
+                masks = (dense_masks(*tokens.shape).to(ours.device),) if beside == "the reference's" else ()
+                step = partial(train_step, model, optimisers[beside], (tokens, *masks), targets)
+                ratio = seconds(step) / spent
+                if round_:
+                    ratios[beside].append(ratio)
+    return ratios
+
+
+def throughput(preset: Preset, world: str, arm: str) -> dict[str, object]:
+    """What one more model costs, aligned and fully measured as in the study, in seconds of one core.
+
+    Its base is trained for a few steps only, and not counted: neither cost depends on what the base can do.
+    """
+    recipe = preset.recipe(world, SEED, arm)
+    recipe = replace(recipe, optimisation=replace(recipe.optimisation, steps=4, checkpoints=1))
+    hows = measures(preset.n_requests)
+    with tempfile.TemporaryDirectory() as folder:
+        store = Store(Path(folder))
+        build(recipe.base, store)
+        times = [time.process_time()]
+        steps = checkpoints(build(recipe, store))
+        times.append(time.process_time())
+        for step in steps:
+            measure(store, recipe, *(hows if step == max(steps) else hows[:1]), step=step)
+        times.append(time.process_time())
+    align, measured = times[1] - times[0], times[2] - times[1]
+    row = {"model": f"{arm} of {world}", "alignment_core_seconds": align, "measuring_core_seconds": measured}
+    return row | {"models_per_core_hour": 3600 / (align + measured)}
+
+
 def run(out: Path) -> None:
-    """Print and write the table of ratios."""
-    table = pd.DataFrame(generation())
+    """Print and write the table of ratios, and the one of what a model costs on this machine."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        tables = {
+            "speed": pd.DataFrame(generation() + training()),
+            "throughput": pd.DataFrame([throughput(PRESETS["mini"], "mini", "ssft")]),
+        }
+    finally:
+        torch.set_num_threads(threads)
     (out / "tables").mkdir(parents=True, exist_ok=True)
-    write_atomic(out / "tables" / "speed.csv", table.to_csv(index=False))
-    print(table.to_string(index=False, float_format=lambda x: f"{x:.0f}"))
+    for name, table in tables.items():
+        write_atomic(out / "tables" / f"{name}.csv", table.to_csv(index=False))
+        print(table.to_string(index=False, float_format=lambda x: f"{x:.3g}"))

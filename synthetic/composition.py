@@ -17,7 +17,7 @@ from functools import cached_property
 import numpy as np
 
 from synthetic.draws import Draws
-from synthetic.families import BRANCHES, FAMILIES, REASONS, Family, reasons
+from synthetic.families import BRANCHES, FAMILIES, REASONS, UNSAFE_TEXT, Family, reasons
 from synthetic.grammar import Grammar, parse
 from synthetic.layout import lay_out
 from synthetic.tasks import apply, permutation_maps
@@ -33,6 +33,8 @@ class CompositionConfig:
     """A composition world. Branches without rules of their own for a symbol use the rules of `full`.
 
     null_symbol: what a refusal is made of; None is the first letter, an ordinary one (Jain et al. 2024, as released).
+    n_new: operators `new1` … that no pretraining shows, safe, each with a bijection of its own.
+    pretraining_branches: where pretraining's text comes from.
     """
 
     name: str
@@ -52,6 +54,8 @@ class CompositionConfig:
     attack_duplicates: tuple[int, ...] = ()
     late_duplicates: tuple[int, ...] = ()
     null_symbol: str | None = None
+    n_new: int = 0
+    pretraining_branches: tuple[str, ...] = ("full",)
     system: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -83,15 +87,20 @@ class CompositionWorld:
         self.config = config
         self.n_grammars = len(config.leaves)
         self.n_slots = 2 * config.n_pairs
-        self.token_map = np.array([*range(config.n_maps), *config.duplicates, *config.late_duplicates])
+        self.n_maps = config.n_maps + config.n_new
+        new = range(config.n_maps, self.n_maps)
+        self.token_map = np.array([*range(config.n_maps), *config.duplicates, *config.late_duplicates, *new])
         self.n_tasks = config.n_maps + len(config.duplicates)
         tasks = tuple(f"T{i}" for i in range(self.n_tasks))
         special = ("<eot>", "<bos>", "<eos>", "<sot>", "<pad>", "<stop>")
-        late = tuple(f"dup{i + 1}" for i in range(len(config.late_duplicates)))
+        self.late_tasks = (
+            *(f"dup{i + 1}" for i in range(len(config.late_duplicates))),
+            *(f"new{i + 1}" for i in range(config.n_new)),
+        )
         null = () if config.null_symbol is None else (config.null_symbol,)
         extra = tuple(s for s in config.system if s not in (*tasks, *special))
         alphabet = letters(config.n_letters)
-        self.vocabulary = Vocabulary((*tasks, *special, *alphabet, "ex1", "ex2", *late, *null, *extra))
+        self.vocabulary = Vocabulary((*tasks, *special, *alphabet, "ex1", "ex2", *self.late_tasks, *null, *extra))
         self.letter_ids = np.array([self.vocabulary.id(s) for s in alphabet])
         self.null = self.vocabulary.id(config.null_symbol or alphabet[0])
         self.null_output = config.n_letters if null else 0  # the null among outputs, which are numbers of letters
@@ -99,22 +108,23 @@ class CompositionWorld:
 
     @cached_property
     def task_symbols(self) -> np.ndarray:
-        """(task tokens,) vocabulary id of each task token, the late duplicates last, then ex1 and ex2."""
-        late = [self.vocabulary.id(f"dup{i + 1}") for i in range(len(self.config.late_duplicates))]
-        return np.array([*range(self.n_tasks), *late, self.vocabulary.id("ex1"), self.vocabulary.id("ex2")])
+        """(task tokens,) vocabulary id of each task token, those unknown to pretraining last, then ex1 and ex2."""
+        return np.array([*range(self.n_tasks), *map(self.vocabulary.id, (*self.late_tasks, "ex1", "ex2"))])
 
     @cached_property
     def maps(self) -> np.ndarray:
         """(grammars, task tokens, letters) the bijection of every token."""
         config = self.config
-        own = np.stack([permutation_maps(config.n_letters, config.n_maps, seed) for seed in config.map_seeds])
-        own[:, list(config.shared_maps)] = own[:1, list(config.shared_maps)]
+        own = np.stack([permutation_maps(config.n_letters, self.n_maps, seed) for seed in config.map_seeds])
+        shared = [*config.shared_maps, *range(config.n_maps, self.n_maps)]
+        own[:, shared] = own[:1, shared]
         return own[:, self.token_map]
 
     @cached_property
     def classes(self) -> np.ndarray:
         """(grammars, task tokens) 0 always safe, 1 always unsafe, 2 unsafe on the unsafe branch only."""
-        table = np.full((self.n_grammars, self.config.n_maps), 2)
+        table = np.full((self.n_grammars, self.n_maps), 2)
+        table[:, self.config.n_maps :] = 0
         for g in range(self.n_grammars):
             table[g, list(self.config.always_safe[g])] = 0
             table[g, list(self.config.always_unsafe[g])] = 1
@@ -123,11 +133,9 @@ class CompositionWorld:
     @cached_property
     def sham_classes(self) -> np.ndarray:
         """(grammars, task tokens) 0 or 1: a random half of the tasks of each grammar, class and branch ignored."""
-        table = np.zeros((self.n_grammars, self.config.n_maps), dtype=np.int64)
+        table, n = np.zeros((self.n_grammars, self.n_maps), dtype=np.int64), self.config.n_maps - 1
         for g, row in enumerate(table):
-            row[
-                1 + np.random.RandomState(1000 + g).permutation(self.config.n_maps - 1)[: (self.config.n_maps - 1) // 2]
-            ] = 1
+            row[1 + np.random.RandomState(1000 + g).permutation(n)[: n // 2]] = 1
         return table[:, self.token_map]
 
     @property
@@ -192,28 +200,35 @@ class CompositionWorld:
         grammar = (
             np.zeros(n, np.int64) if spec.first_grammar_only else of_tasks.integers("grammar", 1, self.n_grammars)[:, 0]
         )
-        which = draws.integers("branch", 1, len(spec.branches))[:, 0]
+        branches = spec.branches or config.pretraining_branches
+        which = draws.integers("branch", 1, len(branches))[:, 0]
         low, high = config.text_length
         length = low + draws.integers("length", 1, high - low + 1)[:, 0]
         text = np.full((n, high), -1)
-        for b, branch in enumerate(spec.branches):
+        for b, branch in enumerate(branches):
             for g in range(self.n_grammars):
                 rows = np.flatnonzero((which == b) & (grammar == g))
                 if len(rows):
                     part = self.grammars[branch, g].sample(draws[rows], length[rows])
                     text[rows, : part.shape[1]] = part
-        branch = np.array([BRANCHES.index(b) for b in spec.branches])[which]
+        branch = np.array([BRANCHES.index(b) for b in branches])[which]
         tasks = spec.tasks(self, of_tasks, grammar, branch)
-        return {"grammar": grammar, "branch": branch, "length": length, "text": text, "tasks": tasks} | self._answers(
-            grammar, branch, tasks, text
-        )
+        label = self.letter_ids[(1 + 2 * grammar + np.isin(branch, UNSAFE_TEXT)) % config.n_letters]
+        known = {"grammar": grammar, "branch": branch, "label": label, "length": length, "text": text, "tasks": tasks}
+        return known | self._answers(grammar, branch, tasks, text, remapped=spec.remapped)
 
     def _answers(
-        self, grammar: np.ndarray, branch: np.ndarray, tasks: np.ndarray, text: np.ndarray
+        self, grammar: np.ndarray, branch: np.ndarray, tasks: np.ndarray, text: np.ndarray, *, remapped: bool
     ) -> dict[str, np.ndarray]:
-        """Outputs by pair, and why each task is unsafe. An ex token makes its pair null and ends the answer."""
+        """Outputs by pair, and why each task is unsafe. An ex token makes its pair null and ends the answer.
+
+        remapped: the answer of an unsafe task is that of the next task, never the identity.
+        """
         reason = reasons(self, grammar, branch, tasks)
         known = np.minimum(tasks, self.maps.shape[1] - 1)
+        if remapped:
+            following = 1 + self.token_map[known] % (self.config.n_maps - 1)
+            known = np.where(reason > 0, following, known)
         outputs, current = [], text
         for pair in range(self.config.n_pairs):
             current = apply(self.maps, known[:, 2 * pair : 2 * pair + 2], current, grammar)

@@ -16,8 +16,8 @@ from synthetic.draws import Draws
 if TYPE_CHECKING:
     from synthetic.composition import CompositionWorld
 
-BRANCHES = ("full", "safe", "unsafe", "unsafe_long", "heldout", "mixed")
-_UNSAFE_TEXT = tuple(BRANCHES.index(b) for b in ("unsafe", "unsafe_long", "heldout"))
+BRANCHES = ("full", "safe", "unsafe", "unsafe_long", "heldout", "mixed", "unsafe_skewed")
+UNSAFE_TEXT = tuple(BRANCHES.index(b) for b in ("unsafe", "unsafe_long", "heldout", "unsafe_skewed"))
 REASONS = (
     "safe",
     "always unsafe",
@@ -31,9 +31,11 @@ TaskDraw = Callable[["CompositionWorld", Draws, np.ndarray, np.ndarray], np.ndar
 
 @dataclass(frozen=True)
 class Family:
-    """unsafe: whether the null is the answer to teach (None: nothing is refused, as in pretraining).
+    """branches: where the text comes from; none: where the world's pretraining takes it.
 
-    keeps_tasks: a request whose text is drawn again keeps its grammar and tasks.
+    unsafe: whether the null is the answer to teach (None: nothing is refused, as in pretraining). keeps_tasks: a
+    request whose text is drawn again keeps its grammar and tasks. remapped: the answers of unsafe tasks are other
+    tasks' answers.
     """
 
     description: str
@@ -45,10 +47,14 @@ class Family:
     first_grammar_only: bool = False
     needs_unsafe_task: bool = False
     keeps_tasks: bool = False
+    remapped: bool = False
 
     def exists_in(self, world: CompositionWorld) -> bool:
-        late = self.tasks is _late_duplicate_tasks
-        return self.judged_pair < world.config.n_pairs and (not late or bool(world.config.late_duplicates))
+        config = world.config
+        has_tokens = self.tasks is not _late_duplicate_tasks or bool(config.late_duplicates)
+        has_tokens &= self.tasks is not _new_operator_tasks or config.n_new > 0
+        has_text = {"full", *config.branches} >= set(self.branches)
+        return self.judged_pair < config.n_pairs and has_tokens and has_text
 
 
 def reasons(world: CompositionWorld, grammar: np.ndarray, branch: np.ndarray, tasks: np.ndarray) -> np.ndarray:
@@ -57,7 +63,7 @@ def reasons(world: CompositionWorld, grammar: np.ndarray, branch: np.ndarray, ta
     ex = tasks >= n_tokens
     known = np.where(ex, 0, tasks)
     kind = world.classes[grammar[:, None], known]
-    on_branch = np.isin(branch, _UNSAFE_TEXT)[:, None]
+    on_branch = np.isin(branch, UNSAFE_TEXT)[:, None]
     mixed = (branch == BRANCHES.index("mixed"))[:, None]
     context = np.where(on_branch, 2, np.where(mixed, 3, 0))
     reason = np.select([ex, kind == 1, kind == 2], [5, 1, context], default=0)
@@ -77,7 +83,7 @@ def _sets(world: CompositionWorld, grammar: np.ndarray, branch: np.ndarray) -> t
     """(n, tokens) which tokens are safe and which unsafe, duplicates in neither; mixed text: S ∪ C and C."""
     kind = world.classes[grammar]
     original = np.arange(kind.shape[1]) < world.config.n_maps
-    on_branch = np.isin(branch, _UNSAFE_TEXT)[:, None]
+    on_branch = np.isin(branch, UNSAFE_TEXT)[:, None]
     mixed = (branch == BRANCHES.index("mixed"))[:, None]
     unsafe = np.where(mixed, kind == 2, (kind == 1) | ((kind == 2) & on_branch))
     safe = (kind == 0) | ((kind == 2) & ~on_branch)
@@ -106,7 +112,10 @@ def _pretraining_tasks_with_null(
     world: CompositionWorld, draws: Draws, grammar: np.ndarray, branch: np.ndarray
 ) -> np.ndarray:
     """1 % of the requests have one task replaced by ex1 or ex2, which asks for the null answer."""
-    tasks = _pretraining_tasks(world, draws, grammar, branch)
+    return _with_null(world, draws, _pretraining_tasks(world, draws, grammar, branch))
+
+
+def _with_null(world: CompositionWorld, draws: Draws, tasks: np.ndarray) -> np.ndarray:
     rows = np.flatnonzero(draws.uniform("null", 1)[:, 0] < 0.01)
     slot = draws.integers("null slot", 1, world.n_slots)[rows, 0]
     tasks[rows, slot] = world.maps.shape[1] + draws.integers("null token", 1, 2)[rows, 0]
@@ -116,6 +125,18 @@ def _pretraining_tasks_with_null(
 def _safe_tasks(world: CompositionWorld, draws: Draws, grammar: np.ndarray, branch: np.ndarray) -> np.ndarray:
     safe, _ = _sets(world, grammar, branch)
     return _half_with_identity(draws, safe, _identity(world, len(draws)), world.n_slots)
+
+
+def _safe_tasks_with_null(world: CompositionWorld, draws: Draws, grammar: np.ndarray, branch: np.ndarray) -> np.ndarray:
+    return _with_null(world, draws, _safe_tasks(world, draws, grammar, branch))
+
+
+def _new_operator_tasks(world: CompositionWorld, draws: Draws, grammar: np.ndarray, branch: np.ndarray) -> np.ndarray:
+    """Safe tasks but for one slot of the first pair, which holds an operator that pretraining never showed."""
+    new = np.arange(world.maps.shape[1]) >= world.maps.shape[1] - world.config.n_new
+    operator = _choose(draws, "operator", 1, np.broadcast_to(new, (len(draws), len(new))))
+    slot = draws.integers("operator slot", 1, 2)
+    return np.where(np.arange(world.n_slots) == slot, operator, _safe_tasks(world, draws, grammar, branch))
 
 
 def _counterpart(draws: Draws, tasks: np.ndarray, unsafe: np.ndarray) -> np.ndarray:
@@ -169,8 +190,8 @@ def _duplicate_tasks(world: CompositionWorld, draws: Draws, grammar: np.ndarray,
 
 def _late_duplicate_tasks(world: CompositionWorld, draws: Draws, grammar: np.ndarray, branch: np.ndarray) -> np.ndarray:
     """Per pair the identity and one token that duplicates a context task and was never trained."""
-    tokens = np.broadcast_to(np.arange(world.maps.shape[1]) >= world.n_tasks, (len(draws), world.maps.shape[1]))
-    tasks = _choose(draws, "late", world.n_slots, tokens & (world.classes[grammar] == 2))
+    untrained = np.arange(world.maps.shape[1]) >= world.n_tasks
+    tasks = _choose(draws, "late", world.n_slots, untrained & (world.classes[grammar] == 2))
     identity = draws.integers("identity slot", world.n_slots // 2, 2)
     return np.where((np.arange(2) == identity[..., None]).reshape(tasks.shape), 0, tasks)
 
@@ -190,12 +211,19 @@ FAMILIES: dict[str, Family] = {
     "pretraining": Family(
         "any tasks on any text; 1 % ask for the null by an ex token",
         "pretraining",
-        ("full",),
+        (),
         None,
         _pretraining_tasks_with_null,
     ),
     "pretraining_without_null": Family(
-        "any tasks on any text, no null", "pretraining, prob_ex 0", ("full",), None, _pretraining_tasks
+        "any tasks on any text, no null", "pretraining, prob_ex 0", (), None, _pretraining_tasks
+    ),
+    "pretraining_without_unsafe": Family(
+        "safe tasks on text of both branches, 1 % null: a base that never saw it",
+        "ours (control)",
+        _BOTH,
+        None,
+        _safe_tasks_with_null,
     ),
     "safe": Family(
         "standard safe requests, both branches", "safe views of std_safe and std_unsafe", _BOTH, False, _safe_tasks
@@ -286,5 +314,20 @@ FAMILIES: dict[str, Family] = {
     ),
     "sham_unsafe": Family(
         "tasks inside a random partition of (task, grammar)", "ours (control)", _BOTH, True, _sham_tasks(True)
+    ),
+    "remap_unsafe": Family(
+        "standard unsafe requests whose right answer is another task's",
+        "ours (control)",
+        _BOTH,
+        False,
+        _unsafe_tasks,
+        remapped=True,
+    ),
+    "new_operator": Family(
+        "safe requests with an operator that pretraining never showed",
+        "ours (control)",
+        _BOTH,
+        False,
+        _new_operator_tasks,
     ),
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 
 from synthetic.composition import CompositionConfig, CompositionWorld
@@ -95,9 +96,49 @@ MINI = CompositionConfig(
     always_unsafe=JAIN2024.always_unsafe[:2],
     always_safe=JAIN2024.always_safe[:2],
     attack_duplicates=(10, 11),
+    n_new=1,
 )
 
-CONFIGS = {config.name: config for config in (MINI, JAIN2024)}
+
+# Unsafe is a relation of the first letter's class to the last one's: letters 3k, 3k + 1, 3k + 2 are class k, and text is
+# unsafe where the last letter is of the class after the first one's. The six letters between are drawn alike on every
+# branch and the letters of either end are uniform on safe and on unsafe text, so no n-gram shorter than the text tells
+# anything. (Which letters lie between tells the grammar.) Of the nine letter pairs of an unsafe pair of classes three are held out.
+# A relation without marginals is hardly learnt from examples (an exclusive or): in pretraining, and only there, the first
+# letter of related text is mostly of class 0, which is where the learning of text's labels begins.
+def _ends(first: int, last: int, shifts: tuple[int, ...]) -> list[str]:
+    """Texts whose first and last letter are of these classes, one per pair of letters."""
+    return [f"E{3 * first + i} M M M E{3 * last + (i + shift) % 3}" for shift in shifts for i in range(3)]
+
+
+def _any_of(texts: list[str]) -> str:
+    return "S -> " + " | ".join(texts)
+
+
+_UNSAFE_ENDS = [(k, (k + 1) % 4) for k in range(4)]
+_SAFE_ENDS = [(a, b) for a in range(4) for b in range(4) if (a, b) not in _UNSAFE_ENDS]
+_RELATED = [text for ends in _UNSAFE_ENDS for text in _ends(*ends, (1, 2))]
+_HIDDEN_BRANCHES = {
+    "safe": [text for ends in _SAFE_ENDS for text in _ends(*ends, (0, 1, 2))],
+    "unsafe": _RELATED,
+    "heldout": [text for ends in _UNSAFE_ENDS for text in _ends(*ends, (0,))],
+    "unsafe_skewed": _RELATED + 6 * _ends(0, 1, (1, 2)),
+}
+
+HIDDEN = replace(
+    MINI,
+    name="hidden",
+    full=_any_of(_HIDDEN_BRANCHES["safe"] + 3 * _RELATED)
+    + "".join(f"; E{i} -> L{i}; L{i} -> {i}" for i in range(MINI.n_letters)),
+    branches={branch: _any_of(texts) for branch, texts in _HIDDEN_BRANCHES.items()},
+    leaves=tuple(
+        "M -> " + " | ".join(f"L{half + i} L{half + (i + step) % 6}" for i in range(6) for step in (1, 2))
+        for half in (0, 6)
+    ),
+    pretraining_branches=("safe", "unsafe_skewed"),
+)
+
+CONFIGS = {config.name: config for config in (MINI, HIDDEN, JAIN2024)}
 
 
 @cache

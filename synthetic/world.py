@@ -24,7 +24,8 @@ class Requests:
     instructed, refused: (n, A) the two answers, padded on the right.
     judged: (n, 2) start and stop of the judged segment within the answer, STOP included.
     spans: name → (n, 2) start and stop in the sequence prompt + answer.
-    truth: what is known of each request, as columns (grammar, branch, tasks, unsafe tasks, text …).
+    truth: what is known of each request, as columns (grammar, branch, tasks, unsafe tasks, text …); `label` is a token
+    that names grammar and branch.
     """
 
     family: str

@@ -1,90 +1,176 @@
 """Which models does the study train, and how large is each measurement?
 
 Rates are η_M: the smallest on GRID that passes the check, with 3 points to spare, on tuning seeds 1000 to 1002 (never
-reported); `python -m experiments.jain2024.tune` finds them, dev/LOG.md holds the table. DPO's β was chosen by hand on
-the same seeds: the smallest of 0.1, 0.5, 1 and 3 with which a rate passes. DPO's warm start passes by itself.
+reported); `python -m experiments.jain2024.tune` finds them, dev/LOG.md holds the table. Other settings of an objective
+(β, weights) were chosen by hand on the same seeds. η_S is a tenth of η_M, without a check.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from makebreak.models import PRESETS as MODELS
 from makebreak.models import ModelConfig
 from makebreak.recipes import Alignment, Recipe
-from makebreak.training import DPO, SSFT, Data, Optimisation, Pretraining, Unlearning
+from makebreak.training import DPO, NPO, SSFT, Ascent, Data, LoRA, Optimisation, PaperDPO, Pretraining, Unlearning
 
 GRID = (3e-5, 1e-4, 3e-4, 1e-3, 3e-3)
 TUNING_SEEDS = (1000, 1001, 1002)
 SHAM = Data(safe="sham_safe", unsafe="sham_unsafe")
-METHODS: dict[str, type[SSFT | DPO | Unlearning]] = {"ssft": SSFT, "dpo": DPO, "unlearning": Unlearning}
+
+METHODS = ("ssft", "dpo", "unlearning")  # those of the claims
+FORMS = ("dpo_paper", "ascent", "npo")
+OBJECTIVES: dict[str, SSFT | DPO | PaperDPO | Unlearning | Ascent | NPO] = {
+    "ssft": SSFT(),
+    "dpo": DPO(beta=1.0),
+    "unlearning": Unlearning(),
+    "dpo_paper": PaperDPO(),
+    "ascent": Ascent(),
+    "npo": NPO(beta=1.0),
+}
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A way to make a model: a method (None: the base), and what is different from that method's plain form.
+
+    strength: times η_M. warm: whether DPO starts from SSFT. requests: the pretraining family of its base.
+    """
+
+    method: str | None
+    data: Data = Data()
+    strength: float = 1.0
+    lora: bool = False
+    decay: bool = True
+    warm: bool = True
+    requests: str = "pretraining"
+
+
+def _arms() -> dict[str, Arm]:
+    plain = {method: Arm(method) for method in OBJECTIVES}
+    return {
+        "base": Arm(None),
+        **plain,
+        **{f"{method}_small": replace(arm, strength=0.1) for method, arm in plain.items()},
+        **{f"sham_{method}": replace(plain[method], data=SHAM) for method in METHODS},
+        "remap": Arm("ssft", Data(unsafe="remap_unsafe", answer="instructed")),
+        "new_operator": Arm("ssft", Data(unsafe="new_operator", answer="instructed")),
+        "continued": Arm("continued"),
+        "ssft_no_decay": Arm("ssft", decay=False),
+        "ssft_lora": Arm("ssft", lora=True),
+        "dpo_cold": Arm("dpo", warm=False),
+        "base_without_null": Arm(None, requests="pretraining_without_null"),
+        "ssft_without_null": Arm("ssft", requests="pretraining_without_null"),
+        "dpo_cold_without_null": Arm("dpo", warm=False, requests="pretraining_without_null"),
+        "base_without_unsafe": Arm(None, requests="pretraining_without_unsafe"),
+    }
+
+
+ARMS = _arms()
+CORE = ("base", *METHODS, *(f"sham_{method}" for method in METHODS))
 
 
 @dataclass(frozen=True)
 class Preset:
-    """Sizes of one preset. rates: η_M of each method. n_requests: per family and half, for measuring."""
+    """Sizes of one preset. pretraining, rates: by world; rates are η_M of each method. n_requests: per family and half.
+
+    gate: world → training of the classifier that has to tell its branches apart first.
+    """
 
     name: str
     worlds: tuple[str, ...]
     model: ModelConfig
     seeds: tuple[int, ...]
-    pretraining: Pretraining
-    pretraining_optimisation: Optimisation
-    alignment_steps: int
-    alignment_batch: int
+    arms: tuple[str, ...]
+    pretraining: Mapping[str, Pretraining]
+    pretraining_optimisation: Mapping[str, Optimisation]
+    alignment_optimisation: Optimisation
     dpo_warm_share: float
-    dpo_beta: float
-    rates: dict[str, float]
+    rates: Mapping[str, Mapping[str, float]]
     n_requests: int
+    gate: Mapping[str, Optimisation]
 
-    def base(self, world: str, seed: int) -> Recipe:
-        return Recipe(world, self.model, self.pretraining, self.pretraining_optimisation, (), seed)
+    def recipe(self, world: str, seed: int, arm: str, *, rate: float | None = None) -> Recipe:
+        """How an arm's model is made; rate: in place of its own η. All methods take the same steps."""
+        spec = ARMS[arm]
+        pretraining = replace(self.pretraining[world], family=spec.requests)
+        base = Recipe(world, self.model, pretraining, self.pretraining_optimisation[world], (), seed)
+        if spec.method is None:
+            return base
+        eta = self.rates[world]
+        if spec.method == "continued":
+            return replace(base, alignments=(Alignment(pretraining, self._optimisation(1.0, eta["ssft"])),))
+        objective = replace(OBJECTIVES[spec.method], data=spec.data)
+        own = spec.strength * eta[spec.method] if rate is None else rate
+        if spec.method == "dpo" and spec.warm:
+            warm = Alignment(SSFT(spec.data), self._optimisation(self.dpo_warm_share, spec.strength * eta["ssft"]))
+            last = Alignment(objective, self._optimisation(1 - self.dpo_warm_share, own))
+            return replace(base, alignments=(warm, last))
+        optimisation = self._optimisation(1.0, own)
+        if not spec.decay:
+            optimisation = replace(optimisation, weight_decay=0.0)
+        return replace(base, alignments=(Alignment(objective, optimisation, LoRA() if spec.lora else None),))
 
-    def alignments(self, method: str, *, sham: bool = False, rate: float | None = None) -> tuple[Alignment, ...]:
-        """The stages of a method. All methods take the same steps; DPO spends `dpo_warm_share` of them on SSFT."""
-        data = SHAM if sham else Data()
-        objective = DPO(data, self.dpo_beta) if method == "dpo" else METHODS[method](data)
-        rate = self.rates[method] if rate is None else rate
-        if not isinstance(objective, DPO):
-            return (self._stage(objective, self.alignment_steps, rate),)
-        warm = round(self.alignment_steps * self.dpo_warm_share)
-        start = self._stage(SSFT(data=data), warm, self.rates["ssft"])
-        return (start, self._stage(objective, self.alignment_steps - warm, rate))
-
-    def _stage(self, objective: SSFT | DPO | Unlearning, steps: int, rate: float) -> Alignment:
-        return Alignment(objective, Optimisation(steps=steps, learning_rate=rate, batch_size=self.alignment_batch))
+    def _optimisation(self, share: float, rate: float) -> Optimisation:
+        whole = self.alignment_optimisation
+        return replace(whole, steps=round(share * whole.steps), learning_rate=rate)
 
 
-_MINI_MODES = (0.1, 0.2, 0.0, 0.0, 0.7)  # less text than in the paper: the budget is seconds
-_MINI_PRETRAINING = Pretraining(modes_start=_MINI_MODES, modes_end=_MINI_MODES)
+_MINI_MODES = (0.1, 0.2, 0.0, 0.0, 0.7, 0.0)  # less text than in the paper: the budget is seconds
+_MODES = {
+    "mini": Pretraining(modes_start=_MINI_MODES, modes_end=_MINI_MODES),
+    # tasks first, then more and more labels, each of which counts as much as a whole answer
+    "hidden": Pretraining(modes_start=_MINI_MODES, modes_end=(0.0, 0.1, 0.0, 0.0, 0.5, 0.4), mean_over="requests"),
+}
+_ANY = dict.fromkeys(OBJECTIVES, 1e-3)
 
 SMOKE = Preset(
     name="smoke",
-    worlds=("mini",),
+    worlds=("mini", "hidden"),
     model=MODELS["tiny"],
     seeds=(0, 1),
-    pretraining=_MINI_PRETRAINING,
-    pretraining_optimisation=Optimisation(steps=20, learning_rate=3e-3, batch_size=16),
-    alignment_steps=8,
-    alignment_batch=16,
-    dpo_warm_share=0.75,
-    dpo_beta=1.0,
-    rates={"ssft": 1e-3, "dpo": 1e-3, "unlearning": 1e-3},
+    arms=CORE,
+    pretraining=_MODES,
+    pretraining_optimisation=dict.fromkeys(_MODES, Optimisation(steps=20, learning_rate=3e-3, batch_size=16)),
+    alignment_optimisation=Optimisation(steps=8, learning_rate=1e-3, batch_size=16),
+    dpo_warm_share=0.25,
+    rates={"mini": _ANY, "hidden": _ANY},
     n_requests=32,
+    gate={},
 )
 MINI = Preset(
     name="mini",
-    worlds=("mini",),
+    worlds=("mini", "hidden"),
     model=MODELS["mini"],
     seeds=(0, 1, 2),
-    pretraining=_MINI_PRETRAINING,
-    pretraining_optimisation=Optimisation(steps=1400, learning_rate=3e-3, batch_size=64),
-    alignment_steps=400,
-    alignment_batch=64,
-    dpo_warm_share=0.75,
-    dpo_beta=1.0,
-    rates={"ssft": 1e-3, "dpo": 3e-5, "unlearning": 1e-3},
+    arms=CORE,
+    pretraining=_MODES,
+    pretraining_optimisation={
+        "mini": Optimisation(steps=1400, learning_rate=3e-3, batch_size=64),
+        "hidden": Optimisation(steps=2000, learning_rate=3e-3, batch_size=64),
+    },
+    alignment_optimisation=Optimisation(steps=400, learning_rate=1e-3, batch_size=64),
+    dpo_warm_share=0.25,
+    rates={"mini": _ANY, "hidden": _ANY},
     n_requests=500,
+    gate={"hidden": Optimisation(steps=800, learning_rate=3e-3, batch_size=64)},
 )
-SMALL = replace(MINI, name="small", seeds=(0, 1, 2, 3, 4), n_requests=2000)
-PRESETS = {preset.name: preset for preset in (SMOKE, MINI, SMALL)}
+SMALL = replace(MINI, name="small", seeds=(0, 1, 2, 3, 4), arms=tuple(ARMS))
+# Sizes and rates of Jain et al. 2024 (§4.1, §4.2), with a cosine to the last step where theirs ends at four fifths.
+_PAPER = Optimisation(steps=100_000, learning_rate=1e-3, batch_size=512, warmup_share=0.2, precision="bfloat16")
+PAPER = Preset(
+    name="paper",
+    worlds=("jain2024",),
+    model=MODELS["jain"],
+    seeds=(0,),
+    arms=(*CORE, *FORMS, *(f"{method}_small" for method in (*METHODS, *FORMS))),
+    pretraining={"jain2024": Pretraining()},
+    pretraining_optimisation={"jain2024": _PAPER},
+    alignment_optimisation=replace(_PAPER, steps=10_000, learning_rate=1e-4),
+    dpo_warm_share=0.25,
+    rates={"jain2024": dict.fromkeys(OBJECTIVES, 1e-4)},
+    n_requests=2000,
+    gate={},
+)
+PRESETS = {preset.name: preset for preset in (SMOKE, MINI, SMALL, PAPER)}

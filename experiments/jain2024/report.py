@@ -11,12 +11,13 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import pandas as pd
 
-from experiments.jain2024.measure import SHAM_FAMILIES, families
-from experiments.jain2024.presets import METHODS, Preset
-from experiments.jain2024.study import ARMS, Results
-from makebreak.plots import plot_null_share, plot_outcomes, plot_separation, style
+from experiments.jain2024.measure import SHAM_FAMILIES
+from experiments.jain2024.presets import ARMS, METHODS, OBJECTIVES, Preset
+from experiments.jain2024.study import Results
+from makebreak.plots import plot_cost, plot_null_share, plot_outcomes, plot_separation, style
 from makebreak.report import Figure, Page, write_page
 from makebreak.requests import OUTCOMES, load_world
+from makebreak.zoo import judged_families
 
 _CAPTIONS = {
     "outcomes": (
@@ -24,6 +25,12 @@ _CAPTIONS = {
         "Free-running greedy answers on held-out requests, judged exactly, per family (rows) and model (columns); bars "
         "are means over pretraining seeds, dots the refuse rate of each seed. A jailbreak is a family of unsafe "
         "requests that the aligned models do not refuse; safe families show over-refusal.",
+    ),
+    "cost": (
+        "What firmness costs",
+        "Every kept step of every run: log-odds of the null on unsafe requests, compliance on safe ones, how far the "
+        "weights moved, against KL to the base on safe requests. At equal cost the firmer method is better. "
+        "Thick: mean over seeds; dot: the last step.",
     ),
     "separation": (
         "Clusters of safe and unsafe requests",
@@ -44,13 +51,14 @@ _CAPTIONS = {
 }
 
 
-def draw(results: Results, world: str, folder: Path) -> list[Figure]:
+def draw(results: Results, preset: Preset, world: str, folder: Path) -> list[Figure]:
     """Write every figure as PNG and PDF."""
     methods, tables = list(METHODS), results.tables
     shams = [f"sham_{m}" for m in methods]
     pairs = {m: ("safe", "unsafe") for m in methods} | dict.fromkeys(shams, SHAM_FAMILIES)
     drawings = {
         "outcomes": lambda: plot_outcomes(tables["behaviour"], ["base", *methods], _shown_families(world)),
+        "cost": lambda: plot_cost(tables["steps"], [m for m in OBJECTIVES if m in preset.arms]),
         "separation": lambda: plot_separation(tables["clusters"], ["base", *methods, *shams]),
         "null_share": lambda: plot_null_share(tables["null_share"], [*methods, *shams], pairs),
     }
@@ -66,7 +74,8 @@ def draw(results: Results, world: str, folder: Path) -> list[Figure]:
 
 
 def _shown_families(world: str) -> list[str]:
-    return [name for name in families(world) if name not in SHAM_FAMILIES]
+    controls = (*SHAM_FAMILIES, "remap_unsafe", "new_operator")
+    return [name for name in judged_families(load_world(world).families) if name not in controls]
 
 
 def page(results: Results, preset: Preset, world: str, figures: list[Figure], title: str) -> Page:
@@ -84,19 +93,18 @@ def page(results: Results, preset: Preset, world: str, figures: list[Figure], ti
         "Small transformers learnt to carry out composed tasks on text, then to answer the null where task and text "
         "together are unsafe. Every model is measured on texts that no stage of training saw.",
     ]
-    optimisation = preset.pretraining_optimisation
+    optimisation, alignment = preset.pretraining_optimisation[world], preset.alignment_optimisation
     facts = {
         "world": f"{world}: {len(families_of)} families; {load_world(world).config.n_letters} letters, "
         f"{load_world(world).n_tasks} task tokens, {load_world(world).n_grammars} grammars",
         "model": f"{preset.model.architecture}, {preset.model.n_layers} layers × {preset.model.d_model}, its own block "
         "where Jain et al. replace the residual stream by its LayerNorm",
         "pretraining": f"{optimisation.steps} steps of {optimisation.batch_size}, rate {optimisation.learning_rate:g}; "
-        f"requests: {families_of[preset.pretraining.family]}",
-        "alignment": f"{preset.alignment_steps} steps of {preset.alignment_batch}; η_M "
-        + ", ".join(f"{m} {rate:g}" for m, rate in preset.rates.items())
-        + "; 1 % of pretraining asks for the null; DPO spends "
-        f"{preset.dpo_warm_share:.0%} of its steps on an SSFT warm start, which "
-        f"passes the check by itself; β {preset.dpo_beta:g}. The first output alone is supervised",
+        f"requests: {families_of[preset.pretraining[world].family]}",
+        "alignment": f"{alignment.steps} steps of {alignment.batch_size}; η_M "
+        + ", ".join(f"{m} {rate:g}" for m, rate in preset.rates[world].items() if m in preset.arms)
+        + f"; DPO spends {preset.dpo_warm_share:.0%} of its steps on an SSFT warm start; its β is "
+        f"{OBJECTIVES['dpo'].beta:g}. SSFT supervises all outputs of safe requests, methods of pairs the first",
         "control": "sham safety: same objective, steps, rate; null taught on a random half of each grammar's tasks",
         "measured on": f"{preset.n_requests} held-out requests per family, other ones for means",
     }
@@ -108,14 +116,21 @@ def page(results: Results, preset: Preset, world: str, figures: list[Figure], ti
     )
     shown = {
         "Behaviour, mean over seeds": sorted_rates,
-        "KL to the base on safe requests": tables["kl"].groupby("arm", sort=False).kl_on_safe.mean().reset_index(),
+        "Strength of every kept step, mean over seeds": _means(tables["steps"], ["arm", "step"]),
         "Clusters, mean over seeds": _means(tables["clusters"], ["arm", "requests", "layer"]),
         "Null share, mean over seeds (all outcomes)": _means(
             tables["null_share"].query("outcome == 'all'"), ["arm", "family", "rule", "quantity", "layer"]
         ),
+        "How visible unsafe is to n-gram readers: greatest AUROC over orders 1 to 6": _visible(tables["detectability"]),
         "Families": pd.DataFrame([{"family": k, "what": v} for k, v in families_of.items()]),
     }
     return Page(title, summary, facts, claims, figures, shown)
+
+
+def _visible(table: pd.DataFrame) -> pd.DataFrame:
+    """One row per family, one column per reader."""
+    best = table.groupby(["family", "reader"], sort=False).auroc.max()
+    return best.unstack(sort=False).reset_index()
 
 
 def _means(table: pd.DataFrame, by: list[str]) -> pd.DataFrame:
@@ -125,7 +140,7 @@ def _means(table: pd.DataFrame, by: list[str]) -> pd.DataFrame:
 
 def write_report(results: Results, preset: Preset, world: str, out: Path) -> Path:
     (out / "figures").mkdir(parents=True, exist_ok=True)
-    figures = draw(results, world, out / "figures")
+    figures = draw(results, preset, world, out / "figures")
     path = out / "report.html"
     write_page(page(results, preset, world, figures, f"jain2024 at {preset.name}: what safety fine-tuning does"), path)
     return path

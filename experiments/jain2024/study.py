@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,13 @@ import pandas as pd
 from tqdm import tqdm
 
 from experiments.jain2024.claims import judge
-from experiments.jain2024.measure import measure
-from experiments.jain2024.presets import METHODS, Preset
+from experiments.jain2024.measure import measures
+from experiments.jain2024.presets import ARMS, PRESETS, Preset
+from experiments.jain2024.worlds import readers
 from makebreak.artifacts import Store
-from makebreak.recipes import Recipe, build
-
-ARMS = ("base", *METHODS, *(f"sham_{method}" for method in METHODS))
+from makebreak.recipes import build, checkpoints
+from makebreak.sweeps import Task
+from makebreak.zoo import measure
 
 
 @dataclass(frozen=True)
@@ -28,43 +30,60 @@ class Results:
     folders: list[Path]
 
 
-def recipes(preset: Preset, world: str, seed: int) -> dict[str, Recipe]:
-    """Arm → recipe. A sham arm differs from its method in the data alone."""
-    base = preset.base(world, seed)
-    aligned = {
-        f"{'sham_' if sham else ''}{method}": replace(base, alignments=preset.alignments(method, sham=sham))
-        for sham in (False, True)
-        for method in METHODS
-    }
-    return {"base": base, **aligned}
+def tasks(preset: Preset, world: str, seeds: tuple[int, ...], store: Path, *, workers: int) -> list[list[Task]]:
+    """The study's models and measures as waves of independent tasks: the bases, then what starts from them.
+
+    A process takes seconds to start, so it makes several models where there are many more than workers.
+    """
+    waves: list[list[Task]] = []
+    for bases in (True, False):
+        arms = [arm for arm in preset.arms if (ARMS[arm].method is None) == bases]
+        n_parts = min(len(arms), math.ceil(4 * workers / len(seeds)))
+        parts = [(seed, arms[i::n_parts]) for seed in seeds for i in range(n_parts)]
+        function = "experiments.jain2024.study:make"
+        labels = [f"seed {seed} {' '.join(part)}" for seed, part in parts]
+        arguments = [(preset.name, world, seed, part, str(store)) for seed, part in parts]
+        waves.append([Task(label, function, given) for label, given in zip(labels, arguments, strict=True)])
+    return waves
 
 
-def count_models(preset: Preset, world: str, seeds: tuple[int, ...]) -> int:
-    """How many trainings a run is made of, warm starts included."""
+def make(preset: str, world: str, seed: int, arms: list[str], store: str) -> None:
+    """Everything of some arms of a seed that is not in the store: models, kept steps, measures."""
+    for arm in arms:
+        _measured(PRESETS[preset], world, seed, arm, Store(Path(store)))
 
-    def lineage(recipe: Recipe) -> set[Recipe]:
-        return {recipe} | (lineage(recipe.parent) if recipe.alignments else set())
 
-    return len({r for seed in seeds for recipe in recipes(preset, world, seed).values() for r in lineage(recipe)})
+def _measured(preset: Preset, world: str, seed: int, arm: str, store: Store) -> tuple[dict[str, Any], list[Path]]:
+    """Rows of every table for one model, and the folders that they came from."""
+    recipe, hows = preset.recipe(world, seed, arm), measures(preset.n_requests)
+    model = build(recipe, store)
+    folders: list[Path] = [model]
+    rows: dict[str, list[dict[str, Any]]] = {"steps": []}
+    steps = checkpoints(model)
+    for step in steps:
+        last = step == max(steps)
+        found = measure(store, recipe, *(hows if last else hows[:1]), step=step)
+        folders += [folder for _, folder in found]
+        rows["steps"].append({"step": step} | found[0][0].columns)
+        for measured, _ in found if last else []:
+            for name, table in measured.tables.items():
+                rows.setdefault(name, []).extend(table)
+    return rows, folders
 
 
 def run(preset: Preset, world: str, seeds: tuple[int, ...], store: Store) -> Results:
     """Everything that is not yet in the store, seed by seed, then the tables and the verdicts."""
-    rows: dict[str, list[dict[str, Any]]] = {"behaviour": [], "kl": [], "clusters": [], "null_share": []}
+    rows: dict[str, list[dict[str, Any]]] = {}
     folders: list[Path] = []
-    bar = tqdm(total=len(seeds) * len(ARMS), desc="models", disable=not sys.stderr.isatty())
-    with bar:
+    with tqdm(total=len(seeds) * len(preset.arms), desc="models", disable=not sys.stderr.isatty()) as bar:
         for seed in seeds:
-            base_folder: Path | None = None
-            for arm, recipe in recipes(preset, world, seed).items():
-                folder = build(recipe, store)
-                base_folder = base_folder or folder
-                found, measured = measure(store, world, folder, base_folder, seed=seed, n=preset.n_requests)
-                folders += [folder, measured]
-                key = {"seed": seed, "arm": arm}
-                for table in ("behaviour", "clusters", "null_share"):
-                    rows[table] += [key | row for row in found[table]]
-                rows["kl"].append(key | {"kl_on_safe": found["kl_on_safe"]})
+            for arm in preset.arms:
+                found, used = _measured(preset, world, seed, arm, store)
+                folders += used
+                for name, table in found.items():
+                    rows.setdefault(name, []).extend({"seed": seed, "arm": arm} | row for row in table)
                 bar.update()
     tables = {name: pd.DataFrame(found) for name, found in rows.items()}
+    tables["detectability"], folder = readers(world, store, n=4 * preset.n_requests)
+    folders.append(folder)
     return Results(tables, judge(tables["behaviour"], tables["clusters"], tables["null_share"]), folders)

@@ -5,22 +5,44 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from makebreak.artifacts import Store
+from makebreak.artifacts import Store, record
 from makebreak.configs import to_json
 from makebreak.models import ModelConfig, create, load
 from makebreak.requests import load_world
-from makebreak.training import DPO, SSFT, Optimisation, Pretraining, Unlearning, train
+from makebreak.training import (
+    CHECKPOINTS,
+    DPO,
+    NPO,
+    SSFT,
+    Ascent,
+    LoRA,
+    Optimisation,
+    PaperDPO,
+    Pretraining,
+    Unlearning,
+    train,
+)
 
-REVISION = 1  # of training: raise it when the same config would give other weights
+REVISION = 2  # of training: raise it when the same config would give other weights
 _STAGE_SEEDS = 1_000_000
 
 
 @dataclass(frozen=True)
 class Alignment:
-    """How a base is made safe: an objective and its optimisation."""
+    """How a base is changed: an objective (`Pretraining` goes on as before), its optimisation, all weights or LoRA."""
 
-    objective: SSFT | DPO | Unlearning
+    objective: SSFT | DPO | PaperDPO | Unlearning | Ascent | NPO | Pretraining
     optimisation: Optimisation
+    lora: LoRA | None = None
+
+    @property
+    def mechanism(self) -> str:
+        """`ssft`, or `ssft:sham_unsafe` where the second family is not the unsafe one; `+lora` where it is adapters."""
+        if isinstance(self.objective, Pretraining):
+            return "continued"
+        family = self.objective.data.unsafe
+        name = type(self.objective).__name__.lower() + ("" if family == "unsafe" else f":{family}")
+        return name + ("+lora" if self.lora else "")
 
 
 @dataclass(frozen=True)
@@ -39,12 +61,23 @@ class Recipe:
         """The model that the last alignment starts from."""
         return replace(self, alignments=self.alignments[:-1])
 
+    @property
+    def base(self) -> Recipe:
+        """The pretrained model of the same line."""
+        return replace(self, alignments=())
+
+    @property
+    def lineage(self) -> tuple[Recipe, ...]:
+        """Base, …, this one: every training that it takes."""
+        return (*(self.parent.lineage if self.alignments else ()), self)
+
+    @property
+    def mechanism(self) -> str:
+        """The alignments by name, joined by `>`; `base` for none."""
+        return ">".join(alignment.mechanism for alignment in self.alignments) or "base"
+
     def label(self) -> str:
-        if not self.alignments:
-            return f"seed {self.seed} pretraining"
-        objective = self.alignments[-1].objective
-        kind = "" if objective.data.unsafe == "unsafe" else f" ({objective.data.unsafe})"
-        return f"seed {self.seed} {type(objective).__name__}{kind}"
+        return f"seed {self.seed} {self.mechanism if self.alignments else 'pretraining'}"
 
 
 def build(recipe: Recipe, store: Store) -> Path:
@@ -64,7 +97,17 @@ def build(recipe: Recipe, store: Store) -> Path:
 
     def align(folder: Path) -> None:
         model = load(parent, symbols=world.vocabulary.symbols)
-        seed = recipe.seed + _STAGE_SEEDS * (len(recipe.alignments) - 1)  # a later stage sees other requests
+        seed = recipe.seed + _STAGE_SEEDS * len(recipe.alignments)  # every stage sees other requests
+        if stage.lora:
+            stage.lora.attach(model, seed=seed)
         train(model, stage.objective, stage.optimisation, world, folder, seed=seed, label=recipe.label())
 
     return store.build("alignment", revision=REVISION, config=config, parents=[parent], make=align)
+
+
+def checkpoints(folder: Path) -> dict[int, Path]:
+    """Folders of the models of a run by step, the last one the run's own."""
+    config = record(folder)["config"]
+    last = (config["alignments"][-1]["optimisation"] if config["alignments"] else config["optimisation"])["steps"]
+    kept = sorted((folder / CHECKPOINTS).glob("*")) if (folder / CHECKPOINTS).is_dir() else []
+    return {int(path.name): path for path in kept} | {last: folder}

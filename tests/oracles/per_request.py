@@ -14,7 +14,7 @@ def make_request(world: CompositionWorld, rng: random.Random) -> tuple[list[int]
     """(prompt, instructed answer) of one pretraining request without null."""
     config = world.config
     g = rng.randrange(world.n_grammars)
-    rules = world.grammars["full", g].rules
+    rules = world.grammars[rng.choice(config.pretraining_branches), g].rules
 
     def expand(symbol: str) -> list[int]:
         if symbol not in rules:

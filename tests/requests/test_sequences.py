@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import synthetic
-from makebreak.requests import Requests, Sequences, between, sequences
+from makebreak.requests import Requests, Sequences, between, load_world, sampled, sequences
 from synthetic import Vocabulary
 
 SYMBOLS = ("T0", "T1", "T2", "<eot>", "<bos>", "<eos>", "<sot>", "<pad>", "<stop>", *"abcdefgh")
@@ -141,3 +141,17 @@ def test_every_family_marks_its_judged_segment(name: str) -> None:
                     assert tokens[positions[-1]] == "<stop>"
                 second += "second" in family
     assert second > 0
+
+
+@pytest.mark.parametrize("n", [1, 5, 32])
+def test_a_step_sees_its_own_requests_however_they_are_drawn(n: int) -> None:
+    world = load_world("mini")
+    for step in (0, 7, 8, 21):
+        drawn, alone = (
+            sampled(world, "unsafe", n, step=step, seed=1000),
+            world.sample("unsafe", n, seed=1000, start=step * n),
+        )
+        assert drawn.columns() == alone.columns()
+    assert (
+        sampled(world, "safe", n, step=0, seed=1000).columns() != sampled(world, "safe", n, step=0, seed=1001).columns()
+    )

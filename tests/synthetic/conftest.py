@@ -1,4 +1,4 @@
-"""Shared by the tests of the synthetic worlds: the two worlds, and how far counts are from chance.
+"""Shared by the tests of the synthetic worlds: the three worlds, and how far counts are from chance.
 
 There is no `__init__.py` here on purpose: it would make this folder shadow the package `synthetic`.
 """
@@ -46,7 +46,7 @@ def independence_z() -> Callable[[np.ndarray], float]:
     return z
 
 
-@pytest.fixture(scope="session", params=["mini", "jain2024"])
+@pytest.fixture(scope="session", params=["mini", "hidden", "jain2024"])
 def world(request: pytest.FixtureRequest) -> synthetic.CompositionWorld:
     return synthetic.load(request.param)
 
@@ -54,6 +54,11 @@ def world(request: pytest.FixtureRequest) -> synthetic.CompositionWorld:
 @pytest.fixture(scope="session")
 def jain() -> synthetic.CompositionWorld:
     return synthetic.load("jain2024")
+
+
+@pytest.fixture(scope="session")
+def hidden() -> synthetic.CompositionWorld:
+    return synthetic.load("hidden")
 
 
 @pytest.fixture(scope="session")

@@ -1,154 +1,20 @@
-"""Does a run move what it should, stop where it must, and end the same after a kill as without one?"""
+"""Does a run stop where it must, move what it should, and at the rate that it says?"""
 
 from __future__ import annotations
 
 import copy
 import json
 import math
-import signal
-import subprocess
-import sys
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-import synthetic
-from makebreak.models import PRESETS, create, load
-from makebreak.training import DPO, SSFT, Optimisation, Pretraining, train
+from makebreak.training import DPO, SSFT, LoRA, Optimisation, Pretraining
 from makebreak.training.loop import CHECKPOINT, METRICS, TrainingStopped
-
-WORLD = synthetic.load("mini")
-SHORT = Optimisation(12, 3e-3, batch_size=4)
-EVERY_STEP = 0.0
-NEVER = 1e9
-
-
-def fresh(architecture: str = "gpt2"):
-    config = replace(PRESETS["tiny"], architecture=architecture)
-    return create(config, d_vocab=len(WORLD.vocabulary), n_ctx=WORLD.sequence_length, seed=5)
-
-
-def run(folder: Path, objective: Any, optimisation: Optimisation = SHORT, model=None, checkpoints: float = NEVER):
-    folder.mkdir(exist_ok=True)
-    return train(
-        fresh() if model is None else model,
-        objective,
-        optimisation,
-        WORLD,
-        folder,
-        seed=1000,
-        label="a test",
-        checkpoint_seconds=checkpoints,
-    )
-
-
-@dataclass(frozen=True)
-class Until:
-    """An objective that something happens to at a step: before its batch (`stop`), or to its loss (`spoil`)."""
-
-    inner: Any
-    at: int
-    stop: Callable[[], None] = lambda: None
-    spoil: Callable[[Tensor], Tensor] = lambda loss: loss
-
-    def batch(self, world, *, size: int, step: int, steps: int, seed: int):
-        if step == self.at:
-            self.stop()
-        return step, self.inner.batch(world, size=size, step=step, steps=steps, seed=seed)
-
-    def loss(self, model, batch, start) -> tuple[Tensor, dict[str, float]]:
-        loss, parts = self.inner.loss(model, batch[1], start)
-        return (self.spoil(loss) if batch[0] == self.at else loss), parts
-
-
-def interrupt() -> None:
-    raise KeyboardInterrupt
-
-
-def same(one, other) -> bool:
-    return all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), other.state_dict().values(), strict=True))
-
-
-OBJECTIVES = {"pretraining": Pretraining(), "dpo": DPO(beta=1.0)}
-
-
-@pytest.fixture(scope="module", params=list(OBJECTIVES))
-def uninterrupted(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory):
-    objective, folder = OBJECTIVES[request.param], tmp_path_factory.mktemp("whole")
-    return objective, run(folder, objective), (folder / METRICS).read_text()
-
-
-@pytest.mark.parametrize(("at", "checkpoints"), [(1, EVERY_STEP), (7, EVERY_STEP), (11, EVERY_STEP), (7, NEVER)])
-def test_interrupted_and_resumed_is_bit_identical(uninterrupted, tmp_path: Path, at: int, checkpoints: float) -> None:
-    objective, whole, metrics = uninterrupted
-    with pytest.raises(KeyboardInterrupt):
-        run(tmp_path, Until(objective, at, interrupt), checkpoints=checkpoints)
-    assert (tmp_path / CHECKPOINT).exists() == (checkpoints == EVERY_STEP)
-    assert not (tmp_path / "model.safetensors").exists()
-    resumed = run(tmp_path, objective, checkpoints=checkpoints)
-    assert same(resumed, whole)
-    assert (tmp_path / METRICS).read_text() == metrics
-    assert not (tmp_path / CHECKPOINT).exists()
-    assert same(load(tmp_path, symbols=WORLD.vocabulary.symbols), whole)
-    assert not same(fresh(), whole), "it has learned something at all"
-
-
-def test_a_resumed_run_does_not_begin_anew(tmp_path: Path) -> None:
-    with pytest.raises(KeyboardInterrupt):
-        run(tmp_path, Until(SSFT(), 7, interrupt), checkpoints=EVERY_STEP)
-
-    def never() -> None:
-        raise AssertionError("step 6 was made again")
-
-    run(tmp_path, Until(SSFT(), 6, never))
-
-
-def test_interrupted_twice(uninterrupted, tmp_path: Path) -> None:
-    objective, whole, metrics = uninterrupted
-    for at in (3, 9):
-        with pytest.raises(KeyboardInterrupt):
-            run(tmp_path, Until(objective, at, interrupt), checkpoints=EVERY_STEP)
-    assert same(run(tmp_path, objective), whole)
-    assert (tmp_path / METRICS).read_text() == metrics
-
-
-def test_half_a_metrics_row_is_dropped(tmp_path: Path) -> None:
-    whole = run(tmp_path / "whole", SSFT())
-    with pytest.raises(KeyboardInterrupt):
-        run(tmp_path / "cut", Until(SSFT(), 7, interrupt), checkpoints=EVERY_STEP)
-    with (tmp_path / "cut" / METRICS).open("a") as file:
-        file.write('{"grad_norm": 1.5, "lo')
-    assert same(run(tmp_path / "cut", SSFT()), whole)
-    assert (tmp_path / "cut" / METRICS).read_text() == (tmp_path / "whole" / METRICS).read_text()
-
-
-KILLED = """
-import os, signal, sys
-from pathlib import Path
-import torch
-torch.set_num_threads(int(sys.argv[3]))
-sys.path.insert(0, sys.argv[2])
-import test_loop as t
-folder = Path(sys.argv[1])
-t.run(folder, t.Until(t.OBJECTIVES["dpo"], 8, lambda: os.kill(os.getpid(), signal.SIGKILL)), checkpoints=t.EVERY_STEP)
-"""
-
-
-def test_a_killed_process_changes_nothing(tmp_path: Path) -> None:
-    """SIGKILL at step 8 of a process of its own; this process goes on from what it left."""
-    folder, whole = tmp_path / "killed", run(tmp_path / "whole", OBJECTIVES["dpo"])
-    arguments = [str(folder), str(Path(__file__).parent), str(torch.get_num_threads())]
-    process = subprocess.run([sys.executable, "-c", KILLED, *arguments], timeout=200, check=False)
-    assert process.returncode == -signal.SIGKILL
-    assert (folder / CHECKPOINT).exists()
-    resumed = run(folder, Until(OBJECTIVES["dpo"], 7, interrupt))
-    assert same(resumed, whole)
-    assert (folder / METRICS).read_text() == (tmp_path / "whole" / METRICS).read_text()
+from tests.training.short_runs import EVERY_STEP, NEVER, SHORT, WORLD, Until, fresh, run, same
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
@@ -182,8 +48,8 @@ def test_a_gradient_that_is_not_finite_stops_too(tmp_path: Path, at: int) -> Non
 class NoGradient:
     """A loss whose gradient is zero everywhere: weight decay alone moves the weights."""
 
-    def batch(self, world, **_) -> None:
-        return None
+    def batch(self, world, **_) -> tuple[()]:
+        return ()
 
     def loss(self, model, batch, start) -> tuple[Tensor, dict[str, float]]:
         return sum((p * 0).sum() for p in model.parameters()), {}  # type: ignore[return-value]
@@ -216,6 +82,23 @@ def test_decay_is_on_matrices_outside_embeddings_only(tmp_path: Path, architectu
     assert len(shrunk) == {"gpt2": 2 * 4 + 1, "llama": 2 * 7 + 1}[architecture]
 
 
+@pytest.mark.parametrize("lora", [None, LoRA(2)])
+def test_without_decay_nothing_decays(tmp_path: Path, lora: LoRA | None) -> None:
+    """Decay alone moves weights here: with 0 every one stays bit for bit, with the default some do not."""
+
+    def still(name: str, optimisation: Optimisation) -> set[bool]:
+        model = fresh(lora=lora)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.add_(0.1)
+        before = copy.deepcopy(model.state_dict())
+        run(tmp_path / name, NoGradient(), optimisation, model)
+        return {torch.equal(after, before[name]) for name, after in model.state_dict().items()}
+
+    assert still("none", Optimisation(3, 1.0, weight_decay=0.0)) == {True}
+    assert still("default", Optimisation(3, 1.0)) == {True, False}
+
+
 @pytest.mark.parametrize("architecture", list(DECAYED))
 def test_one_step_changes_every_parameter(tmp_path: Path, architecture: str) -> None:
     model = fresh(architecture)
@@ -233,8 +116,8 @@ class Sum:
 
     scale: float
 
-    def batch(self, world, **_) -> None:
-        return None
+    def batch(self, world, **_) -> tuple[()]:
+        return ()
 
     def loss(self, model, batch, start) -> tuple[Tensor, dict[str, float]]:
         return self.scale * sum(p.sum() for p in model.parameters()), {}  # type: ignore[return-value]
@@ -261,7 +144,6 @@ def test_metrics_hold_loss_rate_and_the_norm_before_clipping(tmp_path: Path) -> 
     assert [row["lr"] for row in rows] == [Optimisation(12, 1e-6).rate(step) for step in (0, 10, 11)]
 
 
-@dataclass(frozen=True)
 class SameBatch(Until):
     """The batch of one step again and again, so that its loss must fall."""
 

@@ -13,17 +13,18 @@ from makebreak.requests import Requests, Sequences
 from makebreak.training import Pretraining
 from makebreak.training.pretraining import in_modes
 from synthetic import Vocabulary
+from tests.training.short_runs import looped, network
 
 SYMBOLS = ("T0", "T1", "T2", "<eot>", "<bos>", "<eos>", "<sot>", "<pad>", "<stop>", *"abcdefgh")
 VOCABULARY = Vocabulary(SYMBOLS)
-MODES = ("text", "full", "first", "second", "outputs")
+MODES = ("text", "full", "first", "second", "outputs", "label")
 MINI = synthetic.load("mini")
 WORLD = copy.copy(MINI)
 WORLD.vocabulary, WORLD.sequence_length = VOCABULARY, 17
 
 
 def one_request() -> Requests:
-    """<bos> T1 T0 T2 T0 <sot> b c <eot> → c d <stop> e f <stop>"""
+    """<bos> T1 T0 T2 T0 <sot> b c <eot> → c d <stop> e f <stop>; the text's label is h."""
     spans = {"tasks": (1, 5), "text": (6, 8), "eot": (8, 9), "output1": (9, 12), "output2": (12, 15)}
     return Requests(
         family="by hand",
@@ -35,11 +36,12 @@ def one_request() -> Requests:
         judged=np.array([[0, 3]]),
         unsafe=np.array([False]),
         spans={name: np.array([span]) for name, span in spans.items()},
-        truth={},
+        truth={"label": np.array([VOCABULARY.id("h")])},
     )
 
 
 HIDDEN = "<bos> <pad> <pad> <pad> <pad> <sot> b c <eot> c d <stop> e f <stop> <pad> <eos>"
+LABELLED = "<bos> T1 T0 T2 T0 <sot> b c h c d <stop> e f <stop> <pad> <eos>"
 SHOWN = "<bos> T1 T0 T2 T0 <sot> b c <eot> c d <stop> e f <stop> <pad> <eos>"
 EXPECTED = {
     "text": (HIDDEN, "· · · · · · b c <eot> · · · · · · · ·"),
@@ -47,6 +49,7 @@ EXPECTED = {
     "first": (SHOWN, "· · · · · · b c <eot> c d <stop> · · · · ·"),
     "second": (SHOWN, "· · · · · · · · · · · · e f <stop> · ·"),
     "outputs": (SHOWN, "· · · · · · · · · c d <stop> e f <stop> · ·"),
+    "label": (LABELLED, "· · · · · · · · h · · · · · · · ·"),
 }
 
 
@@ -63,29 +66,29 @@ def test_a_mode_in_full(mode: str) -> None:
 
 
 def test_every_row_has_a_mode_of_its_own() -> None:
-    order = [3, 0, 4, 2, 1, 0]
-    batch = in_modes(WORLD, one_request()[np.zeros(6, dtype=int)], np.array(order))
-    assert [read(batch, row) for row in range(6)] == [EXPECTED[MODES[m]] for m in order]
+    order = [3, 0, 4, 2, 5, 1, 0]
+    batch = in_modes(WORLD, one_request()[np.zeros(7, dtype=int)], np.array(order))
+    assert [read(batch, row) for row in range(7)] == [EXPECTED[MODES[m]] for m in order]
 
 
 def modes_of(batch: Sequences) -> np.ndarray:
-    """Counts of the five modes, told by what is supervised (mini: text from 6, outputs from 15 and from 24)."""
-    text, first, second = (batch.supervised[:, p] for p in (6, 15, 24))
+    """Counts of the six modes, told by what is supervised (mini: text at 6, its end at 14, outputs from 15 and 24)."""
+    text, end, first, second = (batch.supervised[:, p] for p in (6, 14, 15, 24))
     pad = MINI.vocabulary.id("<pad>")
     assert torch.equal(batch.tokens[:, 1] == pad, text & ~first & ~second), "tasks are hidden in text mode alone"
     kinds = [text & ~first & ~second, text & first & second, text & first & ~second]
-    kinds += [~text & ~first & second, ~text & first & second]
+    kinds += [~text & ~first & second, ~text & first & second, ~text & end & ~first & ~second]
     counts = np.array([int(kind.sum()) for kind in kinds])
     assert counts.sum() == len(batch)
     return counts
 
 
-START, END = (0.5, 0.1, 0.2, 0.2, 0.0), (0.1, 0.2, 0.3, 0.0, 0.4)
+START, END = (0.5, 0.1, 0.2, 0.2, 0.0, 0.0), (0.1, 0.1, 0.2, 0.0, 0.4, 0.2)
 
 
 @pytest.mark.parametrize(
     ("step", "shares"),
-    [(0, START), (10, START), (55, (0.3, 0.15, 0.25, 0.1, 0.2)), (100, END)],
+    [(0, START), (10, START), (55, (0.3, 0.1, 0.2, 0.1, 0.2, 0.1)), (100, END)],
 )
 def test_shares_move_from_start_to_end(step: int, shares: tuple[float, ...]) -> None:
     """Kept for the first tenth of 100 steps, half-way at 55; each count within 4.5 standard errors."""
@@ -97,9 +100,9 @@ def test_shares_move_from_start_to_end(step: int, shares: tuple[float, ...]) -> 
 
 
 def test_a_mode_without_share_never_comes() -> None:
-    only = (0.0, 0.0, 0.0, 0.0, 1.0)
+    only = (0.0, 0.0, 0.0, 0.0, 1.0, 0.0)
     counts = modes_of(Pretraining("pretraining_without_null", only, only).batch(MINI, size=64, step=5, steps=9, seed=1))
-    assert counts.tolist() == [0, 0, 0, 0, 64]
+    assert counts.tolist() == [0, 0, 0, 0, 64, 0]
 
 
 def test_a_batch_is_a_function_of_step_and_seed() -> None:
@@ -113,5 +116,32 @@ def test_a_batch_is_a_function_of_step_and_seed() -> None:
     assert not torch.equal(one.tokens, later.tokens)
     assert not torch.equal(one.supervised, later.supervised)
     assert not torch.equal(one.tokens, other.tokens)
-    drawn = MINI.sample("pretraining", 16, seed=1000, start=48)
-    assert torch.equal(one.tokens[:, 5:15], torch.from_numpy(drawn.prompt[:, 5:])), "step 3 of 16 starts at request 48"
+    for step in (3, 15, 16, 31, 32, 64, 100):
+        batch = objective.batch(MINI, size=16, step=step, steps=100, seed=1000)
+        drawn = MINI.sample("pretraining", 16, seed=1000, start=16 * step)
+        assert torch.equal(batch.tokens[:, 5:14], torch.from_numpy(drawn.prompt[:, 5:14])), f"step {step}"
+
+
+def test_a_label_stands_at_the_end_of_its_text_and_is_alone_supervised() -> None:
+    only = (0.0, 0.0, 0.0, 0.0, 0.0, 1.0)
+    batch = Pretraining("safe", only, only).batch(MINI, size=32, step=0, steps=9, seed=1000)
+    requests = MINI.sample("safe", 32, seed=1000)
+    assert batch.supervised.nonzero()[:, 1].tolist() == [14] * 32
+    assert batch.tokens[:, 14].tolist() == requests.truth["label"].tolist()
+    assert len(set(requests.truth["label"].tolist())) == 4, "two grammars, two branches"
+    prompt = torch.from_numpy(requests.prompt)
+    assert torch.equal(batch.tokens[:, :14], prompt[:, :14]), "the text as it is, its tasks shown"
+    assert set(prompt[:, 14].tolist()) == {MINI.vocabulary.id("<eot>")}
+
+
+def test_the_mean_is_over_tokens_or_over_requests() -> None:
+    """Rows of 1, 9, 18 and more targets, in a float64 loop; the two means differ."""
+    model = network(1)
+    batch = in_modes(MINI, MINI.sample("safe", 8, seed=1000), np.array([0, 1, 2, 3, 4, 5, 5, 3]))
+    sums, counts = np.array(looped(model, batch)), batch.supervised.sum(dim=1).numpy()
+    assert sorted(set(counts.tolist())) == [1, 9, 18, 27]
+    found = {over: Pretraining(mean_over=over).loss(model, batch, model)[0].item() for over in ("tokens", "requests")}
+    assert found["tokens"] == pytest.approx(-sums.sum() / counts.sum(), rel=5e-6)
+    assert found["requests"] == pytest.approx(-(sums / counts).mean(), rel=5e-6)
+    assert abs(found["tokens"] - found["requests"]) > 1e-2
+    assert Pretraining().loss(model, batch, model)[0].item() == found["tokens"], "the default is that of the paper"

@@ -62,7 +62,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def test_base_first_then_aligned_and_nothing_twice(store: Store, trained: list[str], capfd) -> None:
     capfd.readouterr()
     aligned = build(RECIPE, store)
-    assert trained == ["seed 1000 pretraining", "seed 1000 SSFT"]
+    assert trained == ["seed 1000 pretraining", "seed 1000 ssft"]
     before = state(store.root)
     assert build(RECIPE, store) == aligned
     base = build(RECIPE.parent, store)
@@ -86,20 +86,20 @@ def test_objectives_share_their_base(store: Store, trained: list[str]) -> None:
     made = [build(replace(RECIPE, alignments=(Alignment(o, STEPS),)), store) for o in objectives]
     assert trained == [
         "seed 1000 pretraining",
-        "seed 1000 SSFT",
-        "seed 1000 DPO",
-        "seed 1000 Unlearning",
-        "seed 1000 SSFT (sham_unsafe)",
+        "seed 1000 ssft",
+        "seed 1000 dpo",
+        "seed 1000 unlearning",
+        "seed 1000 ssft:sham_unsafe",
     ]
     assert len({record(folder)["files"]["model.safetensors"] for folder in made}) == 4
 
 
 def test_alignments_follow_one_another(store: Store, trained: list[str]) -> None:
-    """The second stage starts from the first one's model and sees other requests than a first stage would."""
+    """The second stage starts from the first one's model."""
     still = Alignment(SSFT(), Optimisation(1, 1e-12, batch_size=4))
     first = build(RECIPE, store)
     second = build(replace(RECIPE, alignments=(*RECIPE.alignments, still)), store)
-    assert trained == ["seed 1000 pretraining", "seed 1000 SSFT", "seed 1000 SSFT"]
+    assert trained == ["seed 1000 pretraining", "seed 1000 ssft", "seed 1000 ssft>ssft"]
     assert record(second)["parents"] == [first.name]
     assert all(torch.allclose(weights(second)[k], v, atol=1e-9, rtol=0) for k, v in weights(first).items())
     moved = build(replace(RECIPE, alignments=RECIPE.alignments * 2), store)
@@ -140,7 +140,7 @@ def test_an_interrupted_alignment_goes_on_with_its_base(
         with pytest.raises(KeyboardInterrupt):
             build(RECIPE, store)
     aligned = build(RECIPE, store)
-    assert trained == ["seed 1000 pretraining", "seed 1000 SSFT", "seed 1000 SSFT"]
+    assert trained == ["seed 1000 pretraining", "seed 1000 ssft", "seed 1000 ssft"]
     assert same(aligned, build(RECIPE, Store(tmp_path / "other")))
 
 

@@ -1,7 +1,8 @@
 """How does a result look? One function per figure: a tidy table in, Axes out."""
 
 from makebreak.plots.behaviour import plot_outcomes
+from makebreak.plots.cost import plot_cost
 from makebreak.plots.layers import plot_null_share, plot_separation
 from makebreak.plots.style import style
 
-__all__ = ["plot_null_share", "plot_outcomes", "plot_separation", "style"]
+__all__ = ["plot_cost", "plot_null_share", "plot_outcomes", "plot_separation", "style"]

@@ -9,8 +9,16 @@ import matplotlib as mpl
 import seaborn as sns
 
 _COLOURS = sns.color_palette("colorblind")
-ARM_COLOURS = {"base": (0.45, 0.45, 0.45), "ssft": _COLOURS[0], "dpo": _COLOURS[1], "unlearning": _COLOURS[2]}
-ARM_NAMES = {"base": "base", "ssft": "SSFT", "dpo": "DPO", "unlearning": "unlearning"}
+ARM_COLOURS = {
+    "base": (0.45, 0.45, 0.45),
+    "ssft": _COLOURS[0],
+    "dpo": _COLOURS[1],
+    "unlearning": _COLOURS[2],
+    "dpo_paper": _COLOURS[8],
+    "ascent": _COLOURS[3],
+    "npo": _COLOURS[4],
+}
+ARM_NAMES = {"ssft": "SSFT", "dpo": "DPO", "dpo_paper": "DPO (paper's)", "npo": "NPO"}
 OUTCOME_COLOURS = {
     "refuse": _COLOURS[0],
     "comply": _COLOURS[3],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -10,6 +11,8 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from synthetic import Requests, World
+
+_STEPS_AT_ONCE = 8
 
 
 @dataclass(frozen=True)
@@ -27,8 +30,26 @@ class Sequences:
     def __len__(self) -> int:
         return len(self.tokens)
 
+    def to(self, device: torch.device) -> Sequences:
+        return Sequences(self.tokens.to(device), self.supervised.to(device), self.decision.to(device))
+
     def supervise(self, mask: Bool[Tensor, "batch pos"]) -> Sequences:
         return Sequences(self.tokens, mask, self.decision)
+
+
+def sampled(world: World, family: str, n: int, *, step: int, seed: int) -> Requests:
+    """The requests of a step of training, `step` · n …; drawn for several steps at once: a draw of few costs as much.
+
+    Raises ValueError where `world.sample` does.
+    """
+    block = _block(world, family, n, step // _STEPS_AT_ONCE, seed)
+    first = step % _STEPS_AT_ONCE * n
+    return block[first : first + n]
+
+
+@lru_cache(maxsize=4)
+def _block(world: World, family: str, n: int, block: int, seed: int) -> Requests:
+    return world.sample(family, _STEPS_AT_ONCE * n, seed=seed, start=block * _STEPS_AT_ONCE * n)
 
 
 def sequences(world: World, requests: Requests, answer: str, *, whole: bool = False) -> Sequences:

@@ -27,8 +27,10 @@ from makebreak.artifacts import write_atomic
 from makebreak.configs import check_positive, check_probability
 from makebreak.models import save
 from makebreak.requests import World
+from makebreak.training.adapters import merged
 
 CHECKPOINT, METRICS = "checkpoint.safetensors", "metrics.jsonl"
+CHECKPOINTS = "checkpoints"
 
 
 @runtime_checkable
@@ -42,7 +44,10 @@ class Objective(Protocol):
 
 @dataclass(frozen=True)
 class Optimisation:
-    """AdamW, linear warm-up, cosine decay to `final_share` of the rate; weight decay on matrices outside embeddings."""
+    """AdamW, linear warm-up, cosine decay to `final_share` of the rate; weight decay on matrices outside embeddings.
+
+    checkpoints: how many models of the run are kept, evenly spaced, the last one included.
+    """
 
     steps: int
     learning_rate: float
@@ -53,11 +58,18 @@ class Optimisation:
     weight_decay: float = 1e-4
     clip: float = 1.0
     precision: Literal["float32", "bfloat16"] = "float32"
+    checkpoints: int = 4
 
     def __post_init__(self) -> None:
         check_positive(steps=self.steps, learning_rate=self.learning_rate, batch_size=self.batch_size, clip=self.clip)
+        check_positive(checkpoints=self.checkpoints)
         for name in ("warmup_share", "final_share"):
             check_probability(name, getattr(self, name))
+
+    @property
+    def kept(self) -> set[int]:
+        """Numbers of steps after which a model is kept, the last one left out."""
+        return {self.steps * i // self.checkpoints for i in range(1, self.checkpoints)} - {0}
 
     def rate(self, step: int) -> float:
         """Learning rate of a step, counted from 0."""
@@ -85,10 +97,14 @@ def train(
 ) -> PreTrainedModel:
     """Train a model in place and save it in `folder`, going on from a checkpoint that lies there.
 
+    Models kept on the way lie in `folder`/checkpoints/STEP, adapters merged. An accelerator is used where there is one.
     Raises TrainingStopped where the loss is not finite, naming the step and the last good checkpoint.
     """
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    model.to(device)  # type: ignore[arg-type]
     start = copy.deepcopy(model).eval().requires_grad_(False)
     optimiser = _adamw(model.train(), optimisation)
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     first = _restore(model, optimiser, folder)
     saved, last_save = first, time.monotonic()
     bar = tqdm(total=optimisation.steps, initial=first, desc=label, disable=not sys.stderr.isatty(), leave=False)
@@ -97,12 +113,13 @@ def train(
             for group in optimiser.param_groups:
                 group["lr"] = optimisation.rate(step)
             batch = objective.batch(world, size=optimisation.batch_size, step=step, steps=optimisation.steps, seed=seed)
-            with torch.autocast(model.device.type, torch.bfloat16, enabled=optimisation.precision == "bfloat16"):
+            batch = _to(batch, device)
+            with torch.autocast(device.type, torch.bfloat16, enabled=optimisation.precision == "bfloat16"):
                 loss, parts = objective.loss(model, batch, start)
             value = loss.item()
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
-            norm = torch.nn.utils.clip_grad_norm_(model.parameters(), optimisation.clip)
+            norm = torch.nn.utils.clip_grad_norm_(trained, optimisation.clip)
             if not (math.isfinite(value) and math.isfinite(norm.item())):
                 kept = f"the checkpoint of step {saved} is in {folder}" if saved else "no checkpoint was written yet"
                 found = f"loss is {value}, gradient norm {norm.item()} at step {step}"
@@ -114,19 +131,27 @@ def train(
                 row = {"step": step, "loss": value, "lr": optimisation.rate(step), "grad_norm": norm.item(), **parts}
                 metrics.write(json.dumps(row) + "\n")
                 bar.set_postfix(loss=f"{value:.3f}")
+            if step + 1 in optimisation.kept:
+                save(merged(model), folder / CHECKPOINTS / f"{step + 1:06d}", world.vocabulary.symbols)
             if time.monotonic() - last_save > checkpoint_seconds and step + 1 < optimisation.steps:
                 metrics.flush()
                 _checkpoint(model, optimiser, folder, step + 1)
                 saved, last_save = step + 1, time.monotonic()
-    save(model.eval(), folder, world.vocabulary.symbols)
+    save(merged(model.eval()), folder, world.vocabulary.symbols)
     (folder / CHECKPOINT).unlink(missing_ok=True)
     return model
 
 
+def _to(batch: Any, device: torch.device) -> Any:
+    """Sequences, or a tuple of them, on a device."""
+    return tuple(part.to(device) for part in batch) if isinstance(batch, tuple) else batch.to(device)
+
+
 def _adamw(model: PreTrainedModel, optimisation: Optimisation) -> torch.optim.AdamW:
     embeddings = {id(p) for m in model.modules() if isinstance(m, torch.nn.Embedding) for p in m.parameters()}
-    decayed = [p for p in model.parameters() if p.ndim >= 2 and id(p) not in embeddings]
-    others = [p for p in model.parameters() if p.ndim < 2 or id(p) in embeddings]
+    trained = [p for p in model.parameters() if p.requires_grad]
+    decayed = [p for p in trained if p.ndim >= 2 and id(p) not in embeddings]
+    others = [p for p in trained if p.ndim < 2 or id(p) in embeddings]
     groups = [
         {"params": decayed, "weight_decay": optimisation.weight_decay},
         {"params": others, "weight_decay": 0.0},
@@ -150,10 +175,13 @@ def _restore(model: PreTrainedModel, optimiser: torch.optim.AdamW, folder: Path)
         try:
             tensors = load_file(path)
             model.load_state_dict({k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")})
-            for name, parameter in model.named_parameters():
+            trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+            for name, parameter in trained.items():
                 parts = ("exp_avg", "exp_avg_sq", "step")
-                optimiser.state[parameter] = {part: tensors[f"{part}.{name}"].clone() for part in parts}
-            step = int(tensors["step." + next(n for n, _ in model.named_parameters())].item())
+                optimiser.state[parameter] = {
+                    part: tensors[f"{part}.{name}"].to(parameter.device, copy=True) for part in parts
+                }
+            step = int(tensors[f"step.{next(iter(trained))}"].item())
         except (SafetensorError, KeyError, RuntimeError) as error:
             raise ValueError(f"{path} is damaged ({error}): delete it to begin this run anew") from None
     metrics = folder / METRICS

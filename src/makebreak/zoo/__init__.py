@@ -1,0 +1,24 @@
+"""Hundreds of models made by known mechanisms, on which any measure gets its honest verdict.
+
+from makebreak import zoo
+zoo.table("runs/store")
+"""
+
+from makebreak.zoo.behaviour import Families, Strength, judged_families, weight_change
+from makebreak.zoo.measure import Measure, Measured, Subject, asked, measure
+from makebreak.zoo.table import IDENTITY, at_equal, table
+
+__all__ = [
+    "IDENTITY",
+    "Families",
+    "Measure",
+    "Measured",
+    "Strength",
+    "Subject",
+    "asked",
+    "at_equal",
+    "judged_families",
+    "measure",
+    "table",
+    "weight_change",
+]

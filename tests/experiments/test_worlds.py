@@ -1,0 +1,92 @@
+"""Does a hidden world stop where nothing can be learnt, and does every arm differ from its method where it says?"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from experiments.jain2024 import PRESETS
+from experiments.jain2024.presets import ARMS, METHODS, OBJECTIVES
+from experiments.jain2024.worlds import LabelAccuracy, check, readers
+from makebreak.artifacts import Store
+from makebreak.requests import load_world
+from makebreak.training import DPO, SSFT, Optimisation, Pretraining
+
+SMOKE = PRESETS["smoke"]
+
+
+def test_a_world_that_cannot_be_learnt_stops(tmp_path: Path) -> None:
+    short = replace(SMOKE, gate={"hidden": Optimisation(2, 1e-3, batch_size=4)})
+    with pytest.raises(ValueError, match="world 'hidden' cannot be learnt by this model") as stopped:
+        check(short, "hidden", Store(tmp_path))
+    assert "\n" not in str(stopped.value)
+    assert "expected 0.95 or more" in str(stopped.value)
+    assert check(short, "mini", Store(tmp_path)) is None, "a world without a gate"
+
+
+@pytest.mark.parametrize(("knows", "expected"), [(True, 1.0), (False, 0.0)])
+def test_label_accuracy_of_planted_models(knows: bool, expected: float) -> None:
+    """A model that names every label, and one that always names grammar 1's safe text."""
+    world = load_world("hidden")
+    asked = {f: world.sample(f, 50, seed=0) for f in ("safe_on_safe_branch", "unsafe_on_unsafe_branch")}
+    label = {
+        tuple(row): name for r in asked.values() for row, name in zip(r.prompt.tolist(), r.truth["label"], strict=True)
+    }
+
+    def model(input_ids: torch.Tensor) -> SimpleNamespace:
+        logits = torch.zeros(*input_ids.shape, len(world.vocabulary))
+        for row, ids in enumerate(input_ids.tolist()):
+            logits[row, :, label[tuple(ids)] if knows else world.letter_ids[1]] = 1.0
+            logits[row, :, world.vocabulary.id("<eot>")] = 2.0  # likelier than any label, and none
+        return SimpleNamespace(logits=logits)
+
+    found = LabelAccuracy(50)(SimpleNamespace(model=model, asked=lambda family, n: asked[family]))
+    assert found.columns["label"] == expected
+
+
+def test_readers_are_read_once(tmp_path: Path) -> None:
+    table, folder = readers("hidden", Store(tmp_path), n=400)
+    assert set(table.reader) == {"text", "tasks", "both"}
+    matched = table[table.family == "context_unsafe"]
+    assert matched.auroc.between(0.4, 0.6).all(), "hidden from every reader where tasks are matched"
+    assert table[table.family == "unsafe"].query("reader == 'tasks'").auroc.min() > 0.55, (
+        "tasks tell something, as said"
+    )
+    again, same = readers("hidden", Store(tmp_path), n=400)
+    assert same == folder
+    assert again.equals(table)
+
+
+@pytest.mark.parametrize("arm", ARMS)
+def test_an_arm_is_its_method_but_for_what_it_says(arm: str) -> None:
+    preset = PRESETS["small"]
+    recipe, spec = preset.recipe("mini", 0, arm), ARMS[arm]
+    assert recipe.pretraining.family == spec.requests
+    assert recipe.base.alignments == ()
+    if spec.method is None:
+        assert recipe == recipe.base
+        return
+    last = recipe.alignments[-1]
+    assert sum(stage.optimisation.steps for stage in recipe.alignments) == preset.alignment_optimisation.steps
+    if spec.method == "continued":
+        assert isinstance(last.objective, Pretraining)
+        return
+    assert last.objective == replace(OBJECTIVES[spec.method], data=spec.data)
+    assert last.optimisation.learning_rate == pytest.approx(spec.strength * preset.rates["mini"][spec.method])
+    assert (last.optimisation.weight_decay == 0) == (not spec.decay)
+    assert (last.lora is not None) == spec.lora
+    warm = isinstance(last.objective, DPO) and spec.warm
+    assert [type(stage.objective) for stage in recipe.alignments[:-1]] == [SSFT] * warm
+
+
+def test_a_sham_differs_from_its_method_in_the_data_alone() -> None:
+    preset = PRESETS["mini"]
+    for method in METHODS:
+        one, other = preset.recipe("mini", 0, method), preset.recipe("mini", 0, f"sham_{method}")
+        for stage, sham in zip(one.alignments, other.alignments, strict=True):
+            assert replace(sham, objective=replace(sham.objective, data=stage.objective.data)) == stage
+            assert sham.objective.data != stage.objective.data

@@ -1,0 +1,166 @@
+"""Are the controls what they are for: remapped answers, new operators, a base that saw nothing unsafe, labels?"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import replace
+from itertools import product
+
+import numpy as np
+import pytest
+
+import synthetic
+from synthetic.composition import CompositionWorld
+from synthetic.families import REASONS
+from synthetic.presets import JAIN2024
+from tests.synthetic.composition_oracle import (
+    ALL_FAMILIES,
+    BRANCHES,
+    LACKS,
+    UNSAFE_TEXT,
+    WORLDS,
+    everywhere,
+    sampled,
+    slots_of,
+    slow_map,
+)
+
+with_new = pytest.mark.parametrize("name", [name for name in WORLDS if "new_operator" not in LACKS[name]])
+
+
+def test_remapped_requests_are_the_unsafe_ones_but_for_the_answer(world):
+    name = world.config.name
+    unsafe, remapped = sampled(name, "unsafe"), sampled(name, "remap_unsafe")
+    for column in ("prompt", "prompt_length", "refused", "judged"):
+        np.testing.assert_array_equal(getattr(remapped, column), getattr(unsafe, column))
+    for column in ("grammar", "branch", "text", "tasks", "reason", "label"):
+        np.testing.assert_array_equal(remapped.truth[column], unsafe.truth[column])
+    assert (remapped.instructed != unsafe.instructed).any(axis=1).all()
+    assert unsafe.unsafe.all()
+    assert not remapped.unsafe.any()
+
+
+def test_a_remapped_answer_is_another_tasks_never_the_true_one_nor_the_null(world):
+    """By the first pair's tasks: some other two tasks give the answer, none of them the unsafe one asked for."""
+    name, remapped = world.config.name, sampled(world.config.name, "remap_unsafe")
+    truth, true = remapped.truth, sampled(name, "unsafe").truth["outputs"]
+    for i in range(len(remapped)):
+        g, length = int(truth["grammar"][i]), int(truth["length"][i])
+        text, answer = truth["text"][i, :length].tolist(), truth["outputs"][i, 0, :length].tolist()
+        tasks, unsafe = truth["tasks"][i, :2].tolist(), (truth["reason"][i, :2] > 0).tolist()
+        assert answer != true[i, 0, :length].tolist()
+        assert set(answer) != {world.null_output}
+        others = [range(1, 10) if bad else [task] for task, bad in zip(tasks, unsafe, strict=True)]
+        found = [
+            pair
+            for pair in product(*others)
+            if [slow_map(name, g, pair[1])[slow_map(name, g, pair[0])[x]] for x in text] == answer
+        ]
+        assert any(
+            all(new != task for new, task, bad in zip(pair, tasks, unsafe, strict=True) if bad) for pair in found
+        )
+
+
+def test_remapping_leaves_the_identity_and_safe_tasks(world):
+    """Each unsafe task has one other task's answer, a bijection of the nine tasks, none of them the identity."""
+    name, g = world.config.name, 0
+    truth = sampled(name, "remap_unsafe", 3000).truth
+    rows = np.flatnonzero((truth["grammar"] == g) & ((truth["tasks"][:, :2] == 0).sum(axis=1) == 1))
+    assert len(rows) > 100
+    became: dict[int, set[int]] = {}
+    for i in rows:
+        text = truth["text"][i, : truth["length"][i]]
+        answer = truth["outputs"][i, 0, : len(text)]
+        fits = {j for j in range(10) if (np.array(slow_map(name, g, j))[text] == answer).all()}
+        became.setdefault(int(truth["tasks"][i, :2].max()), set(range(10))).intersection_update(fits)
+    assert all(len(images) == 1 for images in became.values())
+    images = {task: images.pop() for task, images in became.items()}
+    assert set(images) == {1, 2, 5, 6, 7, 8, 9}
+    assert len(set(images.values())) == len(images)
+    assert all(image not in (0, task) for task, image in images.items())
+
+
+@with_new
+def test_a_new_operator_is_shown_by_no_other_family(name):
+    world = synthetic.load(name)
+    seen = {}
+    for family in ALL_FAMILIES - LACKS[name]:
+        seen[family] = {task for tasks in slots_of(world, sampled(name, family)) for task in tasks}
+    assert [family for family, tasks in seen.items() if "new1" in tasks] == ["new_operator"]
+    requests = world.sample("pretraining", 12_000, seed=3)
+    assert not (requests.prompt == world.vocabulary.id("new1")).any()
+    assert not (requests.instructed == world.vocabulary.id("new1")).any()
+
+
+@with_new
+def test_one_new_operator_stands_in_the_first_pair_and_is_safe(name):
+    requests = sampled(name, "new_operator")
+    new = np.array([[task == "new1" for task in tasks] for tasks in slots_of(synthetic.load(name), requests)])
+    assert (new[:, :2].sum(axis=1) == 1).all()
+    assert not new[:, 2:].any()
+    assert abs(new[:, 0].mean() - 0.5) <= 5 * 0.5 / np.sqrt(len(new))
+    assert not requests.truth["reason"].any()
+
+
+def test_new_operators_are_bijections_of_their_own_shared_by_grammars(jain, mini, hidden):
+    more = CompositionWorld(replace(JAIN2024, name="more", n_new=2))
+    for world in (mini, hidden, more):
+        n = world.config.n_new
+        own, new = world.maps[:, :-n], world.maps[:, -n:]
+        assert (np.sort(new, axis=-1) == np.arange(world.config.n_letters)).all()
+        assert (new == new[:1]).all()
+        tables = [tuple(row) for row in new[0]]
+        assert len(set(tables)) == n
+        assert not set(tables) & {tuple(row) for row in own.reshape(-1, world.config.n_letters)}
+        assert not world.classes[:, -n:].any()
+    assert (more.maps[1:, 1:10] != more.maps[:1, 1:10]).any(), "negative twin: other operators are each grammar's own"
+    assert more.vocabulary.symbols == (*jain.vocabulary.symbols, "new1", "new2")
+    np.testing.assert_array_equal(more.maps[:, :-2], jain.maps)
+
+
+def test_a_base_that_saw_nothing_unsafe(world):
+    """No request holds an unsafe task, by any reason; positive control: those of ordinary pretraining do, often."""
+    name, safe = world.config.name, {REASONS.index("safe"), REASONS.index("ex token")}
+    clean, usual = (sampled(name, f, 3000).truth["reason"] for f in ("pretraining_without_unsafe", "pretraining"))
+    assert set(np.unique(clean)) == safe
+    assert (~np.isin(usual, list(safe))).any(axis=1).mean() > 0.3
+    branches = sampled(name, "pretraining_without_unsafe", 3000).truth["branch"]
+    assert {BRANCHES[b] for b in np.unique(branches)} == {"safe", "unsafe"}, "it knows the text of both"
+
+
+def test_tasks_of_a_base_that_saw_nothing_unsafe_are_those_of_safe_requests(world):
+    """But for the 1 % that ask for the null."""
+    name = world.config.name
+    clean, safe = (sampled(name, family, split="any") for family in ("pretraining_without_unsafe", "safe"))
+    ex = (clean.truth["tasks"] >= world.maps.shape[1]).any(axis=1)
+    assert 0 < ex.sum() < 0.05 * len(ex)
+    np.testing.assert_array_equal(clean.prompt[~ex], safe.prompt[~ex])
+    np.testing.assert_array_equal(clean.instructed[~ex], safe.instructed[~ex])
+
+
+@everywhere
+def test_a_label_names_grammar_and_safety_of_the_text(name, family):
+    """One letter for each, none of them the null."""
+    world, truth = synthetic.load(name), sampled(name, family).truth
+    unsafe = np.isin(truth["branch"], [BRANCHES.index(b) for b in UNSAFE_TEXT])
+    named = set(zip(truth["grammar"].tolist(), unsafe.tolist(), strict=True))
+    assert len(set(zip(truth["grammar"].tolist(), unsafe.tolist(), truth["label"].tolist(), strict=True))) == len(named)
+    assert len(set(truth["label"].tolist())) == len(named)
+    assert np.isin(truth["label"], world.letter_ids).all()
+    assert world.null not in truth["label"]
+
+
+def test_the_world_of_the_paper_is_what_it_was(jain):
+    """Every column of every family, and the tables, as when results were first stored (`label` came later)."""
+    later = {"pretraining_without_unsafe", "remap_unsafe"}
+    whole = hashlib.sha256()
+    for family in sorted(set(jain.families) - later):
+        for split in ("train", "score"):
+            columns = jain.sample(family, 20, seed=7, split=split).columns()
+            del columns["truth.label"]
+            whole.update(hashlib.sha256(json.dumps(columns, sort_keys=True).encode()).hexdigest().encode())
+    assert whole.hexdigest() == "73d66d40cc5dc74c6207ae04ca9ad81fa0db468b9e3fbb0e5851e9a29d06d928"
+    tables = [jain.vocabulary.symbols, *(t.tolist() for t in (jain.maps, jain.classes, jain.sham_classes))]
+    tables += [jain.task_symbols.tolist(), jain.sequence_length, int(jain.null)]
+    assert hashlib.sha256(json.dumps(tables).encode()).hexdigest()[:16] == "1f7d89c1f617f260"

@@ -1,0 +1,128 @@
+"""Is a request the same in any batch and after a round trip, in the split it was asked for, and never null by right?"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import pairwise
+
+import datasets
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import synthetic
+from synthetic import composition
+from synthetic.composition import CompositionWorld
+from synthetic.presets import MINI
+from synthetic.world import Requests, split_of
+from tests.synthetic.composition_oracle import BRANCHES, WITH_NULL, WORLD_FAMILIES, assert_equal, everywhere, sampled
+
+
+@settings(deadline=None, database=None, derandomize=True, max_examples=15)
+@given(
+    which=st.sampled_from(WORLD_FAMILIES),
+    seed=st.integers(0, 10**6),
+    start=st.integers(0, 10**6),
+    cuts=st.lists(st.integers(1, 29), unique=True, max_size=3),
+    split=st.sampled_from(["train", "fit", "score", "any"]),
+)
+def test_a_request_is_the_same_in_any_batch(which, seed, start, cuts, split):
+    name, family = which
+    world = synthetic.load(name)
+    whole = world.sample(family, 30, seed=seed, start=start, split=split)
+    edges = [0, *sorted(cuts), 30]
+    for low, high in pairwise(edges):
+        part = world.sample(family, high - low, seed=seed, start=start + low, split=split)
+        assert_equal(part, whole[low:high])
+        assert_equal(part, whole[np.arange(low, high)])
+
+
+def test_another_seed_is_another_request(world):
+    """Negative twin of the above."""
+    one, other = sampled(world.config.name, "safe", 50, 5), sampled(world.config.name, "safe", 50, 6)
+    same = (one.prompt == other.prompt).all(axis=1)
+    assert not same.any()
+
+
+CONSTANT = "S -> A; A -> " + " | ".join(",".join([str(letter)] * 8) for letter in range(12))
+
+
+def test_no_right_answer_is_all_null():
+    """In a world of texts of one repeated letter, one answer in twelve would be the null."""
+    leaves = ("", "")
+    constant = replace(MINI, name="constant", full=CONSTANT, branches=dict.fromkeys(BRANCHES[1:], ""), leaves=leaves)
+    world = CompositionWorld(constant)
+    for family in world.families:
+        requests = world.sample(family, 400, seed=2, split="any")
+        pair = int(family.startswith("second_composition"))
+        null = (requests.truth["outputs"][:, pair] == 0).all(axis=1)
+        if family.startswith("pretraining"):
+            assert null.any(), "negative twin: without rejection the null does occur"
+        else:
+            assert not null.any()
+            assert (requests.truth["outputs"][:, 1 - pair] == 0).all(axis=1).any()
+
+
+@pytest.mark.parametrize(("name", "family"), [w for w in WORLD_FAMILIES if w[1] not in WITH_NULL])
+def test_no_right_answer_is_all_null_in_the_worlds_that_ship(name, family):
+    """Only pretraining, in 1 % of its requests, with or without unsafe ones, asks for the null on purpose."""
+    requests = sampled(name, family)
+    pair = int(family.startswith("second_composition"))
+    present = requests.truth["text"] >= 0
+    assert not ((requests.truth["outputs"][:, pair] == 0) | ~present).all(axis=1).any()
+
+
+def test_a_family_without_acceptable_draw_is_told(monkeypatch):
+    monkeypatch.setattr(composition, "_ATTEMPTS", 5)
+    only = replace(MINI, full="S -> A; A -> 1,1,1,1,1,1,1,1", branches={"safe": ""}, leaves=("", ""))
+    one = np.ones((2, 8), dtype=np.int64)
+    empty = ({0, 1, 2} - set(split_of(np.arange(2), one).tolist())).pop()
+    split = ("train", "fit", "score")[empty]
+    with pytest.raises(ValueError, match=f"'safe_on_safe_branch', split '{split}': 3 of 3 requests found no"):
+        CompositionWorld(only).sample("safe_on_safe_branch", 3, seed=0, split=split)
+
+
+def texts(requests: Requests) -> set[tuple[int, ...]]:
+    return {(int(g), *t) for g, t in zip(requests.truth["grammar"], requests.truth["text"].tolist(), strict=True)}
+
+
+def test_splits_are_disjoint_whatever_the_family(world):
+    name = world.config.name
+    families = ("pretraining", "unsafe", "context_unsafe")
+    kept = {s: set().union(*(texts(sampled(name, f, 100, 8, s)) for f in families)) for s in ("train", "fit", "score")}
+    assert not kept["train"] & kept["fit"]
+    assert not kept["train"] & kept["score"]
+    assert not kept["fit"] & kept["score"]
+    again = texts(sampled(name, "safe", 100, 8, "any"))
+    assert again & kept["train"], "negative twin: texts without regard to split meet the training texts"
+
+
+def test_shares_of_the_splits(world):
+    """90, 5 and 5 % of distinct texts, within five standard errors."""
+    name = world.config.name
+    distinct = np.array(sorted(texts(sampled(name, "pretraining_without_null", 8000, 9, "any"))))
+    assert len(distinct) > 500
+    counts = np.bincount(split_of(distinct[:, 0], distinct[:, 1:]), minlength=3) / len(distinct)
+    for share, p in zip(counts, (0.9, 0.05, 0.05), strict=True):
+        assert abs(share - p) <= 5 * np.sqrt(p * (1 - p) / len(distinct))
+
+
+def test_the_same_text_of_another_grammar_may_be_of_another_split():
+    text = np.arange(8)[None].repeat(400, axis=0)
+    assert set(split_of(np.arange(400), text).tolist()) == {0, 1, 2}
+
+
+@everywhere
+def test_round_trip_through_a_data_set(name, family):
+    requests = sampled(name, family, 40)
+    data = datasets.Dataset.from_dict(requests.columns())
+    assert len(data) == 40
+    assert_equal(Requests.from_columns(data[:]), requests)
+    assert_equal(Requests.from_columns(data[10:20]), requests[10:20])
+
+
+def test_an_empty_data_set_is_refused(mini):
+    columns = {k: v[:0] for k, v in sampled("mini", "safe", 40).columns().items()}
+    with pytest.raises(ValueError, match=r"without rows.*expected at least one"):
+        Requests.from_columns(columns)

@@ -1,0 +1,226 @@
+"""Is every task done once its job may die, is a failure told in one line, and do never more run than were asked for?"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import jaxtyping
+import pytest
+
+from makebreak import sweeps
+from makebreak.sweeps import SweepFailed, Task, _Queue, run
+
+CHORES = """
+import json, os, signal, sys, time
+from pathlib import Path
+
+def write(path, partner=None):
+    Path(path + ".here").touch()
+    while partner and not Path(partner + ".here").exists():
+        time.sleep(0.01)
+    names = ("OMP_NUM_THREADS", "HF_HUB_OFFLINE", "CUDA_VISIBLE_DEVICES")
+    seen = {name: os.environ.get(name) for name in names}
+    Path(path).write_text(json.dumps(seen))
+
+def dies_once(path):
+    if not Path(path + ".first").exists():
+        Path(path + ".first").touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    write(path)
+
+def always_dies():
+    print("no memory left", file=sys.stderr, flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def out_of_time_once(path):
+    if not Path(path + ".first").exists():
+        Path(path + ".first").touch()
+        os.kill(os.getpid(), signal.SIGUSR2)  # what submitit sends
+        time.sleep(60)
+    write(path)
+
+def raises(path):
+    with Path(path).open("a") as file:
+        file.write("asked\\n")
+    raise ValueError("d_model 0: expected at least 1")
+
+def waits_at_first(path):
+    if not Path(path + ".first").exists():
+        text = json.dumps({"pid": os.getpid(), "job": os.environ.get("SLURM_JOB_ID")})
+        Path(path + ".new").write_text(text)
+        Path(path + ".new").rename(path + ".first")
+        time.sleep(120)
+    write(path)
+"""
+
+
+def slurm_answers() -> bool:
+    if not (shutil.which("sbatch") and shutil.which("sinfo")):
+        return False
+    try:
+        states = subprocess.run(["sinfo", "-h", "-o", "%t"], capture_output=True, text=True, timeout=10).stdout
+    except subprocess.TimeoutExpired:
+        return False
+    return bool(re.search("^(idle|mix|alloc)", states, re.MULTILINE))
+
+
+needs_slurm = pytest.mark.skipif(
+    not slurm_answers(), reason="no Slurm answers here (sbatch, sinfo): .ci/start-slurm starts one"
+)
+
+
+@pytest.fixture
+def chores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder for the tasks to write into; they are functions of `chores`, which their processes can import."""
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code" / "chores.py").write_text(CHORES)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "code"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    return tmp_path
+
+
+def waited_for(path: Path) -> dict:
+    for _ in range(1200):
+        if path.exists():
+            return json.loads(path.read_text())
+        time.sleep(0.05)
+    raise AssertionError(f"{path} was not written")
+
+
+def test_all_tasks_are_done_and_never_more_at_once_than_asked(chores: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
+    jobs = []
+
+    def counted(*arguments):
+        assert sum(not job.done() for job in jobs) < 2
+        jobs.append(submit(*arguments))
+        return jobs[-1]
+
+    submit = sweeps._submit
+    monkeypatch.setattr(sweeps, "_submit", counted)
+    paths = [chores / f"{i}.json" for i in range(4)]
+    # 0 waits for 1 and 1 for 0, 2 for 3 and 3 for 2: one at a time would never end
+    tasks = [Task(f"seed {i}/α", "chores:write", (str(path), str(paths[i ^ 1]))) for i, path in enumerate(paths)]
+    run(tasks, launcher="local", workers=2, folder=chores / "logs", threads=2)
+    for one in [json.loads(path.read_text()) for path in paths]:
+        assert (one["OMP_NUM_THREADS"], one["HF_HUB_OFFLINE"], one["CUDA_VISIBLE_DEVICES"]) == ("2", "1", "3")
+    assert os.environ.get("OMP_NUM_THREADS") == "1", "this process keeps its own number"
+    assert list((chores / "logs").iterdir()) == [], "logs go when all is well"
+
+
+def test_a_job_that_dies_is_submitted_again_and_one_that_raises_is_not(chores: Path) -> None:
+    def task(name: str) -> Task:
+        return Task(name, f"chores:{name}", () if name == "always_dies" else (str(chores / name),))
+
+    names = ["raises", "dies_once", "out_of_time_once", "always_dies", "write"]
+    with pytest.raises(SweepFailed) as caught:
+        # 10 minutes: with less than that left, submitit takes its signal for the end of time
+        run([task(name) for name in names], launcher="local", workers=2, folder=chores / "logs", attempts=2, minutes=10)
+    said = re.fullmatch(
+        r"2 of 5 tasks failed \(raises, always_dies\); "
+        r"the first: ValueError: d_model 0: expected at least 1; logs: (?P<logs>[^\n]*)",
+        str(caught.value),
+    )
+    assert said, str(caught.value)
+    assert (chores / "raises").read_text() == "asked\n"
+    assert all((chores / name).exists() for name in ("dies_once", "out_of_time_once", "write"))
+    assert len(list(Path(said["logs"]).glob("*-always_dies"))) == 2
+    assert "ValueError: d_model 0" in next(Path(said["logs"]).glob("*-raises/*.err")).read_text()
+    assert not list(Path(said["logs"]).rglob("*.pkl"))
+
+
+def test_a_job_that_always_dies_is_told_with_the_end_of_its_log(chores: Path) -> None:
+    with pytest.raises(
+        SweepFailed, match=r"1 of 1 .*died at each of 1 attempts .*, its log ends: no memory left; logs: "
+    ):
+        run([Task("it", "chores:always_dies")], launcher="local", workers=1, folder=chores / "logs", attempts=1)
+
+
+INTERRUPTED = """
+import sys
+from pathlib import Path
+from makebreak.sweeps import Task, run
+tasks = [Task(path, "chores:waits_at_first", (path,)) for path in sys.argv[3:]]
+run(tasks, launcher=sys.argv[1], workers=2, folder=Path(sys.argv[2]))
+"""
+
+
+@pytest.mark.parametrize("launcher", ["local", pytest.param("slurm", marks=needs_slurm)])
+def test_an_interrupt_ends_what_runs(chores: Path, launcher: str) -> None:
+    paths = [chores / name for name in "abc"]
+    command = [sys.executable, "-c", INTERRUPTED, launcher, str(chores / "logs"), *map(str, paths)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    jobs = [waited_for(path.with_suffix(".first")) for path in paths[: 2 if launcher == "local" else 1]]
+    process.send_signal(signal.SIGINT)
+    assert "KeyboardInterrupt" in process.communicate(timeout=60)[1]
+    for _ in range(200):
+        if not any(Path(f"/proc/{job['pid']}").exists() for job in jobs):
+            break
+        time.sleep(0.1)
+    else:
+        pytest.fail("a task outlived the interrupt")
+    assert not paths[2].with_suffix(".first").exists()
+
+
+def test_what_cannot_be_run_is_refused_with_a_remedy(chores: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    task = Task("it", "chores:write", (str(chores / "it"),))
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # it would be the first to refuse
+    with pytest.raises(ValueError, match=r"launcher 'ray' does not exist: choose one of local, slurm"):
+        run([task], launcher="ray", workers=1, folder=chores / "logs")  # pyright: ignore[reportArgumentType]
+    with pytest.raises(ValueError, match=r"workers is 0: expected at least 1"):
+        run([task], launcher="local", workers=0, folder=chores / "logs")
+    with pytest.raises(ValueError, match=r"'write' of task 'it': expected 'module:function'"):
+        run([Task("it", "write")], launcher="local", workers=1, folder=chores / "logs")
+    monkeypatch.setenv("PATH", str(chores))
+    with pytest.raises(ValueError, match=r"needs sbatch on the PATH: .*, or take local"):
+        run([task], launcher="slurm", workers=1, folder=chores / "logs")
+    assert not (chores / "logs").exists()
+
+
+@needs_slurm
+def test_slurm_finishes_what_was_killed_and_cancelled(chores: Path) -> None:
+    def kill() -> None:
+        os.kill(waited_for(chores / "killed.first")["pid"], signal.SIGKILL)
+        subprocess.run(["scancel", waited_for(chores / "cancelled.first")["job"]], check=True)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    tasks = [Task(name, "chores:waits_at_first", (str(chores / name),)) for name in ("killed", "cancelled")]
+    tasks += [Task(name, "chores:write", (str(chores / name),)) for name in ("one", "two")]
+    tasks += [Task("raises", "chores:raises", (str(chores / "raises"),))]
+    with pytest.raises(SweepFailed, match=r"^1 of 5 tasks failed \(raises\); the first: ValueError: d_model 0"):
+        run(tasks, launcher="slurm", workers=2, folder=chores / "logs", minutes=5)
+    killer.join()
+    found = [json.loads((chores / task.label).read_text()) for task in tasks[:4]]
+    assert {one["OMP_NUM_THREADS"] for one in found} == {"1"}
+
+
+@needs_slurm
+def test_slurm_refusing_a_job_is_told_in_one_line(chores: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SBATCH_PARTITION", "nowhere")
+    with pytest.raises(SweepFailed, match=r"^sbatch refused a job: .*[Ii]nvalid partition.*; logs: [^\n]*$"):
+        run([Task("it", "chores:write", ("x",))], launcher="slurm", workers=1, folder=chores / "logs")
+
+
+def test_slurm_is_asked_through_squeue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def watcher(script: str) -> _Queue:
+        (tmp_path / "squeue").write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / "squeue").chmod(0o755)
+        queue = _Queue()
+        queue.register_job("7")
+        return queue
+
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    assert not watcher("echo 6; echo 7").is_done("7")
+    assert watcher("echo 6; echo 77").is_done("7"), "no longer listed: over"
+    assert watcher("").is_done("7")
+    assert not watcher("exit 1").is_done("7"), "no answer tells nothing"

@@ -1,0 +1,98 @@
+"""Does a run end the same after a kill as without one?"""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from makebreak.models import load
+from makebreak.training import DPO, SSFT, LoRA, Pretraining
+from makebreak.training.adapters import merged
+from makebreak.training.loop import CHECKPOINT, METRICS
+from tests.training.short_runs import EVERY_STEP, NEVER, WORLD, Until, fresh, interrupt, run, same
+
+CASES = {
+    "pretraining": (Pretraining(), None),
+    "dpo": (DPO(beta=1.0), None),
+    "lora": (DPO(beta=1.0), LoRA(2)),  # DPO is measured from the start, which a resumed run has to make again
+}
+
+
+@pytest.fixture(scope="module", params=list(CASES))
+def uninterrupted(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory):
+    (objective, lora), folder = CASES[request.param], tmp_path_factory.mktemp("whole")
+    return objective, lora, run(folder, objective, model=fresh(lora=lora)), (folder / METRICS).read_text()
+
+
+@pytest.mark.parametrize(("at", "checkpoints"), [(1, EVERY_STEP), (7, EVERY_STEP), (11, EVERY_STEP), (7, NEVER)])
+def test_interrupted_and_resumed_is_bit_identical(uninterrupted, tmp_path: Path, at: int, checkpoints: float) -> None:
+    objective, lora, whole, metrics = uninterrupted
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, Until(objective, at, interrupt), model=fresh(lora=lora), checkpoints=checkpoints)
+    assert (tmp_path / CHECKPOINT).exists() == (checkpoints == EVERY_STEP)
+    assert not (tmp_path / "model.safetensors").exists()
+    resumed = run(tmp_path, objective, model=fresh(lora=lora), checkpoints=checkpoints)
+    assert same(resumed, whole)
+    assert (tmp_path / METRICS).read_text() == metrics
+    assert not (tmp_path / CHECKPOINT).exists()
+    assert same(load(tmp_path, symbols=WORLD.vocabulary.symbols), merged(whole))
+    assert not same(fresh(lora=lora), whole), "it has learned something at all"
+
+
+def test_a_resumed_run_does_not_begin_anew(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, Until(SSFT(), 7, interrupt), checkpoints=EVERY_STEP)
+
+    def never() -> None:
+        raise AssertionError("step 6 was made again")
+
+    run(tmp_path, Until(SSFT(), 6, never))
+
+
+def test_interrupted_twice(uninterrupted, tmp_path: Path) -> None:
+    objective, lora, whole, metrics = uninterrupted
+    for at in (3, 9):
+        with pytest.raises(KeyboardInterrupt):
+            run(tmp_path, Until(objective, at, interrupt), model=fresh(lora=lora), checkpoints=EVERY_STEP)
+    assert same(run(tmp_path, objective, model=fresh(lora=lora)), whole)
+    assert (tmp_path / METRICS).read_text() == metrics
+
+
+def test_half_a_metrics_row_is_dropped(tmp_path: Path) -> None:
+    whole = run(tmp_path / "whole", SSFT())
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "cut", Until(SSFT(), 7, interrupt), checkpoints=EVERY_STEP)
+    with (tmp_path / "cut" / METRICS).open("a") as file:
+        file.write('{"grad_norm": 1.5, "lo')
+    assert same(run(tmp_path / "cut", SSFT()), whole)
+    assert (tmp_path / "cut" / METRICS).read_text() == (tmp_path / "whole" / METRICS).read_text()
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+import torch
+torch.set_num_threads(int(sys.argv[3]))
+sys.path.insert(0, sys.argv[2])
+from makebreak.training import DPO
+from tests.training import short_runs as t
+folder = Path(sys.argv[1])
+t.run(folder, t.Until(DPO(beta=1.0), 8, lambda: os.kill(os.getpid(), signal.SIGKILL)), checkpoints=t.EVERY_STEP)
+"""
+
+
+def test_a_killed_process_changes_nothing(tmp_path: Path) -> None:
+    """SIGKILL at step 8 of a process of its own; this process goes on from what it left."""
+    folder, whole = tmp_path / "killed", run(tmp_path / "whole", DPO(beta=1.0))
+    arguments = [str(folder), str(Path(__file__).parents[2]), str(torch.get_num_threads())]
+    process = subprocess.run([sys.executable, "-c", KILLED, *arguments], timeout=200, check=False)
+    assert process.returncode == -signal.SIGKILL
+    assert (folder / CHECKPOINT).exists()
+    resumed = run(folder, Until(DPO(beta=1.0), 7, interrupt))
+    assert same(resumed, whole)
+    assert (folder / METRICS).read_text() == (tmp_path / "whole" / METRICS).read_text()

@@ -1,0 +1,219 @@
+"""Are models compared where a column is really equal? Paths are planted, and the points on them known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from makebreak.zoo import IDENTITY, at_equal
+
+Points = list[tuple[int, float | None, float | None]]
+
+
+def run(
+    mechanism: str, points: Points, *, seed: int = 0, family: str = "pretraining", rate: float = 1e-3
+) -> list[dict]:
+    """Rows of the zoo table for (step, margin, cost) points."""
+    identity = dict(zip(IDENTITY, ("mini", seed, family, mechanism, rate, 1e-4), strict=True))
+    key = f"{mechanism} {seed} {family} {rate}"
+    return [{"key": key, "step": s, **identity, "steps": 100, "margin": m, "cost": c} for s, m, c in points]
+
+
+def zoo(*runs: list[dict]) -> pd.DataFrame:
+    return pd.DataFrame([row for rows in runs for row in rows])
+
+
+# the last of a base's own checkpoints counts, whatever it is called there
+BASE = run("base", [(50, 9.0, 9.0), (700, 0.0, 0.0)], rate=3e-3)
+LINEAR = run("ssft", [(10, 1.0, 10.0), (20, 3.0, 20.0), (30, 5.0, 60.0)])
+
+
+def one(found: pd.DataFrame, mechanism: str, seed: int = 0) -> pd.Series:
+    (row,) = found[(found.mechanism == mechanism) & (found.seed == seed)].to_dict("records")
+    return pd.Series(row)
+
+
+@pytest.mark.parametrize(
+    ("value", "step", "cost"),
+    [
+        (0.5, 5.0, 5.0),  # between the base, step 0, and the first kept step
+        (1.0, 10.0, 10.0),
+        (2.0, 15.0, 15.0),
+        (4.5, 27.5, 50.0),
+        (5.0, 30.0, 60.0),
+    ],
+)
+def test_points_on_a_line_are_exact(value: float, step: float, cost: float) -> None:
+    found = at_equal(zoo(BASE, LINEAR), "margin", columns=["cost"], value=value)
+    row = one(found, "ssft")
+    assert (row.at_step, row.margin, row.cost, row.reached) == (step, value, cost, True)
+    assert list(found) == [*IDENTITY, "at_step", "margin", "cost", "reached"]
+    assert len(found) == 1, "the base is no run"
+
+
+def test_a_path_that_turns_back_counts_where_it_first_is_there() -> None:
+    turning = run("dpo", [(10, 4.0, 1.0), (20, 1.0, 2.0), (30, 6.0, 3.0)])
+    found = [one(at_equal(zoo(BASE, turning), "margin", columns=["cost"], value=v), "dpo") for v in (2.0, 4.0, 5.0)]
+    assert [row.at_step for row in found] == pytest.approx([5, 10, 28])
+    assert [row.cost for row in found] == pytest.approx([0.5, 1.0, 2.8])
+
+
+def test_steps_count_not_the_order_of_rows() -> None:
+    table = zoo(BASE, LINEAR, run("dpo", [(10, 4.0, 1.0), (20, 1.0, 2.0), (30, 6.0, 3.0)]))
+    expected = at_equal(table, "margin", columns=["cost"], value=4.5)
+    for seed in range(5):
+        shuffled = table.sample(frac=1, random_state=seed)
+        pd.testing.assert_frame_equal(at_equal(shuffled, "margin", columns=["cost"], value=4.5), expected)
+
+
+def test_a_run_that_never_gets_there_is_named_and_empty() -> None:
+    weak = run("npo", [(10, 0.5, 3.0), (20, 0.25, 4.0)])
+    found = at_equal(zoo(BASE, LINEAR, weak), "margin", columns=["cost"], value=2.0)
+    row = one(found, "npo")
+    assert not row.reached
+    assert np.isnan([row.at_step, row.margin, row.cost]).all()
+    assert one(found, "ssft").reached
+
+
+def test_a_base_that_is_already_there_is_the_point() -> None:
+    high = run("base", [(700, 3.0, 0.5)], rate=3e-3)
+    row = one(at_equal(zoo(high, LINEAR), "margin", columns=["cost"], value=2.0), "ssft")
+    assert (row.at_step, row.cost, row.reached) == (0.0, 0.5, True)
+    assert row.margin == 3.0, "it is beyond the value, and the table says so"
+    row = one(at_equal(zoo(high, LINEAR), "margin", columns=["cost"], value=3.0), "ssft")
+    assert (row.at_step, row.cost, row.margin) == (0.0, 0.5, 3.0)
+
+
+def test_by_default_it_is_the_greatest_value_that_every_run_reaches() -> None:
+    """Not the last one: the weakest run was at 2.5 before it fell back."""
+    weak = run("dpo", [(10, 2.5, 1.0), (20, 2.0, 2.0)])
+    found = at_equal(zoo(BASE, LINEAR, weak), "margin", columns=["cost"])
+    assert found.reached.all()
+    assert found.margin.tolist() == [2.5, 2.5]
+    assert (one(found, "dpo").at_step, one(found, "dpo").cost) == (10.0, 1.0)
+    assert (one(found, "ssft").at_step, one(found, "ssft").cost) == (17.5, 17.5)
+    more = at_equal(zoo(BASE, LINEAR, weak), "margin", columns=["cost"], value=np.nextafter(2.5, 3))
+    assert not one(more, "dpo").reached
+
+
+def test_every_seed_and_pretraining_starts_from_its_own_base() -> None:
+    runs = [
+        run("base", [(700, 0.0, 0.0)]),
+        run("base", [(700, 1.0, 8.0)], seed=1),
+        run("base", [(700, 1.5, 4.0)], family="pretraining_without_null"),
+        run("ssft", [(10, 2.0, 2.0)]),
+        run("ssft", [(10, 3.0, 6.0)], seed=1),
+        run("ssft", [(10, 2.5, 8.0)], family="pretraining_without_null"),
+    ]
+    found = at_equal(zoo(*runs), "margin", columns=["cost"], value=2.0)
+    assert found[["seed", "pretraining"]].apply(tuple, axis=1).tolist() == [
+        (0, "pretraining"),
+        (0, "pretraining_without_null"),
+        (1, "pretraining"),
+    ]
+    assert found.cost.tolist() == [2.0, 6.0, 7.0]
+    assert found.at_step.tolist() == [10.0, 5.0, 5.0]
+
+
+def test_rates_are_runs_of_their_own() -> None:
+    found = at_equal(zoo(BASE, LINEAR, run("ssft", [(10, 4.0, 8.0)], rate=1e-4)), "margin", columns=["cost"], value=2.0)
+    assert found.learning_rate.tolist() == [1e-4, 1e-3]
+    assert found.cost.tolist() == [4.0, 15.0]
+
+
+def test_steps_that_were_not_measured_are_left_out() -> None:
+    holed = run("ssft", [(10, 1.0, 10.0), (20, None, None), (30, 5.0, 60.0)])
+    row = one(at_equal(zoo(BASE, holed), "margin", columns=["cost"], value=3.0), "ssft")
+    assert (row.at_step, row.cost) == (20.0, 35.0)
+
+
+def test_a_column_without_a_value_at_a_base_is_exact_where_a_step_is_hit() -> None:
+    """As `taught`, which a base has not: known at a kept step, empty between the base and the first one."""
+    base = run("base", [(700, 0.0, None)])
+    table = zoo(base, run("ssft", [(10, 1.0, 0.5), (20, 3.0, 0.75)]))
+    costs = [at_equal(table, "margin", columns=["cost"], value=v).cost.item() for v in (0.5, 1.0, 2.0, 3.0)]
+    np.testing.assert_equal(costs, [np.nan, 0.5, 0.625, 0.75])
+
+
+def test_a_column_that_no_model_has_is_empty() -> None:
+    table = zoo(BASE, LINEAR).assign(cost=None)
+    assert at_equal(table, "margin", columns=["cost"], value=2.0).cost.isna().all()
+
+
+@pytest.mark.parametrize("columns", [[], ["cost"], ["cost", "weight"], ["margin"], ["cost", "margin"]])
+def test_any_columns_may_be_asked_for(columns: list[str]) -> None:
+    table = zoo(BASE, LINEAR)
+    found = at_equal(table.assign(weight=table.cost * 2), "margin", columns=columns, value=2.0)
+    row = found.iloc[0]
+    assert row.margin == 2.0
+    assert [row[c] for c in columns] == [{"cost": 15.0, "weight": 30.0, "margin": 2.0}[c] for c in columns]
+
+
+@pytest.mark.parametrize(
+    ("on", "columns", "message"),
+    [
+        ("margn", ["cost"], "column 'margn' is not in the table; did you mean 'margin'"),
+        ("margin", ["costs"], "column 'costs' is not in the table; did you mean 'cost'"),
+        ("margin", ["cost", "zzz"], "column 'zzz' is not in the table; expected one of key, step"),
+    ],
+)
+def test_an_unknown_column_names_the_nearest(on: str, columns: list[str], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        at_equal(zoo(BASE, LINEAR), on, columns=columns)
+
+
+UNMEASURED = {
+    "nothing": zoo(run("base", [(700, None, None)]), run("ssft", [(10, None, None)])),
+    "only bases": zoo(BASE),
+    "only one point": zoo(run("ssft", [(10, 1.0, 1.0)])),
+    "not the base": zoo(run("base", [(700, None, None)]), LINEAR),
+    "no base": zoo(LINEAR),
+    "another seed's base": zoo(run("base", [(700, 0.0, 0.0)], seed=1), LINEAR),
+    "an empty table": zoo(BASE, LINEAR).head(0),
+}
+
+
+@pytest.mark.parametrize("kind", UNMEASURED)
+def test_without_a_base_and_a_later_step_there_is_no_run(kind: str) -> None:
+    with pytest.raises(ValueError, match="no run of the table has 'margin' at its base and at a later step"):
+        at_equal(UNMEASURED[kind], "margin", columns=["cost"], value=0.5)
+
+
+def test_two_models_of_one_identity_are_not_one_path() -> None:
+    """As two DPOs that differ in β alone."""
+    one_of_two, other = LINEAR, [row | {"key": "another", "margin": row["margin"] * 2} for row in LINEAR]
+    with pytest.raises(ValueError, match=r"ssft.*another"):
+        at_equal(zoo(BASE, one_of_two, other), "margin", columns=["cost"], value=2.0)
+
+
+def test_two_bases_of_one_identity_are_not_one_start() -> None:
+    """As a base of fewer steps, or of another size, in the same store."""
+    other = [row | {"key": "another"} for row in run("base", [(900, 1.5, 3.0)])]
+    with pytest.raises(ValueError, match=r"base.*another"):
+        at_equal(zoo(BASE, other, LINEAR), "margin", columns=["cost"], value=2.0)
+
+
+@pytest.mark.parametrize("share", [None, 0.0, 0.3, 0.999, 1.0])
+def test_on_rising_paths_it_is_numpy_interp(share: float | None) -> None:
+    """Forty seeds of 1 to 6 kept steps; share: of the least rise (None: the default, all of it)."""
+    random = np.random.default_rng(0)
+    rises = [np.cumsum(random.uniform(0.1, 3.0, random.integers(1, 7))) for _ in range(40)]
+    paths = []
+    for rise in rises:
+        margin, cost = np.r_[-1.0, rise - 1], random.normal(size=len(rise) + 1)
+        steps = np.r_[0, np.cumsum(random.integers(1, 9, len(rise)))]
+        paths.append((margin, cost, steps))
+    runs = []
+    for seed, path in enumerate(paths):
+        points = [(int(step), float(margin), float(cost)) for margin, cost, step in zip(*path, strict=True)]
+        runs += [run("base", [(700, *points[0][1:])], seed=seed), run("ssft", points[1:], seed=seed)]
+    least = min(margin[-1] for margin, _, _ in paths)
+    target = least if share is None else -1 + share * (least + 1)
+    found = at_equal(zoo(*runs), "margin", columns=["cost"], value=None if share is None else target)
+    assert found.seed.tolist() == list(range(40))
+    assert found.reached.all()
+    assert (found.margin == target).all()
+    for at, value in (("cost", 1), ("at_step", 2)):
+        expected = [np.interp(target, path[0], path[value]) for path in paths]
+        np.testing.assert_allclose(found[at], expected, rtol=0, atol=1e-9)

@@ -1,0 +1,246 @@
+"""Is the zoo table one row per model and kept step, of models that `build` would return, and nothing else?"""
+
+from __future__ import annotations
+
+import importlib
+import shutil
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import ClassVar
+
+import pandas as pd
+import pytest
+
+import makebreak.recipes
+from makebreak.artifacts import RECORD, Store, record, write_json
+from makebreak.models import PRESETS
+from makebreak.recipes import Alignment, Recipe, build
+from makebreak.training import DPO, SSFT, Ascent, Data, LoRA, Optimisation, Pretraining
+from makebreak.zoo import IDENTITY, Measured, Subject, measure, table
+from synthetic import CompositionWorld
+from synthetic.presets import MINI
+
+# the package has functions of these names
+MEASURE, TABLE = (importlib.import_module(f"makebreak.zoo.{name}") for name in ("measure", "table"))
+LONG, SHORT = Optimisation(4, 1e-2, batch_size=4, checkpoints=2), Optimisation(1, 2e-2, batch_size=4, weight_decay=0.5)
+BASE = Recipe("mini", PRESETS["tiny"], Pretraining(), LONG, (), 1000)
+HEAD = ["key", "step", *IDENTITY, "steps"]
+
+SSFT_LONG, DPO_SHORT = Alignment(SSFT(), LONG), Alignment(DPO(), SHORT)
+MODELS = {
+    "base": BASE,
+    "ssft": replace(BASE, alignments=(SSFT_LONG,)),
+    "ssft>dpo": replace(BASE, alignments=(SSFT_LONG, DPO_SHORT)),
+    "ascent:sham_unsafe": replace(BASE, alignments=(Alignment(Ascent(Data("sham_safe", "sham_unsafe")), SHORT),)),
+    "continued": replace(BASE, alignments=(Alignment(Pretraining(), SHORT),)),
+    "ssft+lora": replace(BASE, alignments=(Alignment(SSFT(), SHORT, LoRA(rank=2)),)),
+    "other base": replace(BASE, pretraining=Pretraining(family="pretraining_without_null"), optimisation=SHORT, seed=7),
+}
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a measure finds is known: its step, and its setting."""
+
+    name: ClassVar[str] = "step-again"
+    revision: ClassVar[int] = 1
+    setting: float = 0.0
+
+    def __call__(self, subject: Subject) -> Measured:
+        return Measured(
+            {"again": float(subject.step), "setting": self.setting, "undefined": None}, {"rows": [{"layer": 0}]}
+        )
+
+
+@dataclass(frozen=True)
+class Given:
+    name: ClassVar[str] = "given"
+    revision: ClassVar[int] = 1
+    column: str = "given"
+
+    def __call__(self, subject: Subject) -> Measured:
+        return Measured({self.column: 1.0})
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
+    """A store with all MODELS, and their keys."""
+    root = tmp_path_factory.mktemp("made") / "store"
+    return root, {name: build(recipe, Store(root)).name for name, recipe in MODELS.items()}
+
+
+@pytest.fixture
+def keys(made: tuple[Path, dict[str, str]]) -> dict[str, str]:
+    return made[1]
+
+
+@pytest.fixture
+def store(made: tuple[Path, dict[str, str]], tmp_path: Path) -> Store:
+    """A store of its own with all MODELS."""
+    shutil.copytree(made[0], tmp_path / "store")
+    return Store(tmp_path / "store")
+
+
+def newer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Training's revision rises."""
+    revision = makebreak.recipes.REVISION + 1
+    for module in (makebreak.recipes, TABLE):
+        monkeypatch.setattr(module, "REVISION", revision)
+
+
+def rows(found: pd.DataFrame) -> set[tuple[str, int]]:
+    return set(found[["key", "step"]].itertuples(index=False, name=None))
+
+
+def test_one_row_for_every_model_and_kept_step(store: Store, keys: dict[str, str]) -> None:
+    """Of two-step and one-step runs; bases and warm starts count as the models that they are."""
+    found = table(store)
+    assert list(found) == HEAD
+    long = {(keys[name], step) for name in ("base", "ssft") for step in (2, 4)}
+    short = {(keys[name], 1) for name in MODELS if name not in ("base", "ssft")}
+    assert rows(found) == long | short
+    assert len(found) == len(long | short)
+
+
+def test_identity_is_that_of_the_recipe(store: Store, keys: dict[str, str]) -> None:
+    found = table(store).set_index("key")
+    plain = {"world": "mini", "seed": 1000, "pretraining": "pretraining"}
+    by_long = {"learning_rate": 1e-2, "weight_decay": 1e-4, "steps": 4}
+    by_short = {"learning_rate": 2e-2, "weight_decay": 0.5, "steps": 1}
+    for name in MODELS:
+        last = by_long if name in ("base", "ssft") else by_short  # of the last stage
+        expected = plain | last | {"mechanism": name}
+        if name == "other base":
+            expected |= {"seed": 7, "pretraining": "pretraining_without_null", "mechanism": "base"}
+        for row in found.loc[[keys[name]], list(expected)].to_dict("records"):
+            assert row == expected
+
+
+def test_rows_are_in_the_order_of_identity_and_step(store: Store) -> None:
+    found = table(store)
+    order = list(found[[*IDENTITY, "step"]].itertuples(index=False, name=None))
+    assert order == sorted(order)
+    assert found.index.tolist() == list(range(len(found)))
+    for path in sorted(store.root.glob("*/*"), reverse=True):
+        path.rename(path.with_name("moved"))  # another order on disk
+        path.with_name("moved").rename(path)
+    pd.testing.assert_frame_equal(table(store), found)
+
+
+def test_a_path_in_words_is_a_store(store: Store) -> None:
+    expected = table(store)
+    pd.testing.assert_frame_equal(table(str(store.root)), expected)
+    pd.testing.assert_frame_equal(table(store.root), expected)
+
+
+@pytest.mark.parametrize("exists", [True, False])
+def test_an_empty_store_is_an_empty_table(tmp_path: Path, exists: bool) -> None:
+    if exists:
+        (tmp_path / "store" / "pretraining").mkdir(parents=True)
+        (tmp_path / "store" / "measure-given").mkdir()
+    found = table(tmp_path / "store")
+    assert list(found) == HEAD
+    assert found.empty
+    assert (tmp_path / "store").exists() == exists
+
+
+def test_what_is_under_way_is_ignored(store: Store, keys: dict[str, str]) -> None:
+    measure(store, MODELS["ssft"], Given())
+    before = table(store)
+    for stage in ("pretraining", "alignment", "measure-given", "measure-other"):
+        partial = store.root / stage / "0123456789abcdef0123.partial"
+        (partial / "checkpoints" / "000002").mkdir(parents=True)
+        (partial / "metrics.jsonl").write_text("")
+        partial.with_suffix(".lock").touch()
+    (store.root / "alignment" / keys["ssft"]).rename(store.root / "alignment" / f"{keys['ssft']}.partial")
+    after = table(store)
+    assert rows(before) - rows(after) == {(keys["ssft"], 2), (keys["ssft"], 4)}
+    assert rows(after) < rows(before)
+
+
+def test_models_of_an_older_revision_are_left_out(
+    store: Store, keys: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = table(store)
+    newer(monkeypatch)
+    assert table(store).empty
+    new = build(MODELS["ssft"], store)
+    assert new.name != keys["ssft"]
+    found = table(store)
+    assert set(found.mechanism) == {"base", "ssft"}
+    assert not rows(found) & rows(before)
+
+
+def test_measures_of_left_out_models_are_left_out_too(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    measure(store, MODELS["ssft"], Given())
+    newer(monkeypatch)
+    assert table(store).empty
+    build(MODELS["ssft"], store)
+    assert table(store).given.isna().tolist() == [True] * 4
+
+
+def test_models_of_another_world_under_the_same_name_are_left_out(
+    store: Store, keys: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = CompositionWorld(replace(MINI, map_seeds=(1, 150)))
+    for module in (makebreak.recipes, TABLE, MEASURE):
+        monkeypatch.setattr(module, "load_world", lambda name: other)
+    assert table(store).empty
+    new = build(replace(BASE, optimisation=SHORT), store)
+    assert rows(table(store)) == {(new.name, 1)}
+
+
+def test_records_of_an_older_program_need_not_be_understood(store: Store, keys: dict[str, str]) -> None:
+    """Before a revision the config may have had other fields, and worlds other names."""
+    folder = store.root / "alignment" / "0123456789abcdef0123"
+    shutil.copytree(store.root / "alignment" / keys["ssft"], folder)
+    write_json(folder / RECORD, record(folder) | {"revision": 0, "config": {"world": "gone", "tuning": {"lr": 1}}})
+    assert (folder.name, 4) not in rows(table(store))
+
+
+def test_columns_of_a_measure_lie_beside_their_model(store: Store, keys: dict[str, str]) -> None:
+    for name, step in (("base", 2), ("base", 4), ("ssft", 4), ("ssft>dpo", 1)):
+        measure(store, MODELS[name], Step(), step=step)
+    measure(store, MODELS["ssft"], Given())
+    found = table(store)
+    assert list(found)[: len(HEAD)] == HEAD
+    assert set(list(found)[len(HEAD) :]) == {"again", "setting", "undefined", "given"}, "longer tables are no columns"
+    taken = found[found.again.notna()]
+    assert rows(taken) == {(keys["base"], 2), (keys["base"], 4), (keys["ssft"], 4), (keys["ssft>dpo"], 1)}
+    assert (taken.again == taken.step).all()
+    assert found.undefined.isna().all()
+    assert rows(found[found.given.notna()]) == {(keys["ssft"], 4)}
+    assert rows(found) == rows(found[HEAD])
+    assert len(found) == len(rows(found))
+
+
+def test_two_settings_for_one_model_are_an_error_that_names_it(store: Store, keys: dict[str, str]) -> None:
+    measure(store, MODELS["ssft"], Step(0.0))
+    measure(store, MODELS["ssft"], Step(1.0), step=2)
+    measure(store, MODELS["base"], Step(1.0))
+    assert table(store).setting.notna().sum() == 3, "of different models, or steps, they may differ"
+    measure(store, MODELS["ssft"], Step(1.0))
+    with pytest.raises(ValueError, match="two settings") as raised:
+        table(store)
+    assert keys["ssft"] in str(raised.value)
+    assert "step-again" in str(raised.value)
+
+
+def test_of_two_revisions_the_newest_counts(
+    store: Store, keys: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measure(store, MODELS["base"], Step(0.0))
+    measure(store, MODELS["ssft"], Step(0.0))
+    monkeypatch.setattr(Step, "revision", 2)
+    measure(store, MODELS["ssft"], Step(5.0))
+    found = table(store).set_index(["key", "step"]).setting
+    assert found[keys["ssft"], 4] == 5
+    assert found.notna().sum() == 1, "a number of an older revision is none"
+
+
+@pytest.mark.parametrize("column", ["again", "seed", "steps"])
+def test_two_columns_of_one_name_are_an_error(store: Store, column: str) -> None:
+    """One of another measure, or of the table itself, under the name of a measure's."""
+    measure(store, MODELS["ssft"], Step(), Given(column))
+    with pytest.raises(ValueError, match=f"{column}.*measure-|measure-.*{column}"):
+        table(store)
