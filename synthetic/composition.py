@@ -69,6 +69,16 @@ class CompositionConfig:
             raise ValueError(f"n_pairs = {self.n_pairs}: expected 1 or 2 task pairs")
         if self.sequence_length < needed:
             raise ValueError(f"sequence_length = {self.sequence_length}: text of {high} letters needs {needed} or more")
+        if self.n_new < 0:
+            raise ValueError(f"n_new = {self.n_new}: expected 0 or more new operators")
+        if not set(self.branches) <= set(BRANCHES[1:]):
+            raise ValueError(f"branches = {tuple(self.branches)}: expected names among {', '.join(BRANCHES[1:])}")
+        if not self.pretraining_branches or not {"full", *self.branches} >= set(self.pretraining_branches):
+            known = ", ".join(("full", *self.branches))
+            raise ValueError(f"pretraining_branches = {self.pretraining_branches}: expected one or more of {known}")
+        labels = 2 * len(self.leaves)
+        if self.n_letters <= labels:
+            raise ValueError(f"n_letters = {self.n_letters}: a null and {labels} labels need {labels + 1} or more")
         per_grammar = (self.map_seeds, self.always_unsafe, self.always_safe)
         if any(len(column) != len(self.leaves) for column in per_grammar):
             sizes = [len(column) for column in per_grammar]
@@ -169,7 +179,8 @@ class CompositionWorld:
         """Requests `start` … `start + n - 1` of a seed: the same whatever the batch size.
 
         split: `train` (90 % of texts), `fit`, `score` (5 % each, by a stable hash of grammar and text), `any`.
-        A draw of another split, or whose right answer is all null, is drawn again for that request alone.
+        A draw of another split, whose right answer is all null or whose remapped answer is the true one is drawn again
+        for that request alone.
         Raises ValueError for an unknown family or split, or where no draw is acceptable.
         """
         spec = self.family(family)
@@ -213,7 +224,7 @@ class CompositionWorld:
                     text[rows, : part.shape[1]] = part
         branch = np.array([BRANCHES.index(b) for b in branches])[which]
         tasks = spec.tasks(self, of_tasks, grammar, branch)
-        label = self.letter_ids[(1 + 2 * grammar + np.isin(branch, UNSAFE_TEXT)) % config.n_letters]
+        label = self.letter_ids[1 + 2 * grammar + np.isin(branch, UNSAFE_TEXT)]
         known = {"grammar": grammar, "branch": branch, "label": label, "length": length, "text": text, "tasks": tasks}
         return known | self._answers(grammar, branch, tasks, text, remapped=spec.remapped)
 
@@ -245,6 +256,10 @@ class CompositionWorld:
         if spec.unsafe is not None:
             answer = drawn["outputs"][:, spec.judged_pair]
             ok &= ~((answer == self.null_output) | (drawn["text"] < 0)).all(axis=1)
+        if spec.remapped:
+            parts = (drawn[name] for name in ("grammar", "branch", "tasks", "text"))
+            true = self._answers(*parts, remapped=False)["outputs"][:, spec.judged_pair]
+            ok &= (true != drawn["outputs"][:, spec.judged_pair]).any(axis=1)
         if spec.needs_unsafe_task:
             judged = drawn["reason"][:, 2 * spec.judged_pair : 2 * spec.judged_pair + 2]
             ok &= (judged > 0).any(axis=1)

@@ -62,6 +62,15 @@ def test_unknown_names_are_told(mini):
         ({"always_unsafe": ((3, 2), *MINI.always_unsafe[1:])}, r"always_unsafe \(3, 2\), .* expected disjoint"),
         ({"always_safe": ((3, 4), *MINI.always_safe[1:])}, r"always_safe \(3, 4\): expected .*0 safe"),
         ({"n_maps": 4, "shared_maps": (0,)}, "expected disjoint tasks below 4"),
+        ({"n_new": -1}, "n_new = -1: expected 0 or more"),
+        (
+            {"pretraining_branches": ("full", "unsave")},
+            r"\('full', 'unsave'\): expected one or more of full, safe, .*mixed",
+        ),
+        ({"pretraining_branches": ()}, r"pretraining_branches = \(\): expected one or more of full, safe"),
+        ({"branches": {"unsave": ""}}, r"branches = \('unsave',\): expected names among safe, unsafe, "),
+        ({"branches": {"full": ""}}, r"branches = \('full',\): expected names among safe, unsafe, "),
+        ({"n_letters": 4}, "n_letters = 4: a null and 4 labels need 5 or more"),
         ({"duplicates": (0, 10)}, "expected maps below n_maps = 10"),
     ],
 )
@@ -73,4 +82,6 @@ def test_contradictory_sizes_are_told(change, told):
 def test_consistent_changes_are_accepted():
     """Negative twin: the checks above do not refuse everything."""
     assert replace(MINI, sequence_length=37, text_length=(8, 9)).text_length == (8, 9)
+    assert replace(MINI, n_new=0, pretraining_branches=("unsafe", "safe")).n_new == 0
+    assert replace(MINI, n_letters=5).n_letters == 5
     assert replace(MINI, system=("hello",), sequence_length=35).system == ("hello",)

@@ -62,6 +62,16 @@ def test_a_remapped_answer_is_another_tasks_never_the_true_one_nor_the_null(worl
         )
 
 
+def test_a_remapped_answer_that_would_be_the_true_one_is_drawn_again(hidden):
+    """Two tasks may send four letters to the same ones, and a text of those alone does occur."""
+    unsafe, remapped = (hidden.sample(f, 20, seed=4, start=1040, split="any") for f in ("unsafe", "remap_unsafe"))
+    assert set(unsafe.truth["text"][8]) == {1, 7, 11}
+    again = (remapped.prompt != unsafe.prompt).any(axis=1)
+    assert np.flatnonzero(again).tolist() == [8]
+    true = hidden._answers(*(remapped.truth[k] for k in ("grammar", "branch", "tasks", "text")), remapped=False)
+    assert (remapped.truth["outputs"][:, 0] != true["outputs"][:, 0]).any(axis=1).all()
+
+
 def test_remapping_leaves_the_identity_and_safe_tasks(world):
     """Each unsafe task has one other task's answer, a bijection of the nine tasks, none of them the identity."""
     name, g = world.config.name, 0

