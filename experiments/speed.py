@@ -142,8 +142,12 @@ def throughput(preset: Preset, world: str, arm: str) -> dict[str, object]:
             measure(store, recipe, *(hows if step == max(steps) else hows[:1]), step=step)
         times.append(time.process_time())
     align, measured = times[1] - times[0], times[2] - times[1]
-    row = {"model": f"{arm} of {world}", "alignment_core_seconds": align, "measuring_core_seconds": measured}
-    return row | {"models_per_core_hour": 3600 / (align + measured)}
+    return {
+        "model": f"{arm} of {world}",
+        "alignment_core_seconds": align,
+        "measuring_core_seconds": measured,
+        "models_per_core_hour": 3600 / (align + measured),
+    }
 
 
 def run(out: Path) -> None:

@@ -16,11 +16,11 @@ from makebreak.artifacts import Store
 from makebreak.configs import from_json, to_json
 from makebreak.models import PRESETS, ModelConfig
 from makebreak.recipes import Alignment, Recipe
-from makebreak.training import DPO, SSFT, Data, Optimisation, Pretraining, Unlearning
+from makebreak.training import DPO, SSFT, Data, LoRA, Optimisation, Pretraining, Unlearning
 
 OBJECTIVES = {
     "ssft": SSFT(),
-    "sham": SSFT(Data("sham_safe", "sham_unsafe", 0.25)),
+    "sham": SSFT(Data("sham_safe", "sham_unsafe", safe_share=0.25)),
     "dpo": DPO(Data(safe_share=0.75), beta=0.3),
     "unlearning": Unlearning(w_preferred=0.7, w_dispreferred=0.0),
 }
@@ -151,8 +151,8 @@ def test_a_config_of_another_type_is_refused() -> None:
         (("optimisation", "warmup_share"), 1.5, "warmup_share = 1.5: expected a probability"),
         (("optimisation", "final_share"), -0.25, "final_share = -0.25: expected a probability"),
         (("alignments", 0, "objective", "data", "safe_share"), 1.01, "safe_share = 1.01: expected a probability"),
-        (("pretraining", "modes_end"), [-0.5, 1.5, 0.0, 0.0, 0.0], "modes_end = -0.5: expected a probability"),
-        (("pretraining", "modes_start"), [0.5, 0.0, 0.0, 0.0, 0.0], "expected five shares that sum to 1"),
+        (("pretraining", "modes_end"), [-0.5, 1.5, 0.0, 0.0, 0.0, 0.0], "modes_end = -0.5: expected a probability"),
+        (("pretraining", "modes_start"), [0.5, 0.0, 0.0, 0.0, 0.0, 0.0], "expected six shares that sum to 1"),
         (("optimisation", "steps"), 0, "steps = 0: expected a number above 0"),
         (("optimisation", "learning_rate"), -1e-3, "learning_rate = -0.001: expected a number above 0"),
         (("alignments", 0, "objective", "beta"), 0.0, "beta = 0.0: expected a number above 0"),
@@ -187,8 +187,8 @@ OTHER: dict[str, Any] = {
     "d_model": 64,
     "d_mlp": 64,
     "family": "pretraining_without_null",
-    "modes_start": (0.4, 0.2, 0.2, 0.2, 0.0),
-    "modes_end": (0.2, 0.1, 0.3, 0.4, 0.0),
+    "modes_start": (0.4, 0.2, 0.2, 0.2, 0.0, 0.0),
+    "modes_end": (0.2, 0.1, 0.3, 0.4, 0.0, 0.0),
     "steps": 401,
     "learning_rate": 1.0000000000000002e-3,
     "batch_size": 64,
@@ -198,6 +198,10 @@ OTHER: dict[str, Any] = {
     "weight_decay": 0.0,
     "clip": 2.0,
     "precision": "float32",
+    "checkpoints": 3,
+    "mean_over": "requests",
+    "lora": LoRA(),
+    "answer": "instructed",
     "safe": "sham_safe",
     "unsafe": "sham_unsafe",
     "safe_share": 0.25,

@@ -101,7 +101,8 @@ class Preset:
             return base
         eta = self.rates[world]
         if spec.method == "continued":
-            return replace(base, alignments=(Alignment(pretraining, self._optimisation(1.0, eta["ssft"])),))
+            later = replace(pretraining, modes_start=pretraining.modes_end)  # its curriculum is over
+            return replace(base, alignments=(Alignment(later, self._optimisation(1.0, eta["ssft"])),))
         objective = replace(OBJECTIVES[spec.method], data=spec.data)
         own = spec.strength * eta[spec.method] if rate is None else rate
         if spec.method == "dpo" and spec.warm:

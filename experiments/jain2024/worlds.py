@@ -17,6 +17,7 @@ from makebreak.zoo import Measured, Subject, measure
 from synthetic.detectability import detectability
 
 NEEDED = 0.95
+GATE_SEED = 1003  # of no base that is tuned or reported
 _LABELS = (0.0, 0.0, 0.0, 0.0, 0.0, 1.0)
 _BRANCHES = ("safe_on_safe_branch", "unsafe_on_unsafe_branch")
 
@@ -61,7 +62,7 @@ def check(preset: Preset, world: str, store: Store) -> Measured | None:
     """
     if world not in preset.gate:
         return None
-    recipe = preset.recipe(world, TUNING_SEEDS[0], "base")
+    recipe = preset.recipe(world, GATE_SEED, "base")
     labels_only = replace(recipe.pretraining, modes_start=_LABELS, modes_end=_LABELS)
     recipe = replace(recipe, pretraining=labels_only, optimisation=preset.gate[world])
     [(found, _)] = measure(store, recipe, LabelAccuracy())

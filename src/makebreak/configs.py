@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
+from collections.abc import Mapping
 from typing import Any, TypeVar, get_args, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
@@ -28,6 +29,8 @@ def _plain(value: object) -> Any:
         return {"type": type(value).__name__} | {
             f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)
         }
+    if isinstance(value, Mapping):
+        return {name: _plain(v) for name, v in value.items()}
     return [_plain(v) for v in value] if isinstance(value, tuple | list) else value
 
 

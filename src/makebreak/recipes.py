@@ -39,9 +39,12 @@ class Alignment:
     def mechanism(self) -> str:
         """`ssft`, or `ssft:sham_unsafe` where the second family is not the unsafe one; `+lora` where it is adapters."""
         if isinstance(self.objective, Pretraining):
-            return "continued"
-        family = self.objective.data.unsafe
-        name = type(self.objective).__name__.lower() + ("" if family == "unsafe" else f":{family}")
+            name = "continued"
+        else:
+            data = self.objective.data
+            family = "" if data.unsafe == "unsafe" else f":{data.unsafe}"
+            answered = ":answered" if not family and data.answer == "instructed" else ""
+            name = type(self.objective).__name__.lower() + family + answered
         return name + ("+lora" if self.lora else "")
 
 

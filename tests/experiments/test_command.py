@@ -41,10 +41,11 @@ def test_every_file_of_the_contract(done: Path) -> None:
     assert {row["id"] for row in claims} >= {"C1", "C2", "C2.depth", "C2.order", "M1"}
     assert all(FIELDS <= set(row) <= FIELDS | {"reason"} for row in claims)
     assert {row["verdict"] for row in claims} <= {"supported", "not supported", "inconclusive", "not run"}
-    for figure in ("outcomes", "separation", "null_share"):
+    for figure in ("outcomes", "cost", "separation", "null_share"):
         assert (out / "figures" / f"{figure}.png").read_bytes().startswith(b"\x89PNG")
         assert (out / "figures" / f"{figure}.pdf").read_bytes().startswith(b"%PDF")
-    assert {p.name for p in (out / "tables").iterdir()} == {"behaviour.csv", "clusters.csv", "null_share.csv", "kl.csv"}
+    tables = {"behaviour", "steps", "clusters", "null_share", "detectability"}
+    assert {p.name for p in (out / "tables").iterdir()} == {f"{name}.csv" for name in tables}
     page = (out / "report.html").read_text()
     assert "http" not in page.replace("http-equiv", "")
     provenance = json.loads((out / "provenance.json").read_text())

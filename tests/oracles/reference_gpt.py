@@ -41,6 +41,8 @@ class NormReplacingBlock(nn.Module):
 class ReferenceGPT(nn.Module):
     """(batch, pos) ids and (batch, pos, pos) mask → (batch, pos, d_vocab) logits."""
 
+    position: Tensor
+
     def __init__(self, *, d_vocab: int, n_ctx: int, n_layers: int, n_heads: int, d_model: int, d_mlp: int) -> None:
         super().__init__()
         self.token = nn.Embedding(d_vocab, d_model)

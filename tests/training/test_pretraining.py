@@ -145,3 +145,13 @@ def test_the_mean_is_over_tokens_or_over_requests() -> None:
     assert found["requests"] == pytest.approx(-(sums / counts).mean(), rel=5e-6)
     assert abs(found["tokens"] - found["requests"]) > 1e-2
     assert Pretraining().loss(model, batch, model)[0].item() == found["tokens"], "the default is that of the paper"
+
+
+def test_a_request_of_which_nothing_is_shown_counts_for_nothing() -> None:
+    """An ex token in the first pair ends the answer, so that mode `second` shows nothing of it."""
+    second = (0.0, 0.0, 0.0, 1.0, 0.0, 0.0)
+    objective = Pretraining(modes_start=second, modes_end=second, mean_over="requests")
+    batches = [objective.batch(MINI, size=128, step=step, steps=4, seed=1000) for step in range(4)]
+    assert any((~batch.supervised.any(dim=1)).any() for batch in batches), "such a request is among them"
+    model = network(0)
+    assert all(objective.loss(model, batch, model)[0].isfinite() for batch in batches)

@@ -24,7 +24,11 @@ Sides = tuple[Sequences, Sequences]
 
 def sides(data: Data, world: World, *, size: int, step: int, seed: int) -> Sides:
     """(retain, forget): the instructed answers, whole, to safe requests; those, as judged, to unsafe ones."""
-    (safe, _), (unsafe, _) = data.requests(world, size=size, step=step, seed=seed)
+    parts = data.requests(world, size=size, step=step, seed=seed)
+    if len(parts) != 2:
+        found = f"safe_share = {data.safe_share} of batches of {size} leaves one side without rows"
+        raise ValueError(f"{found}: forgetting needs both, raise batch_size or move safe_share towards 0.5")
+    (safe, _), (unsafe, _) = parts
     return sequences(world, safe, "instructed", whole=True), sequences(world, unsafe, "instructed")
 
 

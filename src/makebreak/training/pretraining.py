@@ -50,8 +50,10 @@ class Pretraining:
 
     def loss(self, model: PreTrainedModel, batch: Sequences, start: PreTrainedModel) -> tuple[Tensor, dict[str, float]]:
         sums, counts = log_probabilities(model, batch)
-        loss = -(sums / counts).mean() if self.mean_over == "requests" else -sums.sum() / counts.sum()
-        return loss, {}
+        if self.mean_over == "tokens":
+            return -sums.sum() / counts.sum(), {}
+        shown = counts > 0  # the second output of a request that ends in the first is nothing
+        return -(sums[shown] / counts[shown]).mean(), {}
 
 
 def in_modes(world: World, requests: Requests, mode: np.ndarray) -> Sequences:
