@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import os
 import platform
@@ -107,8 +108,10 @@ def _run(command: Command) -> None:
         raise ValueError(f"seeds {seeds}: those from {FIRST_TUNING_SEED} on are for tuning and never reported")
     own = preset.name if world == preset.worlds[0] else f"{preset.name}-{world}"
     out = command.out or Path("runs") / command.study / own
-    for folder in (out, command.store):
+    for folder in (out, command.store):  # both, before either is made
         _check_writable(folder)
+    for folder in (out, command.store):
+        folder.mkdir(parents=True, exist_ok=True)
 
     n_models = len(jain2024.trainings(preset, world, seeds))
     print(
@@ -139,9 +142,12 @@ def _run(command: Command) -> None:
 
 
 def _check_writable(folder: Path) -> None:
+    """Raises ValueError where the folder, or the nearest one above it, cannot be written; makes nothing."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / f".writable.{os.getpid()}"
+        there = folder if folder.is_dir() else next(p for p in folder.absolute().parents if p.exists())
+        if folder.exists() and not folder.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+        probe = there / f".writable.{os.getpid()}"
         probe.touch()
         probe.unlink()
     except OSError as error:

@@ -52,7 +52,7 @@ pd.DataFrame(world.families.items(), columns=["family", "what it asks"])
 # that of the study (`make reproduce`), so expect a rougher model. Seeds from 1000 on are never reported.
 
 # %%
-modes = (0.1, 0.2, 0.0, 0.0, 0.7)
+modes = (0.1, 0.2, 0.0, 0.0, 0.7, 0.0)
 base_recipe = Recipe(
     world="mini",
     model=PRESETS["mini"],

@@ -96,3 +96,15 @@ def test_a_killed_process_changes_nothing(tmp_path: Path) -> None:
     resumed = run(folder, Until(DPO(beta=1.0), 7, interrupt))
     assert same(resumed, whole)
     assert (folder / METRICS).read_text() == (tmp_path / "whole" / METRICS).read_text()
+
+
+def test_a_checkpoint_of_another_run_is_named(tmp_path: Path) -> None:
+    """Same shapes, same steps: nothing else would tell it from its own."""
+    one, other = tmp_path / "one", tmp_path / "other"
+    for folder in (one, other):
+        folder.mkdir()
+        with pytest.raises(KeyboardInterrupt):
+            run(folder, Until(SSFT(), 7, interrupt), model=fresh(), checkpoints=EVERY_STEP)
+    (other / CHECKPOINT).replace(one / CHECKPOINT)
+    with pytest.raises(ValueError, match="is of another run, other: delete it"):
+        run(one, SSFT(), model=fresh(), checkpoints=EVERY_STEP)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from safetensors.torch import save as save_tensors
 from torch import Tensor
@@ -165,7 +165,7 @@ def _checkpoint(model: PreTrainedModel, optimiser: torch.optim.AdamW, folder: Pa
     for parameter, state in optimiser.state.items():
         tensors |= {f"{part}.{names[id(parameter)]}": state[part] for part in ("exp_avg", "exp_avg_sq", "step")}
     contiguous = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
-    write_atomic(folder / CHECKPOINT, save_tensors(contiguous, metadata={"step": str(step)}))
+    write_atomic(folder / CHECKPOINT, save_tensors(contiguous, metadata={"run": folder.name}))
 
 
 def _restore(model: PreTrainedModel, optimiser: torch.optim.AdamW, folder: Path) -> int:
@@ -173,6 +173,8 @@ def _restore(model: PreTrainedModel, optimiser: torch.optim.AdamW, folder: Path)
     step, path = 0, folder / CHECKPOINT
     if path.exists():
         try:
+            with safe_open(path, "pt") as file:
+                run = (file.metadata() or {}).get("run")
             tensors = load_file(path)
             model.load_state_dict({k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")})
             trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
@@ -184,6 +186,8 @@ def _restore(model: PreTrainedModel, optimiser: torch.optim.AdamW, folder: Path)
             step = int(tensors[f"step.{next(iter(trained))}"].item())
         except (SafetensorError, KeyError, RuntimeError) as error:
             raise ValueError(f"{path} is damaged ({error}): delete it to begin this run anew") from None
+        if run != folder.name:
+            raise ValueError(f"{path} is of another run, {run}: delete it to begin this run anew")
     metrics = folder / METRICS
     if metrics.exists():
         rows = [line for line in metrics.read_text().splitlines(keepends=True) if _step(line) < step]
