@@ -60,7 +60,9 @@ def kill_at_random(number: int, seed: int, reference: Reference, root: Path) -> 
 
 def kill_at_write(number: int, seed: int, reference: Reference, root: Path) -> Row:
     """SIGKILL just before a file or folder gets its final name, the new one written."""
-    at, folder = random.Random(f"{seed}/write/{number}").randint(1, reference.n_writes), root / f"write{number}"
+    rng, folder = random.Random(f"{seed}/write/{number}"), root / f"write{number}"
+    within = min(8, reference.n_writes) if number % 2 else reference.n_writes  # every second in `out`, written last
+    at = reference.n_writes - rng.randrange(within)
     folder.mkdir()
     ended = run(lambda: study(folder, die_at=at), folder / "log")
     if ended.status != -signal.SIGKILL:

@@ -16,9 +16,10 @@ from experiments.campaign.trials import Ended, differences, one_clear_line
 REPOSITORY = Path(__file__).parents[2]
 
 
+@pytest.mark.timeout(600)  # a run is killed, resumed and compared several times
 def test_a_small_campaign_passes(tmp_path: Path) -> None:
     """In a process of its own: torch cannot be forked where it has computed."""
-    numbers = {"kills": 2, "bad": 10, "pairs": 2, "damage": 2, "seed": 2}
+    numbers = {"kills": 2, "bad": 10, "pairs": 1, "damage": 0, "seed": 2}
     options = [word for name, value in numbers.items() for word in (f"--{name}", str(value))]
     command = [sys.executable, "-m", "experiments.campaign", *options, "--out", str(tmp_path)]
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
@@ -27,9 +28,9 @@ def test_a_small_campaign_passes(tmp_path: Path) -> None:
     told = json.loads((tmp_path / "campaign.json").read_text())
     assert told["failures"] == []
     assert told["parts"]["kills"] == {"passed": 2, "tried": 2}
-    assert {name for name in told["parts"] if "pairs" in name} == {"pairs", "pairs, one killed"}
+    assert told["parts"]["pairs"] == {"passed": 1, "tried": 1}
     assert sum(part["tried"] for name, part in told["parts"].items() if "bad" in name) == 10
-    assert len((tmp_path / "trials.csv").read_text().splitlines()) > 16
+    assert len((tmp_path / "trials.csv").read_text().splitlines()) == 1 + 2 + 10 + 1
 
 
 @pytest.fixture

@@ -108,3 +108,15 @@ def test_a_checkpoint_of_another_run_is_named(tmp_path: Path) -> None:
     (other / CHECKPOINT).replace(one / CHECKPOINT)
     with pytest.raises(ValueError, match="is of another run, other: delete it"):
         run(one, SSFT(), model=fresh(), checkpoints=EVERY_STEP)
+
+
+def test_a_flipped_bit_of_a_checkpoint_is_named(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, Until(SSFT(), 7, interrupt), model=fresh(), checkpoints=EVERY_STEP)
+    content = bytearray((tmp_path / CHECKPOINT).read_bytes())
+    content[-100] ^= 1
+    (tmp_path / CHECKPOINT).write_bytes(content)
+    with pytest.raises(
+        ValueError, match=r"checkpoint.safetensors is damaged \(its tensors are not those that were saved"
+    ):
+        run(tmp_path, SSFT(), model=fresh(), checkpoints=EVERY_STEP)

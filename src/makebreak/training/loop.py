@@ -7,6 +7,7 @@ step number. A run that goes on from it is bit-identical to one that was never i
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
 import math
 import sys
@@ -165,7 +166,17 @@ def _checkpoint(model: PreTrainedModel, optimiser: torch.optim.AdamW, folder: Pa
     for parameter, state in optimiser.state.items():
         tensors |= {f"{part}.{names[id(parameter)]}": state[part] for part in ("exp_avg", "exp_avg_sq", "step")}
     contiguous = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
-    write_atomic(folder / CHECKPOINT, save_tensors(contiguous, metadata={"run": folder.name}))
+    write_atomic(
+        folder / CHECKPOINT, save_tensors(contiguous, metadata={"run": folder.name, "sha256": _digest(contiguous)})
+    )
+
+
+def _digest(tensors: dict[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        digest.update(name.encode())
+        digest.update(tensors[name].cpu().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
 
 
 def _restore(model: PreTrainedModel, optimiser: torch.optim.AdamW, folder: Path) -> int:
@@ -174,8 +185,10 @@ def _restore(model: PreTrainedModel, optimiser: torch.optim.AdamW, folder: Path)
     if path.exists():
         try:
             with safe_open(path, "pt") as file:
-                run = (file.metadata() or {}).get("run")
+                said = file.metadata() or {}
             tensors = load_file(path)
+            if said.get("sha256") != _digest(tensors):
+                raise ValueError("its tensors are not those that were saved")
             model.load_state_dict({k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")})
             trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
             for name, parameter in trained.items():
@@ -184,10 +197,10 @@ def _restore(model: PreTrainedModel, optimiser: torch.optim.AdamW, folder: Path)
                     part: tensors[f"{part}.{name}"].to(parameter.device, copy=True) for part in parts
                 }
             step = int(tensors[f"step.{next(iter(trained))}"].item())
-        except (SafetensorError, KeyError, RuntimeError) as error:
+        except (SafetensorError, KeyError, RuntimeError, ValueError) as error:
             raise ValueError(f"{path} is damaged ({error}): delete it to begin this run anew") from None
-        if run != folder.name:
-            raise ValueError(f"{path} is of another run, {run}: delete it to begin this run anew")
+        if said.get("run") != folder.name:
+            raise ValueError(f"{path} is of another run, {said.get('run')}: delete it to begin this run anew")
     metrics = folder / METRICS
     if metrics.exists():
         rows = [line for line in metrics.read_text().splitlines(keepends=True) if _step(line) < step]
