@@ -2,8 +2,8 @@
 
 Rates are meant to be η_M: the smallest on GRID that passes the check, with 3 points to spare, on tuning seeds 1000 to
 1002 (never reported); `python -m experiments.jain2024.tune` finds them, dev/LOG.md says which have been. Other settings
-of an objective (β, weights) were chosen by hand on the same seeds. η_S is a tenth of η_M, without a check. DPO's warm
-start passes the check by itself.
+of an objective (β, weights) were chosen by hand on the same seeds. η_S is a tenth of η_M, without a check. A twin
+(sham, remap) takes its method's rate times a scale that gives both the same ‖ΔW‖ on the tuning seeds.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ FORMS = ("dpo_paper", "ascent", "npo")
 OBJECTIVES: dict[str, SSFT | DPO | PaperDPO | Unlearning | Ascent | NPO] = {
     "ssft": SSFT(),
     "dpo": DPO(beta=1.0),
-    "unlearning": Unlearning(),
-    "dpo_paper": PaperDPO(),
+    "unlearning": Unlearning(w_dispreferred=0.01),
+    "dpo_paper": PaperDPO(w_dispreferred=0.002),
     "ascent": Ascent(),
     "npo": NPO(beta=1.0),
 }
@@ -69,6 +69,7 @@ def _arms() -> dict[str, Arm]:
 
 
 ARMS = _arms()
+TWINS = {**{f"sham_{method}": method for method in METHODS}, "remap": "ssft"}
 CORE = ("base", *METHODS, *(f"sham_{method}" for method in METHODS))
 
 
@@ -76,7 +77,8 @@ CORE = ("base", *METHODS, *(f"sham_{method}" for method in METHODS))
 class Preset:
     """Sizes of one preset. pretraining, rates: by world; rates are η_M of each method. n_requests: per family and half.
 
-    gate: world → training of the classifier that has to tell its branches apart first.
+    scales: world → twin → times its method's rates, 1 if not given. gate: world → training of the classifier that has
+    to tell its branches apart first.
     """
 
     name: str
@@ -89,11 +91,14 @@ class Preset:
     alignment_optimisation: Optimisation
     dpo_warm_share: float
     rates: Mapping[str, Mapping[str, float]]
+    scales: Mapping[str, Mapping[str, float]]
     n_requests: int
     gate: Mapping[str, Optimisation]
 
-    def recipe(self, world: str, seed: int, arm: str, *, rate: float | None = None) -> Recipe:
-        """How an arm's model is made; rate: in place of its own η. All methods take the same steps."""
+    def recipe(
+        self, world: str, seed: int, arm: str, *, rate: float | None = None, scale: float | None = None
+    ) -> Recipe:
+        """How an arm's model is made; rate, scale: in place of its own. All methods take the same steps."""
         spec = ARMS[arm]
         pretraining = replace(self.pretraining[world], family=spec.requests)
         base = Recipe(world, self.model, pretraining, self.pretraining_optimisation[world], (), seed)
@@ -104,9 +109,10 @@ class Preset:
             later = replace(pretraining, modes_start=pretraining.modes_end)  # its curriculum is over
             return replace(base, alignments=(Alignment(later, self._optimisation(1.0, eta["ssft"])),))
         objective = replace(OBJECTIVES[spec.method], data=spec.data)
-        own = spec.strength * eta[spec.method] if rate is None else rate
+        times = spec.strength * (self.scales.get(world, {}).get(arm, 1.0) if scale is None else scale)
+        own = times * eta[spec.method] if rate is None else rate
         if spec.method == "dpo" and spec.warm:
-            warm = Alignment(SSFT(spec.data), self._optimisation(self.dpo_warm_share, spec.strength * eta["ssft"]))
+            warm = Alignment(SSFT(spec.data), self._optimisation(self.dpo_warm_share, times * eta["ssft"]))
             last = Alignment(objective, self._optimisation(1 - self.dpo_warm_share, own))
             return replace(base, alignments=(warm, last))
         optimisation = self._optimisation(1.0, own)
@@ -140,6 +146,7 @@ SMOKE = Preset(
     alignment_optimisation=Optimisation(steps=8, learning_rate=1e-3, batch_size=16),
     dpo_warm_share=0.75,
     rates={"mini": _ANY, "hidden": _ANY},
+    scales={},
     n_requests=32,
     gate={},
 )
@@ -157,6 +164,7 @@ MINI = Preset(
     alignment_optimisation=Optimisation(steps=400, learning_rate=1e-3, batch_size=64),
     dpo_warm_share=0.75,
     rates={"mini": _RATES, "hidden": _RATES},
+    scales={},
     n_requests=500,
     gate={"hidden": Optimisation(steps=800, learning_rate=3e-3, batch_size=64)},
 )
@@ -174,6 +182,7 @@ PAPER = Preset(
     alignment_optimisation=replace(_PAPER, steps=10_000, learning_rate=1e-4),
     dpo_warm_share=0.75,
     rates={"jain2024": dict.fromkeys(OBJECTIVES, 1e-4)},
+    scales={},
     n_requests=2000,
     gate={},
 )

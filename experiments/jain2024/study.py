@@ -56,18 +56,22 @@ def make(preset: str, world: str, seed: int, arms: list[str], store: str) -> Non
 def _measured(preset: Preset, world: str, seed: int, arm: str, store: Store) -> tuple[dict[str, Any], list[Path]]:
     """Rows of every table for one model, and the folders that they came from."""
     recipe, hows = preset.recipe(world, seed, arm), measures(preset.n_requests)
-    model = build(recipe, store)
-    folders: list[Path] = [model]
+    folders: list[Path] = []
     rows: dict[str, list[dict[str, Any]]] = {"steps": []}
-    steps = checkpoints(model)
-    for step in steps:
-        last = step == max(steps)
-        found = measure(store, recipe, *(hows if last else hows[:1]), step=step)
-        folders += [folder for _, folder in found]
-        rows["steps"].append({"step": step} | found[0][0].columns)
-        for measured, _ in found if last else []:
-            for name, table in measured.tables.items():
-                rows.setdefault(name, []).extend(table)
+    before = 0  # steps of the stages before, a warm start's
+    for stage in recipe.lineage[1:] or (recipe,):
+        model = build(stage, store)
+        steps = checkpoints(model)
+        folders.append(model)
+        for step in steps:
+            last = stage == recipe and step == max(steps)
+            found = measure(store, stage, *(hows if last else hows[:1]), step=step)
+            folders += [folder for _, folder in found]
+            rows["steps"].append({"step": before + step} | found[0][0].columns)
+            for measured, _ in found if last else []:
+                for name, table in measured.tables.items():
+                    rows.setdefault(name, []).extend(table)
+        before += max(steps)
     return rows, folders
 
 

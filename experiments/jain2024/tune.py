@@ -1,22 +1,28 @@
-"""Which rate is η_M? The smallest on the grid that passes the check on every tuning seed, never a reported one.
+"""Which rate is η_M, and which scale makes twins equal? Found on tuning seeds, never on a reported one.
+
+η_M is the smallest rate of the grid that passes the check on every tuning seed. A twin's scale is the one at which it
+moves the weights as far as its method does: ‖ΔW‖, mean of the tuning seeds.
 
 python -m experiments.jain2024.tune --preset mini --world hidden --methods ssft npo
 """
 
 from __future__ import annotations
 
+import math
+import statistics
 import sys
 from pathlib import Path
 
 import tyro
 
-from experiments.jain2024.presets import GRID, OBJECTIVES, PRESETS, TUNING_SEEDS, Preset
+from experiments.jain2024.presets import GRID, OBJECTIVES, PRESETS, TUNING_SEEDS, TWINS, Preset
 from makebreak.artifacts import Store
 from makebreak.configs import nearest
 from makebreak.zoo import Strength, measure
 
 SLACK = 0.03  # three tuning seeds do not bound a fourth
 FORGETTING = ("ascent", "npo")  # no null target: they are to stop complying
+NEAR = 0.03  # twins are to be within 10 % on the reported seeds
 
 
 def main(
@@ -25,19 +31,49 @@ def main(
     store: Path = Path("runs/store"),
     methods: tuple[str, ...] = tuple(OBJECTIVES),
 ) -> None:
-    """Print every rate that is tried, and the smallest that passes on all tuning seeds."""
-    known = [(preset, list(PRESETS)), *((method, list(OBJECTIVES)) for method in methods)]
+    """Print all that is tried, the smallest rate that passes on all tuning seeds, the scale at which a twin is equal.
+
+    methods: methods and twins; a twin after its method's rate is in the preset.
+    """
+    known = [(preset, list(PRESETS)), *((method, [*OBJECTIVES, *TWINS]) for method in methods)]
     known += [(world, list(PRESETS[preset].worlds))] if preset in PRESETS else []
     for name, names in known:
         if name not in names:
             sys.exit(f"error: {name!r} does not exist; {nearest(name, names)}")
     for method in methods:
+        if method in TWINS:
+            print(f"{method}: {_match(PRESETS[preset], world, method, Store(store))}", flush=True)
+            continue
         for rate in GRID:
             if all(_passes(PRESETS[preset], world, method, rate, seed, Store(store)) for seed in TUNING_SEEDS):
                 print(f"{method}: η_M = {rate:g}", flush=True)
                 break
         else:
             print(f"{method}: no rate of the grid passes", flush=True)
+
+
+def _match(preset: Preset, world: str, twin: str, store: Store, attempts: int = 5) -> str:
+    """Secant steps on log ‖ΔW‖ over log scale, the first one with the slope of a random walk and drift together."""
+    target = _change(preset, world, TWINS[twin], 1.0, store)
+    tried: list[tuple[float, float]] = []
+    scale, slope = 1.0, 0.75
+    for _ in range(attempts):
+        ratio = _change(preset, world, twin, scale, store) / target
+        print(f"{world} {twin} scale {scale:g}: ‖ΔW‖ {ratio:.3f} of its method's", flush=True)
+        if abs(ratio - 1) <= NEAR:
+            return f"scale {scale:g}"
+        tried.append((math.log(scale), math.log(ratio)))
+        if len(tried) > 1:
+            (x0, y0), (x1, y1) = tried[-2:]
+            slope = (y1 - y0) / (x1 - x0) if x1 != x0 and y1 != y0 else slope
+        scale = round(scale * ratio ** (-1 / slope), 2)
+    return f"no scale within {NEAR:.0%} after {attempts}"
+
+
+def _change(preset: Preset, world: str, arm: str, scale: float, store: Store) -> float:
+    recipes = [preset.recipe(world, seed, arm, scale=scale) for seed in TUNING_SEEDS]
+    found = [measure(store, recipe, Strength(preset.n_requests))[0][0].columns for recipe in recipes]
+    return statistics.fmean(columns["weight_change"] or 0.0 for columns in found)
 
 
 def _passes(preset: Preset, world: str, method: str, rate: float, seed: int, store: Store) -> bool:

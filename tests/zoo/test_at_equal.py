@@ -15,9 +15,13 @@ def run(
     mechanism: str, points: Points, *, seed: int = 0, family: str = "pretraining", rate: float = 1e-3
 ) -> list[dict]:
     """Rows of the zoo table for (step, margin, cost) points."""
-    identity = dict(zip(IDENTITY, ("mini", seed, family, mechanism, rate, 1e-4), strict=True))
-    key = f"{mechanism} {seed} {family} {rate}"
-    return [{"key": key, "step": s, **identity, "steps": 100, "margin": m, "cost": c} for s, m, c in points]
+    identity = dict(zip(IDENTITY, ("mini", seed, family, mechanism, rate, 1e-4, 100), strict=True))
+    line = f"{seed} {family}"
+    before, _, last = mechanism.rpartition(">")
+    parent = None if last == "base" else f"{before or 'base'} {line}"
+    key = f"{mechanism} {line}" + ("" if rate == 1e-3 else f" {rate}")
+    head = {"key": key, **identity, "parent": parent}
+    return [head | {"step": s, "margin": m, "cost": c} for s, m, c in points]
 
 
 def zoo(*runs: list[dict]) -> pd.DataFrame:
@@ -25,7 +29,7 @@ def zoo(*runs: list[dict]) -> pd.DataFrame:
 
 
 # the last of a base's own checkpoints counts, whatever it is called there
-BASE = run("base", [(50, 9.0, 9.0), (700, 0.0, 0.0)], rate=3e-3)
+BASE = run("base", [(50, 9.0, 9.0), (700, 0.0, 0.0)])
 LINEAR = run("ssft", [(10, 1.0, 10.0), (20, 3.0, 20.0), (30, 5.0, 60.0)])
 
 
@@ -48,7 +52,7 @@ def test_points_on_a_line_are_exact(value: float, step: float, cost: float) -> N
     found = at_equal(zoo(BASE, LINEAR), "margin", columns=["cost"], value=value)
     row = one(found, "ssft")
     assert (row.at_step, row.margin, row.cost, row.reached) == (step, value, cost, True)
-    assert list(found) == [*IDENTITY, "at_step", "margin", "cost", "reached"]
+    assert list(found) == ["key", *IDENTITY, "at_step", "margin", "cost", "reached"]
     assert len(found) == 1, "the base is no run"
 
 
@@ -77,7 +81,7 @@ def test_a_run_that_never_gets_there_is_named_and_empty() -> None:
 
 
 def test_a_base_that_is_already_there_is_the_point() -> None:
-    high = run("base", [(700, 3.0, 0.5)], rate=3e-3)
+    high = run("base", [(700, 3.0, 0.5)])
     row = one(at_equal(zoo(high, LINEAR), "margin", columns=["cost"], value=2.0), "ssft")
     assert (row.at_step, row.cost, row.reached) == (0.0, 0.5, True)
     assert row.margin == 3.0, "it is beyond the value, and the table says so"
@@ -155,7 +159,7 @@ def test_any_columns_may_be_asked_for(columns: list[str]) -> None:
     [
         ("margn", ["cost"], "column 'margn' is not in the table; did you mean 'margin'"),
         ("margin", ["costs"], "column 'costs' is not in the table; did you mean 'cost'"),
-        ("margin", ["cost", "zzz"], "column 'zzz' is not in the table; expected one of key, step"),
+        ("margin", ["cost", "zzz"], "column 'zzz' is not in the table; expected one of key, world"),
     ],
 )
 def test_an_unknown_column_names_the_nearest(on: str, columns: list[str], message: str) -> None:
@@ -180,18 +184,33 @@ def test_without_a_base_and_a_later_step_there_is_no_run(kind: str) -> None:
         at_equal(UNMEASURED[kind], "margin", columns=["cost"], value=0.5)
 
 
-def test_two_models_of_one_identity_are_not_one_path() -> None:
+def test_two_models_of_one_identity_are_two_runs() -> None:
     """As two DPOs that differ in β alone."""
-    one_of_two, other = LINEAR, [row | {"key": "another", "margin": row["margin"] * 2} for row in LINEAR]
-    with pytest.raises(ValueError, match=r"ssft.*another"):
-        at_equal(zoo(BASE, one_of_two, other), "margin", columns=["cost"], value=2.0)
+    other = [row | {"key": "another", "margin": row["margin"] * 2} for row in LINEAR]
+    found = at_equal(zoo(BASE, LINEAR, other), "margin", columns=["cost"], value=2.0).set_index("key")
+    assert found.at_step.to_dict() == {LINEAR[0]["key"]: 15.0, "another": 10.0}
 
 
-def test_two_bases_of_one_identity_are_not_one_start() -> None:
-    """As a base of fewer steps, or of another size, in the same store."""
-    other = [row | {"key": "another"} for row in run("base", [(900, 1.5, 3.0)])]
-    with pytest.raises(ValueError, match=r"base.*another"):
-        at_equal(zoo(BASE, other, LINEAR), "margin", columns=["cost"], value=2.0)
+def test_every_run_starts_from_its_own_base() -> None:
+    """As where bases of two sizes are in one store."""
+    larger = [row | {"key": "larger"} for row in run("base", [(900, 1.5, 3.0)])]
+    other = [row | {"key": "of larger", "parent": "larger"} for row in LINEAR]
+    found = at_equal(zoo(BASE, larger, LINEAR, other), "margin", columns=["cost"], value=1.25).set_index("key")
+    assert found.at_step.to_dict() == {LINEAR[0]["key"]: 11.25, "of larger": 0.0}
+
+
+def test_a_later_stage_goes_on_from_the_one_before() -> None:
+    """Where the warm start is in the table, the path goes through it, and steps are counted through."""
+    warm = run("ssft", [(10, 2.0, 10.0), (20, 4.0, 20.0)])
+    dpo = run("ssft>dpo", [(5, 6.0, 100.0)])
+    for value, at, cost in ((1.0, 5.0, 5.0), (3.0, 15.0, 15.0), (5.0, 22.5, 60.0)):
+        row = one(at_equal(zoo(BASE, dpo, warm), "margin", columns=["cost"], value=value), "ssft>dpo")
+        assert (row.at_step, row.cost) == (at, cost)
+    unmeasured = run("ssft", [(10, None, None), (20, None, None)])
+    row = one(at_equal(zoo(BASE, dpo, unmeasured), "margin", columns=["cost"], value=3.0), "ssft>dpo")
+    assert (row.at_step, row.cost) == (12.5, 50.0), "unmeasured steps count as steps"
+    with pytest.raises(ValueError, match="no run"):
+        at_equal(zoo(BASE, dpo), "margin", columns=["cost"], value=3.0)
 
 
 @pytest.mark.parametrize("share", [None, 0.3])

@@ -203,7 +203,7 @@ def test_no_column_is_given_twice() -> None:
     how = subject(network(1), recipe(SSFT()), network())
     given = [name for what in (Strength(1), Families(1), Inside(16)) for name in what(how).columns]
     assert len(given) == len(set(given))
-    assert not set(given) & {"key", "step", "steps", *IDENTITY}
+    assert not set(given) & {"key", "step", "parent", *IDENTITY}
     assert {"margin", "kl_on_safe", "weight_change", "taught", "token-matched.auroc", "mixed_text.margin"} <= set(given)
 
 

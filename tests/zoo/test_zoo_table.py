@@ -24,7 +24,7 @@ from synthetic.presets import MINI
 MEASURE, TABLE = (importlib.import_module(f"makebreak.zoo.{name}") for name in ("measure", "table"))
 LONG, SHORT = Optimisation(4, 1e-2, batch_size=4, checkpoints=2), Optimisation(1, 2e-2, batch_size=4, weight_decay=0.5)
 BASE = Recipe("mini", PRESETS["tiny"], Pretraining(), LONG, (), 1000)
-HEAD = ["key", "step", *IDENTITY, "steps"]
+HEAD = ["key", "step", *IDENTITY, "parent"]
 
 SSFT_LONG, DPO_SHORT = Alignment(SSFT(), LONG), Alignment(DPO(), SHORT)
 MODELS = {

@@ -20,20 +20,20 @@ from makebreak.requests import load_world
 from makebreak.zoo.measure import MEASURED
 
 KEY = ["key", "step"]
-LINE = ["world", "seed", "pretraining"]  # of a base and all that starts from it
-IDENTITY = [*LINE, "mechanism", "learning_rate", "weight_decay"]
+IDENTITY = ["world", "seed", "pretraining", "mechanism", "learning_rate", "weight_decay", "steps"]
 
 
 def table(store: Store | Path | str) -> pd.DataFrame:
     """The zoo: every model of a store that `build` would return, and what measures have found in it.
 
-    Columns: key and step; IDENTITY (world, pretraining seed, pretraining family, mechanism, rate and weight decay of
-    the last stage); steps of that stage; then those of every measure, empty where it was not taken. Raises ValueError
-    where one measure was taken of one model with two settings, or where a column is given twice.
+    Columns: key and step; IDENTITY (world, pretraining seed, pretraining family, mechanism; rate, weight decay and
+    steps of the last stage); parent, the key of the model that stage started from, empty for a base; then those of
+    every measure, empty where it was not taken. Raises ValueError where one measure was taken of one model with two
+    settings, or where a column is given twice.
     """
     root = store.root if isinstance(store, Store) else Path(store)
     models = [row for stage in ("pretraining", "alignment") for row in _models(root / stage)]
-    found = pd.DataFrame(models, columns=[*KEY, *IDENTITY, "steps"]).astype({"key": "str", "step": "int64"})
+    found = pd.DataFrame(models, columns=[*KEY, *IDENTITY, "parent"]).astype({"key": "str", "step": "int64"})
     for folder in sorted(root.glob("measure-*")):
         columns = pd.DataFrame(_columns(folder))
         if len(columns):
@@ -65,9 +65,9 @@ def _models(folder: Path) -> list[dict[str, Any]]:
         recipe = from_json(Recipe, config)
         last = recipe.alignments[-1].optimisation if recipe.alignments else recipe.optimisation
         identity = (recipe.world, recipe.seed, recipe.pretraining.family, recipe.mechanism)
-        settings = (last.learning_rate, last.weight_decay)
-        row = dict(zip(IDENTITY, (*identity, *settings), strict=True))
-        rows += [{"key": path.name, "step": step, **row, "steps": last.steps} for step in checkpoints(path)]
+        settings = (last.learning_rate, last.weight_decay, last.steps)
+        row = dict(zip(IDENTITY, (*identity, *settings), strict=True)) | {"parent": next(iter(record["parents"]), None)}
+        rows += [{"key": path.name, "step": step, **row} for step in checkpoints(path)]
     return rows
 
 
@@ -85,41 +85,43 @@ def _columns(folder: Path) -> list[dict[str, Any]]:
 def at_equal(zoo: pd.DataFrame, on: str, *, columns: Sequence[str], value: float | None = None) -> pd.DataFrame:
     """Models compared at an equal value of one column, as `margin` or `kl_on_safe`.
 
-    A run goes from its base (step 0) through its kept steps; `columns` are interpolated linearly where it first
-    reaches `value`, by default the greatest value that every run reaches. One row per run (IDENTITY) with `reached`
-    and the interpolated step; a run that does not reach it has empty columns, one whose base is beyond it the base's.
-    Raises ValueError for an unknown column, where no run has a value, or where two models are of one IDENTITY.
+    A run goes from its base (step 0) through the kept steps of all its stages, counted through; `columns` are
+    interpolated linearly where it first reaches `value`, by default the greatest value that every run reaches. One row
+    per run (key and IDENTITY) with `reached` and the interpolated step; a run that does not reach it has empty columns,
+    one whose base is beyond it the base's. A run whose base has no value is left out. Raises ValueError for an unknown
+    column, or where no run has a value.
     """
     for name in (on, *columns):
         if name not in zoo:
             raise ValueError(f"column {name!r} is not in the table; {nearest(name, list(zoo.columns))}")
-    bases, others = zoo[zoo.mechanism == "base"], zoo[zoo.mechanism != "base"]
-    _check_alone(bases, [*LINE, "mechanism"])
-    _check_alone(others, IDENTITY)
-    start = bases.sort_values("step").groupby(LINE).tail(1)
+    models = {str(key): rows for key, rows in zoo.sort_values("step").groupby("key")}
     runs = {}
-    for identity, rows in others.groupby(IDENTITY):
-        begin = start.merge(rows[LINE].head(1)).assign(step=0)
-        path = pd.concat([begin, rows.sort_values("step")])[["step", on, *columns]].dropna(subset=[on])
-        if len(path) > 1 and path.step.iloc[0] == 0:
-            runs[identity] = path.to_numpy(dtype=np.float64)
+    for key, rows in models.items():
+        path = _path(models, key)[["step", on, *columns]].dropna(subset=[on])
+        if not pd.isna(rows.parent.iloc[0]) and len(path) > 1 and path.step.iloc[0] == 0:
+            runs[key] = path.to_numpy(dtype=np.float64)
     if not runs:
         raise ValueError(f"no run of the table has {on!r} at its base and at a later step: measure it first")
     target = min(path[:, 1].max() for path in runs.values()) if value is None else value
-    rows = []
-    for identity, path in runs.items():
+    found = []
+    for key, path in runs.items():
         at = _first_at(path, target)
         values = dict(zip(["at_step", on, *columns], np.full(path.shape[1], np.nan) if at is None else at, strict=True))
-        rows.append(dict(zip(IDENTITY, identity, strict=True)) | values | {"reached": at is not None})
-    return pd.DataFrame(rows)
+        identity = models[key].iloc[0][["key", *IDENTITY]].to_dict()
+        found.append(identity | values | {"reached": at is not None})
+    return pd.DataFrame(found).sort_values([*IDENTITY, "key"], ignore_index=True)
 
 
-def _check_alone(models: pd.DataFrame, identity: list[str]) -> None:
-    for _, rows in models.groupby(identity):
-        keys = rows.key.unique()
-        if len(keys) > 1:
-            name = " ".join(map(str, rows[identity].iloc[0]))
-            raise ValueError(f"{name}: models {keys[0]} and {keys[1]} are not one run, keep one of them in the table")
+def _path(models: dict[str, pd.DataFrame], key: str) -> pd.DataFrame:
+    """The kept models of a run and of those it came from, base first; steps counted from the base's last."""
+    rows = models[key]
+    parent = rows.parent.iloc[0]
+    if pd.isna(parent):
+        return rows.tail(1).assign(step=0)
+    if parent not in models:
+        return rows
+    before = _path(models, parent)
+    return pd.concat([before, rows.assign(step=rows.step + before.step.iloc[-1])])
 
 
 def _first_at(path: np.ndarray, target: float) -> np.ndarray | None:
