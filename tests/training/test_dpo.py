@@ -16,7 +16,7 @@ from trl.trainer.dpo_trainer import DPOTrainer
 from trl.trainer.utils import add_fused_lm_head
 
 from makebreak.training import DPO, dpo_loss
-from tests.training.short_runs import STEP, WORLD, network
+from tests.training.short_runs import STEP, WORLD, looped, network
 
 
 def vector(*values: float) -> Tensor:
@@ -125,7 +125,7 @@ def test_dpo_starts_at_log_two_and_its_reference_stays() -> None:
     batch = objective.batch(WORLD, **STEP)
     loss, parts = objective.loss(model, batch, start)
     assert loss.item() == pytest.approx(0.69314718056, abs=1e-6)
-    assert parts == {"reward_margin": 0.0}
+    assert parts["reward_margin"] == 0.0
     loss.backward()
     assert all(p.grad is None for p in start.parameters())
     with torch.no_grad():
@@ -134,3 +134,24 @@ def test_dpo_starts_at_log_two_and_its_reference_stays() -> None:
     later, moved = objective.loss(model, batch, start)
     assert later.item() < math.log(2) - 1e-4
     assert moved["reward_margin"] > 0
+
+
+def test_nll_adds_the_preferred_answers_negative_log_probability_per_token() -> None:
+    """Pang et al. 2024, eq. 1: a mean over requests, each divided by its own length."""
+    model, start = network(1), network(2).eval()
+    batch = DPO().batch(WORLD, **STEP)
+    for part in batch:  # an output of half the length in half of the rows
+        part.supervised[::2] &= part.supervised[::2].cumsum(dim=1) > 4
+    plain, parts = DPO(beta=0.3).loss(model, batch, start)
+    both, _ = DPO(beta=0.3, nll=2.5).loss(model, batch, start)
+    lengths = batch[0].supervised.sum(dim=1).tolist()
+    assert len(set(lengths)) == 2, "requests of one length would not tell the two means apart"
+    expected = -sum(log / n for log, n in zip(looped(model, batch[0]), lengths, strict=True)) / len(lengths)
+    assert both.item() - plain.item() == pytest.approx(2.5 * expected, rel=1e-5)
+    assert parts["nll"] == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("nll", [-0.1, math.inf, math.nan])
+def test_a_weight_that_cannot_be_is_refused(nll: float) -> None:
+    with pytest.raises(ValueError, match=r"nll = .*expected a number of at least 0"):
+        DPO(nll=nll)

@@ -6,6 +6,7 @@ ones the null against the instructed answer; supervised is the judged segment.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -27,21 +28,27 @@ class DPO:
     """Direct preference optimisation on summed log-probabilities (Rafailov et al. 2023, eq. 7).
 
     The reference is the model that the alignment starts from; every request is drawn once, and its reference
-    log-probabilities are computed then, once.
+    log-probabilities are computed then, once. nll: weight of the preferred answer's negative log-probability per token
+    beside it (Pang et al. 2024, eq. 1), which keeps both answers from sinking together.
     """
 
     data: Data = Data()
     beta: float = 0.1
+    nll: float = 0.0
 
     def __post_init__(self) -> None:
         check_positive(beta=self.beta)
+        if not 0 <= self.nll < math.inf:
+            raise ValueError(f"nll = {self.nll}: expected a number of at least 0")
 
     def batch(self, world: World, *, size: int, step: int, steps: int, seed: int) -> Pairs:
         return self.data.pairs(world, size=size, step=step, seed=seed)
 
     def loss(self, model: PreTrainedModel, batch: Pairs, start: PreTrainedModel) -> tuple[Tensor, dict[str, float]]:
-        losses, margins = dpo_loss(*_chunks(model, batch), *_reference(start, batch), beta=self.beta)
-        return losses.mean(), {"reward_margin": margins.mean().item()}
+        chosen, rejected = _chunks(model, batch)
+        losses, margins = dpo_loss(chosen, rejected, *_reference(start, batch), beta=self.beta)
+        nll = -(chosen / batch[0].supervised.sum(dim=1)).mean()
+        return losses.mean() + self.nll * nll, {"reward_margin": margins.mean().item(), "nll": nll.item()}
 
 
 def dpo_loss(
