@@ -21,11 +21,12 @@ TUNING_SEEDS = (1000, 1001, 1002)
 SHAM = Data(safe="sham_safe", unsafe="sham_unsafe")
 
 METHODS = ("ssft", "dpo", "unlearning")  # those of the claims
-FORMS = ("dpo_paper", "ascent", "npo")
+FORMS = ("dpo_plain", "dpo_paper", "ascent", "npo")
 OBJECTIVES: dict[str, SSFT | DPO | PaperDPO | Unlearning | Ascent | NPO] = {
     "ssft": SSFT(),
-    "dpo": DPO(beta=1.0),
+    "dpo": DPO(nll=1.0),  # without it no rate passes: pairs alone sink both answers
     "unlearning": Unlearning(w_dispreferred=0.01),
+    "dpo_plain": DPO(),
     "dpo_paper": PaperDPO(w_dispreferred=0.002),
     "ascent": Ascent(),
     "npo": NPO(beta=1.0),
@@ -111,7 +112,7 @@ class Preset:
         objective = replace(OBJECTIVES[spec.method], data=spec.data)
         times = spec.strength * (self.scales.get(world, {}).get(arm, 1.0) if scale is None else scale)
         own = times * eta[spec.method] if rate is None else rate
-        if spec.method == "dpo" and spec.warm:
+        if isinstance(objective, DPO) and spec.warm:
             warm = Alignment(SSFT(spec.data), self._optimisation(self.dpo_warm_share, times * eta["ssft"]))
             last = Alignment(objective, self._optimisation(1 - self.dpo_warm_share, own))
             return replace(base, alignments=(warm, last))
@@ -144,7 +145,7 @@ SMOKE = Preset(
     pretraining=_MODES,
     pretraining_optimisation=dict.fromkeys(_MODES, Optimisation(steps=20, learning_rate=3e-3, batch_size=16)),
     alignment_optimisation=Optimisation(steps=8, learning_rate=1e-3, batch_size=16),
-    dpo_warm_share=0.75,
+    dpo_warm_share=0.25,
     rates={"mini": _ANY, "hidden": _ANY},
     scales={},
     n_requests=32,
@@ -162,7 +163,7 @@ MINI = Preset(
         "hidden": Optimisation(steps=2000, learning_rate=3e-3, batch_size=64),
     },
     alignment_optimisation=Optimisation(steps=400, learning_rate=1e-3, batch_size=64),
-    dpo_warm_share=0.75,
+    dpo_warm_share=0.25,
     rates={"mini": _RATES, "hidden": _RATES},
     scales={},
     n_requests=500,
@@ -180,7 +181,7 @@ PAPER = Preset(
     pretraining={"jain2024": Pretraining()},
     pretraining_optimisation={"jain2024": _PAPER},
     alignment_optimisation=replace(_PAPER, steps=10_000, learning_rate=1e-4),
-    dpo_warm_share=0.75,
+    dpo_warm_share=0.25,
     rates={"jain2024": dict.fromkeys(OBJECTIVES, 1e-4)},
     scales={},
     n_requests=2000,

@@ -37,14 +37,18 @@ class Alignment:
 
     @property
     def mechanism(self) -> str:
-        """`ssft`, or `ssft:sham_unsafe` where the second family is not the unsafe one; `+lora` where it is adapters."""
+        """`ssft`, or `ssft:sham_unsafe` where the second family is not the unsafe one; `+lora` where it is adapters.
+
+        `dpo+nll` for DPO with a weight on the preferred answer's own likelihood.
+        """
         if isinstance(self.objective, Pretraining):
             name = "continued"
         else:
             data = self.objective.data
             family = "" if data.unsafe == "unsafe" else f":{data.unsafe}"
             answered = ":answered" if not family and data.answer == "instructed" else ""
-            name = type(self.objective).__name__.lower() + family + answered
+            nll = "+nll" if isinstance(self.objective, DPO) and self.objective.nll else ""
+            name = type(self.objective).__name__.lower() + nll + family + answered
         return name + ("+lora" if self.lora else "")
 
 

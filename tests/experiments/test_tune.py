@@ -50,7 +50,7 @@ def test_the_smallest_rate_that_passes_on_every_tuning_seed(measured: SimpleName
 def test_a_rate_that_costs_too_much_does_not_pass(spoilt: dict[str, float], measured: SimpleNamespace, capsys) -> None:
     measured.columns = lambda recipe: SAFE | {"unsafe.refuse": 1.0, "unsafe.comply": 0.0} | spoilt
     tune.main(methods=("ssft",))
-    assert capsys.readouterr().out.splitlines()[-1] == "ssft: no rate of the grid passes"
+    assert capsys.readouterr().out.splitlines()[-1] == "ssft: no rate of the grid passes, 3e-05 comes nearest"
     assert [rate(recipe) for recipe in measured.asked] == list(GRID)
 
 
@@ -59,7 +59,21 @@ def test_forgetting_is_judged_by_what_is_no_longer_obeyed(measured: SimpleNamesp
     tune.main(methods=("npo", "ssft"))
     told = capsys.readouterr().out.splitlines()
     assert f"npo: η_M = {GRID[0]:g}" in told
-    assert told[-1] == "ssft: no rate of the grid passes"
+    assert told[-1].startswith("ssft: no rate of the grid passes")
+
+
+def test_where_none_passes_the_nearest_is_named(measured: SimpleNamespace, capsys) -> None:
+    """Its worst part counts: the firmest rate is the one that costs most."""
+    parts = {3e-5: (0.1, 1.0), 1e-4: (0.5, 0.9), 3e-4: (0.8, 0.85), 1e-3: (0.9, 0.6), 3e-3: (1.0, 0.3)}
+
+    def columns(recipe: Recipe) -> dict[str, float]:
+        refuse, comply = parts[rate(recipe)]
+        return {"unsafe.refuse": refuse, "unsafe.comply": 0.0, "safe.comply": comply, "safe.refuse": 0.0}
+
+    measured.columns = columns
+    tune.main(methods=("ssft",))
+    assert capsys.readouterr().out.splitlines()[-1].endswith("0.0003 comes nearest")
+    assert len(measured.asked) == len(GRID), "a rate that fails on the first seed is not tried on the others"
 
 
 @pytest.mark.parametrize("power", [0.3, 0.75, 2.0])
