@@ -133,8 +133,7 @@ _MODES = {
     "hidden": Pretraining(modes_start=_MINI_MODES, modes_end=(0.0, 0.1, 0.0, 0.0, 0.5, 0.4), mean_over="requests"),
 }
 _ANY = dict.fromkeys(OBJECTIVES, 1e-3)
-# SSFT was tuned with this world; DPO and unlearning on the one before (a token less); the other forms not yet
-_RATES = _ANY | {"dpo": 3e-5}
+_RATES = {"mini": _ANY, "hidden": _ANY | {"dpo": 3e-4}}
 
 SMOKE = Preset(
     name="smoke",
@@ -146,7 +145,7 @@ SMOKE = Preset(
     pretraining_optimisation=dict.fromkeys(_MODES, Optimisation(steps=20, learning_rate=3e-3, batch_size=16)),
     alignment_optimisation=Optimisation(steps=8, learning_rate=1e-3, batch_size=16),
     dpo_warm_share=0.25,
-    rates={"mini": _ANY, "hidden": _ANY},
+    rates=_RATES,
     scales={},
     n_requests=32,
     gate={},
@@ -164,7 +163,7 @@ MINI = Preset(
     },
     alignment_optimisation=Optimisation(steps=400, learning_rate=1e-3, batch_size=64),
     dpo_warm_share=0.25,
-    rates={"mini": _RATES, "hidden": _RATES},
+    rates=_RATES,
     scales={},
     n_requests=500,
     gate={"hidden": Optimisation(steps=800, learning_rate=3e-3, batch_size=64)},

@@ -11,8 +11,9 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import pandas as pd
 
+from experiments.jain2024.claims import twins
 from experiments.jain2024.measure import SHAM_FAMILIES
-from experiments.jain2024.presets import ARMS, METHODS, OBJECTIVES, Preset
+from experiments.jain2024.presets import ARMS, METHODS, OBJECTIVES, TWINS, Preset
 from experiments.jain2024.study import Results
 from makebreak.plots import plot_cost, plot_null_share, plot_outcomes, plot_separation, style
 from makebreak.report import Figure, Page, write_page
@@ -103,9 +104,12 @@ def page(results: Results, preset: Preset, world: str, figures: list[Figure], ti
         f"requests: {families_of[preset.pretraining[world].family]}",
         "alignment": f"{alignment.steps} steps of {alignment.batch_size}; η_M "
         + ", ".join(f"{m} {rate:g}" for m, rate in preset.rates[world].items() if m in preset.arms)
-        + f"; DPO spends {preset.dpo_warm_share:.0%} of its steps on an SSFT warm start; its β is "
-        f"{OBJECTIVES['dpo'].beta:g}. SSFT supervises all outputs of safe requests, methods of pairs the first",
-        "control": "sham safety: same objective, steps, rate; null taught on a random half of each grammar's tasks",
+        + f"; DPO spends {preset.dpo_warm_share:.0%} of its steps on an SSFT warm start and has its preferred "
+        "answer's own likelihood beside it (dpo_plain: not). SSFT supervises all outputs of safe requests, methods of "
+        "pairs the first",
+        "control": "sham safety: same objective and steps, null taught on a random half of each grammar's tasks; its "
+        "rate is scaled to move the weights as far: "
+        + ", ".join(f"{twin} × {preset.scales.get(world, {}).get(twin, 1):g}" for twin in TWINS if twin in preset.arms),
         "measured on": f"{preset.n_requests} held-out requests per family, other ones for means",
     }
     tables = results.tables
@@ -117,6 +121,7 @@ def page(results: Results, preset: Preset, world: str, figures: list[Figure], ti
     shown = {
         "Behaviour, mean over seeds": sorted_rates,
         "Strength of every kept step, mean over seeds": _means(tables["steps"], ["arm", "step"]),
+        "Twins: relative difference to their method": twins(tables["steps"]),
         "Clusters, mean over seeds": _means(tables["clusters"], ["arm", "requests", "layer"]),
         "Null share, mean over seeds (all outcomes)": _means(
             tables["null_share"].query("outcome == 'all'"), ["arm", "family", "rule", "quantity", "layer"]

@@ -90,4 +90,5 @@ def run(preset: Preset, world: str, seeds: tuple[int, ...], store: Store) -> Res
     tables = {name: pd.DataFrame(found) for name, found in rows.items()}
     tables["detectability"], folder = readers(world, store, n=4 * preset.n_requests)
     folders.append(folder)
-    return Results(tables, judge(tables["behaviour"], tables["clusters"], tables["null_share"]), folders)
+    claims = judge(*(tables[name] for name in ("behaviour", "steps", "clusters", "null_share")))
+    return Results(tables, claims, folders)
