@@ -78,3 +78,9 @@ def check_positive(**values: int | float) -> None:
     for name, value in values.items():
         if not value > 0:
             raise ValueError(f"{name} = {value}: expected a number above 0")
+
+
+def check_not_negative(**values: int | float) -> None:
+    for name, value in values.items():
+        if not value >= 0:
+            raise ValueError(f"{name} = {value}: expected a number of at least 0")

@@ -15,7 +15,7 @@ from torch import Tensor
 from trl.trainer.dpo_trainer import DPOTrainer
 from trl.trainer.utils import add_fused_lm_head
 
-from makebreak.training import DPO, dpo_loss
+from makebreak.training import DPO, PaperDPO, Unlearning, dpo_loss
 from tests.training.short_runs import STEP, WORLD, looped, network
 
 
@@ -151,7 +151,10 @@ def test_nll_adds_the_preferred_answers_negative_log_probability_per_token() -> 
     assert parts["nll"] == pytest.approx(expected, rel=1e-5)
 
 
-@pytest.mark.parametrize("nll", [-0.1, math.inf, math.nan])
-def test_a_weight_that_cannot_be_is_refused(nll: float) -> None:
+@pytest.mark.parametrize("weight", [-0.1, math.nan])
+def test_a_weight_that_cannot_be_is_refused(weight: float) -> None:
     with pytest.raises(ValueError, match=r"nll = .*expected a number of at least 0"):
-        DPO(nll=nll)
+        DPO(nll=weight)
+    for kind in (PaperDPO, Unlearning):
+        with pytest.raises(ValueError, match=r"w_dispreferred = .*expected a number of at least 0"):
+            kind(w_dispreferred=weight)

@@ -36,7 +36,10 @@ CHECKPOINTS = "checkpoints"
 
 @runtime_checkable
 class Objective(Protocol):
-    """What a step of training sees, and its loss. `start` is a frozen copy of the model before the first step."""
+    """What a step of training sees (`Sequences`, or a tuple of them), and its loss.
+
+    `start` is a frozen copy of the model before the first step.
+    """
 
     def batch(self, world: World, *, size: int, step: int, steps: int, seed: int) -> Any: ...
 

@@ -6,7 +6,6 @@ ones the null against the instructed answer; supervised is the judged segment.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -15,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from makebreak.configs import check_positive
+from makebreak.configs import check_not_negative, check_positive
 from makebreak.requests import Sequences, World
 from makebreak.training.data import Data, join
 from makebreak.training.losses import log_probabilities
@@ -38,8 +37,7 @@ class DPO:
 
     def __post_init__(self) -> None:
         check_positive(beta=self.beta)
-        if not 0 <= self.nll < math.inf:
-            raise ValueError(f"nll = {self.nll}: expected a number of at least 0")
+        check_not_negative(nll=self.nll)
 
     def batch(self, world: World, *, size: int, step: int, steps: int, seed: int) -> Pairs:
         return self.data.pairs(world, size=size, step=step, seed=seed)
@@ -78,6 +76,7 @@ class PaperDPO:
 
     def __post_init__(self) -> None:
         check_positive(w_preferred=self.w_preferred)
+        check_not_negative(w_dispreferred=self.w_dispreferred)
 
     def batch(self, world: World, *, size: int, step: int, steps: int, seed: int) -> Pairs:
         return self.data.pairs(world, size=size, step=step, seed=seed)
@@ -102,6 +101,7 @@ class Unlearning:
 
     def __post_init__(self) -> None:
         check_positive(w_preferred=self.w_preferred)
+        check_not_negative(w_dispreferred=self.w_dispreferred)
 
     def batch(self, world: World, *, size: int, step: int, steps: int, seed: int) -> Pairs:
         return self.data.pairs(world, size=size, step=step, seed=seed)
