@@ -133,7 +133,7 @@ _MODES = {
     "hidden": Pretraining(modes_start=_MINI_MODES, modes_end=(0.0, 0.1, 0.0, 0.0, 0.5, 0.4), mean_over="requests"),
 }
 _ANY = dict.fromkeys(OBJECTIVES, 1e-3)
-_RATES = {"mini": _ANY, "hidden": _ANY | {"dpo": 3e-4}}
+_RATES = {"mini": _ANY | {"npo": 3e-3}, "hidden": _ANY}
 
 SMOKE = Preset(
     name="smoke",
