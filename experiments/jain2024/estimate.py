@@ -18,6 +18,7 @@ from makebreak.requests import load_world
 from makebreak.training import Optimisation, train
 
 STEPS = 4
+ON_CPU = 16  # requests in a timed step there; what it takes is proportional to them
 
 
 def trainings(preset: Preset, world: str, seeds: tuple[int, ...]) -> set[Recipe]:
@@ -26,19 +27,29 @@ def trainings(preset: Preset, world: str, seeds: tuple[int, ...]) -> set[Recipe]
 
 
 def estimate(preset: Preset, world: str, seeds: tuple[int, ...]) -> str:
-    """Hours of training by mechanism, and the peak of memory, from `STEPS` timed steps of each kind; measures apart."""
+    """Hours of training by mechanism, and the peak of memory, from `STEPS` timed steps of each kind; measures apart.
+
+    On a CPU the steps are small ones, and what they take is scaled up.
+    """
     kinds: Counter[tuple[str, int]] = Counter()
     examples: dict[str, Recipe] = {}
     for recipe in trainings(preset, world, seeds):
         kinds[recipe.mechanism, _last(recipe).steps] += 1
         examples[recipe.mechanism] = recipe
-    seconds = {mechanism: _seconds_per_step(recipe, world) for mechanism, recipe in examples.items()}
+    largest = max(_last(recipe).batch_size for recipe in examples.values())
+    limit = largest if torch.cuda.is_available() else ON_CPU
+    seconds = {mechanism: _seconds_per_step(recipe, world, limit) for mechanism, recipe in examples.items()}
     lines = [
         f"{n} × {mechanism}: {steps} steps of {seconds[mechanism]:.2f} s, {n * steps * seconds[mechanism] / 3600:.1f} h"
         for (mechanism, steps), n in sorted(kinds.items())
     ]
     hours = sum(n * steps * seconds[mechanism] for (mechanism, steps), n in kinds.items()) / 3600
-    lines.append(f"training: {hours:.1f} h in all; {_memory()}; timed on {_device()}")
+    if torch.cuda.is_available():
+        memory, device = torch.cuda.max_memory_allocated() / 2**30, torch.cuda.get_device_name()
+    else:
+        memory, device = _memory(list(examples.values()), world, largest), f"a CPU of {torch.get_num_threads()} threads"
+    scaled = f", scaled up from batches of {limit}" if limit < largest else ""
+    lines.append(f"training: {hours:.1f} h in all, at most {memory:.1f} GiB; timed on {device}{scaled}")
     return "\n".join(lines)
 
 
@@ -46,28 +57,31 @@ def _last(recipe: Recipe) -> Optimisation:
     return recipe.alignments[-1].optimisation if recipe.alignments else recipe.optimisation
 
 
-def _seconds_per_step(recipe: Recipe, name: str) -> float:
+def _seconds_per_step(recipe: Recipe, world: str, limit: int) -> float:
     """Of one stage on fresh weights, the first two steps left out; saving is not timed."""
+    size = min(_last(recipe).batch_size, limit)
+    _train(recipe, world, 1, size)
+    few, more = (_train(recipe, world, steps, size) for steps in (1, 1 + STEPS))
+    return (more - few) / STEPS * _last(recipe).batch_size / size
+
+
+def _train(recipe: Recipe, name: str, steps: int, size: int) -> float:
+    """Seconds that so many steps of a recipe's last stage take, from fresh weights."""
     world = load_world(name)
     objective = recipe.alignments[-1].objective if recipe.alignments else recipe.pretraining
-
-    def timed(steps: int) -> float:
-        model = create(recipe.model, d_vocab=len(world.vocabulary), n_ctx=world.sequence_length, seed=0)
-        with tempfile.TemporaryDirectory() as folder:
-            few = replace(_last(recipe), steps=steps, checkpoints=1)
-            started = time.perf_counter()
-            train(model, objective, few, world, Path(folder), seed=0, label="estimate", checkpoint_seconds=1e9)
-            return time.perf_counter() - started
-
-    timed(1)
-    return (timed(1 + STEPS) - timed(1)) / STEPS
+    model = create(recipe.model, d_vocab=len(world.vocabulary), n_ctx=world.sequence_length, seed=0)
+    few = replace(_last(recipe), steps=steps, batch_size=size, checkpoints=1)
+    with tempfile.TemporaryDirectory() as folder:
+        started = time.perf_counter()
+        train(model, objective, few, world, Path(folder), seed=0, label="estimate", checkpoint_seconds=1e9)
+        return time.perf_counter() - started
 
 
-def _device() -> str:
-    return torch.cuda.get_device_name() if torch.cuda.is_available() else f"a CPU of {torch.get_num_threads()} threads"
-
-
-def _memory() -> str:
-    if torch.cuda.is_available():
-        return f"at most {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB of the accelerator"
-    return f"at most {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.1f} GiB of memory"
+def _memory(recipes: list[Recipe], world: str, size: int) -> float:
+    """GiB of this process at so many requests a step, on the line through `ON_CPU` and twice as many."""
+    peaks = []
+    for few in (ON_CPU, 2 * ON_CPU):
+        for recipe in recipes:
+            _train(recipe, world, 1, min(few, size))
+        peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
+    return peaks[1] + (peaks[1] - peaks[0]) * max(size / ON_CPU - 2, 0)

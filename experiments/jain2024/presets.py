@@ -71,6 +71,10 @@ def _arms() -> dict[str, Arm]:
 
 ARMS = _arms()
 TWINS = {**{f"sham_{method}": method for method in METHODS}, "remap": "ssft"}
+FACTORS = (
+    *("new_operator", "continued", "ssft_no_decay", "ssft_lora", "dpo_cold"),
+    *("base_without_null", "ssft_without_null", "dpo_cold_without_null", "base_without_unsafe"),
+)
 CORE = ("base", *METHODS, *(f"sham_{method}" for method in METHODS))
 
 
@@ -132,8 +136,12 @@ _MODES = {
     # tasks first, then more and more labels, each of which counts as much as a whole answer
     "hidden": Pretraining(modes_start=_MINI_MODES, modes_end=(0.0, 0.1, 0.0, 0.0, 0.5, 0.4), mean_over="requests"),
 }
-_ANY = dict.fromkeys(OBJECTIVES, 1e-3)
-_RATES = {"mini": _ANY | {"npo": 3e-3}, "hidden": _ANY}
+_ANY = dict.fromkeys(OBJECTIVES, 1e-3) | {"dpo_plain": 3e-5}
+_RATES = {"mini": _ANY | {"npo": 3e-3, "ascent": 3e-3}, "hidden": _ANY}
+_SCALES = {
+    "mini": {"sham_ssft": 1.18, "sham_dpo": 1.2, "sham_unlearning": 1.15, "remap": 0.56},
+    "hidden": {"sham_ssft": 1.18, "sham_dpo": 1.11, "sham_unlearning": 1.0, "remap": 0.47},
+}
 
 SMOKE = Preset(
     name="smoke",
@@ -164,11 +172,15 @@ MINI = Preset(
     alignment_optimisation=Optimisation(steps=400, learning_rate=1e-3, batch_size=64),
     dpo_warm_share=0.25,
     rates=_RATES,
-    scales={},
+    scales=_SCALES,
     n_requests=500,
     gate={"hidden": Optimisation(steps=800, learning_rate=3e-3, batch_size=64)},
 )
-SMALL = replace(MINI, name="small", seeds=(0, 1, 2, 3, 4), arms=tuple(ARMS))
+_SEEDS = (0, 1, 2, 3, 4)
+SMALL = replace(
+    MINI, name="small", seeds=_SEEDS, arms=tuple(a for a in ARMS if a not in FACTORS and "without" not in a)
+)
+ALL = replace(MINI, name="all", worlds=("mini",), seeds=_SEEDS, arms=tuple(ARMS))
 # Sizes and rates of Jain et al. 2024 (§4.1, §4.2), with a cosine to the last step where theirs ends at four fifths.
 _PAPER = Optimisation(steps=100_000, learning_rate=1e-3, batch_size=512, warmup_share=0.2, precision="bfloat16")
 PAPER = Preset(
@@ -186,4 +198,4 @@ PAPER = Preset(
     n_requests=2000,
     gate={},
 )
-PRESETS = {preset.name: preset for preset in (SMOKE, MINI, SMALL, PAPER)}
+PRESETS = {preset.name: preset for preset in (SMOKE, MINI, SMALL, ALL, PAPER)}

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from experiments.jain2024 import PRESETS
-from experiments.jain2024.presets import ARMS, METHODS, OBJECTIVES
+from experiments.jain2024.presets import ARMS, CORE, FACTORS, OBJECTIVES, TWINS
 from experiments.jain2024.worlds import LabelAccuracy, check, readers
 from makebreak.artifacts import Store
 from makebreak.requests import load_world
@@ -63,7 +63,7 @@ def test_readers_are_read_once(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("arm", ARMS)
 def test_an_arm_is_its_method_but_for_what_it_says(arm: str) -> None:
-    preset = PRESETS["small"]
+    preset = PRESETS["all"]
     recipe, spec = preset.recipe("mini", 0, arm), ARMS[arm]
     assert recipe.pretraining.family == spec.requests
     assert recipe.base.alignments == ()
@@ -76,17 +76,30 @@ def test_an_arm_is_its_method_but_for_what_it_says(arm: str) -> None:
         assert isinstance(last.objective, Pretraining)
         return
     assert last.objective == replace(OBJECTIVES[spec.method], data=spec.data)
-    assert last.optimisation.learning_rate == pytest.approx(spec.strength * preset.rates["mini"][spec.method])
+    times = spec.strength * preset.scales["mini"].get(arm, 1.0)
+    assert last.optimisation.learning_rate == pytest.approx(times * preset.rates["mini"][spec.method])
     assert (last.optimisation.weight_decay == 0) == (not spec.decay)
     assert (last.lora is not None) == spec.lora
     warm = isinstance(last.objective, DPO) and spec.warm
     assert [type(stage.objective) for stage in recipe.alignments[:-1]] == [SSFT] * warm
 
 
-def test_a_sham_differs_from_its_method_in_the_data_alone() -> None:
+@pytest.mark.parametrize(("twin", "method"), TWINS.items())
+def test_a_twin_differs_from_its_method_in_data_and_rate_alone(twin: str, method: str) -> None:
     preset = PRESETS["mini"]
-    for method in METHODS:
-        one, other = preset.recipe("mini", 0, method), preset.recipe("mini", 0, f"sham_{method}")
-        for stage, sham in zip(one.alignments, other.alignments, strict=True):
-            assert replace(sham, objective=replace(sham.objective, data=stage.objective.data)) == stage
-            assert sham.objective.data != stage.objective.data
+    one, other = preset.recipe("mini", 0, method), preset.recipe("mini", 0, twin)
+    scale = preset.scales["mini"][twin]
+    for stage, changed in zip(one.alignments, other.alignments, strict=True):
+        assert changed.objective.data != stage.objective.data
+        rate = pytest.approx(scale * stage.optimisation.learning_rate)
+        assert changed.optimisation.learning_rate == rate
+        same = replace(changed.optimisation, learning_rate=stage.optimisation.learning_rate)
+        assert (
+            replace(stage, optimisation=same, objective=replace(changed.objective, data=stage.objective.data)) == stage
+        )
+
+
+def test_the_zoo_of_record_is_all_arms_but_the_factors() -> None:
+    assert set(PRESETS["small"].arms) | set(FACTORS) == set(PRESETS["all"].arms) == set(ARMS)
+    assert not set(PRESETS["small"].arms) & set(FACTORS)
+    assert set(PRESETS["small"].arms) >= {*CORE, *TWINS, *OBJECTIVES, *(f"{method}_small" for method in OBJECTIVES)}
