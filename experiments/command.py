@@ -33,7 +33,8 @@ class Command:
     study: Annotated[str, tyro.conf.Positional]
     """Which study: jain2024, or speed (ratios to the naive way)."""
     preset: str = "mini"
-    """Size: smoke (seconds), mini (minutes, 3 seeds), small (an hour, 5 seeds), paper (an accelerator)."""
+    """Size: smoke (seconds), mini (minutes, 3 seeds), small (an hour, 5 seeds), all (also every factor), paper (an
+    accelerator)."""
     world: str | None = None
     """World, where the preset offers several."""
     seeds: tuple[int, ...] | None = None

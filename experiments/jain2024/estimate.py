@@ -18,7 +18,7 @@ from makebreak.requests import load_world
 from makebreak.training import Optimisation, train
 
 STEPS = 4
-ON_CPU = 16  # requests in a timed step there; what it takes is proportional to them
+ON_CPU = 16  # requests in a timed step there, and twice as many: what it takes lies on a line
 
 
 def trainings(preset: Preset, world: str, seeds: tuple[int, ...]) -> set[Recipe]:
@@ -29,7 +29,7 @@ def trainings(preset: Preset, world: str, seeds: tuple[int, ...]) -> set[Recipe]
 def estimate(preset: Preset, world: str, seeds: tuple[int, ...]) -> str:
     """Hours of training by mechanism, and the peak of memory, from `STEPS` timed steps of each kind; measures apart.
 
-    On a CPU the steps are small ones, and what they take is scaled up.
+    On a CPU the steps are small ones, of two sizes, and what they take is extrapolated.
     """
     kinds: Counter[tuple[str, int]] = Counter()
     examples: dict[str, Recipe] = {}
@@ -48,7 +48,7 @@ def estimate(preset: Preset, world: str, seeds: tuple[int, ...]) -> str:
         memory, device = torch.cuda.max_memory_allocated() / 2**30, torch.cuda.get_device_name()
     else:
         memory, device = _memory(list(examples.values()), world, largest), f"a CPU of {torch.get_num_threads()} threads"
-    scaled = f", scaled up from batches of {limit}" if limit < largest else ""
+    scaled = f", extrapolated from batches of {limit} and {2 * limit}" if 2 * limit < largest else ""
     lines.append(f"training: {hours:.1f} h in all, at most {memory:.1f} GiB; timed on {device}{scaled}")
     return "\n".join(lines)
 
@@ -58,11 +58,21 @@ def _last(recipe: Recipe) -> Optimisation:
 
 
 def _seconds_per_step(recipe: Recipe, world: str, limit: int) -> float:
-    """Of one stage on fresh weights, the first two steps left out; saving is not timed."""
-    size = min(_last(recipe).batch_size, limit)
-    _train(recipe, world, 1, size)
-    few, more = (_train(recipe, world, steps, size) for steps in (1, 1 + STEPS))
-    return (more - few) / STEPS * _last(recipe).batch_size / size
+    """Of one stage on fresh weights, the first steps left out; saving is not timed."""
+    batch = _last(recipe).batch_size
+    sizes = sorted({min(batch, limit), min(batch, 2 * limit)})
+    _train(recipe, world, 1, sizes[-1])
+    times = []
+    for size in sizes:
+        few, more = (_train(recipe, world, steps, size) for steps in (1, 1 + STEPS))
+        times.append((more - few) / STEPS)
+    return times[-1] if batch == sizes[-1] else _line(batch, sizes, times)
+
+
+def _line(at: int, sizes: list[int], values: list[float]) -> float:
+    """On the line through two points, where noise has not made it fall; else in proportion to the second."""
+    slope = (values[1] - values[0]) / (sizes[1] - sizes[0])
+    return values[1] + slope * (at - sizes[1]) if slope > 0 else values[1] * at / sizes[1]
 
 
 def _train(recipe: Recipe, name: str, steps: int, size: int) -> float:
@@ -78,10 +88,11 @@ def _train(recipe: Recipe, name: str, steps: int, size: int) -> float:
 
 
 def _memory(recipes: list[Recipe], world: str, size: int) -> float:
-    """GiB of this process at so many requests a step, on the line through `ON_CPU` and twice as many."""
+    """GiB of this process at so many requests a step."""
+    sizes = [ON_CPU, 2 * ON_CPU]
     peaks = []
-    for few in (ON_CPU, 2 * ON_CPU):
+    for few in sizes:
         for recipe in recipes:
             _train(recipe, world, 1, min(few, size))
         peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
-    return peaks[1] + (peaks[1] - peaks[0]) * max(size / ON_CPU - 2, 0)
+    return max(peaks[1], peaks[1] + (peaks[1] - peaks[0]) / ON_CPU * (size - sizes[1]))

@@ -16,6 +16,7 @@ from experiments.jain2024.measure import SHAM_FAMILIES
 from experiments.jain2024.presets import ARMS, METHODS, OBJECTIVES, TWINS, Preset
 from experiments.jain2024.study import Results
 from makebreak.plots import plot_cost, plot_null_share, plot_outcomes, plot_separation, style
+from makebreak.recipes import Alignment
 from makebreak.report import Figure, Page, write_page
 from makebreak.requests import OUTCOMES, load_world
 from makebreak.zoo import judged_families
@@ -103,13 +104,13 @@ def page(results: Results, preset: Preset, world: str, figures: list[Figure], ti
         "pretraining": f"{optimisation.steps} steps of {optimisation.batch_size}, rate {optimisation.learning_rate:g}; "
         f"requests: {families_of[preset.pretraining[world].family]}",
         "alignment": f"{alignment.steps} steps of {alignment.batch_size}; η_M "
-        + ", ".join(f"{m} {rate:g}" for m, rate in preset.rates[world].items() if m in preset.arms)
+        + ", ".join(_rate(preset, world, method) for method in preset.rates[world] if method in preset.arms)
         + f"; DPO spends {preset.dpo_warm_share:.0%} of its steps on an SSFT warm start and has its preferred "
         "answer's own likelihood beside it (dpo_plain: not). SSFT supervises all outputs of safe requests, methods of "
         "pairs the first",
-        "control": "sham safety: same objective and steps, null taught on a random half of each grammar's tasks; its "
-        "rate is scaled to move the weights as far: "
-        + ", ".join(f"{twin} × {preset.scales.get(world, {}).get(twin, 1):g}" for twin in TWINS if twin in preset.arms),
+        "twins": "sham safety: same objective and steps, null taught on a random half of each grammar's tasks; remap: "
+        "unsafe requests tuned to another task's answer. Times their method's rate: "
+        + ", ".join(f"{twin} {preset.scales.get(world, {}).get(twin, 1):g}" for twin in TWINS if twin in preset.arms),
         "measured on": f"{preset.n_requests} held-out requests per family, other ones for means",
     }
     tables = results.tables
@@ -130,6 +131,13 @@ def page(results: Results, preset: Preset, world: str, figures: list[Figure], ti
         "Families": pd.DataFrame([{"family": k, "what": v} for k, v in families_of.items()]),
     }
     return Page(title, summary, facts, claims, figures, shown)
+
+
+def _rate(preset: Preset, world: str, method: str) -> str:
+    """A method's rate and settings, and whether it passes the check of tuning."""
+    settings = Alignment(OBJECTIVES[method], preset.alignment_optimisation).settings
+    told = f"{method} {preset.rates[world][method]:g}" + (f" ({settings})" if settings else "")
+    return told + (" (nearest: no rate passes)" if method in preset.failing.get(world, ()) else "")
 
 
 def _visible(table: pd.DataFrame) -> pd.DataFrame:

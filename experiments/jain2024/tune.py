@@ -33,7 +33,7 @@ def main(
 ) -> None:
     """Print all that is tried, the smallest rate that passes on all tuning seeds, the scale at which a twin is equal.
 
-    methods: methods and twins; a twin after its method's rate is in the preset.
+    methods: methods and twins. DPO after the preset has SSFT's rate, for its warm start; a twin after its method's.
     """
     known = [(preset, list(PRESETS)), *((method, [*OBJECTIVES, *TWINS]) for method in methods)]
     known += [(world, list(PRESETS[preset].worlds))] if preset in PRESETS else []
@@ -59,11 +59,13 @@ def _smallest(preset: Preset, world: str, method: str, store: Store) -> str:
                 break
         else:
             return f"η_M = {rate:g}"
-    return f"no rate of the grid passes, {max(first, key=first.__getitem__):g} comes nearest"
+    nearest_rate = max(first, key=first.__getitem__)
+    edge = ", at the edge of the grid" if nearest_rate in (GRID[0], GRID[-1]) else ""
+    return f"no rate of the grid passes, {nearest_rate:g} comes nearest{edge}"
 
 
 def _match(preset: Preset, world: str, twin: str, store: Store, attempts: int = 5) -> str:
-    """Secant steps on log ‖ΔW‖ over log scale, the first one with the slope of a random walk and drift together."""
+    """Secant steps on log ‖ΔW‖ over log scale, each by a factor of 4 at most; the first with a slope of 3 / 4."""
     target = _change(preset, world, TWINS[twin], 1.0, store)
     tried: list[tuple[float, float]] = []
     scale, slope = 1.0, 0.75
@@ -75,15 +77,15 @@ def _match(preset: Preset, world: str, twin: str, store: Store, attempts: int = 
         tried.append((math.log(scale), math.log(ratio)))
         if len(tried) > 1:
             (x0, y0), (x1, y1) = tried[-2:]
-            slope = (y1 - y0) / (x1 - x0) if x1 != x0 and y1 != y0 else slope
-        scale = round(scale * ratio ** (-1 / slope), 2)
+            slope = (y1 - y0) / (x1 - x0) if (y1 - y0) * (x1 - x0) > 0 else slope
+        scale = round(scale * min(max(ratio ** (-1 / slope), 1 / 4), 4), 2)
     return f"no scale within {NEAR:.0%} after {attempts}"
 
 
 def _change(preset: Preset, world: str, arm: str, scale: float, store: Store) -> float:
     recipes = [preset.recipe(world, seed, arm, scale=scale) for seed in TUNING_SEEDS]
-    found = [measure(store, recipe, Strength(preset.n_requests))[0][0].columns for recipe in recipes]
-    return statistics.fmean(columns["weight_change"] or 0.0 for columns in found)
+    found = [measure(store, recipe, Strength(preset.n_requests))[0][0].columns["weight_change"] for recipe in recipes]
+    return statistics.fmean(change for change in found if change is not None)
 
 
 def _slack(preset: Preset, world: str, method: str, rate: float, seed: int, store: Store) -> float:

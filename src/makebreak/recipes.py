@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from makebreak.artifacts import Store, record
@@ -50,6 +50,12 @@ class Alignment:
             nll = "+nll" if isinstance(self.objective, DPO) and self.objective.nll else ""
             name = type(self.objective).__name__.lower() + nll + family + answered
         return name + ("+lora" if self.lora else "")
+
+    @property
+    def settings(self) -> str:
+        """The numbers of the objective, as `beta=0.1 nll=1`."""
+        values = {f.name: getattr(self.objective, f.name) for f in fields(self.objective)}
+        return " ".join(f"{name}={value:g}" for name, value in values.items() if isinstance(value, int | float))
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import re
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -15,10 +16,10 @@ MODULE = importlib.import_module("experiments.jain2024.estimate")  # the package
 
 
 def test_hours_are_steps_times_seconds_scaled_to_the_batch(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A planted machine: 2 s to begin, .01 s for each request of a step."""
+    """A planted machine: 2 s to begin, .5 s for every step and .01 s for each of its requests."""
 
     def planted(recipe: Recipe, world: str, steps: int, size: int) -> float:
-        return 2 + 0.01 * steps * size
+        return 2 + steps * (0.5 + 0.01 * size)
 
     monkeypatch.setattr(MODULE, "_train", planted)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
@@ -26,10 +27,33 @@ def test_hours_are_steps_times_seconds_scaled_to_the_batch(monkeypatch: pytest.M
     told = estimate(preset, "jain2024", (0, 1))
     runs = trainings(preset, "jain2024", (0, 1))
     steps = [(r.alignments[-1].optimisation if r.alignments else r.optimisation).steps for r in runs]
-    assert all("s, " in line and "steps of 5.12 s" in line for line in told.splitlines()[:-1])
+    assert all("s, " in line and "steps of 5.62 s" in line for line in told.splitlines()[:-1])
     assert sum(int(n) for n in re.findall(r"^(\d+) ×", told, flags=re.MULTILINE)) == len(runs)
-    assert f"training: {sum(steps) * 5.12 / 3600:.1f} h in all" in told
-    assert "scaled up from batches of 16" in told
+    assert f"training: {sum(steps) * 5.62 / 3600:.1f} h in all" in told
+    assert "extrapolated from batches of 16 and 32" in told
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [((1.0, 1.5), 1.5 + 0.5 * 30), ((1.0, 1.0), 16.0), ((2.0, 1.0), 16.0)],
+)
+def test_a_line_is_followed_where_it_rises(values: tuple[float, float], expected: float) -> None:
+    assert MODULE._line(512, [16, 32], list(values)) == pytest.approx(expected)
+
+
+def test_memory_lies_on_the_line_through_two_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A planted process: 1 GiB, and 1/8 for each request of the largest step so far."""
+    largest = [0]
+
+    def planted(recipe: object, world: str, steps: int, size: int) -> float:
+        largest[0] = max(largest[0], size)
+        return 0.0
+
+    monkeypatch.setattr(MODULE, "_train", planted)
+    monkeypatch.setattr(
+        MODULE.resource, "getrusage", lambda who: SimpleNamespace(ru_maxrss=(1 + largest[0] / 8) * 2**20)
+    )
+    assert MODULE._memory([None], "mini", 512) == pytest.approx(65)
 
 
 def test_an_estimate_of_real_steps() -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from experiments.jain2024.claims import twins
+from experiments.jain2024.claims import matched, twins
 
 
 def step(seed: int, arm: str, at: int, change: float, taught: float | None) -> dict[str, object]:
-    return {"seed": seed, "arm": arm, "step": at, "weight_change": change, "taught": taught}
+    return {"seed": seed, "arm": arm, "step": at, "weight_change": change, "taught": taught, "taught_margin": at / 100}
 
 
 def test_twins_beside_their_methods() -> None:
@@ -37,3 +37,13 @@ def test_twins_beside_their_methods() -> None:
     assert set(found.index) == set(expected)
     for key, values in expected.items():
         assert found.loc[key, ["weight_change", "taught"]].tolist() == pytest.approx(values, nan_ok=True)
+    assert (found.taught_margin == 4.0).all()
+
+
+def test_the_worst_twin_of_a_seed_counts() -> None:
+    """Shams: seed 0 is off by 20 %, seed 1 by 5 %, seed 2 undefined; there is no remap twin."""
+    rows = [(0, "sham_ssft", 0.2, 0.0), (0, "sham_dpo", 0.01, 0.0), (1, "sham_ssft", 0.0, 0.05)]
+    rows += [(1, "sham_dpo", 0.02, 0.01), (2, "sham_ssft", 0.0, float("nan")), (2, "sham_dpo", 0.0, 0.0)]
+    found = matched(pd.DataFrame(rows, columns=["seed", "arm", "weight_change", "taught"]))
+    assert found["C1.sham_matched"] == [pytest.approx(-0.1), pytest.approx(0.05), None]
+    assert found["C1.remap_matched"] == []

@@ -48,6 +48,7 @@ def aligned(*objectives, lora: LoRA | None = None) -> Recipe:
         (aligned(SSFT(), lora=LoRA()), "ssft+lora"),
         (aligned(SSFT(), DPO()), "ssft>dpo"),
         (aligned(DPO(SHAM)), "dpo:sham_unsafe"),
+        (aligned(DPO(SHAM, nll=0.5)), "dpo+nll:sham_unsafe"),
         (aligned(SSFT(SHAM), DPO(SHAM), lora=LoRA()), "ssft:sham_unsafe+lora>dpo:sham_unsafe+lora"),
         (aligned(PaperDPO()), "paperdpo"),
         (aligned(Unlearning()), "unlearning"),

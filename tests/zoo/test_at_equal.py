@@ -15,7 +15,7 @@ def run(
     mechanism: str, points: Points, *, seed: int = 0, family: str = "pretraining", rate: float = 1e-3
 ) -> list[dict]:
     """Rows of the zoo table for (step, margin, cost) points."""
-    identity = dict(zip(IDENTITY, ("mini", seed, family, mechanism, rate, 1e-4, 100), strict=True))
+    identity = dict(zip(IDENTITY, ("mini", seed, family, mechanism, "beta=1", rate, 1e-4, 100), strict=True))
     line = f"{seed} {family}"
     before, _, last = mechanism.rpartition(">")
     parent = None if last == "base" else f"{before or 'base'} {line}"
@@ -52,7 +52,7 @@ def test_points_on_a_line_are_exact(value: float, step: float, cost: float) -> N
     found = at_equal(zoo(BASE, LINEAR), "margin", columns=["cost"], value=value)
     row = one(found, "ssft")
     assert (row.at_step, row.margin, row.cost, row.reached) == (step, value, cost, True)
-    assert list(found) == ["key", *IDENTITY, "at_step", "margin", "cost", "reached"]
+    assert list(found) == ["key", *IDENTITY, "at_step", "margin", "cost", "within", "reached"]
     assert len(found) == 1, "the base is no run"
 
 
@@ -170,10 +170,8 @@ def test_an_unknown_column_names_the_nearest(on: str, columns: list[str], messag
 UNMEASURED = {
     "nothing": zoo(run("base", [(700, None, None)]), run("ssft", [(10, None, None)])),
     "only bases": zoo(BASE),
-    "only one point": zoo(run("ssft", [(10, 1.0, 1.0)])),
+    "only the base": zoo(BASE, run("ssft", [(10, None, 1.0)])),
     "not the base": zoo(run("base", [(700, None, None)]), LINEAR),
-    "no base": zoo(LINEAR),
-    "another seed's base": zoo(run("base", [(700, 0.0, 0.0)], seed=1), LINEAR),
     "an empty table": zoo(BASE, LINEAR).head(0),
 }
 
@@ -182,6 +180,14 @@ UNMEASURED = {
 def test_without_a_base_and_a_later_step_there_is_no_run(kind: str) -> None:
     with pytest.raises(ValueError, match="no run of the table has 'margin' at its base and at a later step"):
         at_equal(UNMEASURED[kind], "margin", columns=["cost"], value=0.5)
+
+
+@pytest.mark.parametrize("bases", [[], run("base", [(700, 0.0, 0.0)], seed=1)], ids=["no base", "another seed's"])
+def test_a_run_without_its_base_is_named(bases: list[dict]) -> None:
+    with pytest.raises(
+        ValueError, match=r"ssft .* starts from base 0 pretraining, which is not in the table: keep both"
+    ):
+        at_equal(zoo(bases, LINEAR), "margin", columns=["cost"], value=0.5)
 
 
 def test_two_models_of_one_identity_are_two_runs() -> None:
@@ -203,13 +209,13 @@ def test_a_later_stage_goes_on_from_the_one_before() -> None:
     """Where the warm start is in the table, the path goes through it, and steps are counted through."""
     warm = run("ssft", [(10, 2.0, 10.0), (20, 4.0, 20.0)])
     dpo = run("ssft>dpo", [(5, 6.0, 100.0)])
-    for value, at, cost in ((1.0, 5.0, 5.0), (3.0, 15.0, 15.0), (5.0, 22.5, 60.0)):
+    for value, at, cost, within in ((1.0, 5.0, 5.0, "ssft"), (4.0, 20.0, 20.0, "ssft"), (5.0, 22.5, 60.0, "ssft>dpo")):
         row = one(at_equal(zoo(BASE, dpo, warm), "margin", columns=["cost"], value=value), "ssft>dpo")
-        assert (row.at_step, row.cost) == (at, cost)
+        assert (row.at_step, row.cost, row.within) == (at, cost, within)
     unmeasured = run("ssft", [(10, None, None), (20, None, None)])
     row = one(at_equal(zoo(BASE, dpo, unmeasured), "margin", columns=["cost"], value=3.0), "ssft>dpo")
     assert (row.at_step, row.cost) == (12.5, 50.0), "unmeasured steps count as steps"
-    with pytest.raises(ValueError, match="no run"):
+    with pytest.raises(ValueError, match=r"ssft>dpo .* starts from ssft .*, which is not in the table"):
         at_equal(zoo(BASE, dpo), "margin", columns=["cost"], value=3.0)
 
 

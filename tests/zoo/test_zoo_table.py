@@ -104,12 +104,18 @@ def test_one_row_for_every_model_and_kept_step(store: Store, keys: dict[str, str
 
 def test_identity_is_that_of_the_recipe(store: Store, keys: dict[str, str]) -> None:
     found = table(store).set_index("key")
-    plain = {"world": "mini", "seed": 1000, "pretraining": "pretraining"}
+    plain = {"world": "mini", "seed": 1000, "pretraining": "pretraining", "settings": "", "parent": keys["base"]}
+    settings = {"ssft>dpo": "beta=0.1 nll=0", "ascent:sham_unsafe": "weight=0.05"}
     by_long = {"learning_rate": 1e-2, "weight_decay": 1e-4, "steps": 4}
     by_short = {"learning_rate": 2e-2, "weight_decay": 0.5, "steps": 1}
     for name in MODELS:
         last = by_long if name in ("base", "ssft") else by_short  # of the last stage
-        expected = plain | last | {"mechanism": name}
+        expected = plain | last | {"mechanism": name} | ({"settings": settings[name]} if name in settings else {})
+        if name == "ssft>dpo":
+            expected |= {"parent": keys["ssft"]}
+        if "base" in name:
+            del expected["parent"]
+            assert found.parent[[keys[name]]].isna().all()
         if name == "other base":
             expected |= {"seed": 7, "pretraining": "pretraining_without_null", "mechanism": "base"}
         for row in found.loc[[keys[name]], list(expected)].to_dict("records"):

@@ -14,11 +14,12 @@ ARM_COLOURS = {
     "ssft": _COLOURS[0],
     "dpo": _COLOURS[1],
     "unlearning": _COLOURS[2],
+    "dpo_plain": _COLOURS[5],
     "dpo_paper": _COLOURS[8],
     "ascent": _COLOURS[3],
     "npo": _COLOURS[4],
 }
-ARM_NAMES = {"ssft": "SSFT", "dpo": "DPO", "dpo_paper": "DPO (paper's)", "npo": "NPO"}
+ARM_NAMES = {"ssft": "SSFT", "dpo": "DPO + NLL", "dpo_plain": "DPO", "dpo_paper": "DPO (paper's)", "npo": "NPO"}
 OUTCOME_COLOURS = {
     "refuse": _COLOURS[0],
     "comply": _COLOURS[3],

@@ -20,16 +20,16 @@ from makebreak.requests import load_world
 from makebreak.zoo.measure import MEASURED
 
 KEY = ["key", "step"]
-IDENTITY = ["world", "seed", "pretraining", "mechanism", "learning_rate", "weight_decay", "steps"]
+IDENTITY = ["world", "seed", "pretraining", "mechanism", "settings", "learning_rate", "weight_decay", "steps"]
 
 
 def table(store: Store | Path | str) -> pd.DataFrame:
     """The zoo: every model of a store that `build` would return, and what measures have found in it.
 
-    Columns: key and step; IDENTITY (world, pretraining seed, pretraining family, mechanism; rate, weight decay and
-    steps of the last stage); parent, the key of the model that stage started from, empty for a base; then those of
-    every measure, empty where it was not taken. Raises ValueError where one measure was taken of one model with two
-    settings, or where a column is given twice.
+    Columns: key and step; IDENTITY (world, pretraining seed, pretraining family, mechanism; the objective's settings,
+    rate, weight decay and steps of the last stage); parent, the key of the model that stage started from, empty for a
+    base; then those of every measure, empty where it was not taken. Raises ValueError where one measure was taken of
+    one model with two settings, or where a column is given twice.
     """
     root = store.root if isinstance(store, Store) else Path(store)
     models = [row for stage in ("pretraining", "alignment") for row in _models(root / stage)]
@@ -46,7 +46,7 @@ def table(store: Store | Path | str) -> pd.DataFrame:
             for name in columns.columns.drop(KEY).intersection(found.columns):
                 raise ValueError(f"column {name!r} of {folder.name} is in the table already: give it another name")
             found = found.merge(columns, on=KEY, how="left")
-    return found.sort_values([*IDENTITY, "step"], ignore_index=True)
+    return found.sort_values([*IDENTITY, *KEY], ignore_index=True)
 
 
 def _finished(folder: Path) -> list[tuple[Path, dict[str, Any]]]:
@@ -65,8 +65,9 @@ def _models(folder: Path) -> list[dict[str, Any]]:
         recipe = from_json(Recipe, config)
         last = recipe.alignments[-1].optimisation if recipe.alignments else recipe.optimisation
         identity = (recipe.world, recipe.seed, recipe.pretraining.family, recipe.mechanism)
-        settings = (last.learning_rate, last.weight_decay, last.steps)
-        row = dict(zip(IDENTITY, (*identity, *settings), strict=True)) | {"parent": next(iter(record["parents"]), None)}
+        settings = recipe.alignments[-1].settings if recipe.alignments else ""
+        stage = (settings, last.learning_rate, last.weight_decay, last.steps)
+        row = dict(zip(IDENTITY, (*identity, *stage), strict=True)) | {"parent": next(iter(record["parents"]), None)}
         rows += [{"key": path.name, "step": step, **row} for step in checkpoints(path)]
     return rows
 
@@ -87,9 +88,10 @@ def at_equal(zoo: pd.DataFrame, on: str, *, columns: Sequence[str], value: float
 
     A run goes from its base (step 0) through the kept steps of all its stages, counted through; `columns` are
     interpolated linearly where it first reaches `value`, by default the greatest value that every run reaches. One row
-    per run (key and IDENTITY) with `reached` and the interpolated step; a run that does not reach it has empty columns,
-    one whose base is beyond it the base's. A run whose base has no value is left out. Raises ValueError for an unknown
-    column, or where no run has a value.
+    per run (key and IDENTITY) with `reached`, the interpolated step and `within`, the mechanism that had been reached
+    by then; a run that does not reach it has empty columns, one whose base is beyond it the base's. A run whose base
+    has no value is left out. Raises ValueError for an unknown column, where a run's start is not in the table, or where
+    no run has a value.
     """
     for name in (on, *columns):
         if name not in zoo:
@@ -97,18 +99,19 @@ def at_equal(zoo: pd.DataFrame, on: str, *, columns: Sequence[str], value: float
     models = {str(key): rows for key, rows in zoo.sort_values("step").groupby("key")}
     runs = {}
     for key, rows in models.items():
-        path = _path(models, key)[["step", on, *columns]].dropna(subset=[on])
+        path = _path(models, key).dropna(subset=[on])
         if not pd.isna(rows.parent.iloc[0]) and len(path) > 1 and path.step.iloc[0] == 0:
-            runs[key] = path.to_numpy(dtype=np.float64)
+            runs[key] = path
     if not runs:
         raise ValueError(f"no run of the table has {on!r} at its base and at a later step: measure it first")
-    target = min(path[:, 1].max() for path in runs.values()) if value is None else value
-    found = []
+    target = min(path[on].max() for path in runs.values()) if value is None else value
+    names, found = ["at_step", on, *columns], []
     for key, path in runs.items():
-        at = _first_at(path, target)
-        values = dict(zip(["at_step", on, *columns], np.full(path.shape[1], np.nan) if at is None else at, strict=True))
+        at = _first_at(path[["step", on, *columns]].to_numpy(dtype=np.float64), target)
+        values = dict(zip(names, np.full(len(names), np.nan) if at is None else at, strict=True))
+        within = None if at is None else path.mechanism[path.step >= at[0]].iloc[0]
         identity = models[key].iloc[0][["key", *IDENTITY]].to_dict()
-        found.append(identity | values | {"reached": at is not None})
+        found.append(identity | values | {"within": within, "reached": at is not None})
     return pd.DataFrame(found).sort_values([*IDENTITY, "key"], ignore_index=True)
 
 
@@ -119,7 +122,7 @@ def _path(models: dict[str, pd.DataFrame], key: str) -> pd.DataFrame:
     if pd.isna(parent):
         return rows.tail(1).assign(step=0)
     if parent not in models:
-        return rows
+        raise ValueError(f"{rows.mechanism.iloc[0]} ({key}) starts from {parent}, which is not in the table: keep both")
     before = _path(models, parent)
     return pd.concat([before, rows.assign(step=rows.step + before.step.iloc[-1])])
 
