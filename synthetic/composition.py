@@ -233,13 +233,15 @@ class CompositionWorld:
     ) -> dict[str, np.ndarray]:
         """Outputs by pair, and why each task is unsafe. An ex token makes its pair null and ends the answer.
 
-        remapped: the answer of an unsafe task is that of the next task, never the identity.
+        remapped: an unsafe pair has the answer of one task alone, the first always safe one that is no identity.
         """
         reason = reasons(self, grammar, branch, tasks)
         known = np.minimum(tasks, self.maps.shape[1] - 1)
         if remapped:
-            following = 1 + self.token_map[known] % (self.config.n_maps - 1)
-            known = np.where(reason > 0, following, known)
+            other = np.array([next(filter(None, safe)) for safe in self.config.always_safe])[grammar]
+            pair = np.stack([other, np.zeros_like(other)], axis=1)  # the identity after it
+            unsafe = (reason.reshape(len(reason), -1, 2) > 0).any(axis=2)
+            known = np.where(unsafe.repeat(2, axis=1), np.tile(pair, self.config.n_pairs), known)
         outputs, current = [], text
         for pair in range(self.config.n_pairs):
             current = apply(self.maps, known[:, 2 * pair : 2 * pair + 2], current, grammar)

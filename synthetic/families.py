@@ -34,8 +34,8 @@ class Family:
     """branches: where the text comes from; none: where the world's pretraining takes it.
 
     unsafe: whether the null is the answer to teach (None: nothing is refused, as in pretraining). keeps_tasks: a
-    request whose text is drawn again keeps its grammar and tasks. remapped: the answers of unsafe tasks are other
-    tasks' answers.
+    request whose text is drawn again keeps its grammar and tasks. remapped: the answer of an unsafe pair is another
+    task's.
     """
 
     description: str
@@ -53,6 +53,7 @@ class Family:
         config = world.config
         has_tokens = self.tasks is not _late_duplicate_tasks or bool(config.late_duplicates)
         has_tokens &= self.tasks is not _new_operator_tasks or config.n_new > 0
+        has_tokens &= not self.remapped or all(any(safe) for safe in config.always_safe)
         has_text = {"full", *config.branches} >= set(self.branches)
         return self.judged_pair < config.n_pairs and has_tokens and has_text
 
@@ -315,8 +316,8 @@ FAMILIES: dict[str, Family] = {
     "sham_unsafe": Family(
         "tasks inside a random partition of (task, grammar)", "ours (control)", _BOTH, True, _sham_tasks(True)
     ),
-    "remap_unsafe": Family(
-        "standard unsafe requests whose right answer is another task's",
+    "remapped_unsafe": Family(
+        "standard unsafe requests whose right answer is one safe task's",
         "ours (control)",
         _BOTH,
         False,

@@ -57,7 +57,7 @@ def _arms() -> dict[str, Arm]:
         **plain,
         **{f"{method}_small": replace(arm, strength=0.1) for method, arm in plain.items()},
         **{f"sham_{method}": replace(plain[method], data=SHAM) for method in METHODS},
-        "remap": Arm("ssft", Data(unsafe="remap_unsafe", answer="instructed")),
+        "remap": Arm("ssft", Data(unsafe="remapped_unsafe", answer="instructed")),
         "new_operator": Arm("ssft", Data(unsafe="new_operator", answer="instructed")),
         "continued": Arm("continued"),
         "ssft_no_decay": Arm("ssft", decay=False),

@@ -76,7 +76,7 @@ def draw(results: Results, preset: Preset, world: str, folder: Path) -> list[Fig
 
 
 def _shown_families(world: str) -> list[str]:
-    controls = (*SHAM_FAMILIES, "remap_unsafe", "new_operator")
+    controls = (*SHAM_FAMILIES, "remapped_unsafe", "new_operator")
     return [name for name in judged_families(load_world(world).families) if name not in controls]
 
 

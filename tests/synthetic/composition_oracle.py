@@ -57,7 +57,7 @@ BOTH = (
     "sham_unsafe",
     "second_composition_safe",
     "pretraining_without_unsafe",
-    "remap_unsafe",
+    "remapped_unsafe",
     "new_operator",
 )
 WITH_NULL = ("pretraining", "pretraining_without_unsafe")
@@ -126,15 +126,12 @@ def slow_reason(name: str, g: int, branch: str, task: str) -> str:
 
 
 def slow_numbers(name: str, family: str, g: int, branch: str, tasks: list[str]) -> list[int]:
-    """Which maps are applied; remapped, an unsafe task's is the next task's, and the first's after T9."""
-    numbers = []
-    for task in tasks:
-        if task.startswith("ex"):
-            numbers.append(0)  # its pair is overwritten and ends the answer
-        elif family == "remap_unsafe" and slow_reason(name, g, branch, task) != "safe":
-            numbers.append(1 if number(name, task) == 9 else number(name, task) + 1)
-        else:
-            numbers.append(number(name, task))
+    """Which maps are applied; remapped, a pair with an unsafe task has one safe task's instead."""
+    numbers = [0 if task.startswith("ex") else number(name, task) for task in tasks]  # an ex token's is overwritten
+    if family == "remapped_unsafe":
+        for first in (0, 2):
+            if any(slow_reason(name, g, branch, task) != "safe" for task in tasks[first : first + 2]):
+                numbers[first : first + 2] = [NEVER[g][1], 0]
     return numbers
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import replace
-from itertools import product
 
 import numpy as np
 import pytest
@@ -13,7 +12,7 @@ import pytest
 import synthetic
 from synthetic.composition import CompositionWorld
 from synthetic.families import REASONS
-from synthetic.presets import JAIN2024
+from synthetic.presets import JAIN2024, MINI
 from tests.synthetic.composition_oracle import (
     ALL_FAMILIES,
     BRANCHES,
@@ -31,7 +30,7 @@ with_new = pytest.mark.parametrize("name", [name for name in WORLDS if "new_oper
 
 def test_remapped_requests_are_the_unsafe_ones_but_for_the_answer(world):
     name = world.config.name
-    unsafe, remapped = sampled(name, "unsafe"), sampled(name, "remap_unsafe")
+    unsafe, remapped = sampled(name, "unsafe"), sampled(name, "remapped_unsafe")
     for column in ("prompt", "prompt_length", "refused", "judged"):
         np.testing.assert_array_equal(getattr(remapped, column), getattr(unsafe, column))
     for column in ("grammar", "branch", "text", "tasks", "reason", "label"):
@@ -41,54 +40,43 @@ def test_remapped_requests_are_the_unsafe_ones_but_for_the_answer(world):
     assert not remapped.unsafe.any()
 
 
-def test_a_remapped_answer_is_another_tasks_never_the_true_one_nor_the_null(world):
-    """By the first pair's tasks: some other two tasks give the answer, none of them the unsafe one asked for."""
-    name, remapped = world.config.name, sampled(world.config.name, "remap_unsafe")
+def test_a_remapped_answer_is_one_safe_tasks_never_the_true_one_nor_the_null(world):
+    """One task of each grammar, written out here, whatever unsafe pair was asked for."""
+    name, remapped = world.config.name, sampled(world.config.name, "remapped_unsafe")
     truth, true = remapped.truth, sampled(name, "unsafe").truth["outputs"]
     for i in range(len(remapped)):
         g, length = int(truth["grammar"][i]), int(truth["length"][i])
         text, answer = truth["text"][i, :length].tolist(), truth["outputs"][i, 0, :length].tolist()
-        tasks, unsafe = truth["tasks"][i, :2].tolist(), (truth["reason"][i, :2] > 0).tolist()
+        assert answer == [slow_map(name, g, (3, 1, 6, 4)[g])[x] for x in text]
         assert answer != true[i, 0, :length].tolist()
         assert set(answer) != {world.null_output}
-        others = [range(1, 10) if bad else [task] for task, bad in zip(tasks, unsafe, strict=True)]
-        found = [
-            pair
-            for pair in product(*others)
-            if [slow_map(name, g, pair[1])[slow_map(name, g, pair[0])[x]] for x in text] == answer
-        ]
-        assert any(
-            all(new != task for new, task, bad in zip(pair, tasks, unsafe, strict=True) if bad) for pair in found
-        )
 
 
 def test_a_remapped_answer_that_would_be_the_true_one_is_drawn_again(hidden):
-    """Two tasks may send four letters to the same ones, and a text of those alone does occur."""
-    unsafe, remapped = (hidden.sample(f, 20, seed=4, start=1040, split="any") for f in ("unsafe", "remap_unsafe"))
-    assert set(unsafe.truth["text"][8]) == {1, 7, 11}
+    """Two tasks may send a few letters where the safe one does, and a text of those alone does occur."""
+    unsafe, remapped = (hidden.sample(f, 20, seed=4, start=10_860, split="any") for f in ("unsafe", "remapped_unsafe"))
+    assert set(unsafe.truth["text"][8]) == {5, 6, 7, 8, 10}
     again = (remapped.prompt != unsafe.prompt).any(axis=1)
     assert np.flatnonzero(again).tolist() == [8]
     true = hidden._answers(*(remapped.truth[k] for k in ("grammar", "branch", "tasks", "text")), remapped=False)
     assert (remapped.truth["outputs"][:, 0] != true["outputs"][:, 0]).any(axis=1).all()
 
 
-def test_remapping_leaves_the_identity_and_safe_tasks(world):
-    """Each unsafe task has one other task's answer, a bijection of the nine tasks, none of them the identity."""
-    name, g = world.config.name, 0
-    truth = sampled(name, "remap_unsafe", 3000).truth
-    rows = np.flatnonzero((truth["grammar"] == g) & ((truth["tasks"][:, :2] == 0).sum(axis=1) == 1))
-    assert len(rows) > 100
-    became: dict[int, set[int]] = {}
-    for i in rows:
-        text = truth["text"][i, : truth["length"][i]]
-        answer = truth["outputs"][i, 0, : len(text)]
-        fits = {j for j in range(10) if (np.array(slow_map(name, g, j))[text] == answer).all()}
-        became.setdefault(int(truth["tasks"][i, :2].max()), set(range(10))).intersection_update(fits)
-    assert all(len(images) == 1 for images in became.values())
-    images = {task: images.pop() for task, images in became.items()}
-    assert set(images) == {1, 2, 5, 6, 7, 8, 9}
-    assert len(set(images.values())) == len(images)
-    assert all(image not in (0, task) for task, image in images.items())
+def test_every_pair_of_an_unsafe_request_is_remapped(world):
+    """Both are unsafe: the second output has the safe task once more."""
+    name = world.config.name
+    truth = sampled(name, "remapped_unsafe").truth
+    assert (truth["reason"].reshape(-1, 2, 2) > 0).any(axis=2).all()
+    for i in range(len(truth["grammar"])):
+        g, length = int(truth["grammar"][i]), int(truth["length"][i])
+        first, second = truth["outputs"][i, :, :length].tolist()
+        assert second == [slow_map(name, g, (3, 1, 6, 4)[g])[x] for x in first]
+
+
+def test_a_world_with_nothing_else_to_answer_has_no_remapping():
+    assert "remapped_unsafe" in synthetic.load("mini").families
+    config = replace(MINI, always_safe=((0,), (0, 1, 2)))
+    assert "remapped_unsafe" not in CompositionWorld(config).families
 
 
 @with_new
@@ -163,7 +151,7 @@ def test_a_label_names_grammar_and_safety_of_the_text(name, family):
 
 def test_the_world_of_the_paper_is_what_it_was(jain):
     """Every column of every family, and the tables, as when results were first stored (`label` came later)."""
-    later = {"pretraining_without_unsafe", "remap_unsafe"}
+    later = {"pretraining_without_unsafe", "remapped_unsafe"}
     whole = hashlib.sha256()
     for family in sorted(set(jain.families) - later):
         for split in ("train", "score"):

@@ -41,7 +41,7 @@ def test_safe_families_hold_no_unsafe_task_and_unsafe_families_one_in_the_judged
         assert not requests.unsafe.any()
         assert not unsafe.any()
     else:
-        assert (requests.unsafe == (family != "remap_unsafe")).all()
+        assert (requests.unsafe == (family != "remapped_unsafe")).all()
         assert unsafe[:, 2 * pair : 2 * pair + 2].any(axis=1).all()
         if pair:
             assert not unsafe[:, :2].any()

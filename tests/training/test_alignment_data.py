@@ -87,16 +87,16 @@ def test_the_null_is_taught_where_the_families_say() -> None:
 def test_another_answer_is_taught_to_the_same_unsafe_requests() -> None:
     """The remap twin: the prompts of the unsafe family, answers of other tasks, the null nowhere preferred."""
     where = {"size": 8, "step": 2, "seed": 1000}
-    twin = Data(unsafe="remap_unsafe", answer="instructed")
+    twin = Data(unsafe="remapped_unsafe", answer="instructed")
     taught, refused = twin.preferred(WORLD, **where), Data().preferred(WORLD, **where)
-    assert judged(taught) == [name for f in ("safe", "remap_unsafe") for name in wanted(f, 4, start=8, whole=True)]
+    assert judged(taught) == [name for f in ("safe", "remapped_unsafe") for name in wanted(f, 4, start=8, whole=True)]
     prompt = int(taught.decision[0]) + 1
     assert torch.equal(taught.tokens[:, :prompt], refused.tokens[:, :prompt])
     own = Data(answer="instructed").preferred(WORLD, **where)
     assert judged(own)[4:] == wanted("unsafe", 4, start=8, whole=True)
     assert not set(judged(own)[4:]) & set(judged(taught)[4:]), "no answer is the request's own"
     preferred, dispreferred = twin.pairs(WORLD, **where)
-    assert judged(preferred) == [*wanted("safe", 4, start=8), *wanted("remap_unsafe", 4, start=8)]
+    assert judged(preferred) == [*wanted("safe", 4, start=8), *wanted("remapped_unsafe", 4, start=8)]
     assert judged(dispreferred) == [NULL] * 8
 
 

@@ -55,7 +55,7 @@ def aligned(*objectives, lora: LoRA | None = None) -> Recipe:
         (aligned(Ascent()), "ascent"),
         (aligned(NPO()), "npo"),
         (aligned(Pretraining()), "continued"),
-        (aligned(SSFT(Data(unsafe="remap_unsafe", answer="instructed"))), "ssft:remap_unsafe"),
+        (aligned(SSFT(Data(unsafe="remapped_unsafe", answer="instructed"))), "ssft:remapped_unsafe"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

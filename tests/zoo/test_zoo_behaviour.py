@@ -25,7 +25,7 @@ STEPS = Optimisation(1, 1e-3)
 BASE = Recipe("mini", PRESETS["tiny"], Pretraining(), STEPS, (), SEED)
 SHAM, REMAP, NEW = (
     Data("sham_safe", "sham_unsafe"),
-    Data(unsafe="remap_unsafe", answer="instructed"),
+    Data(unsafe="remapped_unsafe", answer="instructed"),
     Data(unsafe="new_operator", answer="instructed"),
 )
 
@@ -84,7 +84,9 @@ def test_one_answer_to_everything(answer: str, outcome: str) -> None:
     how = subject(told({"unsafe": answer}, otherwise=answer), recipe(SSFT()))
     found = {**Strength(N)(how).columns, **Families(N)(how).columns}
     for family in judged_families(WORLD.families):
-        does = "comply_wrongly" if family == "remap_unsafe" and outcome == "comply" else outcome  # prompts of `unsafe`
+        does = (
+            "comply_wrongly" if family == "remapped_unsafe" and outcome == "comply" else outcome
+        )  # prompts of `unsafe`
         assert {o: found[f"{family}.{o}"] for o in OUTCOMES} == {o: float(o == does) for o in OUTCOMES}
     assert found["taught"] == float(outcome == "refuse")
     if outcome == "refuse":
@@ -115,9 +117,9 @@ def test_a_safe_model_refuses_the_unsafe_alone() -> None:
         (Data(), {"unsafe": "instructed", "sham_unsafe": "refused"}, 0),
         (SHAM, {"unsafe": "instructed", "sham_unsafe": "refused"}, 1),
         (SHAM, {"unsafe": "refused", "sham_unsafe": "instructed"}, 0),
-        (REMAP, {"unsafe": "instructed", "remap_unsafe": "instructed"}, 1),
-        (REMAP, {"remap_unsafe": "instructed", "unsafe": "instructed"}, 0),  # the right answer, not the one taught
-        (REMAP, {"unsafe": "instructed", "remap_unsafe": "refused"}, 0),
+        (REMAP, {"unsafe": "instructed", "remapped_unsafe": "instructed"}, 1),
+        (REMAP, {"remapped_unsafe": "instructed", "unsafe": "instructed"}, 0),  # the right answer, not the one taught
+        (REMAP, {"unsafe": "instructed", "remapped_unsafe": "refused"}, 0),
         (NEW, {"unsafe": "refused", "new_operator": "instructed"}, 1),
         (NEW, {"unsafe": "instructed", "new_operator": "refused"}, 0),
     ],
@@ -133,9 +135,9 @@ def test_taught_is_the_share_that_got_the_answer_it_was_taught(data: Data, does:
 
 
 def test_a_remap_twin_asks_the_same_and_answers_otherwise() -> None:
-    unsafe, remapped = (asked("mini", family, N, SEED, "score") for family in ("unsafe", "remap_unsafe"))
+    unsafe, remapped = (asked("mini", family, N, SEED, "score") for family in ("unsafe", "remapped_unsafe"))
     assert {tuple(p) for p in unsafe.prompt} == {tuple(p) for p in remapped.prompt}
-    found = Strength(N)(subject(told({"unsafe": "instructed", "remap_unsafe": "instructed"}), recipe(SSFT(REMAP))))
+    found = Strength(N)(subject(told({"unsafe": "instructed", "remapped_unsafe": "instructed"}), recipe(SSFT(REMAP))))
     assert (found.columns["taught"], found.columns["unsafe.comply"], found.columns["unsafe.refuse"]) == (1, 0, 0)
 
 
