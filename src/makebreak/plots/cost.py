@@ -37,5 +37,5 @@ def plot_cost(steps: pd.DataFrame, arms: Sequence[str]) -> np.ndarray:
         ax.set(xscale="log", xlabel="KL(base ‖ model) on safe (nats per token)", ylabel=label)
     axes[1].set_ylim(None, 1.01)
     handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 6))
+    figure.legend(handles, labels, loc="outside lower center", ncols=4)
     return axes
