@@ -142,8 +142,8 @@ _ANY = dict.fromkeys(OBJECTIVES, 1e-3) | {"dpo_plain": 3e-5}
 _RATES = {"mini": _ANY | {"npo": 3e-3, "ascent": 3e-3}, "hidden": _ANY}
 _FAILING = dict.fromkeys(_MODES, ("dpo_plain", "dpo_paper", "ascent"))
 _SCALES = {
-    "mini": {"sham_ssft": 1.18, "sham_dpo": 1.2, "sham_unlearning": 1.15, "remap": 0.56},
-    "hidden": {"sham_ssft": 1.18, "sham_dpo": 1.11, "sham_unlearning": 1.0, "remap": 0.47},
+    "mini": {"sham_ssft": 1.18, "sham_dpo": 1.2, "sham_unlearning": 1.15, "remap": 0.54},
+    "hidden": {"sham_ssft": 1.18, "sham_dpo": 1.11, "sham_unlearning": 1.0, "remap": 0.5},
 }
 
 SMOKE = Preset(
