@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -84,10 +85,15 @@ class CompositionConfig:
             sizes = [len(column) for column in per_grammar]
             raise ValueError(f"{len(self.leaves)} grammars, but map_seeds, always_unsafe, always_safe have {sizes}")
         for unsafe, safe in zip(self.always_unsafe, self.always_safe, strict=True):
-            if set(unsafe) & set(safe) or 0 not in safe or max((*unsafe, *safe)) >= self.n_maps:
+            if set(unsafe) & set(safe) or 0 not in safe or not {*unsafe, *safe} <= set(range(self.n_maps)):
                 raise ValueError(
-                    f"always_unsafe {unsafe}, always_safe {safe}: expected disjoint tasks below {self.n_maps}, 0 safe"
+                    f"always_unsafe {unsafe}, always_safe {safe}: expected disjoint tasks of 0 to {self.n_maps - 1}, "
+                    "0 safe"
                 )
+        rules = " ".join((self.full, *self.branches.values(), *self.leaves))
+        greatest = max(map(int, re.findall(r"\b\d+\b", rules)), default=0)
+        if greatest >= self.n_letters:
+            raise ValueError(f"n_letters = {self.n_letters}: the grammars write letter {greatest}, the first is 0")
 
 
 class CompositionWorld:
@@ -110,6 +116,8 @@ class CompositionWorld:
         null = () if config.null_symbol is None else (config.null_symbol,)
         extra = tuple(s for s in config.system if s not in (*tasks, *special))
         alphabet = letters(config.n_letters)
+        if set(null) & {*tasks, *special, *alphabet, "ex1", "ex2", *self.late_tasks, *extra}:
+            raise ValueError(f"null_symbol = {config.null_symbol!r}: expected a symbol that means nothing else")
         self.vocabulary = Vocabulary((*tasks, *special, *alphabet, "ex1", "ex2", *self.late_tasks, *null, *extra))
         self.letter_ids = np.array([self.vocabulary.id(s) for s in alphabet])
         self.null = self.vocabulary.id(config.null_symbol or alphabet[0])

@@ -153,10 +153,14 @@ def test_a_config_of_another_type_is_refused() -> None:
         (("alignments", 0, "objective", "data", "safe_share"), 1.01, "safe_share = 1.01: expected a probability"),
         (("pretraining", "modes_end"), [-0.5, 1.5, 0.0, 0.0, 0.0, 0.0], "modes_end = -0.5: expected a probability"),
         (("pretraining", "modes_start"), [0.5, 0.0, 0.0, 0.0, 0.0, 0.0], "expected six shares that sum to 1"),
-        (("optimisation", "steps"), 0, "steps = 0: expected a number above 0"),
-        (("optimisation", "learning_rate"), -1e-3, "learning_rate = -0.001: expected a number above 0"),
-        (("alignments", 0, "objective", "beta"), 0.0, "beta = 0.0: expected a number above 0"),
-        (("model", "n_heads"), 0, "n_heads = 0: expected a number above 0"),
+        (("optimisation", "steps"), 0, "steps = 0: expected a finite number above 0"),
+        (("optimisation", "learning_rate"), -1e-3, "learning_rate = -0.001: expected a finite number above 0"),
+        (("alignments", 0, "objective", "beta"), 0.0, "beta = 0.0: expected a finite number above 0"),
+        (("model", "n_heads"), 0, "n_heads = 0: expected a finite number above 0"),
+        (("optimisation", "learning_rate"), float("inf"), "learning_rate = inf: expected a finite number above 0"),
+        (("optimisation", "weight_decay"), -1.0, "weight_decay = -1.0: expected a finite number of at least 0"),
+        (("optimisation", "betas"), [-0.1, 0.9], "betas = -0.1: expected a probability"),
+        (("optimisation",), [], "Recipe.optimisation = []: expected"),
         (("model", "n_heads"), 3, "d_model = 32, n_heads = 3"),
         (("model", "d_model"), 33, "d_model = 33, n_heads = 2"),
     ],
@@ -206,6 +210,7 @@ OTHER: dict[str, Any] = {
     "unsafe": "sham_unsafe",
     "safe_share": 0.25,
     "beta": 0.2,
+    "nll": 0.5,
 }
 
 

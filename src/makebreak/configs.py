@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
+import math
 from collections.abc import Mapping
-from typing import Any, TypeVar, get_args, get_type_hints
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -54,14 +55,14 @@ def _read(hint: Any, value: Any, where: str) -> Any:
     choices: dict[str, type] = {
         c.__name__: c for c in (get_args(hint) or (hint,)) if isinstance(c, type) and dataclasses.is_dataclass(c)
     }
-    if isinstance(value, list) and choices:
+    if isinstance(value, list) and choices and get_origin(hint) is tuple:
         return tuple(_read(get_args(hint)[0], item, f"{where}[{i}]") for i, item in enumerate(value))
     if isinstance(value, dict) and choices:
         kind = value.get("type", next(iter(choices)) if len(choices) == 1 else None)
         if kind not in choices:
             raise ValueError(f"{where} of type {kind!r}: expected one of {', '.join(choices)}")
         return from_json(choices[kind], value)
-    if isinstance(value, dict):
+    if isinstance(value, dict | list) and (choices or isinstance(value, dict)):
         raise ValueError(f"{where} = {value!r}: expected {hint}")
     try:
         return TypeAdapter(hint).validate_json(json.dumps(value), strict=True)
@@ -76,11 +77,11 @@ def check_probability(name: str, value: float) -> None:
 
 def check_positive(**values: int | float) -> None:
     for name, value in values.items():
-        if not value > 0:
-            raise ValueError(f"{name} = {value}: expected a number above 0")
+        if not 0 < value < math.inf:
+            raise ValueError(f"{name} = {value}: expected a finite number above 0")
 
 
 def check_not_negative(**values: int | float) -> None:
     for name, value in values.items():
-        if not value >= 0:
-            raise ValueError(f"{name} = {value}: expected a number of at least 0")
+        if not 0 <= value < math.inf:
+            raise ValueError(f"{name} = {value}: expected a finite number of at least 0")

@@ -61,7 +61,7 @@ def test_unknown_names_are_told(mini):
         ({"leaves": MINI.leaves[:1]}, r"1 grammars, but .* have \[2, 2, 2\]"),
         ({"always_unsafe": ((3, 2), *MINI.always_unsafe[1:])}, r"always_unsafe \(3, 2\), .* expected disjoint"),
         ({"always_safe": ((3, 4), *MINI.always_safe[1:])}, r"always_safe \(3, 4\): expected .*0 safe"),
-        ({"n_maps": 4, "shared_maps": (0,)}, "expected disjoint tasks below 4"),
+        ({"n_maps": 4, "shared_maps": (0,)}, "expected disjoint tasks of 0 to 3"),
         ({"n_new": -1}, "n_new = -1: expected 0 or more"),
         (
             {"pretraining_branches": ("full", "unsave")},
@@ -71,6 +71,8 @@ def test_unknown_names_are_told(mini):
         ({"branches": {"unsave": ""}}, r"branches = \('unsave',\): expected names among safe, unsafe, "),
         ({"branches": {"full": ""}}, r"branches = \('full',\): expected names among safe, unsafe, "),
         ({"n_letters": 4}, "n_letters = 4: a null and 4 labels need 5 or more"),
+        ({"n_letters": 11}, "n_letters = 11: the grammars write letter 11"),
+        ({"always_unsafe": ((-1,), (-2,))}, r"always_unsafe \(-1,\), .* expected disjoint tasks of 0 to 9"),
         ({"duplicates": (0, 10)}, "expected maps below n_maps = 10"),
     ],
 )
@@ -83,5 +85,11 @@ def test_consistent_changes_are_accepted():
     """Negative twin: the checks above do not refuse everything."""
     assert replace(MINI, sequence_length=37, text_length=(8, 9)).text_length == (8, 9)
     assert replace(MINI, n_new=0, pretraining_branches=("unsafe", "safe")).n_new == 0
-    assert replace(MINI, n_letters=5).n_letters == 5
+    assert replace(MINI, n_letters=12).n_letters == 12
     assert replace(MINI, system=("hello",), sequence_length=35).system == ("hello",)
+
+
+@pytest.mark.parametrize("symbol", ["T0", "<pad>", "a", "ex1", "new1"])
+def test_a_null_symbol_that_means_something_else_is_refused(symbol):
+    with pytest.raises(ValueError, match=f"null_symbol = '{symbol}': expected a symbol that means nothing else"):
+        CompositionWorld(replace(MINI, null_symbol=symbol))

@@ -174,5 +174,5 @@ def test_nothing_is_drawn_from_the_global_generator(tmp_path: Path) -> None:
 
 def test_settings_are_checked() -> None:
     for wrong, name in ((dict(rank=0), "rank"), (dict(alpha=0), "alpha")):
-        with pytest.raises(ValueError, match=f"{name} = 0: expected a number above 0"):
+        with pytest.raises(ValueError, match=f"{name} = 0: expected a finite number above 0"):
             LoRA(**wrong)

@@ -153,8 +153,8 @@ def test_nll_adds_the_preferred_answers_negative_log_probability_per_token() -> 
 
 @pytest.mark.parametrize("weight", [-0.1, math.nan])
 def test_a_weight_that_cannot_be_is_refused(weight: float) -> None:
-    with pytest.raises(ValueError, match=r"nll = .*expected a number of at least 0"):
+    with pytest.raises(ValueError, match=r"nll = .*expected a finite number of at least 0"):
         DPO(nll=weight)
     for kind in (PaperDPO, Unlearning):
-        with pytest.raises(ValueError, match=r"w_dispreferred = .*expected a number of at least 0"):
+        with pytest.raises(ValueError, match=r"w_dispreferred = .*expected a finite number of at least 0"):
             kind(w_dispreferred=weight)

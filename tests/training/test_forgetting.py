@@ -123,7 +123,7 @@ def test_what_is_retained_is_retained() -> None:
 
 
 def test_settings_are_checked() -> None:
-    with pytest.raises(ValueError, match=r"weight = 0.0: expected a number above 0"):
+    with pytest.raises(ValueError, match=r"weight = 0.0: expected a finite number above 0"):
         Ascent(weight=0.0)
-    with pytest.raises(ValueError, match=r"beta = -1.0: expected a number above 0"):
+    with pytest.raises(ValueError, match=r"beta = -1.0: expected a finite number above 0"):
         NPO(beta=-1.0)

@@ -45,7 +45,7 @@ def test_kept_steps_are_as_many_as_said_and_evenly_spaced(steps: int, checkpoint
 
 
 def test_no_kept_model_at_all_is_an_error() -> None:
-    with pytest.raises(ValueError, match="checkpoints = 0: expected a number above 0"):
+    with pytest.raises(ValueError, match="checkpoints = 0: expected a finite number above 0"):
         Optimisation(12, 1e-3, checkpoints=0)
 
 

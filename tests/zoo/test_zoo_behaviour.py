@@ -211,5 +211,5 @@ def test_no_column_is_given_twice() -> None:
 
 @pytest.mark.parametrize("how", [Strength, Families])
 def test_a_count_must_be_positive(how: type) -> None:
-    with pytest.raises(ValueError, match="n = 0: expected a number above 0"):
+    with pytest.raises(ValueError, match="n = 0: expected a finite number above 0"):
         how(0)

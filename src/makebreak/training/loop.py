@@ -25,7 +25,7 @@ from tqdm import tqdm
 from transformers import PreTrainedModel
 
 from makebreak.artifacts import write_atomic
-from makebreak.configs import check_positive, check_probability
+from makebreak.configs import check_not_negative, check_positive, check_probability
 from makebreak.models import save
 from makebreak.requests import World
 from makebreak.training.adapters import merged
@@ -67,8 +67,11 @@ class Optimisation:
     def __post_init__(self) -> None:
         check_positive(steps=self.steps, learning_rate=self.learning_rate, batch_size=self.batch_size, clip=self.clip)
         check_positive(checkpoints=self.checkpoints)
+        check_not_negative(weight_decay=self.weight_decay)
         for name in ("warmup_share", "final_share"):
             check_probability(name, getattr(self, name))
+        for beta in self.betas:
+            check_probability("betas", beta)
 
     @property
     def kept(self) -> set[int]:
