@@ -64,8 +64,9 @@ class CompositionConfig:
         needed = 2 + len(self.system) + 2 * self.n_pairs + 1 + high + self.n_pairs * (high + 1) + 1
         if not 1 <= low <= high:
             raise ValueError(f"text_length = {self.text_length}: expected 1 <= shortest <= longest")
-        if max((0, *self.duplicates, *self.late_duplicates, *self.shared_maps)) >= self.n_maps:
-            raise ValueError(f"duplicates and shared_maps: expected maps below n_maps = {self.n_maps}")
+        if not {*self.duplicates, *self.late_duplicates, *self.shared_maps} <= set(range(self.n_maps)):
+            found = f"duplicates {self.duplicates}, {self.late_duplicates}, shared_maps {self.shared_maps}"
+            raise ValueError(f"{found}: expected maps from 0 to below n_maps = {self.n_maps}")
         if self.n_pairs not in (1, 2):
             raise ValueError(f"n_pairs = {self.n_pairs}: expected 1 or 2 task pairs")
         if self.sequence_length < needed:

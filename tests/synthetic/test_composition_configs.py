@@ -73,7 +73,8 @@ def test_unknown_names_are_told(mini):
         ({"n_letters": 4}, "n_letters = 4: a null and 4 labels need 5 or more"),
         ({"n_letters": 11}, "n_letters = 11: the grammars write letter 11"),
         ({"always_unsafe": ((-1,), (-2,))}, r"always_unsafe \(-1,\), .* expected disjoint tasks of 0 to 9"),
-        ({"duplicates": (0, 10)}, "expected maps below n_maps = 10"),
+        ({"duplicates": (0, 10)}, "expected maps from 0 to below n_maps = 10"),
+        ({"duplicates": (-1,)}, r"duplicates \(-1,\).*: expected maps from 0 to below n_maps = 10"),
     ],
 )
 def test_contradictory_sizes_are_told(change, told):

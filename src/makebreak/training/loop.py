@@ -70,8 +70,8 @@ class Optimisation:
         check_not_negative(weight_decay=self.weight_decay)
         for name in ("warmup_share", "final_share"):
             check_probability(name, getattr(self, name))
-        for beta in self.betas:
-            check_probability("betas", beta)
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise ValueError(f"betas = {self.betas}: expected two numbers from 0 to below 1")
 
     @property
     def kept(self) -> set[int]:
