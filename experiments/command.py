@@ -92,7 +92,7 @@ def _run(command: Command) -> None:
         speed.run(out)
         return
     from experiments import jain2024
-    from makebreak.artifacts import Store, record, write_atomic, write_json
+    from makebreak.artifacts import Store, record, remove_torn, write_atomic, write_json
     from makebreak.claims import as_text
 
     presets = jain2024.PRESETS
@@ -131,6 +131,7 @@ def _run(command: Command) -> None:
         for wave in jain2024.tasks(preset, world, seeds, command.store, workers=command.workers):
             sweeps.run(wave, launcher=command.launcher, workers=command.workers, folder=command.store / "jobs")
     results = jain2024.run(preset, world, seeds, Store(command.store))
+    remove_torn(out)
     (out / "tables").mkdir(exist_ok=True)
     for name, table in results.tables.items():
         write_atomic(out / "tables" / f"{name}.csv", table.to_csv(index=False))

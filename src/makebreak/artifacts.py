@@ -39,6 +39,12 @@ def write_atomic(path: Path, content: bytes | str) -> None:
         new.unlink(missing_ok=True)
 
 
+def remove_torn(folder: Path) -> None:
+    """Delete what a `write_atomic` that was killed left behind."""
+    for torn in folder.rglob(".*.new"):
+        torn.unlink(missing_ok=True)
+
+
 def write_json(path: Path, value: Any) -> None:
     write_atomic(path, json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n")
 
@@ -86,8 +92,7 @@ class Store:
                 return check(final)
             partial = final.with_suffix(".partial")
             partial.mkdir(exist_ok=True)
-            for torn in partial.rglob(".*.new"):  # a write_atomic that was killed
-                torn.unlink()
+            remove_torn(partial)
             started = time.monotonic()
             make(partial)
             cost = {"seconds": round(time.monotonic() - started, 2), "process_peak_mib": _peak_mib()}

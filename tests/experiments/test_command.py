@@ -53,6 +53,14 @@ def test_every_file_of_the_contract(done: Path) -> None:
     assert all({"seconds", "process_peak_mib"} <= set(stage) for stage in provenance["stages"])
 
 
+def test_what_a_killed_write_left_is_removed(done: Path) -> None:
+    torn = [done / "out" / name for name in (".claims.json.1.new", "tables/.steps.csv.2.new")]
+    for path in torn:
+        path.write_text("half")
+    assert main(arguments(done)) == 0
+    assert not any(path.exists() for path in torn)
+
+
 def test_again_computes_nothing_and_says_the_same(done: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before, claims = mtimes(done / "store"), (done / "out" / "claims.json").read_bytes()
     assert main(arguments(done)) == 0
