@@ -22,6 +22,7 @@ from makebreak.claims import Claim
 PAPER = "Jain et al. 2024"
 Values = dict[str, list[float | None]]
 _NAMES = {"dpo": "dpo + nll"}
+_MATCHED = ("weight_change", "taught")
 
 CLAIMS = [
     Claim("C1", "check", "settings", "Base and aligned models do what the study needs of them", "least slack of the four parts", "rate", 0.0),
@@ -61,9 +62,6 @@ def judge(
     """Rows of claims.json from the tables of the study (one row per seed, arm and …)."""
     values = _checks(behaviour) | matched(twins(steps)) | _clusters(clusters) | _null_share(null_share)
     return [claim.judge(values[claim.id], "" if values[claim.id] else "the preset has no such arm") for claim in CLAIMS]
-
-
-_MATCHED = ("weight_change", "taught")
 
 
 def twins(steps: pd.DataFrame) -> pd.DataFrame:

@@ -60,13 +60,13 @@ def _last(recipe: Recipe) -> Optimisation:
 def _seconds_per_step(recipe: Recipe, world: str, limit: int) -> float:
     """Of one stage on fresh weights, the first steps left out; saving is not timed."""
     batch = _last(recipe).batch_size
-    sizes = sorted({min(batch, limit), min(batch, 2 * limit)})
+    sizes = [batch] if batch <= 2 * limit else [limit, 2 * limit]
     _train(recipe, world, 1, sizes[-1])
     times = []
     for size in sizes:
         few, more = (_train(recipe, world, steps, size) for steps in (1, 1 + STEPS))
         times.append((more - few) / STEPS)
-    return times[-1] if batch == sizes[-1] else _line(batch, sizes, times)
+    return times[0] if sizes == [batch] else _line(batch, sizes, times)
 
 
 def _line(at: int, sizes: list[int], values: list[float]) -> float:

@@ -22,7 +22,6 @@ TUNING_SEEDS = (1000, 1001, 1002)
 SHAM = Data(safe="sham_safe", unsafe="sham_unsafe")
 
 METHODS = ("ssft", "dpo", "unlearning")  # those of the claims
-FORMS = ("dpo_plain", "dpo_paper", "ascent", "npo")
 OBJECTIVES: dict[str, SSFT | DPO | PaperDPO | Unlearning | Ascent | NPO] = {
     "ssft": SSFT(),
     "dpo": DPO(nll=1.0),  # pairs alone (dpo_plain) sink both answers

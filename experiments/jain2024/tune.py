@@ -41,10 +41,8 @@ def main(
         if name not in names:
             sys.exit(f"error: {name!r} does not exist; {nearest(name, names)}")
     for method in methods:
-        if method in TWINS:
-            print(f"{method}: {_match(PRESETS[preset], world, method, Store(store))}", flush=True)
-            continue
-        print(f"{method}: {_smallest(PRESETS[preset], world, method, Store(store))}", flush=True)
+        find = _match if method in TWINS else _smallest
+        print(f"{method}: {find(PRESETS[preset], world, method, Store(store))}", flush=True)
 
 
 def _smallest(preset: Preset, world: str, method: str, store: Store) -> str:
