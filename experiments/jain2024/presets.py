@@ -182,7 +182,6 @@ MINI = Preset(
 )
 _SEEDS = (0, 1, 2, 3, 4)
 SMALL = replace(MINI, name="small", seeds=_SEEDS, arms=tuple(arm for arm in ARMS if arm not in FACTORS))
-ALL = replace(MINI, name="small", seeds=_SEEDS, arms=tuple(a for a in ARMS if a not in FACTORS and "without" not in a))
 ALL = replace(MINI, name="all", worlds=("mini",), seeds=_SEEDS, arms=tuple(ARMS))
 # Sizes and rates of Jain et al. 2024 (§4.1, §4.2), with a cosine to the last step where theirs ends at four fifths.
 _PAPER = Optimisation(steps=100_000, learning_rate=1e-3, batch_size=512, warmup_share=0.2, precision="bfloat16")
