@@ -1,99 +1,27 @@
-"""Is a captured activation the one that TransformerLens and nnsight see, and does capturing leave no trace?"""
+"""Is a captured activation that of its position, whatever the batch, and does capturing leave no trace?"""
 
 from __future__ import annotations
 
 import inspect
-from typing import Any
+from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
-from transformer_lens.model_bridge.sources._bridge_builder import build_bridge_from_module
 from transformers import PreTrainedModel
 
-from makebreak.activations import capture, site_names
-from makebreak.models import ModelConfig, create
+from makebreak.activations import capture, save, site_names, stream
+from tests.activations.networks import ARCHITECTURES, D_VOCAB, N_CTX, n_hooks, network, tokens
 
-SIZES = {"n_layers": 2, "n_heads": 2, "d_model": 16, "d_mlp": 40}
-D_VOCAB, N_CTX = 20, 12
 POSITION = torch.tensor([0, 11, 4, 7, 4])
-ARCHITECTURES = ["gpt2", "llama"]
-
-
-def network(architecture: str) -> PreTrainedModel:
-    """The same tiny model at each call, in a copy of its own (wrapping one changes it)."""
-    made = create(ModelConfig(architecture, **SIZES), d_vocab=D_VOCAB, n_ctx=N_CTX, seed=0).eval()  # type: ignore[arg-type]
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for parameter in made.parameters():
-            parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.2)
-    return made
-
-
-def tokens() -> Tensor:
-    return torch.randint(0, D_VOCAB, (5, N_CTX), generator=torch.Generator().manual_seed(1))
+WHERE = torch.arange(N_CTX) == POSITION[:, None]
 
 
 def collect(model: PreTrainedModel, sites: list[str], ids: Tensor | None = None, size: int = 512) -> dict[str, Tensor]:
     ids = tokens() if ids is None else ids
-    parts = [found for _, found in capture(model, ids, sites, POSITION, batch_size=size)]
+    parts = [batch.at for batch in capture(model, ids, sites, WHERE, batch_size=size)]
     return {site: torch.cat([p[site] for p in parts]) for site in sites}
-
-
-def looked_into(architecture: str) -> Any:
-    """The model for nnsight, which is imported late: beartype fails to load after it."""
-    from nnsight import NNsight
-
-    return NNsight(network(architecture))
-
-
-def n_hooks(model: PreTrainedModel) -> int:
-    return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.modules())
-
-
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
-@pytest.mark.filterwarnings("ignore")  # of TransformerLens about itself
-def test_every_site_is_transformer_lens_own(architecture: str) -> None:
-    model = network(architecture)
-    names = site_names(model)
-    found = collect(model, names)
-    copy = network(architecture)
-    bridge = build_bridge_from_module(copy, type(copy).__name__, hf_config=copy.config)
-    with torch.no_grad():
-        _, cache = bridge.run_with_cache(tokens(), prepend_bos=False)
-    assert len(names) == 2 * {"gpt2": 7, "llama": 8}[architecture]
-    for name in names:
-        expected = cache[name][torch.arange(5), POSITION]
-        assert found[name].shape == (
-            5,
-            40 if name.endswith(("pre", "pre_linear", "hook_post")) and "mlp" in name else 16,
-        )
-        assert torch.allclose(found[name], expected, atol=1e-5, rtol=1e-5), name
-    flat = [found[name].flatten()[:40].tolist() for name in names]
-    same = {(a, b) for a in range(len(names)) for b in range(a) if flat[a] == flat[b]}
-    assert same == {(names.index("blocks.1.hook_resid_pre"), names.index("blocks.0.hook_resid_post"))}
-
-
-def test_gpt2_sites_are_nnsights() -> None:
-    found = collect(network("gpt2"), ["blocks.0.mlp.hook_in", "blocks.1.mlp.hook_post", "blocks.1.hook_resid_post"])
-    model = looked_into("gpt2")
-    with torch.no_grad(), model.trace(tokens()):
-        read = model.transformer.h[0].mlp.input.save()
-        post = model.transformer.h[1].mlp.c_proj.input.save()
-        resid = model.transformer.h[1].output.save()
-    for ours, theirs in zip(found.values(), (read, post, resid), strict=True):
-        assert torch.allclose(ours, theirs[torch.arange(5), POSITION], atol=1e-5)
-
-
-def test_llama_sites_are_nnsights() -> None:
-    found = collect(network("llama"), ["blocks.0.mlp.hook_pre", "blocks.0.mlp.hook_post", "blocks.1.hook_mlp_out"])
-    model = looked_into("llama")
-    with torch.no_grad(), model.trace(tokens()):
-        gate = model.model.layers[0].mlp.gate_proj.output.save()
-        post = model.model.layers[0].mlp.down_proj.input.save()
-        out = model.model.layers[1].mlp.output.save()
-    for ours, theirs in zip(found.values(), (gate, post, out), strict=True):
-        assert torch.allclose(ours, theirs[torch.arange(5), POSITION], atol=1e-5)
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -117,8 +45,9 @@ def test_batch_size_changes_nothing(architecture: str) -> None:
     for size in (1, 2, 5):
         parts = collect(model, names, size=size)
         assert all(torch.allclose(whole[name], parts[name], atol=1e-5) for name in names)
-    rows = [r for r, _ in capture(model, tokens(), names, POSITION, batch_size=2)]
-    assert rows == [slice(0, 2), slice(2, 4), slice(4, 5)]
+    batches = list(capture(model, tokens(), names, WHERE, batch_size=2))
+    assert [batch.rows.tolist() for batch in batches] == [[0, 1], [2, 3], [4]]
+    assert torch.equal(torch.cat([batch.positions for batch in batches]), POSITION)
 
 
 def test_what_is_captured_is_a_copy_without_gradient() -> None:
@@ -135,7 +64,7 @@ def test_hooks_are_gone_after_use_after_stopping_early_and_after_an_exception() 
     clean = n_hooks(model)
     collect(model, site_names(model))
     assert n_hooks(model) == clean
-    batches = capture(model, tokens(), site_names(model), POSITION, batch_size=2)
+    batches = capture(model, tokens(), site_names(model), WHERE, batch_size=2)
     next(batches)
     batches.close()  # type: ignore[attr-defined]
     assert n_hooks(model) == clean
@@ -175,11 +104,11 @@ def test_no_site_is_an_error() -> None:
         collect(network("gpt2"), [])
 
 
-@pytest.mark.parametrize("position", [[0, 1, 2, 3], [0, 1, 2, 3, 12], [-1, 1, 2, 3, 4]])
-def test_positions_that_do_not_fit_are_an_error(position: list[int]) -> None:
+@pytest.mark.parametrize("where", [WHERE[:4], WHERE[:, :11], torch.zeros_like(WHERE)])
+def test_positions_that_do_not_fit_are_an_error(where: Tensor) -> None:
     unchecked = inspect.unwrap(capture)  # type checks of tests would come first
-    with pytest.raises(ValueError, match=r"position: expected 5 positions within 0 … 11"):
-        next(unchecked(network("gpt2"), tokens(), ["blocks.0.mlp.hook_in"], torch.tensor(position)))
+    with pytest.raises(ValueError, match=r"where: expected at least one position of \(5, 12\)"):
+        next(unchecked(network("gpt2"), tokens(), ["blocks.0.mlp.hook_in"], where))
 
 
 def test_a_model_type_without_a_table_is_an_error() -> None:
@@ -215,3 +144,55 @@ def test_a_module_that_fires_twice_is_an_error() -> None:
         collect(model, ["blocks.0.mlp.hook_pre"])
     assert n_hooks(model) == n_hooks(network("gpt2"))
     assert collect(model, ["blocks.0.mlp.hook_post"])["blocks.0.mlp.hook_post"].shape == (5, 40)
+
+
+def test_streaming_hands_over_what_capturing_collects_row_by_row() -> None:
+    model, where = network("gpt2"), torch.rand(5, N_CTX, generator=torch.Generator().manual_seed(2)) < 0.4
+    where[3] = False  # a row of which nothing is wanted
+    sites = ["blocks.0.mlp.hook_post", "blocks.1.hook_resid_post"]
+    [whole] = capture(model, tokens(), sites, where)
+    seen: dict[str, list[tuple[Tensor, Tensor]]] = {site: [] for site in sites}
+    stream(model, tokens(), {s: lambda x, rows, s=s: seen[s].append((x, rows)) for s in sites}, where, batch_size=2)
+    for site in sites:
+        parts = seen[site]
+        assert [len(x) for x, _ in parts] == [int(where[:2].sum()), int(where[2:4].sum()), int(where[4:].sum())]
+        assert torch.allclose(torch.cat([x for x, _ in parts]), whole.at[site], atol=1e-5)
+        assert torch.equal(torch.cat([rows for _, rows in parts]), whole.rows)
+    assert torch.equal(torch.stack([whole.rows, whole.positions], dim=1), where.nonzero())
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_padding_on_either_side_changes_nothing(architecture: str) -> None:
+    model, ids = network(architecture), tokens()[:, :8]
+    sites = ["blocks.0.hook_attn_out", "blocks.1.hook_resid_post"]
+    pad = torch.full((5, 4), 3)
+    real = torch.ones_like(ids, dtype=torch.bool)
+    none = torch.zeros_like(pad, dtype=torch.bool)
+    last = torch.arange(8).expand(5, 8) == 7
+    [plain] = capture(model, ids, sites, last)
+    for sides, where in (((none, real), torch.cat([none, last], 1)), ((real, none), torch.cat([last, none], 1))):
+        left = not sides[0].any()
+        padded = torch.cat([pad, ids] if left else [ids, pad], dim=1)
+        [found] = capture(model, padded, sites, where, mask=torch.cat(sides, dim=1))
+        [unmasked] = capture(model, padded, sites, where)
+        for site in sites:
+            assert torch.allclose(found.at[site], plain.at[site], atol=1e-5), (site, left)
+        same = torch.allclose(unmasked.at[sites[1]], plain.at[sites[1]], atol=1e-3)
+        assert same != left  # padding on the left that is not masked is attended to
+
+
+def test_a_padded_position_is_an_error() -> None:
+    mask = torch.arange(N_CTX).expand(5, N_CTX) < 8
+    with pytest.raises(ValueError, match=r"positions of real tokens only.*some are padding"):
+        next(capture(network("gpt2"), tokens(), ["blocks.0.mlp.hook_in"], WHERE, mask=mask))
+
+
+def test_saved_activations_come_back_shard_by_shard(tmp_path: Path) -> None:
+    model, sites = network("gpt2"), ["blocks.0.mlp.hook_post"]
+    paths = save(capture(model, tokens(), sites, WHERE, batch_size=2), tmp_path / "raw")
+    shards = [load_file(path) for path in paths]
+    assert [shard["rows"].tolist() for shard in shards] == [[0, 1], [2, 3], [4]]
+    assert torch.equal(torch.cat([shard["positions"] for shard in shards]), POSITION)
+    assert torch.allclose(torch.cat([shard[sites[0]] for shard in shards]), collect(model, sites)[sites[0]], atol=1e-5)
+    with pytest.raises(ValueError, match="holds activations already"):
+        save(capture(model, tokens(), sites, WHERE), tmp_path / "raw")

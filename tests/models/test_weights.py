@@ -8,9 +8,13 @@ import pytest
 import torch
 from transformer_lens.model_bridge.sources._bridge_builder import build_bridge_from_module
 
-from makebreak.models import ModelConfig, create, matrix, n_layers
+from makebreak.activations import transformer_lens_view
+from makebreak.models import ModelConfig, create, matrix, matrix_names, n_layers
+from tests.activations.networks import ARCHITECTURES, network
 
 D_MODEL, D_MLP = 32, 48
+FIRST_NORM = {"gpt2": "transformer.h.1.ln_1", "neox": "gpt_neox.layers.1.input_layernorm"}
+FIRST_NORM |= dict.fromkeys(("llama", "qwen3", "gemma3"), "model.layers.1.input_layernorm")
 MODULES = {
     "gpt2": {
         "mlp.W_in": "transformer.h.{}.mlp.c_fc",
@@ -78,6 +82,25 @@ def test_transformer_lens_has_the_same_matrices_transposed(architecture: str) ->
             assert torch.equal(matrix(kept, f"blocks.{layer}.{name}"), flat.T)
 
 
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.filterwarnings("ignore")  # of TransformerLens about itself
+def test_queries_keys_and_values_are_those_of_transformer_lens(architecture: str) -> None:
+    model, ids = network(architecture), torch.arange(9)[None]
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "bias" in name:
+                parameter.zero_()
+        read = {f"blocks.1.attn.{side}" for side in ("q.hook_out", "k.hook_out", "v.hook_out")}
+        _, cache = transformer_lens_view(model).run_with_cache(ids, prepend_bos=False)
+        normed = model.get_submodule(FIRST_NORM[architecture]).forward(cache["blocks.1.hook_resid_pre"])
+    assert read <= set(cache)
+    for which in "qkv":
+        weight = matrix(model, f"blocks.1.attn.W_{which.upper()}")
+        theirs = cache[f"blocks.1.attn.{which}.hook_out"].flatten(2)
+        assert torch.allclose(normed @ weight.T, theirs, atol=1e-4), which
+    assert len(matrix_names(model)) == 2 * (6 if architecture in ("gpt2", "neox") else 7)
+
+
 @pytest.mark.parametrize("architecture", list(MODULES))
 def test_a_matrix_is_a_view(architecture: str) -> None:
     model = fresh(architecture)
@@ -98,7 +121,7 @@ def test_a_matrix_is_a_view(architecture: str) -> None:
 )
 def test_a_name_that_does_not_exist_names_a_near_one(architecture: str, name: str, near: str | None) -> None:
     model = fresh(architecture)
-    hint = rf"did you mean '{near}'\?" if near else "expected one of blocks.0.mlp.W_in, "
+    hint = rf"did you mean '{near}'\?" if near else "expected one of blocks.0.attn.W_Q, "
     with pytest.raises(ValueError, match=f"matrix '{name}' does not exist in this {type(model).__name__}; {hint}"):
         matrix(model, name)
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import synthetic
-from makebreak.requests import Requests, Sequences, between, load_world, sampled, sequences
+from makebreak.requests import Requests, Sequences, between, load_world, positions, sampled, sequences
 from synthetic import Vocabulary
 
 SYMBOLS = ("T0", "T1", "T2", "<eot>", "<bos>", "<eos>", "<sot>", "<pad>", "<stop>", *"abcdefgh")
@@ -155,3 +155,22 @@ def test_a_step_sees_its_own_requests_however_they_are_drawn(n: int) -> None:
     assert (
         sampled(world, "safe", n, step=0, seed=1000).columns() != sampled(world, "safe", n, step=0, seed=1001).columns()
     )
+
+
+def test_positions_are_those_of_the_span_or_an_error() -> None:
+    world = load_world("mini")
+    requests = world.sample("safe", 20, seed=1000, split="fit")
+    end = positions(requests, "eot")
+    assert end.shape == requests.prompt.shape
+    assert end.nonzero()[:, 1].tolist() == (requests.prompt_length - 1).tolist()
+    assert (requests.prompt[end.numpy()] == world.vocabulary.id("<eot>")).all()
+    answer = positions(requests, "output1", world.sequence_length)
+    tokens = sequences(world, requests, "instructed").tokens
+    length = requests.judged[:, 1] - requests.judged[:, 0]
+    assert answer.sum(dim=1).tolist() == length.tolist()
+    first = np.arange(requests.instructed.shape[1]) < length[:, None]
+    assert tokens[answer].tolist() == requests.instructed[first].tolist()
+    with pytest.raises(ValueError, match=r"span 'output1' ends at \d+, beyond \d+: give the width of the sequences"):
+        positions(requests, "output1")
+    with pytest.raises(ValueError, match=r"span 'eos' is not in these requests; did you mean 'eot'"):
+        positions(requests, "eos")

@@ -1,6 +1,32 @@
-"""What happens inside a network on the way to an answer?"""
+"""What happens inside a network on the way to an answer, and what if it were otherwise?"""
 
-from makebreak.activations.capture import Captured, capture
-from makebreak.activations.sites import site_names
+from makebreak.activations.capture import Captured, capture, save, stream
+from makebreak.activations.hooks import run
+from makebreak.activations.interventions import add, intervene, on_units, project_out, scale, set_to
+from makebreak.activations.sites import resolve, site_names
+from makebreak.activations.views import (
+    nnsight_view,
+    read_with_nnsight,
+    read_with_transformer_lens,
+    transformer_lens_view,
+)
 
-__all__ = ["Captured", "capture", "site_names"]
+__all__ = [
+    "Captured",
+    "add",
+    "capture",
+    "intervene",
+    "nnsight_view",
+    "on_units",
+    "project_out",
+    "read_with_nnsight",
+    "read_with_transformer_lens",
+    "resolve",
+    "run",
+    "save",
+    "scale",
+    "set_to",
+    "site_names",
+    "stream",
+    "transformer_lens_view",
+]

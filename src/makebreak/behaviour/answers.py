@@ -10,9 +10,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from makebreak.behaviour.decisions import BATCH
 from makebreak.requests import Requests, Sequences, World, sequences
-
-BATCH = 512
 
 
 class Forced(NamedTuple):

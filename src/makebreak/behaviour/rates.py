@@ -10,7 +10,8 @@ from jaxtyping import Float
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from makebreak.behaviour.answers import BATCH, Forced, greedy_answers
+from makebreak.behaviour.answers import Forced, greedy_answers
+from makebreak.behaviour.decisions import BATCH, log_odds
 from makebreak.requests import OUTCOMES, Requests, World, sequences
 
 
@@ -60,10 +61,8 @@ def refusal_margins(refused: Forced, world: World, requests: Requests) -> Float[
     refused: the pass that is teacher-forced on the refused answer.
     """
     batch = sequences(world, requests, "refused")
-    null = batch.tokens.gather(1, batch.decision[:, None] + 1)
-    log_p = refused.decision.double()
-    others = log_p.scatter(1, null, -torch.inf).logsumexp(dim=1)
-    return (log_p.gather(1, null)[:, 0] - others).float()
+    null = batch.tokens.gather(1, batch.decision[:, None] + 1)[:, 0]
+    return log_odds(refused.decision, null).float()
 
 
 def kl_to_base(model: PreTrainedModel, base: PreTrainedModel, world: World, requests: Requests) -> float:

@@ -1,17 +1,37 @@
-"""Where do vectors lie? Subspaces, null spaces and clusters: tensors in, frozen results out."""
+"""Where do vectors lie? Subspaces, null spaces, clusters and updates: tensors in, frozen results out."""
 
 from makebreak.geometry.clusters import ClusterMeans, Clusters, Separation, separation
 from makebreak.geometry.subspaces import RankRule, Subspace, column_space, left_null_space, random_subspace, share
+from makebreak.geometry.updates import (
+    Reading,
+    Spectrum,
+    energy_curve,
+    energy_in,
+    principal_angles,
+    reading,
+    released_sines,
+    sines,
+    spectrum,
+)
 
 __all__ = [
     "ClusterMeans",
     "Clusters",
     "RankRule",
+    "Reading",
     "Separation",
+    "Spectrum",
     "Subspace",
     "column_space",
+    "energy_curve",
+    "energy_in",
     "left_null_space",
+    "principal_angles",
     "random_subspace",
+    "reading",
+    "released_sines",
     "separation",
     "share",
+    "sines",
+    "spectrum",
 ]

@@ -34,9 +34,14 @@ def rank(singular_values: Float[Tensor, " k"], rule: RankRule, shape: tuple[int,
         tolerance = singular_values.max() * max(shape) * torch.finfo(singular_values.dtype).eps
         return int((singular_values > tolerance).sum())
     if rule == "energy90":
-        energy = singular_values.square().cumsum(0)
-        return int((energy < 0.9 * energy[-1]).sum()) + 1 if energy[-1] > 0 else 0
+        return energy_rank(singular_values)
     raise ValueError(f"rank rule {rule!r}: expected 'exact' or 'energy90'")
+
+
+def energy_rank(singular_values: Float[Tensor, " k"], share: float = 0.9) -> int:
+    """The fewest leading directions that hold a share of Σσ²; 0 where there is none."""
+    energy = singular_values.square().cumsum(0)
+    return int((energy < share * energy[-1]).sum()) + 1 if energy[-1] > 0 else 0
 
 
 def _spaces(matrix: Tensor, rule: RankRule) -> tuple[Subspace, Subspace]:

@@ -15,7 +15,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from makebreak.geometry import ClusterMeans, Clusters, separation
-from makebreak.mechanism.end_of_text import collect, stream
+from makebreak.mechanism.end_of_text import at_end_of_text, collect
 from makebreak.models import n_layers
 from makebreak.requests import Requests
 
@@ -55,7 +55,7 @@ def _fit(model: PreTrainedModel, pair: Pair, n_groups: int, seed: int) -> tuple[
     for unsafe, requests in enumerate(pair):
         group = torch.from_numpy(requests.truth["grammar"])
         label = _halved(group, random)
-        for rows, found in stream(model, requests, _sites(model)):
+        for rows, _, found in at_end_of_text(model, requests, _sites(model)):
             for layer, site in enumerate(_sites(model)):
                 true[layer].update(found[site], unsafe=bool(unsafe), group=group[rows])
                 for value in (False, True):

@@ -9,15 +9,15 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from makebreak.activations import Captured, capture
-from makebreak.requests import Requests
+from makebreak.requests import Requests, positions
 
 
-def stream(model: PreTrainedModel, requests: Requests, sites: Sequence[str]) -> Iterator[tuple[slice, Captured]]:
-    """Batch by batch, as `capture`: (rows, site → (rows, d)) at the end of text."""
-    return capture(model, torch.from_numpy(requests.prompt), sites, torch.from_numpy(requests.spans["eot"][:, 0]))
+def at_end_of_text(model: PreTrainedModel, requests: Requests, sites: Sequence[str]) -> Iterator[Captured]:
+    """Batch by batch, as `capture`, at the end of text: one position per request."""
+    return capture(model, torch.from_numpy(requests.prompt), sites, positions(requests, "eot"))
 
 
 def collect(model: PreTrainedModel, requests: Requests, sites: Sequence[str]) -> list[Tensor]:
     """All requests at once: (n, d) for each site."""
-    batches = [found for _, found in stream(model, requests, sites)]
+    batches = [batch.at for batch in at_end_of_text(model, requests, sites)]
     return [torch.cat([batch[site] for batch in batches]) for site in sites]

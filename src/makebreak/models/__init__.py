@@ -1,7 +1,23 @@
 """Which networks are looked at? Small Hugging Face causal language models, and one way to their weights."""
 
 from makebreak.models.folders import load, save, tokenizer
+from makebreak.models.mixing import extrapolated, mixed, part_names, part_of, stitched
 from makebreak.models.presets import PRESETS, ModelConfig, create
-from makebreak.models.weights import matrix, n_layers
+from makebreak.models.weights import matrix, matrix_names, n_layers
 
-__all__ = ["PRESETS", "ModelConfig", "create", "load", "matrix", "n_layers", "save", "tokenizer"]
+__all__ = [
+    "PRESETS",
+    "ModelConfig",
+    "create",
+    "extrapolated",
+    "load",
+    "matrix",
+    "matrix_names",
+    "mixed",
+    "n_layers",
+    "part_names",
+    "part_of",
+    "save",
+    "stitched",
+    "tokenizer",
+]

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from makebreak.configs import nearest
 from synthetic import Requests, World
 
 _STEPS_AT_ONCE = 8
@@ -69,6 +70,21 @@ def sequences(world: World, requests: Requests, answer: str, *, whole: bool = Fa
     else:
         supervised = between(start, stop, tokens.shape[1])
     return Sequences(torch.from_numpy(tokens), supervised, torch.from_numpy(start - 1))
+
+
+def positions(requests: Requests, span: str, width: int | None = None) -> Bool[Tensor, "batch pos"]:
+    """Where a span is: `text`, `eot` (the end of text), `output1` …, in sequences of `width`; by default, the prompt.
+
+    Raises ValueError for a span these requests lack, or one that does not lie within the width.
+    """
+    if span not in requests.spans:
+        raise ValueError(f"span {span!r} is not in these requests; {nearest(span, list(requests.spans))}")
+    start, stop = requests.spans[span].T
+    if stop.max() > width:
+        raise ValueError(
+            f"span {span!r} ends at {stop.max()}, beyond {width} positions: give the width of the sequences"
+        )
+    return between(start, stop, width)
 
 
 def join(world: World, requests: Requests, answers: np.ndarray) -> np.ndarray:

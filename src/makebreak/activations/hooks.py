@@ -1,0 +1,50 @@
+"""How is a forward pass looked into, or changed? By torch hooks that see the tensor itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from jaxtyping import Bool, Int
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+from transformers import PreTrainedModel
+
+from makebreak.activations.sites import Side
+
+
+def attach(module: nn.Module, side: Side, see: Callable[[Tensor], Tensor | None]) -> RemovableHandle:
+    """A handle of a hook that sees the tensor on one side of a module, and puts what it returns in its place."""
+
+    def before(_: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        tensor, *others = args or (kwargs["hidden_states"],)
+        changed = see(tensor)
+        if changed is None:
+            return None
+        return ((changed, *others), kwargs) if args else (args, kwargs | {"hidden_states": changed})
+
+    def after(_: Any, args: tuple[Any, ...], output: Any) -> Any:
+        tensor, *others = output if isinstance(output, tuple) else (output,)
+        changed = see(tensor)
+        if changed is None:
+            return None
+        return (changed, *others) if isinstance(output, tuple) else changed
+
+    if side == "input":
+        return module.register_forward_pre_hook(before, with_kwargs=True)
+    return module.register_forward_hook(after)
+
+
+def run(
+    model: PreTrainedModel,
+    tokens: Int[Tensor, "batch pos"],
+    mask: Bool[Tensor, "batch pos"] | None = None,
+    *,
+    head: bool = True,
+) -> Any:
+    """A forward without cache; positions count real tokens, so that padding on either side gives the same."""
+    arguments: dict[str, Any] = {"input_ids": tokens.to(model.device), "use_cache": False}
+    if mask is not None:
+        arguments["attention_mask"] = mask.long().to(model.device)
+        arguments["position_ids"] = (mask.cumsum(dim=1) - 1).clamp(min=0).to(model.device)
+    return (model if head else model.base_model)(**arguments)

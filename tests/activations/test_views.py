@@ -1,0 +1,58 @@
+"""Do TransformerLens and nnsight see the same numbers under the same names, and leave the model as it was?"""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from makebreak.activations import (
+    capture,
+    read_with_nnsight,
+    read_with_transformer_lens,
+    site_names,
+    transformer_lens_view,
+)
+from tests.activations.networks import ARCHITECTURES, N_CTX, N_SITES, n_hooks, network, tokens
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.filterwarnings("ignore")  # of TransformerLens about itself
+def test_every_site_is_transformer_lens_and_nnsights_own(architecture: str) -> None:
+    model = network(architecture)
+    names, before = site_names(model), model.state_dict()
+    assert len(names) == 2 * N_SITES[architecture]
+    [found] = capture(model, tokens(), names, torch.ones(5, N_CTX, dtype=torch.bool))
+    for read in (read_with_transformer_lens, read_with_nnsight):
+        theirs = read(model, tokens(), names)
+        for name in names:
+            ours = found.at[name].unflatten(0, (5, N_CTX))
+            assert ours.shape == theirs[name].shape == (5, N_CTX, 40 if _wide(name) else 16), name
+            assert torch.allclose(ours, theirs[name], atol=2e-5, rtol=1e-4), (read.__name__, name)
+    flat = [found.at[name].flatten()[:40].tolist() for name in names]
+    same = {(a, b) for a in range(len(names)) for b in range(a) if flat[a] == flat[b]}
+    assert same == {(names.index("blocks.1.hook_resid_pre"), names.index("blocks.0.hook_resid_post"))}
+    assert model.state_dict().keys() == before.keys()
+    assert n_hooks(model) == n_hooks(network(architecture))
+
+
+def _wide(name: str) -> bool:
+    return name.endswith(("mlp.hook_pre", "mlp.hook_pre_linear", "mlp.hook_post"))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_one_goes_on_in_transformer_lens_on_a_copy() -> None:
+    model = network("gpt2")
+    view = transformer_lens_view(model)
+    with torch.no_grad():
+        changed = view.run_with_hooks(
+            tokens(), prepend_bos=False, fwd_hooks=[("blocks.0.hook_mlp_out", lambda x, hook: x * 0)]
+        )
+        plain = model(input_ids=tokens()).logits
+    assert not torch.allclose(changed, plain, atol=1e-2)
+    assert all(a is not b for a, b in zip(view.original_model.parameters(), model.parameters(), strict=False))
+
+
+@pytest.mark.parametrize("read", [read_with_transformer_lens, read_with_nnsight])
+def test_an_unknown_site_is_an_error_there_too(read: object) -> None:
+    with pytest.raises(ValueError, match=r"'blocks.0.mlp.hook_pots' does not exist.*did you mean"):
+        read(network("gpt2"), tokens(), ["blocks.0.mlp.hook_pots"])  # type: ignore[operator]

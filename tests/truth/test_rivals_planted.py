@@ -1,0 +1,59 @@
+"""Planted: networks that refuse in a known way. Does the verdict name it, and nothing where nothing is?"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from makebreak.behaviour import decide, first_tokens, log_odds
+from makebreak.mechanism import Verdict, rival_rows, verdict
+from tests.truth.planted import DEPTH, KINDS, Planted, planted
+
+EXPECTED = {kind: kind for kind in ("silence", "route", "rewrite", "erase")} | {
+    "upper only": "undecided",
+    "nothing": "undecided",
+}
+SEEDS = range(10)
+
+
+def judged(made: Planted) -> Verdict:
+    return verdict(rival_rows(made.aligned, made.base, made.unsafe, cuts=[DEPTH // 2], seed=0))
+
+
+def test_the_planted_networks_answer_and_refuse_as_they_were_built_to() -> None:
+    for kind in KINDS:
+        for seed in SEEDS:
+            made = planted(kind, seed)
+            for requests, model, answer in (
+                (made.safe, made.base, "instructed"),
+                (made.unsafe, made.base, "instructed"),
+                (made.safe, made.aligned, "instructed"),
+                (made.unsafe, made.aligned, "instructed" if kind == "nothing" else "refused"),
+            ):
+                said = log_odds(decide(model, requests), first_tokens(requests, answer))
+                assert float((said > 0).double().mean()) > 0.99, (kind, seed, answer)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_verdict_on_fresh_networks_is_right_in_nine_of_ten(kind: str) -> None:
+    found = [judged(planted(kind, seed)) for seed in SEEDS]
+    right = [v.answer == EXPECTED[kind] for v in found]
+    assert sum(right) >= 9, found
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "nothing"])
+def test_without_the_planted_cause_the_verdict_is_no_longer_given(kind: str) -> None:
+    assert judged(planted(kind, 0, cause=False)).answer == "undecided"
+
+
+def test_order_and_batch_of_the_requests_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = planted("rewrite", 1)
+    whole = rival_rows(made.aligned, made.base, made.unsafe, seed=0)
+    monkeypatch.setattr("makebreak.behaviour.decisions.BATCH", 7)
+    parts = rival_rows(made.aligned, made.base, made.unsafe, seed=0)
+    monkeypatch.undo()
+    turned = rival_rows(made.aligned, made.base, made.unsafe[np.arange(len(made.unsafe))[::-1].copy()], seed=0)
+    exact = ["base", "aligned", "lower", "upper", "lower_share", "upper_share", "kl"]
+    for a, b, c in zip(whole, parts, turned, strict=True):
+        assert [b[k] for k in exact] == pytest.approx([a[k] for k in exact], abs=1e-4)
+        assert [c[k] for k in exact] == pytest.approx([a[k] for k in exact], abs=1e-4)
