@@ -80,11 +80,10 @@ def positions(requests: Requests, span: str, width: int | None = None) -> Bool[T
     if span not in requests.spans:
         raise ValueError(f"span {span!r} is not in these requests; {nearest(span, list(requests.spans))}")
     start, stop = requests.spans[span].T
-    if stop.max() > width:
-        raise ValueError(
-            f"span {span!r} ends at {stop.max()}, beyond {width} positions: give the width of the sequences"
-        )
-    return between(start, stop, width)
+    n_positions = requests.prompt.shape[1] if width is None else width
+    if stop.max() > n_positions:
+        raise ValueError(f"span {span!r} ends at {stop.max()}, beyond {n_positions}: give the width of the sequences")
+    return between(start, stop, n_positions)
 
 
 def join(world: World, requests: Requests, answers: np.ndarray) -> np.ndarray:
