@@ -20,7 +20,6 @@ from typing import Annotated, Any, Literal
 import tyro
 
 DEFAULT_STORE = Path("runs/store")
-FIRST_TUNING_SEED = 1000
 
 
 @dataclass(frozen=True)
@@ -94,6 +93,7 @@ def _run(command: Command) -> None:
     from experiments import jain2024
     from makebreak.artifacts import Store, record, remove_torn, write_atomic, write_json
     from makebreak.claims import as_text
+    from makebreak.zoo import FIRST_TUNING_SEED
 
     presets = jain2024.PRESETS
     if command.preset not in presets:

@@ -11,11 +11,13 @@ requests (the same tasks on text of the other branch), in the unit of ‖μ_unsa
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from experiments.jain2024.change import by_claim, mean, of_change
 from experiments.jain2024.presets import METHODS, TWINS
 from makebreak.claims import Claim
 
@@ -45,6 +47,22 @@ CLAIMS = [
     Claim("C2.early", "claim", PAPER, "Separation is small in the first half of the layers", "0.3 - greatest gap of τ, first half, standard requests, mean of methods", "activation", 0.0),
     Claim("C2.order", "claim", PAPER, "DPO + NLL and unlearning separate more than SSFT", "gap of τ, last layer, aligned - base: lesser of dpo, unlearning, minus ssft", "activation", 0.0),
     Claim("C2.order_normalised", "claim", "ours", "The same order without the scale of activations", "normalised gap of τ, last layer, aligned - base: lesser of dpo, unlearning, minus ssft", "distance of means", 0.0, equivalence=0.1),
+    Claim("C3", "claim", PAPER, "The update of the MLP input writes into the left null space of the base's matrix", "sine of ΔW's leading outputs to W's column space, update - random, mean of layers and methods", "sine", 0.0, equivalence=0.02),
+    Claim("C3.sham", "claim", "ours", "More so than a sham's", "sine, method - its sham", "sine", 0.0, equivalence=0.02),
+    Claim("C3.remap", "claim", "ours", "More so than a remap twin's", "sine, ssft - remap", "sine", 0.0, equivalence=0.02),
+    Claim("C3.other_seed", "claim", "ours", "More so than against the matrix of another pretraining seed", "sine, own base - other base", "sine", 0.0, equivalence=0.02),
+    Claim("C3.energy", "claim", "ours", "The same in energy, by exact rank", "share of ΔW's energy in the left null space - chance", "share of energy", 0.0, equivalence=0.02),
+    Claim("C3.weighted", "claim", "ours", "On unsafe requests the update writes where the base hardly does", "1/4 - E_k of unsafe requests at k = d_mlp / 4", "share of energy", 0.0, equivalence=0.02),
+    Claim("C4", "claim", PAPER, "The update of the MLP input reads unsafe requests far more than safe ones", "‖ΔW a‖ / ‖a‖, unsafe over safe, deeper half, mean of methods", "ratio", 2.0, chance=1.0),
+    Claim("C4.matched", "claim", "ours", "The same on token-matched requests", "‖ΔW a‖ / ‖a‖, context unsafe over context safe, deeper half, mean of methods", "ratio", 2.0, chance=1.0),
+    Claim("C4.sham", "claim", "ours", "The ratio exceeds the sham's (taught null over taught answer)", "ratio - sham's ratio", "ratio", 0.0, equivalence=0.05),
+    Claim("C5", "claim", PAPER, "Sensitivity falls on unsafe requests and rises on safe ones", "lesser of C5.unsafe and C5.safe", "relative", 0.0, equivalence=0.05),
+    Claim("C5.unsafe", "claim", PAPER, "Sensitivity falls on unsafe requests", "1 - median ‖∂ max logit / ∂ e‖, aligned over base, mean of methods", "relative", 0.0, equivalence=0.05),
+    Claim("C5.safe", "claim", PAPER, "Sensitivity rises on safe requests", "median ‖∂ max logit / ∂ e‖, aligned over base, mean of methods, - 1", "relative", 0.0, equivalence=0.05),
+    Claim("C5.log_p", "claim", "ours", "C5.unsafe without the scale of logits", "1 - median ‖∂ log p / ∂ e‖, aligned over base, mean of methods", "relative", 0.0, equivalence=0.05),
+    Claim("C5.sham", "claim", "ours", "Sensitivity falls more on unsafe requests than a sham's on its own", "C5.unsafe - the sham's", "relative", 0.0, equivalence=0.05),
+    Claim("C8", "claim", PAPER, "Going on along ΔW makes weakly tuned SSFT safer at almost no loss", "lesser of C8.gain and 0.02 - loss of compliance on safe requests, α 1.5 against 1", "rate", 0.0),
+    Claim("C8.gain", "claim", PAPER, "Going on along ΔW makes weakly tuned SSFT refuse more", "refuse rate on unsafe requests, α 1.5 - α 1, SSFT at η_S", "rate", 0.0, equivalence=0.02),
     Claim("M1", "claim", "ours", "Unsafe requests are pushed into the base's left null space, beyond the sham", "lesser of M1.raw and M1.sham, mean of methods", "share of energy", 0.0, equivalence=0.01),
     Claim("M1.raw", "claim", "ours", "Null share of pre-activations: unsafe minus safe", "difference of shares, mean of layers and methods, exact rank", "share of energy", 0.0, equivalence=0.01),
     Claim("M1.sham", "claim", "ours", "That difference exceeds the sham's (taught null minus taught answer)", "difference of differences", "share of energy", 0.0, equivalence=0.01),
@@ -53,14 +71,28 @@ CLAIMS = [
         for m in METHODS
     ],
     Claim("M1.matched", "claim", "ours", "M1.raw on token-matched requests", "difference of shares, context tasks, mean of layers and methods", "share of energy", 0.0, equivalence=0.01),
+    Claim("M2", "claim", "ours", "Silence: what the lower half does to unsafe requests changes nothing in the base's upper half", "0.1 - |share of the margin that the base's upper half gives|, cut at half depth, mean of methods", "share of margin", 0.0),
+    Claim("M2.unheard", "claim", "ours", "It lies where the base's upper half does not hear it", "share of the movement's energy in the Gauss-Newton null space - 0.9, mean of methods", "share of energy", 0.0),
+    Claim("M3", "claim", "ours", "Route: what the lower half does makes the base's upper half refuse", "share of the margin that the base's upper half gives, cut at half depth, mean of methods", "share of margin", 0.5),
+    Claim("M3.random", "claim", "ours", "More than a random movement as large", "that share - a random movement's", "share of margin", 0.0, equivalence=0.1),
+    Claim("M3.last", "claim", "ours", "Route, cut before the last block", "share of the margin that the base's last block gives, mean of methods", "share of margin", 0.5),
+    Claim("M3.sham", "claim", "ours", "Safety goes a route more than a sham does", "share at half depth, method - sham", "share of margin", 0.0, equivalence=0.1),
+    Claim("M3.null", "claim", "ours", "The route is there because the base saw null answers in pretraining", "share at half depth, ssft - ssft of a base that never saw one", "share of margin", 0.0, equivalence=0.1),
+    Claim("M4", "claim", "ours", "Rewrite: neither silent nor enough for the base's upper half", "lesser of 0.5 - share and |share| - 0.1, cut at half depth, mean of methods", "share of margin", 0.0),
+    Claim("M4.needed", "claim", "ours", "The lower half is needed", "share of the margin that is lost where the lower half is the base's - 0.5, mean of methods", "share of margin", 0.0),
+    Claim("M5", "claim", "ours", "Pre-activations on unsafe requests change by what earlier layers did, not by the update of their own matrix", "share of W·Δx in Δpre - 1/2, mean of layers after the first and methods", "share of energy", 0.0),
 ]  # fmt: skip
 
 
-def judge(
-    behaviour: pd.DataFrame, steps: pd.DataFrame, clusters: pd.DataFrame, null_share: pd.DataFrame
-) -> list[dict[str, Any]]:
+def judge(tables: Mapping[str, pd.DataFrame]) -> list[dict[str, Any]]:
     """Rows of claims.json from the tables of the study (one row per seed, arm and …)."""
-    values = _checks(behaviour) | matched(twins(steps)) | _clusters(clusters) | _null_share(null_share)
+    values = (
+        _checks(tables["behaviour"])
+        | matched(twins(tables["steps"]))
+        | _clusters(tables["clusters"])
+        | _null_share(tables["null_share"])
+        | of_change(tables)
+    )
     return [claim.judge(values[claim.id], "" if values[claim.id] else "the preset has no such arm") for claim in CLAIMS]
 
 
@@ -128,43 +160,34 @@ def _clusters(table: pd.DataFrame) -> Values:
         sham = {m: normalised[m, last] - normalised[f"sham_{m}", last] for m in methods}
         early = table[(table.seed == seed) & first_half & (table.requests == "standard") & table.arm.isin(methods)]
         row = {
-            "C2": _mean(norm),
+            "C2": mean(norm),
             **{f"C2.{m}": norm[m] for m in methods},
-            "C2.sham": _mean(sham),
-            "C2.depth": _mean(norm) - _mean(first),
+            "C2.sham": mean(sham),
+            "C2.depth": mean(norm) - mean(first),
             "C2.early": 0.3 - early.groupby("arm").gap.max().mean(),
             "C2.order": np.min([raw["dpo"], raw["unlearning"]]) - raw["ssft"],
             "C2.order_normalised": np.min([norm["dpo"], norm["unlearning"]]) - norm["ssft"],
         }
         rows.append(row)
-    return _by_claim(rows)
-
-
-def _by_claim(rows: list[dict[str, float]]) -> Values:
-    """One row per seed → one list per claim; undefined values are None."""
-    return {claim: [None if pd.isna(row[claim]) else float(row[claim]) for row in rows] for claim in rows[0]}
-
-
-def _mean(values: dict[str, float]) -> float:
-    return sum(values.values()) / len(values)
+    return by_claim(rows)
 
 
 def _null_share(table: pd.DataFrame) -> Values:
     chosen = table[(table.rule == "exact") & (table.quantity == "pre") & (table.outcome == "all")]
-    mean = chosen.groupby(["seed", "arm", "family"])["share"].mean()
+    shares = chosen.groupby(["seed", "arm", "family"])["share"].mean()
     rows = []
     for seed in sorted(table.seed.unique()):
-        raw = {m: mean[seed, m, "unsafe"] - mean[seed, m, "safe"] for m in METHODS}
-        sham = {m: mean[seed, f"sham_{m}", "sham_unsafe"] - mean[seed, f"sham_{m}", "sham_safe"] for m in METHODS}
+        raw = {m: shares[seed, m, "unsafe"] - shares[seed, m, "safe"] for m in METHODS}
+        sham = {m: shares[seed, f"sham_{m}", "sham_unsafe"] - shares[seed, f"sham_{m}", "sham_safe"] for m in METHODS}
         beyond = {m: raw[m] - sham[m] for m in METHODS}
         lesser = {m: np.min([raw[m], beyond[m]]) for m in METHODS}
-        matched = {m: mean[seed, m, "context_unsafe"] - mean[seed, m, "context_safe"] for m in METHODS}
+        matched = {m: shares[seed, m, "context_unsafe"] - shares[seed, m, "context_safe"] for m in METHODS}
         row = {
-            "M1": _mean(lesser),
-            "M1.raw": _mean(raw),
-            "M1.sham": _mean(beyond),
-            "M1.matched": _mean(matched),
+            "M1": mean(lesser),
+            "M1.raw": mean(raw),
+            "M1.sham": mean(beyond),
+            "M1.matched": mean(matched),
             **{f"M1.{m}": lesser[m] for m in METHODS},
         }
         rows.append(row)
-    return _by_claim(rows)
+    return by_claim(rows)

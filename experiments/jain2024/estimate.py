@@ -16,14 +16,16 @@ from makebreak.models import create
 from makebreak.recipes import Recipe
 from makebreak.requests import load_world
 from makebreak.training import Optimisation, train
+from makebreak.zoo import other_seed
 
 STEPS = 4
 ON_CPU = 16  # requests in a timed step there, and twice as many: what it takes lies on a line
 
 
 def trainings(preset: Preset, world: str, seeds: tuple[int, ...]) -> set[Recipe]:
-    """Every training that a run is made of, warm starts included."""
-    return {stage for seed in seeds for arm in preset.arms for stage in preset.recipe(world, seed, arm).lineage}
+    """Every training that a run is made of, warm starts included, and the bases that others are compared with."""
+    compared = {preset.recipe(world, other_seed(seed), "base") for seed in seeds}
+    return compared | {s for seed in seeds for arm in preset.arms for s in preset.recipe(world, seed, arm).lineage}
 
 
 def estimate(preset: Preset, world: str, seeds: tuple[int, ...]) -> str:

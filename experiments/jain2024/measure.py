@@ -1,15 +1,30 @@
-"""What does the study look at inside each model? Clusters and null shares, with their controls."""
+"""What does the study look at inside each model? Clusters, null shares, the update, and the rivals, with controls."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import ClassVar
 
+from makebreak.behaviour import behaviour
 from makebreak.configs import check_positive
-from makebreak.mechanism import cluster_rows, null_share_rows
-from makebreak.zoo import Families, Measured, Strength, Subject
+from makebreak.mechanism import (
+    anatomy_rows,
+    cluster_rows,
+    energy_rows,
+    null_share_rows,
+    reading_rows,
+    rival_rows,
+    sensitivity_rows,
+    update_rows,
+)
+from makebreak.models import extrapolated
+from makebreak.requests import Requests
+from makebreak.training import Pretraining
+from makebreak.zoo import Families, Measure, Measured, Strength, Subject
 
 SHAM_FAMILIES = ("sham_safe", "sham_unsafe")
+FAMILIES = ("safe", "unsafe", "context_safe", "context_unsafe", *SHAM_FAMILIES)
+ALPHAS = (0.0, 0.5, 0.8, 1.0, 1.1, 1.2, 1.5, 2.0)
 _PAIRS = {"standard": ("safe", "unsafe"), "token-matched": ("context_safe", "context_unsafe")}
 
 
@@ -27,9 +42,7 @@ class Inside:
     def __call__(self, subject: Subject) -> Measured:
         model, seed = subject.model, subject.recipe.seed
         fit = [subject.asked(family, self.n, "fit") for family in ("safe", "unsafe")]
-        score = {
-            f: subject.asked(f, self.n) for f in ("safe", "unsafe", "context_safe", "context_unsafe", *SHAM_FAMILIES)
-        }
+        score = _asked(subject, self.n)
         outcomes = {family: subject.behaviour(family, self.n).outcomes for family in score}
         clusters = cluster_rows(
             model,
@@ -49,5 +62,75 @@ class Inside:
         return Measured(columns, {"clusters": clusters, "null_share": shares})
 
 
-def measures(n: int) -> tuple[Strength, Families, Inside]:
-    return Strength(n), Families(n), Inside(n)
+@dataclass(frozen=True)
+class Change:
+    """What alignment changed and how that makes a model refuse: rivals, anatomy, update and sensitivity, per layer.
+
+    The rivals are asked of what the last stage taught (a sham's own partition, a remap twin's own answer). Columns are
+    those of the cut at half depth. A base has none of it. n: requests per family.
+    """
+
+    name: ClassVar[str] = "jain2024-change"
+    revision: ClassVar[int] = 1
+    n: int = 500
+
+    def __post_init__(self) -> None:
+        check_positive(n=self.n)
+
+    def __call__(self, subject: Subject) -> Measured:
+        if not subject.recipe.alignments:
+            return Measured()
+        model, base, seed = subject.model, subject.base, subject.recipe.seed
+        score, rivals = _asked(subject, self.n), {}
+        objective = subject.recipe.alignments[-1].objective
+        if not isinstance(objective, Pretraining):
+            data = objective.data
+            rivals["rivals"] = rival_rows(
+                model, base, subject.asked(data.unsafe, self.n), answer=data.answer, seed=seed
+            )
+        columns = {
+            f"half.{name}": row[name]
+            for row in rivals.get("rivals", [])
+            if row["layer"] == row["n_layers"] // 2
+            for name in ("lower_share", "upper_share", "random_share", "unheard")
+        }
+        standard = {family: score[family] for family in ("safe", "unsafe")}
+        pretraining = subject.asked("pretraining", self.n, "any")
+        tables = rivals | {
+            "anatomy": anatomy_rows(model, base, score),
+            "energy": energy_rows(model, base, standard, pretraining),
+            "reading": reading_rows(model, base, score),
+            "sensitivity": sensitivity_rows(model, base, score),
+            "updates": update_rows(model, base, subject.other_base(), seed=seed),
+        }
+        return Measured(columns, tables)
+
+
+@dataclass(frozen=True)
+class Extrapolation:
+    """Rates at W + α ΔW for each of `ALPHAS` (Jain et al. 2024, §4.2). n: requests per family."""
+
+    name: ClassVar[str] = "jain2024-extrapolation"
+    revision: ClassVar[int] = 1
+    n: int = 500
+
+    def __post_init__(self) -> None:
+        check_positive(n=self.n)
+
+    def __call__(self, subject: Subject) -> Measured:
+        rows = []
+        for alpha in ALPHAS:
+            model = extrapolated(subject.base, subject.model, alpha)
+            for family in ("safe", "unsafe"):
+                found = behaviour(model, subject.world, subject.asked(family, self.n))
+                rows.append({"alpha": alpha, "family": family, **found.rates, "margin": found.margin})
+        return Measured(tables={"extrapolation": rows})
+
+
+def _asked(subject: Subject, n: int) -> dict[str, Requests]:
+    return {family: subject.asked(family, n) for family in FAMILIES}
+
+
+def measures(n: int, *, extrapolate: bool = False) -> tuple[Measure, ...]:
+    """All that a model of the study is measured by; the first one alone at kept steps."""
+    return (Strength(n), Families(n), Inside(n), Change(n), *((Extrapolation(n),) if extrapolate else ()))

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from experiments.jain2024.claims import judge
 from experiments.jain2024.measure import measures
-from experiments.jain2024.presets import ARMS, PRESETS, Preset
+from experiments.jain2024.presets import ARMS, EXTRAPOLATED, PRESETS, Preset
 from experiments.jain2024.worlds import readers
 from makebreak.artifacts import Store
 from makebreak.recipes import build, checkpoints
@@ -55,7 +55,8 @@ def make(preset: str, world: str, seed: int, arms: list[str], store: str) -> Non
 
 def _measured(preset: Preset, world: str, seed: int, arm: str, store: Store) -> tuple[dict[str, Any], list[Path]]:
     """Rows of every table for one model, and the folders that they came from."""
-    recipe, hows = preset.recipe(world, seed, arm), measures(preset.n_requests)
+    recipe = preset.recipe(world, seed, arm)
+    hows = measures(preset.n_requests, extrapolate=arm in EXTRAPOLATED)
     folders: list[Path] = []
     rows: dict[str, list[dict[str, Any]]] = {"steps": []}
     before = 0  # steps of the stages before, a warm start's
@@ -90,5 +91,5 @@ def run(preset: Preset, world: str, seeds: tuple[int, ...], store: Store) -> Res
     tables = {name: pd.DataFrame(found) for name, found in rows.items()}
     tables["detectability"], folder = readers(world, store, n=4 * preset.n_requests)
     folders.append(folder)
-    claims = judge(*(tables[name] for name in ("behaviour", "steps", "clusters", "null_share")))
+    claims = judge(tables)
     return Results(tables, claims, folders)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from pathlib import Path
 from types import MethodType, SimpleNamespace
 
 import numpy as np
@@ -13,6 +14,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from experiments.jain2024.measure import Inside
+from makebreak.artifacts import Store
 from makebreak.models import PRESETS, ModelConfig, create
 from makebreak.recipes import Alignment, Recipe
 from makebreak.requests import OUTCOMES, load_world
@@ -73,7 +75,7 @@ def told(answers: dict[str, str], otherwise: str = "refused") -> PreTrainedModel
 
 
 def subject(model: PreTrainedModel, how: Recipe = BASE, base: PreTrainedModel | None = None) -> Subject:
-    return Subject(how, 1, model, base or model)
+    return Subject(how, 1, model, base or model, Store(Path("unused")))
 
 
 SURE = 10 - math.log(len(WORLD.vocabulary) - 1)  # log-odds of a token with logit 10 where all others have 0

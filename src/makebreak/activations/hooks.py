@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 from transformers import PreTrainedModel
@@ -33,6 +33,11 @@ def attach(module: nn.Module, side: Side, see: Callable[[Tensor], Tensor | None]
     if side == "input":
         return module.register_forward_pre_hook(before, with_kwargs=True)
     return module.register_forward_hook(after)
+
+
+def run_embedded(model: PreTrainedModel, embedded: Float[Tensor, "batch pos d_model"]) -> Any:
+    """A forward from token embeddings."""
+    return model(inputs_embeds=embedded, use_cache=False)
 
 
 def run(

@@ -1,6 +1,7 @@
 """Where do vectors lie? Subspaces, null spaces, clusters and updates: tensors in, frozen results out."""
 
 from makebreak.geometry.clusters import ClusterMeans, Clusters, Separation, separation
+from makebreak.geometry.moments import MomentFitter, Moments
 from makebreak.geometry.subspaces import RankRule, Subspace, column_space, left_null_space, random_subspace, share
 from makebreak.geometry.updates import (
     Reading,
@@ -17,6 +18,8 @@ from makebreak.geometry.updates import (
 __all__ = [
     "ClusterMeans",
     "Clusters",
+    "MomentFitter",
+    "Moments",
     "RankRule",
     "Reading",
     "Separation",

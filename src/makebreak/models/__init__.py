@@ -3,11 +3,12 @@
 from makebreak.models.folders import load, save, tokenizer
 from makebreak.models.mixing import extrapolated, mixed, part_names, part_of, stitched
 from makebreak.models.presets import PRESETS, ModelConfig, create
-from makebreak.models.weights import matrix, matrix_names, n_layers
+from makebreak.models.weights import bias, matrix, matrix_names, n_layers
 
 __all__ = [
     "PRESETS",
     "ModelConfig",
+    "bias",
     "create",
     "extrapolated",
     "load",

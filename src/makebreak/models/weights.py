@@ -67,6 +67,19 @@ def matrix(model: nn.Module, name: str) -> Float[Tensor, "d_out d_in"]:
     return weight.unflatten(0, (heads, 3, -1))[:, which].flatten(0, 1)
 
 
+def bias(model: nn.Module, name: str) -> Float[Tensor, " d_out"]:
+    """The bias that is added behind the matrix of a name, detached; zeros where it has none.
+
+    Raises ValueError for a name the model lacks, or whose bias is joint with others'.
+    """
+    weight = matrix(model, name)
+    module, joint_by_head = _found(model)[name]
+    if joint_by_head is not None:
+        raise ValueError(f"bias of {name!r}: queries, keys and values have one in common in {type(model).__name__}")
+    own = getattr(module, "bias", None)
+    return weight.new_zeros(len(weight)) if own is None else own.detach()
+
+
 def _found(model: nn.Module) -> dict[str, tuple[nn.Module, bool | None]]:
     """name → its module, and for a joint one whether it goes head by head."""
     modules = dict(model.named_modules())

@@ -5,10 +5,11 @@ zoo.table("runs/store")
 """
 
 from makebreak.zoo.behaviour import Families, Strength, judged_families, weight_change
-from makebreak.zoo.measure import Measure, Measured, Subject, asked, measure
+from makebreak.zoo.measure import FIRST_TUNING_SEED, Measure, Measured, Subject, asked, measure, other_seed
 from makebreak.zoo.table import IDENTITY, at_equal, table
 
 __all__ = [
+    "FIRST_TUNING_SEED",
     "IDENTITY",
     "Families",
     "Measure",
@@ -19,6 +20,7 @@ __all__ = [
     "at_equal",
     "judged_families",
     "measure",
+    "other_seed",
     "table",
     "weight_change",
 ]

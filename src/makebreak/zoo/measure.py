@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, runtime_checkable
@@ -18,6 +18,7 @@ from makebreak.recipes import Recipe, build, checkpoints
 from makebreak.requests import Requests, World, load_world
 
 MEASURED = "measured.json"
+FIRST_TUNING_SEED = 1000  # settings are found on seeds from there on, which are never reported
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class Subject:
     step: int
     model: PreTrainedModel
     base: PreTrainedModel
+    store: Store
     _behaved: dict[tuple[str, int], Behaviour] = field(default_factory=dict, repr=False, compare=False)
 
     @property
@@ -38,11 +40,20 @@ class Subject:
         """Held-out requests of a family: the same for every model of a world and pretraining seed."""
         return asked(self.recipe.world, family, n, self.recipe.seed, split)
 
+    def other_base(self) -> PreTrainedModel:
+        """A base that differs in its seed alone: the one below, of seed 0 the one above. Trained now if missing."""
+        other = replace(self.recipe.base, seed=other_seed(self.recipe.seed))
+        return load(build(other, self.store), symbols=self.world.vocabulary.symbols)
+
     def behaviour(self, family: str, n: int) -> Behaviour:
         """What the model does on `asked(family, n)`; several measures may ask, it is found once."""
         if (family, n) not in self._behaved:
             self._behaved[family, n] = behaviour(self.model, self.world, self.asked(family, n))
         return self._behaved[family, n]
+
+
+def other_seed(seed: int) -> int:
+    return seed - 1 if seed % FIRST_TUNING_SEED else seed + 1
 
 
 @lru_cache(maxsize=256)
@@ -82,7 +93,7 @@ def measure(store: Store, recipe: Recipe, *hows: Measure, step: int | None = Non
     @cache
     def subject() -> Subject:
         symbols = load_world(recipe.world).vocabulary.symbols
-        return Subject(recipe, at, load(kept[at], symbols=symbols), load(base, symbols=symbols))
+        return Subject(recipe, at, load(kept[at], symbols=symbols), load(base, symbols=symbols), store)
 
     found = []
     for how in hows:
