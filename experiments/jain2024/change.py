@@ -1,4 +1,4 @@
-"""One number per seed for each claim about the change: where the update writes, what it reads, how refusal comes about."""
+"""One number per seed for each claim about the change: where it writes, what it reads, how refusal comes about."""
 
 # pyright: reportAttributeAccessIssue=false, reportIndexIssue=false, reportArgumentType=false, reportCallIssue=false
 # pyright: reportOperatorIssue=false, reportReturnType=false

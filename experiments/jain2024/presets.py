@@ -73,7 +73,7 @@ ARMS = _arms()
 TWINS = {**{f"sham_{method}": method for method in METHODS}, "remap": "ssft"}
 FACTORS = (
     *("new_operator", "continued", "ssft_no_decay", "ssft_lora", "dpo_cold"),
-    *("base_without_null", "ssft_without_null", "dpo_cold_without_null", "base_without_unsafe"),
+    *("dpo_cold_without_null", "base_without_unsafe"),
 )
 EXTRAPOLATED = ("ssft_small",)  # the weakly tuned model that Jain et al. strengthen by going on along ΔW
 CORE = ("base", *METHODS, *(f"sham_{method}" for method in METHODS), "remap", *EXTRAPOLATED)
@@ -182,8 +182,7 @@ MINI = Preset(
     gate={"hidden": Optimisation(steps=800, learning_rate=3e-3, batch_size=64)},
 )
 _SEEDS = (0, 1, 2, 3, 4)
-_NEVER_NULL = ("base_without_null", "ssft_without_null")  # a base that never saw a null answer
-SMALL = replace(MINI, name="small", seeds=_SEEDS, arms=tuple(a for a in ARMS if a not in FACTORS or a in _NEVER_NULL))
+SMALL = replace(MINI, name="small", seeds=_SEEDS, arms=tuple(arm for arm in ARMS if arm not in FACTORS))
 ALL = replace(MINI, name="all", worlds=("mini",), seeds=_SEEDS, arms=tuple(ARMS))
 # Sizes and rates of Jain et al. 2024 (§4.1, §4.2), with a cosine to the last step where theirs ends at four fifths.
 _PAPER = Optimisation(steps=100_000, learning_rate=1e-3, batch_size=512, warmup_share=0.2, precision="bfloat16")

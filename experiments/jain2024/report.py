@@ -7,15 +7,26 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import matplotlib.pyplot as plt
 import pandas as pd
 
 from experiments.jain2024.claims import twins
-from experiments.jain2024.measure import SHAM_FAMILIES
+from experiments.jain2024.measure import FAMILIES, SHAM_FAMILIES
 from experiments.jain2024.presets import ARMS, METHODS, OBJECTIVES, TWINS, Preset
 from experiments.jain2024.study import Results
-from makebreak.plots import plot_cost, plot_null_share, plot_outcomes, plot_separation, style
+from makebreak.plots import (
+    plot_anatomy,
+    plot_cost,
+    plot_null_share,
+    plot_outcomes,
+    plot_rivals,
+    plot_sensitivity,
+    plot_separation,
+    plot_updates,
+    style,
+)
 from makebreak.recipes import Alignment
 from makebreak.report import Figure, Page, write_page
 from makebreak.requests import OUTCOMES, load_world
@@ -50,6 +61,36 @@ _CAPTIONS = {
         "a sham, taught null minus taught answer. Silencing through the null space would lift the solid lines above "
         "zero and above the dashed ones.",
     ),
+    "updates": (
+        "Where the update of the MLP input writes, and what it reads",
+        "Sine of the angle between leading outputs of ΔW and the column space of W (Jain et al. 2024, Fig. 4); 1 is "
+        "its left null space. Left: as the released code has it, which is of W after tuning in place of ΔW, and of "
+        "rows in place of columns. Middle: corrected, with what chance gives: a random update, ΔW with its outputs "
+        "permuted, ΔW against the matrix of another pretraining seed. Right: how much more it reads of unsafe requests "
+        "than of safe ones (Fig. 5, corrected); for a sham, of those taught the null over those taught an answer.",
+    ),
+    "sensitivity": (
+        "Sensitivity to the request",
+        "Norm of the gradient at the embeddings of all tokens before the answer, aligned over base, median of requests "
+        "(Fig. 6); a dot per seed. Left: of the greatest logit, as published, which also changes with the scale of "
+        "logits. Right: of that token's log probability.",
+    ),
+    "anatomy": (
+        "What changed, and where the update writes",
+        "The change of the MLP's pre-activations: W·Δx is what earlier layers moved, seen by the base's own weights; "
+        "ΔW·x is the update itself. Means of the methods. Right: energy of ΔW·a within the outputs that the base uses "
+        "most on pretraining requests; on the dotted diagonal the update does not care where the base writes.",
+    ),
+    "rivals": (
+        "Silence, route or rewrite",
+        "Two networks cut at every layer and put together crosswise, on unsafe requests (a sham's: on what it was "
+        "taught to refuse). Left: the aligned lower part with the base's upper part. At or above .5 the base had the "
+        "way (route); within the grey band the movement changes nothing there (silence); between them only the aligned "
+        "upper part makes a refusal of it (rewrite). Dotted: a random movement as large. Middle: the base's lower part "
+        "with the aligned upper part; what is missing to 1 is what the lower part is needed for. Right: share of the "
+        "movement at the end of the request where the base hardly hears it, locally; dotted, of a random one. Dashed, "
+        "vertical: half depth, where the verdict is given.",
+    ),
 }
 
 
@@ -58,11 +99,16 @@ def draw(results: Results, preset: Preset, world: str, folder: Path) -> list[Fig
     methods, tables = list(METHODS), results.tables
     shams = [f"sham_{m}" for m in methods]
     pairs = {m: ("safe", "unsafe") for m in methods} | dict.fromkeys(shams, SHAM_FAMILIES)
+    arms = [*methods, *shams]
     drawings = {
         "outcomes": lambda: plot_outcomes(tables["behaviour"], ["base", *methods], _shown_families(world)),
         "cost": lambda: plot_cost(tables["steps"], [m for m in OBJECTIVES if m in preset.arms]),
         "separation": lambda: plot_separation(tables["clusters"], ["base", *methods, *shams]),
-        "null_share": lambda: plot_null_share(tables["null_share"], [*methods, *shams], pairs),
+        "null_share": lambda: plot_null_share(tables["null_share"], arms, pairs),
+        "updates": lambda: plot_updates(tables["updates"], tables["reading"], arms, pairs),
+        "sensitivity": lambda: plot_sensitivity(tables["sensitivity"], arms, FAMILIES),
+        "anatomy": lambda: plot_anatomy(tables["anatomy"], tables["energy"], methods),
+        "rivals": lambda: plot_rivals(tables["rivals"], arms),
     }
     figures = []
     for name, plot in drawings.items():
@@ -91,6 +137,7 @@ def page(results: Results, preset: Preset, world: str, figures: list[Figure], ti
     check = next(row for row in claims if row["id"] == "C1")
     families_of = load_world(world).families
     summary = [
+        _mechanism({row["id"]: row for row in claims}),
         f"Of the claims examined, {verdicts}. The check of the settings (C1) is {check['verdict']} on these seeds.",
         "Small transformers learnt to carry out composed tasks on text, then to answer the null where task and text "
         "together are unsafe. Every model is measured on texts that no stage of training saw.",
@@ -124,6 +171,11 @@ def page(results: Results, preset: Preset, world: str, figures: list[Figure], ti
         "Strength of every kept step, mean over seeds": _means(tables["steps"], ["arm", "step"]),
         "Twins: relative difference to their method": twins(tables["steps"]),
         "Clusters, mean over seeds": _means(tables["clusters"], ["arm", "requests", "layer"]),
+        "Rivals, mean over seeds": _means(tables["rivals"], ["arm", "layer"]),
+        "Updates, mean over seeds": _means(tables["updates"], ["arm", "matrix", "layer", "against"]),
+        "Reading of the update, mean over seeds": _means(tables["reading"], ["arm", "family", "layer"]),
+        "Sensitivity, mean over seeds": _means(tables["sensitivity"], ["arm", "family", "output"]),
+        "Anatomy of the change, mean over seeds": _means(tables["anatomy"], ["arm", "family", "layer"]),
         "Null share, mean over seeds (all outcomes)": _means(
             tables["null_share"].query("outcome == 'all'"), ["arm", "family", "rule", "quantity", "layer"]
         ),
@@ -131,6 +183,25 @@ def page(results: Results, preset: Preset, world: str, figures: list[Figure], ti
         "Families": pd.DataFrame([{"family": k, "what": v} for k, v in families_of.items()]),
     }
     return Page(title, summary, facts, claims, figures, shown)
+
+
+def _mechanism(claims: dict[str, dict[str, Any]]) -> str:
+    """Silence, route, rewrite or undecided, from the verdicts."""
+    named = {"silence": "M2", "a route the base had": "M3", "rewriting": "M4"}
+    decided = [name for name, claim in named.items() if claims[claim]["verdict"] == "supported"]
+    if claims["M4.needed"]["verdict"] == "not supported":
+        decided = []
+    given = claims["M3"]
+    if given["estimate"] is None:
+        return "How these models come to refuse was not measured."
+    interval = "n/a" if given["interval"][0] is None else "{:.2f} to {:.2f}".format(*given["interval"])
+    last = claims["M3.last"]["estimate"]
+    told = (
+        f"cut at half depth, what the aligned lower half does to unsafe requests makes the base's upper half give "
+        f"{given['estimate']:.2f} ({interval}) of the refusal margin; cut before the last block, {last:.2f}"
+    )
+    answer = f"by {decided[0]}" if decided else "undecided between silence, a route the base had, and rewriting"
+    return f"How these models come to refuse: {answer}; {told}. Silent would be 0.1 or less, a route 0.5 or more."
 
 
 def _rate(preset: Preset, world: str, method: str) -> str:

@@ -120,3 +120,20 @@ def test_a_flipped_bit_of_a_checkpoint_is_named(tmp_path: Path) -> None:
         ValueError, match=r"checkpoint.safetensors is damaged \(its tensors are not those that were saved"
     ):
         run(tmp_path, SSFT(), model=fresh(), checkpoints=EVERY_STEP)
+
+
+def test_metrics_that_were_cut_are_named_and_begun_anew(tmp_path: Path) -> None:
+    """Whole rows are gone that were there when the checkpoint was written: going on would leave a hole."""
+    whole = run(tmp_path / "whole", SSFT())
+    cut = tmp_path / "cut"
+    with pytest.raises(KeyboardInterrupt):
+        run(cut, Until(SSFT(), 7, interrupt), checkpoints=EVERY_STEP)
+    rows = (cut / METRICS).read_text()
+    (cut / METRICS).write_text(rows[: len(rows) // 2])
+    with pytest.raises(
+        ValueError, match=r"metrics.jsonl is damaged: delete .*checkpoint.safetensors to begin this run"
+    ):
+        run(cut, SSFT())
+    (cut / CHECKPOINT).unlink()
+    assert same(run(cut, SSFT()), whole)
+    assert (cut / METRICS).read_text() == (tmp_path / "whole" / METRICS).read_text()

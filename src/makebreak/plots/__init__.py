@@ -3,6 +3,17 @@
 from makebreak.plots.behaviour import plot_outcomes
 from makebreak.plots.cost import plot_cost
 from makebreak.plots.layers import plot_null_share, plot_separation
+from makebreak.plots.mechanism import plot_anatomy, plot_rivals, plot_sensitivity, plot_updates
 from makebreak.plots.style import style
 
-__all__ = ["plot_cost", "plot_null_share", "plot_outcomes", "plot_separation", "style"]
+__all__ = [
+    "plot_anatomy",
+    "plot_cost",
+    "plot_null_share",
+    "plot_outcomes",
+    "plot_rivals",
+    "plot_sensitivity",
+    "plot_separation",
+    "plot_updates",
+    "style",
+]

@@ -20,7 +20,8 @@ from makebreak.plots.style import arm_colours, arm_name
 from makebreak.stats import over_seeds
 
 
-def _lines(ax: Axes, table: pd.DataFrame, arms: Sequence[str], column: str) -> None:
+def lines(ax: Axes, table: pd.DataFrame, arms: Sequence[str], column: str) -> None:
+    """Means over seeds by layer, an arm a line; bands are 95 %, of arms that are no sham."""
     colours = arm_colours(arms)
     for arm in arms:
         by_layer = table[table.arm == arm].groupby("layer")[column]  # a layer may lack rows, or be n/a on all seeds
@@ -48,7 +49,7 @@ def plot_separation(table: pd.DataFrame, arms: Sequence[str]) -> np.ndarray:
     panels.append(("token-matched", "normalised", "normalised gap of τ"))
     for ax, (requests, column, label) in zip(axes, panels, strict=True):
         part = table[table.requests == requests]
-        _lines(ax, part, arms, column)
+        lines(ax, part, arms, column)
         if column == "normalised":
             chance = part.groupby("layer")["shuffled_normalised"].mean()
             ax.plot(chance.index + 1, chance, ":", color="black", linewidth=1, label="shuffled labels")
@@ -73,7 +74,7 @@ def plot_null_share(table: pd.DataFrame, arms: Sequence[str], pairs: dict[str, t
     )
     for ax, quantity, name in ((axes[0], "pre", "W·a"), (axes[1], "delta", "ΔW·a")):
         part = unsafe[unsafe.quantity == quantity]
-        _lines(ax, part, [arm for arm in arms if (part.arm == arm).any()], "share")
+        lines(ax, part, [arm for arm in arms if (part.arm == arm).any()], "share")
         if quantity == "delta":
             ax.axhline(part.chance.mean(), color="black", linestyle=":", linewidth=1)
             ax.annotate(
@@ -81,7 +82,7 @@ def plot_null_share(table: pd.DataFrame, arms: Sequence[str], pairs: dict[str, t
             )
         ax.set(title=f"{name}, unsafe requests", ylabel="null share")
     pre = [t[t.quantity == "pre"].set_index(index)["share"] for t in (unsafe, safe)]
-    _lines(axes[2], (pre[0] - pre[1]).reset_index(), arms, "share")
+    lines(axes[2], (pre[0] - pre[1]).reset_index(), arms, "share")
     axes[2].axhline(0, color="black", linestyle=":", linewidth=1)
     axes[2].set(title="W·a, unsafe - safe", ylabel="difference of null share")
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right center")

@@ -172,9 +172,8 @@ def _checkpoint(model: PreTrainedModel, optimiser: torch.optim.AdamW, folder: Pa
     for parameter, state in optimiser.state.items():
         tensors |= {f"{part}.{names[id(parameter)]}": state[part] for part in ("exp_avg", "exp_avg_sq", "step")}
     contiguous = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
-    write_atomic(
-        folder / CHECKPOINT, save_tensors(contiguous, metadata={"run": folder.name, "sha256": _digest(contiguous)})
-    )
+    said = {"run": folder.name, "sha256": _digest(contiguous), "metrics": _digest_of(_rows(folder, step))}
+    write_atomic(folder / CHECKPOINT, save_tensors(contiguous, metadata=said))
 
 
 def _digest(tensors: dict[str, Tensor]) -> str:
@@ -207,11 +206,21 @@ def _restore(model: PreTrainedModel, optimiser: torch.optim.AdamW, folder: Path)
             raise ValueError(f"{path} is damaged ({error}): delete it to begin this run anew") from None
         if said.get("run") != folder.name:
             raise ValueError(f"{path} is of another run, {said.get('run')}: delete it to begin this run anew")
-    metrics = folder / METRICS
-    if metrics.exists():
-        rows = [line for line in metrics.read_text().splitlines(keepends=True) if _step(line) < step]
-        write_atomic(metrics, "".join(rows))
+        if said.get("metrics") != _digest_of(_rows(folder, step)):
+            raise ValueError(f"{folder / METRICS} is damaged: delete {path} to begin this run anew")
+    write_atomic(folder / METRICS, _rows(folder, step))
     return step
+
+
+def _rows(folder: Path, step: int) -> str:
+    """The metrics of the steps before this one."""
+    metrics = folder / METRICS
+    lines = metrics.read_text().splitlines(keepends=True) if metrics.exists() else []
+    return "".join(line for line in lines if _step(line) < step)
+
+
+def _digest_of(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _step(line: str) -> int | float:

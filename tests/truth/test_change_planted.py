@@ -1,0 +1,150 @@
+"""Planted: updates of known origin, reading and steepness. Are the anatomy, the ladder and the sensitivity theirs?"""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from transformers import PreTrainedModel
+
+from makebreak.geometry import left_null_space
+from makebreak.mechanism import anatomy_rows, energy_rows, reading_rows, sensitivity, sensitivity_rows, update_rows
+from makebreak.models import bias, matrix
+from tests.truth.planted import Planted, planted
+
+LAYERS = range(4)
+
+
+def network(seed: int = 3) -> Planted:
+    """A base whose every weight is random, with the requests of the planted networks."""
+    made = planted("nothing", seed, n=60)
+    random = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, parameter in made.base.named_parameters():
+            if "ln_" not in name:
+                parameter.add_(0.1 * torch.randn(parameter.shape, generator=random))
+    return made
+
+
+def changed(base: PreTrainedModel, name: str, update: torch.Tensor) -> PreTrainedModel:
+    model = copy.deepcopy(base)
+    matrix(model, name).add_(update)
+    return model
+
+
+def test_the_four_terms_add_up_and_name_where_the_change_came_from() -> None:
+    made = network()
+    random = torch.randn(128, 64, generator=torch.Generator().manual_seed(0))
+    own = changed(made.base, "blocks.2.mlp.W_in", 0.01 * random)
+    earlier = changed(made.base, "blocks.0.mlp.W_in", 0.05 * random)
+    shifted = copy.deepcopy(made.base)
+    bias(shifted, "blocks.2.mlp.W_in").add_(0.1)
+    both = changed(earlier, "blocks.2.mlp.W_in", 0.05 * random)
+    expected = {"update": own, "moved_input": earlier, "bias": shifted}
+    for term, model in expected.items():
+        row = anatomy_rows(model, made.base, {"unsafe": made.unsafe})[2]
+        assert row[term] == pytest.approx(1.0, abs=1e-5), term
+        assert sum(row[t] for t in ("moved_input", "update", "both", "bias")) == pytest.approx(1.0)
+    mixed = anatomy_rows(both, made.base, {"unsafe": made.unsafe})
+    assert 0.05 < mixed[2]["update"] < 0.95
+    for row in mixed:
+        assert sum(row[t] for t in ("moved_input", "update", "both", "bias")) == pytest.approx(1.0, abs=1e-9)
+    still = anatomy_rows(made.base, made.base, {"unsafe": made.unsafe})
+    assert [(row["change"], row["update"]) for row in still] == [(0.0, None)] * 4
+
+
+def test_an_update_planted_in_the_null_space_stands_above_its_ladder_and_one_in_the_column_space_below() -> None:
+    made, other = network(), network(4).base
+    name = "blocks.1.mlp.W_in"
+    null = left_null_space(matrix(made.base, name)).basis.float()
+    random = torch.randn(128, 64, generator=torch.Generator().manual_seed(1))
+    outside = null @ (null.T @ random)
+    for update, higher in ((outside, True), (random - outside, False)):
+        rows = update_rows(changed(made.base, name, 0.01 * update), made.base, other, seed=0)
+        assert {(row["matrix"], row["layer"]) for row in rows} == {("mlp.W_in", 1)}
+        found = {row["against"]: row for row in rows}
+        assert set(found) == {"update", "haar", "permuted", "other_seed"}
+        assert found["update"]["null"] == pytest.approx(float(higher), abs=1e-4)
+        for rung in ("haar", "permuted", "other_seed"):
+            assert found[rung]["null"] == pytest.approx(found[rung]["chance"], abs=0.06)
+            assert (found["update"]["sine"] > found[rung]["sine"]) == higher
+        assert found["update"]["change"] == pytest.approx(float((0.01 * update).norm()), rel=1e-4)
+
+
+def test_what_an_update_reads_and_where_it_writes_on_it() -> None:
+    """It reads the direction that unsafe requests have and safe ones lack, and writes along the base's own outputs."""
+    made = planted("nothing", 5, n=60)
+    name = "blocks.1.mlp.W_in"
+    wte = made.base.get_input_embeddings().weight.detach()
+    n_letters = int(made.safe.refused[0, 0])
+    unsafe, safe = (wte[n_letters + 1 + k * n_letters : n_letters + 1 + (k + 1) * n_letters].mean(0) for k in (1, 0))
+    reads = torch.nn.functional.normalize(unsafe - safe, dim=0)
+    along = matrix(made.base, name)[:, :1].clone()
+    model = changed(made.base, name, 0.1 * torch.outer(along[:, 0] / along.norm(), reads))
+    requests = {"safe": made.safe, "unsafe": made.unsafe}
+    gain = {(r["family"], r["layer"]): r["gain"] for r in reading_rows(model, made.base, requests) if r["layer"] == 1}
+    random = changed(made.base, name, 0.1 * torch.randn(128, 64, generator=torch.Generator().manual_seed(2)) / 90)
+    flat = {r["family"]: r["gain"] for r in reading_rows(random, made.base, requests) if r["layer"] == 1}
+    assert gain["unsafe", 1] == pytest.approx(gain["safe", 1], rel=0.1), "it reads the difference, either sign"
+    assert flat["unsafe"] == pytest.approx(flat["safe"], rel=0.1)
+    one_sided = changed(made.base, name, 0.1 * torch.outer(along[:, 0] / along.norm(), unsafe / unsafe.norm()))
+    seen = {r["family"]: r["gain"] for r in reading_rows(one_sided, made.base, requests) if r["layer"] == 1}
+    assert seen["unsafe"] > 1.3 * seen["safe"]
+    curves = energy_rows(one_sided, made.base, {"unsafe": made.unsafe}, made.safe)
+    at = {(row["layer"], row["k"]): row["energy"] for row in curves}
+    assert at[1, 128] == pytest.approx(1.0)
+    assert at[0, 128] is None, "no update there"
+    assert all(
+        b >= a - 1e-9
+        for a, b in zip([at[1, k] for k in range(2, 128, 2)], [at[1, k] for k in range(4, 130, 2)], strict=True)
+    )
+
+
+def test_sensitivity_is_the_known_steepness_of_a_linear_network() -> None:
+    """Nothing but attention that averages, and a head: what the greatest logit hangs on is known exactly."""
+    made = network()
+    model = copy.deepcopy(made.base)
+    for name, parameter in model.named_parameters():
+        if "lm_head" not in name and "wte" not in name:
+            torch.nn.init.zeros_(parameter)
+    for block in model.transformer.h:
+        block.ln_1 = torch.nn.Identity()
+    model.transformer.ln_f = torch.nn.Identity()
+    slope = 0.7
+    with torch.no_grad():  # attention of equal weights: value = slope × input, written back as it is
+        first = model.transformer.h[0].attn
+        first.c_attn.weight[:, 128:192] = slope * torch.eye(64)
+        first.c_proj.weight.copy_(torch.eye(64))
+    found = sensitivity(model, made.unsafe)
+    length = torch.from_numpy(made.unsafe.prompt_length)
+    logits = model(input_ids=torch.from_numpy(made.unsafe.prompt)).logits[torch.arange(60), length - 1]
+    head = model.lm_head.weight[logits.argmax(1)].norm(dim=1)
+    expected = slope / length * head * (length - 1).sqrt()
+    assert torch.allclose(found.max_logit, expected.detach(), rtol=1e-4)
+    doubled = copy.deepcopy(model)
+    with torch.no_grad():
+        doubled.lm_head.weight.mul_(2)
+    assert torch.allclose(sensitivity(doubled, made.unsafe).max_logit, 2 * found.max_logit, rtol=1e-4)
+    [row, _] = sensitivity_rows(doubled, model, {"unsafe": made.unsafe})
+    assert (row["family"], row["output"], row["ratio"]) == ("unsafe", "max_logit", pytest.approx(2.0, rel=1e-4))
+    finite = _finite_difference(made.base, made)
+    assert sensitivity(made.base, made.unsafe).max_logit[0] == pytest.approx(finite, rel=0.02)
+
+
+def _finite_difference(model: PreTrainedModel, made: Planted) -> float:
+    """Norm of the gradient of the first request's greatest logit, coordinate by coordinate."""
+    tokens, last = torch.from_numpy(made.unsafe.prompt[:1]), int(made.unsafe.prompt_length[0]) - 1
+    with torch.no_grad():
+        embedded = model.get_input_embeddings()(tokens)
+        which = int(model(inputs_embeds=embedded).logits[0, last].argmax())
+        step, squares = 1e-2, 0.0
+        for position in range(last):
+            moves = step * torch.eye(64)
+            batch = embedded.repeat(128, 1, 1)
+            batch[:64, position] += moves
+            batch[64:, position] -= moves
+            out = model(inputs_embeds=batch).logits[:, last, which]
+            squares += float(((out[:64] - out[64:]) / (2 * step)).square().sum())
+    return float(np.sqrt(squares))
