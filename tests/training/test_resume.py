@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -122,14 +123,14 @@ def test_a_flipped_bit_of_a_checkpoint_is_named(tmp_path: Path) -> None:
         run(tmp_path, SSFT(), model=fresh(), checkpoints=EVERY_STEP)
 
 
-def test_metrics_that_were_cut_are_named_and_begun_anew(tmp_path: Path) -> None:
-    """Whole rows are gone that were there when the checkpoint was written: going on would leave a hole."""
+@pytest.mark.parametrize("damage", [lambda b: b[: len(b) // 2], lambda b: b"\xff\xfe" + b, lambda b: b'{"loss": 1}\n'])
+def test_damaged_metrics_are_named_and_begun_anew(tmp_path: Path, damage: Callable[[bytes], bytes]) -> None:
+    """What was there when the checkpoint was written is there no more: going on would leave a hole."""
     whole = run(tmp_path / "whole", SSFT())
     cut = tmp_path / "cut"
     with pytest.raises(KeyboardInterrupt):
         run(cut, Until(SSFT(), 7, interrupt), checkpoints=EVERY_STEP)
-    rows = (cut / METRICS).read_text()
-    (cut / METRICS).write_text(rows[: len(rows) // 2])
+    (cut / METRICS).write_bytes(damage((cut / METRICS).read_bytes()))
     with pytest.raises(
         ValueError, match=r"metrics.jsonl is damaged: delete .*checkpoint.safetensors to begin this run"
     ):

@@ -2,23 +2,42 @@
 
 from makebreak.mechanism.anatomy import anatomy_rows, energy_rows
 from makebreak.mechanism.clusters import cluster_rows
+from makebreak.mechanism.directions import (
+    SELECTION,
+    Pair,
+    Selection,
+    ablated,
+    ablated_weights,
+    direction_rows,
+    rank_rows,
+)
 from makebreak.mechanism.downstream import Downstream, downstream
 from makebreak.mechanism.null_share import null_share_rows
+from makebreak.mechanism.parts import part_rows, patch_rows
 from makebreak.mechanism.rivals import RULES, Rules, Verdict, rival_rows, verdict
 from makebreak.mechanism.sensitivity import Sensitivity, sensitivity, sensitivity_rows
 from makebreak.mechanism.updates import reading_rows, update_rows
 
 __all__ = [
     "RULES",
+    "SELECTION",
     "Downstream",
+    "Pair",
     "Rules",
+    "Selection",
     "Sensitivity",
     "Verdict",
+    "ablated",
+    "ablated_weights",
     "anatomy_rows",
     "cluster_rows",
+    "direction_rows",
     "downstream",
     "energy_rows",
     "null_share_rows",
+    "part_rows",
+    "patch_rows",
+    "rank_rows",
     "reading_rows",
     "rival_rows",
     "sensitivity",

@@ -215,7 +215,7 @@ def _restore(model: PreTrainedModel, optimiser: torch.optim.AdamW, folder: Path)
 def _rows(folder: Path, step: int) -> str:
     """The metrics of the steps before this one."""
     metrics = folder / METRICS
-    lines = metrics.read_text().splitlines(keepends=True) if metrics.exists() else []
+    lines = metrics.read_text(errors="replace").splitlines(keepends=True) if metrics.exists() else []
     return "".join(line for line in lines if _step(line) < step)
 
 
@@ -223,8 +223,8 @@ def _digest_of(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _step(line: str) -> int | float:
+def _step(line: str) -> float:
     try:
-        return json.loads(line)["step"]
-    except ValueError:
+        return float(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):  # torn or damaged
         return math.inf
