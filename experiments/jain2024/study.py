@@ -18,7 +18,7 @@ from experiments.jain2024.worlds import readers
 from makebreak.artifacts import Store
 from makebreak.recipes import build, checkpoints
 from makebreak.sweeps import Task
-from makebreak.zoo import measure
+from makebreak.zoo import measure, other_seed
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def _measured(preset: Preset, world: str, seed: int, arm: str, store: Store) -> 
     """Rows of every table for one model, and the folders that they came from."""
     recipe = preset.recipe(world, seed, arm)
     hows = measures(preset.n_requests, extrapolate=arm in EXTRAPOLATED)
-    folders: list[Path] = []
+    folders = [build(preset.recipe(world, other_seed(seed), "base"), store)]  # what the update is compared with
     rows: dict[str, list[dict[str, Any]]] = {"steps": []}
     before = 0  # steps of the stages before, a warm start's
     for stage in recipe.lineage[1:] or (recipe,):
