@@ -131,7 +131,7 @@ def throughput(preset: Preset, world: str, arm: str) -> dict[str, object]:
     """
     recipe = preset.recipe(world, SEED, arm)
     recipe = replace(recipe, optimisation=replace(recipe.optimisation, steps=4, checkpoints=1))
-    hows = measures(preset.n_requests)
+    hows = measures(preset.n_requests, arm)
     with tempfile.TemporaryDirectory() as folder:
         store = Store(Path(folder))
         build(recipe.base, store)

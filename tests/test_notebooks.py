@@ -24,9 +24,12 @@ def test_the_pair_says_the_same(script: Path) -> None:
 
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("script", NOTEBOOKS, ids=lambda path: path.stem)
-def test_it_runs(script: Path, tmp_path: Path) -> None:
+def test_it_runs(script: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """In one folder for all, as a reader would: two of them share a base, which is trained once."""
+    folder = tmp_path_factory.getbasetemp().parent / "notebooks"  # common to all workers of pytest
+    folder.mkdir(exist_ok=True)
     notebook = nbformat.from_dict(jupytext.read(script))
-    NotebookClient(notebook, timeout=200, kernel_name="python3", resources={"metadata": {"path": tmp_path}}).execute()
+    NotebookClient(notebook, timeout=200, kernel_name="python3", resources={"metadata": {"path": folder}}).execute()
 
 
 def test_there_is_something_to_run() -> None:

@@ -5,17 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from experiments.jain2024.presets import EXTRAPOLATED, METHODS
 from makebreak.behaviour import behaviour
 from makebreak.configs import check_positive
 from makebreak.mechanism import (
-    anatomy_rows,
+    Pair,
     cluster_rows,
+    compare,
+    direction_rows,
     energy_rows,
     null_share_rows,
-    reading_rows,
-    rival_rows,
-    sensitivity_rows,
-    update_rows,
+    part_rows,
+    patch_rows,
+    rank_rows,
 )
 from makebreak.models import extrapolated
 from makebreak.requests import Requests
@@ -81,29 +83,51 @@ class Change:
         if not subject.recipe.alignments:
             return Measured()
         model, base, seed = subject.model, subject.base, subject.recipe.seed
-        score, rivals = _asked(subject, self.n), {}
-        objective = subject.recipe.alignments[-1].objective
-        if not isinstance(objective, Pretraining):
-            data = objective.data
-            rivals["rivals"] = rival_rows(
-                model, base, subject.asked(data.unsafe, self.n), answer=data.answer, seed=seed
-            )
-        columns = {
-            f"half.{name}": row[name]
-            for row in rivals.get("rivals", [])
-            if row["layer"] == row["n_layers"] // 2
-            for name in ("lower_share", "upper_share", "random_share", "unheard")
+        asked, objective = _asked(subject, self.n), subject.recipe.alignments[-1].objective
+        data = None if isinstance(objective, Pretraining) else objective.data
+        found = compare(
+            base,
+            model,
+            asked,
+            taught=None if data is None else subject.asked(data.unsafe, self.n),
+            answer="refused" if data is None else data.answer,
+            other=subject.other_base(),
+            seed=seed,
+        )
+        half = [row for row in found.tables["rivals"] if row["layer"] == row["n_layers"] // 2]
+        names = ("lower_share", "upper_share", "random_share", "unheard")
+        columns = {f"half.{name}": row[name] for row in half for name in names}
+        standard = {family: asked[family] for family in ("safe", "unsafe")}
+        energy = energy_rows(model, base, standard, subject.asked("pretraining", self.n, "any"))
+        return Measured(columns, found.tables | {"energy": energy})
+
+
+@dataclass(frozen=True)
+class Where:
+    """Which parts of the update carry the margin, and which directions refusal hangs on. n: requests per family."""
+
+    name: ClassVar[str] = "jain2024-where"
+    revision: ClassVar[int] = 1
+    n: int = 500
+    orders: int = 4
+
+    def __post_init__(self) -> None:
+        check_positive(n=self.n, orders=self.orders)
+
+    def __call__(self, subject: Subject) -> Measured:
+        model, base, seed = subject.model, subject.base, subject.recipe.seed
+        fit, score = (
+            Pair(*(subject.asked(family, self.n, split) for family in ("safe", "unsafe"))) for split in ("fit", "score")
+        )
+        ranks = rank_rows(model, fit, score.unsafe, seed=seed)
+        tables = {
+            "parts": part_rows(model, base, score.unsafe, orders=self.orders, seed=seed),
+            "patches": patch_rows(model, base, score.unsafe),
+            "directions": direction_rows(model, fit, score, seed=seed),
+            "ranks": ranks,
         }
-        standard = {family: score[family] for family in ("safe", "unsafe")}
-        pretraining = subject.asked("pretraining", self.n, "any")
-        tables = rivals | {
-            "anatomy": anatomy_rows(model, base, score),
-            "energy": energy_rows(model, base, standard, pretraining),
-            "reading": reading_rows(model, base, score),
-            "sensitivity": sensitivity_rows(model, base, score),
-            "updates": update_rows(model, base, subject.other_base(), seed=seed),
-        }
-        return Measured(columns, tables)
+        below = [float(row["directions"]) for row in ranks if row["refused"] < 0.5]
+        return Measured({"refusal_rank": below[0] if below else None}, tables)
 
 
 @dataclass(frozen=True)
@@ -131,6 +155,8 @@ def _asked(subject: Subject, n: int) -> dict[str, Requests]:
     return {family: subject.asked(family, n) for family in FAMILIES}
 
 
-def measures(n: int, *, extrapolate: bool = False) -> tuple[Measure, ...]:
+def measures(n: int, arm: str) -> tuple[Measure, ...]:
     """All that a model of the study is measured by; the first one alone at kept steps."""
-    return (Strength(n), Families(n), Inside(n), Change(n), *((Extrapolation(n),) if extrapolate else ()))
+    everywhere = (Strength(n), Families(n), Inside(n), Change(n))
+    where = (Where(n),) if arm in METHODS else ()
+    return (*everywhere, *where, *((Extrapolation(n),) if arm in EXTRAPOLATED else ()))

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from experiments.jain2024.claims import judge
 from experiments.jain2024.measure import measures
-from experiments.jain2024.presets import ARMS, EXTRAPOLATED, PRESETS, Preset
+from experiments.jain2024.presets import ARMS, PRESETS, Preset
 from experiments.jain2024.worlds import readers
 from makebreak.artifacts import Store
 from makebreak.recipes import build, checkpoints
@@ -56,7 +56,7 @@ def make(preset: str, world: str, seed: int, arms: list[str], store: str) -> Non
 def _measured(preset: Preset, world: str, seed: int, arm: str, store: Store) -> tuple[dict[str, Any], list[Path]]:
     """Rows of every table for one model, and the folders that they came from."""
     recipe = preset.recipe(world, seed, arm)
-    hows = measures(preset.n_requests, extrapolate=arm in EXTRAPOLATED)
+    hows = measures(preset.n_requests, arm)
     folders = [build(preset.recipe(world, other_seed(seed), "base"), store)]  # what the update is compared with
     rows: dict[str, list[dict[str, Any]]] = {"steps": []}
     before = 0  # steps of the stages before, a warm start's

@@ -67,7 +67,7 @@ def test_again_computes_nothing_and_says_the_same(done: Path, capsys: pytest.Cap
     assert mtimes(done / "store") == before
     assert (done / "out" / "claims.json").read_bytes() == claims
     out, err = capsys.readouterr()
-    assert "18 models" in out
+    assert "22 models" in out
     assert "C2.depth" in out
     assert "report.html" in out
     assert err == "", "no progress bar without a terminal"

@@ -2,6 +2,7 @@
 
 from makebreak.mechanism.anatomy import anatomy_rows, energy_rows
 from makebreak.mechanism.clusters import cluster_rows
+from makebreak.mechanism.compare import Comparison, compare
 from makebreak.mechanism.directions import (
     SELECTION,
     Pair,
@@ -21,6 +22,7 @@ from makebreak.mechanism.updates import reading_rows, update_rows
 __all__ = [
     "RULES",
     "SELECTION",
+    "Comparison",
     "Downstream",
     "Pair",
     "Rules",
@@ -31,6 +33,7 @@ __all__ = [
     "ablated_weights",
     "anatomy_rows",
     "cluster_rows",
+    "compare",
     "direction_rows",
     "downstream",
     "energy_rows",
