@@ -2,6 +2,7 @@
 
 from makebreak.plots.behaviour import plot_outcomes
 from makebreak.plots.cost import plot_cost
+from makebreak.plots.ladder import plot_ladder
 from makebreak.plots.layers import plot_null_share, plot_separation
 from makebreak.plots.mechanism import plot_anatomy, plot_rivals, plot_sensitivity, plot_updates
 from makebreak.plots.style import style
@@ -9,6 +10,7 @@ from makebreak.plots.style import style
 __all__ = [
     "plot_anatomy",
     "plot_cost",
+    "plot_ladder",
     "plot_null_share",
     "plot_outcomes",
     "plot_rivals",

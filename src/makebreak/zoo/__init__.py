@@ -5,12 +5,14 @@ zoo.table("runs/store")
 """
 
 from makebreak.zoo.behaviour import Families, Strength, judged_families, weight_change
+from makebreak.zoo.ladder import RUNGS, ladder
 from makebreak.zoo.measure import FIRST_TUNING_SEED, Measure, Measured, Subject, asked, measure, other_seed
 from makebreak.zoo.table import IDENTITY, at_equal, table
 
 __all__ = [
     "FIRST_TUNING_SEED",
     "IDENTITY",
+    "RUNGS",
     "Families",
     "Measure",
     "Measured",
@@ -19,6 +21,7 @@ __all__ = [
     "asked",
     "at_equal",
     "judged_families",
+    "ladder",
     "measure",
     "other_seed",
     "table",
