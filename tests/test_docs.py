@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
+import sys
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 
-from makebreak import zoo
 from makebreak.models import PRESETS
 from makebreak.recipes import Alignment, Recipe
 from makebreak.training import SSFT, Data, Optimisation, Pretraining
@@ -28,9 +29,17 @@ def test_adding_a_measure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     recipes = [base, *(replace(base, alignments=(Alignment(how, few),)) for how in (SSFT(), SSFT(sham)))]
     blocks = re.findall(r"```python\n(.*?)```", (DOCS / "adding_a_measure.md").read_text(), flags=re.S)
     assert len(blocks) == 3
-    names: dict[str, object] = {"recipes": recipes, "zoo": zoo, "__name__": "stable_rank"}
+    module = ModuleType("stable_rank")  # a dataclass looks its module up
+    monkeypatch.setitem(sys.modules, "stable_rank", module)
+    names = vars(module)
+    names["recipes"] = recipes
     for block in blocks:
-        exec(compile(block.replace("zoo.Strength()", "zoo.Strength(8)"), "adding_a_measure.md", "exec"), names)
+        exec(
+            compile(
+                block.replace("zoo.Strength()", "zoo.Strength(8)"), "adding_a_measure.md", "exec", dont_inherit=True
+            ),
+            names,
+        )
     table, found = names["table"], names["found"]
     assert isinstance(table, pd.DataFrame)
     assert isinstance(found, pd.DataFrame)
