@@ -13,10 +13,12 @@ from makebreak.mechanism.directions import (
     rank_rows,
 )
 from makebreak.mechanism.downstream import Downstream, downstream
+from makebreak.mechanism.labels import Labelled, label_rows
 from makebreak.mechanism.null_share import null_share_rows
 from makebreak.mechanism.parts import part_rows, patch_rows
 from makebreak.mechanism.rivals import RULES, Rules, Verdict, rival_rows, verdict
 from makebreak.mechanism.sensitivity import Sensitivity, sensitivity, sensitivity_rows
+from makebreak.mechanism.shifts import shift_rows
 from makebreak.mechanism.updates import reading_rows, update_rows
 
 __all__ = [
@@ -24,6 +26,7 @@ __all__ = [
     "SELECTION",
     "Comparison",
     "Downstream",
+    "Labelled",
     "Pair",
     "Rules",
     "Selection",
@@ -37,6 +40,7 @@ __all__ = [
     "direction_rows",
     "downstream",
     "energy_rows",
+    "label_rows",
     "null_share_rows",
     "part_rows",
     "patch_rows",
@@ -45,6 +49,7 @@ __all__ = [
     "rival_rows",
     "sensitivity",
     "sensitivity_rows",
+    "shift_rows",
     "update_rows",
     "verdict",
 ]
