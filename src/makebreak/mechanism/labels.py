@@ -38,7 +38,7 @@ def label_rows(model: PreTrainedModel, asked: Mapping[str, Labelled], *, seed: i
     cosine: between the directions of the two labels. unsafe_auroc: of the first among requests that are not refused;
     refused_auroc: of the second among unsafe requests. shuffled_…_auroc: mean over `SHUFFLES` of that label where the
     other is fixed, and shuffled_…_high their 95th percentile: states hold so much that a direction drawn at random may
-    separate well, either way round. None where the requests do not part the labels (fewer than `LEAST` of either kind in either half).
+    separate well, either way round. None where the requests do not part the labels: fewer than `LEAST` of either kind.
     """
     unsafe = np.concatenate([found.requests.unsafe for found in asked.values()])
     refused = np.concatenate([found.refused for found in asked.values()])
