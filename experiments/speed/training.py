@@ -1,4 +1,4 @@
-"""How fast are we, beside the naive way, in one and the same run? Ratios, on one core; one figure is absolute."""
+"""How fast are requests, training and whole models, beside the naive way?"""
 
 from __future__ import annotations
 
@@ -6,19 +6,17 @@ import random
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
-import pandas as pd
-import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
 from experiments.jain2024.measure import measures
 from experiments.jain2024.presets import PRESETS, Preset
-from makebreak.artifacts import Store, write_atomic
+from experiments.speed.clock import seconds
+from makebreak.artifacts import Store
 from makebreak.models import create
 from makebreak.recipes import build, checkpoints
 from makebreak.requests import Sequences, World, load_world
@@ -29,12 +27,6 @@ from synthetic import CompositionWorld
 N_OURS, N_NAIVE, ROUNDS = 4096, 200, 7
 STEPS = 4  # timed in every round of training; one before and one after are not
 SEED = 1000
-
-
-def seconds(work: Callable[[], object]) -> float:
-    started = time.perf_counter()
-    work()
-    return time.perf_counter() - started
 
 
 def generation() -> list[dict[str, object]]:
@@ -148,20 +140,3 @@ def throughput(preset: Preset, world: str, arm: str) -> dict[str, object]:
         "measuring_core_seconds": measured,
         "models_per_core_hour": 3600 / (align + measured),
     }
-
-
-def run(out: Path) -> None:
-    """Print and write the table of ratios, and the one of what a model costs on this machine."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        tables = {
-            "speed": pd.DataFrame(generation() + training()),
-            "throughput": pd.DataFrame([throughput(PRESETS["mini"], "mini", "ssft")]),
-        }
-    finally:
-        torch.set_num_threads(threads)
-    (out / "tables").mkdir(parents=True, exist_ok=True)
-    for name, table in tables.items():
-        write_atomic(out / "tables" / f"{name}.csv", table.to_csv(index=False))
-        print(table.to_string(index=False, float_format=lambda x: f"{x:.3g}"))

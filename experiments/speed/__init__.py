@@ -1,0 +1,30 @@
+"""How fast are we, beside the naive way, in one and the same run? Ratios, on one core; one table is absolute."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import torch
+
+from experiments.jain2024.presets import PRESETS
+from experiments.speed.capturing import capturing, memory
+from experiments.speed.training import generation, throughput, training
+from makebreak.artifacts import write_atomic
+
+
+def run(out: Path) -> None:
+    """Print and write the table of ratios, and the one of what a model costs on this machine."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        tables = {
+            "speed": pd.DataFrame([*generation(), *training(), *capturing(), memory()]),
+            "throughput": pd.DataFrame([throughput(PRESETS["mini"], "mini", "ssft")]),
+        }
+    finally:
+        torch.set_num_threads(threads)
+    (out / "tables").mkdir(parents=True, exist_ok=True)
+    for name, table in tables.items():
+        write_atomic(out / "tables" / f"{name}.csv", table.to_csv(index=False))
+        print(table.to_string(index=False, float_format=lambda x: f"{x:.3g}"))
