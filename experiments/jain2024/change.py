@@ -26,16 +26,16 @@ def mean(values: Mapping[str, float]) -> float:
 
 
 def of_change(tables: Mapping[str, pd.DataFrame]) -> Values:
-    """Values of C3 to C5, C8 and M2 to M5 from the tables of `measure.Change` and `measure.Extrapolation`."""
+    """Values of C3 to C5, C8 and M2 to M7 from the tables of `measure`: `Change`, `Where` and `Extrapolation`."""
     found: Values = {}
-    for part in (_writing, _reading, _sensitivity, _rivals, _anatomy):
+    for part in (_writing, _reading, _sensitivity, _rivals, _anatomy, _where):
         found |= by_claim([part(_of_seed(tables, seed)) for seed in sorted(tables["updates"].seed.unique())])
     found |= _extrapolation(tables.get("extrapolation"))
     return found | _twin(tables["updates"]) | _never_null(tables["rivals"])
 
 
 def _of_seed(tables: Mapping[str, pd.DataFrame], seed: int) -> dict[str, pd.DataFrame]:
-    names = ("updates", "energy", "reading", "sensitivity", "rivals", "anatomy")
+    names = ("updates", "energy", "reading", "sensitivity", "rivals", "anatomy", "ranks", "parts")
     return {name: tables[name][tables[name].seed == seed] for name in names}
 
 
@@ -120,6 +120,20 @@ def _anatomy(tables: dict[str, pd.DataFrame]) -> dict[str, float]:
     table = tables["anatomy"]
     moved = table[(table.family == "unsafe") & (table.layer > 0)].groupby("arm").moved_input.mean()
     return {"M5": mean({m: moved[m] - 0.5 for m in METHODS})}
+
+
+def _where(tables: dict[str, pd.DataFrame]) -> dict[str, float]:
+    """A run without a row for one direction refused fewer than half before any was ablated: that row counts."""
+    after = tables["ranks"][tables["ranks"].directions <= 1].sort_values("directions").groupby("arm").tail(1)
+    ranks, parts = after.set_index("arm"), tables["parts"]
+    of_input = parts.part.str.endswith("mlp_in")
+    carried = parts[of_input].groupby("arm").shapley.sum()
+    expected = of_input.sum() / len(parts)
+    return {
+        "M6": mean({m: 0.5 - ranks.refused[m] for m in METHODS}),
+        "M6.random": mean({m: ranks.random_refused[m] - ranks.refused[m] for m in METHODS}),
+        "M7": mean({m: carried[m] - expected for m in METHODS}),
+    }
 
 
 def _extrapolation(table: pd.DataFrame | None) -> Values:

@@ -81,6 +81,9 @@ CLAIMS = [
     Claim("M4", "claim", "ours", "Rewrite: neither silent nor enough for the base's upper half", "lesser of 0.5 - share and |share| - 0.1, cut at half depth, mean of methods", "share of margin", 0.0),
     Claim("M4.needed", "claim", "ours", "The lower half is needed", "share of the margin that is lost where the lower half is the base's - 0.5, mean of methods", "share of margin", 0.0),
     Claim("M5", "claim", "ours", "Pre-activations on unsafe requests change by what earlier layers did, not by the update of their own matrix", "share of W·Δx in Δpre - 1/2, mean of layers after the first and methods", "share of energy", 0.0),
+    Claim("M6", "claim", "Arditi et al. 2024", "One direction: ablating the difference of means makes fewer than half refuse", "1/2 - share of unsafe requests that are refused, mean of methods", "rate", 0.0),
+    Claim("M6.random", "claim", "ours", "More than ablating a random direction", "share refused, random - difference of means ablated, mean of methods", "rate", 0.0, equivalence=0.05),
+    Claim("M7", "claim", "ours", "MLP input matrices, which the paper looks at, carry more than their number of parts", "Shapley share of the margin of mlp_in, all layers, - their share of parts, mean of methods", "share of margin", 0.0, equivalence=0.05),
 ]  # fmt: skip
 
 

@@ -21,6 +21,7 @@ from makebreak.plots import (
     plot_cost,
     plot_null_share,
     plot_outcomes,
+    plot_parts,
     plot_rivals,
     plot_sensitivity,
     plot_separation,
@@ -91,6 +92,12 @@ _CAPTIONS = {
         "movement at the end of the request where the base hardly hears it, locally; dotted, of a random one. Dashed, "
         "vertical: half depth, where the verdict is given.",
     ),
+    "parts": (
+        "Which parts carry the refusal margin",
+        "Share of what the whole update adds to the margin on unsafe requests, by part of the network (block, kind). "
+        "Left: only this part aligned. Middle: all others aligned. Right: mean over random orders of putting parts in; "
+        "these add up to 1. Dots: seeds.",
+    ),
 }
 
 
@@ -109,6 +116,7 @@ def draw(results: Results, preset: Preset, world: str, folder: Path) -> list[Fig
         "sensitivity": lambda: plot_sensitivity(tables["sensitivity"], arms, FAMILIES),
         "anatomy": lambda: plot_anatomy(tables["anatomy"], tables["energy"], methods),
         "rivals": lambda: plot_rivals(tables["rivals"], arms),
+        "parts": lambda: plot_parts(tables["parts"], methods),
     }
     figures = []
     for name, plot in drawings.items():
@@ -172,6 +180,11 @@ def page(results: Results, preset: Preset, world: str, figures: list[Figure], ti
         "Twins: relative difference to their method": twins(tables["steps"]),
         "Clusters, mean over seeds": _means(tables["clusters"], ["arm", "requests", "layer"]),
         "Rivals, mean over seeds": _means(tables["rivals"], ["arm", "layer"]),
+        "Refusal directions: candidates, mean over seeds": _means(tables["directions"], ["arm", "layer", "kind"]),
+        "Refusal rank: share refused by directions ablated, mean over seeds": _means(
+            tables["ranks"], ["arm", "directions"]
+        ),
+        "Heads and MLPs patched one at a time, mean over seeds": _means(tables["patches"], ["arm", "part"]),
         "Updates, mean over seeds": _means(tables["updates"], ["arm", "matrix", "layer", "against"]),
         "Reading of the update, mean over seeds": _means(tables["reading"], ["arm", "family", "layer"]),
         "Sensitivity, mean over seeds": _means(tables["sensitivity"], ["arm", "family", "output"]),

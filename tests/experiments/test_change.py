@@ -39,6 +39,10 @@ def tables(seeds: list[object]) -> dict[str, pd.DataFrame]:
         "sensitivity": rows({"ratio": 1.0}, **common, family=FAMILIES, output=["max_logit", "log_p"]),
         "rivals": rows(cuts, **common, layer=[0, 1, 2, 3, 4]),
         "anatomy": rows({"moved_input": 0.5}, **common, layer=[0, 1], family=FAMILIES),
+        "ranks": rows({"refused": 0.5, "random_refused": 0.5}, **common, directions=[0, 1, 2]),
+        "parts": rows(
+            {"shapley": 0.25}, **common, part=["embed", "blocks.0.attn", "blocks.0.mlp_in", "blocks.0.mlp_out"]
+        ),
     }
 
 
@@ -82,6 +86,9 @@ SHAM = [f"sham_{m}" for m in METHODS]
         ("M4", "rivals", "lower_share", 0.45, {"layer": 2, "arm": METHOD}, 0.05),
         ("M4", "rivals", "lower_share", 0.02, {"layer": 2, "arm": METHOD}, -0.08),
         ("M4.needed", "rivals", "upper_share", 0.9, {"layer": 2, "arm": METHOD}, -0.4),
+        ("M6", "ranks", "refused", 0.1, {"directions": 1, "arm": METHOD}, 0.4),
+        ("M6.random", "ranks", "random_refused", 0.9, {"directions": 1, "arm": METHOD}, 0.4),
+        ("M7", "parts", "shapley", 0.45, {"part": "blocks.0.mlp_in", "arm": METHOD}, 0.2),
         ("M5", "anatomy", "moved_input", 0.9, {"layer": 1, "family": "unsafe", "arm": METHOD}, 0.4),
     ],
 )
@@ -93,6 +100,7 @@ def test_a_planted_difference_is_found_and_no_other(
     assert of_change(found)[claim] == pytest.approx([expected, expected]), claim
     alike = of_change(tables([0, 1]))
     same_table = {"updates": ("C3",), "energy": ("C3",), "reading": ("C4",), "sensitivity": ("C5",), "anatomy": ("M5",)}
+    same_table |= {"ranks": ("M6",), "parts": ("M7",)}
     for other, values in of_change(found).items():
         if not other.startswith(same_table.get(name, ("M2", "M3", "M4"))):
             assert values == pytest.approx(alike[other]), other

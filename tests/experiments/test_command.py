@@ -38,13 +38,38 @@ def mtimes(folder: Path) -> dict[str, int]:
 def test_every_file_of_the_contract(done: Path) -> None:
     out = done / "out"
     claims = json.loads((out / "claims.json").read_text())
-    assert {row["id"] for row in claims} >= {"C1", "C2", "C2.depth", "C2.order", "M1"}
+    assert {row["id"] for row in claims} >= {
+        "C1",
+        "C2",
+        "C2.depth",
+        "C2.order",
+        "C3",
+        "C4",
+        "C5",
+        "C8",
+        "M1",
+        "M2",
+        "M3",
+        "M4",
+        "M5",
+    }
     assert all(FIELDS <= set(row) <= FIELDS | {"reason"} for row in claims)
     assert {row["verdict"] for row in claims} <= {"supported", "not supported", "inconclusive", "not run"}
-    for figure in ("outcomes", "cost", "separation", "null_share"):
+    for figure in (
+        "outcomes",
+        "cost",
+        "separation",
+        "null_share",
+        "updates",
+        "sensitivity",
+        "anatomy",
+        "rivals",
+        "parts",
+    ):
         assert (out / "figures" / f"{figure}.png").read_bytes().startswith(b"\x89PNG")
         assert (out / "figures" / f"{figure}.pdf").read_bytes().startswith(b"%PDF")
-    tables = {"behaviour", "steps", "clusters", "null_share", "detectability"}
+    tables = {"behaviour", "steps", "clusters", "null_share", "detectability", "rivals", "anatomy", "energy"}
+    tables |= {"reading", "updates", "sensitivity", "extrapolation", "parts", "patches", "directions", "ranks"}
     assert {p.name for p in (out / "tables").iterdir()} == {f"{name}.csv" for name in tables}
     page = (out / "report.html").read_text()
     assert "http" not in page.replace("http-equiv", "")

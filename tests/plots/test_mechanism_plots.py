@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from makebreak.plots import plot_anatomy, plot_rivals, plot_sensitivity, plot_updates
+from makebreak.plots import plot_anatomy, plot_parts, plot_rivals, plot_sensitivity, plot_updates
 from tests.plots.test_plots import closed, line  # noqa: F401
 
 ARMS = ["ssft", "sham_ssft"]
@@ -77,6 +77,17 @@ def test_sensitivity_is_a_median_and_a_dot_per_seed() -> None:
     assert list(drawn.get_ydata()) == pytest.approx(expected)
     dots = [y for found in axes[1].lines if found.get_marker() == "." for y in found.get_ydata()]
     assert sorted(dots) == pytest.approx(sorted(rows[rows.output == "log_p"].ratio))
+
+
+def test_parts_are_bars_of_means_in_the_order_of_the_network() -> None:
+    rows = table(["alone", "beside", "shapley"], seed=[0, 1], arm=ARMS, part=["embed", "blocks.0.attn", "unembed"])
+    rows = rows.sort_values("part", key=lambda p: p.map({"embed": 0, "blocks.0.attn": 1, "unembed": 2}))
+    axes = plot_parts(rows, ARMS)
+    assert [t.get_text() for t in axes[0].get_yticklabels()] == ["embed", "0.attn", "unembed"]
+    for ax, column in zip(axes, ("alone", "beside", "shapley"), strict=True):
+        for bars, arm in zip(ax.containers, ARMS, strict=True):
+            expected = [at(rows, column, arm=arm, part=p) for p in ("embed", "blocks.0.attn", "unembed")]
+            assert [bar.get_width() for bar in bars] == pytest.approx(expected)
 
 
 def test_anatomy_stacks_to_the_sum_and_hangs_what_is_negative() -> None:

@@ -5,6 +5,7 @@ from makebreak.plots.cost import plot_cost
 from makebreak.plots.ladder import plot_ladder
 from makebreak.plots.layers import plot_null_share, plot_separation
 from makebreak.plots.mechanism import plot_anatomy, plot_rivals, plot_sensitivity, plot_updates
+from makebreak.plots.parts import plot_parts
 from makebreak.plots.style import style
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "plot_ladder",
     "plot_null_share",
     "plot_outcomes",
+    "plot_parts",
     "plot_rivals",
     "plot_sensitivity",
     "plot_separation",
