@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
-from matplotlib.ticker import ScalarFormatter
+from matplotlib.ticker import LogFormatter
 
 from makebreak.plots.layers import lines
 from makebreak.plots.style import arm_colours, arm_name
@@ -45,7 +45,7 @@ def plot_rivals(table: pd.DataFrame, arms: Sequence[str]) -> np.ndarray:
     lines(axes[2], heard, arms, "unheard")
     chance = heard.groupby("layer").unheard_chance.mean()
     axes[2].plot(chance.index + 1, chance, ":", color="black", linewidth=1)
-    axes[2].set(title="unheard by the base", ylabel="share of the movement's energy", ylim=(0, 1.02))
+    axes[2].set(title="unheard by the base", ylabel="share of energy", ylim=(0, 1.02))
     depth = int(part.n_layers.max())
     for ax in axes:
         ax.axvline(depth // 2, color="black", linestyle="--", linewidth=0.6)
@@ -94,7 +94,7 @@ def plot_sensitivity(table: pd.DataFrame, arms: Sequence[str], families: Sequenc
 
     table: columns seed, arm, family, output, ratio.
     """
-    figure, axes = plt.subplots(1, 2, figsize=(8.4, 2.4), layout="constrained", sharey=True)
+    figure, axes = plt.subplots(1, 2, figsize=(8.4, 2.4), layout="constrained")
     colours = arm_colours(arms)
     for ax, output, name in zip(axes, ("max_logit", "log_p"), ("greatest logit", "its log p"), strict=True):
         part = table[(table.output == output) & table.family.isin(families)]
@@ -106,10 +106,9 @@ def plot_sensitivity(table: pd.DataFrame, arms: Sequence[str], families: Sequenc
             ax.plot(place, rows.median(), marker, color=colours[arm], markersize=4, linestyle="", label=arm_name(arm))
         ax.axhline(1, color="black", linestyle=":", linewidth=1)
         ax.set(title=name, xlabel="requests", yscale="log")
-        ax.set_xticks(range(len(families)), [f.replace("_", "\n") for f in families])
-        ax.yaxis.set_major_formatter(ScalarFormatter())
-        ax.yaxis.set_minor_formatter(ScalarFormatter())
-        ax.tick_params(axis="y", which="minor", labelsize=6)
+        ax.set_xticks(range(len(families)), [f.replace("_", "\n") for f in families], fontsize=7)
+        ax.yaxis.set_major_formatter("{x:g}")
+        ax.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(1.5, 0.5)))
     axes[0].set_ylabel("sensitivity, aligned / base")
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right center")
     return axes
