@@ -146,12 +146,14 @@ def finished(number: int, seed: int, reference: Reference, root: Path, case: Cas
 
 
 def leftover(number: int, seed: int, reference: Reference, root: Path, case: Case, left: Path) -> Row:
-    """The next run must go on to the result of the reference, or name the file; that deleted, it must get there."""
+    """The next run must go on to the result of the reference, or name the file; what it says deleted, it must get there."""
     folder, log = _damaged(root / f"leftover{number}", left, case, seed), root / f"leftover{number}.log"
     ended, how, problems = run(lambda: study(folder), log), "resumed", []
     if ended.status:
         how, problems = "named", one_clear_line(ended, str(folder / "store" / case.path))
-        (folder / "store" / case.path).unlink(missing_ok=True)
+        told = re.search(r"delete (\S+) to", ended.stderr)
+        named = told[1] if told and told[1] != "it" else folder / "store" / case.path
+        Path(named).unlink(missing_ok=True)
         ended = run(lambda: study(folder), log)
     problems += [f"after the remedy: {ended.stderr.strip()[-300:]}"] if ended.status else []
     problems += differences(reference.folder, folder)[:3]
