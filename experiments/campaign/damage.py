@@ -146,7 +146,7 @@ def finished(number: int, seed: int, reference: Reference, root: Path, case: Cas
 
 
 def leftover(number: int, seed: int, reference: Reference, root: Path, case: Case, left: Path) -> Row:
-    """The next run must go on to the result of the reference, or name the file; with what it says deleted, get there."""
+    """The next run must go on to the reference's result, or name the file; with what it says deleted, get there."""
     folder, log = _damaged(root / f"leftover{number}", left, case, seed), root / f"leftover{number}.log"
     ended, how, problems = run(lambda: study(folder), log), "resumed", []
     if ended.status:

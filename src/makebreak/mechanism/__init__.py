@@ -3,6 +3,7 @@
 from makebreak.mechanism.anatomy import anatomy_rows, energy_rows
 from makebreak.mechanism.clusters import cluster_rows
 from makebreak.mechanism.compare import Comparison, compare
+from makebreak.mechanism.confined import confine, confined_rows, release
 from makebreak.mechanism.directions import (
     SELECTION,
     Pair,
@@ -37,6 +38,8 @@ __all__ = [
     "anatomy_rows",
     "cluster_rows",
     "compare",
+    "confine",
+    "confined_rows",
     "direction_rows",
     "downstream",
     "energy_rows",
@@ -46,6 +49,7 @@ __all__ = [
     "patch_rows",
     "rank_rows",
     "reading_rows",
+    "release",
     "rival_rows",
     "sensitivity",
     "sensitivity_rows",

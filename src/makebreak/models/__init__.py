@@ -3,7 +3,7 @@
 from makebreak.models.folders import load, save, tokenizer
 from makebreak.models.mixing import extrapolated, mixed, part_names, part_of, stitched
 from makebreak.models.presets import PRESETS, ModelConfig, create
-from makebreak.models.weights import bias, matrix, matrix_names, n_layers
+from makebreak.models.weights import bias, linear, matrix, matrix_names, n_layers
 
 __all__ = [
     "PRESETS",
@@ -11,6 +11,7 @@ __all__ = [
     "bias",
     "create",
     "extrapolated",
+    "linear",
     "load",
     "matrix",
     "matrix_names",

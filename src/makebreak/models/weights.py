@@ -52,10 +52,7 @@ def matrix(model: nn.Module, name: str) -> Float[Tensor, "d_out d_in"]:
 
     Raises ValueError, naming a near one, for a name the model lacks.
     """
-    found = _found(model)
-    if name not in found:
-        raise ValueError(f"matrix {name!r} does not exist in this {type(model).__name__}; {nearest(name, list(found))}")
-    module, joint_by_head = found[name]
+    module, joint_by_head = _named(model, name)
     weight = module.get_parameter("weight").detach()
     weight = weight.T if isinstance(module, Conv1D) else weight
     if joint_by_head is None:
@@ -67,17 +64,32 @@ def matrix(model: nn.Module, name: str) -> Float[Tensor, "d_out d_in"]:
     return weight.unflatten(0, (heads, 3, -1))[:, which].flatten(0, 1)
 
 
+def linear(model: nn.Module, name: str) -> nn.Module:
+    """The module that holds the matrix of a name, and no other's.
+
+    Raises ValueError for a name the model lacks, or whose matrix is joint with others'.
+    """
+    module, joint_by_head = _named(model, name)
+    if joint_by_head is not None:
+        raise ValueError(f"{name!r}: queries, keys and values are one matrix in {type(model).__name__}")
+    return module
+
+
 def bias(model: nn.Module, name: str) -> Float[Tensor, " d_out"]:
     """The bias that is added behind the matrix of a name, detached; zeros where it has none.
 
-    Raises ValueError for a name the model lacks, or whose bias is joint with others'.
+    Raises ValueError as `linear`.
     """
     weight = matrix(model, name)
-    module, joint_by_head = _found(model)[name]
-    if joint_by_head is not None:
-        raise ValueError(f"bias of {name!r}: queries, keys and values have one in common in {type(model).__name__}")
-    own = getattr(module, "bias", None)
+    own = getattr(linear(model, name), "bias", None)
     return weight.new_zeros(len(weight)) if own is None else own.detach()
+
+
+def _named(model: nn.Module, name: str) -> tuple[nn.Module, bool | None]:
+    found = _found(model)
+    if name not in found:
+        raise ValueError(f"matrix {name!r} does not exist in this {type(model).__name__}; {nearest(name, list(found))}")
+    return found[name]
 
 
 def _found(model: nn.Module) -> dict[str, tuple[nn.Module, bool | None]]:

@@ -1,0 +1,82 @@
+"""Does confined training stay where it is held, train nothing else, and is the whole space plain training?"""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import pytest
+import torch
+
+from makebreak.geometry import Subspace, energy_in, left_null_space
+from makebreak.mechanism import confine, confined_rows, release
+from makebreak.models import ModelConfig, create, matrix
+from makebreak.requests import load_world
+from makebreak.training import SSFT, Optimisation, train
+
+WORLD = load_world("mini")
+FEW = Optimisation(6, 1e-2, batch_size=8, checkpoints=1)
+NAMES = ["blocks.0.mlp.W_in", "blocks.1.mlp.W_in"]
+
+
+def network(architecture: str = "gpt2"):
+    config = ModelConfig(architecture, n_layers=2, n_heads=2, d_model=16, d_mlp=40)  # type: ignore[arg-type]
+    return create(config, d_vocab=len(WORLD.vocabulary), n_ctx=WORLD.sequence_length, seed=0).eval()
+
+
+@pytest.mark.parametrize("architecture", ["gpt2", "llama"])
+def test_the_update_lies_in_its_subspace_and_all_else_stays(architecture: str, tmp_path: Path) -> None:
+    base = network(architecture)
+    spaces = {name: left_null_space(matrix(base, name)) for name in NAMES}
+    model = confine(copy.deepcopy(base), spaces)
+    tokens = torch.arange(10)[None]
+    assert torch.equal(model(input_ids=tokens).logits, base(input_ids=tokens).logits), "it begins where the base is"
+    train(model, SSFT(), FEW, WORLD, tmp_path, seed=0, label="x")
+    release(model, NAMES)
+    for name in NAMES:
+        delta = matrix(model, name) - matrix(base, name)
+        assert delta.norm() > 1e-3
+        assert energy_in(delta, spaces[name]) == pytest.approx(1.0, abs=1e-5)
+    before, after = base.state_dict(), model.state_dict()
+    assert before.keys() == after.keys()
+    changed = {name for name, weight in after.items() if not torch.equal(weight, before[name])}
+    assert len(changed) == 2
+    assert all("c_fc" in name or "up_proj" in name for name in changed)
+
+
+def test_the_whole_space_is_plain_training_of_these_matrices(tmp_path: Path) -> None:
+    """Adam moves coordinates; in the standard basis they are those of the matrix itself, but for the decay."""
+    base = network()
+    no_decay = Optimisation(6, 1e-2, batch_size=8, checkpoints=1, weight_decay=0.0)
+    whole = {name: Subspace(torch.eye(40, dtype=torch.float64)) for name in NAMES}
+    confined = confine(copy.deepcopy(base), whole)
+    plain = copy.deepcopy(base).requires_grad_(False)
+    for layer in (0, 1):
+        plain.transformer.h[layer].mlp.c_fc.weight.requires_grad_(True)
+    for name, model in (("a", confined), ("b", plain)):
+        (tmp_path / name).mkdir()
+        train(model, SSFT(), no_decay, WORLD, tmp_path / name, seed=0, label="x")
+    release(confined, NAMES)
+    for name in NAMES:
+        assert torch.allclose(matrix(confined, name), matrix(plain, name), atol=1e-5)
+
+
+def test_rows_have_their_random_twins_and_an_empty_null_space_has_none() -> None:
+    score = {family: WORLD.sample(family, 20, seed=1000, split="score") for family in ("safe", "unsafe")}
+    rows = confined_rows(network(), SSFT(), FEW, WORLD, score, seed=0)
+    dimensions = {row["space"]: row["dimension"] for row in rows}
+    assert dimensions == {"null": 24, "random as null": 24, "column": 16, "random as column": 16, "all": 40}
+    assert all(row["change"] > 0 for row in rows)
+    again = confined_rows(network(), SSFT(), FEW, WORLD, score, seed=0)
+    assert [row["loss"] for row in again] == pytest.approx([row["loss"] for row in rows])
+    wide = create(
+        ModelConfig(n_layers=2, n_heads=2, d_model=16, d_mlp=16),
+        d_vocab=len(WORLD.vocabulary),
+        n_ctx=WORLD.sequence_length,
+        seed=0,
+    )
+    assert [row["space"] for row in confined_rows(wide, SSFT(), FEW, WORLD, score, seed=0)] == [
+        "column",
+        "random as column",
+        "all",
+    ]
