@@ -65,7 +65,7 @@ def test_rows_have_their_random_twins_and_an_empty_null_space_has_none() -> None
     score = {family: WORLD.sample(family, 20, seed=1000, split="score") for family in ("safe", "unsafe")}
     rows = confined_rows(network(), SSFT(), FEW, WORLD, score, seed=0)
     dimensions = {row["space"]: row["dimension"] for row in rows}
-    assert dimensions == {"null": 24, "random as null": 24, "column": 16, "random as column": 16, "all": 40}
+    assert dimensions == {"left null": 24, "random as left null": 24, "column": 16, "random as column": 16, "all": 40}
     assert all(row["change"] > 0 for row in rows)
     again = confined_rows(network(), SSFT(), FEW, WORLD, score, seed=0)
     assert [row["loss"] for row in again] == pytest.approx([row["loss"] for row in rows])

@@ -26,7 +26,7 @@ from makebreak.models import linear, matrix, n_layers
 from makebreak.requests import Requests, World
 from makebreak.training import Objective, Optimisation, train
 
-SPACES = ("null", "random as null", "column", "random as column", "all")
+SPACES = ("left null", "random as left null", "column", "random as column", "all")
 
 
 class _Within(nn.Module):
