@@ -28,8 +28,9 @@ def mean(values: Mapping[str, float]) -> float:
 def of_change(tables: Mapping[str, pd.DataFrame]) -> Values:
     """Values of C3 to C5, C8 and M2 to M7 from the tables of `measure`: `Change`, `Where` and `Extrapolation`."""
     found: Values = {}
+    by_seed = [_of_seed(tables, seed) for seed in sorted(tables["updates"].seed.unique())]
     for part in (_writing, _reading, _sensitivity, _rivals, _anatomy, _where):
-        found |= by_claim([part(_of_seed(tables, seed)) for seed in sorted(tables["updates"].seed.unique())])
+        found |= by_claim([part(of_seed) for of_seed in by_seed])
     found |= _extrapolation(tables.get("extrapolation"))
     return found | _twin(tables["updates"]) | _never_null(tables["rivals"])
 

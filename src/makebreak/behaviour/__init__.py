@@ -1,7 +1,7 @@
 """What does a model do when asked? Refuse, comply, comply wrongly or break, and how firmly."""
 
 from makebreak.behaviour.answers import Answers, greedy_answers, teacher_force
-from makebreak.behaviour.decisions import batches, decide, first_tokens, log_odds, prompts
+from makebreak.behaviour.decisions import batches, decide, decision_kl, first_tokens, log_odds, prompts
 from makebreak.behaviour.rates import Behaviour, behaviour, kl_to_base, refusal_margins
 
 __all__ = [
@@ -10,6 +10,7 @@ __all__ = [
     "batches",
     "behaviour",
     "decide",
+    "decision_kl",
     "first_tokens",
     "greedy_answers",
     "kl_to_base",

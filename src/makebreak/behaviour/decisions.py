@@ -51,3 +51,10 @@ def log_odds(log_p: Float[Tensor, "batch d_vocab"], target: Int[Tensor, " batch"
     p = log_p.double()
     others = p.scatter(1, target[:, None], -torch.inf).logsumexp(dim=1)
     return p.gather(1, target[:, None])[:, 0] - others
+
+
+def decision_kl(
+    before: Float[Tensor, "batch d_vocab"], after: Float[Tensor, "batch d_vocab"]
+) -> Float[Tensor, " batch"]:
+    """KL(before ‖ after) of each decision, nats, from log probabilities."""
+    return (before.exp() * (before - after)).sum(dim=1)

@@ -2,7 +2,15 @@
 
 from makebreak.geometry.clusters import ClusterMeans, Clusters, Separation, separation
 from makebreak.geometry.moments import MomentFitter, Moments
-from makebreak.geometry.subspaces import RankRule, Subspace, column_space, left_null_space, random_subspace, share
+from makebreak.geometry.subspaces import (
+    RankRule,
+    Subspace,
+    column_space,
+    energy_rank,
+    left_null_space,
+    random_subspace,
+    share,
+)
 from makebreak.geometry.updates import (
     Reading,
     Spectrum,
@@ -28,6 +36,7 @@ __all__ = [
     "column_space",
     "energy_curve",
     "energy_in",
+    "energy_rank",
     "left_null_space",
     "principal_angles",
     "random_subspace",

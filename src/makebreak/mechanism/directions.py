@@ -20,7 +20,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from makebreak.activations import add, intervene, project_out
-from makebreak.behaviour import decide, first_tokens, log_odds
+from makebreak.behaviour import decide, decision_kl, first_tokens, log_odds
 from makebreak.mechanism.end_of_text import collect
 from makebreak.models import bias, matrix, n_layers
 from makebreak.requests import Requests
@@ -109,7 +109,7 @@ def direction_rows(
                 after = decide(model, score.safe).double()
             with intervene(model, f"blocks.{layer}.hook_resid_pre", add(vector.float())):
                 induce = float(log_odds(decide(model, score.safe), null["safe"]).mean())
-            found = {"bypass": bypass, "induce": induce, "kl": float((before.exp() * (before - after)).sum(1).mean())}
+            found = {"bypass": bypass, "induce": induce, "kl": float(decision_kl(before, after).mean())}
             reason = _reason(layer, n_layers(model), found, selection) if kind == "difference" else "control"
             rows.append(row | found | {"reason": reason})
     kept = [row for row in rows if not row["reason"]]

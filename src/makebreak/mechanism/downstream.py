@@ -18,7 +18,7 @@ from transformers import PreTrainedModel
 
 from makebreak.activations import add, intervene, run
 from makebreak.behaviour import batches, prompts
-from makebreak.geometry import Subspace
+from makebreak.geometry import Subspace, energy_rank
 from makebreak.models import n_layers
 from makebreak.requests import Requests
 
@@ -34,8 +34,7 @@ class Downstream:
     def null(self, heard: float = HEARD) -> Subspace:
         """What is left beside the fewest directions that hold a share of tr F: moving there changes hardly anything."""
         values, vectors = torch.linalg.eigh(self.fisher)
-        energy = values.clamp(min=0).flip(0).cumsum(0)
-        k = int((energy < heard * energy[-1]).sum()) + 1 if energy[-1] > 0 else 0
+        k = energy_rank(values.clamp(min=0).flip(0).sqrt(), heard)
         return Subspace(vectors.flip(1)[:, k:])
 
     def gain(self, movement: Float[Tensor, "n d"]) -> float:

@@ -88,7 +88,7 @@ def patch_rows(
             first[i] += float((change * gradients[site][:, columns].double()).sum())
             with intervene(base, site, on_units(columns, set_to(other[site][:, columns])), everywhere):
                 exact[i] += float(log_odds(decide(base, part), goal).sum()) - before
-    names = [_name(base, site, columns) for site, columns in units]
+    names = [_name(site, columns) for site, columns in units]
     shares = [(exact / whole).tolist(), (first / whole).tolist()] if whole else [[None] * len(units)] * 2
     return [{"part": n, "exact": e, "attributed": a} for n, e, a in zip(names, *shares, strict=True)]
 
@@ -103,7 +103,7 @@ def _units(model: PreTrainedModel) -> list[tuple[str, slice]]:
     return found
 
 
-def _name(model: PreTrainedModel, site: str, columns: slice) -> str:
+def _name(site: str, columns: slice) -> str:
     block = site.rsplit(".", 2)[0] if "attn" in site else site.rsplit(".", 1)[0]
     return f"{block}.head.{columns.start // (columns.stop - columns.start)}" if "attn" in site else f"{block}.mlp"
 

@@ -26,7 +26,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from makebreak.activations import capture, intervene, run, set_to
-from makebreak.behaviour import batches, first_tokens, log_odds, prompts
+from makebreak.behaviour import batches, decision_kl, first_tokens, log_odds, prompts
 from makebreak.geometry import share
 from makebreak.mechanism.downstream import Downstream, downstream
 from makebreak.models import n_layers
@@ -108,7 +108,7 @@ def rival_rows(
             margins["lower"][cut].append(log_odds(found, goal))
             margins["upper"][cut].append(log_odds(_decided(model, part, cut, own), goal))
             margins["random"][cut].append(log_odds(_decided(base, part, cut, own + size * noise), goal))
-            kl[cut].append((before.exp() * (before - found)).sum(dim=1))
+            kl[cut].append(decision_kl(before, found))
             last_states[cut].append((own[rows, last], moved[rows, last]))
     means = {name: float(torch.cat(values).mean()) for name, values in whole.items()}
     heard = downstream(base, requests, seed=seed)

@@ -14,7 +14,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from makebreak.activations import add, intervene
-from makebreak.behaviour import decide, first_tokens, log_odds
+from makebreak.behaviour import decide, decision_kl, first_tokens, log_odds
 from makebreak.geometry import MomentFitter
 from makebreak.mechanism.directions import Pair
 from makebreak.mechanism.end_of_text import collect
@@ -46,8 +46,7 @@ def shift_rows(
             return decide(model, getattr(score, name)).double()
 
     def disturbance(vector: Tensor) -> float:
-        before = plain["safe"]
-        return float((before.exp() * (before - shifted("safe", vector))).sum(dim=1).mean())
+        return float(decision_kl(plain["safe"], shifted("safe", vector)).mean())
 
     safe, unsafe = (collect(model, requests, [site])[0].double() for requests in fit)
     vectors = _vectors(safe, unsafe, other, random)
