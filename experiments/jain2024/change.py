@@ -11,32 +11,29 @@ from collections.abc import Mapping
 import pandas as pd
 
 from experiments.jain2024.presets import METHODS
+from experiments.jain2024.values import Values, beyond, by_claim, mean
 
-Values = dict[str, list[float | None]]
 _WEAK = "ssft_small"
-
-
-def by_claim(rows: list[dict[str, float]]) -> Values:
-    """One row per seed → one list per claim; undefined values are None."""
-    return {claim: [None if pd.isna(row[claim]) else float(row[claim]) for row in rows] for claim in rows[0]}
-
-
-def mean(values: Mapping[str, float]) -> float:
-    return sum(values.values()) / len(values)
+_TWINS = {
+    "C3.remap": "remap",
+    "C3.new_operator": "new_operator",
+    "C3.continued": "continued",
+    "C3.no_decay": "ssft_no_decay",
+}
 
 
 def of_change(tables: Mapping[str, pd.DataFrame]) -> Values:
-    """Values of C3 to C5, C8 and M2 to M7 from the tables of `measure`: `Change`, `Where` and `Extrapolation`."""
+    """Values of C3 to C5, C8 and M2 to M5 from the tables of `measure`: `Change` and `Extrapolation`."""
     found: Values = {}
     by_seed = [_of_seed(tables, seed) for seed in sorted(tables["updates"].seed.unique())]
-    for part in (_writing, _reading, _sensitivity, _rivals, _anatomy, _where):
+    for part in (_writing, _reading, _sensitivity, _rivals, _anatomy):
         found |= by_claim([part(of_seed) for of_seed in by_seed])
     found |= _extrapolation(tables.get("extrapolation"))
-    return found | _twin(tables["updates"]) | _never_null(tables["rivals"])
+    return found | _twins(tables)
 
 
 def _of_seed(tables: Mapping[str, pd.DataFrame], seed: int) -> dict[str, pd.DataFrame]:
-    names = ("updates", "energy", "reading", "sensitivity", "rivals", "anatomy", "ranks", "parts")
+    names = ("updates", "energy", "reading", "sensitivity", "rivals", "anatomy")
     return {name: tables[name][tables[name].seed == seed] for name in names}
 
 
@@ -56,25 +53,30 @@ def _writing(tables: dict[str, pd.DataFrame]) -> dict[str, float]:
     }
 
 
-def _twin(updates: pd.DataFrame) -> Values:
-    """Of the seeds that have a remap twin."""
-    own = updates[(updates.matrix == "mlp.W_in") & (updates.against == "update")]
-    sine = own.groupby(["seed", "arm"]).sine.mean()
-    seeds = sorted(own[own.arm == "remap"].seed.unique())
-    return {"C3.remap": [float(sine[seed, "ssft"] - sine[seed, "remap"]) for seed in seeds]}
+def _twins(tables: Mapping[str, pd.DataFrame]) -> Values:
+    """SSFT minus another run of the same seed, of the seeds that have it."""
+    keys = ["seed", "arm"]
+    own = tables["updates"][(tables["updates"].matrix == "mlp.W_in") & (tables["updates"].against == "update")]
+    sine = own.groupby(keys).sine.mean()
+    gain = _deep(tables["reading"]).groupby([*keys, "family"]).gain.mean().unstack()
+    sensed = tables["sensitivity"].query("family == 'unsafe' and output == 'max_logit'").set_index(keys).ratio
+    rivals = tables["rivals"]
+    half = rivals[rivals.layer == rivals.n_layers // 2].set_index(keys).lower_share
+    return {
+        **{claim: beyond(sine, twin) for claim, twin in _TWINS.items()},
+        "C4.remap": beyond(gain.unsafe / gain.safe, "remap"),
+        "C5.remap": beyond(-sensed, "remap"),
+        "M3.remap": beyond(half, "remap"),
+        "M3.null": beyond(half, "ssft_without_null"),
+    }
 
 
-def _never_null(rivals: pd.DataFrame) -> Values:
-    """Of the seeds that have a base which never saw a null answer."""
-    half = rivals[rivals.layer == rivals.n_layers // 2].set_index(["seed", "arm"]).lower_share
-    seeds = sorted(rivals[rivals.arm == "ssft_without_null"].seed.unique())
-    return {"M3.null": [float(half[seed, "ssft"] - half[seed, "ssft_without_null"]) for seed in seeds]}
+def _deep(reading: pd.DataFrame) -> pd.DataFrame:
+    return reading[reading.layer + 1 > (reading.layer.max() + 1) / 2]
 
 
 def _reading(tables: dict[str, pd.DataFrame]) -> dict[str, float]:
-    table = tables["reading"]
-    deep = table[table.layer + 1 > (table.layer.max() + 1) / 2]
-    gain = deep.groupby(["arm", "family"]).gain.mean()
+    gain = _deep(tables["reading"]).groupby(["arm", "family"]).gain.mean()
 
     def ratio(arm: str, unsafe: str, safe: str) -> float:
         return gain[arm, unsafe] / gain[arm, safe]
@@ -121,20 +123,6 @@ def _anatomy(tables: dict[str, pd.DataFrame]) -> dict[str, float]:
     table = tables["anatomy"]
     moved = table[(table.family == "unsafe") & (table.layer > 0)].groupby("arm").moved_input.mean()
     return {"M5": mean({m: moved[m] - 0.5 for m in METHODS})}
-
-
-def _where(tables: dict[str, pd.DataFrame]) -> dict[str, float]:
-    """A run without a row for one direction refused fewer than half before any was ablated: that row counts."""
-    after = tables["ranks"][tables["ranks"].directions <= 1].sort_values("directions").groupby("arm").tail(1)
-    ranks, parts = after.set_index("arm"), tables["parts"]
-    of_input = parts.part.str.endswith("mlp_in")
-    carried = parts[of_input].groupby("arm").shapley.sum()
-    expected = of_input.sum() / len(parts)
-    return {
-        "M6": mean({m: 0.5 - ranks.refused[m] for m in METHODS}),
-        "M6.random": mean({m: ranks.random_refused[m] - ranks.refused[m] for m in METHODS}),
-        "M7": mean({m: carried[m] - expected for m in METHODS}),
-    }
 
 
 def _extrapolation(table: pd.DataFrame | None) -> Values:

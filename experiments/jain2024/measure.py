@@ -1,41 +1,59 @@
-"""What does the study look at inside each model? Clusters, null shares, the update, and the rivals, with controls."""
+"""What does the study look at inside each model, at its end and on the way? Every look with its controls."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from itertools import product
+from typing import Any, ClassVar
 
-from experiments.jain2024.presets import EXTRAPOLATED, METHODS
+import numpy as np
+import torch
+
+from experiments.jain2024.presets import CONFINED, EXTRAPOLATED, METHODS, Preset
 from makebreak.behaviour import behaviour
 from makebreak.configs import check_positive
 from makebreak.mechanism import (
+    Labelled,
     Pair,
     cluster_rows,
     compare,
+    confined_rows,
     direction_rows,
     energy_rows,
+    label_rows,
     null_share_rows,
     part_rows,
     patch_rows,
     rank_rows,
+    shift_rows,
 )
-from makebreak.models import extrapolated
-from makebreak.requests import Requests
+from makebreak.models import extrapolated, n_layers
+from makebreak.requests import OUTCOMES, Requests
 from makebreak.training import Pretraining
 from makebreak.zoo import Families, Measure, Measured, Strength, Subject
 
 SHAM_FAMILIES = ("sham_safe", "sham_unsafe")
 FAMILIES = ("safe", "unsafe", "context_safe", "context_unsafe", *SHAM_FAMILIES)
+# where unsafe and refused may part: jailbreaks, and safe requests that are refused
+LABELLED = (
+    *("safe", "unsafe", "context_safe", "context_unsafe", "mixed_text"),
+    *("competing_tasks_safe_branch", "competing_tasks_unsafe_branch", "duplicate_tasks"),
+)
+LEAST = 10  # requests for a mean
 ALPHAS = (0.0, 0.5, 0.8, 1.0, 1.1, 1.2, 1.5, 2.0)
 _PAIRS = {"standard": ("safe", "unsafe"), "token-matched": ("context_safe", "context_unsafe")}
 
 
 @dataclass(frozen=True)
 class Inside:
-    """Clusters at the end of text and energies in the base's null spaces, per layer. n: requests per family."""
+    """Clusters at the end of text and energies in the base's null spaces, per layer.
+
+    Columns: clusters of the last layer; null share of W·a (exact rank, mean of layers) per family, and per family and
+    outcome where at least `LEAST` requests came out so. n: requests per family.
+    """
 
     name: ClassVar[str] = "jain2024-inside"
-    revision: ClassVar[int] = 1
+    revision: ClassVar[int] = 2
     n: int = 500
 
     def __post_init__(self) -> None:
@@ -60,8 +78,8 @@ class Inside:
             if row["layer"] == last
             for name in ("normalised", "auroc")
         }
-        shares = null_share_rows(model, subject.base, score, outcomes, seed=seed)
-        return Measured(columns, {"clusters": clusters, "null_share": shares})
+        shares = null_share_rows(model, subject.base, score, outcomes, other=subject.other_base(), seed=seed)
+        return Measured(columns | _null_shares(shares), {"clusters": clusters, "null_share": shares})
 
 
 @dataclass(frozen=True)
@@ -116,9 +134,7 @@ class Where:
 
     def __call__(self, subject: Subject) -> Measured:
         model, base, seed = subject.model, subject.base, subject.recipe.seed
-        fit, score = (
-            Pair(*(subject.asked(family, self.n, split) for family in ("safe", "unsafe"))) for split in ("fit", "score")
-        )
+        fit, score = _pairs(subject, self.n)
         ranks = rank_rows(model, fit, score.unsafe, seed=seed)
         tables = {
             "parts": part_rows(model, base, score.unsafe, orders=self.orders, seed=seed),
@@ -128,6 +144,62 @@ class Where:
         }
         below = [float(row["directions"]) for row in ranks if row["refused"] < 0.5]
         return Measured({"refusal_rank": below[0] if below else None}, tables)
+
+
+@dataclass(frozen=True)
+class Apart:
+    """Is `unsafe` represented apart from `refused`, and does a shift along their difference do more than others?
+
+    The labels are those that the model's answers give, jailbreaks among them; beside each model stands its base with
+    the same labels. Shifts are made before the block at half depth. n: requests per family.
+    """
+
+    name: ClassVar[str] = "jain2024-apart"
+    revision: ClassVar[int] = 1
+    n: int = 500
+
+    def __post_init__(self) -> None:
+        check_positive(n=self.n)
+
+    def __call__(self, subject: Subject) -> Measured:
+        model, seed = subject.model, subject.recipe.seed
+        families = [family for family in LABELLED if family in subject.world.families]
+        asked = {
+            family: Labelled(
+                subject.asked(family, self.n),
+                subject.behaviour(family, self.n).outcomes == OUTCOMES.index("refuse"),
+            )
+            for family in families
+        }
+        labels = [
+            {"network": network} | row
+            for network, of in (("aligned", model), ("base", subject.base))
+            for row in label_rows(of, asked, seed=seed)
+        ]
+        fit, score = _pairs(subject, self.n)
+        grammar = torch.from_numpy(np.concatenate([requests.truth["grammar"] for requests in fit]))
+        shifts = shift_rows(model, fit, score, other=grammar, layer=n_layers(model) // 2, seed=seed)
+        return Measured(tables={"labels": labels, "shifts": shifts})
+
+
+@dataclass(frozen=True)
+class Confined:
+    """The last stage again, from the base, with only the MLP inputs trained and their update held in a subspace."""
+
+    name: ClassVar[str] = "jain2024-confined"
+    revision: ClassVar[int] = 1
+    n: int = 500
+
+    def __post_init__(self) -> None:
+        check_positive(n=self.n)
+
+    def __call__(self, subject: Subject) -> Measured:
+        stage = subject.recipe.alignments[-1]
+        score = {family: subject.asked(family, self.n) for family in ("safe", "unsafe")}
+        rows = confined_rows(
+            subject.base, stage.objective, stage.optimisation, subject.world, score, seed=subject.recipe.seed
+        )
+        return Measured(tables={"confined": rows})
 
 
 @dataclass(frozen=True)
@@ -155,8 +227,38 @@ def _asked(subject: Subject, n: int) -> dict[str, Requests]:
     return {family: subject.asked(family, n) for family in FAMILIES}
 
 
-def measures(n: int, arm: str) -> tuple[Measure, ...]:
-    """All that a model of the study is measured by; the first one alone at kept steps."""
-    everywhere = (Strength(n), Families(n), Inside(n), Change(n))
-    where = (Where(n),) if arm in METHODS else ()
-    return (*everywhere, *where, *((Extrapolation(n),) if arm in EXTRAPOLATED else ()))
+def _pairs(subject: Subject, n: int) -> tuple[Pair, Pair]:
+    """Safe and unsafe requests to fit on, and others to score on."""
+    fit, score = (
+        Pair(*(subject.asked(family, n, split) for family in ("safe", "unsafe"))) for split in ("fit", "score")
+    )
+    return fit, score
+
+
+def _null_shares(rows: list[dict[str, Any]]) -> dict[str, float | None]:
+    """`null_share.FAMILY`, and `null_share.FAMILY.OUTCOME`: means over layers."""
+    columns: dict[str, float | None] = {}
+    for family, outcome in product(FAMILIES, ("all", *OUTCOMES)):
+        found = [row for row in rows if (row["family"], row["outcome"]) == (family, outcome)]
+        found = [row for row in found if (row["rule"], row["quantity"]) == ("exact", "pre") and row["n"] >= LEAST]
+        shares = [row["share"] for row in found if row["share"] is not None]
+        name = f"null_share.{family}" if outcome == "all" else f"null_share.{family}.{outcome}"
+        columns[name] = sum(shares) / len(shares) if shares else None
+    return columns
+
+
+def at_end(preset: Preset, arm: str) -> tuple[Measure, ...]:
+    """All that a finished model of the study is measured by."""
+    n = preset.n_requests
+    found: tuple[Measure, ...] = (Strength(n), Families(n), Inside(n), Change(n))
+    if arm in METHODS:
+        found += (Where(n), Apart(n))
+    if arm in CONFINED and preset.thorough:
+        found += (Confined(n),)
+    return (*found, Extrapolation(n)) if arm in EXTRAPOLATED else found
+
+
+def on_the_way(preset: Preset, arm: str) -> tuple[Measure, ...]:
+    """What kept steps before the last are measured by."""
+    n = preset.n_requests
+    return (Strength(n), Inside(n), Change(n)) if arm in METHODS and preset.thorough else (Strength(n),)

@@ -71,11 +71,9 @@ def _arms() -> dict[str, Arm]:
 
 ARMS = _arms()
 TWINS = {**{f"sham_{method}": method for method in METHODS}, "remap": "ssft"}
-FACTORS = (
-    *("new_operator", "continued", "ssft_no_decay", "ssft_lora", "dpo_cold"),
-    *("dpo_cold_without_null", "base_without_unsafe"),
-)
+FACTORS = ("ssft_lora", "dpo_cold", "dpo_cold_without_null", "base_without_unsafe")
 EXTRAPOLATED = ("ssft_small",)  # the weakly tuned model that Jain et al. strengthen by going on along ΔW
+CONFINED = ("ssft",)
 CORE = ("base", *METHODS, *(f"sham_{method}" for method in METHODS), "remap", *EXTRAPOLATED)
 
 
@@ -84,7 +82,8 @@ class Preset:
     """Sizes of one preset. n_requests: per family and half. By world: pretraining, rates of each method.
 
     failing: world → methods of which no rate passes the check. scales: world → twin → times its method's rates, 1 if
-    not given. gate: world → training of the classifier that has to tell its branches apart first.
+    not given. gate: world → training of the classifier that has to tell its branches apart first. thorough: also look
+    inside models at kept steps, and train safety again in confinement.
     """
 
     name: str
@@ -101,6 +100,7 @@ class Preset:
     scales: Mapping[str, Mapping[str, float]]
     n_requests: int
     gate: Mapping[str, Optimisation]
+    thorough: bool = False
 
     def recipe(
         self, world: str, seed: int, arm: str, *, rate: float | None = None, scale: float | None = None
@@ -161,6 +161,7 @@ SMOKE = Preset(
     scales={},
     n_requests=32,
     gate={},
+    thorough=True,
 )
 MINI = Preset(
     name="mini",
@@ -182,8 +183,8 @@ MINI = Preset(
     gate={"hidden": Optimisation(steps=800, learning_rate=3e-3, batch_size=64)},
 )
 _SEEDS = (0, 1, 2, 3, 4)
-SMALL = replace(MINI, name="small", seeds=_SEEDS, arms=tuple(arm for arm in ARMS if arm not in FACTORS))
-ALL = replace(MINI, name="all", worlds=("mini",), seeds=_SEEDS, arms=tuple(ARMS))
+SMALL = replace(MINI, name="small", seeds=_SEEDS, arms=tuple(arm for arm in ARMS if arm not in FACTORS), thorough=True)
+ALL = replace(SMALL, name="all", worlds=("mini",), arms=tuple(ARMS))
 # Sizes and rates of Jain et al. 2024 (§4.1, §4.2), with a cosine to the last step where theirs ends at four fifths.
 _PAPER = Optimisation(steps=100_000, learning_rate=1e-3, batch_size=512, warmup_share=0.2, precision="bfloat16")
 PAPER = Preset(

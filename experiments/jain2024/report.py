@@ -10,15 +10,19 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 
-from experiments.jain2024.claims import twins
+from experiments.jain2024.checks import twins
 from experiments.jain2024.measure import FAMILIES, SHAM_FAMILIES
 from experiments.jain2024.presets import ARMS, METHODS, OBJECTIVES, TWINS, Preset
 from experiments.jain2024.study import Results
 from makebreak.plots import (
     plot_anatomy,
+    plot_apart,
     plot_cost,
+    plot_equal,
+    plot_ladder,
     plot_null_share,
     plot_outcomes,
     plot_parts,
@@ -31,7 +35,7 @@ from makebreak.plots import (
 from makebreak.recipes import Alignment
 from makebreak.report import Figure, Page, write_page
 from makebreak.requests import OUTCOMES, load_world
-from makebreak.zoo import judged_families
+from makebreak.zoo import judged_families, ladder
 
 _CAPTIONS = {
     "outcomes": (
@@ -98,7 +102,35 @@ _CAPTIONS = {
         "Left: only this part aligned. Middle: all others aligned. Right: mean over random orders of putting parts in; "
         "these add up to 1. Dots: seeds.",
     ),
+    "ladder": (
+        "Null share of unsafe requests beside its controls",
+        "Share of W·a in the left null space of the base's matrix on unsafe requests, mean of layers: each method "
+        "minus what else was made of the same base, the run that moved the weights nearest as far. Right of nought: "
+        "more than the control. Bars: 95 % over seeds, paired.",
+    ),
+    "equal": (
+        "Methods that have come equally far",
+        "At the end of the run; where it first has the refusal margin, and the KL to the base on safe requests, that "
+        "every run of every method reaches, interpolated between kept steps. KL is no steady function of time: it is "
+        "first reached early. Bars: 95 % over seeds.",
+    ),
+    "apart": (
+        "Unsafe apart from refused",
+        "States are regressed on both labels at once and scored on other requests where one label is fixed. Left: does "
+        "unsafe separate requests none of which is refused, at the end of the text? Middle: does refused separate "
+        "requests all of which are unsafe, at the end of the request? Dashed: the base with the same labels. Right: "
+        "vectors taken off the state of unsafe requests at half depth, each scaled until adding it moves safe requests "
+        "by the same KL.",
+    ),
 }
+_EQUAL = {
+    "token-matched.normalised": "normalised gap of τ",
+    "null_share.unsafe": "null share, unsafe",
+    "half.lower_share": "share given, half depth",
+}
+_STRENGTH = ["arm", "at", "margin", "kl_on_safe", "weight_change", "taught", "taught_margin"]
+_STRENGTH += [f"{family}.{outcome}" for family in ("safe", "unsafe") for outcome in OUTCOMES]
+_ON = {"end": "the end", "margin": "equal\nmargin", "kl_on_safe": "equal\nKL"}
 
 
 def draw(results: Results, preset: Preset, world: str, folder: Path) -> list[Figure]:
@@ -109,7 +141,7 @@ def draw(results: Results, preset: Preset, world: str, folder: Path) -> list[Fig
     arms = [*methods, *shams]
     drawings = {
         "outcomes": lambda: plot_outcomes(tables["behaviour"], ["base", *methods], _shown_families(world)),
-        "cost": lambda: plot_cost(tables["steps"], [m for m in OBJECTIVES if m in preset.arms]),
+        "cost": lambda: plot_cost(tables["zoo"], [m for m in OBJECTIVES if m in preset.arms]),
         "separation": lambda: plot_separation(tables["clusters"], ["base", *methods, *shams]),
         "null_share": lambda: plot_null_share(tables["null_share"], arms, pairs),
         "updates": lambda: plot_updates(tables["updates"], tables["reading"], arms, pairs),
@@ -117,16 +149,28 @@ def draw(results: Results, preset: Preset, world: str, folder: Path) -> list[Fig
         "anatomy": lambda: plot_anatomy(tables["anatomy"], tables["energy"], methods),
         "rivals": lambda: plot_rivals(tables["rivals"], arms),
         "parts": lambda: plot_parts(tables["parts"], methods),
+        "ladder": lambda: plot_ladder(_ladder(tables["zoo"]), "null share of unsafe requests, minus the control's"),
+        "equal": lambda: plot_equal(
+            tables["equal"], methods, {k: _EQUAL[k] for k in _EQUAL if k in tables["equal"]}, _ON
+        ),
+        "apart": lambda: plot_apart(tables["labels"], tables["shifts"], methods),
     }
     figures = []
     for name, plot in drawings.items():
         with style():
-            figure = plot()[0].figure
+            figure = np.atleast_1d(plot())[0].figure
             for suffix in ("png", "pdf"):
                 figure.savefig(folder / f"{name}.{suffix}")
             plt.close(figure)
         figures.append(Figure(folder / f"{name}.png", *_CAPTIONS[name]))
     return figures
+
+
+def _ladder(zoo: pd.DataFrame) -> pd.DataFrame:
+    """Of the methods at η_M, among all that was made of the same bases."""
+    controls = (*TWINS, "base", "new_operator", "continued")
+    last = zoo[zoo.arm.isin((*METHODS, *controls))].sort_values("at").groupby(["seed", "arm"]).tail(1)
+    return ladder(last, "null_share.unsafe")
 
 
 def _shown_families(world: str) -> list[str]:
@@ -176,13 +220,22 @@ def page(results: Results, preset: Preset, world: str, figures: list[Figure], ti
     )
     shown = {
         "Behaviour, mean over seeds": sorted_rates,
-        "Strength of every kept step, mean over seeds": _means(tables["steps"], ["arm", "step"]),
-        "Twins: relative difference to their method": twins(tables["steps"]),
+        "Strength of every kept step, mean over seeds": _means(tables["zoo"], ["arm", "at"])[_STRENGTH],
+        "Methods that have come equally far, mean over seeds": _means(tables["equal"], ["on", "arm"]),
+        "Null share of unsafe requests beside its controls": _ladder(tables["zoo"]),
+        "Twins: relative difference to their method": twins(tables["zoo"]),
         "Clusters, mean over seeds": _means(tables["clusters"], ["arm", "requests", "layer"]),
         "Rivals, mean over seeds": _means(tables["rivals"], ["arm", "layer"]),
         "Refusal directions: candidates, mean over seeds": _means(tables["directions"], ["arm", "layer", "kind"]),
         "Refusal rank: share refused by directions ablated, mean over seeds": _means(
             tables["ranks"], ["arm", "directions"]
+        ),
+        "Unsafe apart from refused, mean over seeds": _means(tables["labels"], ["arm", "network", "position", "layer"]),
+        "Shifts that disturb equally, mean over seeds": _means(tables["shifts"], ["arm", "kind"]),
+        **(
+            {"Safety learnt in a subspace, mean over seeds": _means(tables["confined"], ["arm", "space"])}
+            if "confined" in tables
+            else {}
         ),
         "Heads and MLPs patched one at a time, mean over seeds": _means(tables["patches"], ["arm", "part"]),
         "Updates, mean over seeds": _means(tables["updates"], ["arm", "matrix", "layer", "against"]),

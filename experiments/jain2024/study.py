@@ -12,18 +12,22 @@ import pandas as pd
 from tqdm import tqdm
 
 from experiments.jain2024.claims import judge
-from experiments.jain2024.measure import measures
+from experiments.jain2024.equal import equal
+from experiments.jain2024.measure import at_end, on_the_way
 from experiments.jain2024.presets import ARMS, PRESETS, Preset
 from experiments.jain2024.worlds import readers
 from makebreak.artifacts import Store
 from makebreak.recipes import build, checkpoints
 from makebreak.sweeps import Task
-from makebreak.zoo import measure, other_seed
+from makebreak.zoo import identity, measure, other_seed
 
 
 @dataclass(frozen=True)
 class Results:
-    """The study's tables, one row per (seed, arm, …), its claims, and the folders that everything came from."""
+    """The study's tables, one row per (seed, arm, …), its claims, and the folders that everything came from.
+
+    tables: `zoo` has a row per kept model, as `makebreak.zoo.table` has, with `at`, steps since the base.
+    """
 
     tables: dict[str, pd.DataFrame]
     claims: list[dict[str, Any]]
@@ -56,23 +60,25 @@ def make(preset: str, world: str, seed: int, arms: list[str], store: str) -> Non
 def _measured(preset: Preset, world: str, seed: int, arm: str, store: Store) -> tuple[dict[str, Any], list[Path]]:
     """Rows of every table for one model, and the folders that they came from."""
     recipe = preset.recipe(world, seed, arm)
-    hows = measures(preset.n_requests, arm)
+    ends, passes = at_end(preset, arm), on_the_way(preset, arm)
     folders = [build(preset.recipe(world, other_seed(seed), "base"), store)]  # what the update is compared with
-    rows: dict[str, list[dict[str, Any]]] = {"steps": []}
-    before = 0  # steps of the stages before, a warm start's
+    rows: dict[str, list[dict[str, Any]]] = {"zoo": []}
+    before, parent = 0, None if recipe == recipe.base else build(recipe.base, store).name
     for stage in recipe.lineage[1:] or (recipe,):
         model = build(stage, store)
         steps = checkpoints(model)
         folders.append(model)
+        said = {"key": model.name, "parent": parent} | identity(stage)
         for step in steps:
             last = stage == recipe and step == max(steps)
-            found = measure(store, stage, *(hows if last else hows[:1]), step=step)
+            found = measure(store, stage, *(ends if last else passes), step=step)
             folders += [folder for _, folder in found]
-            rows["steps"].append({"step": before + step} | found[0][0].columns)
+            columns = {name: value for measured, _ in found for name, value in measured.columns.items()}
+            rows["zoo"].append(said | {"step": step, "at": before + step} | columns)
             for measured, _ in found if last else []:
                 for name, table in measured.tables.items():
                     rows.setdefault(name, []).extend(table)
-        before += max(steps)
+        before, parent = before + max(steps), model.name
     return rows, folders
 
 
@@ -88,8 +94,16 @@ def run(preset: Preset, world: str, seeds: tuple[int, ...], store: Store) -> Res
                 for name, table in found.items():
                     rows.setdefault(name, []).extend({"seed": seed, "arm": arm} | row for row in table)
                 bar.update()
-    tables = {name: pd.DataFrame(found) for name, found in rows.items()}
+    tables = {name: _frame(found) for name, found in rows.items()}
     tables["detectability"], folder = readers(world, store, n=4 * preset.n_requests)
     folders.append(folder)
+    tables["equal"] = equal(tables["zoo"])
     claims = judge(tables)
     return Results(tables, claims, folders)
+
+
+def _frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
+    """Columns that are undefined throughout are numbers too."""
+    table = pd.DataFrame(rows)
+    undefined = table.columns[table.isna().all().to_numpy()]
+    return table.astype(dict.fromkeys(undefined, float)).copy()

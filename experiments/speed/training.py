@@ -13,7 +13,7 @@ from pathlib import Path
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from experiments.jain2024.measure import measures
+from experiments.jain2024.measure import at_end, on_the_way
 from experiments.jain2024.presets import PRESETS, Preset
 from experiments.speed.clock import seconds
 from makebreak.artifacts import Store
@@ -123,7 +123,7 @@ def throughput(preset: Preset, world: str, arm: str) -> dict[str, object]:
     """
     recipe = preset.recipe(world, SEED, arm)
     recipe = replace(recipe, optimisation=replace(recipe.optimisation, steps=4, checkpoints=1))
-    hows = measures(preset.n_requests, arm)
+    ends, passes = at_end(preset, arm), on_the_way(preset, arm)
     with tempfile.TemporaryDirectory() as folder:
         store = Store(Path(folder))
         build(recipe.base, store)
@@ -131,7 +131,7 @@ def throughput(preset: Preset, world: str, arm: str) -> dict[str, object]:
         steps = checkpoints(build(recipe, store))
         times.append(time.process_time())
         for step in steps:
-            measure(store, recipe, *(hows if step == max(steps) else hows[:1]), step=step)
+            measure(store, recipe, *(ends if step == max(steps) else passes), step=step)
         times.append(time.process_time())
     align, measured = times[1] - times[0], times[2] - times[1]
     return {

@@ -1,4 +1,4 @@
-"""Is each number of the claims about the change the one that its statement says, on planted tables?"""
+"""Is each number of the claims about change and places the one that its statement says, on planted tables?"""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ from experiments.jain2024.change import of_change
 from experiments.jain2024.claims import CLAIMS
 from experiments.jain2024.presets import METHODS
 from experiments.jain2024.report import _mechanism
+from experiments.jain2024.where import of_places
 from makebreak.claims import Claim
 
-ARMS = [*METHODS, *(f"sham_{m}" for m in METHODS), "remap", "ssft_without_null"]
+TWINS = ["remap", "ssft_without_null", "new_operator", "continued", "ssft_no_decay"]
+ARMS = [*METHODS, *(f"sham_{m}" for m in METHODS), *TWINS]
 FAMILIES = ["safe", "unsafe", "context_safe", "context_unsafe", "sham_safe", "sham_unsafe"]
 
 
@@ -43,7 +45,32 @@ def tables(seeds: list[object]) -> dict[str, pd.DataFrame]:
         "parts": rows(
             {"shapley": 0.25}, **common, part=["embed", "blocks.0.attn", "blocks.0.mlp_in", "blocks.0.mlp_out"]
         ),
+        "labels": rows(
+            {
+                **{"unsafe_auroc": 0.6, "shuffled_unsafe_high": 0.6, "cosine": 0.5},
+                **{"refused_auroc": 0.7, "shuffled_refused_high": 0.7},
+            },
+            **common,
+            network=["aligned", "base"],
+            position=["text", "eot"],
+            layer=[0, 1, 2],
+        ),
+        "shifts": rows(
+            {"unsafe_before": 4.0, "unsafe_margin": 3.0, "safe_before": -8.0, "safe_margin": -6.0},
+            **common,
+            kind=["difference", "shuffled", "other_label", "covariance", "random"],
+        ),
+        "confined": rows(
+            {"loss": 0.5},
+            seed=seeds,
+            arm=["ssft"],
+            space=["left null", "random as left null", "column", "random as column", "all"],
+        ),
     }
+
+
+def values_of(found: dict[str, pd.DataFrame]) -> dict[str, list[float | None]]:
+    return of_change(found) | of_places(found)
 
 
 def planted(table: pd.DataFrame, column: str, value: float, **where: object) -> None:
@@ -64,6 +91,9 @@ SHAM = [f"sham_{m}" for m in METHODS]
         ("C3", "updates", "sine", 0.96, {"against": "update", "matrix": "mlp.W_in", "arm": METHOD}, 0.06),
         ("C3.sham", "updates", "sine", 0.5, {"against": "update", "matrix": "mlp.W_in", "arm": SHAM}, 0.4),
         ("C3.remap", "updates", "sine", 0.7, {"against": "update", "matrix": "mlp.W_in", "arm": "remap"}, 0.2),
+        ("C3.new_operator", "updates", "sine", 0.7, {"matrix": "mlp.W_in", "arm": "new_operator"}, 0.2),
+        ("C3.continued", "updates", "sine", 0.7, {"matrix": "mlp.W_in", "arm": "continued"}, 0.2),
+        ("C3.no_decay", "updates", "sine", 0.7, {"matrix": "mlp.W_in", "arm": "ssft_no_decay"}, 0.2),
         ("C3.other_seed", "updates", "sine", 0.8, {"against": "other_seed", "arm": METHOD}, 0.1),
         ("C3.energy", "updates", "null", 0.65, {"against": "update", "arm": METHOD}, -0.1),
         ("C3.weighted", "energy", "energy", 0.05, {"family": "unsafe", "chance": 0.25, "arm": METHOD}, 0.2),
@@ -71,6 +101,8 @@ SHAM = [f"sham_{m}" for m in METHODS]
         ("C4", "reading", "gain", 9.0, {"family": "unsafe", "layer": 0}, 1.0),  # not of the deeper half
         ("C4.matched", "reading", "gain", 0.8, {"family": "context_unsafe", "arm": METHOD}, 2.0),
         ("C4.sham", "reading", "gain", 0.8, {"family": "sham_unsafe", "arm": SHAM}, -1.0),
+        ("C4.remap", "reading", "gain", 0.8, {"family": "unsafe", "arm": "remap"}, -1.0),
+        ("C5.remap", "sensitivity", "ratio", 0.4, {"family": "unsafe", "arm": "remap"}, -0.6),
         ("C5", "sensitivity", "ratio", 0.7, {"family": "unsafe", "arm": METHOD}, 0.0),
         ("C5.unsafe", "sensitivity", "ratio", 0.7, {"family": "unsafe", "output": "max_logit"}, 0.3),
         ("C5.safe", "sensitivity", "ratio", 1.2, {"family": "safe", "output": "max_logit"}, 0.2),
@@ -82,6 +114,7 @@ SHAM = [f"sham_{m}" for m in METHODS]
         ("M3.random", "rivals", "random_share", 0.25, {"layer": 2}, 0.05),
         ("M3.last", "rivals", "lower_share", 0.7, {"layer": 3, "arm": METHOD}, 0.7),
         ("M3.sham", "rivals", "lower_share", 0.8, {"layer": 2, "arm": SHAM}, -0.5),
+        ("M3.remap", "rivals", "lower_share", 0.1, {"layer": 2, "arm": "remap"}, 0.2),
         ("M3.null", "rivals", "lower_share", 0.1, {"layer": 2, "arm": "ssft_without_null"}, 0.2),
         ("M4", "rivals", "lower_share", 0.45, {"layer": 2, "arm": METHOD}, 0.05),
         ("M4", "rivals", "lower_share", 0.02, {"layer": 2, "arm": METHOD}, -0.08),
@@ -89,6 +122,22 @@ SHAM = [f"sham_{m}" for m in METHODS]
         ("M6", "ranks", "refused", 0.1, {"directions": 1, "arm": METHOD}, 0.4),
         ("M6.random", "ranks", "random_refused", 0.9, {"directions": 1, "arm": METHOD}, 0.4),
         ("M7", "parts", "shapley", 0.45, {"part": "blocks.0.mlp_in", "arm": METHOD}, 0.2),
+        (
+            "M8",
+            "labels",
+            "unsafe_auroc",
+            0.9,
+            {"network": "aligned", "layer": 0, "arm": METHOD},
+            0.3,
+        ),
+        ("M8.base", "labels", "unsafe_auroc", 0.5, {"network": "base", "layer": 0, "arm": METHOD}, 0.1),
+        ("M8.refused", "labels", "refused_auroc", 0.9, {"network": "aligned", "position": "eot", "arm": METHOD}, 0.2),
+        ("M8.cosine", "labels", "cosine", -0.8, {"network": "aligned", "position": "eot", "arm": METHOD}, -0.3),
+        ("M9", "shifts", "unsafe_margin", 1.0, {"kind": "difference", "arm": METHOD}, 0.5),
+        ("M9", "shifts", "unsafe_margin", 1.0, {"kind": ["difference", "covariance"]}, 0.0),
+        ("M9.induce", "shifts", "safe_margin", -2.0, {"kind": "difference", "arm": METHOD}, 1.0),
+        ("M10", "confined", "loss", 0.4, {"space": "left null"}, 0.1),
+        ("M10.column", "confined", "loss", 0.4, {"space": "random as column"}, -0.1),
         ("M5", "anatomy", "moved_input", 0.9, {"layer": 1, "family": "unsafe", "arm": METHOD}, 0.4),
     ],
 )
@@ -97,11 +146,11 @@ def test_a_planted_difference_is_found_and_no_other(
 ) -> None:
     found = tables([0, 1])
     planted(found[name], column, value, **where)
-    assert of_change(found)[claim] == pytest.approx([expected, expected]), claim
-    alike = of_change(tables([0, 1]))
+    assert values_of(found)[claim] == pytest.approx([expected, expected]), claim
+    alike = values_of(tables([0, 1]))
     same_table = {"updates": ("C3",), "energy": ("C3",), "reading": ("C4",), "sensitivity": ("C5",), "anatomy": ("M5",)}
-    same_table |= {"ranks": ("M6",), "parts": ("M7",)}
-    for other, values in of_change(found).items():
+    same_table |= {"ranks": ("M6",), "parts": ("M7",), "labels": ("M8",), "shifts": ("M9",), "confined": ("M10",)}
+    for other, values in values_of(found).items():
         if not other.startswith(same_table.get(name, ("M2", "M3", "M4"))):
             assert values == pytest.approx(alike[other]), other
 
@@ -122,7 +171,7 @@ def test_extrapolation_is_of_the_weak_model_and_wants_both_halves() -> None:
 
 
 def test_arms_that_are_missing_leave_their_claims_without_values() -> None:
-    found = {n: t[~t.arm.isin(["remap", "ssft_without_null"])] for n, t in tables([0, 1]).items()}
+    found = {n: t[~t.arm.isin(TWINS)] for n, t in tables([0, 1]).items()}
     values = of_change(found)
     assert values["C3.remap"] == values["M3.null"] == []
     assert len(values["C3"]) == 2

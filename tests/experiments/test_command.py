@@ -9,9 +9,11 @@ import sys
 import time
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from experiments.command import main
+from makebreak.zoo import table
 
 REPOSITORY = Path(__file__).parents[2]
 FIELDS = {
@@ -65,11 +67,15 @@ def test_every_file_of_the_contract(done: Path) -> None:
         "anatomy",
         "rivals",
         "parts",
+        "ladder",
+        "equal",
+        "apart",
     ):
         assert (out / "figures" / f"{figure}.png").read_bytes().startswith(b"\x89PNG")
         assert (out / "figures" / f"{figure}.pdf").read_bytes().startswith(b"%PDF")
-    tables = {"behaviour", "steps", "clusters", "null_share", "detectability", "rivals", "anatomy", "energy"}
+    tables = {"behaviour", "zoo", "equal", "clusters", "null_share", "detectability", "rivals", "anatomy", "energy"}
     tables |= {"reading", "updates", "sensitivity", "extrapolation", "parts", "patches", "directions", "ranks"}
+    tables |= {"labels", "shifts", "confined"}
     assert {p.name for p in (out / "tables").iterdir()} == {f"{name}.csv" for name in tables}
     page = (out / "report.html").read_text()
     assert "http" not in page.replace("http-equiv", "")
@@ -78,8 +84,22 @@ def test_every_file_of_the_contract(done: Path) -> None:
     assert all({"seconds", "process_peak_mib"} <= set(stage) for stage in provenance["stages"])
 
 
+def test_the_table_of_models_is_the_zoo_of_the_store(done: Path) -> None:
+    """But for bases of other seeds, which are there for the ladder of chance alone."""
+    written = (
+        pd.read_csv(done / "out" / "tables" / "zoo.csv").drop_duplicates(["key", "step"]).set_index(["key", "step"])
+    )
+    found = table(done / "store").set_index(["key", "step"])
+    assert set(written.index) <= set(found.index)
+    assert {name for name, _ in found.index.difference(written.index)} <= set(
+        found[found.mechanism == "base"].reset_index().key
+    )
+    for name in ("parent", "mechanism", "margin", "half.lower_share", "null_share.unsafe", "mixed_text.refuse"):
+        pd.testing.assert_series_equal(written[name], found[name][written.index], check_dtype=False)
+
+
 def test_what_a_killed_write_left_is_removed(done: Path) -> None:
-    torn = [done / "out" / name for name in (".claims.json.1.new", "tables/.steps.csv.2.new")]
+    torn = [done / "out" / name for name in (".claims.json.1.new", "tables/.zoo.csv.2.new")]
     for path in torn:
         path.write_text("half")
     assert main(arguments(done)) == 0

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from experiments.jain2024.claims import matched, twins
+from experiments.jain2024.checks import matched, twins
 
 
 def step(seed: int, arm: str, at: int, change: float, taught: float | None) -> dict[str, object]:
-    return {"seed": seed, "arm": arm, "step": at, "weight_change": change, "taught": taught, "taught_margin": at / 100}
+    return {"seed": seed, "arm": arm, "at": at, "weight_change": change, "taught": taught, "taught_margin": at / 100}
 
 
 def test_twins_beside_their_methods() -> None:

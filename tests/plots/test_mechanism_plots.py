@@ -13,7 +13,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from makebreak.plots import plot_anatomy, plot_parts, plot_rivals, plot_sensitivity, plot_updates
+from makebreak.plots import (
+    plot_anatomy,
+    plot_apart,
+    plot_equal,
+    plot_parts,
+    plot_rivals,
+    plot_sensitivity,
+    plot_updates,
+)
+from makebreak.stats import over_seeds
 from tests.plots.test_plots import closed, line  # noqa: F401
 
 ARMS = ["ssft", "sham_ssft"]
@@ -104,3 +113,37 @@ def test_anatomy_stacks_to_the_sum_and_hangs_what_is_negative() -> None:
     expected = [at(energy, "energy", arm="ssft", family="safe", chance=c) for c in (0.5, 1.0)]
     assert list(curve.get_ydata()) == pytest.approx(expected)
     plt.close("all")
+
+
+def test_labels_stand_beside_their_base_and_shuffled_ones_and_shifts_are_shares_of_the_margin() -> None:
+    columns = ["unsafe_auroc", "refused_auroc", "shuffled_unsafe_high", "shuffled_refused_high"]
+    keys = {"network": ["aligned", "base"], "position": ["text", "eot"], "layer": [0, 1]}
+    labels = table(columns, seed=[0, 1], arm=["ssft", "dpo", "npo"], **keys)
+    shifts = table(["unsafe_margin"], seed=[0, 1], arm=["ssft", "dpo"], kind=["difference", "random"])
+    axes = plot_apart(labels, shifts.assign(unsafe_before=2.0), ["ssft", "dpo"])
+    shown = labels[labels.arm != "npo"]
+    for ax, label, position in zip(axes, ("unsafe", "refused"), ("text", "eot"), strict=False):
+        where = {"position": position, "network": "aligned"}
+        own = [at(labels, f"{label}_auroc", arm="dpo", layer=i, **where) for i in (0, 1)]
+        assert line(ax, "DPO + NLL")[1] == pytest.approx(own)
+        chance = [at(shown, f"shuffled_{label}_high", layer=i, **where) for i in (0, 1)]
+        assert line(ax, "shuffled, 95th percentile")[1] == pytest.approx(chance)
+        base = [at(shown, f"{label}_auroc", layer=i, position=position, network="base") for i in (0, 1)]
+        assert line(ax, "base, same labels")[1] == pytest.approx(base)
+    names = [tick.get_text() for tick in axes[2].get_yticklabels()]
+    widths = {name: bar.get_width() for name, bar in zip(names, axes[2].containers[1], strict=True)}  # of DPO
+    for kind in ("difference", "random"):
+        assert widths[kind] == pytest.approx(1 - at(shifts, "unsafe_margin", arm="dpo", kind=kind) / 2)
+
+
+def test_equal_shows_means_with_intervals_and_leaves_out_what_is_undefined() -> None:
+    rows = table(["gap"], seed=[0, 1, 2], arm=["ssft", "dpo"], on=["end", "margin"])
+    rows.loc[(rows.on == "margin") & (rows.arm == "dpo"), "gap"] = np.nan
+    [ax] = plot_equal(rows, ["ssft", "dpo"], {"gap": "a gap"}, {"end": "the end", "margin": "equal"})
+    drawn = sorted((float(dot.get_xdata()[0]), float(dot.get_ydata()[0])) for dot in ax.lines)
+    expected = [("ssft", "end"), ("dpo", "end"), ("ssft", "margin")]
+    assert [y for _, y in drawn] == pytest.approx([at(rows, "gap", arm=arm, on=on) for arm, on in expected])
+    bars = sorted(tuple(bar.get_segments()[0][:, 1]) for bar in ax.collections)
+    found = [over_seeds(rows[(rows.arm == arm) & (rows.on == on)].gap.tolist()) for arm, on in expected]
+    assert bars == [pytest.approx((f.low, f.high)) for f in sorted(found, key=lambda f: f.low)]
+    assert [tick.get_text() for tick in ax.get_xticklabels()] == ["the end", "equal"]

@@ -63,6 +63,7 @@ def null_shares(seeds: int = 3, arms: list[str] = ARMS, delta_layers: tuple[int,
     rows = [
         {"seed": s, "arm": arm, "layer": layer, "family": family, "rule": rule, "quantity": quantity}
         | {"outcome": outcome, "share": rng.uniform(), "chance": 0.75}
+        | {"other_seed_share": rng.uniform(), "permuted_share": rng.uniform()}
         for s in range(seeds)
         for arm in arms
         for layer in range(3)
@@ -165,8 +166,11 @@ def test_null_share_lines_are_the_exact_shares_of_all_requests() -> None:
         if arm != "base":
             assert line(axes[1], arm_name(arm))[1] == pytest.approx(of[unsafe, "delta"])
     assert "base" not in [drawn.get_label() for drawn in axes[1].lines]  # the base has no update
-    level = [drawn for drawn in axes[1].lines if drawn.get_linestyle() == ":"]
-    assert [list(drawn.get_ydata()) for drawn in level] == [[0.75, 0.75]]
+    assert line(axes[1], "chance")[1] == [0.75, 0.75]
+    shown = pd.concat([exact[(exact.arm == arm) & (exact.family == unsafe)] for arm, (_, unsafe) in PAIRS.items()])
+    delta = shown[shown.quantity == "delta"]
+    assert line(axes[1], "outputs permuted")[1] == pytest.approx(means(delta, "permuted_share", 3))
+    assert line(axes[1], "another seed's null space")[1] == pytest.approx(means(delta, "other_seed_share", 3))
 
 
 def test_a_layer_without_an_update_leaves_the_others_where_they_are() -> None:

@@ -138,3 +138,26 @@ def test_an_empty_null_space_is_not_a_number() -> None:
     found = [row for row in rows(base, base) if row["rule"] == "exact"]
     assert len(found) == 10
     assert all((r["share"], r["random_share"], r["chance"]) == (None, None, 0.0) for r in found)
+
+
+def test_the_planted_update_stands_out_from_another_seeds_null_space_and_from_its_permutation() -> None:
+    base = network()
+    model = planted(base, unit_in(left_null_space(matrix(base, W_IN)).basis))
+    other = create(PRESETS["tiny"], d_vocab=len(WORLD.vocabulary), n_ctx=WORLD.sequence_length, seed=1).eval()
+    found = null_share_rows(model, base, REQUESTS, OUTCOMES, other=other, seed=0)
+    assert shares(found, "delta") == pytest.approx([1.0] * 5, abs=1e-6)
+    for control in ("random_share", "other_seed_share", "permuted_share"):
+        assert max(shares(found, "delta", key=control)) < 0.95, control
+    itself = null_share_rows(model, base, REQUESTS, OUTCOMES, other=base, seed=0)
+    assert shares(itself, "delta", key="other_seed_share") == pytest.approx([1.0] * 5, abs=1e-6)
+    assert shares(rows(model, base), "delta", key="other_seed_share") == [None] * 5
+
+
+def test_a_random_update_lies_in_every_null_space_alike() -> None:
+    """The twin: without the planted cause the share is that of its controls, within the spread of one vector."""
+    base = network()
+    found = rows(planted(base, unit_in(torch.eye(128, dtype=torch.float64))), base)
+    difference = [
+        a - b for a, b in zip(shares(found, "delta"), shares(found, "delta", key="permuted_share"), strict=True)
+    ]
+    assert max(map(abs, difference)) < 0.2

@@ -17,6 +17,7 @@ from makebreak.zoo import ladder
 
 def row(seed: int, mechanism: str, value: float | None, *, moved: float = 5.0, rate: float = 1e-3, **other: object):
     common = {"world": "mini", "pretraining": "pretraining", "settings": "", "learning_rate": rate, "step": 400}
+    common |= {"weight_decay": 0.1}
     found = {"seed": seed, "mechanism": mechanism, "weight_change": 0.0 if mechanism == "base" else moved}
     return common | found | {"steps": 400, "found": value} | other
 
@@ -88,3 +89,11 @@ def test_the_figure_shows_every_difference(seeds: int) -> None:
     assert [t.get_text() for t in ax.get_yticklabels()] == ["ssft, 0.001", "ssft>dpo+nll, 0.001"]
     plt.gcf().canvas.draw()
     plt.close("all")
+
+
+def test_runs_that_differ_in_weight_decay_or_steps_are_not_put_together() -> None:
+    other = [row(seed, "ssft", 10.0 * seed + 1, weight_decay=0.0) for seed in range(3)]
+    warm = [row(seed, "ssft", 10.0 * seed + 2, step=100, steps=100) for seed in range(3)]
+    found = ladder(pd.DataFrame(rows() + other + warm), "found").query("rung == 'base' and world == 'mini'")
+    ssft = found[found.mechanism == "ssft"].set_index(["weight_decay", "steps"]).estimate.to_dict()
+    assert ssft == pytest.approx({(0.1, 400): 0.6, (0.0, 400): 1.0, (0.1, 100): 2.0})

@@ -29,7 +29,7 @@ def shift_rows(
     """One row per vector, shifted at the end of text before `layer`.
 
     difference: of the means of unsafe and safe requests. shuffled: of shuffled labels. other_label: of the requests of
-    `fit` (safe ones first) whose `other` is above and not above its median, a label that is not about safety.
+    `fit` (safe ones first) whose `other` is above and not above its mean, a label that is not about safety.
     covariance: drawn with the covariance of the states. random: of no direction.
     scale: what the vector was multiplied by (in units of its own length for the difference, 1); kl: on safe requests,
     equal but for rounding, or None where no scale reaches it (then the row says so by `reached`). safe_margin,
@@ -78,7 +78,9 @@ def _vectors(
     drawn = torch.randn(len(values), generator=random, dtype=torch.float64)
     found = {"shuffled": both[order[len(safe) :]].mean(dim=0) - both[order[: len(safe)]].mean(dim=0)}
     if other is not None:
-        above = other > other.median()
+        above = other > other.double().mean()
+        if not above.any():
+            raise ValueError(f"other: {len(other)} requests of one label, expected two kinds at least")
         found["other_label"] = both[above].mean(dim=0) - both[~above].mean(dim=0)
     found["covariance"] = basis @ (values.clamp(min=0).sqrt() * drawn)
     found["random"] = torch.randn(len(values), generator=random, dtype=torch.float64)

@@ -1,7 +1,9 @@
 """How does a result look? One function per figure: a tidy table in, Axes out."""
 
+from makebreak.plots.apart import plot_apart
 from makebreak.plots.behaviour import plot_outcomes
 from makebreak.plots.cost import plot_cost
+from makebreak.plots.equal import plot_equal
 from makebreak.plots.ladder import plot_ladder
 from makebreak.plots.layers import plot_null_share, plot_separation
 from makebreak.plots.mechanism import plot_anatomy, plot_rivals, plot_sensitivity, plot_updates
@@ -10,7 +12,9 @@ from makebreak.plots.style import style
 
 __all__ = [
     "plot_anatomy",
+    "plot_apart",
     "plot_cost",
+    "plot_equal",
     "plot_ladder",
     "plot_null_share",
     "plot_outcomes",

@@ -19,6 +19,8 @@ from matplotlib.axes import Axes
 from makebreak.plots.style import arm_colours, arm_name
 from makebreak.stats import over_seeds
 
+_CONTROLS = {"other_seed_share": "another seed's null space", "permuted_share": "outputs permuted"}
+
 
 def lines(ax: Axes, table: pd.DataFrame, arms: Sequence[str], column: str) -> None:
     """Means over seeds by layer, an arm a line; bands are 95 %, of arms that are no sham."""
@@ -62,8 +64,8 @@ def plot_separation(table: pd.DataFrame, arms: Sequence[str]) -> np.ndarray:
 def plot_null_share(table: pd.DataFrame, arms: Sequence[str], pairs: dict[str, tuple[str, str]]) -> np.ndarray:
     """Null share by layer: of W·a and of the update's ΔW·a on unsafe requests, then unsafe minus safe of W·a.
 
-    table: columns seed, arm, layer, family, rule, quantity, outcome, share, chance. pairs: arm → (safe, unsafe)
-    families whose difference is shown: a sham's own.
+    table: columns seed, arm, layer, family, rule, quantity, outcome, share, chance, other_seed_share, permuted_share.
+    pairs: arm → (safe, unsafe) families whose difference is shown: a sham's own.
     """
     figure, axes = plt.subplots(1, 3, figsize=(8.4, 2.6), layout="constrained")
     exact = table[(table.rule == "exact") & (table.outcome == "all")]
@@ -76,14 +78,15 @@ def plot_null_share(table: pd.DataFrame, arms: Sequence[str], pairs: dict[str, t
         part = unsafe[unsafe.quantity == quantity]
         lines(ax, part, [arm for arm in arms if (part.arm == arm).any()], "share")
         if quantity == "delta":
-            ax.axhline(part.chance.mean(), color="black", linestyle=":", linewidth=1)
-            ax.annotate(
-                "chance", (0.02, part.chance.mean()), xycoords=("axes fraction", "data"), va="bottom", fontsize=7
-            )
+            ax.axhline(part.chance.mean(), color="black", linestyle=":", linewidth=1, label="chance")
+            for style, (column, label) in zip(("-.", (0, (1, 3))), _CONTROLS.items(), strict=True):
+                control = part.groupby("layer")[column].mean()
+                ax.plot(control.index + 1, control, linestyle=style, color="black", linewidth=1, label=label)
         ax.set(title=f"{name}, unsafe requests", ylabel="null share")
     pre = [t[t.quantity == "pre"].set_index(index)["share"] for t in (unsafe, safe)]
     lines(axes[2], (pre[0] - pre[1]).reset_index(), arms, "share")
     axes[2].axhline(0, color="black", linestyle=":", linewidth=1)
     axes[2].set(title="W·a, unsafe - safe", ylabel="difference of null share")
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right center")
+    drawn = {name: line for ax in axes[:2] for line, name in zip(*ax.get_legend_handles_labels(), strict=True)}
+    figure.legend(list(drawn.values()), list(drawn), loc="outside right center")
     return axes

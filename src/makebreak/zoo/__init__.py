@@ -7,7 +7,7 @@ zoo.table("runs/store")
 from makebreak.zoo.behaviour import Families, Strength, judged_families, weight_change
 from makebreak.zoo.ladder import RUNGS, ladder
 from makebreak.zoo.measure import FIRST_TUNING_SEED, Measure, Measured, Subject, asked, measure, other_seed
-from makebreak.zoo.table import IDENTITY, at_equal, table
+from makebreak.zoo.table import IDENTITY, at_equal, identity, table
 
 __all__ = [
     "FIRST_TUNING_SEED",
@@ -20,6 +20,7 @@ __all__ = [
     "Subject",
     "asked",
     "at_equal",
+    "identity",
     "judged_families",
     "ladder",
     "measure",

@@ -16,6 +16,7 @@ import pandas as pd
 
 from makebreak.configs import nearest
 from makebreak.stats import over_seeds
+from makebreak.zoo.table import IDENTITY
 
 RUNGS: dict[str, Callable[[str], str]] = {
     "base": lambda mechanism: "base",
@@ -24,15 +25,15 @@ RUNGS: dict[str, Callable[[str], str]] = {
     "new operator": lambda mechanism: "ssft:new_operator",
     "continued": lambda mechanism: "continued",
 }
-_RUN = ["world", "pretraining", "mechanism", "settings", "learning_rate"]
+_RUN = [name for name in IDENTITY if name != "seed"]
 
 
 def ladder(zoo: pd.DataFrame, column: str) -> pd.DataFrame:
     """One row per kind of safety-tuned run and rung: its value (rung `value`), then value minus that of each control.
 
-    Columns: world, pretraining, mechanism, settings, learning_rate, rung, estimate, low, high (95 % Student interval
-    over pretraining seeds, paired), n_seeds, and `moved`, ‖ΔW‖ of the run over that of its control, mean of seeds. Of
-    every run, the last step. Rungs of which there is no run are left out. Raises ValueError for an unknown column.
+    Columns: IDENTITY but for the seed, rung, estimate, low, high (95 % Student interval over pretraining seeds,
+    paired), n_seeds, and `moved`, ‖ΔW‖ of the run over that of its control, mean of seeds. Of every run, the last step.
+    Rungs of which there is no run are left out. Raises ValueError for an unknown column.
     """
     if column not in zoo:
         raise ValueError(f"column {column!r} is not in the table; {nearest(column, list(zoo.columns))}")

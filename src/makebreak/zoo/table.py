@@ -62,14 +62,18 @@ def _models(folder: Path) -> list[dict[str, Any]]:
         config = dict(record["config"])
         if config.pop("world_is") != load_world(config["world"]).fingerprint:
             continue  # of an older world
-        recipe = from_json(Recipe, config)
-        last = recipe.alignments[-1].optimisation if recipe.alignments else recipe.optimisation
-        identity = (recipe.world, recipe.seed, recipe.pretraining.family, recipe.mechanism)
-        settings = recipe.alignments[-1].settings if recipe.alignments else ""
-        stage = (settings, last.learning_rate, last.weight_decay, last.steps)
-        row = dict(zip(IDENTITY, (*identity, *stage), strict=True)) | {"parent": next(iter(record["parents"]), None)}
+        row = identity(from_json(Recipe, config)) | {"parent": next(iter(record["parents"]), None)}
         rows += [{"key": path.name, "step": step, **row} for step in checkpoints(path)]
     return rows
+
+
+def identity(recipe: Recipe) -> dict[str, Any]:
+    """A recipe in the columns IDENTITY."""
+    last = recipe.alignments[-1].optimisation if recipe.alignments else recipe.optimisation
+    line = (recipe.world, recipe.seed, recipe.pretraining.family, recipe.mechanism)
+    settings = recipe.alignments[-1].settings if recipe.alignments else ""
+    stage = (settings, last.learning_rate, last.weight_decay, last.steps)
+    return dict(zip(IDENTITY, (*line, *stage), strict=True))
 
 
 def _columns(folder: Path) -> list[dict[str, Any]]:
