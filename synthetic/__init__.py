@@ -1,6 +1,7 @@
 """Synthetic worlds with exact truth: tasks, concepts, requests and a judge. Needs numpy only."""
 
-from synthetic.composition import CompositionConfig, CompositionWorld
+from synthetic.composition import CompositionWorld
+from synthetic.config import CompositionConfig
 from synthetic.presets import CONFIGS, load
 from synthetic.vocabulary import Vocabulary
 from synthetic.world import OUTCOMES, Requests, World

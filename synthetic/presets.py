@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import cache
 
-from synthetic.composition import CompositionConfig, CompositionWorld
+from synthetic.composition import CompositionWorld
+from synthetic.config import CompositionConfig
 
 # Jain et al. 2024, released grammars: the levels S to D are shared, the level of letters is each grammar's own.
 _JAIN_FULL = """

@@ -9,9 +9,9 @@ import numpy as np
 
 import synthetic
 from synthetic.composition import CompositionWorld
-from synthetic.families import REASONS
 from synthetic.grammar import parse
 from synthetic.presets import MINI
+from synthetic.safety import REASONS
 from tests.synthetic.composition_oracle import (
     ALWAYS,
     BRANCHES,

@@ -11,8 +11,8 @@ import pytest
 
 import synthetic
 from synthetic.composition import CompositionWorld
-from synthetic.families import REASONS
 from synthetic.presets import JAIN2024, MINI
+from synthetic.safety import REASONS
 from tests.synthetic.composition_oracle import (
     ALL_FAMILIES,
     BRANCHES,
