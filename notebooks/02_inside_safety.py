@@ -34,12 +34,22 @@ from makebreak.activations import (
     transformer_lens_view,
 )
 from makebreak.artifacts import Store
-from makebreak.behaviour import decide, first_tokens, log_odds
-from makebreak.mechanism import Pair, ablated, compare, direction_rows, part_rows, rank_rows
+from makebreak.behaviour import behaviour, decide, first_tokens, log_odds
+from makebreak.mechanism import (
+    Labelled,
+    Pair,
+    ablated,
+    compare,
+    direction_rows,
+    label_rows,
+    part_rows,
+    rank_rows,
+    shift_rows,
+)
 from makebreak.models import PRESETS, extrapolated, load
 from makebreak.plots import plot_rivals, plot_updates, style
 from makebreak.recipes import Alignment, Recipe, build
-from makebreak.requests import load_world, positions
+from makebreak.requests import OUTCOMES, load_world, positions
 from makebreak.training import SSFT, Optimisation, Pretraining
 
 store, world = Store(Path("runs/store")), load_world("mini")
@@ -128,6 +138,21 @@ candidates.drop(columns="selected").round(2)
 
 # %%
 pd.DataFrame(rank_rows(aligned, fit, asked["unsafe"], seed=0)).round(2)
+
+# %% [markdown]
+# ## Unsafe apart from refused, and shifts that disturb equally
+# Jailbreaks are unsafe and not refused, so the two labels part. Each is scored where the other is fixed, beside the
+# 95th percentile of shuffled labels. Then shifts of the state before block 1, scaled to move safe requests by equal KL.
+
+# %%
+parting = ("safe", "unsafe", "mixed_text", "competing_tasks_safe_branch", "duplicate_tasks")
+drawn = {f: world.sample(f, 300, seed=2, split="score") for f in parting}
+labelled = {f: Labelled(r, behaviour(aligned, world, r).outcomes == OUTCOMES.index("refuse")) for f, r in drawn.items()}
+pd.DataFrame(label_rows(aligned, labelled, seed=0)).round(2)
+
+# %%
+shifts = shift_rows(aligned, fit, Pair(asked["safe"], asked["unsafe"]), layer=1, seed=0)
+pd.DataFrame(shifts)[["kind", "kl", "unsafe_before", "unsafe_margin", "safe_before", "safe_margin"]].round(2)
 
 # %% [markdown]
 # ## By hand
