@@ -103,3 +103,17 @@ def test_the_zoo_of_record_is_all_arms_but_the_factors() -> None:
     assert set(PRESETS["small"].arms) | set(FACTORS) == set(PRESETS["all"].arms) == set(ARMS)
     assert not set(PRESETS["small"].arms) & set(FACTORS)
     assert set(PRESETS["small"].arms) >= {*CORE, *TWINS, *OBJECTIVES, *(f"{method}_small" for method in OBJECTIVES)}
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_arm_of_a_preset_asks_for_families_that_its_worlds_have(name: str) -> None:
+    preset = PRESETS[name]
+    for world in preset.worlds:
+        known = load_world(world).families
+        for arm in preset.arms:
+            recipe = preset.recipe(world, 0, arm)
+            assert recipe.pretraining.family in known, (world, arm)
+            for stage in recipe.alignments:
+                of = stage.objective
+                wanted = [of.family] if isinstance(of, Pretraining) else [of.data.safe, of.data.unsafe]
+                assert set(wanted) <= set(known), (world, arm)
