@@ -20,6 +20,7 @@ from makebreak.zoo import other_seed
 
 STEPS = 4
 ON_CPU = 16  # requests in a timed step there, and twice as many: what it takes lies on a line
+FOR_MEMORY = (32, 96)  # requests, of which peaks are compared: smaller ones hide behind what imports take
 
 
 def trainings(preset: Preset, world: str, seeds: tuple[int, ...]) -> set[Recipe]:
@@ -40,16 +41,16 @@ def estimate(preset: Preset, world: str, seeds: tuple[int, ...]) -> str:
         examples[recipe.mechanism] = recipe
     largest = max(_last(recipe).batch_size for recipe in examples.values())
     limit = largest if torch.cuda.is_available() else ON_CPU
+    # before anything larger has run: a process's peak does not come down again
+    peak = None if torch.cuda.is_available() else _memory(list(examples.values()), world, largest)
     seconds = {mechanism: _seconds_per_step(recipe, world, limit) for mechanism, recipe in examples.items()}
     lines = [
         f"{n} × {mechanism}: {steps} steps of {seconds[mechanism]:.2f} s, {n * steps * seconds[mechanism] / 3600:.1f} h"
         for (mechanism, steps), n in sorted(kinds.items())
     ]
     hours = sum(n * steps * seconds[mechanism] for (mechanism, steps), n in kinds.items()) / 3600
-    if torch.cuda.is_available():
-        memory, device = torch.cuda.max_memory_allocated() / 2**30, torch.cuda.get_device_name()
-    else:
-        memory, device = _memory(list(examples.values()), world, largest), f"a CPU of {torch.get_num_threads()} threads"
+    memory = torch.cuda.max_memory_allocated() / 2**30 if peak is None else peak
+    device = torch.cuda.get_device_name() if peak is None else f"a CPU of {torch.get_num_threads()} threads"
     scaled = f", extrapolated from batches of {limit} and {2 * limit}" if 2 * limit < largest else ""
     lines.append(f"training: {hours:.1f} h in all, at most {memory:.1f} GiB; timed on {device}{scaled}")
     return "\n".join(lines)
@@ -91,10 +92,10 @@ def _train(recipe: Recipe, name: str, steps: int, size: int) -> float:
 
 def _memory(recipes: list[Recipe], world: str, size: int) -> float:
     """GiB of this process at so many requests a step."""
-    sizes = [ON_CPU, 2 * ON_CPU]
     peaks = []
-    for few in sizes:
+    for few in FOR_MEMORY:
         for recipe in recipes:
             _train(recipe, world, 1, min(few, size))
         peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
-    return max(peaks[1], peaks[1] + (peaks[1] - peaks[0]) / ON_CPU * (size - sizes[1]))
+    low, high = FOR_MEMORY
+    return max(peaks[1], peaks[1] + (peaks[1] - peaks[0]) / (high - low) * (size - high))
