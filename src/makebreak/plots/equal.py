@@ -17,7 +17,8 @@ from makebreak.stats import over_seeds
 
 
 def plot_equal(table: pd.DataFrame, arms: Sequence[str], shown: Mapping[str, str], at: Mapping[str, str]) -> np.ndarray:
-    """One panel per column: means over seeds with 95 % intervals, by what the methods have in common.
+    """One panel per column: means over seeds with 95 % intervals, by what the methods have in common;
+    none where it is undefined on a seed.
 
     table: columns seed, arm, on and those of `shown` (column → label). at: value of `on` → its label.
     """
@@ -27,7 +28,7 @@ def plot_equal(table: pd.DataFrame, arms: Sequence[str], shown: Mapping[str, str
             colour, rows = arm_colours(arms)[arm], table[table.arm == arm]
             for j, on in enumerate(at):
                 x, values = j + (i - (len(arms) - 1) / 2) * 0.15, rows[rows.on == on][column].dropna().tolist()
-                if not values:
+                if len(values) < rows.seed.nunique():  # a mean of some seeds would be of others than beside it
                     continue
                 found = over_seeds(values)
                 ax.plot(x, found.mean, "o", color=colour, markersize=4, label=None if j else arm_name(arm))
