@@ -130,6 +130,7 @@ _EQUAL = {
 }
 _STRENGTH = ["arm", "at", "margin", "kl_on_safe", "weight_change", "taught", "taught_margin"]
 _STRENGTH += [f"{family}.{outcome}" for family in ("safe", "unsafe") for outcome in OUTCOMES]
+_RULE = "Silent is 0.1 or less, a route 0.5 or more, rewriting between them with less than 0.5 from the upper half alone."
 _ON = {"end": "the end", "margin": "equal\nmargin", "kl_on_safe": "equal\nKL"}
 
 
@@ -264,10 +265,11 @@ def _mechanism(claims: dict[str, dict[str, Any]]) -> str:
     last = claims["M3.last"]["estimate"]
     told = (
         f"cut at half depth, what the aligned lower half does to unsafe requests makes the base's upper half give "
-        f"{given['estimate']:.2f} ({interval}) of the refusal margin; cut before the last block, {last:.2f}"
+        f"{given['estimate']:.2f} ({interval}) of the refusal margin; cut before the last block, {last:.2f}; the "
+        f"aligned upper half alone gives {0.5 - claims['M4.needed']['estimate']:.2f}"
     )
     answer = f"by {decided[0]}" if decided else "undecided between silence, a route the base had, and rewriting"
-    return f"How these models come to refuse: {answer}; {told}. Silent would be 0.1 or less, a route 0.5 or more."
+    return f"How these models come to refuse: {answer}; {told}. {_RULE}"
 
 
 def _rate(preset: Preset, world: str, method: str) -> str:

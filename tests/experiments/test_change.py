@@ -190,6 +190,7 @@ def test_the_first_paragraph_says_what_the_verdicts_say(half: float, answer: str
     judged = {claim.id: claim.judge(values[claim.id]) for claim in CLAIMS if claim.id in values}
     assert answer in _mechanism(judged)
     assert f"{half:.2f}" in _mechanism(judged)
+    assert "upper half alone gives 0.20" in _mechanism(judged)
     for seed in range(3):  # the lower half is not needed: no answer is given
         planted(found["rivals"], "upper_share", 0.9 + seed / 100, layer=2, arm=METHOD, seed=seed)
     values = of_change(found)
