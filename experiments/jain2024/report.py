@@ -130,7 +130,9 @@ _EQUAL = {
 }
 _STRENGTH = ["arm", "at", "margin", "kl_on_safe", "weight_change", "taught", "taught_margin"]
 _STRENGTH += [f"{family}.{outcome}" for family in ("safe", "unsafe") for outcome in OUTCOMES]
-_RULE = "Silent is 0.1 or less, a route 0.5 or more; rewriting lies between, with less than 0.5 from the upper half alone."
+_RULE = (
+    "Silent is 0.1 or less, a route 0.5 or more; rewriting lies between, with less than 0.5 from the upper half alone."
+)
 _ON = {"end": "the end", "margin": "equal\nmargin", "kl_on_safe": "equal\nKL"}
 
 
