@@ -10,6 +10,8 @@ from transformers import (
     GPTNeoXConfig,
     GPTNeoXForCausalLM,
     PreTrainedModel,
+    Qwen2Config,
+    Qwen2ForCausalLM,
     Qwen3Config,
     Qwen3ForCausalLM,
 )
@@ -20,7 +22,7 @@ D_VOCAB, N_CTX = 20, 12
 _SIZES = {"hidden_size": 16, "intermediate_size": 40, "num_hidden_layers": 2, "num_attention_heads": 2}
 _SIZES |= {"vocab_size": D_VOCAB, "max_position_embeddings": N_CTX, "use_cache": True}
 _IDS = {"bos_token_id": None, "eos_token_id": None, "pad_token_id": None}
-N_SITES = {"gpt2": 9, "llama": 10, "qwen3": 10, "gemma3": 10, "neox": 8}  # of a layer
+N_SITES = {"gpt2": 9, "llama": 10, "qwen2": 10, "qwen3": 10, "gemma3": 10, "neox": 8}  # of a layer
 ARCHITECTURES = list(N_SITES)
 
 
@@ -31,6 +33,8 @@ def network(architecture: str) -> PreTrainedModel:
         grouped = _SIZES | _IDS | {"num_key_value_heads": 1, "head_dim": 8}
         if architecture == "qwen3":
             made = Qwen3ForCausalLM(Qwen3Config(**grouped))
+        elif architecture == "qwen2":
+            made = Qwen2ForCausalLM(Qwen2Config(**(_SIZES | _IDS | {"num_key_value_heads": 1})))
         elif architecture == "gemma3":
             made = Gemma3ForCausalLM(Gemma3TextConfig(**grouped, sliding_window=N_CTX))
         elif architecture == "neox":

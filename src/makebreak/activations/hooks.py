@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
+import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
@@ -33,6 +35,21 @@ def attach(module: nn.Module, side: Side, see: Callable[[Tensor], Tensor | None]
     if side == "input":
         return module.register_forward_pre_hook(before, with_kwargs=True)
     return module.register_forward_hook(after)
+
+
+@contextmanager
+def at_last(model: PreTrainedModel, last: Int[Tensor, " batch"]) -> Iterator[None]:
+    """Within, a forward computes logits at one position of each row only, (batch, 1, d_vocab): the vocabulary of a
+    language model is too large for all."""
+
+    def only(states: Tensor) -> Tensor:
+        return states[torch.arange(len(last)), last.to(states.device)][:, None]
+
+    handle = attach(model.get_output_embeddings(), "input", only)  # type: ignore[arg-type]
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 def run_embedded(model: PreTrainedModel, embedded: Float[Tensor, "batch pos d_model"]) -> Any:

@@ -70,6 +70,7 @@ _NEOX: dict[str, tuple[str, Side]] = {
 _LAYOUTS: dict[str, Mapping[str, tuple[str, Side]]] = {
     "gpt2": _GPT2,
     "llama": _LLAMA,
+    "qwen2": _LLAMA,
     "qwen3": _LLAMA,
     "gemma3_text": _GEMMA3,
     "gpt_neox": _NEOX,

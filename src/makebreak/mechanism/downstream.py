@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from makebreak.activations import add, intervene, run
+from makebreak.activations import add, at_last, intervene, run
 from makebreak.behaviour import batches, prompts
 from makebreak.geometry import Subspace, energy_rank
 from makebreak.models import n_layers
@@ -56,7 +56,8 @@ def downstream(model: PreTrainedModel, requests: Requests, *, draws: int = 8, se
         with ExitStack() as stack:
             for site, move in zip(sites, moves, strict=True):
                 stack.enter_context(intervene(model, site, add(move), where))
-            log_p = run(model, tokens).logits[torch.arange(len(part)), last].log_softmax(-1)
+            stack.enter_context(at_last(model, last))
+            log_p = run(model, tokens).logits[:, 0].float().log_softmax(-1)
         labels = torch.multinomial(log_p.detach().exp().cpu(), draws, replacement=True, generator=random)
         for draw in range(draws):
             chosen = log_p.gather(1, labels[:, draw, None].to(log_p.device)).sum()

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from makebreak.activations import run_embedded
+from makebreak.activations import at_last, run_embedded
 from makebreak.behaviour import batches, prompts
 from makebreak.requests import Requests
 
@@ -31,7 +31,8 @@ def sensitivity(model: PreTrainedModel, requests: Requests) -> Sensitivity:
     for part in batches(requests):
         tokens, last = prompts(part)
         embedded = model.get_input_embeddings()(tokens.to(model.device)).detach().requires_grad_()
-        logits = run_embedded(model, embedded).logits[torch.arange(len(part)), last]
+        with at_last(model, last):
+            logits = run_embedded(model, embedded).logits[:, 0].float()
         before = (torch.arange(tokens.shape[1]) < last[:, None])[..., None].to(embedded)
         for norms, scores in zip(found, (logits, logits.log_softmax(-1)), strict=True):
             [gradient] = torch.autograd.grad(scores.max(dim=1).values.sum(), embedded, retain_graph=True)
