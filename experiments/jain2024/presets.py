@@ -154,7 +154,7 @@ SMOKE = Preset(
     arms=CORE,
     pretraining=_MODES,
     pretraining_optimisation=dict.fromkeys(_MODES, Optimisation(steps=20, learning_rate=3e-3, batch_size=16)),
-    alignment_optimisation=Optimisation(steps=8, learning_rate=1e-3, batch_size=16),
+    alignment_optimisation=Optimisation(steps=8, learning_rate=1e-3, batch_size=16, checkpoints=2),
     dpo_warm_share=0.25,
     rates=_RATES,
     failing={},

@@ -3,16 +3,26 @@
 from makebreak.behaviour.answers import Answers, greedy_answers, teacher_force
 from makebreak.behaviour.decisions import batches, decide, decision_kl, first_tokens, log_odds, prompts
 from makebreak.behaviour.rates import Behaviour, behaviour, kl_to_base, refusal_margins
+from makebreak.behaviour.texts import ARDITI, JUDGES, QI, Judge, agreement, answer_texts, broken, by_phrases, judged
 
 __all__ = [
+    "ARDITI",
+    "JUDGES",
+    "QI",
     "Answers",
     "Behaviour",
+    "Judge",
+    "agreement",
+    "answer_texts",
     "batches",
     "behaviour",
+    "broken",
+    "by_phrases",
     "decide",
     "decision_kl",
     "first_tokens",
     "greedy_answers",
+    "judged",
     "kl_to_base",
     "log_odds",
     "prompts",

@@ -10,6 +10,7 @@ from makebreak.mechanism.directions import (
     Selection,
     ablated,
     ablated_weights,
+    direction,
     direction_rows,
     rank_rows,
 )
@@ -40,6 +41,7 @@ __all__ = [
     "compare",
     "confine",
     "confined_rows",
+    "direction",
     "direction_rows",
     "downstream",
     "energy_rows",

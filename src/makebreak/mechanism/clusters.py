@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
@@ -23,7 +24,7 @@ Pair = tuple[Requests, Requests]  # safe, unsafe
 
 
 def cluster_rows(
-    model: PreTrainedModel, fit: Pair, score: Mapping[str, Pair], *, n_groups: int, seed: int
+    model: PreTrainedModel, fit: Pair, score: Mapping[str, Pair], *, n_groups: int = 1, seed: int
 ) -> list[dict[str, Any]]:
     """One row per layer and scored pair: gap, normalised gap, AUROC; `shuffled_*` from means of shuffled labels.
 
@@ -53,7 +54,7 @@ def _fit(model: PreTrainedModel, pair: Pair, n_groups: int, seed: int) -> tuple[
     shuffled = [ClusterMeans(n_groups) for _ in _sites(model)]
     random = torch.Generator().manual_seed(seed)
     for unsafe, requests in enumerate(pair):
-        group = torch.from_numpy(requests.truth["grammar"])
+        group = torch.from_numpy(requests.truth.get("grammar", np.zeros(len(requests), dtype=np.int64)))
         label = _halved(group, random)
         for rows, _, found in at_end_of_text(model, requests, _sites(model)):
             for layer, site in enumerate(_sites(model)):

@@ -9,7 +9,7 @@ shuffled labels and a random direction.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -83,13 +83,22 @@ def ablated_weights(model: PreTrainedModel, basis: Float[Tensor, "d k"]) -> PreT
 
 
 def direction_rows(
-    model: PreTrainedModel, fit: Pair, score: Pair, *, selection: Selection = SELECTION, seed: int
+    model: PreTrainedModel,
+    fit: Pair,
+    score: Pair,
+    *,
+    selection: Selection = SELECTION,
+    controls: bool = True,
+    seed: int,
+    seen: Callable[[int], object] = lambda _: None,
 ) -> list[dict[str, Any]]:
     """One row per layer and kind (`difference`, `shuffled`, `random`).
 
     norm of the vector; bypass: log-odds of the null on unsafe requests under ablation; induce: on safe ones under
     addition at that layer; kl: on safe ones under ablation; reason: why a difference is discarded, empty where it is
-    not; selected: the one kept that bypasses best. fit, score: requests that share no texts.
+    not; selected: the one kept that bypasses best. Layers beyond the depth asked for are not tried. fit, score:
+    requests that share no texts. controls: also `shuffled` and `random`, at three times the cost. seen: told after
+    every vector.
     """
     null = {name: first_tokens(requests, "refused") for name, requests in score._asdict().items()}
     before = decide(model, score.safe).double()
@@ -97,11 +106,12 @@ def direction_rows(
     states = _means(model, fit, random)
     rows = []
     for layer, kinds in enumerate(states):
-        for kind, vector in kinds.items():
+        for kind, vector in kinds.items() if controls else [("difference", kinds["difference"])]:
             row = {"layer": layer, "kind": kind, "norm": float(vector.norm())}
-            if not vector.norm() > 0:
-                undefined = dict.fromkeys(("bypass", "induce", "kl"))
-                rows.append(row | undefined | {"reason": "undefined: the means are equal"})
+            seen(1)
+            never = _untried(layer, n_layers(model), vector, selection)
+            if never:
+                rows.append(row | dict.fromkeys(("bypass", "induce", "kl")) | {"reason": never})
                 continue
             unit = (vector / vector.norm()).float()
             with ablated(model, unit[:, None]):
@@ -110,11 +120,16 @@ def direction_rows(
             with intervene(model, f"blocks.{layer}.hook_resid_pre", add(vector.float())):
                 induce = float(log_odds(decide(model, score.safe), null["safe"]).mean())
             found = {"bypass": bypass, "induce": induce, "kl": float(decision_kl(before, after).mean())}
-            reason = _reason(layer, n_layers(model), found, selection) if kind == "difference" else "control"
+            reason = _reason(found, selection) if kind == "difference" else "control"
             rows.append(row | found | {"reason": reason})
     kept = [row for row in rows if not row["reason"]]
     best = min(kept, key=lambda row: row["bypass"], default=None)
     return [row | {"selected": row is best} for row in rows]
+
+
+def direction(model: PreTrainedModel, fit: Pair, layer: int) -> Float[Tensor, " d"]:
+    """The difference of mean states of unsafe and safe requests before a layer, at the end of the prompt."""
+    return _means(model, fit, torch.Generator().manual_seed(0))[layer]["difference"].float()
 
 
 def _means(model: PreTrainedModel, fit: Pair, random: torch.Generator) -> list[dict[str, Tensor]]:
@@ -135,10 +150,17 @@ def _means(model: PreTrainedModel, fit: Pair, random: torch.Generator) -> list[d
     return rows
 
 
-def _reason(layer: int, depth: int, found: dict[str, float], selection: Selection) -> str:
-    """Why a candidate is discarded; empty where it is not."""
+def _untried(layer: int, depth: int, vector: Tensor, selection: Selection) -> str:
+    """Why a vector is not even tried; empty where it is."""
     if layer >= selection.depth * depth:
-        return f"layer {layer} is beyond {selection.depth:g} of the depth"
+        return f"not tried: layer {layer} is beyond {selection.depth:g} of the depth"
+    if not vector.norm() > 0:
+        return "undefined: the means are equal"
+    return ""
+
+
+def _reason(found: dict[str, float], selection: Selection) -> str:
+    """Why a candidate is discarded; empty where it is not."""
     if found["kl"] > selection.kl:
         return f"ablation moves safe requests by {found['kl']:.2f} nats, more than {selection.kl:g}"
     if found["induce"] < selection.induce:

@@ -14,6 +14,7 @@ The rules of `RULES` are about the cut at half depth, and were fixed before any 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -25,12 +26,12 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from makebreak.activations import capture, intervene, run, set_to
+from makebreak.activations import at_last, capture, intervene, run, set_to
 from makebreak.behaviour import batches, decision_kl, first_tokens, log_odds, prompts
 from makebreak.geometry import share
 from makebreak.mechanism.downstream import Downstream, downstream
 from makebreak.models import n_layers
-from makebreak.requests import Requests
+from makebreak.requests import Requests, TextRequests
 
 BLUR = 0.5  # of the spread of the base's states, for readers of the answer
 
@@ -80,7 +81,7 @@ def rival_rows(
     base. `unheard`: share of the movement at the last position in the base's Gauss-Newton null space,
     `unheard_chance` that of a random one, `heard_gain` δᵀFδ in units of a random direction's; `kl`: of the base's
     decision to that under the movement; `answer_base`, `answer_aligned`: skill of a linear reader of the instructed
-    answer's first token, 0 where it is no better than one fitted to shuffled answers.
+    answer's first token, 0 where it is no better than one fitted to shuffled answers, None of text.
     """
     depth = n_layers(base)
     cuts = range(depth + 1) if cuts is None else cuts
@@ -120,7 +121,7 @@ def rival_rows(
             row[f"{name}_share"] = _share(row[name], means["base"], means["aligned"])
         own, moved = (torch.cat([pair[i] for pair in last_states[cut]]) for i in (0, 1))
         row |= _hearing(heard[cut] if cut < depth else None, moved - own)
-        row |= _readable(own, moved, first_tokens(requests, "instructed").numpy(), seed)
+        row |= _readable(own, moved, requests, seed)
         found_rows.append(row)
     return found_rows
 
@@ -147,14 +148,12 @@ def _decided(
 ) -> Tensor:
     """log p of the decision, (batch, d_vocab), float64; with the states at a cut replaced."""
     tokens, last = prompts(requests)
-    with torch.no_grad():
-        if cut is None or states is None:
-            logits = run(model, tokens).logits
-        else:
+    with torch.no_grad(), at_last(model, last), ExitStack() as stack:
+        if cut is not None and states is not None:
             everywhere = torch.ones_like(tokens, dtype=torch.bool)
-            with intervene(model, _site(model, cut), set_to(states.flatten(0, 1)), everywhere):
-                logits = run(model, tokens).logits
-    return logits[torch.arange(len(last)), last].double().log_softmax(-1)
+            stack.enter_context(intervene(model, _site(model, cut), set_to(states.flatten(0, 1)), everywhere))
+        logits = run(model, tokens).logits[:, 0]
+    return logits.double().log_softmax(-1).cpu()
 
 
 def _hearing(heard: Downstream | None, movement: Tensor) -> dict[str, float | None]:
@@ -167,15 +166,18 @@ def _hearing(heard: Downstream | None, movement: Tensor) -> dict[str, float | No
     return {"unheard": found, "unheard_chance": null.chance, "heard_gain": heard.gain(moved)}
 
 
-def _readable(own: Tensor, moved: Tensor, token: np.ndarray, seed: int) -> dict[str, float]:
-    """Readers are fitted on every second request and scored on the others.
+def _readable(own: Tensor, moved: Tensor, requests: Requests, seed: int) -> dict[str, float | None]:
+    """Readers are fitted on every second request and scored on the others; of text no answer is known.
 
     States get noise of half the base's spread: a network without noise keeps a trace of everything.
     """
+    if isinstance(requests, TextRequests):
+        return {"answer_base": None, "answer_aligned": None}
+    token = first_tokens(requests, "instructed").numpy()
     random = np.random.default_rng(seed)
     shuffled = random.permutation(token)
     noise = BLUR * float((own - own.mean(dim=0)).square().mean().sqrt()) * random.standard_normal(own.shape)
-    rows = {}
+    rows: dict[str, float | None] = {}
     for name, states in (("base", own), ("aligned", moved)):
         x, scores = states.numpy() + noise, []
         for label in (token, shuffled):
@@ -202,6 +204,7 @@ def verdict(rows: list[dict[str, Any]], rules: Rules = RULES) -> Verdict:
         return Verdict(
             "silence", f"{row['unheard']:.2f} of the movement is unheard, it gives {given:.2f} of the margin"
         )
-    if row["answer_base"] >= rules.readable and row["answer_aligned"] <= (1 - rules.erased) * row["answer_base"]:
-        return Verdict("erase", f"the answer is readable at {row['answer_aligned']:.2f} of {row['answer_base']:.2f}")
+    before, after = row["answer_base"], row["answer_aligned"]
+    if before is not None and before >= rules.readable and after <= (1 - rules.erased) * before:
+        return Verdict("erase", f"the answer is readable at {after:.2f} of {before:.2f}")
     return Verdict("rewrite", f"the base's upper half gives {given:.2f} of the margin, the aligned one all")

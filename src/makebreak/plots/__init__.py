@@ -5,6 +5,7 @@ from makebreak.plots.behaviour import plot_outcomes
 from makebreak.plots.cost import plot_cost
 from makebreak.plots.equal import plot_equal
 from makebreak.plots.ladder import plot_ladder
+from makebreak.plots.language import plot_directions, plot_layers, plot_refusals
 from makebreak.plots.layers import plot_null_share, plot_separation
 from makebreak.plots.mechanism import plot_anatomy, plot_rivals, plot_sensitivity, plot_updates
 from makebreak.plots.parts import plot_parts
@@ -14,11 +15,14 @@ __all__ = [
     "plot_anatomy",
     "plot_apart",
     "plot_cost",
+    "plot_directions",
     "plot_equal",
     "plot_ladder",
+    "plot_layers",
     "plot_null_share",
     "plot_outcomes",
     "plot_parts",
+    "plot_refusals",
     "plot_rivals",
     "plot_sensitivity",
     "plot_separation",

@@ -1,7 +1,24 @@
 """What is a model asked? Token batches with explicit masks and named spans."""
 
 from makebreak.requests.sequences import Sequences, between, positions, sampled, sequences
+from makebreak.requests.text import OPENERS, TextRequests, opening_tokens, read_prompts, shipped, text_requests
 from synthetic import OUTCOMES, Requests, World
 from synthetic import load as load_world
 
-__all__ = ["OUTCOMES", "Requests", "Sequences", "World", "between", "load_world", "positions", "sampled", "sequences"]
+__all__ = [
+    "OPENERS",
+    "OUTCOMES",
+    "Requests",
+    "Sequences",
+    "TextRequests",
+    "World",
+    "between",
+    "load_world",
+    "opening_tokens",
+    "positions",
+    "read_prompts",
+    "sampled",
+    "sequences",
+    "shipped",
+    "text_requests",
+]

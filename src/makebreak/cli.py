@@ -1,0 +1,154 @@
+"""What is asked of makebreak on the command line? One clear line and status 2 for bad input, never a traceback."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import re
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+BOX = r"\x1b\[[0-9;]*m|[╭╮╰╯─│]"
+
+
+@dataclass(frozen=True)
+class Asking:
+    """What models are asked, and how."""
+
+    prompts: Path | None = None
+    """CSV or JSONL with columns harmful and harmless (and borderline); our own prompts by default."""
+    column: str | None = None
+    """Of --prompts, the column of harmful requests; where it has none of harmless ones, ours are taken."""
+    template: str = "chat"
+    """How a request becomes a prompt: chat (the tokenizer's own template), none, or a text with {} in it."""
+    system: str | None = None
+    """System prompt, where the template has a place for it."""
+    tokens: int = 48
+    """Of an answer, at most."""
+    dtype: str = "float32"
+    """float32, bfloat16 or float16."""
+    device_map: str | None = None
+    """Where layers go: auto, cuda, cpu …; the CPU by default."""
+    out: Path | None = None
+    """Folder of the page; by default runs/inspect/MODEL or runs/compare/BASE-ALIGNED."""
+    store: Path = Path("runs/store")
+    """Folder of what was computed: an interrupted run goes on where it was."""
+
+
+@dataclass(frozen=True)
+class Inspect:
+    """One page on a language model: does it refuse, and over-refuse; where do harmful and harmless requests separate;
+    is there a refusal direction, and what does ablating it do."""
+
+    model: Annotated[str, tyro.conf.Positional]
+    """A folder, a .gguf file or a hub id; only the last asks the network."""
+    asking: tyro.conf.OmitArgPrefixes[Asking] = Asking()
+
+
+@dataclass(frozen=True)
+class Compare:
+    """One page on two checkpoints of a language model: what changed, and how refusing comes about."""
+
+    base: Annotated[str, tyro.conf.Positional]
+    """A folder, a .gguf file or a hub id."""
+    aligned: Annotated[str, tyro.conf.Positional]
+    """The checkpoint tuned from it."""
+    asking: tyro.conf.OmitArgPrefixes[Asking] = Asking()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit status: 0 done, 2 bad input or a failure that is named, 130 interrupted."""
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    return guarded(lambda: _run(parse({"inspect": Inspect, "compare": Compare}, given, "makebreak")))
+
+
+def guarded(work: Callable[[], None]) -> int:
+    """Exit status of work that may fail; what went wrong is one line."""
+    try:
+        work()
+    except KeyboardInterrupt:
+        print("interrupted: the same command goes on where it was", file=sys.stderr)
+        return 130
+    except (ValueError, OSError, RuntimeError) as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def parse(commands: Any, arguments: Sequence[str], program: str) -> Any:
+    """Like tyro, but its boxed message for a bad command line becomes one line. commands: a class, or by name."""
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            if isinstance(commands, dict):
+                return tyro.extras.subcommand_cli_from_dict(commands, args=arguments, prog=program)
+            return tyro.cli(commands, args=arguments, prog=program)
+    except SystemExit as stop:
+        if not stop.code:
+            raise
+        raise ValueError(" ".join(re.sub(BOX, " ", said.getvalue()).split())) from None
+
+
+def _run(command: Inspect | Compare) -> None:
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    from transformers.utils import logging
+
+    from makebreak import pages
+    from makebreak.artifacts import Store
+    from makebreak.models import LanguageModel, n_layers, open_model
+
+    logging.disable_progress_bar()
+    asking = command.asking
+    template = None if asking.template == "none" else asking.template
+    settings = pages.Settings(n_new=asking.tokens, template=template, system=asking.system)
+    prompts, store = _prompts(asking), Store(asking.store)
+
+    def opened(name: str) -> LanguageModel:
+        print(f"loading {name}", flush=True)
+        return open_model(name, store=store, dtype=asking.dtype, device_map=asking.device_map)
+
+    def told(found: LanguageModel) -> str:
+        config = found.model.config
+        size = f"{n_layers(found.model)} layers × {config.hidden_size}, {found.model.num_parameters() / 1e6:.0f} M"
+        return f"{found.name}: {config.model_type}, {size} parameters, {asking.dtype}"
+
+    facts = {
+        "prompts": ", ".join(f"{len(texts)} {family}" for family, texts in prompts.items())
+        + f" from {asking.prompts or 'makebreak itself'}",
+        "template": asking.template + ("" if asking.system is None else f", system prompt {asking.system!r}"),
+    }
+    if isinstance(command, Inspect):
+        found = opened(command.model)
+        inspection = pages.inspect(found, prompts, store, settings, say=lambda line: print(line, flush=True))
+        facts |= {"model": told(found), "answers": f"greedy, at most {asking.tokens} tokens"}
+        out = asking.out or Path("runs/inspect") / Path(command.model).stem
+        lines, path = pages.summary(inspection), pages.write_inspection(command.model, inspection, facts, out)
+    else:
+        base, aligned = opened(command.base), opened(command.aligned)
+        tables, verdict = pages.compare_models(base, aligned, prompts, store, settings)
+        facts |= {"base": told(base), "aligned": told(aligned)}
+        names = (command.base, command.aligned)
+        out = asking.out or Path("runs/compare") / "-".join(Path(name).stem for name in names)
+        lines = pages.verdict_lines(tables, verdict)
+        path = pages.write_comparison(names, tables, verdict, facts, out)
+    print("\n".join(lines))
+    print(f"page: {path}")
+
+
+def _prompts(asking: Asking) -> dict[str, list[str]]:
+    from makebreak.requests import read_prompts, shipped
+
+    ours = shipped()
+    if asking.prompts is None:
+        return ours
+    prompts = {"harmful": read_prompts(asking.prompts, asking.column or "harmful"), "harmless": ours["harmless"]}
+    for family in ("harmless", "borderline"):
+        with contextlib.suppress(ValueError):  # not in this file
+            prompts[family] = read_prompts(asking.prompts, family)
+    return prompts
