@@ -48,6 +48,7 @@ def test_every_weight_belongs_to_one_part_and_every_part_has_weights(architectur
             "model.layers.1.post_feedforward_layernorm.weight": "blocks.1.mlp_out",
         },
         "neox": {"gpt_neox.layers.0.post_attention_layernorm.weight": "blocks.0.mlp_in"},
+        "qwen2": {"model.layers.0.self_attn.q_proj.bias": "blocks.0.attn", "model.norm.weight": "unembed"},
         "qwen3": {"model.layers.0.self_attn.q_norm.weight": "blocks.0.attn", "lm_head.weight": "unembed"},
     }[architecture]
     assert {name: parts[name] for name in expected} == expected

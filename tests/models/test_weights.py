@@ -14,7 +14,7 @@ from tests.activations.networks import ARCHITECTURES, network
 
 D_MODEL, D_MLP = 32, 48
 FIRST_NORM = {"gpt2": "transformer.h.1.ln_1", "neox": "gpt_neox.layers.1.input_layernorm"}
-FIRST_NORM |= dict.fromkeys(("llama", "qwen3", "gemma3"), "model.layers.1.input_layernorm")
+FIRST_NORM |= dict.fromkeys(("llama", "qwen2", "qwen3", "gemma3"), "model.layers.1.input_layernorm")
 MODULES = {
     "gpt2": {
         "mlp.W_in": "transformer.h.{}.mlp.c_fc",

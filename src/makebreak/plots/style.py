@@ -35,7 +35,7 @@ def arm_name(arm: str) -> str:
 
 
 def arm_colours(arms: Sequence[str]) -> dict[str, tuple[float, ...]]:
-    return {arm: tuple(ARM_COLOURS.get(arm.removeprefix("sham_"), (0, 0, 0))) for arm in arms}
+    return {arm: tuple(ARM_COLOURS.get(arm.removeprefix("sham_"), (0.0, 0.0, 0.0))) for arm in arms}
 
 
 @contextmanager
