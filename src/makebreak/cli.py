@@ -97,6 +97,8 @@ def parse(commands: Any, arguments: Sequence[str], program: str) -> Any:
 
 def _run(command: Inspect | Compare) -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    if not sys.stderr.isatty():
+        os.environ.setdefault("TQDM_DISABLE", "1")  # of libraries: our own bars know
     from transformers.utils import logging
 
     from makebreak import pages
