@@ -9,8 +9,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import matplotlib.pyplot as plt
-import numpy as np
 import pandas as pd
 
 from experiments.jain2024.checks import twins
@@ -30,10 +28,9 @@ from makebreak.plots import (
     plot_sensitivity,
     plot_separation,
     plot_updates,
-    style,
 )
 from makebreak.recipes import Alignment
-from makebreak.report import Figure, Page, write_page
+from makebreak.report import Figure, Page, write_figures, write_page
 from makebreak.requests import OUTCOMES, load_world
 from makebreak.zoo import judged_families, ladder
 
@@ -158,15 +155,7 @@ def draw(results: Results, preset: Preset, world: str, folder: Path) -> list[Fig
         ),
         "apart": lambda: plot_apart(tables["labels"], tables["shifts"], methods),
     }
-    figures = []
-    for name, plot in drawings.items():
-        with style():
-            figure = np.atleast_1d(plot())[0].figure
-            for suffix in ("png", "pdf"):
-                figure.savefig(folder / f"{name}.{suffix}")
-            plt.close(figure)
-        figures.append(Figure(folder / f"{name}.png", *_CAPTIONS[name]))
-    return figures
+    return write_figures(drawings, _CAPTIONS, folder)
 
 
 def _ladder(zoo: pd.DataFrame) -> pd.DataFrame:

@@ -71,12 +71,16 @@ def _reproduced(likeliest: Tensor, given: Sequences, requests: Requests) -> np.n
     return ((likeliest == given.tokens[:, 1:]) | ~counted).all(dim=1).numpy()
 
 
+def left_padded(prompt: np.ndarray, length: np.ndarray) -> tuple[Int[Tensor, "n width"], Int[Tensor, "n width"]]:
+    """Prompts that are padded on the right, (n, width), with their padding on the left, and the mask of real tokens."""
+    column, missing = np.arange(prompt.shape[1]), (prompt.shape[1] - length)[:, None]
+    left = np.take_along_axis(prompt, (column - missing) % prompt.shape[1], axis=1)
+    return torch.from_numpy(left), torch.from_numpy((column >= missing).astype(np.int64))
+
+
 def generate(model: PreTrainedModel, requests: Requests, n_new: int, *, pad: int) -> np.ndarray:
     """(n, n_new) greedy tokens behind each prompt, by transformers' own generation on left-padded prompts."""
-    width = requests.prompt.shape[1]
-    missing = (width - requests.prompt_length)[:, None]
-    left = torch.from_numpy(np.take_along_axis(requests.prompt, (np.arange(width) - missing) % width, axis=1))
-    mask = torch.from_numpy((np.arange(width) >= missing).astype(np.int64))
+    left, mask = left_padded(requests.prompt, requests.prompt_length)
     parts = [
         model.generate(  # type: ignore[operator]
             input_ids=ids,
@@ -86,7 +90,7 @@ def generate(model: PreTrainedModel, requests: Requests, n_new: int, *, pad: int
             do_sample=False,
             use_cache=True,
             pad_token_id=pad,
-        )[:, width:]
+        )[:, left.shape[1] :]
         for ids, attended in zip(left.split(BATCH), mask.split(BATCH), strict=True)
     ]
     return torch.cat(parts).numpy()

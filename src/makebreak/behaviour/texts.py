@@ -11,6 +11,7 @@ import torch
 from sklearn.metrics import cohen_kappa_score
 from transformers import PreTrainedModel, PreTrainedTokenizerFast, StoppingCriteria, StoppingCriteriaList
 
+from makebreak.behaviour.answers import left_padded
 from makebreak.behaviour.decisions import batches
 from makebreak.requests import TextRequests
 
@@ -104,10 +105,7 @@ def answer_texts(
     start = 0
     for part in batches(requests[order]):
         width = int(part.prompt_length.max())
-        missing = (width - part.prompt_length)[:, None]
-        column = np.arange(width)
-        left = torch.from_numpy(np.take_along_axis(part.prompt[:, :width], (column - missing) % width, axis=1))
-        mask = torch.from_numpy((column >= missing).astype(np.int64))
+        left, mask = left_padded(part.prompt[:, :width], part.prompt_length)
         stop = StoppingCriteriaList([] if final is None else [_Final(tokenizer, width, final)])
         with torch.no_grad():
             out = model.generate(  # type: ignore[operator]

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import pandas as pd
 
 from makebreak.artifacts import write_atomic
 from makebreak.mechanism import Verdict
 from makebreak.pages.steps import Rows
-from makebreak.plots import plot_anatomy, plot_rivals, plot_updates, style
-from makebreak.report import Figure, Page, write_page
+from makebreak.plots import plot_anatomy, plot_rivals, plot_updates
+from makebreak.report import Page, write_figures, write_page
 
 _CAPTIONS = {
     "rivals": (
@@ -56,14 +55,7 @@ def write_comparison(
         ),
         "anatomy": lambda: plot_anatomy(drawn["anatomy"], drawn["energy"], ["aligned"]),
     }
-    figures = []
-    for name, draw in drawings.items():
-        with style():
-            draw()
-            for suffix in ("png", "pdf"):
-                plt.gcf().savefig(out / "figures" / f"{name}.{suffix}")
-            plt.close()
-        figures.append(Figure(out / "figures" / f"{name}.png", *_CAPTIONS[name]))
+    figures = write_figures(drawings, _CAPTIONS, out / "figures")
     path = out / "report.html"
     title = "From {} to {}".format(*(Path(name).name for name in names))
     write_page(Page(title, verdict_lines(tables, found), facts, [], figures, frames), path)

@@ -5,15 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import matplotlib.pyplot as plt
 import pandas as pd
 
 from makebreak.artifacts import write_atomic
 from makebreak.behaviour import JUDGES, agreement
 from makebreak.pages.inspection import JUDGE, Inspection, behaviour_rows
 from makebreak.pages.steps import Rows
-from makebreak.plots import plot_directions, plot_layers, plot_refusals, style
-from makebreak.report import Figure, Page, write_page
+from makebreak.plots import plot_directions, plot_layers, plot_refusals
+from makebreak.report import Page, write_figures, write_page
 
 _CAPTIONS = {
     "refusals": (
@@ -59,14 +58,7 @@ def write_inspection(name: str, found: Inspection, facts: dict[str, str], out: P
     if "ablated_behaviour" in tables:
         rows = tables["ablated_behaviour"]
         drawings["ablation"] = lambda: plot_refusals(rows.assign(at=rows.condition + ", " + rows.family), "at")
-    figures = []
-    for figure, draw in drawings.items():
-        with style():
-            draw()
-            for suffix in ("png", "pdf"):
-                plt.gcf().savefig(out / "figures" / f"{figure}.{suffix}")
-            plt.close()
-        figures.append(Figure(out / "figures" / f"{figure}.png", *_CAPTIONS[figure]))
+    figures = write_figures(drawings, _CAPTIONS, out / "figures")
     shown = {
         "Behaviour": tables["behaviour"],
         "Answers": tables["answers"],
