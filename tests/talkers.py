@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from itertools import product
 from pathlib import Path
 
 import torch
-from tokenizers import Tokenizer
+from tokenizers import ByteLevelBPETokenizer, Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
 from torch import Tensor
-from transformers import PreTrainedModel, PreTrainedTokenizerFast
+from transformers import PreTrainedModel, PreTrainedTokenizerFast, Qwen2Tokenizer
 
 from makebreak.mechanism import ablated
 from makebreak.models import LanguageModel, ModelConfig, create
@@ -53,6 +54,17 @@ def tokenizer() -> PreTrainedTokenizerFast:
         eos_token="<end>",
         clean_up_tokenization_spaces=False,
     )
+    made.chat_template = TEMPLATE
+    return made
+
+
+def bytes_tokenizer() -> Qwen2Tokenizer:
+    """Byte-level pairs learnt from the prompts: a folder of a qwen2 model gives no other class back."""
+    learnt = ByteLevelBPETokenizer()
+    texts = [text for texts in prompts().values() for text in texts]
+    learnt.train_from_iterator(texts, vocab_size=300, special_tokens=["<|endoftext|>"], show_progress=False)
+    pairs = json.loads(learnt._tokenizer.to_str())["model"]
+    made = Qwen2Tokenizer(vocab=pairs["vocab"], merges=[tuple(merge) for merge in pairs["merges"]])
     made.chat_template = TEMPLATE
     return made
 

@@ -6,10 +6,11 @@ import json
 from pathlib import Path
 from types import SimpleNamespace
 
+import gguf
 import psutil
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, BertConfig, BertModel
+from transformers import AutoModelForCausalLM, BertConfig, BertModel, PreTrainedModel, PreTrainedTokenizerFast
 
 from makebreak.activations import at_last
 from makebreak.artifacts import Store
@@ -17,16 +18,15 @@ from makebreak.behaviour import decide, first_tokens, log_odds
 from makebreak.models import digest, n_parameters, open_model
 from makebreak.requests import text_requests
 from tests.activations.networks import ARCHITECTURES, D_VOCAB, n_hooks, network, tokens
-from tests.talkers import prompts, saved, tokenizer
-
-TALKING = [kind for kind in ARCHITECTURES if kind != "qwen2"]
+from tests.talkers import bytes_tokenizer, prompts, saved, tokenizer
 
 
-@pytest.mark.parametrize("architecture", TALKING)
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_logits_are_those_of_plain_transformers(architecture: str, tmp_path: Path) -> None:
+    words = bytes_tokenizer() if architecture == "qwen2" else tokenizer()
     model = network(architecture)
-    model.resize_token_embeddings(len(tokenizer()))
-    folder = saved(model, tmp_path / "model")
+    model.resize_token_embeddings(len(words))
+    folder = saved(model, tmp_path / "model", words)
     found = open_model(folder, store=Store(tmp_path / "store"))
     plain = AutoModelForCausalLM.from_pretrained(folder).eval()
     requests = text_requests(found.tokenizer, prompts()["harmful"][:6], family="harmful", unsafe=True)
@@ -35,6 +35,52 @@ def test_logits_are_those_of_plain_transformers(architecture: str, tmp_path: Pat
         expected = plain(input_ids=ids).logits[torch.arange(6), torch.from_numpy(requests.prompt_length) - 1]
     torch.testing.assert_close(decide(found.model, requests), expected.log_softmax(-1), atol=1e-4, rtol=0)
     assert n_hooks(found.model) == 0
+
+
+def test_a_gguf_file_is_the_model_that_was_written_to_it_and_is_dequantised_once(tmp_path: Path) -> None:
+    model, words = network("qwen2"), bytes_tokenizer()
+    model.resize_token_embeddings(len(words))
+    file, store = as_gguf(model, words, tmp_path / "tiny.gguf"), Store(tmp_path / "store")
+    found = open_model(file, store=store)
+    assert found.tokenizer("make tea now")["input_ids"] == words("make tea now")["input_ids"]
+    requests = text_requests(found.tokenizer, prompts()["harmful"][:6], family="harmful", unsafe=True)
+    torch.testing.assert_close(decide(found.model, requests), decide(model, requests), atol=1e-4, rtol=0)
+    [weights] = (tmp_path / "store").rglob("model.safetensors")
+    before = weights.stat().st_mtime_ns
+    assert digest(open_model(file, store=store)) == digest(found)
+    assert weights.stat().st_mtime_ns == before
+
+
+def as_gguf(model: PreTrainedModel, words: PreTrainedTokenizerFast, file: Path) -> Path:
+    """A Qwen2 in llama.cpp's format: its own names for config and tensors."""
+    config, writer = model.config, gguf.GGUFWriter(file, "qwen2")
+    writer.add_block_count(config.num_hidden_layers)
+    writer.add_context_length(config.max_position_embeddings)
+    writer.add_embedding_length(config.hidden_size)
+    writer.add_feed_forward_length(config.intermediate_size)
+    writer.add_head_count(config.num_attention_heads)
+    writer.add_head_count_kv(config.num_key_value_heads)
+    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+    writer.add_rope_freq_base(config.rope_parameters["rope_theta"])
+    writer.add_vocab_size(len(words))
+    written = json.loads(words.backend_tokenizer.to_str())["model"]
+    ids = words.get_vocab()
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("qwen2")
+    writer.add_token_list(sorted(ids, key=lambda token: ids[token]))
+    writer.add_token_types([gguf.TokenType.CONTROL] + [gguf.TokenType.NORMAL] * (len(ids) - 1))
+    writer.add_token_merges([" ".join(merge) for merge in written["merges"]])
+    writer.add_eos_token_id(0)
+    writer.add_pad_token_id(0)
+    writer.add_chat_template(words.chat_template)
+    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.QWEN2, config.num_hidden_layers)
+    for name, tensor in model.state_dict().items():
+        writer.add_tensor(names.get_name(name, (".weight", ".bias")), tensor.numpy())
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return file
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)

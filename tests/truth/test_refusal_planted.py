@@ -9,9 +9,12 @@ import matplotlib as mpl
 
 mpl.use("Agg")
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from makebreak.artifacts import Store
+from makebreak.behaviour import JUDGES
 from makebreak.cli import main
 from makebreak.mechanism import Pair, direction
 from makebreak.models import LanguageModel
@@ -36,6 +39,22 @@ def refusing() -> LanguageModel:
 @pytest.fixture(scope="module")
 def found(refusing: LanguageModel, tmp_path_factory: pytest.TempPathFactory) -> Inspection:
     return inspect(refusing, prompts(), Store(tmp_path_factory.mktemp("store")), SETTINGS)
+
+
+def test_a_judge_of_ones_own_judges_answers_that_are_in_the_store(
+    refusing: LanguageModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(tmp_path / "store")
+    before = inspect(refusing, prompts(), store, SETTINGS)
+    monkeypatch.setitem(JUDGES, "mine", lambda requests, answers: np.array(["Sure" not in a for a in answers]))
+    after = inspect(refusing, prompts(), store, SETTINGS)
+    assert rate(after.tables["behaviour"], "mine", family="harmful") > 0.9
+    assert rate(after.tables["behaviour"], "mine", family="harmless") < 0.1
+    assert [row["answer"] for row in before.tables["answers"]] == [row["answer"] for row in after.tables["answers"]]
+    write_inspection("mine", after, {}, tmp_path / "out")
+    pairs = pd.read_csv(tmp_path / "out" / "tables" / "agreement.csv")
+    assert set(pairs["judge"]) | set(pairs["other"]) == {"qi2023", "arditi2024", "mine", "first token"}
+    assert (pairs["agree"] > 0.9).all()
 
 
 def rate(rows: list[dict], judge: str, **where: str) -> float:

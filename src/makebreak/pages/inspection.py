@@ -68,7 +68,7 @@ def inspect(
     config = {"model": digest(found), "settings": asdict(settings), "prompts": prompts_digest(prompts)}
     say(f"at most about {max(_estimate(found, asked, settings) / 60, 0.1):.1f} minutes, less what is in the store")
     steps = Steps("inspect", store, config)
-    answers = steps.run("answers", lambda seen: _answers(found, asked, settings, seen))
+    answers = with_verdicts(steps.run("answers", lambda seen: _answers(found, asked, settings, seen)))
     fit, score = (Pair(*(asked[f][half::2] for f in ("harmless", "harmful"))) for half in (0, 1))
     tables = {"answers": answers, "behaviour": behaviour_rows(answers)}
     tables["clusters"] = steps.run("clusters", lambda seen: _clusters(found, fit, score, settings, seen))
@@ -87,8 +87,8 @@ def inspect(
     if chosen is None:
         left_out["ablation"] = "no candidate passed: each has its reason in the table of directions"
     else:
-        tables["ablation"] = steps.run(
-            "ablation", lambda seen: _ablation(found, clear[0], scored, chosen, settings, seen)
+        tables["ablation"] = with_verdicts(
+            steps.run("ablation", lambda seen: _ablation(found, clear[0], scored, chosen, settings, seen))
         )
     return Inspection(tables, left_out)
 
@@ -134,17 +134,22 @@ def _answers(found: LanguageModel, asked: Mapping[str, TextRequests], settings: 
 
 
 def _answered(found: LanguageModel, requests: TextRequests, settings: Settings, seen: Seen, **said: str) -> Rows:
-    """One row per request: the answer, each judge's verdict, whether it is broken, log-odds that a refusal begins."""
+    """One row per request: the answer, whether it is broken, log-odds that a refusal begins."""
     texts = requests.truth["request"].tolist()
     answers = answer_texts(found.model, found.tokenizer, requests, n_new=settings.n_new, seen=seen)
     firm = log_odds(decide(found.model, requests), first_tokens(requests, "refused"))
-    verdicts = {name: judge(texts, answers).tolist() for name, judge in JUDGES.items()}
     spoilt = broken(answers).tolist()
     return [
         {**said, "request": texts[i], "answer": answers[i], "log_odds": float(firm[i]), "broken": spoilt[i]}
-        | {name: verdict[i] for name, verdict in verdicts.items()}
         for i in range(len(texts))
     ]
+
+
+def with_verdicts(answers: Rows) -> Rows:
+    """Also each judge's verdict. These are not kept in the store: a judge added later judges answers of before."""
+    texts, said = ([row[key] for row in answers] for key in ("request", "answer"))
+    verdicts = {name: judge(texts, said).tolist() for name, judge in JUDGES.items()}
+    return [row | {name: verdict[i] for name, verdict in verdicts.items()} for i, row in enumerate(answers)]
 
 
 def behaviour_rows(answers: Rows) -> Rows:

@@ -46,6 +46,7 @@ def write_inspection(name: str, found: Inspection, facts: dict[str, str], out: P
     if "ablation" in tables:
         tables["ablated_behaviour"] = pd.DataFrame(behaviour_rows(found.tables["ablation"]))
     verdicts = {judge: tables["answers"][judge].to_numpy() for judge in JUDGES}
+    verdicts["first token"] = (tables["answers"]["log_odds"] > 0).to_numpy()
     tables["agreement"] = pd.DataFrame(agreement(verdicts))
     for table, rows in tables.items():
         write_atomic(out / "tables" / f"{table}.csv", rows.to_csv(index=False))
