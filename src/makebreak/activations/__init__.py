@@ -1,7 +1,7 @@
 """What happens inside a network on the way to an answer, and what if it were otherwise?"""
 
 from makebreak.activations.capture import Captured, capture, save, stream
-from makebreak.activations.hooks import at_last, run, run_embedded
+from makebreak.activations.hooks import at_last, at_positions, run, run_embedded
 from makebreak.activations.interventions import add, intervene, on_units, project_out, scale, set_to
 from makebreak.activations.sites import resolve, site_names
 from makebreak.activations.views import (
@@ -15,6 +15,7 @@ __all__ = [
     "Captured",
     "add",
     "at_last",
+    "at_positions",
     "capture",
     "intervene",
     "nnsight_view",

@@ -3,16 +3,19 @@
 from makebreak.behaviour.answers import Answers, greedy_answers, teacher_force
 from makebreak.behaviour.decisions import batches, decide, decision_kl, first_tokens, log_odds, prompts
 from makebreak.behaviour.rates import Behaviour, behaviour, kl_to_base, refusal_margins
+from makebreak.behaviour.targets import Aim, aim, gives
 from makebreak.behaviour.texts import ARDITI, JUDGES, QI, Judge, agreement, answer_texts, broken, by_phrases, judged
 
 __all__ = [
     "ARDITI",
     "JUDGES",
     "QI",
+    "Aim",
     "Answers",
     "Behaviour",
     "Judge",
     "agreement",
+    "aim",
     "answer_texts",
     "batches",
     "behaviour",
@@ -21,6 +24,7 @@ __all__ = [
     "decide",
     "decision_kl",
     "first_tokens",
+    "gives",
     "greedy_answers",
     "judged",
     "kl_to_base",

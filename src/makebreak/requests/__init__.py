@@ -1,6 +1,6 @@
 """What is a model asked? Token batches with explicit masks and named spans."""
 
-from makebreak.requests.sequences import Sequences, between, positions, sampled, sequences
+from makebreak.requests.sequences import Sequences, between, positions, sampled, sequences, targeted
 from makebreak.requests.text import OPENERS, TextRequests, opening_tokens, read_prompts, shipped, text_requests
 from synthetic import OUTCOMES, Requests, World
 from synthetic import load as load_world
@@ -20,5 +20,6 @@ __all__ = [
     "sampled",
     "sequences",
     "shipped",
+    "targeted",
     "text_requests",
 ]

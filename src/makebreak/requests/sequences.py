@@ -72,6 +72,26 @@ def sequences(world: World, requests: Requests, answer: str, *, whole: bool = Fa
     return Sequences(torch.from_numpy(tokens), supervised, torch.from_numpy(start - 1))
 
 
+def targeted(requests: Requests, answer: str) -> Sequences:
+    """Prompt + answer as far as the judged segment, which is supervised; whatever the length of the prompt.
+
+    answer: `instructed` or `refused`. Raises ValueError for another answer, or one that is not known.
+    """
+    if answer not in ("instructed", "refused"):
+        raise ValueError(f"answer {answer!r}: expected 'instructed' or 'refused'")
+    answers = requests.instructed if answer == "instructed" else requests.refused
+    if answers.shape[1] < requests.judged[:, 1].max() or not (requests.judged[:, 1] > requests.judged[:, 0]).all():
+        raise ValueError(f"family {requests.family!r}: its {answer} answers are not known; give targets")
+    start, stop = (requests.prompt_length[:, None] + requests.judged).T
+    tokens = np.zeros((len(requests), stop.max()), dtype=np.int64)
+    inside = np.arange(requests.prompt.shape[1]) < requests.prompt_length[:, None]
+    tokens[:, : requests.prompt.shape[1]][inside] = requests.prompt[inside]
+    row, column = np.nonzero(np.arange(answers.shape[1]) < requests.judged[:, 1:])
+    tokens[row, requests.prompt_length[row] + column] = answers[row, column]
+    supervised = between(start, stop, tokens.shape[1])
+    return Sequences(torch.from_numpy(tokens), supervised, torch.from_numpy(start - 1))
+
+
 def positions(requests: Requests, span: str, width: int | None = None) -> Bool[Tensor, "batch pos"]:
     """Where a span is: `text`, `eot` (the end of text), `output1` …, in sequences of `width`; by default, the prompt.
 

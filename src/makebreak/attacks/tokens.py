@@ -1,0 +1,277 @@
+"""Which tokens, put into a request, make a model answer what it should refuse?
+
+Greedy coordinate gradient (GCG; Zou et al. 2023) over many requests at once, and beside it what the gradient has to
+beat at the same number of candidates: substitutions at random, and tokens at random.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from transformers import DynamicCache, PreTrainedModel
+
+from makebreak.artifacts import write_json
+from makebreak.attacks.placing import Placed
+from makebreak.attacks.soft import soft_tokens
+from makebreak.behaviour import aim
+from makebreak.configs import check_positive
+from makebreak.requests import Requests, Sequences, targeted
+
+How = Literal["gradient", "search", "random"]
+Keep = Callable[[Requests], Bool[np.ndarray, " n"]]
+"""Which of these candidates may be asked at all: those whose tokens survive being written out and read again."""
+_TOKENS = 65_536  # of a forward over candidates
+_LOGITS = 2**27  # of their targets
+_LEAST_PREFIX = 8  # tokens before all attacks that are worth keeping
+
+
+@dataclass(frozen=True)
+class TokenAttack:
+    """how: where candidates come from. `gradient`: swaps of one token among the `top` that lower the loss most to first
+    order; the best candidate is gone on from, even if it is worse. `search`: swaps of one token at random, gone on from
+    if better. `random`: all tokens at random. candidates: per request and step. universal: one attack for all requests,
+    judged by their mean loss."""
+
+    how: How = "gradient"
+    steps: int = 50
+    candidates: int = 64
+    top: int = 32
+    universal: bool = False
+
+    def __post_init__(self) -> None:
+        check_positive(steps=self.steps, candidates=self.candidates, top=self.top)
+        if self.how not in ("gradient", "search", "random"):
+            raise ValueError(f"how = {self.how!r}: expected 'gradient', 'search' or 'random'")
+
+
+@dataclass(frozen=True)
+class Attacked:
+    """requests: with the best tokens met. loss: of the target at these tokens, nats per token, computed again. hit:
+    whether greedy decoding gives the target. steps: taken until then. history: mean of the best losses, after each
+    step."""
+
+    requests: Requests
+    at: np.ndarray
+    loss: Float[Tensor, " n"]
+    hit: Bool[Tensor, " n"]
+    steps: np.ndarray
+    history: list[float]
+
+
+def attack_tokens(
+    model: PreTrainedModel,
+    placed: Placed,
+    settings: TokenAttack,
+    *,
+    seed: int,
+    allowed: Bool[np.ndarray, " d_vocab"] | None = None,
+    keep: Keep | None = None,
+    kept: Path | None = None,
+    seen: Callable[[float], object] = lambda _: None,
+) -> Attacked:
+    """The tokens at `placed.at` that bring each request's instructed answer nearest; a request that gives it is done.
+
+    allowed: tokens to choose from; all by default. kept: a file that an interrupted attack goes on from. seen: told the
+    mean of the best losses after every step. Raises ValueError where no token is allowed, the model gives every target
+    already, has no gradients, or `kept` is of another attack.
+    """
+    embedding: Any = model.get_input_embeddings()
+    choice = torch.arange(len(embedding.weight)) if allowed is None else torch.from_numpy(np.flatnonzero(allowed))
+    if len(choice) == 0:
+        raise ValueError("no token is allowed: expected at least one to choose from")
+    state = _State.start(model, placed, settings, seed, choice)
+    if state.hit.all():
+        raise ValueError(f"the model gives all {len(placed.at)} targets already: there is nothing to attack")
+    if kept is not None and kept.is_file():
+        state = _State.read(kept, state)
+    for step in range(state.step, settings.steps):
+        rows = (~state.hit).nonzero()[:, 0] if not settings.universal else torch.arange(len(placed.at))
+        if state.hit.all():
+            break
+        random = torch.Generator().manual_seed(seed * 1_000_003 + step)
+        _step(model, placed, settings, state, rows, choice, keep, random)
+        state.step = step + 1
+        state.history.append(float(state.loss.mean()))
+        if kept is not None:
+            state.write(kept)
+        seen(state.history[-1])
+    requests = _with(placed.requests, placed.at, state.best.numpy())
+    loss, hit = _judge(model, requests)
+    return Attacked(requests, placed.at, loss, hit, state.steps.numpy(), state.history)
+
+
+@dataclass
+class _State:
+    """ids: (n, k) gone on from. best, loss, hit: the best met. steps: taken until hit."""
+
+    made_of: dict[str, Any]
+    ids: Tensor
+    best: Tensor
+    loss: Tensor
+    hit: Tensor
+    steps: Tensor
+    step: int
+    history: list[float]
+
+    @classmethod
+    def start(cls, model: PreTrainedModel, placed: Placed, settings: TokenAttack, seed: int, choice: Tensor) -> _State:
+        ids = torch.from_numpy(np.take_along_axis(placed.requests.prompt, placed.at, axis=1))
+        loss, hit = _judge(model, placed.requests)
+        made_of = asdict(settings) | {"seed": seed, "shape": list(ids.shape), "allowed": len(choice)}
+        return cls(made_of, ids, ids.clone(), loss, hit, torch.zeros(len(ids), dtype=torch.int64), 0, [])
+
+    @classmethod
+    def read(cls, path: Path, fresh: _State) -> _State:
+        found = json.loads(path.read_text())
+        if found["made_of"] != fresh.made_of:
+            raise ValueError(f"{path} is of another attack ({found['made_of']}): choose another file, or delete it")
+        tensors = {name: torch.tensor(found[name], dtype=getattr(fresh, name).dtype) for name in cls._TENSORS}
+        return cls(made_of=found["made_of"], step=found["step"], history=found["history"], **tensors)
+
+    def write(self, path: Path) -> None:
+        tensors = {name: getattr(self, name).tolist() for name in self._TENSORS}
+        write_json(path, {"made_of": self.made_of, "step": self.step, "history": self.history} | tensors)
+
+    _TENSORS = ("ids", "best", "loss", "hit", "steps")
+
+
+def _step(
+    model: PreTrainedModel,
+    placed: Placed,
+    settings: TokenAttack,
+    state: _State,
+    rows: Tensor,
+    choice: Tensor,
+    keep: Keep | None,
+    random: torch.Generator,
+) -> None:
+    """New candidates for some requests, the best of them gone on from; `state` is changed."""
+    own, n = (rows[:1] if settings.universal else rows), settings.candidates
+    current = state.ids[own]
+    if settings.how == "random":
+        made = choice[torch.randint(len(choice), (len(own), n, current.shape[1]), generator=random)]
+    else:
+        offered = _offered(model, placed, settings, state, rows, choice) if settings.how == "gradient" else None
+        made = _swapped(current, offered, choice, n, random)
+    requests, at = placed.requests[rows.numpy()], placed.at[rows.numpy()]
+    made = made.expand(len(rows), -1, -1)
+    losses, hits = _try(model, requests, at, made, keep)
+    if settings.universal:
+        losses, hits = losses.mean(dim=0, keepdim=True).expand(len(rows), -1), hits
+    least, which = losses.min(dim=1)
+    taken = made[torch.arange(len(rows)), which]
+    hit = hits[torch.arange(len(rows)), which]
+    goes_on = least < torch.inf if settings.how == "gradient" else least < _of(state, rows, settings)
+    state.ids[rows[goes_on]] = taken[goes_on]
+    better = least < _of(state, rows, settings)
+    state.best[rows[better]], state.loss[rows[better]] = taken[better], least[better]
+    state.hit[rows[better]] = hit[better]
+    state.steps[rows] += 1
+
+
+def _of(state: _State, rows: Tensor, settings: TokenAttack) -> Tensor:
+    return state.loss[rows].mean().expand(len(rows)) if settings.universal else state.loss[rows]
+
+
+def _offered(
+    model: PreTrainedModel, placed: Placed, settings: TokenAttack, state: _State, rows: Tensor, choice: Tensor
+) -> Tensor:
+    """(requests, k, top) tokens whose place in the loss is steepest downhill, by the gradient of one-hot tokens."""
+    weight = model.get_input_embeddings().weight.detach()  # type: ignore[union-attr]
+    n, k = len(rows), placed.at.shape[1]
+    at, ids = placed.at[rows.numpy()], state.ids[rows].to(weight.device)
+    # tokens under names of their own, so that each has a gradient of its own
+    named = _with(placed.requests[rows.numpy()], at, len(weight) + np.arange(n * k).reshape(n, k))
+    gradients = []
+    for part in torch.arange(n).split(max(_TOKENS // 4 // named.prompt.shape[1], 1)):
+        vectors = weight[ids].flatten(0, 1).requires_grad_()
+        with soft_tokens(model, vectors, held=False):
+            loss = aim(model, targeted(named[part.numpy()], "instructed")).nll.sum()
+        if not loss.requires_grad:
+            raise ValueError(f"{type(model).__name__} has no gradients at its embeddings: choose how = 'search'")
+        gradients.append(torch.autograd.grad(loss, vectors)[0].unflatten(0, (n, k))[part])
+    gradient = torch.cat(gradients)
+    if settings.universal:
+        gradient = gradient.mean(dim=0, keepdim=True)
+    slope = -(gradient.float() @ weight[choice.to(weight.device)].float().T)
+    return choice[slope.topk(min(settings.top, len(choice)), dim=-1).indices.cpu()]
+
+
+def _swapped(current: Tensor, offered: Tensor | None, choice: Tensor, n: int, random: torch.Generator) -> Tensor:
+    """(requests, n, k) the current tokens with one of them swapped."""
+    r, k = current.shape
+    made = current[:, None].repeat(1, n, 1)
+    place = torch.randint(k, (r, n), generator=random)
+    if offered is None:
+        new = choice[torch.randint(len(choice), (r, n), generator=random)]
+    else:
+        drawn = torch.randint(offered.shape[-1], (r, n), generator=random)
+        new = offered[torch.arange(r)[:, None], place, drawn]
+    return made.scatter(2, place[..., None], new[..., None])
+
+
+def _try(
+    model: PreTrainedModel, requests: Requests, at: np.ndarray, made: Tensor, keep: Keep | None
+) -> tuple[Tensor, Tensor]:
+    """(requests, n) loss and hit of every candidate; of those that may not be asked, the loss is infinite."""
+    n, m = made.shape[:2]
+    losses, hits = torch.full((n * m,), torch.inf), torch.zeros(n * m, dtype=torch.bool)
+    first, size = int(at.min()), _at_once(model, requests)
+    for flat in torch.arange(n * m).split(size):
+        row = flat // m
+        many = _with(requests[row.numpy()], at[row.numpy()], made.flatten(0, 1)[flat].numpy())
+        if keep is not None:
+            asked = keep(many)
+            if not asked.any():
+                continue
+            flat, row, many = flat[asked], row[asked], many[asked]
+        batch = targeted(many, "instructed")
+        with torch.no_grad():
+            if first < _LEAST_PREFIX:
+                found = aim(model, batch)
+            else:
+                behind = Sequences(batch.tokens[:, first:], batch.supervised[:, first:], batch.decision - first)
+                found = aim(model, behind, before=_prefix(model, requests, row, first))
+        losses[flat], hits[flat] = found.nll.float().cpu(), found.hit.cpu()
+    return losses.reshape(n, m), hits.reshape(n, m)
+
+
+def _at_once(model: PreTrainedModel, requests: Requests) -> int:
+    """Candidates of a forward: neither their tokens nor the logits of their targets may be too many."""
+    lengths = requests.judged[:, 1] - requests.judged[:, 0]
+    width = requests.prompt.shape[1] + int(requests.judged[:, 1].max())
+    return max(min(_TOKENS // width, _LOGITS // (int(lengths.max()) * model.config.vocab_size)), 1)
+
+
+def _prefix(model: PreTrainedModel, requests: Requests, row: Tensor, first: int) -> DynamicCache:
+    """Keys and values of what stands before every attack, once per request, repeated for its candidates."""
+    once, again = row.unique_consecutive(return_inverse=True)
+    tokens = torch.from_numpy(requests.prompt[once.numpy(), :first]).to(model.device)
+    cache = model(input_ids=tokens, use_cache=True, logits_to_keep=1).past_key_values
+    cache.batch_select_indices(again.to(model.device))
+    return cache
+
+
+def _with(requests: Requests, at: np.ndarray, ids: np.ndarray) -> Requests:
+    prompt = requests.prompt.copy()
+    np.put_along_axis(prompt, at, ids, axis=1)
+    return replace(requests, prompt=prompt)
+
+
+def _judge(model: PreTrainedModel, requests: Requests) -> tuple[Tensor, Tensor]:
+    """(n,) loss and hit, without any shortcut."""
+    losses, hits = [], []
+    with torch.no_grad():
+        for rows in torch.arange(len(requests)).split(max(_TOKENS // requests.prompt.shape[1] // 4, 1)):
+            found = aim(model, targeted(requests[rows.numpy()], "instructed"))
+            losses.append(found.nll.float().cpu())
+            hits.append(found.hit.cpu())
+    return torch.cat(losses), torch.cat(hits)
