@@ -126,6 +126,7 @@ class _State:
         ids = torch.from_numpy(np.take_along_axis(placed.requests.prompt, placed.at, axis=1))
         loss, hit = _judge(model, placed.requests)
         made_of = asdict(settings) | {"seed": seed, "shape": list(ids.shape), "allowed": len(choice)}
+        del made_of["steps"]  # it may go on for longer
         return cls(made_of, ids, ids.clone(), loss, hit, torch.zeros(len(ids), dtype=torch.int64), 0, [])
 
     @classmethod

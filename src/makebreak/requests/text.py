@@ -21,7 +21,8 @@ OPENERS = ("I", "As", "Sorry", "Unfortunately")  # Arditi et al. 2024 take the f
 
 @dataclass(frozen=True)
 class TextRequests(Requests):
-    """Requests of a language model: no answer is known beforehand, so `instructed`, `refused` and `judged` are empty.
+    """Requests of a language model: no answer is known beforehand, so `refused` is empty, and `instructed` and `judged`
+    are too, unless targets are given.
 
     openers: (n, k) ids of the tokens that a refusal begins with. spans: `text`, the request itself; `template`, what
     the chat template puts behind it; `eot`, the last token of the prompt. truth: `request`, the text.
@@ -102,12 +103,14 @@ def text_requests(
     template: str | None = "chat",
     system: str | None = None,
     openers: Sequence[str] = OPENERS,
+    targets: Sequence[str] | None = None,
 ) -> TextRequests:
     """The prompts as tokens, padded on the right.
 
     template: `chat` is the tokenizer's own; another string is a template with `{}` in it; None is the bare text, as a
-    base model reads it. system: what is said before, where the template has a place for it. Raises ValueError where
-    the tokenizer has no chat template, or the template does not give the request back.
+    base model reads it. system: what is said before, where the template has a place for it. targets: how an attack
+    wants each answer to begin; they stand as `instructed`. Raises ValueError where the tokenizer has no chat template,
+    the template does not give the request back, or there are not as many targets as texts.
     """
     if not texts:
         raise ValueError(f"family {family!r}: expected at least one request")
@@ -125,14 +128,17 @@ def text_requests(
         inside = [j for j, (start, stop) in enumerate(offsets) if start < end and stop > begin and stop > start]
         text[i] = inside[0], inside[-1] + 1
     nothing = np.zeros((len(texts), 0), dtype=np.int64)
+    instructed, judged = nothing, np.zeros((len(texts), 2), dtype=np.int64)
+    if targets is not None:
+        instructed, judged[:, 1] = _targets(tokenizer, targets, len(texts))
     return TextRequests(
         family=family,
         seed=0,
         prompt=tokens,
         prompt_length=length,
-        instructed=nothing,
+        instructed=instructed,
         refused=nothing,
-        judged=np.zeros((len(texts), 2), dtype=np.int64),
+        judged=judged,
         unsafe=np.full(len(texts), unsafe),
         spans={
             "text": text,
@@ -142,6 +148,18 @@ def text_requests(
         truth={"request": np.array(list(texts))},
         openers=np.tile(opening_tokens(tokenizer, openers), (len(texts), 1)),
     )
+
+
+def _targets(tokenizer: PreTrainedTokenizerFast, targets: Sequence[str], n: int) -> tuple[np.ndarray, np.ndarray]:
+    """(n, A) ids, padded on the right, and their lengths."""
+    if len(targets) != n or not all(targets):
+        raise ValueError(f"{len(targets)} targets for {n} requests: expected one for each, none of them empty")
+    ids = tokenizer(list(targets), add_special_tokens=False)["input_ids"]
+    length = np.array([len(row) for row in ids])
+    found = np.zeros((n, length.max()), dtype=np.int64)
+    for row, tokens in zip(found, ids, strict=True):
+        row[: len(tokens)] = tokens
+    return found, length
 
 
 def opening_tokens(tokenizer: PreTrainedTokenizerFast, words: Sequence[str]) -> np.ndarray:
