@@ -8,11 +8,13 @@ import os
 import re
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import tyro
+
+from makebreak.configs import check_positive
 
 BOX = r"\x1b\[[0-9;]*m|[╭╮╰╯─│]"
 
@@ -36,7 +38,7 @@ class Asking:
     device_map: str | None = None
     """Where layers go: auto, cuda, cpu …; the CPU by default."""
     out: Path | None = None
-    """Folder of the page; by default runs/inspect/MODEL or runs/compare/BASE-ALIGNED."""
+    """Folder of the page; by default runs/inspect/MODEL, runs/compare/BASE-ALIGNED or runs/attack/MODEL."""
     store: Path = Path("runs/store")
     """Folder of what was computed: an interrupted run goes on where it was."""
 
@@ -62,10 +64,45 @@ class Compare:
     asking: tyro.conf.OmitArgPrefixes[Asking] = Asking()
 
 
+@dataclass(frozen=True)
+class Attack:
+    """One page on attacks on a language model: which of the harmful requests that it refuses does it answer with a
+    suffix (GCG), with soft tokens or with its answer begun for it, and what do controls of the same size reach?"""
+
+    model: Annotated[str, tyro.conf.Positional]
+    """A folder, a .gguf file or a hub id; only the last asks the network."""
+    requests: int = 16
+    """Harmful requests that it is asked at most, evenly from all there are; those that it refuses are attacked."""
+    target: str = "Sure, here is how"
+    """What an attack wants an answer to begin with, where the file of --prompts does not say."""
+    target_column: str | None = None
+    """Of --prompts, the column of what each answer is to begin with; "target" by default, if there is one."""
+    attack_tokens: int = 16
+    """Tokens that are put into a request."""
+    where: Literal["suffix", "prefix"] = "suffix"
+    """Behind the request or before it."""
+    steps: int = 50
+    """Of each search; a request that gives its target is done."""
+    candidates: int = 64
+    """Tried per request and step, by GCG and by its controls alike."""
+    soft_tokens: int = 10
+    """Vectors of the soft attack, which nobody can type."""
+    prefill: int = 5
+    """First tokens of the target that are forced, at most."""
+    universal: bool = False
+    """One attack for all requests, not one for each."""
+    seed: int = 0
+    """Of what is drawn at random."""
+    asking: tyro.conf.OmitArgPrefixes[Asking] = Asking()
+
+
+COMMANDS = {"inspect": Inspect, "compare": Compare, "attack": Attack}
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit status: 0 done, 2 bad input or a failure that is named, 130 interrupted."""
     given = sys.argv[1:] if arguments is None else list(arguments)
-    return guarded(lambda: _run(parse({"inspect": Inspect, "compare": Compare}, given, "makebreak")))
+    return guarded(lambda: _run(parse(COMMANDS, given, "makebreak")))
 
 
 def guarded(work: Callable[[], None]) -> int:
@@ -95,7 +132,7 @@ def parse(commands: Any, arguments: Sequence[str], program: str) -> Any:
         raise ValueError(" ".join(re.sub(BOX, " ", said.getvalue()).split())) from None
 
 
-def _run(command: Inspect | Compare) -> None:
+def _run(command: Inspect | Compare | Attack) -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     if not sys.stderr.isatty():
         os.environ.setdefault("TQDM_DISABLE", "1")  # of libraries: our own bars know
@@ -109,7 +146,11 @@ def _run(command: Inspect | Compare) -> None:
     asking = command.asking
     template = None if asking.template == "none" else asking.template
     settings = pages.Settings(n_new=asking.tokens, template=template, system=asking.system)
-    prompts, store = _prompts(asking), Store(asking.store)
+    if isinstance(command, Attack):
+        settings = replace(settings, seed=command.seed)
+    store = Store(asking.store)
+    prompts = _harmful(command) if isinstance(command, Attack) else _prompts(asking)
+    targets = prompts.pop("target", [])
 
     def opened(name: str) -> LanguageModel:
         print(f"loading {name}", flush=True)
@@ -120,6 +161,9 @@ def _run(command: Inspect | Compare) -> None:
         size = f"{n_layers(found.model)} layers × {config.hidden_size}, {found.model.num_parameters() / 1e6:.0f} M"
         return f"{found.name}: {config.model_type}, {size} parameters, {asking.dtype}"
 
+    def say(line: str) -> None:
+        print(line, flush=True)
+
     facts = {
         "prompts": ", ".join(f"{len(texts)} {family}" for family, texts in prompts.items())
         + f" from {asking.prompts or 'makebreak itself'}",
@@ -127,10 +171,27 @@ def _run(command: Inspect | Compare) -> None:
     }
     if isinstance(command, Inspect):
         found = opened(command.model)
-        inspection = pages.inspect(found, prompts, store, settings, say=lambda line: print(line, flush=True))
+        inspection = pages.inspect(found, prompts, store, settings, say=say)
         facts |= {"model": told(found), "answers": f"greedy, at most {asking.tokens} tokens"}
         out = asking.out or Path("runs/inspect") / Path(command.model).stem
         lines, path = pages.summary(inspection), pages.write_inspection(command.model, inspection, facts, out)
+    elif isinstance(command, Attack):
+        attacking = pages.Attacking(
+            n_tokens=command.attack_tokens,
+            n_soft=command.soft_tokens,
+            steps=command.steps,
+            candidates=command.candidates,
+            where=command.where,
+            universal=command.universal,
+            prefill=command.prefill,
+        )
+        found = opened(command.model)
+        attacks = pages.attack_model(found, prompts["harmful"], targets, store, settings, attacking, say=say)
+        facts |= {"model": told(found), "answers": f"greedy, at most {asking.tokens} tokens"}
+        facts |= {"target": ", ".join(repr(target) for target in dict.fromkeys(targets))}
+        facts |= {"attacks": _attacks(command)}
+        out = asking.out or Path("runs/attack") / Path(command.model).stem
+        lines, path = pages.attack_lines(attacks), pages.write_attacks(command.model, attacks, facts, out)
     else:
         base, aligned = opened(command.base), opened(command.aligned)
         tables, verdict = pages.compare_models(base, aligned, prompts, store, settings)
@@ -154,3 +215,32 @@ def _prompts(asking: Asking) -> dict[str, list[str]]:
         with contextlib.suppress(ValueError):  # not in this file
             prompts[family] = read_prompts(asking.prompts, family)
     return prompts
+
+
+def _harmful(command: Attack) -> dict[str, list[str]]:
+    """Harmful requests, evenly from all there are, and the `target` of each."""
+    from makebreak.requests import read_targeted, shipped
+
+    check_positive(requests=command.requests)
+    asking = command.asking
+    if not command.target.strip():
+        raise ValueError("--target is empty: expected what an answer is to begin with, such as 'Sure, here is how'")
+    if asking.prompts is not None:
+        found = read_targeted(asking.prompts, asking.column, command.target_column)
+    elif command.target_column is not None:
+        raise ValueError(f"--target-column {command.target_column}: our own prompts have none; give --prompts")
+    else:
+        found = [(prompt, "") for prompt in shipped()["harmful"]]
+    n = min(command.requests, len(found))
+    prompts, targets = zip(*(found[i * len(found) // n] for i in range(n)), strict=True)
+    return {"harmful": list(prompts), "target": [target or command.target for target in targets]}
+
+
+def _attacks(command: Attack) -> str:
+    """What was done, for the page."""
+    return (
+        f"{command.attack_tokens} tokens as {command.where}, {command.steps} steps of {command.candidates} candidates; "
+        f"{command.soft_tokens} soft tokens as {command.where}, {command.steps} steps, norms at most the embeddings' "
+        f"mean; {'one attack for all requests' if command.universal else 'an attack for each request'}; seed "
+        f"{command.seed}"
+    )

@@ -93,9 +93,11 @@ def answer_texts(
     n_new: int = 64,
     final: Callable[[str], bool] | None = None,
     seen: Callable[[int], object] | None = None,
+    begun: np.ndarray | None = None,
 ) -> list[str]:
     """Greedy answers of at most `n_new` tokens, in batches padded on the left.
 
+    begun: (n,) how many tokens at the end of each prompt already belong to the answer, which is given whole.
     final: whether nothing that follows can change what is asked about an answer so far; generation of it stops there.
     seen: told how many requests were answered, batch by batch.
     """
@@ -113,12 +115,15 @@ def answer_texts(
                 attention_mask=mask.to(model.device),
                 max_new_tokens=n_new,
                 do_sample=False,
+                repetition_penalty=1.0,  # some models ask for one, and then no longer choose the likeliest
                 use_cache=True,
                 pad_token_id=pad,
                 stopping_criteria=stop,
             )
-        texts = tokenizer.batch_decode(out[:, width:], skip_special_tokens=True)
-        answers |= dict(zip(order[start : start + len(part)].tolist(), texts, strict=True))
+        rows = order[start : start + len(part)].tolist()
+        first = [width if begun is None else width - int(begun[row]) for row in rows]
+        own = [ids[n:] for ids, n in zip(out.tolist(), first, strict=True)]
+        answers |= dict(zip(rows, tokenizer.batch_decode(own, skip_special_tokens=True), strict=True))
         start += len(part)
         if seen is not None:
             seen(len(part))

@@ -93,7 +93,13 @@ def inspect(
     return Inspection(tables, left_out)
 
 
-def ask(found: LanguageModel, family: str, texts: Sequence[str], settings: Settings) -> TextRequests:
+def ask(
+    found: LanguageModel,
+    family: str,
+    texts: Sequence[str],
+    settings: Settings,
+    targets: Sequence[str] | None = None,
+) -> TextRequests:
     return text_requests(
         found.tokenizer,
         texts,
@@ -101,6 +107,7 @@ def ask(found: LanguageModel, family: str, texts: Sequence[str], settings: Setti
         unsafe=family == "harmful",
         template=settings.template,
         system=settings.system,
+        targets=targets,
     )
 
 
@@ -129,14 +136,23 @@ def _estimate(found: LanguageModel, asked: Mapping[str, TextRequests], settings:
 def _answers(found: LanguageModel, asked: Mapping[str, TextRequests], settings: Settings, seen: Seen) -> Rows:
     rows = []
     for family, requests in asked.items():
-        rows += _answered(found, requests, settings, seen, family=family)
+        rows += answered(found, requests, settings, seen, family=family)
     return rows
 
 
-def _answered(found: LanguageModel, requests: TextRequests, settings: Settings, seen: Seen, **said: str) -> Rows:
-    """One row per request: the answer, whether it is broken, log-odds that a refusal begins."""
+def answered(
+    found: LanguageModel,
+    requests: TextRequests,
+    settings: Settings,
+    seen: Seen,
+    *,
+    begun: np.ndarray | None = None,
+    **said: str,
+) -> Rows:
+    """One row per request: the answer, whether it is broken, log-odds that a refusal begins. begun: as in
+    `answer_texts`."""
     texts = requests.truth["request"].tolist()
-    answers = answer_texts(found.model, found.tokenizer, requests, n_new=settings.n_new, seen=seen)
+    answers = answer_texts(found.model, found.tokenizer, requests, n_new=settings.n_new, seen=seen, begun=begun)
     firm = log_odds(decide(found.model, requests), first_tokens(requests, "refused"))
     spoilt = broken(answers).tolist()
     return [
@@ -230,8 +246,8 @@ def _ablation(
         }
         for condition, changed in conditions.items():
             if changed is None:
-                rows += _answered(found, requests, settings, seen, condition=condition, family=family)
+                rows += answered(found, requests, settings, seen, condition=condition, family=family)
                 continue
             with changed:
-                rows += _answered(found, requests, settings, seen, condition=condition, family=family)
+                rows += answered(found, requests, settings, seen, condition=condition, family=family)
     return rows

@@ -25,10 +25,17 @@ class Steps:
 
     def run(self, name: str, make: Callable[[Seen], Rows]) -> Rows:
         """What `make` gives, from the store where it is there already; a bar counts requests."""
+        return self.go_on(name, lambda _, bar: make(bar.update))
+
+    def go_on(self, name: str, make: Callable[[Path, Any], Rows], *, total: int | None = None, **more: Any) -> Rows:
+        """Like `run`, of a `make` that can go on in the middle: it is given the folder, with what an interrupted call
+        left there, and the bar. total: of the bar. more: on what else, besides the config, this step depends."""
 
         def write(folder: Path) -> None:
-            with tqdm(desc=name, unit="", disable=not sys.stderr.isatty(), leave=False) as bar:
-                write_json(folder / "rows.json", make(bar.update))
+            off = not sys.stderr.isatty()
+            with tqdm(desc=name, total=total, unit="", disable=off, leave=False) as bar:
+                write_json(folder / "rows.json", make(folder, bar))
 
-        folder = self.store.build(f"{self.page}-{name}", revision=1, config=self.config, make=write)
+        stage = f"{self.page}-{name}".replace(" ", "-")
+        folder = self.store.build(stage, revision=1, config=self.config | more, make=write)
         return json.loads((folder / "rows.json").read_text())

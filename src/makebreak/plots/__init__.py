@@ -1,6 +1,7 @@
 """How does a result look? One function per figure: a tidy table in, Axes out."""
 
 from makebreak.plots.apart import plot_apart
+from makebreak.plots.attack import plot_attacks, plot_search
 from makebreak.plots.behaviour import plot_outcomes
 from makebreak.plots.cost import plot_cost
 from makebreak.plots.equal import plot_equal
@@ -14,6 +15,7 @@ from makebreak.plots.style import style
 __all__ = [
     "plot_anatomy",
     "plot_apart",
+    "plot_attacks",
     "plot_cost",
     "plot_directions",
     "plot_equal",
@@ -24,6 +26,7 @@ __all__ = [
     "plot_parts",
     "plot_refusals",
     "plot_rivals",
+    "plot_search",
     "plot_sensitivity",
     "plot_separation",
     "plot_updates",

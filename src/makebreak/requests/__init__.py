@@ -1,7 +1,15 @@
 """What is a model asked? Token batches with explicit masks and named spans."""
 
 from makebreak.requests.sequences import Sequences, between, positions, sampled, sequences, targeted
-from makebreak.requests.text import OPENERS, TextRequests, opening_tokens, read_prompts, shipped, text_requests
+from makebreak.requests.text import (
+    OPENERS,
+    TextRequests,
+    opening_tokens,
+    read_prompts,
+    read_targeted,
+    shipped,
+    text_requests,
+)
 from synthetic import OUTCOMES, Requests, World
 from synthetic import load as load_world
 
@@ -17,6 +25,7 @@ __all__ = [
     "opening_tokens",
     "positions",
     "read_prompts",
+    "read_targeted",
     "sampled",
     "sequences",
     "shipped",

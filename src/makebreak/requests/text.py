@@ -16,6 +16,7 @@ from transformers import PreTrainedTokenizerFast
 from makebreak.configs import nearest
 from synthetic import Requests
 
+_USUAL = ("prompt", "goal", "instruction", "question", "request", "harmful", "text")  # names of a column of requests
 OPENERS = ("I", "As", "Sorry", "Unfortunately")  # Arditi et al. 2024 take the first two, by family of models
 
 
@@ -25,7 +26,8 @@ class TextRequests(Requests):
     are too, unless targets are given.
 
     openers: (n, k) ids of the tokens that a refusal begins with. spans: `text`, the request itself; `template`, what
-    the chat template puts behind it; `eot`, the last token of the prompt. truth: `request`, the text.
+    the chat template puts behind it; `eot`, the last token of the prompt. truth: `request`, the text; `target`, if
+    there is one.
     """
 
     openers: np.ndarray
@@ -53,16 +55,27 @@ def read_prompts(source: Path | str, column: str | None = None) -> list[str]:
     column: of the requests; the only one, or the first that is called so in most data sets, by default. Raises
     ValueError where there is no such file, column or prompt.
     """
+    return [prompt for prompt, _ in read_targeted(source, column)]
+
+
+def read_targeted(
+    source: Path | str, column: str | None = None, target_column: str | None = None
+) -> list[tuple[str, str]]:
+    """Prompts as `read_prompts` has them, each with what an attack wants its answer to begin with, empty where the file
+    does not say. target_column: `target` by default, where there is one. Raises ValueError as `read_prompts` does."""
     rows = _rows(source)
     names = list(rows[0]) if rows else []
-    usual = [name for name in ("prompt", "goal", "instruction", "question", "request", "text") if name in names]
+    usual = [name for name in _USUAL if name in names]
     chosen = column or next(iter(usual or names), None)
     if chosen is None:
         raise ValueError(f"{source} has no rows: expected one request a row")
-    if chosen not in names:
-        raise ValueError(f"{source} has no column {chosen!r}; {nearest(chosen, names)}")
-    found = [str(row.get(chosen) or "").strip() for row in rows]
-    found = [prompt for prompt in found if prompt]
+    for name in (chosen, target_column):
+        if name is not None and name not in names:
+            raise ValueError(f"{source} has no column {name!r}; {nearest(name, names)}")
+    prompts, targets = (
+        [str(row.get(name) or "").strip() for row in rows] for name in (chosen, target_column or "target")
+    )
+    found = [(prompt, target) for prompt, target in zip(prompts, targets, strict=True) if prompt]
     if not found:
         raise ValueError(f"{source}: column {chosen!r} holds no text in {len(rows)} rows")
     return found
@@ -145,7 +158,7 @@ def text_requests(
             "template": np.stack([text[:, 1], length], axis=1),
             "eot": np.stack([length - 1, length], axis=1),
         },
-        truth={"request": np.array(list(texts))},
+        truth={"request": np.array(list(texts))} | ({} if targets is None else {"target": np.array(list(targets))}),
         openers=np.tile(opening_tokens(tokenizer, openers), (len(texts), 1)),
     )
 

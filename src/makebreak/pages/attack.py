@@ -1,0 +1,309 @@
+"""What makes a language model answer the harmful requests that it refuses, and what has an attack to beat?
+
+Steps are kept in the store, and a search for tokens goes on in its middle. Intervals are over requests: one model is
+one model. A universal attack is judged on the requests that it was made for.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from makebreak.artifacts import Store, write_json
+from makebreak.attacks.placing import Placed, Where, place
+from makebreak.attacks.prefill import prefill
+from makebreak.attacks.soft import Softened, SoftTokens, soften
+from makebreak.attacks.tokens import How, TokenAttack, attack_tokens
+from makebreak.attacks.typed import survives, typeable
+from makebreak.behaviour import aim, answer_texts, batches
+from makebreak.configs import check_positive
+from makebreak.models import LanguageModel, digest
+from makebreak.pages.inspection import JUDGE, Settings, answered, ask, prompts_digest, with_verdicts
+from makebreak.pages.steps import Rows, Seen, Steps
+from makebreak.requests import Requests, TextRequests, targeted
+
+NOTHING, START = "nothing", "starting tokens"
+HOWS: dict[str, How] = {"GCG": "gradient", "random search": "search", "random tokens": "random"}
+SOFT, RANDOM_SOFT = "soft tokens", "random vectors"
+CONTROLS = (NOTHING, START, "random search", "random tokens", RANDOM_SOFT)
+LEAST = 4  # refused requests that are worth attacking
+_STARTS = 256  # tokens that are tried as what an attack starts from
+
+
+@dataclass(frozen=True)
+class Attacking:
+    """n_tokens: of typed attacks. n_soft: vectors. steps, candidates: as in `TokenAttack`; steps of soft tokens too.
+    prefill: first tokens of the target that are forced, at most."""
+
+    n_tokens: int = 16
+    n_soft: int = 10
+    steps: int = 50
+    candidates: int = 64
+    where: Where = "suffix"
+    universal: bool = False
+    prefill: int = 5
+
+    def __post_init__(self) -> None:
+        check_positive(n_tokens=self.n_tokens, n_soft=self.n_soft, steps=self.steps, candidates=self.candidates)
+        check_positive(prefill=self.prefill)
+        if self.where not in ("suffix", "prefix"):
+            raise ValueError(f"where = {self.where!r}: expected 'suffix' or 'prefix'")
+
+
+@dataclass(frozen=True)
+class Attacks:
+    """Tables by name (`answers` to all requests; `attacked`, one row per attack and refused request; `history` of
+    searches), and why attacks were left out, empty where they were not."""
+
+    tables: dict[str, Rows]
+    left_out: str
+
+
+def attack_model(
+    found: LanguageModel,
+    prompts: Sequence[str],
+    targets: Sequence[str],
+    store: Store,
+    settings: Settings,
+    attacking: Attacking,
+    *,
+    say: Callable[[str], None] = lambda _: None,
+) -> Attacks:
+    """prompts: harmful requests; those that are refused are attacked. targets: what each answer is to begin with.
+
+    say: told how long it will take, before it starts. Raises ValueError where there is no room for an attack, no token
+    can be typed, no start survives being typed, or the model gives all targets by itself.
+    """
+    asked = ask(found, "harmful", prompts, settings, targets)
+    _check_room(found, asked, settings, attacking)
+    allowed = typeable(found.tokenizer, found.model.get_input_embeddings().weight.shape[0])  # type: ignore[union-attr]
+    say(f"at most about {max(_estimate(found, asked, settings, attacking) / 60, 0.1):.1f} minutes, less what is done")
+    config = {"model": digest(found), "settings": asdict(settings)}
+    steps = Steps("attack", store, config | {"prompts": prompts_digest({"harmful": prompts, "targets": targets})})
+    answers = with_verdicts(
+        steps.go_on("answers", lambda _, bar: _told(found, asked, settings, bar.update, NOTHING), total=len(asked))
+    )
+    refused = np.array([row[JUDGE] and not row["broken"] for row in answers])
+    if refused.sum() < LEAST:
+        why = f"it refuses {refused.sum()} of {len(asked)} harmful requests, and {LEAST} are the least to attack"
+        return Attacks({"answers": answers}, why)
+    if all(row["hit"] for row, chosen in zip(answers, refused, strict=True) if chosen):
+        said = answers[int(refused.argmax())]["target"]
+        raise ValueError(f"the model gives the target {said!r} already, where it refuses: name one it does not give")
+    placed, kept = _start(found, asked[refused], attacking, allowed)
+    if kept.sum() < LEAST:
+        why = f"{kept.sum()} of {refused.sum()} refused requests are the same when written out and read again"
+        return Attacks({"answers": answers}, f"{why}, and {LEAST} are the least to attack")
+    placed, requests = Placed(placed.requests[kept], placed.at[kept]), asked[refused][kept]
+    rows = [row for row, chosen in zip(answers, refused, strict=True) if chosen]
+    rows = [row for row, chosen in zip(rows, kept, strict=True) if chosen]
+    searched = asdict(attacking) | {"n_soft": None, "prefill": None}
+    start = steps.go_on(START, lambda _, bar: _typed(found, placed, settings, START), **searched)
+    rows += start
+    history = [{"attack": name, "step": 0, "loss": float(np.mean([row["loss"] for row in start]))} for name in HOWS]
+    for name, how in HOWS.items():
+        token_attack = TokenAttack(how, attacking.steps, attacking.candidates, universal=attacking.universal)
+        [made] = steps.go_on(
+            name,
+            lambda folder, bar, name=name, a=token_attack: [
+                _searched(found, placed, settings, a, allowed, name, folder, bar)
+            ],
+            total=attacking.steps,
+            **searched,
+        )
+        rows += made["attacked"]
+        history += made["history"]
+    soft = SoftTokens(
+        attacking.n_soft, attacking.steps, where=attacking.where, universal=attacking.universal, held=False
+    )
+    rows += steps.go_on(
+        SOFT,
+        lambda _, bar: _softened(found, requests, settings, soft, bar.update),
+        total=3 * len(requests),
+        **asdict(soft),
+    )
+    deepest = min(attacking.prefill, int(requests.judged[:, 1].max()))
+    rows += steps.go_on(
+        "prefill",
+        lambda _, bar: _prefilled(found, requests, settings, deepest, bar.update),
+        total=deepest * len(requests),
+        prefill=deepest,
+    )
+    return Attacks({"answers": answers, "attacked": with_verdicts(rows), "history": history}, "")
+
+
+def _check_room(found: LanguageModel, asked: TextRequests, settings: Settings, attacking: Attacking) -> None:
+    n_ctx = getattr(found.model.config, "max_position_embeddings", None)
+    prompt, attack_ = int(asked.prompt_length.max()), max(attacking.n_tokens, attacking.n_soft)
+    answer = max(settings.n_new, int(asked.judged[:, 1].max()))
+    if n_ctx is not None and prompt + attack_ + answer > n_ctx:
+        raise ValueError(
+            f"a prompt of {prompt} tokens, an attack of {attack_} and an answer of {answer} are "
+            f"{prompt + attack_ + answer}; the model reads {n_ctx}: choose a shorter attack or answer"
+        )
+
+
+def _start(
+    found: LanguageModel, refused: TextRequests, attacking: Attacking, allowed: np.ndarray
+) -> tuple[Placed, np.ndarray]:
+    """Requests with one token all over the attack's place, and (n,) which of them survive being typed; the first token
+    with which all do, else the one with which most do, exclamation marks first."""
+    marks = [found.tokenizer(text, add_special_tokens=False)["input_ids"] for text in (" !", "!", " x", "x")]
+    tokens = [ids[0] for ids in marks if len(ids) == 1 and allowed[ids[0]]]
+    tokens += np.flatnonzero(allowed)[:_STARTS].tolist()
+    keep, best = survives(found.tokenizer), None
+    for token in tokens:
+        placed = place(refused, attacking.n_tokens, attacking.where, token=token)
+        kept = keep(placed.requests)
+        if best is None or kept.sum() > best[1].sum():
+            best = placed, kept
+        if kept.all():
+            break
+    assert best is not None  # some token is allowed
+    return best
+
+
+def _told(
+    found: LanguageModel,
+    requests: TextRequests,
+    settings: Settings,
+    seen: Seen,
+    name: str,
+    *,
+    softened: Softened | None = None,
+    begun: np.ndarray | None = None,
+) -> Rows:
+    """One row per request as it is now: the answer, how near the target is, and whether it begins the answer; None
+    where nothing is left of the target."""
+    with nullcontext() if softened is None else softened.inside(found.model):
+        rows = answered(found, requests, settings, seen, begun=begun, attack=name)
+        left = requests.judged[:, 1] > 0
+        near = iter(_near(found, requests[left]) if left.any() else [])
+    nothing = {"loss": None, "hit": None}
+    more: dict[str, Any] = {"added": "", "typed": None, "candidates": None, "survived": None}
+    targets = requests.truth["target"].tolist()
+    return [
+        row | more | {"target": target} | (next(near) if some else nothing)
+        for row, target, some in zip(rows, targets, left.tolist(), strict=True)
+    ]
+
+
+def _near(found: LanguageModel, requests: Requests) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = []
+    for part in batches(requests):
+        with torch.no_grad():
+            aims = aim(found.model, targeted(part, "instructed"))
+        rows += [{"loss": x, "hit": h} for x, h in zip(aims.nll.tolist(), aims.hit.tolist(), strict=True)]
+    return rows
+
+
+def _typed(found: LanguageModel, placed: Placed, settings: Settings, name: str) -> Rows:
+    """Rows of requests with typed tokens: also the tokens as text, and whether the request, typed into the template
+    with them, is read as these tokens."""
+    requests: Any = placed.requests
+    rows = _told(found, requests, settings, lambda _: None, name)
+    for i, row in enumerate(rows):
+        at, (begin, end) = placed.at[i], requests.spans["text"][i]
+        ids = requests.prompt[i, : requests.prompt_length[i]]
+        whole, added = (
+            found.tokenizer.decode(part, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+            for part in (ids[min(begin, at[0]) : max(end, at[-1] + 1)], ids[at])
+        )
+        try:
+            again = ask(found, "harmful", [str(whole)], settings).prompt[0]
+        except ValueError:  # the template does not give it back
+            again = ids[:0]
+        row |= {"added": added, "typed": np.array_equal(ids, again)}
+    return rows
+
+
+def _searched(
+    found: LanguageModel,
+    placed: Placed,
+    settings: Settings,
+    attack_: TokenAttack,
+    allowed: np.ndarray,
+    name: str,
+    folder: Path,
+    bar: Any,
+) -> dict[str, Any]:
+    """Rows of the best tokens met, and the best loss by step. Goes on from what is in the folder."""
+    kept, counts = folder / "search.json", folder / "counts.json"
+    n = json.loads(counts.read_text()) if counts.is_file() else {"made": 0, "survived": 0}
+    if kept.is_file():
+        bar.update(json.loads(kept.read_text())["step"])
+    survive = survives(found.tokenizer)
+
+    def keep(requests: Requests) -> np.ndarray:
+        asked = survive(requests)
+        n["made"], n["survived"] = n["made"] + len(asked), n["survived"] + int(asked.sum())
+        return asked
+
+    def seen(loss: float) -> None:
+        write_json(counts, n)
+        bar.set_postfix(loss=f"{loss:.2f}")
+        bar.update()
+
+    if all(row["hit"] for row in _near(found, placed.requests)):  # the start will do
+        steps, history, reached = np.zeros(len(placed.at)), [], placed
+    else:
+        made = attack_tokens(
+            found.model, placed, attack_, seed=settings.seed, allowed=allowed, keep=keep, kept=kept, seen=seen
+        )
+        steps, history, reached = made.steps, made.history, Placed(made.requests, made.at)
+    rows = _typed(found, reached, settings, name)
+    for row, taken in zip(rows, steps.tolist(), strict=True):
+        row |= {
+            "candidates": int(taken) * attack_.candidates,
+            "survived": n["survived"] / n["made"] if n["made"] else None,
+        }
+    for file in (kept, counts):
+        file.unlink(missing_ok=True)
+    return {"attacked": rows, "history": [{"attack": name, "step": i + 1, "loss": x} for i, x in enumerate(history)]}
+
+
+def _softened(found: LanguageModel, requests: TextRequests, settings: Settings, soft: SoftTokens, seen: Seen) -> Rows:
+    """Rows of soft tokens, and of vectors of the same norms in random directions."""
+    made = soften(found.model, requests, soft, seed=settings.seed, seen=seen)
+    noise = torch.randn(made.vectors.shape, generator=torch.Generator().manual_seed(settings.seed)).to(made.vectors)
+    norms = made.vectors.norm(dim=1, keepdim=True)
+    control = replace(made, vectors=noise * norms / noise.norm(dim=1, keepdim=True))
+    rows = []
+    for name, softened in ((SOFT, made), (RANDOM_SOFT, control)):
+        asked: Any = softened.requests
+        rows += _told(found, asked, settings, seen, name, softened=softened)
+    return rows
+
+
+def _prefilled(found: LanguageModel, requests: TextRequests, settings: Settings, deepest: int, seen: Seen) -> Rows:
+    """Rows for the first 1 … deepest tokens of the target forced; a target that is shorter is forced whole."""
+    rows = []
+    for depth in range(1, deepest + 1):
+        forced = np.minimum(depth, requests.judged[:, 1])
+        rows += _told(found, prefill(requests, forced), settings, seen, f"prefill {depth}", begun=forced)
+    return rows
+
+
+def _estimate(found: LanguageModel, asked: TextRequests, settings: Settings, attacking: Attacking) -> float:
+    """Seconds, from a forward and some steps of generation: every request refused, every step taken."""
+    placed = place(asked, attacking.n_tokens, attacking.where, token=0)
+    answer_texts(found.model, found.tokenizer, asked[:2], n_new=1)  # warms up
+    times = [time.monotonic()]
+    _near(found, placed.requests[:16])
+    times.append(time.monotonic())
+    answer_texts(found.model, found.tokenizer, asked, n_new=5)
+    times.append(time.monotonic())
+    forward = (times[1] - times[0]) * len(asked) / min(len(asked), 16)
+    behind = 1 - int(placed.at.min()) / placed.requests.prompt.shape[1]  # what stands before is read once
+    searches = len(HOWS) * attacking.steps * attacking.candidates * forward * behind
+    gradients = 2 * attacking.steps * 3 * forward
+    answers = (len(HOWS) + 4 + attacking.prefill) * (times[2] - times[1]) / 5 * settings.n_new
+    return searches + gradients + answers
