@@ -106,6 +106,20 @@ class _Extended(nn.Module):
         return plain.masked_scatter(soft[..., None], self.vectors[ids[soft] - d_vocab].to(plain))
 
 
+def check_gradients(model: PreTrainedModel) -> None:
+    """Raises ValueError where nothing can be differentiated by the model's embeddings."""
+    weight: Any = model.get_input_embeddings().weight  # type: ignore[union-attr]
+    if not weight.is_floating_point():
+        why = f"its embeddings are {weight.dtype}"
+    elif any(parameter.is_inference() for parameter in model.parameters()):
+        why = "its weights were made in torch.inference_mode"
+    elif not torch.is_grad_enabled():
+        why = "torch.no_grad is on"
+    else:
+        return
+    raise ValueError(f"{type(model).__name__} gives no gradients ({why}): expected a model that can be differentiated")
+
+
 def soften(
     model: PreTrainedModel,
     requests: Requests,
@@ -123,15 +137,15 @@ def soften(
     parts = [slice(start, start + _AT_ONCE) for start in range(0, len(requests), _AT_ONCE)]
     if settings.universal:
         parts = [slice(0, len(requests))]
+    check_gradients(model)
     embedding: Any = model.get_input_embeddings()
-    if not embedding.weight.is_floating_point():
-        raise ValueError(f"{type(model).__name__} has {embedding.weight.dtype} embeddings: an attack needs gradients")
     k, d_vocab = settings.n_tokens, embedding.weight.shape[0]
     n_ctx = getattr(model.config, "max_position_embeddings", None)
     room = place(requests, k, settings.where, token=d_vocab, n_ctx=None if settings.held else n_ctx)
     ids = torch.from_numpy(requests.prompt)
     real = torch.arange(ids.shape[1]) < torch.from_numpy(requests.prompt_length)[:, None]
-    radius = settings.radius * float(embedding.weight.detach()[ids[real].to(model.device)].float().norm(dim=1).mean())
+    with torch.no_grad():
+        radius = settings.radius * float(embedding(ids[real].to(model.device)).float().norm(dim=1).mean())
     random = torch.Generator().manual_seed(seed)
     frozen = [p for p in model.parameters() if p.requires_grad]
     for parameter in frozen:
@@ -178,9 +192,9 @@ def _descend(
         with soft_tokens(model, vectors.expand(n, -1, -1).flatten(0, 1), held=settings.held):
             loss = aim(model, batch).nll
             whole = loss if penalty is None else loss + penalty(model, requests)
-        now = (whole.mean().expand(n) if settings.universal else whole).detach().cpu()
+        now = (whole.mean().expand(n) if settings.universal else whole).detach().float().cpu()
         better = now < least
-        best[better], told[better] = vectors.detach().expand(n, -1, -1)[better], loss.detach().cpu()[better]
+        best[better], told[better] = vectors.detach().expand(n, -1, -1)[better], loss.detach().float().cpu()[better]
         least = torch.minimum(now, least)
         if step == settings.steps:
             break

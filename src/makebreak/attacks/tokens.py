@@ -6,6 +6,7 @@ beat at the same number of candidates: substitutions at random, and tokens at ra
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -20,7 +21,7 @@ from transformers import DynamicCache, PreTrainedModel
 
 from makebreak.artifacts import write_json
 from makebreak.attacks.placing import Placed
-from makebreak.attacks.soft import soft_tokens
+from makebreak.attacks.soft import check_gradients, soft_tokens
 from makebreak.behaviour import aim
 from makebreak.configs import check_positive
 from makebreak.requests import Requests, Sequences, targeted
@@ -87,6 +88,8 @@ def attack_tokens(
     choice = torch.arange(len(embedding.weight)) if allowed is None else torch.from_numpy(np.flatnonzero(allowed))
     if len(choice) == 0:
         raise ValueError("no token is allowed: expected at least one to choose from")
+    if settings.how == "gradient":
+        check_gradients(model)
     state = _State.start(model, placed, settings, seed, choice)
     if state.hit.all():
         raise ValueError(f"the model gives all {len(placed.at)} targets already: there is nothing to attack")
@@ -125,7 +128,10 @@ class _State:
     def start(cls, model: PreTrainedModel, placed: Placed, settings: TokenAttack, seed: int, choice: Tensor) -> _State:
         ids = torch.from_numpy(np.take_along_axis(placed.requests.prompt, placed.at, axis=1))
         loss, hit = _judge(model, placed.requests)
-        made_of = asdict(settings) | {"seed": seed, "shape": list(ids.shape), "allowed": len(choice)}
+        asked = placed.requests
+        parts = (asked.prompt, asked.prompt_length, asked.instructed, asked.judged, placed.at, choice.numpy())
+        digest = hashlib.sha256(b"".join(part.astype(np.int64).tobytes() for part in parts)).hexdigest()
+        made_of = asdict(settings) | {"seed": seed, "shape": list(ids.shape), "requests": digest[:16]}
         del made_of["steps"]  # it may go on for longer
         return cls(made_of, ids, ids.clone(), loss, hit, torch.zeros(len(ids), dtype=torch.int64), 0, [])
 
@@ -186,23 +192,23 @@ def _offered(
     model: PreTrainedModel, placed: Placed, settings: TokenAttack, state: _State, rows: Tensor, choice: Tensor
 ) -> Tensor:
     """(requests, k, top) tokens whose place in the loss is steepest downhill, by the gradient of one-hot tokens."""
-    weight = model.get_input_embeddings().weight.detach()  # type: ignore[union-attr]
+    embedding: Any = model.get_input_embeddings()
+    with torch.no_grad():  # some scale what they look up
+        start, table = (embedding(ids.to(model.device)) for ids in (state.ids[rows], choice))
     n, k = len(rows), placed.at.shape[1]
-    at, ids = placed.at[rows.numpy()], state.ids[rows].to(weight.device)
+    at = placed.at[rows.numpy()]
     # tokens under names of their own, so that each has a gradient of its own
-    named = _with(placed.requests[rows.numpy()], at, len(weight) + np.arange(n * k).reshape(n, k))
+    named = _with(placed.requests[rows.numpy()], at, len(embedding.weight) + np.arange(n * k).reshape(n, k))
     gradients = []
     for part in torch.arange(n).split(max(_TOKENS // 4 // named.prompt.shape[1], 1)):
-        vectors = weight[ids].flatten(0, 1).requires_grad_()
+        vectors = start.flatten(0, 1).requires_grad_()
         with soft_tokens(model, vectors, held=False):
             loss = aim(model, targeted(named[part.numpy()], "instructed")).nll.sum()
-        if not loss.requires_grad:
-            raise ValueError(f"{type(model).__name__} has no gradients at its embeddings: choose how = 'search'")
         gradients.append(torch.autograd.grad(loss, vectors)[0].unflatten(0, (n, k))[part])
     gradient = torch.cat(gradients)
     if settings.universal:
         gradient = gradient.mean(dim=0, keepdim=True)
-    slope = -(gradient.float() @ weight[choice.to(weight.device)].float().T)
+    slope = -(gradient.float() @ table.float().T)
     return choice[slope.topk(min(settings.top, len(choice)), dim=-1).indices.cpu()]
 
 

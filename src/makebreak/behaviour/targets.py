@@ -29,15 +29,16 @@ def aim(model: PreTrainedModel, batch: Sequences, *, before: Cache | None = None
     row, targets = where.nonzero(as_tuple=True)[0], batch.tokens[:, 1:][where].to(model.device)
     with at_positions(model, where):
         if before is None:
-            logits = run(model, batch.tokens[:, :-1]).logits[0].float()
+            logits = run(model, batch.tokens[:, :-1]).logits[0]
         else:
             ids = batch.tokens[:, :-1].to(model.device)
-            logits = model(input_ids=ids, past_key_values=before, use_cache=True).logits[0].float()
+            logits = model(input_ids=ids, past_key_values=before, use_cache=True).logits[0]
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     losses = torch.nn.functional.cross_entropy(logits, targets, reduction="none")
     right, row = logits.argmax(dim=-1) == targets, row.to(model.device)
-    n, zeros = where.sum(dim=1).to(model.device), torch.zeros(len(where), device=model.device)
+    n, zeros = where.sum(dim=1).to(model.device), losses.new_zeros(len(where))
     nll = zeros.index_add(0, row, losses) / n
-    return Aim(nll, right, zeros.index_add(0, row, right.float()) == n)
+    return Aim(nll, right, zeros.index_add(0, row, right.to(zeros)) == n)
 
 
 def gives(model: PreTrainedModel, requests: Requests, answer: str) -> Bool[Tensor, " n"]:
