@@ -177,8 +177,8 @@ def _run(command: Inspect | Compare | Attack) -> None:
         lines, path = pages.summary(inspection), pages.write_inspection(command.model, inspection, facts, out)
     elif isinstance(command, Attack):
         attacking = pages.Attacking(
-            n_tokens=command.attack_tokens,
-            n_soft=command.soft_tokens,
+            attack_tokens=command.attack_tokens,
+            soft_tokens=command.soft_tokens,
             steps=command.steps,
             candidates=command.candidates,
             where=command.where,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from makebreak.requests import positions, read_prompts, shipped, text_requests
+from makebreak.requests import positions, read_prompts, read_targeted, shipped, text_requests
 from tests.talkers import prompts, tokenizer
 
 
@@ -27,6 +27,10 @@ def test_prompts_of_a_file(tmp_path: Path) -> None:
     assert read_prompts(csv) == ["make tea, now", "hide rugs"]
     assert read_prompts(csv, "target") == ["Sure", "none", "Sure"]
     assert read_prompts(jsonl) == ["make tea", "hide rugs"]
+    assert read_targeted(csv) == [("make tea, now", "Sure"), ("hide rugs", "Sure")]
+    assert read_targeted(jsonl) == [("make tea", ""), ("hide rugs", "")]
+    with pytest.raises(ValueError, match="no column 'targets'; did you mean 'target'"):
+        read_targeted(csv, None, "targets")
 
 
 @pytest.mark.parametrize(

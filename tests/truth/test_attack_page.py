@@ -13,6 +13,10 @@ mpl.use("Agg")
 import numpy as np
 import pandas as pd
 import pytest
+from tokenizers import Tokenizer, decoders, normalizers
+from tokenizers.models import BPE
+from tokenizers.trainers import BpeTrainer
+from transformers import PreTrainedTokenizerFast
 
 from makebreak.artifacts import Store, write_json
 from makebreak.attacks.placing import place
@@ -27,7 +31,7 @@ from makebreak.requests import TextRequests, text_requests
 from tests.talkers import REFUSAL, bytes_tokenizer, prompts, saved, taught, tokenizer
 
 SETTINGS = Settings(n_new=6)
-ATTACKING = Attacking(n_tokens=4, n_soft=4, steps=6, candidates=16, prefill=4)
+ATTACKING = Attacking(attack_tokens=4, soft_tokens=4, steps=6, candidates=16, prefill=4)
 TARGET = "Sure here it is"
 ASKED = prompts()["harmful"][1:24:2]
 
@@ -86,7 +90,7 @@ def test_searches_make_as_many_candidates_and_losses_fall(found: Attacks) -> Non
 
 def test_what_is_said_to_be_typed_can_be_typed(refusing: LanguageModel, found: Attacks) -> None:
     rows = [row for row in found.tables["attacked"] if row["attack"] == "GCG"]
-    assert all(row["typed"] and len(row["added"].split()) == ATTACKING.n_tokens for row in rows)
+    assert all(row["typed"] and len(row["added"].split()) == ATTACKING.attack_tokens for row in rows)
     typed = [f"{row['request']} {row['added']}" for row in rows]
     requests = text_requests(refusing.tokenizer, typed, family="harmful", unsafe=True)
     assert answer_texts(refusing.model, refusing.tokenizer, requests, n_new=6) == [row["answer"] for row in rows]
@@ -109,7 +113,7 @@ def test_interrupted_in_the_middle_of_a_search_it_goes_on(
     refusing: LanguageModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls, made = [], Store(tmp_path / "store")
-    slow = Attacking(n_tokens=1, n_soft=1, steps=6, candidates=1, prefill=1)
+    slow = Attacking(attack_tokens=1, soft_tokens=1, steps=6, candidates=1, prefill=1)
 
     def fragile(*args: object) -> None:
         write_json(*args)
@@ -140,7 +144,7 @@ def test_a_model_that_refuses_nothing_is_left_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("attacking", "target", "said"),
     [
-        (Attacking(n_tokens=20), TARGET, "the model reads 24: choose a shorter attack"),
+        (Attacking(attack_tokens=20), TARGET, "the model reads 24: choose a shorter attack"),
         (ATTACKING, REFUSAL.removesuffix(" <end>"), "the model gives the target 'I cannot help with that' already"),
     ],
 )
@@ -154,7 +158,7 @@ def test_what_cannot_be_attacked_is_named(
 @pytest.mark.parametrize("where", ["suffix", "prefix"])
 @pytest.mark.parametrize("universal", [False, True])
 def test_every_way_to_attack_runs(refusing: LanguageModel, store: Store, where: Any, universal: bool) -> None:
-    few = Attacking(n_tokens=2, n_soft=2, steps=2, candidates=4, where=where, universal=universal, prefill=1)
+    few = Attacking(attack_tokens=2, soft_tokens=2, steps=2, candidates=4, where=where, universal=universal, prefill=1)
     found = attacked(refusing, store, few)
     rows = [row for row in found.tables["attacked"] if row["attack"] == "GCG"]
     assert all(row["typed"] for row in rows)
@@ -203,6 +207,27 @@ def test_pairs_that_merge_when_read_again_do_not_survive() -> None:
     assert survives(tokenizer())(asked_by(tokenizer())).all()
 
 
+def test_a_tokenizer_that_puts_a_space_before_every_text_gives_prompts_back() -> None:
+    words = Tokenizer(BPE(unk_token="<unk>"))
+    words.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    words.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.Fuse(), decoders.Strip(" ", 1, 0)])
+    texts, trainer = (
+        [f"[user] {text} [end]" for text in ASKED],
+        BpeTrainer(vocab_size=36, special_tokens=["<unk>", "<s>"], show_progress=False),
+    )
+    words.train_from_iterator(texts, trainer)
+    made = PreTrainedTokenizerFast(tokenizer_object=words, bos_token="<s>", unk_token="<unk>")
+    made.chat_template = "<s>[user] {{ messages[0]['content'] }} [end]"
+    requests, keep = asked_by(made), survives(made)
+    again = made(made.decode(requests.prompt[0]), add_special_tokens=False)["input_ids"]
+    assert again != requests.prompt[0].tolist()
+    assert keep(requests).all()
+    assert len(made("xse", add_special_tokens=False)["input_ids"]) == 3
+    placed = place(requests, 2, token=made.convert_tokens_to_ids("s"))
+    placed.requests.prompt[np.arange(4), placed.at[:, 1]] = made.convert_tokens_to_ids("e")
+    assert not keep(placed.requests).any()
+
+
 def test_the_command_writes_its_page(
     refusing: LanguageModel, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -222,7 +247,7 @@ def test_the_command_writes_its_page(
     for wrong, said in (
         (["--target-column", "aim"], "no column 'aim'"),
         (["--where", "idle"], "invalid choice"),
-        (["--attack-tokens", "0"], "n_tokens = 0"),
+        (["--attack-tokens", "0"], "attack_tokens = 0"),
         (["--requests", "0"], "requests = 0"),
         (["--target", " "], "--target is empty"),
     ):

@@ -31,12 +31,22 @@ def typeable(tokenizer: PreTrainedTokenizerFast, d_vocab: int) -> Bool[np.ndarra
 
 
 def survives(tokenizer: PreTrainedTokenizerFast) -> Keep:
-    """Keeps the requests whose whole prompt, decoded and encoded again, has the same ids."""
+    """Keeps the requests whose prompt, decoded and encoded again, has the same ids: the whole of it, or what is behind
+    a special token that begins it. Tokenizers that put a space before every text read `<s> text` otherwise than
+    `<s>text`."""
 
     def keep(requests: Requests) -> Bool[np.ndarray, " n"]:
         ids = [row[:n].tolist() for row, n in zip(requests.prompt, requests.prompt_length, strict=True)]
-        texts = tokenizer.batch_decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
-        again = tokenizer(texts, add_special_tokens=False)["input_ids"]
-        return np.array([before == after for before, after in zip(ids, again, strict=True)], dtype=bool)
+        found = _same(tokenizer, ids)
+        rest = [i for i in np.flatnonzero(~found) if ids[i][0] in tokenizer.all_special_ids]
+        if rest:
+            found[rest] = _same(tokenizer, [ids[i][1:] for i in rest])
+        return found
 
     return keep
+
+
+def _same(tokenizer: PreTrainedTokenizerFast, ids: list[list[int]]) -> Bool[np.ndarray, " n"]:
+    texts = tokenizer.batch_decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+    again = tokenizer(texts, add_special_tokens=False)["input_ids"]
+    return np.array([before == after for before, after in zip(ids, again, strict=True)], dtype=bool)

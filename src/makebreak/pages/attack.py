@@ -40,11 +40,11 @@ _STARTS = 256  # tokens that are tried as what an attack starts from
 
 @dataclass(frozen=True)
 class Attacking:
-    """n_tokens: of typed attacks. n_soft: vectors. steps, candidates: as in `TokenAttack`; steps of soft tokens too.
-    prefill: first tokens of the target that are forced, at most."""
+    """attack_tokens: typed ones. soft_tokens: vectors. steps, candidates: as in `TokenAttack`; soft tokens take as
+    many steps. prefill: first tokens of the target that are forced, at most."""
 
-    n_tokens: int = 16
-    n_soft: int = 10
+    attack_tokens: int = 16
+    soft_tokens: int = 10
     steps: int = 50
     candidates: int = 64
     where: Where = "suffix"
@@ -52,7 +52,9 @@ class Attacking:
     prefill: int = 5
 
     def __post_init__(self) -> None:
-        check_positive(n_tokens=self.n_tokens, n_soft=self.n_soft, steps=self.steps, candidates=self.candidates)
+        check_positive(
+            attack_tokens=self.attack_tokens, soft_tokens=self.soft_tokens, steps=self.steps, candidates=self.candidates
+        )
         check_positive(prefill=self.prefill)
         if self.where not in ("suffix", "prefix"):
             raise ValueError(f"where = {self.where!r}: expected 'suffix' or 'prefix'")
@@ -105,7 +107,7 @@ def attack_model(
     placed, requests = Placed(placed.requests[kept], placed.at[kept]), asked[refused][kept]
     rows = [row for row, chosen in zip(answers, refused, strict=True) if chosen]
     rows = [row for row, chosen in zip(rows, kept, strict=True) if chosen]
-    searched = asdict(attacking) | {"n_soft": None, "prefill": None}
+    searched = asdict(attacking) | {"soft_tokens": None, "prefill": None}
     start = steps.go_on(START, lambda _, bar: _typed(found, placed, settings, START), **searched)
     rows += start
     history = [{"attack": name, "step": 0, "loss": float(np.mean([row["loss"] for row in start]))} for name in HOWS]
@@ -122,7 +124,7 @@ def attack_model(
         rows += made["attacked"]
         history += made["history"]
     soft = SoftTokens(
-        attacking.n_soft, attacking.steps, where=attacking.where, universal=attacking.universal, held=False
+        attacking.soft_tokens, attacking.steps, where=attacking.where, universal=attacking.universal, held=False
     )
     rows += steps.go_on(
         SOFT,
@@ -142,7 +144,7 @@ def attack_model(
 
 def _check_room(found: LanguageModel, asked: TextRequests, settings: Settings, attacking: Attacking) -> None:
     n_ctx = getattr(found.model.config, "max_position_embeddings", None)
-    prompt, attack_ = int(asked.prompt_length.max()), max(attacking.n_tokens, attacking.n_soft)
+    prompt, attack_ = int(asked.prompt_length.max()), max(attacking.attack_tokens, attacking.soft_tokens)
     answer = max(settings.n_new, int(asked.judged[:, 1].max()))
     if n_ctx is not None and prompt + attack_ + answer > n_ctx:
         raise ValueError(
@@ -161,7 +163,7 @@ def _start(
     tokens += np.flatnonzero(allowed)[:_STARTS].tolist()
     keep, best = survives(found.tokenizer), None
     for token in tokens:
-        placed = place(refused, attacking.n_tokens, attacking.where, token=token)
+        placed = place(refused, attacking.attack_tokens, attacking.where, token=token)
         kept = keep(placed.requests)
         if best is None or kept.sum() > best[1].sum():
             best = placed, kept
@@ -294,7 +296,7 @@ def _prefilled(found: LanguageModel, requests: TextRequests, settings: Settings,
 
 def _estimate(found: LanguageModel, asked: TextRequests, settings: Settings, attacking: Attacking) -> float:
     """Seconds, from a forward and some steps of generation: every request refused, every step taken."""
-    placed = place(asked, attacking.n_tokens, attacking.where, token=0)
+    placed = place(asked, attacking.attack_tokens, attacking.where, token=0)
     answer_texts(found.model, found.tokenizer, asked[:2], n_new=1)  # warms up
     times = [time.monotonic()]
     _near(found, placed.requests[:16])

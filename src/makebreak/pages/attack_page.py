@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from makebreak.artifacts import write_atomic
@@ -64,36 +63,39 @@ def attack_lines(found: Attacks) -> list[str]:
     """What was found, in sentences made from the numbers."""
     answers = found.tables["answers"]
     refused = [row for row in answers if row[JUDGE] and not row["broken"]]
+    firm = sum(row["log_odds"] > 0 for row in answers)
     told = [
-        f"It refuses {len(refused)} of {len(answers)} harmful requests (judge {JUDGE}); the log-odds that a refusal "
-        f"begins are {np.mean([row['log_odds'] for row in answers]):.1f} on average."
+        f"It refuses {len(refused)} of {len(answers)} harmful requests (judge {JUDGE}); by its first token "
+        f"a refusal is likelier than not for {firm}."
     ]
     if found.left_out:
         return [*told, f"No attack was made: {found.left_out}."]
     attacked = found.tables["attacked"]
     at = {(row["attack"], row["sense"]): row for row in success_rows(attacked)}
-    n = max(row["n"] for row in at.values())
-
-    def rates(sense: str, names: dict[str, str]) -> str:
-        return ", ".join(f"{_rate(at[name, sense])} {said}" for name, said in names.items())
-
-    typed = {name: f"with {name}" for name in (*HOWS, START)}
+    n = at[START, JUDGE]["n"]
+    rate = {(name, sense): _rate(row) for (name, sense), row in at.items()}
+    share = {
+        name: "n/a" if row["success"] is None else f"{row['success']:.2f}" for (name, s), row in at.items() if s == HIT
+    }
     gcg, search = (at[name, JUDGE] for name in ("GCG", "random search"))
     apart = "lie apart" if gcg["low"] > search["high"] or search["low"] > gcg["high"] else "overlap"
-    survived = {row["attack"]: row["survived"] for row in cost_rows(attacked)}
-    shares = ", ".join(f"{survived[name]:.2f} of {name}" for name in HOWS if survived[name] is not None)
-    soft = {SOFT: "with soft tokens", RANDOM_SOFT: "with random vectors of the same norms"}
+    survived = {row["attack"]: row["survived"] for row in cost_rows(attacked) if row["survived"] is not None}
+    kept = ", ".join(f"{survived[name]:.2f} of {name}" for name in HOWS if name in survived)
     depths = [name for name, sense in at if name.startswith("prefill") and sense == JUDGE]
-    forced = ", ".join(_rate(at[name, JUDGE]) for name in depths)
+    forced = " / ".join(f"{at[name, JUDGE]['success']:.2f}" for name in depths)
     return [
         *told,
-        f"{n} refused requests were attacked. Typed tokens, as many candidates each: of answers, {rates(JUDGE, typed)} "
-        f"are no longer refused, nor broken; the target begins {rates(HIT, typed)}. The intervals of GCG and random "
-        f"search {apart}." + (f" Candidates that are read as the same tokens once typed: {shares}." if shares else ""),
-        f"Soft tokens, which nobody can type: {rates(JUDGE, soft)} are no longer refused; the target begins "
-        f"{rates(HIT, soft)}.",
-        f"Prefill: with the first {' / '.join(name.split()[1] for name in depths)} tokens of the target forced, "
-        f"{forced} of answers are no longer refused.",
+        (f"{len(refused) - n} of these are read as other tokens once typed, and left out. " if n < len(refused) else "")
+        + f"Of the {n} that were attacked, GCG gets {rate['GCG', JUDGE]} answered, neither refused nor broken. As many "
+        f"candidates of random search get {rate['random search', JUDGE]}, of random tokens "
+        f"{rate['random tokens', JUDGE]}; the tokens that all start from, {rate[START, JUDGE]}. The intervals of GCG "
+        f"and random search {apart}. The target begins {share['GCG']} of answers with GCG, {share['random search']} "
+        f"with random search, {share['random tokens']} with random tokens, {share[START]} at the start."
+        + (f" Candidates that typing would change were not asked; left were {kept}." if kept else ""),
+        f"Soft tokens, which nobody can type, get {rate[SOFT, JUDGE]} answered, random vectors of the same norms "
+        f"{rate[RANDOM_SOFT, JUDGE]}; the target begins {share[SOFT]} and {share[RANDOM_SOFT]} of answers.",
+        f"With the first {' / '.join(name.split()[1] for name in depths)} tokens of the target forced, {forced} are "
+        f"answered (the last of them {rate[depths[-1], JUDGE]}).",
     ]
 
 
@@ -156,4 +158,4 @@ def cost_rows(attacked: Rows) -> Rows:
 
 def _mean(rows: Rows, key: str) -> float | None:
     values = [row[key] for row in rows if row[key] is not None]
-    return float(np.mean(values)) if values else None
+    return sum(values) / len(values) if values else None
