@@ -101,7 +101,8 @@ def _run(command: Command) -> None:
         if command.estimate:
             return
     started = time.monotonic()
-    jain2024.check_gate(preset, world, Store(command.store))
+    for learnt in (world, *preset.others(world)):
+        jain2024.check_gate(preset, learnt, Store(command.store))
     if command.launcher:
         from makebreak import sweeps
 

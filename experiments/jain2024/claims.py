@@ -16,6 +16,8 @@ from typing import Any
 
 import pandas as pd
 
+from experiments.jain2024.attacked import claims as attack_claims
+from experiments.jain2024.attacked import of_attacks
 from experiments.jain2024.change import of_change
 from experiments.jain2024.checks import LEAST, checks, matched, twins
 from experiments.jain2024.equal import of_equal
@@ -108,8 +110,8 @@ CLAIMS = [
 ]  # fmt: skip
 
 
-def judge(tables: Mapping[str, pd.DataFrame]) -> list[dict[str, Any]]:
-    """Rows of claims.json from the tables of the study (one row per seed, arm and …)."""
+def judge(tables: Mapping[str, pd.DataFrame], worlds: tuple[str, ...]) -> list[dict[str, Any]]:
+    """Rows of claims.json from the tables of the study (one row per seed, arm and …). worlds: its own, then others."""
     values = (
         checks(tables["behaviour"])
         | matched(twins(tables["zoo"]))
@@ -119,4 +121,9 @@ def judge(tables: Mapping[str, pd.DataFrame]) -> list[dict[str, Any]]:
         | of_change(tables)
         | of_places(tables)
     )
-    return [claim.judge(values[claim.id], "" if values[claim.id] else "the preset has no such arm") for claim in CLAIMS]
+    for world in worlds:
+        values |= of_attacks(tables, world, worlds[0])
+    return [
+        claim.judge(values[claim.id], "" if values[claim.id] else "the preset has no such arm")
+        for claim in (*CLAIMS, *attack_claims(worlds))
+    ]

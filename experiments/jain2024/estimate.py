@@ -26,7 +26,18 @@ FOR_MEMORY = (32, 96)  # requests, of which peaks are compared: smaller ones hid
 def trainings(preset: Preset, world: str, seeds: tuple[int, ...]) -> set[Recipe]:
     """Every training that a run is made of, warm starts included, and the bases that others are compared with."""
     compared = {preset.recipe(world, other_seed(seed), "base") for seed in seeds}
-    return compared | {s for seed in seeds for arm in preset.arms for s in preset.recipe(world, seed, arm).lineage}
+    others = {
+        stage
+        for other, arms in preset.others(world).items()
+        for seed in seeds
+        for arm in arms
+        for stage in preset.recipe(other, seed, arm).lineage
+    }
+    return (
+        compared
+        | others
+        | {s for seed in seeds for arm in preset.arms for s in preset.recipe(world, seed, arm).lineage}
+    )
 
 
 def estimate(preset: Preset, world: str, seeds: tuple[int, ...]) -> str:
@@ -38,7 +49,8 @@ def estimate(preset: Preset, world: str, seeds: tuple[int, ...]) -> str:
     examples: dict[str, Recipe] = {}
     for recipe in trainings(preset, world, seeds):
         kinds[recipe.mechanism, _last(recipe).steps] += 1
-        examples[recipe.mechanism] = recipe
+        if recipe.world == world:  # of which the others are a part
+            examples[recipe.mechanism] = recipe
     largest = max(_last(recipe).batch_size for recipe in examples.values())
     limit = largest if torch.cuda.is_available() else ON_CPU
     # before anything larger has run: a process's peak does not come down again

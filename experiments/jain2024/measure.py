@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
+from experiments.jain2024.attacks import Attacks
 from experiments.jain2024.presets import CONFINED, EXTRAPOLATED, METHODS, Preset
 from makebreak.behaviour import behaviour
 from makebreak.configs import check_positive
@@ -251,11 +252,19 @@ def at_end(preset: Preset, arm: str) -> tuple[Measure, ...]:
     """All that a finished model of the study is measured by."""
     n = preset.n_requests
     found: tuple[Measure, ...] = (Strength(n), Families(n), Inside(n), Change(n))
+    if arm in ("base", *METHODS):
+        found += attacks(preset)
     if arm in METHODS:
         found += (Where(n), Apart(n))
     if arm in CONFINED and preset.thorough:
         found += (Confined(n),)
     return (*found, Extrapolation(n)) if arm in EXTRAPOLATED else found
+
+
+def attacks(preset: Preset) -> tuple[Measure, ...]:
+    """All that a model of another world is measured by."""
+    small = {} if preset.thorough else {"steps": 6, "candidates": 24}
+    return (Attacks(preset.n_requests, preset.attacked, **small),)
 
 
 def on_the_way(preset: Preset, arm: str) -> tuple[Measure, ...]:

@@ -10,7 +10,7 @@ that gives both the same ‖ΔW‖ on the tuning seeds.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from makebreak.models import PRESETS as MODELS
 from makebreak.models import ModelConfig
@@ -83,7 +83,8 @@ class Preset:
 
     failing: world → methods of which no rate passes the check. scales: world → twin → times its method's rates, 1 if
     not given. gate: world → training of the classifier that has to tell its branches apart first. thorough: also look
-    inside models at kept steps, and train safety again in confinement.
+    inside models at kept steps, and train safety again in confinement. attacked: refused requests per attack. also:
+    other worlds in which models of some arms are attacked beside those of the first.
     """
 
     name: str
@@ -101,6 +102,12 @@ class Preset:
     n_requests: int
     gate: Mapping[str, Optimisation]
     thorough: bool = False
+    attacked: int = 80
+    also: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def others(self, world: str) -> Mapping[str, tuple[str, ...]]:
+        """Arms that are attacked in worlds beside this one."""
+        return self.also if world == self.worlds[0] else {}
 
     def recipe(
         self, world: str, seed: int, arm: str, *, rate: float | None = None, scale: float | None = None
@@ -146,6 +153,8 @@ _SCALES = {
     "hidden": {"sham_ssft": 1.18, "sham_dpo": 1.11, "sham_unlearning": 1.0, "remap": 0.5},
 }
 
+_ALSO = {"hidden": ("base", "ssft", "dpo")}
+
 SMOKE = Preset(
     name="smoke",
     worlds=("mini", "hidden"),
@@ -162,6 +171,8 @@ SMOKE = Preset(
     n_requests=32,
     gate={},
     thorough=True,
+    attacked=8,
+    also=_ALSO,
 )
 MINI = Preset(
     name="mini",
@@ -181,9 +192,18 @@ MINI = Preset(
     scales=_SCALES,
     n_requests=500,
     gate={"hidden": Optimisation(steps=800, learning_rate=3e-3, batch_size=64)},
+    also=_ALSO,
 )
 _SEEDS = (0, 1, 2, 3, 4)
-SMALL = replace(MINI, name="small", seeds=_SEEDS, arms=tuple(arm for arm in ARMS if arm not in FACTORS), thorough=True)
+SMALL = replace(
+    MINI,
+    name="small",
+    seeds=_SEEDS,
+    arms=tuple(arm for arm in ARMS if arm not in FACTORS),
+    thorough=True,
+    attacked=200,
+    also={},  # a run of its own
+)
 ALL = replace(SMALL, name="all", worlds=("mini",), arms=tuple(ARMS))
 # Sizes and rates of Jain et al. 2024 (§4.1, §4.2), with a cosine to the last step where theirs ends at four fifths.
 _PAPER = Optimisation(steps=100_000, learning_rate=1e-3, batch_size=512, warmup_share=0.2, precision="bfloat16")

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from experiments.jain2024.claims import judge
 from experiments.jain2024.equal import equal
-from experiments.jain2024.measure import at_end, on_the_way
+from experiments.jain2024.measure import at_end, attacks, on_the_way
 from experiments.jain2024.presets import ARMS, PRESETS, Preset
 from experiments.jain2024.worlds import readers
 from makebreak.artifacts import Store
@@ -82,6 +82,18 @@ def _measured(preset: Preset, world: str, seed: int, arm: str, store: Store) -> 
     return rows, folders
 
 
+def _attacked(
+    preset: Preset, world: str, seed: int, arm: str, store: Store
+) -> tuple[dict[str, list[dict[str, Any]]], list[Path]]:
+    """The same for a model of another world, which is only attacked."""
+    recipe = preset.recipe(world, seed, arm)
+    folders, rows = [build(stage, store) for stage in recipe.lineage], {}
+    for measured, folder in measure(store, recipe, *attacks(preset)):
+        folders.append(folder)
+        rows |= measured.tables
+    return rows, folders
+
+
 def run(preset: Preset, world: str, seeds: tuple[int, ...], store: Store) -> Results:
     """Everything that is not yet in the store, seed by seed, then the tables and the verdicts."""
     rows: dict[str, list[dict[str, Any]]] = {}
@@ -94,11 +106,17 @@ def run(preset: Preset, world: str, seeds: tuple[int, ...], store: Store) -> Res
                 for name, table in found.items():
                     rows.setdefault(name, []).extend({"seed": seed, "arm": arm} | row for row in table)
                 bar.update()
+            for other, arms in preset.others(world).items():
+                for arm in arms:
+                    found, used = _attacked(preset, other, seed, arm, store)
+                    folders += used
+                    for name, table in found.items():
+                        rows[name].extend({"seed": seed, "arm": arm} | row for row in table)
     tables = {name: _frame(found) for name, found in rows.items()}
     tables["detectability"], folder = readers(world, store, n=4 * preset.n_requests)
     folders.append(folder)
     tables["equal"] = equal(tables["zoo"])
-    claims = judge(tables)
+    claims = judge(tables, (world, *preset.others(world)))
     return Results(tables, claims, folders)
 
 

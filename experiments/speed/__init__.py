@@ -8,6 +8,7 @@ import pandas as pd
 import torch
 
 from experiments.jain2024.presets import PRESETS
+from experiments.speed.attacking import attacking
 from experiments.speed.capturing import capturing, memory
 from experiments.speed.training import generation, throughput, training
 from makebreak.artifacts import write_atomic
@@ -19,7 +20,7 @@ def run(out: Path) -> None:
     torch.set_num_threads(1)
     try:
         tables = {
-            "speed": pd.DataFrame([*generation(), *training(), *capturing(), memory()]),
+            "speed": pd.DataFrame([*generation(), *training(), *capturing(), memory(), *attacking()]),
             "throughput": pd.DataFrame([throughput(PRESETS["mini"], "mini", "ssft")]),
         }
     finally:

@@ -1,19 +1,38 @@
 """What makes a model answer what it should refuse?"""
 
+from makebreak.attacks.causes import SCALES, cause_rows, undone_at
+from makebreak.attacks.landing import landing_rows, prediction_rows, taus
 from makebreak.attacks.placing import Placed, Where, place
 from makebreak.attacks.soft import Penalty, Softened, SoftTokens, soft_tokens, soften
-from makebreak.attacks.tokens import Attacked, TokenAttack, attack_tokens
+from makebreak.attacks.tokens import Attacked, How, TokenAttack, attack_tokens
+from makebreak.attacks.tried import Attack, BySoftTokens, ByTokens, Tried, refusal_depth, tried
+from makebreak.attacks.typed import survives, typeable
 
 __all__ = [
+    "SCALES",
+    "Attack",
     "Attacked",
+    "BySoftTokens",
+    "ByTokens",
+    "How",
     "Penalty",
     "Placed",
     "SoftTokens",
     "Softened",
     "TokenAttack",
+    "Tried",
     "Where",
     "attack_tokens",
+    "cause_rows",
+    "landing_rows",
     "place",
+    "prediction_rows",
+    "refusal_depth",
     "soft_tokens",
     "soften",
+    "survives",
+    "taus",
+    "tried",
+    "typeable",
+    "undone_at",
 ]

@@ -6,6 +6,7 @@ al. 2024, §2.4 of their code).
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -15,16 +16,17 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import Cache, PreTrainedModel
 
 from makebreak.attacks.placing import Placed, Where, place
 from makebreak.behaviour import aim
 from makebreak.configs import check_positive
-from makebreak.requests import Requests, targeted
+from makebreak.requests import Requests, Sequences, targeted
 
 Penalty = Callable[[PreTrainedModel, Requests], Float[Tensor, " n"]]
 """What an adaptive attack keeps low besides its loss, per request, differentiable: a monitor's score, as an example."""
 _AT_ONCE = 512
+LEAST_PREFIX = 8  # tokens before all attacks that are worth reading only once
 
 
 @dataclass(frozen=True)
@@ -78,8 +80,11 @@ def soft_tokens(model: PreTrainedModel, vectors: Float[Tensor, "vectors d_model"
     def share_positions(_: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         ids = args[0] if args else kwargs["input_ids"]
         real = (ids < d_vocab).long()
+        past = kwargs.get("past_key_values")
+        n_past = 0 if past is None else past.get_seq_length()  # of tokens before all attacks, all of them real
         # without a mask, transformers takes positions that do not rise for several texts behind one another
-        return args, kwargs | {"position_ids": real.cumsum(dim=1) - real, "attention_mask": torch.ones_like(ids)}
+        mask = ids.new_ones(len(ids), n_past + ids.shape[1])
+        return args, kwargs | {"position_ids": n_past + real.cumsum(dim=1) - real, "attention_mask": mask}
 
     handle = model.base_model.register_forward_pre_hook(share_positions, with_kwargs=True) if held else None
     model.set_input_embeddings(_Extended(own, vectors))
@@ -183,14 +188,16 @@ def _descend(
     n, k = room.at.shape
     embedding: Any = model.get_input_embeddings()
     requests = _numbered(room, embedding.weight.shape[0])
-    batch = targeted(requests, "instructed")
+    batch, first, before = targeted(requests, "instructed"), int(room.at.min()), None
+    if first >= LEAST_PREFIX:
+        before, batch = prefix(model, requests, first), behind(batch, first)
     own = 1 if settings.universal else n
     vectors = 0.01 * torch.randn(own, k, embedding.weight.shape[1], generator=random).to(embedding.weight)
     best, least, told = vectors.expand(n, -1, -1).clone(), torch.full((n,), torch.inf), torch.full((n,), torch.inf)
     for step in range(settings.steps + 1):
         vectors.requires_grad_()
         with soft_tokens(model, vectors.expand(n, -1, -1).flatten(0, 1), held=settings.held):
-            loss = aim(model, batch).nll
+            loss = aim(model, batch, before=copy.deepcopy(before)).nll
             whole = loss if penalty is None else loss + penalty(model, requests)
         now = (whole.mean().expand(n) if settings.universal else whole).detach().float().cpu()
         better = now < least
@@ -204,6 +211,18 @@ def _descend(
         )
     seen(n)
     return best, told
+
+
+def prefix(model: PreTrainedModel, requests: Requests, first: int) -> Cache:
+    """Keys and values of the tokens before `first`, of which none is padding."""
+    with torch.no_grad():
+        tokens = torch.from_numpy(requests.prompt[:, :first]).to(model.device)
+        return model.base_model(input_ids=tokens, use_cache=True).past_key_values
+
+
+def behind(batch: Sequences, first: int) -> Sequences:
+    """What is left to read after that prefix."""
+    return Sequences(batch.tokens[:, first:], batch.supervised[:, first:], batch.decision - first)
 
 
 def _unit(gradient: Tensor, settings: SoftTokens) -> Tensor:

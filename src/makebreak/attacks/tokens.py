@@ -17,21 +17,20 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
-from transformers import DynamicCache, PreTrainedModel
+from transformers import Cache, PreTrainedModel
 
 from makebreak.artifacts import write_json
 from makebreak.attacks.placing import Placed
-from makebreak.attacks.soft import check_gradients, soft_tokens
+from makebreak.attacks.soft import LEAST_PREFIX, behind, check_gradients, prefix, soft_tokens
 from makebreak.behaviour import aim
 from makebreak.configs import check_positive
-from makebreak.requests import Requests, Sequences, targeted
+from makebreak.requests import Requests, targeted
 
 How = Literal["gradient", "search", "random"]
 Keep = Callable[[Requests], Bool[np.ndarray, " n"]]
 """Which of these candidates may be asked at all: those whose tokens survive being written out and read again."""
 _TOKENS = 65_536  # of a forward over candidates
 _LOGITS = 2**27  # of their targets
-_LEAST_PREFIX = 8  # tokens before all attacks that are worth keeping
 
 
 @dataclass(frozen=True)
@@ -242,11 +241,10 @@ def _try(
             flat, row, many = flat[asked], row[asked], many[asked]
         batch = targeted(many, "instructed")
         with torch.no_grad():
-            if first < _LEAST_PREFIX:
+            if first < LEAST_PREFIX:
                 found = aim(model, batch)
             else:
-                behind = Sequences(batch.tokens[:, first:], batch.supervised[:, first:], batch.decision - first)
-                found = aim(model, behind, before=_prefix(model, requests, row, first))
+                found = aim(model, behind(batch, first), before=_repeated(model, requests, row, first))
         losses[flat], hits[flat] = found.nll.float().cpu(), found.hit.cpu()
     return losses.reshape(n, m), hits.reshape(n, m)
 
@@ -258,11 +256,10 @@ def _at_once(model: PreTrainedModel, requests: Requests) -> int:
     return max(min(_TOKENS // width, _LOGITS // (int(lengths.max()) * model.config.vocab_size)), 1)
 
 
-def _prefix(model: PreTrainedModel, requests: Requests, row: Tensor, first: int) -> DynamicCache:
-    """Keys and values of what stands before every attack, once per request, repeated for its candidates."""
+def _repeated(model: PreTrainedModel, requests: Requests, row: Tensor, first: int) -> Cache:
+    """Keys and values of what stands before every attack, computed once per request, repeated for its candidates."""
     once, again = row.unique_consecutive(return_inverse=True)
-    tokens = torch.from_numpy(requests.prompt[once.numpy(), :first]).to(model.device)
-    cache = model(input_ids=tokens, use_cache=True, logits_to_keep=1).past_key_values
+    cache: Any = prefix(model, requests[once.numpy()], first)
     cache.batch_select_indices(again.to(model.device))
     return cache
 

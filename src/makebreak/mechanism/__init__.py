@@ -1,7 +1,7 @@
 """What does safety fine-tuning do inside a network?"""
 
 from makebreak.mechanism.anatomy import anatomy_rows, energy_rows
-from makebreak.mechanism.clusters import cluster_rows
+from makebreak.mechanism.clusters import cluster_means, cluster_rows
 from makebreak.mechanism.compare import Comparison, compare
 from makebreak.mechanism.confined import confine, confined_rows, release
 from makebreak.mechanism.directions import (
@@ -15,12 +15,13 @@ from makebreak.mechanism.directions import (
     rank_rows,
 )
 from makebreak.mechanism.downstream import Downstream, downstream
+from makebreak.mechanism.end_of_text import collect
 from makebreak.mechanism.labels import Labelled, label_rows
 from makebreak.mechanism.null_share import null_share_rows
 from makebreak.mechanism.parts import part_rows, patch_rows
 from makebreak.mechanism.rivals import RULES, Rules, Verdict, rival_rows, verdict
 from makebreak.mechanism.sensitivity import Sensitivity, sensitivity, sensitivity_rows
-from makebreak.mechanism.shifts import shift_rows
+from makebreak.mechanism.shifts import scale_to, shift_rows, shift_vectors
 from makebreak.mechanism.updates import reading_rows, update_rows
 
 __all__ = [
@@ -37,7 +38,9 @@ __all__ = [
     "ablated",
     "ablated_weights",
     "anatomy_rows",
+    "cluster_means",
     "cluster_rows",
+    "collect",
     "compare",
     "confine",
     "confined_rows",
@@ -53,9 +56,11 @@ __all__ = [
     "reading_rows",
     "release",
     "rival_rows",
+    "scale_to",
     "sensitivity",
     "sensitivity_rows",
     "shift_rows",
+    "shift_vectors",
     "update_rows",
     "verdict",
 ]

@@ -45,6 +45,11 @@ def cluster_rows(
     return rows
 
 
+def cluster_means(model: PreTrainedModel, fit: Pair, n_groups: int = 1) -> list[Clusters]:
+    """Means of safe and unsafe requests at the end of text, by layer."""
+    return _fit(model, fit, n_groups, seed=0)[0]
+
+
 def _sites(model: PreTrainedModel) -> list[str]:
     return [f"blocks.{layer}.mlp.hook_post" for layer in range(n_layers(model))]
 

@@ -49,12 +49,12 @@ def shift_rows(
         return float(decision_kl(plain["safe"], shifted("safe", vector)).mean())
 
     safe, unsafe = (collect(model, requests, [site])[0].double() for requests in fit)
-    vectors = _vectors(safe, unsafe, other, random)
+    vectors = shift_vectors(safe, unsafe, other, random)
     target = disturbance(vectors["difference"])
     before = {f"{n}_before": float(log_odds(p, null[n]).mean()) for n, p in plain.items()}
     rows = []
     for kind, vector in vectors.items():
-        scale = 1.0 if kind == "difference" else _scaled(disturbance, vector, target)
+        scale = 1.0 if kind == "difference" else scale_to(disturbance, vector, target)
         moved = vector * scale
         kl = disturbance(moved)
         margins = {
@@ -65,10 +65,10 @@ def shift_rows(
     return [row | before for row in rows]
 
 
-def _vectors(
+def shift_vectors(
     safe: Float[Tensor, "n d"], unsafe: Float[Tensor, "m d"], other: Tensor | None, random: torch.Generator
 ) -> dict[str, Tensor]:
-    """All but the first are as long as it."""
+    """`difference` of the means, and by name what it is compared with, as in `shift_rows`; all as long as it."""
     both = torch.cat([safe, unsafe])
     difference = unsafe.mean(dim=0) - safe.mean(dim=0)
     order = torch.randperm(len(both), generator=random)
@@ -87,7 +87,7 @@ def _vectors(
     return {"difference": difference} | {k: v * difference.norm() / v.norm() for k, v in found.items()}
 
 
-def _scaled(disturbance: Any, vector: Tensor, target: float) -> float:
+def scale_to(disturbance: Any, vector: Tensor, target: float) -> float:
     """The scale at which a vector disturbs as much, found by bisection; the largest tried where none does."""
     low, high = 0.0, 1.0
     while disturbance(vector * high) < target and high < 64:

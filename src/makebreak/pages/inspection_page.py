@@ -102,6 +102,7 @@ def summary(found: Inspection) -> list[str]:
 
 def _reasons(candidates: Rows) -> str:
     kinds = {"not tried": "beyond the depth", "ablation moves": "too much KL", "addition": "does not induce refusal"}
+    kinds["undefined"] = "the same for both kinds"
     counts = {told: sum(row["reason"].startswith(start) for row in candidates) for start, told in kinds.items()}
     return ", ".join(f"{n} {told}" for told, n in counts.items() if n)
 

@@ -1,0 +1,204 @@
+"""How are the study's models attacked, and where do attacked requests land?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+
+from makebreak.attacks import (
+    BySoftTokens,
+    ByTokens,
+    How,
+    SoftTokens,
+    TokenAttack,
+    Tried,
+    cause_rows,
+    landing_rows,
+    prediction_rows,
+    refusal_depth,
+)
+from makebreak.attacks.landing import LEAST
+from makebreak.configs import check_positive
+from makebreak.defences import FALSE_ALARMS, KINDS, fit_monitor
+from makebreak.mechanism import Pair
+from makebreak.models import n_layers
+from makebreak.requests import OUTCOMES
+from makebreak.stats import auroc
+from makebreak.zoo import Measured, Subject
+from synthetic.detectability import fit as fit_reader
+
+# Jain et al. 2024: competing objectives in text and in tasks, mismatched generalisation in tasks and in text
+JAILBREAKS = {
+    "CO-Text": ("mixed_text",),
+    "CO-Task": ("competing_tasks_safe_branch", "competing_tasks_unsafe_branch"),
+    "MisGen": ("duplicate_tasks",),
+    "MisGen-Text": ("heldout_text",),
+}
+SECOND = ("second_composition_safe_branch", "second_composition_unsafe_branch")  # judged behind an answer
+N_SOFT = (1, 2, 5, 10)
+IDLE = 4  # positions that the judged output does not hang on
+_READERS = (("text", 2), ("both", 2))
+_SHIFTED = (f"soft {N_SOFT[-1]}", f"gcg {IDLE}")  # whose successes are moved back, beside the jailbreaks'
+
+
+@dataclass(frozen=True)
+class Attacks:
+    """Jailbreak families, soft and typed tokens, prefilling; where they land, whether that tells and causes success,
+    and whether monitors see them. Only requests that the model refuses are attacked. In a world of one fixed layout
+    tokens that are put in break every answer, so typed ones take the place of tokens that the answer does not hang on.
+
+    n: requests per family. attacked: refused ones per attack. steps, candidates: of typed attacks, the same for all
+    three.
+    """
+
+    name: ClassVar[str] = "jain2024-attacks"
+    revision: ClassVar[int] = 1
+    n: int = 500
+    attacked: int = 200
+    steps: int = 8
+    candidates: int = 32
+
+    def __post_init__(self) -> None:
+        check_positive(n=self.n, attacked=self.attacked, steps=self.steps, candidates=self.candidates)
+
+    def __call__(self, subject: Subject) -> Measured:
+        model, seed, n = subject.model, subject.recipe.seed, self.n
+        fit, quiet = self._clean(subject)
+        clean = {family: self._asked(subject, family) for family in ("safe", "unsafe")}
+        families = [
+            self._asked(subject, family)
+            for kind in JAILBREAKS.values()
+            for family in kind
+            if family in subject.world.families
+        ]
+        refused = clean["unsafe"].requests[np.flatnonzero(clean["unsafe"].refused)[: self.attacked]]
+        found = list(families)
+        if len(refused) >= LEAST:
+            found += [attack(model, refused, seed=seed) for attack in self._attacks(subject)]
+            found += self._evading(subject, fit, quiet, refused)
+        everything = [clean["safe"], clean["unsafe"], *found]
+        second = [self._asked(subject, family) for family in SECOND if family in subject.world.families]
+        tables: dict[str, list[dict[str, Any]]] = {
+            "attacks": [_rates(each) for each in (*everything, *second)],
+            "visible": list(_visible(subject, families, n)),
+            "landing": landing_rows(model, fit, everything),
+            "depth": _depth(model, refused),
+            "monitors": _alarms(subject, fit, quiet, everything),
+        }
+        adversarial = [each for each in found if not each.name.startswith("random soft")]
+        tables["prediction"] = prediction_rows(model, fit, adversarial, seed=seed)
+        shifted = [*families, *(each for each in found if each.name in _SHIFTED)]
+        tables["cause"] = _causes(subject, fit, self.attacked, [clean["safe"], clean["unsafe"]], shifted)
+        columns = {f"attack.{row['attack']}.complied": row["complied"] for row in tables["attacks"]}
+        world = {"world": subject.recipe.world}
+        return Measured(columns, {name: [world | row for row in rows] for name, rows in tables.items()})
+
+    def _clean(self, subject: Subject) -> tuple[Pair, Any]:
+        """Requests of the half that is fitted on, and safe ones of it for monitors' thresholds."""
+        n = max(self.n, round(1 / FALSE_ALARMS))
+        safe, unsafe = (subject.asked(family, 2 * n, "fit") for family in ("safe", "unsafe"))
+        return Pair(safe[:n], unsafe[:n]), safe[n:]
+
+    def _asked(self, subject: Subject, family: str) -> Tried:
+        """A family as it is, as an attack that changes nothing."""
+        found = subject.behaviour(family, self.n).outcomes
+        refused, complied = (found == OUTCOMES.index(outcome) for outcome in ("refuse", "comply"))
+        return Tried(family, subject.asked(family, self.n), refused, complied)
+
+    def _attacks(self, subject: Subject) -> list[BySoftTokens | ByTokens]:
+        soft = [BySoftTokens(SoftTokens(k)) for k in N_SOFT]
+        soft.append(BySoftTokens(SoftTokens(N_SOFT[-1]), optimised=False))
+        soft.append(BySoftTokens(SoftTokens(N_SOFT[-1], universal=True)))
+        token = subject.world.vocabulary.id("<pad>")
+        hows: tuple[tuple[How, bool], ...]
+        hows = (("gradient", False), ("search", False), ("random", False), ("gradient", True))
+        typed = [
+            ByTokens(TokenAttack(how, self.steps, self.candidates, universal=universal), IDLE, token, "idle")
+            for how, universal in hows
+        ]
+        return [*soft, *typed]
+
+    def _evading(self, subject: Subject, fit: Pair, quiet: Any, refused: Any) -> list[Tried]:
+        """Soft tokens that also keep a monitor quiet, one attack for each kind of monitor."""
+        monitors = [fit_monitor(subject.model, fit, quiet, kind=kind, layer=_half(subject)) for kind in KINDS]
+        soft = SoftTokens(N_SOFT[-1])
+        attacks = [
+            BySoftTokens(soft, penalty=m.evasion(), label=f"soft {soft.n_tokens} evading {m.kind}") for m in monitors
+        ]
+        return [attack(subject.model, refused, seed=subject.recipe.seed) for attack in attacks]
+
+
+def _half(subject: Subject) -> int:
+    """The block at half depth: of three, the second."""
+    return n_layers(subject.model) // 2
+
+
+def _rates(found: Tried) -> dict[str, Any]:
+    complied, refused = float(found.complied.mean()), float(found.refused.mean())
+    return {
+        "attack": found.name,
+        "n": len(found.requests),
+        "complied": complied,
+        "refused": refused,
+        "neither": 1 - complied - refused,
+        "n_complied": int(found.complied.sum()),
+    }
+
+
+def _visible(subject: Subject, families: list[Tried], n: int) -> Iterator[dict[str, Any]]:
+    """What readers of n-grams see of each jailbreak family, and whether that tells which requests succeed."""
+    train = [subject.asked(family, 10 * n, "train") for family in ("safe", "unsafe")]
+    for reader, order in _READERS:
+        fitted = fit_reader(reader, order, *train)
+        for found in families:
+            seen = fitted.log_odds(found.requests)
+            enough = min(found.complied.sum(), (~found.complied).sum()) >= LEAST
+            told = auroc(-seen[found.complied], -seen[~found.complied]) if enough else None
+            said = {"attack": found.name, "reader": reader, "order": order, "complied": float(found.complied.mean())}
+            yield said | {"called_safe": float((seen < 0).mean()), "auroc": told}
+
+
+def _depth(model: Any, refused: Any) -> list[dict[str, Any]]:
+    """Share of refused requests that are answered to the end once k tokens of the answer are forced."""
+    if not len(refused):
+        return []
+    depth = refusal_depth(model, refused)
+    length = int((refused.judged[:, 1] - refused.judged[:, 0]).max())
+    return [{"forced": k, "complied": float((depth <= k).mean()), "n": len(depth)} for k in range(length)]
+
+
+def _alarms(subject: Subject, fit: Pair, quiet: Any, attacks: list[Tried]) -> list[dict[str, Any]]:
+    """Share of each attack's requests, and of those that succeed, that a monitor of each kind and layer sees."""
+    rows = []
+    for kind in KINDS:
+        for layer in range(n_layers(subject.model)):
+            monitor = fit_monitor(subject.model, fit, quiet, kind=kind, layer=layer)
+            for found in attacks:
+                with found.inside(subject.model):
+                    alarms = monitor.alarms(subject.model, found.requests)
+                won = alarms[found.complied]
+                rows.append(
+                    {"monitor": kind, "layer": layer, "attack": found.name, "n": len(alarms)}
+                    | {"alarms": float(alarms.mean()), "n_complied": len(won)}
+                    | {"alarms_complied": float(won.mean()) if len(won) >= LEAST else None}
+                )
+    return rows
+
+
+def _causes(subject: Subject, fit: Pair, n: int, clean: list[Tried], attacks: list[Tried]) -> list[dict[str, Any]]:
+    """At the input of every block but the first, where all ends of text are alike. n: clean requests of a kind, and
+    successes, as many of each attack."""
+    other = torch.from_numpy(np.concatenate([requests.truth["grammar"] for requests in fit]))
+    won = [found[np.flatnonzero(found.complied)[: -(-n // len(attacks))]] for found in attacks]
+    if sum(len(found.requests) for found in won) < LEAST:
+        return []
+    pair = Pair(*(found.requests[:n] for found in clean))
+    return [
+        row
+        for layer in range(1, n_layers(subject.model))
+        for row in cause_rows(subject.model, fit, pair, won, layer=layer, other=other, seed=subject.recipe.seed)
+    ]

@@ -1,0 +1,126 @@
+"""What came of an attack? The attacked requests, and which of them the model refused or answered as instructed."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import numpy as np
+import torch
+from jaxtyping import Bool
+from transformers import PreTrainedModel
+
+from makebreak.attacks.placing import Where, place
+from makebreak.attacks.soft import Penalty, Softened, SoftTokens, soften
+from makebreak.attacks.tokens import TokenAttack, attack_tokens
+from makebreak.behaviour import aim, batches, gives
+from makebreak.requests import Requests, targeted
+
+
+@dataclass(frozen=True)
+class Tried:
+    """refused, complied: (n,) whether greedy decoding gives the refused, the instructed answer; neither is left.
+
+    softened: the vectors that the requests' ids beyond the vocabulary stand for, where there are any.
+    """
+
+    name: str
+    requests: Requests
+    refused: Bool[np.ndarray, " n"]
+    complied: Bool[np.ndarray, " n"]
+    softened: Softened | None = None
+
+    def inside(self, model: PreTrainedModel) -> AbstractContextManager[None]:
+        """A context in which the model can read these requests."""
+        return nullcontext() if self.softened is None else self.softened.inside(model)
+
+    def __getitem__(self, rows: np.ndarray) -> Tried:
+        """A part of the requests; their ids still stand for the same vectors."""
+        return replace(self, requests=self.requests[rows], refused=self.refused[rows], complied=self.complied[rows])
+
+
+class Attack(Protocol):
+    """A frozen dataclass that does something to requests which a model refuses; one file, and all else follows."""
+
+    @property
+    def name(self) -> str: ...
+
+    def __call__(self, model: PreTrainedModel, requests: Requests, *, seed: int) -> Tried: ...
+
+
+def tried(name: str, model: PreTrainedModel, requests: Requests, softened: Softened | None = None) -> Tried:
+    """Requests as they are asked now, judged exactly."""
+    found = Tried(name, requests, np.zeros(len(requests), dtype=bool), np.zeros(len(requests), dtype=bool), softened)
+    with found.inside(model):
+        refused, complied = (gives(model, requests, answer).numpy() for answer in ("refused", "instructed"))
+    return replace(found, refused=refused, complied=complied)
+
+
+@dataclass(frozen=True)
+class BySoftTokens:
+    """Soft tokens. optimised: False for vectors of the same norm in random directions, the control."""
+
+    settings: SoftTokens
+    optimised: bool = True
+    penalty: Penalty | None = None
+    label: str = ""
+
+    @property
+    def name(self) -> str:
+        kind = "soft" if self.optimised else "random soft"
+        return self.label or f"{kind} {self.settings.n_tokens}" + (" universal" if self.settings.universal else "")
+
+    def __call__(self, model: PreTrainedModel, requests: Requests, *, seed: int) -> Tried:
+        steps = self.settings if self.optimised else replace(self.settings, steps=1)
+        found = soften(model, requests, steps, seed=seed, penalty=self.penalty)
+        if not self.optimised:
+            noise = torch.randn(found.vectors.shape, generator=torch.Generator().manual_seed(seed))
+            noise = noise * found.radius / noise.norm(dim=1, keepdim=True)
+            found = replace(found, vectors=noise.to(found.vectors))
+        return tried(self.name, model, found.requests, found)
+
+
+@dataclass(frozen=True)
+class ByTokens:
+    """Typed tokens, at `n_tokens` positions that are filled with `token` at first; from `allowed` ones, all if None."""
+
+    settings: TokenAttack
+    n_tokens: int
+    token: int
+    where: Where = "suffix"
+    allowed: tuple[int, ...] | None = None
+
+    @property
+    def name(self) -> str:
+        how = {"gradient": "gcg", "search": "random search", "random": "random tokens"}[self.settings.how]
+        return f"{how} {self.n_tokens}" + (" universal" if self.settings.universal else "")
+
+    def __call__(self, model: PreTrainedModel, requests: Requests, *, seed: int) -> Tried:
+        mask = None
+        if self.allowed is not None:
+            mask = np.zeros(model.config.vocab_size, dtype=bool)
+            mask[list(self.allowed)] = True
+        n_ctx = getattr(model.config, "max_position_embeddings", None)
+        placed = place(requests, self.n_tokens, self.where, token=self.token, n_ctx=n_ctx)
+        found = attack_tokens(model, placed, self.settings, seed=seed, allowed=mask)
+        return tried(self.name, model, found.requests)
+
+
+def refusal_depth(model: PreTrainedModel, requests: Requests) -> np.ndarray:
+    """(n,) how many tokens of the instructed answer have to be forced until greedy decoding goes on with the rest.
+
+    0 where it gives the answer by itself; the answer's length where it errs at the last token even then. Exact, in one
+    pass: what comes behind j forced tokens is the answer's rest just where each of its tokens is the likeliest.
+    """
+    depths = []
+    for part in batches(requests):
+        batch = targeted(part, "instructed")
+        where = batch.supervised[:, 1:]
+        with torch.no_grad():
+            wrong = torch.zeros(where.shape, dtype=torch.long)
+            wrong[where] = (~aim(model, batch).right).long().cpu()
+        column = torch.arange(where.shape[1])
+        last = torch.where(wrong.bool(), column, -1).max(dim=1).values
+        depths.append((last + 1 - batch.decision).clamp(min=0))
+    return torch.cat(depths).numpy()
