@@ -17,6 +17,14 @@ from makebreak.report import Page, write_figures, write_page
 from makebreak.stats import wilson
 
 HIT = "target"  # the sense of success in which the target begins the answer; the others are named after judges
+_SHOWN = {
+    "loss": "loss",
+    "log_odds": "log-odds of a refusal",
+    "broken": "broken",
+    "candidates": "candidates",
+    "survived": "left when typed",
+    "typed": "same when typed",
+}
 _CAPTIONS = {
     "success": (
         "Success by attack",
@@ -114,18 +122,32 @@ def _side_by_side(success: Rows, cost: Rows) -> pd.DataFrame:
         [
             {"attack": row["attack"] + (" (control)" if row["attack"] in CONTROLS else ""), "n": row["n"]}
             | {named[sense]: at[row["attack"], sense] for sense in senses}
-            | {key.replace("_", "-"): value for key, value in row.items() if key not in ("attack", "n")}
+            | {name: _short(row[key]) for key, name in _SHOWN.items()}
             for row in cost
         ]
     )
 
 
 def _read(answers: pd.DataFrame) -> pd.DataFrame:
-    """The columns that are read, texts first."""
-    names = ["attack", "request", "added", "answer", "target", "hit", *JUDGES, "broken", "loss", "log_odds"]
+    """As it is read: texts first, verdicts in words."""
+    names = {"attack": "attack", "request": "request", "added": "added", "answer": "answer", "target": "target"}
+    names |= {"hit": "target begins"} | {judge: f"refused ({judge})" for judge in JUDGES}
+    names |= {"broken": "broken", **_SHOWN}
+    del names["survived"]
     if len(set(answers["attack"])) == 1:  # nothing was done
-        return answers.loc[:, [name for name in names if name not in ("attack", "added")]]
-    return answers.loc[:, [*names, "candidates", "typed"]]
+        for name in ("attack", "added", "candidates", "typed"):
+            del names[name]
+    return answers.loc[:, list(names)].map(_short).rename(columns=names)
+
+
+def _short(value: Any) -> Any:
+    if isinstance(value, str):
+        return value
+    if value is None or value != value:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:.2f}" if value != int(value) else f"{value:.0f}"
 
 
 def success_rows(attacked: Rows) -> Rows:
