@@ -19,9 +19,7 @@ from tokenizers.trainers import BpeTrainer
 from transformers import PreTrainedTokenizerFast
 
 from makebreak.artifacts import Store, write_json
-from makebreak.attacks.placing import place
-from makebreak.attacks.prefill import prefill
-from makebreak.attacks.typed import survives, typeable
+from makebreak.attacks import place, prefilled, survives, typeable
 from makebreak.behaviour import answer_texts
 from makebreak.cli import main
 from makebreak.models import LanguageModel
@@ -169,7 +167,7 @@ def test_a_target_is_forced_token_by_token(refusing: LanguageModel) -> None:
     words = refusing.tokenizer
     requests = asked_by(words, [TARGET, "Sure", TARGET, TARGET])
     n = np.array([2, 1, 0, 3])
-    forced = prefill(requests, n)
+    forced = prefilled(requests, n)
     assert (forced.prompt_length == requests.prompt_length + n).all()
     for i, row in enumerate(forced.prompt):
         left = forced.instructed[i, : forced.judged[i, 1]]
@@ -178,7 +176,7 @@ def test_a_target_is_forced_token_by_token(refusing: LanguageModel) -> None:
     answers = answer_texts(refusing.model, words, forced, n_new=6, begun=n)
     assert [answer.startswith("Sure") for answer in answers] == [True, True, False, True]
     with pytest.raises(ValueError, match="targets have 1 or more"):
-        prefill(requests, np.full(4, 2))
+        prefilled(requests, np.full(4, 2))
 
 
 def test_only_plain_tokens_can_be_typed() -> None:

@@ -3,6 +3,7 @@
 from makebreak.attacks.causes import SCALES, cause_rows, undone_at
 from makebreak.attacks.landing import landing_rows, prediction_rows, taus
 from makebreak.attacks.placing import Placed, Where, place
+from makebreak.attacks.prefill import prefilled
 from makebreak.attacks.soft import Penalty, Softened, SoftTokens, soft_tokens, soften
 from makebreak.attacks.tokens import Attacked, How, TokenAttack, attack_tokens
 from makebreak.attacks.tried import Attack, BySoftTokens, ByTokens, Tried, refusal_depth, tried
@@ -27,6 +28,7 @@ __all__ = [
     "landing_rows",
     "place",
     "prediction_rows",
+    "prefilled",
     "refusal_depth",
     "soft_tokens",
     "soften",

@@ -10,7 +10,7 @@ from jaxtyping import Int
 from makebreak.requests import TextRequests
 
 
-def prefill(requests: TextRequests, n: Int[np.ndarray, " n"]) -> TextRequests:
+def prefilled(requests: TextRequests, n: Int[np.ndarray, " n"]) -> TextRequests:
     """The first n tokens of each target at the end of its prompt; what is left of it, which may be nothing, is the
     target. Raises ValueError where a target is shorter."""
     if (n > requests.judged[:, 1]).any():

@@ -18,11 +18,20 @@ import numpy as np
 import torch
 
 from makebreak.artifacts import Store, write_json
-from makebreak.attacks.placing import Placed, Where, place
-from makebreak.attacks.prefill import prefill
-from makebreak.attacks.soft import Softened, SoftTokens, soften
-from makebreak.attacks.tokens import How, TokenAttack, attack_tokens
-from makebreak.attacks.typed import survives, typeable
+from makebreak.attacks import (
+    How,
+    Placed,
+    Softened,
+    SoftTokens,
+    TokenAttack,
+    Where,
+    attack_tokens,
+    place,
+    prefilled,
+    soften,
+    survives,
+    typeable,
+)
 from makebreak.behaviour import aim, answer_texts, batches
 from makebreak.configs import check_positive
 from makebreak.models import LanguageModel, digest
@@ -135,7 +144,7 @@ def attack_model(
     deepest = min(attacking.prefill, int(requests.judged[:, 1].max()))
     rows += steps.go_on(
         "prefill",
-        lambda _, bar: _prefilled(found, requests, settings, deepest, bar.update),
+        lambda _, bar: _by_prefill(found, requests, settings, deepest, bar.update),
         total=deepest * len(requests),
         prefill=deepest,
     )
@@ -285,12 +294,12 @@ def _softened(found: LanguageModel, requests: TextRequests, settings: Settings, 
     return rows
 
 
-def _prefilled(found: LanguageModel, requests: TextRequests, settings: Settings, deepest: int, seen: Seen) -> Rows:
+def _by_prefill(found: LanguageModel, requests: TextRequests, settings: Settings, deepest: int, seen: Seen) -> Rows:
     """Rows for the first 1 … deepest tokens of the target forced; a target that is shorter is forced whole."""
     rows = []
     for depth in range(1, deepest + 1):
         forced = np.minimum(depth, requests.judged[:, 1])
-        rows += _told(found, prefill(requests, forced), settings, seen, f"prefill {depth}", begun=forced)
+        rows += _told(found, prefilled(requests, forced), settings, seen, f"prefill {depth}", begun=forced)
     return rows
 
 
