@@ -113,42 +113,52 @@ def attack_model(
     if kept.sum() < LEAST:
         why = f"{kept.sum()} of {refused.sum()} refused requests are the same when written out and read again"
         return Attacks({"answers": answers}, f"{why}, and {LEAST} are the least to attack")
-    placed, requests = Placed(placed.requests[kept], placed.at[kept]), asked[refused][kept]
-    rows = [row for row, chosen in zip(answers, refused, strict=True) if chosen]
-    rows = [row for row, chosen in zip(rows, kept, strict=True) if chosen]
-    searched = asdict(attacking) | {"soft_tokens": None, "prefill": None}
-    start = steps.go_on(START, lambda _, bar: _typed(found, placed, settings, START), **searched)
-    rows += start
-    history = [{"attack": name, "step": 0, "loss": float(np.mean([row["loss"] for row in start]))} for name in HOWS]
+    chosen = np.flatnonzero(refused)[kept]
+    placed = Placed(placed.requests[kept], placed.at[kept])
+    rows, history = _attacked(found, asked[chosen], placed, allowed, steps, settings, attacking, of=chosen.tolist())
+    rows = with_verdicts([answers[i] for i in chosen] + rows)
+    return Attacks({"answers": answers, "attacked": rows, "history": history}, "")
+
+
+def _attacked(
+    found: LanguageModel,
+    requests: TextRequests,
+    placed: Placed,
+    allowed: np.ndarray,
+    steps: Steps,
+    settings: Settings,
+    attacking: Attacking,
+    *,
+    of: list[int],
+) -> tuple[Rows, Rows]:
+    """Rows of every attack, and the best losses by step. of: which of the requests asked these are."""
+    n, universal, where = len(requests), attacking.universal, attacking.where
+    searched = asdict(attacking) | {"soft_tokens": None, "prefill": None, "of": of}
+    rows = steps.go_on(START, lambda _, bar: _typed(found, placed, settings, START), **searched)
+    begun = float(np.mean([row["loss"] for row in rows]))
+    history = [{"attack": name, "step": 0, "loss": begun} for name in HOWS]
     for name, how in HOWS.items():
-        token_attack = TokenAttack(how, attacking.steps, attacking.candidates, universal=attacking.universal)
-        [made] = steps.go_on(
-            name,
-            lambda folder, bar, name=name, a=token_attack: [
-                _searched(found, placed, settings, a, allowed, name, folder, bar)
-            ],
-            total=attacking.steps,
-            **searched,
-        )
+        search = TokenAttack(how, attacking.steps, attacking.candidates, universal=universal)
+
+        def make(folder: Path, bar: Any, name: str = name, search: TokenAttack = search) -> Rows:
+            return [_searched(found, placed, settings, search, allowed, name, folder, bar)]
+
+        [made] = steps.go_on(name, make, total=attacking.steps, **searched)
         rows += made["attacked"]
         history += made["history"]
-    soft = SoftTokens(
-        attacking.soft_tokens, attacking.steps, where=attacking.where, universal=attacking.universal, held=False
-    )
-    rows += steps.go_on(
-        SOFT,
-        lambda _, bar: _softened(found, requests, settings, soft, bar.update),
-        total=3 * len(requests),
-        **asdict(soft),
-    )
+    soft = SoftTokens(attacking.soft_tokens, attacking.steps, where=where, universal=universal, held=False)
+
+    def softened(_: Path, bar: Any) -> Rows:
+        return _softened(found, requests, settings, soft, bar.update)
+
+    rows += steps.go_on(SOFT, softened, total=3 * n, of=of, **asdict(soft))
     deepest = min(attacking.prefill, int(requests.judged[:, 1].max()))
-    rows += steps.go_on(
-        "prefill",
-        lambda _, bar: _by_prefill(found, requests, settings, deepest, bar.update),
-        total=deepest * len(requests),
-        prefill=deepest,
-    )
-    return Attacks({"answers": answers, "attacked": with_verdicts(rows), "history": history}, "")
+
+    def forced(_: Path, bar: Any) -> Rows:
+        return _by_prefill(found, requests, settings, deepest, bar.update)
+
+    rows += steps.go_on("prefill", forced, total=deepest * n, of=of, prefill=deepest)
+    return rows, history
 
 
 def _check_room(found: LanguageModel, asked: TextRequests, settings: Settings, attacking: Attacking) -> None:
