@@ -5,67 +5,86 @@ from __future__ import annotations
 import statistics
 from functools import partial
 
-import numpy as np
 import torch
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from experiments.jain2024.presets import PRESETS
 from experiments.speed.clock import seconds
 from makebreak.attacks import Placed, SoftTokens, TokenAttack, attack_tokens, place, soften
 from makebreak.models import create
-from makebreak.requests import Requests, load_world
+from makebreak.requests import Requests, World, load_world
 
 ROUNDS, SEED = 3, 1000
-N_SOFT, N_TOKENS, N_NAIVE = 1_000, 64, 20
+N_TYPED, N_NAIVE = 64, 8
 
 
 def attacking() -> list[dict[str, object]]:
-    """Seconds for each attacked request, or candidate, beside a loop over requests (the oracle kept in tests/)."""
-    world, preset = load_world("mini"), PRESETS["mini"]
-    settings = SoftTokens(n_tokens=10, steps=10)
-    search = TokenAttack(steps=4, candidates=64, top=16)
-    n_ctx = world.sequence_length + settings.n_tokens
-    model = create(preset.model, d_vocab=len(world.vocabulary), n_ctx=n_ctx, seed=SEED).eval()
-    asked = world.sample("unsafe", N_SOFT, seed=SEED)
-    placed = place(asked[:N_TOKENS], 4, token=world.vocabulary.id("<pad>"))
-    soft, typed = [], []
-    for round_ in range(ROUNDS + 1):  # the first warms up
-        ours = seconds(partial(soften, model, asked, settings, seed=round_)) / N_SOFT
-        soft.append(seconds(partial(_naive_soft, model, asked[:N_NAIVE], settings)) / N_NAIVE / ours)
-        ours = seconds(partial(attack_tokens, model, placed, search, seed=round_)) / N_TOKENS
-        typed.append(seconds(partial(_naive_tokens, model, placed, search)) / N_NAIVE / ours)
-    rows = [(f"{N_SOFT} requests attacked by soft tokens", soft), ("candidates of a gradient attack", typed)]
+    """Seconds for each attacked request beside a loop over requests, kept in tests/, that is timed on some of them."""
     return [
-        {"what": what, "beside": "one request at a time", "times": statistics.median(ratios[1:])}
-        for what, ratios in rows
+        _soft("mini", "mini", 1_000, 20),
+        _soft("jain2024", "paper", 32, 2),
+        _typed(),
     ]
 
 
-def _naive_soft(model: PreTrainedModel, requests: Requests, settings: SoftTokens) -> None:
-    from tests.oracles.one_at_a_time import soft_attack
+def _soft(name: str, preset: str, n: int, n_naive: int) -> dict[str, object]:
+    world, settings = load_world(name), SoftTokens(n_tokens=10, steps=10)
+    model, asked = _model(world, preset), world.sample("unsafe", n, seed=SEED)
 
-    weight = model.get_input_embeddings().weight.detach()  # type: ignore[union-attr]
-    radius = float(weight[torch.from_numpy(requests.prompt)].norm(dim=-1).mean())
-    start = 0.01 * torch.randn(settings.n_tokens, weight.shape[1], generator=torch.Generator().manual_seed(0))
-    for i, at in enumerate(requests.spans["text"][:, 1]):
-        prompt, target = one(requests, i)
-        soft_attack(
-            model, prompt, target, at=int(at), start=start, radius=radius, steps=settings.steps, held=settings.held
-        )
+    def naive() -> None:
+        from tests.oracles.one_at_a_time import soft_attack
+
+        weight = model.get_input_embeddings().weight.detach()  # type: ignore[union-attr]
+        start = 0.01 * torch.randn(settings.n_tokens, weight.shape[1], generator=torch.Generator().manual_seed(0))
+        chosen = {"steps": settings.steps, "held": settings.held, "radius": float(weight.norm(dim=1).mean())}
+        for i in range(n_naive):
+            prompt, target = _bare(asked, i)
+            at = int(asked.spans["text"][i, 1])
+            soft_attack(model, prompt, target, at=at, start=start, width=world.sequence_length, **chosen)
+
+    ratios = []
+    for round_ in range(ROUNDS + 1):  # the first warms up
+        ours = seconds(partial(soften, model, asked, settings, seed=round_)) / n
+        ratios.append(seconds(naive) / n_naive / ours)
+    what = f"{n} requests of {name} attacked by soft tokens"
+    return {"what": what, "beside": "one at a time", "times": statistics.median(ratios[1:])}
 
 
-def _naive_tokens(model: PreTrainedModel, placed: Placed, settings: TokenAttack) -> None:
-    from tests.oracles.one_at_a_time import gcg_attack
+def _typed() -> dict[str, object]:
+    world, settings = load_world("mini"), TokenAttack(steps=4, candidates=64, top=16)
+    model, k = _model(world, "mini"), 4
+    placed = place(world.sample("unsafe", N_TYPED, seed=SEED), k, token=world.vocabulary.id("<pad>"))
 
-    k = placed.at.shape[1]
-    for i, at in enumerate(placed.at[:N_NAIVE, 0]):
-        prompt, target = one(placed.requests, i)
-        budget = {"steps": settings.steps, "candidates": settings.candidates, "top": settings.top}
-        rest = torch.cat([prompt[:at], prompt[at + k :]])
-        gcg_attack(model, rest, target, at=int(at), ids=prompt[at : at + k], seed=i, **budget)
+    def naive() -> None:
+        from tests.oracles.one_at_a_time import gcg_attack
+
+        for i in range(N_NAIVE):
+            prompt, target = _bare(placed.requests, i)
+            at = int(placed.at[i, 0])
+            rest, ids = torch.cat([prompt[:at], prompt[at + k :]]), prompt[at : at + k]
+            budget = {"steps": settings.steps, "candidates": settings.candidates, "top": settings.top}
+            gcg_attack(model, rest, target, at=at, ids=ids, seed=i, **budget)
+
+    ratios = []
+    for round_ in range(ROUNDS + 1):
+        ours = seconds(partial(_attack, model, placed, settings, round_)) / N_TYPED
+        ratios.append(seconds(naive) / N_NAIVE / ours)
+    what = f"candidates of a gradient attack on {N_TYPED} requests"
+    return {"what": what, "beside": "one request at a time", "times": statistics.median(ratios[1:])}
 
 
-def one(requests: Requests, i: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Prompt and target of a request judged on its first output, without padding."""
-    prompt, answer = requests.prompt[i, : requests.prompt_length[i]], requests.instructed[i]
-    return torch.from_numpy(prompt), torch.from_numpy(answer[: int(np.max(requests.judged[i]))])
+def _attack(model: PreTrainedModel, placed: Placed, settings: TokenAttack, seed: int) -> None:
+    found = attack_tokens(model, placed, settings, seed=seed)
+    assert (found.steps == settings.steps).all()  # as many candidates as the loop
+
+
+def _model(world: World, preset: str) -> PreTrainedModel:
+    n_ctx = world.sequence_length + 10
+    return create(PRESETS[preset].model, d_vocab=len(world.vocabulary), n_ctx=n_ctx, seed=SEED).eval()
+
+
+def _bare(requests: Requests, i: int) -> tuple[Tensor, Tensor]:
+    """Prompt and target of a request that is judged on its first output, without padding."""
+    prompt, answer = requests.prompt[i, : requests.prompt_length[i]], requests.instructed[i, : requests.judged[i, 1]]
+    return torch.from_numpy(prompt), torch.from_numpy(answer)

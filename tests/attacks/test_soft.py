@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from makebreak.attacks import SoftTokens, place, soft_tokens, soften
+from makebreak.attacks import SoftTokens, place, soft, soft_tokens, soften
 from makebreak.behaviour import aim
 from makebreak.requests import Requests, targeted
 from tests.activations.networks import ARCHITECTURES, D_VOCAB, n_hooks, network
@@ -89,6 +89,19 @@ def test_a_batch_is_as_its_requests_one_by_one() -> None:
         together = _loss(model, requests, vectors, held=True)
         alone = [_loss(model, requests[np.array([i])], vectors, held=True) for i in range(8)]
     assert torch.allclose(together, torch.cat(alone), atol=1e-5)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("held", [True, False])
+def test_what_stands_before_all_attacks_is_read_once_for_the_same_vectors(
+    architecture: str, held: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, made = network(architecture), []
+    for least in (1, 10**9):
+        monkeypatch.setattr(soft, "LEAST_PREFIX", least)
+        made.append(soften(model, REQUESTS, SoftTokens(2, 4, held=held), seed=0))
+    assert torch.allclose(made[0].vectors, made[1].vectors, atol=1e-3)
+    assert torch.allclose(made[0].loss, made[1].loss, atol=1e-4)
 
 
 @settings(max_examples=25, deadline=None)

@@ -91,9 +91,9 @@ def test_what_stands_before_all_attacks_is_read_once_for_the_same_losses(
     model, placed = network(architecture), _placed([5, 3, 4])
     made = torch.randint(D_VOCAB, (3, 7, 2), generator=torch.Generator().manual_seed(0))
     monkeypatch.setattr(tokens, "_TOKENS", 60)  # several forwards, that cut requests apart
-    monkeypatch.setattr(tokens, "_LEAST_PREFIX", 10**9)
+    monkeypatch.setattr(tokens, "LEAST_PREFIX", 10**9)
     plain, plain_hits = tokens._try(model, placed.requests, placed.at, made, None)
-    monkeypatch.setattr(tokens, "_LEAST_PREFIX", 1)
+    monkeypatch.setattr(tokens, "LEAST_PREFIX", 1)
     cached, cached_hits = tokens._try(model, placed.requests, placed.at, made, None)
     assert torch.allclose(plain, cached, atol=1e-4)
     assert (plain_hits == cached_hits).all()

@@ -29,7 +29,7 @@ from makebreak.requests import Requests, targeted
 How = Literal["gradient", "search", "random"]
 Keep = Callable[[Requests], Bool[np.ndarray, " n"]]
 """Which of these candidates may be asked at all: those whose tokens survive being written out and read again."""
-_TOKENS = 65_536  # of a forward over candidates
+_TOKENS = 16_384  # of a forward over candidates
 _LOGITS = 2**27  # of their targets
 
 
