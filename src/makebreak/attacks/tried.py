@@ -35,7 +35,7 @@ class Tried:
         """A context in which the model can read these requests."""
         return nullcontext() if self.softened is None else self.softened.inside(model)
 
-    def __getitem__(self, rows: np.ndarray) -> Tried:
+    def __getitem__(self, rows: slice | np.ndarray) -> Tried:
         """A part of the requests; their ids still stand for the same vectors."""
         return replace(self, requests=self.requests[rows], refused=self.refused[rows], complied=self.complied[rows])
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
@@ -22,8 +21,7 @@ from makebreak.activations import intervene, run
 from makebreak.mechanism import Pair, collect
 from makebreak.requests import Requests, positions
 
-Kind = Literal["probe", "nearest mean"]
-KINDS: tuple[Kind, ...] = ("probe", "nearest mean")
+KINDS = ("probe", "nearest mean")
 FALSE_ALARMS = 0.01
 
 
@@ -35,7 +33,7 @@ class Monitor:
     the unsafe one, -τ.
     """
 
-    kind: Kind
+    kind: str
     site: str
     threshold: float
     weight: Float[Tensor, " d"]
@@ -78,7 +76,7 @@ class Monitor:
 
 
 def fit_monitor(
-    model: PreTrainedModel, fit: Pair, quiet: Requests, *, kind: Kind, layer: int, false_alarms: float = FALSE_ALARMS
+    model: PreTrainedModel, fit: Pair, quiet: Requests, *, kind: str, layer: int, false_alarms: float = FALSE_ALARMS
 ) -> Monitor:
     """fit: clean safe and unsafe requests. quiet: other safe ones, for the threshold; at least as many as one alarm
     among them is the share asked for.
