@@ -194,7 +194,7 @@ def _run(command: Inspect | Compare | Attack) -> None:
         lines, path = pages.attack_lines(attacks), pages.write_attacks(command.model, attacks, facts, out)
     else:
         base, aligned = opened(command.base), opened(command.aligned)
-        tables, verdict = pages.compare_models(base, aligned, prompts, store, settings)
+        tables, verdict = pages.compare_models(base, aligned, prompts, store, settings, say=say)
         facts |= {"base": told(base), "aligned": told(aligned)}
         names = (command.base, command.aligned)
         out = asking.out or Path("runs/compare") / "-".join(Path(name).stem for name in names)

@@ -119,7 +119,9 @@ def interrupt(*_: object, **__: object) -> None:
 def test_comparing_names_what_changed_and_refuses_another_model(
     refusing: LanguageModel, complying: LanguageModel, tmp_path: Path
 ) -> None:
-    tables, verdict = compare_models(complying, refusing, prompts(), Store(tmp_path), SETTINGS)
+    said: list[str] = []
+    tables, verdict = compare_models(complying, refusing, prompts(), Store(tmp_path), SETTINGS, say=said.append)
+    assert "minutes, less what is in the store" in said[0]
     assert set(tables) == {"rivals", "anatomy", "energy", "reading", "sensitivity", "updates"}
     row = tables["rivals"][0]
     assert row["aligned"] - row["base"] > 5

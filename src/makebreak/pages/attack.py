@@ -318,13 +318,17 @@ def _estimate(found: LanguageModel, asked: TextRequests, settings: Settings, att
     placed = place(asked, attacking.attack_tokens, attacking.where, token=0)
     answer_texts(found.model, found.tokenizer, asked[:2], n_new=1)  # warms up
     times = [time.monotonic()]
-    _near(found, placed.requests[:16])
-    times.append(time.monotonic())
-    answer_texts(found.model, found.tokenizer, asked, n_new=5)
-    times.append(time.monotonic())
-    forward = (times[1] - times[0]) * len(asked) / min(len(asked), 16)
+    for work in (
+        lambda: _near(found, placed.requests[:16]),
+        lambda: answer_texts(found.model, found.tokenizer, asked, n_new=1),
+        lambda: answer_texts(found.model, found.tokenizer, asked, n_new=5),
+    ):
+        work()
+        times.append(time.monotonic())
+    near, first, five = np.diff(times)
+    forward = near * len(asked) / min(len(asked), 16)
     behind = 1 - int(placed.at.min()) / placed.requests.prompt.shape[1]  # what stands before is read once
     searches = len(HOWS) * attacking.steps * attacking.candidates * forward * behind
     gradients = 2 * attacking.steps * 3 * forward
-    answers = (len(HOWS) + 4 + attacking.prefill) * (times[2] - times[1]) / 5 * settings.n_new
-    return searches + gradients + answers
+    answers = (len(HOWS) + 4 + attacking.prefill) * (first + max(five - first, 0) / 4 * settings.n_new)
+    return float(searches + gradients + answers)
