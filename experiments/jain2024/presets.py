@@ -201,7 +201,7 @@ SMALL = replace(
     seeds=_SEEDS,
     arms=tuple(arm for arm in ARMS if arm not in FACTORS),
     thorough=True,
-    attacked=200,
+    attacked=100,
     also={},  # a run of its own
 )
 ALL = replace(SMALL, name="all", worlds=("mini",), arms=tuple(ARMS))
