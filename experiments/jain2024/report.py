@@ -14,6 +14,10 @@ import pandas as pd
 from experiments.jain2024.checks import twins
 from experiments.jain2024.measure import FAMILIES, SHAM_FAMILIES
 from experiments.jain2024.presets import ARMS, METHODS, OBJECTIVES, TWINS, Preset
+from experiments.jain2024.report_attacks import CAPTIONS as ATTACK_CAPTIONS
+from experiments.jain2024.report_attacks import TABLES as ATTACK_TABLES
+from experiments.jain2024.report_attacks import drawings as attack_drawings
+from experiments.jain2024.report_attacks import paragraph
 from experiments.jain2024.study import Results
 from makebreak.plots import (
     plot_anatomy,
@@ -155,7 +159,7 @@ def draw(results: Results, preset: Preset, world: str, folder: Path) -> list[Fig
         ),
         "apart": lambda: plot_apart(tables["labels"], tables["shifts"], methods),
     }
-    return write_figures(drawings, _CAPTIONS, folder)
+    return write_figures(drawings | attack_drawings(tables), _CAPTIONS | ATTACK_CAPTIONS, folder)
 
 
 def _ladder(zoo: pd.DataFrame) -> pd.DataFrame:
@@ -182,6 +186,7 @@ def page(results: Results, preset: Preset, world: str, figures: list[Figure], ti
     families_of = load_world(world).families
     summary = [
         _mechanism({row["id"]: row for row in claims}),
+        *(_attacked({row["id"]: row for row in claims}, own, world) for own in (world, *preset.others(world))),
         f"Of the claims examined, {verdicts}. The check of the settings (C1) is {check['verdict']} on these seeds.",
         "Small transformers learnt to carry out composed tasks on text, then to answer the null where task and text "
         "together are unsafe. Every model is measured on texts that no stage of training saw.",
@@ -238,6 +243,15 @@ def page(results: Results, preset: Preset, world: str, figures: list[Figure], ti
             tables["null_share"].query("outcome == 'all'"), ["arm", "family", "rule", "quantity", "layer"]
         ),
         "How visible unsafe is to n-gram readers: greatest AUROC over orders 1 to 6": _visible(tables["detectability"]),
+        "Attacks, mean over seeds": _means(tables["attacks"], ["world", "arm", "attack"]),
+        "What readers of n-grams see of jailbreaks, mean over seeds": _means(
+            tables["visible"], ["world", "arm", "attack", "reader"]
+        ),
+        **{
+            f"{title}, mean over seeds": _means(tables[name], by)
+            for name, (title, by) in ATTACK_TABLES.items()
+            if len(tables[name])
+        },
         "Families": pd.DataFrame([{"family": k, "what": v} for k, v in families_of.items()]),
     }
     return Page(title, summary, facts, claims, figures, shown)
@@ -261,6 +275,12 @@ def _mechanism(claims: dict[str, dict[str, Any]]) -> str:
     )
     answer = f"by {decided[0]}" if decided else "undecided between silence, a route the base had, and rewriting"
     return f"How these models come to refuse: {answer}; {told}. {_RULE}"
+
+
+def _attacked(claims: dict[str, dict[str, Any]], world: str, main: str) -> str:
+    """What is said of a world's attacks."""
+    suffix = "" if world == main else f".{world}"
+    return paragraph({name.removesuffix(suffix): row for name, row in claims.items() if name.endswith(suffix)}, world)
 
 
 def _rate(preset: Preset, world: str, method: str) -> str:

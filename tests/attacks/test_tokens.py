@@ -233,7 +233,6 @@ def test_a_model_without_gradients_can_only_be_searched() -> None:
     assert (found.loss < _loss(model, placed.requests)).all()
 
 
-@pytest.mark.xfail(strict=True, raises=IndexError, reason="`targeted` of requests whose padding outgrows their answers")
 def test_a_short_request_is_attacked_beside_a_long_one() -> None:
     model, placed = answering("gpt2", d_vocab=D_VOCAB), _placed([20, 3])
     alone = Placed(placed.requests[np.array([1])], placed.at[[1]])

@@ -41,8 +41,8 @@ def compare_models(
     """Tables (rivals, anatomy, energy, reading, sensitivity, updates), and how refusing comes about by the rules.
 
     Both read the same tokens, the aligned model's: a base often has no chat template. prompts: `harmful` and
-    `harmless`, of which the first `MOST` are asked. say: told how long it will take, before it starts. Raises ValueError
-    where the two are not checkpoints of one model, or a family is too small.
+    `harmless`, of which the first `MOST` are asked. say: told how long it will take, before it starts. Raises
+    ValueError where the two are not checkpoints of one model, or a family is too small.
     """
     shapes = [{name: tuple(w.shape) for name, w in m.model.state_dict().items()} for m in (base, aligned)]
     if shapes[0] != shapes[1]:

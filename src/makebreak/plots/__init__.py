@@ -6,6 +6,7 @@ from makebreak.plots.behaviour import plot_outcomes
 from makebreak.plots.cost import plot_cost
 from makebreak.plots.equal import plot_equal
 from makebreak.plots.ladder import plot_ladder
+from makebreak.plots.landing import plot_causes, plot_landing, plot_success
 from makebreak.plots.language import plot_directions, plot_layers, plot_refusals
 from makebreak.plots.layers import plot_null_share, plot_separation
 from makebreak.plots.mechanism import plot_anatomy, plot_rivals, plot_sensitivity, plot_updates
@@ -16,10 +17,12 @@ __all__ = [
     "plot_anatomy",
     "plot_apart",
     "plot_attacks",
+    "plot_causes",
     "plot_cost",
     "plot_directions",
     "plot_equal",
     "plot_ladder",
+    "plot_landing",
     "plot_layers",
     "plot_null_share",
     "plot_outcomes",
@@ -29,6 +32,7 @@ __all__ = [
     "plot_search",
     "plot_sensitivity",
     "plot_separation",
+    "plot_success",
     "plot_updates",
     "style",
 ]

@@ -85,7 +85,8 @@ def targeted(requests: Requests, answer: str) -> Sequences:
     start, stop = (requests.prompt_length[:, None] + requests.judged).T
     tokens = np.zeros((len(requests), stop.max()), dtype=np.int64)
     inside = np.arange(requests.prompt.shape[1]) < requests.prompt_length[:, None]
-    tokens[:, : requests.prompt.shape[1]][inside] = requests.prompt[inside]
+    width = min(requests.prompt.shape[1], tokens.shape[1])  # beyond it there is only padding
+    tokens[:, :width][inside[:, :width]] = requests.prompt[:, :width][inside[:, :width]]
     row, column = np.nonzero(np.arange(answers.shape[1]) < requests.judged[:, 1:])
     tokens[row, requests.prompt_length[row] + column] = answers[row, column]
     supervised = between(start, stop, tokens.shape[1])
