@@ -87,6 +87,8 @@ class Attack:
     """Tried per request and step, by GCG and by its controls alike."""
     soft_tokens: int = 10
     """Vectors of the soft attack, which nobody can type."""
+    soft_radius: float = 0.3
+    """Their norm at most, in units of the embeddings' mean norm; the smaller, the shorter each step."""
     prefill: int = 5
     """First tokens of the target that are forced, at most."""
     universal: bool = False
@@ -179,6 +181,7 @@ def _run(command: Inspect | Compare | Attack) -> None:
         attacking = pages.Attacking(
             attack_tokens=command.attack_tokens,
             soft_tokens=command.soft_tokens,
+            soft_radius=command.soft_radius,
             steps=command.steps,
             candidates=command.candidates,
             where=command.where,
@@ -238,9 +241,9 @@ def _harmful(command: Attack) -> dict[str, list[str]]:
 
 def _attacks(command: Attack) -> str:
     """What was done, for the page."""
+    own = "one attack for all requests" if command.universal else "an attack for each request"
     return (
         f"{command.attack_tokens} tokens as {command.where}, {command.steps} steps of {command.candidates} candidates; "
-        f"{command.soft_tokens} soft tokens as {command.where}, {command.steps} steps, norms at most the embeddings' "
-        f"mean; {'one attack for all requests' if command.universal else 'an attack for each request'}; seed "
-        f"{command.seed}"
+        f"{command.soft_tokens} soft tokens as {command.where}, {command.steps} steps, norms at most "
+        f"{command.soft_radius:g} of the embeddings'; {own}; seed {command.seed}"
     )

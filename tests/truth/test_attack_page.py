@@ -153,6 +153,15 @@ def test_what_cannot_be_attacked_is_named(
         attacked(refusing, store, attacking, target)
 
 
+def test_the_control_of_vectors_that_found_nothing_is_not_these_vectors(refusing: LanguageModel, store: Store) -> None:
+    lost = Attacking(attack_tokens=1, soft_tokens=2, soft_radius=1e6, steps=1, candidates=1, prefill=1)
+    rows = attacked(refusing, store, lost).tables["attacked"]
+    soft, control = (
+        [row["loss"] for row in rows if row["attack"] == name] for name in ("soft tokens", "random vectors")
+    )
+    assert not np.isclose(soft, control, rtol=1e-5).any()
+
+
 @pytest.mark.parametrize("where", ["suffix", "prefix"])
 @pytest.mark.parametrize("universal", [False, True])
 def test_every_way_to_attack_runs(refusing: LanguageModel, store: Store, where: Any, universal: bool) -> None:

@@ -50,10 +50,12 @@ _STARTS = 256  # tokens that are tried as what an attack starts from
 @dataclass(frozen=True)
 class Attacking:
     """attack_tokens: typed ones. soft_tokens: vectors. steps, candidates: as in `TokenAttack`; soft tokens take as
-    many steps. prefill: first tokens of the target that are forced, at most."""
+    many steps. soft_radius: as in `SoftTokens`, whose steps are as long as the ball is large: in a real model those of
+    radius 1 overshoot. prefill: first tokens of the target that are forced, at most."""
 
     attack_tokens: int = 16
     soft_tokens: int = 10
+    soft_radius: float = 0.3
     steps: int = 50
     candidates: int = 64
     where: Where = "suffix"
@@ -64,7 +66,7 @@ class Attacking:
         check_positive(
             attack_tokens=self.attack_tokens, soft_tokens=self.soft_tokens, steps=self.steps, candidates=self.candidates
         )
-        check_positive(prefill=self.prefill)
+        check_positive(prefill=self.prefill, soft_radius=self.soft_radius)
         if self.where not in ("suffix", "prefix"):
             raise ValueError(f"where = {self.where!r}: expected 'suffix' or 'prefix'")
 
@@ -134,6 +136,7 @@ def _attacked(
     """Rows of every attack, and the best losses by step. of: which of the requests asked these are."""
     n, universal, where = len(requests), attacking.universal, attacking.where
     searched = asdict(attacking) | {"soft_tokens": None, "prefill": None, "of": of}
+    del searched["soft_radius"]
     rows = steps.go_on(START, lambda _, bar: _typed(found, placed, settings, START), **searched)
     begun = float(np.mean([row["loss"] for row in rows]))
     history = [{"attack": name, "step": 0, "loss": begun} for name in HOWS]
@@ -146,7 +149,9 @@ def _attacked(
         [made] = steps.go_on(name, make, total=attacking.steps, **searched)
         rows += made["attacked"]
         history += made["history"]
-    soft = SoftTokens(attacking.soft_tokens, attacking.steps, where=where, universal=universal, held=False)
+    soft = SoftTokens(
+        attacking.soft_tokens, attacking.steps, attacking.soft_radius, where=where, universal=universal, held=False
+    )
 
     def softened(_: Path, bar: Any) -> Rows:
         return _softened(found, requests, settings, soft, bar.update)
@@ -294,7 +299,9 @@ def _searched(
 def _softened(found: LanguageModel, requests: TextRequests, settings: Settings, soft: SoftTokens, seen: Seen) -> Rows:
     """Rows of soft tokens, and of vectors of the same norms in random directions."""
     made = soften(found.model, requests, soft, seed=settings.seed, seen=seen)
-    noise = torch.randn(made.vectors.shape, generator=torch.Generator().manual_seed(settings.seed)).to(made.vectors)
+    # of a seed of its own: the vectors start from noise of the other one
+    random = torch.Generator().manual_seed(settings.seed + 1_000_003)
+    noise = torch.randn(made.vectors.shape, generator=random).to(made.vectors)
     norms = made.vectors.norm(dim=1, keepdim=True)
     control = replace(made, vectors=noise * norms / noise.norm(dim=1, keepdim=True))
     rows = []
