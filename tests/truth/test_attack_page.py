@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,14 @@ mpl.use("Agg")
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from tokenizers import Tokenizer, decoders, normalizers
 from tokenizers.models import BPE
 from tokenizers.trainers import BpeTrainer
 from transformers import PreTrainedTokenizerFast
 
 from makebreak.artifacts import Store, write_json
-from makebreak.attacks import place, prefilled, survives, typeable
+from makebreak.attacks import Softened, place, prefilled, soften, survives, typeable
 from makebreak.behaviour import answer_texts
 from makebreak.cli import main
 from makebreak.models import LanguageModel
@@ -153,12 +155,18 @@ def test_what_cannot_be_attacked_is_named(
         attacked(refusing, store, attacking, target)
 
 
-def test_the_control_of_vectors_that_found_nothing_is_not_these_vectors(refusing: LanguageModel, store: Store) -> None:
-    lost = Attacking(attack_tokens=1, soft_tokens=2, soft_radius=1e6, steps=1, candidates=1, prefill=1)
-    rows = attacked(refusing, store, lost).tables["attacked"]
-    soft, control = (
-        [row["loss"] for row in rows if row["attack"] == name] for name in ("soft tokens", "random vectors")
-    )
+def test_the_control_of_vectors_that_found_nothing_is_not_these_vectors(
+    refusing: LanguageModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def at_start(*args: Any, seed: int, seen: Any) -> Softened:
+        made = soften(*args, seed=seed, seen=seen)
+        noise = torch.randn(made.vectors.shape, generator=torch.Generator().manual_seed(seed))
+        return replace(made, vectors=0.01 * noise)
+
+    monkeypatch.setattr("makebreak.pages.attack.soften", at_start)
+    few = Attacking(attack_tokens=1, soft_tokens=2, steps=1, candidates=1, prefill=1)
+    rows = attacked(refusing, Store(tmp_path), few).tables["attacked"]
+    soft, control = ([row["loss"] for row in rows if row["attack"] == n] for n in ("soft tokens", "random vectors"))
     assert not np.isclose(soft, control, rtol=1e-5).any()
 
 
