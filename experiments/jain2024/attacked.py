@@ -68,7 +68,9 @@ def _of_seed(tables: Tables) -> dict[str, float | None]:
     each = {arm: _where(tables, "arm", arm) for arm in (*arms, "base")}
     found = {claim: _mean([value(each[arm]) for arm in arms]) for claim, value in _VALUES.items()}
     success = {arm: [_rate(each[arm], kind) for kind in _KINDS.values()] for arm in arms}
-    means = {arm: _mean(rates) for arm, rates in success.items()}
+    means = {
+        arm: _mean([rate for rate in rates if rate is not None]) for arm, rates in success.items()
+    }  # of this world
     others = [means[arm] for arm in arms if arm != "ssft"]
     found["C6.method"] = None if None in (*others, means["ssft"]) or not others else means["ssft"] - max(others)
     base = _moved(each["base"], list(_KINDS.values()), "all")
