@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -26,9 +25,10 @@ from makebreak.configs import check_positive
 from makebreak.defences import FALSE_ALARMS, KINDS, fit_monitor
 from makebreak.mechanism import Pair
 from makebreak.models import n_layers
-from makebreak.requests import OUTCOMES
+from makebreak.requests import OUTCOMES, Requests
 from makebreak.stats import auroc
 from makebreak.zoo import Measured, Subject
+from synthetic.detectability import Reader
 from synthetic.detectability import fit as fit_reader
 
 # Jain et al. 2024: competing objectives in text and in tasks, mismatched generalisation in tasks and in text
@@ -41,7 +41,9 @@ JAILBREAKS = {
 SECOND = ("second_composition_safe_branch", "second_composition_unsafe_branch")  # judged behind an answer
 N_SOFT = (1, 2, 5, 10)
 IDLE = 4  # positions that the judged output does not hang on
-_READERS = (("text", 2), ("both", 2))
+# what readers of n-grams learn from: of text, which branch it is of; of text and tasks, what is unsafe
+_READERS = {"text": ("context_safe", "context_unsafe"), "both": ("safe", "unsafe")}
+_ORDERS = range(1, 7)
 _SHIFTED = (f"soft {N_SOFT[-1]}", f"gcg {IDLE}")  # whose successes are moved back, beside the jailbreaks'
 
 
@@ -66,7 +68,7 @@ class Attacks:
         check_positive(n=self.n, attacked=self.attacked, steps=self.steps, candidates=self.candidates)
 
     def __call__(self, subject: Subject) -> Measured:
-        model, seed, n = subject.model, subject.recipe.seed, self.n
+        model, seed = subject.model, subject.recipe.seed
         fit, quiet = self._clean(subject)
         clean = {family: self._asked(subject, family) for family in ("safe", "unsafe")}
         families = [
@@ -84,7 +86,6 @@ class Attacks:
         second = [self._asked(subject, family) for family in SECOND if family in subject.world.families]
         tables: dict[str, list[dict[str, Any]]] = {
             "attacks": [_rates(each) for each in (*everything, *second)],
-            "visible": list(_visible(subject, families, n)),
             "landing": landing_rows(model, fit, everything),
             "depth": _depth(model, refused),
             "monitors": _alarms(subject, fit, quiet, everything),
@@ -97,7 +98,7 @@ class Attacks:
         world = {"world": subject.recipe.world}
         return Measured(columns, {name: [world | row for row in rows] for name, rows in tables.items()})
 
-    def _clean(self, subject: Subject) -> tuple[Pair, Any]:
+    def _clean(self, subject: Subject) -> tuple[Pair, Requests]:
         """Requests of the half that is fitted on, and safe ones of it for monitors' thresholds."""
         n = max(self.n, round(1 / FALSE_ALARMS))
         safe, unsafe = (subject.asked(family, 2 * n, "fit") for family in ("safe", "unsafe"))
@@ -122,7 +123,7 @@ class Attacks:
         ]
         return [*soft, *typed]
 
-    def _evading(self, subject: Subject, fit: Pair, quiet: Any, refused: Any) -> list[Tried]:
+    def _evading(self, subject: Subject, fit: Pair, quiet: Requests, refused: Requests) -> list[Tried]:
         """Soft tokens that also keep a monitor quiet, one attack for each kind of monitor."""
         monitors = [fit_monitor(subject.model, fit, quiet, kind=kind, layer=_half(subject)) for kind in KINDS]
         soft = SoftTokens(N_SOFT[-1])
@@ -130,6 +131,47 @@ class Attacks:
             BySoftTokens(soft, penalty=m.evasion(), label=f"soft {soft.n_tokens} evading {m.kind}") for m in monitors
         ]
         return [attack(subject.model, refused, seed=subject.recipe.seed) for attack in attacks]
+
+
+@dataclass(frozen=True)
+class Visible:
+    """How much of a jailbreak family's success is what a reader of n-grams sees?
+
+    One row per family and reader, which is fitted on training requests, its order chosen on others: called_safe, the
+    share of requests that look safe to it; auroc, of telling by that which succeed. n: requests per family.
+    """
+
+    name: ClassVar[str] = "jain2024-visible"
+    revision: ClassVar[int] = 1
+    n: int = 500
+
+    def __post_init__(self) -> None:
+        check_positive(n=self.n)
+
+    def __call__(self, subject: Subject) -> Measured:
+        rows = []
+        for reader, kinds in _READERS.items():
+            fitted = _fitted(reader, *(_pair(subject, kinds, split, self.n) for split in ("train", "fit")))
+            for family in (f for kind in JAILBREAKS.values() for f in kind if f in subject.world.families):
+                looks_safe = -fitted.log_odds(subject.asked(family, self.n))
+                complied = subject.behaviour(family, self.n).outcomes == OUTCOMES.index("comply")
+                enough = min(complied.sum(), (~complied).sum()) >= LEAST
+                rows.append(
+                    {"world": subject.recipe.world, "attack": family, "reader": reader, "order": fitted.n}
+                    | {"complied": float(complied.mean()), "called_safe": float((looks_safe > 0).mean())}
+                    | {"auroc": auroc(looks_safe[complied], looks_safe[~complied]) if enough else None}
+                )
+        return Measured(tables={"visible": rows})
+
+
+def _pair(subject: Subject, kinds: tuple[str, str], split: str, n: int) -> list[Requests]:
+    return [subject.asked(kind, n * (10 if split == "train" else 1), split) for kind in kinds]
+
+
+def _fitted(reader: str, train: list[Requests], choose: list[Requests]) -> Reader:
+    """Of the order that tells the two kinds apart best."""
+    readers = [fit_reader(reader, order, *train) for order in _ORDERS]
+    return max(readers, key=lambda r: auroc(r.log_odds(choose[1]), r.log_odds(choose[0])))
 
 
 def _half(subject: Subject) -> int:
@@ -149,20 +191,7 @@ def _rates(found: Tried) -> dict[str, Any]:
     }
 
 
-def _visible(subject: Subject, families: list[Tried], n: int) -> Iterator[dict[str, Any]]:
-    """What readers of n-grams see of each jailbreak family, and whether that tells which requests succeed."""
-    train = [subject.asked(family, 10 * n, "train") for family in ("safe", "unsafe")]
-    for reader, order in _READERS:
-        fitted = fit_reader(reader, order, *train)
-        for found in families:
-            seen = fitted.log_odds(found.requests)
-            enough = min(found.complied.sum(), (~found.complied).sum()) >= LEAST
-            told = auroc(-seen[found.complied], -seen[~found.complied]) if enough else None
-            said = {"attack": found.name, "reader": reader, "order": order, "complied": float(found.complied.mean())}
-            yield said | {"called_safe": float((seen < 0).mean()), "auroc": told}
-
-
-def _depth(model: Any, refused: Any) -> list[dict[str, Any]]:
+def _depth(model: Any, refused: Requests) -> list[dict[str, Any]]:
     """Share of refused requests that are answered to the end once k tokens of the answer are forced."""
     if not len(refused):
         return []
@@ -171,7 +200,7 @@ def _depth(model: Any, refused: Any) -> list[dict[str, Any]]:
     return [{"forced": k, "complied": float((depth <= k).mean()), "n": len(depth)} for k in range(length)]
 
 
-def _alarms(subject: Subject, fit: Pair, quiet: Any, attacks: list[Tried]) -> list[dict[str, Any]]:
+def _alarms(subject: Subject, fit: Pair, quiet: Requests, attacks: list[Tried]) -> list[dict[str, Any]]:
     """Share of each attack's requests, and of those that succeed, that a monitor of each kind and layer sees."""
     rows = []
     for kind in KINDS:

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
-from experiments.jain2024.attacks import Attacks
+from experiments.jain2024.attacks import Attacks, Visible
 from experiments.jain2024.presets import CONFINED, EXTRAPOLATED, METHODS, Preset
 from makebreak.behaviour import behaviour
 from makebreak.configs import check_positive
@@ -264,7 +264,7 @@ def at_end(preset: Preset, arm: str) -> tuple[Measure, ...]:
 def attacks(preset: Preset) -> tuple[Measure, ...]:
     """All that a model of another world is measured by."""
     small = {} if preset.thorough else {"steps": 6, "candidates": 24}
-    return (Attacks(preset.n_requests, preset.attacked, **small),)
+    return (Attacks(preset.n_requests, preset.attacked, **small), Visible(preset.n_requests))
 
 
 def on_the_way(preset: Preset, arm: str) -> tuple[Measure, ...]:

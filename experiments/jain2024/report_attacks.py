@@ -19,7 +19,6 @@ _FAMILIES = {family: kind for kind, families in JAILBREAKS.items() for family in
 _NAMES = {
     "unsafe": "none: plain unsafe",
     "safe": "none: clean safe",
-    f"soft {_MOST} evading probe": f"{_MOST} soft tokens, evading",
     "mixed_text": "CO-Text",
     "competing_tasks_safe_branch": "CO-Task, safe branch",
     "competing_tasks_unsafe_branch": "CO-Task, unsafe branch",
@@ -27,6 +26,7 @@ _NAMES = {
     "heldout_text": "MisGen, text",
     **{family: f"second output, {family.split('_')[2]} branch" for family in SECOND},
     **{f"soft {k}": f"{k} soft token" + "s" * (k > 1) for k in N_SOFT},
+    f"soft {_MOST} evading probe": f"{_MOST} soft tokens, evading a probe",
     f"random soft {_MOST}": f"{_MOST} random vectors",
     f"soft {_MOST} universal": f"{_MOST} soft tokens, universal",
     f"gcg {IDLE}": f"GCG, {IDLE} tokens",
