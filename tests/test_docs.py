@@ -13,8 +13,9 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 
-from makebreak.models import PRESETS
+from makebreak.models import PRESETS, create
 from makebreak.recipes import Alignment, Recipe
+from makebreak.requests import load_world
 from makebreak.training import SSFT, Data, Optimisation, Pretraining
 
 mpl.use("Agg")
@@ -49,3 +50,20 @@ def test_adding_a_measure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     plt.close("all")
     lines = [line for line in blocks[0].splitlines() if line]
     assert len(lines) <= 30, "about thirty lines"
+
+
+def test_adding_an_attack(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = load_world("mini")
+    model = create(PRESETS["tiny"], d_vocab=len(world.vocabulary), n_ctx=world.sequence_length, seed=0).eval()
+    blocks = re.findall(r"```python\n(.*?)```", (DOCS / "adding_an_attack.md").read_text(), flags=re.S)
+    module = ModuleType("repeat")
+    monkeypatch.setitem(sys.modules, "repeat", module)
+    names = vars(module) | {"__name__": "repeat", "model": model, "world": world}
+    names["refused"] = world.sample("unsafe", 20, seed=1000, split="score")
+    names["ask"] = lambda split: [world.sample(f, 100, seed=1000, split=split) for f in ("safe", "unsafe")]
+    assert len(blocks) == 2
+    for block in blocks:
+        exec(compile(block, "adding_an_attack.md", "exec", dont_inherit=True), names)
+    assert set(names["landing"].attack) == set(names["seen"]) == {"repeat", "random tokens 1"}
+    assert (names["refused"].prompt != names["found"][0].requests.prompt).any()
+    assert {"told", "undone"} <= set(names)

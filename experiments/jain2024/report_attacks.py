@@ -109,7 +109,8 @@ def paragraph(claims: Mapping[str, dict[str, Any]], world: str) -> str:
             f"{why.get(claims['A2']['verdict'], 'It is undecided whether lying there is')} why they succeed: put back "
             f"across the midpoint at half depth, {claims['A2']['estimate'] + 0.5:.2f} of the successes are undone, "
             f"{_of(claims['A2.random'])} more than by a random shift as far, and "
-            f"{claims['A2.refused']['estimate'] + 0.5:.2f} become refusals."
+            f"{claims['A2.refused']['estimate'] + 0.5:.2f} become refusals; where 5 % of safe answers may be lost, "
+            f"{_of(claims['A2.cost'])} more than by the best of four other shifts."
         )
     if claims["A4"]["estimate"] is not None:
         parts.append(

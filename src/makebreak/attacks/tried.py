@@ -20,7 +20,8 @@ from makebreak.requests import Requests, targeted
 
 @dataclass(frozen=True)
 class Tried:
-    """refused, complied: (n,) whether greedy decoding gives the refused, the instructed answer; neither is left.
+    """refused, complied: (n,) whether greedy decoding gives the refused, the instructed answer, its STOP included;
+    neither is left.
 
     softened: the vectors that the requests' ids beyond the vocabulary stand for, where there are any.
     """
