@@ -263,7 +263,7 @@ def at_end(preset: Preset, arm: str) -> tuple[Measure, ...]:
 
 def attacks(preset: Preset) -> tuple[Measure, ...]:
     """All that a model of another world is measured by."""
-    small = {} if preset.thorough else {"steps": 6, "candidates": 24}
+    small = {} if preset.thorough else {"steps": 4, "candidates": 16}
     return (Attacks(preset.n_requests, preset.attacked, **small), Visible(preset.n_requests))
 
 
