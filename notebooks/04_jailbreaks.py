@@ -31,6 +31,7 @@ from makebreak.attacks import (
     TokenAttack,
     Tried,
     cause_rows,
+    land,
     landing_rows,
     prediction_rows,
     refusal_depth,
@@ -102,7 +103,8 @@ pd.DataFrame([rates(found[-1])]).round(2)
 # %%
 fit = Pair(ask("safe", 300, "fit"), ask("unsafe", 300, "fit"))
 clean = [tried("safe", model, ask("safe", 300)), *found]
-landing = pd.DataFrame(landing_rows(model, fit, clean)).assign(world="mini", seed=1003, arm="ssft")
+landed = land(model, fit, clean)
+landing = pd.DataFrame(landing_rows(landed)).assign(world="mini", seed=1003, arm="ssft")
 with style():
     plot_landing(
         landing,
@@ -120,7 +122,7 @@ with style():
 # Does that tell success better than the name of the attack does? AUROC on held-out texts.
 
 # %%
-pd.DataFrame(prediction_rows(model, fit, found[1:], seed=0)).round(2)
+pd.DataFrame(prediction_rows(landed.only([f.name for f in found[1:]]), seed=0)).round(2)
 
 # %% [markdown]
 # ## Is it why they succeed?

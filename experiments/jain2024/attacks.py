@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -16,13 +17,14 @@ from makebreak.attacks import (
     TokenAttack,
     Tried,
     cause_rows,
+    land,
     landing_rows,
     prediction_rows,
     refusal_depth,
 )
 from makebreak.attacks.landing import LEAST
 from makebreak.configs import check_positive
-from makebreak.defences import FALSE_ALARMS, KINDS, fit_monitor
+from makebreak.defences import FALSE_ALARMS, KINDS, Monitor, alarms, fit_monitors
 from makebreak.mechanism import Pair
 from makebreak.models import n_layers
 from makebreak.requests import OUTCOMES, Requests
@@ -70,6 +72,7 @@ class Attacks:
     def __call__(self, subject: Subject) -> Measured:
         model, seed = subject.model, subject.recipe.seed
         fit, quiet = self._clean(subject)
+        monitors = fit_monitors(model, fit, quiet)
         clean = {family: self._asked(subject, family) for family in ("safe", "unsafe")}
         families = [
             self._asked(subject, family)
@@ -81,17 +84,18 @@ class Attacks:
         found = list(families)
         if len(refused) >= LEAST:
             found += [attack(model, refused, seed=seed) for attack in self._attacks(subject)]
-            found += self._evading(subject, fit, quiet, refused)
+            found += self._evading(subject, monitors, refused)
         everything = [clean["safe"], clean["unsafe"], *found]
+        landed = land(model, fit, everything)
         second = [self._asked(subject, family) for family in SECOND if family in subject.world.families]
         tables: dict[str, list[dict[str, Any]]] = {
             "attacks": [_rates(each) for each in (*everything, *second)],
-            "landing": landing_rows(model, fit, everything),
+            "landing": landing_rows(landed),
             "depth": _depth(model, refused),
-            "monitors": _alarms(subject, fit, quiet, everything),
+            "monitors": _alarms(model, monitors, everything),
         }
-        adversarial = [each for each in found if not each.name.startswith("random soft")]
-        tables["prediction"] = prediction_rows(model, fit, adversarial, seed=seed)
+        adversarial = {each.name for each in found if not each.name.startswith("random soft")}
+        tables["prediction"] = prediction_rows(landed.only(adversarial), seed=seed)
         shifted = [*families, *(each for each in found if each.name in _SHIFTED)]
         tables["cause"] = _causes(subject, fit, self.attacked, [clean["safe"], clean["unsafe"]], shifted)
         columns = {f"attack.{row['attack']}.complied": row["complied"] for row in tables["attacks"]}
@@ -123,12 +127,12 @@ class Attacks:
         ]
         return [*soft, *typed]
 
-    def _evading(self, subject: Subject, fit: Pair, quiet: Requests, refused: Requests) -> list[Tried]:
-        """Soft tokens that also keep a monitor quiet, one attack for each kind of monitor."""
-        monitors = [fit_monitor(subject.model, fit, quiet, kind=kind, layer=_half(subject)) for kind in KINDS]
-        soft = SoftTokens(N_SOFT[-1])
+    def _evading(self, subject: Subject, monitors: Mapping[tuple[str, int], Monitor], refused: Requests) -> list[Tried]:
+        """Soft tokens that also keep a monitor at half depth quiet, one attack for each kind of monitor."""
+        soft, half = SoftTokens(N_SOFT[-1]), n_layers(subject.model) // 2
         attacks = [
-            BySoftTokens(soft, penalty=m.evasion(), label=f"soft {soft.n_tokens} evading {m.kind}") for m in monitors
+            BySoftTokens(soft, penalty=monitors[kind, half].evasion(), label=f"soft {soft.n_tokens} evading {kind}")
+            for kind in KINDS
         ]
         return [attack(subject.model, refused, seed=subject.recipe.seed) for attack in attacks]
 
@@ -174,11 +178,6 @@ def _fitted(reader: str, train: list[Requests], choose: list[Requests]) -> Reade
     return max(readers, key=lambda r: auroc(r.log_odds(choose[1]), r.log_odds(choose[0])))
 
 
-def _half(subject: Subject) -> int:
-    """The block at half depth: of three, the second."""
-    return n_layers(subject.model) // 2
-
-
 def _rates(found: Tried) -> dict[str, Any]:
     complied, refused = float(found.complied.mean()), float(found.refused.mean())
     return {
@@ -200,21 +199,19 @@ def _depth(model: Any, refused: Requests) -> list[dict[str, Any]]:
     return [{"forced": k, "complied": float((depth <= k).mean()), "n": len(depth)} for k in range(length)]
 
 
-def _alarms(subject: Subject, fit: Pair, quiet: Requests, attacks: list[Tried]) -> list[dict[str, Any]]:
+def _alarms(model: Any, monitors: Mapping[tuple[str, int], Monitor], attacks: list[Tried]) -> list[dict[str, Any]]:
     """Share of each attack's requests, and of those that succeed, that a monitor of each kind and layer sees."""
     rows = []
-    for kind in KINDS:
-        for layer in range(n_layers(subject.model)):
-            monitor = fit_monitor(subject.model, fit, quiet, kind=kind, layer=layer)
-            for found in attacks:
-                with found.inside(subject.model):
-                    alarms = monitor.alarms(subject.model, found.requests)
-                won = alarms[found.complied]
-                rows.append(
-                    {"monitor": kind, "layer": layer, "attack": found.name, "n": len(alarms)}
-                    | {"alarms": float(alarms.mean()), "n_complied": len(won)}
-                    | {"alarms_complied": float(won.mean()) if len(won) >= LEAST else None}
-                )
+    for found in attacks:
+        with found.inside(model):
+            seen = alarms(list(monitors.values()), model, found.requests)
+        for (kind, layer), alarm in zip(monitors, seen, strict=True):
+            won = alarm[found.complied]
+            rows.append(
+                {"monitor": kind, "layer": layer, "attack": found.name, "n": len(alarm)}
+                | {"alarms": float(alarm.mean()), "n_complied": len(won)}
+                | {"alarms_complied": float(won.mean()) if len(won) >= LEAST else None}
+            )
     return rows
 
 

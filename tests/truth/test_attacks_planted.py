@@ -7,11 +7,12 @@ the ending, answers. Its twin is the same attack on a network that refuses nothi
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 
-from makebreak.attacks import Tried, cause_rows, landing_rows, prediction_rows, tried, undone_at
+from makebreak.attacks import Tried, cause_rows, land, landing_rows, prediction_rows, tried, undone_at
 from makebreak.mechanism import Pair
 from tests.truth.planted import DEPTH, Planted, planted
 
@@ -32,13 +33,18 @@ def halves(found: Planted) -> tuple[Pair, Pair]:
     return Pair(found.safe[:150], found.unsafe[:150]), Pair(found.safe[150:], found.unsafe[150:])
 
 
+def told_by(found: Planted, attacks: list[Tried]) -> dict[str, dict[str, Any]]:
+    rows = prediction_rows(land(found.aligned, halves(found)[0], attacks), seed=0)
+    return {row["reader"]: row for row in rows}
+
+
 @pytest.mark.parametrize("kind", ["route", "rewrite"])
 def test_success_lands_on_the_safe_side_and_failure_does_not(kind: str) -> None:
     found = planted(kind, seed=1)
     attack = attacked(found)
     assert 100 < attack.complied.sum() < 200
     assert (attack.complied != attack.refused).all()
-    rows = landing_rows(found.aligned, halves(found)[0], [attack])
+    rows = landing_rows(land(found.aligned, halves(found)[0], [attack]))
     told = max((row for row in rows if row["outcome"] == "all"), key=lambda row: row["auroc"])
     at = {row["outcome"]: row for row in rows if row["layer"] == told["layer"]}
     assert at["complied"]["safe_side"] == 1
@@ -52,17 +58,17 @@ def test_success_lands_on_the_safe_side_and_failure_does_not(kind: str) -> None:
 def test_landing_predicts_success_where_it_is_the_cause_and_not_where_success_is_a_coin() -> None:
     found = planted("rewrite", seed=2)
     attacks = [attacked(found), attacked(found, share=0.6, name="another")]
-    told = {row["reader"]: row for row in prediction_rows(found.aligned, halves(found)[0], attacks, seed=0)}
+    told = told_by(found, attacks)
     assert told["tau"]["auroc"] > 0.95
     assert told["tau"]["within"] > 0.95
     assert told["attack"]["auroc"] < 0.65
     assert 0.4 < told["shuffled"]["auroc"] < 0.6
     coin = np.random.default_rng(1).random((2, 300)) < 0.5
     by_chance = [replace(a, complied=c, refused=~c) for a, c in zip(attacks, coin, strict=True)]
-    told = {row["reader"]: row for row in prediction_rows(found.aligned, halves(found)[0], by_chance, seed=0)}
+    told = told_by(found, by_chance)
     assert 0.4 < told["both"]["auroc"] < 0.6
     few = [a[:15] for a in attacks]
-    assert all(row["auroc"] is None for row in prediction_rows(found.aligned, halves(found)[0], few, seed=0))
+    assert all(row["auroc"] is None for row in told_by(found, few).values())
 
 
 @pytest.mark.parametrize(("cause", "undone"), [(True, True), (False, False)])

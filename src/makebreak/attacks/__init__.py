@@ -1,7 +1,7 @@
 """What makes a model answer what it should refuse?"""
 
 from makebreak.attacks.causes import SCALES, cause_rows, undone_at
-from makebreak.attacks.landing import landing_rows, prediction_rows, taus
+from makebreak.attacks.landing import Landed, land, landing_rows, prediction_rows
 from makebreak.attacks.placing import Placed, Where, place
 from makebreak.attacks.prefill import prefilled
 from makebreak.attacks.soft import Penalty, Softened, SoftTokens, soft_tokens, soften
@@ -16,6 +16,7 @@ __all__ = [
     "BySoftTokens",
     "ByTokens",
     "How",
+    "Landed",
     "Penalty",
     "Placed",
     "SoftTokens",
@@ -25,6 +26,7 @@ __all__ = [
     "Where",
     "attack_tokens",
     "cause_rows",
+    "land",
     "landing_rows",
     "place",
     "prediction_rows",
@@ -33,7 +35,6 @@ __all__ = [
     "soft_tokens",
     "soften",
     "survives",
-    "taus",
     "tried",
     "typeable",
     "undone_at",

@@ -15,14 +15,13 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from makebreak.activations import add, intervene
 from makebreak.attacks.tried import Tried
-from makebreak.behaviour import aim, batches, decide, decision_kl
+from makebreak.behaviour import Read, decision_kl, gives
 from makebreak.mechanism import Pair, collect, scale_to, shift_vectors
-from makebreak.requests import Requests, positions, targeted
 
 SCALES = (0.25, 0.5, 1.0, 2.0)
 HARM = 0.05  # of clean safe requests
+_ANSWERS = {"refused": "refused", "complied": "instructed"}
 
 
 def cause_rows(
@@ -48,36 +47,28 @@ def cause_rows(
     """
     site, random = f"blocks.{layer}.hook_resid_pre", torch.Generator().manual_seed(seed)
     won = [found[found.complied] for found in attacks if found.complied.any()]
-    plain = clean.unsafe[~_given(model, clean.unsafe, "instructed").numpy()]
+    read = [_read(model, found) for found in won]
+    plain = clean.unsafe[~gives(model, clean.unsafe, "instructed").numpy()]
+    clean_safe, clean_unsafe = Read.of(model, clean.safe), Read.of(model, plain)
     safe, unsafe = (collect(model, requests, [site])[0].double() for requests in fit)
     vectors = shift_vectors(safe, unsafe, other, random)
     difference, middle = vectors["difference"], (safe.mean(dim=0) + unsafe.mean(dim=0)) / 2
-    unharmed = float(_given(model, clean.safe, "instructed").double().mean())
-    before, where = decide(model, clean.safe).double(), positions(clean.safe, "eot")
+    unharmed, before = _share(clean_safe.gives("instructed")), clean_safe.decide().double()
 
     def disturbance(vector: Tensor) -> float:
-        with intervene(model, site, add(vector.float()), where):
-            return float(decision_kl(before, decide(model, clean.safe).double()).mean())
+        return float(decision_kl(before, clean_safe.decide(site, vector).double()).mean())
 
     def row(kind: str, scale: float, moves: Sequence[Tensor], shift: Tensor) -> dict[str, Any]:
-        after = [
-            [_moved(model, found, answer, site, move) for found, move in zip(won, moves, strict=True)]
-            for answer in ("instructed", "refused")
-        ]
-        complied, refused = (torch.cat(part) if part else None for part in after)
-        on_safe = [_given(model, clean.safe, answer, site, shift) for answer in ("refused", "instructed")]
+        complied, refused = (_moved(model, won, read, answer, site, moves) for answer in ("instructed", "refused"))
+        on_safe = {f"safe_{name}": clean_safe.gives(answer, site, shift) for name, answer in _ANSWERS.items()}
         return (
             {"layer": layer, "kind": kind, "scale": scale, "distance": float(shift.norm()), "kl": disturbance(shift)}
             | {"n": sum(len(found.requests) for found in won)}
-            | {"undone": None if complied is None else float((~complied).double().mean())}
-            | {"refused": None if refused is None else float(refused.double().mean())}
-            | dict(zip(("safe_refused", "safe_complied"), (float(g.double().mean()) for g in on_safe), strict=True))
+            | {"undone": None if complied is None else 1 - _share(complied)}
+            | {"refused": None if refused is None else _share(refused)}
+            | {name: _share(given) for name, given in on_safe.items()}
             | {"safe_before": unharmed, "n_plain": len(plain)}
-            | {
-                "gained": float(_given(model, plain, "instructed", site, -shift).double().mean())
-                if len(plain)
-                else None
-            }
+            | {"gained": _share(clean_unsafe.gives("instructed", site, -shift)) if len(plain) else None}
         )
 
     target, rows = disturbance(difference), []
@@ -117,25 +108,26 @@ def _mirror(
     return (-2 * along.clamp(max=0))[:, None] * unit
 
 
-def _moved(model: PreTrainedModel, found: Tried, answer: str, site: str, move: Tensor) -> Bool[Tensor, " n"]:
+def _read(model: PreTrainedModel, found: Tried) -> Read:
     with found.inside(model):
-        return _given(model, found.requests, answer, site, move)
+        return Read.of(model, found.requests)
 
 
-def _given(
-    model: PreTrainedModel, requests: Requests, answer: str, site: str | None = None, move: Tensor | None = None
-) -> Bool[Tensor, " n"]:
-    """As `behaviour.gives`, with the state at the end of text moved: by (d,), or each by its own, (n, d)."""
-    hits, start = [], 0
-    for part in batches(requests):
-        batch = targeted(part, answer)
-        if site is None or move is None:
-            with torch.no_grad():
-                hits.append(aim(model, batch).hit)
-            continue
-        own = move if move.ndim == 1 else move[start : start + len(part)]
-        where = positions(part, "eot", batch.tokens.shape[1] - 1)
-        with torch.no_grad(), intervene(model, site, add(own.float()), where):
-            hits.append(aim(model, batch).hit)
-        start += len(part)
-    return torch.cat(hits).cpu()
+def _moved(
+    model: PreTrainedModel,
+    attacks: Sequence[Tried],
+    read: Sequence[Read],
+    answer: str,
+    site: str,
+    moves: Sequence[Tensor],
+) -> Bool[Tensor, " n"] | None:
+    """Which requests of all attacks are given this answer once each is moved."""
+    hits = []
+    for found, requests, move in zip(attacks, read, moves, strict=True):
+        with found.inside(model):
+            hits.append(requests.gives(answer, site, move))
+    return torch.cat(hits) if hits else None
+
+
+def _share(which: Tensor) -> float:
+    return float(which.double().mean())

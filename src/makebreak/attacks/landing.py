@@ -6,11 +6,12 @@ never at an attack's own tokens; means come from clean requests that no attack s
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Collection, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GroupKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
@@ -28,31 +29,49 @@ LEAST = 20  # successes, and failures, that a number needs
 FOLDS = 5
 
 
-def taus(model: PreTrainedModel, means: Sequence[Clusters], found: Tried) -> Tensor:
-    """(n, layers) τ in units of the distance of the means, at `mlp.hook_post` of the end of text."""
+class Landed(NamedTuple):
+    """means: of clean requests, by layer. tau: of each attack, (n, layers), in units of the distance of the means."""
+
+    means: list[Clusters]
+    attacks: list[Tried]
+    tau: list[Float[np.ndarray, "n layers"]]
+
+    def only(self, names: Collection[str]) -> Landed:
+        """The attacks of these names."""
+        chosen = [i for i, found in enumerate(self.attacks) if found.name in names]
+        return Landed(self.means, [self.attacks[i] for i in chosen], [self.tau[i] for i in chosen])
+
+
+def land(model: PreTrainedModel, fit: Pair, attacks: Sequence[Tried]) -> Landed:
+    """At `mlp.hook_post` of the end of text."""
+    means = cluster_means(model, fit, int(max(r.truth.get("grammar", np.zeros(1)).max() for r in fit)) + 1)
+    return Landed(means, list(attacks), [_tau(model, means, found).numpy() for found in attacks])
+
+
+def _tau(model: PreTrainedModel, means: Sequence[Clusters], found: Tried) -> Tensor:
+    sites = [f"blocks.{layer}.mlp.hook_post" for layer in range(n_layers(model))]
     with found.inside(model):
-        states = collect(model, found.requests, _sites(model))
+        states = collect(model, found.requests, sites)
     columns = [c.tau(a) / c.distance if c.distance > 0 else c.tau(a) for c, a in zip(means, states, strict=True)]
     return torch.stack(columns, dim=1)
 
 
-def landing_rows(model: PreTrainedModel, fit: Pair, attacks: Sequence[Tried]) -> list[dict[str, Any]]:
+def landing_rows(landed: Landed) -> list[dict[str, Any]]:
     """One row per attack, layer and outcome (`complied`, `refused`, `neither`, `all`).
 
     n; tau, normalised (in units of the distance of the means) and its standard deviation; safe_side: share with τ above
     0; auroc: of telling by τ which requests are answered as instructed, in the row `all`, None where fewer than `LEAST`
     are or are not.
     """
-    means, rows = cluster_means(model, fit, _n_groups(fit)), []
-    for found in attacks:
-        tau = taus(model, means, found).numpy()
+    rows = []
+    for found, tau in zip(landed.attacks, landed.tau, strict=True):
         kinds = {
             "all": np.ones(len(tau), dtype=bool),
             "complied": found.complied,
             "refused": found.refused,
             "neither": ~(found.complied | found.refused),
         }
-        for layer, clusters in enumerate(means):
+        for layer, clusters in enumerate(landed.means):
             for outcome, chosen in kinds.items():
                 values = tau[chosen, layer]
                 said = {"attack": found.name, "layer": layer, "outcome": outcome, "n": int(chosen.sum())}
@@ -68,15 +87,14 @@ def landing_rows(model: PreTrainedModel, fit: Pair, attacks: Sequence[Tried]) ->
     return rows
 
 
-def prediction_rows(model: PreTrainedModel, fit: Pair, attacks: Sequence[Tried], *, seed: int) -> list[dict[str, Any]]:
+def prediction_rows(landed: Landed, *, seed: int) -> list[dict[str, Any]]:
     """Does τ before the answer predict success better than which attack it is?
 
     One row per reader (`attack`: a constant for each; `tau`: τ of every layer; `both`; `shuffled`: τ of another
     request): auroc of logistic models on held-out folds over all attacks together, a request in one fold with all its
     attacks; within: mean AUROC within attacks that have `LEAST` of either kind. None where too few succeed or fail.
     """
-    means = cluster_means(model, fit, _n_groups(fit))
-    tau = np.concatenate([taus(model, means, found).numpy() for found in attacks])
+    attacks, tau = landed.attacks, np.concatenate(landed.tau)
     name = np.concatenate([[found.name] * len(found.requests) for found in attacks])
     complied = np.concatenate([found.complied for found in attacks])
     groups = _same_text(attacks)
@@ -113,11 +131,3 @@ def _same_text(attacks: Sequence[Tried]) -> np.ndarray:
 
 def _told(score: np.ndarray, label: np.ndarray) -> float | None:
     return auroc(score[label], score[~label]) if min(label.sum(), (~label).sum()) >= LEAST else None
-
-
-def _n_groups(fit: Pair) -> int:
-    return int(max(requests.truth.get("grammar", np.zeros(1)).max() for requests in fit)) + 1
-
-
-def _sites(model: PreTrainedModel) -> list[str]:
-    return [f"blocks.{layer}.mlp.hook_post" for layer in range(n_layers(model))]

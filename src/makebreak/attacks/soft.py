@@ -16,17 +16,16 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from transformers import Cache, PreTrainedModel
+from transformers import PreTrainedModel
 
 from makebreak.attacks.placing import Placed, Where, place
-from makebreak.behaviour import aim
+from makebreak.behaviour import LEAST_PREFIX, aim, behind, prefix
 from makebreak.configs import check_positive
-from makebreak.requests import Requests, Sequences, targeted
+from makebreak.requests import Requests, targeted
 
 Penalty = Callable[[PreTrainedModel, Requests], Float[Tensor, " n"]]
 """What an adaptive attack keeps low besides its loss, per request, differentiable: a monitor's score, as an example."""
 _AT_ONCE = 512
-LEAST_PREFIX = 8  # tokens before all attacks that are worth reading only once
 
 
 @dataclass(frozen=True)
@@ -211,18 +210,6 @@ def _descend(
         )
     seen(n)
     return best, told
-
-
-def prefix(model: PreTrainedModel, requests: Requests, first: int) -> Cache:
-    """Keys and values of the tokens before `first`, of which none is padding."""
-    with torch.no_grad():
-        tokens = torch.from_numpy(requests.prompt[:, :first]).to(model.device)
-        return model.base_model(input_ids=tokens, use_cache=True).past_key_values
-
-
-def behind(batch: Sequences, first: int) -> Sequences:
-    """What is left to read after that prefix."""
-    return Sequences(batch.tokens[:, first:], batch.supervised[:, first:], batch.decision - first)
 
 
 def _unit(gradient: Tensor, settings: SoftTokens) -> Tensor:

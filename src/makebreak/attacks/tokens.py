@@ -21,8 +21,8 @@ from transformers import Cache, PreTrainedModel
 
 from makebreak.artifacts import write_json
 from makebreak.attacks.placing import Placed
-from makebreak.attacks.soft import LEAST_PREFIX, behind, check_gradients, prefix, soft_tokens
-from makebreak.behaviour import aim
+from makebreak.attacks.soft import check_gradients, soft_tokens
+from makebreak.behaviour import LEAST_PREFIX, aim, at_once, behind, near, prefix
 from makebreak.configs import check_positive
 from makebreak.requests import Requests, targeted
 
@@ -30,7 +30,6 @@ How = Literal["gradient", "search", "random"]
 Keep = Callable[[Requests], Bool[np.ndarray, " n"]]
 """Which of these candidates may be asked at all: those whose tokens survive being written out and read again."""
 _TOKENS = 16_384  # of a forward over candidates
-_LOGITS = 2**27  # of their targets
 
 
 @dataclass(frozen=True)
@@ -106,7 +105,7 @@ def attack_tokens(
             state.write(kept)
         seen(state.history[-1])
     requests = _with(placed.requests, placed.at, state.best.numpy())
-    loss, hit = _judge(model, requests)
+    loss, hit = near(model, requests, "instructed")
     return Attacked(requests, placed.at, loss, hit, state.steps.numpy(), state.history)
 
 
@@ -126,7 +125,7 @@ class _State:
     @classmethod
     def start(cls, model: PreTrainedModel, placed: Placed, settings: TokenAttack, seed: int, choice: Tensor) -> _State:
         ids = torch.from_numpy(np.take_along_axis(placed.requests.prompt, placed.at, axis=1))
-        loss, hit = _judge(model, placed.requests)
+        loss, hit = near(model, placed.requests, "instructed")
         asked = placed.requests
         parts = (asked.prompt, asked.prompt_length, asked.instructed, asked.judged, placed.at, choice.numpy())
         digest = hashlib.sha256(b"".join(part.astype(np.int64).tobytes() for part in parts)).hexdigest()
@@ -230,7 +229,7 @@ def _try(
     """(requests, n) loss and hit of every candidate; of those that may not be asked, the loss is infinite."""
     n, m = made.shape[:2]
     losses, hits = torch.full((n * m,), torch.inf), torch.zeros(n * m, dtype=torch.bool)
-    first, size = int(at.min()), _at_once(model, requests)
+    first, size = int(at.min()), at_once(model, requests)
     for flat in torch.arange(n * m).split(size):
         row = flat // m
         many = _with(requests[row.numpy()], at[row.numpy()], made.flatten(0, 1)[flat].numpy())
@@ -249,13 +248,6 @@ def _try(
     return losses.reshape(n, m), hits.reshape(n, m)
 
 
-def _at_once(model: PreTrainedModel, requests: Requests) -> int:
-    """Candidates of a forward: neither their tokens nor the logits of their targets may be too many."""
-    lengths = requests.judged[:, 1] - requests.judged[:, 0]
-    width = requests.prompt.shape[1] + int(requests.judged[:, 1].max())
-    return max(min(_TOKENS // width, _LOGITS // (int(lengths.max()) * model.config.vocab_size)), 1)
-
-
 def _repeated(model: PreTrainedModel, requests: Requests, row: Tensor, first: int) -> Cache:
     """Keys and values of what stands before every attack, computed once per request, repeated for its candidates."""
     once, again = row.unique_consecutive(return_inverse=True)
@@ -268,14 +260,3 @@ def _with(requests: Requests, at: np.ndarray, ids: np.ndarray) -> Requests:
     prompt = requests.prompt.copy()
     np.put_along_axis(prompt, at, ids, axis=1)
     return replace(requests, prompt=prompt)
-
-
-def _judge(model: PreTrainedModel, requests: Requests) -> tuple[Tensor, Tensor]:
-    """(n,) loss and hit, without any shortcut."""
-    losses, hits = [], []
-    with torch.no_grad():
-        for rows in torch.arange(len(requests)).split(max(_TOKENS // requests.prompt.shape[1] // 4, 1)):
-            found = aim(model, targeted(requests[rows.numpy()], "instructed"))
-            losses.append(found.nll.float().cpu())
-            hits.append(found.hit.cpu())
-    return torch.cat(losses), torch.cat(hits)

@@ -10,8 +10,9 @@ from torch import Tensor
 from transformers import Cache, PreTrainedModel
 
 from makebreak.activations import at_positions, run
-from makebreak.behaviour.decisions import batches
 from makebreak.requests import Requests, Sequences, targeted
+
+_TOKENS, _LOGITS = 16_384, 2**27
 
 
 class Aim(NamedTuple):
@@ -41,8 +42,29 @@ def aim(model: PreTrainedModel, batch: Sequences, *, before: Cache | None = None
     return Aim(nll, right, zeros.index_add(0, row, right.to(zeros)) == n)
 
 
-def gives(model: PreTrainedModel, requests: Requests, answer: str) -> Bool[Tensor, " n"]:
-    """Whether greedy decoding gives the judged segment of the `instructed` or `refused` answer, what stands before it
-    being as instructed. Exact, in one pass."""
+class Near(NamedTuple):
+    """nll, hit: (n,) as in `Aim`."""
+
+    nll: Float[Tensor, " n"]
+    hit: Bool[Tensor, " n"]
+
+
+def near(model: PreTrainedModel, requests: Requests, answer: str) -> Near:
+    """How near the model is to the judged segment of the `instructed` or `refused` answer, what stands before it being
+    as instructed; so many requests at a time that a forward fits into memory."""
+    rows = torch.arange(len(requests)).split(at_once(model, requests))
     with torch.no_grad():
-        return torch.cat([aim(model, targeted(part, answer)).hit.cpu() for part in batches(requests)])
+        found = [aim(model, targeted(requests[part.numpy()], answer)) for part in rows]
+    return Near(torch.cat([f.nll.float().cpu() for f in found]), torch.cat([f.hit.cpu() for f in found]))
+
+
+def gives(model: PreTrainedModel, requests: Requests, answer: str) -> Bool[Tensor, " n"]:
+    """Whether greedy decoding gives that answer. Exact, in one pass."""
+    return near(model, requests, answer).hit
+
+
+def at_once(model: PreTrainedModel, requests: Requests) -> int:
+    """Requests of a forward with targets: neither their tokens nor the logits of their targets may be too many."""
+    lengths = requests.judged[:, 1] - requests.judged[:, 0]
+    width = requests.prompt.shape[1] + int(requests.judged[:, 1].max())
+    return max(min(_TOKENS // width, _LOGITS // (int(lengths.max()) * model.config.vocab_size)), 1)

@@ -1,5 +1,5 @@
 """What would have kept a model safe, or would have noticed?"""
 
-from makebreak.defences.monitors import FALSE_ALARMS, KINDS, Monitor, fit_monitor
+from makebreak.defences.monitors import FALSE_ALARMS, KINDS, Monitor, alarms, fit_monitor, fit_monitors
 
-__all__ = ["FALSE_ALARMS", "KINDS", "Monitor", "fit_monitor"]
+__all__ = ["FALSE_ALARMS", "KINDS", "Monitor", "alarms", "fit_monitor", "fit_monitors"]

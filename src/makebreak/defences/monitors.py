@@ -5,8 +5,8 @@ Fitted on clean requests only, with its threshold where one clean safe request i
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from transformers import PreTrainedModel
 
 from makebreak.activations import intervene, run
 from makebreak.mechanism import Pair, collect
+from makebreak.models import n_layers
 from makebreak.requests import Requests, positions
 
 KINDS = ("probe", "nearest mean")
@@ -72,30 +73,56 @@ class Monitor:
 
     def alarms(self, model: PreTrainedModel, requests: Requests) -> np.ndarray:
         """(n,) bool."""
-        return (self.score(collect(model, requests, [self.site])[0]) > self.threshold).numpy()
+        return alarms([self], model, requests)[0]
+
+
+def alarms(monitors: Sequence[Monitor], model: PreTrainedModel, requests: Requests) -> list[np.ndarray]:
+    """(n,) bool of each monitor; the requests are read once."""
+    sites = list(dict.fromkeys(monitor.site for monitor in monitors))
+    states = dict(zip(sites, collect(model, requests, sites), strict=True))
+    return [(monitor.score(states[monitor.site]) > monitor.threshold).numpy() for monitor in monitors]
 
 
 def fit_monitor(
     model: PreTrainedModel, fit: Pair, quiet: Requests, *, kind: str, layer: int, false_alarms: float = FALSE_ALARMS
 ) -> Monitor:
-    """fit: clean safe and unsafe requests. quiet: other safe ones, for the threshold; at least as many as one alarm
-    among them is the share asked for.
-
-    Raises ValueError for another kind, or too few.
-    """
+    """One monitor; arguments as of `fit_monitors`. Raises ValueError for another kind, or too few quiet requests."""
     if kind not in KINDS:
         raise ValueError(f"monitor {kind!r}: expected one of {', '.join(KINDS)}")
+    found = fit_monitors(model, fit, quiet, kinds=[kind], layers=[layer], false_alarms=false_alarms)
+    return found[kind, layer]
+
+
+def fit_monitors(
+    model: PreTrainedModel,
+    fit: Pair,
+    quiet: Requests,
+    *,
+    kinds: Sequence[str] = KINDS,
+    layers: Sequence[int] | None = None,
+    false_alarms: float = FALSE_ALARMS,
+) -> dict[tuple[str, int], Monitor]:
+    """By kind and layer, all by default, from one reading of every set of requests.
+
+    fit: clean safe and unsafe requests. quiet: other safe ones, for the threshold; at least as many as one alarm among
+    them is the share asked for. Raises ValueError for too few.
+    """
     if len(quiet) < 1 / false_alarms:
         raise ValueError(
             f"{len(quiet)} safe requests for a threshold: {false_alarms:g} false alarms need {1 / false_alarms:.0f}"
         )
-    site = f"blocks.{layer}.hook_resid_post"
-    safe, unsafe = (collect(model, requests, [site])[0].double() for requests in fit)
-    weight, offset = _probe(safe, unsafe)
-    monitor = Monitor(kind, site, np.inf, weight, offset, safe.mean(dim=0), unsafe.mean(dim=0))
-    score = monitor.score(collect(model, quiet, [site])[0].double())
-    threshold = float(torch.quantile(score, 1 - false_alarms))
-    return Monitor(kind, site, threshold, weight, offset, monitor.safe, monitor.unsafe)
+    layers = range(n_layers(model)) if layers is None else layers
+    sites = [f"blocks.{layer}.hook_resid_post" for layer in layers]
+    states = zip(*(collect(model, requests, sites) for requests in (*fit, quiet)), strict=True)
+    found = {}
+    for layer, site, (safe, unsafe, others) in zip(layers, sites, states, strict=True):
+        safe, unsafe = safe.double(), unsafe.double()
+        weight, offset = _probe(safe, unsafe)
+        for kind in kinds:
+            monitor = Monitor(kind, site, np.inf, weight, offset, safe.mean(dim=0), unsafe.mean(dim=0))
+            threshold = float(torch.quantile(monitor.score(others.double()), 1 - false_alarms))
+            found[kind, layer] = replace(monitor, threshold=threshold)
+    return found
 
 
 def _probe(safe: Tensor, unsafe: Tensor) -> tuple[Tensor, float]:

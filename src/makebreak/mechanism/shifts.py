@@ -13,12 +13,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from makebreak.activations import add, intervene
-from makebreak.behaviour import decide, decision_kl, first_tokens, log_odds
+from makebreak.behaviour import Read, decision_kl, first_tokens, log_odds
 from makebreak.geometry import MomentFitter
 from makebreak.mechanism.directions import Pair
 from makebreak.mechanism.end_of_text import collect
-from makebreak.requests import positions
 
 HALVINGS = 12
 
@@ -37,13 +35,12 @@ def shift_rows(
     as `safe_before` and `unsafe_before`, without it.
     """
     site, random = f"blocks.{layer}.hook_resid_pre", torch.Generator().manual_seed(seed)
-    where = {name: positions(requests, "eot") for name, requests in score._asdict().items()}
+    read = {name: Read.of(model, requests) for name, requests in score._asdict().items()}
     null = {name: first_tokens(requests, "refused") for name, requests in score._asdict().items()}
-    plain = {name: decide(model, requests).double() for name, requests in score._asdict().items()}
+    plain = {name: requests.decide().double() for name, requests in read.items()}
 
     def shifted(name: str, vector: Tensor) -> Tensor:
-        with intervene(model, site, add(vector.float()), where[name]):
-            return decide(model, getattr(score, name)).double()
+        return read[name].decide(site, vector).double()
 
     def disturbance(vector: Tensor) -> float:
         return float(decision_kl(plain["safe"], shifted("safe", vector)).mean())

@@ -32,12 +32,12 @@ from makebreak.attacks import (
     survives,
     typeable,
 )
-from makebreak.behaviour import aim, answer_texts, batches
+from makebreak.behaviour import answer_texts, near
 from makebreak.configs import check_positive
 from makebreak.models import LanguageModel, digest
 from makebreak.pages.inspection import JUDGE, Settings, answered, ask, prompts_digest, with_verdicts
 from makebreak.pages.steps import Rows, Seen, Steps
-from makebreak.requests import Requests, TextRequests, targeted
+from makebreak.requests import Requests, TextRequests
 
 NOTHING, START = "nothing", "starting tokens"
 HOWS: dict[str, How] = {"GCG": "gradient", "random search": "search", "random tokens": "random"}
@@ -223,12 +223,8 @@ def _told(
 
 
 def _near(found: LanguageModel, requests: Requests) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = []
-    for part in batches(requests):
-        with torch.no_grad():
-            aims = aim(found.model, targeted(part, "instructed"))
-        rows += [{"loss": x, "hit": h} for x, h in zip(aims.nll.tolist(), aims.hit.tolist(), strict=True)]
-    return rows
+    loss, hit = near(found.model, requests, "instructed")
+    return [{"loss": x, "hit": h} for x, h in zip(loss.tolist(), hit.tolist(), strict=True)]
 
 
 def _typed(found: LanguageModel, placed: Placed, settings: Settings, name: str) -> Rows:
