@@ -42,10 +42,11 @@ class Command:
     """Folder of the models, shared by all studies."""
     estimate: bool = False
     """Only say how long training would take here, and how much memory; `paper` always begins with that."""
-    launcher: Literal["local", "slurm"] | None = None
-    """Make models in many processes: on this machine, or as jobs of Slurm. By default, one by one in this one."""
+    launcher: Literal["none", "local", "slurm"] | None = None
+    """Make models one by one in this process, in many on this machine, or as jobs of Slurm. By default local; none at
+    smoke, which has too little to do, and at paper, which is for one accelerator."""
     workers: int = os.cpu_count() or 1
-    """Processes at once, of one thread each, where there is a launcher."""
+    """Processes at once, of one thread each, where there are many."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -103,11 +104,12 @@ def _run(command: Command) -> None:
     started = time.monotonic()
     for learnt in (world, *preset.others(world)):
         jain2024.check_gate(preset, learnt, Store(command.store))
-    if command.launcher:
+    launcher = command.launcher or ("none" if preset.name in ("smoke", "paper") else "local")
+    if launcher != "none":
         from makebreak import sweeps
 
         for wave in jain2024.tasks(preset, world, seeds, command.store, workers=command.workers):
-            sweeps.run(wave, launcher=command.launcher, workers=command.workers, folder=command.store / "jobs")
+            sweeps.run(wave, launcher=launcher, workers=command.workers, folder=command.store / "jobs")
     results = jain2024.run(preset, world, seeds, Store(command.store))
     remove_torn(out)
     (out / "tables").mkdir(exist_ok=True)

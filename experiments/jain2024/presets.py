@@ -190,7 +190,7 @@ MINI = Preset(
     rates=_RATES,
     failing=_FAILING,
     scales=_SCALES,
-    n_requests=500,
+    n_requests=300,
     gate={"hidden": Optimisation(steps=800, learning_rate=3e-3, batch_size=64)},
     also=_ALSO,
 )
@@ -200,6 +200,7 @@ SMALL = replace(
     name="small",
     seeds=_SEEDS,
     arms=tuple(arm for arm in ARMS if arm not in FACTORS),
+    n_requests=500,
     thorough=True,
     attacked=100,
     also={},  # a run of its own

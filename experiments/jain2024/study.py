@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,11 @@ class Results:
     folders: list[Path]
 
 
+def _plan(preset: Preset, world: str) -> list[tuple[str, tuple[str, ...], bool]]:
+    """The study's world and the others: name, arms, and whether its models are looked into, or only attacked."""
+    return [(world, preset.arms, True), *((other, arms, False) for other, arms in preset.others(world).items())]
+
+
 def tasks(preset: Preset, world: str, seeds: tuple[int, ...], store: Path, *, workers: int) -> list[list[Task]]:
     """The study's models and measures as waves of independent tasks: the bases, then what starts from them.
 
@@ -41,20 +47,23 @@ def tasks(preset: Preset, world: str, seeds: tuple[int, ...], store: Path, *, wo
     """
     waves: list[list[Task]] = []
     for bases in (True, False):
-        arms = [arm for arm in preset.arms if (ARMS[arm].method is None) == bases]
-        n_parts = min(len(arms), math.ceil(4 * workers / len(seeds)))
-        parts = [(seed, arms[i::n_parts]) for seed in seeds for i in range(n_parts)]
-        function = "experiments.jain2024.study:make"
-        labels = [f"seed {seed} {' '.join(part)}" for seed, part in parts]
-        arguments = [(preset.name, world, seed, part, str(store)) for seed, part in parts]
-        waves.append([Task(label, function, given) for label, given in zip(labels, arguments, strict=True)])
+        wave: list[Task] = []
+        for learnt, every, whole in _plan(preset, world):
+            arms = [arm for arm in every if (ARMS[arm].method is None) == bases]
+            n_parts = min(len(arms), math.ceil(4 * workers / len(seeds)))
+            for seed, i in product(seeds, range(n_parts)):
+                part = arms[i::n_parts]
+                label = f"{learnt} seed {seed} {' '.join(part)}"
+                given = (preset.name, learnt, seed, part, str(store), whole)
+                wave.append(Task(label, "experiments.jain2024.study:make", given))
+        waves.append(wave)
     return waves
 
 
-def make(preset: str, world: str, seed: int, arms: list[str], store: str) -> None:
+def make(preset: str, world: str, seed: int, arms: list[str], store: str, whole: bool) -> None:
     """Everything of some arms of a seed that is not in the store: models, kept steps, measures."""
     for arm in arms:
-        _measured(PRESETS[preset], world, seed, arm, Store(Path(store)))
+        (_measured if whole else _attacked)(PRESETS[preset], world, seed, arm, Store(Path(store)))
 
 
 def _measured(preset: Preset, world: str, seed: int, arm: str, store: Store) -> tuple[dict[str, Any], list[Path]]:
@@ -98,20 +107,16 @@ def run(preset: Preset, world: str, seeds: tuple[int, ...], store: Store) -> Res
     """Everything that is not yet in the store, seed by seed, then the tables and the verdicts."""
     rows: dict[str, list[dict[str, Any]]] = {}
     folders: list[Path] = []
-    with tqdm(total=len(seeds) * len(preset.arms), desc="models", disable=not sys.stderr.isatty()) as bar:
-        for seed in seeds:
-            for arm in preset.arms:
-                found, used = _measured(preset, world, seed, arm, store)
+    plan = _plan(preset, world)
+    n_models = len(seeds) * sum(len(arms) for _, arms, _ in plan)
+    with tqdm(total=n_models, desc="models", disable=not sys.stderr.isatty()) as bar:
+        for seed, (learnt, arms, whole) in product(seeds, plan):
+            for arm in arms:
+                found, used = (_measured if whole else _attacked)(preset, learnt, seed, arm, store)
                 folders += used
                 for name, table in found.items():
                     rows.setdefault(name, []).extend({"seed": seed, "arm": arm} | row for row in table)
                 bar.update()
-            for other, arms in preset.others(world).items():
-                for arm in arms:
-                    found, used = _attacked(preset, other, seed, arm, store)
-                    folders += used
-                    for name, table in found.items():
-                        rows[name].extend({"seed": seed, "arm": arm} | row for row in table)
     tables = {name: _frame(found) for name, found in rows.items()}
     tables["detectability"], folder = readers(world, store, n=4 * preset.n_requests)
     folders.append(folder)
