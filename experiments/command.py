@@ -108,7 +108,8 @@ def _run(command: Command) -> None:
     if launcher != "none":
         from makebreak import sweeps
 
-        for wave in jain2024.tasks(preset, world, seeds, command.store, workers=command.workers):
+        waves = jain2024.tasks(preset, world, seeds, command.store, workers=command.workers)
+        for wave in filter(None, waves):
             sweeps.run(wave, launcher=launcher, workers=command.workers, folder=command.store / "jobs")
     results = jain2024.run(preset, world, seeds, Store(command.store))
     remove_torn(out)

@@ -17,7 +17,7 @@ from experiments.jain2024.equal import equal
 from experiments.jain2024.measure import at_end, attacks, on_the_way
 from experiments.jain2024.presets import ARMS, PRESETS, Preset
 from experiments.jain2024.worlds import readers
-from makebreak.artifacts import Store
+from makebreak.artifacts import Missing, Store
 from makebreak.recipes import build, checkpoints
 from makebreak.sweeps import Task
 from makebreak.zoo import identity, measure, other_seed
@@ -41,7 +41,8 @@ def _plan(preset: Preset, world: str) -> list[tuple[str, tuple[str, ...], bool]]
 
 
 def tasks(preset: Preset, world: str, seeds: tuple[int, ...], store: Path, *, workers: int) -> list[list[Task]]:
-    """The study's models and measures as waves of independent tasks: the bases, then what starts from them.
+    """The study's models and measures that the store lacks, as waves of independent tasks: the bases, then what starts
+    from them.
 
     A process takes seconds to start, so it makes several models where there are many more than workers.
     """
@@ -49,15 +50,24 @@ def tasks(preset: Preset, world: str, seeds: tuple[int, ...], store: Path, *, wo
     for bases in (True, False):
         wave: list[Task] = []
         for learnt, every, whole in _plan(preset, world):
-            arms = [arm for arm in every if (ARMS[arm].method is None) == bases]
-            n_parts = min(len(arms), math.ceil(4 * workers / len(seeds)))
-            for seed, i in product(seeds, range(n_parts)):
-                part = arms[i::n_parts]
-                label = f"{learnt} seed {seed} {' '.join(part)}"
-                given = (preset.name, learnt, seed, part, str(store), whole)
-                wave.append(Task(label, "experiments.jain2024.study:make", given))
+            n_parts = math.ceil(4 * workers / len(seeds))
+            for seed in seeds:
+                arms = [arm for arm in every if (ARMS[arm].method is None) == bases]
+                arms = [arm for arm in arms if not _made(preset, learnt, seed, arm, store, whole)]
+                for part in (arms[i::n_parts] for i in range(min(len(arms), n_parts))):
+                    label = f"{learnt} seed {seed} {' '.join(part)}"
+                    given = (preset.name, learnt, seed, part, str(store), whole)
+                    wave.append(Task(label, "experiments.jain2024.study:make", given))
         waves.append(wave)
     return waves
+
+
+def _made(preset: Preset, world: str, seed: int, arm: str, store: Path, whole: bool) -> bool:
+    try:
+        (_measured if whole else _attacked)(preset, world, seed, arm, Store(store, made_only=True))
+    except Missing:
+        return False
+    return True
 
 
 def make(preset: str, world: str, seed: int, arms: list[str], store: str, whole: bool) -> None:

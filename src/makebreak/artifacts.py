@@ -62,11 +62,19 @@ def _peak_mib() -> float:
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)
 
 
+class Missing(LookupError):
+    """A result was looked for in a store, and is not there."""
+
+
 @dataclass(frozen=True)
 class Store:
-    """A folder of results. Every file of a result that is opened is read again and checked."""
+    """A folder of results. Every file of a result that is opened is read again and checked.
+
+    made_only: nothing is made in it, what is missing raises Missing.
+    """
 
     root: Path
+    made_only: bool = False
 
     def build(
         self,
@@ -86,6 +94,8 @@ class Store:
         final = self.root / stage / _key(identity)
         if final.exists():
             return check(final)
+        if self.made_only:
+            raise Missing(f"{final} is not made yet")
         final.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(final.with_suffix(".lock")):
             if final.exists():

@@ -92,7 +92,7 @@ class Attack:
     prefill: int = 5
     """First tokens of the target that are forced, at most."""
     universal: bool = False
-    """One attack for all requests, not one for each."""
+    """One attack for all requests, found on half of the refused ones and tried on the other half, not one for each."""
     seed: int = 0
     """Of what is drawn at random."""
     asking: tyro.conf.OmitArgPrefixes[Asking] = Asking()
@@ -241,7 +241,11 @@ def _harmful(command: Attack) -> dict[str, list[str]]:
 
 def _attacks(command: Attack) -> str:
     """What was done, for the page."""
-    own = "one attack for all requests" if command.universal else "an attack for each request"
+    own = (
+        "one attack for all requests, found on half of them and tried on the other half"
+        if command.universal
+        else "an attack for each request"
+    )
     return (
         f"{command.attack_tokens} tokens as {command.where}, {command.steps} steps of {command.candidates} candidates; "
         f"{command.soft_tokens} soft tokens as {command.where}, {command.steps} steps, norms at most "

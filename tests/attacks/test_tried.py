@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
-from makebreak.attacks import BySoftTokens, ByTokens, SoftTokens, TokenAttack, refusal_depth, tried
+from makebreak.attacks import Attack, BySoftTokens, ByTokens, SoftTokens, TokenAttack, refusal_depth, tried
 from makebreak.behaviour import gives
 from makebreak.requests import targeted
 from tests.attacks.asked import FILLER, answering, asked
@@ -73,3 +75,28 @@ def test_optimised_ones_do_better_than_random_ones_and_all_say_what_they_are() -
     assert found[0].complied.sum() > found[1].complied.sum()
     plain = tried("plain", MODEL, REQUESTS)
     assert not (plain.refused & plain.complied).any()
+
+
+@pytest.mark.parametrize(
+    "attack",
+    [
+        BySoftTokens(SoftTokens(2, 5, universal=True)),
+        BySoftTokens(SoftTokens(2, 5, universal=True), optimised=False),
+        ByTokens(TokenAttack("gradient", 4, 16, 4, universal=True), 2, FILLER),
+    ],
+)
+def test_a_universal_attack_is_tried_on_requests_that_it_was_not_found_on(attack: Attack) -> None:
+    found = attack(MODEL, REQUESTS, seed=0)
+    assert (found.requests.instructed == REQUESTS.instructed[1::2]).all()
+    changed = replace(REQUESTS, instructed=REQUESTS.instructed.copy())
+    changed.instructed[1::2] = (changed.instructed[1::2] + 1) % D_VOCAB  # what it is tried on has no say in it
+    again = attack(MODEL, changed, seed=0)
+    assert (again.requests.prompt == found.requests.prompt).all()
+    if found.softened is not None and again.softened is not None:
+        assert torch.equal(found.softened.vectors, again.softened.vectors)
+        assert len(found.softened.vectors.unique(dim=0)) == 2
+    else:
+        at = found.requests.prompt_length[:, None] - 1 - np.arange(3)  # the attack, and the end behind it
+        assert len(np.unique(np.take_along_axis(found.requests.prompt, at[:, 1:], axis=1), axis=0)) == 1
+    with pytest.raises(ValueError, match="universal attack on 1 requests: expected at least 2"):
+        attack(MODEL, REQUESTS[:1], seed=0)

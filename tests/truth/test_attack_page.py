@@ -161,7 +161,7 @@ def test_the_control_of_vectors_that_found_nothing_is_not_these_vectors(
     def at_start(*args: Any, seed: int, seen: Any) -> Softened:
         made = soften(*args, seed=seed, seen=seen)
         noise = torch.randn(made.vectors.shape, generator=torch.Generator().manual_seed(seed))
-        return replace(made, vectors=0.01 * noise)
+        return replace(made, vectors=made.radius * noise / noise.norm(dim=1, keepdim=True))
 
     monkeypatch.setattr("makebreak.pages.attack.soften", at_start)
     few = Attacking(attack_tokens=1, soft_tokens=2, steps=1, candidates=1, prefill=1)
@@ -178,6 +178,11 @@ def test_every_way_to_attack_runs(refusing: LanguageModel, store: Store, where: 
     rows = [row for row in found.tables["attacked"] if row["attack"] == "GCG"]
     assert all(row["typed"] for row in rows)
     assert len({row["added"] for row in rows}) == 1 or not universal
+    refused = sum(
+        row["attack"] == "nothing"
+        for row in attacked(refusing, store, replace(few, universal=False)).tables["attacked"]
+    )
+    assert len(rows) == (refused // 2 if universal else refused)
 
 
 def test_a_target_is_forced_token_by_token(refusing: LanguageModel) -> None:

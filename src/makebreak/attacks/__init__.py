@@ -2,9 +2,9 @@
 
 from makebreak.attacks.causes import SCALES, cause_rows, undone_at
 from makebreak.attacks.landing import Landed, land, landing_rows, prediction_rows
-from makebreak.attacks.placing import Placed, Where, place
+from makebreak.attacks.placing import Placed, Where, place, written
 from makebreak.attacks.prefill import prefilled
-from makebreak.attacks.soft import Penalty, Softened, SoftTokens, soft_tokens, soften
+from makebreak.attacks.soft import Penalty, Softened, SoftTokens, random_vectors, soft_tokens, soften, softened
 from makebreak.attacks.tokens import Attacked, How, TokenAttack, attack_tokens
 from makebreak.attacks.tried import Attack, BySoftTokens, ByTokens, Tried, refusal_depth, tried
 from makebreak.attacks.typed import survives, typeable
@@ -31,11 +31,14 @@ __all__ = [
     "place",
     "prediction_rows",
     "prefilled",
+    "random_vectors",
     "refusal_depth",
     "soft_tokens",
     "soften",
+    "softened",
     "survives",
     "tried",
     "typeable",
     "undone_at",
+    "written",
 ]

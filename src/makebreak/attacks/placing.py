@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Literal, NamedTuple
 
 import numpy as np
+from jaxtyping import Int
 
 from makebreak.requests import Requests
 
@@ -56,6 +57,13 @@ def place(
     return Placed(placed, np.broadcast_to(at, (n, n_tokens)).copy())
 
 
+def written(placed: Placed, ids: Int[np.ndarray, "n k"]) -> Requests:
+    """The requests with these ids at the attack's positions."""
+    prompt = placed.requests.prompt.copy()
+    np.put_along_axis(prompt, placed.at, ids, axis=1)
+    return replace(placed.requests, prompt=prompt)
+
+
 def _idle(requests: Requests, n_tokens: int, token: int) -> Placed:
     if "tasks" not in requests.spans:
         raise ValueError("idle positions are those of a world's requests; expected 'suffix' or 'prefix' for text")
@@ -69,9 +77,7 @@ def _idle(requests: Requests, n_tokens: int, token: int) -> Placed:
             f"an attack of {n_tokens} tokens: {free.min()} positions are idle in some prompt; ask for fewer"
         )
     at = np.sort(np.argsort(used, axis=1, kind="stable")[:, : free.min()], axis=1)[:, -n_tokens:]
-    prompt = requests.prompt.copy()
-    np.put_along_axis(prompt, at, token, axis=1)
-    return Placed(replace(requests, prompt=prompt), at)
+    return Placed(written(Placed(requests, at), np.full_like(at, token)), at)
 
 
 def _judged_tasks(requests: Requests) -> tuple[np.ndarray, np.ndarray]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,8 +18,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from makebreak.attacks.placing import Placed, Where, place
-from makebreak.behaviour import LEAST_PREFIX, aim, behind, prefix
+from makebreak.attacks.placing import Placed, Where, place, written
+from makebreak.behaviour import LEAST_PREFIX, aim, behind, near, prefix
 from makebreak.configs import check_positive
 from makebreak.requests import Requests, targeted
 
@@ -142,14 +142,7 @@ def soften(
     if settings.universal:
         parts = [slice(0, len(requests))]
     check_gradients(model)
-    embedding: Any = model.get_input_embeddings()
-    k, d_vocab = settings.n_tokens, embedding.weight.shape[0]
-    n_ctx = getattr(model.config, "max_position_embeddings", None)
-    room = place(requests, k, settings.where, token=d_vocab, n_ctx=None if settings.held else n_ctx)
-    ids = torch.from_numpy(requests.prompt)
-    real = torch.arange(ids.shape[1]) < torch.from_numpy(requests.prompt_length)[:, None]
-    with torch.no_grad():
-        radius = settings.radius * float(embedding(ids[real].to(model.device)).float().norm(dim=1).mean())
+    room, radius = _room(model, requests, settings), _radius(model, requests, settings)
     random = torch.Generator().manual_seed(seed)
     frozen = [p for p in model.parameters() if p.requires_grad]
     for parameter in frozen:
@@ -162,16 +155,52 @@ def soften(
     finally:
         for parameter in frozen:
             parameter.requires_grad_(True)
-    vectors, losses = (torch.cat(column) for column in zip(*found, strict=True))
-    return Softened(_numbered(room, d_vocab), room.at, vectors.flatten(0, 1), losses, radius, settings.held)
+    return softened(model, requests, settings, torch.cat(found))
+
+
+def random_vectors(model: PreTrainedModel, requests: Requests, settings: SoftTokens, *, seed: int) -> Softened:
+    """The control: vectors on the surface of the same ball, in random directions."""
+    n, d = (1 if settings.universal else len(requests)), model.config.hidden_size
+    # soften starts from noise of its own seed
+    noise = torch.randn(n, settings.n_tokens, d, generator=torch.Generator().manual_seed(seed + 1_000_003))
+    vectors = _radius(model, requests, settings) * noise / noise.norm(dim=-1, keepdim=True)
+    return softened(model, requests, settings, vectors.to(model.device))
+
+
+def softened(
+    model: PreTrainedModel, requests: Requests, settings: SoftTokens, vectors: Float[Tensor, "n k d_model"]
+) -> Softened:
+    """Requests with vectors put into them, whatever those are: one set for each request, or for all."""
+    room, table = _room(model, requests, settings), _table(model)
+    own = vectors.detach().to(table).expand(len(requests), -1, -1).flatten(0, 1)
+    asked = _numbered(room, len(table))
+    with soft_tokens(model, own, held=settings.held):
+        loss = near(model, asked, "instructed").nll
+    return Softened(asked, room.at, own, loss, _radius(model, requests, settings), settings.held)
+
+
+def _table(model: PreTrainedModel) -> Tensor:
+    embedding: Any = model.get_input_embeddings()
+    return embedding.weight
+
+
+def _room(model: PreTrainedModel, requests: Requests, settings: SoftTokens) -> Placed:
+    n_ctx = None if settings.held else getattr(model.config, "max_position_embeddings", None)
+    return place(requests, settings.n_tokens, settings.where, token=len(_table(model)), n_ctx=n_ctx)
+
+
+def _radius(model: PreTrainedModel, requests: Requests, settings: SoftTokens) -> float:
+    """In units of the embeddings."""
+    embedding: Any = model.get_input_embeddings()
+    ids = torch.from_numpy(requests.prompt)
+    real = torch.arange(ids.shape[1]) < torch.from_numpy(requests.prompt_length)[:, None]
+    with torch.no_grad():
+        return settings.radius * float(embedding(ids[real].to(model.device)).float().norm(dim=1).mean())
 
 
 def _numbered(room: Placed, d_vocab: int) -> Requests:
     """Every request's vectors under ids of their own."""
-    n, k = room.at.shape
-    prompt = room.requests.prompt.copy()
-    np.put_along_axis(prompt, room.at, d_vocab + np.arange(n * k).reshape(n, k), axis=1)
-    return replace(room.requests, prompt=prompt)
+    return written(room, d_vocab + np.arange(room.at.size).reshape(room.at.shape))
 
 
 def _descend(
@@ -182,17 +211,15 @@ def _descend(
     random: torch.Generator,
     penalty: Penalty | None,
     seen: Callable[[int], object],
-) -> tuple[Tensor, Tensor]:
-    """(n, k, d) vectors and (n,) losses."""
-    n, k = room.at.shape
-    embedding: Any = model.get_input_embeddings()
-    requests = _numbered(room, embedding.weight.shape[0])
+) -> Float[Tensor, "n k d_model"]:
+    (n, k), table = room.at.shape, _table(model)
+    requests = _numbered(room, len(table))
     batch, first, before = targeted(requests, "instructed"), int(room.at.min()), None
     if first >= LEAST_PREFIX:
         before, batch = prefix(model, requests, first), behind(batch, first)
     own = 1 if settings.universal else n
-    vectors = 0.01 * torch.randn(own, k, embedding.weight.shape[1], generator=random).to(embedding.weight)
-    best, least, told = vectors.expand(n, -1, -1).clone(), torch.full((n,), torch.inf), torch.full((n,), torch.inf)
+    vectors = 0.01 * torch.randn(own, k, table.shape[1], generator=random).to(table)
+    best, least = vectors.expand(n, -1, -1).clone(), torch.full((n,), torch.inf)
     for step in range(settings.steps + 1):
         vectors.requires_grad_()
         with soft_tokens(model, vectors.expand(n, -1, -1).flatten(0, 1), held=settings.held):
@@ -200,7 +227,7 @@ def _descend(
             whole = loss if penalty is None else loss + penalty(model, requests)
         now = (whole.mean().expand(n) if settings.universal else whole).detach().float().cpu()
         better = now < least
-        best[better], told[better] = vectors.detach().expand(n, -1, -1)[better], loss.detach().float().cpu()[better]
+        best[better] = vectors.detach().expand(n, -1, -1)[better]
         least = torch.minimum(now, least)
         if step == settings.steps:
             break
@@ -209,7 +236,7 @@ def _descend(
             vectors.detach() - 2 * radius / settings.steps * _unit(gradient, settings), radius, settings
         )
     seen(n)
-    return best, told
+    return best
 
 
 def _unit(gradient: Tensor, settings: SoftTokens) -> Tensor:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,7 +20,7 @@ from torch import Tensor
 from transformers import Cache, PreTrainedModel
 
 from makebreak.artifacts import write_json
-from makebreak.attacks.placing import Placed
+from makebreak.attacks.placing import Placed, written
 from makebreak.attacks.soft import check_gradients, soft_tokens
 from makebreak.behaviour import LEAST_PREFIX, aim, at_once, behind, near, prefix
 from makebreak.configs import check_positive
@@ -104,7 +104,7 @@ def attack_tokens(
         if kept is not None:
             state.write(kept)
         seen(state.history[-1])
-    requests = _with(placed.requests, placed.at, state.best.numpy())
+    requests = written(placed, state.best.numpy())
     loss, hit = near(model, requests, "instructed")
     return Attacked(requests, placed.at, loss, hit, state.steps.numpy(), state.history)
 
@@ -196,7 +196,7 @@ def _offered(
     n, k = len(rows), placed.at.shape[1]
     at = placed.at[rows.numpy()]
     # tokens under names of their own, so that each has a gradient of its own
-    named = _with(placed.requests[rows.numpy()], at, len(embedding.weight) + np.arange(n * k).reshape(n, k))
+    named = written(Placed(placed.requests[rows.numpy()], at), len(embedding.weight) + np.arange(n * k).reshape(n, k))
     gradients = []
     for part in torch.arange(n).split(max(_TOKENS // 4 // named.prompt.shape[1], 1)):
         vectors = start.flatten(0, 1).requires_grad_()
@@ -232,7 +232,7 @@ def _try(
     first, size = int(at.min()), at_once(model, requests)
     for flat in torch.arange(n * m).split(size):
         row = flat // m
-        many = _with(requests[row.numpy()], at[row.numpy()], made.flatten(0, 1)[flat].numpy())
+        many = written(Placed(requests[row.numpy()], at[row.numpy()]), made.flatten(0, 1)[flat].numpy())
         if keep is not None:
             asked = keep(many)
             if not asked.any():
@@ -254,9 +254,3 @@ def _repeated(model: PreTrainedModel, requests: Requests, row: Tensor, first: in
     cache: Any = prefix(model, requests[once.numpy()], first)
     cache.batch_select_indices(again.to(model.device))
     return cache
-
-
-def _with(requests: Requests, at: np.ndarray, ids: np.ndarray) -> Requests:
-    prompt = requests.prompt.copy()
-    np.put_along_axis(prompt, at, ids, axis=1)
-    return replace(requests, prompt=prompt)

@@ -11,8 +11,8 @@ import torch
 from jaxtyping import Bool
 from transformers import PreTrainedModel
 
-from makebreak.attacks.placing import Where, place
-from makebreak.attacks.soft import Penalty, Softened, SoftTokens, soften
+from makebreak.attacks.placing import Where, place, written
+from makebreak.attacks.soft import Penalty, Softened, SoftTokens, random_vectors, soften, softened
 from makebreak.attacks.tokens import TokenAttack, attack_tokens
 from makebreak.behaviour import aim, batches, gives
 from makebreak.requests import Requests, targeted
@@ -60,7 +60,8 @@ def tried(name: str, model: PreTrainedModel, requests: Requests, softened: Softe
 
 @dataclass(frozen=True)
 class BySoftTokens:
-    """Soft tokens. optimised: False for vectors of the same norm in random directions, the control."""
+    """Soft tokens; universal ones are found on every second request and tried on the others. optimised: False for the
+    control, random directions on the ball's surface."""
 
     settings: SoftTokens
     optimised: bool = True
@@ -73,18 +74,20 @@ class BySoftTokens:
         return self.label or f"{kind} {self.settings.n_tokens}" + (" universal" if self.settings.universal else "")
 
     def __call__(self, model: PreTrainedModel, requests: Requests, *, seed: int) -> Tried:
-        steps = self.settings if self.optimised else replace(self.settings, steps=1)
-        found = soften(model, requests, steps, seed=seed, penalty=self.penalty)
-        if not self.optimised:
-            noise = torch.randn(found.vectors.shape, generator=torch.Generator().manual_seed(seed))
-            noise = noise * found.radius / noise.norm(dim=1, keepdim=True)
-            found = replace(found, vectors=noise.to(found.vectors))
+        made_on, asked = _halves(requests, self.settings.universal)
+        if self.optimised:
+            found = soften(model, made_on, self.settings, seed=seed, penalty=self.penalty)
+        else:
+            found = random_vectors(model, made_on, self.settings, seed=seed)
+        if self.settings.universal:
+            found = softened(model, asked, self.settings, found.vectors[: self.settings.n_tokens][None])
         return tried(self.name, model, found.requests, found)
 
 
 @dataclass(frozen=True)
 class ByTokens:
-    """Typed tokens, at `n_tokens` positions that are filled with `token` at first; from `allowed` ones, all if None."""
+    """Typed tokens, at `n_tokens` positions that are filled with `token` at first; from `allowed` ones, all if None.
+    Universal ones are found on every second request and tried on the others."""
 
     settings: TokenAttack
     n_tokens: int
@@ -103,9 +106,22 @@ class ByTokens:
             mask = np.zeros(model.config.vocab_size, dtype=bool)
             mask[list(self.allowed)] = True
         n_ctx = getattr(model.config, "max_position_embeddings", None)
-        placed = place(requests, self.n_tokens, self.where, token=self.token, n_ctx=n_ctx)
-        found = attack_tokens(model, placed, self.settings, seed=seed, allowed=mask)
-        return tried(self.name, model, found.requests)
+        made_on, asked = (
+            place(part, self.n_tokens, self.where, token=self.token, n_ctx=n_ctx)
+            for part in _halves(requests, self.settings.universal)
+        )
+        found = attack_tokens(model, made_on, self.settings, seed=seed, allowed=mask).requests
+        if self.settings.universal:
+            ids = np.take_along_axis(found.prompt, made_on.at, axis=1)[:1]
+            found = written(asked, np.broadcast_to(ids, asked.at.shape))
+        return tried(self.name, model, found)
+
+
+def _halves(requests: Requests, universal: bool) -> tuple[Requests, Requests]:
+    """What an attack is made on, and what it is tried on: a universal one on requests that it has not seen."""
+    if universal and len(requests) < 2:
+        raise ValueError(f"a universal attack on {len(requests)} requests: expected at least 2, half to find it on")
+    return (requests[::2], requests[1::2]) if universal else (requests, requests)
 
 
 def refusal_depth(model: PreTrainedModel, requests: Requests) -> np.ndarray:

@@ -1,7 +1,7 @@
 """What makes a language model answer the harmful requests that it refuses, and what has an attack to beat?
 
 Steps are kept in the store, and a search for tokens goes on in its middle. Intervals are over requests: one model is
-one model. A universal attack is judged on the requests that it was made for.
+one model. A universal attack is made on half of the refused requests, and every attack then tried on the other half.
 """
 
 from __future__ import annotations
@@ -10,12 +10,11 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from makebreak.artifacts import Store, write_json
 from makebreak.attacks import (
@@ -28,9 +27,12 @@ from makebreak.attacks import (
     attack_tokens,
     place,
     prefilled,
+    random_vectors,
     soften,
+    softened,
     survives,
     typeable,
+    written,
 )
 from makebreak.behaviour import answer_texts, near
 from makebreak.configs import check_positive
@@ -69,6 +71,14 @@ class Attacking:
         check_positive(prefill=self.prefill, soft_radius=self.soft_radius)
         if self.where not in ("suffix", "prefix"):
             raise ValueError(f"where = {self.where!r}: expected 'suffix' or 'prefix'")
+
+
+@dataclass(frozen=True)
+class _Half:
+    """Refused requests as they are, and with what searches for tokens start from."""
+
+    requests: TextRequests
+    placed: Placed
 
 
 @dataclass(frozen=True)
@@ -112,20 +122,24 @@ def attack_model(
         said = answers[int(refused.argmax())]["target"]
         raise ValueError(f"the model gives the target {said!r} already, where it refuses: name one it does not give")
     placed, kept = _start(found, asked[refused], attacking, allowed)
-    if kept.sum() < LEAST:
+    least = 2 * LEAST if attacking.universal else LEAST
+    if kept.sum() < least:
         why = f"{kept.sum()} of {refused.sum()} refused requests are the same when written out and read again"
-        return Attacks({"answers": answers}, f"{why}, and {LEAST} are the least to attack")
-    chosen = np.flatnonzero(refused)[kept]
-    placed = Placed(placed.requests[kept], placed.at[kept])
-    rows, history = _attacked(found, asked[chosen], placed, allowed, steps, settings, attacking, of=chosen.tolist())
-    rows = with_verdicts([answers[i] for i in chosen] + rows)
+        return Attacks({"answers": answers}, f"{why}, and {least} are the least to attack")
+    chosen, rows = np.flatnonzero(refused), np.flatnonzero(kept)
+    halves = (rows[::2], rows[1::2]) if attacking.universal else (rows, rows)
+    made_on, tried_on = (_Half(asked[chosen[half]], Placed(placed.requests[half], placed.at[half])) for half in halves)
+    found_rows, history = _attacked(
+        found, made_on, tried_on, allowed, steps, settings, attacking, of=chosen[rows].tolist()
+    )
+    rows = with_verdicts([answers[i] for i in chosen[halves[1]]] + found_rows)
     return Attacks({"answers": answers, "attacked": rows, "history": history}, "")
 
 
 def _attacked(
     found: LanguageModel,
-    requests: TextRequests,
-    placed: Placed,
+    made_on: _Half,
+    tried_on: _Half,
     allowed: np.ndarray,
     steps: Steps,
     settings: Settings,
@@ -133,18 +147,19 @@ def _attacked(
     *,
     of: list[int],
 ) -> tuple[Rows, Rows]:
-    """Rows of every attack, and the best losses by step. of: which of the requests asked these are."""
-    n, universal, where = len(requests), attacking.universal, attacking.where
+    """Rows of every attack, and the best losses by step. The halves are the same but for a universal attack. of: which
+    of the requests asked they are."""
+    n, universal, where = len(tried_on.requests), attacking.universal, attacking.where
     searched = asdict(attacking) | {"soft_tokens": None, "prefill": None, "of": of}
     del searched["soft_radius"]
-    rows = steps.go_on(START, lambda _, bar: _typed(found, placed, settings, START), **searched)
-    begun = float(np.mean([row["loss"] for row in rows]))
+    rows = steps.go_on(START, lambda _, bar: _typed(found, tried_on.placed, settings, START), **searched)
+    begun = float(near(found.model, made_on.placed.requests, "instructed").nll.mean())
     history = [{"attack": name, "step": 0, "loss": begun} for name in HOWS]
     for name, how in HOWS.items():
         search = TokenAttack(how, attacking.steps, attacking.candidates, universal=universal)
 
         def make(folder: Path, bar: Any, name: str = name, search: TokenAttack = search) -> Rows:
-            return [_searched(found, placed, settings, search, allowed, name, folder, bar)]
+            return [_searched(found, made_on.placed, tried_on.placed, settings, search, allowed, name, folder, bar)]
 
         [made] = steps.go_on(name, make, total=attacking.steps, **searched)
         rows += made["attacked"]
@@ -153,16 +168,16 @@ def _attacked(
         attacking.soft_tokens, attacking.steps, attacking.soft_radius, where=where, universal=universal, held=False
     )
 
-    def softened(_: Path, bar: Any) -> Rows:
-        return _softened(found, requests, settings, soft, bar.update)
+    def by_vectors(_: Path, bar: Any) -> Rows:
+        return _softened(found, made_on.requests, tried_on.requests, settings, soft, bar.update)
 
-    rows += steps.go_on(SOFT, softened, total=3 * n, of=of, **asdict(soft))
-    deepest = min(attacking.prefill, int(requests.judged[:, 1].max()))
+    rows += steps.go_on(SOFT, by_vectors, total=3 * n, of=of, **asdict(soft))
+    deepest = min(attacking.prefill, int(tried_on.requests.judged[:, 1].max()))
 
     def forced(_: Path, bar: Any) -> Rows:
-        return _by_prefill(found, requests, settings, deepest, bar.update)
+        return _by_prefill(found, tried_on.requests, settings, deepest, bar.update)
 
-    rows += steps.go_on("prefill", forced, total=deepest * n, of=of, prefill=deepest)
+    rows += steps.go_on("prefill", forced, total=deepest * n, of=of, prefill=deepest, universal=universal)
     return rows, history
 
 
@@ -212,12 +227,12 @@ def _told(
     with nullcontext() if softened is None else softened.inside(found.model):
         rows = answered(found, requests, settings, seen, begun=begun, attack=name)
         left = requests.judged[:, 1] > 0
-        near = iter(_near(found, requests[left]) if left.any() else [])
+        told = iter(_near(found, requests[left]) if left.any() else [])
     nothing = {"loss": None, "hit": None}
     more: dict[str, Any] = {"added": "", "typed": None, "candidates": None, "survived": None}
     targets = requests.truth["target"].tolist()
     return [
-        row | more | {"target": target} | (next(near) if some else nothing)
+        row | more | {"target": target} | (next(told) if some else nothing)
         for row, target, some in zip(rows, targets, left.tolist(), strict=True)
     ]
 
@@ -249,7 +264,8 @@ def _typed(found: LanguageModel, placed: Placed, settings: Settings, name: str) 
 
 def _searched(
     found: LanguageModel,
-    placed: Placed,
+    made_on: Placed,
+    tried_on: Placed,
     settings: Settings,
     attack_: TokenAttack,
     allowed: np.ndarray,
@@ -274,13 +290,17 @@ def _searched(
         bar.set_postfix(loss=f"{loss:.2f}")
         bar.update()
 
-    if all(row["hit"] for row in _near(found, placed.requests)):  # the start will do
-        steps, history, reached = np.zeros(len(placed.at)), [], placed
+    if near(found.model, made_on.requests, "instructed").hit.all():  # the start will do
+        steps, history, reached = np.zeros(len(tried_on.at)), [], tried_on
     else:
         made = attack_tokens(
-            found.model, placed, attack_, seed=settings.seed, allowed=allowed, keep=keep, kept=kept, seen=seen
+            found.model, made_on, attack_, seed=settings.seed, allowed=allowed, keep=keep, kept=kept, seen=seen
         )
         steps, history, reached = made.steps, made.history, Placed(made.requests, made.at)
+        if attack_.universal:
+            ids = np.take_along_axis(made.requests.prompt, made.at, axis=1)[:1]
+            reached = Placed(written(tried_on, np.broadcast_to(ids, tried_on.at.shape)), tried_on.at)
+            steps = np.broadcast_to(steps[:1], len(tried_on.at))
     rows = _typed(found, reached, settings, name)
     for row, taken in zip(rows, steps.tolist(), strict=True):
         row |= {
@@ -292,18 +312,23 @@ def _searched(
     return {"attacked": rows, "history": [{"attack": name, "step": i + 1, "loss": x} for i, x in enumerate(history)]}
 
 
-def _softened(found: LanguageModel, requests: TextRequests, settings: Settings, soft: SoftTokens, seen: Seen) -> Rows:
-    """Rows of soft tokens, and of vectors of the same norms in random directions."""
-    made = soften(found.model, requests, soft, seed=settings.seed, seen=seen)
-    # of a seed of its own: the vectors start from noise of the other one
-    random = torch.Generator().manual_seed(settings.seed + 1_000_003)
-    noise = torch.randn(made.vectors.shape, generator=random).to(made.vectors)
-    norms = made.vectors.norm(dim=1, keepdim=True)
-    control = replace(made, vectors=noise * norms / noise.norm(dim=1, keepdim=True))
+def _softened(
+    found: LanguageModel,
+    made_on: TextRequests,
+    tried_on: TextRequests,
+    settings: Settings,
+    soft: SoftTokens,
+    seen: Seen,
+) -> Rows:
+    """Rows of soft tokens, and of vectors in random directions on the surface of the same ball."""
+    made = soften(found.model, made_on, soft, seed=settings.seed, seen=seen)
+    if soft.universal:
+        made = softened(found.model, tried_on, soft, made.vectors[: soft.n_tokens][None])
+    control = random_vectors(found.model, tried_on, soft, seed=settings.seed)
     rows = []
-    for name, softened in ((SOFT, made), (RANDOM_SOFT, control)):
-        asked: Any = softened.requests
-        rows += _told(found, asked, settings, seen, name, softened=softened)
+    for name, vectors in ((SOFT, made), (RANDOM_SOFT, control)):
+        asked: Any = vectors.requests
+        rows += _told(found, asked, settings, seen, name, softened=vectors)
     return rows
 
 

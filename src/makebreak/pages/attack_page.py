@@ -100,7 +100,7 @@ def attack_lines(found: Attacks) -> list[str]:
         f"and random search {apart}. The target begins {share['GCG']} of answers with GCG, {share['random search']} "
         f"with random search, {share['random tokens']} with random tokens, {share[START]} at the start."
         + (f" Candidates that typing would change were not asked; left were {kept}." if kept else ""),
-        f"Soft tokens, which nobody can type, get {rate[SOFT, JUDGE]} answered, random vectors of the same norms "
+        f"Soft tokens, which nobody can type, get {rate[SOFT, JUDGE]} answered, random vectors as long "
         f"{rate[RANDOM_SOFT, JUDGE]}; the target begins {share[SOFT]} and {share[RANDOM_SOFT]} of answers.",
         f"With the first {' / '.join(name.split()[1] for name in depths)} tokens of the target forced, {forced} are "
         f"answered (the last of them {rate[depths[-1], JUDGE]}).",

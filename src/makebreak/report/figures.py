@@ -20,7 +20,7 @@ def write_figures(
     figures = []
     for name, draw in drawings.items():
         with style():
-            figure = np.atleast_1d(draw())[0].figure
+            figure = np.ravel(draw())[0].figure
             for suffix in ("png", "pdf"):
                 figure.savefig(folder / f"{name}.{suffix}")
             plt.close(figure)
