@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import importlib
 import os
 import platform
 import subprocess
@@ -28,7 +29,7 @@ class Command:
     """
 
     study: Annotated[str, tyro.conf.Positional]
-    """Which study: jain2024, or speed (ratios to the naive way)."""
+    """Which study: jain2024, peng2024 (landscapes of its models), or speed (ratios to the naive way)."""
     preset: str = "mini"
     """Size: smoke (seconds), mini (minutes, 3 seeds), small (an hour, 5 seeds), all (also every factor), paper (an
     accelerator)."""
@@ -58,7 +59,7 @@ def main(arguments: Sequence[str]) -> int:
 def _run(command: Command) -> None:
     from makebreak.configs import nearest
 
-    studies = ["jain2024", "speed"]
+    studies = ["jain2024", "peng2024", "speed"]
     if command.study not in studies:
         raise ValueError(f"study {command.study!r} does not exist; {nearest(command.study, studies)}")
     if command.study == "speed":
@@ -68,12 +69,13 @@ def _run(command: Command) -> None:
         _check_writable(out)
         speed.run(out)
         return
-    from experiments import jain2024
+    from experiments.estimate import estimate
     from makebreak.artifacts import Store, record, remove_torn, write_atomic, write_json
     from makebreak.claims import as_text
     from makebreak.zoo import FIRST_TUNING_SEED
 
-    presets = jain2024.PRESETS
+    study = importlib.import_module(f"experiments.{command.study}")
+    presets = study.PRESETS
     if command.preset not in presets:
         raise ValueError(f"preset {command.preset!r} does not exist; {nearest(command.preset, list(presets))}")
     preset = presets[command.preset]
@@ -92,32 +94,31 @@ def _run(command: Command) -> None:
     for folder in (out, command.store):
         folder.mkdir(parents=True, exist_ok=True)
 
-    n_models = len(jain2024.trainings(preset, world, seeds))
+    recipes = study.trainings(preset, world, seeds)
     print(
-        f"{command.study} at {preset.name}, world {world}, seeds {' '.join(map(str, seeds))}: {n_models} models",
+        f"{command.study} at {preset.name}, world {world}, seeds {' '.join(map(str, seeds))}: {len(recipes)} models",
         flush=True,
     )
     if command.estimate or preset.name == "paper":
-        print(jain2024.estimate(preset, world, seeds), flush=True)
+        print(estimate(recipes, world), flush=True)
         if command.estimate:
             return
     started = time.monotonic()
-    for learnt in (world, *preset.others(world)):
-        jain2024.check_gate(preset, learnt, Store(command.store))
+    study.check_gates(preset, world, Store(command.store))
     launcher = command.launcher or ("none" if preset.name in ("smoke", "paper") else "local")
     if launcher != "none":
         from makebreak import sweeps
 
-        waves = jain2024.tasks(preset, world, seeds, command.store, workers=command.workers)
+        waves = study.tasks(preset, world, seeds, command.store, workers=command.workers)
         for wave in filter(None, waves):
             sweeps.run(wave, launcher=launcher, workers=command.workers, folder=command.store / "jobs")
-    results = jain2024.run(preset, world, seeds, Store(command.store))
+    results = study.run(preset, world, seeds, Store(command.store))
     remove_torn(out)
     (out / "tables").mkdir(exist_ok=True)
     for name, table in results.tables.items():
         write_atomic(out / "tables" / f"{name}.csv", table.to_csv(index=False))
     write_json(out / "claims.json", results.claims)
-    report = jain2024.write_report(results, preset, world, out)
+    report = study.write_report(results, preset, world, out)
     stages = [{"folder": f"{f.parent.name}/{f.name}"} | record(f)["cost"] for f in results.folders]
     write_json(out / "provenance.json", _provenance(command, preset, world, seeds) | {"stages": stages})
     print(as_text(results.claims))

@@ -1,9 +1,8 @@
 """Jain et al. 2024: what do SSFT, DPO and unlearning do to the weights and activations?"""
 
-from experiments.jain2024.estimate import estimate, trainings
 from experiments.jain2024.presets import PRESETS
 from experiments.jain2024.report import write_report
-from experiments.jain2024.study import run, tasks
-from experiments.jain2024.worlds import check as check_gate
+from experiments.jain2024.study import run, tasks, trainings
+from experiments.jain2024.worlds import check_gates
 
-__all__ = ["PRESETS", "check_gate", "estimate", "run", "tasks", "trainings", "write_report"]
+__all__ = ["PRESETS", "check_gates", "run", "tasks", "trainings", "write_report"]

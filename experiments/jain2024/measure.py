@@ -30,7 +30,7 @@ from makebreak.mechanism import (
 )
 from makebreak.models import extrapolated, n_layers
 from makebreak.requests import OUTCOMES, Requests
-from makebreak.training import Pretraining
+from makebreak.training import FineTuning, Pretraining
 from makebreak.zoo import Families, Measure, Measured, Strength, Subject
 
 SHAM_FAMILIES = ("sham_safe", "sham_unsafe")
@@ -103,7 +103,7 @@ class Change:
             return Measured()
         model, base, seed = subject.model, subject.base, subject.recipe.seed
         asked, objective = _asked(subject, self.n), subject.recipe.alignments[-1].objective
-        data = None if isinstance(objective, Pretraining) else objective.data
+        data = None if isinstance(objective, Pretraining | FineTuning) else objective.data
         found = compare(
             base,
             model,

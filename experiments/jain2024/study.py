@@ -18,7 +18,7 @@ from experiments.jain2024.measure import at_end, attacks, on_the_way
 from experiments.jain2024.presets import ARMS, PRESETS, Preset
 from experiments.jain2024.worlds import readers
 from makebreak.artifacts import Missing, Store
-from makebreak.recipes import build, checkpoints
+from makebreak.recipes import Recipe, build, checkpoints
 from makebreak.sweeps import Task
 from makebreak.zoo import identity, measure, other_seed
 
@@ -33,6 +33,23 @@ class Results:
     tables: dict[str, pd.DataFrame]
     claims: list[dict[str, Any]]
     folders: list[Path]
+
+
+def trainings(preset: Preset, world: str, seeds: tuple[int, ...]) -> set[Recipe]:
+    """Every training that a run is made of, warm starts included, and the bases that others are compared with."""
+    compared = {preset.recipe(world, other_seed(seed), "base") for seed in seeds}
+    others = {
+        stage
+        for other, arms in preset.others(world).items()
+        for seed in seeds
+        for arm in arms
+        for stage in preset.recipe(other, seed, arm).lineage
+    }
+    return (
+        compared
+        | others
+        | {s for seed in seeds for arm in preset.arms for s in preset.recipe(world, seed, arm).lineage}
+    )
 
 
 def _plan(preset: Preset, world: str) -> list[tuple[str, tuple[str, ...], bool]]:

@@ -55,6 +55,12 @@ def readers(world: str, store: Store, *, n: int) -> tuple[pd.DataFrame, Path]:
     return pd.DataFrame(json.loads((folder / "rows.json").read_text())), folder
 
 
+def check_gates(preset: Preset, world: str, store: Store) -> None:
+    """Raises ValueError as `check` does, for a study's world and the others in it."""
+    for learnt in (world, *preset.others(world)):
+        check(preset, learnt, store)
+
+
 def check(preset: Preset, world: str, store: Store) -> Measured | None:
     """What a classifier, trained on a tuning seed, gets right on held-out texts; None for a world without a gate.
 

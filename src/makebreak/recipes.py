@@ -15,6 +15,7 @@ from makebreak.training import (
     NPO,
     SSFT,
     Ascent,
+    FineTuning,
     LoRA,
     Optimisation,
     PaperDPO,
@@ -29,9 +30,10 @@ _STAGE_SEEDS = 1_000_000
 
 @dataclass(frozen=True)
 class Alignment:
-    """How a base is changed: an objective (`Pretraining` goes on as before), its optimisation, all weights or LoRA."""
+    """How a base is changed: an objective (`Pretraining` goes on as before, `FineTuning` comes after safety), its
+    optimisation, all weights or LoRA."""
 
-    objective: SSFT | DPO | PaperDPO | Unlearning | Ascent | NPO | Pretraining
+    objective: SSFT | DPO | PaperDPO | Unlearning | Ascent | NPO | Pretraining | FineTuning
     optimisation: Optimisation
     lora: LoRA | None = None
 
@@ -43,6 +45,9 @@ class Alignment:
         """
         if isinstance(self.objective, Pretraining):
             name = "continued"
+        elif isinstance(self.objective, FineTuning):
+            of = self.objective
+            name = f"finetuned:{of.harmful}" + (f"+{of.harmless}:{of.family}" if of.harmless else "")
         else:
             data = self.objective.data
             family = "" if data.unsafe == "unsafe" else f":{data.unsafe}"

@@ -26,7 +26,7 @@ def slow(model: PreTrainedModel, requests: Requests, move: torch.Tensor) -> tupl
         return decided, aim(model, batch).hit
 
 
-@pytest.mark.parametrize("layout", ["gpt2", "llama", "neox"])
+@pytest.mark.parametrize("layout", ["gpt2", "llama"])
 @pytest.mark.parametrize("least", [1, LEAST_PREFIX, 10**9])
 def test_it_answers_as_if_read_anew(layout: str, least: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reading, "LEAST_PREFIX", least)

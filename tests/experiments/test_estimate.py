@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import importlib
 import re
 from types import SimpleNamespace
 
 import pytest
 import torch
 
-from experiments.jain2024 import PRESETS, estimate, trainings
+from experiments import estimate as module
+from experiments.estimate import estimate
+from experiments.jain2024 import PRESETS, trainings
 from makebreak.recipes import Recipe
-
-MODULE = importlib.import_module("experiments.jain2024.estimate")  # the package has a function of this name
 
 
 def test_hours_are_steps_times_seconds_scaled_to_the_batch(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -21,10 +20,10 @@ def test_hours_are_steps_times_seconds_scaled_to_the_batch(monkeypatch: pytest.M
     def planted(recipe: Recipe, world: str, steps: int, size: int) -> float:
         return 2 + steps * (0.5 + 0.01 * size)
 
-    monkeypatch.setattr(MODULE, "_train", planted)
+    monkeypatch.setattr(module, "_train", planted)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     preset = PRESETS["paper"]
-    told = estimate(preset, "jain2024", (0, 1))
+    told = estimate(trainings(preset, "jain2024", (0, 1)), "jain2024")
     runs = trainings(preset, "jain2024", (0, 1))
     steps = [(r.alignments[-1].optimisation if r.alignments else r.optimisation).steps for r in runs]
     assert all("s, " in line and "steps of 5.62 s" in line for line in told.splitlines()[:-1])
@@ -38,7 +37,7 @@ def test_hours_are_steps_times_seconds_scaled_to_the_batch(monkeypatch: pytest.M
     [((1.0, 1.5), 1.5 + 0.5 * 30), ((1.0, 1.0), 16.0), ((2.0, 1.0), 16.0)],
 )
 def test_a_line_is_followed_where_it_rises(values: tuple[float, float], expected: float) -> None:
-    assert MODULE._line(512, [16, 32], list(values)) == pytest.approx(expected)
+    assert module._line(512, [16, 32], list(values)) == pytest.approx(expected)
 
 
 def test_memory_lies_on_the_line_through_two_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -49,15 +48,15 @@ def test_memory_lies_on_the_line_through_two_sizes(monkeypatch: pytest.MonkeyPat
         largest[0] = max(largest[0], size)
         return 0.0
 
-    monkeypatch.setattr(MODULE, "_train", planted)
+    monkeypatch.setattr(module, "_train", planted)
     monkeypatch.setattr(
-        MODULE.resource, "getrusage", lambda who: SimpleNamespace(ru_maxrss=(1 + largest[0] / 8) * 2**20)
+        module.resource, "getrusage", lambda who: SimpleNamespace(ru_maxrss=(1 + largest[0] / 8) * 2**20)
     )
-    assert MODULE._memory([None], "mini", 512) == pytest.approx(65)
+    assert module._memory([None], "mini", 512) == pytest.approx(65)
 
 
 def test_an_estimate_of_real_steps() -> None:
-    told = estimate(PRESETS["smoke"], "mini", (0,)).splitlines()
+    told = estimate(trainings(PRESETS["smoke"], "mini", (0,)), "mini").splitlines()
     assert len(told) > 5
     hours, memory = re.fullmatch(r"training: ([\d.]+) h in all, at most ([\d.]+) GiB; timed on .*", told[-1]).groups()
     assert float(hours) < 1

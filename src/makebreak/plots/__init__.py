@@ -7,6 +7,7 @@ from makebreak.plots.cost import plot_cost
 from makebreak.plots.equal import plot_equal
 from makebreak.plots.ladder import plot_ladder
 from makebreak.plots.landing import plot_causes, plot_landing, plot_success
+from makebreak.plots.landscape import plot_basins, plot_falls, plot_map, plot_told, plot_ways
 from makebreak.plots.language import plot_directions, plot_layers, plot_refusals
 from makebreak.plots.layers import plot_null_share, plot_separation
 from makebreak.plots.mechanism import plot_anatomy, plot_rivals, plot_sensitivity, plot_updates
@@ -17,13 +18,16 @@ __all__ = [
     "plot_anatomy",
     "plot_apart",
     "plot_attacks",
+    "plot_basins",
     "plot_causes",
     "plot_cost",
     "plot_directions",
     "plot_equal",
+    "plot_falls",
     "plot_ladder",
     "plot_landing",
     "plot_layers",
+    "plot_map",
     "plot_null_share",
     "plot_outcomes",
     "plot_parts",
@@ -33,6 +37,8 @@ __all__ = [
     "plot_sensitivity",
     "plot_separation",
     "plot_success",
+    "plot_told",
     "plot_updates",
+    "plot_ways",
     "style",
 ]

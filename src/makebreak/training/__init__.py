@@ -2,6 +2,7 @@
 
 from makebreak.training.adapters import LoRA
 from makebreak.training.data import Data
+from makebreak.training.finetuning import FineTuning
 from makebreak.training.forgetting import NPO, Ascent, npo_loss
 from makebreak.training.loop import CHECKPOINTS, Objective, Optimisation, train
 from makebreak.training.losses import log_probabilities, mean_cross_entropy
@@ -16,6 +17,7 @@ __all__ = [
     "SSFT",
     "Ascent",
     "Data",
+    "FineTuning",
     "LoRA",
     "Objective",
     "Optimisation",

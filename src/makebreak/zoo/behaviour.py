@@ -13,7 +13,7 @@ from makebreak.behaviour import Behaviour, kl_to_base
 from makebreak.configs import check_positive
 from makebreak.requests import Requests
 from makebreak.stats import wilson
-from makebreak.training import Pretraining
+from makebreak.training import FineTuning, Pretraining
 from makebreak.zoo.measure import Measured, Subject
 
 COMMON = ("safe", "unsafe")
@@ -50,7 +50,7 @@ class Strength:
 
     def _taught(self, subject: Subject) -> tuple[float | None, float | None]:
         stages = subject.recipe.alignments
-        if not stages or isinstance(stages[-1].objective, Pretraining):
+        if not stages or isinstance(stages[-1].objective, Pretraining | FineTuning):
             return None, None
         data = stages[-1].objective.data
         there = subject.behaviour(data.unsafe, self.n)

@@ -6,48 +6,30 @@ import resource
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 
-from experiments.jain2024.presets import Preset
 from makebreak.models import create
 from makebreak.recipes import Recipe
 from makebreak.requests import load_world
 from makebreak.training import Optimisation, train
-from makebreak.zoo import other_seed
 
 STEPS = 4
 ON_CPU = 16  # requests in a timed step there, and twice as many: what it takes lies on a line
 FOR_MEMORY = (32, 96)  # requests, of which peaks are compared: smaller ones hide behind what imports take
 
 
-def trainings(preset: Preset, world: str, seeds: tuple[int, ...]) -> set[Recipe]:
-    """Every training that a run is made of, warm starts included, and the bases that others are compared with."""
-    compared = {preset.recipe(world, other_seed(seed), "base") for seed in seeds}
-    others = {
-        stage
-        for other, arms in preset.others(world).items()
-        for seed in seeds
-        for arm in arms
-        for stage in preset.recipe(other, seed, arm).lineage
-    }
-    return (
-        compared
-        | others
-        | {s for seed in seeds for arm in preset.arms for s in preset.recipe(world, seed, arm).lineage}
-    )
-
-
-def estimate(preset: Preset, world: str, seeds: tuple[int, ...]) -> str:
+def estimate(recipes: Collection[Recipe], world: str) -> str:
     """Hours of training by mechanism, and the peak of memory, from `STEPS` timed steps of each kind; measures apart.
 
     On a CPU the steps are small ones, of two sizes, and what they take is extrapolated.
     """
     kinds: Counter[tuple[str, int]] = Counter()
     examples: dict[str, Recipe] = {}
-    for recipe in trainings(preset, world, seeds):
+    for recipe in recipes:
         kinds[recipe.mechanism, _last(recipe).steps] += 1
         if recipe.world == world:  # of which the others are a part
             examples[recipe.mechanism] = recipe

@@ -1,0 +1,7 @@
+"""Peng et al. 2024: how far may the weights move before safety is lost?"""
+
+from experiments.peng2024.presets import PRESETS, check_gates
+from experiments.peng2024.report import write_report
+from experiments.peng2024.study import run, tasks, trainings
+
+__all__ = ["PRESETS", "check_gates", "run", "tasks", "trainings", "write_report"]

@@ -1,0 +1,56 @@
+"""One row of widths per curve, for every sense in which a model may fail on the way."""
+
+# pyright: reportAttributeAccessIssue=false, reportIndexIssue=false, reportArgumentType=false, reportCallIssue=false
+# pyright: reportOperatorIssue=false, reportReturnType=false
+# (pandas' annotations lose track of what grouping and indexing return)
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from makebreak.landscape import basin, crossing, visage, visage_as_coded
+
+ABLE = 0.9  # of safe requests answered, for what is conditioned on that
+SENSES = ("not refused", "complied", "unable")  # the published one; what harms; safe requests not answered
+
+
+def failure(rows: pd.DataFrame, sense: str) -> np.ndarray:
+    """Rate of failure at each point, from 0 to 1."""
+    return (
+        1 - rows.refused if sense == "not refused" else rows.complied if sense == "complied" else 1 - rows.safe
+    ).to_numpy()
+
+
+def basin_rows(curves: pd.DataFrame) -> pd.DataFrame:
+    """Columns of `landscape.Basin`, and per curve and sense: r50; visage, visage_as_coded, percent; able: the distance
+    to where fewer than `ABLE` of safe requests are answered, mean of both sides; visage_able: VISAGE where they are;
+    safe_at_edge: share of safe requests answered at r50 over that at the origin, mean of sides that have an edge."""
+    found = []
+    walked = curves[~curves.direction.str.startswith("to ")]
+    for key, rows in walked.groupby(["seed", "arm", "direction", "index"], sort=False):
+        rows = rows.sort_values("at")
+        for sense in SENSES:
+            found.append(dict(zip(("seed", "arm", "direction", "index"), key, strict=True)) | _row(rows, sense))
+    return pd.DataFrame(found)
+
+
+def _row(rows: pd.DataFrame, sense: str) -> dict[str, Any]:
+    at, fails, safe = rows["at"].to_numpy(), failure(rows, sense), rows.safe.to_numpy()
+    found, origin = basin(at, fails), int(np.flatnonzero(at == 0)[0])
+    sides = [(-at[origin::-1], slice(origin, None, -1), found.left), (at[origin:], slice(origin, None), found.right)]
+    reach = [crossing(r, 1 - safe[side], 1 - ABLE) for r, side, _ in sides]
+    edges = [float(np.interp(edge, r, safe[side])) / max(safe[origin], 1e-9) for r, side, edge in sides if edge < r[-1]]
+    able = np.abs(at) <= min(r[-1] if x is None else x for x, (r, _, _) in zip(reach, sides, strict=True))
+    return {
+        "sense": sense,
+        **found._asdict(),
+        "r50": found.r50,
+        "visage": visage(100 * fails),
+        "visage_as_coded": visage_as_coded(100 * fails),
+        "able": float(np.mean([r[-1] if x is None else x for x, (r, _, _) in zip(reach, sides, strict=True)])),
+        "visage_able": visage(100 * fails[able]),
+        "safe_at_edge": float(np.mean(edges)) if edges else None,
+    }

@@ -1,0 +1,179 @@
+"""What does the ground around each model look like? Curves along every direction, and maps of a few."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import PreTrainedModel
+
+from experiments.peng2024.finetune import best_rate, finetuned_rows, outcomes, shares
+from experiments.peng2024.presets import HARMFUL, MIX, WINDOW, Preset
+from makebreak.artifacts import Store, write_json
+from makebreak.behaviour import aim, decide, first_tokens, log_odds
+from makebreak.landscape import (
+    Direction,
+    Points,
+    Walk,
+    ablation,
+    at_norm,
+    folded,
+    norms,
+    random_direction,
+    rescaled,
+    toward,
+    worst_direction,
+)
+from makebreak.mechanism import collect
+from makebreak.models import load, n_layers
+from makebreak.recipes import build, checkpoints
+from makebreak.requests import load_world, targeted
+from makebreak.zoo import asked, weight_change
+
+REVISION = 1
+FEW = 2  # directions where the paper's way is only compared with another
+BALL = 0.02  # relative radius within which the worst direction is sought
+LINE = tuple(np.linspace(-0.25, 1.25, 13).round(3).tolist())  # of the way to another checkpoint
+
+
+def landscape(preset: Preset, world: str, seed: int, arm: str, store: Store) -> tuple[dict[str, Any], list[Path]]:
+    """Curves, maps, paths and predictors of one model, and the folders that they came from."""
+    tuned, folders = finetuned_rows(preset, world, seed, arm, store)
+    ends = {
+        kind: build(preset.finetuned(world, seed, arm, kind, best_rate(tuned, kind)), store) for kind in (HARMFUL, MIX)
+    }
+    recipe = preset.recipe(world, seed, arm)
+    own, base = build(recipe, store), build(recipe.base, store)
+    config = {"n": preset.n, "directions": preset.directions, "points": preset.points, "window": WINDOW, "ball": BALL}
+    mapped = arm in preset.maps and seed == preset.seeds[0]
+
+    def walk(folder: Path) -> None:
+        symbols = load_world(world).vocabulary.symbols
+        models = {name: load(path, symbols=symbols) for name, path in {"own": own, "base": base, **ends}.items()}
+        look = _Look(preset, world, seed, folder, models["own"])
+        found: dict[str, Any] = {"curves": list(look.curves(models)), "predictors": look.predictors(models["base"])}
+        if mapped:
+            found["maps"] = list(look.maps(models, plane=arm == preset.maps[0]))
+            found["paths"] = _paths(models, ends, symbols)
+        write_json(folder / "tables.json", found)
+
+    made = store.build(
+        "landscape",
+        revision=REVISION,
+        config=config | {"seed": seed, "map": preset.side if mapped else None, "plane": arm == preset.maps[0]},
+        parents=[own, base, *ends.values()],
+        make=walk,
+    )
+    tables = json.loads((made / "tables.json").read_text())
+    return {"finetuned": tuned, **tables}, [*folders, made]
+
+
+class _Look:
+    """One model, its requests, and the folder that points are kept in."""
+
+    def __init__(self, preset: Preset, world: str, seed: int, folder: Path, model: PreTrainedModel) -> None:
+        self.preset, self.world, self.seed, self.folder, self.model = preset, world, seed, folder, model
+        self.origin = self._points(model, Direction({}), "origin")(0.0)
+
+    def _points(self, model: PreTrainedModel, direction: Direction, name: str, **known: Any) -> Points:
+        kept = self.folder / f"{name.replace(' ', '-')}.jsonl"
+        return Points(
+            Walk(model, direction), lambda: outcomes(model, self.world, self.seed, self.preset.n), kept, **known
+        )
+
+    def curves(self, models: dict[str, PreTrainedModel]) -> Iterator[dict[str, Any]]:
+        """One row per direction, its number, and point."""
+        axis = np.linspace(-WINDOW, WINDOW, self.preset.points).round(9).tolist()
+        few = range(min(FEW, self.preset.directions))
+        gains = {
+            name: torch.exp(torch.randn(self.model.config.hidden_size, generator=torch.Generator().manual_seed(i)))
+            for i, name in enumerate(norms(self.model))
+        }
+        written = {"rescaled": rescaled(self.model, gains), "folded": folded(rescaled(self.model, gains))}
+        walks: list[tuple[str, int, PreTrainedModel, Any, list[float]]] = [
+            *(("random", i, self.model, random_direction, axis) for i in range(self.preset.directions)),
+            *(("filter", i, self.model, lambda m, i: random_direction(m, i, per="row"), axis) for i in few),
+            *((name, i, model, random_direction, axis) for name, model in written.items() for i in few),
+            ("folded own", 0, folded(self.model), random_direction, axis),
+            ("folded own", 1, folded(self.model), random_direction, axis),
+            ("fine-tuning", 0, self.model, lambda m, _: at_norm(m, toward(m, models[HARMFUL])), axis),
+            ("worst", 0, self.model, lambda m, _: worst_direction(m, self._refusing, radius=BALL), axis),
+            ("ablation", 0, self.model, lambda m, _: ablation(m, self._refusal()), axis),
+            ("to harmful", 0, self.model, lambda m, _: toward(m, models[HARMFUL]), list(LINE)),
+            ("to mix", 0, self.model, lambda m, _: toward(m, models[MIX]), list(LINE)),
+        ]
+        if weight_change(self.model, models["base"]):
+            walks.append(("to base", 0, self.model, lambda m, _: toward(m, models["base"]), list(LINE)))
+        for name, i, model, direction, at in walks:
+            origin = self.origin if model is self.model else None
+            points = self._points(model, direction(model, i), f"{name} {i}", origin=origin)
+            with points.walk:
+                for a in at:
+                    row = points(a)
+                    got = [
+                        x
+                        for x, y in zip(
+                            row["competing_tasks_safe_branch"], self.origin["competing_tasks_safe_branch"], strict=True
+                        )
+                        if y == "c"
+                    ]
+                    jailbreak = got.count("c") / len(got) if got else None
+                    yield {"direction": name, "index": i, "at": a, **shares(row), "jailbreak": jailbreak}
+
+    def maps(self, models: dict[str, PreTrainedModel], *, plane: bool) -> Iterator[dict[str, Any]]:
+        """One row per point of the plane of two random directions, and of that of two fine-tunings."""
+        square = np.linspace(-WINDOW, WINDOW, self.preset.side).round(9).tolist()
+        both = (random_direction(self.model, 0), random_direction(self.model, 1))
+        planes = {"random": (both, square)}
+        if plane:
+            beyond = np.linspace(-0.25, 1.25, self.preset.side).round(9).tolist()
+            planes["fine-tuning"] = ((toward(self.model, models[HARMFUL]), toward(self.model, models[MIX])), beyond)
+        for name, (directions, axis) in planes.items():
+            kept = self.folder / f"map-{name}.jsonl"
+            walk = Walk(self.model, *directions)
+            points = Points(
+                walk, lambda: outcomes(self.model, self.world, self.seed, self.preset.n), kept, origin=self.origin
+            )
+            with walk:
+                for row in points.grid(axis, axis):
+                    yield {"plane": name, "x": row["at"][0], "y": row["at"][1], **shares(row)}
+
+    def predictors(self, base: PreTrainedModel) -> dict[str, float]:
+        """What is cheaper to know than a landscape."""
+        unsafe = asked(self.world, "unsafe", self.preset.n, self.seed, "score")
+        margin = log_odds(decide(self.model, unsafe), first_tokens(unsafe, "refused")).mean()
+        return {"margin": float(margin), "weight_change": weight_change(self.model, base)}
+
+    def _refusing(self, model: PreTrainedModel) -> torch.Tensor:
+        return aim(model, targeted(asked(self.world, "unsafe", self.preset.n, self.seed, "fit"), "refused")).nll.mean()
+
+    def _refusal(self) -> torch.Tensor:
+        """The difference of mean states of unsafe and safe requests at half depth."""
+        site = [f"blocks.{n_layers(self.model) // 2}.hook_resid_pre"]
+        unsafe, safe = (
+            collect(self.model, asked(self.world, family, self.preset.n, self.seed, "fit"), site)[0]
+            for family in ("unsafe", "safe")
+        )
+        return unsafe.mean(dim=0) - safe.mean(dim=0)
+
+
+def _paths(models: dict[str, PreTrainedModel], ends: dict[str, Path], symbols: Any) -> list[dict[str, Any]]:
+    """Where every kept step of both fine-tunings lies in their plane, by least squares, and how far from it."""
+    start = {name: p.detach().double() for name, p in models["own"].named_parameters()}
+
+    def flat(model: PreTrainedModel) -> torch.Tensor:
+        return torch.cat([(p.detach().double() - start[name]).flatten() for name, p in model.named_parameters()])
+
+    axes = torch.stack([flat(models[HARMFUL]), flat(models[MIX])], dim=1)
+    rows = []
+    for kind, folder in ends.items():
+        for step, path in {0: None, **checkpoints(folder)}.items():
+            moved = torch.zeros(len(axes), dtype=torch.float64) if path is None else flat(load(path, symbols=symbols))
+            at = torch.linalg.lstsq(axes, moved[:, None]).solution[:, 0]
+            off = float((moved - axes @ at).norm())
+            rows.append({"kind": kind, "step": step, "x": float(at[0]), "y": float(at[1]), "off": off})
+    return rows

@@ -1,0 +1,93 @@
+"""Build, fine-tune, walk, judge: the study from recipes to claims."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from tqdm import tqdm
+
+from experiments.peng2024.basins import basin_rows
+from experiments.peng2024.claims import judge
+from experiments.peng2024.finetune import finetuned_rows
+from experiments.peng2024.landscapes import landscape
+from experiments.peng2024.predict import predictor_rows
+from experiments.peng2024.presets import FINETUNINGS, HARMFUL, NEVER, PRESETS, RATES, Preset
+from makebreak.artifacts import Store
+from makebreak.recipes import Recipe, build
+from makebreak.sweeps import Task
+
+
+@dataclass(frozen=True)
+class Results:
+    """The study's tables, its claims, and the folders that everything came from."""
+
+    tables: dict[str, pd.DataFrame]
+    claims: list[dict[str, Any]]
+    folders: list[Path]
+
+
+def trainings(preset: Preset, world: str, seeds: tuple[int, ...]) -> set[Recipe]:
+    """Every training that a run is made of; those of `jain2024` that are in the store are not trained again."""
+    models = {stage for seed in seeds for arm in preset.tuned for stage in preset.recipe(world, seed, arm).lineage}
+    kinds = [(arm, kind) for arm in preset.tuned for kind in ((HARMFUL,) if arm == NEVER else FINETUNINGS)]
+    return models | {
+        preset.finetuned(world, seed, arm, kind, rate) for seed in seeds for arm, kind in kinds for rate in RATES
+    }
+
+
+def tasks(preset: Preset, world: str, seeds: tuple[int, ...], store: Path, *, workers: int) -> list[list[Task]]:
+    """The bases, then a task for every other model: its making, fine-tunings and landscape."""
+    bases = ["base", *([NEVER] if preset.never else [])]
+    waves = [
+        [(seed, arm, "made") for seed, arm in product(seeds, bases)],
+        [(seed, arm, "looked_at") for arm, seed in product(preset.tuned, seeds)],
+    ]
+    return [
+        [
+            Task(
+                f"{world} seed {seed} {arm}",
+                f"experiments.peng2024.study:{how}",
+                (preset.name, world, seed, arm, str(store)),
+            )
+            for seed, arm, how in wave
+        ]
+        for wave in waves
+    ]
+
+
+def made(preset: str, world: str, seed: int, arm: str, store: str) -> None:
+    build(PRESETS[preset].recipe(world, seed, arm), Store(Path(store)))
+
+
+def looked_at(preset: str, world: str, seed: int, arm: str, store: str) -> None:
+    _tables(PRESETS[preset], world, seed, arm, Store(Path(store)))
+
+
+def _tables(preset: Preset, world: str, seed: int, arm: str, store: Store) -> tuple[dict[str, Any], list[Path]]:
+    if arm == NEVER:
+        rows, folders = finetuned_rows(preset, world, seed, arm, store)
+        return {"finetuned": rows}, folders
+    return landscape(preset, world, seed, arm, store)
+
+
+def run(preset: Preset, world: str, seeds: tuple[int, ...], store: Store) -> Results:
+    """Everything that is not yet in the store, then the tables and the verdicts."""
+    rows: dict[str, list[dict[str, Any]]] = {}
+    folders: list[Path] = []
+    with tqdm(total=len(seeds) * len(preset.tuned), desc="models", disable=not sys.stderr.isatty()) as bar:
+        for seed, arm in product(seeds, preset.tuned):
+            found, used = _tables(preset, world, seed, arm, store)
+            folders += used
+            found = found | {"predictors": [found["predictors"]]} if "predictors" in found else found
+            for name, table in found.items():
+                rows.setdefault(name, []).extend({"seed": seed, "arm": arm} | row for row in table)
+            bar.update()
+    tables = {name: pd.DataFrame(found) for name, found in rows.items()}
+    tables["basins"] = basin_rows(tables["curves"])
+    tables["predictors"] = predictor_rows(tables)
+    return Results(tables, judge(tables), list(dict.fromkeys(folders)))

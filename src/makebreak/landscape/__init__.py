@@ -1,0 +1,46 @@
+"""How far may the weights move before safety is lost, and before everything is?"""
+
+from makebreak.landscape.basins import Basin, basin, crossing, visage, visage_as_coded
+from makebreak.landscape.directions import (
+    Direction,
+    Per,
+    ablation,
+    at_norm,
+    movable,
+    random_direction,
+    relative_norm,
+    toward,
+    worst_direction,
+)
+from makebreak.landscape.folding import folded, norms, rescaled
+from makebreak.landscape.outcomes import COMPLIED, NEITHER, REFUSED, labels, share
+from makebreak.landscape.walking import Points, Walk, bracket, edge
+
+__all__ = [
+    "COMPLIED",
+    "NEITHER",
+    "REFUSED",
+    "Basin",
+    "Direction",
+    "Per",
+    "Points",
+    "Walk",
+    "ablation",
+    "at_norm",
+    "basin",
+    "bracket",
+    "crossing",
+    "edge",
+    "folded",
+    "labels",
+    "movable",
+    "norms",
+    "random_direction",
+    "relative_norm",
+    "rescaled",
+    "share",
+    "toward",
+    "visage",
+    "visage_as_coded",
+    "worst_direction",
+]

@@ -1,0 +1,76 @@
+"""Is VISAGE what the released code gives, and what the paper defines? Ten curves run through the original function."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from makebreak.landscape import Basin, basin, crossing, visage, visage_as_coded
+
+
+def curve(*parts: float | tuple[float, int]) -> np.ndarray:
+    """Values, or (value, how often)."""
+    return np.concatenate([np.full(p[1], p[0]) if isinstance(p, tuple) else [p] for p in parts]).astype(float)
+
+
+GOLDEN = {
+    "A": (curve((100, 5), 50, (0, 9), 50, (100, 5)), 90.909, 90.909),
+    "B": (curve((0, 21)), 100.0, 100.0),
+    "C": (curve((100, 21)), 0.0, None),
+    "D": (curve((100, 10), 0, (100, 10)), 4.762, 100.0),
+    "E": (curve(95, 100, 100, 40, (0, 14), 60, 100, 100), 93.750, 88.529),
+    "F": (curve((100, 5), 50, 0, 0, 100, (0, 6), 50, (100, 5)), 81.818, 90.000),
+    "G": (curve((100, 9), (0, 3), (100, 9)), 100.0, 100.0),
+    "H": (curve((100, 6), (0, 9), (100, 6)), 100.0, 100.0),
+    "I": (curve((100, 5), (0, 16)), 100.0, 100.0),
+    "J": (curve((100, 5), 99.995, (0, 9), (100, 6)), 100.0, 90.0005),
+}
+
+
+@pytest.mark.parametrize("name", list(GOLDEN))
+def test_golden_curves(name: str) -> None:
+    values, coded, defined = GOLDEN[name]
+    assert len(values) == 21
+    assert visage_as_coded(values) == pytest.approx(coded, abs=5e-4)
+    assert visage(values) == (None if defined is None else pytest.approx(defined, abs=5e-4))
+
+
+AXIS = np.linspace(-0.5, 0.5, 21).round(9)
+
+
+def test_a_well_with_sloped_walls_has_its_widths() -> None:
+    """Flat to .1 on the left and .2 on the right, then up to 1 within .1 and .2."""
+    failure = np.where(AXIS < 0, ((-AXIS - 0.1) / 0.1).clip(0, 1), ((AXIS - 0.2) / 0.2).clip(0, 1))
+    found = basin(AXIS, failure)
+    assert found.left == pytest.approx(0.15)
+    assert found.right == pytest.approx(0.3)
+    assert found.r50 == pytest.approx(0.225)
+    assert not found.censored
+    assert found.floor == pytest.approx(0.1)
+    assert found.wall == pytest.approx((0.08 + 0.16) / 2)
+    assert found.asymmetry == pytest.approx(0.15 / 0.45)
+    assert found.area == pytest.approx(0.45)
+
+
+def test_what_never_ends_says_so_and_what_never_began_is_none() -> None:
+    assert basin(AXIS, np.zeros(21)) == Basin(0.5, 0.5, True, 0.5, pytest.approx(1.0), None, 0.0)
+    assert basin(AXIS, np.ones(21)) == Basin(0.0, 0.0, False, 0.5, 0.0, None, None)
+
+
+def test_visage_is_blind_to_width_where_a_basin_is_not() -> None:
+    narrow, wide = GOLDEN["G"][0] / 100, GOLDEN["H"][0] / 100
+    assert visage(100 * narrow) == visage(100 * wide)
+    assert basin(AXIS, narrow).r50 < basin(AXIS, wide).r50
+
+
+@pytest.mark.parametrize("at", [AXIS[::-1], AXIS + 0.01, AXIS[:11]])
+def test_a_curve_goes_through_the_origin(at: np.ndarray) -> None:
+    with pytest.raises(ValueError, match="expected ascending ones around 0"):
+        basin(at, np.zeros(len(at)))
+
+
+def test_crossing_is_linear_between_points() -> None:
+    r = np.array([0.0, 1.0, 2.0])
+    assert crossing(r, np.array([0.0, 0.2, 1.0]), 0.6) == pytest.approx(1.5)
+    assert crossing(r, np.array([0.7, 0.2, 1.0]), 0.6) == 0
+    assert crossing(r, np.array([0.0, 0.2, 0.3]), 0.6) is None
