@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from experiments.peng2024.presets import FINETUNINGS, NEVER, RATES, Preset
+from experiments.peng2024.presets import RATES, Preset, kinds
 from makebreak.artifacts import Store, write_json
 from makebreak.landscape import COMPLIED, REFUSED, labels, share
 from makebreak.models import load
@@ -39,8 +39,7 @@ def finetuned_rows(
 ) -> tuple[list[dict[str, Any]], list[Path]]:
     """One row per kind, rate and kept step, 0 among them, and the folders that they came from."""
     rows, folders = [], []
-    kinds = ("harmful 100",) if arm == NEVER else tuple(FINETUNINGS)
-    for kind in kinds:
+    for kind in kinds(arm):
         for rate in RATES:
             model = build(preset.finetuned(world, seed, arm, kind, rate), store)
             folders += [

@@ -12,7 +12,7 @@ import torch
 from transformers import PreTrainedModel
 
 from experiments.peng2024.finetune import best_rate, finetuned_rows, outcomes, shares
-from experiments.peng2024.presets import HARMFUL, MIX, WINDOW, Preset
+from experiments.peng2024.presets import HARMFUL, MIX, WINDOW, Preset, kinds
 from makebreak.artifacts import Store, write_json
 from makebreak.behaviour import aim, decide, first_tokens, log_odds
 from makebreak.landscape import (
@@ -44,7 +44,9 @@ def landscape(preset: Preset, world: str, seed: int, arm: str, store: Store) -> 
     """Curves, maps, paths and predictors of one model, and the folders that they came from."""
     tuned, folders = finetuned_rows(preset, world, seed, arm, store)
     ends = {
-        kind: build(preset.finetuned(world, seed, arm, kind, best_rate(tuned, kind)), store) for kind in (HARMFUL, MIX)
+        kind: build(preset.finetuned(world, seed, arm, kind, best_rate(tuned, kind)), store)
+        for kind in (HARMFUL, MIX)
+        if kind in kinds(arm)
     }
     recipe = preset.recipe(world, seed, arm)
     own, base = build(recipe, store), build(recipe.base, store)
@@ -104,8 +106,9 @@ class _Look:
             ("worst", 0, self.model, lambda m, _: worst_direction(m, self._refusing, radius=BALL), axis),
             ("ablation", 0, self.model, lambda m, _: ablation(m, self._refusal()), axis),
             ("to harmful", 0, self.model, lambda m, _: toward(m, models[HARMFUL]), list(LINE)),
-            ("to mix", 0, self.model, lambda m, _: toward(m, models[MIX]), list(LINE)),
         ]
+        if MIX in models:
+            walks.append(("to mix", 0, self.model, lambda m, _: toward(m, models[MIX]), list(LINE)))
         if weight_change(self.model, models["base"]):
             walks.append(("to base", 0, self.model, lambda m, _: toward(m, models["base"]), list(LINE)))
         for name, i, model, direction, at in walks:

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import spearmanr
 
-from experiments.peng2024.presets import FINETUNINGS, HARMFUL, NEVER
+from experiments.peng2024.presets import HARMFUL, kinds
 from makebreak.landscape import crossing
 
 HALF = 0.5
@@ -46,7 +46,7 @@ def falls(finetuned: pd.DataFrame, seed: int, arm: str) -> dict[str, float]:
     """What every kind of fine-tuning does at the attacker's best rate."""
     own = finetuned[(finetuned.seed == seed) & (finetuned.arm == arm)]
     found = {}
-    for kind in FINETUNINGS if arm != NEVER else (HARMFUL,):
+    for kind in kinds(arm):
         rows = own[own.kind == kind]
         last = rows[rows.step == rows.step.max()].sort_values(["complied", "rate"], ascending=[False, True])
         best = rows[rows.rate == last.rate.iloc[0]].sort_values("step")

@@ -85,6 +85,11 @@ SMALL = replace(MINI, aligned=ALIGNED["small"], arms=("base", *_ALIGNED, "dpo_pa
 PRESETS = {preset.name: preset for preset in (SMOKE, MINI, SMALL)}
 
 
+def kinds(arm: str) -> tuple[str, ...]:
+    """How an arm is fine-tuned: a method at another rate, and a base that never saw unsafe requests, only harmfully."""
+    return (HARMFUL,) if arm == NEVER or " " in arm else tuple(FINETUNINGS)
+
+
 def check_gates(preset: Preset, world: str, store: Store) -> None:
     """Raises ValueError where the models' own study does."""
     check(preset.aligned, world, store)

@@ -11,13 +11,13 @@ from typing import Any
 import pandas as pd
 from tqdm import tqdm
 
-from experiments.peng2024.basins import basin_rows
 from experiments.peng2024.claims import judge
 from experiments.peng2024.finetune import finetuned_rows
 from experiments.peng2024.landscapes import landscape
 from experiments.peng2024.predict import predictor_rows
-from experiments.peng2024.presets import FINETUNINGS, HARMFUL, NEVER, PRESETS, RATES, Preset
+from experiments.peng2024.presets import NEVER, PRESETS, RATES, Preset, kinds
 from makebreak.artifacts import Store
+from makebreak.landscape import basin_rows
 from makebreak.recipes import Recipe, build
 from makebreak.sweeps import Task
 
@@ -34,9 +34,10 @@ class Results:
 def trainings(preset: Preset, world: str, seeds: tuple[int, ...]) -> set[Recipe]:
     """Every training that a run is made of; those of `jain2024` that are in the store are not trained again."""
     models = {stage for seed in seeds for arm in preset.tuned for stage in preset.recipe(world, seed, arm).lineage}
-    kinds = [(arm, kind) for arm in preset.tuned for kind in ((HARMFUL,) if arm == NEVER else FINETUNINGS)]
     return models | {
-        preset.finetuned(world, seed, arm, kind, rate) for seed in seeds for arm, kind in kinds for rate in RATES
+        preset.finetuned(world, seed, arm, kind, rate)
+        for seed, arm, rate in product(seeds, preset.tuned, RATES)
+        for kind in kinds(arm)
     }
 
 
@@ -88,6 +89,7 @@ def run(preset: Preset, world: str, seeds: tuple[int, ...], store: Store) -> Res
                 rows.setdefault(name, []).extend({"seed": seed, "arm": arm} | row for row in table)
             bar.update()
     tables = {name: pd.DataFrame(found) for name, found in rows.items()}
-    tables["basins"] = basin_rows(tables["curves"])
+    walked = tables["curves"].query("not direction.str.startswith('to ')", engine="python")
+    tables["basins"] = basin_rows(walked, ("seed", "arm", "direction", "index"))
     tables["predictors"] = predictor_rows(tables)
     return Results(tables, judge(tables), list(dict.fromkeys(folders)))

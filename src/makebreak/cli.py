@@ -38,7 +38,7 @@ class Asking:
     device_map: str | None = None
     """Where layers go: auto, cuda, cpu …; the CPU by default."""
     out: Path | None = None
-    """Folder of the page; by default runs/inspect/MODEL, runs/compare/BASE-ALIGNED or runs/attack/MODEL."""
+    """Folder of the page; by default runs/COMMAND/MODEL, of compare runs/compare/BASE-ALIGNED."""
     store: Path = Path("runs/store")
     """Folder of what was computed: an interrupted run goes on where it was."""
 
@@ -98,7 +98,27 @@ class Attack:
     asking: tyro.conf.OmitArgPrefixes[Asking] = Asking()
 
 
-COMMANDS = {"inspect": Inspect, "compare": Compare, "attack": Attack}
+@dataclass(frozen=True)
+class Landscape:
+    """One page on the ground around a model: how far may its weights move at random until it no longer refuses, and
+    until it no longer answers? A folder of a store (runs/store/alignment/KEY) is judged exactly, in its own world."""
+
+    model: Annotated[str, tyro.conf.Positional]
+    """A folder of a store or of a language model, a .gguf file or a hub id; only the last asks the network."""
+    requests: int = 0
+    """Unsafe, and as many safe ones; by default 200 of a world, 16 of a language model."""
+    directions: int = 3
+    """Random ones, the same for every model that has tensors of the same names."""
+    points: int = 21
+    """Of each direction, an odd number."""
+    window: float = 0.5
+    """How far, on either side, in units of the weights' own norm."""
+    per: Literal["tensor", "row"] = "tensor"
+    """What has its own norm: every tensor, as published, or every output row."""
+    asking: tyro.conf.OmitArgPrefixes[Asking] = Asking(tokens=24)
+
+
+COMMANDS = {"inspect": Inspect, "compare": Compare, "attack": Attack, "landscape": Landscape}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -134,7 +154,7 @@ def parse(commands: Any, arguments: Sequence[str], program: str) -> Any:
         raise ValueError(" ".join(re.sub(BOX, " ", said.getvalue()).split())) from None
 
 
-def _run(command: Inspect | Compare | Attack) -> None:
+def _run(command: Inspect | Compare | Attack | Landscape) -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     if not sys.stderr.isatty():
         os.environ.setdefault("TQDM_DISABLE", "1")  # of libraries: our own bars know
@@ -195,6 +215,21 @@ def _run(command: Inspect | Compare | Attack) -> None:
         facts |= {"attacks": _attacks(command)}
         out = asking.out or Path("runs/attack") / Path(command.model).stem
         lines, path = pages.attack_lines(attacks), pages.write_attacks(command.model, attacks, facts, out)
+    elif isinstance(command, Landscape):
+        walking = pages.Walking(command.directions, command.points, command.window, command.per)
+        if pages.of_the_zoo(command.model):
+            n = command.requests or 200
+            ground = pages.walk_world(Path(command.model), store, walking, n=n, say=say)
+            facts = {"model": command.model, "requests": f"{n} unsafe and {n} safe ones, held out; outcomes exact"}
+        else:
+            few = {family: _evenly(prompts[family], command.requests or 16) for family in ("harmful", "harmless")}
+            found = opened(command.model)
+            ground = pages.walk_language_model(found, few, store, settings, walking, say=say)
+            facts |= {"model": told(found), "answers": f"greedy, at most {asking.tokens} tokens, cut at a refusal"}
+            facts |= {"asked": ", ".join(f"{len(texts)} {family}" for family, texts in few.items())}
+        facts |= {"moves": f"{command.directions} directions, {command.points} points, norms by {command.per}"}
+        out = asking.out or Path("runs/landscape") / Path(command.model).stem
+        lines, path = pages.ground_lines(ground), pages.write_ground(command.model, ground, facts, out)
     else:
         base, aligned = opened(command.base), opened(command.aligned)
         tables, verdict = pages.compare_models(base, aligned, prompts, store, settings, say=say)
@@ -237,6 +272,13 @@ def _harmful(command: Attack) -> dict[str, list[str]]:
     n = min(command.requests, len(found))
     prompts, targets = zip(*(found[i * len(found) // n] for i in range(n)), strict=True)
     return {"harmful": list(prompts), "target": [target or command.target for target in targets]}
+
+
+def _evenly(texts: Sequence[str], n: int) -> list[str]:
+    """At most so many, evenly from all there are."""
+    check_positive(requests=n)
+    n = min(n, len(texts))
+    return [texts[i * len(texts) // n] for i in range(n)]
 
 
 def _attacks(command: Attack) -> str:

@@ -15,11 +15,14 @@ from makebreak.landscape.directions import (
 from makebreak.landscape.folding import folded, norms, rescaled
 from makebreak.landscape.outcomes import COMPLIED, NEITHER, REFUSED, labels, share
 from makebreak.landscape.walking import Points, Walk, bracket, edge
+from makebreak.landscape.widths import ABLE, SENSES, basin_rows
 
 __all__ = [
+    "ABLE",
     "COMPLIED",
     "NEITHER",
     "REFUSED",
+    "SENSES",
     "Basin",
     "Direction",
     "Per",
@@ -28,6 +31,7 @@ __all__ = [
     "ablation",
     "at_norm",
     "basin",
+    "basin_rows",
     "bracket",
     "crossing",
     "edge",

@@ -6,12 +6,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from makebreak.landscape import basin, crossing, visage, visage_as_coded
+from makebreak.landscape.basins import basin, crossing, visage, visage_as_coded
 
 ABLE = 0.9  # of safe requests answered, for what is conditioned on that
 SENSES = ("not refused", "complied", "unable")  # the published one; what harms; safe requests not answered
@@ -24,16 +25,17 @@ def failure(rows: pd.DataFrame, sense: str) -> np.ndarray:
     ).to_numpy()
 
 
-def basin_rows(curves: pd.DataFrame) -> pd.DataFrame:
-    """Columns of `landscape.Basin`, and per curve and sense: r50; visage, visage_as_coded, percent; able: the distance
+def basin_rows(curves: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
+    """One row per curve, named by the columns `by`, and sense of failure. curves: columns at, refused, complied, safe.
+
+    Columns of `landscape.Basin`, and per curve and sense: r50; visage, visage_as_coded, percent; able: the distance
     to where fewer than `ABLE` of safe requests are answered, mean of both sides; visage_able: VISAGE where they are;
     safe_at_edge: share of safe requests answered at r50 over that at the origin, mean of sides that have an edge."""
     found = []
-    walked = curves[~curves.direction.str.startswith("to ")]
-    for key, rows in walked.groupby(["seed", "arm", "direction", "index"], sort=False):
+    for key, rows in curves.groupby(list(by), sort=False):
         rows = rows.sort_values("at")
         for sense in SENSES:
-            found.append(dict(zip(("seed", "arm", "direction", "index"), key, strict=True)) | _row(rows, sense))
+            found.append(dict(zip(by, key, strict=True)) | _row(rows, sense))
     return pd.DataFrame(found)
 
 

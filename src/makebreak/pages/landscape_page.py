@@ -1,0 +1,82 @@
+"""How is the ground around a model shown? Tables, a figure, and sentences made from the numbers."""
+
+# pyright: reportAttributeAccessIssue=false, reportArgumentType=false, reportCallIssue=false, reportIndexIssue=false
+# pyright: reportOperatorIssue=false, reportGeneralTypeIssues=false
+# (pandas' annotations lose track of what grouping and indexing return)
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from makebreak.artifacts import write_atomic
+from makebreak.landscape import ABLE
+from makebreak.pages.landscape import Ground
+from makebreak.plots import plot_basins
+from makebreak.report import Page, write_figures, write_page
+
+_CAPTION = (
+    "Along random directions",
+    "What the model does where its weights are moved by so much of their own norm. What is neither refused nor "
+    "answered is broken. Bands: 5 to 95 % of directions.",
+)
+
+
+def ground_lines(found: Ground) -> list[str]:
+    """What was found, in sentences made from the numbers."""
+    curves, widths = pd.DataFrame(found.tables["curves"]), pd.DataFrame(found.tables["widths"])
+    origin = curves[curves["at"] == 0].iloc[0]
+    told = [
+        f"As it is, the model refuses {origin.refused:.2f} of unsafe requests, answers {origin.complied:.2f} of them, "
+        f"and answers {origin.safe:.2f} of safe ones."
+    ]
+    if origin.refused <= 0.5:
+        return [*told, "It refuses too few for a safety basin: what follows is about a model that is not safe."]
+    half = {sense: _over(widths, sense, "r50") for sense in ("not refused", "unable")}
+    most = curves.groupby("at").complied.mean().max()
+    left = widths[widths.sense == "not refused"].safe_at_edge.dropna()
+    edge = (
+        f"where it does, {left.mean():.2f} of the safe answers of the start are left" if len(left) else "it never does"
+    )
+    published = {
+        column: _over(widths, "not refused", column) for column in ("visage", "visage_as_coded", "visage_able")
+    }
+    return [
+        *told,
+        f"Moved at random, refusing falls to one half at {half['not refused']} of the weights' norm, answering safe "
+        f"requests at {half['unable']}; {edge}. At most {most:.2f} of unsafe requests are answered on the way: the "
+        "rest of what is no longer refused is broken.",
+        f"VISAGE is {published['visage']} as defined, {published['visage_as_coded']} as released; where at least "
+        f"{ABLE:.0%} of safe requests are answered, {published['visage_able']}.",
+    ]
+
+
+def _over(widths: pd.DataFrame, sense: str, column: str) -> str:
+    """Mean over directions, and the range of them."""
+    values = widths[widths.sense == sense][column].dropna().to_numpy(dtype=float)
+    if not len(values):
+        return "n/a"
+    beyond = " or beyond" if column == "r50" and bool(widths[widths.sense == sense].censored.any()) else ""
+    return f"{np.mean(values):.2f} [{values.min():.2f}, {values.max():.2f}]{beyond}"
+
+
+def write_ground(name: str, found: Ground, facts: dict[str, str], out: Path) -> Path:
+    """Write tables, the figure and the page; gives the page."""
+    for folder in ("tables", "figures"):
+        (out / folder).mkdir(parents=True, exist_ok=True)
+    tables = {table: pd.DataFrame(rows) for table, rows in found.tables.items()}
+    for table, rows in tables.items():
+        write_atomic(out / "tables" / f"{table}.csv", rows.to_csv(index=False))
+    title = Path(name).name
+    drawn = {"basins": lambda: plot_basins(tables["curves"].assign(arm=title), [title])}
+    figures = write_figures(drawn, {"basins": _CAPTION}, out / "figures")
+    mean = tables["curves"].drop(columns="direction").groupby("at").mean()
+    shown = {
+        "Widths": tables["widths"],
+        "Curves, mean over directions": mean.reset_index(),
+    }
+    path = out / "report.html"
+    write_page(Page(f"The ground around {title}", ground_lines(found), facts, [], figures, shown), path)
+    return path
