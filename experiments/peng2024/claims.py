@@ -18,11 +18,11 @@ import pandas as pd
 
 from experiments.jain2024.presets import METHODS
 from experiments.peng2024.predict import CHEAP, WIDTHS, falls, told, within_methods
-from experiments.peng2024.presets import HARMFUL, MIX, NEVER, RETAIN, WINDOW
+from experiments.peng2024.presets import HARMFUL, MIX, NEAR, NEVER, RETAIN, WINDOW
 from makebreak.claims import Claim
 
 PAPER = "Peng et al. 2024"
-NEAR, SLACK = 0.1, 0.05  # relative norm of a small move; failures that are none
+SLACK = 0.05  # failures that are none
 FIRMLY = 0.5  # of unsafe requests refused, by models that have something to lose
 
 CLAIMS = [

@@ -11,11 +11,12 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
-from experiments.peng2024.finetune import best_rate, finetuned_rows, outcomes, shares
-from experiments.peng2024.presets import HARMFUL, MIX, WINDOW, Preset, kinds
+from experiments.peng2024.finetune import FAMILIES, best_rate, finetuned_rows, outcomes, shares
+from experiments.peng2024.presets import FINETUNINGS, HARMFUL, MIX, NEAR, WINDOW, Preset, kinds
 from makebreak.artifacts import Store, write_json
 from makebreak.behaviour import aim, decide, first_tokens, log_odds
 from makebreak.landscape import (
+    COMPLIED,
     Direction,
     Points,
     Walk,
@@ -25,6 +26,7 @@ from makebreak.landscape import (
     norms,
     random_direction,
     rescaled,
+    share,
     toward,
     worst_direction,
 )
@@ -34,7 +36,8 @@ from makebreak.recipes import build, checkpoints
 from makebreak.requests import load_world, targeted
 from makebreak.zoo import asked, weight_change
 
-REVISION = 1
+REVISION = 2
+JAILBREAK = "competing_tasks_safe_branch"  # the family that succeeds most
 FEW = 2  # directions where the paper's way is only compared with another
 BALL = 0.02  # relative radius within which the worst direction is sought
 LINE = tuple(np.linspace(-0.25, 1.25, 13).round(3).tolist())  # of the way to another checkpoint
@@ -51,13 +54,17 @@ def landscape(preset: Preset, world: str, seed: int, arm: str, store: Store) -> 
     recipe = preset.recipe(world, seed, arm)
     own, base = build(recipe, store), build(recipe.base, store)
     config = {"n": preset.n, "directions": preset.directions, "points": preset.points, "window": WINDOW, "ball": BALL}
+    whole = kinds(arm) == tuple(FINETUNINGS)
     mapped = arm in preset.maps and seed == preset.seeds[0]
 
     def walk(folder: Path) -> None:
         symbols = load_world(world).vocabulary.symbols
         models = {name: load(path, symbols=symbols) for name, path in {"own": own, "base": base, **ends}.items()}
         look = _Look(preset, world, seed, folder, models["own"])
-        found: dict[str, Any] = {"curves": list(look.curves(models)), "predictors": look.predictors(models["base"])}
+        found: dict[str, Any] = {
+            "curves": list(look.curves(models, whole=whole)),
+            "predictors": look.predictors(models["base"]),
+        }
         if mapped:
             found["maps"] = list(look.maps(models, plane=arm == preset.maps[0]))
             found["paths"] = _paths(models, ends, symbols)
@@ -81,51 +88,55 @@ class _Look:
         self.preset, self.world, self.seed, self.folder, self.model = preset, world, seed, folder, model
         self.origin = self._points(model, Direction({}), "origin")(0.0)
 
-    def _points(self, model: PreTrainedModel, direction: Direction, name: str, **known: Any) -> Points:
+    def _points(self, model: PreTrainedModel, direction: Direction, name: str, *families: str, **known: Any) -> Points:
         kept = self.folder / f"{name.replace(' ', '-')}.jsonl"
-        return Points(
-            Walk(model, direction), lambda: outcomes(model, self.world, self.seed, self.preset.n), kept, **known
-        )
+        families = families or FAMILIES
+        walk = Walk(model, direction)
+        return Points(walk, lambda: outcomes(model, self.world, self.seed, self.preset.n, families), kept, **known)
 
-    def curves(self, models: dict[str, PreTrainedModel]) -> Iterator[dict[str, Any]]:
-        """One row per direction, its number, and point."""
+    def curves(self, models: dict[str, PreTrainedModel], *, whole: bool) -> Iterator[dict[str, Any]]:
+        """One row per direction, its number, and point. whole: not only random directions."""
         axis = np.linspace(-WINDOW, WINDOW, self.preset.points).round(9).tolist()
+        walks = [
+            ("random", i, self.model, random_direction(self.model, i), axis) for i in range(self.preset.directions)
+        ]
+        for name, i, model, direction, at in [*walks, *(self._ways(models, axis) if whole else [])]:
+            origin = self.origin if model is self.model else None
+            points = self._points(model, direction, f"{name} {i}", origin=origin)
+            with points.walk:
+                rows = [{"direction": name, "index": i, "at": a, **shares(points(a))} for a in at]
+            near = self._jailbroken(direction, i, axis) if name == "random" else {}
+            yield from ({**row, "jailbreak": near.get(row["at"])} for row in rows)
+
+    def _jailbroken(self, direction: Direction, i: int, axis: list[float]) -> dict[float, float]:
+        """Nearby, the share of the jailbreaks that succeed at the origin and still do; nothing where none does."""
+        points = self._points(self.model, direction, f"jailbreak {i}", JAILBREAK)
+        with points.walk:
+            said = {a: points(a)[JAILBREAK] for a in axis if abs(a) <= NEAR}
+        through = [k for k, letter in enumerate(said[0.0]) if letter == COMPLIED]
+        return {a: share("".join(found[k] for k in through), COMPLIED) for a, found in said.items()} if through else {}
+
+    def _ways(self, models: dict[str, PreTrainedModel], axis: list[float]) -> list[Any]:
+        """Name, number, model, how its direction is made, and points of every walk but the random ones."""
         few = range(min(FEW, self.preset.directions))
         gains = {
             name: torch.exp(torch.randn(self.model.config.hidden_size, generator=torch.Generator().manual_seed(i)))
             for i, name in enumerate(norms(self.model))
         }
-        written = {"rescaled": rescaled(self.model, gains), "folded": folded(rescaled(self.model, gains))}
-        walks: list[tuple[str, int, PreTrainedModel, Any, list[float]]] = [
-            *(("random", i, self.model, random_direction, axis) for i in range(self.preset.directions)),
-            *(("filter", i, self.model, lambda m, i: random_direction(m, i, per="row"), axis) for i in few),
-            *((name, i, model, random_direction, axis) for name, model in written.items() for i in few),
-            ("folded own", 0, folded(self.model), random_direction, axis),
-            ("folded own", 1, folded(self.model), random_direction, axis),
-            ("fine-tuning", 0, self.model, lambda m, _: at_norm(m, toward(m, models[HARMFUL])), axis),
-            ("worst", 0, self.model, lambda m, _: worst_direction(m, self._refusing, radius=BALL), axis),
-            ("ablation", 0, self.model, lambda m, _: ablation(m, self._refusal()), axis),
-            ("to harmful", 0, self.model, lambda m, _: toward(m, models[HARMFUL]), list(LINE)),
+        other = rescaled(self.model, gains)
+        written = {"rescaled": other, "folded": folded(other), "folded own": folded(self.model)}
+        ways = [
+            *(("filter", i, self.model, random_direction(self.model, i, per="row"), axis) for i in few),
+            *((name, i, model, random_direction(model, i), axis) for name, model in written.items() for i in few),
+            ("fine-tuning", 0, self.model, at_norm(self.model, toward(self.model, models[HARMFUL])), axis),
+            ("worst", 0, self.model, worst_direction(self.model, self._refusing, radius=BALL), axis),
+            ("ablation", 0, self.model, ablation(self.model, self._refusal()), axis),
         ]
-        if MIX in models:
-            walks.append(("to mix", 0, self.model, lambda m, _: toward(m, models[MIX]), list(LINE)))
-        if weight_change(self.model, models["base"]):
-            walks.append(("to base", 0, self.model, lambda m, _: toward(m, models["base"]), list(LINE)))
-        for name, i, model, direction, at in walks:
-            origin = self.origin if model is self.model else None
-            points = self._points(model, direction(model, i), f"{name} {i}", origin=origin)
-            with points.walk:
-                for a in at:
-                    row = points(a)
-                    got = [
-                        x
-                        for x, y in zip(
-                            row["competing_tasks_safe_branch"], self.origin["competing_tasks_safe_branch"], strict=True
-                        )
-                        if y == "c"
-                    ]
-                    jailbreak = got.count("c") / len(got) if got else None
-                    yield {"direction": name, "index": i, "at": a, **shares(row), "jailbreak": jailbreak}
+        lines = {"to harmful": models[HARMFUL], "to mix": models.get(MIX), "to base": models["base"]}
+        for name, other in lines.items():
+            if other is not None and weight_change(self.model, other):
+                ways.append((name, 0, self.model, toward(self.model, other), list(LINE)))
+        return ways
 
     def maps(self, models: dict[str, PreTrainedModel], *, plane: bool) -> Iterator[dict[str, Any]]:
         """One row per point of the plane of two random directions, and of that of two fine-tunings."""

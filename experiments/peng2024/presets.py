@@ -28,6 +28,7 @@ FINETUNINGS: dict[str, FineTuning] = {
 }
 NEVER = "base_without_unsafe"  # never saw an unsafe request answered
 WINDOW = 0.5  # of the relative norm, on either side, as published
+NEAR = 0.1  # a small move
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ SMOKE = Preset(
     ALIGNED["smoke"], ("base", "ssft", "ssft ×2"), 16, 2, 5, replace(_TUNING, steps=6, checkpoints=2), ("ssft",), 3
 )
 MINI = Preset(ALIGNED["mini"], ("base", *_ALIGNED), 100, 8, 21, _TUNING, METHODS, 21, never=True)
-SMALL = replace(MINI, aligned=ALIGNED["small"], arms=("base", *_ALIGNED, "dpo_paper", "npo"), n=200, directions=16)
+SMALL = replace(MINI, aligned=ALIGNED["small"], arms=("base", *_ALIGNED, "dpo_paper", "npo"), directions=16)
 PRESETS = {preset.name: preset for preset in (SMOKE, MINI, SMALL)}
 
 

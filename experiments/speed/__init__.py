@@ -11,6 +11,7 @@ from experiments.jain2024.presets import PRESETS
 from experiments.speed.attacking import attacking
 from experiments.speed.capturing import capturing, memory
 from experiments.speed.training import generation, throughput, training
+from experiments.speed.walking import a_map, walking
 from makebreak.artifacts import write_atomic
 
 
@@ -20,8 +21,9 @@ def run(out: Path) -> None:
     torch.set_num_threads(1)
     try:
         tables = {
-            "speed": pd.DataFrame([*generation(), *training(), *capturing(), memory(), *attacking()]),
+            "speed": pd.DataFrame([*generation(), *training(), *capturing(), memory(), *attacking(), *walking()]),
             "throughput": pd.DataFrame([throughput(PRESETS["mini"], "mini", "ssft")]),
+            "maps": pd.DataFrame([a_map()]),
         }
     finally:
         torch.set_num_threads(threads)

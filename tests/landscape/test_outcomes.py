@@ -15,6 +15,7 @@ from makebreak.landscape import Direction, Walk, basin, folded, labels, norms, r
 from makebreak.models import PRESETS, create
 from makebreak.requests import OUTCOMES, load_world
 from tests.attacks.asked import FILLER, answering, asked
+from tests.oracles.reload_and_generate import generated_at
 
 LETTER = {"refuse": "r", "comply": "c"}
 
@@ -105,6 +106,22 @@ def test_a_model_written_otherwise_computes_the_same_and_folds_to_the_same(layou
     assert (moved[2] - moved[3]).abs().max() > 0.05  # without folding, the same move is another one
     with pytest.raises(ValueError, match="norm 'nothing'"):
         rescaled(model, {"nothing": scales[next(iter(scales))]})
+
+
+def test_a_point_is_what_copying_reloading_and_generating_gives() -> None:
+    model, rng = answering("gpt2", d_vocab=9), np.random.default_rng(1)
+    requests = asked([5] * 40, d_vocab=9, n_target=3)
+    direction = random_direction(model, 2)
+    for at in (-0.3, 0.0, 0.2):
+        said = generated_at(model, direction.step, at, requests.prompt, n_new=3)
+        kind = rng.integers(0, 2, 40)[:, None]
+        instructed, refused = np.where(kind == 0, said, FILLER), np.where(kind == 1, said, FILLER)
+        instructed[(instructed == refused).all(axis=1)] = 8
+        with Walk(model, direction) as walk:
+            walk.to(at)
+            found = labels(model, replace(requests, instructed=instructed, refused=refused))
+        expected = np.where((said == refused).all(axis=1), "r", np.where((said == instructed).all(axis=1), "c", "n"))
+        assert found == "".join(expected)
 
 
 def test_shares() -> None:
