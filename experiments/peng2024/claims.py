@@ -48,9 +48,9 @@ CLAIMS = [
         for width, name in {"visage": "VISAGE", "r50_able": "the half-width while safe requests are answered", "r50_complied": "the half-width of what is answered"}.items()
     ],
     Claim("P2.within", "claim", "ours", "The same of the half-width with the method held fixed", "correlation of ranks within methods, half-width - greater of margin's and update's", "rank correlation", 0.0, equivalence=0.05),
-    Claim("P3", "claim", "Chen et al. 2026", "Random directions are optimistic: the worst one leaves the basin much sooner", "1/2 - half-width in the worst direction / in random ones", "ratio", 0.0),
-    Claim("P3.fine_tuning", "claim", "Chen et al. 2026", "So does the direction of harmful fine-tuning", "1/2 - half-width there / in random directions", "ratio", 0.0),
-    Claim("P3.ablation", "claim", "ours", "So does the edit that takes the difference of means out of what is written", "1/2 - half-width there / in random directions", "ratio", 0.0),
+    Claim("P3", "claim", "Chen et al. 2026", "Random directions are optimistic: the worst one leaves the basin much sooner", "1/2 - nearer edge in the worst direction / in random ones", "ratio", 0.0),
+    Claim("P3.fine_tuning", "claim", "Chen et al. 2026", "So does the direction of harmful fine-tuning", "1/2 - nearer edge there / in random directions", "ratio", 0.0),
+    Claim("P3.ablation", "claim", "ours", "So does the edit that takes the difference of means out of what is written", "1/2 - nearer edge there / in random directions", "ratio", 0.0),
     Claim("P4", "claim", "ours", "Safety comes off by itself: fine-tuning on safe requests alone takes it", f"rise of what is not refused under {RETAIN} - 1/2", "rate", 0.0),
     Claim("P4.benign", "claim", "ours", "So does fine-tuning on what pretraining was made of, without unsafe requests", "rise of what is not refused under benign - 1/2", "rate", 0.0),
     Claim("P5", "claim", "ours", "What unlearning took comes back sooner than it is learnt by a model that never saw it", "steps to one half, never saw it - unlearning, of all steps", "share of steps", 0.0),
@@ -156,7 +156,7 @@ def _undone(arm: _Arm) -> tuple[float, float] | None:
 
 
 def _sooner(arm: _Arm, direction: str) -> float | None:
-    ratio = _ratio(arm.width("r50", direction), arm.width("r50"))
+    ratio = _ratio(arm.width("nearest", direction), arm.width("nearest"))
     return None if ratio is None else 0.5 - ratio
 
 

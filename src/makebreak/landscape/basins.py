@@ -47,6 +47,10 @@ class Basin(NamedTuple):
     def r50(self) -> float:
         return (self.left + self.right) / 2
 
+    @property
+    def nearest(self) -> float:
+        return min(self.left, self.right)
+
 
 def basin(at: Float[np.ndarray, " n"], failure: Float[np.ndarray, " n"], *, level: float = 0.5) -> Basin:
     """Of a curve, linear between its points. Raises ValueError where it is not ascending around 0."""

@@ -28,9 +28,11 @@ def failure(rows: pd.DataFrame, sense: str) -> np.ndarray:
 def basin_rows(curves: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
     """One row per curve, named by the columns `by`, and sense of failure. curves: columns at, refused, complied, safe.
 
-    Columns of `landscape.Basin`, and per curve and sense: r50; visage, visage_as_coded, percent; able: the distance
-    to where fewer than `ABLE` of safe requests are answered, mean of both sides; visage_able: VISAGE where they are;
-    safe_at_edge: share of safe requests answered at r50 over that at the origin, mean of sides that have an edge."""
+    Columns of `landscape.Basin`, and: r50, mean of both sides; nearest, of the nearer one; visage, visage_as_coded,
+    percent; able: the distance to where fewer than `ABLE` of safe requests are answered, mean of both sides;
+    visage_able: VISAGE where they are; safe_at_edge: share of safe requests answered at r50 over that at the origin,
+    mean of sides that have an edge.
+    """
     found = []
     for key, rows in curves.groupby(list(by), sort=False):
         rows = rows.sort_values("at")
@@ -50,6 +52,7 @@ def _row(rows: pd.DataFrame, sense: str) -> dict[str, Any]:
         "sense": sense,
         **found._asdict(),
         "r50": found.r50,
+        "nearest": found.nearest,
         "visage": visage(100 * fails),
         "visage_as_coded": visage_as_coded(100 * fails),
         "able": float(np.mean([r[-1] if x is None else x for x, (r, _, _) in zip(reach, sides, strict=True)])),
