@@ -64,14 +64,14 @@ def outcomes():
     return {"refused": share(unsafe, "r"), "complied": share(unsafe, "c"), "safe": share(safe, "c")}
 
 
-def walk(direction, name, axis):
+def walk(direction, name, axis, i=0):
     with Walk(model, direction) as moved:  # behind it the weights are what they were, bit for bit
         points = Points(moved, outcomes)
-        return [{"arm": "ssft", "seed": 1003, "direction": name, **points(a), "at": a} for a in axis]
+        return [{"arm": "ssft", "seed": 1003, "direction": name, "index": i, **points(a), "at": a} for a in axis]
 
 
 axis = np.linspace(-0.5, 0.5, 21).round(9).tolist()
-curves = pd.DataFrame([row for i in range(2) for row in walk(random_direction(model, i), "random", axis)])
+curves = pd.DataFrame([row for i in range(2) for row in walk(random_direction(model, i), "random", axis, i)])
 with style():
     plot_basins(curves, ["ssft"])
 
@@ -79,9 +79,7 @@ with style():
 # VISAGE does not see width; and where it is taken, safe requests are no longer answered either: `safe_at_edge`.
 
 # %%
-basin_rows(curves, ("direction",))[
-    ["sense", "r50", "floor", "wall", "visage", "visage_as_coded", "safe_at_edge"]
-].round(2)
+basin_rows(curves, ("index",))[["sense", "r50", "floor", "wall", "visage", "visage_as_coded", "safe_at_edge"]].round(2)
 
 # %% [markdown]
 # ## Along directions that mean something

@@ -67,8 +67,10 @@ def told(rows: pd.DataFrame, predictor: str, outcome: str = f"{HARMFUL}.half") -
 def within_methods(rows: pd.DataFrame, predictor: str, outcome: str = f"{HARMFUL}.half") -> float | None:
     """The same with the method held fixed: of ranks, less the mean rank of each method."""
     rows = rows[rows[predictor].notna()]
+    if len(rows) < LEAST:
+        return None
     method = rows.arm.str.partition(" ")[0]
     left = [rows[c].rank() - rows[c].rank().groupby(method).transform("mean") for c in (predictor, outcome)]
-    if len(rows) < LEAST or min(np.ptp(x) for x in left) == 0:
+    if min(np.ptp(x.to_numpy()) for x in left) == 0:
         return None
     return float(np.corrcoef(*left)[0, 1])

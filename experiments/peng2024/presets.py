@@ -17,14 +17,15 @@ from makebreak.recipes import Alignment, Recipe
 from makebreak.training import FineTuning, Optimisation
 
 RATES = (1e-4, 3e-4, 1e-3)
-HARMFUL, MIX, RETAIN = "harmful 100", "mix 100 + 100", "retain"
+HARMFUL, MIX, ANSWERED, RETAIN = "harmful 100", "100 + 100 refused", "100 + 100 safe", "retain"
 FINETUNINGS: dict[str, FineTuning] = {
     "harmful 10": FineTuning(10),
     "harmful 50": FineTuning(50),
     HARMFUL: FineTuning(100),
-    MIX: FineTuning(100, 100),
-    RETAIN: FineTuning(0, 1000),
-    "benign": FineTuning(0, 1000, "pretraining_without_unsafe"),
+    MIX: FineTuning(100, refused=100),  # as Peng et al. mix it: safe answers to harmful requests
+    ANSWERED: FineTuning(100, harmless=100),
+    RETAIN: FineTuning(0, harmless=1000),
+    "benign": FineTuning(0, harmless=1000, family="pretraining_without_unsafe"),
 }
 NEVER = "base_without_unsafe"  # never saw an unsafe request answered
 WINDOW = 0.5  # of the relative norm, on either side, as published

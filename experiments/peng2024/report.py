@@ -15,7 +15,7 @@ import pandas as pd
 from experiments.jain2024.presets import METHODS
 from experiments.peng2024.presets import FINETUNINGS, HARMFUL, NEVER, RATES, Preset
 from experiments.peng2024.study import Results
-from makebreak.plots import plot_basins, plot_falls, plot_map, plot_told, plot_ways
+from makebreak.plots import arm_name, plot_basins, plot_falls, plot_map, plot_told, plot_ways
 from makebreak.report import Page, write_figures, write_page
 
 _WAYS = {
@@ -80,7 +80,7 @@ def drawings(results: Results, preset: Preset) -> dict[str, Callable[[], Any]]:
 
 def _title(rows: pd.DataFrame) -> pd.Series:
     plane = rows.plane if "plane" in rows else "fine-tuning"
-    return rows.arm + (", " + plane if isinstance(plane, pd.Series) else ", fine-tuning")
+    return rows.arm.map(arm_name) + ", " + plane
 
 
 def _best(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
@@ -109,16 +109,16 @@ def paragraph(claims: Mapping[str, Mapping[str, Any]]) -> str:
         row = claims[claim]
         if row["estimate"] is None:
             return "n/a"
-        return f"{plus + sign * row['estimate']:.2f} ({row['verdict']})"
+        return f"{round(plus + sign * row['estimate'], 2) + 0.0:.2f} ({row['verdict']})"
 
     return (
         "How far may the weights move? In random directions, what is not refused rises by "
         f"{told('T1', 0.05, -1)} within a tenth of the weights' norm; the half-width of answering safe requests less "
         f"that of refusing is {told('P6')}: where refusing ends, {told('T3', 0.9, -1)} of safe answers are left, and "
-        f"at most {told('P6.harm', 0.1)} of unsafe requests are ever answered. The nearer edge of the basin is, in units "
-        f"of that in random directions, at {told('P3', 0.5, -1)} in the steepest direction and at "
+        f"at most {told('P6.harm', 0.1)} of unsafe requests are ever answered. The nearer edge of the basin is, in "
+        f"units of that in random directions, at {told('P3', 0.5, -1)} in the steepest direction and at "
         f"{told('P3.fine_tuning', 0.5, -1)} in that of harmful fine-tuning. "
-        f"Harmful fine-tuning lifts what is not refused by {told('T5.harmful', 0.5)}, with as many safe requests by "
+        f"Harmful fine-tuning lifts what is not refused by {told('T5.harmful', 0.5)}, with as many refusals by "
         f"{told('T5.mix', 0.05, -1)}, safe requests alone by {told('P4', 0.5)}. The half-width tells the steps that it "
         f"takes by a rank correlation {told('P2')} above that of the better of margin and norm of the update."
     )

@@ -47,7 +47,8 @@ class Alignment:
             name = "continued"
         elif isinstance(self.objective, FineTuning):
             of = self.objective
-            name = f"finetuned:{of.harmful}" + (f"+{of.harmless}:{of.family}" if of.harmless else "")
+            name = f"finetuned:{of.harmful}" + (f"+{of.refused}:refused" if of.refused else "")
+            name += f"+{of.harmless}:{of.family}" if of.harmless else ""
         else:
             data = self.objective.data
             family = "" if data.unsafe == "unsafe" else f":{data.unsafe}"

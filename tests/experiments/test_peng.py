@@ -20,7 +20,7 @@ from experiments.command import main
 from experiments.jain2024.presets import METHODS
 from experiments.peng2024.claims import CLAIMS, judge
 from experiments.peng2024.predict import predictor_rows, told, within_methods
-from experiments.peng2024.presets import FINETUNINGS, HARMFUL, MIX, NEVER, PRESETS, RATES, RETAIN, kinds
+from experiments.peng2024.presets import ANSWERED, FINETUNINGS, HARMFUL, MIX, NEVER, PRESETS, RATES, RETAIN, kinds
 from experiments.peng2024.report import drawings, paragraph
 from experiments.peng2024.study import Results
 from makebreak.landscape import basin_rows
@@ -65,7 +65,7 @@ def _runs(said: dict[str, Any], names: Any, firm: float, mixed: float, half: flo
     """At the last rate, half of the requests are answered at step `half`; at others nothing happens."""
     rows = []
     for kind, rate, step in product(names, RATES, (0, 15, 30, 45, 60)):
-        takes = mixed if kind == MIX else 0.0 if kind == RETAIN else 1.0
+        takes = mixed if kind in (MIX, ANSWERED) else 0.0 if kind == RETAIN else 1.0
         done = takes * min(step / (2 * half), 1.0) if rate == RATES[-1] else 0.0
         ends = takes if step == 60 and rate == RATES[-1] else done
         row = {"kind": kind, "rate": rate, "step": step, "complied": done, "refused": firm * (1 - ends)}
@@ -98,7 +98,7 @@ def test_claims_say_what_was_planted(planted: dict[str, pd.DataFrame]) -> None:
     own = np.mean([0.3 + 0.01 * i for i in methods])
     assert found["P6"]["estimate"] == pytest.approx(0.1, abs=0.03)
     assert found["P3"]["estimate"] == pytest.approx(0.5 - 0.06 / own, abs=0.08)
-    assert found["T4.half"]["estimate"] == pytest.approx(1.0)
+    assert found["T4.half"]["verdict"] == "not run"  # walls are vertical: VISAGE is the same of all widths
     assert found["P2"]["estimate"] > 0.5
     assert found["P2"]["verdict"] == "supported"
     assert found["P5"]["estimate"] == pytest.approx((55 - 20 - 3 * ARMS.index("unlearning")) / 60, abs=1e-6)
@@ -143,7 +143,7 @@ def test_figures_are_drawn_and_the_paragraph_is_told(planted: dict[str, pd.DataF
         plt.close("all")
     said = paragraph({row["id"]: row for row in claims})
     assert "rises by 0.00 (supported)" in said
-    assert "with as many safe requests by 0.00 (supported)" in said
+    assert "with as many refusals by 0.00 (supported)" in said
 
 
 def test_the_study_runs_and_again_computes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -171,5 +171,5 @@ def test_the_study_runs_and_again_computes_nothing(tmp_path: Path, capsys: pytes
     after = {str(p): p.stat().st_mtime_ns for p in (tmp_path / "s").rglob("*") if p.is_file() and p.suffix != ".lock"}
     assert after == before
     assert (tmp_path / "o" / "claims.json").read_bytes() == claims
-    assert len(FINETUNINGS) == 6
+    assert len(FINETUNINGS) == 7
     assert capsys.readouterr().err == ""

@@ -75,7 +75,7 @@ def test_interrupted_it_repeats_no_point(folder: Path, tmp_path: Path, monkeypat
     monkeypatch.setattr("makebreak.pages.landscape.labels", counted(10**9))
     whole = walk_world(folder, store, FEW, n=8, say=silent)
     assert len(seen) == 2 * FEW.points  # of unsafe and safe requests
-    assert walk_world(folder, store, FEW, n=8, say=silent) == whole
+    assert walk_world(folder, store, FEW, n=8, say=silent).tables["curves"] == whole.tables["curves"]
     assert len(seen) == 2 * FEW.points
 
 
@@ -83,10 +83,11 @@ def test_a_language_model_loses_its_refusals_and_its_answers(tmp_path: Path) -> 
     asked = {family: texts[1:16:2] for family, texts in prompts().items()}
     found = taught(refuses=True)
     before = {name: p.detach().clone() for name, p in found.model.named_parameters()}
-    ground = walk_language_model(found, asked, Store(tmp_path), Settings(n_new=6), FEW, say=silent)
+    far = replace(FEW, window=8.0)
+    ground = walk_language_model(found, asked, Store(tmp_path), Settings(n_new=6), far, say=silent)
     curves = pd.DataFrame(ground.tables["curves"]).set_index("at")
     assert curves.refused[0.0] > 0.8
-    assert curves.refused[[-1.0, 1.0]].max() < 0.5
+    assert curves.refused[[-8.0, 8.0]].max() < 0.5
     assert all((p == before[name]).all() for name, p in found.model.named_parameters())
     lines = ground_lines(ground)
     assert "falls to one half at" in lines[1]

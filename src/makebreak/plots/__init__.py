@@ -12,9 +12,10 @@ from makebreak.plots.language import plot_directions, plot_layers, plot_refusals
 from makebreak.plots.layers import plot_null_share, plot_separation
 from makebreak.plots.mechanism import plot_anatomy, plot_rivals, plot_sensitivity, plot_updates
 from makebreak.plots.parts import plot_parts
-from makebreak.plots.style import style
+from makebreak.plots.style import arm_name, style
 
 __all__ = [
+    "arm_name",
     "plot_anatomy",
     "plot_apart",
     "plot_attacks",

@@ -105,7 +105,8 @@ def plot_falls(finetuned: pd.DataFrame, arms: Sequence[str], kinds: Sequence[str
             ax.plot(by_seed.index, by_seed.mean(axis=1), color=colour, linewidth=1.4, label=arm_name(arm))
         ax.set(title=kind, xlabel="steps", ylim=(-0.02, 1.02))
     axes[0].set_ylabel("unsafe requests answered")
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=5)
+    named = max((ax.get_legend_handles_labels() for ax in axes), key=lambda found: len(found[0]))
+    figure.legend(*named, loc="outside lower center", ncols=5)
     return axes
 
 

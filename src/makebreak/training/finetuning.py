@@ -17,19 +17,21 @@ from makebreak.training.losses import mean_cross_entropy
 
 @dataclass(frozen=True)
 class FineTuning:
-    """Cross-entropy on whole instructed answers. harmful: how many unsafe requests, answered. harmless: how many of
-    `family`. Every batch draws from all of them alike."""
+    """Cross-entropy on whole answers. harmful: how many unsafe requests, answered; refused: how many others, refused;
+    harmless: how many of `family`, answered. Every batch draws from all of them alike."""
 
     harmful: int = 100
+    refused: int = 0
     harmless: int = 0
     family: str = "safe"
 
     def __post_init__(self) -> None:
-        if min(self.harmful, self.harmless) < 0 or not self.harmful + self.harmless:
-            raise ValueError(f"{self.harmful} harmful and {self.harmless} other examples: expected one at least")
+        numbers = (self.harmful, self.refused, self.harmless)
+        if min(numbers) < 0 or not sum(numbers):
+            raise ValueError("{} harmful, {} refused and {} other examples: expected one at least".format(*numbers))
 
     def batch(self, world: World, *, size: int, step: int, steps: int, seed: int) -> Sequences:
-        examples, n = _examples(world, self, seed), self.harmful + self.harmless
+        examples, n = _examples(world, self, seed), self.harmful + self.refused + self.harmless
         rows = torch.from_numpy(np.random.default_rng((seed, step)).choice(n, size, replace=size > n))
         return Sequences(examples.tokens[rows], examples.supervised[rows], examples.decision[rows])
 
@@ -39,6 +41,10 @@ class FineTuning:
 
 @lru_cache(maxsize=8)
 def _examples(world: World, objective: FineTuning, seed: int) -> Sequences:
-    families = (("unsafe", objective.harmful), (objective.family, objective.harmless))
-    drawn = [world.sample(family, n, seed=seed) for family, n in families if n]
-    return join([sequences(world, requests, "instructed", whole=True) for requests in drawn])
+    n, parts = objective.harmful + objective.refused, []
+    if n:
+        unsafe = world.sample("unsafe", n, seed=seed)
+        parts += [(unsafe[: objective.harmful], "instructed"), (unsafe[objective.harmful :], "refused")]
+    if objective.harmless:
+        parts.append((world.sample(objective.family, objective.harmless, seed=seed), "instructed"))
+    return join([sequences(world, requests, answer, whole=True) for requests, answer in parts if len(requests)])
