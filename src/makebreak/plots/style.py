@@ -57,3 +57,5 @@ def style() -> Iterator[None]:
         ),
     ):
         yield
+        interactive = mpl.is_interactive()
+    mpl.interactive(interactive)  # a notebook's backend turns it on with its first figure, which may be one of these
