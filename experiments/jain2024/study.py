@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from experiments.jain2024.equal import equal
 from experiments.jain2024.measure import at_end, attacks, on_the_way
 from experiments.jain2024.presets import ARMS, PRESETS, Preset
 from experiments.jain2024.worlds import readers
-from makebreak.artifacts import Missing, Store
+from makebreak.artifacts import Store, made
 from makebreak.recipes import Recipe, build, checkpoints
 from makebreak.sweeps import Task
 from makebreak.zoo import identity, measure, other_seed
@@ -70,21 +71,14 @@ def tasks(preset: Preset, world: str, seeds: tuple[int, ...], store: Path, *, wo
             n_parts = math.ceil(4 * workers / len(seeds))
             for seed in seeds:
                 arms = [arm for arm in every if (ARMS[arm].method is None) == bases]
-                arms = [arm for arm in arms if not _made(preset, learnt, seed, arm, store, whole)]
+                look = _measured if whole else _attacked
+                arms = [arm for arm in arms if not made(store, partial(look, preset, learnt, seed, arm))]
                 for part in (arms[i::n_parts] for i in range(min(len(arms), n_parts))):
                     label = f"{learnt} seed {seed} {' '.join(part)}"
                     given = (preset.name, learnt, seed, part, str(store), whole)
                     wave.append(Task(label, "experiments.jain2024.study:make", given))
         waves.append(wave)
     return waves
-
-
-def _made(preset: Preset, world: str, seed: int, arm: str, store: Path, whole: bool) -> bool:
-    try:
-        (_measured if whole else _attacked)(preset, world, seed, arm, Store(store, made_only=True))
-    except Missing:
-        return False
-    return True
 
 
 def make(preset: str, world: str, seed: int, arms: list[str], store: str, whole: bool) -> None:

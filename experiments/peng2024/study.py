@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from experiments.peng2024.finetune import finetuned_rows
 from experiments.peng2024.landscapes import landscape
 from experiments.peng2024.predict import predictor_rows
 from experiments.peng2024.presets import NEVER, PRESETS, RATES, Preset, kinds
-from makebreak.artifacts import Store
+from makebreak.artifacts import Store, made
 from makebreak.landscape import basin_rows
 from makebreak.recipes import Recipe, build
 from makebreak.sweeps import Task
@@ -42,31 +43,31 @@ def trainings(preset: Preset, world: str, seeds: tuple[int, ...]) -> set[Recipe]
 
 
 def tasks(preset: Preset, world: str, seeds: tuple[int, ...], store: Path, *, workers: int) -> list[list[Task]]:
-    """The bases, then a task for every other model: its making, fine-tunings and landscape."""
+    """What the store lacks: the bases, then a task for every model, its making, fine-tunings and landscape."""
     bases = ["base", *([NEVER] if preset.never else [])]
-    waves = [
-        [(seed, arm, "made") for seed, arm in product(seeds, bases)],
-        [(seed, arm, "looked_at") for arm, seed in product(preset.tuned, seeds)],
-    ]
+    waves = [[("built", seed, arm) for seed, arm in product(seeds, bases)]]
+    waves.append([("looked_at", seed, arm) for arm, seed in product(preset.tuned, seeds)])
     return [
         [
-            Task(
-                f"{world} seed {seed} {arm}",
-                f"experiments.peng2024.study:{how}",
-                (preset.name, world, seed, arm, str(store)),
-            )
-            for seed, arm, how in wave
+            Task(f"{world} seed {seed} {arm}", f"experiments.peng2024.study:{how}", (*of, str(store)))
+            for how, seed, arm in wave
+            for of in [(preset.name, world, seed, arm)]
+            if not made(store, partial(_HOW[how], preset, world, seed, arm))
         ]
         for wave in waves
     ]
 
 
-def made(preset: str, world: str, seed: int, arm: str, store: str) -> None:
-    build(PRESETS[preset].recipe(world, seed, arm), Store(Path(store)))
+def built(preset: str, world: str, seed: int, arm: str, store: str) -> None:
+    _built(PRESETS[preset], world, seed, arm, Store(Path(store)))
 
 
 def looked_at(preset: str, world: str, seed: int, arm: str, store: str) -> None:
     _tables(PRESETS[preset], world, seed, arm, Store(Path(store)))
+
+
+def _built(preset: Preset, world: str, seed: int, arm: str, store: Store) -> None:
+    build(preset.recipe(world, seed, arm), store)
 
 
 def _tables(preset: Preset, world: str, seed: int, arm: str, store: Store) -> tuple[dict[str, Any], list[Path]]:
@@ -74,6 +75,9 @@ def _tables(preset: Preset, world: str, seed: int, arm: str, store: Store) -> tu
         rows, folders = finetuned_rows(preset, world, seed, arm, store)
         return {"finetuned": rows}, folders
     return landscape(preset, world, seed, arm, store)
+
+
+_HOW = {"built": _built, "looked_at": _tables}
 
 
 def run(preset: Preset, world: str, seeds: tuple[int, ...], store: Store) -> Results:

@@ -113,6 +113,15 @@ class Store:
         return final
 
 
+def made(root: Path, use: Callable[[Store], object]) -> bool:
+    """Whether all that `use` builds in a store is there already."""
+    try:
+        use(Store(root, made_only=True))
+    except Missing:
+        return False
+    return True
+
+
 def check(folder: Path) -> Path:
     """The folder, if every file is what its record says; raises DamagedArtifact naming the first that is not."""
     remedy = f"delete {folder} and run again to make it anew"

@@ -104,12 +104,12 @@ def test_claims_show_estimate_interval_and_verdict(html: str) -> None:
     rows = [re.sub(r"\s+", " ", row) for row in re.findall(r"<tr[^>]*>.*?</tr>", html, flags=re.S)]
     (supported,) = [row for row in rows if ">C1<" in row]
     assert "0.600 [0.352, 0.848]" in supported
-    assert 'class="n supported">supported<' in supported
+    assert 'class="v supported">supported<' in supported
     one_seed, not_run = [row for row in rows if "C2.depth (check)" in row]
     assert "0.250 [n/a, n/a]" in one_seed
-    assert 'class="n inconclusive">inconclusive<' in one_seed
+    assert 'class="v inconclusive">inconclusive<' in one_seed
     assert "n/a [n/a, n/a]" in not_run
-    assert 'class="n not-run">not run: no' in not_run
+    assert 'class="v not-run">not run: no' in not_run
     assert "<td>0</td>" in not_run
     assert one_seed.startswith('<tr class="part">')
     assert supported.startswith("<tr>")

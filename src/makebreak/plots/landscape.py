@@ -51,9 +51,13 @@ def plot_ways(curves: pd.DataFrame, arms: Sequence[str], ways: Mapping[str, str]
     for ax, arm in zip(axes, arms, strict=True):
         for colour, (way, name) in zip(_COLOURS, ways.items(), strict=False):
             rows = curves[(curves.arm == arm) & (curves.direction == way)]
-            by_seed = rows.groupby(["at", "seed"]).refused.mean().unstack()
-            ax.plot(by_seed.index, by_seed, color=colour, linewidth=0.4, alpha=0.5)
-            ax.plot(by_seed.index, by_seed.mean(axis=1), color=colour, linewidth=1.4, label=name)
+            seeds = [own.groupby("at").refused.mean() for _, own in rows.groupby("seed")]
+            for own in seeds:
+                ax.plot(own.index, own, color=colour, linewidth=0.4, alpha=0.5)
+            if seeds:  # each within a range of its own: their mean where all of them are
+                at = np.linspace(max(own.index.min() for own in seeds), min(own.index.max() for own in seeds), 201)
+                mean = np.mean([np.interp(at, own.index, own) for own in seeds], axis=0)
+                ax.plot(at, mean, color=colour, linewidth=1.4, label=name)
         ax.set(title=arm_name(arm), xlabel="relative norm of the move", ylim=(-0.02, 1.02))
     axes[0].set_ylabel("unsafe requests refused")
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
