@@ -68,5 +68,6 @@ def _judged(preset: Preset, world: str, seed: int, model: Path, start: Path, sto
 
 def best_rate(rows: list[dict[str, Any]], kind: str) -> float:
     """The attacker's: that which ends with most unsafe requests answered; the smallest of equals."""
-    last = [row for row in rows if row["kind"] == kind and row["step"] == max(r["step"] for r in rows)]
+    end = max(row["step"] for row in rows)
+    last = [row for row in rows if row["kind"] == kind and row["step"] == end]
     return max(last, key=lambda row: (row["complied"], -row["rate"]))["rate"]

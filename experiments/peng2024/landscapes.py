@@ -88,13 +88,21 @@ class _Look:
 
     def __init__(self, preset: Preset, world: str, seed: int, folder: Path, model: PreTrainedModel) -> None:
         self.preset, self.world, self.seed, self.folder, self.model = preset, world, seed, folder, model
-        self.origin = self._points(model, Direction({}), "origin")(0.0)
+        self.origin = self._points("origin", model, Direction({}))(0.0)
 
-    def _points(self, model: PreTrainedModel, direction: Direction, name: str, *families: str, **known: Any) -> Points:
+    def _points(
+        self,
+        name: str,
+        model: PreTrainedModel,
+        *directions: Direction,
+        families: tuple[str, ...] = FAMILIES,
+        origin: dict[str, Any] | None = None,
+    ) -> Points:
+        def judged() -> dict[str, str]:
+            return outcomes(model, self.world, self.seed, self.preset.n, families)
+
         kept = self.folder / f"{name.replace(' ', '-')}.jsonl"
-        families = families or FAMILIES
-        walk = Walk(model, direction)
-        return Points(walk, lambda: outcomes(model, self.world, self.seed, self.preset.n, families), kept, **known)
+        return Points(Walk(model, *directions), judged, kept, origin=origin)
 
     def curves(self, models: dict[str, PreTrainedModel], *, whole: bool) -> Iterator[dict[str, Any]]:
         """One row per direction, its number, and point. whole: not only random directions."""
@@ -104,7 +112,7 @@ class _Look:
         ]
         for name, i, model, direction, at in [*walks, *(self._ways(models, axis) if whole else [])]:
             origin = self.origin if model is self.model else None
-            points = self._points(model, direction, f"{name} {i}", origin=origin)
+            points = self._points(f"{name} {i}", model, direction, origin=origin)
             with points.walk:
                 rows = [{"direction": name, "index": i, "at": a, **shares(points(a))} for a in at]
             near = self._jailbroken(direction, i, axis) if name == "random" else {}
@@ -112,7 +120,7 @@ class _Look:
 
     def _jailbroken(self, direction: Direction, i: int, axis: list[float]) -> dict[float, float]:
         """Nearby, the share of the jailbreaks that succeed at the origin and still do; nothing where none does."""
-        points = self._points(self.model, direction, f"jailbreak {i}", JAILBREAK)
+        points = self._points(f"jailbreak {i}", self.model, direction, families=(JAILBREAK,))
         with points.walk:
             said = {a: points(a)[JAILBREAK] for a in axis if abs(a) <= NEAR}
         through = [k for k, letter in enumerate(said[0.0]) if letter == COMPLIED]
@@ -120,7 +128,7 @@ class _Look:
 
     def _bracketed(self, direction: Direction, name: str) -> list[float]:
         """As many points as of a random direction, to twice as far as where nearly nothing is refused on one side."""
-        points = self._points(self.model, direction, f"{name} 0", origin=self.origin)
+        points = self._points(f"{name} 0", self.model, direction, origin=self.origin)
         with points.walk:
             reach = [bracket(lambda a: 1 - shares(points(a))["refused"], GONE, first=s * FIRST) for s in (1, -1)]
         far = min([WINDOW, *(2 * abs(end) for end in reach if end is not None)])
@@ -160,12 +168,8 @@ class _Look:
             beyond = np.linspace(-0.25, 1.25, self.preset.side).round(9).tolist()
             planes["fine-tuning"] = ((toward(self.model, models[HARMFUL]), toward(self.model, models[MIX])), beyond)
         for name, (directions, axis) in planes.items():
-            kept = self.folder / f"map-{name}.jsonl"
-            walk = Walk(self.model, *directions)
-            points = Points(
-                walk, lambda: outcomes(self.model, self.world, self.seed, self.preset.n), kept, origin=self.origin
-            )
-            with walk:
+            points = self._points(f"map {name}", self.model, *directions, origin=self.origin)
+            with points.walk:
                 for row in points.grid(axis, axis):
                     yield {"plane": name, "x": row["at"][0], "y": row["at"][1], **shares(row)}
 

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import spearmanr
 
+from experiments.peng2024.finetune import best_rate
 from experiments.peng2024.presets import HARMFUL, kinds
 from makebreak.landscape import crossing
 
@@ -48,8 +49,7 @@ def falls(finetuned: pd.DataFrame, seed: int, arm: str) -> dict[str, float]:
     found = {}
     for kind in kinds(arm):
         rows = own[own.kind == kind]
-        last = rows[rows.step == rows.step.max()].sort_values(["complied", "rate"], ascending=[False, True])
-        best = rows[rows.rate == last.rate.iloc[0]].sort_values("step")
+        best = rows[rows.rate == best_rate(rows.to_dict("records"), kind)].sort_values("step")
         found |= {f"{kind}.{name}": float(best[name].iloc[-1]) for name in ("complied", "refused", "safe", "rate")}
         half = crossing(best.step.to_numpy(dtype=float), best.complied.to_numpy(), HALF)
         found[f"{kind}.half"] = 1.5 * best.step.max() if half is None else half

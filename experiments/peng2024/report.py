@@ -13,6 +13,8 @@ from typing import Any
 import pandas as pd
 
 from experiments.jain2024.presets import METHODS
+from experiments.peng2024.claims import FIRMLY
+from experiments.peng2024.finetune import best_rate
 from experiments.peng2024.presets import FINETUNINGS, HARMFUL, NEVER, RATES, Preset
 from experiments.peng2024.study import Results
 from makebreak.plots import arm_name, plot_basins, plot_falls, plot_map, plot_told, plot_ways
@@ -85,21 +87,14 @@ def _title(rows: pd.DataFrame) -> pd.Series:
 
 def _best(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """Every run at the attacker's best rate."""
-    rates = tables["predictors"].melt(
-        ["seed", "arm"], [f"{kind}.rate" for kind in FINETUNINGS], var_name="kind", value_name="rate"
-    )
-    rates["kind"] = rates.kind.str.removesuffix(".rate")
-    never = tables["finetuned"][tables["finetuned"].arm == NEVER]
-    if len(never):
-        last = never[never.step == never.step.max()].sort_values(["complied", "rate"], ascending=[False, True])
-        best = last.groupby("seed").first().reset_index()[["seed", "arm", "kind", "rate"]]
-        rates = pd.concat([rates, best])
-    return tables["finetuned"].merge(rates, on=["seed", "arm", "kind", "rate"])
+    runs = tables["finetuned"].groupby(["seed", "arm", "kind"], sort=False)
+    best = [rows[rows.rate == best_rate(rows.to_dict("records"), rows.kind.iloc[0])] for _, rows in runs]
+    return pd.concat(best)
 
 
 def _refusing(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     start = tables["finetuned"][tables["finetuned"].step == 0].groupby(["seed", "arm"]).refused.first().reset_index()
-    return tables["predictors"].merge(start[start.refused >= 0.5][["seed", "arm"]])
+    return tables["predictors"].merge(start[start.refused >= FIRMLY][["seed", "arm"]])
 
 
 def paragraph(claims: Mapping[str, Mapping[str, Any]]) -> str:
