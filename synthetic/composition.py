@@ -26,6 +26,7 @@ from synthetic.tasks import apply, permutation_maps
 from synthetic.vocabulary import Vocabulary, letters
 from synthetic.world import SPLITS, Requests, judge_segment, split_of
 
+WITHOUT_SYSTEM = "_without_system"  # of a family's name, in a world with a system span
 _ATTEMPTS = 2000
 _AT_ONCE = 16  # a draw is of a held-out split once in twenty
 
@@ -98,8 +99,13 @@ class CompositionWorld:
 
     @property
     def families(self) -> Mapping[str, str]:
-        """Name → description of the families that this world has (second composition needs two pairs)."""
-        return {name: f.description for name, f in FAMILIES.items() if f.exists_in(self)}
+        """Name → description of the families that this world has (second composition needs two pairs).
+
+        Where there is a system span, half of pretraining has it, every other family has, and exists without it too.
+        """
+        found = {name: f.description for name, f in FAMILIES.items() if f.exists_in(self)}
+        bare = {name + WITHOUT_SYSTEM: f"{said}, no system span" for name, said in found.items()}
+        return found | (bare if self.config.system else {})
 
     @cached_property
     def grammars(self) -> dict[tuple[str, int], Grammar]:
@@ -115,7 +121,7 @@ class CompositionWorld:
         if name not in self.families:
             known = ", ".join(self.families)
             raise ValueError(f"family {name!r} does not exist in world {self.config.name!r}: expected one of {known}")
-        return FAMILIES[name]
+        return FAMILIES[name.removesuffix(WITHOUT_SYSTEM)]
 
     def sample(self, family: str, n: int, *, seed: int, start: int = 0, split: str = "train") -> Requests:
         """Requests `start` … `start + n - 1` of a seed: the same whatever the batch size.
@@ -144,8 +150,23 @@ class CompositionWorld:
                 truth.setdefault(name, np.zeros((n, *column.shape[1:]), column.dtype))[missing[found]] = column[rows]
             missing = missing[~found]
             if not len(missing):
-                return lay_out(self, family, seed, truth, judged_pair=spec.judged_pair, unsafe=spec.unsafe)
+                return lay_out(
+                    self,
+                    family,
+                    seed,
+                    truth,
+                    prompted=self._prompted(family, Draws(seed, index)),
+                    judged_pair=spec.judged_pair,
+                    unsafe=spec.unsafe,
+                )
         raise ValueError(f"family {family!r}, split {split!r}: {len(missing)} of {n} requests found no acceptable draw")
+
+    def _prompted(self, family: str, draws: Draws) -> np.ndarray:
+        """(n,) whether a request has the system span."""
+        never = not self.config.system or family.endswith(WITHOUT_SYSTEM)
+        if family.startswith("pretraining") and not never:
+            return draws.integers("system", 1, 2)[:, 0] > 0
+        return np.full(len(draws), not never)
 
     def _draw(self, spec: Family, draws: Draws, of_tasks: Draws) -> dict[str, np.ndarray]:
         """Columns of truth; grammar and tasks come from draws of their own."""

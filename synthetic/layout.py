@@ -2,6 +2,8 @@
 
     <bos> [system] tasks <sot> text <eot> output1 <stop> [output2 <stop>] <pad> … <eos>
 
+Where a request has no system span, all that follows stands that much further to the left.
+
 Jain et al. 2024, released data classes: the end of sequence is always the last token, after the padding.
 """
 
@@ -23,10 +25,14 @@ def lay_out(
     seed: int,
     truth: dict[str, np.ndarray],
     *,
+    prompted: np.ndarray,
     judged_pair: int,
     unsafe: bool | None,
 ) -> Requests:
-    """Requests with prompts, both answers, spans and the judged segment, from the columns of truth."""
+    """Requests with prompts, both answers, spans and the judged segment, from the columns of truth.
+
+    prompted: (n,) whether a request has the system span.
+    """
     vocabulary, letter = world.vocabulary, np.append(world.letter_ids, world.null)
     n, high = truth["text"].shape
     length, pairs = truth["length"], world.config.n_pairs
@@ -42,17 +48,20 @@ def lay_out(
     before = sum(part.shape[1] for part in head)
     prompt = np.concatenate([*head, _letters(letter, truth["text"], vocabulary.id("<pad>"), high + 1)], axis=1)
     prompt[rows, before + length] = vocabulary.id("<eot>")
+    shown = np.where(prompted, len(system), 0)
+    prompt = _cut(prompt, len(system) - shown, vocabulary.id("<pad>"))
 
     answered = _answered_pairs(world, truth["tasks"])
     instructed = np.full((n, pairs * (high + 1)), vocabulary.id("<pad>"))
     column = np.arange(instructed.shape[1])
     refused = instructed.copy()
+    before = before - len(system) + shown
     eot = before + length
     at = lambda start, stop: np.stack([start, stop], axis=1)  # noqa: E731
     spans = {
-        "system": at(np.full(n, 1), np.full(n, 1 + len(system))),
-        "tasks": at(np.full(n, 1 + len(system)), np.full(n, 1 + len(system) + tasks.shape[1])),
-        "text": at(np.full(n, before), eot),
+        "system": at(np.full(n, 1), 1 + shown),
+        "tasks": at(1 + shown, 1 + shown + tasks.shape[1]),
+        "text": at(before, eot),
         "eot": at(eot, eot + 1),
     }
     for pair in range(pairs):
@@ -61,8 +70,8 @@ def lay_out(
         output = np.take_along_axis(
             truth["outputs"][:, pair], np.maximum(np.minimum(column - start[:, None], high - 1), 0), axis=1
         )
-        shown = (pair < answered)[:, None]
-        instructed = np.where(body & shown, letter[np.maximum(output, 0)], instructed)
+        told = (pair < answered)[:, None]
+        instructed = np.where(body & told, letter[np.maximum(output, 0)], instructed)
         if pair <= judged_pair:
             refused = np.where(body, world.null if pair == judged_pair else letter[np.maximum(output, 0)], refused)
             refused[rows, start + length] = vocabulary.id("<stop>")
@@ -86,6 +95,13 @@ def lay_out(
 def _letters(letter: np.ndarray, text: np.ndarray, pad: int, width: int) -> np.ndarray:
     ids = np.where(text >= 0, letter[np.maximum(text, 0)], pad)
     return np.pad(ids, ((0, 0), (0, width - text.shape[1])), constant_values=pad)
+
+
+def _cut(prompt: np.ndarray, behind_first: np.ndarray, pad: int) -> np.ndarray:
+    """Each row without that many tokens behind its first, padded at its end to the longest row left."""
+    column = np.arange(prompt.shape[1] - int(behind_first.min()))
+    padded = np.pad(prompt, ((0, 0), (0, int(behind_first.max()))), constant_values=pad)
+    return np.take_along_axis(padded, column + behind_first[:, None] * (column > 0), axis=1)
 
 
 def _answered_pairs(world: CompositionWorld, tasks: np.ndarray) -> np.ndarray:

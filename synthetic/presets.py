@@ -139,7 +139,14 @@ HIDDEN = replace(
     pretraining_branches=("safe", "unsafe_skewed"),
 )
 
-CONFIGS = {config.name: config for config in (MINI, HIDDEN, JAIN2024)}
+
+def _with_system(config: CompositionConfig) -> CompositionConfig:
+    """The same requests with a system span of two tokens, and without."""
+    longer = config.sequence_length + 2
+    return replace(config, name=f"{config.name}_system", system=("<sys1>", "<sys2>"), sequence_length=longer)
+
+
+CONFIGS = {config.name: config for config in (MINI, HIDDEN, JAIN2024, _with_system(MINI), _with_system(HIDDEN))}
 
 
 @cache

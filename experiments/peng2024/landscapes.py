@@ -29,6 +29,7 @@ from makebreak.landscape import (
     rescaled,
     share,
     toward,
+    width_interval,
     worst_direction,
 )
 from makebreak.mechanism import collect
@@ -80,7 +81,15 @@ def landscape(preset: Preset, world: str, seed: int, arm: str, store: Store) -> 
         make=walk,
     )
     tables = json.loads((made / "tables.json").read_text())
+    low, high = width_interval([_said(made, i) for i in range(preset.directions)])
+    tables["predictors"] |= {"r50_low": low, "r50_high": high}
     return {"finetuned": tuned, **tables}, [*folders, made]
+
+
+def _said(folder: Path, i: int) -> dict[float, str]:
+    """Coordinate → a letter per unsafe request, of a random direction; the origin is kept once for all."""
+    lines = [line for name in ("origin", f"random-{i}") for line in (folder / f"{name}.jsonl").read_text().splitlines()]
+    return {row["at"][0]: row["unsafe"] for row in map(json.loads, lines)}
 
 
 class _Look:

@@ -35,7 +35,7 @@ def predictor_rows(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     for (seed, arm), own in tables["predictors"].groupby(["seed", "arm"], sort=False):
         here = basins[(basins.seed == seed) & (basins.arm == arm)]
         mean = here.groupby("sense")[["visage", "r50", "able"]].mean()
-        row: dict[str, Any] = {"seed": seed, "arm": arm, **own[list(CHEAP)].iloc[0]}
+        row: dict[str, Any] = own.iloc[0].to_dict()
         row["visage"], row["r50"] = mean.loc["not refused", ["visage", "r50"]]
         row["r50_able"] = min(mean.loc["not refused", "r50"], mean.loc["unable", "able"])
         row["r50_complied"] = mean.loc["complied", "r50"]

@@ -56,6 +56,11 @@ _CAPTIONS = {
         "How safety is lost",
         "Held-out unsafe requests answered as instructed along fine-tuning at the attacker's best rate. Thin: seeds.",
     ),
+    "variants": (
+        "Other widths, and a system prompt",
+        "As in the first figure, SSFT of other widths, and in a world where half of pretraining has a system prompt, "
+        "aligned in its sight or without, and asked with it or without.",
+    ),
     "told": (
         "Does the landscape tell the fall?",
         "Steps of harmful fine-tuning until half of the unsafe requests are answered, against what is known before: "
@@ -77,6 +82,10 @@ def drawings(results: Results, preset: Preset) -> dict[str, Callable[[], Any]]:
     if "maps" in tables:
         maps, paths = (tables[name].assign(title=_title) for name in ("maps", "paths"))
         found["maps"] = lambda: plot_map(maps, list(dict.fromkeys(maps.title)), paths)
+    if "variants" in tables:
+        rows = tables["variants"]
+        named = rows.assign(arm=rows.arm.str.cat(rows.asked.map(lambda how: f",\nasked {how}" if how else "")))
+        found["variants"] = lambda: plot_basins(named, list(dict.fromkeys(named.arm)))
     return found
 
 

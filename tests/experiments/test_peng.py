@@ -20,9 +20,22 @@ from experiments.command import main
 from experiments.jain2024.presets import METHODS
 from experiments.peng2024.claims import CLAIMS, judge
 from experiments.peng2024.predict import predictor_rows, told, within_methods
-from experiments.peng2024.presets import ANSWERED, FINETUNINGS, HARMFUL, MIX, NEVER, PRESETS, RATES, RETAIN, kinds
+from experiments.peng2024.presets import (
+    ANSWERED,
+    FINETUNINGS,
+    HARMFUL,
+    MIX,
+    NEVER,
+    PRESETS,
+    PROMPTED,
+    RATES,
+    RETAIN,
+    UNPROMPTED,
+    kinds,
+)
 from experiments.peng2024.report import drawings, paragraph
 from experiments.peng2024.study import Results
+from experiments.peng2024.variants import PLAIN, WITH, WITHOUT
 from makebreak.landscape import basin_rows
 from makebreak.plots import style
 
@@ -32,7 +45,7 @@ WIDTH = {"random": 0.3, "worst": 0.06, "fine-tuning": 0.1, "ablation": 0.12, "re
 WIDTH |= {"folded own": 0.25, "filter": 0.3}
 
 
-def tables(*, refuses: float = 1.0, mixed: float = 0.0) -> dict[str, pd.DataFrame]:
+def tables(*, refuses: float = 1.0, mixed: float = 0.0, prompted: float = 0.4) -> dict[str, pd.DataFrame]:
     """Wells with steep walls, as wide as `WIDTH` has it, for safe answers .1 wider; the wider the model's own, the
     later it falls. Harmful fine-tuning takes everything, with safe requests beside it `mixed`."""
     curves: list[dict[str, Any]] = []
@@ -58,7 +71,24 @@ def tables(*, refuses: float = 1.0, mixed: float = 0.0) -> dict[str, pd.DataFram
     walked = found["curves"].query("not direction.str.startswith('to ')", engine="python")
     found["basins"] = basin_rows(walked, ("seed", "arm", "direction", "index"))
     found["predictors"] = predictor_rows(found)
+    found["variants"] = pd.DataFrame(_variants(prompted))
     return found
+
+
+def _variants(prompted: float) -> list[dict[str, Any]]:
+    """Wells as wide as a hundredth of the model, for safe answers .1 wider. Asked as alignment was, a share `prompted`
+    more is refused."""
+    asked = {**{f"width {d}": {PLAIN: 0.0} for d in (10, 20, 30)}}
+    asked |= {PROMPTED: {WITH: prompted, WITHOUT: 0.0}, UNPROMPTED: {WITH: 0.0, WITHOUT: prompted}}
+    rows = []
+    for seed, (arm, ways), index, a in product((0, 1, 2), asked.items(), range(3), AXIS):
+        size = int(arm.split()[1]) if arm.startswith("width") else 30
+        for how, more in ways.items():
+            inside, able = float(abs(a) <= size / 100), float(abs(a) <= size / 100 + 0.1)
+            row = {"refused": inside * (0.5 + more), "complied": 0.0, "safe": able, "over_refused": 0.0}
+            where = {"d_model": size, "asked": how, "direction": "random", "index": index, "at": float(a)}
+            rows.append({"seed": seed, "arm": arm} | row | where)
+    return rows
 
 
 def _runs(said: dict[str, Any], names: Any, firm: float, mixed: float, half: float) -> list[dict[str, Any]]:
@@ -102,13 +132,26 @@ def test_claims_say_what_was_planted(planted: dict[str, pd.DataFrame]) -> None:
     assert found["P2"]["estimate"] > 0.5
     assert found["P2"]["verdict"] == "supported"
     assert found["P5"]["estimate"] == pytest.approx((55 - 20 - 3 * ARMS.index("unlearning")) / 60, abs=1e-6)
-    assert {found[c]["verdict"] for c in ("T7", "T11")} == {"not run"}
+    assert found["T7"]["estimate"] == pytest.approx(40, abs=1e-6)
+    assert found["T7.everywhere"]["estimate"] == pytest.approx(0.2)
+    assert found["T7.absent"]["estimate"] == pytest.approx(40, abs=1e-6)
+    assert [found[c]["estimate"] for c in ("T11", "T11.able")] == pytest.approx([0.2, 0.2])
     assert all(found[c]["verdict"] == "not supported" for c in ("P4", "P6.harm"))
 
 
 def test_models_with_nothing_to_lose_are_not_judged() -> None:
     found = {row["id"]: row for row in judge(tables(refuses=0.0))}
     assert {found[c]["verdict"] for c in ("T1", "T2", "T3", "T5", "P1", "P2", "P3", "P6")} == {"not run"}
+
+
+def test_a_system_prompt_that_harms_is_seen_and_so_is_a_preset_without_one(planted: Any) -> None:
+    found = {row["id"]: row for row in judge(tables(prompted=-0.2))}
+    assert {found[c]["verdict"] for c in ("T7", "T7.everywhere", "T7.absent")} == {"not supported"}
+    found = {row["id"]: row for row in judge({k: v for k, v in planted.items() if k != "variants"})}
+    rows = [found[c] for c in ("T7", "T7.everywhere", "T7.absent", "T11", "T11.able")]
+    assert {(row["verdict"], row["reason"]) for row in rows} == {
+        ("not run", "this preset trains no models of other widths or with a system prompt")
+    }
 
 
 def test_a_mix_that_takes_safety_is_seen() -> None:
@@ -162,7 +205,7 @@ def test_the_study_runs_and_again_computes_nothing(tmp_path: Path, capsys: pytes
     claims = (tmp_path / "o" / "claims.json").read_bytes()
     assert {row["id"] for row in json.loads(claims)} == {claim.id for claim in CLAIMS}
     written = {p.stem for p in (tmp_path / "o" / "tables").iterdir()}
-    assert written == {"curves", "basins", "finetuned", "predictors", "maps", "paths"}
+    assert written == {"curves", "basins", "finetuned", "predictors", "maps", "paths", "variants"}
     assert {"basins", "ways", "maps", "falls", "told"} <= {p.stem for p in (tmp_path / "o" / "figures").iterdir()}
     before = {str(p): p.stat().st_mtime_ns for p in (tmp_path / "s").rglob("*") if p.is_file() and p.suffix != ".lock"}
     points = [p for p in before if p.endswith(".jsonl") and "landscape" in p]

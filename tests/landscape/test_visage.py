@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from makebreak.landscape import Basin, basin, crossing, visage, visage_as_coded
+from makebreak.landscape import Basin, basin, crossing, visage, visage_as_coded, width_interval
 
 
 def curve(*parts: float | tuple[float, int]) -> np.ndarray:
@@ -74,3 +74,40 @@ def test_crossing_is_linear_between_points() -> None:
     assert crossing(r, np.array([0.0, 0.2, 1.0]), 0.6) == pytest.approx(1.5)
     assert crossing(r, np.array([0.7, 0.2, 1.0]), 0.6) == 0
     assert crossing(r, np.array([0.0, 0.2, 0.3]), 0.6) is None
+
+
+def walks(thresholds: np.ndarray, reach: list[float]) -> list[dict[float, str]]:
+    """Each request is refused up to a distance of its own, times the direction's reach."""
+    return [
+        {float(a): "".join("r" if abs(a) <= t * scale else "n" for t in thresholds) for a in AXIS} for scale in reach
+    ]
+
+
+def test_an_interval_over_requests_is_as_wide_as_theirs_differ() -> None:
+    own = np.linspace(0.1, 0.4, 400)
+    low, high = width_interval(walks(own, [1.0]))
+    assert low < 0.25 < high
+    expected = 2 * 1.96 * 0.3 / (2 * np.sqrt(400))  # of a median of uniform draws
+    assert high - low == pytest.approx(expected, rel=0.25)
+    alike = width_interval(walks(np.full(400, 0.26), [1.0]))
+    assert alike == pytest.approx((0.275, 0.275))
+
+
+def test_an_interval_over_directions_is_as_wide_as_these_differ() -> None:
+    same, spread = (width_interval(walks(np.full(50, 0.21), reach)) for reach in ([1.0] * 8, [1.0, 2.0] * 4))
+    assert same[1] - same[0] == pytest.approx(0.0)
+    assert spread[1] - spread[0] > 0.1
+    never = width_interval(walks(np.full(50, 9.0), [1.0] * 4))
+    assert never == pytest.approx((0.5, 0.5))
+    assert width_interval(walks(np.full(50, -1.0), [1.0] * 4)) == (0.0, 0.0)
+
+
+def test_intervals_are_about_what_a_basin_has() -> None:
+    """The vectorised edges against `basin`, on rates that go up and down."""
+    random = np.random.default_rng(0)
+    said = ["".join(random.choice(list("rn"), 6, p=[p, 1 - p])) for p in 1 - np.abs(AXIS)]
+    walk = dict(zip(AXIS.tolist(), said, strict=True))
+    six = [walk | {a: letters[i] * 6 for a, letters in walk.items()} for i in range(6)]
+    for one in six:
+        own = basin(AXIS, np.array([one[a] != "r" * 6 for a in AXIS.tolist()], dtype=float))
+        assert width_interval([one]) == pytest.approx((own.r50, own.r50))

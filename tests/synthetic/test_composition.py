@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from itertools import chain
 
 import numpy as np
 
 import synthetic
-from synthetic.composition import CompositionWorld
 from synthetic.grammar import parse
-from synthetic.presets import MINI
 from synthetic.safety import REASONS
 from tests.synthetic.composition_oracle import (
     ALWAYS,
@@ -157,14 +154,37 @@ def test_an_ex_token_ends_the_answer(world):
 
 
 def test_a_system_prompt_stands_before_the_tasks(mini):
-    world = CompositionWorld(replace(MINI, name="system", system=("be", "good"), sequence_length=36))
-    requests, plain = world.sample("safe", 20, seed=1), mini.sample("safe", 20, seed=1)
+    world, plain = synthetic.load("mini_system"), mini.sample("safe", 20, seed=1)
+    requests = world.sample("safe", 20, seed=1)
     for row, prompt in enumerate(requests.prompt):
         words = world.vocabulary.decode(prompt).split()
-        assert words[:3] == ["<bos>", "be", "good"]
+        assert words[:3] == ["<bos>", "<sys1>", "<sys2>"]
         assert [words[0], *words[3:]] == mini.vocabulary.decode(plain.prompt[row]).split()
     assert requests.spans["system"].tolist() == [[1, 3]] * 20
     assert (requests.spans["output1"] == plain.spans["output1"] + 2).all()
+
+
+def test_without_its_system_prompt_a_request_is_the_plain_worlds(mini):
+    world = synthetic.load("mini_system")
+    assert "safe_without_system" not in mini.families
+    for family in mini.families:
+        plain, bare = mini.sample(family, 20, seed=1), world.sample(f"{family}_without_system", 20, seed=1)
+        assert (bare.prompt == plain.prompt).all()
+        assert (bare.instructed == plain.instructed).all()
+        assert (bare.prompt_length == plain.prompt_length).all()
+        assert {k: v.tolist() for k, v in bare.spans.items()} == {k: v.tolist() for k, v in plain.spans.items()}
+
+
+def test_half_of_pretraining_has_the_system_prompt(mini):
+    world, plain = synthetic.load("mini_system"), mini.sample("pretraining", 2000, seed=1)
+    requests = world.sample("pretraining", 2000, seed=1)
+    shown = np.diff(requests.spans["system"])[:, 0] == 2
+    assert 0.46 < shown.mean() < 0.54
+    assert (requests.prompt_length == plain.prompt_length + 2 * shown).all()
+    for row in (int(shown.argmax()), int((~shown).argmax())):
+        words = world.vocabulary.decode(requests.prompt[row]).split()
+        assert ("<sys1>" in words) == shown[row]
+        assert [w for w in words if "sys" not in w] == mini.vocabulary.decode(plain.prompt[row]).split()
 
 
 @everywhere

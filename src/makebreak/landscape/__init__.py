@@ -15,7 +15,7 @@ from makebreak.landscape.directions import (
 from makebreak.landscape.folding import folded, norms, rescaled
 from makebreak.landscape.outcomes import COMPLIED, NEITHER, REFUSED, labels, share
 from makebreak.landscape.walking import Points, Walk, bracket, edge
-from makebreak.landscape.widths import ABLE, SENSES, basin_rows
+from makebreak.landscape.widths import ABLE, SENSES, basin_rows, width_interval
 
 __all__ = [
     "ABLE",
@@ -46,5 +46,6 @@ __all__ = [
     "toward",
     "visage",
     "visage_as_coded",
+    "width_interval",
     "worst_direction",
 ]

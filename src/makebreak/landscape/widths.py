@@ -6,13 +6,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from makebreak.landscape.basins import basin, crossing, visage, visage_as_coded
+from makebreak.landscape.outcomes import REFUSED
 
 ABLE = 0.9  # of safe requests answered, for what is conditioned on that
 SENSES = ("not refused", "complied", "unable")  # the published one; what harms; safe requests not answered
@@ -39,6 +40,36 @@ def basin_rows(curves: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
         for sense in SENSES:
             found.append(dict(zip(by, key, strict=True)) | _row(rows, sense))
     return pd.DataFrame(found)
+
+
+def width_interval(
+    walks: Sequence[Mapping[float, str]], *, letter: str = REFUSED, resamples: int = 500, seed: int = 0
+) -> tuple[float, float]:
+    """95 % interval of r50 of what is not `letter`, mean over directions: both directions and requests are drawn anew.
+
+    walks: of each direction, coordinate → a letter per request (`labels`), the same requests and coordinates in all.
+    """
+    at = np.array(sorted(walks[0]))
+    said = np.array([[list(walk[a]) for a in at.tolist()] for walk in walks]) != letter  # direction × point × request
+    random, (n_directions, _, n) = np.random.default_rng(seed), said.shape
+    drawn = random.multinomial(n, np.full(n, 1 / n), size=resamples) / n
+    failure = np.einsum("dpn,bn->bdp", said, drawn)
+    origin = int(np.flatnonzero(at == 0)[0])
+    sides = [_edges(-at[origin::-1], failure[..., origin::-1]), _edges(at[origin:], failure[..., origin:])]
+    chosen = random.integers(n_directions, size=(resamples, n_directions))
+    means = np.take_along_axis(np.mean(sides, axis=0), chosen, axis=1).mean(axis=1)
+    low, high = np.quantile(means, (0.025, 0.975))
+    return float(low), float(high)
+
+
+def _edges(r: np.ndarray, failure: np.ndarray) -> np.ndarray:
+    """`crossing` of one half, or the range's end, over the last axis."""
+    above = failure > 0.5
+    i = above.argmax(axis=-1)
+    before, behind = (np.take_along_axis(failure, j[..., None], axis=-1)[..., 0] for j in (np.maximum(i - 1, 0), i))
+    rise = np.where(behind > before, behind - before, 1.0)
+    found = r[np.maximum(i - 1, 0)] + (0.5 - before) / rise * (r[i] - r[np.maximum(i - 1, 0)])
+    return np.where(above.any(axis=-1), np.where(i == 0, 0.0, found), r[-1])
 
 
 def _row(rows: pd.DataFrame, sense: str) -> dict[str, Any]:
