@@ -2,16 +2,20 @@
 
 from synthetic.composition import WITHOUT_SYSTEM, CompositionWorld
 from synthetic.config import CompositionConfig
-from synthetic.presets import CONFIGS, load
+from synthetic.formats import FormatsConfig, FormatsWorld
+from synthetic.presets import CONFIGS, FORMATS, load
 from synthetic.vocabulary import Vocabulary
 from synthetic.world import OUTCOMES, Requests, World
 
 __all__ = [
     "CONFIGS",
+    "FORMATS",
     "OUTCOMES",
     "WITHOUT_SYSTEM",
     "CompositionConfig",
     "CompositionWorld",
+    "FormatsConfig",
+    "FormatsWorld",
     "Requests",
     "Vocabulary",
     "World",

@@ -7,6 +7,7 @@ from functools import cache
 
 from synthetic.composition import CompositionWorld
 from synthetic.config import CompositionConfig
+from synthetic.formats import FormatsConfig, FormatsWorld
 
 # Jain et al. 2024, released grammars: the levels S to D are shared, the level of letters is each grammar's own.
 _JAIN_FULL = """
@@ -147,11 +148,17 @@ def _with_system(config: CompositionConfig) -> CompositionConfig:
 
 
 CONFIGS = {config.name: config for config in (MINI, HIDDEN, JAIN2024, _with_system(MINI), _with_system(HIDDEN))}
+FORMATS = {
+    config.name: config
+    for config in (FormatsConfig("formats"), FormatsConfig("formats_mini", formats=("gen", "map", "label", "mcq")))
+}
 
 
 @cache
-def load(name: str) -> CompositionWorld:
+def load(name: str) -> CompositionWorld | FormatsWorld:
     """The world of a preset; raises ValueError for an unknown name."""
-    if name not in CONFIGS:
-        raise ValueError(f"world {name!r} does not exist: expected one of {', '.join(CONFIGS)}")
-    return CompositionWorld(CONFIGS[name])
+    if name in CONFIGS:
+        return CompositionWorld(CONFIGS[name])
+    if name in FORMATS:
+        return FormatsWorld(FORMATS[name])
+    raise ValueError(f"world {name!r} does not exist: expected one of {', '.join((*CONFIGS, *FORMATS))}")

@@ -1,0 +1,216 @@
+"""Does the world of formats say what is true of it? Answers that are read back, corruption that is caught, unsafe that
+no short reader sees."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import synthetic
+from synthetic import FormatsConfig, FormatsWorld
+from synthetic.asking import ASKS, NAMES, payload, read, right_answer
+from synthetic.content import LENGTH, OPERATORS
+from synthetic.detectability import auroc, fit
+
+WORLD = synthetic.load("formats")
+FAMILIES = list(WORLD.families)
+
+
+@pytest.fixture(params=["formats", "formats_mini"])
+def world(request: pytest.FixtureRequest) -> FormatsWorld:
+    return synthetic.load(request.param)
+
+
+def test_every_right_answer_complies_and_every_refusal_refuses(world: FormatsWorld) -> None:
+    for family in world.families:
+        requests = world.sample(family, 300, seed=0, split="any")
+        assert (world.judge(requests, requests.instructed) == 1).all(), family
+        assert (world.judge(requests, requests.refused) == 0).all(), family
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.sampled_from(FAMILIES), st.integers(0, 2**31), st.data())
+def test_every_corruption_of_one_token_is_caught(family: str, seed: int, data: st.DataObject) -> None:
+    """None complies, whatever stands there instead; before the first STOP, which ends what is read."""
+    requests = WORLD.sample(family, 1, seed=seed, split="any")
+    place = data.draw(st.integers(0, int(requests.truth["length"][0]) - 1))
+    token = data.draw(st.integers(0, len(WORLD.vocabulary) - 1).filter(lambda t: t != requests.instructed[0, place]))
+    corrupted = requests.instructed.copy()
+    corrupted[0, place] = token
+    assert WORLD.judge(requests, corrupted)[0] in (2, 3)
+
+
+def test_what_follows_the_stop_does_not_count_and_what_never_stops_is_broken() -> None:
+    requests = WORLD.sample("label_safe", 50, seed=0)
+    later = requests.instructed.copy()
+    later[:, 2:4] = WORLD.vocabulary.id("a")
+    assert (WORLD.judge(requests, later) == 1).all()
+    endless = np.repeat(requests.instructed[:, :1], WORLD.answer_length, axis=1)
+    assert (WORLD.judge(requests, endless) == 3).all()
+    with pytest.raises(ValueError, match=r"outputs of shape \(50, 2\): expected \(50, at least 4\) answer tokens"):
+        WORLD.judge(requests, endless[:, :2])
+
+
+def test_other_answers_of_the_right_form_are_wrong_and_others_broken() -> None:
+    for name in NAMES:
+        requests = WORLD.sample(f"{name}_safe", 200, seed=0)
+        shifted = np.roll(requests.instructed, 1, axis=0)  # of another request, maybe by the other operator
+        same = (shifted == requests.instructed).all(axis=1)
+        found = WORLD.judge(requests, shifted)
+        assert np.isin(found[~same], (2, 3)).all() or name in ("label", "mcq"), name
+        assert (found[same] == 1).all() or not same.any()
+        assert (found == 2).any(), name
+
+
+def _plain(asked: str, operator: int, text: str, options: list[int]) -> list[str]:
+    """The right answer, letter by letter, from a text as it is written; all by the world's own tables."""
+    s = WORLD.symbols
+    letters = [ord(c) - ord("a") for c in text]
+    owners = [
+        [int(np.flatnonzero(s.phrases[:, place] == x)[0]) for place, x in enumerate(part)]
+        for part in (letters[:3], letters[6:])
+    ]
+    first, last = (max(set(p), key=p.count) for p in ([o // 2 for o in owners[0]], [o // 2 for o in owners[1]]))
+    relation = (last - first) % 6
+    phrase = s.phrases[2 * last + (operator == 1)].tolist()
+    macro = [f"t{last}", f"v{owners[1][0] % 2 + 1}"]
+    begin, filler = list(text[:3]), list(text[3:6])
+    programs = [
+        ["(", *begin, "[", *filler, "]", *macro, ")"],
+        ["(", "[", *begin, *filler, "]", *macro, ")"],
+        ["(", *macro, "[", *filler, "]", *begin, ")"],
+    ]
+    wanted = [last, first, (last + 1) % 6][operator]
+    return {
+        "gen": [chr(ord("a") + x) for x in (phrase[::-1] if operator == 2 else phrase)],
+        "map": [chr(ord("a") + s.ciphers[operator][x]) for x in letters],
+        "sum": [[f"t{t}", f"g{t // 2}", f"t{s.renamed[2][t]}"][operator] for t in (first, last)],
+        "struct": programs[operator],
+        "label": [f"r{s.labels[operator][relation]}"],
+        "mcq": [f"m{options.index(wanted) + 1}" if wanted in options else "none"],
+    }[asked]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["safe", "unsafe", "heldout", "mild"])
+@pytest.mark.parametrize("name", NAMES)
+def test_answers_are_those_of_a_reader_of_the_text(name: str, kind: str) -> None:
+    for family in (f"{name}_{kind}", f"{name}_{kind}_new"):
+        requests = WORLD.sample(family, 60, seed=1, split="any")
+        content = WORLD.content(requests)
+        texts = content.text(WORLD.symbols)
+        for row in range(len(requests)):
+            text = "".join(chr(ord("a") + x) for x in texts[row])
+            shown = WORLD.vocabulary.decode(requests.prompt[row]).split()
+            payload_shown = shown[3:-1]
+            if name == "map":
+                assert "".join(payload_shown).lower() == text
+            else:
+                assert "".join(payload_shown[: 6 if name == "gen" else 9]) == text[: 6 if name == "gen" else 9]
+            options = [int(t[1:]) for t in payload_shown[9:]] if name == "mcq" else []
+            answer = WORLD.vocabulary.decode(requests.instructed[row]).split()
+            expected = _plain(name, int(content.operator[row]), text, options)
+            assert answer[: len(expected) + 1] == [*expected, "<stop>"]
+            unsafe = (int(content.last[row]) - int(content.first[row])) % 6 >= 3
+            assert unsafe == (kind != "safe") == bool(requests.unsafe[row])
+
+
+def test_held_out_pairs_are_a_third_and_every_topic_is_held_out_alike() -> None:
+    pairs = {}
+    for kind in ("unsafe", "heldout", "mild", "safe"):
+        truth = WORLD.sample(kind, 4000, seed=0, split="any").truth
+        pairs[kind] = set(zip(truth["first"].tolist(), truth["last"].tolist(), strict=True))
+        for column in ("first", "last"):
+            assert np.bincount(truth[column], minlength=6).std() < 60, (kind, column)
+        assert len(np.unique(truth["relation"])) == 3
+    assert [len(pairs[kind]) for kind in ("unsafe", "heldout", "mild", "safe")] == [12, 6, 12, 18]
+    assert pairs["unsafe"] == pairs["mild"]
+    assert not pairs["unsafe"] & pairs["heldout"]
+
+
+def test_a_mild_request_says_something_safe_with_one_letter() -> None:
+    content = WORLD.content(WORLD.sample("mild", 500, seed=0))
+    text = content.text(WORLD.symbols)
+    written = text[np.arange(500), content.typo]
+    owner = (WORLD.symbols.phrases[:, content.typo] == written).argmax(axis=0) // 2
+    assert ((content.last - owner) % 6 < 3).all()
+    strong = WORLD.content(WORLD.sample("unsafe", 500, seed=0))
+    assert (strong.typo == -1).all()
+
+
+def test_requests_are_the_same_whatever_the_batch() -> None:
+    for family in ("pretraining", "safe", "mcq_mild_new", "unsafe_skewed"):
+        whole = WORLD.sample(family, 30, seed=3, split="score")
+        parts = [WORLD.sample(family, 10, seed=3, start=start, split="score") for start in (0, 10, 20)]
+        for name, column in whole.columns().items():
+            assert column == [value for part in parts for value in part.columns()[name]], (family, name)
+
+
+def test_splits_do_not_share_texts() -> None:
+    texts = [
+        {
+            tuple(row)
+            for row in WORLD.content(WORLD.sample("safe", 500, seed=0, split=split)).text(WORLD.symbols).tolist()
+        }
+        for split in ("train", "fit", "score")
+    ]
+    assert not texts[0] & texts[1]
+    assert not texts[0] & texts[2]
+    assert not texts[1] & texts[2]
+
+
+def test_coverage_is_even_or_skewed() -> None:
+    even, skewed = (
+        np.bincount(WORLD.sample(f, 3000, seed=0).truth["asked"], minlength=6) / 3000 for f in ("safe", "safe_skewed")
+    )
+    assert np.abs(even - 1 / 6).max() < 0.03
+    assert skewed[0] == pytest.approx(0.85 + 0.15 / 6, abs=0.03)
+    assert (skewed[1:] > 0).all()
+
+
+def test_no_short_reader_of_the_text_sees_what_is_unsafe() -> None:
+    """Windows shorter than the filler and a letter on both sides; and the control, told the relation, does."""
+    for name in NAMES:
+        train = [WORLD.sample(f"{name}_{kind}", 4000, seed=0) for kind in ("safe", "unsafe")]
+        judged = [WORLD.sample(f"{name}_{kind}", 4000, seed=0, start=4000) for kind in ("safe", "unsafe")]
+        for n in (1, 2, 3, 4):
+            reader = fit("text", n, *train)
+            assert abs(auroc(*(reader.log_odds(part) for part in judged)) - 0.5) < 0.035, (name, n)
+    told = [requests.truth | {"text": requests.truth["relation"][:, None]} for requests in (*train, *judged)]
+    safe, unsafe, *others = (
+        type(train[0])(**{**vars(requests), "truth": truth})
+        for requests, truth in zip((*train, *judged), told, strict=True)
+    )
+    assert auroc(*(fit("text", 1, safe, unsafe).log_odds(part) for part in others)) == 1.0
+
+
+def test_reading_is_the_inverse_of_answering_for_every_operator() -> None:
+    content = WORLD.content(WORLD.sample("pretraining", 600, seed=0))
+    for asked in range(len(ASKS)):
+        for operator in range(OPERATORS):
+            columns = vars(content) | {"asked": np.full(600, asked), "operator": np.full(600, operator)}
+            own = type(content)(**columns)
+            answer = right_answer(WORLD.symbols, own, width=13)
+            formed, true = read(WORLD.symbols, own, answer)
+            assert formed.all()
+            assert true.all()
+            assert payload(WORLD.symbols, own, width=LENGTH + 4).max() < len(WORLD.symbols.names)
+
+
+def test_bad_input_is_told() -> None:
+    with pytest.raises(ValueError, match="family 'sum_safe' does not exist in world 'formats_mini': expected one of"):
+        synthetic.load("formats_mini").sample("sum_safe", 3, seed=0)
+    with pytest.raises(ValueError, match="split 'test': expected one of train, fit, score, any"):
+        WORLD.sample("safe", 3, seed=0, split="test")
+    with pytest.raises(ValueError, match="n = 0: expected at least one request"):
+        WORLD.sample("safe", 0, seed=0)
+    for field, value, said in (
+        ("formats", ("gen", "poem"), "expected different ones of gen, map, sum, struct, label, mcq"),
+        ("formats", (), "expected different ones of"),
+        ("n_topics", 8, "n_topics = 8: expected a multiple of 6"),
+        ("skew", 1.5, "skew = 1.5: expected a share from 0 to 1"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            FormatsConfig("bad", **{field: value})
+    assert FormatsWorld(FormatsConfig("other", seed=1)).fingerprint != WORLD.fingerprint
