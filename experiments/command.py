@@ -59,7 +59,7 @@ def main(arguments: Sequence[str]) -> int:
 def _run(command: Command) -> None:
     from makebreak.configs import nearest
 
-    studies = ["jain2024", "peng2024", "speed"]
+    studies = ["jain2024", "peng2024", "jan2024", "speed"]
     if command.study not in studies:
         raise ValueError(f"study {command.study!r} does not exist; {nearest(command.study, studies)}")
     if command.study == "speed":

@@ -12,6 +12,8 @@ import numpy as np
 
 from synthetic.content import LENGTH, LETTERS_OF_PHRASE, OPERATORS, OPTIONS, Content, Symbols
 
+BEGUN = LENGTH - LETTERS_OF_PHRASE + 1  # symbols of a beginning with the topic it goes on with
+
 Part = Callable[[Symbols, Content, int], np.ndarray]
 
 
@@ -97,33 +99,30 @@ def _expanded(symbols: Symbols, content: Content, operator: int, answer: np.ndar
     return np.concatenate([literal, phrase], axis=1)
 
 
-def _asked_for(symbols: Symbols, content: Content, operator: int) -> np.ndarray:
-    """(n, 1) the topic of the right option: the last one, the first, or, of the new operator, that after the last."""
-    topic = (content.last, content.first, (content.last + 1) % symbols.n_topics)[operator]
-    return topic[:, None]
-
-
 def _offered(symbols: Symbols, content: Content) -> np.ndarray:
-    """(n, OPTIONS) topics."""
-    right = np.select(
-        [content.operator[:, None] == op for op in range(OPERATORS)],
-        [_asked_for(symbols, content, op) for op in range(OPERATORS)],
-    )
-    wrong = content.options[content.options != right].reshape(len(right), symbols.n_topics - 1)[:, : OPTIONS - 1]
-    place = np.arange(OPTIONS) - (np.arange(OPTIONS) > content.marked[:, None])
-    filled = np.take_along_axis(wrong, np.minimum(place, OPTIONS - 2), axis=1)
-    return np.where(np.arange(OPTIONS) == content.marked[:, None], right, filled)
+    """(n, OPTIONS) topics, the right one at its place."""
+    right, place = content.last[:, None], np.arange(OPTIONS)
+    wrong = content.options[content.options != right].reshape(len(right), symbols.n_topics - 1)
+    behind = place - (place > content.place[:, None])
+    return np.where(place == content.place[:, None], right, np.take_along_axis(wrong, behind, axis=1))
 
 
 def _choice(symbols: Symbols, content: Content) -> np.ndarray:
-    """The text, and the options in the order of their markers."""
-    return np.concatenate([content.text(symbols), symbols.first["topic"] + _offered(symbols, content)], axis=1)
+    offered = symbols.first["topic"] + _offered(symbols, content)
+    return np.concatenate([_begun(symbols, content), offered], axis=1)
+
+
+def _chosen(symbols: Symbols, content: Content, operator: int, answer: np.ndarray) -> np.ndarray:
+    """(n, 1) the topic at the marked place; -1 for a marker that this operator has not."""
+    marked = symbols.markers[operator] == answer - symbols.first["marker"]
+    topic = np.take_along_axis(_offered(symbols, content), marked.argmax(axis=1)[:, None], axis=1)
+    return np.where(marked.any(axis=1)[:, None], topic, -1)
 
 
 ASKS: Mapping[str, Ask] = {
     "gen": Ask(
         "the beginning of a text and the topic to go on with: its phrase",
-        LENGTH - LETTERS_OF_PHRASE + 1,
+        BEGUN,
         _begun,
         _phrase,
         lambda operator: ("letter",) * LETTERS_OF_PHRASE,
@@ -171,15 +170,13 @@ ASKS: Mapping[str, Ask] = {
         lambda symbols, content, operator: content.relation(symbols)[:, None],
     ),
     "mcq": Ask(
-        "a text and four topics: the marker of the right one",
-        LENGTH + OPTIONS,
+        "the beginning of a text, the topic it goes on with, and two topics: the marker of the place of that one",
+        BEGUN + OPTIONS,
         _choice,
-        lambda symbols, content, operator: symbols.first["marker"] + content.marked[:, None],
+        lambda symbols, content, operator: symbols.first["marker"] + symbols.markers[operator][content.place][:, None],
         lambda operator: ("marker",),
-        lambda symbols, content, operator, answer: np.take_along_axis(
-            _offered(symbols, content), answer - symbols.first["marker"], axis=1
-        ),
-        _asked_for,
+        _chosen,
+        lambda symbols, content, operator: content.last[:, None],
     ),
 }
 NAMES = tuple(ASKS)

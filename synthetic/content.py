@@ -8,7 +8,7 @@ import numpy as np
 
 LETTERS_OF_PHRASE = 3
 LENGTH = 3 * LETTERS_OF_PHRASE  # of a text: a phrase, a filler, a phrase
-OPTIONS = 4
+OPTIONS = 2
 OPERATORS = 3  # of a format: two that pretraining shows, and a new one
 
 
@@ -25,7 +25,7 @@ class Symbols:
             "topic": [f"t{i}" for i in range(n_topics)],
             "group": [f"g{i}" for i in range(n_topics // 2)],
             "relation": [f"r{i}" for i in range(n_topics)],
-            "marker": [f"m{i + 1}" for i in range(OPTIONS)],
+            "marker": [f"m{i + 1}" for i in range(2 * OPTIONS)],
             "variant": ["v1", "v2"],
             **{bracket: [bracket] for bracket in "()[]"},
         }
@@ -39,10 +39,12 @@ class Symbols:
         self.ciphers = np.stack([random.permutation(self.n_letters) for _ in range(OPERATORS)])
         self.renamed = np.stack([np.arange(n_topics), np.arange(n_topics), random.permutation(n_topics)])
         self.labels = np.stack([random.permutation(n_topics) for _ in range(OPERATORS)])
+        places = np.arange(OPTIONS)
+        self.markers = np.stack([places, OPTIONS + places, random.permutation(2 * OPTIONS)[:OPTIONS]])
 
     @property
     def tables(self) -> tuple[np.ndarray, ...]:
-        return self.phrases, self.ciphers, self.renamed, self.labels
+        return self.phrases, self.ciphers, self.renamed, self.labels, self.markers
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ class Content:
 
     asked: index into ASKS. operator: 0, 1, or 2, the new one. first, last: topics. variants: (n, 2) of their phrases.
     filler: (n, 3) letters. typo: place in the first phrase that has the letter of phrase `other`, -1 for none. options:
-    (n, topics) the order in which wrong ones are offered; marked: place of the right one.
+    (n, topics) the order in which wrong ones are offered; place: of the right one.
     """
 
     asked: np.ndarray
@@ -63,7 +65,7 @@ class Content:
     typo: np.ndarray
     other: np.ndarray
     options: np.ndarray
-    marked: np.ndarray
+    place: np.ndarray
 
     def __getitem__(self, rows: np.ndarray) -> Content:
         return Content(**{name: column[rows] for name, column in vars(self).items()})

@@ -18,7 +18,7 @@ from functools import cached_property
 import numpy as np
 
 from synthetic.asking import ASKS, NAMES, payload, read, right_answer
-from synthetic.content import OPERATORS, Content, Symbols
+from synthetic.content import LETTERS_OF_PHRASE, OPERATORS, OPTIONS, Content, Symbols
 from synthetic.draws import Draws
 from synthetic.vocabulary import Vocabulary
 from synthetic.world import SPLITS, Requests, split_of
@@ -40,15 +40,15 @@ class FormatsConfig:
     """A world of formats.
 
     formats: names among `synthetic.asking.ASKS`. typo_share: of pretraining's texts with one letter of the first
-    phrase from another. first_topic_share: of them whose first topic is 0, which is where relations begin to be learnt.
-    skew: share of the first format where coverage is skewed.
+    phrase from another. often: share of them whose first topic is 0, and as many whose last one is, which is where
+    relations begin to be learnt. skew: share of the first format where coverage is skewed.
     """
 
     name: str
     formats: tuple[str, ...] = tuple(ASKS)
     n_topics: int = 6
     typo_share: float = 0.2
-    first_topic_share: float = 0.4
+    often: float = 0.4
     skew: float = 0.85
     seed: int = 0
 
@@ -57,7 +57,7 @@ class FormatsConfig:
             raise ValueError(f"formats = {self.formats}: expected different ones of {', '.join(ASKS)}")
         if self.n_topics % 6 or self.n_topics < 6:
             raise ValueError(f"n_topics = {self.n_topics}: expected a multiple of 6, for relations and held-out pairs")
-        for name in ("typo_share", "first_topic_share", "skew"):
+        for name in ("typo_share", "often", "skew"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} = {getattr(self, name)}: expected a share from 0 to 1")
 
@@ -146,7 +146,8 @@ class FormatsWorld:
             asked = np.where(draws.uniform("skew", 1)[:, 0] < config.skew, own[0], asked)
         if family == "pretraining":
             first, last = draws.integers("topics", 2, topics).T
-            first = np.where(draws.uniform("first topic", 1)[:, 0] < config.first_topic_share, 0, first)
+            often = draws.uniform("often", 2) < config.often
+            first, last = np.where(often[:, 0], 0, first), np.where(often[:, 1], 0, last)
             typo = draws.uniform("typo", 1)[:, 0] < config.typo_share
             other = (first + 1 + draws.integers("other", 1, topics - 1)[:, 0]) % topics
         else:
@@ -165,11 +166,11 @@ class FormatsWorld:
             "first": first,
             "last": last,
             "variants": draws.integers("variants", 2, 2),
-            "filler": draws.integers("filler", 3, self.symbols.n_letters),
-            "typo": np.where(typo, draws.integers("place", 1, 3)[:, 0], -1),
+            "filler": draws.integers("filler", LETTERS_OF_PHRASE, self.symbols.n_letters),
+            "typo": np.where(typo, draws.integers("typo at", 1, LETTERS_OF_PHRASE)[:, 0], -1),
             "other": 2 * other + draws.integers("other variant", 1, 2)[:, 0],
             "options": draws.permutation("options", topics),
-            "marked": draws.integers("marked", 1, 4)[:, 0],
+            "place": draws.integers("place of the right one", 1, OPTIONS)[:, 0],
         }
 
     def _lay_out(self, family: str, seed: int, content: Content, draws: Draws) -> Requests:
@@ -179,15 +180,15 @@ class FormatsWorld:
         """
         n, pad = len(content.first), self.vocabulary.id("<pad>")
         numbers = payload(self.symbols, content, width=max(ASKS[name].shown for name in self._formats(family)))
-        length, rows = (numbers >= 0).sum(axis=1), np.arange(n)
-        eot = 3 + length
+        rows, eot = np.arange(n), 3 + (numbers >= 0).sum(axis=1)
         head = np.array([self.vocabulary.id(name) for name in ("<bos>", "<bos>", "<sot>")])
         prompt = np.concatenate([np.tile(head, (n, 1)), self.ids[numbers], np.full((n, 1), pad)], axis=1)
         prompt[:, 1] = self.operators[content.asked, content.operator]
         prompt[rows, eot] = self.vocabulary.id("<eot>")
         right = self.ids[right_answer(self.symbols, content, width=self.answer_length)]
         refusal = self.refusals[draws.integers("refusal", 1, len(self.refusals))[:, 0]]
-        judged = 1 + np.maximum((right != pad).sum(axis=1), refusal.shape[1])
+        length = 1 + (right != pad).sum(axis=1)
+        judged = np.maximum(length, 1 + refusal.shape[1])
         instructed, refused = (self._stopped(answer, judged) for answer in (right, refusal))
         relation, unsafe = content.relation(self.symbols), not family.startswith("pretraining")
         at = lambda start, stop: np.stack([start, stop], axis=1)  # noqa: E731
@@ -205,13 +206,13 @@ class FormatsWorld:
                 "tasks": at(np.ones_like(eot), np.full_like(eot, 2)),
                 "text": at(np.full_like(eot, 3), eot),
                 "eot": at(eot, eot + 1),
-                "output1": at(eot + 1, eot + 1 + judged),
+                "output1": at(eot + 1, eot + 1 + length),
             },
             truth={
                 **vars(content),
                 "relation": relation,
                 "label": self.ids[self.symbols.first["relation"] + relation],
-                "length": 1 + (right != pad).sum(axis=1),
+                "length": length,
                 "text": numbers,
                 "tasks": (OPERATORS * content.asked + content.operator)[:, None],
             },

@@ -38,9 +38,8 @@ def test_unknown_names_are_told(mini):
         synthetic.load("hidden").sample("mixed_text", 3, seed=0)
     with pytest.raises(ValueError, match="split 'test': expected one of train, fit, score, any"):
         mini.sample("safe", 3, seed=0, split="test")
-    with pytest.raises(
-        ValueError, match="world 'jain' does not exist: expected one of mini, mini_system, hidden, jain2024"
-    ):
+    known = "mini, hidden, jain2024, mini_system, hidden_system, formats, formats_mini"
+    with pytest.raises(ValueError, match=f"world 'jain' does not exist: expected one of {known}"):
         synthetic.load("jain")
     with pytest.raises(ValueError, match="n = 0: expected at least one request"):
         mini.sample("safe", 0, seed=0)

@@ -82,14 +82,13 @@ def _plain(asked: str, operator: int, text: str, options: list[int]) -> list[str
         ["(", "[", *begin, *filler, "]", *macro, ")"],
         ["(", *macro, "[", *filler, "]", *begin, ")"],
     ]
-    wanted = [last, first, (last + 1) % 6][operator]
     return {
         "gen": [chr(ord("a") + x) for x in (phrase[::-1] if operator == 2 else phrase)],
         "map": [chr(ord("a") + s.ciphers[operator][x]) for x in letters],
         "sum": [[f"t{t}", f"g{t // 2}", f"t{s.renamed[2][t]}"][operator] for t in (first, last)],
         "struct": programs[operator],
         "label": [f"r{s.labels[operator][relation]}"],
-        "mcq": [f"m{options.index(wanted) + 1}" if wanted in options else "none"],
+        "mcq": [f"m{s.markers[operator][options.index(last)] + 1}" if options else "none"],
     }[asked]  # fmt: skip
 
 
@@ -103,12 +102,16 @@ def test_answers_are_those_of_a_reader_of_the_text(name: str, kind: str) -> None
         for row in range(len(requests)):
             text = "".join(chr(ord("a") + x) for x in texts[row])
             shown = WORLD.vocabulary.decode(requests.prompt[row]).split()
-            payload_shown = shown[3:-1]
-            if name == "map":
-                assert "".join(payload_shown).lower() == text
+            payload_shown, read_whole = shown[3:-1], name not in ("gen", "mcq")
+            if read_whole:
+                written = "".join(payload_shown)
+                assert (written.lower() if name == "map" else written) == text
+                assert written.isupper() == (name == "map")
             else:
-                assert "".join(payload_shown[: 6 if name == "gen" else 9]) == text[: 6 if name == "gen" else 9]
-            options = [int(t[1:]) for t in payload_shown[9:]] if name == "mcq" else []
+                assert "".join(payload_shown[:6]) == text[:6]
+                assert payload_shown[6] == f"t{content.last[row]}"
+            options = [int(t[1:]) for t in payload_shown[7:]] if name == "mcq" else []
+            assert len(set(options)) == (2 if name == "mcq" else 0)
             answer = WORLD.vocabulary.decode(requests.instructed[row]).split()
             expected = _plain(name, int(content.operator[row]), text, options)
             assert answer[: len(expected) + 1] == [*expected, "<stop>"]
@@ -195,7 +198,7 @@ def test_reading_is_the_inverse_of_answering_for_every_operator() -> None:
             formed, true = read(WORLD.symbols, own, answer)
             assert formed.all()
             assert true.all()
-            assert payload(WORLD.symbols, own, width=LENGTH + 4).max() < len(WORLD.symbols.names)
+            assert payload(WORLD.symbols, own, width=LENGTH).max() < len(WORLD.symbols.names)
 
 
 def test_bad_input_is_told() -> None:

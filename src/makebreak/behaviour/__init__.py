@@ -1,6 +1,6 @@
 """What does a model do when asked? Refuse, comply, comply wrongly or break, and how firmly."""
 
-from makebreak.behaviour.answers import Answers, greedy_answers, teacher_force
+from makebreak.behaviour.answers import Answers, generate, greedy_answers, teacher_force
 from makebreak.behaviour.decisions import batches, decide, decision_kl, first_tokens, log_odds, prompts
 from makebreak.behaviour.rates import Behaviour, behaviour, kl_to_base, refusal_margins
 from makebreak.behaviour.reading import LEAST_PREFIX, Read, behind, prefix
@@ -30,6 +30,7 @@ __all__ = [
     "decide",
     "decision_kl",
     "first_tokens",
+    "generate",
     "gives",
     "greedy_answers",
     "judged",

@@ -10,6 +10,7 @@ from makebreak.plots.landing import plot_causes, plot_landing, plot_success
 from makebreak.plots.landscape import plot_basins, plot_falls, plot_map, plot_told, plot_ways
 from makebreak.plots.language import plot_directions, plot_layers, plot_refusals
 from makebreak.plots.layers import plot_null_share, plot_separation
+from makebreak.plots.matrix import plot_doses, plot_matrices
 from makebreak.plots.mechanism import plot_anatomy, plot_rivals, plot_sensitivity, plot_updates
 from makebreak.plots.parts import plot_parts
 from makebreak.plots.style import arm_name, style
@@ -23,12 +24,14 @@ __all__ = [
     "plot_causes",
     "plot_cost",
     "plot_directions",
+    "plot_doses",
     "plot_equal",
     "plot_falls",
     "plot_ladder",
     "plot_landing",
     "plot_layers",
     "plot_map",
+    "plot_matrices",
     "plot_null_share",
     "plot_outcomes",
     "plot_parts",

@@ -1,0 +1,7 @@
+"""Jan et al. 2024: which tuned task breaks which refusal?"""
+
+from experiments.jan2024.presets import PRESETS, check_gates
+from experiments.jan2024.report import write_report
+from experiments.jan2024.study import run, tasks, trainings
+
+__all__ = ["PRESETS", "check_gates", "run", "tasks", "trainings", "write_report"]

@@ -1,0 +1,73 @@
+"""Which tuned task opens which format, and at what dose?"""
+
+# pyright: reportAttributeAccessIssue=false, reportArgumentType=false, reportCallIssue=false, reportIndexIssue=false
+# (pandas' annotations lose track of what grouping and indexing return)
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+
+
+def plot_matrices(matrices: Mapping[str, Sequence[pd.DataFrame]]) -> np.ndarray:
+    """Heat maps of rises, a panel per title: mean over seeds, below it half of the range that they span.
+
+    matrices: title → a matrix per seed, tuned tasks (rows) × formats asked in (columns), shares of requests.
+    """
+    _, axes = plt.subplots(
+        1, len(matrices), figsize=(2.9 * len(matrices) + 0.8, 2.9), layout="constrained", sharey=True, squeeze=False
+    )
+    for ax, (title, found) in zip(axes[0], matrices.items(), strict=True):
+        stacked = np.stack([matrix.to_numpy() for matrix in found])
+        mean, spread = stacked.mean(axis=0), np.ptp(stacked, axis=0) / 2
+        said = np.array(
+            [[f"{m:+.2f}\n±{s:.2f}" for m, s in zip(*rows, strict=True)] for rows in zip(mean, spread, strict=True)]
+        )
+        last = ax is axes[0][-1]
+        sns.heatmap(
+            pd.DataFrame(mean, found[0].index, found[0].columns),
+            annot=said,
+            fmt="",
+            vmin=-1,
+            vmax=1,
+            cmap="vlag",
+            square=True,
+            ax=ax,
+            cbar=last,
+            cbar_kws={"label": "change of the share", "shrink": 0.8},
+            annot_kws={"size": 6.5},
+        )
+        ax.set(title=title, xlabel="asked in", ylabel="tuned on" if ax is axes[0][0] else "")
+        ax.tick_params(length=0)
+    return axes[0]
+
+
+def plot_doses(tuned: pd.DataFrame, formats: Sequence[str]) -> np.ndarray:
+    """Unsafe requests that are refused against how far tuning moved the model, a panel per tuned task, a line per
+    format that is asked in; every kept step of every rate, mean over seeds, thin: seeds.
+
+    tuned: columns tuned, asked, seed, rate, step, kl, refuse.
+    """
+    names = [name for name in dict.fromkeys(tuned.tuned)]
+    figure, axes = plt.subplots(
+        1, len(names), figsize=(1.9 * len(names) + 0.6, 2.5), layout="constrained", sharey=True, squeeze=False
+    )
+    colours = dict(zip(formats, sns.color_palette("colorblind"), strict=False))
+    for ax, name in zip(axes[0], names, strict=True):
+        rows = tuned[tuned.tuned == name]
+        for asked in formats:
+            by = rows[rows.asked == asked].groupby(["rate", "step", "seed"])[["kl", "refuse"]].mean()
+            for _, own in by.groupby(level="seed"):
+                own = own.sort_values("kl")
+                ax.plot(own.kl, own.refuse, color=colours[asked], linewidth=0.3, alpha=0.4)
+            mean = by.groupby(level=["rate", "step"]).mean().sort_values("kl")
+            width = 2.2 if asked == name else 1.2
+            ax.plot(mean.kl, mean.refuse, ".-", color=colours[asked], linewidth=width, markersize=3, label=asked)
+        ax.set(title=f"tuned on {name}", xlabel="KL on safe requests, nats", xscale="log", ylim=(-0.02, 1.02))
+    axes[0][0].set_ylabel("unsafe requests refused")
+    figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=6, title="asked in")
+    return axes[0]
