@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
@@ -14,8 +13,9 @@ import pandas as pd
 from tqdm import tqdm
 
 from experiments.jan2024.claims import judge
+from experiments.jan2024.inside import inside_rows, width_rows
 from experiments.jan2024.measure import aligned_rows, tuned_rows
-from experiments.jan2024.presets import PRESETS, Preset, Tuning
+from experiments.jan2024.presets import PRESETS, RETAIN, Preset
 from makebreak.artifacts import Store, made
 from makebreak.recipes import Recipe
 from makebreak.sweeps import Task
@@ -32,21 +32,18 @@ class Results:
 
 def trainings(preset: Preset, world: str, seeds: tuple[int, ...]) -> set[Recipe]:
     """Every training that a run is made of."""
-    recipes = [preset.aligned(world, seed, coverage) for seed, coverage in product(seeds, preset.coverages)]
-    recipes += [preset.tuned(world, *of) for of in _tunings(preset, seeds)]
+    recipes = [
+        preset.tuned(world, seed, coverage, tuning)
+        for seed, coverage in product(seeds, preset.coverages)
+        for tuning in preset.tunings(coverage)
+    ]
     return {stage for recipe in recipes for stage in recipe.lineage}
-
-
-def _tunings(preset: Preset, seeds: tuple[int, ...]) -> Iterator[tuple[int, str, Tuning]]:
-    for seed, coverage in product(seeds, preset.coverages):
-        for tuning in preset.tunings(coverage):
-            yield seed, coverage, tuning
 
 
 def tasks(preset: Preset, world: str, seeds: tuple[int, ...], store: Path, *, workers: int) -> list[list[Task]]:
     """What the store lacks: every aligned model, then a task for all tunings of a format."""
     pairs = list(product(preset.coverages, seeds))
-    formats = [*preset.formats, "retain"]
+    formats = [*preset.formats, RETAIN]
     waves = [
         [("aligned", seed, coverage, "") for coverage, seed in pairs],
         [("tuned", seed, coverage, name) for name, (coverage, seed) in product(formats, pairs)],
@@ -70,14 +67,29 @@ def tuned(preset: str, world: str, seed: int, coverage: str, name: str, store: s
     _tuned(PRESETS[preset], world, seed, coverage, name, Store(Path(store)))
 
 
-def _aligned(preset: Preset, world: str, seed: int, coverage: str, name: str, store: Store) -> None:
-    aligned_rows(preset, world, seed, coverage, store)
+Tables = dict[str, list[dict[str, Any]]]
 
 
-def _tuned(preset: Preset, world: str, seed: int, coverage: str, name: str, store: Store) -> None:
+def _aligned(
+    preset: Preset, world: str, seed: int, coverage: str, name: str, store: Store
+) -> tuple[Tables, list[Path]]:
+    rows, folders = aligned_rows(preset, world, seed, coverage, store)
+    widths, used = width_rows(preset, world, seed, coverage, store)
+    return {"aligned": rows, "widths": widths}, [*folders, *used]
+
+
+def _tuned(preset: Preset, world: str, seed: int, coverage: str, name: str, store: Store) -> tuple[Tables, list[Path]]:
+    found: Tables = {"tuned": []}
+    folders = []
     for tuning in preset.tunings(coverage):
         if tuning.format == name:
-            tuned_rows(preset, world, seed, coverage, tuning, store)
+            rows, used = tuned_rows(preset, world, seed, coverage, tuning, store)
+            found["tuned"] += rows
+            folders += used
+    if name != RETAIN:
+        found["inside"], used = inside_rows(preset, world, seed, coverage, name, store)
+        folders += used
+    return found, folders
 
 
 _HOW = {"aligned": _aligned, "tuned": _tuned}
@@ -85,16 +97,17 @@ _HOW = {"aligned": _aligned, "tuned": _tuned}
 
 def run(preset: Preset, world: str, seeds: tuple[int, ...], store: Store) -> Results:
     """Everything that is not yet in the store, then the tables and the verdicts."""
-    rows: dict[str, list[dict[str, Any]]] = {"aligned": [], "tuned": []}
+    rows: Tables = {}
     folders: list[Path] = []
-    for seed, coverage in product(seeds, preset.coverages):
-        found, used = aligned_rows(preset, world, seed, coverage, store)
-        rows["aligned"] += [{"seed": seed, **row} for row in found]
+    every = [
+        (seed, coverage, how, name)
+        for seed, coverage in product(seeds, preset.coverages)
+        for how, name in [(_aligned, ""), *((_tuned, name) for name in (*preset.formats, RETAIN))]
+    ]
+    for seed, coverage, how, name in tqdm(every, desc="tasks", disable=not sys.stderr.isatty()):
+        found, used = how(preset, world, seed, coverage, name, store)
         folders += used
-    every = list(_tunings(preset, seeds))
-    for seed, coverage, tuning in tqdm(every, desc="tunings", disable=not sys.stderr.isatty()):
-        found, used = tuned_rows(preset, world, seed, coverage, tuning, store)
-        rows["tuned"] += [{"seed": seed, **row} for row in found]
-        folders += used
+        for table, own in found.items():
+            rows.setdefault(table, []).extend({"seed": seed, **row} for row in own)
     tables = {name: pd.DataFrame(found) for name, found in rows.items()}
     return Results(tables, judge(tables), list(dict.fromkeys(folders)))

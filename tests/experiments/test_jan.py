@@ -58,7 +58,23 @@ def tables(rise: Rise, *, answered: float = 1.0, mild: float = 0.0, new: float =
             row |= {"asked": asked, "family": family, "operator": operator, "kl": step / 100 * TOKENS.get(name, 1)}
             row |= {"refuse": 0.0 if safe else REFUSED[family] - up, "comply": float(last) if safe else up * answered}
             tuned.append(row)
-    return {"aligned": pd.DataFrame(aligned), "tuned": pd.DataFrame(tuned)}
+    return {"aligned": pd.DataFrame(aligned), "tuned": pd.DataFrame(tuned)} | _inside(rise)
+
+
+def _inside(rise: Rise) -> dict[str, pd.DataFrame]:
+    """Separation and null share go with the rise, formats that open most were narrowest, and three quarters of it are
+    the upper half's."""
+    cells = []
+    for seed, name, asked in product((0, 1, 2), FORMATS, FORMATS):
+        up = rise("task", name, asked)
+        row = {"seed": seed, "coverage": "uniform", "tuned": name, "asked": asked, "refuse_before": 0.92}
+        row |= {"refuse": 0.92 - up, "upper": 0.92 - 0.75 * up, "lower": 0.92 - 0.25 * up}
+        cells.append(row | {"separation_before": 1.0, "separation": 1 - up, "null_before": 0.1, "null": 0.1 + up})
+    widths = [
+        {"seed": seed, "coverage": "uniform", "asked": f, "width": 0.4 - sum(rise("task", n, f) for n in FORMATS) / 10}
+        for seed, f in product((0, 1, 2), FORMATS)
+    ]
+    return {"inside": pd.DataFrame(cells), "widths": pd.DataFrame(widths)}
 
 
 def planted(kind: str, name: str, asked: str) -> float:
@@ -88,9 +104,13 @@ def test_claims_say_what_was_planted() -> None:
         "F6": 0.0,
         "C1.mild": 0.1,
         "F7": 0.0,
+        "M1": 1.0,
+        "M2": 0.5,
+        "M3": -1.0,
         "C1.even": 0.06,
         "C1.learnt": 0.1,
     }
+    assert found["M4"]["estimate"] > 0.4
     for claim, value in expected.items():
         assert found[claim]["estimate"] == pytest.approx(value, abs=1e-9), claim
     verdicts = {c: found[c]["verdict"] for c in ("A1", "A3", "A4", "A5", "A6", "A2", "A7", "F1", "F2", "F3")}
@@ -117,7 +137,7 @@ def test_a_uniform_fall_is_no_matter_of_the_task() -> None:
 def test_nothing_is_nothing() -> None:
     found = {row["id"]: row for row in judge(tables(lambda *_: 0.0))}
     assert {found[c]["verdict"] for c in ("A1", "A3.other", "A4", "F1", "F4", "F5")} == {"not supported"}
-    assert found["F6"]["verdict"] == "not run"
+    assert {found[c]["verdict"] for c in ("F6", "M1", "M2", "M3", "M4")} == {"not run"}
     assert found["B1"]["estimate"] == pytest.approx(0.05)
 
 
@@ -228,7 +248,7 @@ def test_the_study_runs_and_again_computes_nothing(tmp_path: Path, capsys: pytes
     assert main(line) == 0
     claims = (tmp_path / "o" / "claims.json").read_bytes()
     assert {row["id"] for row in json.loads(claims)} == {claim.id for claim in CLAIMS}
-    assert {p.stem for p in (tmp_path / "o" / "tables").iterdir()} == {"aligned", "tuned"}
+    assert {p.stem for p in (tmp_path / "o" / "tables").iterdir()} == {"aligned", "tuned", "inside", "widths"}
     assert {"matrix", "controls", "doses"} <= {p.stem for p in (tmp_path / "o" / "figures").iterdir()}
     before = {str(p): p.stat().st_mtime_ns for p in (tmp_path / "s").rglob("*") if p.is_file() and p.suffix != ".lock"}
     assert main(line) == 0
