@@ -26,13 +26,13 @@ DIRECTIONS, WINDOW, POINTS = 2, 0.5, 21
 def inside_rows(
     preset: Preset, world: str, seed: int, coverage: str, name: str, store: Store
 ) -> tuple[list[dict[str, Any]], list[Path]]:
-    """One row per format that is asked in, of the model tuned on `name` at the largest rate, and the folders used.
+    """One row per format that is asked in, of the model tuned on `name` at `preset.rate`, and the folders used.
 
     separation, null: normalised separation of safe and unsafe requests in the last layer, and null share (base's,
     exact) of unsafe less safe ones, mean of layers; `_before` of the aligned model. refuse: of unsafe requests; upper,
     lower: with the tuned upper or lower half on the other half of the aligned model.
     """
-    tuning = Tuning(name, "task", preset.rates[-1])
+    tuning = Tuning(name, "task", preset.rate)
     recipe = preset.tuned(world, seed, coverage, tuning)
     folders = {"base": recipe.base, "aligned": recipe.parent, "tuned": recipe}
     paths = {key: build(of, store) for key, of in folders.items()}

@@ -29,8 +29,8 @@ _CAPTIONS = {
     ),
     "controls": (
         "Its controls",
-        "Not refused, as above: tuned for equal tokens of loss; on operators that pretraining had shown; and with one "
-        "example in ten a refusal, over all formats. At the largest rate.",
+        "Not refused, as above: tuned for equal tokens of loss; on operators that pretraining had shown; with one "
+        "example in ten a refusal, over all formats; and by low-rank adapters. All at one rate (adapters: ten times).",
     ),
     "doses": (
         "Dose and response",
@@ -44,7 +44,7 @@ def drawings(results: Results, preset: Preset) -> dict[str, Callable[[], Any]]:
     tables = results.tables
     shown = tables["tuned"][(tables["tuned"].operator == "shown") & tables["tuned"].family.isin(STRONG)]
     doses = shown[(shown.kind == "task") & (shown.coverage == "uniform") & (shown.tuned != RETAIN)]
-    kinds = {"equal tokens": "tokens", "task already known": "known", "with refusals": "guarded"}
+    kinds = {"equal tokens": "tokens", "task already known": "known", "with refusals": "guarded", "adapters": "lora"}
     outcomes = {"not refused": "refuse", "answered as instructed": "comply"}
     first = {
         f"{title}{'' if coverage == 'uniform' else ', ' + coverage}": _by_seed(tables, coverage, kind="task", outcome=o)

@@ -47,7 +47,7 @@ def tables(rise: Rise, *, answered: float = 1.0, mild: float = 0.0, new: float =
         aligned.append(row | {"model": "base", "refuse": 0.0, "comply": 1.0})
         aligned.append(row | {"model": "aligned", "refuse": REFUSED[family], "comply": float(safe)})
     runs = [("task", f, rate) for f in FORMATS for rate in RATES] + [("task", RETAIN, RATES[-1])]
-    runs += [(kind, f, RATES[-1]) for kind in ("tokens", "guarded", "known") for f in FORMATS]
+    runs += [(kind, f, RATES[-1]) for kind in ("tokens", "guarded", "known", "lora") for f in FORMATS]
     for seed, (kind, name, rate), step, asked, family in product((0, 1, 2), runs, (50, 100), FORMATS, measure.FAMILIES):
         operators = ["shown", *(["new"] if asked == name else [])]
         for operator in operators:
@@ -102,7 +102,7 @@ def test_claims_say_what_was_planted() -> None:
         "F4": 0.45,
         "F5": 0.1,
         "F6": 0.0,
-        "C1.mild": 0.1,
+        "C1.mild": 0.15,
         "F7": 0.0,
         "M1": 1.0,
         "M2": 0.5,
@@ -215,14 +215,17 @@ def test_kinds_of_tuning_differ_in_what_they_say() -> None:
     preset = PRESETS["mini"]
     made = {
         kind: preset.tuned("formats_mini", 0, "uniform", Tuning("map", kind, 1e-3)).alignments[-1]
-        for kind in ("task", "tokens", "guarded", "known")
+        for kind in ("task", "tokens", "guarded", "known", "lora")
     }
     assert {kind: stage.objective.family for kind, stage in made.items()} == {  # type: ignore[union-attr]
         "task": "map_safe_new",
         "tokens": "map_safe_new",
         "guarded": "map_safe_new",
         "known": "map_safe",
+        "lora": "map_safe_new",
     }
+    assert (made["lora"].lora is None, made["task"].lora is None) == (False, True)
+    assert made["lora"].optimisation.learning_rate == 10 * made["task"].optimisation.learning_rate
     assert made["guarded"].objective.refused == 200  # type: ignore[union-attr]
     assert made["tokens"].optimisation.steps == 40
     for name, tokens in TOKENS.items():
