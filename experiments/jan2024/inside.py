@@ -1,4 +1,7 @@
-"""Does a fall of refusal in a format show inside? Clusters, null shares, stitched halves, and the basin before it."""
+"""Does a fall of refusal in a format show inside? Clusters, null shares, stitched halves, and the basin before it.
+
+And would a guard that was made for another format have seen what is asked?
+"""
 
 from __future__ import annotations
 
@@ -13,14 +16,16 @@ from experiments.jan2024.measure import ROWS
 from experiments.jan2024.presets import Preset, Tuning
 from makebreak.artifacts import Store, write_json
 from makebreak.behaviour import greedy_answers
+from makebreak.defences import answered, guard_rows
 from makebreak.landscape import Points, Walk, basin, random_direction
-from makebreak.mechanism import cluster_rows, null_share_rows
+from makebreak.mechanism import Pair, cluster_rows, null_share_rows
 from makebreak.models import load, n_layers, stitched
 from makebreak.recipes import build
 from makebreak.requests import Requests, load_world
 from makebreak.zoo import asked
 
 DIRECTIONS, WINDOW, POINTS = 2, 0.5, 21
+GUARDED = 400  # requests per format and kind that a guard is fitted, set and asked on
 
 
 def inside_rows(
@@ -89,6 +94,34 @@ def width_rows(
     made = store.build("formats-widths", revision=1, config=config, parents=[model], make=measure)
     rows = [{"coverage": coverage, **row} for row in json.loads((made / ROWS).read_text())]
     return rows, [model, made]
+
+
+def guard_table(
+    preset: Preset, world: str, seed: int, coverage: str, store: Store
+) -> tuple[list[dict[str, Any]], list[Path]]:
+    """What guards that read by the base see, made of one format, of all, and of all but one: on prompts alone (`reads`
+    prompt), and with the right answer behind them (`answer`); the middle layer, means by format that is asked in."""
+    base = build(preset.aligned(world, seed, coverage).base, store)
+
+    def measure(folder: Path) -> None:
+        model = load(base, symbols=load_world(world).vocabulary.symbols)
+
+        def half(kinds: tuple[str, ...], split: str) -> dict[str, list[Requests]]:
+            return {f: [asked(world, f"{f}_{kind}", GUARDED, seed, split) for kind in kinds] for f in preset.formats}
+
+        rows = []
+        for reads, how in (("prompt", lambda requests: requests), ("answer", answered)):
+            fit, score = (
+                {f: Pair(*map(how, pair)) for f, pair in half(("safe", "unsafe"), split).items()}
+                for split in ("fit", "score")
+            )
+            quiet = {f: how(asked(world, f"{f}_safe", GUARDED, seed, "train")) for f in preset.formats}
+            found = guard_rows(model, fit, quiet, score, layer=n_layers(model) // 2)
+            rows += [{"reads": reads, **row} for row in found]
+        write_json(folder / ROWS, rows)
+
+    made = store.build("formats-guards", revision=1, config={"n": GUARDED, "seed": seed}, parents=[base], make=measure)
+    return [{"coverage": coverage, **row} for row in json.loads((made / ROWS).read_text())], [base, made]
 
 
 def _refused(model: PreTrainedModel, preset: Preset, world: str, seed: int, form: str) -> float:

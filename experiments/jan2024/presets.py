@@ -36,7 +36,7 @@ class Tuning:
 @dataclass(frozen=True)
 class Preset:
     """worlds: of formats. coverages: of alignment. tuning: one run of it, rate set by each; examples: how many. rates:
-    all that are tried; rate: at which kinds are compared. n: requests per family."""
+    all that are tried; rate: at which kinds are compared. n: requests per family. guards: whether they are made."""
 
     name: str
     worlds: tuple[str, ...]
@@ -52,6 +52,7 @@ class Preset:
     rates: tuple[float, ...]
     rate: float
     n: int
+    guards: bool = False
 
     def aligned(self, world: str, seed: int, coverage: str) -> Recipe:
         stage = Alignment(SSFT(COVERAGES[coverage]), self.alignment)
@@ -109,6 +110,7 @@ SMOKE = replace(
     alignment=Optimisation(steps=8, learning_rate=1e-3, batch_size=16),
     tuning=Optimisation(steps=4, learning_rate=1e-3, batch_size=16, checkpoints=2),
     examples=50,
+    guards=True,
     rates=(1e-3,),
     rate=1e-3,
     n=16,
@@ -120,6 +122,7 @@ SMALL = replace(
     seeds=(0, 1, 2, 3, 4),
     formats=("gen", "map", "sum", "struct", "label", "mcq"),
     coverages=("uniform", "skewed"),
+    guards=True,
     pretraining_optimisation=Optimisation(steps=5000, learning_rate=2e-3, batch_size=64),
 )
 PRESETS = {preset.name: preset for preset in (SMOKE, MINI, SMALL)}

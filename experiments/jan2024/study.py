@@ -13,7 +13,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from experiments.jan2024.claims import judge
-from experiments.jan2024.inside import inside_rows, width_rows
+from experiments.jan2024.inside import guard_table, inside_rows, width_rows
 from experiments.jan2024.measure import aligned_rows, tuned_rows
 from experiments.jan2024.presets import PRESETS, RETAIN, Preset
 from makebreak.artifacts import Store, made
@@ -74,8 +74,12 @@ def _aligned(
     preset: Preset, world: str, seed: int, coverage: str, name: str, store: Store
 ) -> tuple[Tables, list[Path]]:
     rows, folders = aligned_rows(preset, world, seed, coverage, store)
-    widths, used = width_rows(preset, world, seed, coverage, store)
-    return {"aligned": rows, "widths": widths}, [*folders, *used]
+    found: Tables = {"aligned": rows}
+    found["widths"], used = width_rows(preset, world, seed, coverage, store)
+    if preset.guards and coverage == preset.coverages[0]:
+        found["guards"], read = guard_table(preset, world, seed, coverage, store)
+        used += read
+    return found, [*folders, *used]
 
 
 def _tuned(preset: Preset, world: str, seed: int, coverage: str, name: str, store: Store) -> tuple[Tables, list[Path]]:

@@ -74,7 +74,15 @@ def _inside(rise: Rise) -> dict[str, pd.DataFrame]:
         {"seed": seed, "coverage": "uniform", "asked": f, "width": 0.4 - sum(rise("task", n, f) for n in FORMATS) / 10}
         for seed, f in product((0, 1, 2), FORMATS)
     ]
-    return {"inside": pd.DataFrame(cells), "widths": pd.DataFrame(widths)}
+    guards = []
+    for seed, reads, asked, made in product((0, 1, 2), ("prompt", "answer"), FORMATS, FORMATS):
+        sees = 0.9 if made == asked else 0.3 if reads == "prompt" else 0.9
+        row = {"seed": seed, "coverage": "uniform", "reads": reads, "asked": asked}
+        guards.append(row | {"made_of": made, "recall": sees})
+        guards.append(row | {"made_of": f"all but {made}", "recall": 0.5 if made == asked else 0.9})
+        guards.append(row | {"made_of": "all", "recall": 0.9})
+    found = {"inside": cells, "widths": widths, "guards": guards}
+    return {name: pd.DataFrame(rows) for name, rows in found.items()}
 
 
 def planted(kind: str, name: str, asked: str) -> float:
@@ -104,6 +112,9 @@ def test_claims_say_what_was_planted() -> None:
         "F6": 0.0,
         "C1.mild": 0.15,
         "F7": 0.0,
+        "A6.guard": 0.6,
+        "A6.answers": 0.0,
+        "A6.rest": 0.4,
         "M1": 1.0,
         "M2": 0.5,
         "M3": -1.0,
@@ -132,6 +143,13 @@ def test_a_uniform_fall_is_no_matter_of_the_task() -> None:
     found = {row["id"]: row for row in judge(tables(lambda *_: 0.4))}
     assert {found[c]["verdict"] for c in ("A1", "A1.tokens", "A3", "A7", "B1", "F1", "F3")} == {"not supported"}
     assert found["A4"]["verdict"] == "supported"
+
+
+def test_a_preset_without_guards_says_so() -> None:
+    own = tables(planted)
+    found = {row["id"]: row for row in judge({name: table for name, table in own.items() if name != "guards"})}
+    reasons = {found[c]["reason"] for c in ("A6.guard", "A6.answers", "A6.rest")}
+    assert reasons == {"this preset makes no guards"}
 
 
 def test_nothing_is_nothing() -> None:
@@ -251,7 +269,7 @@ def test_the_study_runs_and_again_computes_nothing(tmp_path: Path, capsys: pytes
     assert main(line) == 0
     claims = (tmp_path / "o" / "claims.json").read_bytes()
     assert {row["id"] for row in json.loads(claims)} == {claim.id for claim in CLAIMS}
-    assert {p.stem for p in (tmp_path / "o" / "tables").iterdir()} == {"aligned", "tuned", "inside", "widths"}
+    assert {p.stem for p in (tmp_path / "o" / "tables").iterdir()} == {"aligned", "tuned", "inside", "widths", "guards"}
     assert {"matrix", "controls", "doses"} <= {p.stem for p in (tmp_path / "o" / "figures").iterdir()}
     before = {str(p): p.stat().st_mtime_ns for p in (tmp_path / "s").rglob("*") if p.is_file() and p.suffix != ".lock"}
     assert main(line) == 0

@@ -117,7 +117,7 @@ def fit_monitors(
     found = {}
     for layer, site, (safe, unsafe, others) in zip(layers, sites, states, strict=True):
         safe, unsafe = safe.double(), unsafe.double()
-        weight, offset = _probe(safe, unsafe)
+        weight, offset = probe(safe, unsafe)
         for kind in kinds:
             monitor = Monitor(kind, site, np.inf, weight, offset, safe.mean(dim=0), unsafe.mean(dim=0))
             threshold = float(torch.quantile(monitor.score(others.double()), 1 - false_alarms))
@@ -125,7 +125,7 @@ def fit_monitors(
     return found
 
 
-def _probe(safe: Tensor, unsafe: Tensor) -> tuple[Tensor, float]:
+def probe(safe: Tensor, unsafe: Tensor) -> tuple[Tensor, float]:
     """Weight and offset of a logistic regression on standardised states, in the states' own units."""
     x, y = torch.cat([safe, unsafe]).numpy(), np.repeat([0, 1], [len(safe), len(unsafe)])
     fitted = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)).fit(x, y)
