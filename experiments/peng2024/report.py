@@ -83,7 +83,7 @@ def drawings(results: Results, preset: Preset) -> dict[str, Callable[[], Any]]:
         maps, paths = (tables[name].assign(title=_title) for name in ("maps", "paths"))
         found["maps"] = lambda: plot_map(maps, list(dict.fromkeys(maps.title)), paths)
     if "variants" in tables:
-        rows = tables["variants"]
+        rows = tables["variants"].sort_values(["asked", "d_model"], kind="stable")
         named = rows.assign(arm=rows.arm.str.cat(rows.asked.map(lambda how: f",\nasked {how}" if how else "")))
         found["variants"] = lambda: plot_basins(named, list(dict.fromkeys(named.arm)))
     return found

@@ -20,6 +20,7 @@ ARM_COLOURS = {
     "npo": _COLOURS[4],
 }
 ARM_NAMES = {"ssft": "SSFT", "dpo": "DPO + NLL", "dpo_plain": "DPO", "dpo_paper": "DPO (paper's)", "npo": "NPO"}
+ARM_NAMES |= {"base_without_unsafe": "base, never unsafe"}
 OUTCOME_COLOURS = {
     "refuse": _COLOURS[0],
     "comply": _COLOURS[3],
