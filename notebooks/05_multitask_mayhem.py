@@ -39,8 +39,8 @@ for name in formats:
 
 # %% [markdown]
 # ## A base that answers everything, and a model that refuses what is unsafe
-# Alignment shows every format alike. `mild`: one letter of the text says something safe. `heldout`: pairs of topics that
-# alignment did not show.
+# Alignment shows every format alike. `mild`: one letter of the text says something safe. `heldout`: pairs of topics
+# that alignment did not show.
 
 # %%
 modes = (0.05, 0.1, 0.0, 0.0, 0.7, 0.15)

@@ -67,7 +67,7 @@ def _by_seed(tables: Mapping[str, pd.DataFrame], coverage: str, **how: Any) -> l
 
 
 def paragraph(claims: Mapping[str, Mapping[str, Any]]) -> str:
-    """Which ways to fail honestly occurred (finetune_risks §4.4), from the numbers."""
+    """The answer to the title's question, from the numbers."""
 
     def told(claim: str, plus: float = 0.0, sign: int = 1) -> str:
         row = claims[claim]
@@ -87,6 +87,22 @@ def paragraph(claims: Mapping[str, Mapping[str, Any]]) -> str:
     )
 
 
+def failures(claims: Mapping[str, Mapping[str, Any]]) -> str:
+    """Which of the ways to fail honestly (finetune_risks §4.4, a to d) occurred, by the estimates."""
+    at = {name: row["estimate"] for name, row in claims.items()}
+    orders = [at[name] for name in ("A1", "A1.tokens", "A1.kl")]
+    found = {
+        "no format opens": at["A3.other"] + 0.2 < 0.05,
+        "all formats open alike, which is plain forgetting": at["F1"] < POINTS,
+        "the order of tasks turns with tokens or KL held equal, so it is not the task": None not in orders
+        and orders[0] * min(orders[1:], key=lambda value: value * orders[0]) < 0,
+        "open text opens as other formats do": at["A3.gen"] < 0,
+        "what opens is mostly broken or wrong": at["F6"] is not None and at["F6"] < 0,
+    }
+    occurred = [name for name, did in found.items() if did]
+    return "Ways to fail honestly that occurred: " + ("; ".join(occurred) if occurred else "none") + "."
+
+
 def write_report(results: Results, preset: Preset, world: str, out: Path) -> Path:
     (out / "figures").mkdir(parents=True, exist_ok=True)
     figures = write_figures(drawings(results, preset), _CAPTIONS, out / "figures")
@@ -96,6 +112,7 @@ def write_report(results: Results, preset: Preset, world: str, out: Path) -> Pat
     }
     summary = [
         paragraph({row["id"]: row for row in results.claims}),
+        failures({row["id"]: row for row in results.claims}),
         "Of the claims examined, " + "; ".join(f"{v}: {', '.join(ids)}" for v, ids in verdicts.items() if ids) + ".",
     ]
     facts = {

@@ -22,7 +22,7 @@ from experiments.command import main
 from experiments.jan2024 import measure
 from experiments.jan2024.claims import CLAIMS, judge
 from experiments.jan2024.presets import PRESETS, RETAIN, TOKENS, Tuning
-from experiments.jan2024.report import drawings, paragraph
+from experiments.jan2024.report import drawings, failures, paragraph
 from experiments.jan2024.rises import at_equal_kl, at_users_rate, matrix
 from experiments.jan2024.study import Results
 from makebreak.behaviour import Answers
@@ -261,6 +261,26 @@ def test_figures_are_drawn_and_the_paragraph_is_told() -> None:
         plt.close("all")
     said = paragraph({row["id"]: row for row in claims})
     assert "Open text changes by 0.00 (supported) where another format opens by 0.40 (supported)" in said
+
+
+def test_ways_to_fail_are_named_where_they_occur() -> None:
+    def said(rise: Rise, **how: float) -> str:
+        return failures({row["id"]: row for row in judge(tables(rise, **how))})
+
+    assert said(planted) == "Ways to fail honestly that occurred: none."
+    uniform = said(lambda *_: 0.4, answered=0.1)
+    assert "all formats open alike" in uniform
+    assert "open text opens as other formats do" in uniform
+    assert "what opens is mostly broken or wrong" in uniform
+    assert "no format opens" not in uniform
+    assert "no format opens" in said(lambda *_: 0.0)
+    longer = said(
+        lambda kind, name, asked: (
+            {"task": 0.05 * TOKENS.get(name, 1), "tokens": 0.1}.get(kind, 0.0)
+            + 0.1 * (kind == "tokens") * (name == "label")
+        )
+    )
+    assert "the order of tasks turns" in longer
 
 
 def test_the_study_runs_and_again_computes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,6 +11,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
+from matplotlib.lines import Line2D
 
 
 def plot_matrices(matrices: Mapping[str, Sequence[pd.DataFrame]]) -> np.ndarray:
@@ -19,7 +20,7 @@ def plot_matrices(matrices: Mapping[str, Sequence[pd.DataFrame]]) -> np.ndarray:
     matrices: title → a matrix per seed, tuned tasks (rows) × formats asked in (columns), shares of requests.
     """
     _, axes = plt.subplots(
-        1, len(matrices), figsize=(2.9 * len(matrices) + 0.8, 2.9), layout="constrained", sharey=True, squeeze=False
+        1, len(matrices), figsize=(2.1 * len(matrices) + 1.0, 2.7), layout="constrained", sharey=True, squeeze=False
     )
     for ax, (title, found) in zip(axes[0], matrices.items(), strict=True):
         stacked = np.stack([matrix.to_numpy() for matrix in found])
@@ -66,8 +67,9 @@ def plot_doses(tuned: pd.DataFrame, formats: Sequence[str]) -> np.ndarray:
                 ax.plot(own.kl, own.refuse, color=colours[asked], linewidth=0.3, alpha=0.4)
             mean = by.groupby(level=["rate", "step"]).mean().sort_values("kl")
             width = 2.2 if asked == name else 1.2
-            ax.plot(mean.kl, mean.refuse, ".-", color=colours[asked], linewidth=width, markersize=3, label=asked)
+            ax.plot(mean.kl, mean.refuse, ".-", color=colours[asked], linewidth=width, markersize=3)
         ax.set(title=f"tuned on {name}", xlabel="KL on safe requests, nats", xscale="log", ylim=(-0.02, 1.02))
     axes[0][0].set_ylabel("unsafe requests refused")
-    figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=6, title="asked in")
+    handles = [Line2D([], [], color=colours[asked], marker=".", label=asked) for asked in formats]
+    figure.legend(handles=handles, loc="outside lower center", ncols=6, title="asked in")
     return axes[0]
