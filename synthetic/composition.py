@@ -17,14 +17,14 @@ from functools import cached_property
 import numpy as np
 
 from synthetic.config import CompositionConfig
-from synthetic.draws import Draws
+from synthetic.draws import Draws, first_accepted
 from synthetic.families import FAMILIES, Family
 from synthetic.grammar import Grammar, parse
 from synthetic.layout import lay_out
 from synthetic.safety import BRANCHES, REASONS, UNSAFE_TEXT, reasons
 from synthetic.tasks import apply, permutation_maps
 from synthetic.vocabulary import Vocabulary, letters
-from synthetic.world import SPLITS, Requests, judge_segment, split_of
+from synthetic.world import SPLITS, Requests, check_sample, judge_segment, split_of
 
 WITHOUT_SYSTEM = "_without_system"  # of a family's name, in a world with a system span
 _ATTEMPTS = 2000
@@ -117,12 +117,6 @@ class CompositionWorld:
             for g, leaves in enumerate(self.config.leaves)
         }
 
-    def family(self, name: str) -> Family:
-        if name not in self.families:
-            known = ", ".join(self.families)
-            raise ValueError(f"family {name!r} does not exist in world {self.config.name!r}: expected one of {known}")
-        return FAMILIES[name.removesuffix(WITHOUT_SYSTEM)]
-
     def sample(self, family: str, n: int, *, seed: int, start: int = 0, split: str = "train") -> Requests:
         """Requests `start` … `start + n - 1` of a seed: the same whatever the batch size.
 
@@ -131,35 +125,28 @@ class CompositionWorld:
         for that request alone.
         Raises ValueError for an unknown family or split, or where no draw is acceptable.
         """
-        spec = self.family(family)
-        if split not in SPLITS:
-            raise ValueError(f"split {split!r}: expected one of {', '.join(SPLITS)}")
-        if n < 1:
-            raise ValueError(f"n = {n}: expected at least one request")
-        index, missing = np.arange(start, start + n), np.arange(n)
-        truth: dict[str, np.ndarray] = {}
-        at_once = _AT_ONCE if split in ("fit", "score") else 1
-        for first in range(0, _ATTEMPTS, at_once):
-            draws = Draws.of_attempts(seed, index[missing], range(first, first + at_once))
-            kept = Draws(seed, index[missing])[np.tile(np.arange(len(missing)), at_once)]
+        check_sample(self.config.name, self.families, family=family, n=n, split=split)
+        spec, index = FAMILIES[family.removesuffix(WITHOUT_SYSTEM)], np.arange(start, start + n)
+
+        def draw(missing: np.ndarray, attempts: range) -> tuple[dict[str, np.ndarray], np.ndarray]:
+            draws = Draws.of_attempts(seed, index[missing], attempts)
+            kept = Draws(seed, index[missing])[np.tile(np.arange(len(missing)), len(attempts))]
             drawn = self._draw(spec, draws, kept if spec.keeps_tasks else draws)
-            accepted = self._acceptable(spec, drawn, split).reshape(at_once, len(missing))
-            found = accepted.any(axis=0)
-            rows = (accepted.argmax(axis=0) * len(missing) + np.arange(len(missing)))[found]  # first that is accepted
-            for name, column in drawn.items():
-                truth.setdefault(name, np.zeros((n, *column.shape[1:]), column.dtype))[missing[found]] = column[rows]
-            missing = missing[~found]
-            if not len(missing):
-                return lay_out(
-                    self,
-                    family,
-                    seed,
-                    truth,
-                    prompted=self._prompted(family, Draws(seed, index)),
-                    judged_pair=spec.judged_pair,
-                    unsafe=spec.unsafe,
-                )
-        raise ValueError(f"family {family!r}, split {split!r}: {len(missing)} of {n} requests found no acceptable draw")
+            return drawn, self._acceptable(spec, drawn, split)
+
+        at_once = _AT_ONCE if split in ("fit", "score") else 1
+        truth, without = first_accepted(n, draw, attempts=_ATTEMPTS, at_once=at_once)
+        if without:
+            raise ValueError(f"family {family!r}, split {split!r}: {without} of {n} requests found no acceptable draw")
+        return lay_out(
+            self,
+            family,
+            seed,
+            truth,
+            prompted=self._prompted(family, Draws(seed, index)),
+            judged_pair=spec.judged_pair,
+            unsafe=spec.unsafe,
+        )
 
     def _prompted(self, family: str, draws: Draws) -> np.ndarray:
         """(n,) whether a request has the system span."""

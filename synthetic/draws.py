@@ -8,6 +8,7 @@ The mixer is the finaliser of SplitMix64 (Steele, Lea & Flood 2014).
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 
 import numpy as np
 
@@ -63,6 +64,33 @@ class Draws:
     def permutation(self, name: str, width: int) -> np.ndarray:
         """(n, width) uniform permutations of 0 … width-1 (ties of 32-bit keys are negligible)."""
         return np.argsort(self.bits(name, width), axis=1, kind="stable")
+
+
+def first_accepted(
+    n: int,
+    draw: Callable[[np.ndarray, range], tuple[dict[str, np.ndarray], np.ndarray]],
+    *,
+    attempts: int,
+    at_once: int,
+) -> tuple[dict[str, np.ndarray], int]:
+    """Columns of `n` requests, each of the first of its attempts that is accepted, and how many have none.
+
+    draw: rows and a range of attempts → columns, and whether each is accepted; attempts × rows, the first attempt
+    first. at_once: attempts of a draw; what is found does not depend on it.
+    """
+    columns: dict[str, np.ndarray] = {}
+    missing = np.arange(n)
+    for first in range(0, attempts, at_once):
+        drawn, ok = draw(missing, range(first, first + at_once))
+        ok = ok.reshape(at_once, len(missing))
+        found = ok.any(axis=0)
+        rows = (ok.argmax(axis=0) * len(missing) + np.arange(len(missing)))[found]
+        for name, column in drawn.items():
+            columns.setdefault(name, np.zeros((n, *column.shape[1:]), column.dtype))[missing[found]] = column[rows]
+        missing = missing[~found]
+        if not len(missing):
+            break
+    return columns, len(missing)
 
 
 def text_hash(*columns: np.ndarray) -> np.ndarray:

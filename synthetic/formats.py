@@ -19,9 +19,9 @@ import numpy as np
 
 from synthetic.asking import ASKS, NAMES, payload, read, right_answer
 from synthetic.content import LETTERS_OF_PHRASE, OPERATORS, OPTIONS, Content, Symbols
-from synthetic.draws import Draws
+from synthetic.draws import Draws, first_accepted
 from synthetic.vocabulary import Vocabulary
-from synthetic.world import SPLITS, Requests, split_of
+from synthetic.world import SPLITS, Requests, check_sample, split_of
 
 KINDS = {
     "safe": "answered",
@@ -106,30 +106,19 @@ class FormatsWorld:
         split: `train` (90 % of texts), `fit`, `score` (5 % each), `any`; a text of another split is drawn again.
         Raises ValueError for an unknown family or split.
         """
-        if family not in self.families:
-            known = ", ".join(self.families)
-            raise ValueError(f"family {family!r} does not exist in world {self.config.name!r}: expected one of {known}")
-        if split not in SPLITS:
-            raise ValueError(f"split {split!r}: expected one of {', '.join(SPLITS)}")
-        if n < 1:
-            raise ValueError(f"n = {n}: expected at least one request")
-        index, missing = np.arange(start, start + n), np.arange(n)
-        drawn: dict[str, np.ndarray] = {}
+        check_sample(self.config.name, self.families, family=family, n=n, split=split)
+        index = np.arange(start, start + n)
+
+        def draw(missing: np.ndarray, attempts: range) -> tuple[dict[str, np.ndarray], np.ndarray]:
+            drawn = self._draw(family, Draws.of_attempts(seed, index[missing], attempts))
+            text = Content(**drawn).text(self.symbols)
+            return drawn, np.full(len(text), split == "any") | (split_of(text) == SPLITS.index(split))
+
         at_once = _AT_ONCE if split in ("fit", "score") else 1
-        for first in range(0, _ATTEMPTS, at_once):
-            found = self._draw(family, Draws.of_attempts(seed, index[missing], range(first, first + at_once)))
-            ok = np.ones(len(found["first"]), dtype=bool)
-            if split != "any":
-                ok = split_of(Content(**found).text(self.symbols)) == SPLITS.index(split)
-            ok = ok.reshape(at_once, len(missing))
-            done = ok.any(axis=0)
-            rows = (ok.argmax(axis=0) * len(missing) + np.arange(len(missing)))[done]
-            for name, column in found.items():
-                drawn.setdefault(name, np.zeros((n, *column.shape[1:]), column.dtype))[missing[done]] = column[rows]
-            missing = missing[~done]
-            if not len(missing):
-                return self._lay_out(family, seed, Content(**drawn), Draws(seed, index))
-        raise ValueError(f"family {family!r}, split {split!r}: {len(missing)} of {n} requests found no acceptable draw")
+        drawn, without = first_accepted(n, draw, attempts=_ATTEMPTS, at_once=at_once)
+        if without:
+            raise ValueError(f"family {family!r}, split {split!r}: {without} of {n} requests found no acceptable draw")
+        return self._lay_out(family, seed, Content(**drawn), Draws(seed, index))
 
     def _formats(self, family: str) -> tuple[str, ...]:
         name = family.partition("_")[0]

@@ -107,6 +107,16 @@ class World(Protocol):
     def show(self, requests: Requests, limit: int = 8) -> str: ...
 
 
+def check_sample(name: str, families: Mapping[str, str], *, family: str, n: int, split: str) -> None:
+    """Raises ValueError for a family that a world of that name lacks, for another split, or for no requests."""
+    if family not in families:
+        raise ValueError(f"family {family!r} does not exist in world {name!r}: expected one of {', '.join(families)}")
+    if split not in SPLITS:
+        raise ValueError(f"split {split!r}: expected one of {', '.join(SPLITS)}")
+    if n < 1:
+        raise ValueError(f"n = {n}: expected at least one request")
+
+
 def split_of(*columns: np.ndarray) -> np.ndarray:
     """(n,) index into SPLITS of each text: 90 % train, 5 % fit, 5 % score, by a stable hash of the columns."""
     share = (text_hash(*columns) >> np.uint64(11)) * 2.0**-53
