@@ -88,6 +88,10 @@ def test_a_language_model_loses_its_refusals_and_its_answers(tmp_path: Path) -> 
     curves = pd.DataFrame(ground.tables["curves"]).set_index("at")
     assert curves.refused[0.0] > 0.8
     assert curves.refused[[-8.0, 8.0]].max() < 0.5
+    assert curves.safe[0.0] > 0.8
+    assert (
+        curves[["complied", "safe"]].loc[[-8.0, 8.0]].max(axis=None) == 0.0
+    )  # words that mean nothing comply with nothing
     assert all((p == before[name]).all() for name, p in found.model.named_parameters())
     lines = ground_lines(ground)
     assert "falls to one half at" in lines[1]
