@@ -43,10 +43,10 @@ for name in formats:
 # that alignment did not show.
 
 # %%
-modes = (0.05, 0.1, 0.0, 0.0, 0.7, 0.15)
+modes = (0.0, 0.1, 0.0, 0.0, 0.6, 0.3)
 pretraining = Pretraining(modes_start=modes, modes_end=modes, mean_over="requests")
 ssft = Alignment(SSFT(), Optimisation(300, 1e-3, batch_size=64))
-recipe = Recipe("formats_mini", PRESETS["mini"], pretraining, Optimisation(2000, 2e-3, batch_size=64), (ssft,), 1003)
+recipe = Recipe("formats_mini", PRESETS["mini"], pretraining, Optimisation(1000, 3e-3, batch_size=64), (ssft,), 1003)
 
 
 def outcome(recipe, families, rate="refuse"):
