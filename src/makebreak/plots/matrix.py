@@ -15,7 +15,7 @@ from matplotlib.lines import Line2D
 
 
 def plot_matrices(matrices: Mapping[str, Sequence[pd.DataFrame]]) -> np.ndarray:
-    """Heat maps of rises, a panel per title: mean over seeds, below it half of the range that they span.
+    """Heat maps of rises, a panel per title: mean over seeds, below it half of the range that several span.
 
     matrices: title → a matrix per seed, tuned tasks (rows) × formats asked in (columns), shares of requests.
     """
@@ -25,9 +25,9 @@ def plot_matrices(matrices: Mapping[str, Sequence[pd.DataFrame]]) -> np.ndarray:
     for ax, (title, found) in zip(axes[0], matrices.items(), strict=True):
         stacked = np.stack([matrix.to_numpy() for matrix in found])
         mean, spread = stacked.mean(axis=0), np.ptp(stacked, axis=0) / 2
-        said = np.array(
-            [[f"{m:+.2f}\n±{s:.2f}" for m, s in zip(*rows, strict=True)] for rows in zip(mean, spread, strict=True)]
-        )
+        said = np.char.mod("%+.2f", mean)
+        if len(found) > 1:
+            said = np.char.add(said, np.char.mod("\n±%.2f", spread))
         last = ax is axes[0][-1]
         sns.heatmap(
             pd.DataFrame(mean, found[0].index, found[0].columns),
