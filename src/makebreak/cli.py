@@ -227,7 +227,9 @@ def _run(command: Inspect | Compare | Attack | Landscape) -> None:
             ground = pages.walk_language_model(found, few, store, settings, walking, say=say)
             facts |= {"model": told(found), "answers": f"greedy, at most {asking.tokens} tokens, cut at a refusal"}
             facts |= {"asked": ", ".join(f"{len(texts)} {family}" for family, texts in few.items())}
-        facts |= {"moves": f"{command.directions} directions, {command.points} points, norms by {command.per}"}
+        facts |= {
+            "moves": f"random directions: {command.directions}; {command.points} points each, norms by {command.per}"
+        }
         out = asking.out or Path("runs/landscape") / Path(command.model).stem
         lines, path = pages.ground_lines(ground), pages.write_ground(command.model, ground, facts, out)
     else:

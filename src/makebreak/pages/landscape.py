@@ -146,7 +146,7 @@ def _walked(
     """outcomes: what is kept of a point. rates: of that, once the weights are what they were: `refused` and `complied`
     of unsafe requests, `safe` ones answered."""
     axis = np.linspace(-walking.window, walking.window, walking.points).round(9).tolist()
-    say(f"{walking.directions} random directions, {len(axis)} points each; a point is measured once and kept")
+    say(f"random directions: {walking.directions}; {len(axis)} points each, measured once and kept")
     rows: Rows = []
     for i in range(walking.directions):
 

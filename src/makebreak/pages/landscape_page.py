@@ -54,12 +54,13 @@ def ground_lines(found: Ground) -> list[str]:
 
 
 def _over(widths: pd.DataFrame, sense: str, column: str) -> str:
-    """Mean over directions, and the range of them."""
+    """Mean over directions, and the range of several."""
     values = widths[widths.sense == sense][column].dropna().to_numpy(dtype=float)
     if not len(values):
         return "n/a"
     beyond = " or beyond" if column == "r50" and bool(widths[widths.sense == sense].censored.any()) else ""
-    return f"{np.mean(values):.2f} [{values.min():.2f}, {values.max():.2f}]{beyond}"
+    span = f" ({values.min():.2f} to {values.max():.2f} by direction)" if len(values) > 1 else ""
+    return f"{np.mean(values):.2f}{span}{beyond}"
 
 
 def write_ground(name: str, found: Ground, facts: dict[str, str], out: Path) -> Path:
