@@ -29,7 +29,8 @@ class Command:
     """
 
     study: Annotated[str, tyro.conf.Positional]
-    """Which study: jain2024, peng2024 (landscapes of its models), or speed (ratios to the naive way)."""
+    """Which study: jain2024, peng2024 (landscapes of its models), jan2024 (tuned tasks × formats of harm), or speed
+    (ratios to the naive way)."""
     preset: str = "mini"
     """Size: smoke (seconds), mini (minutes, 3 seeds), small (an hour, 5 seeds), all (also every factor), paper (an
     accelerator)."""

@@ -61,7 +61,7 @@ def drawings(results: Results, preset: Preset) -> dict[str, Callable[[], Any]]:
 
 
 def _by_seed(tables: Mapping[str, pd.DataFrame], coverage: str, **how: Any) -> list[pd.DataFrame]:
-    own = {name: table[table.coverage == coverage] for name, table in tables.items()}
+    own = {name: table[table.coverage == coverage] for name, table in tables.items() if "coverage" in table}
     seeds = sorted(own["tuned"].seed.unique())
     return [matrix({name: table[table.seed == seed] for name, table in own.items()}, **how) for seed in seeds]
 
@@ -131,6 +131,9 @@ def write_report(results: Results, preset: Preset, world: str, out: Path) -> Pat
     }
     keys = {"Before tuning, mean over seeds": ["coverage", "model", *by[5:]], "After tuning, mean over seeds": by}
     means = {name: table.groupby(keys[name], sort=False).mean().reset_index() for name, table in shown.items()}
+    means["Readers of n-grams of the text, AUROC, mean over seeds"] = (
+        results.tables["readers"].pivot_table(index="format", columns="n", values="auroc", sort=False).reset_index()
+    )
     path = out / "report.html"
     title = f"jan2024 at {preset.name}: which tuned task breaks which refusal?"
     write_page(Page(title, summary, facts, results.claims, figures, means), path)

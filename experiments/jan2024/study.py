@@ -16,6 +16,7 @@ from experiments.jan2024.claims import judge
 from experiments.jan2024.inside import guard_table, inside_rows, width_rows
 from experiments.jan2024.measure import aligned_rows, tuned_rows
 from experiments.jan2024.presets import PRESETS, RETAIN, Preset
+from experiments.jan2024.readers import reader_rows
 from makebreak.artifacts import Store, made
 from makebreak.recipes import Recipe
 from makebreak.sweeps import Task
@@ -108,6 +109,10 @@ def run(preset: Preset, world: str, seeds: tuple[int, ...], store: Store) -> Res
         for seed, coverage in product(seeds, preset.coverages)
         for how, name in [(_aligned, ""), *((_tuned, name) for name in (*preset.formats, RETAIN))]
     ]
+    for seed in seeds:
+        found, read = reader_rows(preset, world, seed, store)
+        rows.setdefault("readers", []).extend({"seed": seed, **row} for row in found)
+        folders.append(read)
     for seed, coverage, how, name in tqdm(every, desc="tasks", disable=not sys.stderr.isatty()):
         found, used = how(preset, world, seed, coverage, name, store)
         folders += used

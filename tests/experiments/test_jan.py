@@ -81,7 +81,10 @@ def _inside(rise: Rise) -> dict[str, pd.DataFrame]:
         guards.append(row | {"made_of": made, "recall": sees})
         guards.append(row | {"made_of": f"all but {made}", "recall": 0.5 if made == asked else 0.9})
         guards.append(row | {"made_of": "all", "recall": 0.9})
-    found = {"inside": cells, "widths": widths, "guards": guards}
+    readers = [
+        {"seed": seed, "format": "all", "n": n, "auroc": 0.5 + 0.1 * (n > 4)} for seed in (0, 1, 2) for n in (1, 4, 5)
+    ]
+    found = {"inside": cells, "widths": widths, "guards": guards, "readers": readers}
     return {name: pd.DataFrame(rows) for name, rows in found.items()}
 
 
@@ -119,6 +122,7 @@ def test_claims_say_what_was_planted() -> None:
         "M2": 0.5,
         "M3": -1.0,
         "C1.even": 0.06,
+        "C1.hidden": 0.05,
         "C1.learnt": 0.1,
     }
     assert found["M4"]["estimate"] > 0.4
@@ -289,7 +293,14 @@ def test_the_study_runs_and_again_computes_nothing(tmp_path: Path, capsys: pytes
     assert main(line) == 0
     claims = (tmp_path / "o" / "claims.json").read_bytes()
     assert {row["id"] for row in json.loads(claims)} == {claim.id for claim in CLAIMS}
-    assert {p.stem for p in (tmp_path / "o" / "tables").iterdir()} == {"aligned", "tuned", "inside", "widths", "guards"}
+    assert {p.stem for p in (tmp_path / "o" / "tables").iterdir()} == {
+        "aligned",
+        "tuned",
+        "inside",
+        "widths",
+        "guards",
+        "readers",
+    }
     assert {"matrix", "controls", "doses"} <= {p.stem for p in (tmp_path / "o" / "figures").iterdir()}
     before = {str(p): p.stat().st_mtime_ns for p in (tmp_path / "s").rglob("*") if p.is_file() and p.suffix != ".lock"}
     assert main(line) == 0
