@@ -15,7 +15,7 @@ import pandas as pd
 from experiments.jan2024.claims import POINTS
 from experiments.jan2024.presets import RETAIN, Preset
 from experiments.jan2024.rises import LEARNT, STRONG, matrix
-from experiments.jan2024.study import Results
+from experiments.results import Results, by_verdict, teller
 from makebreak.plots import plot_doses, plot_matrices
 from makebreak.report import Page, write_figures, write_page
 
@@ -69,12 +69,7 @@ def _by_seed(tables: Mapping[str, pd.DataFrame], coverage: str, **how: Any) -> l
 def paragraph(claims: Mapping[str, Mapping[str, Any]]) -> str:
     """The answer to the title's question, from the numbers."""
 
-    def told(claim: str, plus: float = 0.0, sign: int = 1) -> str:
-        row = claims[claim]
-        if row["estimate"] is None:
-            return "n/a"
-        return f"{round(plus + sign * row['estimate'], 2) + 0.0:.2f} ({row['verdict']})"
-
+    told = teller(claims)
     return (
         f"Does tuning on one harmless task open refusals? Three tasks of four open the other formats by {told('A4')} "
         f"or more, and the tuned format by {told('F1')} more than others: beyond {POINTS} it is that task, else plain "
@@ -106,14 +101,10 @@ def failures(claims: Mapping[str, Mapping[str, Any]]) -> str:
 def write_report(results: Results, preset: Preset, world: str, out: Path) -> Path:
     (out / "figures").mkdir(parents=True, exist_ok=True)
     figures = write_figures(drawings(results, preset), _CAPTIONS, out / "figures")
-    verdicts = {
-        v: [c["id"] for c in results.claims if c["verdict"] == v and c["kind"] == "claim"]
-        for v in ("supported", "not supported", "inconclusive", "not run")
-    }
     summary = [
         paragraph({row["id"]: row for row in results.claims}),
         failures({row["id"]: row for row in results.claims}),
-        "Of the claims examined, " + "; ".join(f"{v}: {', '.join(ids)}" for v, ids in verdicts.items() if ids) + ".",
+        by_verdict(results.claims),
     ]
     facts = {
         "models": f"world {world}, formats {', '.join(preset.formats)}; alignment by SSFT, coverage "

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -17,18 +16,10 @@ from experiments.jan2024.inside import guard_table, inside_rows, width_rows
 from experiments.jan2024.measure import aligned_rows, tuned_rows
 from experiments.jan2024.presets import PRESETS, RETAIN, Preset
 from experiments.jan2024.readers import reader_rows
+from experiments.results import Results
 from makebreak.artifacts import Store, made
 from makebreak.recipes import Recipe
 from makebreak.sweeps import Task
-
-
-@dataclass(frozen=True)
-class Results:
-    """The study's tables, its claims, and the folders that everything came from."""
-
-    tables: dict[str, pd.DataFrame]
-    claims: list[dict[str, Any]]
-    folders: list[Path]
 
 
 def trainings(preset: Preset, world: str, seeds: tuple[int, ...]) -> set[Recipe]:

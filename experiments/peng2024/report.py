@@ -16,7 +16,7 @@ from experiments.jain2024.presets import METHODS
 from experiments.peng2024.claims import FIRMLY
 from experiments.peng2024.finetune import best_rate
 from experiments.peng2024.presets import FINETUNINGS, HARMFUL, NEVER, RATES, Preset
-from experiments.peng2024.study import Results
+from experiments.results import Results, by_verdict, teller
 from makebreak.plots import arm_name, plot_basins, plot_falls, plot_map, plot_told, plot_ways
 from makebreak.report import Page, write_figures, write_page
 
@@ -109,12 +109,7 @@ def _refusing(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 def paragraph(claims: Mapping[str, Mapping[str, Any]]) -> str:
     """The answer to the title's question, from the numbers."""
 
-    def told(claim: str, plus: float = 0.0, sign: int = 1) -> str:
-        row = claims[claim]
-        if row["estimate"] is None:
-            return "n/a"
-        return f"{round(plus + sign * row['estimate'], 2) + 0.0:.2f} ({row['verdict']})"
-
+    told = teller(claims)
     return (
         "How far may the weights move? In random directions, what is not refused rises by "
         f"{told('T1', 0.05, -1)} within a tenth of the weights' norm; the half-width of answering safe requests less "
@@ -132,13 +127,9 @@ def write_report(results: Results, preset: Preset, world: str, out: Path) -> Pat
     (out / "figures").mkdir(parents=True, exist_ok=True)
     figures = write_figures(drawings(results, preset), _CAPTIONS, out / "figures")
     tables = results.tables
-    verdicts = {
-        v: [c["id"] for c in results.claims if c["verdict"] == v and c["kind"] == "claim"]
-        for v in ("supported", "not supported", "inconclusive", "not run")
-    }
     summary = [
         paragraph({row["id"]: row for row in results.claims}),
-        "Of the claims examined, " + "; ".join(f"{v}: {', '.join(ids)}" for v, ids in verdicts.items() if ids) + ".",
+        by_verdict(results.claims),
     ]
     facts = {
         "models": f"those of jain2024 at {preset.name}, world {world}: {', '.join(preset.arms)}",

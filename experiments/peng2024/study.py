@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -18,19 +17,11 @@ from experiments.peng2024.landscapes import landscape
 from experiments.peng2024.predict import predictor_rows
 from experiments.peng2024.presets import NEVER, PRESETS, RATES, Preset, kinds
 from experiments.peng2024.variants import of_own_width, variant_rows
+from experiments.results import Results
 from makebreak.artifacts import Store, made
 from makebreak.landscape import basin_rows
 from makebreak.recipes import Recipe, build
 from makebreak.sweeps import Task
-
-
-@dataclass(frozen=True)
-class Results:
-    """The study's tables, its claims, and the folders that everything came from."""
-
-    tables: dict[str, pd.DataFrame]
-    claims: list[dict[str, Any]]
-    folders: list[Path]
 
 
 def trainings(preset: Preset, world: str, seeds: tuple[int, ...]) -> set[Recipe]:

@@ -24,7 +24,7 @@ from experiments.jan2024.claims import CLAIMS, judge
 from experiments.jan2024.presets import PRESETS, RETAIN, TOKENS, Tuning
 from experiments.jan2024.report import drawings, failures, paragraph
 from experiments.jan2024.rises import at_equal_kl, at_users_rate, matrix
-from experiments.jan2024.study import Results
+from experiments.results import Results
 from makebreak.behaviour import Answers
 from makebreak.plots import style
 from makebreak.requests import Requests

@@ -34,8 +34,8 @@ from experiments.peng2024.presets import (
     kinds,
 )
 from experiments.peng2024.report import drawings, paragraph
-from experiments.peng2024.study import Results
 from experiments.peng2024.variants import PLAIN, WITH, WITHOUT
+from experiments.results import Results
 from makebreak.landscape import basin_rows
 from makebreak.plots import style
 
