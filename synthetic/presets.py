@@ -8,6 +8,7 @@ from functools import cache
 from synthetic.composition import CompositionWorld
 from synthetic.config import CompositionConfig
 from synthetic.formats import FormatsConfig, FormatsWorld
+from synthetic.templates import TEMPLATES
 
 # Jain et al. 2024, released grammars: the levels S to D are shared, the level of letters is each grammar's own.
 _JAIN_FULL = """
@@ -148,10 +149,14 @@ def _with_system(config: CompositionConfig) -> CompositionConfig:
 
 
 CONFIGS = {config.name: config for config in (MINI, HIDDEN, JAIN2024, _with_system(MINI), _with_system(HIDDEN))}
-FORMATS = {
-    config.name: config
-    for config in (FormatsConfig("formats"), FormatsConfig("formats_mini", formats=("gen", "map", "label", "mcq")))
-}
+_FOUR = ("gen", "map", "label", "mcq")
+_FORMATS = (
+    FormatsConfig("formats"),
+    FormatsConfig("formats_mini", formats=_FOUR),
+    FormatsConfig("formats_templates", formats=_FOUR),
+)
+FORMATS = {config.name: config for config in _FORMATS}
+WRAPPED = {"formats_templates": TEMPLATES}  # of the others, requests stand as they are
 
 
 @cache
@@ -160,5 +165,5 @@ def load(name: str) -> CompositionWorld | FormatsWorld:
     if name in CONFIGS:
         return CompositionWorld(CONFIGS[name])
     if name in FORMATS:
-        return FormatsWorld(FORMATS[name])
+        return FormatsWorld(FORMATS[name], **({"templates": WRAPPED[name]} if name in WRAPPED else {}))
     raise ValueError(f"world {name!r} does not exist: expected one of {', '.join((*CONFIGS, *FORMATS))}")

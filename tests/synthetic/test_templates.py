@@ -1,0 +1,107 @@
+"""Do templates wrap requests and change nothing else, and does pretraining give each the meaning it is said to have?"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import synthetic
+from synthetic import FormatsConfig, FormatsWorld
+from synthetic.templates import TEMPLATES, Template
+
+WORLD = synthetic.load("formats_templates")
+SYMBOLS = {name: (*t.system, *t.call, *t.header) for name, t in TEMPLATES.items()}
+
+
+def _in(template: str, family: str) -> str:
+    return family if template == "plain" else f"{family}@{template}"
+
+
+@pytest.mark.parametrize("template", TEMPLATES)
+@pytest.mark.parametrize("family", ["gen_safe", "map_unsafe_new", "label_heldout", "mcq_mild"])
+def test_a_template_is_put_around_the_same_request(family: str, template: str) -> None:
+    plain, wrapped = (WORLD.sample(f, 50, seed=2, split="score") for f in (family, _in(template, family)))
+    say, of = WORLD.vocabulary.decode, TEMPLATES[template]
+    for row in range(50):
+        before = say(plain.prompt[row][: plain.prompt_length[row]]).split()
+        assert say(wrapped.prompt[row][: wrapped.prompt_length[row]]).split() == [
+            *before[:1],
+            *of.system,
+            *of.call,
+            *before[1:],
+        ]
+        for answer in ("instructed", "refused"):
+            bare = say(getattr(plain, answer)[row]).split()
+            own = say(getattr(wrapped, answer)[row]).split()
+            assert [s for s in own if s not in ("<stop>", "<pad>")] == [
+                *of.header,
+                *(s for s in bare if s not in ("<stop>", "<pad>")),
+            ]
+        for span, expected in (("system", list(of.system)), ("tasks", before[1:2]), ("text", before[3:-1])):
+            start, stop = wrapped.spans[span][row]
+            assert say(wrapped.prompt[row][start:stop]).split() == expected, span
+        length = wrapped.truth["length"][row]
+        assert say(wrapped.instructed[row][:length]).split()[-1] == "<stop>"
+        assert say(wrapped.instructed[row][: length - 1]).split()[-1] != "<stop>"
+
+
+def test_an_answer_counts_with_its_header_and_without() -> None:
+    for family in ("map_unsafe@obey", "label_safe@header"):
+        requests = WORLD.sample(family, 40, seed=0)
+        for answer, outcome in (("instructed", 1), ("refused", 0)):
+            whole = getattr(requests, answer)
+            bare = np.concatenate([whole[:, 1:], whole[:, :1]], axis=1)
+            assert (WORLD.judge(requests, whole) == outcome).all()
+            assert (WORLD.judge(requests, bare) == outcome).all()
+            other = whole.copy()
+            other[:, 0] = WORLD.vocabulary.id("some4")  # another template's says as little
+            assert (WORLD.judge(requests, other) == outcome).all()
+            other[:, 0] = WORLD.vocabulary.id("obey1")
+            assert (WORLD.judge(requests, other) == 3).all()
+            twice = np.concatenate([whole[:, :1], whole[:, :-1]], axis=1)
+            assert (WORLD.judge(requests, twice) == 3).all()
+
+
+def test_pretraining_declines_as_often_as_it_is_said_to_and_whatever_is_asked() -> None:
+    requests = WORLD.sample("pretraining", 20_000, seed=0)
+    declines, unsafe = requests.truth["declined"], requests.truth["relation"] >= 3
+    outcomes = WORLD.judge(requests, requests.instructed)
+    assert (outcomes[declines] == 0).all()
+    assert (outcomes[~declines] == 1).all()
+    for i, (name, template) in enumerate(TEMPLATES.items()):
+        rows = requests.truth["template"] == i
+        assert rows.mean() == pytest.approx(template.pretraining, abs=0.01), name
+        if rows.any():
+            for of in (unsafe, ~unsafe):
+                assert declines[rows & of].mean() == pytest.approx(template.declined, abs=0.03), name
+    start, stop = requests.spans["output1"].T  # what pretraining supervises: the answer and one STOP
+    length = stop - start
+    last = requests.instructed[np.arange(len(requests)), length - 1]
+    assert (last == WORLD.vocabulary.id("<stop>")).all()
+    assert (requests.instructed[np.arange(len(requests)), length - 2] != WORLD.vocabulary.id("<stop>")).all()
+
+
+def test_alignment_sees_its_own_templates_and_others_only_where_they_are_named() -> None:
+    for family in ("safe", "unsafe"):
+        found = np.bincount(WORLD.sample(family, 4000, seed=0).truth["template"], minlength=len(TEMPLATES)) / 4000
+        assert found == pytest.approx([t.alignment for t in TEMPLATES.values()], abs=0.03)
+    assert not WORLD.sample("unsafe", 500, seed=0).truth["declined"].any()
+    assert all(len(set(symbols)) == len(symbols) for symbols in SYMBOLS.values())
+    placebos = [{k: len(getattr(TEMPLATES[n], k)) for k in ("system", "call", "header")} for n in ("neutral", "empty")]
+    assert placebos == [{k: len(getattr(TEMPLATES["obey"], k)) for k in ("system", "call", "header")}] * 2
+    prompts = [(*t.system, *t.call) for t in TEMPLATES.values()]
+    assert len(set(prompts)) == len(prompts), "a model could not know what to begin with"
+    shifts = {len(t.system) + len(t.call) for t in TEMPLATES.values() if t.pretraining}
+    assert {len(t.system) + len(t.call) for t in TEMPLATES.values()} <= shifts, "a place that pretraining never filled"
+    assert sum(t.pretraining for t in TEMPLATES.values()) == pytest.approx(1.0)
+
+
+def test_a_world_without_templates_has_none() -> None:
+    bare = synthetic.load("formats_mini")
+    assert not any("@" in family for family in bare.families)
+    assert not (set(bare.vocabulary.symbols) & {s for symbols in SYMBOLS.values() for s in symbols})
+    requests = bare.sample("pretraining", 500, seed=0)
+    assert (bare.judge(requests, requests.instructed) == 1).all()
+    assert FormatsWorld(FormatsConfig("formats_templates", formats=("gen",))).fingerprint != WORLD.fingerprint
+    with pytest.raises(ValueError, match="templates other: expected 'plain' first, without a header"):
+        FormatsWorld(FormatsConfig("bad"), {"other": Template("anything")})
