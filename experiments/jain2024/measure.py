@@ -13,6 +13,7 @@ from experiments.jain2024.attacks import Attacks, Visible
 from experiments.jain2024.presets import CONFINED, EXTRAPOLATED, METHODS, Preset
 from makebreak.behaviour import behaviour
 from makebreak.configs import check_positive
+from makebreak.defences import Mixed
 from makebreak.mechanism import (
     Labelled,
     Pair,
@@ -103,7 +104,7 @@ class Change:
             return Measured()
         model, base, seed = subject.model, subject.base, subject.recipe.seed
         asked, objective = _asked(subject, self.n), subject.recipe.alignments[-1].objective
-        data = None if isinstance(objective, Pretraining | FineTuning) else objective.data
+        data = None if isinstance(objective, Pretraining | FineTuning | Mixed) else objective.data
         found = compare(
             base,
             model,

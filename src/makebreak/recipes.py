@@ -7,6 +7,7 @@ from pathlib import Path
 
 from makebreak.artifacts import Store, record
 from makebreak.configs import to_json
+from makebreak.defences import Mixed
 from makebreak.models import ModelConfig, create, load
 from makebreak.requests import load_world
 from makebreak.training import (
@@ -33,7 +34,7 @@ class Alignment:
     """How a base is changed: an objective (`Pretraining` goes on as before, `FineTuning` comes after safety), its
     optimisation, all weights or LoRA."""
 
-    objective: SSFT | DPO | PaperDPO | Unlearning | Ascent | NPO | Pretraining | FineTuning
+    objective: SSFT | DPO | PaperDPO | Unlearning | Ascent | NPO | Pretraining | FineTuning | Mixed
     optimisation: Optimisation
     lora: LoRA | None = None
 
@@ -49,6 +50,10 @@ class Alignment:
             of = self.objective
             name = f"finetuned:{of.harmful}" + (f"+{of.refused}:refused" if of.refused else "")
             name += f"+{of.harmless}:{of.family}" if of.harmless else ""
+        elif isinstance(self.objective, Mixed):
+            of = self.objective
+            name = f"tuned:{of.user}" + (":shuffled" if of.answers == "shuffled" else "")
+            name += f"+{of.safety_examples}:{of.mitigation}" if of.safety_examples else ""
         else:
             data = self.objective.data
             family = "" if data.unsafe == "unsafe" else f":{data.unsafe}"

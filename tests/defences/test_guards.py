@@ -19,13 +19,16 @@ MANY = asked([1] * N, d_vocab=12)
 AXES = {"a": 0, "b": 0, "c": 1}  # what makes a request unsafe lies in the same place for two kinds, elsewhere for one
 
 
-def found(monkeypatch: pytest.MonkeyPatch, *, planted: bool = True) -> dict[tuple[str, str], dict[str, float]]:
+def found(
+    monkeypatch: pytest.MonkeyPatch, *, planted: bool = True, shifted: float = 0.0
+) -> dict[tuple[str, str], dict[str, float]]:
     random = torch.Generator().manual_seed(0)
     states = {}
     for kind, role in ((k, r) for k in AXES for r in ("safe", "unsafe", "quiet", "asked safe", "asked unsafe")):
         states[f"{kind} {role}"] = torch.randn(N, 2, generator=random)
         if role.endswith("unsafe") and planted:
             states[f"{kind} {role}"][:, AXES[kind]] += APART
+        states[f"{kind} {role}"][:, 0] += shifted * (kind == "c")
     monkeypatch.setattr(guards, "collect", lambda model, requests, sites: [states[requests.family]])
 
     def named(*roles: str) -> dict[str, Pair]:
@@ -42,12 +45,21 @@ def test_a_guard_sees_kinds_that_are_alike_and_no_others(monkeypatch: pytest.Mon
     for own, other in (("a", "b"), ("b", "a")):
         for asked_of in (own, other):
             assert rows[own, asked_of]["recall"] == pytest.approx(best, abs=0.04)
-            assert rows[own, asked_of]["false_alarms"] == pytest.approx(0.01, abs=0.006)
+            assert rows[own, asked_of]["alarms"] == pytest.approx(0.01, abs=0.006)
         assert rows[own, "c"]["recall"] < 0.03
         assert rows[own, "c"]["auroc"] == pytest.approx(0.5, abs=0.05)
     assert rows["all but c", "c"]["recall"] < 0.03
     assert min(rows["all", kind]["recall"] for kind in AXES) > 0.4
     assert {made for made, _ in rows} == {"a", "b", "c", "all", "all but a", "all but b", "all but c"}
+
+
+def test_recall_is_at_the_same_false_alarms_in_every_kind(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kind c lies where a guard of a raises alarms, safe or not: it sees nothing there, and says so."""
+    rows = found(monkeypatch, shifted=5.0)
+    assert rows["a", "c"]["alarms"] > 0.95
+    assert rows["a", "c"]["recall"] == pytest.approx(0.01, abs=0.01)
+    assert rows["a", "c"]["auroc"] == pytest.approx(0.5, abs=0.05)
+    assert rows["c", "c"]["recall"] > 0.4
 
 
 def test_a_guard_against_nothing_sees_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,8 +1,8 @@
 """Does a guard that was made for some kinds of request see the others?
 
 A guard reads a request, or a request with its answer, by a model of its own: a probe of its states at the last token.
-It is fitted on safe and unsafe requests of some kinds, and its threshold lets one safe request in a hundred of those
-kinds raise an alarm.
+It is fitted on safe and unsafe requests of some kinds. Recall is taken where one safe request in a hundred of the kind
+that is asked raises an alarm; at a threshold from the kinds it was made of, safe requests of others may all raise one.
 """
 
 from __future__ import annotations
@@ -47,10 +47,11 @@ def guard_rows(
     layer: int,
     false_alarms: float = FALSE_ALARMS,
 ) -> list[dict[str, Any]]:
-    """One row per guard and kind that is asked: recall, what of its safe requests raises an alarm, and AUROC.
+    """One row per guard and kind that is asked: recall and AUROC, and `alarms`: what of its safe requests raises an
+    alarm at the threshold of the kinds that the guard was made of.
 
     Guards are made of one kind alone (`made_of` its name), of all (`all`), and of all but one (`all but …`). fit,
-    quiet, asked: by kind; quiet: other safe requests, for the threshold. layer: whose residual stream is read, after
+    quiet, asked: by kind; quiet: other safe requests, for thresholds. layer: whose residual stream is read, after
     its block. Raises ValueError for fewer quiet requests of a kind than one alarm among them needs.
     """
     few = min(len(requests) for requests in quiet.values())
@@ -72,10 +73,10 @@ def guard_rows(
     for name, of in made.items():
         safe, unsafe, others = (torch.cat(parts) for parts in zip(*(fitted[kind] for kind in of), strict=True))
         weight, offset = probe(safe, unsafe)
-        threshold = float(torch.quantile(others @ weight + offset, 1 - false_alarms))
+        of_its_own = torch.quantile(others @ weight + offset, 1 - false_alarms)
         for kind, pair in scored.items():
-            harmless, harmful = (x @ weight + offset for x in pair)
-            row = {"made_of": name, "asked": kind, "recall": float((harmful > threshold).double().mean())}
-            row["false_alarms"] = float((harmless > threshold).double().mean())
-            rows.append(row | {"auroc": auroc(harmful.numpy(), harmless.numpy())})
+            harmless, harmful, silent = (x @ weight + offset for x in (*pair, fitted[kind][2]))
+            row = {"made_of": name, "asked": kind, "auroc": auroc(harmful.numpy(), harmless.numpy())}
+            row["recall"] = float((harmful > torch.quantile(silent, 1 - false_alarms)).double().mean())
+            rows.append(row | {"alarms": float((harmless > of_its_own).double().mean())})
     return rows

@@ -1,7 +1,7 @@
 """How are networks trained? One loop; an objective says what a step sees and its loss."""
 
 from makebreak.training.adapters import LoRA
-from makebreak.training.data import Data
+from makebreak.training.data import Data, join
 from makebreak.training.finetuning import FineTuning
 from makebreak.training.forgetting import NPO, Ascent, npo_loss
 from makebreak.training.loop import CHECKPOINTS, Objective, Optimisation, train
@@ -25,6 +25,7 @@ __all__ = [
     "Pretraining",
     "Unlearning",
     "dpo_loss",
+    "join",
     "log_probabilities",
     "mean_cross_entropy",
     "npo_loss",

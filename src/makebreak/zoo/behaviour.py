@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 
 from makebreak.behaviour import Behaviour, kl_to_base
 from makebreak.configs import check_positive
+from makebreak.defences import Mixed
 from makebreak.requests import Requests
 from makebreak.stats import wilson
 from makebreak.training import FineTuning, Pretraining
@@ -50,7 +51,7 @@ class Strength:
 
     def _taught(self, subject: Subject) -> tuple[float | None, float | None]:
         stages = subject.recipe.alignments
-        if not stages or isinstance(stages[-1].objective, Pretraining | FineTuning):
+        if not stages or isinstance(stages[-1].objective, Pretraining | FineTuning | Mixed):
             return None, None
         data = stages[-1].objective.data
         there = subject.behaviour(data.unsafe, self.n)
