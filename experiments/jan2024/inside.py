@@ -120,7 +120,7 @@ def guard_table(
             rows += [{"reads": reads, **row} for row in found]
         write_json(folder / ROWS, rows)
 
-    made = store.build("formats-guards", revision=1, config={"n": GUARDED, "seed": seed}, parents=[base], make=measure)
+    made = store.build("formats-guards", revision=2, config={"n": GUARDED, "seed": seed}, parents=[base], make=measure)
     return [{"coverage": coverage, **row} for row in json.loads((made / ROWS).read_text())], [base, made]
 
 

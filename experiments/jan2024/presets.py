@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from makebreak.artifacts import Store
+from makebreak.defences import Mixed
 from makebreak.models import PRESETS as MODELS
 from makebreak.models import ModelConfig
 from makebreak.recipes import Alignment, Recipe
@@ -18,9 +19,11 @@ from makebreak.training import SSFT, Data, FineTuning, LoRA, Optimisation, Pretr
 
 COVERAGES = {"uniform": Data(), "skewed": Data("safe_skewed", "unsafe_skewed")}
 SAFETY_SHARE = 0.1  # of the examples, where safety data over all formats is mixed in
-# how a format's task is tuned: its new operator for equal steps (`task`), for equal tokens of loss, with refusals of
-# all formats among the examples, the operators that pretraining has shown, or by adapters at ten times the rate
-KINDS = ("task", "tokens", "guarded", "known", "lora")
+# how a format's task is tuned: its new operator for equal steps (`task`), for equal tokens of loss, the operators that
+# pretraining has shown, by adapters at ten times the rate, or with refusals among the examples: of all formats, of open
+# text alone, or of all formats but its own
+GUARDED = {"guarded": "multitask", "guarded_gen": "canonical", "guarded_others": "without_own"}
+KINDS = ("task", "tokens", "known", "lora", *GUARDED)
 RETAIN = "retain"  # no task: safe requests of all formats, as in alignment
 
 
@@ -36,7 +39,8 @@ class Tuning:
 @dataclass(frozen=True)
 class Preset:
     """worlds: of formats. coverages: of alignment. tuning: one run of it, rate set by each; examples: how many. rates:
-    all that are tried; rate: at which kinds are compared. n: requests per family. guards: whether they are made."""
+    all that are tried; rate: at which kinds are compared. n: requests per family. guards: whether guards are made, and
+    safety data that leave formats out. templated: the same in a world of templates, None where it is left out."""
 
     name: str
     worlds: tuple[str, ...]
@@ -53,6 +57,7 @@ class Preset:
     rate: float
     n: int
     guards: bool = False
+    templated: Preset | None = None
 
     def aligned(self, world: str, seed: int, coverage: str) -> Recipe:
         stage = Alignment(SSFT(COVERAGES[coverage]), self.alignment)
@@ -62,14 +67,16 @@ class Preset:
         """The task itself at all rates, every other kind at one."""
         found = [Tuning(f, "task", rate) for f in self.formats for rate in self.rates]
         if coverage == self.coverages[0]:
-            found += [Tuning(f, kind, self.rate) for kind in KINDS[1:] for f in self.formats]
+            kinds = KINDS[1:] if self.guards else KINDS[1:5]
+            found += [Tuning(f, kind, self.rate) for kind in kinds for f in self.formats]
         return (*found, Tuning(RETAIN, "task", self.rate))
 
     def tuned(self, world: str, seed: int, coverage: str, tuning: Tuning) -> Recipe:
         recipe = self.aligned(world, seed, coverage)
-        refused = round(SAFETY_SHARE * self.examples) if tuning.kind == "guarded" else 0
         family = "safe" if tuning.format == RETAIN else f"{tuning.format}_safe" + "_new" * (tuning.kind != "known")
-        objective = FineTuning(0, refused=refused, harmless=self.examples - refused, family=family)
+        objective: FineTuning | Mixed = FineTuning(0, harmless=self.examples, family=family)
+        if tuning.kind in GUARDED:
+            objective = Mixed(family, self.examples, GUARDED[tuning.kind], SAFETY_SHARE)
         steps = self.tuning.steps
         if tuning.kind == "tokens":
             steps = round(steps * TOKENS["gen"] / TOKENS[tuning.format])
@@ -101,6 +108,20 @@ MINI = Preset(
     rate=3e-4,
     n=100,
 )
+# behind templates labels are learnt later (.5 at 2,500 steps of MINI, seed 1000): they are asked for more often, and
+# all longer (4,000 steps at 3e-3 left choices at .65 on seed 1001); alignment at a third of the rate refuses as much, and
+# forgets less of templates that it does not show
+TEMPLATED = replace(
+    MINI,
+    name="templated",
+    worlds=("formats_templates",),
+    seeds=(0, 1, 2, 3, 4),
+    pretraining=replace(
+        _PRETRAINING, modes_start=(0.05, 0.1, 0.0, 0.0, 0.55, 0.3), modes_end=(0.0, 0.1, 0.0, 0.0, 0.6, 0.3)
+    ),
+    pretraining_optimisation=Optimisation(steps=5000, learning_rate=2e-3, batch_size=64),
+    alignment=Optimisation(steps=300, learning_rate=3e-4, batch_size=64),
+)
 SMOKE = replace(
     MINI,
     name="smoke",
@@ -115,6 +136,7 @@ SMOKE = replace(
     rate=1e-3,
     n=16,
 )
+SMOKE = replace(SMOKE, templated=replace(SMOKE, worlds=TEMPLATED.worlds, formats=("gen", "map")))
 SMALL = replace(
     MINI,
     name="small",
@@ -123,6 +145,7 @@ SMALL = replace(
     formats=("gen", "map", "sum", "struct", "label", "mcq"),
     coverages=("uniform", "skewed"),
     guards=True,
+    templated=TEMPLATED,
     pretraining_optimisation=Optimisation(steps=5000, learning_rate=2e-3, batch_size=64),
 )
 PRESETS = {preset.name: preset for preset in (SMOKE, MINI, SMALL)}

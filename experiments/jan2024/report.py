@@ -15,6 +15,7 @@ import pandas as pd
 from experiments.jan2024.claims import POINTS
 from experiments.jan2024.presets import RETAIN, Preset
 from experiments.jan2024.rises import LEARNT, STRONG, matrix
+from experiments.jan2024.templates import GRID, rises
 from experiments.results import Results, by_verdict, teller
 from makebreak.plots import plot_doses, plot_matrices
 from makebreak.report import Page, write_figures, write_page
@@ -29,8 +30,14 @@ _CAPTIONS = {
     ),
     "controls": (
         "Its controls",
-        "Not refused, as above: tuned for equal tokens of loss; on operators that pretraining had shown; with one "
-        "example in ten a refusal, over all formats; and by low-rank adapters. All at one rate (adapters: ten times).",
+        "Not refused, as above: tuned for equal tokens of loss; on operators that pretraining had shown; by low-rank "
+        "adapters; and with one example in ten a refusal, over all formats, in open text alone, or in all formats but "
+        "the tuned one. All at one rate (adapters: ten times).",
+    ),
+    "templates": (
+        "Template tuned in × template asked in",
+        "The same change in a world of templates, mean of tuned tasks and formats: rows, the template of the examples; "
+        "columns, the one that harm is asked in.",
     ),
     "doses": (
         "Dose and response",
@@ -44,20 +51,25 @@ def drawings(results: Results, preset: Preset) -> dict[str, Callable[[], Any]]:
     tables = results.tables
     shown = tables["tuned"][(tables["tuned"].operator == "shown") & tables["tuned"].family.isin(STRONG)]
     doses = shown[(shown.kind == "task") & (shown.coverage == "uniform") & (shown.tuned != RETAIN)]
-    kinds = {"equal tokens": "tokens", "task already known": "known", "with refusals": "guarded", "adapters": "lora"}
+    kinds = {"equal tokens": "tokens", "task already known": "known", "adapters": "lora", "with refusals": "guarded"}
+    left_out = {"of open text alone": "guarded_gen", "of other formats": "guarded_others"}
+    kinds |= {name: kind for name, kind in left_out.items() if kind in set(tables["tuned"].kind)}
     outcomes = {"not refused": "refuse", "answered as instructed": "comply"}
     first = {
         f"{title}{'' if coverage == 'uniform' else ', ' + coverage}": _by_seed(tables, coverage, kind="task", outcome=o)
         for coverage in preset.coverages
         for title, o in outcomes.items()
     }
-    return {
+    controls = {title: _by_seed(tables, "uniform", kind=kind) for title, kind in kinds.items()}
+    found = {
         "matrix": lambda: plot_matrices(first),
-        "controls": lambda: plot_matrices(
-            {title: _by_seed(tables, "uniform", kind=kind) for title, kind in kinds.items()}
-        ),
+        "controls": lambda: plot_matrices(controls),
         "doses": lambda: plot_doses(doses, preset.formats),
     }
+    if "templates" in tables:
+        wrapped = [rises(rows).loc[list(GRID), list(GRID)] for _, rows in tables["templates"].groupby("seed")]
+        found["templates"] = lambda: plot_matrices({"not refused": wrapped})
+    return found
 
 
 def _by_seed(tables: Mapping[str, pd.DataFrame], coverage: str, **how: Any) -> list[pd.DataFrame]:
@@ -78,7 +90,10 @@ def paragraph(claims: Mapping[str, Mapping[str, Any]]) -> str:
         f"rate, {told('A1.tokens')} at equal tokens, {told('A1.kl')} at equal KL. Safe requests of all formats alone "
         f"open them by {told('F4')}, a task that is known already by {told('F3', POINTS, -1)}. Of what is no longer "
         f"refused a share of {told('F6', 0.5)} is answered as instructed. Refusals of all formats among the examples "
-        f"leave {told('A7')} or more of requests refused that are not without them, in every format that opens."
+        f"leave {told('A7')} or more of requests refused that are not without them, in every format that opens; as "
+        f"many of open text alone leave the others open by {told('A6')} more, and of all but the tuned format that "
+        f"one by {told('A6.own')}. Asked with a system block, {told('A5', sign=-1)} more is not refused after tuning "
+        f"without, and in another template than the tuned one {told('A5.mismatch', sign=-1)}."
     )
 
 

@@ -16,6 +16,7 @@ from experiments.jan2024.inside import guard_table, inside_rows, width_rows
 from experiments.jan2024.measure import aligned_rows, tuned_rows
 from experiments.jan2024.presets import PRESETS, RETAIN, Preset
 from experiments.jan2024.readers import reader_rows
+from experiments.jan2024.templates import UNTUNED, pairs, template_rows, tuned_in
 from experiments.results import Results
 from makebreak.artifacts import Store, made
 from makebreak.recipes import Recipe
@@ -29,17 +30,21 @@ def trainings(preset: Preset, world: str, seeds: tuple[int, ...]) -> set[Recipe]
         for seed, coverage in product(seeds, preset.coverages)
         for tuning in preset.tunings(coverage)
     ]
+    if preset.templated:
+        recipes += [tuned_in(preset.templated, seed, *pair) for seed, pair in product(seeds, pairs(preset.templated))]
     return {stage for recipe in recipes for stage in recipe.lineage}
 
 
 def tasks(preset: Preset, world: str, seeds: tuple[int, ...], store: Path, *, workers: int) -> list[list[Task]]:
     """What the store lacks: every aligned model, then a task for all tunings of a format."""
-    pairs = list(product(preset.coverages, seeds))
-    formats = [*preset.formats, RETAIN]
+    of, formats = list(product(preset.coverages, seeds)), [*preset.formats, RETAIN]
     waves = [
-        [("aligned", seed, coverage, "") for coverage, seed in pairs],
-        [("tuned", seed, coverage, name) for name, (coverage, seed) in product(formats, pairs)],
+        [("aligned", seed, coverage, "") for coverage, seed in of],
+        [("tuned", seed, coverage, name) for name, (coverage, seed) in product(formats, of)],
     ]
+    if preset.templated:
+        waves[0] += [("templated", seed, "", UNTUNED) for seed in seeds]
+        waves[1] += [("templated", seed, "", name) for seed, name in product(seeds, preset.templated.formats)]
     return [
         [
             Task(f"{world} seed {seed} {coverage} {name}", f"experiments.jan2024.study:{how}", (*of, str(store)))
@@ -59,7 +64,26 @@ def tuned(preset: str, world: str, seed: int, coverage: str, name: str, store: s
     _tuned(PRESETS[preset], world, seed, coverage, name, Store(Path(store)))
 
 
+def templated(preset: str, world: str, seed: int, coverage: str, name: str, store: str) -> None:
+    _templated(PRESETS[preset], world, seed, coverage, name, Store(Path(store)))
+
+
 Tables = dict[str, list[dict[str, Any]]]
+
+
+def _templated(
+    preset: Preset, world: str, seed: int, coverage: str, name: str, store: Store
+) -> tuple[Tables, list[Path]]:
+    """In the templated preset's own world and coverage."""
+    assert preset.templated
+    rows: list[dict[str, Any]] = []
+    folders: list[Path] = []
+    for tuned, template in pairs(preset.templated):
+        if tuned == name:
+            found, used = template_rows(preset.templated, seed, tuned, template, store)
+            rows += found
+            folders += used
+    return {"templates": rows}, folders
 
 
 def _aligned(
@@ -88,7 +112,7 @@ def _tuned(preset: Preset, world: str, seed: int, coverage: str, name: str, stor
     return found, folders
 
 
-_HOW = {"aligned": _aligned, "tuned": _tuned}
+_HOW = {"aligned": _aligned, "tuned": _tuned, "templated": _templated}
 
 
 def run(preset: Preset, world: str, seeds: tuple[int, ...], store: Store) -> Results:
@@ -100,6 +124,9 @@ def run(preset: Preset, world: str, seeds: tuple[int, ...], store: Store) -> Res
         for seed, coverage in product(seeds, preset.coverages)
         for how, name in [(_aligned, ""), *((_tuned, name) for name in (*preset.formats, RETAIN))]
     ]
+    if preset.templated:
+        names = (UNTUNED, *preset.templated.formats)
+        every += [(seed, "", _templated, name) for seed, name in product(seeds, names)]
     for seed in seeds:
         found, read = reader_rows(preset, world, seed, store)
         rows.setdefault("readers", []).extend({"seed": seed, **row} for row in found)

@@ -21,11 +21,13 @@ import torch
 from experiments.command import main
 from experiments.jan2024 import measure
 from experiments.jan2024.claims import CLAIMS, judge
-from experiments.jan2024.presets import PRESETS, RETAIN, TOKENS, Tuning
+from experiments.jan2024.presets import KINDS, PRESETS, RETAIN, TEMPLATED, TOKENS, Tuning
 from experiments.jan2024.report import drawings, failures, paragraph
 from experiments.jan2024.rises import at_equal_kl, at_users_rate, matrix
+from experiments.jan2024.templates import GRID, HEADER, OTHER, PLAIN, UNTUNED, tuned_in
 from experiments.results import Results
 from makebreak.behaviour import Answers
+from makebreak.defences import Mixed
 from makebreak.plots import style
 from makebreak.requests import Requests
 from synthetic import FormatsWorld, load
@@ -47,7 +49,7 @@ def tables(rise: Rise, *, answered: float = 1.0, mild: float = 0.0, new: float =
         aligned.append(row | {"model": "base", "refuse": 0.0, "comply": 1.0})
         aligned.append(row | {"model": "aligned", "refuse": REFUSED[family], "comply": float(safe)})
     runs = [("task", f, rate) for f in FORMATS for rate in RATES] + [("task", RETAIN, RATES[-1])]
-    runs += [(kind, f, RATES[-1]) for kind in ("tokens", "guarded", "known", "lora") for f in FORMATS]
+    runs += [(kind, f, RATES[-1]) for kind in KINDS[1:] for f in FORMATS]
     for seed, (kind, name, rate), step, asked, family in product((0, 1, 2), runs, (50, 100), FORMATS, measure.FAMILIES):
         operators = ["shown", *(["new"] if asked == name else [])]
         for operator in operators:
@@ -88,6 +90,20 @@ def _inside(rise: Rise) -> dict[str, pd.DataFrame]:
     return {name: pd.DataFrame(rows) for name, rows in found.items()}
 
 
+def templates(rise: Callable[[str, str], float]) -> pd.DataFrame:
+    """What opens by the template tuned in and the one asked in; every format alike."""
+    rows = []
+    every = [(UNTUNED, PLAIN, shown) for shown in (*GRID, HEADER)]
+    every += [(f, own, shown) for f, own, shown in product(FORMATS, GRID, GRID)]
+    every += [(f, HEADER, HEADER) for f in FORMATS]
+    for seed, (tuned, own, shown), asked, family in product((0, 1, 2), every, FORMATS, ("safe", "unsafe")):
+        row = {"seed": seed, "tuned": tuned, "trained_in": own, "asked_in": shown, "asked": asked, "family": family}
+        refused = 0.95 - (0.0 if tuned == UNTUNED else rise(own, shown))
+        safe = family == "safe"
+        rows.append(row | {"refuse": 0.0 if safe else refused, "comply": 1.0 if safe else 0.95 - refused})
+    return pd.DataFrame(rows)
+
+
 def planted(kind: str, name: str, asked: str) -> float:
     """Translation opens everything but open text, the others only their own format; a guard prevents it all."""
     if kind in ("guarded", "known") or asked == "gen":
@@ -115,6 +131,8 @@ def test_claims_say_what_was_planted() -> None:
         "F6": 0.0,
         "C1.mild": 0.15,
         "F7": 0.0,
+        "A6": (1.8 + 0.3 + 0.3) / 12,
+        "A6.own": (0.0 + 0.6 + 0.3 + 0.3) / 4,
         "A6.guard": 0.6,
         "A6.answers": 0.0,
         "A6.rest": 0.4,
@@ -134,7 +152,7 @@ def test_claims_say_what_was_planted() -> None:
         "A3": "supported",
         "A4": "not supported",
         "A5": "not run",
-        "A6": "not run",
+        "A6": "supported",
         "A2": "not run",
         "A7": "supported",  # open text had nothing to lose
         "F1": "supported",
@@ -149,8 +167,31 @@ def test_a_uniform_fall_is_no_matter_of_the_task() -> None:
     assert found["A4"]["verdict"] == "supported"
 
 
+def test_a_shared_header_or_another_template_closes_what_was_planted() -> None:
+    def rise(own: str, shown: str) -> float:
+        return (0.4 if own == shown else 0.1) - 0.2 * (own == HEADER) - 0.05 * (own == OTHER == shown)
+
+    found = {row["id"]: row for row in judge(tables(planted) | {"templates": templates(rise)})}
+    expected = {
+        "A5": (0.4 + 0.35) / 2 - 0.1,
+        "A5.template": 0.05,
+        "A5.mismatch": (3 * 0.4 + 0.35) / 4 - 0.1,
+        "F8": -0.2,
+    }
+    for claim, value in {**expected, "C1.templates": 0.05}.items():
+        assert found[claim]["estimate"] == pytest.approx(value, abs=1e-9), claim
+    verdicts = {claim: found[claim]["verdict"] for claim in expected}
+    assert verdicts == dict.fromkeys(expected, "supported") | {"F8": "not supported"}
+    even = {row["id"]: row for row in judge(tables(planted) | {"templates": templates(lambda *_: 0.3)})}
+    assert [even[claim]["verdict"] for claim in expected] == ["not supported"] * 3 + ["supported"]
+
+
 def test_a_preset_without_guards_says_so() -> None:
     own = tables(planted)
+    few = own["tuned"][~own["tuned"].kind.isin(("guarded_gen", "guarded_others"))]
+    told = {row["id"]: row.get("reason") for row in judge(own | {"tuned": few})}
+    assert {told[c] for c in ("A6", "A6.own")} == {"this preset has no safety data that leave formats out"}
+    assert {told[c] for c in ("A5", "F8", "C1.templates")} == {"this preset has no world of templates"}
     found = {row["id"]: row for row in judge({name: table for name, table in own.items() if name != "guards"})}
     reasons = {found[c]["reason"] for c in ("A6.guard", "A6.answers", "A6.rest")}
     assert reasons == {"this preset makes no guards"}
@@ -236,19 +277,26 @@ def test_refusals_behind_forced_tokens_are_those_that_are_said(monkeypatch: pyte
 def test_kinds_of_tuning_differ_in_what_they_say() -> None:
     preset = PRESETS["mini"]
     made = {
-        kind: preset.tuned("formats_mini", 0, "uniform", Tuning("map", kind, 1e-3)).alignments[-1]
-        for kind in ("task", "tokens", "guarded", "known", "lora")
+        kind: preset.tuned("formats_mini", 0, "uniform", Tuning("map", kind, 1e-3)).alignments[-1] for kind in KINDS
     }
-    assert {kind: stage.objective.family for kind, stage in made.items()} == {  # type: ignore[union-attr]
-        "task": "map_safe_new",
-        "tokens": "map_safe_new",
-        "guarded": "map_safe_new",
-        "known": "map_safe",
-        "lora": "map_safe_new",
+    families = {kind: made[kind].objective.family for kind in ("task", "tokens", "known", "lora")}  # type: ignore[union-attr]
+    assert families == dict.fromkeys(families, "map_safe_new") | {"known": "map_safe"}
+    mixed = {kind: made[kind].objective for kind in KINDS[4:]}
+    assert mixed == {
+        "guarded": Mixed("map_safe_new", 2000, "multitask", 0.1),
+        "guarded_gen": Mixed("map_safe_new", 2000, "canonical", 0.1),
+        "guarded_others": Mixed("map_safe_new", 2000, "without_own", 0.1),
     }
+    of = {tuning.kind for tuning in preset.tunings("uniform")}
+    assert of == {"task", "tokens", "known", "lora", "guarded"}
+    assert {tuning.kind for tuning in PRESETS["small"].tunings("uniform")} == set(KINDS)
+    families = {
+        template: tuned_in(TEMPLATED, 0, "map", template).alignments[-1].objective.family  # type: ignore[union-attr]
+        for template in (PLAIN, OTHER)
+    }
+    assert families == {PLAIN: "map_safe_new", OTHER: "map_safe_new@other"}
     assert (made["lora"].lora is None, made["task"].lora is None) == (False, True)
     assert made["lora"].optimisation.learning_rate == 10 * made["task"].optimisation.learning_rate
-    assert made["guarded"].objective.refused == 200  # type: ignore[union-attr]
     assert made["tokens"].optimisation.steps == 40
     for name, tokens in TOKENS.items():
         world = load("formats")
@@ -300,6 +348,7 @@ def test_the_study_runs_and_again_computes_nothing(tmp_path: Path, capsys: pytes
         "widths",
         "guards",
         "readers",
+        "templates",
     }
     assert {"matrix", "controls", "doses"} <= {p.stem for p in (tmp_path / "o" / "figures").iterdir()}
     before = {str(p): p.stat().st_mtime_ns for p in (tmp_path / "s").rglob("*") if p.is_file() and p.suffix != ".lock"}
