@@ -29,8 +29,8 @@ class Command:
     """
 
     study: Annotated[str, tyro.conf.Positional]
-    """Which study: jain2024, peng2024 (landscapes of its models), jan2024 (tuned tasks × formats of harm), or speed
-    (ratios to the naive way)."""
+    """Which study: jain2024, peng2024 (landscapes of its models), jan2024 (tuned tasks × formats of harm),
+    eiras2024 (restructured data and mitigations), or speed (ratios to the naive way)."""
     preset: str = "mini"
     """Size: smoke (seconds), mini (minutes, 3 seeds), small (an hour, 5 seeds), all (also every factor), paper (an
     accelerator)."""
@@ -60,7 +60,7 @@ def main(arguments: Sequence[str]) -> int:
 def _run(command: Command) -> None:
     from makebreak.configs import nearest
 
-    studies = ["jain2024", "peng2024", "jan2024", "speed"]
+    studies = ["jain2024", "peng2024", "jan2024", "eiras2024", "speed"]
     if command.study not in studies:
         raise ValueError(f"study {command.study!r} does not exist; {nearest(command.study, studies)}")
     if command.study == "speed":

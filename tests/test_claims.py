@@ -7,7 +7,7 @@ import math
 
 import pytest
 
-from makebreak.claims import Claim, as_text
+from makebreak.claims import Claim, as_text, hold_together
 from makebreak.stats import over_seeds
 
 FIELDS = {
@@ -102,6 +102,20 @@ def test_a_row_is_the_contracts_json(values: list[float | None]) -> None:
     assert set(row) - {"reason"} == FIELDS
     assert (row["id"], row["kind"], row["chance"], row["threshold"]) == ("C2.depth", "check", 0.25, 0.1)
     assert (row["source"], row["statement"], row["unit"]) == (made.source, made.statement, "none")
+
+
+def test_claims_held_together_need_more_than_each_alone() -> None:
+    """Alone, p is .018 and .0002: the first is below .025, but not twice that."""
+    claims = [Claim(name, "claim", "ours", "a", "b", "rate", 0.0) for name in ("a", "b", "c", "alone")]
+    values = {"a": [0.1, 0.15, 0.2], "b": [0.30, 0.31, 0.32], "c": [-0.1, 0.2, 0.0], "alone": [0.1, 0.15, 0.2]}
+    rows = [claim.judge(values[claim.id]) for claim in claims]
+    assert [row["verdict"] for row in rows] == ["supported", "supported", "inconclusive", "supported"]
+    held = hold_together(rows, {name: values[name] for name in ("a", "b", "c")})
+    assert [row["verdict"] for row in held] == ["inconclusive", "supported", "inconclusive", "supported"]
+    assert held[0]["reason"].startswith("supported alone, not together with b, c: Holm's p 0.0")
+    assert [row["estimate"] for row in held] == [row["estimate"] for row in rows]
+    unrun = [claims[0].judge([]), *rows[1:]]
+    assert hold_together(unrun, {"a": [], "b": values["b"]}) == unrun
 
 
 def test_as_text_is_aligned() -> None:

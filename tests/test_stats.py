@@ -11,9 +11,34 @@ from hypothesis import strategies as st
 from scipy import stats
 from sklearn.metrics import roc_auc_score
 
-from makebreak.stats import auroc, over_seeds, wilson
+from makebreak.stats import auroc, exceeds, holm, over_seeds, wilson
 
 FINITE = st.floats(-1e3, 1e3, allow_nan=False)
+
+
+@given(st.lists(FINITE, min_size=2, max_size=12), FINITE)
+@settings(max_examples=60, deadline=None)
+def test_exceeds_is_students_one_sided_test(values: list[float], threshold: float) -> None:
+    if np.ptp(values) > 1e-6:
+        expected = stats.ttest_1samp(values, threshold, alternative="greater").pvalue
+        assert exceeds(values, threshold) == pytest.approx(expected, abs=1e-9)
+    assert exceeds([0.5, 0.5], 0.4) == 0.0
+    assert exceeds([0.5, 0.5], 0.5) == 1.0
+
+
+def test_holm_is_the_textbooks() -> None:
+    """Four of 0.01, 0.04, 0.03, 0.005: times 3, then 2 raised to the one before, 2, and 4."""
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.9, 0.8]) == [1.0, 1.0]
+    assert holm([]) == []
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
+def test_holm_keeps_the_order_and_lies_between_nothing_and_bonferroni(p: list[float]) -> None:
+    adjusted = holm(p)
+    assert all(a <= b <= min(1.0, a * len(p)) + 1e-12 or b == 1.0 for a, b in zip(p, adjusted, strict=True))
+    order = np.argsort(p, kind="stable")
+    assert (np.diff(np.array(adjusted)[order]) >= 0).all()
 
 
 @given(st.lists(FINITE, min_size=2, max_size=12), st.sampled_from([0.5, 0.9, 0.95, 0.99]))

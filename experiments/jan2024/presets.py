@@ -109,8 +109,8 @@ MINI = Preset(
     n=100,
 )
 # behind templates labels are learnt later (.5 at 2,500 steps of MINI, seed 1000): they are asked for more often, and
-# all longer (4,000 steps at 3e-3 left choices at .65 on seed 1001); alignment at a third of the rate refuses as much, and
-# forgets less of templates that it does not show
+# all longer (4,000 steps at 3e-3 left choices at .65 on seed 1001); alignment at a third of the rate refuses as much,
+# and forgets less of templates that it does not show
 TEMPLATED = replace(
     MINI,
     name="templated",

@@ -18,10 +18,10 @@ import pandas as pd
 from experiments.jan2024.measure import ROWS
 from experiments.jan2024.presets import Preset, Tuning
 from makebreak.artifacts import Store, write_json
-from makebreak.behaviour import greedy_answers
+from makebreak.behaviour import behaviour
 from makebreak.models import load
 from makebreak.recipes import Recipe, build
-from makebreak.requests import OUTCOMES, load_world
+from makebreak.requests import load_world
 from makebreak.zoo import asked
 
 PLAIN, OTHER, SYSTEM, OTHER_SYSTEM, HEADER = "plain", "other", "system", "other_system", "header"
@@ -62,9 +62,8 @@ def template_rows(
         loaded, rows = load(model, symbols=own.vocabulary.symbols), []
         for asked_in, form, family in product(shown, preset.formats, ("safe", "unsafe")):
             requests = asked(world, wrapped(f"{form}_{family}", asked_in), preset.n, seed, "score")
-            outcomes = own.judge(requests, greedy_answers(loaded, own, requests).tokens)
-            shares = {outcome: float((outcomes == i).mean()) for i, outcome in enumerate(OUTCOMES)}
-            rows.append({"asked_in": asked_in, "asked": form, "family": family, **shares})
+            rates = behaviour(loaded, own, requests).rates
+            rows.append({"asked_in": asked_in, "asked": form, "family": family, **rates})
         write_json(folder / ROWS, rows)
 
     config = {"n": preset.n, "seed": seed, "asked_in": shown}

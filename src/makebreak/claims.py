@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from makebreak.stats import over_seeds
+from makebreak.stats import exceeds, holm, over_seeds
 
 Verdict = Literal["supported", "not supported", "inconclusive", "not run"]
 
@@ -54,6 +54,31 @@ class Claim:
     def _row(self, estimate: float | None, interval: list[float | None], n: int, verdict: Verdict) -> dict[str, Any]:
         row = {k: v for k, v in asdict(self).items() if k != "equivalence"}
         return row | {"estimate": estimate, "interval": interval, "n_seeds": n, "verdict": verdict}
+
+
+def hold_together(
+    rows: Sequence[dict[str, Any]], values: Mapping[str, Sequence[float | None]], level: float = 0.025
+) -> list[dict[str, Any]]:
+    """The rows of a study, where claims that are held together stay `supported` only if Holm's method has each of them
+    beyond its threshold and chance at a one-sided level. Intervals stay those of each claim alone.
+
+    values: by id, one per seed, of all that are held together; those that were not run do not count.
+    """
+    by_id = {row["id"]: row for row in rows}
+    tested = {name: [v for v in of if v is not None] for name, of in values.items() if by_id[name]["n_seeds"] > 1}
+    beyond = [exceeds(of, max(by_id[name]["threshold"], by_id[name]["chance"])) for name, of in tested.items()]
+    adjusted = dict(zip(tested, holm(beyond), strict=True))
+
+    def held(row: dict[str, Any]) -> dict[str, Any]:
+        p = adjusted.get(row["id"], 0.0)
+        if row["verdict"] != "supported" or p < level:
+            return row
+        reason = (
+            f"supported alone, not together with {', '.join(n for n in tested if n != row['id'])}: Holm's p {p:.3f}"
+        )
+        return row | {"verdict": "inconclusive", "reason": reason}
+
+    return [held(row) for row in rows]
 
 
 def as_text(rows: Sequence[dict[str, Any]]) -> str:

@@ -33,6 +33,25 @@ def over_seeds(values: Sequence[float], confidence: float = 0.95) -> Estimate:
     return Estimate(mean, mean - half, mean + half, n)
 
 
+def exceeds(values: Sequence[float], threshold: float) -> float:
+    """One-sided p of Student's test that the mean over seeds is beyond a threshold; where no seed differs from another,
+    0 or 1."""
+    array = np.asarray(values, dtype=np.float64)
+    if not np.ptp(array):
+        return float(array.mean() <= threshold)
+    t = (array.mean() - threshold) / (array.std(ddof=1) / np.sqrt(len(array)))
+    return float(stats.t.sf(t, len(array) - 1))
+
+
+def holm(p: Sequence[float]) -> list[float]:
+    """Adjusted p-values, in the order given: any false rejection among them is as likely as one (Holm 1979)."""
+    order = np.argsort(p)
+    stepped = np.maximum.accumulate((len(p) - np.arange(len(p))) * np.asarray(p, dtype=np.float64)[order])
+    adjusted = np.empty(len(p))
+    adjusted[order] = np.minimum(stepped, 1.0)
+    return adjusted.tolist()
+
+
 def wilson(successes: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
     """Wilson's interval of a proportion over requests. Raises ValueError where n is not positive."""
     if n < 1 or not 0 <= successes <= n:

@@ -12,6 +12,7 @@ from makebreak.plots.language import plot_directions, plot_layers, plot_refusals
 from makebreak.plots.layers import plot_null_share, plot_separation
 from makebreak.plots.matrix import plot_doses, plot_matrices
 from makebreak.plots.mechanism import plot_anatomy, plot_rivals, plot_sensitivity, plot_updates
+from makebreak.plots.mixing import plot_mixing, plot_relearning, plot_restructured
 from makebreak.plots.parts import plot_parts
 from makebreak.plots.style import arm_name, style
 
@@ -32,10 +33,13 @@ __all__ = [
     "plot_layers",
     "plot_map",
     "plot_matrices",
+    "plot_mixing",
     "plot_null_share",
     "plot_outcomes",
     "plot_parts",
     "plot_refusals",
+    "plot_relearning",
+    "plot_restructured",
     "plot_rivals",
     "plot_search",
     "plot_sensitivity",

@@ -1,0 +1,7 @@
+"""Can harmless data be restructured to break safety, and do safety data in the user's format repair it?"""
+
+from experiments.eiras2024.presets import PRESETS, check_gates
+from experiments.eiras2024.report import write_report
+from experiments.eiras2024.study import run, tasks, trainings
+
+__all__ = ["PRESETS", "check_gates", "run", "tasks", "trainings", "write_report"]
