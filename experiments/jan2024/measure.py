@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from makebreak.artifacts import Store, write_json
 from makebreak.behaviour import decide, generate, greedy_answers, kl_to_base, log_odds
 from makebreak.models import load
 from makebreak.recipes import build, checkpoints
-from makebreak.requests import OUTCOMES, Requests, load_world
+from makebreak.requests import OUTCOMES, Requests, begun, load_world
 from makebreak.zoo import asked, weight_change
 from synthetic import FormatsWorld
 
@@ -108,11 +107,7 @@ def _behind(model: PreTrainedModel, requests: Requests, k: int, refusals: np.nda
     """Share that is refused behind the first k tokens of the right answer; None where answers are no longer."""
     if requests.truth["length"].min() <= k + 1:
         return None
-    prompt = np.pad(requests.prompt, ((0, 0), (0, k)))
-    rows = np.arange(len(requests))[:, None]
-    prompt[rows, requests.prompt_length[:, None] + np.arange(k)] = requests.instructed[:, :k]
-    begun = replace(requests, prompt=prompt, prompt_length=requests.prompt_length + k)
-    said = generate(model, begun, refusals.shape[1], pad=0)
+    said = generate(model, begun(requests, np.full(len(requests), k)), refusals.shape[1], pad=0)
     return float((said[:, None] == refusals).all(axis=2).any(axis=1).mean())
 
 

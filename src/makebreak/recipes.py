@@ -16,7 +16,10 @@ from makebreak.training import (
     NPO,
     SSFT,
     Ascent,
+    CircuitBreaker,
+    Deep,
     FineTuning,
+    LatentAdversarial,
     LoRA,
     Optimisation,
     PaperDPO,
@@ -34,7 +37,20 @@ class Alignment:
     """How a base is changed: an objective (`Pretraining` goes on as before, `FineTuning` comes after safety), its
     optimisation, all weights or LoRA."""
 
-    objective: SSFT | DPO | PaperDPO | Unlearning | Ascent | NPO | Pretraining | FineTuning | Mixed
+    objective: (
+        SSFT
+        | DPO
+        | PaperDPO
+        | Unlearning
+        | Ascent
+        | NPO
+        | Deep
+        | LatentAdversarial
+        | CircuitBreaker
+        | Pretraining
+        | FineTuning
+        | Mixed
+    )
     optimisation: Optimisation
     lora: LoRA | None = None
 

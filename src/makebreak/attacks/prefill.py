@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 from jaxtyping import Int
 
-from makebreak.requests import TextRequests
+from makebreak.requests import TextRequests, begun
 
 
 def prefilled(requests: TextRequests, n: Int[np.ndarray, " n"]) -> TextRequests:
@@ -15,13 +15,8 @@ def prefilled(requests: TextRequests, n: Int[np.ndarray, " n"]) -> TextRequests:
     target. Raises ValueError where a target is shorter."""
     if (n > requests.judged[:, 1]).any():
         raise ValueError(f"{int(n.max())} tokens to force: targets have {requests.judged[:, 1].min()} or more")
-    old, length = requests.prompt.shape[1], requests.prompt_length
-    prompt = np.zeros((len(requests), old + int(n.max())), dtype=np.int64)
-    prompt[:, :old] = requests.prompt
-    row, column = np.nonzero(np.arange(requests.instructed.shape[1]) < n[:, None])
-    prompt[row, length[row] + column] = requests.instructed[row, column]
     left = np.zeros_like(requests.instructed)
     for i, forced in enumerate(n.tolist()):
         left[i, : left.shape[1] - forced] = requests.instructed[i, forced:]
     judged = np.stack([np.zeros_like(n), requests.judged[:, 1] - n], axis=1)
-    return replace(requests, prompt=prompt, prompt_length=length + n, instructed=left, judged=judged)
+    return replace(begun(requests, n), instructed=left, judged=judged)

@@ -1,6 +1,6 @@
 """What is a model asked? Token batches with explicit masks and named spans."""
 
-from makebreak.requests.sequences import Sequences, between, positions, sampled, sequences, targeted
+from makebreak.requests.sequences import Sequences, begun, between, positions, sampled, sequences, targeted
 from makebreak.requests.text import (
     OPENERS,
     TextRequests,
@@ -20,6 +20,7 @@ __all__ = [
     "Sequences",
     "TextRequests",
     "World",
+    "begun",
     "between",
     "load_world",
     "opening_tokens",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from makebreak.configs import nearest
 from synthetic import Requests, World
 
 _STEPS_AT_ONCE = 8
+Some = TypeVar("Some", bound=Requests)
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,15 @@ def targeted(requests: Requests, answer: str) -> Sequences:
     tokens[row, requests.prompt_length[row] + column] = answers[row, column]
     supervised = between(start, stop, tokens.shape[1])
     return Sequences(torch.from_numpy(tokens), supervised, torch.from_numpy(start - 1))
+
+
+def begun(requests: Some, depth: Int[np.ndarray, " n"]) -> Some:
+    """Each prompt with the first `depth` tokens of its instructed answer behind it; nothing else is changed."""
+    width = int(depth.max(initial=0))
+    prompt = np.pad(requests.prompt, ((0, 0), (0, width)))
+    row, column = np.nonzero(np.arange(width) < depth[:, None])
+    prompt[row, requests.prompt_length[row] + column] = requests.instructed[row, column]
+    return replace(requests, prompt=prompt, prompt_length=requests.prompt_length + depth)
 
 
 def positions(requests: Requests, span: str, width: int | None = None) -> Bool[Tensor, "batch pos"]:
