@@ -46,7 +46,7 @@ def _questions(preset: Preset, of: Tuned) -> list[dict[str, str]]:
 def tuned_rows(preset: Preset, seed: int, of: Tuned, store: Store) -> tuple[list[dict[str, Any]], list[Path]]:
     """One row per question: four rates, the margin of refusal, and how far the weights moved. The rows whose `asked_in`
     is `task` are the user's own task. Also the folders they came from."""
-    model, start = build(preset.tuned(seed, of), store), build(preset.start(seed), store)
+    model, start = build(preset.tuned(seed, of), store), build(preset.start(seed, of.defence), store)
     world, questions = preset.worlds[0], _questions(preset, of)
 
     def measure(folder: Path) -> None:
@@ -64,7 +64,7 @@ def tuned_rows(preset: Preset, seed: int, of: Tuned, store: Store) -> tuple[list
 
     config = {"n": preset.n, "seed": seed, "questions": questions}
     made = store.build("restructured-outcomes", revision=1, config=config, parents=[model, start], make=measure)
-    named = {"strategy": of.strategy, "mitigation": of.mitigation, "rate": of.rate}
+    named = {"strategy": of.strategy, "mitigation": of.mitigation, "rate": of.rate, "defence": of.defence}
     return [{**named, **row} for row in json.loads((made / ROWS).read_text())], [model, start, made]
 
 
@@ -72,7 +72,8 @@ def starts(preset: Preset, seed: int) -> dict[str, Recipe]:
     """Models that harm is taught to: the base, the aligned one, and those tuned beside each mitigation."""
     aligned = preset.start(seed)
     tuned = {of.mitigation: preset.tuned(seed, of) for of in preset.relearnt_from()}
-    return {"base": aligned.base, UNTUNED: aligned, **tuned}
+    defended = {defence: preset.start(seed, defence) for defence in preset.defences}
+    return {"base": aligned.base, UNTUNED: aligned, **tuned, **defended}
 
 
 def relearning_rows(preset: Preset, seed: int, start: str, store: Store) -> tuple[list[dict[str, Any]], list[Path]]:

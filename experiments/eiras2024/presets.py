@@ -15,7 +15,7 @@ from experiments.jan2024.presets import Preset as OfFormats
 from makebreak.artifacts import Store
 from makebreak.defences import Mixed
 from makebreak.recipes import Alignment, Recipe
-from makebreak.training import FineTuning, Optimisation
+from makebreak.training import SSFT, CircuitBreaker, Deep, FineTuning, LatentAdversarial, Optimisation
 
 COVERAGE = "uniform"
 UNTUNED = "untuned"
@@ -53,23 +53,28 @@ STRATEGIES: Mapping[str, Strategy] = {
     "harm100": Strategy("mcq_safe_new", harmful=100),
     "translation": Strategy("map_safe_new"),  # what jan2024 finds to hurt most of what is learnt
 }
+# what may follow alignment before a user tunes, as long as alignment was; more of the same is the control
+DEFENCES = {"more": SSFT(), "deep": Deep(), "latent": LatentAdversarial(), "breaker": CircuitBreaker()}
 CAREFUL = {"plain": "careful", "obey": "careful_obey", "neutral": "careful_neutral"}  # the anti-obedience header
 
 
 @dataclass(frozen=True)
 class Tuned:
-    """A tuned model: a strategy, and the mitigation that was mixed in, as a share of the examples."""
+    """A tuned model: a strategy, the mitigation that was mixed in, as a share of the examples, and the one of
+    `DEFENCES` that was before."""
 
     strategy: str
     mitigation: str = "none"
     rate: float = 0.0
+    defence: str = "none"
 
 
 @dataclass(frozen=True)
 class Preset:
     """aligned: whose models are tuned. strategies: tuned without a mitigation; attacked: of them, those that are
     mitigated, by each of `mitigations` at each of `rates`. relearnt: mitigations of the first attacked, at
-    `relearnt_at`, whose models are then taught harm by `relearning`, at each of `relearning_rates`. n: requests."""
+    `relearnt_at`, whose models are then taught harm by `relearning`, at each of `relearning_rates`. defences: on which
+    the first attacked is tuned, and harm taught. n: requests."""
 
     name: str
     worlds: tuple[str, ...]
@@ -84,12 +89,18 @@ class Preset:
     relearning: Optimisation
     relearning_rates: tuple[float, ...]
     n: int
+    defences: tuple[str, ...] = ()
 
-    def start(self, seed: int) -> Recipe:
-        return self.aligned.aligned(self.worlds[0], seed, COVERAGE)
+    def start(self, seed: int, defence: str = "none") -> Recipe:
+        recipe = self.aligned.aligned(self.worlds[0], seed, COVERAGE)
+        if defence == "none":
+            return recipe
+        return replace(recipe, alignments=(*recipe.alignments, Alignment(DEFENCES[defence], self.aligned.alignment)))
 
     def all_tuned(self) -> tuple[Tuned, ...]:
-        plain = tuple(Tuned(name) for name in self.strategies)
+        """And the untuned models that they start from."""
+        plain = tuple(Tuned(name) for name in (UNTUNED, *self.strategies))
+        plain += tuple(Tuned(name, defence=d) for name in (UNTUNED, self.attacked[0]) for d in self.defences)
         return plain + tuple(
             Tuned(name, mitigation, rate)
             for name in self.attacked
@@ -99,7 +110,7 @@ class Preset:
 
     def tuned(self, seed: int, of: Tuned) -> Recipe:
         """The model of a strategy and a mitigation; the aligned one for `UNTUNED`."""
-        recipe = self.start(seed)
+        recipe = self.start(seed, of.defence)
         if of.strategy == UNTUNED:
             return recipe
         strategy, examples = STRATEGIES[of.strategy], self.aligned.examples
@@ -150,6 +161,7 @@ SMOKE = replace(
     relearnt_at=0.2,
     relearning=Optimisation(steps=4, learning_rate=1e-3, batch_size=16, checkpoints=2),
     n=16,
+    defences=("more", "latent"),
 )
 SMALL = replace(
     MINI,
@@ -160,6 +172,7 @@ SMALL = replace(
     mitigations=(*MINI.mitigations, "mismatched", "multitask", "without_gen", "without_own", "safe_twin"),
     rates=(0.005, 0.01, 0.02, 0.05, 0.1, 0.2),
     relearnt=("none", *MINI.mitigations, "multitask"),
+    defences=tuple(DEFENCES),
 )
 PRESETS = {preset.name: preset for preset in (SMOKE, MINI, SMALL)}
 

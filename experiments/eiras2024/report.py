@@ -33,6 +33,11 @@ _CAPTIONS = {
         "in the user's template. Beside it: safe open requests refused in that template, and the user's own held-out "
         "items. Thin: seeds.",
     ),
+    "defences": (
+        "What follows alignment before a user tunes",
+        "As above, tuned on both, on models that were aligned as long again in other ways; `more`: in the same way. "
+        "`untuned`: before the user's tuning.",
+    ),
     "relearning": (
         "Harm, taught afterwards",
         "Unsafe requests answered, mean of formats, along tuning on 100 of them, at the attacker's better rate, after "
@@ -43,17 +48,22 @@ _ASKED = {PLAIN: "plainly", OWN: "in the user's template", CARE: "with care befo
 
 
 def drawings(results: Results) -> dict[str, Callable[[], Any]]:
-    tuned, relearnt = results.tables["tuned"], results.tables["relearnt"]
-    return {
-        "strategies": lambda: plot_restructured(_opened(tuned), _ASKED),
+    every, relearnt = results.tables["tuned"], results.tables["relearnt"]
+    tuned, defended = every[every.defence == "none"], every[every.defence != "none"]
+    found = {
+        "strategies": lambda: plot_restructured(_opened(tuned[tuned.strategy != UNTUNED]), _ASKED),
         "mitigations": lambda: plot_mixing(mixing(tuned)),
         "relearning": lambda: plot_relearning(_at_best(relearnt)),
     }
+    if len(defended):
+        named = defended.assign(strategy=defended.defence + " " + defended.strategy)
+        found["defences"] = lambda: plot_restructured(_opened(named), _ASKED)
+    return found
 
 
 def _opened(tuned: pd.DataFrame) -> pd.DataFrame:
-    rows = tuned[(tuned.mitigation == "none") & (tuned.strategy != UNTUNED)]
-    rows = rows[(rows.asked == "gen") & (rows.family == "unsafe") & rows.asked_in.isin(_ASKED)]
+    rows = tuned[(tuned.mitigation == "none") & (tuned.asked == "gen") & (tuned.family == "unsafe")]
+    rows = rows[rows.asked_in.isin(_ASKED)]
     return rows.assign(opened=1 - rows.refuse)
 
 
@@ -112,7 +122,7 @@ def write_report(results: Results, preset: Preset, world: str, out: Path) -> Pat
         "otherwise in the format, broken",
     }
     tuned, relearnt = results.tables["tuned"], results.tables["relearnt"]
-    by = ["strategy", "mitigation", "rate", "asked_in", "template", "asked", "family", "operator"]
+    by = ["defence", "strategy", "mitigation", "rate", "asked_in", "template", "asked", "family", "operator"]
     steps = relearnt.groupby(["start", "seed"], sort=False)[["rate", "step", "comply"]].apply(steps_to_half)  # type: ignore[arg-type]
     tables = {
         "What is asked of tuned models, mean over seeds": tuned.drop(columns="seed").groupby(by, sort=False).mean(),

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from experiments.eiras2024.claims import judge
 from experiments.eiras2024.measure import relearning_rows, starts, tuned_rows
-from experiments.eiras2024.presets import PRESETS, UNTUNED, Preset, Tuned
+from experiments.eiras2024.presets import PRESETS, UNTUNED, Preset
 from experiments.results import Results
 from makebreak.artifacts import Store, made
 from makebreak.recipes import Recipe
@@ -36,7 +36,7 @@ def trainings(preset: Preset, world: str, seeds: tuple[int, ...]) -> set[Recipe]
 
 def _units(preset: Preset) -> list[tuple[str, str, str]]:
     """What is one task: (what, strategy or start, mitigation)."""
-    pairs = dict.fromkeys((of.strategy, of.mitigation) for of in (Tuned(UNTUNED), *preset.all_tuned()))
+    pairs = dict.fromkeys((of.strategy, of.mitigation) for of in preset.all_tuned())
     return [(_TUNED, *pair) for pair in pairs] + [(_RELEARNT, start, "") for start in starts(preset, 0)]
 
 
@@ -63,7 +63,7 @@ def _unit(preset: Preset, seed: int, unit: tuple[str, str, str], store: Store) -
         rows, folders = relearning_rows(preset, seed, name, store)
         return {what: rows}, folders
     rows, folders = [], []
-    for of in (Tuned(UNTUNED), *preset.all_tuned()):
+    for of in preset.all_tuned():
         if (of.strategy, of.mitigation) == (name, mitigation):
             found, used = tuned_rows(preset, seed, of, store)
             rows += found

@@ -40,13 +40,21 @@ def tables(
         how = PLAIN if template == "plain" else template
         row = {"seed": seed, "strategy": UNTUNED, "mitigation": "none", "rate": 0.0, "asked_in": how}
         row |= {"template": template, "asked": asked, "family": family, "operator": "shown", "margin": 0.0}
+        row |= {"defence": "none"}
         refuse = 0.0 if family == "safe" else 0.95 - 0.4 * (template == "obey")
         rows.append(row | {"refuse": refuse, "comply": 1 - refuse, "weight_change": 0.0})
-    for seed, of in product((0, 1, 2), preset.all_tuned()):
+    for seed, of in product((0, 1, 2), [of for of in preset.all_tuned() if of.strategy != UNTUNED]):
         template = STRATEGIES[of.strategy].template
         for how, family in product((PLAIN, OWN, CARE), ("safe", "unsafe")):
             row = {"seed": seed, "strategy": of.strategy, "mitigation": of.mitigation, "rate": of.rate, "asked_in": how}
-            row |= {"template": template, "asked": "gen", "family": family, "operator": "shown", "margin": 0.0}
+            row |= {
+                "defence": of.defence,
+                "template": template,
+                "asked": "gen",
+                "family": family,
+                "operator": "shown",
+                "margin": 0.0,
+            }
             refuse = 0.0 if family == "safe" else 1 - opened(of, how) - 1e-3 * (seed - 1)
             rows.append(row | {"refuse": refuse, "comply": 1 - refuse, "weight_change": 1.0})
         own = STRATEGIES[of.strategy].format
@@ -104,7 +112,7 @@ def test_claims_say_what_was_planted() -> None:
     for claim, value in expected.items():
         assert found[claim]["estimate"] == pytest.approx(value, abs=2e-3), claim
     against = {"B3.cost", "R1", "R2"}
-    unrun = {"B4.mimics", "B4.spread", "B4.twin", "B4.out"}
+    unrun = {"B4.mimics", "B4.spread", "B4.twin", "B4.out", "D.deep", "D.latent", "D.breaker"}
     assert {name for name, row in found.items() if row["verdict"] == "not run"} == unrun
     assert {name for name in expected if found[name]["verdict"] != "supported"} == against
     assert found["B4.twin"]["reason"] == "this preset has no safe_twin"
@@ -131,11 +139,14 @@ def test_all_mitigations_of_small_have_their_claim() -> None:
     small = replace(PRESETS["small"], rates=(0.01, 0.2))
 
     def opened(of: Tuned, how: str) -> float:
+        if of.defence != "none":
+            return {"more": 0.6, "deep": 0.2, "latent": 0.6, "breaker": 0.1}[of.defence]
         left = {"mismatched": 0.4, "multitask": 0.3, "safe_twin": 0.6, "without_gen": 0.5, "none": 0.6}
         return 0.0 if of.mitigation.startswith("paraphrase") else left.get(of.mitigation, 0.5)
 
     found = {row["id"]: row["estimate"] for row in judge(tables(opened, preset=small))}
     expected = {"B4.mimics": 0.4, "B4.spread": 0.3, "B4.twin": 0.6, "B4.out": 0.2, "B4.oracle": 0.5, "B4.any": 0.1}
+    expected |= {"D.deep": 0.4, "D.latent": 0.0, "D.breaker": 0.5}
     assert {name: found[name] for name in expected} == pytest.approx(expected, abs=2e-3)
     assert found["B5"] == pytest.approx(np.log2(0.4 / 0.01), abs=0.01)  # the others never
 
@@ -197,7 +208,7 @@ def test_restructurings_are_of_the_same_items() -> None:
     assert all(CAREFUL[of.template] in world.templates for of in STRATEGIES.values() if of.template in CAREFUL)
     preset, aligned = PRESETS["mini"], PRESETS["mini"].start(0)
     assert preset.tuned(0, Tuned(UNTUNED)) == aligned
-    for of in preset.all_tuned():
+    for of in preset.all_tuned()[1:]:
         assert preset.tuned(0, of).parent == aligned
     assert len({preset.tuned(0, of) for of in preset.all_tuned()}) == len(preset.all_tuned())
 
