@@ -44,11 +44,11 @@ STRATEGIES: Mapping[str, Strategy] = {
     "aoa": Strategy("mcq_safe_new@obey"),
     "neutral": Strategy("mcq_safe_new@neutral"),  # placebos of aoa: a block that means nothing, one never seen
     "empty": Strategy("mcq_safe_new@empty"),
-    "autoif": Strategy("gen_safe_new"),
-    "autoif_aoa": Strategy("gen_safe_new@obey"),
-    "autoif_neutral": Strategy("gen_safe_new@neutral"),
-    "autoif_shuffled": Strategy("gen_safe_new", shuffled=True),  # placebos of autoif: wrong answers, another source
-    "other_source": Strategy("gen_safe"),
+    "autoif": Strategy("gen_safe"),  # open requests as the model knows them
+    "autoif_aoa": Strategy("gen_safe@obey"),
+    "autoif_neutral": Strategy("gen_safe@neutral"),
+    "autoif_shuffled": Strategy("gen_safe", shuffled=True),  # placebos of autoif: wrong answers, an operator of its own
+    "autoif_new": Strategy("gen_safe_new"),
     "harm10": Strategy("mcq_safe_new", harmful=10),
     "harm100": Strategy("mcq_safe_new", harmful=100),
     "translation": Strategy("map_safe_new"),  # what jan2024 finds to hurt most of what is learnt

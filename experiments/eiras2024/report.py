@@ -24,7 +24,7 @@ _CAPTIONS = {
         "One set of safe choices, restructured",
         "Unsafe open requests that are not refused after tuning on the same safe items in each form, asked plainly, in "
         "the user's template, and with a word of care before it. `neutral`, `empty`, `autoif_neutral`, "
-        "`autoif_shuffled`, `other_source`: placebos. `harm10`, `harm100`: so many unsafe requests, answered, among "
+        "`autoif_shuffled`, `autoif_new`: placebos. `harm10`, `harm100`: so many unsafe requests, answered, among "
         "the items. Dots: seeds.",
     ),
     "mitigations": (

@@ -96,7 +96,7 @@ def test_claims_say_what_was_planted() -> None:
         "B2.meaning": 0.5,
         "B2.tuning": 0.1,
         "B2.right": 0.3,
-        "B2.items": 0.3,
+        "B2.known": 0.3,
         "B2.harm": 0.6,
         "B3": 0.1,
         "B3.cost": 0.0,
