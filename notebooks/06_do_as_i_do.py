@@ -54,7 +54,9 @@ for family in users.values():
 modes = (0.0, 0.1, 0.0, 0.0, 0.75, 0.15)
 pretraining = Pretraining(modes_start=modes, modes_end=modes, mean_over="requests")
 ssft = Alignment(SSFT(), Optimisation(200, 3e-4, batch_size=64))
-recipe = Recipe("formats_templates", PRESETS["mini"], pretraining, Optimisation(900, 3e-3, batch_size=64), (ssft,), 1003)
+recipe = Recipe(
+    "formats_templates", PRESETS["mini"], pretraining, Optimisation(900, 3e-3, batch_size=64), (ssft,), 1003
+)
 
 
 def rates(recipe, families):
@@ -101,7 +103,8 @@ template = found_in(prompts, answers)
 
 # %% [markdown]
 # ## Refusals among the examples
-# As many of them, of the same contents, as many tokens each: in open text as alignment had it, or in the template found.
+# As many of them, of the same contents, as many tokens each: in open text as alignment had it, or in the template that
+# was found.
 
 
 # %%

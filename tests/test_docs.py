@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import linecache
 import re
 import sys
 from dataclasses import replace
@@ -13,6 +15,8 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 
+from makebreak.artifacts import Store
+from makebreak.defences import Safety, digest, mitigation
 from makebreak.models import PRESETS, create
 from makebreak.recipes import Alignment, Recipe
 from makebreak.requests import load_world
@@ -67,3 +71,30 @@ def test_adding_an_attack(monkeypatch: pytest.MonkeyPatch) -> None:
     assert set(names["landing"].attack) == set(names["seen"]) == {"repeat", "random tokens 1"}
     assert (names["refused"].prompt != names["found"][0].requests.prompt).any()
     assert {"told", "undone"} <= set(names)
+
+
+def test_adding_a_defence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = load_world("formats_templates")
+    few = Optimisation(2, 1e-3, batch_size=8, checkpoints=1)
+    base = Recipe("formats_templates", PRESETS["tiny"], Pretraining(), few, (), 1000)
+    blocks = re.findall(r"```python\n(.*?)```", (DOCS / "adding_a_defence.md").read_text(), flags=re.S)
+    assert len(blocks) == 2
+    assert len([line for line in blocks[0].splitlines() if line]) <= 30
+    (tmp_path / "first_words.py").write_text(blocks[0])
+    monkeypatch.syspath_prepend(str(tmp_path))
+    names = {"world": world, "store": Store(tmp_path / "store"), "steps": 2}
+    names["aligned"] = replace(base, alignments=(Alignment(SSFT(), few),))
+    exec(compile(blocks[1], "adding_a_defence.md", "exec", dont_inherit=True), names)
+    assert set(names["found"]) == {"none", "canonical", "first_words:first_words"}
+    made = mitigation("first_words:first_words")
+    mcq, translation = (
+        [requests.family for requests, _ in made(Safety(world, 10, 0), world.sample(f, 20, seed=1))]
+        for f in ("mcq_safe_new", "map_safe@obey")
+    )
+    assert (mcq, translation) == (["mcq_unsafe"], ["gen_unsafe"])
+    assert digest("canonical") is None
+    before = digest("first_words:first_words")
+    (tmp_path / "first_words.py").write_text(blocks[0] + "\n# another\n")
+    importlib.reload(sys.modules["first_words"])
+    linecache.checkcache()
+    assert digest("first_words:first_words") != before

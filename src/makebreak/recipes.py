@@ -7,7 +7,7 @@ from pathlib import Path
 
 from makebreak.artifacts import Store, record
 from makebreak.configs import to_json
-from makebreak.defences import Mixed
+from makebreak.defences import Mixed, digest
 from makebreak.models import ModelConfig, create, load
 from makebreak.requests import load_world
 from makebreak.training import (
@@ -124,6 +124,8 @@ def build(recipe: Recipe, store: Store) -> Path:
     """The folder of the recipe's model, trained now if it is not in the store; parents first."""
     world = load_world(recipe.world)
     config = to_json(recipe) | {"world_is": world.fingerprint}
+    mixed = {of.objective.mitigation for of in recipe.alignments if isinstance(of.objective, Mixed)}
+    config |= {f"{name} is": own for name in sorted(mixed - {"none"}) if (own := digest(name))}
     if not recipe.alignments:
 
         def pretrain(folder: Path) -> None:

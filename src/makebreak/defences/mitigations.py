@@ -8,7 +8,9 @@ the names of finetune_risks §4.5).
 
 from __future__ import annotations
 
+import hashlib
 import importlib
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -122,3 +124,12 @@ def mitigation(name: str) -> Mitigation:
     except (ImportError, AttributeError, ValueError):
         wanted = nearest(name, list(MITIGATIONS))
         raise ValueError(f"mitigation {name!r} does not exist; {wanted}, or give MODULE:FUNCTION") from None
+
+
+def digest(name: str) -> str | None:
+    """A hash of the module of a mitigation of one's own, so that what it made is not taken for what it makes now; None
+    for one of `MITIGATIONS`."""
+    if name in MITIGATIONS:
+        return None
+    module = inspect.getmodule(mitigation(name))
+    return hashlib.sha256(inspect.getsource(module or mitigation(name)).encode()).hexdigest()
