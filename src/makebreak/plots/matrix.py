@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
@@ -13,22 +14,28 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.lines import Line2D
 
+_CELL, _CELLS = 0.44, 14  # inches of a cell, and how many of them a page is wide
+
 
 def plot_matrices(matrices: Mapping[str, Sequence[pd.DataFrame]]) -> np.ndarray:
     """Heat maps of rises, a panel per title: mean over seeds, below it half of the range that several span.
 
     matrices: title → a matrix per seed, tuned tasks (rows) × formats asked in (columns), shares of requests.
     """
-    _, axes = plt.subplots(
-        1, len(matrices), figsize=(2.1 * len(matrices) + 1.0, 2.7), layout="constrained", sharey=True, squeeze=False
+    rows, columns = next(iter(matrices.values()))[0].shape
+    across = min(len(matrices), max(1, _CELLS // columns))
+    down = math.ceil(len(matrices) / across)
+    size = (_CELL * columns * across + 1.6, (_CELL * rows + 0.8) * down + 0.3)
+    figure, grid = plt.subplots(
+        down, across, figsize=size, layout="constrained", sharex=True, sharey=True, squeeze=False
     )
-    for ax, (title, found) in zip(axes[0], matrices.items(), strict=True):
+    axes = grid.ravel()
+    for ax, (title, found) in zip(axes, matrices.items(), strict=False):
         stacked = np.stack([matrix.to_numpy() for matrix in found])
         mean, spread = stacked.mean(axis=0), np.ptp(stacked, axis=0) / 2
         said = np.char.mod("%+.2f", mean)
         if len(found) > 1:
             said = np.char.add(said, np.char.mod("\n±%.2f", spread))
-        last = ax is axes[0][-1]
         sns.heatmap(
             pd.DataFrame(mean, found[0].index, found[0].columns),
             annot=said,
@@ -38,13 +45,19 @@ def plot_matrices(matrices: Mapping[str, Sequence[pd.DataFrame]]) -> np.ndarray:
             cmap="vlag",
             square=True,
             ax=ax,
-            cbar=last,
-            cbar_kws={"label": "change of the share", "shrink": 0.8},
+            cbar=False,
             annot_kws={"size": 6.5},
         )
-        ax.set(title=title, xlabel="asked in", ylabel="tuned on" if ax is axes[0][0] else "")
+        ax.set(title=title, xlabel="", ylabel="")
         ax.tick_params(length=0)
-    return axes[0]
+        ax.tick_params("x", rotation=90, labelbottom=True)
+        ax.tick_params("y", rotation=0)
+    for ax in axes[len(matrices) :]:
+        ax.set_axis_off()
+    figure.supxlabel("asked in", fontsize=9)
+    figure.supylabel("tuned on", fontsize=9)
+    figure.colorbar(axes[0].collections[0], ax=grid, shrink=0.6, aspect=30, label="change of the share")
+    return axes[: len(matrices)]
 
 
 def plot_doses(tuned: pd.DataFrame, formats: Sequence[str]) -> np.ndarray:
