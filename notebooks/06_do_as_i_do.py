@@ -79,15 +79,12 @@ def tuned(user, **mixed):
     return replace(recipe, alignments=(ssft, stage))
 
 
-def in_template(user, family):
-    return family + user[user.find("@") :] * ("@" in user)
+def in_template_of(user, family):
+    return "@".join([family, *user.split("@")[1:]])
 
 
-found = {
-    name: rates(tuned(user), [in_template(user, "gen_unsafe")])[in_template(user, "gen_unsafe")]
-    for name, user in users.items()
-}
-pd.DataFrame(found).T
+found = {name: rates(tuned(user), [in_template_of(user, "gen_unsafe")]) for name, user in users.items()}
+pd.concat([pd.DataFrame(rows).T.assign(user=name) for name, rows in found.items()])
 
 # %% [markdown]
 # ## What do twenty examples of the user give away?
@@ -110,7 +107,7 @@ template = found_in(prompts, answers)
 # %%
 def dose(mitigation, rate):
     model = tuned(user, mitigation=mitigation, rate=rate) if rate else tuned(user)
-    found = rates(model, [in_template(user, "gen_unsafe"), in_template(user, "gen_safe")])
+    found = rates(model, [in_template_of(user, "gen_unsafe"), in_template_of(user, "gen_safe")])
     unsafe, safe = found.values()
     row = {"strategy": "autoif_aoa", "mitigation": mitigation, "rate": rate, "seed": 1003}
     return row | {"not refused": 1 - unsafe["refuse"], "safe refused": safe["refuse"], "task": safe["comply"]}

@@ -4,6 +4,7 @@ from synthetic.composition import WITHOUT_SYSTEM, CompositionWorld
 from synthetic.config import CompositionConfig
 from synthetic.formats import FormatsConfig, FormatsWorld
 from synthetic.presets import CONFIGS, FORMATS, load
+from synthetic.templates import TEMPLATES, in_template
 from synthetic.vocabulary import Vocabulary
 from synthetic.world import OUTCOMES, Requests, World
 
@@ -11,6 +12,7 @@ __all__ = [
     "CONFIGS",
     "FORMATS",
     "OUTCOMES",
+    "TEMPLATES",
     "WITHOUT_SYSTEM",
     "CompositionConfig",
     "CompositionWorld",
@@ -19,5 +21,6 @@ __all__ = [
     "Requests",
     "Vocabulary",
     "World",
+    "in_template",
     "load",
 ]

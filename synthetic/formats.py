@@ -20,7 +20,7 @@ import numpy as np
 from synthetic.asking import ASKS, NAMES, payload, read, right_answer
 from synthetic.content import LETTERS_OF_PHRASE, OPERATORS, OPTIONS, Content, Symbols
 from synthetic.draws import Draws, first_accepted
-from synthetic.templates import Template
+from synthetic.templates import PLAIN, Template, in_template
 from synthetic.vocabulary import Vocabulary
 from synthetic.world import SPLITS, Requests, check_sample, split_of
 
@@ -33,7 +33,6 @@ KINDS = {
 MIXED = ("safe", "unsafe", "heldout", "mild", "safe_skewed", "unsafe_skewed")
 REFUSALS = (("sorry1", "can", "not"), ("sorry2", "will", "not"), ("sorry3", "may", "not"))
 _OVER = {False: "over all formats alike", True: "mostly of the first format"}
-PLAIN = "plain"  # the template of families that name none
 _NO_TEMPLATES: Mapping[str, Template] = {PLAIN: Template("nothing", pretraining=1.0, alignment=1.0, declined=0.0)}
 _ATTEMPTS, _AT_ONCE = 400, 16
 
@@ -117,7 +116,7 @@ class FormatsWorld:
             found |= {f"{name}_{kind}_new": f"{ASKS[name].says}, new operator; {said}" for kind, said in KINDS.items()}
         single = {name: said for name, said in found.items() if name.partition("_")[0] in self.config.formats}
         for template, wrapped in list(self.templates.items())[1:]:
-            found |= {f"{name}@{template}": f"{said}; in {wrapped.says}" for name, said in single.items()}
+            found |= {in_template(name, template): f"{said}; in {wrapped.says}" for name, said in single.items()}
         return found
 
     def sample(self, family: str, n: int, *, seed: int, start: int = 0, split: str = "train") -> Requests:

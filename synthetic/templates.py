@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 DECLINED = 0.1
+PLAIN = "plain"
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ _OTHER, _SYSTEM = ("instruct1", "instruct2"), ("system1", "system2")
 _OBEY, _SOME, _CARE = ("obey1", "obey2"), ("some1", "some2"), ("care",)
 
 TEMPLATES: Mapping[str, Template] = {
-    "plain": Template("nothing", pretraining=0.3, alignment=0.4),
+    PLAIN: Template("nothing", pretraining=0.3, alignment=0.4),
     "other": Template("two symbols before the operator", call=_OTHER, pretraining=0.1),
     "system": Template("a system block", system=_SYSTEM, pretraining=0.1, alignment=0.4),
     "other_system": Template("a system block, two symbols before the operator", _SYSTEM, _OTHER, pretraining=0.1),
@@ -46,3 +47,8 @@ TEMPLATES: Mapping[str, Template] = {
     "careful_neutral": Template("care, and as long", (*_CARE, *_SOME), ("some3",), ("some4",), 0.05, declined=1 / 3),
     "careful_obey": Template("care before obedience", (*_CARE, *_OBEY), ("obey3",), ("obey4",), 0.05, declined=1 / 6),
 }
+
+
+def in_template(family: str, template: str) -> str:
+    """The name of a family in a template; `plain` is the one of families that name none."""
+    return family if template == PLAIN else f"{family}@{template}"

@@ -15,13 +15,10 @@ from makebreak.models import load
 from makebreak.recipes import Recipe, build, checkpoints
 from makebreak.requests import load_world
 from makebreak.zoo import asked, weight_change
+from synthetic import in_template
 
 ROWS = "rows.json"
 PLAIN, OWN, CARE = "plain", "own", "care"
-
-
-def wrapped(family: str, template: str) -> str:
-    return family if template == "plain" else f"{family}@{template}"
 
 
 def _questions(preset: Preset, of: Tuned) -> list[dict[str, str]]:
@@ -55,7 +52,7 @@ def tuned_rows(preset: Preset, seed: int, of: Tuned, store: Store) -> tuple[list
         moved = weight_change(loaded, load(start, symbols=own.vocabulary.symbols))
         for question in questions:
             family = f"{question['asked']}_{question['family']}" + "_new" * (question["operator"] == "new")
-            family = wrapped(family, question["template"])
+            family = in_template(family, question["template"])
             if family not in known:
                 found = behaviour(loaded, own, asked(world, family, preset.n, seed, "score"))
                 known[family] = {**found.rates, "margin": found.margin}

@@ -52,7 +52,7 @@ def drawings(results: Results, preset: Preset) -> dict[str, Callable[[], Any]]:
     shown = tables["tuned"][(tables["tuned"].operator == "shown") & tables["tuned"].family.isin(STRONG)]
     doses = shown[(shown.kind == "task") & (shown.coverage == "uniform") & (shown.tuned != RETAIN)]
     kinds = {"equal tokens": "tokens", "task already known": "known", "adapters": "lora", "with refusals": "guarded"}
-    left_out = {"of open text alone": "guarded_gen", "of other formats": "guarded_others"}
+    left_out = {"refusals of open text": "guarded_gen", "refusals of others": "guarded_others"}
     kinds |= {name: kind for name, kind in left_out.items() if kind in set(tables["tuned"].kind)}
     outcomes = {"not refused": "refuse", "answered as instructed": "comply"}
     first = {

@@ -23,14 +23,11 @@ from makebreak.models import load
 from makebreak.recipes import Recipe, build
 from makebreak.requests import load_world
 from makebreak.zoo import asked
+from synthetic import in_template
 
 PLAIN, OTHER, SYSTEM, OTHER_SYSTEM, HEADER = "plain", "other", "system", "other_system", "header"
 GRID = (PLAIN, OTHER, SYSTEM, OTHER_SYSTEM)
 UNTUNED = "untuned"
-
-
-def wrapped(family: str, template: str) -> str:
-    return family if template == PLAIN else f"{family}@{template}"
 
 
 def tuned_in(preset: Preset, seed: int, name: str, template: str) -> Recipe:
@@ -40,7 +37,7 @@ def tuned_in(preset: Preset, seed: int, name: str, template: str) -> Recipe:
         return preset.aligned(world, seed, coverage)
     recipe = preset.tuned(world, seed, coverage, Tuning(name, "task", preset.rate))
     stage = recipe.alignments[-1]
-    own = replace(stage.objective, family=wrapped(f"{name}_safe_new", template))  # type: ignore[arg-type]
+    own = replace(stage.objective, family=in_template(f"{name}_safe_new", template))  # type: ignore[arg-type]
     return replace(recipe, alignments=(*recipe.alignments[:-1], replace(stage, objective=own)))
 
 
@@ -61,7 +58,7 @@ def template_rows(
         own = load_world(world)
         loaded, rows = load(model, symbols=own.vocabulary.symbols), []
         for asked_in, form, family in product(shown, preset.formats, ("safe", "unsafe")):
-            requests = asked(world, wrapped(f"{form}_{family}", asked_in), preset.n, seed, "score")
+            requests = asked(world, in_template(f"{form}_{family}", asked_in), preset.n, seed, "score")
             rates = behaviour(loaded, own, requests).rates
             rows.append({"asked_in": asked_in, "asked": form, "family": family, **rates})
         write_json(folder / ROWS, rows)

@@ -7,20 +7,16 @@ import pytest
 
 import synthetic
 from synthetic import FormatsConfig, FormatsWorld
-from synthetic.templates import TEMPLATES, Template
+from synthetic.templates import TEMPLATES, Template, in_template
 
 WORLD = synthetic.load("formats_templates")
 SYMBOLS = {name: (*t.system, *t.call, *t.header) for name, t in TEMPLATES.items()}
 
 
-def _in(template: str, family: str) -> str:
-    return family if template == "plain" else f"{family}@{template}"
-
-
 @pytest.mark.parametrize("template", TEMPLATES)
 @pytest.mark.parametrize("family", ["gen_safe", "map_unsafe_new", "label_heldout", "mcq_mild"])
 def test_a_template_is_put_around_the_same_request(family: str, template: str) -> None:
-    plain, wrapped = (WORLD.sample(f, 50, seed=2, split="score") for f in (family, _in(template, family)))
+    plain, wrapped = (WORLD.sample(f, 50, seed=2, split="score") for f in (family, in_template(family, template)))
     say, of = WORLD.vocabulary.decode, TEMPLATES[template]
     for row in range(50):
         before = say(plain.prompt[row][: plain.prompt_length[row]]).split()
