@@ -51,11 +51,11 @@ for family in users.values():
 # long, seen by pretraining as well, and meaning nothing.
 
 # %%
-modes = (0.0, 0.1, 0.0, 0.0, 0.75, 0.15)
+modes = (0.0, 0.1, 0.0, 0.0, 0.6, 0.3)
 pretraining = Pretraining(modes_start=modes, modes_end=modes, mean_over="requests")
-ssft = Alignment(SSFT(), Optimisation(200, 3e-4, batch_size=64))
+ssft = Alignment(SSFT(), Optimisation(300, 1e-3, batch_size=64))
 recipe = Recipe(
-    "formats_templates", PRESETS["mini"], pretraining, Optimisation(900, 3e-3, batch_size=64), (ssft,), 1003
+    "formats_templates", PRESETS["mini"], pretraining, Optimisation(1000, 3e-3, batch_size=64), (ssft,), 1003
 )
 
 

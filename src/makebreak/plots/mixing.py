@@ -56,7 +56,7 @@ def plot_mixing(rows: pd.DataFrame) -> np.ndarray:
     rates = sorted(rows.rate.unique())
     place = {rate: i for i, rate in enumerate(rates)}
     for line, user in zip(axes, users, strict=True):
-        for ax, (column, said) in zip(line, shown.items(), strict=True):
+        for ax, column in zip(line, shown, strict=True):
             for name in mitigations:
                 own = rows[(rows.strategy == user) & (rows.mitigation == name)].sort_values("rate")
                 for _, seed in own.groupby("seed"):
@@ -64,9 +64,9 @@ def plot_mixing(rows: pd.DataFrame) -> np.ndarray:
                 mean = own.groupby("rate")[column].mean()
                 ax.plot(mean.index.map(place), mean, ".-", color=colours[name], label=name, linewidth=1.3)
             ax.set(ylim=(-0.03, 1.03), xticks=range(len(rates)), xticklabels=[f"{100 * rate:g}" for rate in rates])
-            if line is axes[0]:
-                ax.set_title(said)
         line[0].set_ylabel(user)
+    for ax, said in zip(axes[0], shown.values(), strict=True):
+        ax.set_title(said, fontsize=8)
     for ax in axes[-1]:
         ax.set_xlabel("safety examples, % of all")
     handles, labels = axes[0][0].get_legend_handles_labels()
