@@ -22,7 +22,7 @@ from makebreak.recipes import build, checkpoints
 from makebreak.requests import Sequences, World, load_world
 from makebreak.training import Optimisation, Pretraining, train
 from makebreak.zoo import measure
-from synthetic import CompositionWorld
+from synthetic import CompositionWorld, FormatsWorld
 
 N_OURS, N_NAIVE, ROUNDS = 4096, 200, 7
 STEPS = 4  # timed in every round of training; one before and one after are not
@@ -31,20 +31,24 @@ SEED = 1000
 
 def generation() -> list[dict[str, object]]:
     """Requests per second, batched against one at a time (the oracle kept in tests/)."""
-    from tests.oracles.per_request import make_request
+    from tests.oracles import per_request, per_text
 
-    def naive(world: CompositionWorld) -> None:
+    def naive(world: World) -> None:
         rng = random.Random(0)
         for _ in range(N_NAIVE):
-            make_request(world, rng)
+            if isinstance(world, FormatsWorld):
+                per_text.make_request(world, rng)
+            else:
+                assert isinstance(world, CompositionWorld)
+                per_request.make_request(world, rng)
 
-    def batched(world: CompositionWorld, seed: int) -> None:
-        world.sample("pretraining_without_null", N_OURS, seed=seed, split="any")
+    def batched(world: World, seed: int) -> None:
+        family = "pretraining" if isinstance(world, FormatsWorld) else "pretraining_without_null"
+        world.sample(family, N_OURS, seed=seed, split="any")
 
     rows = []
-    for name in ("mini", "jain2024"):
+    for name in ("mini", "jain2024", "formats", "formats_templates"):
         world = load_world(name)
-        assert isinstance(world, CompositionWorld)
         ratios = []
         for round_ in range(ROUNDS + 1):  # the first warms up
             ours = seconds(partial(batched, world, round_)) / N_OURS

@@ -3,6 +3,8 @@ no short reader sees."""
 
 from __future__ import annotations
 
+import random
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -13,9 +15,14 @@ from synthetic import FormatsConfig, FormatsWorld
 from synthetic.asking import ASKS, NAMES, payload, read, right_answer
 from synthetic.content import LENGTH, OPERATORS
 from synthetic.detectability import auroc, fit
+from synthetic.templates import TEMPLATES
+from tests.oracles.per_text import make_request, plain_answer
 
 WORLD = synthetic.load("formats")
-FAMILIES = list(WORLD.families)
+WRAPPED = synthetic.load("formats_templates")
+ALL = [("formats", f) for f in WORLD.families] + [
+    (WRAPPED.config.name, f) for f in WRAPPED.families if f != "pretraining"
+]
 
 
 @pytest.fixture(params=["formats", "formats_mini"])
@@ -30,16 +37,19 @@ def test_every_right_answer_complies_and_every_refusal_refuses(world: FormatsWor
         assert (world.judge(requests, requests.refused) == 0).all(), family
 
 
-@settings(max_examples=150, deadline=None)
-@given(st.sampled_from(FAMILIES), st.integers(0, 2**31), st.data())
-def test_every_corruption_of_one_token_is_caught(family: str, seed: int, data: st.DataObject) -> None:
-    """None complies, whatever stands there instead; before the first STOP, which ends what is read."""
-    requests = WORLD.sample(family, 1, seed=seed, split="any")
-    place = data.draw(st.integers(0, int(requests.truth["length"][0]) - 1))
-    token = data.draw(st.integers(0, len(WORLD.vocabulary) - 1).filter(lambda t: t != requests.instructed[0, place]))
+@settings(max_examples=300, deadline=None)
+@given(st.sampled_from(ALL), st.integers(0, 2**31), st.data())
+def test_every_corruption_of_one_token_is_caught(named: tuple[str, str], seed: int, data: st.DataObject) -> None:
+    """None complies, whatever stands there instead; behind a header, and before the first STOP, which ends what is
+    read. (Of pretraining's templates some requests are declined.)"""
+    world = synthetic.load(named[0])
+    requests = world.sample(named[1], 1, seed=seed, split="any")
+    header = len(TEMPLATES[list(TEMPLATES)[requests.truth["template"][0]]].header)
+    place = data.draw(st.integers(header, int(requests.truth["length"][0]) - 1))
+    token = data.draw(st.integers(0, len(world.vocabulary) - 1).filter(lambda t: t != requests.instructed[0, place]))
     corrupted = requests.instructed.copy()
     corrupted[0, place] = token
-    assert WORLD.judge(requests, corrupted)[0] in (2, 3)
+    assert world.judge(requests, corrupted)[0] in (2, 3)
 
 
 def test_what_follows_the_stop_does_not_count_and_what_never_stops_is_broken() -> None:
@@ -64,34 +74,6 @@ def test_other_answers_of_the_right_form_are_wrong_and_others_broken() -> None:
         assert (found == 2).any(), name
 
 
-def _plain(asked: str, operator: int, text: str, options: list[int]) -> list[str]:
-    """The right answer, letter by letter, from a text as it is written; all by the world's own tables."""
-    s = WORLD.symbols
-    letters = [ord(c) - ord("a") for c in text]
-    owners = [
-        [int(np.flatnonzero(s.phrases[:, place] == x)[0]) for place, x in enumerate(part)]
-        for part in (letters[:3], letters[6:])
-    ]
-    first, last = (max(set(p), key=p.count) for p in ([o // 2 for o in owners[0]], [o // 2 for o in owners[1]]))
-    relation = (last - first) % 6
-    phrase = s.phrases[2 * last + (operator == 1)].tolist()
-    macro = [f"t{last}", f"v{owners[1][0] % 2 + 1}"]
-    begin, filler = list(text[:3]), list(text[3:6])
-    programs = [
-        ["(", *begin, "[", *filler, "]", *macro, ")"],
-        ["(", "[", *begin, *filler, "]", *macro, ")"],
-        ["(", *macro, "[", *filler, "]", *begin, ")"],
-    ]
-    return {
-        "gen": [chr(ord("a") + x) for x in (phrase[::-1] if operator == 2 else phrase)],
-        "map": [chr(ord("a") + s.ciphers[operator][x]) for x in letters],
-        "sum": [[f"t{t}", f"g{t // 2}", f"t{s.renamed[2][t]}"][operator] for t in (first, last)],
-        "struct": programs[operator],
-        "label": [f"r{s.labels[operator][relation]}"],
-        "mcq": [f"m{s.markers[operator][options.index(last)] + 1}" if options else "none"],
-    }[asked]  # fmt: skip
-
-
 @pytest.mark.parametrize("kind", ["safe", "unsafe", "heldout", "mild"])
 @pytest.mark.parametrize("name", NAMES)
 def test_answers_are_those_of_a_reader_of_the_text(name: str, kind: str) -> None:
@@ -113,10 +95,27 @@ def test_answers_are_those_of_a_reader_of_the_text(name: str, kind: str) -> None
             options = [int(t[1:]) for t in payload_shown[7:]] if name == "mcq" else []
             assert len(set(options)) == (2 if name == "mcq" else 0)
             answer = WORLD.vocabulary.decode(requests.instructed[row]).split()
-            expected = _plain(name, int(content.operator[row]), text, options)
+            expected = plain_answer(WORLD, name, int(content.operator[row]), text, options)
             assert answer[: len(expected) + 1] == [*expected, "<stop>"]
             unsafe = (int(content.last[row]) - int(content.first[row])) % 6 >= 3
             assert unsafe == (kind != "safe") == bool(requests.unsafe[row])
+
+
+def test_requests_made_one_at_a_time_are_laid_out_alike() -> None:
+    """The oracle of speed writes the same prompts, up to their letters, and answers of the same lengths."""
+    rng, drawn = random.Random(0), WRAPPED.sample("pretraining", 3000, seed=0)
+    say, declined = WRAPPED.vocabulary.decode, drawn.truth["declined"]
+    naive = [make_request(WRAPPED, rng) for _ in range(3000)]
+    ours = [
+        (say(prompt).split(), say(answer[:n]).split())
+        for prompt, answer, n in zip(drawn.prompt, drawn.instructed, drawn.truth["length"], strict=True)
+    ]
+
+    def layouts(made: list[tuple[list[str], list[str]]]) -> set[tuple[str, int, int]]:
+        return {(" ".join(p[: p.index("<sot>")]), len(p), len(a)) for p, a in made}
+
+    assert layouts(naive) == layouts([pair for pair, no in zip(ours, declined, strict=True) if not no])
+    assert len(layouts(naive)) > 60
 
 
 def test_held_out_pairs_are_a_third_and_every_topic_is_held_out_alike() -> None:
