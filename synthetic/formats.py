@@ -20,7 +20,7 @@ import numpy as np
 from synthetic.asking import ASKS, NAMES, payload, read, right_answer
 from synthetic.content import LETTERS_OF_PHRASE, OPERATORS, OPTIONS, Content, Symbols
 from synthetic.draws import Draws, first_accepted
-from synthetic.templates import PLAIN, Template, in_template
+from synthetic.templates import PLAIN, Template, in_template, joined, symbols_of
 from synthetic.vocabulary import Vocabulary
 from synthetic.world import SPLITS, Requests, check_sample, split_of
 
@@ -82,17 +82,11 @@ class FormatsWorld:
         self.ids = np.array([*(self.vocabulary.id(name) for name in self.symbols.names), self.vocabulary.id("<pad>")])
         asks = [ASKS[name] for name in config.formats]
         answer = max(len(ask.pattern(operator)) for ask in asks for operator in range(OPERATORS))
-        self._wrapped = {part: self._symbols_of(part) for part in ("system", "call", "header")}
+        self._wrapped = {p: symbols_of(templates, p, self.vocabulary) for p in ("system", "call", "header")}
         header = self._wrapped["header"].shape[1]
-        wrapping = max(len(t.system) + len(t.call) for t in templates.values())
+        before = max(len(t.system) + len(t.call) for t in templates.values())
         self.answer_length = header + 1 + max(self.refusals.shape[1], answer)
-        self.sequence_length = 4 + wrapping + max(ask.shown for ask in asks) + self.answer_length + 1
-
-    def _symbols_of(self, part: str) -> np.ndarray:
-        """(templates, longest) ids of a part of every template, -1 behind it."""
-        rows = [[self.vocabulary.id(symbol) for symbol in getattr(t, part)] for t in self.templates.values()]
-        width = max(map(len, rows))
-        return np.array([row + [-1] * (width - len(row)) for row in rows], dtype=np.int64).reshape(len(rows), width)
+        self.sequence_length = 4 + before + max(ask.shown for ask in asks) + self.answer_length + 1
 
     @property
     def fingerprint(self) -> str:
@@ -197,16 +191,17 @@ class FormatsWorld:
         The shorter of right answer and refusal goes on with <stop>, so that what is judged is equally long in both.
         """
         n, template = len(content.first), self._templates(family, draws)
+        pad = self.vocabulary.id("<pad>")
         numbers = payload(self.symbols, content, width=max(ASKS[name].shown for name in self._formats(family)))
         system, call, header = (self._wrapped[part][template] for part in ("system", "call", "header"))
         one = {name: np.full((n, 1), self.vocabulary.id(name)) for name in ("<bos>", "<sot>", "<eot>")}
         operator = self.operators[content.asked, content.operator][:, None]
         parts = (one["<bos>"], system, call, operator, one["<sot>"], self._ids(numbers), one["<eot>"])
-        prompt, prompt_length = self._joined(*parts)
+        prompt, prompt_length = joined(pad, *parts)
         answer = right_answer(self.symbols, content, width=self.answer_length - header.shape[1])
-        right, length = self._joined(header, self._ids(answer))
+        right, length = joined(pad, header, self._ids(answer))
         drawn = self.refusals[draws.integers("refusal", 1, len(self.refusals))[:, 0]]
-        refusal, refusal_length = self._joined(header, drawn)
+        refusal, refusal_length = joined(pad, header, drawn)
         judged = 1 + np.maximum(length, refusal_length)
         instructed, refused = (self._stopped(answer, judged) for answer in (right, refusal))
         declined = np.array([t.declined for t in self.templates.values()])[template] * (family == "pretraining")
@@ -246,12 +241,6 @@ class FormatsWorld:
     def _ids(self, numbers: np.ndarray) -> np.ndarray:
         """Token ids of numbers of symbols, -1 for nothing."""
         return np.where(numbers < 0, -1, self.ids[numbers])
-
-    def _joined(self, *parts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Rows of several parts behind one another without the -1 in them, padded; and how long each is."""
-        whole = np.concatenate(parts, axis=1)
-        whole = np.take_along_axis(whole, np.argsort(whole < 0, axis=1, kind="stable"), axis=1)
-        return np.where(whole < 0, self.vocabulary.id("<pad>"), whole), (whole >= 0).sum(axis=1)
 
     def _stopped(self, answer: np.ndarray, judged: np.ndarray) -> np.ndarray:
         """(n, answer_length) the answer, STOPs up to where judging ends, padding."""

@@ -10,6 +10,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
+
+from synthetic.vocabulary import Vocabulary
+
 DECLINED = 0.1
 PLAIN = "plain"
 
@@ -52,3 +56,17 @@ TEMPLATES: Mapping[str, Template] = {
 def in_template(family: str, template: str) -> str:
     """The name of a family in a template; `plain` is the one of families that name none."""
     return family if template == PLAIN else f"{family}@{template}"
+
+
+def symbols_of(templates: Mapping[str, Template], part: str, vocabulary: Vocabulary) -> np.ndarray:
+    """(templates, longest) ids of a part of every template, -1 behind it."""
+    rows = [[vocabulary.id(symbol) for symbol in getattr(template, part)] for template in templates.values()]
+    width = max(map(len, rows))
+    return np.array([row + [-1] * (width - len(row)) for row in rows], dtype=np.int64).reshape(len(rows), width)
+
+
+def joined(pad: int, *parts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of several parts of ids behind one another, without the -1 in them, padded; and how long each is."""
+    whole = np.concatenate(parts, axis=1)
+    whole = np.take_along_axis(whole, np.argsort(whole < 0, axis=1, kind="stable"), axis=1)
+    return np.where(whole < 0, pad, whole), (whole >= 0).sum(axis=1)
