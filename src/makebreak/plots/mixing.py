@@ -51,7 +51,7 @@ def plot_mixing(rows: pd.DataFrame) -> np.ndarray:
     figure, axes = plt.subplots(
         len(users), 3, figsize=(7.6, 2.1 * len(users) + 0.6), layout="constrained", sharex=True, squeeze=False
     )
-    palette = sns.color_palette("husl", len(mitigations)) if len(mitigations) > 8 else sns.color_palette("colorblind")
+    palette = sns.color_palette("husl", len(mitigations)) if len(mitigations) > 10 else sns.color_palette("colorblind")
     colours = dict(zip(mitigations, palette, strict=False))
     rates = sorted(rows.rate.unique())
     place = {rate: i for i, rate in enumerate(rates)}
