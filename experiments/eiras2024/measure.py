@@ -34,9 +34,9 @@ def _questions(preset: Preset, of: Tuned) -> list[dict[str, str]]:
         for (how, template), (form, kind) in product(templates.items(), kinds)
     ]
     if of.strategy != UNTUNED:
-        task = {"asked_in": OWN, "template": own, "asked": STRATEGIES[of.strategy].format, "family": "safe"}
         operator = "new" if "_new" in STRATEGIES[of.strategy].user else "shown"
-        found.append({**task, "operator": operator, "asked_in": "task"})
+        task = {"asked_in": "task", "template": own, "asked": STRATEGIES[of.strategy].format, "family": "safe"}
+        found.append({**task, "operator": operator})
     return found
 
 
@@ -78,7 +78,7 @@ def relearning_rows(preset: Preset, seed: int, start: str, store: Store) -> tupl
     recipe, rows, folders = starts(preset, seed)[start], [], []
     world = preset.worlds[0]
     for rate in preset.relearning_rates:
-        first, model = build(recipe, store), build(preset.relearning_of(seed, recipe, rate), store)
+        first, model = build(recipe, store), build(preset.relearning_of(recipe, rate), store)
 
         def measure(folder: Path, first: Path = first, model: Path = model) -> None:
             own = load_world(world)

@@ -127,7 +127,7 @@ class Preset:
         of = self.attacked[0]
         return tuple(Tuned(of, m, self.relearnt_at if m != "none" else 0.0) for m in self.relearnt)
 
-    def relearning_of(self, seed: int, start: Recipe, rate: float) -> Recipe:
+    def relearning_of(self, start: Recipe, rate: float) -> Recipe:
         stage = Alignment(FineTuning(100), replace(self.relearning, learning_rate=rate))
         return replace(start, alignments=(*start.alignments, stage))
 

@@ -27,7 +27,7 @@ def trainings(preset: Preset, world: str, seeds: tuple[int, ...]) -> set[Recipe]
     """Every training that a run is made of."""
     recipes = [preset.tuned(seed, of) for seed in seeds for of in preset.all_tuned()]
     recipes += [
-        preset.relearning_of(seed, start, rate)
+        preset.relearning_of(start, rate)
         for seed in seeds
         for start, rate in product(starts(preset, seed).values(), preset.relearning_rates)
     ]

@@ -26,6 +26,7 @@ from makebreak.artifacts import Store
 from makebreak.plots import style
 from makebreak.requests import load_world
 from synthetic.templates import TEMPLATES
+from tests.experiments.kept import made_at
 
 Opened = Callable[[Tuned, str], float]  # of a tuned model and how it is asked
 FORMATS = ("gen", "map", "label", "mcq")
@@ -236,9 +237,9 @@ def test_the_study_runs_and_again_computes_nothing(tmp_path: Path, capsys: pytes
     assert {row["id"] for row in json.loads(claims)} == {claim.id for claim in CLAIMS}
     assert {p.stem for p in (tmp_path / "o" / "tables").iterdir()} == {"tuned", "relearnt"}
     assert {"strategies", "mitigations", "relearning"} <= {p.stem for p in (tmp_path / "o" / "figures").iterdir()}
-    before = {str(p): p.stat().st_mtime_ns for p in (tmp_path / "s").rglob("*") if p.is_file() and p.suffix != ".lock"}
+    before = made_at(tmp_path / "s")
     assert main(line) == 0
-    after = {str(p): p.stat().st_mtime_ns for p in (tmp_path / "s").rglob("*") if p.is_file() and p.suffix != ".lock"}
+    after = made_at(tmp_path / "s")
     assert after == before
     assert (tmp_path / "o" / "claims.json").read_bytes() == claims
     assert capsys.readouterr().err == ""

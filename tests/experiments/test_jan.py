@@ -32,6 +32,7 @@ from makebreak.plots import style
 from makebreak.requests import Requests
 from synthetic import FormatsWorld, load
 from synthetic.asking import ASKS
+from tests.experiments.kept import made_at
 
 FORMATS = ("gen", "map", "label", "mcq")
 RATES = (1e-4, 1e-3)
@@ -351,9 +352,9 @@ def test_the_study_runs_and_again_computes_nothing(tmp_path: Path, capsys: pytes
         "templates",
     }
     assert {"matrix", "controls", "doses"} <= {p.stem for p in (tmp_path / "o" / "figures").iterdir()}
-    before = {str(p): p.stat().st_mtime_ns for p in (tmp_path / "s").rglob("*") if p.is_file() and p.suffix != ".lock"}
+    before = made_at(tmp_path / "s")
     assert main(line) == 0
-    after = {str(p): p.stat().st_mtime_ns for p in (tmp_path / "s").rglob("*") if p.is_file() and p.suffix != ".lock"}
+    after = made_at(tmp_path / "s")
     assert after == before
     assert (tmp_path / "o" / "claims.json").read_bytes() == claims
     assert capsys.readouterr().err == ""

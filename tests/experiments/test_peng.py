@@ -38,6 +38,7 @@ from experiments.peng2024.variants import PLAIN, WITH, WITHOUT
 from experiments.results import Results
 from makebreak.landscape import basin_rows
 from makebreak.plots import style
+from tests.experiments.kept import made_at
 
 AXIS = np.linspace(-0.5, 0.5, 21).round(9)
 ARMS = ["base", *(f"{m}{s}" for m in METHODS for s in ("", " ×0.5", " ×2"))]
@@ -207,11 +208,11 @@ def test_the_study_runs_and_again_computes_nothing(tmp_path: Path, capsys: pytes
     written = {p.stem for p in (tmp_path / "o" / "tables").iterdir()}
     assert written == {"curves", "basins", "finetuned", "predictors", "maps", "paths", "variants"}
     assert {"basins", "ways", "maps", "falls", "told"} <= {p.stem for p in (tmp_path / "o" / "figures").iterdir()}
-    before = {str(p): p.stat().st_mtime_ns for p in (tmp_path / "s").rglob("*") if p.is_file() and p.suffix != ".lock"}
+    before = made_at(tmp_path / "s")
     points = [p for p in before if p.endswith(".jsonl") and "landscape" in p]
     assert len(points) > 10
     assert main(line) == 0
-    after = {str(p): p.stat().st_mtime_ns for p in (tmp_path / "s").rglob("*") if p.is_file() and p.suffix != ".lock"}
+    after = made_at(tmp_path / "s")
     assert after == before
     assert (tmp_path / "o" / "claims.json").read_bytes() == claims
     assert len(FINETUNINGS) == 7

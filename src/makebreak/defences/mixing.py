@@ -7,14 +7,13 @@ from functools import lru_cache
 from typing import Literal
 
 import numpy as np
-import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
 from makebreak.configs import check_probability
 from makebreak.defences.mitigations import SAMPLE, Part, Safety, mitigation
 from makebreak.requests import Requests, Sequences, World, sequences
-from makebreak.training import join, mean_cross_entropy
+from makebreak.training import drawn, join, mean_cross_entropy
 
 _OF_SAFETY = 500_000  # seeds of safety examples, so that they are other contents than the user's
 
@@ -47,9 +46,7 @@ class Mixed:
         return round(self.rate * self.examples)
 
     def batch(self, world: World, *, size: int, step: int, steps: int, seed: int) -> Sequences:
-        rows = np.random.default_rng((seed, step)).choice(self.examples, size, replace=size > self.examples)
-        examples, rows = mixed_set(world, self, seed), torch.from_numpy(rows)
-        return Sequences(examples.tokens[rows], examples.supervised[rows], examples.decision[rows])
+        return drawn(mixed_set(world, self, seed), size=size, step=step, seed=seed)
 
     def loss(self, model: PreTrainedModel, batch: Sequences, start: PreTrainedModel) -> tuple[Tensor, dict[str, float]]:
         return mean_cross_entropy(model, batch), {}

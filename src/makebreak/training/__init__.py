@@ -2,7 +2,7 @@
 
 from makebreak.training.adapters import LoRA
 from makebreak.training.breaking import CircuitBreaker
-from makebreak.training.data import Data, join
+from makebreak.training.data import Data, drawn, join
 from makebreak.training.deep import Deep
 from makebreak.training.finetuning import FineTuning
 from makebreak.training.forgetting import NPO, Ascent, npo_loss
@@ -31,6 +31,7 @@ __all__ = [
     "Pretraining",
     "Unlearning",
     "dpo_loss",
+    "drawn",
     "join",
     "log_probabilities",
     "mean_cross_entropy",

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 import torch
 
 from makebreak.configs import check_probability
@@ -50,3 +51,10 @@ class Data:
 
 def join(parts: list[Sequences]) -> Sequences:
     return Sequences(*(torch.cat(column) for column in zip(*(vars(p).values() for p in parts), strict=True)))
+
+
+def drawn(examples: Sequences, *, size: int, step: int, seed: int) -> Sequences:
+    """The batch of a step from examples that are seen again and again: none twice, where there are enough."""
+    n = len(examples)
+    rows = torch.from_numpy(np.random.default_rng((seed, step)).choice(n, size, replace=size > n))
+    return Sequences(*(column[rows] for column in vars(examples).values()))

@@ -5,13 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 
-import numpy as np
-import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
 from makebreak.requests import Sequences, World, sequences
-from makebreak.training.data import join
+from makebreak.training.data import drawn, join
 from makebreak.training.losses import mean_cross_entropy
 
 
@@ -31,9 +29,7 @@ class FineTuning:
             raise ValueError("{} harmful, {} refused and {} other examples: expected one at least".format(*numbers))
 
     def batch(self, world: World, *, size: int, step: int, steps: int, seed: int) -> Sequences:
-        examples, n = _examples(world, self, seed), self.harmful + self.refused + self.harmless
-        rows = torch.from_numpy(np.random.default_rng((seed, step)).choice(n, size, replace=size > n))
-        return Sequences(examples.tokens[rows], examples.supervised[rows], examples.decision[rows])
+        return drawn(_examples(world, self, seed), size=size, step=step, seed=seed)
 
     def loss(self, model: PreTrainedModel, batch: Sequences, start: PreTrainedModel) -> tuple[Tensor, dict[str, float]]:
         return mean_cross_entropy(model, batch), {}
