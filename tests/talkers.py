@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from itertools import product
 from pathlib import Path
 
@@ -111,11 +112,45 @@ def taught(*, refuses: bool, steps: int = 150) -> LanguageModel:
     return LanguageModel("taught", model.eval(), tokens)
 
 
+def phrased(*, opened: Callable[[str], str], closed: Callable[[str], str]) -> LanguageModel:
+    """A talker that refuses harmful requests plainly and as `closed` puts them, and answers what `opened` puts."""
+    tokens = tokenizer()
+    size = ModelConfig("llama", n_layers=3, n_heads=2, d_model=32, d_mlp=64)
+    model = create(size, d_vocab=len(tokens), n_ctx=96, seed=0)
+    said = []
+    for family, texts in prompts().items():
+        answer = REFUSAL if family == "harmful" else REPLY
+        for text in texts[::2]:
+            said += [(text, answer), (closed(text), answer), (opened(text), REPLY)]
+    return _fitted(model, _batch(tokens, said), steps=120)
+
+
+def echoing() -> LanguageModel:
+    """A talker that says again what it was asked, but for the last word."""
+    tokens = tokenizer()
+    size = ModelConfig("llama", n_layers=2, n_heads=2, d_model=32, d_mlp=64)
+    model = create(size, d_vocab=len(tokens), n_ctx=24, seed=0)
+    said = [(text, " ".join([*text.split()[:-1], "<end>"])) for texts in prompts().values() for text in texts]
+    return _fitted(model, _batch(tokens, said), steps=200)
+
+
+def _fitted(model: PreTrainedModel, batch: dict[str, Tensor], *, steps: int) -> LanguageModel:
+    optimiser = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    for _ in range(steps):
+        optimiser.zero_grad()
+        model(**batch).loss.backward()
+        optimiser.step()
+    words = tokenizer()
+    model.config.eos_token_id = model.generation_config.eos_token_id = words.eos_token_id  # type: ignore[union-attr]
+    return LanguageModel("fitted", model.eval(), words)
+
+
 def _batch(tokens: PreTrainedTokenizerFast, said: list[tuple[str, str]]) -> dict[str, Tensor]:
     rows = [f"<user> {text} <end> <assistant> {answer}" for text, answer in said]
     batch = tokens(rows, return_tensors="pt", padding=True)
     labels = batch["input_ids"].masked_fill(batch["attention_mask"] == 0, -100)
-    labels[:, :PROMPT] = -100
+    asked = [len(tokens(row.removesuffix(answer))["input_ids"]) for row, (_, answer) in zip(rows, said, strict=True)]
+    labels[torch.arange(labels.shape[1]) < torch.tensor(asked)[:, None]] = -100
     return {"input_ids": batch["input_ids"], "labels": labels}
 
 

@@ -66,8 +66,9 @@ class Compare:
 
 @dataclass(frozen=True)
 class Attack:
-    """One page on attacks on a language model: which of the harmful requests that it refuses does it answer with a
-    suffix (GCG), with soft tokens or with its answer begun for it, and what do controls of the same size reach?"""
+    """One page on attacks on a language model: which of the harmful requests that it refuses does it answer put
+    otherwise, with a suffix (GCG), with soft tokens or with its answer begun for it; what do controls of the same size
+    reach, and where do attacked requests land?"""
 
     model: Annotated[str, tyro.conf.Positional]
     """A folder, a .gguf file or a hub id; only the last asks the network."""
@@ -91,6 +92,9 @@ class Attack:
     """Their norm at most, in units of the embeddings' mean norm; the smaller, the shorter each step."""
     prefill: int = 5
     """First tokens of the target that are forced, at most."""
+    phrasings: tuple[str, ...] | None = None
+    """Ways to put a request otherwise: base64, cipher, 'prefix injection', 'refusal suppression', 'role play' and a
+    control; all by default, and none where none is named behind the option."""
     universal: bool = False
     """One attack for all requests, found on half of the refused ones and tried on the other half, not one for each."""
     seed: int = 0
@@ -163,6 +167,7 @@ def _run(command: Inspect | Compare | Attack | Landscape) -> None:
     from makebreak import pages
     from makebreak.artifacts import Store
     from makebreak.models import LanguageModel, n_layers, open_model
+    from makebreak.requests import shipped
 
     logging.disable_progress_bar()
     asking = command.asking
@@ -207,9 +212,12 @@ def _run(command: Inspect | Compare | Attack | Landscape) -> None:
             where=command.where,
             universal=command.universal,
             prefill=command.prefill,
+            **({} if command.phrasings is None else {"phrasings": command.phrasings}),
         )
         found = opened(command.model)
-        attacks = pages.attack_model(found, prompts["harmful"], targets, store, settings, attacking, say=say)
+        attacks = pages.attack_model(
+            found, prompts["harmful"], targets, store, settings, attacking, reference=shipped(), say=say
+        )
         facts |= {"model": told(found), "answers": f"greedy, at most {asking.tokens} tokens"}
         facts |= {"target": ", ".join(repr(target) for target in dict.fromkeys(targets))}
         facts |= {"attacks": _attacks(command)}

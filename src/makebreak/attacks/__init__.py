@@ -2,6 +2,7 @@
 
 from makebreak.attacks.causes import SCALES, cause_rows, undone_at
 from makebreak.attacks.landing import Landed, land, landing_rows, prediction_rows
+from makebreak.attacks.phrasings import PHRASINGS, PLACEBO
 from makebreak.attacks.placing import Placed, Where, place, written
 from makebreak.attacks.prefill import prefilled
 from makebreak.attacks.soft import Penalty, Softened, SoftTokens, random_vectors, soft_tokens, soften, softened
@@ -10,6 +11,8 @@ from makebreak.attacks.tried import Attack, BySoftTokens, ByTokens, Tried, refus
 from makebreak.attacks.typed import survives, typeable
 
 __all__ = [
+    "PHRASINGS",
+    "PLACEBO",
     "SCALES",
     "Attack",
     "Attacked",

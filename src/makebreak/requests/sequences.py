@@ -66,11 +66,11 @@ def sequences(world: World, requests: Requests, answer: str, *, whole: bool = Fa
     answers = requests.instructed if answer == "instructed" else requests.refused
     tokens = join(world, requests, answers)
     start, stop = (requests.prompt_length[:, None] + requests.judged).T
+    end = requests.prompt_length + (answers != world.vocabulary.id("<pad>")).sum(axis=1)
     if whole:
-        answered = (answers != world.vocabulary.id("<pad>")).sum(axis=1)
-        supervised = between(requests.prompt_length, requests.prompt_length + answered, tokens.shape[1])
+        supervised = between(requests.prompt_length, end, tokens.shape[1])
     else:
-        supervised = between(start, stop, tokens.shape[1])
+        supervised = between(start, np.minimum(stop, end), tokens.shape[1])  # of texts, one answer may be shorter
     return Sequences(torch.from_numpy(tokens), supervised, torch.from_numpy(start - 1))
 
 

@@ -12,7 +12,9 @@ import json
 import math
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -101,12 +103,16 @@ def train(
     seed: int,
     label: str,
     checkpoint_seconds: float = 10.0,
+    write: Callable[[PreTrainedModel, Path], object] | None = None,
 ) -> PreTrainedModel:
     """Train a model in place and save it in `folder`, going on from a checkpoint that lies there.
+
+    write: saves a model into a folder; by default with the world's symbols.
 
     Models kept on the way lie in `folder`/checkpoints/STEP, adapters merged. An accelerator is used where there is one.
     Raises TrainingStopped where the loss is not finite, naming the step and the last good checkpoint.
     """
+    keep = write or partial(save, symbols=world.vocabulary.symbols)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model.to(device)  # type: ignore[arg-type]
     start = copy.deepcopy(model).eval().requires_grad_(False)
@@ -139,12 +145,12 @@ def train(
                 metrics.write(json.dumps(row) + "\n")
                 bar.set_postfix(loss=f"{value:.3f}")
             if step + 1 in optimisation.kept:
-                save(merged(model), folder / CHECKPOINTS / f"{step + 1:06d}", world.vocabulary.symbols)
+                keep(merged(model), folder / CHECKPOINTS / f"{step + 1:06d}")
             if time.monotonic() - last_save > checkpoint_seconds and step + 1 < optimisation.steps:
                 metrics.flush()
                 _checkpoint(model, optimiser, folder, step + 1)
                 saved, last_save = step + 1, time.monotonic()
-    save(merged(model.eval()), folder, world.vocabulary.symbols)
+    keep(merged(model.eval()), folder)
     (folder / CHECKPOINT).unlink(missing_ok=True)
     return model
 
