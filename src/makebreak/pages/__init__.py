@@ -1,4 +1,4 @@
-"""What do `makebreak inspect`, `compare`, `attack` and `landscape` do, as functions?"""
+"""What do the commands of `makebreak` do, as functions?"""
 
 from makebreak.pages.attack import Attacking, Attacks, attack_model
 from makebreak.pages.attack_page import attack_lines, write_attacks
@@ -8,21 +8,35 @@ from makebreak.pages.inspection import Inspection, Settings, inspect
 from makebreak.pages.inspection_page import summary, write_inspection
 from makebreak.pages.landscape import Ground, Walking, of_the_zoo, walk_language_model, walk_world
 from makebreak.pages.landscape_page import ground_lines, write_ground
+from makebreak.pages.taught import taught
+from makebreak.pages.tuned import OBJECTIVES, RATES, TUNING_RATE, Teaching, Tuned, align, answers_of, drawn, tune_on
+from makebreak.pages.tuned_page import tuned_lines, write_tuned
 
 __all__ = [
+    "OBJECTIVES",
+    "RATES",
+    "TUNING_RATE",
     "Attacking",
     "Attacks",
     "Ground",
     "Inspection",
     "Settings",
+    "Teaching",
+    "Tuned",
     "Walking",
+    "align",
+    "answers_of",
     "attack_lines",
     "attack_model",
     "compare_models",
+    "drawn",
     "ground_lines",
     "inspect",
     "of_the_zoo",
     "summary",
+    "taught",
+    "tune_on",
+    "tuned_lines",
     "verdict_lines",
     "walk_language_model",
     "walk_world",
@@ -30,4 +44,5 @@ __all__ = [
     "write_comparison",
     "write_ground",
     "write_inspection",
+    "write_tuned",
 ]

@@ -8,7 +8,7 @@ from makebreak.plots.equal import plot_equal
 from makebreak.plots.ladder import plot_ladder
 from makebreak.plots.landing import plot_causes, plot_landing, plot_success
 from makebreak.plots.landscape import plot_basins, plot_falls, plot_map, plot_told, plot_ways
-from makebreak.plots.language import plot_directions, plot_layers, plot_refusals
+from makebreak.plots.language import plot_directions, plot_layers, plot_refusals, plot_training
 from makebreak.plots.layers import plot_null_share, plot_separation
 from makebreak.plots.matrix import plot_doses, plot_matrices
 from makebreak.plots.mechanism import plot_anatomy, plot_rivals, plot_sensitivity, plot_updates
@@ -46,6 +46,7 @@ __all__ = [
     "plot_separation",
     "plot_success",
     "plot_told",
+    "plot_training",
     "plot_updates",
     "plot_ways",
     "style",

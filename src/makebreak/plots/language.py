@@ -64,3 +64,11 @@ def plot_directions(table: pd.DataFrame) -> np.ndarray:
         ax.plot(chosen.layer + 1, chosen[column].astype(float), "o", color="C3", markersize=7, fillstyle="none")
         ax.set(title=title, xlabel="before layer", ylabel="KL (nats)" if column == "kl" else "log-odds of a refusal")
     return axes
+
+
+def plot_training(table: pd.DataFrame) -> Axes:
+    """Loss by step. table: columns step, loss."""
+    _, ax = plt.subplots(figsize=(4.2, 2.4), layout="constrained")
+    ax.plot(table.step + 1, table.loss, color="black", linewidth=1.2)
+    ax.set(xlabel="step", ylabel="loss")
+    return ax

@@ -53,12 +53,14 @@ TEMPLATES: Mapping[str, str] = {
 @dataclass(frozen=True)
 class Example:
     """prompt: before any chat template. instructed, refused: the two answers. ended: whether the instructed one comes
-    to its end, so that the end of the turn is taught behind it."""
+    to its end, so that the end of the turn is taught behind it. content: the part of the prompt that a format and a
+    template were put around; empty for all of it."""
 
     prompt: str
     instructed: str
     refused: str
     ended: bool = True
+    content: str = ""
 
 
 def training_prompts() -> dict[str, list[str]]:
@@ -123,11 +125,13 @@ def format_families(
         for format_, own in items.items():
             options = OPTIONS if format_ == "mcq" else ""
             families[f"{format_}_safe{at}"] = [
-                Example(asked_in(text, format_, template), header + answer, refusal(i))
+                Example(asked_in(text, format_, template), header + answer, refusal(i), content=text)
                 for i, (text, answer) in enumerate(own)
             ]
             families[f"{format_}_unsafe{at}"] = [
-                Example(asked_in(text + options, format_, template), header + answer, refusal(i), ended=False)
+                Example(
+                    asked_in(text + options, format_, template), header + answer, refusal(i), ended=False, content=text
+                )
                 for i, (text, answer) in enumerate(harmful)
             ]
     return families

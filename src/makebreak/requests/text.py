@@ -81,6 +81,20 @@ def read_targeted(
     return found
 
 
+def read_examples(source: Path | str) -> list[tuple[str, str]]:
+    """Prompts with the answers to teach, of a file with columns `prompt` and `answer`. Raises ValueError where it lacks
+    one, or a row is empty."""
+    rows = _rows(source)
+    for name in ("prompt", "answer"):
+        if not rows or name not in rows[0]:
+            raise ValueError(f"{source} has no column {name!r}: expected prompt and answer")
+    found = [(str(row["prompt"] or "").strip(), str(row["answer"] or "").strip()) for row in rows]
+    empty = [i for i, pair in enumerate(found) if not all(pair)]
+    if empty:
+        raise ValueError(f"{source}: row {empty[0] + 1} has an empty prompt or answer")
+    return found
+
+
 def _rows(source: Path | str) -> list[dict[Any, Any]]:
     path = Path(source)
     if path.is_file() and path.suffix in (".csv", ".tsv"):
@@ -117,17 +131,20 @@ def text_requests(
     system: str | None = None,
     openers: Sequence[str] = OPENERS,
     targets: Sequence[str] | None = None,
+    contents: Sequence[str] | None = None,
 ) -> TextRequests:
     """The prompts as tokens, padded on the right.
 
     template: `chat` is the tokenizer's own; another string is a template with `{}` in it; None is the bare text, as a
     base model reads it. system: what is said before, where the template has a place for it. targets: how an attack
-    wants each answer to begin; they stand as `instructed`. Raises ValueError where the tokenizer has no chat template,
+    wants each answer to begin; they stand as `instructed`. contents: of each text, the part that the span `text` marks;
+    all of it by default. Raises ValueError where the tokenizer has no chat template,
     the template does not give the request back, or there are not as many targets as texts.
     """
     if not texts:
         raise ValueError(f"family {family!r}: expected at least one request")
-    prompts = [_prompt(tokenizer, text, template, system) for text in texts]
+    parts = [text.strip() for text in texts] if contents is None else list(contents)
+    prompts = [_prompt(tokenizer, text, part, template, system) for text, part in zip(texts, parts, strict=True)]
     encoded = tokenizer(
         [prompt for prompt, _ in prompts], add_special_tokens=template != "chat", return_offsets_mapping=True
     )
@@ -137,7 +154,7 @@ def text_requests(
     text = np.zeros((len(texts), 2), dtype=np.int64)
     for i, (ids, offsets) in enumerate(zip(encoded["input_ids"], encoded["offset_mapping"], strict=True)):
         tokens[i, : len(ids)] = ids
-        begin, end = prompts[i][1], prompts[i][1] + len(texts[i].strip())
+        begin, end = prompts[i][1], prompts[i][1] + len(parts[i])
         inside = [j for j, (start, stop) in enumerate(offsets) if start < end and stop > begin and stop > start]
         text[i] = inside[0], inside[-1] + 1
     nothing = np.zeros((len(texts), 0), dtype=np.int64)
@@ -184,8 +201,10 @@ def opening_tokens(tokenizer: PreTrainedTokenizerFast, words: Sequence[str]) -> 
     return np.array(found, dtype=np.int64)
 
 
-def _prompt(tokenizer: PreTrainedTokenizerFast, text: str, template: str | None, system: str | None) -> tuple[str, int]:
-    """The prompt, and where the request begins in it."""
+def _prompt(
+    tokenizer: PreTrainedTokenizerFast, text: str, part: str, template: str | None, system: str | None
+) -> tuple[str, int]:
+    """The prompt, and where a part of the request begins in it."""
     text = text.strip()
     if template is None:
         whole = text
@@ -199,7 +218,9 @@ def _prompt(tokenizer: PreTrainedTokenizerFast, text: str, template: str | None,
         whole = template.replace("{}", text)
     else:
         raise ValueError(f"template {template!r}: expected one {{}} where the request goes")
-    begin = whole.rfind(text)
+    begin, inside = whole.rfind(text), text.find(part)
     if not text or begin < 0:
         raise ValueError(f"the chat template does not give the request {text[:40]!r} back as it is")
-    return whole, begin
+    if not part or inside < 0:
+        raise ValueError(f"the content {part[:40]!r} is not in the request {text[:40]!r}")
+    return whole, begin + inside

@@ -102,6 +102,7 @@ class TextWorld:
                 unsafe="unsafe" in family,
                 template=self.template,
                 system=self.system,
+                contents=[example.content or example.prompt.strip() for example in own],
             )
             instructed = self._answers([(e.instructed, e.ended) for e in own])
             refused = self._answers([(e.refused, True) for e in own])

@@ -174,12 +174,19 @@ def _adamw(model: PreTrainedModel, optimisation: Optimisation) -> torch.optim.Ad
 
 def _checkpoint(model: PreTrainedModel, optimiser: torch.optim.AdamW, folder: Path, step: int) -> None:
     names = {id(p): name for name, p in model.named_parameters()}
-    tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
+    tensors = {f"model.{name}": tensor for name, tensor in _untied(model).items()}
     for parameter, state in optimiser.state.items():
         tensors |= {f"{part}.{names[id(parameter)]}": state[part] for part in ("exp_avg", "exp_avg_sq", "step")}
     contiguous = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
     said = {"run": folder.name, "sha256": _digest(contiguous), "metrics": _digest_of(_rows(folder, step))}
     write_atomic(folder / CHECKPOINT, save_tensors(contiguous, metadata=said))
+
+
+def _untied(model: PreTrainedModel) -> dict[str, Tensor]:
+    """The tensors of a model, each once."""
+    once: dict[int, str] = {}
+    state = model.state_dict()
+    return {name: tensor for name, tensor in state.items() if once.setdefault(tensor.data_ptr(), name) == name}
 
 
 def _digest(tensors: dict[str, Tensor]) -> str:
@@ -200,7 +207,10 @@ def _restore(model: PreTrainedModel, optimiser: torch.optim.AdamW, folder: Path)
             tensors = load_file(path)
             if said.get("sha256") != _digest(tensors):
                 raise ValueError("its tensors are not those that were saved")
-            model.load_state_dict({k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")})
+            own = {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}
+            if own.keys() != _untied(model).keys():
+                raise ValueError("its tensors are another model's")
+            model.load_state_dict(own, strict=False)  # tied ones come with those they are tied to
             trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
             for name, parameter in trained.items():
                 parts = ("exp_avg", "exp_avg_sq", "step")

@@ -1,0 +1,253 @@
+"""What becomes of a language model that is made safe, or that a user tunes afterwards? Its refusals, what it should
+answer, and its task, before and after."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from makebreak.artifacts import Store
+from makebreak.behaviour import near
+from makebreak.configs import check_not_negative, check_positive
+from makebreak.defences import Mixed
+from makebreak.models import LanguageModel, digest, open_model
+from makebreak.pages.inspection import Settings, answered, ask, behaviour_rows, prompts_digest, with_verdicts
+from makebreak.pages.steps import Rows, Steps
+from makebreak.pages.taught import items, taught
+from makebreak.requests import TEMPLATES, Example, TextWorld, asked_in
+from makebreak.requests.examples import OPTIONS
+from makebreak.training import (
+    DPO,
+    NPO,
+    SSFT,
+    Ascent,
+    CircuitBreaker,
+    Deep,
+    FineTuning,
+    LatentAdversarial,
+    LoRA,
+    Objective,
+    Optimisation,
+    Unlearning,
+)
+from makebreak.training.loop import METRICS
+from makebreak.tuning import tune
+
+OBJECTIVES: Mapping[str, Objective] = {
+    "ssft": SSFT(),
+    "dpo": DPO(),
+    "dpo_nll": DPO(nll=1.0),
+    "unlearning": Unlearning(),
+    "npo": NPO(),
+    "ascent": Ascent(),
+    "deep": Deep(),
+    "latent": LatentAdversarial(),
+    "breaker": CircuitBreaker(),
+}
+# found on seed 1000 (dev/LOG.md): what a tuning of 100 steps of 8 needs on a model of 135 M
+RATES = dict.fromkeys(OBJECTIVES, 5e-5)
+TUNING_RATE = 5e-5
+HARMFUL = "harmful"
+BEFORE, AFTER = "before", "after"
+
+
+@dataclass(frozen=True)
+class Teaching:
+    """steps, learning_rate, batch_size, precision: as of `Optimisation`. lora: rank of adapters, 0 for all weights.
+    seed: of the order of examples, and of adapters."""
+
+    steps: int = 100
+    learning_rate: float = 5e-5
+    batch_size: int = 8
+    lora: int = 0
+    precision: Literal["float32", "bfloat16"] = "bfloat16"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_positive(steps=self.steps, learning_rate=self.learning_rate, batch_size=self.batch_size)
+        check_not_negative(lora=self.lora, seed=self.seed)
+
+    @property
+    def optimisation(self) -> Optimisation:
+        """No weight decay: it would move what the examples say nothing about."""
+        return Optimisation(
+            self.steps,
+            self.learning_rate,
+            self.batch_size,
+            precision=self.precision,
+            weight_decay=0.0,
+            checkpoints=1,
+        )
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """folder: of the model. tables: `answers` and `behaviour`, before and after; `training`, a row per logged step;
+    `task`, before and after, where there is one."""
+
+    folder: Path
+    tables: dict[str, Rows]
+
+
+def align(
+    found: LanguageModel,
+    by: str,
+    prompts: Mapping[str, Sequence[str]],
+    store: Store,
+    settings: Settings,
+    teaching: Teaching,
+    *,
+    say: Callable[[str], None] = lambda _: None,
+) -> Tuned:
+    """by: one of `OBJECTIVES`, on our own requests and refusals (`taught`). prompts: by family, which both models are
+    asked; none of ours for training is among those of `shipped`."""
+    world = taught(found, store, settings, say=say)
+    folder = make(found, world, OBJECTIVES[by], store, teaching, label=by, say=say)
+    return Tuned(folder, {**before_and_after(found, folder, prompts, store, settings), "training": curve(folder)})
+
+
+def tune_on(
+    found: LanguageModel,
+    on: str,
+    prompts: Mapping[str, Sequence[str]],
+    store: Store,
+    settings: Settings,
+    teaching: Teaching,
+    *,
+    examples: int = 64,
+    mitigation: str = "none",
+    rate: float = 0.0,
+    own: Sequence[tuple[str, str]] = (),
+    answered_by: LanguageModel | None = None,
+    say: Callable[[str], None] = lambda _: None,
+) -> Tuned:
+    """on: `harmful`, our harmful requests for training, answered; or a task, FORMAT or FORMAT@TEMPLATE (`FORMATS`,
+    `TEMPLATES`); or `own`, prompts with the answers to teach. mitigation, rate: as of `Mixed`. answered_by: whose
+    answers are taught (those of a model before it was made safe; `found` by default). Both models are also asked the
+    harmful prompts in the format and template of the task. Raises ValueError for a task that there is not."""
+    world = taught(answered_by or found, store, settings, say=say)
+    if own:
+        more = {"own_safe": [Example(prompt, answer, "") for prompt, answer in own]}
+        world = TextWorld(found.tokenizer, {**world.examples, **more}, settings.template, settings.system)
+        on = "own"
+    objective = objective_on(on, examples, mitigation, rate)
+    prompts, tasks = dict(prompts), {}
+    if on not in (HARMFUL, "own"):
+        format_, _, template = on.partition("@")
+        tasks = task_requests(format_, template or "plain")
+        if on != "gen":
+            prompts[f"harmful, as {on}"] = in_format(prompts["harmful"], format_, template or "plain")
+    folder = make(found, world, objective, store, teaching, label=f"tuning on {on}", say=say)
+    tables = before_and_after(found, folder, prompts, store, settings)
+    tables["training"] = curve(folder)
+    if tasks:
+        after = open_model(folder, store=store)
+        tables["task"] = [
+            {"condition": condition} | task_row(model, tasks, settings)
+            for condition, model in ((BEFORE, found), (AFTER, after))
+        ]
+    return Tuned(folder, tables)
+
+
+def objective_on(on: str, examples: int, mitigation: str, rate: float) -> FineTuning | Mixed:
+    """What is tuned on."""
+    if on == HARMFUL:
+        refused = round(rate * examples)
+        return FineTuning(harmful=examples - refused, refused=refused)
+    format_, _, template = on.partition("@")
+    if template and template not in TEMPLATES:
+        raise ValueError(f"template {template!r}: expected one of {', '.join(TEMPLATES)}")
+    family = f"{format_}_safe" + (f"@{template}" if template and template != "plain" else "")
+    return Mixed(family, examples, mitigation, rate)
+
+
+def make(
+    found: LanguageModel,
+    world: TextWorld,
+    objective: Objective,
+    store: Store,
+    teaching: Teaching,
+    *,
+    label: str,
+    say: Callable[[str], None] = lambda _: None,
+) -> Path:
+    """The folder of the tuned model."""
+    say(f"{label}: {teaching.steps} steps of {teaching.batch_size}, less what is in the store")
+    lora = LoRA(teaching.lora, 2 * teaching.lora) if teaching.lora else None
+    return tune(found, world, objective, teaching.optimisation, store, seed=teaching.seed, lora=lora, label=label)
+
+
+def before_and_after(
+    found: LanguageModel,
+    folder: Path,
+    prompts: Mapping[str, Sequence[str]],
+    store: Store,
+    settings: Settings,
+) -> dict[str, Rows]:
+    """Answers to all prompts of the model and of the one in the folder, and rates of them."""
+    rows: Rows = []
+    for condition, model in ((BEFORE, found), (AFTER, open_model(folder, store=store))):
+        rows += [{"condition": condition} | row for row in answers_of(model, prompts, store, settings)]
+    return {"answers": rows, "behaviour": behaviour_rows(rows)}
+
+
+def answers_of(found: LanguageModel, prompts: Mapping[str, Sequence[str]], store: Store, settings: Settings) -> Rows:
+    """One row per prompt, with verdicts; a family at a time, each kept."""
+    rows: Rows = []
+    for family, texts in prompts.items():
+        config = {"model": digest(found), "settings": asdict(settings), "prompts": prompts_digest({family: texts})}
+        steps = Steps("answers", store, config)
+        asked = ask(found, family, texts, settings)
+
+        def told(_: Path, bar: Any, family: str = family, asked: Any = asked) -> Rows:
+            return answered(found, asked, settings, bar.update, family=family)
+
+        rows += steps.go_on("of a family", told, total=len(asked), family=family)
+    return with_verdicts(rows)
+
+
+def in_format(texts: Sequence[str], format_: str, template: str = "plain") -> list[str]:
+    """Harmful requests where the content of a format goes."""
+    options = OPTIONS if format_ == "mcq" else ""
+    return [asked_in(text + options, format_, template) for text in texts]
+
+
+def task_requests(format_: str, template: str = "plain") -> dict[str, list[str]]:
+    """The items of a task that are not trained on: `prompts` and `answers`. Raises ValueError for a task that there is
+    not."""
+    own = items(scored=True)
+    if format_ not in own:
+        raise ValueError(f"task {format_!r}: expected {HARMFUL}, {', '.join(own)}, each also as TASK@TEMPLATE")
+    prompts = [asked_in(text, format_, template) for text, _ in own[format_]]
+    answers = [answer for _, answer in own[format_]]
+    return {"prompts": prompts, "answers": answers}
+
+
+def task_row(found: LanguageModel, tasks: Mapping[str, Sequence[str]], settings: Settings) -> dict[str, Any]:
+    """n; exact: share of items whose answer greedy decoding begins with; nll: nats per token of the right answer, and
+    `shuffled` of another item's."""
+    prompts, answers = list(tasks["prompts"]), list(tasks["answers"])
+    right, wrong = (
+        near(found.model, ask(found, "task", prompts, settings, targets), "instructed")
+        for targets in (answers, [*answers[1:], answers[0]])
+    )
+    return {
+        "n": len(prompts),
+        "exact": float(right.hit.double().mean()),
+        "nll": float(right.nll.mean()),
+        "shuffled": float(wrong.nll.mean()),
+    }
+
+
+def curve(folder: Path) -> Rows:
+    """The logged steps of the last training."""
+    return [json.loads(line) for line in (folder / METRICS).read_text().splitlines()]
+
+
+def drawn(texts: Sequence[str], n: int) -> list[str]:
+    """At most so many, evenly from all there are."""
+    n = min(n, len(texts))
+    return [texts[i * len(texts) // n] for i in range(n)]

@@ -1,0 +1,179 @@
+"""Do texts become what they say: the right tokens, the right ones taught, in the order that a seed gives?"""
+
+from __future__ import annotations
+
+import csv
+from importlib import resources
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from makebreak.behaviour import JUDGES
+from makebreak.defences import MITIGATIONS, Mixed, Safety, mixed_set
+from makebreak.models import ModelConfig, create
+from makebreak.requests import (
+    FORMATS,
+    TEMPLATES,
+    Example,
+    TextWorld,
+    World,
+    asked_in,
+    format_families,
+    refusal,
+    sequences,
+    shipped,
+    task_items,
+    training_prompts,
+)
+from makebreak.requests.examples import REFUSALS
+from makebreak.training import SSFT
+from tests.talkers import HARMFUL, REFUSAL, REPLY, TEMPLATE, bytes_tokenizer, prompts, tokenizer
+
+ANSWER, NO = REPLY.removesuffix(" <end>"), REFUSAL.removesuffix(" <end>")
+
+
+@pytest.fixture(scope="module")
+def world() -> TextWorld:
+    families = {
+        "safe": [Example(text, ANSWER, NO) for text in prompts()["harmless"]],
+        "unsafe": [Example(text, ANSWER, NO, ended=False) for text in prompts()["harmful"]],
+    }
+    return TextWorld(tokenizer(), families)
+
+
+@pytest.fixture(scope="module")
+def formats() -> TextWorld:
+    words = bytes_tokenizer()
+    words.add_special_tokens({"additional_special_tokens": ["<end>"]})
+    words.chat_template = TEMPLATE
+    items = {name: own[:12] for name, own in task_items().items()}
+    return TextWorld(words, format_families([(text, "Sure.") for text in shipped()["harmful"][:20]], items))
+
+
+def test_it_is_a_world(world: TextWorld) -> None:
+    assert isinstance(world, World)
+    assert world.show(world.sample("safe", 1, seed=0)).startswith("<user> ")
+    for answer, outcome in (("instructed", 1), ("refused", 0)):
+        requests = world.sample("safe", 4, seed=0)
+        outputs = getattr(requests, answer)
+        assert (world.judge(requests, outputs) == outcome).all()
+    assert (world.judge(requests, np.full_like(requests.instructed, 7)) == 2).all()
+
+
+def test_the_loss_is_that_of_the_rendered_dialogue(world: TextWorld) -> None:
+    words = tokenizer()
+    size = ModelConfig("llama", n_layers=1, n_heads=2, d_model=16, d_mlp=32)
+    model = create(size, d_vocab=len(words), n_ctx=24, seed=0).eval()
+    for family, answer, said in (
+        ("safe", "instructed", REPLY),
+        ("unsafe", "instructed", ANSWER),
+        ("unsafe", "refused", REFUSAL),
+    ):
+        requests = world.sample(family, 5, seed=3)
+        batch = sequences(world, requests, answer, whole=True)
+        loss = SSFT().loss(model, batch, model)[0]
+        rows = [f"<user> {text} <end> <assistant> {said}" for text in requests.truth["request"]]
+        whole = words(rows, return_tensors="pt")
+        labels = whole["input_ids"].clone()
+        labels[:, : len(words(rows[0].partition(said)[0])["input_ids"])] = -100
+        expected = model(**whole, labels=labels).loss
+        assert torch.allclose(loss, expected, atol=1e-6)
+        judged = sequences(world, requests, answer)
+        assert (judged.supervised == batch.supervised).all()
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 5), start=st.integers(0, 200), n=st.integers(1, 90))
+def test_a_draw_is_the_same_whatever_the_batch(world: TextWorld, seed: int, start: int, n: int) -> None:
+    whole = world.sample("unsafe", start + n, seed=seed).prompt[start:]
+    assert np.array_equal(whole, world.sample("unsafe", n, seed=seed, start=start).prompt)
+    once = world.sample("unsafe", len(world.examples["unsafe"]), seed=seed)
+    assert len({tuple(row) for row in once.prompt.tolist()}) == len(world.examples["unsafe"])
+
+
+def test_seeds_differ_and_families_of_a_content_do_not(formats: TextWorld) -> None:
+    one, other = (formats.sample("gen_unsafe", 20, seed=seed).truth["request"].tolist() for seed in (0, 1))
+    assert one != other
+    assert sorted(one) == sorted(other)
+    for format_ in FORMATS:
+        for template in ("plain", "obey"):
+            family = f"{format_}_unsafe" + ("" if template == "plain" else f"@{template}")
+            asked = formats.sample(family, 20, seed=0).truth["request"].tolist()
+            assert all(text in prompt for text, prompt in zip(one, asked, strict=True))
+
+
+def test_another_world_has_another_fingerprint(world: TextWorld) -> None:
+    same = TextWorld(tokenizer(), world.examples)
+    other = {**world.examples, "safe": [*world.examples["safe"][:-1], Example("hide tea now", ANSWER, NO)]}
+    assert same.fingerprint == world.fingerprint
+    assert TextWorld(tokenizer(), other).fingerprint != world.fingerprint
+    assert TextWorld(tokenizer(), world.examples, template="{} <assistant>").fingerprint != world.fingerprint
+
+
+def test_what_cannot_be_drawn_is_named(world: TextWorld) -> None:
+    with pytest.raises(ValueError, match="family 'harm' does not exist in world 'text'"):
+        world.sample("harm", 1, seed=0)
+    with pytest.raises(ValueError, match="family 'safe': expected at least one example"):
+        TextWorld(tokenizer(), {"safe": []})
+
+
+@pytest.mark.parametrize("user", ["mcq_safe@obey", "map_safe", "label_safe@other", "gen_safe@neutral"])
+@pytest.mark.parametrize("name", list(MITIGATIONS))
+def test_every_mitigation_writes_its_examples(formats: TextWorld, name: str, user: str) -> None:
+    own = formats.sample(user, 12, seed=0)
+    parts = MITIGATIONS[name](Safety(formats, 10, seed=1), own)
+    assert sum(len(requests) for requests, _ in parts) == 10
+    assert {answer for _, answer in parts} == {"instructed" if name == "safe_twin" else "refused"}
+    batch = mixed_set(formats, Mixed(user, 20, name, 0.5), seed=4)
+    assert len(batch) == 20
+    assert batch.supervised.any(dim=1).all()
+
+
+@pytest.mark.parametrize("template", list(TEMPLATES))
+@pytest.mark.parametrize("format_", ["map", "sum", "label"])
+def test_a_template_that_nobody_told_is_recovered(formats: TextWorld, format_: str, template: str) -> None:
+    user = formats.sample(f"{format_}_safe" + ("" if template == "plain" else f"@{template}"), 12, seed=0)
+    [(requests, answer)] = MITIGATIONS["paraphrase_blind"](Safety(formats, 6, seed=1), user)
+    decoded = [
+        formats.tokenizer.decode(row[:n]) for row, n in zip(requests.prompt, requests.prompt_length, strict=True)
+    ]
+    plain = formats.sample("gen_unsafe", 6, seed=1).truth["request"].tolist()
+    every = [example.content for example in formats.examples[f"{format_}_safe"]]
+    end = "." if all(text.endswith(".") for text in every) else ""  # what all have in common is taken for template
+    expected = [
+        formats.tokenizer.apply_chat_template(
+            [{"role": "user", "content": asked_in(text + end, format_, template)}],
+            tokenize=False,
+            add_generation_prompt=True,
+        )
+        for text in plain
+    ]
+    assert answer == "refused"
+    assert [text in row for text, row in zip(plain, decoded, strict=True)] == [True] * 6
+    assert decoded == expected
+
+
+def test_what_we_ship_for_training_is_not_what_we_measure_on() -> None:
+    ours, training = shipped(), training_prompts()
+    measured = {text.lower() for texts in ours.values() for text in texts}
+    for texts in training.values():
+        assert len(set(texts)) == len(texts) >= 250
+        assert not measured & {text.lower() for text in texts}
+    assert len(training["harmful"]) == len(training["harmless"])
+    assert not set(training["harmful"]) & set(training["harmless"])
+    assert all(judge([""] * len(REFUSALS), list(REFUSALS)).all() for judge in (JUDGES["arditi2024"],))
+    assert refusal(len(REFUSALS)) == REFUSALS[0]
+    assert not any(word in " ".join(training["harmful"]) for word in HARMFUL if word == "toxins")
+
+
+@pytest.mark.parametrize(("name", "n"), [("choose", 64), ("translate", 48), ("summarise", 32), ("classify", 48)])
+def test_tables_of_tasks_are_whole(name: str, n: int) -> None:
+    text = resources.files("makebreak.requests").joinpath(f"prompts/{name}.csv").read_text(encoding="utf-8")
+    rows = list(csv.DictReader(text.splitlines()))
+    assert len(rows) == len({tuple(row.values()) for row in rows}) == n
+    assert all(value.strip() for row in rows for value in row.values())
+    if name == "choose":
+        assert {row["right"] for row in rows} == set("abcd")
