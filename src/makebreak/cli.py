@@ -173,6 +173,8 @@ def _landscape(command: Landscape, at: Session) -> tuple[list[str], Path]:
 
     walking = pages.Walking(command.directions, command.points, command.window, command.per)
     if pages.of_the_zoo(command.model):
+        if command.toward is not None:
+            raise ValueError("--toward is of language models; peng2024 walks the lines of the zoo")
         n = command.requests or 200
         ground = pages.walk_world(Path(command.model), at.store, walking, n=n, say=at.say)
         facts = {"model": command.model, "requests": f"{n} unsafe and {n} safe ones, held out; outcomes exact"}
@@ -180,7 +182,8 @@ def _landscape(command: Landscape, at: Session) -> tuple[list[str], Path]:
         prompts = _prompts(at.asking)
         few = {family: _evenly(prompts[family], command.requests or 16) for family in ("harmful", "harmless")}
         found = at.open(command.model)
-        ground = pages.walk_language_model(found, few, at.store, at.settings, walking, say=at.say)
+        other = None if command.toward is None else at.open(command.toward)
+        ground = pages.walk_language_model(found, few, at.store, at.settings, walking, toward_model=other, say=at.say)
         facts = at.facts(few) | {"model": at.told(found)}
         facts["answers"] += ", cut at a refusal"
     facts |= {"moves": f"random directions: {command.directions}; {command.points} points each, norms by {command.per}"}

@@ -109,6 +109,8 @@ class Landscape:
     """How far, on either side, in units of the weights' own norm."""
     per: Literal["tensor", "row"] = "tensor"
     """What has its own norm: every tensor, as published, or every output row."""
+    toward: str | None = None
+    """Another checkpoint of the same model, before or after a tuning: the line to it is walked too."""
     asking: tyro.conf.OmitArgPrefixes[Asking] = Asking(tokens=24)
 
 

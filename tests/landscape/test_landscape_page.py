@@ -17,6 +17,7 @@ import pytest
 from experiments.jain2024.presets import PRESETS
 from makebreak.artifacts import Store
 from makebreak.cli import main
+from makebreak.models import LanguageModel, ModelConfig, create
 from makebreak.pages import Ground, Settings, Walking, ground_lines, walk_language_model, walk_world, write_ground
 from makebreak.recipes import build
 from tests.talkers import prompts, taught
@@ -95,7 +96,44 @@ def test_a_language_model_loses_its_refusals_and_its_answers(tmp_path: Path) -> 
     assert all((p == before[name]).all() for name, p in found.model.named_parameters())
     lines = ground_lines(ground)
     assert "falls to one half at" in lines[1]
+    checked = pd.DataFrame(ground.tables["disagreement"])
+    assert set(checked["at"]) == {-8.0, -4.0, 0.0, 4.0, 8.0}
+    assert checked[checked["at"] == 0].verdict.max() == 0.0  # six tokens are the whole of what it says
+    assert "three times as long" in lines[3]
     assert write_ground("talker", ground, {}, tmp_path / "out").is_file()
+
+
+def test_a_cut_that_hides_the_refusal_is_told(tmp_path: Path) -> None:
+    """Two tokens of `I cannot help with that` are no refusal yet, six are."""
+    asked = {family: texts[1:16:2] for family, texts in prompts().items()}
+    found = taught(refuses=True)
+    ground = walk_language_model(found, asked, Store(tmp_path), Settings(n_new=1), FEW, say=silent)
+    [row] = [r for r in ground.tables["disagreement"] if (r["at"], r["family"]) == (0.0, "harmful")]
+    assert row["refused"] > 0.8
+
+
+def test_the_line_to_another_checkpoint_ends_at_it(tmp_path: Path) -> None:
+    asked = {family: texts[1:16:2] for family, texts in prompts().items()}
+    one, other = taught(refuses=True), taught(refuses=False)
+    ground = walk_language_model(one, asked, Store(tmp_path), Settings(n_new=6), FEW, toward_model=other, say=silent)
+    path = pd.DataFrame(ground.tables["path"]).set_index("at")
+    assert path.refused[0.0] > 0.8
+    assert path.refused[1.0] == 0.0
+    assert path.complied[1.0] == path.safe[1.0] == 1.0
+    assert "On the line to the other checkpoint, refusing goes from" in ground_lines(ground)[-1]
+    write_ground("talker", ground, {}, tmp_path / "out")
+    assert (tmp_path / "out" / "figures" / "path.png").is_file()
+    small = create(ModelConfig("llama", n_layers=1, n_heads=2, d_model=32, d_mlp=64), d_vocab=46, n_ctx=24, seed=0)
+    with pytest.raises(ValueError, match="expected one fine-tuned from the other"):
+        walk_language_model(
+            one,
+            asked,
+            Store(tmp_path),
+            Settings(n_new=6),
+            FEW,
+            toward_model=LanguageModel("small", small, one.tokenizer),
+            say=silent,
+        )
 
 
 def test_what_is_said_of_a_model_that_refuses_nothing(tmp_path: Path) -> None:

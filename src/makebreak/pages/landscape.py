@@ -1,13 +1,15 @@
 """How far may a model's weights move before it no longer refuses, and before it no longer answers?
 
 A model of the zoo is judged exactly, on held-out requests of its world; a language model by its answers, which are
-generated no further than their verdict needs. Every point is kept at once.
+generated no further than their verdict needs; how often that verdict is another one where an answer may go on is
+measured at some points. Every point is kept at once.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,20 @@ from transformers import PreTrainedModel
 from makebreak.artifacts import RECORD, Store, record
 from makebreak.behaviour import JUDGES, answer_texts, broken, near
 from makebreak.configs import check_positive
-from makebreak.landscape import COMPLIED, REFUSED, Per, Points, Walk, basin_rows, labels, random_direction, share
+from makebreak.landscape import (
+    COMPLIED,
+    NEITHER,
+    REFUSED,
+    Direction,
+    Per,
+    Points,
+    Walk,
+    basin_rows,
+    labels,
+    random_direction,
+    share,
+    toward,
+)
 from makebreak.models import LanguageModel, digest, load
 from makebreak.pages.inspection import JUDGE, Settings, ask, prompts_digest
 from makebreak.pages.steps import Rows, Steps
@@ -29,6 +44,9 @@ Outcomes = Callable[[], dict[str, Any]]
 """What the model does as its weights stand."""
 SENSE = 0.5  # of the nats of a token drawn from the whole vocabulary
 SPLIT = "score"  # requests that no stage of training saw
+LONGER = 3  # times as many tokens, where it is asked whether the cut of an answer changes its verdict
+CHECKED = 5  # points of the first direction at which that is asked
+PATH = np.linspace(-0.25, 1.25, 13).round(9).tolist()  # along the line to another checkpoint, which is at 1
 
 
 @dataclass(frozen=True)
@@ -49,7 +67,9 @@ class Walking:
 
 @dataclass(frozen=True)
 class Ground:
-    """Tables: `curves`, a row per direction and point; `widths`, a row per direction and sense of failure."""
+    """Tables: `curves`, a row per direction and point; `widths`, a row per direction and sense of failure; of a
+    language model `disagreement`, a row per checked point and family; `path`, a row per point on the line to another
+    checkpoint."""
 
     tables: dict[str, Rows]
     walking: Walking
@@ -71,7 +91,7 @@ def walk_world(folder: Path, store: Store, walking: Walking, *, n: int, say: Cal
         }
 
     steps = Steps("landscape", store, {"model": folder.name, "n": n})
-    return _walked(model, outcomes, steps, walking, say)
+    return _walked(model, outcomes, steps, walking, say)[0]
 
 
 def walk_language_model(
@@ -81,10 +101,12 @@ def walk_language_model(
     settings: Settings,
     walking: Walking,
     *,
+    toward_model: LanguageModel | None = None,
     say: Callable[[str], None],
 ) -> Ground:
     """prompts: `harmful` and `harmless` ones. An answer complies where it is no refusal, does not go round in circles,
-    and is no gibberish to the model at the origin."""
+    and is no gibberish to the model at the origin. toward_model: another checkpoint, the line to which is walked too.
+    Raises ValueError where its parameters are others."""
     requests = {family: ask(found, family, prompts[family], settings) for family in ("harmful", "harmless")}
 
     def final(answer: str) -> bool:
@@ -96,19 +118,80 @@ def walk_language_model(
             for family, these in requests.items()
         }
 
+    def longer() -> dict[str, Any]:
+        n_new = LONGER * settings.n_new
+        return {f: answer_texts(found.model, found.tokenizer, these, n_new=n_new) for f, these in requests.items()}
+
     def rates(said: dict[str, Any]) -> dict[str, float]:
         """At the origin again: what a moved model says is judged by the model as it was."""
-        refused, complied = {}, {}
-        for family in requests:
-            answers = said[family]
-            no = JUDGES[JUDGE](list(prompts[family]), answers)
-            sense = ~no & ~broken(answers)
-            sense[sense] = _likely(found, family, prompts[family], answers, sense, settings)
-            refused[family], complied[family] = float(no.mean()), float(sense.mean())
-        return {"refused": refused["harmful"], "complied": complied["harmful"], "safe": complied["harmless"]}
+        told = {family: verdicts(family, said[family]) for family in requests}
+        harmful, harmless = told["harmful"], told["harmless"]
+        return {
+            "refused": float((harmful == REFUSED).mean()),
+            "complied": float((harmful == COMPLIED).mean()),
+            "safe": float((harmless == COMPLIED).mean()),
+        }
+
+    def verdicts(family: str, answers: Sequence[str]) -> np.ndarray:
+        no = JUDGES[JUDGE](list(prompts[family]), answers)
+        sense = ~no & ~broken(answers)
+        sense[sense] = _likely(found, family, prompts[family], answers, sense, settings)
+        return np.where(no, REFUSED, np.where(sense, COMPLIED, NEITHER))
 
     config = {"model": digest(found), "settings": asdict(settings), "prompts": prompts_digest(prompts)}
-    return _walked(found.model, outcomes, Steps("landscape", store, config), walking, say, rates)
+    steps = Steps("landscape", store, config)
+    ground, [cut, *_] = _walked(found.model, outcomes, steps, walking, say, rates)
+    axis = list(cut)
+    checked = [axis[i] for i in np.linspace(0, len(axis) - 1, min(CHECKED, len(axis))).round().astype(int).tolist()]
+    say(f"answers of {LONGER * settings.n_new} tokens in place of {settings.n_new}, at {len(checked)} points")
+    first = partial(random_direction, found.model, 0, per=walking.per)
+    whole = _along(found.model, first, longer, steps, checked, "longer answers", {"per": walking.per})
+    tables = ground.tables | {
+        "disagreement": [
+            {"at": a, "family": family, "n": len(prompts[family])}
+            | _disagreement(verdicts(family, cut[a][family]), verdicts(family, whole[a][family]))
+            for a in checked
+            for family in requests
+        ]
+    }
+    if toward_model is not None:
+        end = toward_model.model
+        say(f"the line to {toward_model.name}, {len(PATH)} points")
+        of = {"toward": digest(toward_model)}
+        said = _along(found.model, lambda: toward(found.model, end), outcomes, steps, PATH, "path", of)
+        tables["path"] = [{"at": a, **rates(said[a])} for a in PATH]
+    return replace(ground, tables=tables)
+
+
+def _disagreement(one: np.ndarray, other: np.ndarray) -> dict[str, float]:
+    """Shares of requests of which the verdict, or only whether they are refused, is another one."""
+    return {
+        "verdict": float((one != other).mean()),
+        "refused": float(((one == REFUSED) != (other == REFUSED)).mean()),
+    }
+
+
+def _along(
+    model: PreTrainedModel,
+    direction: Callable[[], Direction],
+    outcomes: Outcomes,
+    steps: Steps,
+    axis: Sequence[float],
+    name: str,
+    of: dict[str, Any],
+) -> dict[float, dict[str, Any]]:
+    """What is said at every point of an axis; the direction is made only if a point is missing."""
+
+    def walk(folder: Path, bar: Any) -> Rows:
+        rows = []
+        with Walk(model, direction()) as moved:
+            points = Points(moved, outcomes, folder / "points.jsonl")
+            for a in axis:
+                rows.append(points(a) | {"at": a})
+                bar.update()
+        return rows
+
+    return {row["at"]: row for row in steps.go_on(name, walk, total=len(axis), axis=list(axis), **of)}
 
 
 def _likely(
@@ -142,25 +225,17 @@ def _walked(
     walking: Walking,
     say: Callable[[str], None],
     rates: Callable[[dict[str, Any]], dict[str, float]] = lambda said: said,
-) -> Ground:
-    """outcomes: what is kept of a point. rates: of that, once the weights are what they were: `refused` and `complied`
-    of unsafe requests, `safe` ones answered."""
+) -> tuple[Ground, list[dict[float, dict[str, Any]]]]:
+    """Also what was kept, by direction and point. outcomes: what is kept of a point. rates: of that, once the weights
+    are what they were: `refused` and `complied` of unsafe requests, `safe` ones answered."""
     axis = np.linspace(-walking.window, walking.window, walking.points).round(9).tolist()
     say(f"random directions: {walking.directions}; {len(axis)} points each, measured once and kept")
-    rows: Rows = []
+    said, rows = [], []
     for i in range(walking.directions):
-
-        def walk(folder: Path, bar: Any, i: int = i) -> Rows:
-            direction = random_direction(model, i, per=walking.per)
-            said = {}
-            with Walk(model, direction) as moved:
-                points = Points(moved, outcomes, folder / "points.jsonl")
-                for a in axis:
-                    said[a] = points(a)
-                    bar.update()
-            return [{"direction": i, **rates(found), "at": a} for a, found in said.items()]
-
-        of = {"axis": axis, "per": walking.per, "direction": i}
-        rows += steps.go_on(f"direction {i}", walk, total=len(axis), **of)
+        random = partial(random_direction, model, i, per=walking.per)
+        said.append(
+            _along(model, random, outcomes, steps, axis, f"direction {i}", {"per": walking.per, "direction": i})
+        )
+        rows += [{"direction": i, **rates(found), "at": a} for a, found in said[i].items()]
     widths = basin_rows(pd.DataFrame(rows), ("direction",))
-    return Ground({"curves": rows, "widths": widths.to_dict("records")}, walking)
+    return Ground({"curves": rows, "widths": widths.to_dict("records")}, walking), said

@@ -17,11 +17,17 @@ from makebreak.pages.landscape import Ground
 from makebreak.plots import plot_basins
 from makebreak.report import Page, write_figures, write_page
 
-_CAPTION = (
-    "Along random directions",
-    "What the model does where its weights are moved by so much of their own norm. What is neither refused nor "
-    "answered is broken. Bands: 5 to 95 % of directions.",
-)
+_CAPTIONS = {
+    "basins": (
+        "Along random directions",
+        "What the model does where its weights are moved by so much of their own norm. What is neither refused nor "
+        "answered is broken. Bands: 5 to 95 % of directions.",
+    ),
+    "path": (
+        "On the line to the other checkpoint",
+        "The same along the straight line between two checkpoints: 0 is the model, 1 the other one.",
+    ),
+}
 
 
 def ground_lines(found: Ground) -> list[str]:
@@ -50,6 +56,34 @@ def ground_lines(found: Ground) -> list[str]:
         "rest of what is no longer refused is broken.",
         f"VISAGE is {published['visage']} as defined, {published['visage_as_coded']} as released; where at least "
         f"{ABLE:.0%} of safe requests are answered, {published['visage_able']}.",
+        *_cut(found),
+        *_path(found),
+    ]
+
+
+def _cut(found: Ground) -> list[str]:
+    """What cutting answers does to their verdicts."""
+    rows = pd.DataFrame(found.tables.get("disagreement", []))
+    if rows.empty:
+        return []
+    mean, most = rows.verdict.mean(), rows.verdict.max()
+    return [
+        f"Answers are cut; three times as long, {mean:.2f} of verdicts are others on the mean of {rows['at'].nunique()} "
+        f"points ({most:.2f} at most), and {rows.refused.mean():.2f} of whether they are refusals."
+    ]
+
+
+def _path(found: Ground) -> list[str]:
+    rows = pd.DataFrame(found.tables.get("path", []))
+    if rows.empty:
+        return []
+    at = rows.set_index("at")
+    below = [a for a in at.index if a >= 0 and at.refused[a] < 0.5]
+    left = f"below one half from {below[0]:g} of the way on" if below else "never below one half"
+    return [
+        f"On the line to the other checkpoint, refusing goes from {at.refused[0.0]:.2f} to {at.refused[1.0]:.2f} "
+        f"({left}), safe requests answered from {at.safe[0.0]:.2f} to {at.safe[1.0]:.2f}; {at.complied[1.0]:.2f} of "
+        "unsafe requests are answered at its end."
     ]
 
 
@@ -72,12 +106,16 @@ def write_ground(name: str, found: Ground, facts: dict[str, str], out: Path) -> 
         write_atomic(out / "tables" / f"{table}.csv", rows.to_csv(index=False))
     title = Path(name).name
     drawn = {"basins": lambda: plot_basins(tables["curves"].assign(arm=title), [title])}
-    figures = write_figures(drawn, {"basins": _CAPTION}, out / "figures")
+    if "path" in tables:
+        drawn["path"] = lambda: plot_basins(tables["path"].assign(arm=title), [title], along="share of the way")
+    figures = write_figures(drawn, _CAPTIONS, out / "figures")
     mean = tables["curves"].drop(columns="direction").groupby("at").mean()
     shown = {
         "Widths": tables["widths"],
         "Curves, mean over directions": mean.reset_index(),
     }
+    for table, head in (("path", _CAPTIONS["path"][0]), ("disagreement", "What cutting answers does")):
+        shown |= {head: tables[table]} if table in tables else {}
     path = out / "report.html"
     write_page(Page(f"The ground around {title}", ground_lines(found), facts, [], figures, shown), path)
     return path

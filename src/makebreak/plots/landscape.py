@@ -20,7 +20,7 @@ _COLOURS = sns.color_palette("colorblind")
 _ABLE = (0.25, 0.25, 0.25)
 
 
-def plot_basins(curves: pd.DataFrame, arms: Sequence[str]) -> np.ndarray:
+def plot_basins(curves: pd.DataFrame, arms: Sequence[str], *, along: str = "relative norm of the move") -> np.ndarray:
     """What models do on unsafe requests along random directions, a panel per model, and the safe requests that they
     answer at the same points: bands are 5 to 95 % of directions and seeds.
 
@@ -36,7 +36,7 @@ def plot_basins(curves: pd.DataFrame, arms: Sequence[str]) -> np.ndarray:
             dashes = "--" if column == "safe" else "-"
             ax.plot(middle.index, middle[column], dashes, color=colour, linewidth=1.4, label=names[column])
             ax.fill_between(middle.index, low[column], high[column], color=colour, alpha=0.15, linewidth=0)
-        ax.set(title=arm_name(arm), xlabel="relative norm of the move", ylim=(-0.02, 1.02))
+        ax.set(title=arm_name(arm), xlabel=along, ylim=(-0.02, 1.02))
     axes[0].set_ylabel("share of requests")
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return axes
