@@ -9,7 +9,7 @@ import platform
 import subprocess
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -30,14 +30,18 @@ class Command:
 
     study: Annotated[str, tyro.conf.Positional]
     """Which study: jain2024, peng2024 (landscapes of its models), jan2024 (tuned tasks × formats of harm),
-    eiras2024 (restructured data and mitigations), or speed (ratios to the naive way)."""
+    eiras2024 (restructured data and mitigations), real (what carries over to a language model), or speed (ratios to
+    the naive way)."""
     preset: str = "mini"
     """Size: smoke (seconds), mini (minutes, 3 seeds), small (an hour, 5 seeds), all (also every factor), paper (an
     accelerator)."""
     world: str | None = None
     """World, where the preset offers several."""
+    model: str | None = None
+    """Of real, the language model: a folder, a .gguf file or a hub id; SmolLM2-135M-Instruct by default."""
     seeds: tuple[int, ...] | None = None
-    """Pretraining seeds; the preset's own by default. Seeds from 1000 on are for tuning and never reported."""
+    """Pretraining seeds, of real alignment seeds; the preset's own by default. Seeds from 1000 on are for tuning and
+    never reported."""
     out: Path | None = None
     """Folder of the results; by default runs/STUDY/PRESET, or PRESET-WORLD for a world that is not the first."""
     store: Path = DEFAULT_STORE
@@ -54,13 +58,14 @@ class Command:
 def main(arguments: Sequence[str]) -> int:
     """Exit status: 0 done, 2 bad input or a failure that is named, 130 interrupted."""
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     return guarded(lambda: _run(parse(Command, arguments, "python -m experiments")))
 
 
 def _run(command: Command) -> None:
     from makebreak.configs import nearest
 
-    studies = ["jain2024", "peng2024", "jan2024", "eiras2024", "speed"]
+    studies = ["jain2024", "peng2024", "jan2024", "eiras2024", "real", "speed"]
     if command.study not in studies:
         raise ValueError(f"study {command.study!r} does not exist; {nearest(command.study, studies)}")
     if command.study == "speed":
@@ -80,6 +85,10 @@ def _run(command: Command) -> None:
     if command.preset not in presets:
         raise ValueError(f"preset {command.preset!r} does not exist; {nearest(command.preset, list(presets))}")
     preset = presets[command.preset]
+    if command.model is not None:
+        if command.study != "real":
+            raise ValueError(f"--model is of real: {command.study} makes its own models")
+        preset = replace(preset, model=command.model)
     world = command.world or preset.worlds[0]
     if world not in preset.worlds:
         raise ValueError(f"world {world!r} is not one of preset {preset.name!r}; {nearest(world, list(preset.worlds))}")
@@ -100,6 +109,8 @@ def _run(command: Command) -> None:
         f"{command.study} at {preset.name}, world {world}, seeds {' '.join(map(str, seeds))}: {len(recipes)} models",
         flush=True,
     )
+    if command.estimate and command.study == "real":
+        raise ValueError("--estimate is of studies that pretrain; real tells its steps as it goes")
     if command.estimate or preset.name == "paper":
         print(estimate(recipes, world), flush=True)
         if command.estimate:

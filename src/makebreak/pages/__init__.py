@@ -4,12 +4,12 @@ from makebreak.pages.attack import Attacking, Attacks, attack_model
 from makebreak.pages.attack_page import attack_lines, write_attacks
 from makebreak.pages.comparison import compare_models
 from makebreak.pages.comparison_page import verdict_lines, write_comparison
-from makebreak.pages.inspection import Inspection, Settings, inspect
+from makebreak.pages.inspection import Inspection, Settings, drawn, inspect
 from makebreak.pages.inspection_page import summary, write_inspection
 from makebreak.pages.landscape import Ground, Walking, of_the_zoo, walk_language_model, walk_world
 from makebreak.pages.landscape_page import ground_lines, write_ground
 from makebreak.pages.taught import taught
-from makebreak.pages.tuned import OBJECTIVES, RATES, TUNING_RATE, Teaching, Tuned, align, answers_of, drawn, tune_on
+from makebreak.pages.tuned import OBJECTIVES, RATES, TUNING_RATE, Teaching, Tuned, align, answers_of, tune_on
 from makebreak.pages.tuned_page import tuned_lines, write_tuned
 
 __all__ = [

@@ -111,6 +111,12 @@ def ask(
     )
 
 
+def drawn(texts: Sequence[str], n: int) -> list[str]:
+    """At most so many, evenly from all there are."""
+    n = min(n, len(texts))
+    return [texts[i * len(texts) // n] for i in range(n)]
+
+
 def prompts_digest(prompts: Mapping[str, Sequence[str]]) -> str:
     return hashlib.sha256("\n".join(f"{f}:{p}" for f, ps in sorted(prompts.items()) for p in ps).encode()).hexdigest()
 

@@ -238,4 +238,5 @@ def _walked(
         )
         rows += [{"direction": i, **rates(found), "at": a} for a, found in said[i].items()]
     widths = basin_rows(pd.DataFrame(rows), ("direction",))
-    return Ground({"curves": rows, "widths": widths.to_dict("records")}, walking), said
+    defined = widths.astype(object).where(widths.notna(), None)
+    return Ground({"curves": rows, "widths": defined.to_dict("records")}, walking), said

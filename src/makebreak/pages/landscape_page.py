@@ -68,8 +68,8 @@ def _cut(found: Ground) -> list[str]:
         return []
     mean, most = rows.verdict.mean(), rows.verdict.max()
     return [
-        f"Answers are cut; three times as long, {mean:.2f} of verdicts are others on the mean of {rows['at'].nunique()} "
-        f"points ({most:.2f} at most), and {rows.refused.mean():.2f} of whether they are refusals."
+        f"Answers are cut; three times as long, {mean:.2f} of verdicts are others (mean of {rows['at'].nunique()} "
+        f"points; {most:.2f} at most), and {rows.refused.mean():.2f} of whether they are refusals."
     ]
 
 

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from makebreak.artifacts import Store
 from makebreak.behaviour import JUDGES, answer_texts, broken
 from makebreak.models import LanguageModel, digest
-from makebreak.pages.inspection import JUDGE, Settings, ask, prompts_digest
+from makebreak.pages.inspection import JUDGE, Settings, ask, drawn, prompts_digest
 from makebreak.pages.steps import Rows, Seen, Steps
 from makebreak.requests import Example, TextWorld, format_families, refusal, task_items, training_prompts
 
@@ -18,15 +18,21 @@ HELD_OUT = 4  # every so many-th item of a task is kept for scoring
 
 
 def taught(
-    found: LanguageModel, store: Store, settings: Settings, *, say: Callable[[str], None] = lambda _: None
+    found: LanguageModel,
+    store: Store,
+    settings: Settings,
+    *,
+    most: int | None = None,
+    say: Callable[[str], None] = lambda _: None,
 ) -> TextWorld:
     """Families `safe` and `unsafe` (our requests for training, open), and those of `format_families`.
 
     Whoever does as asked gives the model's own greedy answer, cut after `ANSWER_TOKENS` and then taught without an
     end: so nothing else than refusing is to change. Safe requests that it refuses, or answers in circles, are left out;
     for such unsafe ones the answer is `OPENING`. We ship no harmful answers.
+    most: of our requests of a kind, evenly from all there are.
     """
-    prompts = training_prompts()
+    prompts = {family: drawn(texts, most or len(texts)) for family, texts in training_prompts().items()}
     config = {"model": digest(found), "settings": asdict(settings) | {"n_new": ANSWER_TOKENS}}
     steps = Steps("taught", store, config | {"prompts": prompts_digest(prompts)})
     say(f"its own answers to {sum(map(len, prompts.values()))} requests, once")

@@ -245,9 +245,3 @@ def task_row(found: LanguageModel, tasks: Mapping[str, Sequence[str]], settings:
 def curve(folder: Path) -> Rows:
     """The logged steps of the last training."""
     return [json.loads(line) for line in (folder / METRICS).read_text().splitlines()]
-
-
-def drawn(texts: Sequence[str], n: int) -> list[str]:
-    """At most so many, evenly from all there are."""
-    n = min(n, len(texts))
-    return [texts[i * len(texts) // n] for i in range(n)]

@@ -3,6 +3,7 @@
 from makebreak.plots.apart import plot_apart
 from makebreak.plots.attack import plot_attacks, plot_search
 from makebreak.plots.behaviour import plot_outcomes
+from makebreak.plots.carried import plot_gaps, plot_shares
 from makebreak.plots.cost import plot_cost
 from makebreak.plots.equal import plot_equal
 from makebreak.plots.ladder import plot_ladder
@@ -28,6 +29,7 @@ __all__ = [
     "plot_doses",
     "plot_equal",
     "plot_falls",
+    "plot_gaps",
     "plot_ladder",
     "plot_landing",
     "plot_layers",
@@ -44,6 +46,7 @@ __all__ = [
     "plot_search",
     "plot_sensitivity",
     "plot_separation",
+    "plot_shares",
     "plot_success",
     "plot_told",
     "plot_training",

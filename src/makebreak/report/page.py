@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,8 @@ class Figure:
 
 @dataclass(frozen=True)
 class Page:
-    """Content of a report. facts: what was run, as rows; tables: title → table, folded away."""
+    """Content of a report. facts: what was run, as rows; tables: title → table, folded away; unfolded: those that are
+    not. unit: what intervals of claims are over."""
 
     title: str
     summary: Sequence[str]
@@ -37,6 +38,8 @@ class Page:
     claims: Sequence[Mapping[str, Any]]
     figures: Sequence[Figure]
     tables: Mapping[str, pd.DataFrame]
+    unfolded: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+    unit: str = "pretraining seeds"
 
 
 def write_page(page: Page, path: Path) -> None:
@@ -45,8 +48,11 @@ def write_page(page: Page, path: Path) -> None:
         loader=PackageLoader("makebreak.report", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     environment.filters["number"] = lambda x: "n/a" if x is None else f"{x:.3f}"
-    tables = {
-        title: table.to_html(index=False, border=0, float_format=lambda x: f"{x:.3f}", na_rep="n/a")
-        for title, table in page.tables.items()
-    }
-    write_atomic(path, environment.get_template("page.html").render(page=page, tables=tables))
+    tables, unfolded = (
+        {
+            title: table.to_html(index=False, border=0, float_format=lambda x: f"{x:.3f}", na_rep="n/a")
+            for title, table in own.items()
+        }
+        for own in (page.tables, page.unfolded)
+    )
+    write_atomic(path, environment.get_template("page.html").render(page=page, tables=tables, unfolded=unfolded))
