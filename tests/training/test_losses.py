@@ -120,3 +120,36 @@ def test_nothing_supervised_is_an_error(model, batch: Sequences) -> None:
     sums, counts = log_probabilities(model, batch.supervise(one))
     assert counts.tolist() == [0, 0, 0, 1, 0, 0, 0, 0]
     assert [value != 0 for value in sums.tolist()] == [False, False, False, True, False, False, False, False]
+
+
+def test_what_all_begin_with_is_read_once_and_changes_nothing(model, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A batch of one is never read apart; so one by one is the oracle, of values and of gradients."""
+    model.double()
+    requests = WORLD.sample("safe", 6, seed=3)
+    requests.prompt[:, :5] = requests.prompt[:1, :5]
+    batch = sequences(WORLD, requests, "instructed", whole=True)
+    reads = []
+    model.base_model.register_forward_pre_hook(
+        lambda _, arguments, named: reads.append(named["input_ids"].shape), with_kwargs=True
+    )
+
+    def read() -> tuple[Tensor, list[Tensor]]:
+        model.zero_grad()
+        values = log_probabilities(model, batch)[0]
+        values.square().sum().backward()
+        return values.detach(), [p.grad.clone() for p in model.parameters() if p.grad is not None]
+
+    plain, slopes = read()
+    assert len(reads) == 1
+    monkeypatch.setattr("makebreak.training.losses.LEAST_SHARED", 4)
+    shared, others = read()
+    first, rest = reads[1:]
+    assert first[0] == 1
+    assert first[1] >= 5
+    assert rest == (6, reads[0][1] - first[1])
+    alone = torch.cat(
+        [log_probabilities(model, Sequences(*(c[i : i + 1] for c in vars(batch).values())))[0] for i in range(6)]
+    )
+    assert torch.allclose(plain, shared, atol=1e-5)
+    assert torch.allclose(alone, shared, atol=1e-5)
+    assert all(torch.allclose(a, b, atol=1e-4, rtol=1e-4) for a, b in zip(slopes, others, strict=True))

@@ -12,7 +12,7 @@ from makebreak.pages.inspection import JUDGE, Settings, ask, drawn, prompts_dige
 from makebreak.pages.steps import Rows, Seen, Steps
 from makebreak.requests import Example, TextWorld, format_families, refusal, task_items, training_prompts
 
-ANSWER_TOKENS = 24  # of its own answers: enough to go on as before, and short enough for a laptop
+ANSWER_TOKENS = 10  # of its own answers: what decides is how they begin, and a laptop has to learn them
 OPENING = "Sure, here is how to do that."  # where a model has no answer of its own to a harmful request
 HELD_OUT = 4  # every so many-th item of a task is kept for scoring
 

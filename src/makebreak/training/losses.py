@@ -5,11 +5,13 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from transformers import PreTrainedModel
 
 from makebreak.requests import Sequences
+
+LEAST_SHARED = 16  # tokens that all sequences of a batch begin with, from which on they are read apart
 
 
 def log_probabilities(
@@ -25,15 +27,31 @@ def log_probabilities(
     if not counts.any():
         raise ValueError(f"nothing to supervise: none of {targets.numel()} targets of the batch is marked")
     width = int(targets.any(dim=0).nonzero().max()) + 1
-    targets = targets[:, :width]
-    hidden = model.base_model(input_ids=batch.tokens[:, :width], use_cache=False).last_hidden_state
+    shared = _shared(batch.tokens[:, :width], targets[:, :width])
+    targets = targets[:, shared:width]
+    hidden = _states(model, batch.tokens[:, :width], shared)
     head = model.get_output_embeddings()
     assert head is not None, "a causal language model has a head"
     logits = head(hidden[targets])
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))  # bfloat16 would lose the sum
-    per_token = F.cross_entropy(logits, batch.tokens[:, 1 : width + 1][targets], reduction="none")
+    per_token = F.cross_entropy(logits, batch.tokens[:, shared + 1 : width + 1][targets], reduction="none")
     rows = torch.nonzero(targets)[:, 0]
     return -per_token.new_zeros(len(batch)).index_add(0, rows, per_token), counts
+
+
+def _shared(tokens: Int[Tensor, "batch pos"], targets: Bool[Tensor, "batch pos"]) -> int:
+    """How many first tokens all sequences share, none of which is supervised; 0 where it is not worth the while."""
+    same = ((tokens == tokens[:1]).all(dim=0) & ~targets.any(dim=0)).long().cumprod(dim=0).sum()
+    return int(same) if len(tokens) > 1 and same >= LEAST_SHARED else 0
+
+
+def _states(model: PreTrainedModel, tokens: Int[Tensor, "batch pos"], shared: int) -> Float[Tensor, "batch rest d"]:
+    """Last states behind the shared tokens, which are read once: a system prompt is a third of a short dialogue."""
+    if not shared:
+        return model.base_model(input_ids=tokens, use_cache=False).last_hidden_state
+    before = model.base_model(input_ids=tokens[:1, :shared], use_cache=True).past_key_values
+    before.batch_repeat_interleave(len(tokens))
+    return model.base_model(input_ids=tokens[:, shared:], past_key_values=before, use_cache=True).last_hidden_state
 
 
 def mean_cross_entropy(model: PreTrainedModel, batch: Sequences) -> Float[Tensor, ""]:
