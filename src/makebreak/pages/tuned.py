@@ -13,6 +13,7 @@ from makebreak.artifacts import Store
 from makebreak.behaviour import near
 from makebreak.configs import check_not_negative, check_positive
 from makebreak.defences import Mixed
+from makebreak.defences import mitigation as mitigation_of
 from makebreak.models import LanguageModel, digest, open_model
 from makebreak.pages.inspection import Settings, answered, ask, behaviour_rows, prompts_digest, with_verdicts
 from makebreak.pages.steps import Rows, Steps
@@ -128,11 +129,7 @@ def tune_on(
     `TEMPLATES`); or `own`, prompts with the answers to teach. mitigation, rate: as of `Mixed`. answered_by: whose
     answers are taught (those of a model before it was made safe; `found` by default). Both models are also asked the
     harmful prompts in the format and template of the task. Raises ValueError for a task that there is not."""
-    world = taught(answered_by or found, store, settings, say=say)
-    if own:
-        more = {"own_safe": [Example(prompt, answer, "") for prompt, answer in own]}
-        world = TextWorld(found.tokenizer, {**world.examples, **more}, settings.template, settings.system)
-        on = "own"
+    on = "own" if own else on
     objective = objective_on(on, examples, mitigation, rate)
     prompts, tasks = dict(prompts), {}
     if on not in (HARMFUL, "own"):
@@ -140,6 +137,10 @@ def tune_on(
         tasks = task_requests(format_, template or "plain")
         if on != "gen":
             prompts[f"harmful, as {on}"] = in_format(prompts["harmful"], format_, template or "plain")
+    world = taught(answered_by or found, store, settings, say=say)
+    if own:
+        more = {"own_safe": [Example(prompt, answer, "") for prompt, answer in own]}
+        world = TextWorld(found.tokenizer, {**world.examples, **more}, settings.template, settings.system)
     folder = make(found, world, objective, store, teaching, label=f"tuning on {on}", say=say)
     tables = before_and_after(found, folder, prompts, store, settings)
     tables["training"] = curve(folder)
@@ -153,7 +154,9 @@ def tune_on(
 
 
 def objective_on(on: str, examples: int, mitigation: str, rate: float) -> FineTuning | Mixed:
-    """What is tuned on."""
+    """What is tuned on. Raises ValueError for a template or a mitigation that there is not."""
+    if mitigation != "none":
+        mitigation_of(mitigation)
     if on == HARMFUL:
         refused = round(rate * examples)
         return FineTuning(harmful=examples - refused, refused=refused)
