@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from makebreak.artifacts import Store
-from makebreak.pages import RATES, TUNING_RATE, Attacking, Settings, Teaching, Walking
+from makebreak.pages import Attacking, Settings, Teaching, Walking
 
 BASE = "base"
 STAND_IN = "stand-in"  # a tiny untrained model, which is made where it is needed
@@ -70,13 +70,13 @@ class Preset:
     n_matrix: int
 
 
-_SIZES = {"ssft": 80, "dpo": 40, "unlearning": 40}  # steps of 16; pairs cost twice and more
+_STEPS = {"ssft": 160, "dpo": 40, "unlearning": 60}  # of 16; pairs cost twice and more
 MINI = Preset(
     name="mini",
     worlds=("text",),
     model=SMOLLM,
     seeds=(0, 1, 2),
-    arms=tuple(Arm(by, Teaching(steps, RATES[by], 16)) for by, steps in _SIZES.items()),
+    arms=tuple(Arm(by, Teaching(steps)) for by, steps in _STEPS.items()),
     taught=10_000,
     settings=Settings(n_new=24),
     n=32,
@@ -91,7 +91,7 @@ MINI = Preset(
         User("aoa", "canonical", 0.125),
         User("aoa", "paraphrase_blind", 0.125),
     ),
-    tuning=Teaching(16, TUNING_RATE, 8),
+    tuning=Teaching(16, batch_size=8),
     examples=64,
     matrix=("gen", "map", "sum", "label", "mcq"),
     n_matrix=12,

@@ -197,7 +197,7 @@ def _align(command: Align, at: Session) -> tuple[list[str], Path]:
     if command.by not in pages.OBJECTIVES:
         raise ValueError(f"--by {command.by}: {nearest(command.by, list(pages.OBJECTIVES))}")
     prompts, found = _few(at.asking, command.requests), at.open(command.model)
-    teaching = _teaching(command, pages.RATES[command.by])
+    teaching = _teaching(command)
     tuned = pages.align(found, command.by, prompts, at.store, at.settings, teaching, say=at.say)
     name = f"{Path(command.model).stem} made safe by {command.by}"
     return _shown(command, at, tuned, found, prompts, name, f"{Path(command.model).stem}-{command.by}")
@@ -215,7 +215,7 @@ def _tune(command: Tune, at: Session) -> tuple[list[str], Path]:
         prompts,
         at.store,
         at.settings,
-        _teaching(command, pages.TUNING_RATE),
+        _teaching(command),
         examples=command.examples,
         mitigation=command.mitigation,
         rate=command.rate,
@@ -230,12 +230,12 @@ def _tune(command: Tune, at: Session) -> tuple[list[str], Path]:
     return _shown(command, at, tuned, found, prompts, name, folder.replace("@", "-").replace(":", "-"))
 
 
-def _teaching(command: Align | Tune, rate: float) -> pages.Teaching:
+def _teaching(command: Align | Tune) -> pages.Teaching:
     from makebreak import pages
 
     return pages.Teaching(
         steps=command.steps,
-        learning_rate=rate if command.learning_rate is None else command.learning_rate,
+        learning_rate=command.learning_rate,
         batch_size=command.batch_size,
         lora=command.lora,
         precision=command.precision,
@@ -254,10 +254,10 @@ def _shown(
 ) -> tuple[list[str], Path]:
     from makebreak import pages
 
-    teaching = _teaching(command, command.learning_rate or 0.0)
+    teaching = _teaching(command)
     facts = at.facts(prompts) | {
         "model": at.told(found),
-        "training": f"{teaching.steps} steps of {teaching.batch_size}, "
+        "training": f"{teaching.steps} steps of {teaching.batch_size} at {teaching.learning_rate:g}, "
         + (f"adapters of rank {teaching.lora}" if teaching.lora else "all weights")
         + f", forward in {teaching.precision}, seed {teaching.seed}",
         "folder": str(tuned.folder),

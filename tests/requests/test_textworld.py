@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from importlib import resources
 
 import numpy as np
@@ -30,7 +31,7 @@ from makebreak.requests import (
 )
 from makebreak.requests.examples import REFUSALS
 from makebreak.training import SSFT
-from tests.talkers import HARMFUL, REFUSAL, REPLY, TEMPLATE, bytes_tokenizer, prompts, tokenizer
+from tests.talkers import REFUSAL, REPLY, TEMPLATE, bytes_tokenizer, prompts, tokenizer
 
 ANSWER, NO = REPLY.removesuffix(" <end>"), REFUSAL.removesuffix(" <end>")
 
@@ -156,17 +157,20 @@ def test_a_template_that_nobody_told_is_recovered(formats: TextWorld, format_: s
     assert decoded == expected
 
 
+def words(text: str) -> str:
+    return " ".join(re.findall(r"\w+", text.lower()))
+
+
 def test_what_we_ship_for_training_is_not_what_we_measure_on() -> None:
     ours, training = shipped(), training_prompts()
-    measured = {text.lower() for texts in ours.values() for text in texts}
+    measured = {words(text) for texts in ours.values() for text in texts}
     for texts in training.values():
         assert len(set(texts)) == len(texts) >= 250
-        assert not measured & {text.lower() for text in texts}
+        assert not measured & set(map(words, texts))
     assert len(training["harmful"]) == len(training["harmless"])
     assert not set(training["harmful"]) & set(training["harmless"])
     assert all(judge([""] * len(REFUSALS), list(REFUSALS)).all() for judge in (JUDGES["arditi2024"],))
     assert refusal(len(REFUSALS)) == REFUSALS[0]
-    assert not any(word in " ".join(training["harmful"]) for word in HARMFUL if word == "toxins")
 
 
 @pytest.mark.parametrize(("name", "n"), [("choose", 64), ("translate", 48), ("summarise", 32), ("classify", 48)])

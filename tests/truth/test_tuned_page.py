@@ -16,11 +16,10 @@ from experiments.real.presets import PRESETS
 from makebreak.artifacts import Store
 from makebreak.cli import main
 from makebreak.models import open_model
-from makebreak.pages import OBJECTIVES, RATES, Settings, Teaching, Tuned, align, taught, tune_on, tuned_lines
-from makebreak.pages.taught import OPENING, items
+from makebreak.pages import OBJECTIVES, Settings, Teaching, Tuned, align, taught, tune_on, tuned_lines
+from makebreak.pages.teaching import OPENING, items
 from makebreak.pages.tuned import BEFORE, objective_on, task_requests, task_row
 from makebreak.requests import task_items, training_prompts
-from makebreak.training import SSFT
 from tests.experiments.kept import made_at
 from tests.talkers import REFUSAL, REPLY, echoing, prompts
 from tests.talkers import taught as talker
@@ -36,7 +35,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def _few_prompts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("makebreak.pages.taught.training_prompts", lambda: FEW)
+    monkeypatch.setattr("makebreak.pages.teaching.training_prompts", lambda: FEW)
 
 
 @pytest.fixture(scope="module")
@@ -124,7 +123,7 @@ def test_bad_input_is_one_line(
 def test_what_is_taught_is_its_own_answer_or_a_refusal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A model that refuses half: what it answers is kept as its answer, what it refuses of harmful ones has none, and
     harmless ones that it refused would be left out."""
-    monkeypatch.setattr("makebreak.pages.taught.training_prompts", prompts)
+    monkeypatch.setattr("makebreak.pages.teaching.training_prompts", prompts)
     found = talker(refuses=True)
     world = taught(found, Store(tmp_path), Settings())
     assert len(world.examples["safe"]) == len(prompts()["harmless"])
@@ -139,9 +138,9 @@ def test_what_is_taught_is_its_own_answer_or_a_refusal(tmp_path: Path, monkeypat
 def test_aligning_a_talker_is_seen_on_its_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trained = {family: texts[::2] for family, texts in prompts().items()}
     held_out = {family: texts[1::2] for family, texts in prompts().items()}
-    monkeypatch.setattr("makebreak.pages.taught.training_prompts", lambda: trained)
-    monkeypatch.setattr("makebreak.pages.taught.refusal", lambda i: REFUSAL.removesuffix(" <end>"))
-    monkeypatch.setattr("makebreak.pages.taught.format_families", lambda *_: {})
+    monkeypatch.setattr("makebreak.pages.teaching.training_prompts", lambda: trained)
+    monkeypatch.setattr("makebreak.pages.teaching.refusal", lambda i: REFUSAL.removesuffix(" <end>"))
+    monkeypatch.setattr("makebreak.pages.teaching.format_families", lambda *_: {})
     found = talker(refuses=False)
     teaching = Teaching(80, 1e-2, 16, precision="float32")
     made = align(found, "ssft", held_out, Store(tmp_path), Settings(n_new=6), teaching)
@@ -168,9 +167,7 @@ def test_a_task_is_scored_by_its_right_answers() -> None:
     assert row["nll"] < 0.1 < row["shuffled"]
 
 
-def test_objectives_have_rates_and_users_their_families() -> None:
-    assert set(RATES) == set(OBJECTIVES)
-    assert isinstance(OBJECTIVES["ssft"], SSFT)
+def test_users_have_their_families() -> None:
     assert objective_on("mcq@obey", 10, "none", 0.0).user == "mcq_safe@obey"  # type: ignore[union-attr]
     assert objective_on("mcq@plain", 10, "none", 0.0) == objective_on("mcq", 10, "none", 0.0)
     assert objective_on("harmful", 10, "none", 0.5).refused == 5  # type: ignore[union-attr]
@@ -180,8 +177,8 @@ def test_objectives_have_rates_and_users_their_families() -> None:
 
 
 def test_harmful_answers_are_of_the_model_that_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("makebreak.pages.taught.training_prompts", lambda: {f: t[:8] for f, t in prompts().items()})
-    monkeypatch.setattr("makebreak.pages.taught.format_families", lambda *_: {})
+    monkeypatch.setattr("makebreak.pages.teaching.training_prompts", lambda: {f: t[:8] for f, t in prompts().items()})
+    monkeypatch.setattr("makebreak.pages.teaching.format_families", lambda *_: {})
     held_out = {family: texts[1::2] for family, texts in prompts().items()}
     refusing, complying = talker(refuses=True), talker(refuses=False)
     undone: dict[bool, Tuned] = {}

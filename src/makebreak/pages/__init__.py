@@ -8,14 +8,12 @@ from makebreak.pages.inspection import Inspection, Settings, drawn, inspect
 from makebreak.pages.inspection_page import summary, write_inspection
 from makebreak.pages.landscape import Ground, Walking, of_the_zoo, walk_language_model, walk_world
 from makebreak.pages.landscape_page import ground_lines, write_ground
-from makebreak.pages.taught import taught
-from makebreak.pages.tuned import OBJECTIVES, RATES, TUNING_RATE, Teaching, Tuned, align, answers_of, tune_on
+from makebreak.pages.teaching import taught
+from makebreak.pages.tuned import OBJECTIVES, Teaching, Tuned, align, answers_of, tune_on
 from makebreak.pages.tuned_page import tuned_lines, write_tuned
 
 __all__ = [
     "OBJECTIVES",
-    "RATES",
-    "TUNING_RATE",
     "Attacking",
     "Attacks",
     "Ground",

@@ -17,7 +17,7 @@ from makebreak.defences import mitigation as mitigation_of
 from makebreak.models import LanguageModel, digest, open_model
 from makebreak.pages.inspection import Settings, answered, ask, behaviour_rows, prompts_digest, with_verdicts
 from makebreak.pages.steps import Rows, Steps
-from makebreak.pages.taught import items, taught
+from makebreak.pages.teaching import items, taught
 from makebreak.requests import TEMPLATES, Example, TextWorld, asked_in
 from makebreak.requests.examples import OPTIONS
 from makebreak.training import (
@@ -48,21 +48,18 @@ OBJECTIVES: Mapping[str, Objective] = {
     "latent": LatentAdversarial(),
     "breaker": CircuitBreaker(),
 }
-# found on seed 1000 (dev/LOG.md): what a tuning of 100 steps of 8 needs on a model of 135 M
-RATES = dict.fromkeys(OBJECTIVES, 5e-5)
-TUNING_RATE = 5e-5
 HARMFUL = "harmful"
 BEFORE, AFTER = "before", "after"
 
 
 @dataclass(frozen=True)
 class Teaching:
-    """steps, learning_rate, batch_size, precision: as of `Optimisation`. lora: rank of adapters, 0 for all weights.
-    seed: of the order of examples, and of adapters."""
+    """steps, learning_rate, batch_size, precision: as of `Optimisation`, for SSFT found on seed 1000, on a model of 135 M
+    (dev/LOG.md). lora: rank of adapters, 0 for all weights. seed: of the order of examples, and of adapters."""
 
-    steps: int = 100
-    learning_rate: float = 5e-5
-    batch_size: int = 8
+    steps: int = 160
+    learning_rate: float = 1e-4
+    batch_size: int = 16
     lora: int = 0
     precision: Literal["float32", "bfloat16"] = "bfloat16"
     seed: int = 0
