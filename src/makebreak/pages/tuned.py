@@ -54,7 +54,7 @@ BEFORE, AFTER = "before", "after"
 
 @dataclass(frozen=True)
 class Teaching:
-    """steps, learning_rate, batch_size, precision: as of `Optimisation`, for SSFT found on seed 1000, on a model of 135 M
+    """steps, learning_rate, batch_size, precision: as of `Optimisation`, found for SSFT on seed 1000 of a small model
     (dev/LOG.md). lora: rank of adapters, 0 for all weights. seed: of the order of examples, and of adapters."""
 
     steps: int = 160
