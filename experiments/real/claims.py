@@ -57,7 +57,7 @@ CLAIMS = [
         equivalence=0.1,
     ),
     Claim("C2.ssft", "claim", JAIN, "The same for ssft", "the same, ssft - base", "of 2", 0.2, equivalence=0.1),
-    Claim("C2.dpo", "claim", JAIN, "The same for dpo", "the same, dpo - base", "of 2", 0.2, equivalence=0.1),
+    Claim("C2.dpo", "claim", JAIN, "The same for dpo + nll", "the same, dpo - base", "of 2", 0.2, equivalence=0.1),
     Claim(
         "C2.unlearning",
         "claim",
@@ -82,7 +82,7 @@ CLAIMS = [
         "C2.order_normalised",
         "claim",
         JAIN,
-        "DPO and unlearning separate more than SSFT",
+        "DPO + NLL and unlearning separate more than SSFT",
         "the same: lesser of dpo, unlearning, minus ssft",
         "of 2",
         0.0,

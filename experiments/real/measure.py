@@ -72,10 +72,10 @@ def world_of(preset: Preset, base: LanguageModel, store: Store) -> TextWorld:
 def aligned(preset: Preset, arm: str, seed: int, store: Store) -> Path:
     """The folder of the model that was made safe."""
     base = opened(preset, store)
-    of = next(own for own in preset.arms if own.by == arm)
+    of = next(own for own in preset.arms if own.name == arm)
     teaching = replace(of.teaching, seed=seed)
     world = world_of(preset, base, store)
-    return make(base, world, OBJECTIVES[arm], store, teaching, label=f"seed {seed} {arm}")
+    return make(base, world, OBJECTIVES[of.by], store, teaching, label=f"seed {seed} {arm}")
 
 
 def model_rows(preset: Preset, arm: str, seed: int, store: Store) -> tuple[Tables, list[Path]]:
@@ -119,7 +119,7 @@ def _clusters(found: LanguageModel, preset: Preset) -> list[dict[str, Any]]:
 def user_rows(preset: Preset, seed: int, store: Store) -> tuple[Tables, list[Path]]:
     """Of the first arm, as it is and tuned by every user: what harmful open requests get, asked plainly and in the
     user's template; harmless ones; the user's own task."""
-    base, first = opened(preset, store), preset.arms[0].by
+    base, first = opened(preset, store), preset.arms[0].name
     start = open_model(aligned(preset, first, seed, store), store=store)
     world = world_of(preset, base, store)
     rows: list[dict[str, Any]] = []
@@ -164,7 +164,7 @@ def _asked_of(preset: Preset, found: LanguageModel, name: str, user: User | None
 
 def matrix_rows(preset: Preset, seed: int, store: Store) -> tuple[Tables, list[Path]]:
     """Of the first arm, tuned on each task: harmful requests in every format. One seed: exploratory."""
-    base, first = opened(preset, store), preset.arms[0].by
+    base, first = opened(preset, store), preset.arms[0].name
     start = open_model(aligned(preset, first, seed, store), store=store)
     world = world_of(preset, base, store)
     harmful = drawn(shipped()["harmful"], preset.n_matrix)

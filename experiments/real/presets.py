@@ -24,8 +24,9 @@ USERS = {  # strategies of eiras2024: what a user tunes on, plainly or in a temp
 
 @dataclass(frozen=True)
 class Arm:
-    """by: one of `pages.OBJECTIVES`."""
+    """name: as of the same method in the synthetic worlds. by: one of `pages.OBJECTIVES`."""
 
+    name: str
     by: str
     teaching: Teaching
 
@@ -70,13 +71,16 @@ class Preset:
     n_matrix: int
 
 
-_STEPS = {"ssft": 160, "dpo": 40, "unlearning": 60}  # of 16; pairs cost twice and more
 MINI = Preset(
     name="mini",
     worlds=("text",),
     model=SMOLLM,
     seeds=(0, 1, 2),
-    arms=tuple(Arm(by, Teaching(steps)) for by, steps in _STEPS.items()),
+    arms=(  # of pairs a step costs twice and more
+        Arm("ssft", "ssft", Teaching(160)),
+        Arm("dpo", "dpo_nll", Teaching(40)),
+        Arm("unlearning", "unlearning", Teaching(60)),
+    ),
     taught=10_000,
     settings=Settings(n_new=24),
     n=32,
@@ -114,7 +118,7 @@ SMOKE = replace(
     name="smoke",
     model=STAND_IN,
     seeds=(0, 1),
-    arms=(Arm("ssft", Teaching(2, 1e-3, 4)), Arm("unlearning", Teaching(2, 1e-3, 4))),
+    arms=tuple(Arm(by, by, Teaching(2, 1e-3, 4)) for by in ("ssft", "unlearning")),
     taught=12,
     settings=Settings(n_new=4),
     n=8,

@@ -27,14 +27,14 @@ Unit = tuple[str, int]
 
 def trainings(preset: Preset, world: str, seeds: tuple[int, ...]) -> list[tuple[str, str, int]]:
     """Every training that a run is made of."""
-    found = [("align", arm.by, seed) for seed in seeds for arm in preset.arms]
+    found = [("align", arm.name, seed) for seed in seeds for arm in preset.arms]
     found += [("user", user.name, seed) for seed in seeds for user in preset.users]
     return found + [("task", format_, seeds[0]) for format_ in preset.matrix]
 
 
 def units(preset: Preset, seeds: tuple[int, ...]) -> list[Unit]:
     """What is one piece of work; the first makes what the others need."""
-    arms = [(arm.by, seed) for seed in seeds for arm in preset.arms]
+    arms = [(arm.name, seed) for seed in seeds for arm in preset.arms]
     return [(BASE, seeds[0]), *arms, *(("users", seed) for seed in seeds), ("matrix", seeds[0])]
 
 
@@ -89,5 +89,5 @@ def run(preset: Preset, world: str, seeds: tuple[int, ...], store: Store) -> Res
         for table, own in found.items():
             rows.setdefault(table, []).extend({"seed": seed, "arm": what, **row} for row in own)
     tables = {name: pd.DataFrame(own) for name, own in rows.items()}
-    claims = judge(tables, [arm.by for arm in preset.arms], seeds)
+    claims = judge(tables, [arm.name for arm in preset.arms], seeds)
     return Results(tables, claims, list(dict.fromkeys(folders)))

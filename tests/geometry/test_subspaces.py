@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from makebreak.geometry import Subspace, column_space, left_null_space, random_subspace, share
+from makebreak.geometry import Subspace, column_space, left_null_space, output_spaces, random_subspace, share
 from makebreak.geometry.subspaces import rank
 
 
@@ -140,3 +140,16 @@ def test_random_subspace_depends_on_its_seed_only() -> None:
     assert torch.equal(random_subspace(6, 2, 1).basis, random_subspace(6, 2, 1).basis)
     overlap = random_subspace(6, 2, 1).basis.T @ random_subspace(6, 2, 2).basis
     assert overlap.square().sum() < 1.9
+
+
+@pytest.mark.parametrize("shape", [(40, 12), (12, 40), (20, 20)])
+def test_one_decomposition_gives_all_spaces_of_what_a_matrix_writes(shape: tuple[int, int]) -> None:
+    w = torch.randn(shape, generator=torch.Generator().manual_seed(2))
+    found = output_spaces(w)
+    for own, other in (
+        (found.null, left_null_space(w)),
+        (found.null90, left_null_space(w, "energy90")),
+        (found.column90, column_space(w, "energy90")),
+    ):
+        assert own.dimension == other.dimension
+        assert torch.allclose(own.basis @ own.basis.T, other.basis @ other.basis.T, atol=1e-10)

@@ -3,11 +3,13 @@
 from makebreak.geometry.clusters import ClusterMeans, Clusters, Separation, separation
 from makebreak.geometry.moments import MomentFitter, Moments
 from makebreak.geometry.subspaces import (
+    OutputSpaces,
     RankRule,
     Subspace,
     column_space,
     energy_rank,
     left_null_space,
+    output_spaces,
     random_subspace,
     share,
 )
@@ -28,6 +30,7 @@ __all__ = [
     "Clusters",
     "MomentFitter",
     "Moments",
+    "OutputSpaces",
     "RankRule",
     "Reading",
     "Separation",
@@ -38,6 +41,7 @@ __all__ = [
     "energy_in",
     "energy_rank",
     "left_null_space",
+    "output_spaces",
     "principal_angles",
     "random_subspace",
     "reading",

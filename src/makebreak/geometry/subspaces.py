@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -44,21 +44,42 @@ def energy_rank(singular_values: Float[Tensor, " k"], share: float = 0.9) -> int
     return int((energy < share * energy[-1]).sum()) + 1 if energy[-1] > 0 else 0
 
 
-def _spaces(matrix: Tensor, rule: RankRule) -> tuple[Subspace, Subspace]:
-    """Column space and its orthogonal complement. Numerical rank is that of the dtype the matrix came in."""
-    left, values, _ = torch.linalg.svd(matrix.double(), full_matrices=True)
-    k = rank(values.to(matrix.dtype), rule, (matrix.shape[0], matrix.shape[1]))
-    return Subspace(left[:, :k]), Subspace(left[:, k:])
+class OutputSpaces(NamedTuple):
+    """Of one matrix, from one decomposition: what it cannot write, by both rules, and what it mostly writes."""
+
+    null: Subspace
+    null90: Subspace
+    column90: Subspace
+
+
+def output_spaces(matrix: Float[Tensor, "d_out d_in"]) -> OutputSpaces:
+    """As `left_null_space` by both rules and `column_space` by `energy90`."""
+    left, values = _left(matrix, whole=True)
+    exact, ninety = (_rank(values, rule, matrix) for rule in ("exact", "energy90"))
+    return OutputSpaces(Subspace(left[:, exact:]), Subspace(left[:, ninety:]), Subspace(left[:, :ninety]))
+
+
+def _left(matrix: Tensor, *, whole: bool) -> tuple[Tensor, Tensor]:
+    """Left singular vectors, those of what the matrix cannot write too where `whole`; and singular values. Float64."""
+    left, values, _ = torch.linalg.svd(matrix.double(), full_matrices=whole)
+    return left, values
+
+
+def _rank(values: Tensor, rule: RankRule, matrix: Tensor) -> int:
+    """Numerical rank is that of the dtype the matrix came in."""
+    return rank(values.to(matrix.dtype), rule, (matrix.shape[0], matrix.shape[1]))
 
 
 def column_space(matrix: Float[Tensor, "d_out d_in"], rule: RankRule = "exact") -> Subspace:
     """What the matrix can write: the span of its (leading) left singular vectors, float64."""
-    return _spaces(matrix, rule)[0]
+    left, values = _left(matrix, whole=False)
+    return Subspace(left[:, : _rank(values, rule, matrix)])
 
 
 def left_null_space(matrix: Float[Tensor, "d_out d_in"], rule: RankRule = "exact") -> Subspace:
     """What the matrix cannot write (or hardly does, by `energy90`): vᵀW = 0, float64."""
-    return _spaces(matrix, rule)[1]
+    left, values = _left(matrix, whole=matrix.shape[0] > matrix.shape[1])
+    return Subspace(left[:, _rank(values, rule, matrix) :])
 
 
 def random_subspace(d: int, k: int, seed: int) -> Subspace:

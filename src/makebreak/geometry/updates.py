@@ -26,15 +26,18 @@ def energy_in(matrix: Float[Tensor, "d_out d_in"], subspace: Subspace) -> float 
     return float((subspace.basis.T @ m).square().sum() / m.square().sum())
 
 
-def sines(delta: Float[Tensor, "d_out d_in"], base: Float[Tensor, "d_out d_in"]) -> Float[Tensor, " k"] | None:
+def sines(
+    delta: Float[Tensor, "d_out d_in"], base: Float[Tensor, "d_out d_in"] | Subspace
+) -> Float[Tensor, " k"] | None:
     """sin of the angle between each leading output direction of ΔW and the column space of W (Fig. 4, corrected).
 
-    Leading: the fewest singular directions that hold 90 % of Σσ², in both. None where ΔW is zero.
+    Leading: the fewest singular directions that hold 90 % of Σσ², in both. base: W, or that space of it. None where ΔW
+    is zero.
     """
     if not delta.any():
         return None
     left = column_space(delta, "energy90").basis
-    return _sines(left, column_space(base, "energy90"))
+    return _sines(left, base if isinstance(base, Subspace) else column_space(base, "energy90"))
 
 
 def released_sines(tuned: Float[Tensor, "d_out d_in"], base: Float[Tensor, "d_out d_in"]) -> Float[Tensor, " k"]:

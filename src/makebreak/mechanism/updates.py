@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from makebreak.geometry import energy_in, left_null_space, reading, released_sines, sines, spectrum
+from makebreak.geometry import OutputSpaces, energy_in, output_spaces, reading, released_sines, sines, spectrum
 from makebreak.mechanism.end_of_text import collect
 from makebreak.models import matrix, matrix_names, n_layers
 from makebreak.requests import Requests
@@ -37,16 +37,17 @@ def update_rows(
         delta = tuned - w
         if not delta.any():
             continue
+        own = output_spaces(w)
         ladder = {
-            "update": (delta, w),
-            "haar": (torch.randn(delta.shape, generator=random), w),
-            "permuted": (delta[torch.randperm(len(delta), generator=random)], w),
+            "update": (delta, own),
+            "haar": (torch.randn(delta.shape, generator=random), own),
+            "permuted": (delta[torch.randperm(len(delta), generator=random)], own),
         }
         if other is not None:
-            ladder["other_seed"] = (delta, matrix(other, name))
+            ladder["other_seed"] = (delta, output_spaces(matrix(other, name)))
         layer, kind = name.split(".", 2)[1:]
-        for against, (change, reference) in ladder.items():
-            row = {"matrix": kind, "layer": int(layer), "against": against} | _column(change, reference)
+        for against, (change, spaces) in ladder.items():
+            row = {"matrix": kind, "layer": int(layer), "against": against} | _column(change, spaces)
             if against == "update":
                 row |= {"change": float(delta.norm()), "relative_change": float(delta.norm() / w.norm())}
                 row |= vars(spectrum(delta)) | {"released": float(released_sines(tuned, w).mean())}
@@ -54,15 +55,14 @@ def update_rows(
     return rows
 
 
-def _column(delta: Tensor, base: Tensor) -> dict[str, float | None]:
-    exact, ninety = left_null_space(base, "exact"), left_null_space(base, "energy90")
-    found = sines(delta, base)
+def _column(delta: Tensor, spaces: OutputSpaces) -> dict[str, float | None]:
+    found = sines(delta, spaces.column90)
     return {
-        "null": energy_in(delta, exact),
-        "null90": energy_in(delta, ninety),
+        "null": energy_in(delta, spaces.null),
+        "null90": energy_in(delta, spaces.null90),
         "sine": None if found is None else float(found.mean()),
-        "chance": exact.chance,
-        "chance90": ninety.chance,
+        "chance": spaces.null.chance,
+        "chance90": spaces.null90.chance,
     }
 
 
