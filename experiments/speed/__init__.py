@@ -10,6 +10,7 @@ import torch
 from experiments.jain2024.presets import PRESETS
 from experiments.speed.attacking import attacking
 from experiments.speed.capturing import capturing, memory
+from experiments.speed.dialogues import dialogues
 from experiments.speed.training import generation, throughput, training
 from experiments.speed.walking import a_map, walking
 from makebreak.artifacts import write_atomic
@@ -21,7 +22,9 @@ def run(out: Path) -> None:
     torch.set_num_threads(1)
     try:
         tables = {
-            "speed": pd.DataFrame([*generation(), *training(), *capturing(), memory(), *attacking(), *walking()]),
+            "speed": pd.DataFrame(
+                [*generation(), *training(), *dialogues(), *capturing(), memory(), *attacking(), *walking()]
+            ),
             "throughput": pd.DataFrame([throughput(PRESETS["mini"], "mini", "ssft")]),
             "maps": pd.DataFrame([a_map()]),
         }
