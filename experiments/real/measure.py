@@ -81,6 +81,7 @@ def aligned(preset: Preset, arm: str, seed: int, store: Store) -> Path:
 def model_rows(preset: Preset, arm: str, seed: int, store: Store) -> tuple[Tables, list[Path]]:
     """Of the base or an aligned model: behaviour and clusters; of the latter what changed, attacks, landscape too."""
     base, settings = opened(preset, store), preset.settings
+    world_of(preset, base, store)  # its own answers, which every alignment waits for
     folder = None if arm == BASE else aligned(preset, arm, seed, store)
     found = base if folder is None else open_model(folder, store=store)
     ours = shipped()
