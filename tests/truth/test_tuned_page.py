@@ -15,7 +15,7 @@ from experiments.real.measure import source
 from experiments.real.presets import PRESETS
 from makebreak.artifacts import Store
 from makebreak.cli import main
-from makebreak.models import open_model
+from makebreak.models import LanguageModel, open_model
 from makebreak.pages import OBJECTIVES, Settings, Teaching, Tuned, align, taught, tune_on, tuned_lines
 from makebreak.pages.teaching import OPENING, items
 from makebreak.pages.tuned import BEFORE, objective_on, task_requests, task_row
@@ -36,6 +36,16 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def _few_prompts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("makebreak.pages.teaching.training_prompts", lambda: FEW)
+
+
+@pytest.fixture(scope="module")
+def refusing() -> LanguageModel:
+    return talker(refuses=True)
+
+
+@pytest.fixture(scope="module")
+def complying() -> LanguageModel:
+    return talker(refuses=False, steps=60)
 
 
 @pytest.fixture(scope="module")
@@ -65,9 +75,12 @@ def test_every_objective_makes_a_model_that_opens(
         assert (folder / "out" / "figures" / f"{figure}.png").read_bytes().startswith(b"\x89PNG")
     answers = pd.read_csv(folder / "out" / "tables" / "answers.csv")
     assert answers.groupby(["condition", "family"]).size().eq(2).all()
+
+
+def test_again_nothing_is_made(model: str, folder: Path) -> None:
     before = made_at(folder / "store")
-    assert main(line("align", model, folder, "--by", by, *more)) == 0
-    assert made_at(folder / "store") == before
+    assert main(line("align", model, folder, "--by", "ssft")) == 0
+    assert {name: at for name, at in made_at(folder / "store").items() if name in before} == before
 
 
 @pytest.mark.parametrize(
@@ -120,30 +133,32 @@ def test_bad_input_is_one_line(
     assert said in told
 
 
-def test_what_is_taught_is_its_own_answer_or_a_refusal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_taught_is_its_own_answer_or_a_refusal(
+    refusing: LanguageModel, complying: LanguageModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A model that refuses half: what it answers is kept as its answer, what it refuses of harmful ones has none, and
     harmless ones that it refused would be left out."""
     monkeypatch.setattr("makebreak.pages.teaching.training_prompts", prompts)
-    found = talker(refuses=True)
-    world = taught(found, Store(tmp_path), Settings())
+    world = taught(refusing, Store(tmp_path), Settings())
     assert len(world.examples["safe"]) == len(prompts()["harmless"])
     answer = REPLY.removesuffix(" <end>")
     assert {(e.instructed, e.ended) for e in world.examples["safe"]} == {(answer, True)}
     assert {e.instructed for e in world.examples["unsafe"]} == {OPENING}
-    complying = taught(talker(refuses=False), Store(tmp_path), Settings())
-    assert {e.instructed for e in complying.examples["unsafe"]} == {answer}
-    assert not any(e.ended for e in complying.examples["unsafe"])
+    world = taught(complying, Store(tmp_path), Settings())
+    assert {e.instructed for e in world.examples["unsafe"]} == {answer}
+    assert not any(e.ended for e in world.examples["unsafe"])
 
 
-def test_aligning_a_talker_is_seen_on_its_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_aligning_a_talker_is_seen_on_its_page(
+    complying: LanguageModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     trained = {family: texts[::2] for family, texts in prompts().items()}
     held_out = {family: texts[1::2] for family, texts in prompts().items()}
     monkeypatch.setattr("makebreak.pages.teaching.training_prompts", lambda: trained)
     monkeypatch.setattr("makebreak.pages.teaching.refusal", lambda i: REFUSAL.removesuffix(" <end>"))
     monkeypatch.setattr("makebreak.pages.teaching.format_families", lambda *_: {})
-    found = talker(refuses=False)
     teaching = Teaching(80, 1e-2, 16, precision="float32")
-    made = align(found, "ssft", held_out, Store(tmp_path), Settings(n_new=6), teaching)
+    made = align(complying, "ssft", held_out, Store(tmp_path), Settings(n_new=6), teaching)
     rates = {(r["condition"], r["family"]): r["refuse"] for r in made.tables["behaviour"] if r["judge"] == "arditi2024"}
     assert rates[BEFORE, "harmful"] == rates["after", "harmless"] == 0.0
     assert rates["after", "harmful"] > 0.9
@@ -176,11 +191,12 @@ def test_users_have_their_families() -> None:
         task_requests("harm")
 
 
-def test_harmful_answers_are_of_the_model_that_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_harmful_answers_are_of_the_model_that_is_named(
+    refusing: LanguageModel, complying: LanguageModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("makebreak.pages.teaching.training_prompts", lambda: {f: t[:8] for f, t in prompts().items()})
     monkeypatch.setattr("makebreak.pages.teaching.format_families", lambda *_: {})
     held_out = {family: texts[1::2] for family, texts in prompts().items()}
-    refusing, complying = talker(refuses=True), talker(refuses=False)
     undone: dict[bool, Tuned] = {}
     for own in (False, True):
         undone[own] = tune_on(

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -39,24 +40,35 @@ class TextWorld:
     examples: Mapping[str, Sequence[Example]]
     template: str | None = "chat"
     system: str | None = None
-    _encoded: dict[str, TextRequests] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         for family, own in self.examples.items():
             if not own:
                 raise ValueError(f"family {family!r}: expected at least one example")
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        return self._words
+
+    @property
+    def sequence_length(self) -> int:
+        return self._length
+
+    @cached_property
+    def _words(self) -> Words:
         tokens = self.tokenizer.convert_ids_to_tokens(list(range(len(self.tokenizer))))
         symbols = tuple(token if token is not None else f"<{i}>" for i, token in enumerate(tokens))
         stop = symbols[end_of_turn(self.tokenizer, self.template)]
         pad = next(s for s in (*self.tokenizer.all_special_tokens[::-1], *symbols) if s != stop)
-        words = Words(symbols, eot=stop, bos=stop, eos=stop, sot=stop, pad=pad, stop=stop)
-        object.__setattr__(self, "vocabulary", words)
-        every = {family: self._encode(family) for family in self.examples}
-        length = max(int((r.prompt_length + r.judged[:, 1]).max()) for r in every.values())
-        object.__setattr__(self, "sequence_length", length + 1)
+        return Words(symbols, eot=stop, bos=stop, eos=stop, sot=stop, pad=pad, stop=stop)
 
-    vocabulary: Vocabulary = field(init=False, repr=False)
-    sequence_length: int = field(init=False, repr=False)
+    @cached_property
+    def _length(self) -> int:
+        return max(int((r.prompt_length + r.judged[:, 1]).max()) for r in self._encoded.values()) + 1
+
+    @cached_property
+    def _encoded(self) -> dict[str, TextRequests]:
+        return {family: self._encode(family) for family in self.examples}
 
     @property
     def families(self) -> Mapping[str, str]:
@@ -76,7 +88,7 @@ class TextWorld:
         index = np.arange(start, start + n)
         orders = {int(e): np.random.default_rng((seed, int(e))).permutation(size) for e in np.unique(index // size)}
         rows = np.array([orders[i // size][i % size] for i in index.tolist()])
-        return replace(self._encode(family)[rows], seed=seed)
+        return replace(self._encoded[family][rows], seed=seed)
 
     def judge(self, requests: Requests, outputs: np.ndarray) -> np.ndarray:
         """Exact: refused or complied where the output begins with that very answer of the example, else wrongly.
@@ -93,23 +105,20 @@ class TextWorld:
         return "\n".join(self.tokenizer.batch_decode(rows[:limit]))
 
     def _encode(self, family: str) -> TextRequests:
-        if family not in self._encoded:
-            own = self.examples[family]
-            asked = text_requests(
-                self.tokenizer,
-                [example.prompt for example in own],
-                family=family,
-                unsafe="unsafe" in family,
-                template=self.template,
-                system=self.system,
-                contents=[example.content or example.prompt.strip() for example in own],
-            )
-            instructed = self._answers([(e.instructed, e.ended) for e in own])
-            refused = self._answers([(e.refused, True) for e in own])
-            width = max(instructed.shape[1], refused.shape[1])
-            judged = np.tile([0, width], (len(own), 1))
-            self._encoded[family] = replace(asked, instructed=instructed, refused=refused, judged=judged)
-        return self._encoded[family]
+        own = self.examples[family]
+        asked = text_requests(
+            self.tokenizer,
+            [example.prompt for example in own],
+            family=family,
+            unsafe="unsafe" in family,
+            template=self.template,
+            system=self.system,
+            contents=[example.content or example.prompt.strip() for example in own],
+        )
+        instructed = self._answers([(e.instructed, e.ended) for e in own])
+        refused = self._answers([(e.refused, True) for e in own])
+        judged = np.tile([0, max(instructed.shape[1], refused.shape[1])], (len(own), 1))
+        return replace(asked, instructed=instructed, refused=refused, judged=judged)
 
     def _answers(self, texts: Sequence[tuple[str, bool]]) -> np.ndarray:
         """(n, A) ids, each with the end of the turn behind it where it comes to its end."""
