@@ -75,7 +75,7 @@ MINI = Preset(
     name="mini",
     worlds=("text",),
     model=SMOLLM,
-    seeds=(0, 1, 2),
+    seeds=(1, 2, 3),  # 0 was looked at while this was written
     arms=(  # of pairs a step costs twice and more
         Arm("ssft", "ssft", Teaching(160)),
         Arm("dpo", "dpo_nll", Teaching(40)),
@@ -103,7 +103,7 @@ MINI = Preset(
 SMALL = replace(
     MINI,
     name="small",
-    seeds=(0, 1, 2, 3, 4),
+    seeds=(1, 2, 3, 4, 5),
     n=104,
     n_compared=48,
     attacking=Attacking(),
