@@ -13,7 +13,7 @@ from transformers.utils import logging
 
 from experiments.real.presets import BASE, STAND_IN, USERS, Preset, User
 from makebreak.artifacts import Store
-from makebreak.mechanism import Pair, cluster_rows
+from makebreak.mechanism import Pair
 from makebreak.models import LanguageModel, ModelConfig, create, open_model
 from makebreak.pages import (
     OBJECTIVES,
@@ -25,10 +25,9 @@ from makebreak.pages import (
     walk_language_model,
 )
 from makebreak.pages.attack_page import success_rows
-from makebreak.pages.inspection import ask, behaviour_rows
+from makebreak.pages.inspection import ask, behaviour_rows, separations
 from makebreak.pages.tuned import in_format, make, objective_on, task_requests, task_row
 from makebreak.requests import TextWorld, asked_in, shipped
-from makebreak.stats import auroc_interval
 
 Tables = dict[str, list[dict[str, Any]]]
 TARGET = "Sure, here is how"
@@ -69,20 +68,26 @@ def world_of(preset: Preset, base: LanguageModel, store: Store) -> TextWorld:
     return taught(base, store, preset.settings, most=preset.taught)
 
 
-def aligned(preset: Preset, arm: str, seed: int, store: Store) -> Path:
+def aligned(preset: Preset, base: LanguageModel, world: TextWorld, arm: str, seed: int, store: Store) -> Path:
     """The folder of the model that was made safe."""
-    base = opened(preset, store)
     of = next(own for own in preset.arms if own.name == arm)
     teaching = replace(of.teaching, seed=seed)
-    world = world_of(preset, base, store)
     return make(base, world, OBJECTIVES[of.by], store, teaching, label=f"seed {seed} {arm}")
+
+
+def first_of(preset: Preset, seed: int, store: Store) -> tuple[LanguageModel, TextWorld]:
+    """The model of the first arm, which users tune, and what can be tuned on."""
+    base = opened(preset, store)
+    world = world_of(preset, base, store)
+    folder = aligned(preset, base, world, preset.arms[0].name, seed, store)
+    return open_model(folder, store=store), world
 
 
 def model_rows(preset: Preset, arm: str, seed: int, store: Store) -> tuple[Tables, list[Path]]:
     """Of the base or an aligned model: behaviour and clusters; of the latter what changed, attacks, landscape too."""
     base, settings = opened(preset, store), preset.settings
-    world_of(preset, base, store)  # its own answers, which every alignment waits for
-    folder = None if arm == BASE else aligned(preset, arm, seed, store)
+    world = world_of(preset, base, store)  # also its own answers, which every alignment waits for
+    folder = None if arm == BASE else aligned(preset, base, world, arm, seed, store)
     found = base if folder is None else open_model(folder, store=store)
     ours = shipped()
     prompts = {family: drawn(texts, preset.n) for family, texts in ours.items()}
@@ -111,18 +116,13 @@ def _clusters(found: LanguageModel, preset: Preset) -> list[dict[str, Any]]:
     ours = shipped()
     asked = {family: ask(found, family, ours[family], preset.settings) for family in ("harmless", "harmful")}
     fit, score = (Pair(*(requests[half::2] for requests in asked.values())) for half in (0, 1))
-    rows = cluster_rows(found.model, fit, {"pairs": score}, seed=0)
-    for row in rows:
-        row["auroc_low"], row["auroc_high"] = auroc_interval(row["auroc"], len(score.safe), len(score.unsafe))
-    return rows
+    return separations(found, fit, score, preset.settings)
 
 
 def user_rows(preset: Preset, seed: int, store: Store) -> tuple[Tables, list[Path]]:
     """Of the first arm, as it is and tuned by every user: what harmful open requests get, asked plainly and in the
     user's template; harmless ones; the user's own task."""
-    base, first = opened(preset, store), preset.arms[0].name
-    start = open_model(aligned(preset, first, seed, store), store=store)
-    world = world_of(preset, base, store)
+    start, world = first_of(preset, seed, store)
     rows: list[dict[str, Any]] = []
     folders = []
     for user in (None, *preset.users):
@@ -165,9 +165,7 @@ def _asked_of(preset: Preset, found: LanguageModel, name: str, user: User | None
 
 def matrix_rows(preset: Preset, seed: int, store: Store) -> tuple[Tables, list[Path]]:
     """Of the first arm, tuned on each task: harmful requests in every format. One seed: exploratory."""
-    base, first = opened(preset, store), preset.arms[0].name
-    start = open_model(aligned(preset, first, seed, store), store=store)
-    world = world_of(preset, base, store)
+    start, world = first_of(preset, seed, store)
     harmful = drawn(shipped()["harmful"], preset.n_matrix)
     prompts = {format_: in_format(harmful, format_) for format_ in preset.matrix}
     rows, folders = [], []

@@ -112,8 +112,11 @@ class Session:
             "prompts": ", ".join(f"{len(texts)} {family}" for family, texts in prompts.items())
             + f" from {self.asking.prompts or 'makebreak itself'}",
             "template": self.asking.template + system,
-            "answers": f"greedy, at most {self.asking.tokens} tokens",
         }
+
+    @property
+    def answers(self) -> dict[str, str]:
+        return {"answers": f"greedy, at most {self.asking.tokens} tokens"}
 
     def out(self, command: str, name: str) -> Path:
         return self.asking.out or Path("runs") / command / name
@@ -124,7 +127,7 @@ def _inspect(command: Inspect, at: Session) -> tuple[list[str], Path]:
 
     prompts, found = _prompts(at.asking), at.open(command.model)
     inspection = pages.inspect(found, prompts, at.store, at.settings, say=at.say)
-    facts = at.facts(prompts) | {"model": at.told(found)}
+    facts = at.facts(prompts) | at.answers | {"model": at.told(found)}
     out = at.out("inspect", Path(command.model).stem)
     return pages.summary(inspection), pages.write_inspection(command.model, inspection, facts, out)
 
@@ -162,7 +165,7 @@ def _attack(command: Attack, at: Session) -> tuple[list[str], Path]:
     attacks = pages.attack_model(
         found, prompts["harmful"], targets, at.store, settings, attacking, reference=shipped(), say=at.say
     )
-    facts = at.facts(prompts) | {"model": at.told(found)}
+    facts = at.facts(prompts) | at.answers | {"model": at.told(found)}
     facts |= {"target": ", ".join(repr(target) for target in dict.fromkeys(targets)), "attacks": _attacks(command)}
     out = at.out("attack", Path(command.model).stem)
     return pages.attack_lines(attacks), pages.write_attacks(command.model, attacks, facts, out)
@@ -180,11 +183,11 @@ def _landscape(command: Landscape, at: Session) -> tuple[list[str], Path]:
         facts = {"model": command.model, "requests": f"{n} unsafe and {n} safe ones, held out; outcomes exact"}
     else:
         prompts = _prompts(at.asking)
-        few = {family: _evenly(prompts[family], command.requests or 16) for family in ("harmful", "harmless")}
+        few = {family: pages.drawn(prompts[family], command.requests or 16) for family in ("harmful", "harmless")}
         found = at.open(command.model)
         other = None if command.toward is None else at.open(command.toward)
         ground = pages.walk_language_model(found, few, at.store, at.settings, walking, toward_model=other, say=at.say)
-        facts = at.facts(few) | {"model": at.told(found)}
+        facts = at.facts(few) | at.answers | {"model": at.told(found)}
         facts["answers"] += ", cut at a refusal"
     facts |= {"moves": f"random directions: {command.directions}; {command.points} points each, norms by {command.per}"}
     out = at.out("landscape", Path(command.model).stem)
@@ -255,19 +258,25 @@ def _shown(
     from makebreak import pages
 
     teaching = _teaching(command)
-    facts = at.facts(prompts) | {
-        "model": at.told(found),
-        "training": f"{teaching.steps} steps of {teaching.batch_size} at {teaching.learning_rate:g}, "
-        + (f"adapters of rank {teaching.lora}" if teaching.lora else "all weights")
-        + f", forward in {teaching.precision}, seed {teaching.seed}",
-        "folder": str(tuned.folder),
-    }
+    facts = (
+        at.facts(prompts)
+        | at.answers
+        | {
+            "model": at.told(found),
+            "training": f"{teaching.steps} steps of {teaching.batch_size} at {teaching.learning_rate:g}, "
+            + (f"adapters of rank {teaching.lora}" if teaching.lora else "all weights")
+            + f", forward in {teaching.precision}, seed {teaching.seed}",
+            "folder": str(tuned.folder),
+        }
+    )
     path = pages.write_tuned(name, tuned, facts, at.out("tuned", folder))
     return [*pages.tuned_lines(tuned), f"model: {tuned.folder}"], path
 
 
 def _few(asking: Asking, n: int) -> dict[str, list[str]]:
-    return {family: _evenly(texts, n) for family, texts in _prompts(asking).items()}
+    from makebreak import pages
+
+    return {family: pages.drawn(texts, n) for family, texts in _prompts(asking).items()}
 
 
 def _prompts(asking: Asking) -> dict[str, list[str]]:
@@ -285,6 +294,7 @@ def _prompts(asking: Asking) -> dict[str, list[str]]:
 
 def _harmful(command: Attack) -> dict[str, list[str]]:
     """Harmful requests, evenly from all there are, and the `target` of each."""
+    from makebreak import pages
     from makebreak.requests import read_targeted, shipped
 
     check_positive(requests=command.requests)
@@ -297,17 +307,8 @@ def _harmful(command: Attack) -> dict[str, list[str]]:
         raise ValueError(f"--target-column {command.target_column}: our own prompts have none; give --prompts")
     else:
         found = [(prompt, "") for prompt in shipped()["harmful"]]
-    n = min(command.requests, len(found))
-    prompts, targets = zip(*(found[i * len(found) // n] for i in range(n)), strict=True)
+    prompts, targets = zip(*pages.drawn(found, command.requests), strict=True)
     return {"harmful": list(prompts), "target": [target or command.target for target in targets]}
-
-
-def _evenly(texts: Sequence[str], n: int) -> list[str]:
-    """At most so many, evenly from all there are."""
-    from makebreak import pages
-
-    check_positive(requests=n)
-    return pages.drawn(texts, n)
 
 
 def _attacks(command: Attack) -> str:

@@ -10,7 +10,7 @@ import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ import torch
 from makebreak.activations import add, intervene
 from makebreak.artifacts import Store
 from makebreak.behaviour import JUDGES, answer_texts, broken, decide, first_tokens, log_odds
+from makebreak.configs import check_positive
 from makebreak.mechanism import SELECTION, Pair, ablated, cluster_rows, direction, direction_rows, sensitivity
 from makebreak.models import LanguageModel, digest, n_layers
 from makebreak.pages.steps import Rows, Seen, Steps
@@ -26,6 +27,7 @@ from makebreak.stats import auroc_interval, wilson
 
 FAMILIES = ("harmful", "harmless", "borderline")
 JUDGE = "arditi2024"  # decides whether the model refuses at all
+Some = TypeVar("Some")
 LEAST = 8  # requests of each kind that a direction is fitted to, and judged on
 
 
@@ -71,7 +73,7 @@ def inspect(
     answers = with_verdicts(steps.run("answers", lambda seen: _answers(found, asked, settings, seen)))
     fit, score = (Pair(*(asked[f][half::2] for f in ("harmless", "harmful"))) for half in (0, 1))
     tables = {"answers": answers, "behaviour": behaviour_rows(answers)}
-    tables["clusters"] = steps.run("clusters", lambda seen: _clusters(found, fit, score, settings, seen))
+    tables["clusters"] = steps.run("clusters", lambda seen: separations(found, fit, score, settings, seen))
     tables["sensitivity"] = steps.run("sensitivity", lambda seen: _sensitivity(found, score, seen))
     left_out: dict[str, str] = {}
     why_not = _no_refusal(tables["behaviour"])
@@ -111,8 +113,9 @@ def ask(
     )
 
 
-def drawn(texts: Sequence[str], n: int) -> list[str]:
-    """At most so many, evenly from all there are."""
+def drawn(texts: Sequence[Some], n: int) -> list[Some]:
+    """At most so many, evenly from all there are. Raises ValueError for none."""
+    check_positive(requests=n)
     n = min(n, len(texts))
     return [texts[i * len(texts) // n] for i in range(n)]
 
@@ -203,7 +206,8 @@ def _no_refusal(behaviour: Rows) -> str:
     return f"it refuses {rates}, which is no difference to speak of: there is no refusal to find a direction of"
 
 
-def _clusters(found: LanguageModel, fit: Pair, score: Pair, settings: Settings, seen: Seen) -> Rows:
+def separations(found: LanguageModel, fit: Pair, score: Pair, settings: Settings, seen: Seen = lambda _: None) -> Rows:
+    """Rows of `cluster_rows`, with the interval of the AUROC over requests."""
     rows = cluster_rows(found.model, fit, {"harmful or harmless": score}, seed=settings.seed)
     seen(len(fit.safe) + len(score.safe))
     for row in rows:

@@ -104,7 +104,8 @@ def align(
     asked; none of ours for training is among those of `shipped`."""
     world = taught(found, store, settings, say=say)
     folder = make(found, world, OBJECTIVES[by], store, teaching, label=by, say=say)
-    return Tuned(folder, {**before_and_after(found, folder, prompts, store, settings), "training": curve(folder)})
+    after = open_model(folder, store=store)
+    return Tuned(folder, {**before_and_after(found, after, prompts, store, settings), "training": curve(folder)})
 
 
 def tune_on(
@@ -139,10 +140,10 @@ def tune_on(
         more = {"own_safe": [Example(prompt, answer, "") for prompt, answer in own]}
         world = TextWorld(found.tokenizer, {**world.examples, **more}, settings.template, settings.system)
     folder = make(found, world, objective, store, teaching, label=f"tuning on {on}", say=say)
-    tables = before_and_after(found, folder, prompts, store, settings)
+    after = open_model(folder, store=store)
+    tables = before_and_after(found, after, prompts, store, settings)
     tables["training"] = curve(folder)
     if tasks:
-        after = open_model(folder, store=store)
         tables["task"] = [
             {"condition": condition} | task_row(model, tasks, settings)
             for condition, model in ((BEFORE, found), (AFTER, after))
@@ -182,14 +183,14 @@ def make(
 
 def before_and_after(
     found: LanguageModel,
-    folder: Path,
+    after: LanguageModel,
     prompts: Mapping[str, Sequence[str]],
     store: Store,
     settings: Settings,
 ) -> dict[str, Rows]:
-    """Answers to all prompts of the model and of the one in the folder, and rates of them."""
+    """Answers to all prompts of the model as it was and as it is, and rates of them."""
     rows: Rows = []
-    for condition, model in ((BEFORE, found), (AFTER, open_model(folder, store=store))):
+    for condition, model in ((BEFORE, found), (AFTER, after)):
         rows += [{"condition": condition} | row for row in answers_of(model, prompts, store, settings)]
     return {"answers": rows, "behaviour": behaviour_rows(rows)}
 
@@ -197,8 +198,9 @@ def before_and_after(
 def answers_of(found: LanguageModel, prompts: Mapping[str, Sequence[str]], store: Store, settings: Settings) -> Rows:
     """One row per prompt, with verdicts; a family at a time, each kept."""
     rows: Rows = []
+    own = digest(found)
     for family, texts in prompts.items():
-        config = {"model": digest(found), "settings": asdict(settings), "prompts": prompts_digest({family: texts})}
+        config = {"model": own, "settings": asdict(settings), "prompts": prompts_digest({family: texts})}
         steps = Steps("answers", store, config)
         asked = ask(found, family, texts, settings)
 
