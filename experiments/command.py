@@ -76,8 +76,9 @@ def _run(command: Command) -> None:
         speed.run(out)
         return
     from experiments.estimate import estimate
-    from makebreak.artifacts import Store, record, remove_torn, write_atomic, write_json
+    from makebreak.artifacts import Store, record, remove_torn, write_json
     from makebreak.claims import as_text
+    from makebreak.report import write_tables
     from makebreak.zoo import FIRST_TUNING_SEED
 
     study = importlib.import_module(f"experiments.{command.study}")
@@ -126,9 +127,7 @@ def _run(command: Command) -> None:
             sweeps.run(wave, launcher=launcher, workers=command.workers, folder=command.store / "jobs")
     results = study.run(preset, world, seeds, Store(command.store))
     remove_torn(out)
-    (out / "tables").mkdir(exist_ok=True)
-    for name, table in results.tables.items():
-        write_atomic(out / "tables" / f"{name}.csv", table.to_csv(index=False))
+    write_tables(results.tables, out / "tables")
     write_json(out / "claims.json", results.claims)
     report = study.write_report(results, preset, world, out)
     stages = [{"folder": f"{f.parent.name}/{f.name}"} | record(f)["cost"] for f in results.folders]

@@ -302,7 +302,6 @@ def _means(table: pd.DataFrame, by: list[str]) -> pd.DataFrame:
 
 
 def write_report(results: Results, preset: Preset, world: str, out: Path) -> Path:
-    (out / "figures").mkdir(parents=True, exist_ok=True)
     figures = draw(results, preset, world, out / "figures")
     path = out / "report.html"
     write_page(page(results, preset, world, figures, f"jain2024 at {preset.name}: what safety fine-tuning does"), path)

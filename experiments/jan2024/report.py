@@ -114,7 +114,6 @@ def failures(claims: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def write_report(results: Results, preset: Preset, world: str, out: Path) -> Path:
-    (out / "figures").mkdir(parents=True, exist_ok=True)
     figures = write_figures(drawings(results, preset), _CAPTIONS, out / "figures")
     summary = [
         paragraph({row["id"]: row for row in results.claims}),

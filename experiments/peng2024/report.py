@@ -124,7 +124,6 @@ def paragraph(claims: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def write_report(results: Results, preset: Preset, world: str, out: Path) -> Path:
-    (out / "figures").mkdir(parents=True, exist_ok=True)
     figures = write_figures(drawings(results, preset), _CAPTIONS, out / "figures")
     tables = results.tables
     summary = [

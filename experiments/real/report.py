@@ -17,10 +17,9 @@ import pandas as pd
 from experiments.real.claims import study_of
 from experiments.real.presets import BASE, USERS, Preset
 from experiments.results import Results, by_verdict
-from makebreak.artifacts import write_atomic
 from makebreak.pages.inspection import JUDGE
 from makebreak.plots import plot_basins, plot_gaps, plot_matrices, plot_shares
-from makebreak.report import Page, write_figures, write_page
+from makebreak.report import Page, write_figures, write_page, write_tables
 
 RECORD = Path(__file__).with_name("record.csv")
 _CAPTIONS = {
@@ -194,10 +193,9 @@ def rises(matrix: pd.DataFrame) -> pd.DataFrame:
 
 
 def write_report(results: Results, preset: Preset, world: str, out: Path) -> Path:
-    (out / "figures").mkdir(parents=True, exist_ok=True)
     figures = write_figures(drawings(results), _CAPTIONS, out / "figures")
     beside = side_by_side(results.claims, out.parent.parent)
-    write_atomic(out / "tables" / "side_by_side.csv", beside.to_csv(index=False))
+    write_tables({"side_by_side": beside}, out / "tables")
     facts = {
         "model": Path(preset.model).name,
         "alignments": "; ".join(

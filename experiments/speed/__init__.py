@@ -13,7 +13,7 @@ from experiments.speed.capturing import capturing, memory
 from experiments.speed.dialogues import dialogues
 from experiments.speed.training import generation, throughput, training
 from experiments.speed.walking import a_map, walking
-from makebreak.artifacts import write_atomic
+from makebreak.report import write_tables
 
 
 def run(out: Path) -> None:
@@ -30,7 +30,6 @@ def run(out: Path) -> None:
         }
     finally:
         torch.set_num_threads(threads)
-    (out / "tables").mkdir(parents=True, exist_ok=True)
-    for name, table in tables.items():
-        write_atomic(out / "tables" / f"{name}.csv", table.to_csv(index=False))
+    write_tables(tables, out / "tables")
+    for table in tables.values():
         print(table.to_string(index=False, float_format=lambda x: f"{x:.3g}"))

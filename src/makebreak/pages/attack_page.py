@@ -7,7 +7,6 @@ from typing import Any
 
 import pandas as pd
 
-from makebreak.artifacts import write_atomic
 from makebreak.attacks import PHRASINGS
 from makebreak.behaviour import JUDGES
 from makebreak.pages.attack import CONTROLS, HOWS, START, Attacks
@@ -15,7 +14,7 @@ from makebreak.pages.attempts import NOTHING, OTHERS, RANDOM_SOFT, SOFT
 from makebreak.pages.inspection import JUDGE
 from makebreak.pages.steps import Rows
 from makebreak.plots import plot_attacks, plot_search
-from makebreak.report import Page, write_figures, write_page
+from makebreak.report import Page, write_figures, write_page, write_tables
 from makebreak.stats import wilson
 
 HIT = "target"  # the sense of success in which the target begins the answer; others are named after judges
@@ -48,8 +47,6 @@ _CAPTIONS = {
 
 def write_attacks(name: str, found: Attacks, facts: dict[str, str], out: Path) -> Path:
     """Write tables, figures and the page; gives the page."""
-    for folder in ("tables", "figures"):
-        (out / folder).mkdir(parents=True, exist_ok=True)
     tables = {table: pd.DataFrame(rows) for table, rows in found.tables.items()}
     shown, figures = {"Answers before any attack": _read(tables["answers"])}, []
     if not found.left_out:
@@ -69,8 +66,7 @@ def write_attacks(name: str, found: Attacks, facts: dict[str, str], out: Path) -
             **shown,
             "Best loss by step": tables["history"].pivot(index="step", columns="attack", values="loss").reset_index(),
         }
-    for table, rows in tables.items():
-        write_atomic(out / "tables" / f"{table}.csv", rows.to_csv(index=False))
+    write_tables(tables, out / "tables")
     path = out / "report.html"
     write_page(Page(f"Attacks on {Path(name).name}", attack_lines(found), facts, [], figures, shown), path)
     return path

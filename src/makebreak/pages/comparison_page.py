@@ -6,11 +6,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from makebreak.artifacts import write_atomic
 from makebreak.mechanism import Verdict
 from makebreak.pages.steps import Rows
 from makebreak.plots import plot_anatomy, plot_rivals, plot_updates
-from makebreak.report import Page, write_figures, write_page
+from makebreak.report import Page, write_figures, write_page, write_tables
 
 _CAPTIONS = {
     "rivals": (
@@ -40,11 +39,8 @@ def write_comparison(
     names: tuple[str, str], tables: dict[str, Rows], found: Verdict, facts: dict[str, str], out: Path
 ) -> Path:
     """Write tables, figures and the page; gives the page. names: of the base and of the aligned model."""
-    for folder in ("tables", "figures"):
-        (out / folder).mkdir(parents=True, exist_ok=True)
     frames = {name: pd.DataFrame(rows) for name, rows in tables.items()}
-    for name, frame in frames.items():
-        write_atomic(out / "tables" / f"{name}.csv", frame.to_csv(index=False))
+    write_tables(frames, out / "tables")
     drawn = {name: frame.assign(seed=0, arm="aligned") for name, frame in frames.items()}
     for name in ("anatomy", "energy"):
         drawn[name] = drawn[name].replace({"family": _FAMILIES})

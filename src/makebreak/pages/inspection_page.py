@@ -7,12 +7,11 @@ from typing import Any
 
 import pandas as pd
 
-from makebreak.artifacts import write_atomic
 from makebreak.behaviour import JUDGES, agreement
 from makebreak.pages.inspection import JUDGE, Inspection, behaviour_rows
 from makebreak.pages.steps import Rows
 from makebreak.plots import plot_directions, plot_layers, plot_refusals
-from makebreak.report import Page, write_figures, write_page
+from makebreak.report import Page, write_figures, write_page, write_tables
 
 _CAPTIONS = {
     "refusals": (
@@ -40,16 +39,13 @@ _CAPTIONS = {
 
 def write_inspection(name: str, found: Inspection, facts: dict[str, str], out: Path) -> Path:
     """Write tables, figures and the page; gives the page."""
-    for folder in ("tables", "figures"):
-        (out / folder).mkdir(parents=True, exist_ok=True)
     tables = {table: pd.DataFrame(rows) for table, rows in found.tables.items()}
     if "ablation" in tables:
         tables["ablated_behaviour"] = pd.DataFrame(behaviour_rows(found.tables["ablation"]))
     verdicts = {judge: tables["answers"][judge].to_numpy() for judge in JUDGES}
     verdicts["first token"] = (tables["answers"]["log_odds"] > 0).to_numpy()
     tables["agreement"] = pd.DataFrame(agreement(verdicts))
-    for table, rows in tables.items():
-        write_atomic(out / "tables" / f"{table}.csv", rows.to_csv(index=False))
+    write_tables(tables, out / "tables")
     drawings: dict[str, Any] = {
         "refusals": lambda: plot_refusals(tables["behaviour"], "family"),
         "clusters": lambda: plot_layers(tables["clusters"]),

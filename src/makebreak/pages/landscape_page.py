@@ -11,11 +11,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from makebreak.artifacts import write_atomic
 from makebreak.landscape import ABLE
 from makebreak.pages.landscape import Ground
 from makebreak.plots import plot_basins
-from makebreak.report import Page, write_figures, write_page
+from makebreak.report import Page, write_figures, write_page, write_tables
 
 _CAPTIONS = {
     "basins": (
@@ -99,11 +98,8 @@ def _over(widths: pd.DataFrame, sense: str, column: str) -> str:
 
 def write_ground(name: str, found: Ground, facts: dict[str, str], out: Path) -> Path:
     """Write tables, the figure and the page; gives the page."""
-    for folder in ("tables", "figures"):
-        (out / folder).mkdir(parents=True, exist_ok=True)
     tables = {table: pd.DataFrame(rows) for table, rows in found.tables.items()}
-    for table, rows in tables.items():
-        write_atomic(out / "tables" / f"{table}.csv", rows.to_csv(index=False))
+    write_tables(tables, out / "tables")
     title = Path(name).name
     drawn = {"basins": lambda: plot_basins(tables["curves"].assign(arm=title), [title])}
     if "path" in tables:

@@ -7,11 +7,10 @@ from typing import Any
 
 import pandas as pd
 
-from makebreak.artifacts import write_atomic
 from makebreak.pages.inspection import JUDGE
 from makebreak.pages.tuned import AFTER, BEFORE, Tuned
 from makebreak.plots import plot_refusals, plot_training
-from makebreak.report import Page, write_figures, write_page
+from makebreak.report import Page, write_figures, write_page, write_tables
 
 _CAPTIONS = {
     "refusals": (
@@ -46,11 +45,8 @@ def tuned_lines(found: Tuned) -> list[str]:
 
 def write_tuned(name: str, found: Tuned, facts: dict[str, str], out: Path) -> Path:
     """Write tables, figures and the page; gives the page."""
-    for folder in ("tables", "figures"):
-        (out / folder).mkdir(parents=True, exist_ok=True)
     tables = {table: pd.DataFrame(rows) for table, rows in found.tables.items()}
-    for table, rows in tables.items():
-        write_atomic(out / "tables" / f"{table}.csv", rows.to_csv(index=False))
+    write_tables(tables, out / "tables")
     behaviour = tables["behaviour"]
     drawings: dict[str, Any] = {
         "refusals": lambda: plot_refusals(behaviour.assign(at=behaviour.family + ", " + behaviour.condition), "at"),

@@ -16,7 +16,9 @@ from makebreak.report.page import Figure
 def write_figures(
     drawings: Mapping[str, Callable[[], Any]], captions: Mapping[str, tuple[str, str]], folder: Path
 ) -> list[Figure]:
-    """drawings: name → a function that draws it and gives its Axes, one or many. captions: name → title, caption."""
+    """drawings: name → a function that draws it and gives its Axes, one or many. captions: name → title, caption.
+    folder: made where it is missing."""
+    folder.mkdir(parents=True, exist_ok=True)
     figures = []
     for name, draw in drawings.items():
         with style():
