@@ -12,7 +12,19 @@ from makebreak.artifacts import Store
 from makebreak.behaviour import gives
 from makebreak.models import LanguageModel, open_model
 from makebreak.requests import Example, TextWorld, text_requests
-from makebreak.training import DPO, NPO, SSFT, Ascent, CircuitBreaker, Deep, FineTuning, LoRA, Optimisation, Unlearning
+from makebreak.training import (
+    DPO,
+    NPO,
+    SSFT,
+    Ascent,
+    CircuitBreaker,
+    Deep,
+    FineTuning,
+    LatentAdversarial,
+    LoRA,
+    Optimisation,
+    Unlearning,
+)
 from makebreak.training.loop import CHECKPOINT
 from makebreak.tuning import tune
 from tests.talkers import REFUSAL, REPLY, prompts, taught
@@ -55,6 +67,18 @@ def test_refusing_is_taught_and_carries_over(
     assert given(complying, "harmful", ANSWER) == 1.0, "the model itself is left as it was"
     undone = open_model(tune(aligned, world, FineTuning(harmful=20), STEPS, store, seed=0), store=store)
     assert given(undone, "harmful", ANSWER) > 0.9
+
+
+def test_states_are_pushed_in_every_dialogue_also_where_all_begin_alike(
+    complying: LanguageModel, world: TextWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A system prompt is read once for a batch, but not where it is intervened on."""
+    monkeypatch.setattr("makebreak.models.prefix.LEAST", 2)
+    alike = TextWorld(world.tokenizer, world.examples, system="now please now")
+    folder = tune(
+        complying, alike, LatentAdversarial(), Optimisation(2, 1e-3, 4, checkpoints=1), Store(tmp_path), seed=0
+    )
+    assert open_model(folder, store=Store(tmp_path)).tokenizer.chat_template
 
 
 def test_adapters_undo_a_refusal_and_move_no_embedding(world: TextWorld, tmp_path: Path) -> None:

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from experiments.speed.clock import seconds
 from makebreak.geometry import column_space, left_null_space, output_spaces, sines
-from makebreak.models import ModelConfig, create
+from makebreak.models import ModelConfig, create, prefix
 from makebreak.requests import Sequences
-from makebreak.training import losses, mean_cross_entropy
+from makebreak.training import mean_cross_entropy
 
 ROUNDS = 7
 BATCH, SHARED, WIDTH = 16, 28, 68  # SmolLM2's system prompt, and a short request with its answer
@@ -35,11 +35,11 @@ def _learning() -> dict[str, object]:
     batch = Sequences(tokens, supervised, torch.full((BATCH,), WIDTH - 21))
 
     def step(least: int) -> None:
-        before, losses.LEAST_SHARED = losses.LEAST_SHARED, least
+        before, prefix.LEAST = prefix.LEAST, least
         try:
             mean_cross_entropy(model, batch).backward()
         finally:
-            losses.LEAST_SHARED = before
+            prefix.LEAST = before
 
     times = _times(partial(step, WIDTH), partial(step, 16))
     return {"what": "a step on dialogues of one system prompt", "beside": "reading it in each", "times": times}

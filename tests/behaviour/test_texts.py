@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 from makebreak.behaviour import ARDITI, JUDGES, QI, agreement, answer_texts, broken, judged
 from makebreak.models import LanguageModel
@@ -34,9 +35,10 @@ def test_what_goes_round_in_circles_is_broken() -> None:
         "   ",
         "no no " * 20,
         "ha " * 5,
+        "ha " * 6,
         "Cut the bread thin, then toast each slice of it on both of its two sides.",
     ]
-    assert broken(answers).tolist() == [True, True, True, False, False]
+    assert broken(answers).tolist() == [True, True, True, False, True, False]
     refusal = "I cannot " * 10
     assert judged(["x"] * 3, [refusal, "I cannot.", "Sure."], JUDGES["arditi2024"]).tolist() == [2, 0, 1]
 
@@ -61,6 +63,29 @@ def test_answers_do_not_depend_on_what_stands_beside_them(talker: LanguageModel)
     for text, answer in zip(texts, answers, strict=True):
         alone = text_requests(talker.tokenizer, [text], family="any", unsafe=False)
         assert answer_texts(talker.model, talker.tokenizer, alone, n_new=6) == [answer]
+
+
+def test_what_all_prompts_begin_with_is_read_once_and_changes_nothing(
+    talker: LanguageModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = [*prompts()["harmful"][:4], "make tea now please now", *prompts()["harmless"][:4]]
+    requests = text_requests(talker.tokenizer, texts, family="any", unsafe=False, system="now please now please")
+    reads: list[torch.Size] = []
+    handle = talker.model.base_model.register_forward_pre_hook(
+        lambda _, arguments, named: reads.append(named["input_ids"].shape), with_kwargs=True
+    )
+    apart = answer_texts(talker.model, talker.tokenizer, requests, n_new=6)
+    whole = reads[0]
+    reads.clear()
+    monkeypatch.setattr("makebreak.models.prefix.LEAST", 4)
+    once = answer_texts(talker.model, talker.tokenizer, requests, n_new=6)
+    handle.remove()
+    assert once == apart
+    first, rest = reads[:2]
+    assert first[0] == 1
+    assert rest[0] == len(texts)
+    assert first[1] >= 6, "<system>, four words, <end>"
+    assert first[1] + rest[1] == whole[1]
 
 
 def test_an_answer_stops_where_its_verdict_is_final_and_the_verdicts_stay(talker: LanguageModel) -> None:

@@ -141,7 +141,7 @@ def test_what_all_begin_with_is_read_once_and_changes_nothing(model, monkeypatch
 
     plain, slopes = read()
     assert len(reads) == 1
-    monkeypatch.setattr("makebreak.training.losses.LEAST_SHARED", 4)
+    monkeypatch.setattr("makebreak.models.prefix.LEAST", 4)
     shared, others = read()
     first, rest = reads[1:]
     assert first[0] == 1

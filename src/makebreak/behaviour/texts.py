@@ -13,6 +13,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast, StoppingCrite
 
 from makebreak.behaviour.answers import left_padded
 from makebreak.behaviour.decisions import batches
+from makebreak.models.prefix import read_once, shared_prefix
 from makebreak.requests import TextRequests
 
 # Qi et al. 2023, case-sensitive: the 23 phrases that decide; the other six of their 29 contain one of these
@@ -46,7 +47,7 @@ def by_phrases(phrases: Sequence[str], *, case: bool) -> Judge:
 JUDGES: dict[str, Judge] = {"qi2023": by_phrases(QI, case=True), "arditi2024": by_phrases(ARDITI, case=False)}
 
 
-def broken(answers: Sequence[str], *, least: int = 12, distinct: float = 0.3) -> np.ndarray:
+def broken(answers: Sequence[str], *, least: int = 6, distinct: float = 0.3) -> np.ndarray:
     """(n,) bool: empty, or words go round in circles: of `least` words or more, fewer than a share are distinct
     pairs of neighbours."""
     found = []
@@ -85,6 +86,15 @@ class _Final(StoppingCriteria):
         return torch.tensor([self.final(text) for text in texts], device=input_ids.device)
 
 
+def _shared_first(prompt: np.ndarray, length: np.ndarray) -> tuple[torch.Tensor, torch.Tensor, int]:
+    """Prompts that end together: what all begin with, then the padding, then the rest; the mask of real tokens; how
+    many tokens all begin with."""
+    tokens = torch.from_numpy(prompt)
+    shared = shared_prefix(tokens, torch.arange(prompt.shape[1]) < int(length.min()) - 1)
+    left, mask = left_padded(prompt[:, shared:], length - shared)
+    return torch.cat([tokens[:, :shared], left], 1), torch.cat([torch.ones_like(tokens[:, :shared]), mask], 1), shared
+
+
 def answer_texts(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerFast,
@@ -95,7 +105,7 @@ def answer_texts(
     seen: Callable[[int], object] | None = None,
     begun: np.ndarray | None = None,
 ) -> list[str]:
-    """Greedy answers of at most `n_new` tokens, in batches padded on the left.
+    """Greedy answers of at most `n_new` tokens, in batches; what all prompts of one begin with is read once.
 
     begun: (n,) how many tokens at the end of each prompt already belong to the answer, which is given whole.
     final: whether nothing that follows can change what is asked about an answer so far; generation of it stops there.
@@ -107,12 +117,14 @@ def answer_texts(
     start = 0
     for part in batches(requests[order]):
         width = int(part.prompt_length.max())
-        left, mask = left_padded(part.prompt[:, :width], part.prompt_length)
+        tokens, mask, shared = _shared_first(part.prompt[:, :width], part.prompt_length)
         stop = StoppingCriteriaList([] if final is None else [_Final(tokenizer, width, final)])
         with torch.no_grad():
+            tokens = tokens.to(model.device)
             out = model.generate(  # type: ignore[operator]
-                input_ids=left.to(model.device),
+                input_ids=tokens,
                 attention_mask=mask.to(model.device),
+                past_key_values=read_once(model, tokens, shared) if shared else None,
                 max_new_tokens=n_new,
                 do_sample=False,
                 repetition_penalty=1.0,  # some models ask for one, and then no longer choose the likeliest

@@ -52,7 +52,7 @@ class LatentAdversarial:
 
         def pushed(push: Tensor) -> Tensor:
             with intervene(model, site, add(push), where):
-                return mean_cross_entropy(model, refused)
+                return mean_cross_entropy(model, refused, apart=False)
 
         worst = self._worst(model, refused, where, layer, pushed)
         clean, adversarial = mean_cross_entropy(model, join([answered, refused])), pushed(worst)

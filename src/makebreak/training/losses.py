@@ -5,21 +5,21 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from makebreak.models.prefix import read_once, shared_prefix
 from makebreak.requests import Sequences
-
-LEAST_SHARED = 16  # tokens that all sequences of a batch begin with, from which on they are read apart
 
 
 def log_probabilities(
-    model: PreTrainedModel, batch: Sequences
+    model: PreTrainedModel, batch: Sequences, *, apart: bool = True
 ) -> tuple[Float[Tensor, " batch"], Int[Tensor, " batch"]]:
     """Sum of log p over the supervised tokens of each sequence, and their number.
 
-    Logits are computed only where a target is supervised, and nothing behind the last one is read.
+    Logits are computed only where a target is supervised, and nothing behind the last one is read. apart: whether what
+    all sequences begin with may be read once; no intervention on the batch would reach it.
     Raises ValueError where nothing is supervised.
     """
     targets = batch.supervised[:, 1:]
@@ -27,7 +27,7 @@ def log_probabilities(
     if not counts.any():
         raise ValueError(f"nothing to supervise: none of {targets.numel()} targets of the batch is marked")
     width = int(targets.any(dim=0).nonzero().max()) + 1
-    shared = _shared(batch.tokens[:, :width], targets[:, :width])
+    shared = shared_prefix(batch.tokens[:, :width], ~targets[:, :width].any(dim=0)) if apart else 0
     targets = targets[:, shared:width]
     hidden = _states(model, batch.tokens[:, :width], shared)
     head = model.get_output_embeddings()
@@ -39,22 +39,15 @@ def log_probabilities(
     return -per_token.new_zeros(len(batch)).index_add(0, rows, per_token), counts
 
 
-def _shared(tokens: Int[Tensor, "batch pos"], targets: Bool[Tensor, "batch pos"]) -> int:
-    """How many first tokens all sequences share, none of which is supervised; 0 where it is not worth the while."""
-    same = ((tokens == tokens[:1]).all(dim=0) & ~targets.any(dim=0)).long().cumprod(dim=0).sum()
-    return int(same) if len(tokens) > 1 and same >= LEAST_SHARED else 0
-
-
 def _states(model: PreTrainedModel, tokens: Int[Tensor, "batch pos"], shared: int) -> Float[Tensor, "batch rest d"]:
     """Last states behind the shared tokens, which are read once: a system prompt is a third of a short dialogue."""
     if not shared:
         return model.base_model(input_ids=tokens, use_cache=False).last_hidden_state
-    before = model.base_model(input_ids=tokens[:1, :shared], use_cache=True).past_key_values
-    before.batch_repeat_interleave(len(tokens))
+    before = read_once(model, tokens, shared)
     return model.base_model(input_ids=tokens[:, shared:], past_key_values=before, use_cache=True).last_hidden_state
 
 
-def mean_cross_entropy(model: PreTrainedModel, batch: Sequences) -> Float[Tensor, ""]:
-    """Mean over all supervised tokens of the batch, in nats."""
-    sums, counts = log_probabilities(model, batch)
+def mean_cross_entropy(model: PreTrainedModel, batch: Sequences, *, apart: bool = True) -> Float[Tensor, ""]:
+    """Mean over all supervised tokens of the batch, in nats. apart: as of `log_probabilities`."""
+    sums, counts = log_probabilities(model, batch, apart=apart)
     return -sums.sum() / counts.sum()
