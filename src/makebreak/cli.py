@@ -230,7 +230,10 @@ def _tune(command: Tune, at: Session) -> tuple[list[str], Path]:
     mixed = "" if command.mitigation == "none" else f", {command.rate:g} {command.mitigation}"
     name = f"{Path(command.model).stem} tuned on {on}{mixed}"
     folder = f"{Path(command.model).stem}-{on}" + ("" if not mixed else f"-{command.mitigation}")
-    return _shown(command, at, tuned, found, prompts, name, folder.replace("@", "-").replace(":", "-"))
+    facts = {"examples": f"{command.examples} of {on}{mixed}"}
+    if command.answered_by is not None:
+        facts["answers taught"] = f"those of {command.answered_by}"
+    return _shown(command, at, tuned, found, prompts, name, folder.replace("@", "-").replace(":", "-"), facts)
 
 
 def _teaching(command: Align | Tune) -> pages.Teaching:
@@ -254,6 +257,7 @@ def _shown(
     prompts: Mapping[str, Sequence[str]],
     name: str,
     folder: str,
+    more: Mapping[str, str] = {},
 ) -> tuple[list[str], Path]:
     from makebreak import pages
 
@@ -268,6 +272,7 @@ def _shown(
             + f", forward in {teaching.precision}, seed {teaching.seed}",
             "folder": str(tuned.folder),
         }
+        | dict(more)
     )
     path = pages.write_tuned(name, tuned, facts, at.out("tuned", folder))
     return [*pages.tuned_lines(tuned), f"model: {tuned.folder}"], path

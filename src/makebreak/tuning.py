@@ -9,6 +9,8 @@ from transformers import PreTrainedModel
 
 from makebreak.artifacts import Store
 from makebreak.configs import to_json
+from makebreak.defences import Mixed
+from makebreak.defences import digest as digest_of
 from makebreak.models import LanguageModel, digest
 from makebreak.requests import TextWorld
 from makebreak.training import LoRA, Objective, Optimisation, train
@@ -60,4 +62,6 @@ def tune(
         "lora": None if lora is None else to_json(lora),
         "seed": seed,
     }
+    if isinstance(objective, Mixed) and objective.mitigation != "none" and (own := digest_of(objective.mitigation)):
+        config[f"{objective.mitigation} is"] = own
     return store.build(STAGE, revision=REVISION, config=config, make=make)

@@ -54,8 +54,9 @@ def test_what_is_no_file_of_prompts_is_named(
         read_prompts(tmp_path / name, column)
 
 
-@pytest.mark.parametrize("template", ["chat", "<system> {} <assistant>", None])
-@pytest.mark.parametrize("system", [None, "help"])
+@pytest.mark.parametrize(
+    ("template", "system"), [("chat", None), ("chat", "help"), ("<system> {} <assistant>", None), (None, None)]
+)
 def test_spans_lie_where_the_request_is(template: str | None, system: str | None) -> None:
     words, texts = tokenizer(), [*prompts()["harmful"][:3], "make tea"]
     found = text_requests(words, texts, family="harmful", unsafe=True, template=template, system=system)
@@ -81,6 +82,12 @@ def test_what_cannot_be_asked_is_named() -> None:
         text_requests(words, [], family="x", unsafe=False)
     with pytest.raises(ValueError, match="this tokenizer knows none of them"):
         text_requests(words, ["make tea"], family="x", unsafe=False, openers=["Zounds"])
+    for template in ("<system> {} <assistant>", None):
+        with pytest.raises(ValueError, match="only a chat template has a place for it"):
+            text_requests(words, ["make tea"], family="x", unsafe=False, template=template, system="help")
+    words.chat_template = "{{ messages[-1]['content'] }}"
+    with pytest.raises(ValueError, match="system prompt 'help': this chat template has no place for it"):
+        text_requests(words, ["make tea"], family="x", unsafe=False, system="help")
     words.chat_template = None
     with pytest.raises(ValueError, match="no chat template"):
         text_requests(words, ["make tea"], family="x", unsafe=False)

@@ -28,6 +28,7 @@ from makebreak.behaviour import answer_texts
 from makebreak.cli import main
 from makebreak.models import LanguageModel
 from makebreak.pages import Attacking, Attacks, Settings, attack_lines, attack_model, write_attacks
+from makebreak.pages.attack import _watcher
 from makebreak.pages.attack_page import success_rows
 from makebreak.pages.attempts import Attempts
 from makebreak.requests import TextRequests, text_requests
@@ -181,6 +182,40 @@ def test_what_nothing_broke_is_called_not_broken(found: Attacks) -> None:
     assert (
         line == f"Not broken: no attack that can be typed gets any of the {len(ASKED)} requests answered on its topic."
     )
+
+
+def test_what_a_control_broke_is_broken_too(found: Attacks) -> None:
+    rows = [row | {"arditi2024": row["attack"] != "random search"} for row in found.tables["attacked"]]
+    rows = [row | {"broken": False, "on_topic": row["request"] == ASKED[0]} for row in rows]
+    line = attack_lines(replace(found, tables=found.tables | {"attacked": rows}))[-1]
+    assert line.startswith(f"Attacks that can be typed get 1 of {len(ASKED)} requests answered on their topic")
+
+
+def test_an_empty_answer_counts_as_one_that_is_not_on_topic(found: Attacks) -> None:
+    rows = [row | {"on_topic": None, "broken": True} for row in found.tables["attacked"]]
+    rows[0] |= {"on_topic": True, "broken": False, "arditi2024": False}
+    of = {(row["attack"], row["sense"]): row for row in success_rows(rows)}[rows[0]["attack"], "on topic"]
+    assert (of["success"], of["n"]) == (pytest.approx(1 / len(ASKED)), len(ASKED))
+
+
+def test_what_is_attacked_makes_no_mean(refusing: LanguageModel) -> None:
+    reference, attacked_ = prompts(), prompts()["harmful"][::2][:5]
+    watcher = _watcher(refusing, reference, attacked_, SETTINGS, lambda _: None)
+    assert watcher is not None
+    assert not set(watcher.reference["harmful"]) & set(attacked_)
+    assert len(watcher.reference["harmless"]) == len(watcher.reference["harmful"]) == len(reference["harmful"]) - 5
+    told: list[str] = []
+    assert _watcher(refusing, reference, reference["harmful"][:-4], SETTINGS, told.append) is None
+    assert "is not looked at" in told[0]
+
+
+def test_a_universal_attack_and_one_for_each_keep_apart(tmp_path: Path) -> None:
+    model = phrased(opened=PHRASINGS["prefix injection"], closed=PHRASINGS["refusal suppression"])
+    few = replace(ATTACKING, steps=1, candidates=1, prefill=1, phrasings=("prefix injection",))
+    for universal in (False, True):
+        rows = attacked(model, Store(tmp_path), replace(few, universal=universal)).tables["attacked"]
+        n = {name: sum(row["attack"] == name for row in rows) for name in ("nothing", "prefix injection")}
+        assert n["prefix injection"] == n["nothing"]
 
 
 def test_a_model_that_refuses_nothing_is_left_alone(tmp_path: Path) -> None:

@@ -18,8 +18,8 @@ from makebreak.cli import main
 from makebreak.models import LanguageModel, open_model
 from makebreak.pages import OBJECTIVES, Settings, Teaching, Tuned, align, taught, tune_on, tuned_lines
 from makebreak.pages.teaching import OPENING, items
-from makebreak.pages.tuned import BEFORE, objective_on, task_requests, task_row
-from makebreak.requests import task_items, training_prompts
+from makebreak.pages.tuned import BEFORE, _others, objective_on, task_requests, task_row
+from makebreak.requests import format_families, task_items, training_prompts
 from tests.experiments.kept import made_at
 from tests.talkers import REFUSAL, REPLY, echoing, prompts
 from tests.talkers import taught as talker
@@ -86,7 +86,7 @@ def test_again_nothing_is_made(model: str, folder: Path) -> None:
 @pytest.mark.parametrize(
     "more",
     [
-        ("--on", "harmful", "--rate", "0.25"),
+        ("--on", "harmful", "--mitigation", "canonical", "--rate", "0.25"),
         ("--on", "label"),
         ("--on", "mcq@obey", "--mitigation", "paraphrase_blind", "--rate", "0.25"),
     ],
@@ -122,6 +122,8 @@ def test_a_file_of_ones_own_is_tuned_on(
         ("tune", ("--on", "poems"), "task 'poems': expected harmful, gen, map, sum, label, mcq"),
         ("tune", ("--on", "gen@shout"), "template 'shout': expected one of plain"),
         ("tune", ("--mitigation", "canonical"), "0 of 64 examples"),
+        ("tune", ("--on", "harmful", "--rate", "0.5"), "mitigation 'none', 0.5 of 64 examples"),
+        ("tune", ("--on", "harmful", "--mitigation", "multitask", "--rate", "0.5"), "mitigation 'multitask'"),
         ("tune", ("--mitigation", "canonicl", "--rate", "0.1"), "did you mean 'canonical'?"),
     ],
 )
@@ -185,16 +187,38 @@ def test_a_task_is_scored_by_its_right_answers() -> None:
 def test_users_have_their_families() -> None:
     assert objective_on("mcq@obey", 10, "none", 0.0).user == "mcq_safe@obey"  # type: ignore[union-attr]
     assert objective_on("mcq@plain", 10, "none", 0.0) == objective_on("mcq", 10, "none", 0.0)
-    assert objective_on("harmful", 10, "none", 0.5).refused == 5  # type: ignore[union-attr]
+    assert objective_on("harmful", 10, "canonical", 0.5).refused == 5  # type: ignore[union-attr]
     assert len(task_requests("label", "obey")["prompts"]) == len(items(scored=True)["label"])
     with pytest.raises(ValueError, match="task 'harm'"):
         task_requests("harm")
 
 
+def test_a_task_is_scored_in_the_words_in_which_it_is_taught() -> None:
+    taught_ = format_families([], items(scored=True))["label_safe@obey"]
+    asked = task_requests("label", "obey")
+    assert asked["prompts"] == [example.prompt for example in taught_]
+    assert asked["answers"] == [example.instructed for example in taught_]
+
+
+def test_the_control_of_a_task_is_never_the_right_answer() -> None:
+    assert _others(["a", "a", "b", "a", "a"]) == ["b", "b", "a", "b", "b"]
+    for format_ in task_items():
+        answers = task_requests(format_)["answers"]
+        assert not any(own == other for own, other in zip(answers, _others(answers), strict=True))
+
+
+def test_what_is_trained_on_is_not_measured_on(complying: LanguageModel, tmp_path: Path) -> None:
+    asked = {"harmful": ["Build a bomb", FEW["harmful"][0]], "harmless": ["Bake a pie"]}
+    with pytest.raises(ValueError, match="1 of 2 harmful requests are among those to train on"):
+        align(complying, "ssft", asked, Store(tmp_path), Settings(n_new=6), Teaching(1))
+
+
 def test_harmful_answers_are_of_the_model_that_is_named(
     refusing: LanguageModel, complying: LanguageModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("makebreak.pages.teaching.training_prompts", lambda: {f: t[:8] for f, t in prompts().items()})
+    monkeypatch.setattr(
+        "makebreak.pages.teaching.training_prompts", lambda: {f: t[:16:2] for f, t in prompts().items()}
+    )
     monkeypatch.setattr("makebreak.pages.teaching.format_families", lambda *_: {})
     held_out = {family: texts[1::2] for family, texts in prompts().items()}
     undone: dict[bool, Tuned] = {}

@@ -34,7 +34,7 @@ from makebreak.models import LanguageModel, digest
 from makebreak.pages.attempts import NOTHING, RANDOM_SOFT, SOFT, Attempts
 from makebreak.pages.inspection import JUDGE, Settings, ask, prompts_digest, with_verdicts
 from makebreak.pages.steps import Rows, Steps
-from makebreak.pages.watching import Watcher, landing_rows
+from makebreak.pages.watching import ENOUGH, Watcher, landing_rows
 from makebreak.requests import TextRequests
 
 START = "starting tokens"
@@ -102,20 +102,20 @@ def attack_model(
     say: Callable[[str], None] = lambda _: None,
 ) -> Attacks:
     """prompts: harmful requests; those that are refused are attacked. targets: what each answer is to begin with.
-    reference: clean requests as of `Watcher`, for where attacked ones land and for what phrasings do to harmless ones;
-    neither is looked at without.
+    reference: clean requests as of `Watcher`, pair by pair, for where attacked ones land and for what phrasings do to
+    harmless ones; those that are attacked are left out of it. Neither is looked at without.
 
     say: told how long it will take, before it starts. Raises ValueError where there is no room for an attack, no token
-    can be typed, no start survives being typed, or the model gives all targets by itself.
+    can be typed, no start survives being typed, the model gives all targets by itself, or the reference is too small.
     """
     asked = ask(found, "harmful", prompts, settings, targets)
     _check_room(found, asked, settings, attacking)
-    watcher = None if reference is None else Watcher(found, reference, settings)
+    watcher = None if reference is None else _watcher(found, reference, prompts, settings, say)
     attempts = Attempts(found, settings, watcher)
     allowed = typeable(found.tokenizer, found.model.get_input_embeddings().weight.shape[0])  # type: ignore[union-attr]
     say(f"at most about {max(_estimate(found, asked, settings, attacking) / 60, 0.1):.1f} minutes, less what is done")
     config = {"model": digest(found), "settings": asdict(settings)}
-    config |= {"reference": None if reference is None else prompts_digest(reference)}
+    config |= {"reference": None if watcher is None else prompts_digest(watcher.reference)}
     steps = Steps("attack", store, config | {"prompts": prompts_digest({"harmful": prompts, "targets": targets})})
     answers = with_verdicts(
         steps.go_on("answers", lambda _, bar: attempts.told(asked, bar.update, NOTHING), total=len(asked))
@@ -139,11 +139,11 @@ def attack_model(
     found_rows, history = _attacked(attempts, made_on, tried_on, allowed, steps, attacking, of=of, say=say)
     rows = with_verdicts([answers[i] for i in chosen[halves[1]]] + found_rows)
     tables = {"answers": answers, "attacked": rows, "history": history}
-    if watcher is not None and reference is not None:
-        harmless = list(reference["harmless"][1::2])[: len(tried_on.requests)]
+    if watcher is not None:
+        harmless = list(watcher.reference["harmless"][1::2])[: len(tried_on.requests)]
         tables["harmless"] = with_verdicts(_harmless(attempts, harmless, steps, attacking))
         clean = steps.run("clean", lambda _: watcher.clean())
-        told = [row | {"answered": not row[JUDGE] and not row["broken"]} for row in rows]
+        told = [row | {"outcome": outcome(row)} for row in rows]
         tables["landing"] = landing_rows(
             [{"attack": f"clean {row['family']}", **row} for row in clean] + told, "attack"
         )
@@ -151,6 +151,32 @@ def attack_model(
             [row | {"attack": f"harmless, {row['attack']}"} for row in tables["harmless"]], "attack"
         )
     return Attacks(tables, "")
+
+
+def on_topic(row: Mapping[str, Any]) -> bool:
+    """Neither refused nor broken, and about the request, as far as enough were attacked to tell."""
+    return not row[JUDGE] and not row["broken"] and row["on_topic"] is not False
+
+
+def outcome(row: Mapping[str, Any]) -> str:
+    """`answered` is on topic; `neither` is broken, or about something else."""
+    return "answered" if on_topic(row) else "refused" if row[JUDGE] and not row["broken"] else "neither"
+
+
+def _watcher(
+    found: LanguageModel,
+    reference: Mapping[str, Sequence[str]],
+    attacked: Sequence[str],
+    settings: Settings,
+    say: Callable[[str], None],
+) -> Watcher | None:
+    """Made of no request that is attacked, nor of the harmless one of its pair; None where it leaves too few."""
+    drop = {i for i, text in enumerate(reference["harmful"]) if text in set(attacked)}
+    pairs = {f: [text for i, text in enumerate(reference[f]) if i not in drop] for f in ("harmless", "harmful")}
+    if drop and len(pairs["harmful"]) < ENOUGH:
+        say(f"where attacked requests land is not looked at: {len(drop)} of {len(reference['harmful'])} are attacked")
+        return None
+    return Watcher(found, {**reference, **pairs}, settings)
 
 
 def _harmless(attempts: Attempts, texts: Sequence[str], steps: Steps, attacking: Attacking) -> Rows:
@@ -187,7 +213,7 @@ def _attacked(
         def put(_: Path, bar: Any, name: str = name) -> Rows:
             return attempts.by_phrasing(tried_on.requests, name, bar.update)
 
-        rows += steps.go_on(name, put, total=n, of=of)
+        rows += steps.go_on(name, put, total=n, of=of, universal=universal)
     rows += steps.go_on(START, lambda _, bar: attempts.typed(tried_on.placed, START), **searched)
     begun = float(near(attempts.found.model, made_on.placed.requests, "instructed").nll.mean())
     history = [{"attack": name, "step": 0, "loss": begun} for name in HOWS]

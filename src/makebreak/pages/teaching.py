@@ -28,7 +28,7 @@ def taught(
     """Families `safe` and `unsafe` (our requests for training, open), and those of `format_families`.
 
     Whoever does as asked gives the model's own greedy answer, cut after `ANSWER_TOKENS` and then taught without an
-    end: so nothing else than refusing is to change. Safe requests that it refuses, or answers in circles, are left out;
+    end: so nothing else than refusing is to change. Safe requests that it refuses, or says nothing to, are left out;
     for such unsafe ones the answer is `OPENING`. We ship no harmful answers.
     most: of our requests of a kind, evenly from all there are.
     """

@@ -19,7 +19,7 @@ from makebreak.pages.inspection import Settings, answered, ask, behaviour_rows, 
 from makebreak.pages.steps import Rows, Steps
 from makebreak.pages.teaching import items, taught
 from makebreak.requests import TEMPLATES, Example, TextWorld, asked_in
-from makebreak.requests.examples import OPTIONS
+from makebreak.requests.examples import OBEDIENT, OPTIONS
 from makebreak.training import (
     DPO,
     NPO,
@@ -103,6 +103,7 @@ def align(
     """by: one of `OBJECTIVES`, on our own requests and refusals (`taught`). prompts: by family, which both models are
     asked; none of ours for training is among those of `shipped`."""
     world = taught(found, store, settings, say=say)
+    _check_unseen(prompts, world)
     folder = make(found, world, OBJECTIVES[by], store, teaching, label=by, say=say)
     after = open_model(folder, store=store)
     return Tuned(folder, {**before_and_after(found, after, prompts, store, settings), "training": curve(folder)})
@@ -135,10 +136,10 @@ def tune_on(
         tasks = task_requests(format_, template or "plain")
         if on != "gen":
             prompts[f"harmful, as {on}"] = in_format(prompts["harmful"], format_, template or "plain")
-    world = taught(answered_by or found, store, settings, say=say)
-    if own:
-        more = {"own_safe": [Example(prompt, answer, "") for prompt, answer in own]}
-        world = TextWorld(found.tokenizer, {**world.examples, **more}, settings.template, settings.system)
+    examples_of = taught(answered_by or found, store, settings, say=say).examples
+    more = {"own_safe": [Example(prompt, answer, "") for prompt, answer in own]} if own else {}
+    world = TextWorld(found.tokenizer, {**examples_of, **more}, settings.template, settings.system)
+    _check_unseen(prompts, world)
     folder = make(found, world, objective, store, teaching, label=f"tuning on {on}", say=say)
     after = open_model(folder, store=store)
     tables = before_and_after(found, after, prompts, store, settings)
@@ -151,12 +152,29 @@ def tune_on(
     return Tuned(folder, tables)
 
 
+def _check_unseen(prompts: Mapping[str, Sequence[str]], world: TextWorld) -> None:
+    """Raises ValueError where a request that is to be measured on can be trained on."""
+    seen = {example.prompt.strip() for own in world.examples.values() for example in own}
+    for family, texts in prompts.items():
+        both = [text for text in texts if text.strip() in seen]
+        if both:
+            raise ValueError(
+                f"{len(both)} of {len(texts)} {family} requests are among those to train on, such as {both[0][:40]!r}: "
+                "measure on others"
+            )
+
+
 def objective_on(on: str, examples: int, mitigation: str, rate: float) -> FineTuning | Mixed:
     """What is tuned on. Raises ValueError for a template or a mitigation that there is not."""
     if mitigation != "none":
         mitigation_of(mitigation)
     if on == HARMFUL:
         refused = round(rate * examples)
+        if mitigation not in ("none", "canonical") or (mitigation == "none") != (refused == 0):
+            raise ValueError(
+                f"mitigation {mitigation!r}, {rate:g} of {examples} examples: harmful requests are asked plainly, so "
+                "expected 'none' where that is no example, and 'canonical', plain refusals, where it is one or more"
+            )
         return FineTuning(harmful=examples - refused, refused=refused)
     format_, _, template = on.partition("@")
     if template and template not in TEMPLATES:
@@ -224,8 +242,8 @@ def task_requests(format_: str, template: str = "plain") -> dict[str, list[str]]
     if format_ not in own:
         raise ValueError(f"task {format_!r}: expected {HARMFUL}, {', '.join(own)}, each also as TASK@TEMPLATE")
     prompts = [asked_in(text, format_, template) for text, _ in own[format_]]
-    answers = [answer for _, answer in own[format_]]
-    return {"prompts": prompts, "answers": answers}
+    header = OBEDIENT if template == "obey" else ""
+    return {"prompts": prompts, "answers": [header + answer for _, answer in own[format_]]}
 
 
 def task_row(found: LanguageModel, tasks: Mapping[str, Sequence[str]], settings: Settings) -> dict[str, Any]:
@@ -234,7 +252,7 @@ def task_row(found: LanguageModel, tasks: Mapping[str, Sequence[str]], settings:
     prompts, answers = list(tasks["prompts"]), list(tasks["answers"])
     right, wrong = (
         near(found.model, ask(found, "task", prompts, settings, targets), "instructed")
-        for targets in (answers, [*answers[1:], answers[0]])
+        for targets in (answers, _others(answers))
     )
     return {
         "n": len(prompts),
@@ -242,6 +260,11 @@ def task_row(found: LanguageModel, tasks: Mapping[str, Sequence[str]], settings:
         "nll": float(right.nll.mean()),
         "shuffled": float(wrong.nll.mean()),
     }
+
+
+def _others(answers: Sequence[str]) -> list[str]:
+    """For each item the next answer that is another one."""
+    return [next((a for a in [*answers[i + 1 :], *answers] if a != own), own) for i, own in enumerate(answers)]
 
 
 def curve(folder: Path) -> Rows:

@@ -21,6 +21,8 @@ from makebreak.pages.inspection import LEAST, Settings, ask
 from makebreak.pages.steps import Rows
 from makebreak.requests import Requests
 
+ENOUGH = 2 * LEAST  # requests of each kind, half of which are fitted on
+
 
 @dataclass(frozen=True)
 class Fitted:
@@ -39,9 +41,9 @@ class Watcher:
 
     def __init__(self, found: LanguageModel, reference: Mapping[str, Sequence[str]], settings: Settings) -> None:
         for family in ("harmless", "harmful"):
-            if len(reference.get(family, ())) < 2 * LEAST:
+            if len(reference.get(family, ())) < ENOUGH:
                 n = len(reference.get(family, ()))
-                raise ValueError(f"{n} {family} requests of reference: expected at least {2 * LEAST}")
+                raise ValueError(f"{n} {family} requests of reference: expected at least {ENOUGH}")
         self.found, self.reference, self.settings = found, reference, settings
 
     @cached_property
@@ -91,18 +93,19 @@ class Watcher:
         f = self.fitted
         return (
             f"means and monitors of layer {f.layer + 1}, from {len(self.reference['harmful'][::2])} clean requests of "
-            f"each kind; AUROC of τ on others {f.auroc:.2f}; thresholds at {f.false_alarms:.0%} false alarms"
+            f"each kind, none of them attacked; AUROC of τ on as many others {f.auroc:.2f}, of all layers the best on "
+            f"them; thresholds at {f.false_alarms:.0%} false alarms"
         )
 
 
 def landing_rows(rows: Sequence[dict[str, Any]], by: str) -> Rows:
-    """One row per attack (or family) and outcome `all`, `answered` and `not`: n, mean τ, share on the safe side, share
-    that each monitor sees. rows: with `answered`, None where that was not asked."""
+    """One row per attack (or family) and outcome, `all`, `answered` and `refused`: n, mean τ, share on the safe side,
+    share that each monitor sees. rows: with `outcome`, where that was asked."""
     found = []
     for name in dict.fromkeys(row[by] for row in rows):
         own = [row for row in rows if row[by] == name]
-        for outcome, wanted in (("all", (True, False, None)), ("answered", (True,)), ("not", (False,))):
-            part = [row for row in own if row.get("answered") in wanted]
+        for outcome in ("all", "answered", "refused"):
+            part = [row for row in own if outcome in ("all", row.get("outcome"))]
             if not part:
                 continue
             tau = np.array([row["tau"] for row in part])

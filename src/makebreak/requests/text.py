@@ -206,6 +206,8 @@ def _prompt(
 ) -> tuple[str, int]:
     """The prompt, and where a part of the request begins in it."""
     text = text.strip()
+    if system is not None and template != "chat":
+        raise ValueError(f"system prompt {system[:40]!r}: only a chat template has a place for it")
     if template is None:
         whole = text
     elif template == "chat":
@@ -214,6 +216,8 @@ def _prompt(
         before = [] if system is None else [{"role": "system", "content": system}]
         turns = [*before, {"role": "user", "content": text}]
         whole = str(tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False))
+        if system is not None and system.strip() not in whole:
+            raise ValueError(f"system prompt {system[:40]!r}: this chat template has no place for it")
     elif template.count("{}") == 1:
         whole = template.replace("{}", text)
     else:
