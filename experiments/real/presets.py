@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from makebreak.artifacts import Store
+from makebreak.attacks import PLACEBO
 from makebreak.pages import Attacking, Settings, Teaching, Walking
 
 BASE = "base"
@@ -78,17 +79,24 @@ MINI = Preset(
     seeds=(1, 2, 3),  # 0 was looked at while this was written
     arms=(  # of pairs a step costs twice and more
         Arm("ssft", "ssft", Teaching(160)),
-        Arm("dpo", "dpo_nll", Teaching(40)),
-        Arm("unlearning", "unlearning", Teaching(60)),
+        Arm("dpo", "dpo_nll", Teaching(80, batch_size=8)),
+        Arm("unlearning", "unlearning", Teaching(80, batch_size=8)),
     ),
     taught=10_000,
     settings=Settings(n_new=24),
     n=32,
     n_compared=16,
-    attacking=Attacking(attack_tokens=8, soft_tokens=5, steps=6, candidates=16, prefill=2),
-    n_attacked=8,
+    attacking=Attacking(
+        attack_tokens=8,
+        soft_tokens=5,
+        steps=4,
+        candidates=16,
+        prefill=2,
+        phrasings=("prefix injection", "refusal suppression", "role play", PLACEBO),  # those that it can read
+    ),
+    n_attacked=6,
     walking=Walking(directions=1, points=9, window=0.4),
-    n_walked=12,
+    n_walked=24,  # one more that is not refused is no rise
     n_walked_tokens=12,
     users=(
         *(User(name) for name in USERS),

@@ -45,7 +45,7 @@ _CAPTIONS = {
     ),
     "path": (
         "The line back to the model before",
-        "0 is the aligned model, 1 the one it was tuned from; beyond them the line goes on.",
+        "0 is the aligned model, 1 the one it was tuned from; beyond them the line goes on. First seed.",
     ),
     "users": (
         "What users' tuning leaves of it",
@@ -61,19 +61,21 @@ _CAPTIONS = {
 
 
 def of_synthetic(claims: Sequence[Mapping[str, Any]], runs: Path) -> dict[str, dict[str, Any]]:
-    """What each claim came out as in the synthetic world of its study, by id: of `small` or `mini` if it was run here,
-    else of the record that comes with the package (dev/LOG.md)."""
+    """What each claim came out as in the synthetic world of its study, by id: of `small` if it was run here, else of
+    the record that comes with the package (dev/LOG.md), else of `mini` if that was run."""
     found = {}
     with RECORD.open(encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file):
             numbers = {key: float(row[key]) for key in ("estimate", "low", "high")}
             found[row["id"]] = dict(row) | numbers | {"source": f"{row['study']} {row['preset']}, of record"}
-    for preset in ("mini", "small"):
+    of_record = set(found)
+    for preset in ("mini", "small"):  # what is of record comes from small, and only that displaces it
         for study in {study_of(claim["id"]) for claim in claims}:
             path = runs / study / preset / "claims.json"
             if path.is_file():
                 for row in json.loads(path.read_text()):
-                    if study_of(row["id"]) == study and row["estimate"] is not None:
+                    known = preset == "mini" and row["id"] in of_record
+                    if study_of(row["id"]) == study and row["estimate"] is not None and not known:
                         found[row["id"]] = {
                             "estimate": row["estimate"],
                             "low": row["interval"][0],
@@ -156,12 +158,13 @@ def drawings(results: Results) -> dict[str, Callable[[], Any]]:
         "behaviour": lambda: plot_shares(behaviour, by="arm", hue="family", value="refuse", label="refused"),
         "clusters": lambda: plot_gaps(tables["clusters"], BASE),
         "basins": lambda: plot_basins(tables["curves"], _arms(tables["curves"])),
-        "path": lambda: plot_basins(tables["path"], _arms(tables["path"]), along="share of the way back"),
         "users": lambda: plot_shares(
             _users(tables["users"]), by="user", hue="asked", value="open", label="not refused"
         ),
         "matrix": lambda: plot_matrices({"rise of what is not refused": [rises(tables["matrix"])]}),
     }
+    if "path" in tables:
+        found["path"] = lambda: plot_basins(tables["path"], _arms(tables["path"]), along="share of the way back")
     if "attacks" in tables:
         rows = tables["attacks"][tables["attacks"].sense.isin([JUDGE, "on topic"])]
         senses = {JUDGE: "answered", "on topic": "answered on topic"}
