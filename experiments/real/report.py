@@ -45,7 +45,8 @@ _CAPTIONS = {
     ),
     "path": (
         "The line back to the model before",
-        "0 is the aligned model, 1 the one it was tuned from; beyond them the line goes on. First seed.",
+        "0 is the aligned model, 1 the one it was tuned from; beyond them the line goes on. One model: the first "
+        "alignment at its first seed.",
     ),
     "users": (
         "What users' tuning leaves of it",

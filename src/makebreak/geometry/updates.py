@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from makebreak.geometry.subspaces import Subspace, column_space, energy_rank
+from makebreak.geometry.subspaces import Subspace, column_space, energy_rank, squared_singular_values
 
 
 def energy_in(matrix: Float[Tensor, "d_out d_in"], subspace: Subspace) -> float | None:
@@ -118,10 +118,9 @@ def spectrum(matrix: Float[Tensor, "d_out d_in"]) -> Spectrum | None:
     """None for a zero matrix."""
     if not matrix.any():
         return None
-    values = torch.linalg.svdvals(matrix.double())
-    energy = values.square()
+    energy = squared_singular_values(matrix)
     top = float(energy[0] / energy.sum())
-    return Spectrum(top, 1 / top, energy_rank(values))
+    return Spectrum(top, 1 / top, energy_rank(energy.sqrt()))
 
 
 def energy_curve(
