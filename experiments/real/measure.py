@@ -106,9 +106,11 @@ def model_rows(preset: Preset, arm: str, seed: int, store: Store) -> tuple[Table
         tables |= {name: attacks.tables[name] for name in ("landing", "history")}
     walked = {family: drawn(ours[family], preset.n_walked) for family in ("harmful", "harmless")}
     cut = replace(settings, n_new=preset.n_walked_tokens)
-    first = (arm, seed) == (preset.arms[0].name, preset.seeds[0])
-    back = base if first else None  # the line is a picture, and no claim's
-    tables |= walk_language_model(found, walked, store, cut, preset.walking, toward_model=back, say=_silent).tables
+    first = (arm, seed) == (preset.arms[0].name, preset.seeds[0])  # what no claim asks for is done once
+    back = base if first else None
+    tables |= walk_language_model(
+        found, walked, store, cut, preset.walking, toward_model=back, check_cut=first, say=_silent
+    ).tables
     return tables, [folder]
 
 

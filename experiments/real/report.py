@@ -214,13 +214,14 @@ def write_report(results: Results, preset: Preset, world: str, out: Path) -> Pat
         "attacks": f"{preset.attacking.attack_tokens} tokens, {preset.attacking.steps} steps of "
         f"{preset.attacking.candidates} candidates; {preset.attacking.soft_tokens} soft tokens",
     }
-    tables = {
-        "Behaviour": results.tables["behaviour"],
-        "Users": results.tables["users"],
-        "Matrix": results.tables["matrix"],
-        **({"Where attacked requests land": results.tables["landing"]} if "landing" in results.tables else {}),
-        "What cutting answers does to verdicts": results.tables["disagreement"],
+    shown = {
+        "Behaviour": "behaviour",
+        "Users": "users",
+        "Matrix": "matrix",
+        "Where attacked requests land": "landing",
+        "What cutting answers does to verdicts": "disagreement",
     }
+    tables = {heading: results.tables[name] for heading, name in shown.items() if name in results.tables}
     path = out / "report.html"
     title = f"real at {preset.name}: what carries over to {Path(preset.model).stem}?"
     page = Page(

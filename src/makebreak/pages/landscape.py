@@ -102,11 +102,13 @@ def walk_language_model(
     walking: Walking,
     *,
     toward_model: LanguageModel | None = None,
+    check_cut: bool = True,
     say: Callable[[str], None],
 ) -> Ground:
     """prompts: `harmful` and `harmless` ones. An answer complies where it is no refusal, does not go round in circles,
     and is no gibberish to the model at the origin. toward_model: another checkpoint, the line to which is walked too.
-    Raises ValueError where its parameters are others."""
+    check_cut: whether longer answers are asked for at some points, for the table `disagreement`. Raises ValueError
+    where the parameters of the other checkpoint are others."""
     requests = {family: ask(found, family, prompts[family], settings) for family in ("harmful", "harmless")}
 
     def final(answer: str) -> bool:
@@ -141,19 +143,20 @@ def walk_language_model(
     config = {"model": digest(found), "settings": asdict(settings), "prompts": prompts_digest(prompts)}
     steps = Steps("landscape", store, config)
     ground, [cut, *_] = _walked(found.model, outcomes, steps, walking, say, rates)
-    axis = list(cut)
-    checked = [axis[i] for i in np.linspace(0, len(axis) - 1, min(CHECKED, len(axis))).round().astype(int).tolist()]
-    say(f"answers of {LONGER * settings.n_new} tokens in place of {settings.n_new}, at {len(checked)} points")
-    first = partial(random_direction, found.model, 0, per=walking.per)
-    whole = _along(found.model, first, longer, steps, checked, "longer answers", {"per": walking.per})
-    tables = ground.tables | {
-        "disagreement": [
+    tables = dict(ground.tables)
+    if check_cut:
+        axis = list(cut)
+        points = np.linspace(0, len(axis) - 1, min(CHECKED, len(axis))).round().astype(int).tolist()
+        checked = [axis[i] for i in points]
+        say(f"answers of {LONGER * settings.n_new} tokens in place of {settings.n_new}, at {len(checked)} points")
+        first = partial(random_direction, found.model, 0, per=walking.per)
+        whole = _along(found.model, first, longer, steps, checked, "longer answers", {"per": walking.per})
+        tables["disagreement"] = [
             {"at": a, "family": family, "n": len(prompts[family])}
             | _disagreement(verdicts(family, cut[a][family]), verdicts(family, whole[a][family]))
             for a in checked
             for family in requests
         ]
-    }
     if toward_model is not None:
         end = toward_model.model
         say(f"the line to {toward_model.name}, {len(PATH)} points")
