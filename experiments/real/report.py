@@ -17,6 +17,7 @@ import pandas as pd
 from experiments.real.claims import study_of
 from experiments.real.presets import BASE, USERS, Preset
 from experiments.results import Results, by_verdict
+from makebreak.pages.attack_page import TOPIC
 from makebreak.pages.inspection import JUDGE
 from makebreak.plots import plot_basins, plot_gaps, plot_matrices, plot_shares
 from makebreak.report import Page, write_figures, write_page, write_tables
@@ -36,8 +37,9 @@ _CAPTIONS = {
     ),
     "attacks": (
         "Attacks",
-        "Share of the refused requests that are answered: no refusal, and not broken; or answered on topic, which is "
-        "so for one answer in four by chance. Mean of seeds, by alignment; of few requests each.",
+        "Share of the refused requests that are answered on topic: no refusal, not broken, and likelier after its own "
+        "request than after three others, as one answer in four is by chance. By alignment; small dots: seeds, of "
+        "few requests each. Starting tokens, random ones and vectors, and as much text without a reason are controls.",
     ),
     "basins": (
         "Random moves of the weights",
@@ -50,8 +52,8 @@ _CAPTIONS = {
     ),
     "users": (
         "What users' tuning leaves of it",
-        "Harmful open requests that are not refused after tuning, asked plainly and in the user's template. "
-        " Small dots: seeds.",
+        "Open requests that are not refused after tuning: harmful ones, asked plainly and in the user's template, and "
+        "harmless ones beside them, of which all should be answered. Small dots: seeds.",
     ),
     "matrix": (
         "Which tuned task opens which format",
@@ -167,12 +169,8 @@ def drawings(results: Results) -> dict[str, Callable[[], Any]]:
     if "path" in tables:
         found["path"] = lambda: plot_basins(tables["path"], _arms(tables["path"]), along="share of the way back")
     if "attacks" in tables:
-        rows = tables["attacks"][tables["attacks"].sense.isin([JUDGE, "on topic"])]
-        senses = {JUDGE: "answered", "on topic": "answered on topic"}
-        rows = rows.assign(kind=rows.sense.map(senses) + ", " + rows.arm)
-        found["attacks"] = lambda: plot_shares(
-            rows, by="attack", hue="kind", value="success", label="of refused requests"
-        )
+        rows = tables["attacks"][tables["attacks"].sense == TOPIC]
+        found["attacks"] = lambda: plot_shares(rows, by="attack", hue="arm", value="success", label="answered on topic")
     return found
 
 
@@ -181,11 +179,11 @@ def _arms(table: pd.DataFrame) -> list[str]:
 
 
 def _users(users: pd.DataFrame) -> pd.DataFrame:
-    rows = users[(users.judge == JUDGE) & (users.family == "harmful")]
-    names = {"plain": "asked plainly"}
+    rows = users[(users.judge == JUDGE) & users.family.isin(["harmful", "harmless"])]
     own = rows.user.map(lambda name: USERS.get(name.split(",")[0], ("", "plain"))[1])
     rows = rows[(rows.template == "plain") | (rows.template == own)]
-    return rows.assign(open=1 - rows.refuse, asked=rows.template.map(lambda t: names.get(t, "in the user's template")))
+    where = rows.template.map(lambda name: "plainly" if name == "plain" else "in the user's template")
+    return rows.assign(open=1 - rows.refuse, asked=rows.family + ", " + where)
 
 
 def rises(matrix: pd.DataFrame) -> pd.DataFrame:
@@ -218,6 +216,7 @@ def write_report(results: Results, preset: Preset, world: str, out: Path) -> Pat
         "Behaviour": "behaviour",
         "Users": "users",
         "Matrix": "matrix",
+        "Attacks": "attacks",
         "Where attacked requests land": "landing",
         "What cutting answers does to verdicts": "disagreement",
     }
