@@ -45,7 +45,7 @@ Outcomes = Callable[[], dict[str, Any]]
 SENSE = 0.5  # of the nats of a token drawn from the whole vocabulary
 SPLIT = "score"  # requests that no stage of training saw
 LONGER = 3  # times as many tokens, where it is asked whether the cut of an answer changes its verdict
-CHECKED = 3  # points of the first direction at which that is asked: its ends, and the origin
+CHECKED = 5  # points of the first direction at which that is asked
 PATH = np.linspace(-0.25, 1.25, 13).round(9).tolist()  # along the line to another checkpoint, which is at 1
 
 
