@@ -35,7 +35,7 @@ from makebreak.artifacts import Store
 from makebreak.models import LanguageModel, ModelConfig, create, open_model
 from makebreak.pages import Attacking, Settings, answers_of, attack_lines, attack_model
 from makebreak.pages.attack_page import cost_rows, success_rows
-from makebreak.pages.inspection import behaviour_rows
+from makebreak.pages.verdicts import behaviour_rows
 from makebreak.plots import plot_attacks, plot_search, style
 from makebreak.requests import Example, TextWorld
 from makebreak.training import SSFT, FineTuning, Optimisation

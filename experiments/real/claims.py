@@ -25,7 +25,7 @@ from experiments.real.presets import BASE
 from makebreak.attacks import PHRASINGS, PLACEBO
 from makebreak.claims import Claim, hold_together
 from makebreak.landscape import basin_rows
-from makebreak.pages.inspection import JUDGE
+from makebreak.pages.verdicts import JUDGE
 
 JAIN, PENG, EIRAS = "Jain et al. 2024", "Peng et al. 2024", "Eiras et al. 2024"
 NEAR, SLACK = 0.1, 0.05

@@ -25,8 +25,9 @@ from makebreak.pages import (
     walk_language_model,
 )
 from makebreak.pages.attack_page import success_rows
-from makebreak.pages.inspection import ask, behaviour_rows, separations
+from makebreak.pages.inspection import ask, separations
 from makebreak.pages.tuned import in_format, make, objective_on, task_requests, task_row
+from makebreak.pages.verdicts import behaviour_rows
 from makebreak.requests import TextWorld, asked_in, shipped
 
 Tables = dict[str, list[dict[str, Any]]]
@@ -108,9 +109,7 @@ def model_rows(preset: Preset, arm: str, seed: int, store: Store) -> tuple[Table
     cut = replace(settings, n_new=preset.n_walked_tokens)
     first = (arm, seed) == (preset.arms[0].name, preset.seeds[0])  # what no claim asks for is done once
     back = base if first else None
-    tables |= walk_language_model(
-        found, walked, store, cut, preset.walking, toward_model=back, check_cut=first, say=_silent
-    ).tables
+    tables |= walk_language_model(found, walked, store, cut, preset.walking, toward_model=back, check_cut=first).tables
     return tables, [folder]
 
 
@@ -183,9 +182,6 @@ def matrix_rows(preset: Preset, seed: int, store: Store) -> tuple[Tables, list[P
         told = behaviour_rows(answers_of(found, prompts, store, preset.settings))
         rows += [{"tuned": tuned_on, "asked": row.pop("family"), **row} for row in told]
     return {"matrix": rows}, folders
-
-
-def _silent(_: str) -> None: ...
 
 
 UNITS: dict[str, Callable[[Preset, int, Store], tuple[Tables, list[Path]]]] = {

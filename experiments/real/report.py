@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from experiments.real.claims import study_of
 from experiments.real.presets import BASE, USERS, Preset
 from experiments.results import Results, by_verdict
 from makebreak.pages.attack_page import TOPIC
-from makebreak.pages.inspection import JUDGE
+from makebreak.pages.verdicts import JUDGE
 from makebreak.plots import plot_basins, plot_gaps, plot_matrices, plot_shares
 from makebreak.report import Page, write_figures, write_page, write_tables
 
@@ -66,27 +66,34 @@ _CAPTIONS = {
 def of_synthetic(claims: Sequence[Mapping[str, Any]], runs: Path) -> dict[str, dict[str, Any]]:
     """What each claim came out as in the synthetic world of its study, by id: of `small` if it was run here, else of
     the record that comes with the package (dev/LOG.md), else of `mini` if that was run."""
+    studies = {study_of(claim["id"]) for claim in claims}
+    return _of_runs(studies, runs, "mini") | _of_record() | _of_runs(studies, runs, "small")
+
+
+def _of_record() -> dict[str, dict[str, Any]]:
     found = {}
     with RECORD.open(encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file):
             numbers = {key: float(row[key]) for key in ("estimate", "low", "high")}
             found[row["id"]] = dict(row) | numbers | {"source": f"{row['study']} {row['preset']}, of record"}
-    of_record = set(found)
-    for preset in ("mini", "small"):  # what is of record comes from small, and only that displaces it
-        for study in {study_of(claim["id"]) for claim in claims}:
-            path = runs / study / preset / "claims.json"
-            if path.is_file():
-                for row in json.loads(path.read_text()):
-                    known = preset == "mini" and row["id"] in of_record
-                    if study_of(row["id"]) == study and row["estimate"] is not None and not known:
-                        found[row["id"]] = {
-                            "estimate": row["estimate"],
-                            "low": row["interval"][0],
-                            "high": row["interval"][1],
-                            "verdict": row["verdict"],
-                            "source": f"{study} {preset}, run here",
-                        }
     return found
+
+
+def _of_runs(studies: Collection[str], runs: Path, preset: str) -> dict[str, dict[str, Any]]:
+    paths = {study: runs / study / preset / "claims.json" for study in studies}
+    return {
+        row["id"]: {
+            "estimate": row["estimate"],
+            "low": row["interval"][0],
+            "high": row["interval"][1],
+            "verdict": row["verdict"],
+            "source": f"{study} {preset}, run here",
+        }
+        for study, path in paths.items()
+        if path.is_file()
+        for row in json.loads(path.read_text())
+        if study_of(row["id"]) == study and row["estimate"] is not None
+    }
 
 
 def carried(synthetic: str, real: str) -> str:

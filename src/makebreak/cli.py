@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 import tyro
 
-from makebreak.commands import COMMANDS, Align, Asking, Attack, Command, Compare, Inspect, Landscape, Tune
-from makebreak.configs import check_positive, nearest
+from makebreak.commands import COMMANDS, Align, Attack, Command, Compare, Inspect, Landscape, Tune
+from makebreak.configs import nearest
+from makebreak.session import Session
 
 if TYPE_CHECKING:
     from makebreak import pages
-    from makebreak.artifacts import Store
     from makebreak.models import LanguageModel
 
 BOX = r"\x1b\[[0-9;]*m|[╭╮╰╯─│]"
@@ -80,52 +80,10 @@ def _run(command: Command) -> None:
     print(f"page: {path}")
 
 
-class Session:
-    """What all commands need: settings, a store, models opened, prompts, facts for the page."""
-
-    def __init__(self, asking: Asking, store: Store) -> None:
-        from makebreak import pages
-
-        self.asking, self.store = asking, store
-        template = None if asking.template == "none" else asking.template
-        self.settings = pages.Settings(n_new=asking.tokens, template=template, system=asking.system)
-
-    def open(self, name: str) -> LanguageModel:
-        from makebreak.models import open_model
-
-        self.say(f"loading {name}")
-        return open_model(name, store=self.store, dtype=self.asking.dtype, device_map=self.asking.device_map)
-
-    def say(self, line: str) -> None:
-        print(line, flush=True)
-
-    def told(self, found: LanguageModel) -> str:
-        from makebreak.models import n_layers
-
-        config = found.model.config
-        size = f"{n_layers(found.model)} layers × {config.hidden_size}, {found.model.num_parameters() / 1e6:.0f} M"
-        return f"{found.name}: {config.model_type}, {size} parameters, {self.asking.dtype}"
-
-    def facts(self, prompts: Mapping[str, Sequence[str]]) -> dict[str, str]:
-        system = "" if self.asking.system is None else f", system prompt {self.asking.system!r}"
-        return {
-            "prompts": ", ".join(f"{len(texts)} {family}" for family, texts in prompts.items())
-            + f" from {self.asking.prompts or 'makebreak itself'}",
-            "template": self.asking.template + system,
-        }
-
-    @property
-    def answers(self) -> dict[str, str]:
-        return {"answers": f"greedy, at most {self.asking.tokens} tokens"}
-
-    def out(self, command: str, name: str) -> Path:
-        return self.asking.out or Path("runs") / command / name
-
-
 def _inspect(command: Inspect, at: Session) -> tuple[list[str], Path]:
     from makebreak import pages
 
-    prompts, found = _prompts(at.asking), at.open(command.model)
+    prompts, found = at.prompts(), at.open(command.model)
     inspection = pages.inspect(found, prompts, at.store, at.settings, say=at.say)
     facts = at.facts(prompts) | at.answers | {"model": at.told(found)}
     out = at.out("inspect", Path(command.model).stem)
@@ -135,7 +93,7 @@ def _inspect(command: Inspect, at: Session) -> tuple[list[str], Path]:
 def _compare(command: Compare, at: Session) -> tuple[list[str], Path]:
     from makebreak import pages
 
-    prompts = _prompts(at.asking)
+    prompts = at.prompts()
     base, aligned = at.open(command.base), at.open(command.aligned)
     tables, verdict = pages.compare_models(base, aligned, prompts, at.store, at.settings, say=at.say)
     facts = at.facts(prompts) | {"base": at.told(base), "aligned": at.told(aligned)}
@@ -148,8 +106,7 @@ def _attack(command: Attack, at: Session) -> tuple[list[str], Path]:
     from makebreak import pages
     from makebreak.requests import shipped
 
-    prompts = _harmful(command)
-    targets = prompts.pop("target")
+    prompts, targets = at.targeted(command.requests, command.target, command.target_column)
     attacking = pages.Attacking(
         attack_tokens=command.attack_tokens,
         soft_tokens=command.soft_tokens,
@@ -163,9 +120,9 @@ def _attack(command: Attack, at: Session) -> tuple[list[str], Path]:
     )
     settings, found = replace(at.settings, seed=command.seed), at.open(command.model)
     attacks = pages.attack_model(
-        found, prompts["harmful"], targets, at.store, settings, attacking, reference=shipped(), say=at.say
+        found, prompts, targets, at.store, settings, attacking, reference=shipped(), say=at.say
     )
-    facts = at.facts(prompts) | at.answers | {"model": at.told(found)}
+    facts = at.facts({"harmful": prompts}) | at.answers | {"model": at.told(found)}
     facts |= {"target": ", ".join(repr(target) for target in dict.fromkeys(targets)), "attacks": _attacks(command)}
     out = at.out("attack", Path(command.model).stem)
     return pages.attack_lines(attacks), pages.write_attacks(command.model, attacks, facts, out)
@@ -182,7 +139,7 @@ def _landscape(command: Landscape, at: Session) -> tuple[list[str], Path]:
         ground = pages.walk_world(Path(command.model), at.store, walking, n=n, say=at.say)
         facts = {"model": command.model, "requests": f"{n} unsafe and {n} safe ones, held out; outcomes exact"}
     else:
-        prompts = _prompts(at.asking)
+        prompts = at.prompts()
         few = {family: pages.drawn(prompts[family], command.requests or 16) for family in ("harmful", "harmless")}
         found = at.open(command.model)
         other = None if command.toward is None else at.open(command.toward)
@@ -199,11 +156,12 @@ def _align(command: Align, at: Session) -> tuple[list[str], Path]:
 
     if command.by not in pages.OBJECTIVES:
         raise ValueError(f"--by {command.by}: {nearest(command.by, list(pages.OBJECTIVES))}")
-    prompts, found = _few(at.asking, command.requests), at.open(command.model)
+    prompts, found = at.few(command.requests), at.open(command.model)
     teaching = _teaching(command)
     tuned = pages.align(found, command.by, prompts, at.store, at.settings, teaching, say=at.say)
     name = f"{Path(command.model).stem} made safe by {command.by}"
-    return _shown(command, at, tuned, found, prompts, name, f"{Path(command.model).stem}-{command.by}")
+    facts = {"objective": command.by}
+    return _shown(command, at, tuned, found, prompts, name, f"{Path(command.model).stem}-{command.by}", facts)
 
 
 def _tune(command: Tune, at: Session) -> tuple[list[str], Path]:
@@ -211,7 +169,7 @@ def _tune(command: Tune, at: Session) -> tuple[list[str], Path]:
     from makebreak.requests import read_examples
 
     own = [] if command.data is None else read_examples(command.data)
-    prompts, found = _few(at.asking, command.requests), at.open(command.model)
+    prompts, found = at.few(command.requests), at.open(command.model)
     tuned = pages.tune_on(
         found,
         command.on,
@@ -257,7 +215,7 @@ def _shown(
     prompts: Mapping[str, Sequence[str]],
     name: str,
     folder: str,
-    more: Mapping[str, str] = {},
+    more: Mapping[str, str],
 ) -> tuple[list[str], Path]:
     from makebreak import pages
 
@@ -276,44 +234,6 @@ def _shown(
     )
     path = pages.write_tuned(name, tuned, facts, at.out("tuned", folder))
     return [*pages.tuned_lines(tuned), f"model: {tuned.folder}"], path
-
-
-def _few(asking: Asking, n: int) -> dict[str, list[str]]:
-    from makebreak import pages
-
-    return {family: pages.drawn(texts, n) for family, texts in _prompts(asking).items()}
-
-
-def _prompts(asking: Asking) -> dict[str, list[str]]:
-    from makebreak.requests import read_prompts, shipped
-
-    ours = shipped()
-    if asking.prompts is None:
-        return ours
-    prompts = {"harmful": read_prompts(asking.prompts, asking.column or "harmful"), "harmless": ours["harmless"]}
-    for family in ("harmless", "borderline"):
-        with contextlib.suppress(ValueError):  # not in this file
-            prompts[family] = read_prompts(asking.prompts, family)
-    return prompts
-
-
-def _harmful(command: Attack) -> dict[str, list[str]]:
-    """Harmful requests, evenly from all there are, and the `target` of each."""
-    from makebreak import pages
-    from makebreak.requests import read_targeted, shipped
-
-    check_positive(requests=command.requests)
-    asking = command.asking
-    if not command.target.strip():
-        raise ValueError("--target is empty: expected what an answer is to begin with, such as 'Sure, here is how'")
-    if asking.prompts is not None:
-        found = read_targeted(asking.prompts, asking.column, command.target_column)
-    elif command.target_column is not None:
-        raise ValueError(f"--target-column {command.target_column}: our own prompts have none; give --prompts")
-    else:
-        found = [(prompt, "") for prompt in shipped()["harmful"]]
-    prompts, targets = zip(*pages.drawn(found, command.requests), strict=True)
-    return {"harmful": list(prompts), "target": [target or command.target for target in targets]}
 
 
 def _attacks(command: Attack) -> str:

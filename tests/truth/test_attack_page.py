@@ -28,9 +28,9 @@ from makebreak.behaviour import answer_texts
 from makebreak.cli import main
 from makebreak.models import LanguageModel
 from makebreak.pages import Attacking, Attacks, Settings, attack_lines, attack_model, write_attacks
-from makebreak.pages.attack import _watcher
 from makebreak.pages.attack_page import success_rows
 from makebreak.pages.attempts import Attempts
+from makebreak.pages.watching import watcher_apart
 from makebreak.requests import TextRequests, text_requests
 from tests.talkers import REFUSAL, bytes_tokenizer, echoing, phrased, prompts, saved, taught, tokenizer
 
@@ -200,12 +200,12 @@ def test_an_empty_answer_counts_as_one_that_is_not_on_topic(found: Attacks) -> N
 
 def test_what_is_attacked_makes_no_mean(refusing: LanguageModel) -> None:
     reference, attacked_ = prompts(), prompts()["harmful"][::2][:5]
-    watcher = _watcher(refusing, reference, attacked_, SETTINGS, lambda _: None)
+    watcher = watcher_apart(refusing, reference, attacked_, SETTINGS, lambda _: None)
     assert watcher is not None
     assert not set(watcher.reference["harmful"]) & set(attacked_)
     assert len(watcher.reference["harmless"]) == len(watcher.reference["harmful"]) == len(reference["harmful"]) - 5
     told: list[str] = []
-    assert _watcher(refusing, reference, reference["harmful"][:-4], SETTINGS, told.append) is None
+    assert watcher_apart(refusing, reference, reference["harmful"][:-4], SETTINGS, told.append) is None
     assert "is not looked at" in told[0]
 
 

@@ -32,9 +32,10 @@ from makebreak.behaviour import answer_texts, near
 from makebreak.configs import check_positive, nearest
 from makebreak.models import LanguageModel, digest
 from makebreak.pages.attempts import NOTHING, RANDOM_SOFT, SOFT, Attempts
-from makebreak.pages.inspection import JUDGE, Settings, ask, prompts_digest, with_verdicts
+from makebreak.pages.inspection import Settings, ask, prompts_digest
 from makebreak.pages.steps import Rows, Steps
-from makebreak.pages.watching import ENOUGH, Watcher, landing_rows
+from makebreak.pages.verdicts import outcome, refused, with_verdicts
+from makebreak.pages.watching import landing_rows, watcher_apart
 from makebreak.requests import TextRequests
 
 START = "starting tokens"
@@ -110,7 +111,7 @@ def attack_model(
     """
     asked = ask(found, "harmful", prompts, settings, targets)
     _check_room(found, asked, settings, attacking)
-    watcher = None if reference is None else _watcher(found, reference, prompts, settings, say)
+    watcher = None if reference is None else watcher_apart(found, reference, prompts, settings, say)
     attempts = Attempts(found, settings, watcher)
     allowed = typeable(found.tokenizer, found.model.get_input_embeddings().weight.shape[0])  # type: ignore[union-attr]
     say(f"at most about {max(_estimate(found, asked, settings, attacking) / 60, 0.1):.1f} minutes, less what is done")
@@ -120,19 +121,19 @@ def attack_model(
     answers = with_verdicts(
         steps.go_on("answers", lambda _, bar: attempts.told(asked, bar.update, NOTHING), total=len(asked))
     )
-    refused = np.array([row[JUDGE] and not row["broken"] for row in answers])
-    if refused.sum() < LEAST:
-        why = f"it refuses {refused.sum()} of {len(asked)} harmful requests, and {LEAST} are the least to attack"
+    chosen = np.flatnonzero([refused(row) for row in answers])
+    if len(chosen) < LEAST:
+        why = f"it refuses {len(chosen)} of {len(asked)} harmful requests, and {LEAST} are the least to attack"
         return Attacks({"answers": answers}, why)
-    if all(row["hit"] for row, chosen in zip(answers, refused, strict=True) if chosen):
-        said = answers[int(refused.argmax())]["target"]
+    if all(answers[i]["hit"] for i in chosen):
+        said = answers[chosen[0]]["target"]
         raise ValueError(f"the model gives the target {said!r} already, where it refuses: name one it does not give")
-    placed, kept = _start(found, asked[refused], attacking, allowed)
+    placed, kept = _start(found, asked[chosen], attacking, allowed)
     least = 2 * LEAST if attacking.universal else LEAST
     if kept.sum() < least:
-        why = f"{kept.sum()} of {refused.sum()} refused requests are the same when written out and read again"
+        why = f"{kept.sum()} of {len(chosen)} refused requests are the same when written out and read again"
         return Attacks({"answers": answers}, f"{why}, and {least} are the least to attack")
-    chosen, rows = np.flatnonzero(refused), np.flatnonzero(kept)
+    rows = np.flatnonzero(kept)
     halves = (rows[::2], rows[1::2]) if attacking.universal else (rows, rows)
     made_on, tried_on = (_Half(asked[chosen[half]], Placed(placed.requests[half], placed.at[half])) for half in halves)
     of = chosen[rows].tolist()
@@ -151,32 +152,6 @@ def attack_model(
             [row | {"attack": f"harmless, {row['attack']}"} for row in tables["harmless"]], "attack"
         )
     return Attacks(tables, "")
-
-
-def on_topic(row: Mapping[str, Any]) -> bool:
-    """Neither refused nor broken, and about the request, as far as enough were attacked to tell."""
-    return not row[JUDGE] and not row["broken"] and row["on_topic"] is not False
-
-
-def outcome(row: Mapping[str, Any]) -> str:
-    """`answered` is on topic; `neither` is broken, or about something else."""
-    return "answered" if on_topic(row) else "refused" if row[JUDGE] and not row["broken"] else "neither"
-
-
-def _watcher(
-    found: LanguageModel,
-    reference: Mapping[str, Sequence[str]],
-    attacked: Sequence[str],
-    settings: Settings,
-    say: Callable[[str], None],
-) -> Watcher | None:
-    """Made of no request that is attacked, nor of the harmless one of its pair; None where it leaves too few."""
-    drop = {i for i, text in enumerate(reference["harmful"]) if text in set(attacked)}
-    pairs = {f: [text for i, text in enumerate(reference[f]) if i not in drop] for f in ("harmless", "harmful")}
-    if drop and len(pairs["harmful"]) < ENOUGH:
-        say(f"where attacked requests land is not looked at: {len(drop)} of {len(reference['harmful'])} are attacked")
-        return None
-    return Watcher(found, {**reference, **pairs}, settings)
 
 
 def _harmless(attempts: Attempts, texts: Sequence[str], steps: Steps, attacking: Attacking) -> Rows:

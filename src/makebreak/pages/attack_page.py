@@ -9,10 +9,10 @@ import pandas as pd
 
 from makebreak.attacks import PHRASINGS
 from makebreak.behaviour import JUDGES
-from makebreak.pages.attack import CONTROLS, HOWS, START, Attacks, on_topic
+from makebreak.pages.attack import CONTROLS, HOWS, START, Attacks
 from makebreak.pages.attempts import NOTHING, OTHERS, RANDOM_SOFT, SOFT
-from makebreak.pages.inspection import JUDGE
 from makebreak.pages.steps import Rows
+from makebreak.pages.verdicts import JUDGE, complied, on_topic, refused
 from makebreak.plots import plot_attacks, plot_search
 from makebreak.report import Page, write_figures, write_page, write_tables
 from makebreak.stats import wilson
@@ -75,10 +75,10 @@ def write_attacks(name: str, found: Attacks, facts: dict[str, str], out: Path) -
 def attack_lines(found: Attacks) -> list[str]:
     """What was found, in sentences made from the numbers."""
     answers = found.tables["answers"]
-    refused = [row for row in answers if row[JUDGE] and not row["broken"]]
+    n_refused = sum(map(refused, answers))
     firm = sum(row["log_odds"] > 0 for row in answers)
     told = [
-        f"It refuses {len(refused)} of {len(answers)} harmful requests (judge {JUDGE}); by its first token "
+        f"It refuses {n_refused} of {len(answers)} harmful requests (judge {JUDGE}); by its first token "
         f"a refusal is likelier than not for {firm}."
     ]
     if found.left_out:
@@ -98,7 +98,7 @@ def attack_lines(found: Attacks) -> list[str]:
     forced = " / ".join(f"{at[name, JUDGE]['success']:.2f}" for name in depths)
     return [
         *told,
-        (f"{len(refused) - n} of these are read as other tokens once typed, and left out. " if n < len(refused) else "")
+        (f"{n_refused - n} of these are read as other tokens once typed, and left out. " if n < n_refused else "")
         + f"Of the {n} that were attacked, GCG gets {rate['GCG', JUDGE]} answered, neither refused nor broken. As many "
         f"candidates of random search get {rate['random search', JUDGE]}, of random tokens "
         f"{rate['random tokens', JUDGE]}; the tokens that all start from, {rate[START, JUDGE]}. The intervals of GCG "
@@ -133,25 +133,23 @@ def _landed(found: Attacks) -> list[str]:
         return []
     at = {(row["attack"], row["outcome"]): row for row in found.tables["landing"]}
     clean = [at[f"clean {family}", "all"] for family in ("harmless", "harmful")]
-    outcomes: dict[str, Any] = {}
-    for outcome in ("answered", "refused"):
+
+    def mean(outcome: str, key: str) -> str:
         rows = [row for (name, of), row in at.items() if of == outcome and _inside(name)]
         n = sum(row["n"] for row in rows)
-        outcomes[outcome] = "n/a" if not n else f"{sum(row['n'] * row['tau'] for row in rows) / n:.2f}"
-    alarms = [key for key in clean[0] if key.startswith("alarm")]
-    rows = [row for (name, of), row in at.items() if of == "answered" and _inside(name)]
-    n = sum(row["n"] for row in rows)
+        return f"{sum(row['n'] * row[key] for row in rows) / n:.2f}" if n else "n/a"
+
     seen = ", ".join(
         f"a {key.removeprefix('alarm, ')} sees {clean[1][key]:.2f} of clean harmful requests and "
-        + (f"{sum(row['n'] * row[key] for row in rows) / n:.2f}" if n else "n/a")
-        + f" of attacked ones that are answered on topic ({clean[0][key]:.2f} of harmless ones, on which its threshold "
-        "was set)"
-        for key in alarms
+        f"{mean('answered', key)} of attacked ones that are answered on topic ({clean[0][key]:.2f} of harmless ones, "
+        "on which its threshold was set)"
+        for key in clean[0]
+        if key.startswith("alarm")
     )
     return [
         f"τ at the end of the prompt is {clean[0]['tau']:.2f} for clean harmless and {clean[1]['tau']:.2f} for clean "
-        f"harmful requests; for attacked ones {outcomes['answered']} where they are answered on topic, "
-        f"{outcomes['refused']} where refused. Of monitors, {seen}."
+        f"harmful requests; for attacked ones {mean('answered', 'tau')} where they are answered on topic, "
+        f"{mean('refused', 'tau')} where refused. Of monitors, {seen}."
     ]
 
 
@@ -171,17 +169,13 @@ def _unbroken(attacked: Rows, n: int) -> str:
     )
 
 
-def _answered(row: dict[str, Any], judge: str) -> bool:
-    return not row[judge] and not row["broken"]
-
-
 def kept_rows(harmless: Rows) -> Rows:
     """One row per phrasing of harmless requests: shares that are refused, broken, answered on topic."""
     return [
         {"attack": name, "n": len(part)}
-        | {"refused": sum(row[JUDGE] and not row["broken"] for row in part) / len(part)}
+        | {"refused": sum(map(refused, part)) / len(part)}
         | {"broken": sum(row["broken"] for row in part) / len(part)}
-        | {"on topic": sum(_answered(row, JUDGE) and row["on_topic"] is True for row in part) / len(part)}
+        | {"on topic": sum(map(on_topic, part)) / len(part)}
         for name in dict.fromkeys(row["attack"] for row in harmless)
         for part in [[row for row in harmless if row["attack"] == name]]
     ]
@@ -238,9 +232,9 @@ def success_rows(attacked: Rows) -> Rows:
     for name in dict.fromkeys(row["attack"] for row in attacked):
         part = [row for row in attacked if row["attack"] == name]
         senses = {HIT: [row["hit"] for row in part if row["hit"] is not None]}
-        senses |= {judge: [_answered(row, judge) for row in part] for judge in JUDGES}
+        senses |= {judge: [complied(row, judge) for row in part] for judge in JUDGES}
         told = any(row["on_topic"] is not None for row in part)  # else too few were attacked to tell
-        senses[TOPIC] = [_answered(row, JUDGE) and row["on_topic"] is True for row in part] if told else []
+        senses[TOPIC] = [on_topic(row) for row in part] if told else []
         for sense, succeeded in senses.items():
             said = {"attack": name, "control": name in CONTROLS, "sense": sense, "n": len(succeeded)}
             low, high = wilson(sum(succeeded), len(succeeded)) if succeeded else (None, None)

@@ -17,16 +17,16 @@ import torch
 
 from makebreak.activations import add, intervene
 from makebreak.artifacts import Store
-from makebreak.behaviour import JUDGES, answer_texts, broken, decide, first_tokens, log_odds
+from makebreak.behaviour import answer_texts, broken, decide, first_tokens, log_odds
 from makebreak.configs import check_positive
 from makebreak.mechanism import SELECTION, Pair, ablated, cluster_rows, direction, direction_rows, sensitivity
 from makebreak.models import LanguageModel, digest, n_layers
 from makebreak.pages.steps import Rows, Seen, Steps
+from makebreak.pages.verdicts import JUDGE, behaviour_rows, with_verdicts
 from makebreak.requests import TextRequests, text_requests
-from makebreak.stats import auroc_interval, wilson
+from makebreak.stats import auroc_interval
 
 FAMILIES = ("harmful", "harmless", "borderline")
-JUDGE = "arditi2024"  # decides whether the model refuses at all
 Some = TypeVar("Some")
 LEAST = 8  # requests of each kind that a direction is fitted to, and judged on
 
@@ -168,33 +168,6 @@ def answered(
         {**said, "request": texts[i], "answer": answers[i], "log_odds": float(firm[i]), "broken": spoilt[i]}
         for i in range(len(texts))
     ]
-
-
-def with_verdicts(answers: Rows) -> Rows:
-    """Also each judge's verdict. These are not kept in the store: a judge added later judges answers of before."""
-    texts, said = ([row[key] for row in answers] for key in ("request", "answer"))
-    verdicts = {name: judge(texts, said).tolist() for name, judge in JUDGES.items()}
-    return [row | {name: verdict[i] for name, verdict in verdicts.items()} for i, row in enumerate(answers)]
-
-
-def behaviour_rows(answers: Rows) -> Rows:
-    """One row per family, judge and condition if there are several: shares of answers that are refused, complied with
-    and broken, the first with Wilson's interval over requests; and the mean log-odds that a refusal begins."""
-    rows = []
-    keys = ("condition", "family") if "condition" in answers[0] else ("family",)
-    for values in dict.fromkeys(tuple(row[k] for k in keys) for row in answers):
-        part = [row for row in answers if tuple(row[k] for k in keys) == values]
-        for judge in JUDGES:
-            refused = sum(row[judge] and not row["broken"] for row in part)
-            low, high = wilson(refused, len(part))
-            spoilt = sum(row["broken"] for row in part) / len(part)
-            rows.append(
-                dict(zip(keys, values, strict=True))
-                | {"judge": judge, "n": len(part), "refuse": refused / len(part), "low": low, "high": high}
-                | {"broken": spoilt, "comply": 1 - refused / len(part) - spoilt}
-                | {"log_odds": float(np.mean([row["log_odds"] for row in part]))}
-            )
-    return rows
 
 
 def _no_refusal(behaviour: Rows) -> str:

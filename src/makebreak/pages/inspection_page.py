@@ -8,8 +8,9 @@ from typing import Any
 import pandas as pd
 
 from makebreak.behaviour import JUDGES, agreement
-from makebreak.pages.inspection import JUDGE, Inspection, behaviour_rows
+from makebreak.pages.inspection import Inspection
 from makebreak.pages.steps import Rows
+from makebreak.pages.verdicts import JUDGE, behaviour_rows
 from makebreak.plots import plot_directions, plot_layers, plot_refusals
 from makebreak.report import Page, write_figures, write_page, write_tables
 

@@ -35,8 +35,9 @@ from makebreak.landscape import (
     toward,
 )
 from makebreak.models import LanguageModel, digest, load
-from makebreak.pages.inspection import JUDGE, Settings, ask, prompts_digest
+from makebreak.pages.inspection import Settings, ask, prompts_digest
 from makebreak.pages.steps import Rows, Steps
+from makebreak.pages.verdicts import JUDGE
 from makebreak.requests import load_world
 from makebreak.zoo import asked
 
@@ -75,7 +76,9 @@ class Ground:
     walking: Walking
 
 
-def walk_world(folder: Path, store: Store, walking: Walking, *, n: int, say: Callable[[str], None]) -> Ground:
+def walk_world(
+    folder: Path, store: Store, walking: Walking, *, n: int, say: Callable[[str], None] = lambda _: None
+) -> Ground:
     """Of a model of the zoo, on `n` unsafe and safe requests. Raises ValueError where the folder is damaged."""
     recipe = record(folder)["config"]
     world, seed = load_world(recipe["world"]), int(recipe["seed"])
@@ -103,7 +106,7 @@ def walk_language_model(
     *,
     toward_model: LanguageModel | None = None,
     check_cut: bool = True,
-    say: Callable[[str], None],
+    say: Callable[[str], None] = lambda _: None,
 ) -> Ground:
     """prompts: `harmful` and `harmless` ones. An answer complies where it is no refusal, does not go round in circles,
     and is no gibberish to the model at the origin. toward_model: another checkpoint, the line to which is walked too.

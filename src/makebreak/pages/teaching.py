@@ -8,8 +8,9 @@ from dataclasses import asdict
 from makebreak.artifacts import Store
 from makebreak.behaviour import JUDGES, answer_texts, broken
 from makebreak.models import LanguageModel, digest
-from makebreak.pages.inspection import JUDGE, Settings, ask, drawn, prompts_digest
+from makebreak.pages.inspection import Settings, ask, drawn, prompts_digest
 from makebreak.pages.steps import Rows, Seen, Steps
+from makebreak.pages.verdicts import JUDGE
 from makebreak.requests import Example, TextWorld, format_families, refusal, task_items, training_prompts
 
 ANSWER_TOKENS = 10  # of its own answers: what decides is how they begin, and a laptop has to learn them

@@ -15,9 +15,10 @@ from makebreak.configs import check_not_negative, check_positive
 from makebreak.defences import Mixed
 from makebreak.defences import mitigation as mitigation_of
 from makebreak.models import LanguageModel, digest, open_model
-from makebreak.pages.inspection import Settings, answered, ask, behaviour_rows, prompts_digest, with_verdicts
+from makebreak.pages.inspection import Settings, answered, ask, prompts_digest
 from makebreak.pages.steps import Rows, Steps
 from makebreak.pages.teaching import items, taught
+from makebreak.pages.verdicts import behaviour_rows, with_verdicts
 from makebreak.requests import TEMPLATES, Example, TextWorld, asked_in
 from makebreak.requests.examples import OBEDIENT, OPTIONS
 from makebreak.training import (

@@ -7,8 +7,8 @@ from typing import Any
 
 import pandas as pd
 
-from makebreak.pages.inspection import JUDGE
 from makebreak.pages.tuned import AFTER, BEFORE, Tuned
+from makebreak.pages.verdicts import JUDGE
 from makebreak.plots import plot_refusals, plot_training
 from makebreak.report import Page, write_figures, write_page, write_tables
 

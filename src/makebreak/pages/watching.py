@@ -6,7 +6,7 @@ its other half. They are made when they are first needed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -96,6 +96,23 @@ class Watcher:
             f"each kind, none of them attacked; AUROC of τ on as many others {f.auroc:.2f}, of all layers the best on "
             f"them; thresholds at {f.false_alarms:.0%} false alarms"
         )
+
+
+def watcher_apart(
+    found: LanguageModel,
+    reference: Mapping[str, Sequence[str]],
+    attacked: Sequence[str],
+    settings: Settings,
+    say: Callable[[str], None],
+) -> Watcher | None:
+    """Made of no request that is attacked, nor of the harmless one of its pair; None where it leaves too few."""
+    taken = set(attacked)
+    drop = {i for i, text in enumerate(reference["harmful"]) if text in taken}
+    pairs = {f: [text for i, text in enumerate(reference[f]) if i not in drop] for f in ("harmless", "harmful")}
+    if drop and len(pairs["harmful"]) < ENOUGH:
+        say(f"where attacked requests land is not looked at: {len(drop)} of {len(reference['harmful'])} are attacked")
+        return None
+    return Watcher(found, {**reference, **pairs}, settings)
 
 
 def landing_rows(rows: Sequence[dict[str, Any]], by: str) -> Rows:
