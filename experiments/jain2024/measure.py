@@ -55,7 +55,7 @@ class Inside:
     """
 
     name: ClassVar[str] = "jain2024-inside"
-    revision: ClassVar[int] = 2
+    revision: ClassVar[int] = 3
     n: int = 500
 
     def __post_init__(self) -> None:

@@ -6,6 +6,7 @@ import math
 from dataclasses import replace
 
 import numpy as np
+import pytest
 import torch
 from transformers import PreTrainedModel
 
@@ -91,6 +92,16 @@ def test_the_shuffled_control_has_no_side() -> None:
         values = np.array([row[key] for row in control])
         assert abs(values.mean() - chance) < 5 * values.std(ddof=1) / math.sqrt(n)
     assert len({row["auroc"] for row in control}) == 1
+
+
+def test_many_shuffles_lie_nearer_chance_than_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    fit, score, model = true_pair(1000), {"planted": true_pair(1001)}, network()
+
+    def control(shuffles: int) -> list[float]:
+        monkeypatch.setattr("makebreak.mechanism.clusters.SHUFFLES", shuffles)
+        return [cluster_rows(model, fit, score, n_groups=2, seed=s)[0]["shuffled_normalised"] for s in range(12)]
+
+    assert np.std(control(20)) < np.std(control(1)) / 2  # 1 / √20 is expected
 
 
 def test_the_shuffled_control_does_not_carry_the_planted_difference() -> None:
