@@ -40,10 +40,18 @@ class Session:
         return f"{found.name}: {config.model_type}, {size} parameters, {self.asking.dtype}"
 
     def facts(self, prompts: Mapping[str, Sequence[str]]) -> dict[str, str]:
+        from makebreak.requests import shipped
+
+        ours = shipped()
+        told: dict[str, list[str]] = {}
+        for family, texts in prompts.items():
+            own = set(texts) <= set(ours[family])
+            told.setdefault("makebreak itself" if own else str(self.asking.prompts), []).append(
+                f"{len(texts)} {family}"
+            )
         system = "" if self.asking.system is None else f", system prompt {self.asking.system!r}"
         return {
-            "prompts": ", ".join(f"{len(texts)} {family}" for family, texts in prompts.items())
-            + f" from {self.asking.prompts or 'makebreak itself'}",
+            "prompts": "; ".join(f"{', '.join(counts)} from {source}" for source, counts in told.items()),
             "template": self.asking.template + system,
         }
 
