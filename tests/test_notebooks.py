@@ -22,6 +22,14 @@ def test_the_pair_says_the_same(script: Path) -> None:
     assert sources(jupytext.read(script)) == sources(notebook)
 
 
+@pytest.mark.parametrize("script", NOTEBOOKS, ids=lambda path: path.stem)
+def test_it_shows_results_and_no_warning_of_the_machine_that_ran_it(script: Path) -> None:
+    cells = nbformat.read(script.with_suffix(".ipynb"), as_version=4).cells
+    outputs = [output for cell in cells for output in cell.get("outputs", [])]
+    assert outputs
+    assert not [output for output in outputs if output.get("name") == "stderr" or output.output_type == "error"]
+
+
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("script", NOTEBOOKS, ids=lambda path: path.stem)
 def test_it_runs(script: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
