@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from copy import deepcopy
+from functools import cache
 from itertools import product
 from pathlib import Path
 
@@ -89,7 +91,12 @@ def planted() -> Tensor:
 def taught(*, refuses: bool, steps: int = 150) -> LanguageModel:
     """A Llama of three blocks that answers every request, or refuses the harmful ones: through one direction, which
     the first block writes at the end of a harmful prompt, and without which, as it is also trained, it answers them
-    too. Every second prompt of a family is held out."""
+    too. Every second prompt of a family is held out. Trained once; what is given is a copy, which a test may change."""
+    return LanguageModel("taught", deepcopy(_taught(refuses, steps)), tokenizer())
+
+
+@cache
+def _taught(refuses: bool, steps: int) -> PreTrainedModel:
     tokens = tokenizer()
     size = ModelConfig("llama", n_layers=3, n_heads=2, d_model=32, d_mlp=64)
     model = create(size, d_vocab=len(tokens), n_ctx=24, seed=0)
@@ -109,11 +116,16 @@ def taught(*, refuses: bool, steps: int = 150) -> LanguageModel:
         (loss + out.loss + (told - 3.0 * harmful).square().mean()).backward()
         optimiser.step()
     model.config.eos_token_id = model.generation_config.eos_token_id = tokens.eos_token_id  # type: ignore[union-attr]
-    return LanguageModel("taught", model.eval(), tokens)
+    return model.eval()
 
 
 def phrased(*, opened: Callable[[str], str], closed: Callable[[str], str]) -> LanguageModel:
     """A talker that refuses harmful requests plainly and as `closed` puts them, and answers what `opened` puts."""
+    return LanguageModel("phrased", deepcopy(_phrased(opened, closed)), tokenizer())
+
+
+@cache
+def _phrased(opened: Callable[[str], str], closed: Callable[[str], str]) -> PreTrainedModel:
     tokens = tokenizer()
     size = ModelConfig("llama", n_layers=3, n_heads=2, d_model=32, d_mlp=64)
     model = create(size, d_vocab=len(tokens), n_ctx=96, seed=0)
@@ -131,10 +143,10 @@ def echoing() -> LanguageModel:
     size = ModelConfig("llama", n_layers=2, n_heads=2, d_model=32, d_mlp=64)
     model = create(size, d_vocab=len(tokens), n_ctx=24, seed=0)
     said = [(text, " ".join([*text.split()[:-1], "<end>"])) for texts in prompts().values() for text in texts]
-    return _fitted(model, _batch(tokens, said), steps=200)
+    return LanguageModel("echoing", _fitted(model, _batch(tokens, said), steps=200), tokens)
 
 
-def _fitted(model: PreTrainedModel, batch: dict[str, Tensor], *, steps: int) -> LanguageModel:
+def _fitted(model: PreTrainedModel, batch: dict[str, Tensor], *, steps: int) -> PreTrainedModel:
     optimiser = torch.optim.AdamW(model.parameters(), lr=1e-2)
     for _ in range(steps):
         optimiser.zero_grad()
@@ -142,7 +154,7 @@ def _fitted(model: PreTrainedModel, batch: dict[str, Tensor], *, steps: int) -> 
         optimiser.step()
     words = tokenizer()
     model.config.eos_token_id = model.generation_config.eos_token_id = words.eos_token_id  # type: ignore[union-attr]
-    return LanguageModel("fitted", model.eval(), words)
+    return model.eval()
 
 
 def _batch(tokens: PreTrainedTokenizerFast, said: list[tuple[str, str]]) -> dict[str, Tensor]:
