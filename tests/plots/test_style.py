@@ -1,10 +1,12 @@
-"""Does a style leave everything else as it was?"""
+"""Does a style leave everything else as it was, and can its ticks be read?"""
 
 from __future__ import annotations
 
 import matplotlib as mpl
+import numpy as np
 
 from makebreak.plots import style
+from makebreak.plots.style import layer_ticks
 
 
 def test_settings_come_back_but_for_what_a_notebook_turns_on_with_its_first_figure() -> None:
@@ -19,3 +21,12 @@ def test_settings_come_back_but_for_what_a_notebook_turns_on_with_its_first_figu
         }
     finally:
         mpl.interactive(interactive)
+
+
+def test_layers_have_as_many_ticks_as_can_be_read() -> None:
+    assert layer_ticks([3, 1, 2, 1]) == [1, 2, 3]
+    assert layer_ticks(range(1, 31)) == [5, 10, 15, 20, 25, 30]
+    for depth in (9, 12, 13, 32, 80, 126):
+        ticks = layer_ticks(range(depth + 1))
+        assert 4 <= len(ticks) <= 8
+        assert len(set(np.diff(ticks))) == 1

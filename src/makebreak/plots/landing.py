@@ -14,7 +14,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 
-from makebreak.plots.style import arm_colours, arm_name
+from makebreak.plots.style import arm_colours, arm_name, layer_ticks
 
 _COLOURS = sns.color_palette("colorblind")
 _SHIFTS = {
@@ -77,7 +77,7 @@ def plot_landing(
             for (name, (attacks, outcome)), style in zip(groups.items(), _lines(len(groups)), strict=True):
                 _one_line(ax, rows[rows.attack.isin(attacks) & (rows.outcome == outcome)], name, style)
             ax.axhline(0, color="black", linewidth=0.5)
-            ax.set(title=f"{arm_name(arm)}, {world}", xlabel="layer", xticks=sorted(rows.layer.unique() + 1))
+            ax.set(title=f"{arm_name(arm)}, {world}", xlabel="layer", xticks=layer_ticks(rows.layer + 1))
         line[0].set_ylabel("τ / distance of means")
     named = max((ax.get_legend_handles_labels() for ax in axes.flat), key=lambda found: len(found[0]))
     figure.legend(*named, loc="outside right center")

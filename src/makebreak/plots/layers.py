@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from makebreak.plots.style import arm_colours, arm_name
+from makebreak.plots.style import arm_colours, arm_name, layer_ticks
 from makebreak.stats import over_seeds
 
 _CONTROLS = {"other_seed_share": "another seed's null space", "permuted_share": "outputs permuted"}
@@ -38,7 +38,7 @@ def lines(ax: Axes, table: pd.DataFrame, arms: Sequence[str], column: str) -> No
         if dashed == "-" and all(f.low is not None for f in found):
             low, high = ([getattr(f, end) for f in found] for end in ("low", "high"))
             ax.fill_between(layers, low, high, color=colours[arm], alpha=0.15, linewidth=0)
-    ax.set(xlabel="layer", xticks=sorted({int(x) + 1 for x in table.layer}))
+    ax.set(xlabel="layer", xticks=layer_ticks(table.layer + 1))
 
 
 def plot_separation(table: pd.DataFrame, arms: Sequence[str]) -> np.ndarray:

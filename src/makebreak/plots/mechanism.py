@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import LogFormatter
 
 from makebreak.plots.layers import lines
-from makebreak.plots.style import arm_colours, arm_name
+from makebreak.plots.style import arm_colours, arm_name, layer_ticks
 from makebreak.stats import over_seeds
 
 _CHANCE = {"haar": "random update", "permuted": "outputs permuted", "other_seed": "another seed's W"}
@@ -49,7 +49,7 @@ def plot_rivals(table: pd.DataFrame, arms: Sequence[str]) -> np.ndarray:
     depth = int(part.n_layers.max())
     for ax in axes:
         ax.axvline(depth // 2, color="black", linestyle="--", linewidth=0.6)
-        ax.set(xlabel="blocks below the cut", xticks=range(depth + 1))
+        ax.set(xlabel="blocks below the cut", xticks=layer_ticks(range(depth + 1)))
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right center")
     return axes
 
@@ -131,7 +131,7 @@ def plot_anatomy(anatomy: pd.DataFrame, energy: pd.DataFrame, arms: Sequence[str
                 ax.bar(means.index + 1, height, bottom=end, color=shade, width=0.7, label=label if up else None)
                 ends[up] = end + height.to_numpy()
         ax.axhline(0, color="black", linewidth=0.6)
-        ax.set(title=f"{family} requests", xlabel="layer", xticks=list(means.index + 1))
+        ax.set(title=f"{family} requests", xlabel="layer", xticks=layer_ticks(means.index + 1))
     axes[0].set_ylabel("share of Δpre")
     _curves(axes[2], energy[energy.arm.isin(arms)])
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right center")

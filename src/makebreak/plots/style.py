@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import matplotlib as mpl
 import seaborn as sns
+from matplotlib.ticker import MaxNLocator
 
 _COLOURS = sns.color_palette("colorblind")
 ARM_COLOURS = {
@@ -37,6 +38,15 @@ def arm_name(arm: str) -> str:
 
 def arm_colours(arms: Sequence[str]) -> dict[str, tuple[float, ...]]:
     return {arm: tuple(ARM_COLOURS.get(arm.removeprefix("sham_"), (0.0, 0.0, 0.0))) for arm in arms}
+
+
+def layer_ticks(layers: Iterable[int]) -> list[int]:
+    """As many as can be read side by side: all of up to eight layers, of more every second, fifth, tenth …"""
+    every = sorted({int(layer) for layer in layers})
+    if len(every) <= 8:
+        return every
+    chosen = MaxNLocator(7, integer=True, steps=[1, 2, 5, 10]).tick_values(every[0], every[-1])
+    return [layer for layer in every if layer in chosen]
 
 
 @contextmanager
