@@ -71,7 +71,8 @@ def plot_updates(
         ax.set(title=title, ylabel="sine to the column space")
     for style, (against, label) in zip((":", "-.", "--"), _CHANCE.items(), strict=True):
         chance = inputs[inputs.against == against].groupby("layer").sine.mean()
-        axes[1].plot(chance.index + 1, chance, style, color="black", linewidth=1, label=label)
+        if not chance.empty:  # of a real model there is no other seed
+            axes[1].plot(chance.index + 1, chance, style, color="black", linewidth=1, label=label)
     low = min(ax.get_ylim()[0] for ax in axes[:2])
     for ax in axes[:2]:
         ax.set_ylim(low, 1)
