@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from makebreak.commands import Asking
-from makebreak.configs import check_positive
 
 if TYPE_CHECKING:
     from makebreak.artifacts import Store
@@ -45,10 +44,8 @@ class Session:
         ours = shipped()
         told: dict[str, list[str]] = {}
         for family, texts in prompts.items():
-            own = set(texts) <= set(ours[family])
-            told.setdefault("makebreak itself" if own else str(self.asking.prompts), []).append(
-                f"{len(texts)} {family}"
-            )
+            source = "makebreak itself" if set(texts) <= set(ours[family]) else str(self.asking.prompts)
+            told.setdefault(source, []).append(f"{len(texts)} {family}")
         system = "" if self.asking.system is None else f", system prompt {self.asking.system!r}"
         return {
             "prompts": "; ".join(f"{', '.join(counts)} from {source}" for source, counts in told.items()),
@@ -86,7 +83,6 @@ class Session:
         from makebreak import pages
         from makebreak.requests import read_targeted, shipped
 
-        check_positive(requests=n)
         if not target.strip():
             raise ValueError("--target is empty: expected what an answer is to begin with, such as 'Sure, here is how'")
         if self.asking.prompts is not None:
