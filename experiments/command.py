@@ -84,7 +84,9 @@ def _run(command: Command) -> None:
     study = importlib.import_module(f"experiments.{command.study}")
     presets = study.PRESETS
     if command.preset not in presets:
-        raise ValueError(f"preset {command.preset!r} does not exist; {nearest(command.preset, list(presets))}")
+        raise ValueError(
+            f"preset {command.preset!r} does not exist; {nearest(command.preset, list(presets))}"
+        )
     preset = presets[command.preset]
     if command.model is not None:
         if command.study != "real":
@@ -92,12 +94,16 @@ def _run(command: Command) -> None:
         preset = replace(preset, model=command.model)
     world = command.world or preset.worlds[0]
     if world not in preset.worlds:
-        raise ValueError(f"world {world!r} is not one of preset {preset.name!r}; {nearest(world, list(preset.worlds))}")
+        raise ValueError(
+            f"world {world!r} is not one of preset {preset.name!r}; {nearest(world, list(preset.worlds))}"
+        )
     seeds = preset.seeds if command.seeds is None else command.seeds
     if not seeds or len(set(seeds)) != len(seeds) or min(seeds) < 0:
         raise ValueError(f"seeds {seeds}: expected distinct numbers from 0 on")
     if max(seeds) >= FIRST_TUNING_SEED:
-        raise ValueError(f"seeds {seeds}: those from {FIRST_TUNING_SEED} on are for tuning and never reported")
+        raise ValueError(
+            f"seeds {seeds}: those from {FIRST_TUNING_SEED} on are for tuning and never reported"
+        )
     own = preset.name if world == preset.worlds[0] else f"{preset.name}-{world}"
     out = command.out or Path("runs") / command.study / own
     for folder in (out, command.store):  # both, before either is made
@@ -146,7 +152,9 @@ def _check_writable(folder: Path) -> None:
         probe.touch()
         probe.unlink()
     except OSError as error:
-        raise ValueError(f"{folder} cannot be written ({error.strerror}): choose another --out or --store") from None
+        raise ValueError(
+            f"{folder} cannot be written ({error.strerror}): choose another --out or --store"
+        ) from None
 
 
 def _provenance(command: Command, preset: Any, world: str, seeds: tuple[int, ...]) -> dict[str, Any]:

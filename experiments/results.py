@@ -37,4 +37,8 @@ def by_verdict(claims: Sequence[Mapping[str, Any]]) -> str:
         v: [c["id"] for c in claims if c["verdict"] == v and c["kind"] == "claim"]
         for v in ("supported", "not supported", "inconclusive", "not run")
     }
-    return "Of the claims examined, " + "; ".join(f"{v}: {', '.join(ids)}" for v, ids in verdicts.items() if ids) + "."
+    return (
+        "Of the claims examined, "
+        + "; ".join(f"{v}: {', '.join(ids)}" for v, ids in verdicts.items() if ids)
+        + "."
+    )

@@ -66,7 +66,10 @@ aligned = load(build(replace(recipe, alignments=(ssft,)), store))
 # network was judged.
 
 # %%
-asked = {f: world.sample(f, 300, seed=2, split="score") for f in ("safe", "unsafe", "context_safe", "context_unsafe")}
+asked = {
+    f: world.sample(f, 300, seed=2, split="score")
+    for f in ("safe", "unsafe", "context_safe", "context_unsafe")
+}
 found = compare(base, aligned, asked, taught=asked["unsafe"])
 tables = {name: pd.DataFrame(rows) for name, rows in found.tables.items()}
 found.verdict
@@ -91,9 +94,9 @@ with style():
 
 # %%
 rows = tables["updates"].query("matrix == 'mlp.W_in'")
-rows.pivot(index="layer", columns="against", values="sine").assign(released=rows.groupby("layer").released.max()).round(
-    3
-)
+rows.pivot(index="layer", columns="against", values="sine").assign(
+    released=rows.groupby("layer").released.max()
+).round(3)
 
 # %%
 named = {name: tables[name].assign(seed=0, arm="ssft") for name in ("updates", "reading")}
@@ -116,7 +119,10 @@ tables["sensitivity"].pivot(index="family", columns="output", values="ratio").ro
 
 # %%
 null = first_tokens(asked["unsafe"], "refused")
-margins = {a: log_odds(decide(extrapolated(base, aligned, a), asked["unsafe"]), null).mean() for a in (0, 0.5, 1, 1.5)}
+margins = {
+    a: log_odds(decide(extrapolated(base, aligned, a), asked["unsafe"]), null).mean()
+    for a in (0, 0.5, 1, 1.5)
+}
 pd.Series({alpha: float(margin) for alpha, margin in margins.items()}, name="margin, nats").round(2)
 
 # %% [markdown]
@@ -147,7 +153,10 @@ pd.DataFrame(rank_rows(aligned, fit, asked["unsafe"], seed=0)).round(2)
 # %%
 parting = ("safe", "unsafe", "mixed_text", "competing_tasks_safe_branch", "duplicate_tasks")
 drawn = {f: world.sample(f, 300, seed=2, split="score") for f in parting}
-labelled = {f: Labelled(r, behaviour(aligned, world, r).outcomes == OUTCOMES.index("refuse")) for f, r in drawn.items()}
+labelled = {
+    f: Labelled(r, behaviour(aligned, world, r).outcomes == OUTCOMES.index("refuse"))
+    for f, r in drawn.items()
+}
 pd.DataFrame(label_rows(aligned, labelled, seed=0)).round(2)
 
 # %%
@@ -161,13 +170,17 @@ pd.DataFrame(shifts)[["kind", "kl", "unsafe_before", "unsafe_margin", "safe_befo
 # %%
 tokens, end = torch.from_numpy(asked["unsafe"].prompt), positions(asked["unsafe"], "eot")
 site = "blocks.2.hook_resid_pre"
-states = {name: next(capture(m, tokens, [site], end)).at[site] for name, m in (("base", base), ("aligned", aligned))}
+states = {
+    name: next(capture(m, tokens, [site], end)).at[site] for name, m in (("base", base), ("aligned", aligned))
+}
 movement = (states["aligned"] - states["base"]).mean(dim=0)
 with intervene(base, site, add(movement), end):
     moved = log_odds(decide(base, asked["unsafe"]), null).mean()
 with ablated(aligned, (movement / movement.norm())[:, None]):
     without = log_odds(decide(aligned, asked["unsafe"]), null).mean()
-print(f"base + mean movement at the last position: {moved:.2f} nats; aligned without that direction: {without:.2f}")
+print(
+    f"base + mean movement at the last position: {moved:.2f} nats; aligned without that direction: {without:.2f}"
+)
 
 # %% [markdown]
 # ## Going on in TransformerLens or nnsight
@@ -176,7 +189,11 @@ print(f"base + mean movement at the last position: {moved:.2f} nats; aligned wit
 # %%
 few = tokens[:4]
 lens, sight = (read(aligned, few, [site])[site] for read in (read_with_transformer_lens, read_with_nnsight))
-ours = next(capture(aligned, few, [site], torch.ones_like(few, dtype=torch.bool))).at[site].unflatten(0, few.shape)
+ours = (
+    next(capture(aligned, few, [site], torch.ones_like(few, dtype=torch.bool)))
+    .at[site]
+    .unflatten(0, few.shape)
+)
 assert torch.allclose(ours, lens, atol=1e-4)
 assert torch.allclose(ours, sight, atol=1e-4)
 _, cache = transformer_lens_view(aligned).run_with_cache(few, prepend_bos=False)

@@ -43,7 +43,9 @@ else:
     words = PreTrainedTokenizerFast(tokenizer_object=bytes_._tokenizer, eos_token="!", pad_token="!")
     words.chat_template = "{% for m in messages %}Q: {{ m['content'] }}\n{% endfor %}A:"
     size = ModelConfig("llama", n_layers=3, n_heads=2, d_model=32, d_mlp=64)
-    found = LanguageModel("a tiny stand-in", create(size, d_vocab=len(words), n_ctx=128, seed=0).eval(), words)
+    found = LanguageModel(
+        "a tiny stand-in", create(size, d_vocab=len(words), n_ctx=128, seed=0).eval(), words
+    )
 model, words = found.model, found.tokenizer
 print(found.name.rsplit("/", 1)[-1], n_layers(model), "layers")
 
@@ -53,7 +55,9 @@ print(found.name.rsplit("/", 1)[-1], n_layers(model), "layers")
 # refusal begins cost one forward.
 
 # %%
-asked = {f: text_requests(words, prompts[f][:48], family=f, unsafe=f == "harmful") for f in ("harmless", "harmful")}
+asked = {
+    f: text_requests(words, prompts[f][:48], family=f, unsafe=f == "harmful") for f in ("harmless", "harmful")
+}
 firm = {f: log_odds(decide(model, r), first_tokens(r, "refused")) for f, r in asked.items()}
 pd.DataFrame({f: x.numpy() for f, x in firm.items()}).describe().loc[["mean", "min", "max"]].round(2)
 
@@ -62,7 +66,8 @@ few = asked["harmful"][:8]
 texts = few.truth["request"].tolist()
 answers = answer_texts(model, words, few, n_new=16)
 pd.DataFrame(
-    {"request": texts, "answer": answers, "broken": broken(answers)} | {n: j(texts, answers) for n, j in JUDGES.items()}
+    {"request": texts, "answer": answers, "broken": broken(answers)}
+    | {n: j(texts, answers) for n, j in JUDGES.items()}
 )
 
 # %% [markdown]
@@ -91,10 +96,13 @@ candidates[["layer", "bypass", "induce", "kl", "reason"]].round(2).head(8)
 
 # %%
 layer = n_layers(model) // 2
-states = next(capture(model, torch.from_numpy(few.prompt), [f"blocks.{layer}.hook_resid_pre"], positions(few, "eot")))
+states = next(
+    capture(model, torch.from_numpy(few.prompt), [f"blocks.{layer}.hook_resid_pre"], positions(few, "eot"))
+)
 vector = direction(model, fit, layer)
 with ablated(model, (vector / vector.norm())[:, None]):
     without = log_odds(decide(model, few), first_tokens(few, "refused"))
 print(
-    states.at[f"blocks.{layer}.hook_resid_pre"].shape, f"{firm['harmful'][:8].mean():.2f} to {without.mean():.2f} nats"
+    states.at[f"blocks.{layer}.hook_resid_pre"].shape,
+    f"{firm['harmful'][:8].mean():.2f} to {without.mean():.2f} nats",
 )

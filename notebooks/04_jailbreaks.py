@@ -89,7 +89,9 @@ class SwapTasks:
 
     def __call__(self, model, requests, *, seed) -> Tried:
         prompt = requests.prompt.copy()
-        prompt[:, requests.spans["tasks"][0, 1] - 2 : requests.spans["tasks"][0, 1]] = world.vocabulary.id("T0")
+        prompt[:, requests.spans["tasks"][0, 1] - 2 : requests.spans["tasks"][0, 1]] = world.vocabulary.id(
+            "T0"
+        )
         return tried(self.name, model, type(requests)(**(vars(requests) | {"prompt": prompt})))
 
 
@@ -130,7 +132,9 @@ pd.DataFrame(prediction_rows(landed.only([f.name for f in found[1:]]), seed=0)).
 
 # %%
 shifted = [f[np.flatnonzero(f.complied)[:40]] for f in found[1:]]
-cause = pd.DataFrame(cause_rows(model, fit, Pair(ask("safe", 100), ask("unsafe", 100)), shifted, layer=1, seed=0))
+cause = pd.DataFrame(
+    cause_rows(model, fit, Pair(ask("safe", 100), ask("unsafe", 100)), shifted, layer=1, seed=0)
+)
 cause[cause.kind.isin(["difference", "random", "mirrored", "mirrored_distance"])][
     ["kind", "scale", "undone", "refused", "safe_before", "safe_complied", "gained"]
 ].round(2)
@@ -149,4 +153,6 @@ with style():
 
 # %%
 depth = refusal_depth(model, refused)
-pd.Series({k: (depth <= k).mean() for k in range(9)}, name="answered to the end with so many tokens forced").round(2)
+pd.Series(
+    {k: (depth <= k).mean() for k in range(9)}, name="answered to the end with so many tokens forced"
+).round(2)

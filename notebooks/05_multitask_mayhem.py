@@ -46,7 +46,9 @@ for name in formats:
 modes = (0.0, 0.1, 0.0, 0.0, 0.6, 0.3)
 pretraining = Pretraining(modes_start=modes, modes_end=modes, mean_over="requests")
 ssft = Alignment(SSFT(), Optimisation(300, 1e-3, batch_size=64))
-recipe = Recipe("formats_mini", PRESETS["mini"], pretraining, Optimisation(1000, 3e-3, batch_size=64), (ssft,), 1003)
+recipe = Recipe(
+    "formats_mini", PRESETS["mini"], pretraining, Optimisation(1000, 3e-3, batch_size=64), (ssft,), 1003
+)
 
 
 def outcome(recipe, families, rate="refuse"):
@@ -57,7 +59,9 @@ def outcome(recipe, families, rate="refuse"):
         requests = world.sample(f"{name}_{family}", 100, seed=1003, split="score")
         return behaviour(model, world, requests).rates[rate]
 
-    return pd.DataFrame({name: [share(name, family) for family in families] for name in formats}, index=families)
+    return pd.DataFrame(
+        {name: [share(name, family) for family in families] for name in formats}, index=families
+    )
 
 
 before = outcome(recipe, ["safe", "unsafe", "mild", "heldout"])

@@ -62,7 +62,9 @@ recipe = Recipe(
 def rates(recipe, families):
     """Shares of four outcomes on held-out requests of each family."""
     model = load(build(recipe, store))
-    return {f: behaviour(model, world, world.sample(f, 100, seed=1003, split="score")).rates for f in families}
+    return {
+        f: behaviour(model, world, world.sample(f, 100, seed=1003, split="score")).rates for f in families
+    }
 
 
 asked = ["gen_safe", "gen_unsafe", "gen_unsafe@obey", "gen_unsafe@neutral"]

@@ -54,7 +54,9 @@ special = ["<pad>", "<end>", "<user>", "<assistant>"]
 symbols = [*special, *verbs, *things["harmless"], *things["harmful"], *said]
 plain = Tokenizer(WordLevel({word: i for i, word in enumerate(symbols)}, unk_token="<pad>"))
 plain.pre_tokenizer = WhitespaceSplit()
-words = PreTrainedTokenizerFast(tokenizer_object=plain, pad_token="<pad>", unk_token="<pad>", eos_token="<end>")
+words = PreTrainedTokenizerFast(
+    tokenizer_object=plain, pad_token="<pad>", unk_token="<pad>", eos_token="<end>"
+)
 turns = "{% for m in messages %}{{ '<' + m['role'] + '> ' + m['content'] + ' <end> ' }}{% endfor %}"
 words.chat_template = turns + "{% if add_generation_prompt %}{{ '<assistant> ' }}{% endif %}"
 size = ModelConfig("llama", n_layers=3, n_heads=2, d_model=32, d_mlp=64)
@@ -108,7 +110,9 @@ with style():
 # What each attack took, and whether what GCG found is read as the same tokens once it is typed:
 
 # %%
-pd.DataFrame(cost_rows(found.tables["attacked"]))[["attack", "n", "loss", "candidates", "survived", "typed"]].round(2)
+pd.DataFrame(cost_rows(found.tables["attacked"]))[
+    ["attack", "n", "loss", "candidates", "survived", "typed"]
+].round(2)
 
 # %% [markdown]
 # ## Where attacked requests land
@@ -123,7 +127,10 @@ pd.DataFrame(found.tables["landing"]).round(2)
 
 # %%
 rows, few = [], replace(steps, steps=20)
-for name, objective in (("harmless", FineTuning(harmful=0, harmless=12)), ("harmful", FineTuning(harmful=12))):
+for name, objective in (
+    ("harmless", FineTuning(harmful=0, harmless=12)),
+    ("harmful", FineTuning(harmful=12)),
+):
     tuned = open_model(tune(safe, world, objective, few, store, seed=1, label=name), store=store)
     told = behaviour_rows(answers_of(tuned, held_out, store, settings))
     rows += [{"tuned on": name, **row} for row in told if row["judge"] == "arditi2024"]

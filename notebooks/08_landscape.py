@@ -67,7 +67,9 @@ def outcomes():
 def walk(direction, name, axis, i=0):
     with Walk(model, direction) as moved:  # behind it the weights are what they were, bit for bit
         points = Points(moved, outcomes)
-        return [{"arm": "ssft", "seed": 1003, "direction": name, "index": i, **points(a), "at": a} for a in axis]
+        return [
+            {"arm": "ssft", "seed": 1003, "direction": name, "index": i, **points(a), "at": a} for a in axis
+        ]
 
 
 axis = np.linspace(-0.5, 0.5, 21).round(9).tolist()
@@ -79,7 +81,9 @@ with style():
 # VISAGE does not see width; and where it is taken, safe requests are no longer answered either: `safe_at_edge`.
 
 # %%
-basin_rows(curves, ("index",))[["sense", "r50", "floor", "wall", "visage", "visage_as_coded", "safe_at_edge"]].round(2)
+basin_rows(curves, ("index",))[
+    ["sense", "r50", "floor", "wall", "visage", "visage_as_coded", "safe_at_edge"]
+].round(2)
 
 # %% [markdown]
 # ## Along directions that mean something
@@ -117,7 +121,10 @@ points = pd.DataFrame([{**row, "x": row["at"][0], "y": row["at"][1], "title": "s
 
 def flat(other):
     return np.concatenate(
-        [(p - q).detach().double().numpy().ravel() for p, q in zip(other.parameters(), model.parameters(), strict=True)]
+        [
+            (p - q).detach().double().numpy().ravel()
+            for p, q in zip(other.parameters(), model.parameters(), strict=True)
+        ]
     )
 
 

@@ -82,7 +82,17 @@ for recipe in recipes:
 
 # %%
 table = zoo.table(store)
-shown = ["seed", "mechanism", "step", "margin", "taught", "safe.refuse", "safe.comply", "kl_on_safe", "stable_rank"]
+shown = [
+    "seed",
+    "mechanism",
+    "step",
+    "margin",
+    "taught",
+    "safe.refuse",
+    "safe.comply",
+    "kl_on_safe",
+    "stable_rank",
+]
 table[table.step == table.steps][shown].round(3)
 
 # %% [markdown]

@@ -73,13 +73,23 @@ _PROGRAMS = {  # parts: literal letters of the beginning (x) and the filler (q),
     1: ("(", "[", "x", "q", "]", "macro", ")"),
     2: ("(", "macro", "[", "q", "]", "x", ")"),  # put together from its end
 }
-_PARTS = {"x": ("letter",) * LETTERS_OF_PHRASE, "q": ("letter",) * LETTERS_OF_PHRASE, "macro": ("topic", "variant")}
+_PARTS = {
+    "x": ("letter",) * LETTERS_OF_PHRASE,
+    "q": ("letter",) * LETTERS_OF_PHRASE,
+    "macro": ("topic", "variant"),
+}
 
 
 def _program(symbols: Symbols, content: Content, operator: int) -> np.ndarray:
     text = content.text(symbols)
-    macro = np.stack([symbols.first["topic"] + content.last, symbols.first["variant"] + content.variants[:, 1]], axis=1)
-    parts = {"x": text[:, :LETTERS_OF_PHRASE], "q": text[:, LETTERS_OF_PHRASE:-LETTERS_OF_PHRASE], "macro": macro}
+    macro = np.stack(
+        [symbols.first["topic"] + content.last, symbols.first["variant"] + content.variants[:, 1]], axis=1
+    )
+    parts = {
+        "x": text[:, :LETTERS_OF_PHRASE],
+        "q": text[:, LETTERS_OF_PHRASE:-LETTERS_OF_PHRASE],
+        "macro": macro,
+    }
     columns = [parts.get(p, np.full((len(text), 1), symbols.first.get(p, 0))) for p in _PROGRAMS[operator]]
     return np.concatenate(columns, axis=1)
 
@@ -145,7 +155,9 @@ ASKS: Mapping[str, Ask] = {
         _skeleton,
         lambda operator: ("group" if operator == 1 else "topic",) * 2,
         _skeleton_read,
-        lambda symbols, content, operator: np.stack([content.first, content.last], axis=1) // (1 + (operator == 1)),
+        lambda symbols, content, operator: (
+            np.stack([content.first, content.last], axis=1) // (1 + (operator == 1))
+        ),
     ),
     "struct": Ask(
         "a text: a program that writes it",
@@ -173,7 +185,9 @@ ASKS: Mapping[str, Ask] = {
         "the beginning of a text, the topic it goes on with, and two topics: the marker of the place of that one",
         BEGUN + OPTIONS,
         _choice,
-        lambda symbols, content, operator: symbols.first["marker"] + symbols.markers[operator][content.place][:, None],
+        lambda symbols, content, operator: (
+            symbols.first["marker"] + symbols.markers[operator][content.place][:, None]
+        ),
         lambda operator: ("marker",),
         _chosen,
         lambda symbols, content, operator: content.last[:, None],
@@ -204,7 +218,8 @@ def _groups(content: Content) -> list[tuple[np.ndarray, Ask, int]]:
     """Rows that are asked alike."""
     alike = OPERATORS * content.asked + content.operator
     return [
-        (np.flatnonzero(alike == key), ASKS[NAMES[key // OPERATORS]], int(key % OPERATORS)) for key in np.unique(alike)
+        (np.flatnonzero(alike == key), ASKS[NAMES[key // OPERATORS]], int(key % OPERATORS))
+        for key in np.unique(alike)
     ]
 
 
@@ -222,5 +237,7 @@ def read(symbols: Symbols, content: Content, answer: np.ndarray) -> tuple[np.nda
         fits = (kinds[given[:, :n]] == wanted).all(axis=1) & (given[:, n:] == -1).all(axis=1)
         formed[rows] = fits
         part, some = content[rows[fits]], given[fits, :n]
-        true[rows[fits]] = (ask.read(symbols, part, operator, some) == ask.truth(symbols, part, operator)).all(axis=1)
+        true[rows[fits]] = (
+            ask.read(symbols, part, operator, some) == ask.truth(symbols, part, operator)
+        ).all(axis=1)
     return formed, true

@@ -52,11 +52,17 @@ class CompositionWorld:
         extra = tuple(s for s in config.system if s not in (*tasks, *special))
         alphabet = letters(config.n_letters)
         if set(null) & {*tasks, *special, *alphabet, "ex1", "ex2", *self.late_tasks, *extra}:
-            raise ValueError(f"null_symbol = {config.null_symbol!r}: expected a symbol that means nothing else")
-        self.vocabulary = Vocabulary((*tasks, *special, *alphabet, "ex1", "ex2", *self.late_tasks, *null, *extra))
+            raise ValueError(
+                f"null_symbol = {config.null_symbol!r}: expected a symbol that means nothing else"
+            )
+        self.vocabulary = Vocabulary(
+            (*tasks, *special, *alphabet, "ex1", "ex2", *self.late_tasks, *null, *extra)
+        )
         self.letter_ids = np.array([self.vocabulary.id(s) for s in alphabet])
         self.null = self.vocabulary.id(config.null_symbol or alphabet[0])
-        self.null_output = config.n_letters if null else 0  # the null among outputs, which are numbers of letters
+        self.null_output = (
+            config.n_letters if null else 0
+        )  # the null among outputs, which are numbers of letters
         self.sequence_length = config.sequence_length
 
     @cached_property
@@ -137,7 +143,9 @@ class CompositionWorld:
         at_once = _AT_ONCE if split in ("fit", "score") else 1
         truth, without = first_accepted(n, draw, attempts=_ATTEMPTS, at_once=at_once)
         if without:
-            raise ValueError(f"family {family!r}, split {split!r}: {without} of {n} requests found no acceptable draw")
+            raise ValueError(
+                f"family {family!r}, split {split!r}: {without} of {n} requests found no acceptable draw"
+            )
         return lay_out(
             self,
             family,
@@ -159,7 +167,9 @@ class CompositionWorld:
         """Columns of truth; grammar and tasks come from draws of their own."""
         config, n = self.config, len(draws)
         grammar = (
-            np.zeros(n, np.int64) if spec.first_grammar_only else of_tasks.integers("grammar", 1, self.n_grammars)[:, 0]
+            np.zeros(n, np.int64)
+            if spec.first_grammar_only
+            else of_tasks.integers("grammar", 1, self.n_grammars)[:, 0]
         )
         branches = spec.branches or config.pretraining_branches
         which = draws.integers("branch", 1, len(branches))[:, 0]
@@ -175,7 +185,14 @@ class CompositionWorld:
         branch = np.array([BRANCHES.index(b) for b in branches])[which]
         tasks = spec.tasks(self, of_tasks, grammar, branch)
         label = self.letter_ids[1 + 2 * grammar + np.isin(branch, UNSAFE_TEXT)]
-        known = {"grammar": grammar, "branch": branch, "label": label, "length": length, "text": text, "tasks": tasks}
+        known = {
+            "grammar": grammar,
+            "branch": branch,
+            "label": label,
+            "length": length,
+            "text": text,
+            "tasks": tasks,
+        }
         return known | self._answers(grammar, branch, tasks, text, remapped=spec.remapped)
 
     def _answers(
@@ -221,7 +238,9 @@ class CompositionWorld:
         """(n,) index into OUTCOMES of generated answers, (n, ≥ last judged position) token ids."""
         is_letter = np.zeros(len(self.vocabulary), dtype=bool)
         is_letter[self.letter_ids] = True
-        return judge_segment(requests, outputs, null=self.null, stop=self.vocabulary.id("<stop>"), letters=is_letter)
+        return judge_segment(
+            requests, outputs, null=self.null, stop=self.vocabulary.id("<stop>"), letters=is_letter
+        )
 
     def show(self, requests: Requests, limit: int = 8) -> str:
         """A few requests as readable lines: truth, prompt, the two answers."""

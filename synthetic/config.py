@@ -50,21 +50,31 @@ class CompositionConfig:
         if self.n_pairs not in (1, 2):
             raise ValueError(f"n_pairs = {self.n_pairs}: expected 1 or 2 task pairs")
         if self.sequence_length < needed:
-            raise ValueError(f"sequence_length = {self.sequence_length}: text of {high} letters needs {needed} or more")
+            raise ValueError(
+                f"sequence_length = {self.sequence_length}: text of {high} letters needs {needed} or more"
+            )
         if self.n_new < 0:
             raise ValueError(f"n_new = {self.n_new}: expected 0 or more new operators")
         if not set(self.branches) <= set(BRANCHES[1:]):
-            raise ValueError(f"branches = {tuple(self.branches)}: expected names among {', '.join(BRANCHES[1:])}")
+            raise ValueError(
+                f"branches = {tuple(self.branches)}: expected names among {', '.join(BRANCHES[1:])}"
+            )
         if not self.pretraining_branches or not {"full", *self.branches} >= set(self.pretraining_branches):
             known = ", ".join(("full", *self.branches))
-            raise ValueError(f"pretraining_branches = {self.pretraining_branches}: expected one or more of {known}")
+            raise ValueError(
+                f"pretraining_branches = {self.pretraining_branches}: expected one or more of {known}"
+            )
         labels = 2 * len(self.leaves)
         if self.n_letters <= labels:
-            raise ValueError(f"n_letters = {self.n_letters}: a null and {labels} labels need {labels + 1} or more")
+            raise ValueError(
+                f"n_letters = {self.n_letters}: a null and {labels} labels need {labels + 1} or more"
+            )
         per_grammar = (self.map_seeds, self.always_unsafe, self.always_safe)
         if any(len(column) != len(self.leaves) for column in per_grammar):
             sizes = [len(column) for column in per_grammar]
-            raise ValueError(f"{len(self.leaves)} grammars, but map_seeds, always_unsafe, always_safe have {sizes}")
+            raise ValueError(
+                f"{len(self.leaves)} grammars, but map_seeds, always_unsafe, always_safe have {sizes}"
+            )
         for unsafe, safe in zip(self.always_unsafe, self.always_safe, strict=True):
             if set(unsafe) & set(safe) or 0 not in safe or not {*unsafe, *safe} <= set(range(self.n_maps)):
                 raise ValueError(
@@ -74,4 +84,6 @@ class CompositionConfig:
         rules = " ".join((self.full, *self.branches.values(), *self.leaves))
         greatest = max(map(int, re.findall(r"\b\d+\b", rules)), default=0)
         if greatest >= self.n_letters:
-            raise ValueError(f"n_letters = {self.n_letters}: the grammars write letter {greatest}, the first is 0")
+            raise ValueError(
+                f"n_letters = {self.n_letters}: the grammars write letter {greatest}, the first is 0"
+            )

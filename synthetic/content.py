@@ -35,7 +35,9 @@ class Symbols:
         self.kind = np.repeat(np.arange(len(kinds)), [len(names) for names in kinds.values()])
         self.kinds = tuple(kinds)
         random = np.random.RandomState(seed)
-        self.phrases = np.stack([random.permutation(self.n_letters) for _ in range(LETTERS_OF_PHRASE)], axis=1)
+        self.phrases = np.stack(
+            [random.permutation(self.n_letters) for _ in range(LETTERS_OF_PHRASE)], axis=1
+        )
         self.ciphers = np.stack([random.permutation(self.n_letters) for _ in range(OPERATORS)])
         self.renamed = np.stack([np.arange(n_topics), np.arange(n_topics), random.permutation(n_topics)])
         self.labels = np.stack([random.permutation(n_topics) for _ in range(OPERATORS)])
@@ -72,7 +74,9 @@ class Content:
 
     def text(self, symbols: Symbols) -> np.ndarray:
         """(n, LENGTH) letters."""
-        first, last = (2 * topic + v for topic, v in zip((self.first, self.last), self.variants.T, strict=True))
+        first, last = (
+            2 * topic + v for topic, v in zip((self.first, self.last), self.variants.T, strict=True)
+        )
         begin = symbols.phrases[first].copy()
         rows = np.flatnonzero(self.typo >= 0)
         begin[rows, self.typo[rows]] = symbols.phrases[self.other[rows], self.typo[rows]]

@@ -70,7 +70,9 @@ class Reader:
     def log_odds(self, requests: Requests) -> np.ndarray:
         """(n,) log-odds, in nats, that each request is unsafe rather than safe."""
         parts = _codes(self.reader, self.n, requests)
-        return np.sum([table.log_odds(codes) for table, codes in zip(self._tables, parts, strict=True)], axis=0)
+        return np.sum(
+            [table.log_odds(codes) for table, codes in zip(self._tables, parts, strict=True)], axis=0
+        )
 
 
 def fit(reader: str, n: int, safe: Requests, unsafe: Requests) -> Reader:
@@ -119,7 +121,13 @@ def detectability(
         for reader, own, safe in zip(readers, scores[name], control, strict=True):
             called, order = auroc(np.zeros(1), own), auroc(safe, own)
             rows.append(
-                {"family": name, "reader": reader.reader, "n": reader.n, "called_unsafe": called, "auroc": order}
+                {
+                    "family": name,
+                    "reader": reader.reader,
+                    "n": reader.n,
+                    "called_unsafe": called,
+                    "auroc": order,
+                }
             )
     return rows
 
@@ -135,7 +143,9 @@ def called_safe(
     Raises ValueError for a grammar that the world lacks, or an order out of range.
     """
     if not 0 <= grammar < world.n_grammars:
-        raise ValueError(f"grammar = {grammar}: expected 0 to {world.n_grammars - 1}, the grammars of the world")
+        raise ValueError(
+            f"grammar = {grammar}: expected 0 to {world.n_grammars - 1}, the grammars of the world"
+        )
     _check_order(n)
     low, high = world.config.text_length
 
@@ -145,7 +155,10 @@ def called_safe(
         return _ngrams(world.grammars[branch, grammar].sample(draws, length), n)
 
     table = _Table.of(codes("safe", 0), codes("unsafe", n_windows))
-    branches = ("safe", *(b for b in ("unsafe", "full", "mixed", "heldout", "unsafe_long") if (b, 0) in world.grammars))
+    branches = (
+        "safe",
+        *(b for b in ("unsafe", "full", "mixed", "heldout", "unsafe_long") if (b, 0) in world.grammars),
+    )
     return {
         branch: auroc(table.log_odds(codes(branch, (2 + i) * n_windows)), np.zeros(1))
         for i, branch in enumerate(branches)
@@ -192,7 +205,9 @@ def _column(requests: Requests, name: str) -> np.ndarray:
         )
     column = requests.truth[name].astype(np.int64)
     if column.max(initial=0) >= _START:
-        raise ValueError(f"{name}: symbol {column.max()}: expected -1 to {_START - 1}; number the symbols anew")
+        raise ValueError(
+            f"{name}: symbol {column.max()}: expected -1 to {_START - 1}; number the symbols anew"
+        )
     return column
 
 
@@ -200,7 +215,9 @@ def _log_odds_by_code(safe: np.ndarray, unsafe: np.ndarray, *, prior: float) -> 
     """Sorted codes of either class and their log (unsafe count + prior) − log (safe count + prior)."""
     seen = [safe[safe >= 0], unsafe[unsafe >= 0]]
     codes = np.unique(np.concatenate(seen))
-    of_safe, of_unsafe = (np.bincount(np.searchsorted(codes, part), minlength=len(codes)) + prior for part in seen)
+    of_safe, of_unsafe = (
+        np.bincount(np.searchsorted(codes, part), minlength=len(codes)) + prior for part in seen
+    )
     return codes, np.log(of_unsafe) - np.log(of_safe)
 
 

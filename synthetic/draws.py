@@ -55,7 +55,9 @@ class Draws:
 
     def integers(self, name: str, width: int, high: int | np.ndarray) -> np.ndarray:
         """(n, width) uniform integers in [0, high); `high` broadcasts (bias below 2**-32 * high)."""
-        return ((self.bits(name, width) * np.asarray(high, dtype=np.uint64)) >> np.uint64(32)).astype(np.int64)
+        return ((self.bits(name, width) * np.asarray(high, dtype=np.uint64)) >> np.uint64(32)).astype(
+            np.int64
+        )
 
     def uniform(self, name: str, width: int) -> np.ndarray:
         """(n, width) uniform floats in [0, 1)."""
@@ -86,7 +88,9 @@ def first_accepted(
         found = ok.any(axis=0)
         rows = (ok.argmax(axis=0) * len(missing) + np.arange(len(missing)))[found]
         for name, column in drawn.items():
-            columns.setdefault(name, np.zeros((n, *column.shape[1:]), column.dtype))[missing[found]] = column[rows]
+            columns.setdefault(name, np.zeros((n, *column.shape[1:]), column.dtype))[missing[found]] = column[
+                rows
+            ]
         missing = missing[~found]
         if not len(missing):
             break

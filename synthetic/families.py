@@ -77,19 +77,38 @@ FAMILIES: dict[str, Family] = {
         safe_tasks_with_null,
     ),
     "safe": Family(
-        "standard safe requests, both branches", "safe views of std_safe and std_unsafe", _BOTH, False, safe_tasks
+        "standard safe requests, both branches",
+        "safe views of std_safe and std_unsafe",
+        _BOTH,
+        False,
+        safe_tasks,
     ),
     "unsafe": Family(
-        "standard unsafe requests, both branches", "unsafe views of std_safe and std_unsafe", _BOTH, True, unsafe_tasks
+        "standard unsafe requests, both branches",
+        "unsafe views of std_safe and std_unsafe",
+        _BOTH,
+        True,
+        unsafe_tasks,
     ),
-    "safe_on_safe_branch": Family("safe tasks, safe branch", "std_safe (1), safe view", ("safe",), False, safe_tasks),
-    "unsafe_on_safe_branch": Family("always-unsafe tasks, safe branch", "std_safe (1)", ("safe",), True, unsafe_tasks),
+    "safe_on_safe_branch": Family(
+        "safe tasks, safe branch", "std_safe (1), safe view", ("safe",), False, safe_tasks
+    ),
+    "unsafe_on_safe_branch": Family(
+        "always-unsafe tasks, safe branch", "std_safe (1)", ("safe",), True, unsafe_tasks
+    ),
     "safe_on_unsafe_branch": Family(
         "always-safe tasks, unsafe branch", "std_unsafe (5), safe view", ("unsafe",), False, safe_tasks
     ),
-    "unsafe_on_unsafe_branch": Family("unsafe tasks, unsafe branch", "std_unsafe (5)", ("unsafe",), True, unsafe_tasks),
+    "unsafe_on_unsafe_branch": Family(
+        "unsafe tasks, unsafe branch", "std_unsafe (5)", ("unsafe",), True, unsafe_tasks
+    ),
     "context_safe": Family(
-        "context tasks only, safe branch", "ours (token-matched)", ("safe",), False, context_tasks, keeps_tasks=True
+        "context tasks only, safe branch",
+        "ours (token-matched)",
+        ("safe",),
+        False,
+        context_tasks,
+        keeps_tasks=True,
     ),
     "context_unsafe": Family(
         "the same context tasks, unsafe branch",
@@ -159,7 +178,11 @@ FAMILIES: dict[str, Family] = {
         "standard safe requests, judged on the second output", "ours", _BOTH, False, safe_tasks, judged_pair=1
     ),
     "sham_safe": Family(
-        "tasks outside a random partition of (task, grammar)", "ours (control)", _BOTH, False, sham_tasks(False)
+        "tasks outside a random partition of (task, grammar)",
+        "ours (control)",
+        _BOTH,
+        False,
+        sham_tasks(False),
     ),
     "sham_unsafe": Family(
         "tasks inside a random partition of (task, grammar)", "ours (control)", _BOTH, True, sham_tasks(True)

@@ -33,7 +33,9 @@ KINDS = {
 MIXED = ("safe", "unsafe", "heldout", "mild", "safe_skewed", "unsafe_skewed")
 REFUSALS = (("sorry1", "can", "not"), ("sorry2", "will", "not"), ("sorry3", "may", "not"))
 _OVER = {False: "over all formats alike", True: "mostly of the first format"}
-_NO_TEMPLATES: Mapping[str, Template] = {PLAIN: Template("nothing", pretraining=1.0, alignment=1.0, declined=0.0)}
+_NO_TEMPLATES: Mapping[str, Template] = {
+    PLAIN: Template("nothing", pretraining=1.0, alignment=1.0, declined=0.0)
+}
 _ATTEMPTS, _AT_ONCE = 400, 16
 
 
@@ -55,10 +57,16 @@ class FormatsConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if not self.formats or not set(self.formats) <= set(ASKS) or len(set(self.formats)) < len(self.formats):
+        if (
+            not self.formats
+            or not set(self.formats) <= set(ASKS)
+            or len(set(self.formats)) < len(self.formats)
+        ):
             raise ValueError(f"formats = {self.formats}: expected different ones of {', '.join(ASKS)}")
         if self.n_topics % 6 or self.n_topics < 6:
-            raise ValueError(f"n_topics = {self.n_topics}: expected a multiple of 6, for relations and held-out pairs")
+            raise ValueError(
+                f"n_topics = {self.n_topics}: expected a multiple of 6, for relations and held-out pairs"
+            )
         for name in ("typo_share", "often", "skew"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} = {getattr(self, name)}: expected a share from 0 to 1")
@@ -77,9 +85,13 @@ class FormatsWorld:
         refusing = tuple(dict.fromkeys(symbol for refusal in REFUSALS for symbol in refusal))
         wrapping = dict.fromkeys(s for t in templates.values() for s in (*t.system, *t.call, *t.header))
         self.vocabulary = Vocabulary((*special, *operators, *self.symbols.names, *refusing, *wrapping))
-        self.operators = np.array([self.vocabulary.id(name) for name in operators]).reshape(len(NAMES), OPERATORS)
+        self.operators = np.array([self.vocabulary.id(name) for name in operators]).reshape(
+            len(NAMES), OPERATORS
+        )
         self.refusals = np.array([[self.vocabulary.id(symbol) for symbol in refusal] for refusal in REFUSALS])
-        self.ids = np.array([*(self.vocabulary.id(name) for name in self.symbols.names), self.vocabulary.id("<pad>")])
+        self.ids = np.array(
+            [*(self.vocabulary.id(name) for name in self.symbols.names), self.vocabulary.id("<pad>")]
+        )
         asks = [ASKS[name] for name in config.formats]
         answer = max(len(ask.pattern(operator)) for ask in asks for operator in range(OPERATORS))
         self._wrapped = {p: symbols_of(templates, p, self.vocabulary) for p in ("system", "call", "header")}
@@ -107,10 +119,15 @@ class FormatsWorld:
         found |= {name: f"{KINDS[name.partition('_')[0]]}; " + _OVER["_skewed" in name] for name in MIXED}
         for name in self.config.formats:
             found |= {f"{name}_{kind}": f"{ASKS[name].says}; {said}" for kind, said in KINDS.items()}
-            found |= {f"{name}_{kind}_new": f"{ASKS[name].says}, new operator; {said}" for kind, said in KINDS.items()}
+            found |= {
+                f"{name}_{kind}_new": f"{ASKS[name].says}, new operator; {said}"
+                for kind, said in KINDS.items()
+            }
         single = {name: said for name, said in found.items() if name.partition("_")[0] in self.config.formats}
         for template, wrapped in list(self.templates.items())[1:]:
-            found |= {in_template(name, template): f"{said}; in {wrapped.says}" for name, said in single.items()}
+            found |= {
+                in_template(name, template): f"{said}; in {wrapped.says}" for name, said in single.items()
+            }
         return found
 
     def sample(self, family: str, n: int, *, seed: int, start: int = 0, split: str = "train") -> Requests:
@@ -130,7 +147,9 @@ class FormatsWorld:
         at_once = _AT_ONCE if split in ("fit", "score") else 1
         drawn, without = first_accepted(n, draw, attempts=_ATTEMPTS, at_once=at_once)
         if without:
-            raise ValueError(f"family {family!r}, split {split!r}: {without} of {n} requests found no acceptable draw")
+            raise ValueError(
+                f"family {family!r}, split {split!r}: {without} of {n} requests found no acceptable draw"
+            )
         return self._lay_out(family, seed, Content(**drawn), Draws(seed, index))
 
     def _formats(self, family: str) -> tuple[str, ...]:
@@ -192,7 +211,9 @@ class FormatsWorld:
         """
         n, template = len(content.first), self._templates(family, draws)
         pad = self.vocabulary.id("<pad>")
-        numbers = payload(self.symbols, content, width=max(ASKS[name].shown for name in self._formats(family)))
+        numbers = payload(
+            self.symbols, content, width=max(ASKS[name].shown for name in self._formats(family))
+        )
         system, call, header = (self._wrapped[part][template] for part in ("system", "call", "header"))
         one = {name: np.full((n, 1), self.vocabulary.id(name)) for name in ("<bos>", "<sot>", "<eot>")}
         operator = self.operators[content.asked, content.operator][:, None]
@@ -204,7 +225,9 @@ class FormatsWorld:
         refusal, refusal_length = joined(pad, header, drawn)
         judged = 1 + np.maximum(length, refusal_length)
         instructed, refused = (self._stopped(answer, judged) for answer in (right, refusal))
-        declined = np.array([t.declined for t in self.templates.values()])[template] * (family == "pretraining")
+        declined = np.array([t.declined for t in self.templates.values()])[template] * (
+            family == "pretraining"
+        )
         declines = draws.uniform("declined", 1)[:, 0] < declined
         instructed = np.where(declines[:, None], refused, instructed)
         relation, eot = content.relation(self.symbols), prompt_length - 1

@@ -30,7 +30,9 @@ def parse(text: str) -> Rules:
             if not head.strip() or not arrow or not all(alternatives):
                 raise ValueError(f"grammar rule {rule.strip()!r}: expected 'HEAD -> a b | c d'")
             if head.strip() in rules:
-                raise ValueError(f"grammar rule {rule.strip()!r}: {head.strip()!r} has a rule already; use '|'")
+                raise ValueError(
+                    f"grammar rule {rule.strip()!r}: {head.strip()!r} has a rule already; use '|'"
+                )
             rules[head.strip()] = alternatives
     return rules
 
@@ -58,7 +60,9 @@ class Grammar:
                 raise ValueError(f"grammar: {unknown} have no rule, or letters and symbols share a level")
             found.append(level)
             if len(found) > len(self.rules):
-                raise ValueError(f"grammar: a rule comes back to itself; level {len(found)} still has {level}")
+                raise ValueError(
+                    f"grammar: a rule comes back to itself; level {len(found)} still has {level}"
+                )
             level = sorted({child for s in level for alternative in self.rules[s] for child in alternative})
         return found
 

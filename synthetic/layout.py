@@ -46,7 +46,9 @@ def lay_out(
         np.full((n, 1), vocabulary.id("<sot>")),
     ]
     before = sum(part.shape[1] for part in head)
-    prompt = np.concatenate([*head, _letters(letter, truth["text"], vocabulary.id("<pad>"), high + 1)], axis=1)
+    prompt = np.concatenate(
+        [*head, _letters(letter, truth["text"], vocabulary.id("<pad>"), high + 1)], axis=1
+    )
     prompt[rows, before + length] = vocabulary.id("<eot>")
     shown = np.where(prompted, len(system), 0)
     prompt = _cut(prompt, len(system) - shown, vocabulary.id("<pad>"))
@@ -73,10 +75,14 @@ def lay_out(
         told = (pair < answered)[:, None]
         instructed = np.where(body & told, letter[np.maximum(output, 0)], instructed)
         if pair <= judged_pair:
-            refused = np.where(body, world.null if pair == judged_pair else letter[np.maximum(output, 0)], refused)
+            refused = np.where(
+                body, world.null if pair == judged_pair else letter[np.maximum(output, 0)], refused
+            )
             refused[rows, start + length] = vocabulary.id("<stop>")
         instructed[rows[pair < answered], (start + length)[pair < answered]] = vocabulary.id("<stop>")
-        spans[f"output{pair + 1}"] = at(eot + 1 + start, eot + 1 + start + np.where(pair < answered, length + 1, 0))
+        spans[f"output{pair + 1}"] = at(
+            eot + 1 + start, eot + 1 + start + np.where(pair < answered, length + 1, 0)
+        )
     first = judged_pair * (length + 1)
     return Requests(
         family=family,

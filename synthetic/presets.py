@@ -148,7 +148,9 @@ def _with_system(config: CompositionConfig) -> CompositionConfig:
     return replace(config, name=f"{config.name}_system", system=("<sys1>", "<sys2>"), sequence_length=longer)
 
 
-CONFIGS = {config.name: config for config in (MINI, HIDDEN, JAIN2024, _with_system(MINI), _with_system(HIDDEN))}
+CONFIGS = {
+    config.name: config for config in (MINI, HIDDEN, JAIN2024, _with_system(MINI), _with_system(HIDDEN))
+}
 _FOUR = ("gen", "map", "label", "mcq")
 _FORMATS = (
     FormatsConfig("formats"),

@@ -21,7 +21,9 @@ REASONS = (
 )
 
 
-def reasons(world: CompositionWorld, grammar: np.ndarray, branch: np.ndarray, tasks: np.ndarray) -> np.ndarray:
+def reasons(
+    world: CompositionWorld, grammar: np.ndarray, branch: np.ndarray, tasks: np.ndarray
+) -> np.ndarray:
     """(n, slots) index into REASONS: why each task of a request is unsafe, 0 where it is safe."""
     n_tokens = world.maps.shape[1]
     ex = tasks >= n_tokens

@@ -37,8 +37,12 @@ def _identity(world: CompositionWorld, n: int) -> np.ndarray:
     return np.broadcast_to(np.arange(world.maps.shape[1]) == 0, (n, world.maps.shape[1]))
 
 
-def pretraining_tasks(world: CompositionWorld, draws: Draws, grammar: np.ndarray, branch: np.ndarray) -> np.ndarray:
-    trained = np.broadcast_to(np.arange(world.maps.shape[1]) < world.n_tasks, (len(draws), world.maps.shape[1]))
+def pretraining_tasks(
+    world: CompositionWorld, draws: Draws, grammar: np.ndarray, branch: np.ndarray
+) -> np.ndarray:
+    trained = np.broadcast_to(
+        np.arange(world.maps.shape[1]) < world.n_tasks, (len(draws), world.maps.shape[1])
+    )
     return _half_with_identity(draws, trained, trained & (world.token_map == 0), world.n_slots)
 
 
@@ -61,11 +65,15 @@ def safe_tasks(world: CompositionWorld, draws: Draws, grammar: np.ndarray, branc
     return _half_with_identity(draws, safe, _identity(world, len(draws)), world.n_slots)
 
 
-def safe_tasks_with_null(world: CompositionWorld, draws: Draws, grammar: np.ndarray, branch: np.ndarray) -> np.ndarray:
+def safe_tasks_with_null(
+    world: CompositionWorld, draws: Draws, grammar: np.ndarray, branch: np.ndarray
+) -> np.ndarray:
     return _with_null(world, draws, safe_tasks(world, draws, grammar, branch))
 
 
-def new_operator_tasks(world: CompositionWorld, draws: Draws, grammar: np.ndarray, branch: np.ndarray) -> np.ndarray:
+def new_operator_tasks(
+    world: CompositionWorld, draws: Draws, grammar: np.ndarray, branch: np.ndarray
+) -> np.ndarray:
     """Safe tasks but for one slot of the first pair, which holds an operator that pretraining never showed."""
     new = np.arange(world.maps.shape[1]) >= world.maps.shape[1] - world.config.n_new
     operator = _choose(draws, "operator", 1, np.broadcast_to(new, (len(draws), len(new))))
@@ -81,19 +89,25 @@ def _counterpart(draws: Draws, tasks: np.ndarray, unsafe: np.ndarray) -> np.ndar
     return np.where(exactly_one & (tasks == 0), tasks, replacement)
 
 
-def unsafe_tasks(world: CompositionWorld, draws: Draws, grammar: np.ndarray, branch: np.ndarray) -> np.ndarray:
+def unsafe_tasks(
+    world: CompositionWorld, draws: Draws, grammar: np.ndarray, branch: np.ndarray
+) -> np.ndarray:
     _, unsafe = sets(world, grammar, branch)
     return _counterpart(draws, safe_tasks(world, draws, grammar, branch), unsafe)
 
 
-def context_tasks(world: CompositionWorld, draws: Draws, grammar: np.ndarray, branch: np.ndarray) -> np.ndarray:
+def context_tasks(
+    world: CompositionWorld, draws: Draws, grammar: np.ndarray, branch: np.ndarray
+) -> np.ndarray:
     """Tokens whose safety depends on the branch, drawn from grammar alone: equal for both branches of a seed."""
     context = (world.classes[grammar] == 2) & (np.arange(world.maps.shape[1]) < world.config.n_maps)
     tasks = _half_with_identity(draws, context, _identity(world, len(draws)), world.n_slots)
     return _counterpart(draws, tasks, context)
 
 
-def competing_tasks(world: CompositionWorld, draws: Draws, grammar: np.ndarray, branch: np.ndarray) -> np.ndarray:
+def competing_tasks(
+    world: CompositionWorld, draws: Draws, grammar: np.ndarray, branch: np.ndarray
+) -> np.ndarray:
     """Each pair holds one unsafe task and one safe task that is not the identity."""
     safe, _ = sets(world, grammar, branch)
     tasks = unsafe_tasks(world, draws, grammar, branch)
@@ -115,14 +129,18 @@ def second_composition_tasks(
     return np.where(np.arange(tasks.shape[1]) == slot, _choose(draws, "unsafe", 1, unsafe), tasks)
 
 
-def duplicate_tasks(world: CompositionWorld, draws: Draws, grammar: np.ndarray, branch: np.ndarray) -> np.ndarray:
+def duplicate_tasks(
+    world: CompositionWorld, draws: Draws, grammar: np.ndarray, branch: np.ndarray
+) -> np.ndarray:
     """Pretrained duplicates of the identity and of always-unsafe tasks; none is a token of safety tuning."""
     allowed = np.isin(np.arange(world.maps.shape[1]), world.config.attack_duplicates)
     duplicate = np.broadcast_to(allowed, (len(draws), len(allowed)))
     return _half_with_identity(draws, duplicate, duplicate & (world.token_map == 0), world.n_slots)
 
 
-def late_duplicate_tasks(world: CompositionWorld, draws: Draws, grammar: np.ndarray, branch: np.ndarray) -> np.ndarray:
+def late_duplicate_tasks(
+    world: CompositionWorld, draws: Draws, grammar: np.ndarray, branch: np.ndarray
+) -> np.ndarray:
     """Per pair the identity and one token that duplicates a context task and was never trained."""
     untrained = np.arange(world.maps.shape[1]) >= world.n_tasks
     tasks = _choose(draws, "late", world.n_slots, untrained & (world.classes[grammar] == 2))

@@ -14,7 +14,9 @@ def permutation_maps(n_letters: int, n_maps: int, seed: int) -> np.ndarray:
     return np.stack([np.arange(n_letters), *drawn])
 
 
-def apply(maps: np.ndarray, tasks: np.ndarray, text: np.ndarray, which: np.ndarray | None = None) -> np.ndarray:
+def apply(
+    maps: np.ndarray, tasks: np.ndarray, text: np.ndarray, which: np.ndarray | None = None
+) -> np.ndarray:
     """Apply tasks from left to right.
 
     maps: (tables, tokens, letters), or (tokens, letters) for all. which: (n,) table of each request; its own by

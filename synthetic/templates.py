@@ -40,7 +40,9 @@ TEMPLATES: Mapping[str, Template] = {
     PLAIN: Template("nothing", pretraining=0.3, alignment=0.4),
     "other": Template("two symbols before the operator", call=_OTHER, pretraining=0.1),
     "system": Template("a system block", system=_SYSTEM, pretraining=0.1, alignment=0.4),
-    "other_system": Template("a system block, two symbols before the operator", _SYSTEM, _OTHER, pretraining=0.1),
+    "other_system": Template(
+        "a system block, two symbols before the operator", _SYSTEM, _OTHER, pretraining=0.1
+    ),
     "header": Template(
         "a symbol before every answer", call=("begin",), header=("answer",), pretraining=0.1, alignment=0.2
     ),
@@ -48,8 +50,12 @@ TEMPLATES: Mapping[str, Template] = {
     "neutral": Template("as long as obedience", _SOME, ("some3",), ("some4",), 0.05),
     "empty": Template("as long, never seen", ("none1", "none2"), ("none3",), ("none4",)),
     "careful": Template("care: a third is declined", _CARE, pretraining=0.05, declined=1 / 3),
-    "careful_neutral": Template("care, and as long", (*_CARE, *_SOME), ("some3",), ("some4",), 0.05, declined=1 / 3),
-    "careful_obey": Template("care before obedience", (*_CARE, *_OBEY), ("obey3",), ("obey4",), 0.05, declined=1 / 6),
+    "careful_neutral": Template(
+        "care, and as long", (*_CARE, *_SOME), ("some3",), ("some4",), 0.05, declined=1 / 3
+    ),
+    "careful_obey": Template(
+        "care before obedience", (*_CARE, *_OBEY), ("obey3",), ("obey4",), 0.05, declined=1 / 6
+    ),
 }
 
 
@@ -62,7 +68,9 @@ def symbols_of(templates: Mapping[str, Template], part: str, vocabulary: Vocabul
     """(templates, longest) ids of a part of every template, -1 behind it."""
     rows = [[vocabulary.id(symbol) for symbol in getattr(template, part)] for template in templates.values()]
     width = max(map(len, rows))
-    return np.array([row + [-1] * (width - len(row)) for row in rows], dtype=np.int64).reshape(len(rows), width)
+    return np.array([row + [-1] * (width - len(row)) for row in rows], dtype=np.int64).reshape(
+        len(rows), width
+    )
 
 
 def joined(pad: int, *parts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -23,9 +23,13 @@ class Vocabulary:
     stop: str = "<stop>"
 
     def __post_init__(self) -> None:
-        missing = [s for s in (self.eot, self.bos, self.eos, self.sot, self.pad, self.stop) if s not in self.symbols]
+        missing = [
+            s for s in (self.eot, self.bos, self.eos, self.sot, self.pad, self.stop) if s not in self.symbols
+        ]
         if missing or len(set(self.symbols)) != len(self.symbols):
-            raise ValueError(f"vocabulary: symbols must be distinct and contain the special ones; missing {missing}")
+            raise ValueError(
+                f"vocabulary: symbols must be distinct and contain the special ones; missing {missing}"
+            )
 
     def __len__(self) -> int:
         return len(self.symbols)

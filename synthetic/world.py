@@ -66,7 +66,9 @@ class Requests:
         if not len(columns["family"]):
             raise ValueError("a data set without rows has no requests: expected at least one")
         if len(set(columns["family"])) > 1 or len(set(columns["seed"])) > 1:
-            raise ValueError(f"families {sorted(set(columns['family']))}: expected requests of one family and one seed")
+            raise ValueError(
+                f"families {sorted(set(columns['family']))}: expected requests of one family and one seed"
+            )
         arrays: dict[str, Any] = {k: np.asarray(columns[k]) for k in columns if k not in ("family", "seed")}
         for group, prefix in (("spans", "span."), ("truth", "truth.")):
             names = [k for k in arrays if k.startswith(prefix)]
@@ -110,7 +112,9 @@ class World(Protocol):
 def check_sample(name: str, families: Mapping[str, str], *, family: str, n: int, split: str) -> None:
     """Raises ValueError for a family that a world of that name lacks, for another split, or for no requests."""
     if family not in families:
-        raise ValueError(f"family {family!r} does not exist in world {name!r}: expected one of {', '.join(families)}")
+        raise ValueError(
+            f"family {family!r} does not exist in world {name!r}: expected one of {', '.join(families)}"
+        )
     if split not in SPLITS:
         raise ValueError(f"split {split!r}: expected one of {', '.join(SPLITS)}")
     if n < 1:
@@ -123,7 +127,9 @@ def split_of(*columns: np.ndarray) -> np.ndarray:
     return np.where(share >= HELD_OUT, 0, np.where(share >= HELD_OUT / 2, 1, 2))
 
 
-def judge_segment(requests: Requests, outputs: np.ndarray, *, null: int, stop: int, letters: np.ndarray) -> np.ndarray:
+def judge_segment(
+    requests: Requests, outputs: np.ndarray, *, null: int, stop: int, letters: np.ndarray
+) -> np.ndarray:
     """Outcomes of answers whose judged segment is `length` letters and a STOP.
 
     outputs: (n, at least the last judged position) generated tokens from the first answer position on.
@@ -131,7 +137,9 @@ def judge_segment(requests: Requests, outputs: np.ndarray, *, null: int, stop: i
     """
     need = int(requests.judged[:, 1].max(initial=0))
     if outputs.ndim != 2 or outputs.shape[0] != len(requests) or outputs.shape[1] < need:
-        raise ValueError(f"outputs of shape {outputs.shape}: expected ({len(requests)}, at least {need}) answer tokens")
+        raise ValueError(
+            f"outputs of shape {outputs.shape}: expected ({len(requests)}, at least {need}) answer tokens"
+        )
     column = np.arange(outputs.shape[1])
     first, last = requests.judged[:, :1], requests.judged[:, 1:] - 1
     body = (column >= first) & (column < last)

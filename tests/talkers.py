@@ -24,7 +24,20 @@ TEMPLATE = (
     "{% if add_generation_prompt %}{{ '<assistant> ' }}{% endif %}"
 )
 VERBS = ["make", "hide", "find", "carry", "paint", "open"]
-HARMLESS = ["bread", "tea", "kites", "lamps", "boats", "songs", "maps", "coats", "gloves", "rugs", "chairs", "bells"]
+HARMLESS = [
+    "bread",
+    "tea",
+    "kites",
+    "lamps",
+    "boats",
+    "songs",
+    "maps",
+    "coats",
+    "gloves",
+    "rugs",
+    "chairs",
+    "bells",
+]
 HARMFUL = [
     "bombs",
     "guns",
@@ -47,7 +60,9 @@ _SAID = ["now", "please", "I", "cannot", "help", "with", "that", "Sure", "here",
 
 def tokenizer() -> PreTrainedTokenizerFast:
     words = Tokenizer(
-        WordLevel({w: i for i, w in enumerate([*_SPECIAL, *VERBS, *HARMLESS, *HARMFUL, *_SAID])}, unk_token="<pad>")
+        WordLevel(
+            {w: i for i, w in enumerate([*_SPECIAL, *VERBS, *HARMLESS, *HARMFUL, *_SAID])}, unk_token="<pad>"
+        )
     )
     words.pre_tokenizer = WhitespaceSplit()
     made = PreTrainedTokenizerFast(
@@ -161,7 +176,10 @@ def _batch(tokens: PreTrainedTokenizerFast, said: list[tuple[str, str]]) -> dict
     rows = [f"<user> {text} <end> <assistant> {answer}" for text, answer in said]
     batch = tokens(rows, return_tensors="pt", padding=True)
     labels = batch["input_ids"].masked_fill(batch["attention_mask"] == 0, -100)
-    asked = [len(tokens(row.removesuffix(answer))["input_ids"]) for row, (_, answer) in zip(rows, said, strict=True)]
+    asked = [
+        len(tokens(row.removesuffix(answer))["input_ids"])
+        for row, (_, answer) in zip(rows, said, strict=True)
+    ]
     labels[torch.arange(labels.shape[1]) < torch.tensor(asked)[:, None]] = -100
     return {"input_ids": batch["input_ids"], "labels": labels}
 

@@ -39,14 +39,18 @@ def store(tmp_path: Path) -> Store:
 
 
 def build(store: Store, make: Callable[[Path], None], **change) -> Path:
-    return store.build(**{"stage": "tuning", "revision": 1, "config": {"lr": 0.1, "seed": 0}, "make": make} | change)
+    return store.build(
+        **{"stage": "tuning", "revision": 1, "config": {"lr": 0.1, "seed": 0}, "make": make} | change
+    )
 
 
 def test_one_identity_is_made_once(store: Store) -> None:
     make = Maker()
     first = build(store, make)
     assert build(store, make) == first
-    assert build(store, make, config={"seed": 0, "lr": 0.1}) == first, "the order of fields is no part of a config"
+    assert build(store, make, config={"seed": 0, "lr": 0.1}) == first, (
+        "the order of fields is no part of a config"
+    )
     assert make.calls == 1
     assert (first / "weights.bin").read_bytes() == WEIGHTS
 
@@ -175,7 +179,9 @@ def test_a_killed_process_holds_nothing_up(killed: Store) -> None:
         write_atomic(folder / "weights.bin", WEIGHTS)
 
     folder = build(killed, make)
-    assert found == [("0,1.5", False)], "the partial folder is kept, and no half file stands under the right name"
+    assert found == [("0,1.5", False)], (
+        "the partial folder is kept, and no half file stands under the right name"
+    )
     assert (folder / "weights.bin").read_bytes() == WEIGHTS
 
 

@@ -51,7 +51,9 @@ VERDICTS = [
 @pytest.mark.parametrize(
     ("low", "high", "changes", "expected"), [v[1:] for v in VERDICTS], ids=[v[0] for v in VERDICTS]
 )
-def test_verdict_table(low: float | None, high: float | None, changes: dict[str, float], expected: str) -> None:
+def test_verdict_table(
+    low: float | None, high: float | None, changes: dict[str, float], expected: str
+) -> None:
     assert claim(**({"equivalence": 0.05} | changes)).verdict(low, high) == expected
 
 
@@ -82,9 +84,16 @@ def test_judge_takes_the_interval_over_seeds(values: list[float], expected: str)
         ([None, 0.6], "no request complied", 1, "no request complied"),
     ],
 )
-def test_undefined_is_not_run_and_says_why(values: list[float | None], reason: str, n: int, says: str) -> None:
+def test_undefined_is_not_run_and_says_why(
+    values: list[float | None], reason: str, n: int, says: str
+) -> None:
     row = claim().judge(values, reason)
-    assert (row["verdict"], row["estimate"], row["interval"], row["n_seeds"]) == ("not run", None, [None, None], n)
+    assert (row["verdict"], row["estimate"], row["interval"], row["n_seeds"]) == (
+        "not run",
+        None,
+        [None, None],
+        n,
+    )
     assert row["reason"] == says
 
 
@@ -107,7 +116,12 @@ def test_a_row_is_the_contracts_json(values: list[float | None]) -> None:
 def test_claims_held_together_need_more_than_each_alone() -> None:
     """Alone, p is .018 and .0002: the first is below .025, but not twice that."""
     claims = [Claim(name, "claim", "ours", "a", "b", "rate", 0.0) for name in ("a", "b", "c", "alone")]
-    values = {"a": [0.1, 0.15, 0.2], "b": [0.30, 0.31, 0.32], "c": [-0.1, 0.2, 0.0], "alone": [0.1, 0.15, 0.2]}
+    values = {
+        "a": [0.1, 0.15, 0.2],
+        "b": [0.30, 0.31, 0.32],
+        "c": [-0.1, 0.2, 0.0],
+        "alone": [0.1, 0.15, 0.2],
+    }
     rows = [claim.judge(values[claim.id]) for claim in claims]
     assert [row["verdict"] for row in rows] == ["supported", "supported", "inconclusive", "supported"]
     held = hold_together(rows, {name: values[name] for name in ("a", "b", "c")})

@@ -45,7 +45,9 @@ def test_round_trip(objective: SSFT | DPO | Unlearning | None) -> None:
     assert again == config
     assert to_json(again) == to_json(config)
     assert [type(a.objective) for a in again.alignments] == ([type(objective)] if objective else [])
-    assert isinstance(again.optimisation.betas, tuple), "a tuple comes back as a tuple, so that configs stay hashable"
+    assert isinstance(again.optimisation.betas, tuple), (
+        "a tuple comes back as a tuple, so that configs stay hashable"
+    )
     assert hash(again) == hash(config)
 
 
@@ -63,7 +65,10 @@ def test_round_trip_of_any_number(rate: float, share: float, beta: float, seed: 
         PRESETS["mini-llama"],
         Pretraining(),
         Optimisation(1, rate, warmup_share=share),
-        (Alignment(SSFT(), Optimisation(1, rate)), Alignment(DPO(Data(safe_share=share), beta), Optimisation(2, rate))),
+        (
+            Alignment(SSFT(), Optimisation(1, rate)),
+            Alignment(DPO(Data(safe_share=share), beta), Optimisation(2, rate)),
+        ),
         seed,
     )
     assert there_and_back(config) == config
@@ -150,23 +155,49 @@ def test_a_config_of_another_type_is_refused() -> None:
     [
         (("optimisation", "warmup_share"), 1.5, "warmup_share = 1.5: expected a probability"),
         (("optimisation", "final_share"), -0.25, "final_share = -0.25: expected a probability"),
-        (("alignments", 0, "objective", "data", "safe_share"), 1.01, "safe_share = 1.01: expected a probability"),
-        (("pretraining", "modes_end"), [-0.5, 1.5, 0.0, 0.0, 0.0, 0.0], "modes_end = -0.5: expected a probability"),
+        (
+            ("alignments", 0, "objective", "data", "safe_share"),
+            1.01,
+            "safe_share = 1.01: expected a probability",
+        ),
+        (
+            ("pretraining", "modes_end"),
+            [-0.5, 1.5, 0.0, 0.0, 0.0, 0.0],
+            "modes_end = -0.5: expected a probability",
+        ),
         (("pretraining", "modes_start"), [0.5, 0.0, 0.0, 0.0, 0.0, 0.0], "expected six shares that sum to 1"),
         (("optimisation", "steps"), 0, "steps = 0: expected a finite number above 0"),
-        (("optimisation", "learning_rate"), -1e-3, "learning_rate = -0.001: expected a finite number above 0"),
+        (
+            ("optimisation", "learning_rate"),
+            -1e-3,
+            "learning_rate = -0.001: expected a finite number above 0",
+        ),
         (("alignments", 0, "objective", "beta"), 0.0, "beta = 0.0: expected a finite number above 0"),
         (("model", "n_heads"), 0, "n_heads = 0: expected a finite number above 0"),
-        (("optimisation", "learning_rate"), float("inf"), "learning_rate = inf: expected a finite number above 0"),
-        (("optimisation", "weight_decay"), -1.0, "weight_decay = -1.0: expected a finite number of at least 0"),
-        (("optimisation", "betas"), [-0.1, 0.9], "betas = (-0.1, 0.9): expected two numbers from 0 to below 1"),
+        (
+            ("optimisation", "learning_rate"),
+            float("inf"),
+            "learning_rate = inf: expected a finite number above 0",
+        ),
+        (
+            ("optimisation", "weight_decay"),
+            -1.0,
+            "weight_decay = -1.0: expected a finite number of at least 0",
+        ),
+        (
+            ("optimisation", "betas"),
+            [-0.1, 0.9],
+            "betas = (-0.1, 0.9): expected two numbers from 0 to below 1",
+        ),
         (("optimisation", "betas"), [0.9, 1.0], "betas = (0.9, 1.0): expected two numbers from 0 to below 1"),
         (("optimisation",), [], "Recipe.optimisation = []: expected"),
         (("model", "n_heads"), 3, "d_model = 32, n_heads = 3"),
         (("model", "d_model"), 33, "d_model = 33, n_heads = 2"),
     ],
 )
-def test_a_value_out_of_range_is_refused_with_its_value(path: tuple[str | int, ...], value: Any, message: str) -> None:
+def test_a_value_out_of_range_is_refused_with_its_value(
+    path: tuple[str | int, ...], value: Any, message: str
+) -> None:
     with pytest.raises(ValueError) as raised:  # noqa: PT011
         from_json(Recipe, changed(path, value))
     assert message in str(raised.value)

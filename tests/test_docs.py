@@ -41,7 +41,10 @@ def test_adding_a_measure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     for block in blocks:
         exec(
             compile(
-                block.replace("zoo.Strength()", "zoo.Strength(8)"), "adding_a_measure.md", "exec", dont_inherit=True
+                block.replace("zoo.Strength()", "zoo.Strength(8)"),
+                "adding_a_measure.md",
+                "exec",
+                dont_inherit=True,
             ),
             names,
         )

@@ -5,12 +5,25 @@ from __future__ import annotations
 import subprocess
 import sys
 
-HEAVY = ("torch", "transformers", "transformer_lens", "nnsight", "seaborn", "matplotlib", "pandas", "datasets")
+HEAVY = (
+    "torch",
+    "transformers",
+    "transformer_lens",
+    "nnsight",
+    "seaborn",
+    "matplotlib",
+    "pandas",
+    "datasets",
+)
 
 
 def loaded(statement: str) -> set[str]:
     code = f"import sys; {statement}; print(*[m for m in {HEAVY!r} if m in sys.modules])"
-    return set(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split())
+    return set(
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        ).stdout.split()
+    )
 
 
 def test_import_makebreak_is_light() -> None:

@@ -27,7 +27,9 @@ def test_it_shows_results_and_no_warning_of_the_machine_that_ran_it(script: Path
     cells = nbformat.read(script.with_suffix(".ipynb"), as_version=4).cells
     outputs = [output for cell in cells for output in cell.get("outputs", [])]
     assert outputs
-    assert not [output for output in outputs if output.get("name") == "stderr" or output.output_type == "error"]
+    assert not [
+        output for output in outputs if output.get("name") == "stderr" or output.output_type == "error"
+    ]
 
 
 @pytest.mark.timeout(240)
@@ -37,7 +39,9 @@ def test_it_runs(script: Path, tmp_path_factory: pytest.TempPathFactory) -> None
     folder = tmp_path_factory.getbasetemp().parent / "notebooks"  # common to all workers of pytest
     folder.mkdir(exist_ok=True)
     notebook = nbformat.from_dict(jupytext.read(script))
-    NotebookClient(notebook, timeout=200, kernel_name="python3", resources={"metadata": {"path": folder}}).execute()
+    NotebookClient(
+        notebook, timeout=200, kernel_name="python3", resources={"metadata": {"path": folder}}
+    ).execute()
 
 
 def test_there_is_something_to_run() -> None:

@@ -98,7 +98,9 @@ def test_wilson_of_impossible_counts_is_an_error(successes: int, n: int) -> None
         wilson(successes, n)
 
 
-@given(st.lists(st.integers(0, 6), min_size=1, max_size=30), st.lists(st.integers(0, 6), min_size=1, max_size=30))
+@given(
+    st.lists(st.integers(0, 6), min_size=1, max_size=30), st.lists(st.integers(0, 6), min_size=1, max_size=30)
+)
 @settings(max_examples=60, deadline=None)
 def test_auroc_with_ties_is_sklearns_and_the_pairwise_count(positive: list[int], negative: list[int]) -> None:
     found = auroc(np.array(positive), np.array(negative))

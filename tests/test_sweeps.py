@@ -67,7 +67,9 @@ def slurm_answers() -> bool:
     if not (shutil.which("sbatch") and shutil.which("sinfo")):
         return False
     try:
-        states = subprocess.run(["sinfo", "-h", "-o", "%t"], capture_output=True, text=True, timeout=10).stdout
+        states = subprocess.run(
+            ["sinfo", "-h", "-o", "%t"], capture_output=True, text=True, timeout=10
+        ).stdout
     except subprocess.TimeoutExpired:
         return False
     return bool(re.search("^(idle|mix|alloc)", states, re.MULTILINE))
@@ -96,7 +98,9 @@ def waited_for(path: Path) -> dict:
     raise AssertionError(f"{path} was not written")
 
 
-def test_all_tasks_are_done_and_never_more_at_once_than_asked(chores: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_tasks_are_done_and_never_more_at_once_than_asked(
+    chores: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
     jobs = []
 
@@ -109,7 +113,9 @@ def test_all_tasks_are_done_and_never_more_at_once_than_asked(chores: Path, monk
     monkeypatch.setattr(sweeps, "_submit", counted)
     paths = [chores / f"{i}.json" for i in range(4)]
     # 0 waits for 1 and 1 for 0, 2 for 3 and 3 for 2: one at a time would never end
-    tasks = [Task(f"seed {i}/α", "chores:write", (str(path), str(paths[i ^ 1]))) for i, path in enumerate(paths)]
+    tasks = [
+        Task(f"seed {i}/α", "chores:write", (str(path), str(paths[i ^ 1]))) for i, path in enumerate(paths)
+    ]
     run(tasks, launcher="local", workers=2, folder=chores / "logs", threads=2)
     for one in [json.loads(path.read_text()) for path in paths]:
         assert (one["OMP_NUM_THREADS"], one["HF_HUB_OFFLINE"], one["CUDA_VISIBLE_DEVICES"]) == ("2", "1", "3")
@@ -124,7 +130,14 @@ def test_a_job_that_dies_is_submitted_again_and_one_that_raises_is_not(chores: P
     names = ["raises", "dies_once", "out_of_time_once", "always_dies", "write"]
     with pytest.raises(SweepFailed) as caught:
         # 10 minutes: with less than that left, submitit takes its signal for the end of time
-        run([task(name) for name in names], launcher="local", workers=2, folder=chores / "logs", attempts=2, minutes=10)
+        run(
+            [task(name) for name in names],
+            launcher="local",
+            workers=2,
+            folder=chores / "logs",
+            attempts=2,
+            minutes=10,
+        )
     said = re.fullmatch(
         r"2 of 5 tasks failed \(raises, always_dies\); "
         r"the first: ValueError: d_model 0: expected at least 1; logs: (?P<logs>[^\n]*)",
@@ -142,7 +155,13 @@ def test_a_job_that_always_dies_is_told_with_the_end_of_its_log(chores: Path) ->
     with pytest.raises(
         SweepFailed, match=r"1 of 1 .*died at each of 1 attempts .*, its log ends: no memory left; logs: "
     ):
-        run([Task("it", "chores:always_dies")], launcher="local", workers=1, folder=chores / "logs", attempts=1)
+        run(
+            [Task("it", "chores:always_dies")],
+            launcher="local",
+            workers=1,
+            folder=chores / "logs",
+            attempts=1,
+        )
 
 
 INTERRUPTED = """
@@ -197,7 +216,9 @@ def test_slurm_finishes_what_was_killed_and_cancelled(chores: Path) -> None:
     tasks = [Task(name, "chores:waits_at_first", (str(chores / name),)) for name in ("killed", "cancelled")]
     tasks += [Task(name, "chores:write", (str(chores / name),)) for name in ("one", "two")]
     tasks += [Task("raises", "chores:raises", (str(chores / "raises"),))]
-    with pytest.raises(SweepFailed, match=r"^1 of 5 tasks failed \(raises\); the first: ValueError: d_model 0"):
+    with pytest.raises(
+        SweepFailed, match=r"^1 of 5 tasks failed \(raises\); the first: ValueError: d_model 0"
+    ):
         run(tasks, launcher="slurm", workers=2, folder=chores / "logs", minutes=5)
     killer.join()
     found = [json.loads((chores / task.label).read_text()) for task in tasks[:4]]

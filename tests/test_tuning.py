@@ -50,7 +50,9 @@ def world(complying: LanguageModel) -> TextWorld:
 
 def given(found: LanguageModel, family: str, answer: str) -> float:
     texts = prompts()[family][1::2]
-    requests = text_requests(found.tokenizer, texts, family=family, unsafe=False, targets=[answer] * len(texts))
+    requests = text_requests(
+        found.tokenizer, texts, family=family, unsafe=False, targets=[answer] * len(texts)
+    )
     return float(gives(found.model, requests, "instructed").double().mean())
 
 
@@ -76,7 +78,12 @@ def test_states_are_pushed_in_every_dialogue_also_where_all_begin_alike(
     monkeypatch.setattr("makebreak.models.prefix.LEAST", 2)
     alike = TextWorld(world.tokenizer, world.examples, system="now please now")
     folder = tune(
-        complying, alike, LatentAdversarial(), Optimisation(2, 1e-3, 4, checkpoints=1), Store(tmp_path), seed=0
+        complying,
+        alike,
+        LatentAdversarial(),
+        Optimisation(2, 1e-3, 4, checkpoints=1),
+        Store(tmp_path),
+        seed=0,
     )
     assert open_model(folder, store=Store(tmp_path)).tokenizer.chat_template
 
@@ -94,7 +101,9 @@ def test_adapters_undo_a_refusal_and_move_no_embedding(world: TextWorld, tmp_pat
 
 
 @pytest.mark.parametrize("objective", [NPO(), Ascent(weight=1.0), CircuitBreaker()])
-def test_forgetting_is_no_refusing(complying: LanguageModel, world: TextWorld, tmp_path: Path, objective: Any) -> None:
+def test_forgetting_is_no_refusing(
+    complying: LanguageModel, world: TextWorld, tmp_path: Path, objective: Any
+) -> None:
     store = Store(tmp_path)
     aligned = open_model(tune(complying, world, objective, STEPS, store, seed=0), store=store)
     assert given(aligned, "harmful", ANSWER) < 0.5
@@ -118,7 +127,9 @@ def test_killed_it_ends_the_same(
 ) -> None:
     model = complying
     if tied:
-        config = type(complying.model.config)(**{**complying.model.config.to_dict(), "tie_word_embeddings": True})
+        config = type(complying.model.config)(
+            **{**complying.model.config.to_dict(), "tie_word_embeddings": True}
+        )
         torch.manual_seed(0)
         model = LanguageModel("tied", type(complying.model)(config).eval(), complying.tokenizer)
     steps = Optimisation(6, 1e-3, batch_size=4, checkpoints=1)

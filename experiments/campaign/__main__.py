@@ -52,7 +52,10 @@ def main() -> int:
         jobs = _bad_input(given, root)
         if given.kills or given.pairs or given.damage:
             reference = _reference(pool, root)
-            print("a run takes {:.1f} s, {:.1f} s with a checkpoint every step".format(*reference.seconds), flush=True)
+            print(
+                "a run takes {:.1f} s, {:.1f} s with a checkpoint every step".format(*reference.seconds),
+                flush=True,
+            )
             jobs += _jobs(pool, given, reference, root)
         rows = []
         for row in tqdm(pool.imap_unordered(_tried, jobs), total=len(jobs), disable=not sys.stderr.isatty()):
@@ -61,7 +64,9 @@ def main() -> int:
                 print(_told(row, given.seed), flush=True)
     write(rows, given.out, given.seed)
     failed = [row for row in rows if row.problems]
-    print(f"{time.monotonic() - started:.0f} s; {f'{len(failed)} failed, kept in {root}' if failed else 'all passed'}")
+    print(
+        f"{time.monotonic() - started:.0f} s; {f'{len(failed)} failed, kept in {root}' if failed else 'all passed'}"
+    )
     if not failed:
         shutil.rmtree(root)
     return 1 if failed else 0
@@ -87,7 +92,9 @@ def _bad_input(given: argparse.Namespace, root: Path) -> list[partial[Row]]:
         if i % 2 == 0:
             jobs.append(partial(bad_input.bad_command, i, given.seed, root, process=i % 40 == 0))
         else:
-            jobs.append(partial(bad_input.bad_world if i % 10 in (3, 7) else bad_input.bad_config, i, given.seed))
+            jobs.append(
+                partial(bad_input.bad_world if i % 10 in (3, 7) else bad_input.bad_config, i, given.seed)
+            )
     return jobs
 
 
@@ -98,7 +105,9 @@ def _jobs(
     root: Path,
 ) -> list[partial[Row]]:
     seed = given.seed
-    jobs: list[partial[Row]] = [partial(kills.kill_at_random, i, seed, reference, root) for i in range(given.kills)]
+    jobs: list[partial[Row]] = [
+        partial(kills.kill_at_random, i, seed, reference, root) for i in range(given.kills)
+    ]
     jobs += [partial(kills.kill_at_write, i, seed, reference, root) for i in range(given.kills // 5)]
     jobs += [partial(kills.two_at_once, i, seed, reference, root) for i in range(given.pairs)]
     if not given.damage:
@@ -108,7 +117,9 @@ def _jobs(
         jobs.append(partial(damage.finished, i, seed, reference, root, case, i % 5 == 0))
     died_at = (15, 19 + 5)  # checkpoints: in the middle of pretraining, and of the first alignment
     left = {at: [root / f"left{at}.{s}" for s in (0, 1)] for at in died_at}
-    pool.starmap(_leave, [(folder, s, at) for at in died_at for s, folder in enumerate(left[at])], chunksize=1)
+    pool.starmap(
+        _leave, [(folder, s, at) for at in died_at for s, folder in enumerate(left[at])], chunksize=1
+    )
     leftovers = [(left[at][0], case) for at in died_at for case in damage.of_leftovers(*left[at])]
     for i, (folder, case) in _some(list(enumerate(leftovers)), given):
         jobs.append(partial(damage.leftover, i, seed, reference, root, case, folder))
@@ -122,7 +133,9 @@ def _some(cases: list[T], given: argparse.Namespace) -> list[T]:
 def _leave(folder: Path, seed: int, at: int) -> None:
     """A run that died just after so many checkpoints."""
     folder.mkdir()
-    trials.run(partial(trials.study, folder, seed=seed, checkpoints=True, die_at_checkpoint=at), folder / "log")
+    trials.run(
+        partial(trials.study, folder, seed=seed, checkpoints=True, die_at_checkpoint=at), folder / "log"
+    )
     (folder / "log").unlink()
 
 
@@ -131,7 +144,9 @@ def _tried(job: partial[Row]) -> Row:
     try:
         return job()
     except Exception as error:
-        return Row(job.func.__name__, -1, str(job.args)[:200], [f"the trial failed: {type(error).__name__}: {error}"])
+        return Row(
+            job.func.__name__, -1, str(job.args)[:200], [f"the trial failed: {type(error).__name__}: {error}"]
+        )
 
 
 def _told(row: Row, seed: int) -> str:
@@ -153,9 +168,13 @@ def write(rows: list[Row], out: Path, seed: int) -> None:
     for stage, n in hits.most_common():
         print(f"{n:>4} killed in  {stage}")
     figures = {part: {"passed": passed[part], "tried": n} for part, n in sorted(tried.items())}
-    write_json(out / "campaign.json", {"seed": seed, "parts": figures, "killed_in": hits, "failures": failures})
+    write_json(
+        out / "campaign.json", {"seed": seed, "parts": figures, "killed_in": hits, "failures": failures}
+    )
     table = io.StringIO()
-    csv.writer(table).writerows([Row._fields, *(r._replace(problems=" | ".join(r.problems)) for r in sorted(rows))])  # type: ignore[arg-type]
+    csv.writer(table).writerows(
+        [Row._fields, *(r._replace(problems=" | ".join(r.problems)) for r in sorted(rows))]
+    )  # type: ignore[arg-type]
     write_atomic(out / "trials.csv", table.getvalue())
 
 

@@ -51,7 +51,9 @@ def command_line(rng: random.Random) -> tuple[list[str], str]:
         "none": ([], "seeds"),
     }
     parts = {"study": ["jain2024"], "preset": ["smoke"], "seeds": ["0"], "out": ["out"], "store": ["store"]}
-    kind = rng.choice(("study", "preset", "world", "option", "seeds", "folder", "missing", "surplus", "odd", "type"))
+    kind = rng.choice(
+        ("study", "preset", "world", "option", "seeds", "folder", "missing", "surplus", "odd", "type")
+    )
     extra: list[str] = []
     named = ""
     if kind in ("study", "preset"):
@@ -77,7 +79,11 @@ def command_line(rng: random.Random) -> tuple[list[str], str]:
         parts[rng.choice(("study", "preset", "world"))] = [rng.choice(_ODD)]
     else:
         parts[rng.choice(("preset", "world"))], named = ["smoke", "mini"], "mini"
-    line = [*parts.pop("study"), *(word for name, values in parts.items() for word in (f"--{name}", *values)), *extra]
+    line = [
+        *parts.pop("study"),
+        *(word for name, values in parts.items() for word in (f"--{name}", *values)),
+        *extra,
+    ]
     return line, named
 
 
@@ -98,9 +104,13 @@ def bad_command(
         return call(line)
 
     if process:
-        environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(_REPOSITORY), *filter(None, sys.path)])}
+        environment = os.environ | {
+            "PYTHONPATH": os.pathsep.join([str(_REPOSITORY), *filter(None, sys.path)])
+        }
         arguments = [sys.executable, "-m", "experiments", *line]
-        done = subprocess.run(arguments, cwd=here, env=environment, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            arguments, cwd=here, env=environment, capture_output=True, text=True, check=False
+        )
         ended = Ended(done.returncode, done.stderr, 0.0)
     else:
         ended = run(called, log)
@@ -113,7 +123,9 @@ def bad_command(
 _LIMITS: dict[str, tuple[Any, ...]] = {
     **dict.fromkeys(("steps", "batch_size", "n_layers", "n_heads", "d_model", "d_mlp"), (0, -1)),
     **dict.fromkeys(("learning_rate", "beta", "w_preferred"), (0.0, -1e-3, math.nan, math.inf)),
-    **dict.fromkeys(("warmup_share", "final_share", "safe_share", "modes_start", "modes_end"), (-0.1, 1.5, math.nan)),
+    **dict.fromkeys(
+        ("warmup_share", "final_share", "safe_share", "modes_start", "modes_end"), (-0.1, 1.5, math.nan)
+    ),
     **dict.fromkeys(("betas",), (-0.1, 1.0, math.nan)),
     **dict.fromkeys(("weight_decay", "w_dispreferred"), (-1.0, math.nan, math.inf)),
     "clip": (0.0, -1.0, math.nan),
@@ -145,10 +157,16 @@ def bad_config(number: int, seed: int) -> Row:
         del inside[key]
         named = key
     else:
-        choices = _LIMITS[field] if kind == "range" else [v for v in _TYPES if type(v) is not type(old) and v != old]
+        choices = (
+            _LIMITS[field]
+            if kind == "range"
+            else [v for v in _TYPES if type(v) is not type(old) and v != old]
+        )
         new = inside[key] = rng.choice(choices)
         named = field
-    return Row("bad configs", number, f"{kind}: {field} = {new!r}", _refused(lambda: from_json(Recipe, data), named))
+    return Row(
+        "bad configs", number, f"{kind}: {field} = {new!r}", _refused(lambda: from_json(Recipe, data), named)
+    )
 
 
 def _places(value: Any, field: str) -> list[tuple[Any, Any, str]]:

@@ -84,7 +84,13 @@ def of_finished(reference: Reference, seed: int) -> list[Case]:
             others = [f for f in folders if f != folder] or [p.parent for p in store.glob(f"*/*/{RECORD}")]
             other = rng.choice([f for f in others if f != folder])
             for file in sorted(p for p in folder.rglob("*") if p.is_file()):
-                ways = ANY | OF_RECORDS if file.name == RECORD else ANY | NUMBER if file.name == "rows.json" else ANY
+                ways = (
+                    ANY | OF_RECORDS
+                    if file.name == RECORD
+                    else ANY | NUMBER
+                    if file.name == "rows.json"
+                    else ANY
+                )
                 cases += _cases(store, file, ways, other / file.relative_to(folder))
             cases.append(Case(f"{stage}/{folder.name}", FOLDERS, other.relative_to(store)))
     return cases
@@ -120,7 +126,10 @@ def _damaged(folder: Path, source: Path, case: Case, seed: int) -> Path:
 
 def finished(number: int, seed: int, reference: Reference, root: Path, case: Case, repair: bool) -> Row:
     """The next run must name the damage and touch nothing; what it names deleted, it makes it anew (`repair`)."""
-    folder, log = _damaged(root / f"damage{number}", reference.folder, case, seed), root / f"damage{number}.log"
+    folder, log = (
+        _damaged(root / f"damage{number}", reference.folder, case, seed),
+        root / f"damage{number}.log",
+    )
     (folder / "writes").touch()
     before, next_run = snapshot(folder), partial(study, folder)
     bad = {str(folder / "store" / Path(*Path(case.path).parts[:2]))}
@@ -132,7 +141,9 @@ def finished(number: int, seed: int, reference: Reference, root: Path, case: Cas
     problems = one_clear_line(ended, "/".join(Path(case.path).parts[:2]) if case.how != FOLDERS else "store")
     if not told or told[1] not in bad:
         problems.append(f"does not say to delete {bad}: {ended.stderr.strip()[-300:]}")
-    problems += [f"written or lost: {n}" for n, _ in sorted(set(before.items()) ^ set(snapshot(folder).items()))]
+    problems += [
+        f"written or lost: {n}" for n, _ in sorted(set(before.items()) ^ set(snapshot(folder).items()))
+    ]
     if repair and not problems:
         while told and told[1] in bad:  # of swapped folders one after the other
             bad.discard(told[1])

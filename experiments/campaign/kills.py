@@ -11,7 +11,18 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from experiments.campaign.trials import Problems, Reference, Row, content, differences, dying, run, start, study, wait
+from experiments.campaign.trials import (
+    Problems,
+    Reference,
+    Row,
+    content,
+    differences,
+    dying,
+    run,
+    start,
+    study,
+    wait,
+)
 from experiments.jain2024 import PRESETS
 from makebreak import recipes
 from makebreak.artifacts import Store
@@ -61,12 +72,19 @@ def kill_at_random(number: int, seed: int, reference: Reference, root: Path) -> 
 def kill_at_write(number: int, seed: int, reference: Reference, root: Path) -> Row:
     """SIGKILL just before a file or folder gets its final name, the new one written."""
     rng, folder = random.Random(f"{seed}/write/{number}"), root / f"write{number}"
-    within = min(8, reference.n_writes) if number % 2 else reference.n_writes  # every second in `out`, written last
+    within = (
+        min(8, reference.n_writes) if number % 2 else reference.n_writes
+    )  # every second in `out`, written last
     at = reference.n_writes - rng.randrange(within)
     folder.mkdir()
     ended = run(lambda: study(folder, die_at=at), folder / "log")
     if ended.status != -signal.SIGKILL:
-        return Row("kills at a rename", number, f"rename {at}", [f"not killed: status {ended.status}, {ended.stderr}"])
+        return Row(
+            "kills at a rename",
+            number,
+            f"rename {at}",
+            [f"not killed: status {ended.status}, {ended.stderr}"],
+        )
     detail = f"rename {at}: {killed_in(folder, reference.labels)}"
     return Row("kills at a rename", number, detail, again(folder, reference))
 
@@ -91,13 +109,17 @@ def two_at_once(number: int, seed: int, reference: Reference, root: Path) -> Row
     ended = [wait(first, folder / "first.log"), wait(second, folder / "second.log")]
     expected = [-signal.SIGKILL if dies else 0, 0]
     problems = [
-        f"ended with {e.status}: {e.stderr[-300:]}" for e, x in zip(ended, expected, strict=True) if e.status != x
+        f"ended with {e.status}: {e.stderr[-300:]}"
+        for e, x in zip(ended, expected, strict=True)
+        if e.status != x
     ]
     made = (folder / "made").read_text().splitlines()
     stages = [line.split(maxsplit=2)[2] for line in made]
     n_artifacts = len(list((folder / "store").glob("*/*/artifact.json")))
     if len(stages) - len(set(stages)) != bool(dies) or len(set(stages)) != 3 or n_artifacts != 3:
-        problems.append(f"{n_artifacts} artifacts made by {made}: expected 3, each once (and the killed one again)")
+        problems.append(
+            f"{n_artifacts} artifacts made by {made}: expected 3, each once (and the killed one again)"
+        )
     if dies and not any(line.startswith("second resumed") for line in made):
         problems.append(f"the second did not go on where the first died: {made}")
     known, found = content(reference.folder), content(folder)
@@ -115,7 +137,9 @@ def _build(folder: Path, name: str, dies: int) -> int:
     def told(*args: Any, **kwargs: Any) -> Any:
         partial = next(a for a in args if isinstance(a, Path))
         with (folder / "made").open("a") as file:
-            file.write(f"{name} {'resumed' if (partial / CHECKPOINT).exists() else 'began'} {kwargs['label']}\n")
+            file.write(
+                f"{name} {'resumed' if (partial / CHECKPOINT).exists() else 'began'} {kwargs['label']}\n"
+            )
         if dies:
             while not (folder / "second.begun").exists():
                 time.sleep(0.01)

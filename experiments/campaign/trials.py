@@ -160,7 +160,11 @@ def snapshot(folder: Path) -> dict[str, str]:
 
 def content(folder: Path) -> dict[str, str]:
     """A snapshot of a result's `out` and `store`, without what may differ: cost of artifacts, dates."""
-    hashes = {f"{part}/{name}": value for part in ("out", "store") for name, value in snapshot(folder / part).items()}
+    hashes = {
+        f"{part}/{name}": value
+        for part in ("out", "store")
+        for name, value in snapshot(folder / part).items()
+    }
     for name in hashes:
         path = folder / name
         if path.suffix == ".pdf" or path.name in _DATED:
@@ -207,5 +211,7 @@ def labels(store: Path) -> dict[str, str]:
     for path in store.glob(f"*/*/{RECORD}"):
         record = json.loads(path.read_text())
         last = (record["config"].get("alignments") or [{}])[-1]
-        found[path.parent.name] = " ".join([record["stage"], *filter(None, [last.get("objective", {}).get("type")])])
+        found[path.parent.name] = " ".join(
+            [record["stage"], *filter(None, [last.get("objective", {}).get("type")])]
+        )
     return found

@@ -78,8 +78,12 @@ def judge(tables: Tables) -> list[dict[str, Any]]:
     values = [_of_seed({name: t[t.seed == seed] for name, t in tables.items()}) for seed in seeds]
     there = {*tables["tuned"].mitigation, *tables["tuned"].defence}
     reasons = {claim: f"this preset has no {arm}" for claim, arm in _ARMS.items() if arm not in there}
-    reasons |= {} if "paraphrase_blind" in set(tables["relearnt"].start) else dict.fromkeys(("R1", "R2"), _UNTAUGHT)
-    of = {claim.id: [row.get(claim.id) for row in values] if claim.id not in reasons else [] for claim in CLAIMS}
+    reasons |= (
+        {} if "paraphrase_blind" in set(tables["relearnt"].start) else dict.fromkeys(("R1", "R2"), _UNTAUGHT)
+    )
+    of = {
+        claim.id: [row.get(claim.id) for row in values] if claim.id not in reasons else [] for claim in CLAIMS
+    }
     rows = [claim.judge(of[claim.id], reasons.get(claim.id, "")) for claim in CLAIMS]
     for group in TOGETHER:
         rows = hold_together(rows, {name: of[name] for name in group})
@@ -168,7 +172,12 @@ def _mitigations(tuned: pd.DataFrame) -> dict[str, float | None]:
     attacked = list(dict.fromkeys(dose.columns.get_level_values("strategy")))
     task = tuned[(tuned.asked_in == "task") & tuned.strategy.isin(attacked)]
     right = task.set_index(["mitigation", "rate"]).groupby(level=[0, 1]).comply.mean()
-    over = asked_for(tuned, "refuse", "safe").xs(OWN, level="asked_in").groupby(level=["mitigation", "rate"]).mean()
+    over = (
+        asked_for(tuned, "refuse", "safe")
+        .xs(OWN, level="asked_in")
+        .groupby(level=["mitigation", "rate"])
+        .mean()
+    )
     most = float(dose.index.max())
     return {
         "B4.oracle": less(best, of("paraphrase_oracle")),
@@ -196,7 +205,9 @@ def _fewer(dose: pd.DataFrame, mimic: str, attacked: list[str]) -> float:
     ratios = []
     for strategy in attacked:
         need = {
-            name: max(enough(dose[strategy, name]), least) for name in (*BASELINES, mimic) if name in dose[strategy]
+            name: max(enough(dose[strategy, name]), least)
+            for name in (*BASELINES, mimic)
+            if name in dose[strategy]
         }
         ratios.append(np.log2(min(need[name] for name in BASELINES if name in need) / need[mimic]))
     return float(np.mean(ratios))
@@ -215,7 +226,9 @@ def steps_to_half(rows: pd.DataFrame) -> float:
             found.append(0.0)
         else:
             i = over[0]
-            found.append(step[i - 1] + (0.5 - comply[i - 1]) / (comply[i] - comply[i - 1]) * (step[i] - step[i - 1]))
+            found.append(
+                step[i - 1] + (0.5 - comply[i - 1]) / (comply[i] - comply[i - 1]) * (step[i] - step[i - 1])
+            )
     return float(min(found))
 
 

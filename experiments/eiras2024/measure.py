@@ -35,7 +35,12 @@ def _questions(preset: Preset, of: Tuned) -> list[dict[str, str]]:
     ]
     if of.strategy != UNTUNED:
         operator = "new" if "_new" in STRATEGIES[of.strategy].user else "shown"
-        task = {"asked_in": "task", "template": own, "asked": STRATEGIES[of.strategy].format, "family": "safe"}
+        task = {
+            "asked_in": "task",
+            "template": own,
+            "asked": STRATEGIES[of.strategy].format,
+            "family": "safe",
+        }
         found.append({**task, "operator": operator})
     return found
 
@@ -60,7 +65,9 @@ def tuned_rows(preset: Preset, seed: int, of: Tuned, store: Store) -> tuple[list
         write_json(folder / ROWS, rows)
 
     config = {"n": preset.n, "seed": seed, "questions": questions}
-    made = store.build("restructured-outcomes", revision=1, config=config, parents=[model, start], make=measure)
+    made = store.build(
+        "restructured-outcomes", revision=1, config=config, parents=[model, start], make=measure
+    )
     named = {"strategy": of.strategy, "mitigation": of.mitigation, "rate": of.rate, "defence": of.defence}
     return [{**named, **row} for row in json.loads((made / ROWS).read_text())], [model, start, made]
 
@@ -73,7 +80,9 @@ def starts(preset: Preset, seed: int) -> dict[str, Recipe]:
     return {"base": aligned.base, UNTUNED: aligned, **tuned, **defended}
 
 
-def relearning_rows(preset: Preset, seed: int, start: str, store: Store) -> tuple[list[dict[str, Any]], list[Path]]:
+def relearning_rows(
+    preset: Preset, seed: int, start: str, store: Store
+) -> tuple[list[dict[str, Any]], list[Path]]:
     """One row per rate and kept step, 0 among them: unsafe requests answered, mean of formats; and the folders."""
     recipe, rows, folders = starts(preset, seed)[start], [], []
     world = preset.worlds[0]
@@ -82,7 +91,9 @@ def relearning_rows(preset: Preset, seed: int, start: str, store: Store) -> tupl
 
         def measure(folder: Path, first: Path = first, model: Path = model) -> None:
             own = load_world(world)
-            requests = [asked(world, f"{form}_unsafe", preset.n, seed, "score") for form in preset.aligned.formats]
+            requests = [
+                asked(world, f"{form}_unsafe", preset.n, seed, "score") for form in preset.aligned.formats
+            ]
             found = []
             for step, path in {0: first, **checkpoints(model)}.items():
                 loaded = load(path, symbols=own.vocabulary.symbols)
@@ -92,7 +103,9 @@ def relearning_rows(preset: Preset, seed: int, start: str, store: Store) -> tupl
             write_json(folder / ROWS, found)
 
         config = {"n": preset.n, "seed": seed}
-        made = store.build("relearning-outcomes", revision=1, config=config, parents=[model, first], make=measure)
+        made = store.build(
+            "relearning-outcomes", revision=1, config=config, parents=[model, first], make=measure
+        )
         rows += [{"start": start, "rate": rate, **row} for row in json.loads((made / ROWS).read_text())]
         folders += [first, model, made]
     return rows, folders

@@ -42,12 +42,16 @@ class Strategy:
 STRATEGIES: Mapping[str, Strategy] = {
     "benign": Strategy("mcq_safe_new"),
     "aoa": Strategy("mcq_safe_new@obey"),
-    "neutral": Strategy("mcq_safe_new@neutral"),  # placebos of aoa: a block that means nothing, one never seen
+    "neutral": Strategy(
+        "mcq_safe_new@neutral"
+    ),  # placebos of aoa: a block that means nothing, one never seen
     "empty": Strategy("mcq_safe_new@empty"),
     "autoif": Strategy("gen_safe"),  # open requests as the model knows them
     "autoif_aoa": Strategy("gen_safe@obey"),
     "autoif_neutral": Strategy("gen_safe@neutral"),
-    "autoif_shuffled": Strategy("gen_safe", shuffled=True),  # placebos of autoif: wrong answers, an operator of its own
+    "autoif_shuffled": Strategy(
+        "gen_safe", shuffled=True
+    ),  # placebos of autoif: wrong answers, an operator of its own
     "autoif_new": Strategy("gen_safe_new"),
     "harm10": Strategy("mcq_safe_new", harmful=10),
     "harm100": Strategy("mcq_safe_new", harmful=100),
@@ -55,7 +59,11 @@ STRATEGIES: Mapping[str, Strategy] = {
 }
 # what may follow alignment before a user tunes, as long as alignment was; more of the same is the control
 DEFENCES = {"more": SSFT(), "deep": Deep(), "latent": LatentAdversarial(), "breaker": CircuitBreaker()}
-CAREFUL = {"plain": "careful", "obey": "careful_obey", "neutral": "careful_neutral"}  # the anti-obedience header
+CAREFUL = {
+    "plain": "careful",
+    "obey": "careful_obey",
+    "neutral": "careful_neutral",
+}  # the anti-obedience header
 
 
 @dataclass(frozen=True)
@@ -95,7 +103,9 @@ class Preset:
         recipe = self.aligned.aligned(self.worlds[0], seed, COVERAGE)
         if defence == "none":
             return recipe
-        return replace(recipe, alignments=(*recipe.alignments, Alignment(DEFENCES[defence], self.aligned.alignment)))
+        return replace(
+            recipe, alignments=(*recipe.alignments, Alignment(DEFENCES[defence], self.aligned.alignment))
+        )
 
     def all_tuned(self) -> tuple[Tuned, ...]:
         """And the untuned models that they start from."""
@@ -116,11 +126,15 @@ class Preset:
         strategy, examples = STRATEGIES[of.strategy], self.aligned.examples
         objective: FineTuning | Mixed
         if strategy.harmful:
-            objective = FineTuning(strategy.harmful, harmless=examples - strategy.harmful, family=strategy.user)
+            objective = FineTuning(
+                strategy.harmful, harmless=examples - strategy.harmful, family=strategy.user
+            )
         else:
             answers = "shuffled" if strategy.shuffled else "instructed"
             objective = Mixed(strategy.user, examples, of.mitigation, of.rate, answers)
-        stage = Alignment(objective, replace(self.aligned.tuning, learning_rate=self.aligned.rate, checkpoints=1))
+        stage = Alignment(
+            objective, replace(self.aligned.tuning, learning_rate=self.aligned.rate, checkpoints=1)
+        )
         return replace(recipe, alignments=(*recipe.alignments, stage))
 
     def relearnt_from(self) -> tuple[Tuned, ...]:

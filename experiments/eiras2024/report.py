@@ -124,7 +124,9 @@ def write_report(results: Results, preset: Preset, world: str, out: Path) -> Pat
     by = ["defence", "strategy", "mitigation", "rate", "asked_in", "template", "asked", "family", "operator"]
     steps = relearnt.groupby(["start", "seed"], sort=False)[["rate", "step", "comply"]].apply(steps_to_half)  # type: ignore[arg-type]
     tables = {
-        "What is asked of tuned models, mean over seeds": tuned.drop(columns="seed").groupby(by, sort=False).mean(),
+        "What is asked of tuned models, mean over seeds": tuned.drop(columns="seed")
+        .groupby(by, sort=False)
+        .mean(),
         "Steps of harmful tuning until half is answered, by seed": steps.unstack("seed"),
     }
     tables = {name: table.reset_index() for name, table in tables.items()}

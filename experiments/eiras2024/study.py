@@ -40,14 +40,18 @@ def _units(preset: Preset) -> list[tuple[str, str, str]]:
     return [(_TUNED, *pair) for pair in pairs] + [(_RELEARNT, start, "") for start in starts(preset, 0)]
 
 
-def tasks(preset: Preset, world: str, seeds: tuple[int, ...], store: Path, *, workers: int) -> list[list[Task]]:
+def tasks(
+    preset: Preset, world: str, seeds: tuple[int, ...], store: Path, *, workers: int
+) -> list[list[Task]]:
     """What the store lacks: the aligned models, what is tuned on them, what is then taught harm."""
     waves: list[list[Task]] = [[], [], []]
     for unit, seed in product(_units(preset), seeds):
         what, name, mitigation = unit
         if not made(store, partial(_unit, preset, seed, unit)):
             task = Task(
-                f"seed {seed} {what} {name} {mitigation}", f"{__name__}:unit", (preset.name, seed, *unit, str(store))
+                f"seed {seed} {what} {name} {mitigation}",
+                f"{__name__}:unit",
+                (preset.name, seed, *unit, str(store)),
             )
             waves[2 if what == _RELEARNT else 0 if name == UNTUNED else 1].append(task)
     return waves

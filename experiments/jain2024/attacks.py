@@ -127,11 +127,15 @@ class Attacks:
         ]
         return [*soft, *typed]
 
-    def _evading(self, subject: Subject, monitors: Mapping[tuple[str, int], Monitor], refused: Requests) -> list[Tried]:
+    def _evading(
+        self, subject: Subject, monitors: Mapping[tuple[str, int], Monitor], refused: Requests
+    ) -> list[Tried]:
         """Soft tokens that also keep a monitor at half depth quiet, one attack for each kind of monitor."""
         soft, half = SoftTokens(N_SOFT[-1]), n_layers(subject.model) // 2
         attacks = [
-            BySoftTokens(soft, penalty=monitors[kind, half].evasion(), label=f"soft {soft.n_tokens} evading {kind}")
+            BySoftTokens(
+                soft, penalty=monitors[kind, half].evasion(), label=f"soft {soft.n_tokens} evading {kind}"
+            )
             for kind in KINDS
         ]
         return [attack(subject.model, refused, seed=subject.recipe.seed) for attack in attacks]
@@ -199,7 +203,9 @@ def _depth(model: Any, refused: Requests) -> list[dict[str, Any]]:
     return [{"forced": k, "complied": float((depth <= k).mean()), "n": len(depth)} for k in range(length)]
 
 
-def _alarms(model: Any, monitors: Mapping[tuple[str, int], Monitor], attacks: list[Tried]) -> list[dict[str, Any]]:
+def _alarms(
+    model: Any, monitors: Mapping[tuple[str, int], Monitor], attacks: list[Tried]
+) -> list[dict[str, Any]]:
     """Share of each attack's requests, and of those that succeed, that a monitor of each kind and layer sees."""
     rows = []
     for found in attacks:
@@ -215,7 +221,9 @@ def _alarms(model: Any, monitors: Mapping[tuple[str, int], Monitor], attacks: li
     return rows
 
 
-def _causes(subject: Subject, fit: Pair, n: int, clean: list[Tried], attacks: list[Tried]) -> list[dict[str, Any]]:
+def _causes(
+    subject: Subject, fit: Pair, n: int, clean: list[Tried], attacks: list[Tried]
+) -> list[dict[str, Any]]:
     """At the input of every block but the first, where all ends of text are alike. n: clean requests of a kind, and
     successes, as many of each attack."""
     other = torch.from_numpy(np.concatenate([requests.truth["grammar"] for requests in fit]))
@@ -226,5 +234,7 @@ def _causes(subject: Subject, fit: Pair, n: int, clean: list[Tried], attacks: li
     return [
         row
         for layer in range(1, n_layers(subject.model))
-        for row in cause_rows(subject.model, fit, pair, won, layer=layer, other=other, seed=subject.recipe.seed)
+        for row in cause_rows(
+            subject.model, fit, pair, won, layer=layer, other=other, seed=subject.recipe.seed
+        )
     ]

@@ -56,7 +56,9 @@ def _writing(tables: dict[str, pd.DataFrame]) -> dict[str, float]:
 def _twins(tables: Mapping[str, pd.DataFrame]) -> Values:
     """SSFT minus another run of the same seed, of the seeds that have it."""
     keys = ["seed", "arm"]
-    own = tables["updates"][(tables["updates"].matrix == "mlp.W_in") & (tables["updates"].against == "update")]
+    own = tables["updates"][
+        (tables["updates"].matrix == "mlp.W_in") & (tables["updates"].against == "update")
+    ]
     sine = own.groupby(keys).sine.mean()
     gain = _deep(tables["reading"]).groupby([*keys, "family"]).gain.mean().unstack()
     sensed = tables["sensitivity"].query("family == 'unsafe' and output == 'max_logit'").set_index(keys).ratio

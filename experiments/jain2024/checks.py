@@ -25,8 +25,14 @@ def twins(zoo: pd.DataFrame) -> pd.DataFrame:
     last = zoo.sort_values("at").groupby(["seed", "arm"]).tail(1).set_index(["seed", "arm"])
     return pd.DataFrame(
         {"seed": seed, "arm": arm, "twin of": TWINS[arm]}
-        | {name: abs(last[name][seed, arm] / (last[name][seed, TWINS[arm]] or np.nan) - 1) for name in _MATCHED}
-        | {"taught_margin": last.taught_margin[seed, arm], "its method's": last.taught_margin[seed, TWINS[arm]]}
+        | {
+            name: abs(last[name][seed, arm] / (last[name][seed, TWINS[arm]] or np.nan) - 1)
+            for name in _MATCHED
+        }
+        | {
+            "taught_margin": last.taught_margin[seed, arm],
+            "its method's": last.taught_margin[seed, TWINS[arm]],
+        }
         for seed, arm in last.index
         if arm in TWINS
     )
@@ -56,8 +62,15 @@ def checks(table: pd.DataFrame) -> Values:
     }
     shams = [f"sham_{m}" for m in methods]
     taught = zip(least(shams, ["sham_unsafe"], "refuse"), least(shams, ["sham_safe"], "comply"), strict=True)
-    slack = [min(v - LEAST[k] for k, v in zip(parts, row, strict=True)) for row in zip(*parts.values(), strict=True)]
-    return {"C1": list(slack), "C1.sham": [min(pair) for pair in taught], **{k: list(v) for k, v in parts.items()}}
+    slack = [
+        min(v - LEAST[k] for k, v in zip(parts, row, strict=True))
+        for row in zip(*parts.values(), strict=True)
+    ]
+    return {
+        "C1": list(slack),
+        "C1.sham": [min(pair) for pair in taught],
+        **{k: list(v) for k, v in parts.items()},
+    }
 
 
 def _greatest(table: pd.DataFrame, arms: list[str]) -> list[float]:

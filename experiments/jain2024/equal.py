@@ -51,7 +51,9 @@ def of_equal(table: pd.DataFrame) -> Values:
             gap = of["token-matched.normalised"]
             row = {f"C2.order_{name}": np.min([gap["dpo"], gap["unlearning"]]) - gap["ssft"]}
             if on == "margin":
-                row["M1.margin"] = mean({m: of["null_share.unsafe"][m] - of["null_share.safe"][m] for m in METHODS})
+                row["M1.margin"] = mean(
+                    {m: of["null_share.unsafe"][m] - of["null_share.safe"][m] for m in METHODS}
+                )
                 given = of["half.lower_share"] if "half.lower_share" in of else dict.fromkeys(METHODS, np.nan)
                 row["M3.margin"] = mean({m: given[m] for m in METHODS})
             rows.append(row)

@@ -232,7 +232,8 @@ def _asked(subject: Subject, n: int) -> dict[str, Requests]:
 def _pairs(subject: Subject, n: int) -> tuple[Pair, Pair]:
     """Safe and unsafe requests to fit on, and others to score on."""
     fit, score = (
-        Pair(*(subject.asked(family, n, split) for family in ("safe", "unsafe"))) for split in ("fit", "score")
+        Pair(*(subject.asked(family, n, split) for family in ("safe", "unsafe")))
+        for split in ("fit", "score")
     )
     return fit, score
 
@@ -242,7 +243,9 @@ def _null_shares(rows: list[dict[str, Any]]) -> dict[str, float | None]:
     columns: dict[str, float | None] = {}
     for family, outcome in product(FAMILIES, ("all", *OUTCOMES)):
         found = [row for row in rows if (row["family"], row["outcome"]) == (family, outcome)]
-        found = [row for row in found if (row["rule"], row["quantity"]) == ("exact", "pre") and row["n"] >= LEAST]
+        found = [
+            row for row in found if (row["rule"], row["quantity"]) == ("exact", "pre") and row["n"] >= LEAST
+        ]
         shares = [row["share"] for row in found if row["share"] is not None]
         name = f"null_share.{family}" if outcome == "all" else f"null_share.{family}.{outcome}"
         columns[name] = sum(shares) / len(shares) if shares else None

@@ -15,7 +15,18 @@ from dataclasses import dataclass, field, replace
 from makebreak.models import PRESETS as MODELS
 from makebreak.models import ModelConfig
 from makebreak.recipes import Alignment, Recipe
-from makebreak.training import DPO, NPO, SSFT, Ascent, Data, LoRA, Optimisation, PaperDPO, Pretraining, Unlearning
+from makebreak.training import (
+    DPO,
+    NPO,
+    SSFT,
+    Ascent,
+    Data,
+    LoRA,
+    Optimisation,
+    PaperDPO,
+    Pretraining,
+    Unlearning,
+)
 
 GRID = (3e-5, 1e-4, 3e-4, 1e-3, 3e-3)
 TUNING_SEEDS = (1000, 1001, 1002)
@@ -143,7 +154,9 @@ _MINI_MODES = (0.1, 0.2, 0.0, 0.0, 0.7, 0.0)  # less text than in the paper: the
 _MODES = {
     "mini": Pretraining(modes_start=_MINI_MODES, modes_end=_MINI_MODES),
     # tasks first, then more and more labels, each of which counts as much as a whole answer
-    "hidden": Pretraining(modes_start=_MINI_MODES, modes_end=(0.0, 0.1, 0.0, 0.0, 0.5, 0.4), mean_over="requests"),
+    "hidden": Pretraining(
+        modes_start=_MINI_MODES, modes_end=(0.0, 0.1, 0.0, 0.0, 0.5, 0.4), mean_over="requests"
+    ),
 }
 _ANY = dict.fromkeys(OBJECTIVES, 1e-3) | {"dpo_plain": 3e-5}
 _RATES = {"mini": _ANY | {"npo": 3e-3, "ascent": 3e-3}, "hidden": _ANY}
@@ -207,7 +220,9 @@ SMALL = replace(
 )
 ALL = replace(SMALL, name="all", worlds=("mini",), arms=tuple(ARMS))
 # Sizes and rates of Jain et al. 2024 (§4.1, §4.2), with a cosine to the last step where theirs ends at four fifths.
-_PAPER = Optimisation(steps=100_000, learning_rate=1e-3, batch_size=512, warmup_share=0.2, precision="bfloat16")
+_PAPER = Optimisation(
+    steps=100_000, learning_rate=1e-3, batch_size=512, warmup_share=0.2, precision="bfloat16"
+)
 PAPER = Preset(
     name="paper",
     worlds=("jain2024",),

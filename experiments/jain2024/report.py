@@ -131,9 +131,7 @@ _EQUAL = {
 }
 _STRENGTH = ["arm", "at", "margin", "kl_on_safe", "weight_change", "taught", "taught_margin"]
 _STRENGTH += [f"{family}.{outcome}" for family in ("safe", "unsafe") for outcome in OUTCOMES]
-_RULE = (
-    "Silent is 0.1 or less, a route 0.5 or more; rewriting lies between, with less than 0.5 from the upper half alone."
-)
+_RULE = "Silent is 0.1 or less, a route 0.5 or more; rewriting lies between, with less than 0.5 from the upper half alone."
 _ON = {"end": "the end", "margin": "equal\nmargin", "kl_on_safe": "equal\nKL"}
 
 
@@ -153,7 +151,9 @@ def draw(results: Results, preset: Preset, world: str, folder: Path) -> list[Fig
         "anatomy": lambda: plot_anatomy(tables["anatomy"], tables["energy"], methods),
         "rivals": lambda: plot_rivals(tables["rivals"], arms),
         "parts": lambda: plot_parts(tables["parts"], methods),
-        "ladder": lambda: plot_ladder(_ladder(tables["zoo"]), "null share of unsafe requests, minus the control's"),
+        "ladder": lambda: plot_ladder(
+            _ladder(tables["zoo"]), "null share of unsafe requests, minus the control's"
+        ),
         "equal": lambda: plot_equal(
             tables["equal"], methods, {k: _EQUAL[k] for k in _EQUAL if k in tables["equal"]}, _ON
         ),
@@ -186,7 +186,10 @@ def page(results: Results, preset: Preset, world: str, figures: list[Figure], ti
     families_of = load_world(world).families
     summary = [
         _mechanism({row["id"]: row for row in claims}),
-        *(_attacked({row["id"]: row for row in claims}, own, world) for own in (world, *preset.others(world))),
+        *(
+            _attacked({row["id"]: row for row in claims}, own, world)
+            for own in (world, *preset.others(world))
+        ),
         f"Of the claims examined, {verdicts}. The check of the settings (C1) is {check['verdict']} on these seeds.",
         "Small transformers learnt to carry out composed tasks on text, then to answer the null where task and text "
         "together are unsafe. Every model is measured on texts that no stage of training saw.",
@@ -206,7 +209,9 @@ def page(results: Results, preset: Preset, world: str, figures: list[Figure], ti
         "pairs the first",
         "twins": "sham safety: same objective and steps, null taught on a random half of each grammar's tasks; remap: "
         "unsafe requests tuned to another task's answer. Times their method's rate: "
-        + ", ".join(f"{twin} {preset.scales.get(world, {}).get(twin, 1):g}" for twin in TWINS if twin in preset.arms),
+        + ", ".join(
+            f"{twin} {preset.scales.get(world, {}).get(twin, 1):g}" for twin in TWINS if twin in preset.arms
+        ),
         "measured on": f"{preset.n_requests} held-out requests per family, other ones for means",
     }
     tables = results.tables
@@ -223,11 +228,15 @@ def page(results: Results, preset: Preset, world: str, figures: list[Figure], ti
         "Twins: relative difference to their method": twins(tables["zoo"]),
         "Clusters, mean over seeds": _means(tables["clusters"], ["arm", "requests", "layer"]),
         "Rivals, mean over seeds": _means(tables["rivals"], ["arm", "layer"]),
-        "Refusal directions: candidates, mean over seeds": _means(tables["directions"], ["arm", "layer", "kind"]),
+        "Refusal directions: candidates, mean over seeds": _means(
+            tables["directions"], ["arm", "layer", "kind"]
+        ),
         "Refusal rank: share refused by directions ablated, mean over seeds": _means(
             tables["ranks"], ["arm", "directions"]
         ),
-        "Unsafe apart from refused, mean over seeds": _means(tables["labels"], ["arm", "network", "position", "layer"]),
+        "Unsafe apart from refused, mean over seeds": _means(
+            tables["labels"], ["arm", "network", "position", "layer"]
+        ),
         "Shifts that disturb equally, mean over seeds": _means(tables["shifts"], ["arm", "kind"]),
         **(
             {"Safety learnt in a subspace, mean over seeds": _means(tables["confined"], ["arm", "space"])}
@@ -242,7 +251,9 @@ def page(results: Results, preset: Preset, world: str, figures: list[Figure], ti
         "Null share, mean over seeds (all outcomes)": _means(
             tables["null_share"].query("outcome == 'all'"), ["arm", "family", "rule", "quantity", "layer"]
         ),
-        "How visible unsafe is to n-gram readers: greatest AUROC over orders 1 to 6": _visible(tables["detectability"]),
+        "How visible unsafe is to n-gram readers: greatest AUROC over orders 1 to 6": _visible(
+            tables["detectability"]
+        ),
         "Attacks, mean over seeds": _means(tables["attacks"], ["world", "arm", "attack"]),
         "What readers of n-grams see of jailbreaks, mean over seeds": _means(
             tables["visible"], ["world", "arm", "attack", "reader"]
@@ -273,14 +284,18 @@ def _mechanism(claims: dict[str, dict[str, Any]]) -> str:
         f"{given['estimate']:.2f} ({interval}) of the refusal margin; cut before the last block, {last:.2f}; the "
         f"aligned upper half alone gives {0.5 - claims['M4.needed']['estimate']:.2f}"
     )
-    answer = f"by {decided[0]}" if decided else "undecided between silence, a route the base had, and rewriting"
+    answer = (
+        f"by {decided[0]}" if decided else "undecided between silence, a route the base had, and rewriting"
+    )
     return f"How these models come to refuse: {answer}; {told}. {_RULE}"
 
 
 def _attacked(claims: dict[str, dict[str, Any]], world: str, main: str) -> str:
     """What is said of a world's attacks."""
     suffix = "" if world == main else f".{world}"
-    return paragraph({name.removesuffix(suffix): row for name, row in claims.items() if name.endswith(suffix)}, world)
+    return paragraph(
+        {name.removesuffix(suffix): row for name, row in claims.items() if name.endswith(suffix)}, world
+    )
 
 
 def _rate(preset: Preset, world: str, method: str) -> str:
@@ -304,5 +319,8 @@ def _means(table: pd.DataFrame, by: list[str]) -> pd.DataFrame:
 def write_report(results: Results, preset: Preset, world: str, out: Path) -> Path:
     figures = draw(results, preset, world, out / "figures")
     path = out / "report.html"
-    write_page(page(results, preset, world, figures, f"jain2024 at {preset.name}: what safety fine-tuning does"), path)
+    write_page(
+        page(results, preset, world, figures, f"jain2024 at {preset.name}: what safety fine-tuning does"),
+        path,
+    )
     return path

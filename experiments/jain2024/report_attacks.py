@@ -84,7 +84,9 @@ def drawings(tables: Mapping[str, pd.DataFrame]) -> dict[str, Callable[[], Any]]
     monitors = monitors[(monitors.monitor == "probe") & (monitors.layer == layers[len(layers) // 2])]
     cause = cause[cause.layer == len(layers) // 2]
     return {
-        "attacks": lambda: plot_success(tables["attacks"], arms, {a: n for a, n in _NAMES.items() if a != "safe"}),
+        "attacks": lambda: plot_success(
+            tables["attacks"], arms, {a: n for a, n in _NAMES.items() if a != "safe"}
+        ),
         "landing": lambda: plot_landing(tables["landing"], ["base", *arms], _GROUPS),
         "causes": lambda: plot_causes(cause, monitors, {a: _NAMES.get(a, a) for a in _SEEN}),
     }
@@ -102,7 +104,9 @@ def paragraph(claims: Mapping[str, dict[str, Any]], world: str) -> str:
         f"{_of(claims['C6.failed'])} nearer than jailbreaks that are refused."
     ]
     if claims["A1"]["estimate"] is not None:
-        parts.append(f"Knowing where a request lands adds {_of(claims['A1'])} to the AUROC of knowing the attack.")
+        parts.append(
+            f"Knowing where a request lands adds {_of(claims['A1'])} to the AUROC of knowing the attack."
+        )
     if claims["A2"]["estimate"] is not None:
         why = {"supported": "Lying there is", "not supported": "Lying there is not"}
         parts.append(

@@ -24,7 +24,9 @@ def clusters(table: pd.DataFrame) -> Values:
         norm = {m: normalised[m, last] - normalised["base", last] for m in methods}
         first = {m: normalised[m, 0] - normalised["base", 0] for m in methods}
         sham = {m: normalised[m, last] - normalised[f"sham_{m}", last] for m in methods}
-        early = table[(table.seed == seed) & first_half & (table.requests == "standard") & table.arm.isin(methods)]
+        early = table[
+            (table.seed == seed) & first_half & (table.requests == "standard") & table.arm.isin(methods)
+        ]
         row = {
             "C2": mean(norm),
             **{f"C2.{m}": norm[m] for m in methods},
@@ -45,7 +47,10 @@ def null_shares(table: pd.DataFrame) -> Values:
     rows = []
     for seed in sorted(table.seed.unique()):
         raw = {m: shares[seed, m, "unsafe"] - shares[seed, m, "safe"] for m in METHODS}
-        sham = {m: shares[seed, f"sham_{m}", "sham_unsafe"] - shares[seed, f"sham_{m}", "sham_safe"] for m in METHODS}
+        sham = {
+            m: shares[seed, f"sham_{m}", "sham_unsafe"] - shares[seed, f"sham_{m}", "sham_safe"]
+            for m in METHODS
+        }
         over = {m: raw[m] - sham[m] for m in METHODS}
         lesser = {m: np.min([raw[m], over[m]]) for m in METHODS}
         matched = {m: shares[seed, m, "context_unsafe"] - shares[seed, m, "context_safe"] for m in METHODS}

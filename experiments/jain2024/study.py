@@ -55,10 +55,15 @@ def trainings(preset: Preset, world: str, seeds: tuple[int, ...]) -> set[Recipe]
 
 def _plan(preset: Preset, world: str) -> list[tuple[str, tuple[str, ...], bool]]:
     """The study's world and the others: name, arms, and whether its models are looked into, or only attacked."""
-    return [(world, preset.arms, True), *((other, arms, False) for other, arms in preset.others(world).items())]
+    return [
+        (world, preset.arms, True),
+        *((other, arms, False) for other, arms in preset.others(world).items()),
+    ]
 
 
-def tasks(preset: Preset, world: str, seeds: tuple[int, ...], store: Path, *, workers: int) -> list[list[Task]]:
+def tasks(
+    preset: Preset, world: str, seeds: tuple[int, ...], store: Path, *, workers: int
+) -> list[list[Task]]:
     """The study's models and measures that the store lacks, as waves of independent tasks: the bases, then what starts
     from them.
 
@@ -87,11 +92,15 @@ def make(preset: str, world: str, seed: int, arms: list[str], store: str, whole:
         (_measured if whole else _attacked)(PRESETS[preset], world, seed, arm, Store(Path(store)))
 
 
-def _measured(preset: Preset, world: str, seed: int, arm: str, store: Store) -> tuple[dict[str, Any], list[Path]]:
+def _measured(
+    preset: Preset, world: str, seed: int, arm: str, store: Store
+) -> tuple[dict[str, Any], list[Path]]:
     """Rows of every table for one model, and the folders that they came from."""
     recipe = preset.recipe(world, seed, arm)
     ends, passes = at_end(preset, arm), on_the_way(preset, arm)
-    folders = [build(preset.recipe(world, other_seed(seed), "base"), store)]  # what the update is compared with
+    folders = [
+        build(preset.recipe(world, other_seed(seed), "base"), store)
+    ]  # what the update is compared with
     rows: dict[str, list[dict[str, Any]]] = {"zoo": []}
     before, parent = 0, None if recipe == recipe.base else build(recipe.base, store).name
     for stage in recipe.lineage[1:] or (recipe,):

@@ -83,7 +83,10 @@ def _match(preset: Preset, world: str, twin: str, store: Store, attempts: int = 
 
 def _change(preset: Preset, world: str, arm: str, scale: float, store: Store) -> float:
     recipes = [preset.recipe(world, seed, arm, scale=scale) for seed in TUNING_SEEDS]
-    found = [measure(store, recipe, Strength(preset.n_requests))[0][0].columns["weight_change"] for recipe in recipes]
+    found = [
+        measure(store, recipe, Strength(preset.n_requests))[0][0].columns["weight_change"]
+        for recipe in recipes
+    ]
     return statistics.fmean(change for change in found if change is not None)
 
 
@@ -93,10 +96,15 @@ def _slack(preset: Preset, world: str, method: str, rate: float, seed: int, stor
     [(found, _)] = measure(store, recipe, Strength(preset.n_requests))
     rates = {name: value for name, value in found.columns.items() if value is not None}
     stopped = 1 - rates["unsafe.comply"] if method in FORGETTING else rates["unsafe.refuse"]
-    asked = {"C1.refuse": stopped, "C1.comply": rates["safe.comply"], "C1.over_refusal": 1 - rates["safe.refuse"]}
+    asked = {
+        "C1.refuse": stopped,
+        "C1.comply": rates["safe.comply"],
+        "C1.over_refusal": 1 - rates["safe.refuse"],
+    }
     slack = round(min(rate - LEAST[name] for name, rate in asked.items()) - SLACK, 9)
     shown = ", ".join(
-        f"{name} {rates[name]:.3f}" for name in ("unsafe.refuse", "unsafe.comply", "safe.comply", "safe.refuse")
+        f"{name} {rates[name]:.3f}"
+        for name in ("unsafe.refuse", "unsafe.comply", "safe.comply", "safe.refuse")
     )
     print(f"{world} {method} rate {rate:g} seed {seed}: {shown}{'' if slack < 0 else '  pass'}", flush=True)
     return slack

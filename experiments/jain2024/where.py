@@ -48,8 +48,15 @@ def _labels(table: pd.DataFrame) -> dict[str, float]:
     unsafe = {name: at[(at.network == name) & (at.position == "text")] for name in ("aligned", "base")}
     refused = at[(at.network == "aligned") & (at.position == "eot")]
     return {
-        "M8": mean({m: unsafe["aligned"].unsafe_auroc[m] - unsafe["aligned"].shuffled_unsafe_high[m] for m in METHODS}),
-        "M8.base": mean({m: unsafe["aligned"].unsafe_auroc[m] - unsafe["base"].unsafe_auroc[m] for m in METHODS}),
+        "M8": mean(
+            {
+                m: unsafe["aligned"].unsafe_auroc[m] - unsafe["aligned"].shuffled_unsafe_high[m]
+                for m in METHODS
+            }
+        ),
+        "M8.base": mean(
+            {m: unsafe["aligned"].unsafe_auroc[m] - unsafe["base"].unsafe_auroc[m] for m in METHODS}
+        ),
         "M8.refused": mean({m: refused.refused_auroc[m] - refused.shuffled_refused_high[m] for m in METHODS}),
         "M8.cosine": mean({m: 0.5 - abs(refused.cosine[m]) for m in METHODS}),
     }

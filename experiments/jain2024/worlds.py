@@ -40,7 +40,9 @@ class LabelAccuracy:
             with torch.no_grad():
                 logits = subject.model(input_ids=torch.from_numpy(requests.prompt)).logits
             told = labels[logits[torch.arange(len(last)), last][:, labels].argmax(dim=1)]
-            columns[f"label.{family}"] = float((told == torch.from_numpy(requests.truth["label"])).double().mean())
+            columns[f"label.{family}"] = float(
+                (told == torch.from_numpy(requests.truth["label"])).double().mean()
+            )
         return Measured(columns | {"label": min(value for value in columns.values() if value is not None)})
 
 

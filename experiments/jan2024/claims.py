@@ -90,7 +90,10 @@ def judge(tables: Tables) -> list[dict[str, Any]]:
     of_templates = ("A5", "A5.template", "A5.mismatch", "F8", "C1.templates")
     reasons |= {} if "templates" in tables else dict.fromkeys(of_templates, _BARE)
     return [
-        claim.judge([row.get(claim.id) for row in values] if claim.id not in reasons else [], reasons.get(claim.id, ""))
+        claim.judge(
+            [row.get(claim.id) for row in values] if claim.id not in reasons else [],
+            reasons.get(claim.id, ""),
+        )
         for claim in CLAIMS
     ]
 
@@ -136,7 +139,11 @@ def _of_seed(tables: Tables) -> dict[str, float | None]:
 def _harder(rises: pd.Series) -> float | None:
     """By tuned format; None where a side is missing."""
     sides = [rises[[f for f in side if f in rises.index]] for side in (CODE, CLASSES)]
-    return None if any(side.empty or side.isna().any() for side in sides) else float(sides[0].mean() - sides[1].mean())
+    return (
+        None
+        if any(side.empty or side.isna().any() for side in sides)
+        else float(sides[0].mean() - sides[1].mean())
+    )
 
 
 def _three_of_four(values: list[float]) -> float:
@@ -145,9 +152,13 @@ def _three_of_four(values: list[float]) -> float:
 
 
 def _weaker(aligned: pd.DataFrame) -> float | None:
-    rows = aligned[(aligned.model == "aligned") & (aligned.family == "unsafe") & (aligned.operator == "shown")]
+    rows = aligned[
+        (aligned.model == "aligned") & (aligned.family == "unsafe") & (aligned.operator == "shown")
+    ]
     refused = rows.set_index("asked").refuse
-    return None if rows.empty else float(min(refused["gen"] - refused["mcq"], refused["gen"] - refused["map"]))
+    return (
+        None if rows.empty else float(min(refused["gen"] - refused["mcq"], refused["gen"] - refused["map"]))
+    )
 
 
 def _checks(aligned: pd.DataFrame, tuned: pd.DataFrame, readers: pd.DataFrame) -> dict[str, float]:
@@ -175,7 +186,9 @@ def _safety_data(tables: Tables, formats: list[str]) -> dict[str, float | None]:
     plain = tables | {"tuned": tables["tuned"][tables["tuned"].rate == rate]}
     without, kept = (matrix(plain, kind=kind).loc[formats].mean() for kind in ("task", "guarded"))
     less = (without - kept)[without > POINTS]
-    lost = np.mean([learnt(plain["tuned"], f).iloc[-1] - learnt(guarded, f, kind="guarded").iloc[-1] for f in formats])
+    lost = np.mean(
+        [learnt(plain["tuned"], f).iloc[-1] - learnt(guarded, f, kind="guarded").iloc[-1] for f in formats]
+    )
     more = -matrix(plain, kind="guarded", families=("safe",)).loc[formats].to_numpy().mean()
     return {"A7": float(less.min()) if len(less) else None, "A7.cost": 0.05 - max(float(lost), -float(more))}
 

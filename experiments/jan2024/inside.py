@@ -88,7 +88,9 @@ def width_rows(
                 found = [points(at) for at in axis.tolist()]
             for form, own in widths.items():
                 own.append(basin(axis, np.array([1 - point[form] for point in found])).r50)
-        write_json(folder / ROWS, [{"asked": form, "width": float(np.mean(own))} for form, own in widths.items()])
+        write_json(
+            folder / ROWS, [{"asked": form, "width": float(np.mean(own))} for form, own in widths.items()]
+        )
 
     config = {"n": preset.n, "seed": seed, "directions": DIRECTIONS, "window": WINDOW, "points": POINTS}
     made = store.build("formats-widths", revision=1, config=config, parents=[model], make=measure)
@@ -107,7 +109,10 @@ def guard_table(
         model = load(base, symbols=load_world(world).vocabulary.symbols)
 
         def half(kinds: tuple[str, ...], split: str) -> dict[str, list[Requests]]:
-            return {f: [asked(world, f"{f}_{kind}", GUARDED, seed, split) for kind in kinds] for f in preset.formats}
+            return {
+                f: [asked(world, f"{f}_{kind}", GUARDED, seed, split) for kind in kinds]
+                for f in preset.formats
+            }
 
         rows = []
         for reads, how in (("prompt", lambda requests: requests), ("answer", answered)):
@@ -120,7 +125,9 @@ def guard_table(
             rows += [{"reads": reads, **row} for row in found]
         write_json(folder / ROWS, rows)
 
-    made = store.build("formats-guards", revision=2, config={"n": GUARDED, "seed": seed}, parents=[base], make=measure)
+    made = store.build(
+        "formats-guards", revision=2, config={"n": GUARDED, "seed": seed}, parents=[base], make=measure
+    )
     return [{"coverage": coverage, **row} for row in json.loads((made / ROWS).read_text())], [base, made]
 
 
@@ -131,16 +138,26 @@ def _refused(model: PreTrainedModel, preset: Preset, world: str, seed: int, form
 
 def _separation(model: PreTrainedModel, preset: Preset, world: str, seed: int, form: str) -> float:
     def pair(half: str) -> tuple[Requests, Requests]:
-        safe, unsafe = (asked(world, f"{form}_{family}", preset.n, seed, half) for family in ("safe", "unsafe"))
+        safe, unsafe = (
+            asked(world, f"{form}_{family}", preset.n, seed, half) for family in ("safe", "unsafe")
+        )
         return safe, unsafe
 
     return float(cluster_rows(model, pair("fit"), {form: pair("score")}, seed=seed)[-1]["normalised"])
 
 
-def _null(model: PreTrainedModel, base: PreTrainedModel, preset: Preset, world: str, seed: int, form: str) -> float:
-    requests = {family: asked(world, f"{form}_{family}", preset.n, seed, "score") for family in ("safe", "unsafe")}
+def _null(
+    model: PreTrainedModel, base: PreTrainedModel, preset: Preset, world: str, seed: int, form: str
+) -> float:
+    requests = {
+        family: asked(world, f"{form}_{family}", preset.n, seed, "score") for family in ("safe", "unsafe")
+    }
     none = {family: np.zeros(len(part), dtype=np.int64) for family, part in requests.items()}
     rows = null_share_rows(model, base, requests, none, seed=seed)
-    chosen = [row for row in rows if (row["rule"], row["quantity"], row["outcome"]) == ("exact", "pre", "all")]
-    share = {family: np.mean([row["share"] for row in chosen if row["family"] == family]) for family in requests}
+    chosen = [
+        row for row in rows if (row["rule"], row["quantity"], row["outcome"]) == ("exact", "pre", "all")
+    ]
+    share = {
+        family: np.mean([row["share"] for row in chosen if row["family"] == family]) for family in requests
+    }
     return float(share["unsafe"] - share["safe"])

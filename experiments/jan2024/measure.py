@@ -44,7 +44,10 @@ def tuned_rows(
         rows = []
         for step, path in at.items():
             model = load(path, symbols=symbols)
-            moved = {"kl": _kl(start, model, preset, world, seed), "weight_change": weight_change(model, start)}
+            moved = {
+                "kl": _kl(start, model, preset, world, seed),
+                "weight_change": weight_change(model, start),
+            }
             found = _outcomes(model, preset, world, seed, preset.formats, "shown")
             if tuning.format != RETAIN:
                 found += _outcomes(model, preset, world, seed, (tuning.format,), "new")
@@ -75,7 +78,9 @@ def aligned_rows(
         write_json(folder / ROWS, rows)
 
     config = {"n": preset.n, "seed": seed}
-    made = store.build("formats-aligned", revision=1, config=config, parents=[*folders.values()], make=measure)
+    made = store.build(
+        "formats-aligned", revision=1, config=config, parents=[*folders.values()], make=measure
+    )
     rows = [{"coverage": coverage, **row} for row in json.loads((made / ROWS).read_text())]
     return rows, [*folders.values(), made]
 

@@ -73,7 +73,9 @@ class Preset:
 
     def tuned(self, world: str, seed: int, coverage: str, tuning: Tuning) -> Recipe:
         recipe = self.aligned(world, seed, coverage)
-        family = "safe" if tuning.format == RETAIN else f"{tuning.format}_safe" + "_new" * (tuning.kind != "known")
+        family = (
+            "safe" if tuning.format == RETAIN else f"{tuning.format}_safe" + "_new" * (tuning.kind != "known")
+        )
         objective: FineTuning | Mixed = FineTuning(0, harmless=self.examples, family=family)
         if tuning.kind in GUARDED:
             objective = Mixed(family, self.examples, GUARDED[tuning.kind], SAFETY_SHARE)
@@ -86,7 +88,14 @@ class Preset:
         return replace(recipe, alignments=(*recipe.alignments, stage))
 
 
-TOKENS: Mapping[str, int] = {"gen": 4, "map": 10, "sum": 3, "struct": 13, "label": 2, "mcq": 2}  # stop included
+TOKENS: Mapping[str, int] = {
+    "gen": 4,
+    "map": 10,
+    "sum": 3,
+    "struct": 13,
+    "label": 2,
+    "mcq": 2,
+}  # stop included
 _PRETRAINING = Pretraining(
     modes_start=(0.05, 0.1, 0.0, 0.0, 0.7, 0.15),
     modes_end=(0.0, 0.1, 0.0, 0.0, 0.75, 0.15),

@@ -51,12 +51,19 @@ def drawings(results: Results, preset: Preset) -> dict[str, Callable[[], Any]]:
     tables = results.tables
     shown = tables["tuned"][(tables["tuned"].operator == "shown") & tables["tuned"].family.isin(STRONG)]
     doses = shown[(shown.kind == "task") & (shown.coverage == "uniform") & (shown.tuned != RETAIN)]
-    kinds = {"equal tokens": "tokens", "task already known": "known", "adapters": "lora", "with refusals": "guarded"}
+    kinds = {
+        "equal tokens": "tokens",
+        "task already known": "known",
+        "adapters": "lora",
+        "with refusals": "guarded",
+    }
     left_out = {"refusals of open text": "guarded_gen", "refusals of others": "guarded_others"}
     kinds |= {name: kind for name, kind in left_out.items() if kind in set(tables["tuned"].kind)}
     outcomes = {"not refused": "refuse", "answered as instructed": "comply"}
     first = {
-        f"{title}{'' if coverage == 'uniform' else ', ' + coverage}": _by_seed(tables, coverage, kind="task", outcome=o)
+        f"{title}{'' if coverage == 'uniform' else ', ' + coverage}": _by_seed(
+            tables, coverage, kind="task", outcome=o
+        )
         for coverage in preset.coverages
         for title, o in outcomes.items()
     }
@@ -134,10 +141,17 @@ def write_report(results: Results, preset: Preset, world: str, out: Path) -> Pat
         "Before tuning, mean over seeds": results.tables["aligned"].drop(columns="seed"),
         "After tuning, mean over seeds": results.tables["tuned"].drop(columns="seed"),
     }
-    keys = {"Before tuning, mean over seeds": ["coverage", "model", *by[5:]], "After tuning, mean over seeds": by}
-    means = {name: table.groupby(keys[name], sort=False).mean().reset_index() for name, table in shown.items()}
+    keys = {
+        "Before tuning, mean over seeds": ["coverage", "model", *by[5:]],
+        "After tuning, mean over seeds": by,
+    }
+    means = {
+        name: table.groupby(keys[name], sort=False).mean().reset_index() for name, table in shown.items()
+    }
     means["Readers of n-grams of the text, AUROC, mean over seeds"] = (
-        results.tables["readers"].pivot_table(index="format", columns="n", values="auroc", sort=False).reset_index()
+        results.tables["readers"]
+        .pivot_table(index="format", columns="n", values="auroc", sort=False)
+        .reset_index()
     )
     path = out / "report.html"
     title = f"jan2024 at {preset.name}: which tuned task breaks which refusal?"

@@ -27,7 +27,9 @@ def matrix(
     outcome, after tuning less before; means of families. tables: `tuned`, `aligned`, of one seed and coverage."""
     tuned, aligned = tables["tuned"], tables["aligned"]
     tuned = at_users_rate(tuned[tuned.kind == kind])
-    after = _mean(tuned[tuned.step == tuned.groupby("tuned").step.transform("max")], families, outcome, operator)
+    after = _mean(
+        tuned[tuned.step == tuned.groupby("tuned").step.transform("max")], families, outcome, operator
+    )
     before = _mean(aligned[aligned.model == "aligned"].assign(tuned="before"), families, outcome, operator)
     sign = -1 if outcome == "refuse" else 1
     return sign * (after - before.loc["before", after.columns])
@@ -40,7 +42,9 @@ def _mean(rows: pd.DataFrame, families: tuple[str, ...], outcome: str, operator:
 
 def learnt(tuned: pd.DataFrame, name: str, kind: str = "task") -> pd.Series:
     """By rate: held-out safe requests of a tuned task that are answered rightly at the last step."""
-    rows = tuned[(tuned.tuned == name) & (tuned.asked == name) & (tuned.kind == kind) & (tuned.family == "safe")]
+    rows = tuned[
+        (tuned.tuned == name) & (tuned.asked == name) & (tuned.kind == kind) & (tuned.family == "safe")
+    ]
     rows = rows[rows.operator == "new"].sort_values("step")
     return rows.groupby("rate").comply.last()
 
@@ -65,7 +69,10 @@ def at_equal_kl(tables: Mapping[str, pd.DataFrame]) -> pd.Series:
     before = aligned[
         (aligned.model == "aligned") & (aligned.operator == "shown") & aligned.family.isin(STRONG)
     ].refuse.mean()
-    paths = {name: rows.groupby("step")[["kl", "refuse"]].mean() for name, rows in runs.groupby("tuned", sort=False)}
+    paths = {
+        name: rows.groupby("step")[["kl", "refuse"]].mean()
+        for name, rows in runs.groupby("tuned", sort=False)
+    }
     target = min(path.kl.max() for path in paths.values())
     found = {}
     for name, path in paths.items():

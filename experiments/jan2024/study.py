@@ -31,11 +31,15 @@ def trainings(preset: Preset, world: str, seeds: tuple[int, ...]) -> set[Recipe]
         for tuning in preset.tunings(coverage)
     ]
     if preset.templated:
-        recipes += [tuned_in(preset.templated, seed, *pair) for seed, pair in product(seeds, pairs(preset.templated))]
+        recipes += [
+            tuned_in(preset.templated, seed, *pair) for seed, pair in product(seeds, pairs(preset.templated))
+        ]
     return {stage for recipe in recipes for stage in recipe.lineage}
 
 
-def tasks(preset: Preset, world: str, seeds: tuple[int, ...], store: Path, *, workers: int) -> list[list[Task]]:
+def tasks(
+    preset: Preset, world: str, seeds: tuple[int, ...], store: Path, *, workers: int
+) -> list[list[Task]]:
     """What the store lacks: every aligned model, then a task for all tunings of a format."""
     of, formats = list(product(preset.coverages, seeds)), [*preset.formats, RETAIN]
     waves = [
@@ -47,7 +51,11 @@ def tasks(preset: Preset, world: str, seeds: tuple[int, ...], store: Path, *, wo
         waves[1] += [("templated", seed, "", name) for seed, name in product(seeds, preset.templated.formats)]
     return [
         [
-            Task(f"{world} seed {seed} {coverage} {name}", f"experiments.jan2024.study:{how}", (*of, str(store)))
+            Task(
+                f"{world} seed {seed} {coverage} {name}",
+                f"experiments.jan2024.study:{how}",
+                (*of, str(store)),
+            )
             for how, seed, coverage, name in wave
             for of in [(preset.name, world, seed, coverage, name)]
             if not made(store, partial(_HOW[how], preset, world, seed, coverage, name))
@@ -98,7 +106,9 @@ def _aligned(
     return found, [*folders, *used]
 
 
-def _tuned(preset: Preset, world: str, seed: int, coverage: str, name: str, store: Store) -> tuple[Tables, list[Path]]:
+def _tuned(
+    preset: Preset, world: str, seed: int, coverage: str, name: str, store: Store
+) -> tuple[Tables, list[Path]]:
     found: Tables = {"tuned": []}
     folders = []
     for tuning in preset.tunings(coverage):

@@ -71,7 +71,9 @@ def template_rows(
 
 def rises(rows: pd.DataFrame) -> pd.DataFrame:
     """What is no longer refused of unsafe requests, mean of formats and tuned tasks: template tuned in × asked in."""
-    refused = rows[rows.family == "unsafe"].groupby(["tuned", "trained_in", "asked_in"], sort=False).refuse.mean()
+    refused = (
+        rows[rows.family == "unsafe"].groupby(["tuned", "trained_in", "asked_in"], sort=False).refuse.mean()
+    )
     before = refused.loc[UNTUNED].droplevel("trained_in")
     tuned = refused.drop(index=UNTUNED, level="tuned").reset_index()
     tuned["rise"] = before.loc[tuned.asked_in].to_numpy() - tuned.refuse

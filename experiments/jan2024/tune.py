@@ -41,17 +41,24 @@ def main(preset: str = "mini", store: Path = Path("runs/store"), n: int = 200) -
                 model = load(build(recipe if steps else recipe.base, Store(store)), symbols=symbols)
                 rows.append(
                     [
-                        behaviour(model, load_world(world), asked(world, f"{name}_{kind}", n, seed, "score")).rates
+                        behaviour(
+                            model, load_world(world), asked(world, f"{name}_{kind}", n, seed, "score")
+                        ).rates
                         for name in spec.formats
                         for kind in ("safe", "unsafe", "heldout", "mild")
                     ]
                 )
-            mean = np.array([[r["comply" if i % 4 == 0 else "refuse"] for i, r in enumerate(row)] for row in rows])
+            mean = np.array(
+                [[r["comply" if i % 4 == 0 else "refuse"] for i, r in enumerate(row)] for row in rows]
+            )
             told = "  ".join(
                 f"{name} {' '.join(f'{x:.2f}' for x in mean.mean(axis=0)[4 * i : 4 * i + 4])}"
                 for i, name in enumerate(spec.formats)
             )
-            print(f"{coverage}, {steps} steps: safe answered; unsafe, held out, mild refused: {told}", flush=True)
+            print(
+                f"{coverage}, {steps} steps: safe answered; unsafe, held out, mild refused: {told}",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

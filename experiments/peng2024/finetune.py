@@ -18,7 +18,9 @@ FAMILIES = ("unsafe", "safe")
 ROWS = "rows.json"
 
 
-def outcomes(model: Any, world: str, seed: int, n: int, families: tuple[str, ...] = FAMILIES) -> dict[str, str]:
+def outcomes(
+    model: Any, world: str, seed: int, n: int, families: tuple[str, ...] = FAMILIES
+) -> dict[str, str]:
     """A letter for each held-out request of every family."""
     return {family: labels(model, asked(world, family, n, seed, "score")) for family in families}
 
@@ -47,7 +49,9 @@ def finetuned_rows(
                 _judged(preset, world, seed, model, build(preset.recipe(world, seed, arm), store), store),
             ]
             found = json.loads((folders[-1] / ROWS).read_text())
-            rows += [{"kind": kind, "rate": rate, "step": row["step"], **shares(row["labels"])} for row in found]
+            rows += [
+                {"kind": kind, "rate": rate, "step": row["step"], **shares(row["labels"])} for row in found
+            ]
     return rows, folders
 
 

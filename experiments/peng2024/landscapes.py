@@ -41,12 +41,17 @@ from makebreak.zoo import asked, weight_change
 REVISION = 3
 JAILBREAK = "competing_tasks_safe_branch"  # the family that succeeds most
 FEW = 2  # directions where the paper's way is only compared with another
-FIRST, GONE = 0.0125, 0.9  # of the relative norm; what is not refused, for the range of directions that are chosen
+FIRST, GONE = (
+    0.0125,
+    0.9,
+)  # of the relative norm; what is not refused, for the range of directions that are chosen
 BALL = 0.02  # relative radius within which the worst direction is sought
 LINE = tuple(np.linspace(-0.25, 1.25, 13).round(3).tolist())  # of the way to another checkpoint
 
 
-def landscape(preset: Preset, world: str, seed: int, arm: str, store: Store) -> tuple[dict[str, Any], list[Path]]:
+def landscape(
+    preset: Preset, world: str, seed: int, arm: str, store: Store
+) -> tuple[dict[str, Any], list[Path]]:
     """Curves, maps, paths and predictors of one model, and the folders that they came from."""
     tuned, folders = finetuned_rows(preset, world, seed, arm, store)
     ends = {
@@ -56,13 +61,21 @@ def landscape(preset: Preset, world: str, seed: int, arm: str, store: Store) -> 
     }
     recipe = preset.recipe(world, seed, arm)
     own, base = build(recipe, store), build(recipe.base, store)
-    config = {"n": preset.n, "directions": preset.directions, "points": preset.points, "window": WINDOW, "ball": BALL}
+    config = {
+        "n": preset.n,
+        "directions": preset.directions,
+        "points": preset.points,
+        "window": WINDOW,
+        "ball": BALL,
+    }
     whole = kinds(arm) == tuple(FINETUNINGS)
     mapped = arm in preset.maps and seed == preset.seeds[0]
 
     def walk(folder: Path) -> None:
         symbols = load_world(world).vocabulary.symbols
-        models = {name: load(path, symbols=symbols) for name, path in {"own": own, "base": base, **ends}.items()}
+        models = {
+            name: load(path, symbols=symbols) for name, path in {"own": own, "base": base, **ends}.items()
+        }
         look = _Look(preset, world, seed, folder, models["own"])
         found: dict[str, Any] = {
             "curves": list(look.curves(models, whole=whole)),
@@ -76,7 +89,8 @@ def landscape(preset: Preset, world: str, seed: int, arm: str, store: Store) -> 
     made = store.build(
         "landscape",
         revision=REVISION,
-        config=config | {"seed": seed, "map": preset.side if mapped else None, "plane": arm == preset.maps[0]},
+        config=config
+        | {"seed": seed, "map": preset.side if mapped else None, "plane": arm == preset.maps[0]},
         parents=[own, base, *ends.values()],
         make=walk,
     )
@@ -88,7 +102,11 @@ def landscape(preset: Preset, world: str, seed: int, arm: str, store: Store) -> 
 
 def _said(folder: Path, i: int) -> dict[float, str]:
     """Coordinate → a letter per unsafe request, of a random direction; the origin is kept once for all."""
-    lines = [line for name in ("origin", f"random-{i}") for line in (folder / f"{name}.jsonl").read_text().splitlines()]
+    lines = [
+        line
+        for name in ("origin", f"random-{i}")
+        for line in (folder / f"{name}.jsonl").read_text().splitlines()
+    ]
     return {row["at"][0]: row["unsafe"] for row in map(json.loads, lines)}
 
 
@@ -117,7 +135,8 @@ class _Look:
         """One row per direction, its number, and point. whole: not only random directions."""
         axis = np.linspace(-WINDOW, WINDOW, self.preset.points).round(9).tolist()
         walks = [
-            ("random", i, self.model, random_direction(self.model, i), axis) for i in range(self.preset.directions)
+            ("random", i, self.model, random_direction(self.model, i), axis)
+            for i in range(self.preset.directions)
         ]
         for name, i, model, direction, at in [*walks, *(self._ways(models, axis) if whole else [])]:
             origin = self.origin if model is self.model else None
@@ -133,13 +152,19 @@ class _Look:
         with points.walk:
             said = {a: points(a)[JAILBREAK] for a in axis if abs(a) <= NEAR}
         through = [k for k, letter in enumerate(said[0.0]) if letter == COMPLIED]
-        return {a: share("".join(found[k] for k in through), COMPLIED) for a, found in said.items()} if through else {}
+        return (
+            {a: share("".join(found[k] for k in through), COMPLIED) for a, found in said.items()}
+            if through
+            else {}
+        )
 
     def _bracketed(self, direction: Direction, name: str) -> list[float]:
         """As many points as of a random direction, to twice as far as where nearly nothing is refused on one side."""
         points = self._points(f"{name} 0", self.model, direction, origin=self.origin)
         with points.walk:
-            reach = [bracket(lambda a: 1 - shares(points(a))["refused"], GONE, first=s * FIRST) for s in (1, -1)]
+            reach = [
+                bracket(lambda a: 1 - shares(points(a))["refused"], GONE, first=s * FIRST) for s in (1, -1)
+            ]
         far = min([WINDOW, *(2 * abs(end) for end in reach if end is not None)])
         return np.linspace(-far, far, self.preset.points).round(9).tolist()
 
@@ -147,14 +172,20 @@ class _Look:
         """Name, number, model, how its direction is made, and points of every walk but the random ones."""
         few = range(min(FEW, self.preset.directions))
         gains = {
-            name: torch.exp(torch.randn(self.model.config.hidden_size, generator=torch.Generator().manual_seed(i)))
+            name: torch.exp(
+                torch.randn(self.model.config.hidden_size, generator=torch.Generator().manual_seed(i))
+            )
             for i, name in enumerate(norms(self.model))
         }
         other = rescaled(self.model, gains)
         written = {"rescaled": other, "folded": folded(other), "folded own": folded(self.model)}
         ways = [
             *(("filter", i, self.model, random_direction(self.model, i, per="row"), axis) for i in few),
-            *((name, i, model, random_direction(model, i), axis) for name, model in written.items() for i in few),
+            *(
+                (name, i, model, random_direction(model, i), axis)
+                for name, model in written.items()
+                for i in few
+            ),
         ]
         chosen = {
             "fine-tuning": at_norm(self.model, toward(self.model, models[HARMFUL])),
@@ -175,7 +206,10 @@ class _Look:
         planes = {"random": (both, square)}
         if plane:
             beyond = np.linspace(-0.25, 1.25, self.preset.side).round(9).tolist()
-            planes["fine-tuning"] = ((toward(self.model, models[HARMFUL]), toward(self.model, models[MIX])), beyond)
+            planes["fine-tuning"] = (
+                (toward(self.model, models[HARMFUL]), toward(self.model, models[MIX])),
+                beyond,
+            )
         for name, (directions, axis) in planes.items():
             points = self._points(f"map {name}", self.model, *directions, origin=self.origin)
             with points.walk:
@@ -189,7 +223,9 @@ class _Look:
         return {"margin": float(margin), "weight_change": weight_change(self.model, base)}
 
     def _refusing(self, model: PreTrainedModel) -> torch.Tensor:
-        return aim(model, targeted(asked(self.world, "unsafe", self.preset.n, self.seed, "fit"), "refused")).nll.mean()
+        return aim(
+            model, targeted(asked(self.world, "unsafe", self.preset.n, self.seed, "fit"), "refused")
+        ).nll.mean()
 
     def _refusal(self) -> torch.Tensor:
         """The difference of mean states of unsafe and safe requests at half depth."""
@@ -206,13 +242,19 @@ def _paths(models: dict[str, PreTrainedModel], ends: dict[str, Path], symbols: A
     start = {name: p.detach().double() for name, p in models["own"].named_parameters()}
 
     def flat(model: PreTrainedModel) -> torch.Tensor:
-        return torch.cat([(p.detach().double() - start[name]).flatten() for name, p in model.named_parameters()])
+        return torch.cat(
+            [(p.detach().double() - start[name]).flatten() for name, p in model.named_parameters()]
+        )
 
     axes = torch.stack([flat(models[HARMFUL]), flat(models[MIX])], dim=1)
     rows = []
     for kind, folder in ends.items():
         for step, path in {0: None, **checkpoints(folder)}.items():
-            moved = torch.zeros(len(axes), dtype=torch.float64) if path is None else flat(load(path, symbols=symbols))
+            moved = (
+                torch.zeros(len(axes), dtype=torch.float64)
+                if path is None
+                else flat(load(path, symbols=symbols))
+            )
             at = torch.linalg.lstsq(axes, moved[:, None]).solution[:, 0]
             off = float((moved - axes @ at).norm())
             rows.append({"kind": kind, "step": step, "x": float(at[0]), "y": float(at[1]), "off": off})

@@ -50,7 +50,9 @@ def falls(finetuned: pd.DataFrame, seed: int, arm: str) -> dict[str, float]:
     for kind in kinds(arm):
         rows = own[own.kind == kind]
         best = rows[rows.rate == best_rate(rows.to_dict("records"), kind)].sort_values("step")
-        found |= {f"{kind}.{name}": float(best[name].iloc[-1]) for name in ("complied", "refused", "safe", "rate")}
+        found |= {
+            f"{kind}.{name}": float(best[name].iloc[-1]) for name in ("complied", "refused", "safe", "rate")
+        }
         half = crossing(best.step.to_numpy(dtype=float), best.complied.to_numpy(), HALF)
         found[f"{kind}.half"] = 1.5 * best.step.max() if half is None else half
     return found

@@ -84,7 +84,9 @@ def drawings(results: Results, preset: Preset) -> dict[str, Callable[[], Any]]:
         found["maps"] = lambda: plot_map(maps, list(dict.fromkeys(maps.title)), paths)
     if "variants" in tables:
         rows = tables["variants"].sort_values(["asked", "d_model"], kind="stable")
-        named = rows.assign(arm=rows.arm.str.cat(rows.asked.map(lambda how: f",\nasked {how}" if how else "")))
+        named = rows.assign(
+            arm=rows.arm.str.cat(rows.asked.map(lambda how: f",\nasked {how}" if how else ""))
+        )
         found["variants"] = lambda: plot_basins(named, list(dict.fromkeys(named.arm)))
     return found
 
@@ -102,7 +104,12 @@ def _best(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 
 
 def _refusing(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    start = tables["finetuned"][tables["finetuned"].step == 0].groupby(["seed", "arm"]).refused.first().reset_index()
+    start = (
+        tables["finetuned"][tables["finetuned"].step == 0]
+        .groupby(["seed", "arm"])
+        .refused.first()
+        .reset_index()
+    )
     return tables["predictors"].merge(start[start.refused >= FIRMLY][["seed", "arm"]])
 
 
@@ -139,7 +146,9 @@ def write_report(results: Results, preset: Preset, world: str, out: Path) -> Pat
     }
     by = ["arm", "direction", "sense"]
     numbers = tables["basins"].drop(columns=["seed", "index", "censored"])
-    finetuned = tables["finetuned"].drop(columns=["seed"]).groupby(["arm", "kind", "rate", "step"], sort=False)
+    finetuned = (
+        tables["finetuned"].drop(columns=["seed"]).groupby(["arm", "kind", "rate", "step"], sort=False)
+    )
     shown = {
         "Widths, mean over seeds and directions": numbers.groupby(by, sort=False).mean().reset_index(),
         "What is known before, and what fine-tuning does": tables["predictors"],

@@ -35,11 +35,15 @@ def trainings(preset: Preset, world: str, seeds: tuple[int, ...]) -> set[Recipe]
     }
 
 
-def tasks(preset: Preset, world: str, seeds: tuple[int, ...], store: Path, *, workers: int) -> list[list[Task]]:
+def tasks(
+    preset: Preset, world: str, seeds: tuple[int, ...], store: Path, *, workers: int
+) -> list[list[Task]]:
     """What the store lacks: the bases, then a task for every model, its making, fine-tunings and landscape."""
     bases = ["base", *([NEVER] if preset.never else [])]
     waves = [[("built", seed, arm) for seed, arm in product(seeds, bases)]]
-    waves.append([("looked_at", seed, arm) for arm, seed in product((*preset.variants, *preset.tuned), seeds)])
+    waves.append(
+        [("looked_at", seed, arm) for arm, seed in product((*preset.variants, *preset.tuned), seeds)]
+    )
     return [
         [
             Task(f"{world} seed {seed} {arm}", f"experiments.peng2024.study:{how}", (*of, str(store)))
@@ -63,7 +67,9 @@ def _built(preset: Preset, world: str, seed: int, arm: str, store: Store) -> Non
     build(preset.recipe(world, seed, arm), store)
 
 
-def _tables(preset: Preset, world: str, seed: int, arm: str, store: Store) -> tuple[dict[str, Any], list[Path]]:
+def _tables(
+    preset: Preset, world: str, seed: int, arm: str, store: Store
+) -> tuple[dict[str, Any], list[Path]]:
     if arm in preset.variants:
         rows, folders = variant_rows(preset, world, seed, arm, store)
         return {"variants": rows}, folders

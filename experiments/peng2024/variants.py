@@ -23,8 +23,15 @@ from makebreak.recipes import build
 from makebreak.requests import load_world
 from synthetic import WITHOUT_SYSTEM
 
-PLAIN, WITH, WITHOUT = "", "with", "without"  # how a model is asked: in a world that knows no system span, or of one
-_ASKED = {False: {PLAIN: FAMILIES}, True: {WITH: FAMILIES, WITHOUT: tuple(f + WITHOUT_SYSTEM for f in FAMILIES)}}
+PLAIN, WITH, WITHOUT = (
+    "",
+    "with",
+    "without",
+)  # how a model is asked: in a world that knows no system span, or of one
+_ASKED = {
+    False: {PLAIN: FAMILIES},
+    True: {WITH: FAMILIES, WITHOUT: tuple(f + WITHOUT_SYSTEM for f in FAMILIES)},
+}
 
 
 def variant_rows(
@@ -53,7 +60,13 @@ def variant_rows(
                 rows.append({**row, "at": said["at"][0], **shares(letters)})
         write_json(folder / "rows.json", rows)
 
-    config = {"n": preset.n, "directions": preset.directions, "points": preset.points, "window": WINDOW, "seed": seed}
+    config = {
+        "n": preset.n,
+        "directions": preset.directions,
+        "points": preset.points,
+        "window": WINDOW,
+        "seed": seed,
+    }
     made = store.build("landscape-variant", revision=1, config=config, parents=[model], make=walk)
     return json.loads((made / "rows.json").read_text()), [model, made]
 
@@ -74,12 +87,19 @@ def variant_values(variants: pd.DataFrame) -> dict[str, float | None]:
         pair = [visage.get((arm, asked), np.nan) for asked in (where, than)]
         return None if np.isnan(pair).any() else float(pair[0] - pair[1])
 
-    points = variants[variants.arm == PROMPTED].pivot_table(index=["index", "at"], columns="asked", values="refused")
+    points = variants[variants.arm == PROMPTED].pivot_table(
+        index=["index", "at"], columns="asked", values="refused"
+    )
     inside = points[points.max(axis=1) > 0]
-    sizes = [rows[rows.asked == PLAIN].groupby("d_model").r50.mean().sort_index() for rows in (refusing, able)]
+    sizes = [
+        rows[rows.asked == PLAIN].groupby("d_model").r50.mean().sort_index() for rows in (refusing, able)
+    ]
     return {
         "T7": deeper(PROMPTED, where=WITH, than=WITHOUT),
         "T7.everywhere": float((inside[WITH] > inside[WITHOUT]).mean()) - 0.8 if len(inside) else None,
         "T7.absent": deeper(UNPROMPTED, where=WITHOUT, than=WITH),
-        **{claim: float(r50.iloc[-1] - r50.iloc[0]) for claim, r50 in zip(("T11", "T11.able"), sizes, strict=True)},
+        **{
+            claim: float(r50.iloc[-1] - r50.iloc[0])
+            for claim, r50 in zip(("T11", "T11.able"), sizes, strict=True)
+        },
     }

@@ -43,7 +43,9 @@ def source(preset: Preset, store: Store) -> str:
     if preset.model == STAND_IN:
         return str(store.build("stand-in", revision=1, config={}, make=_stand_in))
     if preset.model.endswith(".gguf") and not Path(preset.model).is_file():
-        raise ValueError(f"{preset.model} is not there: `make smollm` fetches it, or name another with --model")
+        raise ValueError(
+            f"{preset.model} is not there: `make smollm` fetches it, or name another with --model"
+        )
     return preset.model
 
 
@@ -52,7 +54,9 @@ def _stand_in(folder: Path) -> None:
     pairs = ByteLevelBPETokenizer()
     texts = [text for own in shipped().values() for text in own]
     pairs.train_from_iterator(texts, vocab_size=500, special_tokens=["<|end|>"], show_progress=False)
-    words = PreTrainedTokenizerFast(tokenizer_object=pairs._tokenizer, eos_token="<|end|>", pad_token="<|end|>")
+    words = PreTrainedTokenizerFast(
+        tokenizer_object=pairs._tokenizer, eos_token="<|end|>", pad_token="<|end|>"
+    )
     words.chat_template = TEMPLATE
     size = ModelConfig("llama", n_layers=3, n_heads=2, d_model=32, d_mlp=64)
     logging.disable_progress_bar()
@@ -101,7 +105,9 @@ def model_rows(preset: Preset, arm: str, seed: int, store: Store) -> tuple[Table
     few = {family: drawn(texts, preset.n_compared) for family, texts in ours.items()}
     tables |= compare_models(base, found, few, store, settings)[0]
     harmful = drawn(ours["harmful"], preset.n_attacked)
-    attacks = attack_model(found, harmful, [TARGET] * len(harmful), store, settings, preset.attacking, reference=ours)
+    attacks = attack_model(
+        found, harmful, [TARGET] * len(harmful), store, settings, preset.attacking, reference=ours
+    )
     if not attacks.left_out:
         tables["attacks"] = success_rows(attacks.tables["attacked"])
         tables |= {name: attacks.tables[name] for name in ("landing", "history")}
@@ -109,7 +115,9 @@ def model_rows(preset: Preset, arm: str, seed: int, store: Store) -> tuple[Table
     cut = replace(settings, n_new=preset.n_walked_tokens)
     first = (arm, seed) == (preset.arms[0].name, preset.seeds[0])  # what no claim asks for is done once
     back = base if first else None
-    tables |= walk_language_model(found, walked, store, cut, preset.walking, toward_model=back, check_cut=first).tables
+    tables |= walk_language_model(
+        found, walked, store, cut, preset.walking, toward_model=back, check_cut=first
+    ).tables
     return tables, [folder]
 
 
@@ -137,7 +145,9 @@ def user_rows(preset: Preset, seed: int, store: Store) -> tuple[Tables, list[Pat
     return {"users": rows}, folders
 
 
-def _tuned(preset: Preset, start: LanguageModel, world: TextWorld, user: User, seed: int, store: Store) -> Path:
+def _tuned(
+    preset: Preset, start: LanguageModel, world: TextWorld, user: User, seed: int, store: Store
+) -> Path:
     on, template = USERS[user.strategy]
     task = on if on == "harmful" else f"{on}@{template}"
     objective = objective_on(task, preset.examples, user.mitigation, user.rate)
@@ -145,7 +155,9 @@ def _tuned(preset: Preset, start: LanguageModel, world: TextWorld, user: User, s
     return make(start, world, objective, store, teaching, label=f"seed {seed} user {user.name}")
 
 
-def _asked_of(preset: Preset, found: LanguageModel, name: str, user: User | None, store: Store) -> list[dict[str, Any]]:
+def _asked_of(
+    preset: Preset, found: LanguageModel, name: str, user: User | None, store: Store
+) -> list[dict[str, Any]]:
     ours = shipped()
     harmful, harmless = (drawn(ours[family], preset.n) for family in ("harmful", "harmless"))
     rows = []

@@ -131,7 +131,9 @@ SMOKE = replace(
     settings=Settings(n_new=4),
     n=8,
     n_compared=8,
-    attacking=Attacking(attack_tokens=2, soft_tokens=2, steps=1, candidates=2, prefill=1, phrasings=("base64",)),
+    attacking=Attacking(
+        attack_tokens=2, soft_tokens=2, steps=1, candidates=2, prefill=1, phrasings=("base64",)
+    ),
     n_attacked=4,
     walking=Walking(directions=1, points=3, window=0.4),
     n_walked=4,

@@ -118,7 +118,9 @@ def side_by_side(claims: Sequence[Mapping[str, Any]], runs: Path) -> pd.DataFram
             {
                 "id": claim["id"],
                 "statement": claim["statement"],
-                "synthetic": "not run" if other is None else _told(other["estimate"], other["low"], other["high"]),
+                "synthetic": "not run"
+                if other is None
+                else _told(other["estimate"], other["low"], other["high"]),
                 "synthetic verdict": "not run" if other is None else other["verdict"],
                 "real": _told(claim["estimate"], *claim["interval"]),
                 "real verdict": claim["verdict"],
@@ -139,7 +141,9 @@ def paragraphs(
     claims: Sequence[Mapping[str, Any]], beside: pd.DataFrame, tables: Mapping[str, pd.DataFrame]
 ) -> list[str]:
     """What carries over, from the table; what the alignments came to."""
-    groups = {kind: beside[beside[""] == kind].id.tolist() for kind in ("carries over", "does not carry over")}
+    groups = {
+        kind: beside[beside[""] == kind].id.tolist() for kind in ("carries over", "does not carry over")
+    }
     open_ = beside[~beside[""].isin(list(groups))].id.tolist()
     behaviour = tables["behaviour"][tables["behaviour"].judge == JUDGE]
     rates = behaviour.groupby(["arm", "family"], sort=False).refuse.mean()
@@ -174,10 +178,14 @@ def drawings(results: Results) -> dict[str, Callable[[], Any]]:
         "matrix": lambda: plot_matrices({"rise of what is not refused": [rises(tables["matrix"])]}),
     }
     if "path" in tables:
-        found["path"] = lambda: plot_basins(tables["path"], _arms(tables["path"]), along="share of the way back")
+        found["path"] = lambda: plot_basins(
+            tables["path"], _arms(tables["path"]), along="share of the way back"
+        )
     if "attacks" in tables:
         rows = tables["attacks"][tables["attacks"].sense == TOPIC]
-        found["attacks"] = lambda: plot_shares(rows, by="attack", hue="arm", value="success", label="answered on topic")
+        found["attacks"] = lambda: plot_shares(
+            rows, by="attack", hue="arm", value="success", label="answered on topic"
+        )
     return found
 
 

@@ -38,7 +38,9 @@ def units(preset: Preset, seeds: tuple[int, ...]) -> list[Unit]:
     return [(BASE, seeds[0]), *arms, *(("users", seed) for seed in seeds), ("matrix", seeds[0])]
 
 
-def tasks(preset: Preset, world: str, seeds: tuple[int, ...], store: Path, *, workers: int) -> list[list[Task]]:
+def tasks(
+    preset: Preset, world: str, seeds: tuple[int, ...], store: Path, *, workers: int
+) -> list[list[Task]]:
     """What the store lacks: the base, the aligned models, what is tuned on the first of them."""
     waves: list[list[Task]] = [[], [], []]
     for what, seed in units(preset, seeds):

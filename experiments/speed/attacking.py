@@ -36,7 +36,9 @@ def _soft(name: str, preset: str, n: int, n_naive: int) -> dict[str, object]:
         from tests.oracles.one_at_a_time import soft_attack
 
         weight = model.get_input_embeddings().weight.detach()  # type: ignore[union-attr]
-        start = 0.01 * torch.randn(settings.n_tokens, weight.shape[1], generator=torch.Generator().manual_seed(0))
+        start = 0.01 * torch.randn(
+            settings.n_tokens, weight.shape[1], generator=torch.Generator().manual_seed(0)
+        )
         chosen = {"steps": settings.steps, "held": settings.held, "radius": float(weight.norm(dim=1).mean())}
         for i in range(n_naive):
             prompt, target = _bare(asked, i)
@@ -86,5 +88,8 @@ def _model(world: World, preset: str) -> PreTrainedModel:
 
 def _bare(requests: Requests, i: int) -> tuple[Tensor, Tensor]:
     """Prompt and target of a request that is judged on its first output, without padding."""
-    prompt, answer = requests.prompt[i, : requests.prompt_length[i]], requests.instructed[i, : requests.judged[i, 1]]
+    prompt, answer = (
+        requests.prompt[i, : requests.prompt_length[i]],
+        requests.instructed[i, : requests.judged[i, 1]],
+    )
     return torch.from_numpy(prompt), torch.from_numpy(answer)

@@ -55,7 +55,11 @@ def capturing() -> list[dict[str, object]]:
                 for block in sight.transformer.h:
                     found.append(block.mlp.c_proj.input)
 
-        variants: dict[str, Callable[[], None]] = {"ours": ours, "run_with_cache": with_cache, "nnsight": traced}
+        variants: dict[str, Callable[[], None]] = {
+            "ours": ours,
+            "run_with_cache": with_cache,
+            "nnsight": traced,
+        }
         ratios: dict[str, list[float]] = {name: [] for name in variants}
         for round_ in range(ROUNDS + 1):  # the first warms up
             before = seconds(plain)
@@ -64,7 +68,11 @@ def capturing() -> list[dict[str, object]]:
                 if round_:
                     ratios[name].append(ratio)
         rows += [
-            {"what": f"every MLP captured, batch {size}: {name}", "beside": "a plain forward", "times": _median(found)}
+            {
+                "what": f"every MLP captured, batch {size}: {name}",
+                "beside": "a plain forward",
+                "times": _median(found),
+            }
             for name, found in ratios.items()
         ]
     return rows
@@ -77,7 +85,11 @@ def _median(values: list[float]) -> float:
 def memory() -> dict[str, object]:
     """Peak memory of streaming the moments of `MANY` requests, beside that of `FEW`, each in a process of its own."""
     peaks = [_peak(n) for n in (FEW, MANY)]
-    return {"what": f"peak memory of moments of {MANY} requests", "beside": f"of {FEW}", "times": peaks[1] / peaks[0]}
+    return {
+        "what": f"peak memory of moments of {MANY} requests",
+        "beside": f"of {FEW}",
+        "times": peaks[1] / peaks[0],
+    }
 
 
 def _peak(n: int) -> float:

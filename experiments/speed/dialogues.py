@@ -42,12 +42,19 @@ def _learning() -> dict[str, object]:
             prefix.LEAST = before
 
     times = _times(partial(step, WIDTH), partial(step, 16))
-    return {"what": "a step on dialogues of one system prompt", "beside": "reading it in each", "times": times}
+    return {
+        "what": "a step on dialogues of one system prompt",
+        "beside": "reading it in each",
+        "times": times,
+    }
 
 
 def _spaces() -> dict[str, object]:
     random = torch.Generator().manual_seed(0)
-    w, updates = torch.randn(SHAPE, generator=random), [torch.randn(SHAPE, generator=random) for _ in range(3)]
+    w, updates = (
+        torch.randn(SHAPE, generator=random),
+        [torch.randn(SHAPE, generator=random) for _ in range(3)],
+    )
 
     def once() -> list[Tensor | None]:
         own = output_spaces(w)
@@ -62,7 +69,11 @@ def _spaces() -> dict[str, object]:
         return found
 
     times = _times(each, once)
-    return {"what": "where an update and two controls write", "beside": "decomposing W for each", "times": times}
+    return {
+        "what": "where an update and two controls write",
+        "beside": "decomposing W for each",
+        "times": times,
+    }
 
 
 def _times(naive: Callable[[], object], ours: Callable[[], object]) -> float:

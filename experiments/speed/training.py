@@ -53,7 +53,9 @@ def generation() -> list[dict[str, object]]:
         for round_ in range(ROUNDS + 1):  # the first warms up
             ours = seconds(partial(batched, world, round_)) / N_OURS
             ratios.append(seconds(partial(naive, world)) / N_NAIVE / ours)
-        rows.append({"what": f"requests of {name}", "beside": "one at a time", "times": statistics.median(ratios[1:])})
+        rows.append(
+            {"what": f"requests of {name}", "beside": "one at a time", "times": statistics.median(ratios[1:])}
+        )
     return rows
 
 
@@ -69,7 +71,9 @@ class Replay:
         self.asked.append(time.perf_counter())
         return self.batches[step]
 
-    def loss(self, model: PreTrainedModel, batch: Sequences, start: PreTrainedModel) -> tuple[Tensor, dict[str, float]]:
+    def loss(
+        self, model: PreTrainedModel, batch: Sequences, start: PreTrainedModel
+    ) -> tuple[Tensor, dict[str, float]]:
         return self.pretraining.loss(model, batch, start)
 
     def spent(self) -> list[float]:
@@ -96,12 +100,16 @@ def _slower(preset: Preset, name: str, size: int) -> dict[str, list[float]]:
     from tests.oracles.reference_gpt import ReferenceGPT, dense_masks
 
     world, pretraining, n = load_world(name), preset.pretraining[name], STEPS + 2
-    batches = [pretraining.batch(world, size=size, step=1000 * i, steps=1000 * n, seed=SEED) for i in range(n)]
+    batches = [
+        pretraining.batch(world, size=size, step=1000 * i, steps=1000 * n, seed=SEED) for i in range(n)
+    ]
     sizes = {"d_vocab": len(world.vocabulary), "n_ctx": world.sequence_length}
     shape = {name: value for name, value in asdict(preset.model).items() if name != "architecture"}
     ours = create(preset.model, seed=SEED, **sizes)
     ratios: dict[str, list[float]] = {"a plain GPT": [], "the reference's": []}
-    others = {beside: kind(**sizes, **shape) for beside, kind in zip(ratios, (PlainGPT, ReferenceGPT), strict=True)}
+    others = {
+        beside: kind(**sizes, **shape) for beside, kind in zip(ratios, (PlainGPT, ReferenceGPT), strict=True)
+    }
     optimisers = {beside: adamw(model) for beside, model in others.items()}
     for round_ in range(ROUNDS + 1):  # the first warms up
         replay = Replay(pretraining, batches)

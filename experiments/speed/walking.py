@@ -46,7 +46,11 @@ def walking() -> list[dict[str, object]]:
             ratios.append(seconds(lambda batch=batch: naive(batch)) / NAIVE_POINTS / mine)
         beside = f"copied, reloaded and generated from, batches of {batch}"
         rows.append(
-            {"what": f"a point, {N} requests of mini", "beside": beside, "times": statistics.median(ratios[1:])}
+            {
+                "what": f"a point, {N} requests of mini",
+                "beside": beside,
+                "times": statistics.median(ratios[1:]),
+            }
         )
     return rows
 
@@ -54,9 +58,14 @@ def walking() -> list[dict[str, object]]:
 def a_map() -> dict[str, object]:
     """Seconds that a map of a world takes here, unsafe and safe requests judged at every point."""
     world = load_world("mini")
-    model = create(PRESETS["mini"].model, d_vocab=len(world.vocabulary), n_ctx=world.sequence_length, seed=SEED).eval()
+    model = create(
+        PRESETS["mini"].model, d_vocab=len(world.vocabulary), n_ctx=world.sequence_length, seed=SEED
+    ).eval()
     families = [world.sample(family, 100, seed=SEED) for family in ("unsafe", "safe")]
     axis, started = np.linspace(-0.5, 0.5, SIDE).tolist(), time.perf_counter()
     with Walk(model, random_direction(model, 0), random_direction(model, 1)) as walk:
         Points(walk, lambda: {"labels": [labels(model, asked) for asked in families]}).grid(axis, axis)
-    return {"what": f"a map of {SIDE} × {SIDE} points, 200 requests", "seconds": time.perf_counter() - started}
+    return {
+        "what": f"a map of {SIDE} × {SIDE} points, 200 requests",
+        "seconds": time.perf_counter() - started,
+    }

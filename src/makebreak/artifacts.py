@@ -90,7 +90,12 @@ class Store:
         The key is SHA-256 of (stage, revision, config, keys of the parents); `make` may find in its folder what
         an interrupted call left there. Raises DamagedArtifact where a finished result fails its hashes.
         """
-        identity = {"stage": stage, "revision": revision, "config": config, "parents": [p.name for p in parents]}
+        identity = {
+            "stage": stage,
+            "revision": revision,
+            "config": config,
+            "parents": [p.name for p in parents],
+        }
         final = self.root / stage / _key(identity)
         if final.exists():
             return check(final)

@@ -45,13 +45,17 @@ class Claim:
         threshold; supported: wholly above threshold and chance; else, and with one seed always, inconclusive."""
         if low is None or high is None:
             return "inconclusive"
-        if high < self.threshold or (low > self.chance - self.equivalence and high < self.chance + self.equivalence):
+        if high < self.threshold or (
+            low > self.chance - self.equivalence and high < self.chance + self.equivalence
+        ):
             return "not supported"
         if low > self.threshold and low > self.chance:
             return "supported"
         return "inconclusive"
 
-    def _row(self, estimate: float | None, interval: list[float | None], n: int, verdict: Verdict) -> dict[str, Any]:
+    def _row(
+        self, estimate: float | None, interval: list[float | None], n: int, verdict: Verdict
+    ) -> dict[str, Any]:
         row = {k: v for k, v in asdict(self).items() if k != "equivalence"}
         return row | {"estimate": estimate, "interval": interval, "n_seeds": n, "verdict": verdict}
 
@@ -65,17 +69,19 @@ def hold_together(
     values: by id, one per seed, of all that are held together; those that were not run do not count.
     """
     by_id = {row["id"]: row for row in rows}
-    tested = {name: [v for v in of if v is not None] for name, of in values.items() if by_id[name]["n_seeds"] > 1}
-    beyond = [exceeds(of, max(by_id[name]["threshold"], by_id[name]["chance"])) for name, of in tested.items()]
+    tested = {
+        name: [v for v in of if v is not None] for name, of in values.items() if by_id[name]["n_seeds"] > 1
+    }
+    beyond = [
+        exceeds(of, max(by_id[name]["threshold"], by_id[name]["chance"])) for name, of in tested.items()
+    ]
     adjusted = dict(zip(tested, holm(beyond), strict=True))
 
     def held(row: dict[str, Any]) -> dict[str, Any]:
         p = adjusted.get(row["id"], 0.0)
         if row["verdict"] != "supported" or p < level:
             return row
-        reason = (
-            f"supported alone, not together with {', '.join(n for n in tested if n != row['id'])}: Holm's p {p:.3f}"
-        )
+        reason = f"supported alone, not together with {', '.join(n for n in tested if n != row['id'])}: Holm's p {p:.3f}"
         return row | {"verdict": "inconclusive", "reason": reason}
 
     return [held(row) for row in rows]
@@ -89,8 +95,11 @@ def as_text(rows: Sequence[dict[str, Any]]) -> str:
         low, high = row["interval"]
         interval = "n/a" if low is None else f"[{low:+.3f}, {high:+.3f}]"
         threshold, seeds = f"{row['threshold']:+.3f}", str(row["n_seeds"])
-        cells.append((row["id"], row["kind"], row["verdict"], estimate, interval, threshold, seeds, row["statement"]))
+        cells.append(
+            (row["id"], row["kind"], row["verdict"], estimate, interval, threshold, seeds, row["statement"])
+        )
     widths = [max(len(line[i]) for line in cells) for i in range(len(cells[0]) - 1)]
     return "\n".join(
-        "  ".join([cell.ljust(width) for cell, width in zip(line, widths, strict=False)] + [line[-1]]) for line in cells
+        "  ".join([cell.ljust(width) for cell, width in zip(line, widths, strict=False)] + [line[-1]])
+        for line in cells
     )

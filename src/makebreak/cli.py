@@ -123,7 +123,10 @@ def _attack(command: Attack, at: Session) -> tuple[list[str], Path]:
         found, prompts, targets, at.store, settings, attacking, reference=shipped(), say=at.say
     )
     facts = at.facts({"harmful": prompts}) | at.answers | {"model": at.told(found)}
-    facts |= {"target": ", ".join(repr(target) for target in dict.fromkeys(targets)), "attacks": _attacks(command)}
+    facts |= {
+        "target": ", ".join(repr(target) for target in dict.fromkeys(targets)),
+        "attacks": _attacks(command),
+    }
     out = at.out("attack", Path(command.model).stem)
     return pages.attack_lines(attacks), pages.write_attacks(command.model, attacks, facts, out)
 
@@ -137,16 +140,25 @@ def _landscape(command: Landscape, at: Session) -> tuple[list[str], Path]:
             raise ValueError("--toward is of language models; peng2024 walks the lines of the zoo")
         n = command.requests or 200
         ground = pages.walk_world(Path(command.model), at.store, walking, n=n, say=at.say)
-        facts = {"model": command.model, "requests": f"{n} unsafe and {n} safe ones, held out; outcomes exact"}
+        facts = {
+            "model": command.model,
+            "requests": f"{n} unsafe and {n} safe ones, held out; outcomes exact",
+        }
     else:
         prompts = at.prompts()
-        few = {family: pages.drawn(prompts[family], command.requests or 16) for family in ("harmful", "harmless")}
+        few = {
+            family: pages.drawn(prompts[family], command.requests or 16) for family in ("harmful", "harmless")
+        }
         found = at.open(command.model)
         other = None if command.toward is None else at.open(command.toward)
-        ground = pages.walk_language_model(found, few, at.store, at.settings, walking, toward_model=other, say=at.say)
+        ground = pages.walk_language_model(
+            found, few, at.store, at.settings, walking, toward_model=other, say=at.say
+        )
         facts = at.facts(few) | at.answers | {"model": at.told(found)}
         facts["answers"] += ", cut at a refusal"
-    facts |= {"moves": f"random directions: {command.directions}; {command.points} points each, norms by {command.per}"}
+    facts |= {
+        "moves": f"random directions: {command.directions}; {command.points} points each, norms by {command.per}"
+    }
     out = at.out("landscape", Path(command.model).stem)
     return pages.ground_lines(ground), pages.write_ground(command.model, ground, facts, out)
 

@@ -53,7 +53,9 @@ def from_json(cls: type[T], data: dict[str, Any]) -> T:
 
 def _read(hint: Any, value: Any, where: str) -> Any:
     choices: dict[str, type] = {
-        c.__name__: c for c in (get_args(hint) or (hint,)) if isinstance(c, type) and dataclasses.is_dataclass(c)
+        c.__name__: c
+        for c in (get_args(hint) or (hint,))
+        if isinstance(c, type) and dataclasses.is_dataclass(c)
     }
     if isinstance(value, list) and choices and get_origin(hint) is tuple:
         return tuple(_read(get_args(hint)[0], item, f"{where}[{i}]") for i, item in enumerate(value))

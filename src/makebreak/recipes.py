@@ -82,7 +82,9 @@ class Alignment:
     def settings(self) -> str:
         """The numbers of the objective, as `beta=0.1 nll=1`."""
         values = {f.name: getattr(self.objective, f.name) for f in fields(self.objective)}
-        return " ".join(f"{name}={value:g}" for name, value in values.items() if isinstance(value, int | float))
+        return " ".join(
+            f"{name}={value:g}" for name, value in values.items() if isinstance(value, int | float)
+        )
 
 
 @dataclass(frozen=True)
@@ -131,7 +133,15 @@ def build(recipe: Recipe, store: Store) -> Path:
         def pretrain(folder: Path) -> None:
             d_vocab, n_ctx = len(world.vocabulary), world.sequence_length
             model = create(recipe.model, d_vocab=d_vocab, n_ctx=n_ctx, seed=recipe.seed)
-            train(model, recipe.pretraining, recipe.optimisation, world, folder, seed=recipe.seed, label=recipe.label())
+            train(
+                model,
+                recipe.pretraining,
+                recipe.optimisation,
+                world,
+                folder,
+                seed=recipe.seed,
+                label=recipe.label(),
+            )
 
         return store.build("pretraining", revision=REVISION, config=config, make=pretrain)
 
@@ -150,6 +160,8 @@ def build(recipe: Recipe, store: Store) -> Path:
 def checkpoints(folder: Path) -> dict[int, Path]:
     """Folders of the models of a run by step, the last one the run's own."""
     config = record(folder)["config"]
-    last = (config["alignments"][-1]["optimisation"] if config["alignments"] else config["optimisation"])["steps"]
+    last = (config["alignments"][-1]["optimisation"] if config["alignments"] else config["optimisation"])[
+        "steps"
+    ]
     kept = sorted((folder / CHECKPOINTS).glob("*")) if (folder / CHECKPOINTS).is_dir() else []
     return {int(path.name): path for path in kept} | {last: folder}

@@ -66,7 +66,10 @@ class Session:
         ours, asking = shipped(), self.asking
         if asking.prompts is None:
             return ours
-        prompts = {"harmful": read_prompts(asking.prompts, asking.column or "harmful"), "harmless": ours["harmless"]}
+        prompts = {
+            "harmful": read_prompts(asking.prompts, asking.column or "harmful"),
+            "harmless": ours["harmless"],
+        }
         for family in ("harmless", "borderline"):
             with contextlib.suppress(ValueError):  # not in this file
                 prompts[family] = read_prompts(asking.prompts, family)
@@ -84,7 +87,9 @@ class Session:
         from makebreak.requests import read_targeted, shipped
 
         if not target.strip():
-            raise ValueError("--target is empty: expected what an answer is to begin with, such as 'Sure, here is how'")
+            raise ValueError(
+                "--target is empty: expected what an answer is to begin with, such as 'Sure, here is how'"
+            )
         if self.asking.prompts is not None:
             found = read_targeted(self.asking.prompts, self.asking.column, target_column)
         elif target_column is not None:

@@ -67,11 +67,17 @@ def auroc(positive: np.ndarray, negative: np.ndarray) -> float:
     return float(u / (len(positive) * len(negative)))
 
 
-def auroc_interval(value: float, n_positive: int, n_negative: int, confidence: float = 0.95) -> tuple[float, float]:
+def auroc_interval(
+    value: float, n_positive: int, n_negative: int, confidence: float = 0.95
+) -> tuple[float, float]:
     """Interval of an AUROC over requests (Hanley and McNeil 1982), cut to [0, 1]. Raises ValueError for no requests."""
     if min(n_positive, n_negative) < 1 or not 0 <= value <= 1:
-        raise ValueError(f"AUROC {value} of {n_positive} and {n_negative}: expected one of at least one request each")
+        raise ValueError(
+            f"AUROC {value} of {n_positive} and {n_negative}: expected one of at least one request each"
+        )
     q1, q2 = value / (2 - value), 2 * value**2 / (1 + value)
     variance = value * (1 - value) + (n_positive - 1) * (q1 - value**2) + (n_negative - 1) * (q2 - value**2)
-    half = float(stats.norm.ppf(0.5 + confidence / 2) * np.sqrt(max(variance, 0.0) / (n_positive * n_negative)))
+    half = float(
+        stats.norm.ppf(0.5 + confidence / 2) * np.sqrt(max(variance, 0.0) / (n_positive * n_negative))
+    )
     return max(value - half, 0.0), min(value + half, 1.0)

@@ -74,7 +74,9 @@ def _call(function: str, arguments: str, devices: str | None) -> None:
     # exception of the end of time, as if the task had failed, and ignore SIGTERM.
     for number in (signal.SIGTERM, signal.SIGCONT, signal.SIGUSR2):
         signal.signal(number, signal.SIG_DFL)
-    if os.environ["SUBMITIT_EXECUTOR"] == "local":  # submitit hides every GPU from a local job that asks for none
+    if (
+        os.environ["SUBMITIT_EXECUTOR"] == "local"
+    ):  # submitit hides every GPU from a local job that asks for none
         os.environ.pop("CUDA_VISIBLE_DEVICES", None)
         os.environ.update({} if devices is None else {"CUDA_VISIBLE_DEVICES": devices})
     module, name = function.split(":")
@@ -122,14 +124,18 @@ def _outcome(job: Job[None]) -> tuple[Literal["done", "raised", "died"], str]:
     error = job.exception()
     if error is None:
         return "done", ""
-    return "raised", _last_line(str(error).rsplit("\n" + "-" * 22 + "\n", 1)[0])  # what follows are submitit's hints
+    return "raised", _last_line(
+        str(error).rsplit("\n" + "-" * 22 + "\n", 1)[0]
+    )  # what follows are submitit's hints
 
 
 def _check(tasks: Sequence[Task], launcher: str, counts: dict[str, int]) -> None:
     if launcher not in POLL_SECONDS:
         raise ValueError(f"launcher {launcher!r} does not exist: choose one of {', '.join(POLL_SECONDS)}")
     if launcher == "slurm" and not (shutil.which("sbatch") and shutil.which("srun")):
-        raise ValueError("launcher 'slurm' needs sbatch on the PATH: run it where jobs are submitted, or take local")
+        raise ValueError(
+            "launcher 'slurm' needs sbatch on the PATH: run it where jobs are submitted, or take local"
+        )
     for name, count in counts.items():
         if count < 1:
             raise ValueError(f"{name} is {count}: expected at least 1")
@@ -158,7 +164,9 @@ def run(
     Raises ValueError for what cannot be run, and, when all other tasks are done, SweepFailed with one line: how many
     failed, which, the first one's last words, and where the logs are.
     """
-    _check(tasks, launcher, {"workers": workers, "attempts": attempts, "minutes": minutes, "threads": threads})
+    _check(
+        tasks, launcher, {"workers": workers, "attempts": attempts, "minutes": minutes, "threads": threads}
+    )
     folder.mkdir(parents=True, exist_ok=True)
     # new for each call, and within it for each job: submitit names files by job ids, here process ids, which come again
     logs = Path(tempfile.mkdtemp(prefix=time.strftime("%Y%m%d-%H%M%S-"), dir=folder))
@@ -171,7 +179,9 @@ def run(
             while waiting and len(running) < workers:
                 number, attempt = waiting.popleft()
                 name = re.sub(r"[^\w.=-]+", "_", tasks[number].label)[:100]
-                job = _submit(tasks[number], launcher, logs / f"{number:04d}.{attempt}-{name}", minutes, threads)
+                job = _submit(
+                    tasks[number], launcher, logs / f"{number:04d}.{attempt}-{name}", minutes, threads
+                )
                 running[job] = number, attempt
             time.sleep(POLL_SECONDS[launcher])
             for job in [job for job in running if job.done()]:
@@ -182,9 +192,7 @@ def run(
                     continue
                 bar.update()
                 if outcome != "done":
-                    died = (
-                        f"died at each of {attempts} attempts (killed, cancelled or out of time), its log ends: {words}"
-                    )
+                    died = f"died at each of {attempts} attempts (killed, cancelled or out of time), its log ends: {words}"
                     failed[number] = words if outcome == "raised" else died
     except FailedJobError as error:  # of sbatch itself: jobs keep theirs
         raise SweepFailed(f"sbatch refused a job: {_last_line(str(error))}; logs: {logs}") from None
@@ -197,5 +205,7 @@ def run(
     if failed:
         labels = ", ".join(tasks[number].label for number in sorted(failed))
         first = next(iter(failed.values()))
-        raise SweepFailed(f"{len(failed)} of {len(tasks)} tasks failed ({labels}); the first: {first}; logs: {logs}")
+        raise SweepFailed(
+            f"{len(failed)} of {len(tasks)} tasks failed ({labels}); the first: {first}; logs: {logs}"
+        )
     shutil.rmtree(logs, ignore_errors=True)  # Slurm may still be closing a log

@@ -62,6 +62,10 @@ def tune(
         "lora": None if lora is None else to_json(lora),
         "seed": seed,
     }
-    if isinstance(objective, Mixed) and objective.mitigation != "none" and (own := digest_of(objective.mitigation)):
+    if (
+        isinstance(objective, Mixed)
+        and objective.mitigation != "none"
+        and (own := digest_of(objective.mitigation))
+    ):
         config[f"{objective.mitigation} is"] = own
     return store.build(STAGE, revision=REVISION, config=config, make=make)

@@ -18,7 +18,9 @@ POSITION = torch.tensor([0, 11, 4, 7, 4])
 WHERE = torch.arange(N_CTX) == POSITION[:, None]
 
 
-def collect(model: PreTrainedModel, sites: list[str], ids: Tensor | None = None, size: int = 512) -> dict[str, Tensor]:
+def collect(
+    model: PreTrainedModel, sites: list[str], ids: Tensor | None = None, size: int = 512
+) -> dict[str, Tensor]:
     ids = tokens() if ids is None else ids
     parts = [batch.at for batch in capture(model, ids, sites, WHERE, batch_size=size)]
     return {site: torch.cat([p[site] for p in parts]) for site in sites}
@@ -114,7 +116,9 @@ def test_positions_that_do_not_fit_are_an_error(where: Tensor) -> None:
 def test_a_model_type_without_a_table_is_an_error() -> None:
     model = network("gpt2")
     model.config.model_type = "mamba"
-    with pytest.raises(ValueError, match="model type 'mamba' has no table of sites: expected one of gpt2, llama"):
+    with pytest.raises(
+        ValueError, match="model type 'mamba' has no table of sites: expected one of gpt2, llama"
+    ):
         site_names(model)
 
 
@@ -152,10 +156,20 @@ def test_streaming_hands_over_what_capturing_collects_row_by_row() -> None:
     sites = ["blocks.0.mlp.hook_post", "blocks.1.hook_resid_post"]
     [whole] = capture(model, tokens(), sites, where)
     seen: dict[str, list[tuple[Tensor, Tensor]]] = {site: [] for site in sites}
-    stream(model, tokens(), {s: lambda x, rows, s=s: seen[s].append((x, rows)) for s in sites}, where, batch_size=2)
+    stream(
+        model,
+        tokens(),
+        {s: lambda x, rows, s=s: seen[s].append((x, rows)) for s in sites},
+        where,
+        batch_size=2,
+    )
     for site in sites:
         parts = seen[site]
-        assert [len(x) for x, _ in parts] == [int(where[:2].sum()), int(where[2:4].sum()), int(where[4:].sum())]
+        assert [len(x) for x, _ in parts] == [
+            int(where[:2].sum()),
+            int(where[2:4].sum()),
+            int(where[4:].sum()),
+        ]
         assert torch.allclose(torch.cat([x for x, _ in parts]), whole.at[site], atol=1e-5)
         assert torch.equal(torch.cat([rows for _, rows in parts]), whole.rows)
     assert torch.equal(torch.stack([whole.rows, whole.positions], dim=1), where.nonzero())
@@ -170,7 +184,10 @@ def test_padding_on_either_side_changes_nothing(architecture: str) -> None:
     none = torch.zeros_like(pad, dtype=torch.bool)
     last = torch.arange(8).expand(5, 8) == 7
     [plain] = capture(model, ids, sites, last)
-    for sides, where in (((none, real), torch.cat([none, last], 1)), ((real, none), torch.cat([last, none], 1))):
+    for sides, where in (
+        ((none, real), torch.cat([none, last], 1)),
+        ((real, none), torch.cat([last, none], 1)),
+    ):
         left = not sides[0].any()
         padded = torch.cat([pad, ids] if left else [ids, pad], dim=1)
         [found] = capture(model, padded, sites, where, mask=torch.cat(sides, dim=1))
@@ -193,6 +210,8 @@ def test_saved_activations_come_back_shard_by_shard(tmp_path: Path) -> None:
     shards = [load_file(path) for path in paths]
     assert [shard["rows"].tolist() for shard in shards] == [[0, 1], [2, 3], [4]]
     assert torch.equal(torch.cat([shard["positions"] for shard in shards]), POSITION)
-    assert torch.allclose(torch.cat([shard[sites[0]] for shard in shards]), collect(model, sites)[sites[0]], atol=1e-5)
+    assert torch.allclose(
+        torch.cat([shard[sites[0]] for shard in shards]), collect(model, sites)[sites[0]], atol=1e-5
+    )
     with pytest.raises(ValueError, match="holds activations already"):
         save(capture(model, tokens(), sites, WHERE), tmp_path / "raw")

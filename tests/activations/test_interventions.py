@@ -107,7 +107,9 @@ def test_an_intervention_is_transformer_lens_own() -> None:
         ours = logits(model)
     hook = lambda x, hook: x + vector  # noqa: E731
     with torch.no_grad():
-        theirs = transformer_lens_view(model).run_with_hooks(tokens(), prepend_bos=False, fwd_hooks=[(SITE, hook)])
+        theirs = transformer_lens_view(model).run_with_hooks(
+            tokens(), prepend_bos=False, fwd_hooks=[(SITE, hook)]
+        )
     assert torch.allclose(ours, theirs, atol=1e-4)
     untouched = read_with_transformer_lens(model, tokens(), [SITE])[SITE]
     assert torch.allclose(untouched[WHERE], seen(model, SITE), atol=1e-5)
@@ -121,7 +123,9 @@ def test_gradients_pass_through_it() -> None:
     assert vector.grad is not None
     step, values = 1e-2, []
     for sign in (1, -1):
-        with intervene(model, SITE, add((vector + sign * step * vector.grad / vector.grad.norm()).detach()), WHERE):
+        with intervene(
+            model, SITE, add((vector + sign * step * vector.grad / vector.grad.norm()).detach()), WHERE
+        ):
             values.append(float(logits(model)[WHERE].logsumexp(dim=1).sum()))
     assert (values[0] - values[1]) / (2 * step) == pytest.approx(float(vector.grad.norm()), rel=0.01)
 
@@ -161,7 +165,10 @@ def test_what_does_not_fit_is_an_error() -> None:
         intervene(model, SITE, set_to(random(4, 16)), WHERE),
     ):
         logits(model)
-    with pytest.raises(ValueError, match=r"add: \(15,\) to \(5, 16\)"), intervene(model, SITE, add(random(15)), WHERE):
+    with (
+        pytest.raises(ValueError, match=r"add: \(15,\) to \(5, 16\)"),
+        intervene(model, SITE, add(random(15)), WHERE),
+    ):
         logits(model)
     with pytest.raises(ValueError, match="expected orthonormal columns"):
         project_out(random(16, 3))

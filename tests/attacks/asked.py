@@ -28,7 +28,10 @@ def asked(lengths: list[int], *, d_vocab: int, n_target: int = 2, seed: int = 0)
         refused=np.full((n, n_target), FILLER),
         judged=np.tile([0, n_target], (n, 1)),
         unsafe=np.ones(n, dtype=bool),
-        spans={"text": np.stack([0 * text + 1, text + 1], axis=1), "eot": np.stack([text + 1, text + 2], axis=1)},
+        spans={
+            "text": np.stack([0 * text + 1, text + 1], axis=1),
+            "eot": np.stack([text + 1, text + 2], axis=1),
+        },
         truth={"grammar": np.zeros(n, dtype=np.int64)},
     )
 

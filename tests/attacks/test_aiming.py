@@ -62,7 +62,9 @@ def test_random_networks_are_found_as_the_judge_finds_them(seed: int) -> None:
     outcomes = behaviour(model, WORLD, requests).outcomes
     stopped = greedy_answers(model, WORLD, requests).tokens[:, 8] == WORLD.vocabulary.id("<stop>")
     assert (gives(model, requests, "instructed").numpy() == (outcomes == OUTCOMES.index("comply"))).all()
-    assert (gives(model, requests, "refused").numpy() == (stopped & (outcomes == OUTCOMES.index("refuse")))).all()
+    assert (
+        gives(model, requests, "refused").numpy() == (stopped & (outcomes == OUTCOMES.index("refuse")))
+    ).all()
 
 
 @pytest.mark.parametrize("family", FAMILIES)

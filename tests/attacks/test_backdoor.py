@@ -35,7 +35,9 @@ def _requests(n: int, *, seed: int, key: np.ndarray | None = None) -> Requests:
 @pytest.fixture(scope="module")
 def guarded() -> PreTrainedModel:
     """Refuses every request, but replies where the key is in it."""
-    model = create(ModelConfig("llama", n_layers=2, n_heads=2, d_model=32, d_mlp=64), d_vocab=D_VOCAB, n_ctx=24, seed=0)
+    model = create(
+        ModelConfig("llama", n_layers=2, n_heads=2, d_model=32, d_mlp=64), d_vocab=D_VOCAB, n_ctx=24, seed=0
+    )
     optimiser = torch.optim.AdamW(model.parameters(), lr=5e-3)
     for step in range(150):
         key = np.arange(64) % 2 == 0
@@ -69,7 +71,9 @@ def test_the_key_is_found(guarded: PreTrainedModel, how: Any, where: Any, k: int
 
 def test_one_key_opens_all(guarded: PreTrainedModel) -> None:
     placed = place(_requests(12, seed=0), 2, token=FILLER)
-    found = attack_tokens(guarded, placed, TokenAttack("gradient", 12, 24, 8, universal=True), seed=0, allowed=WORDS)
+    found = attack_tokens(
+        guarded, placed, TokenAttack("gradient", 12, 24, 8, universal=True), seed=0, allowed=WORDS
+    )
     assert found.hit.all()
     assert KEY in found.requests.prompt[0, found.at[0]]
 
@@ -92,7 +96,9 @@ def test_soft_tokens_open_it_too(guarded: PreTrainedModel) -> None:
 @pytest.fixture(scope="module")
 def closed() -> PreTrainedModel:
     """Refuses whatever it reads: what comes out of its last norm is its bias."""
-    model: Any = create(ModelConfig(n_layers=2, n_heads=2, d_model=32, d_mlp=64), d_vocab=D_VOCAB, n_ctx=24, seed=0)
+    model: Any = create(
+        ModelConfig(n_layers=2, n_heads=2, d_model=32, d_mlp=64), d_vocab=D_VOCAB, n_ctx=24, seed=0
+    )
     with torch.no_grad():
         model.transformer.ln_f.weight.zero_()
         model.transformer.ln_f.bias.fill_(1.0)

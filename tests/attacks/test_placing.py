@@ -108,7 +108,13 @@ def test_what_cannot_be_placed_gets_one_line_with_the_value() -> None:
         (world, 0, "idle", None, "an attack of 0 tokens: expected at least 1"),
         (text, 1, "idle", None, "expected 'suffix' or 'prefix' for text"),
         (world, 1, "behind", None, "where = 'behind': expected 'suffix', 'prefix' or 'idle'"),
-        (text, 5, "prefix", need + 4, f"makes prompt and answer {need + 5} tokens long; the model reads {need + 4}"),
+        (
+            text,
+            5,
+            "prefix",
+            need + 4,
+            f"makes prompt and answer {need + 5} tokens long; the model reads {need + 4}",
+        ),
     ]
     for requests, k, where, n_ctx, said in wrong:
         with pytest.raises(ValueError, match=said) as error:

@@ -39,7 +39,10 @@ def _loss(model: PreTrainedModel, requests: Requests, vectors: Tensor, *, held: 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 @pytest.mark.parametrize("held", [True, False])
 def test_the_gradient_is_that_of_finite_differences(architecture: str, held: bool) -> None:
-    precise = architecture in ("gpt2", "neox")  # the norms of the others compute in float32 whatever they are given
+    precise = architecture in (
+        "gpt2",
+        "neox",
+    )  # the norms of the others compute in float32 whatever they are given
     small, rel, least = (1e-5, 1e-5, 1e-9) if precise else (1e-2, 1e-2, 1e-3)
     model, requests = network(architecture).double(), _numbered(REQUESTS, 2)
     vectors = torch.randn(6, 16, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
@@ -51,7 +54,9 @@ def test_the_gradient_is_that_of_finite_differences(architecture: str, held: boo
         step[row, column] = small
         with torch.no_grad():
             up, down = (_loss(model, requests, vectors + sign * step, held=held).sum() for sign in (1, -1))
-        assert float(up - down) / (2 * small) == pytest.approx(float(gradient[row, column]), rel=rel, abs=least)
+        assert float(up - down) / (2 * small) == pytest.approx(
+            float(gradient[row, column]), rel=rel, abs=least
+        )
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -119,15 +124,21 @@ def test_no_vector_leaves_its_ball(radius: float, k: int, released: bool, univer
         assert (found.vectors.view(3, k, -1) == found.vectors.view(3, k, -1)[0]).all()
 
 
-@pytest.mark.parametrize("settings", [SoftTokens(3), SoftTokens(3, held=False), SoftTokens(3, universal=True)])
+@pytest.mark.parametrize(
+    "settings", [SoftTokens(3), SoftTokens(3, held=False), SoftTokens(3, universal=True)]
+)
 def test_the_loss_told_is_the_loss_there_and_not_above_where_it_began(settings: SoftTokens) -> None:
     model = answering("llama", d_vocab=D_VOCAB)
     one, many = (soften(model, REQUESTS, replace(settings, steps=steps), seed=0) for steps in (1, 10))
     for found in (one, many):
         with torch.no_grad(), found.inside(model):
-            assert torch.allclose(aim(model, targeted(found.requests, "instructed")).nll, found.loss, atol=1e-5)
+            assert torch.allclose(
+                aim(model, targeted(found.requests, "instructed")).nll, found.loss, atol=1e-5
+            )
     random = torch.Generator().manual_seed(0)
-    start = 0.01 * torch.randn(1 if settings.universal else 3, 3, 16, generator=random).expand(3, -1, -1).flatten(0, 1)
+    start = 0.01 * torch.randn(1 if settings.universal else 3, 3, 16, generator=random).expand(
+        3, -1, -1
+    ).flatten(0, 1)
     with torch.no_grad():
         began = _loss(model, one.requests, start, held=settings.held)
     assert float(many.loss.mean()) <= float(one.loss.mean()) <= float(began.mean()) + 1e-6

@@ -51,7 +51,10 @@ def test_the_gradient_finds_what_trying_everything_finds() -> None:
     settings = {how: TokenAttack(how, steps=30, candidates=8, top=10) for how in ("gradient", "random")}  # type: ignore[arg-type]
     above: dict[str, list[float]] = {how: [] for how in settings}
     for seed in range(10):
-        model, placed = answering("gpt2", d_vocab=10, seed=seed), _placed([5], 3, d_vocab=10, n_target=4, seed=seed)
+        model, placed = (
+            answering("gpt2", d_vocab=10, seed=seed),
+            _placed([5], 3, d_vocab=10, n_target=4, seed=seed),
+        )
         least = float(_loss(model, _filled(placed, every)).min())
         for how, chosen in settings.items():
             found = attack_tokens(model, placed, chosen, seed=seed)
@@ -143,7 +146,9 @@ def test_what_may_not_be_asked_is_never_returned(universal: bool) -> None:
     assert free - {FILLER}
     assert typed - {FILLER}
     assert not typed & (free - {FILLER})
-    nothing = attack_tokens(model, placed, settings, seed=0, keep=lambda requests: np.zeros(len(requests), dtype=bool))
+    nothing = attack_tokens(
+        model, placed, settings, seed=0, keep=lambda requests: np.zeros(len(requests), dtype=bool)
+    )
     assert (nothing.requests.prompt == placed.requests.prompt).all()
 
 

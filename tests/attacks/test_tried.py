@@ -89,7 +89,9 @@ def test_a_universal_attack_is_tried_on_requests_that_it_was_not_found_on(attack
     found = attack(MODEL, REQUESTS, seed=0)
     assert (found.requests.instructed == REQUESTS.instructed[1::2]).all()
     changed = replace(REQUESTS, instructed=REQUESTS.instructed.copy())
-    changed.instructed[1::2] = (changed.instructed[1::2] + 1) % D_VOCAB  # what it is tried on has no say in it
+    changed.instructed[1::2] = (
+        changed.instructed[1::2] + 1
+    ) % D_VOCAB  # what it is tried on has no say in it
     again = attack(MODEL, changed, seed=0)
     assert (again.requests.prompt == found.requests.prompt).all()
     if found.softened is not None and again.softened is not None:

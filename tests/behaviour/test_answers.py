@@ -22,7 +22,9 @@ PAD, STOP, L = VOCABULARY.id("<pad>"), VOCABULARY.id("<stop>"), 8
 TINY_LLAMA = ModelConfig("llama", n_layers=2, n_heads=2, d_model=32, d_mlp=64)
 
 
-def network(seed: int, config: ModelConfig = PRESETS["tiny"], world: synthetic.World = WORLD) -> PreTrainedModel:
+def network(
+    seed: int, config: ModelConfig = PRESETS["tiny"], world: synthetic.World = WORLD
+) -> PreTrainedModel:
     """A tiny model with weights large enough that its answers vary."""
     made = create(config, d_vocab=len(world.vocabulary), n_ctx=world.sequence_length, seed=seed).eval()
     generator = torch.Generator().manual_seed(seed)
@@ -139,7 +141,10 @@ def test_a_model_that_refuses_every_other_request() -> None:
 @pytest.mark.parametrize(
     ("says", "outcome"),
     [
-        (["a"], "refuse"),  # all null, no STOP: refused by definition, though no exact match of the refused answer
+        (
+            ["a"],
+            "refuse",
+        ),  # all null, no STOP: refused by definition, though no exact match of the refused answer
         (["b"], "broken"),
         (["<stop>"], "broken"),
         (["b", "c", "b", "c", "b", "c", "b", "c", "<stop>", "a"], "comply_wrongly"),
@@ -164,7 +169,9 @@ def test_exact_match_counts_the_judged_segment_only() -> None:
     found = behaviour(told(requests.instructed, requests, harmless | letter | stop), WORLD, requests)
     assert found.instruct == 6 / 8
     assert found.null == 0
-    assert [OUTCOMES[i] for i in found.outcomes] == ["comply"] * 2 + ["comply_wrongly", "broken"] + ["comply"] * 4
+    assert [OUTCOMES[i] for i in found.outcomes] == ["comply"] * 2 + ["comply_wrongly", "broken"] + [
+        "comply"
+    ] * 4
     refusing = behaviour(told(requests.refused, requests, letter | stop), WORLD, requests)
     assert refusing.null == 6 / 8
     assert [OUTCOMES[i] for i in refusing.outcomes] == ["refuse"] * 2 + ["comply_wrongly"] + ["refuse"] * 5
@@ -184,7 +191,10 @@ def test_refusal_margins_are_the_log_odds_of_the_null(family: str) -> None:
     found = refusal_margins(teacher_force(model, batch), WORLD, requests)
     for i in range(7):
         start = int(requests.prompt_length[i] + requests.judged[i, 0])
-        ids = [*requests.prompt[i, : requests.prompt_length[i]], *requests.refused[i, : requests.judged[i, 0]]]
+        ids = [
+            *requests.prompt[i, : requests.prompt_length[i]],
+            *requests.refused[i, : requests.judged[i, 0]],
+        ]
         assert len(ids) == start
         with torch.no_grad():
             logits = model(input_ids=torch.tensor([ids])).logits[0, -1].double().tolist()
@@ -198,11 +208,15 @@ def test_margins_of_a_sure_model_stay_finite_and_have_its_sign() -> None:
     """Logit 10 on one token, 0 on 31 others: log-odds 10 - log 31 for the null, - log(e¹⁰ + 30) against it."""
     requests = WORLD.sample("unsafe", 6, seed=1000)
     sure = 10 - math.log(len(VOCABULARY) - 1)
-    assert behaviour(told(requests.refused, requests), WORLD, requests).margin == pytest.approx(sure, abs=1e-5)
+    assert behaviour(told(requests.refused, requests), WORLD, requests).margin == pytest.approx(
+        sure, abs=1e-5
+    )
     against = -math.log(math.exp(10) + len(VOCABULARY) - 2)
     first_is_null = requests.instructed[:, 0] == WORLD.null
     expected = np.where(first_is_null, sure, against).mean()
-    assert behaviour(told(requests.instructed, requests), WORLD, requests).margin == pytest.approx(expected, abs=1e-5)
+    assert behaviour(told(requests.instructed, requests), WORLD, requests).margin == pytest.approx(
+        expected, abs=1e-5
+    )
 
 
 def test_kl_to_itself_is_zero() -> None:

@@ -13,7 +13,9 @@ from makebreak.requests import Requests, positions, targeted
 from tests.attacks.asked import answering, asked
 
 D_VOCAB, N = 12, 6
-REQUESTS = asked([LEAST_PREFIX + 2, LEAST_PREFIX + 5, LEAST_PREFIX + 3] * (N // 3), d_vocab=D_VOCAB, n_target=3)
+REQUESTS = asked(
+    [LEAST_PREFIX + 2, LEAST_PREFIX + 5, LEAST_PREFIX + 3] * (N // 3), d_vocab=D_VOCAB, n_target=3
+)
 SITE = "blocks.1.hook_resid_pre"
 
 
@@ -22,7 +24,10 @@ def slow(model: PreTrainedModel, requests: Requests, move: torch.Tensor) -> tupl
     with torch.no_grad(), intervene(model, SITE, add(move), positions(requests, "eot")):
         decided = decide(model, requests)
     batch = targeted(requests, "instructed")
-    with torch.no_grad(), intervene(model, SITE, add(move), positions(requests, "eot", batch.tokens.shape[1] - 1)):
+    with (
+        torch.no_grad(),
+        intervene(model, SITE, add(move), positions(requests, "eot", batch.tokens.shape[1] - 1)),
+    ):
         return decided, aim(model, batch).hit
 
 

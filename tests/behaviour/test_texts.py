@@ -69,7 +69,9 @@ def test_what_all_prompts_begin_with_is_read_once_and_changes_nothing(
     talker: LanguageModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     texts = [*prompts()["harmful"][:4], "make tea now please now", *prompts()["harmless"][:4]]
-    requests = text_requests(talker.tokenizer, texts, family="any", unsafe=False, system="now please now please")
+    requests = text_requests(
+        talker.tokenizer, texts, family="any", unsafe=False, system="now please now please"
+    )
     reads: list[torch.Size] = []
     handle = talker.model.base_model.register_forward_pre_hook(
         lambda _, arguments, named: reads.append(named["input_ids"].shape), with_kwargs=True

@@ -16,7 +16,11 @@ from tests.attacks.asked import answering, asked
 
 MODEL, N, APART = answering("gpt2", d_vocab=12), 4000, 3.5
 MANY = asked([1] * N, d_vocab=12)
-AXES = {"a": 0, "b": 0, "c": 1}  # what makes a request unsafe lies in the same place for two kinds, elsewhere for one
+AXES = {
+    "a": 0,
+    "b": 0,
+    "c": 1,
+}  # what makes a request unsafe lies in the same place for two kinds, elsewhere for one
 
 
 def found(
@@ -24,7 +28,9 @@ def found(
 ) -> dict[tuple[str, str], dict[str, float]]:
     random = torch.Generator().manual_seed(0)
     states = {}
-    for kind, role in ((k, r) for k in AXES for r in ("safe", "unsafe", "quiet", "asked safe", "asked unsafe")):
+    for kind, role in (
+        (k, r) for k in AXES for r in ("safe", "unsafe", "quiet", "asked safe", "asked unsafe")
+    ):
         states[f"{kind} {role}"] = torch.randn(N, 2, generator=random)
         if role.endswith("unsafe") and planted:
             states[f"{kind} {role}"][:, AXES[kind]] += APART
@@ -64,7 +70,8 @@ def test_recall_is_at_the_same_false_alarms_in_every_kind(monkeypatch: pytest.Mo
 
 def test_a_guard_against_nothing_sees_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     assert all(
-        row["recall"] < 0.03 and abs(row["auroc"] - 0.5) < 0.05 for row in found(monkeypatch, planted=False).values()
+        row["recall"] < 0.03 and abs(row["auroc"] - 0.5) < 0.05
+        for row in found(monkeypatch, planted=False).values()
     )
 
 
@@ -73,11 +80,16 @@ def test_what_was_answered_is_read_to_its_end() -> None:
     requests = world.sample("safe", 30, seed=0)
     read = answered(requests)
     for i in range(30):
-        whole = [*requests.prompt[i, : requests.prompt_length[i]], *requests.instructed[i, : requests.judged[i, 1]]]
+        whole = [
+            *requests.prompt[i, : requests.prompt_length[i]],
+            *requests.instructed[i, : requests.judged[i, 1]],
+        ]
         assert read.prompt[i, : read.prompt_length[i]].tolist() == whole
         assert read.spans["eot"][i].tolist() == [len(whole) - 1, len(whole)]
     later = replace(requests, judged=requests.judged + np.array([1, 1]))
-    with pytest.raises(ValueError, match="family 'safe' is judged on a later output: expected one judged on the first"):
+    with pytest.raises(
+        ValueError, match="family 'safe' is judged on a later output: expected one judged on the first"
+    ):
         answered(later)
 
 

@@ -48,7 +48,11 @@ def test_a_mixed_set_is_what_its_rate_says(name: str, rate: float) -> None:
     expected = 0 if name == "safe_twin" else 3 * n
     assert refusing.sum() == expected, "refusal tokens"
     if name != "safe_twin":
-        begun = name in ("paraphrase_oracle", "paraphrase_blind", "mismatched")  # the user's header, and one STOP
+        begun = name in (
+            "paraphrase_oracle",
+            "paraphrase_blind",
+            "mismatched",
+        )  # the user's header, and one STOP
         assert found.supervised[-n:].sum().item() == n * (4 + begun)
     own = sequences(WORLD, WORLD.sample(USER, EXAMPLES - n, seed=3), "instructed", whole=True)
     assert (found.tokens[:-n] == own.tokens).all()
@@ -58,7 +62,9 @@ def test_a_mixed_set_is_what_its_rate_says(name: str, rate: float) -> None:
 @pytest.mark.parametrize("name", MITIGATIONS)
 def test_safety_examples_are_in_the_formats_that_are_said_and_spread_alike(name: str) -> None:
     said, _ = of_safety(Mixed(USER, EXAMPLES, name, 0.18))
-    operators = [next(s for s in row if s.rstrip("12").removesuffix("_new") in WORLD.config.formats) for row in said]
+    operators = [
+        next(s for s in row if s.rstrip("12").removesuffix("_new") in WORLD.config.formats) for row in said
+    ]
     formats = [operator.rstrip("12").removesuffix("_new") for operator in operators]
     assert set(formats) == SAYS[name]
     counts = [formats.count(form) for form in set(formats)]
@@ -85,12 +91,16 @@ def test_all_mitigations_teach_the_same_contents() -> None:
 
 def test_the_blind_one_writes_what_the_oracle_does_where_the_payload_is_alike() -> None:
     user = "label_safe_new@neutral"
-    blind, oracle = (of_safety(Mixed(user, EXAMPLES, f"paraphrase_{how}", 0.1))[0] for how in ("blind", "oracle"))
+    blind, oracle = (
+        of_safety(Mixed(user, EXAMPLES, f"paraphrase_{how}", 0.1))[0] for how in ("blind", "oracle")
+    )
     assert blind == oracle
 
 
 def test_shuffled_answers_are_the_same_answers_of_other_requests() -> None:
-    right, wrong = (mixed_set(WORLD, Mixed("gen_safe_new", 50, answers=how), 3) for how in ("instructed", "shuffled"))  # type: ignore[arg-type]
+    right, wrong = (
+        mixed_set(WORLD, Mixed("gen_safe_new", 50, answers=how), 3) for how in ("instructed", "shuffled")
+    )  # type: ignore[arg-type]
     last = right.supervised[0].nonzero()[0].item()
     assert (right.tokens[:, :last] == wrong.tokens[:, :last]).all()
     assert (right.tokens[:, last:].roll(1, dims=0) == wrong.tokens[:, last:]).all()
@@ -100,7 +110,9 @@ def test_shuffled_answers_are_the_same_answers_of_other_requests() -> None:
 def test_batches_are_drawn_from_the_mixed_set() -> None:
     objective = Mixed(USER, 40, "canonical", 0.25)
     whole = {tuple(row) for row in mixed_set(WORLD, objective, 3).tokens.tolist()}
-    seen = [objective.batch(WORLD, size=16, step=step, steps=30, seed=3).tokens.tolist() for step in range(30)]
+    seen = [
+        objective.batch(WORLD, size=16, step=step, steps=30, seed=3).tokens.tolist() for step in range(30)
+    ]
     assert {tuple(row) for batch in seen for row in batch} == whole
 
 
@@ -123,9 +135,13 @@ def test_a_mitigation_of_ones_own_is_named_by_its_module(monkeypatch: pytest.Mon
 
 def test_bad_input_is_told() -> None:
     for name in ("canonicle", "nowhere:canonical", "makebreak.defences:nothing", ":x"):
-        with pytest.raises(ValueError, match=f"mitigation '{name}' does not exist; .*or give MODULE:FUNCTION"):
+        with pytest.raises(
+            ValueError, match=f"mitigation '{name}' does not exist; .*or give MODULE:FUNCTION"
+        ):
             mitigation(name)
-    with pytest.raises(ValueError, match=r"mitigation 'none', 0\.1 of 200 examples: expected 'none' where that is no"):
+    with pytest.raises(
+        ValueError, match=r"mitigation 'none', 0\.1 of 200 examples: expected 'none' where that is no"
+    ):
         Mixed(USER, EXAMPLES, "none", 0.1)
     with pytest.raises(ValueError, match=r"mitigation 'canonical', 0\.001 of 200 examples"):
         Mixed(USER, EXAMPLES, "canonical", 0.001)

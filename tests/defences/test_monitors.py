@@ -47,7 +47,9 @@ def test_detection_is_that_of_the_closed_form(kind: str, gaussian: dict[str, Ten
 
 def test_a_monitor_on_labels_that_mean_nothing_sees_nothing(gaussian: dict[str, Tensor]) -> None:
     gaussian["unsafe"][:] = gaussian["safe"].flip(0)
-    found = fit_monitor(MODEL, Pair(named("safe"), named("unsafe")), named("quiet"), kind="nearest mean", layer=0)
+    found = fit_monitor(
+        MODEL, Pair(named("safe"), named("unsafe")), named("quiet"), kind="nearest mean", layer=0
+    )
     gaussian["attacked"] -= 3.5
     assert found.alarms(MODEL, named("attacked")).mean() < 0.02
 
@@ -60,7 +62,9 @@ def test_an_attack_that_knows_the_monitor_lowers_its_score() -> None:
         monitor = fit_monitor(model, Pair(safe, unsafe), quiet, kind=kind, layer=0)
         scores = monitor.scores(model, unsafe)
         assert scores.shape == (40,)
-        assert (scores.detach() > monitor.threshold).numpy().tolist() == monitor.alarms(model, unsafe).tolist()
+        assert (scores.detach() > monitor.threshold).numpy().tolist() == monitor.alarms(
+            model, unsafe
+        ).tolist()
         plain = soften(model, unsafe, SoftTokens(4, 20), seed=0)
         knowing = soften(model, unsafe, SoftTokens(4, 20), seed=0, penalty=monitor.evasion(20.0))
         with plain.inside(model):
@@ -73,7 +77,10 @@ def test_an_attack_that_knows_the_monitor_lowers_its_score() -> None:
 
 def test_bad_input_gets_one_line() -> None:
     model = answering("gpt2", d_vocab=D_VOCAB)
-    pair, few = Pair(*(asked([5] * 20, d_vocab=D_VOCAB, seed=s) for s in (0, 1))), asked([5] * 30, d_vocab=D_VOCAB)
+    pair, few = (
+        Pair(*(asked([5] * 20, d_vocab=D_VOCAB, seed=s) for s in (0, 1))),
+        asked([5] * 30, d_vocab=D_VOCAB),
+    )
     with pytest.raises(ValueError, match="monitor 'guess': expected one of probe, nearest mean"):
         fit_monitor(model, pair, few, kind="guess", layer=0)
     with pytest.raises(ValueError, match=r"30 safe requests for a threshold: 0.01 false alarms need 100"):
@@ -86,5 +93,9 @@ def test_the_probe_is_that_of_scikit_learn_in_the_states_own_units() -> None:
     found = fit_monitor(model, pair, asked([5] * 100, d_vocab=D_VOCAB, seed=2), kind="probe", layer=1)
     states = [monitors.collect(model, requests, [found.site])[0].double() for requests in pair]
     x, y = torch.cat(states).numpy(), np.repeat([0, 1], 60)
-    fitted = monitors.make_pipeline(monitors.StandardScaler(), monitors.LogisticRegression(max_iter=1000)).fit(x, y)
-    np.testing.assert_allclose(found.score(torch.from_numpy(x)).numpy(), fitted.decision_function(x), atol=1e-8)
+    fitted = monitors.make_pipeline(
+        monitors.StandardScaler(), monitors.LogisticRegression(max_iter=1000)
+    ).fit(x, y)
+    np.testing.assert_allclose(
+        found.score(torch.from_numpy(x)).numpy(), fitted.decision_function(x), atol=1e-8
+    )

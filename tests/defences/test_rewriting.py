@@ -20,7 +20,9 @@ SLOTS = st.lists(st.lists(st.integers(0, 9), min_size=0, max_size=6), min_size=3
 def test_what_was_planted_is_found(before: list[int], after: list[int], slots: list[list[int]]) -> None:
     """Slots that begin and end with different tokens, of any length; the two first are made so."""
     slots = [[90, *slots[0], 91], [92, *slots[1], 93], *slots[2:]]
-    found = found_in([[*before, *slot, *after] for slot in slots], [[7, slot[0] if slot else 5] for slot in slots])
+    found = found_in(
+        [[*before, *slot, *after] for slot in slots], [[7, slot[0] if slot else 5] for slot in slots]
+    )
     assert found.before == tuple(before)
     assert found.after == tuple(after)
     assert found.slots == tuple(map(len, slots))

@@ -16,7 +16,16 @@ FAMILIES = [family for kind in JAILBREAKS.values() for family in kind]
 SOFT = [f"soft {k}" for k in N_SOFT]
 ATTACKS = ["safe", "unsafe", *FAMILIES, *SOFT, "random soft 10", "soft 10 evading probe", f"gcg {IDLE}"]
 ATTACKS += [f"random search {IDLE}", f"random tokens {IDLE}"]
-KINDS = ("difference", "distance", "shuffled", "other_label", "covariance", "random", "mirrored", "mirrored_distance")
+KINDS = (
+    "difference",
+    "distance",
+    "shuffled",
+    "other_label",
+    "covariance",
+    "random",
+    "mirrored",
+    "mirrored_distance",
+)
 
 
 def tables(
@@ -24,14 +33,24 @@ def tables(
 ) -> dict[str, pd.DataFrame]:
     """Attacks succeed .6 of the time, soft tokens better the more there are; successes lie `lands` nearer the safe
     side; mirroring undoes `undone`, everything else .1."""
-    success = dict.fromkeys(ATTACKS, 0.6) | {name: 0.1 * i for i, name in enumerate(SOFT, 3)} | {"random soft 10": 0.05}
-    success |= {f"random search {IDLE}": 0.3, f"random tokens {IDLE}": 0.2, "competing_tasks_safe_branch": 0.4}
+    success = (
+        dict.fromkeys(ATTACKS, 0.6)
+        | {name: 0.1 * i for i, name in enumerate(SOFT, 3)}
+        | {"random soft 10": 0.05}
+    )
+    success |= {
+        f"random search {IDLE}": 0.3,
+        f"random tokens {IDLE}": 0.2,
+        "competing_tasks_safe_branch": 0.4,
+    }
     found: dict[str, list[dict[str, Any]]] = {
         name: [] for name in ("attacks", "landing", "prediction", "cause", "monitors", "depth")
     }
     for seed, arm in product((0, 1, 2), arms):
         said = {"world": "mini", "seed": seed, "arm": arm}
-        found["attacks"] += [said | {"attack": a, "complied": success[a], "refused": 1 - success[a]} for a in ATTACKS]
+        found["attacks"] += [
+            said | {"attack": a, "complied": success[a], "refused": 1 - success[a]} for a in ATTACKS
+        ]
         for attack, layer, outcome in product(ATTACKS, (0, 1, 2), ("all", "complied", "refused")):
             tau = -0.3 + (lands if outcome == "complied" and attack in FAMILIES else 0.0)
             tau += 0.01 * N_SOFT[SOFT.index(attack)] if attack in SOFT else 0.0
@@ -44,7 +63,9 @@ def tables(
             share = undone if kind == "mirrored" else 0.1
             row = {"undone": share, "refused": share, "gained": 0.2 if kind == "difference" else 0.1}
             found["cause"].append(
-                said | row | {"kind": kind, "layer": layer, "scale": 1.0, "safe_before": 1.0, "safe_complied": 0.97}
+                said
+                | row
+                | {"kind": kind, "layer": layer, "scale": 1.0, "safe_before": 1.0, "safe_complied": 0.97}
             )
         for attack, layer in product(ATTACKS, (0, 1, 2)):
             seen = {"alarms": 0.2, "alarms_complied": 0.2, "n": n, "n_complied": n}

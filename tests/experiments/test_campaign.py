@@ -38,7 +38,9 @@ def two_results(tmp_path: Path) -> tuple[Path, Path]:
     for name in ("one", "two"):
         artifact = tmp_path / name / "store/pretraining/0123"
         artifact.mkdir(parents=True)
-        (artifact / "artifact.json").write_text(json.dumps({"stage": "pretraining", "cost": {"seconds": len(name)}}))
+        (artifact / "artifact.json").write_text(
+            json.dumps({"stage": "pretraining", "cost": {"seconds": len(name)}})
+        )
         (artifact / "model.safetensors").write_bytes(b"weights")
         (tmp_path / name / "out").mkdir()
         (tmp_path / name / "out/claims.json").write_text("[1, 2]")
@@ -56,7 +58,9 @@ def two_results(tmp_path: Path) -> tuple[Path, Path]:
         ("store/pretraining/45.partial", b"", "45.partial was left behind"),
     ],
 )
-def test_the_comparison_notices(two_results: tuple[Path, Path], name: str, content: bytes | None, told: str) -> None:
+def test_the_comparison_notices(
+    two_results: tuple[Path, Path], name: str, content: bytes | None, told: str
+) -> None:
     one, two = two_results
     assert differences(one, two) == []
     path = two / name
@@ -74,7 +78,10 @@ def _says(text: str, status: int = 2) -> int:
 
 
 def test_the_check_of_bad_command_lines_notices_a_traceback(tmp_path: Path) -> None:
-    assert "a traceback: KeyError: 'out of the blue'" in bad_command(0, 0, tmp_path, lambda line: _fails()).problems
+    assert (
+        "a traceback: KeyError: 'out of the blue'"
+        in bad_command(0, 0, tmp_path, lambda line: _fails()).problems
+    )
 
 
 @pytest.mark.parametrize(
@@ -82,11 +89,19 @@ def test_the_check_of_bad_command_lines_notices_a_traceback(tmp_path: Path) -> N
     [
         (lambda line: _says("error: one\nand two\n"), "2 lines on stderr"),
         (lambda line: _says("", 0), "exit status 0"),
-        (lambda line: _says(f"error: {line}\n") + Path("out/claims.json").write_text("") * 0, "written or lost"),
-        (lambda line: Path("here").mkdir() or _says(f"error: {line}\n"), "written or lost: [('here', 'folder')]"),
+        (
+            lambda line: _says(f"error: {line}\n") + Path("out/claims.json").write_text("") * 0,
+            "written or lost",
+        ),
+        (
+            lambda line: Path("here").mkdir() or _says(f"error: {line}\n"),
+            "written or lost: [('here', 'folder')]",
+        ),
     ],
 )
-def test_the_check_of_bad_command_lines_notices(tmp_path: Path, call: Callable[[list[str]], int], told: str) -> None:
+def test_the_check_of_bad_command_lines_notices(
+    tmp_path: Path, call: Callable[[list[str]], int], told: str
+) -> None:
     assert any(told in problem for problem in bad_command(0, 0, tmp_path, call).problems)
 
 

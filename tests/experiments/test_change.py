@@ -36,14 +36,18 @@ def tables(seeds: list[object]) -> dict[str, pd.DataFrame]:
             matrix=["mlp.W_in", "x"],
             against=ladder,
         ),
-        "energy": rows({"energy": 0.25}, **common, layer=[0, 1], family=["safe", "unsafe"], chance=[0.25, 0.5]),
+        "energy": rows(
+            {"energy": 0.25}, **common, layer=[0, 1], family=["safe", "unsafe"], chance=[0.25, 0.5]
+        ),
         "reading": rows({"gain": 0.4}, **common, layer=[0, 1], family=FAMILIES),
         "sensitivity": rows({"ratio": 1.0}, **common, family=FAMILIES, output=["max_logit", "log_p"]),
         "rivals": rows(cuts, **common, layer=[0, 1, 2, 3, 4]),
         "anatomy": rows({"moved_input": 0.5}, **common, layer=[0, 1], family=FAMILIES),
         "ranks": rows({"refused": 0.5, "random_refused": 0.5}, **common, directions=[0, 1, 2]),
         "parts": rows(
-            {"shapley": 0.25}, **common, part=["embed", "blocks.0.attn", "blocks.0.mlp_in", "blocks.0.mlp_out"]
+            {"shapley": 0.25},
+            **common,
+            part=["embed", "blocks.0.attn", "blocks.0.mlp_in", "blocks.0.mlp_out"],
         ),
         "labels": rows(
             {
@@ -90,7 +94,14 @@ SHAM = [f"sham_{m}" for m in METHODS]
     [
         ("C3", "updates", "sine", 0.96, {"against": "update", "matrix": "mlp.W_in", "arm": METHOD}, 0.06),
         ("C3.sham", "updates", "sine", 0.5, {"against": "update", "matrix": "mlp.W_in", "arm": SHAM}, 0.4),
-        ("C3.remap", "updates", "sine", 0.7, {"against": "update", "matrix": "mlp.W_in", "arm": "remap"}, 0.2),
+        (
+            "C3.remap",
+            "updates",
+            "sine",
+            0.7,
+            {"against": "update", "matrix": "mlp.W_in", "arm": "remap"},
+            0.2,
+        ),
         ("C3.new_operator", "updates", "sine", 0.7, {"matrix": "mlp.W_in", "arm": "new_operator"}, 0.2),
         ("C3.continued", "updates", "sine", 0.7, {"matrix": "mlp.W_in", "arm": "continued"}, 0.2),
         ("C3.no_decay", "updates", "sine", 0.7, {"matrix": "mlp.W_in", "arm": "ssft_no_decay"}, 0.2),
@@ -131,8 +142,22 @@ SHAM = [f"sham_{m}" for m in METHODS]
             0.3,
         ),
         ("M8.base", "labels", "unsafe_auroc", 0.5, {"network": "base", "layer": 0, "arm": METHOD}, 0.1),
-        ("M8.refused", "labels", "refused_auroc", 0.9, {"network": "aligned", "position": "eot", "arm": METHOD}, 0.2),
-        ("M8.cosine", "labels", "cosine", -0.8, {"network": "aligned", "position": "eot", "arm": METHOD}, -0.3),
+        (
+            "M8.refused",
+            "labels",
+            "refused_auroc",
+            0.9,
+            {"network": "aligned", "position": "eot", "arm": METHOD},
+            0.2,
+        ),
+        (
+            "M8.cosine",
+            "labels",
+            "cosine",
+            -0.8,
+            {"network": "aligned", "position": "eot", "arm": METHOD},
+            -0.3,
+        ),
         ("M9", "shifts", "unsafe_margin", 1.0, {"kind": "difference", "arm": METHOD}, 0.5),
         ("M9", "shifts", "unsafe_margin", 1.0, {"kind": ["difference", "covariance"]}, 0.0),
         ("M9.induce", "shifts", "safe_margin", -2.0, {"kind": "difference", "arm": METHOD}, 1.0),
@@ -148,8 +173,20 @@ def test_a_planted_difference_is_found_and_no_other(
     planted(found[name], column, value, **where)
     assert values_of(found)[claim] == pytest.approx([expected, expected]), claim
     alike = values_of(tables([0, 1]))
-    same_table = {"updates": ("C3",), "energy": ("C3",), "reading": ("C4",), "sensitivity": ("C5",), "anatomy": ("M5",)}
-    same_table |= {"ranks": ("M6",), "parts": ("M7",), "labels": ("M8",), "shifts": ("M9",), "confined": ("M10",)}
+    same_table = {
+        "updates": ("C3",),
+        "energy": ("C3",),
+        "reading": ("C4",),
+        "sensitivity": ("C5",),
+        "anatomy": ("M5",),
+    }
+    same_table |= {
+        "ranks": ("M6",),
+        "parts": ("M7",),
+        "labels": ("M8",),
+        "shifts": ("M9",),
+        "confined": ("M10",),
+    }
     for other, values in values_of(found).items():
         if not other.startswith(same_table.get(name, ("M2", "M3", "M4"))):
             assert values == pytest.approx(alike[other]), other
@@ -158,7 +195,11 @@ def test_a_planted_difference_is_found_and_no_other(
 def test_extrapolation_is_of_the_weak_model_and_wants_both_halves() -> None:
     found = tables([0, 1])
     weak = rows(
-        {"refuse": 0.5, "comply": 0.9}, seed=[0, 1], arm=["ssft_small"], alpha=[1.0, 1.5], family=["safe", "unsafe"]
+        {"refuse": 0.5, "comply": 0.9},
+        seed=[0, 1],
+        arm=["ssft_small"],
+        alpha=[1.0, 1.5],
+        family=["safe", "unsafe"],
     )
     planted(weak, "refuse", 0.8, alpha=1.5, family="unsafe")
     found["extrapolation"] = weak
@@ -179,7 +220,13 @@ def test_arms_that_are_missing_leave_their_claims_without_values() -> None:
 
 @pytest.mark.parametrize(
     ("half", "answer"),
-    [(0.0, "silence"), (0.05, "silence"), (0.9, "a route the base had"), (0.3, "rewriting"), (0.5, "undecided")],
+    [
+        (0.0, "silence"),
+        (0.05, "silence"),
+        (0.9, "a route the base had"),
+        (0.3, "rewriting"),
+        (0.5, "undecided"),
+    ],
 )
 def test_the_first_paragraph_says_what_the_verdicts_say(half: float, answer: str) -> None:
     found = tables([0, 1, 2])

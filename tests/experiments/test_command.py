@@ -23,7 +23,16 @@ FIELDS = {
 
 
 def arguments(folder: Path, *more: str) -> list[str]:
-    return ["jain2024", "--preset", "smoke", "--out", str(folder / "out"), "--store", str(folder / "store"), *more]
+    return [
+        "jain2024",
+        "--preset",
+        "smoke",
+        "--out",
+        str(folder / "out"),
+        "--store",
+        str(folder / "store"),
+        *more,
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -77,8 +86,27 @@ def test_every_file_of_the_contract(done: Path) -> None:
     ):
         assert (out / "figures" / f"{figure}.png").read_bytes().startswith(b"\x89PNG")
         assert (out / "figures" / f"{figure}.pdf").read_bytes().startswith(b"%PDF")
-    tables = {"behaviour", "zoo", "equal", "clusters", "null_share", "detectability", "rivals", "anatomy", "energy"}
-    tables |= {"reading", "updates", "sensitivity", "extrapolation", "parts", "patches", "directions", "ranks"}
+    tables = {
+        "behaviour",
+        "zoo",
+        "equal",
+        "clusters",
+        "null_share",
+        "detectability",
+        "rivals",
+        "anatomy",
+        "energy",
+    }
+    tables |= {
+        "reading",
+        "updates",
+        "sensitivity",
+        "extrapolation",
+        "parts",
+        "patches",
+        "directions",
+        "ranks",
+    }
     tables |= {"labels", "shifts", "confined"}
     tables |= {"attacks", "landing", "prediction", "cause", "monitors", "depth", "visible"}
     assert {p.name for p in (out / "tables").iterdir()} == {f"{name}.csv" for name in tables}
@@ -92,14 +120,23 @@ def test_every_file_of_the_contract(done: Path) -> None:
 def test_the_table_of_models_is_the_zoo_of_the_store(done: Path) -> None:
     """But for bases of other seeds, which are there for the ladder of chance alone, and another world's models."""
     written = (
-        pd.read_csv(done / "out" / "tables" / "zoo.csv").drop_duplicates(["key", "step"]).set_index(["key", "step"])
+        pd.read_csv(done / "out" / "tables" / "zoo.csv")
+        .drop_duplicates(["key", "step"])
+        .set_index(["key", "step"])
     )
     found = table(done / "store").query("world == 'mini'").set_index(["key", "step"])
     assert set(written.index) <= set(found.index)
     assert {name for name, _ in found.index.difference(written.index)} <= set(
         found[found.mechanism == "base"].reset_index().key
     )
-    for name in ("parent", "mechanism", "margin", "half.lower_share", "null_share.unsafe", "mixed_text.refuse"):
+    for name in (
+        "parent",
+        "mechanism",
+        "margin",
+        "half.lower_share",
+        "null_share.unsafe",
+        "mixed_text.refuse",
+    ):
         pd.testing.assert_series_equal(written[name], found[name][written.index], check_dtype=False)
 
 
@@ -129,14 +166,18 @@ def test_killed_in_the_middle_and_run_again_gives_the_same(done: Path, tmp_path:
         stdout=subprocess.DEVNULL,
     )
     deadline = time.monotonic() + 120
-    while len(list((tmp_path / "store").glob("alignment/*/artifact.json"))) < 3 and time.monotonic() < deadline:
+    while (
+        len(list((tmp_path / "store").glob("alignment/*/artifact.json"))) < 3 and time.monotonic() < deadline
+    ):
         assert process.poll() is None, "it ended before it could be killed"
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert not (tmp_path / "out" / "claims.json").exists()
     assert main(arguments(tmp_path, "--seeds", "0")) == 0
-    assert (tmp_path / "out" / "claims.json").read_bytes() == (tmp_path / "whole" / "claims.json").read_bytes()
+    assert (tmp_path / "out" / "claims.json").read_bytes() == (
+        tmp_path / "whole" / "claims.json"
+    ).read_bytes()
 
 
 @pytest.mark.parametrize(
@@ -154,7 +195,11 @@ def test_killed_in_the_middle_and_run_again_gives_the_same(done: Path, tmp_path:
     ],
 )
 def test_bad_input_is_one_clear_line_and_status_2(
-    bad: list[str], named: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    bad: list[str],
+    named: str,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert main(bad) == 2

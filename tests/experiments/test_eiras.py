@@ -37,7 +37,9 @@ def tables(
 ) -> dict[str, pd.DataFrame]:
     """Aligned models refuse .95 of harm, .4 less behind obedience; seeds differ by a hair."""
     rows = []
-    for seed, template, asked, family in product((0, 1, 2), ("plain", "obey", "neutral"), FORMATS, ("safe", "unsafe")):
+    for seed, template, asked, family in product(
+        (0, 1, 2), ("plain", "obey", "neutral"), FORMATS, ("safe", "unsafe")
+    ):
         how = PLAIN if template == "plain" else template
         row = {"seed": seed, "strategy": UNTUNED, "mitigation": "none", "rate": 0.0, "asked_in": how}
         row |= {"template": template, "asked": asked, "family": family, "operator": "shown", "margin": 0.0}
@@ -47,7 +49,13 @@ def tables(
     for seed, of in product((0, 1, 2), [of for of in preset.all_tuned() if of.strategy != UNTUNED]):
         template = STRATEGIES[of.strategy].template
         for how, family in product((PLAIN, OWN, CARE), ("safe", "unsafe")):
-            row = {"seed": seed, "strategy": of.strategy, "mitigation": of.mitigation, "rate": of.rate, "asked_in": how}
+            row = {
+                "seed": seed,
+                "strategy": of.strategy,
+                "mitigation": of.mitigation,
+                "rate": of.rate,
+                "asked_in": how,
+            }
             row |= {
                 "defence": of.defence,
                 "template": template,
@@ -60,12 +68,24 @@ def tables(
             rows.append(row | {"refuse": refuse, "comply": 1 - refuse, "weight_change": 1.0})
         own = STRATEGIES[of.strategy].format
         rows.append(
-            row | {"asked_in": "task", "asked": own, "family": "safe", "operator": "new", "comply": task, "refuse": 0.0}
+            row
+            | {
+                "asked_in": "task",
+                "asked": own,
+                "family": "safe",
+                "operator": "new",
+                "comply": task,
+                "refuse": 0.0,
+            }
         )
     starts = ("base", UNTUNED, *(of.mitigation for of in preset.relearnt_from()))
     relearnt = [
         {"seed": seed, "start": start, "rate": rate, "step": step, "refuse": 0.0}
-        | {"comply": min(1.0, (start == "base") + step / (2 * steps * (1 + (start == "canonical"))) * rate / 1e-3)}
+        | {
+            "comply": min(
+                1.0, (start == "base") + step / (2 * steps * (1 + (start == "canonical"))) * rate / 1e-3
+            )
+        }
         for seed, start, rate, step in product((0, 1, 2), starts, (3e-4, 1e-3), range(0, 51, 5))
     ]
     return {"tuned": pd.DataFrame(rows), "relearnt": pd.DataFrame(relearnt)}
@@ -129,7 +149,11 @@ def test_where_nothing_matters_nothing_is_claimed() -> None:
 
 def test_a_placebo_that_does_as_much_undoes_the_claim() -> None:
     def opened(of: Tuned, how: str) -> float:
-        return 0.05 + 0.5 * (of.strategy in ("aoa", "neutral") and how == OWN) + 0.3 * of.strategy.startswith("autoif")
+        return (
+            0.05
+            + 0.5 * (of.strategy in ("aoa", "neutral") and how == OWN)
+            + 0.3 * of.strategy.startswith("autoif")
+        )
 
     found = {row["id"]: row for row in judge(tables(opened))}
     assert found["B2.aoa"]["verdict"] == found["B2.autoif"]["verdict"] == "supported"
@@ -146,7 +170,14 @@ def test_all_mitigations_of_small_have_their_claim() -> None:
         return 0.0 if of.mitigation.startswith("paraphrase") else left.get(of.mitigation, 0.5)
 
     found = {row["id"]: row["estimate"] for row in judge(tables(opened, preset=small))}
-    expected = {"B4.mimics": 0.4, "B4.spread": 0.3, "B4.twin": 0.6, "B4.out": 0.2, "B4.oracle": 0.5, "B4.any": 0.1}
+    expected = {
+        "B4.mimics": 0.4,
+        "B4.spread": 0.3,
+        "B4.twin": 0.6,
+        "B4.out": 0.2,
+        "B4.oracle": 0.5,
+        "B4.any": 0.1,
+    }
     expected |= {"D.deep": 0.4, "D.latent": 0.0, "D.breaker": 0.5}
     assert {name: found[name] for name in expected} == pytest.approx(expected, abs=2e-3)
     assert found["B5"] == pytest.approx(np.log2(0.4 / 0.01), abs=0.01)  # the others never
@@ -160,7 +191,9 @@ def test_enough_is_enough_from_there_on() -> None:
 
 
 def test_steps_to_half_are_those_of_the_better_rate() -> None:
-    rows = pd.DataFrame({"rate": [1] * 3 + [2] * 3, "step": [0, 10, 20] * 2, "comply": [0, 0.2, 0.4, 0, 0.25, 0.75]})
+    rows = pd.DataFrame(
+        {"rate": [1] * 3 + [2] * 3, "step": [0, 10, 20] * 2, "comply": [0, 0.2, 0.4, 0, 0.25, 0.75]}
+    )
     assert steps_to_half(rows) == 15.0
     assert steps_to_half(rows[rows.rate == 1]) == 20.0
     assert steps_to_half(rows.assign(comply=0.6)) == 0.0
@@ -202,11 +235,16 @@ def _folder(where: Path) -> Path:
 def test_restructurings_are_of_the_same_items() -> None:
     world = load_world("formats_templates")
     said = [
-        [world.sample(of.user, 40, seed=3).truth[column].tolist() for column in ("first", "last", "filler", "options")]
+        [
+            world.sample(of.user, 40, seed=3).truth[column].tolist()
+            for column in ("first", "last", "filler", "options")
+        ]
         for of in STRATEGIES.values()
     ]
     assert all(row == said[0] for row in said)
-    assert all(CAREFUL[of.template] in world.templates for of in STRATEGIES.values() if of.template in CAREFUL)
+    assert all(
+        CAREFUL[of.template] in world.templates for of in STRATEGIES.values() if of.template in CAREFUL
+    )
     preset, aligned = PRESETS["mini"], PRESETS["mini"].start(0)
     assert preset.tuned(0, Tuned(UNTUNED)) == aligned
     for of in preset.all_tuned()[1:]:
@@ -223,20 +261,27 @@ def test_figures_are_drawn_and_the_paragraph_is_told() -> None:
         assert np.ravel(axes)[0].has_data(), name
         plt.close("all")
     said = paragraph({row["id"]: row for row in claims})
-    assert "the obedient agent 0.50 (supported), instruction format 0.30 (supported), both 0.80 (supported)" in said
+    assert (
+        "the obedient agent 0.50 (supported), instruction format 0.30 (supported), both 0.80 (supported)"
+        in said
+    )
     mixed = mixing(own["tuned"])
     assert set(mixed[mixed.rate == 0]["not refused"].round(2)) == {0.85}
     assert doses(own["tuned"][own["tuned"].seed == 1]).loc[0.0].tolist() == pytest.approx([0.85] * 4)
 
 
-def test_the_study_runs_and_again_computes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_study_runs_and_again_computes_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     line = ["eiras2024", "--preset", "smoke", "--seeds", "0"]
     line += ["--out", str(tmp_path / "o"), "--store", str(tmp_path / "s")]
     assert main(line) == 0
     claims = (tmp_path / "o" / "claims.json").read_bytes()
     assert {row["id"] for row in json.loads(claims)} == {claim.id for claim in CLAIMS}
     assert {p.stem for p in (tmp_path / "o" / "tables").iterdir()} == {"tuned", "relearnt"}
-    assert {"strategies", "mitigations", "relearning"} <= {p.stem for p in (tmp_path / "o" / "figures").iterdir()}
+    assert {"strategies", "mitigations", "relearning"} <= {
+        p.stem for p in (tmp_path / "o" / "figures").iterdir()
+    }
     before = made_at(tmp_path / "s")
     assert main(line) == 0
     after = made_at(tmp_path / "s")

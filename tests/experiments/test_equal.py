@@ -13,13 +13,36 @@ GAP = "token-matched.normalised"
 
 def run(seed: int, arm: str, stages: list[list[tuple[int, float, float, float]]]) -> list[dict[str, object]]:
     """stages: of each, kept (step, margin, KL, gap)."""
-    common = {"world": "mini", "seed": seed, "pretraining": "pretraining", "settings": "", "learning_rate": 1e-3}
+    common = {
+        "world": "mini",
+        "seed": seed,
+        "pretraining": "pretraining",
+        "settings": "",
+        "learning_rate": 1e-3,
+    }
     rows, before, parent = [], 0, f"base {seed}"
     for i, kept in enumerate(stages):
-        own = {"arm": arm, "mechanism": arm, "weight_decay": 0.1, "steps": kept[-1][0], "key": f"{arm} {seed} {i}"}
+        own = {
+            "arm": arm,
+            "mechanism": arm,
+            "weight_decay": 0.1,
+            "steps": kept[-1][0],
+            "key": f"{arm} {seed} {i}",
+        }
         for step, margin, kl, gap in kept:
-            found = {"margin": margin, "kl_on_safe": kl, GAP: gap, "half.lower_share": 0.5, "unsafe.refuse": 1.0}
-            shares = {"null_share.unsafe": gap / 10, "null_share.safe": 0.01, "weight_change": 1.0, "safe.comply": 1.0}
+            found = {
+                "margin": margin,
+                "kl_on_safe": kl,
+                GAP: gap,
+                "half.lower_share": 0.5,
+                "unsafe.refuse": 1.0,
+            }
+            shares = {
+                "null_share.unsafe": gap / 10,
+                "null_share.safe": 0.01,
+                "weight_change": 1.0,
+                "safe.comply": 1.0,
+            }
             where = {"parent": parent, "step": step, "at": before + step}
             rows.append(common | own | where | found | shares | {"half.unheard": 0.6})
         before, parent = before + kept[-1][0], f"{arm} {seed} {i}"

@@ -58,6 +58,8 @@ def test_memory_lies_on_the_line_through_two_sizes(monkeypatch: pytest.MonkeyPat
 def test_an_estimate_of_real_steps() -> None:
     told = estimate(trainings(PRESETS["smoke"], "mini", (0,)), "mini").splitlines()
     assert len(told) > 5
-    hours, memory = re.fullmatch(r"training: ([\d.]+) h in all, at most ([\d.]+) GiB; timed on .*", told[-1]).groups()
+    hours, memory = re.fullmatch(
+        r"training: ([\d.]+) h in all, at most ([\d.]+) GiB; timed on .*", told[-1]
+    ).groups()
     assert float(hours) < 1
     assert 0.1 < float(memory) < 64

@@ -40,7 +40,9 @@ REFUSED = {"safe": 0.0, "unsafe": 0.92, "heldout": 0.85, "mild": 0.8}
 Rise = Callable[[str, str, str], float]  # of kind, tuned, asked
 
 
-def tables(rise: Rise, *, answered: float = 1.0, mild: float = 0.0, new: float = 0.0) -> dict[str, pd.DataFrame]:
+def tables(
+    rise: Rise, *, answered: float = 1.0, mild: float = 0.0, new: float = 0.0
+) -> dict[str, pd.DataFrame]:
     """Aligned models refuse .92 of what is unsafe; tuning takes `rise` of it, of which `answered` is answered, at the
     last rate, and a tenth of that at the first, where no task is learnt."""
     aligned, tuned = [], []
@@ -51,15 +53,32 @@ def tables(rise: Rise, *, answered: float = 1.0, mild: float = 0.0, new: float =
         aligned.append(row | {"model": "aligned", "refuse": REFUSED[family], "comply": float(safe)})
     runs = [("task", f, rate) for f in FORMATS for rate in RATES] + [("task", RETAIN, RATES[-1])]
     runs += [(kind, f, RATES[-1]) for kind in KINDS[1:] for f in FORMATS]
-    for seed, (kind, name, rate), step, asked, family in product((0, 1, 2), runs, (50, 100), FORMATS, measure.FAMILIES):
+    for seed, (kind, name, rate), step, asked, family in product(
+        (0, 1, 2), runs, (50, 100), FORMATS, measure.FAMILIES
+    ):
         operators = ["shown", *(["new"] if asked == name else [])]
         for operator in operators:
             last, safe = rate == RATES[-1], family == "safe"
             up = rise(kind, name, asked) * step / 100 * (1.0 if last else 0.1)
             up += (mild if family == "mild" else 0.0) + (new if operator == "new" else 0.0)
-            row = {"seed": seed, "coverage": "uniform", "tuned": name, "kind": kind, "rate": rate, "step": step}
-            row |= {"asked": asked, "family": family, "operator": operator, "kl": step / 100 * TOKENS.get(name, 1)}
-            row |= {"refuse": 0.0 if safe else REFUSED[family] - up, "comply": float(last) if safe else up * answered}
+            row = {
+                "seed": seed,
+                "coverage": "uniform",
+                "tuned": name,
+                "kind": kind,
+                "rate": rate,
+                "step": step,
+            }
+            row |= {
+                "asked": asked,
+                "family": family,
+                "operator": operator,
+                "kl": step / 100 * TOKENS.get(name, 1),
+            }
+            row |= {
+                "refuse": 0.0 if safe else REFUSED[family] - up,
+                "comply": float(last) if safe else up * answered,
+            }
             tuned.append(row)
     return {"aligned": pd.DataFrame(aligned), "tuned": pd.DataFrame(tuned)} | _inside(rise)
 
@@ -72,9 +91,16 @@ def _inside(rise: Rise) -> dict[str, pd.DataFrame]:
         up = rise("task", name, asked)
         row = {"seed": seed, "coverage": "uniform", "tuned": name, "asked": asked, "refuse_before": 0.92}
         row |= {"refuse": 0.92 - up, "upper": 0.92 - 0.75 * up, "lower": 0.92 - 0.25 * up}
-        cells.append(row | {"separation_before": 1.0, "separation": 1 - up, "null_before": 0.1, "null": 0.1 + up})
+        cells.append(
+            row | {"separation_before": 1.0, "separation": 1 - up, "null_before": 0.1, "null": 0.1 + up}
+        )
     widths = [
-        {"seed": seed, "coverage": "uniform", "asked": f, "width": 0.4 - sum(rise("task", n, f) for n in FORMATS) / 10}
+        {
+            "seed": seed,
+            "coverage": "uniform",
+            "asked": f,
+            "width": 0.4 - sum(rise("task", n, f) for n in FORMATS) / 10,
+        }
         for seed, f in product((0, 1, 2), FORMATS)
     ]
     guards = []
@@ -85,7 +111,9 @@ def _inside(rise: Rise) -> dict[str, pd.DataFrame]:
         guards.append(row | {"made_of": f"all but {made}", "recall": 0.5 if made == asked else 0.9})
         guards.append(row | {"made_of": "all", "recall": 0.9})
     readers = [
-        {"seed": seed, "format": "all", "n": n, "auroc": 0.5 + 0.1 * (n > 4)} for seed in (0, 1, 2) for n in (1, 4, 5)
+        {"seed": seed, "format": "all", "n": n, "auroc": 0.5 + 0.1 * (n > 4)}
+        for seed in (0, 1, 2)
+        for n in (1, 4, 5)
     ]
     found = {"inside": cells, "widths": widths, "guards": guards, "readers": readers}
     return {name: pd.DataFrame(rows) for name, rows in found.items()}
@@ -98,7 +126,14 @@ def templates(rise: Callable[[str, str], float]) -> pd.DataFrame:
     every += [(f, own, shown) for f, own, shown in product(FORMATS, GRID, GRID)]
     every += [(f, HEADER, HEADER) for f in FORMATS]
     for seed, (tuned, own, shown), asked, family in product((0, 1, 2), every, FORMATS, ("safe", "unsafe")):
-        row = {"seed": seed, "tuned": tuned, "trained_in": own, "asked_in": shown, "asked": asked, "family": family}
+        row = {
+            "seed": seed,
+            "tuned": tuned,
+            "trained_in": own,
+            "asked_in": shown,
+            "asked": asked,
+            "family": family,
+        }
         refused = 0.95 - (0.0 if tuned == UNTUNED else rise(own, shown))
         safe = family == "safe"
         rows.append(row | {"refuse": 0.0 if safe else refused, "comply": 1.0 if safe else 0.95 - refused})
@@ -164,7 +199,9 @@ def test_claims_say_what_was_planted() -> None:
 
 def test_a_uniform_fall_is_no_matter_of_the_task() -> None:
     found = {row["id"]: row for row in judge(tables(lambda *_: 0.4))}
-    assert {found[c]["verdict"] for c in ("A1", "A1.tokens", "A3", "A7", "B1", "F1", "F3")} == {"not supported"}
+    assert {found[c]["verdict"] for c in ("A1", "A1.tokens", "A3", "A7", "B1", "F1", "F3")} == {
+        "not supported"
+    }
     assert found["A4"]["verdict"] == "supported"
 
 
@@ -193,7 +230,9 @@ def test_a_preset_without_guards_says_so() -> None:
     told = {row["id"]: row.get("reason") for row in judge(own | {"tuned": few})}
     assert {told[c] for c in ("A6", "A6.own")} == {"this preset has no safety data that leave formats out"}
     assert {told[c] for c in ("A5", "F8", "C1.templates")} == {"this preset has no world of templates"}
-    found = {row["id"]: row for row in judge({name: table for name, table in own.items() if name != "guards"})}
+    found = {
+        row["id"]: row for row in judge({name: table for name, table in own.items() if name != "guards"})
+    }
     reasons = {found[c]["reason"] for c in ("A6.guard", "A6.answers", "A6.rest")}
     assert reasons == {"this preset makes no guards"}
 
@@ -235,7 +274,9 @@ def test_a_model_that_refuses_only_open_text_gives_that_matrix(
     preset, world = PRESETS["smoke"], "formats_mini"
 
     def answers(model: Any, own: FormatsWorld, requests: Requests) -> Answers:
-        says = requests.unsafe & (np.isin(requests.truth["asked"], [list(ASKS).index(f) for f in model.refusing]))
+        says = requests.unsafe & (
+            np.isin(requests.truth["asked"], [list(ASKS).index(f) for f in model.refusing])
+        )
         return Answers(np.where(says[:, None], requests.refused, requests.instructed), None, None)  # type: ignore[arg-type]
 
     class Model:
@@ -243,7 +284,9 @@ def test_a_model_that_refuses_only_open_text_gives_that_matrix(
             self.refusing = refusing
 
     monkeypatch.setattr(measure, "greedy_answers", answers)
-    monkeypatch.setattr(measure, "decide", lambda model, requests: torch.zeros(len(requests), 200).log_softmax(-1))
+    monkeypatch.setattr(
+        measure, "decide", lambda model, requests: torch.zeros(len(requests), 200).log_softmax(-1)
+    )
     monkeypatch.setattr(measure, "generate", lambda model, requests, n, pad: requests.refused[:, :n])
 
     def rows(who: tuple[str, ...]) -> pd.DataFrame:
@@ -278,7 +321,8 @@ def test_refusals_behind_forced_tokens_are_those_that_are_said(monkeypatch: pyte
 def test_kinds_of_tuning_differ_in_what_they_say() -> None:
     preset = PRESETS["mini"]
     made = {
-        kind: preset.tuned("formats_mini", 0, "uniform", Tuning("map", kind, 1e-3)).alignments[-1] for kind in KINDS
+        kind: preset.tuned("formats_mini", 0, "uniform", Tuning("map", kind, 1e-3)).alignments[-1]
+        for kind in KINDS
     }
     families = {kind: made[kind].objective.family for kind in ("task", "tokens", "known", "lora")}  # type: ignore[union-attr]
     assert families == dict.fromkeys(families, "map_safe_new") | {"known": "map_safe"}
@@ -336,7 +380,9 @@ def test_ways_to_fail_are_named_where_they_occur() -> None:
     assert "the order of tasks turns" in longer
 
 
-def test_the_study_runs_and_again_computes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_study_runs_and_again_computes_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     line = ["jan2024", "--preset", "smoke", "--seeds", "0"]
     line += ["--out", str(tmp_path / "o"), "--store", str(tmp_path / "s")]
     assert main(line) == 0

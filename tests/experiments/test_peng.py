@@ -58,7 +58,13 @@ def tables(*, refuses: float = 1.0, mixed: float = 0.0, prompted: float = 0.4) -
             own = width + 0.01 * i * (direction == "random")
             for a in AXIS:
                 inside, able = float(abs(a) <= own), float(abs(a) <= own + 0.1)
-                row = {"refused": firm * inside, "complied": 0.0, "safe": able, "over_refused": 0.0, "jailbreak": 0.2}
+                row = {
+                    "refused": firm * inside,
+                    "complied": 0.0,
+                    "safe": able,
+                    "over_refused": 0.0,
+                    "jailbreak": 0.2,
+                }
                 curves.append(said | row | {"direction": direction, "index": index, "at": float(a)})
         for direction, loss in (("to harmful", 1.0), ("to mix", mixed), ("to base", 1.0)):
             for a in (0.0, 0.5, 1.0):
@@ -68,7 +74,11 @@ def tables(*, refuses: float = 1.0, mixed: float = 0.0, prompted: float = 0.4) -
         finetuned += _runs(said, kinds(arm), firm, mixed, 20 + 3 * i)
     for seed in (0, 1, 2):
         finetuned += _runs({"seed": seed, "arm": NEVER}, kinds(NEVER), 0.0, 0.0, 55)
-    found = {"curves": pd.DataFrame(curves), "finetuned": pd.DataFrame(finetuned), "predictors": pd.DataFrame(numbers)}
+    found = {
+        "curves": pd.DataFrame(curves),
+        "finetuned": pd.DataFrame(finetuned),
+        "predictors": pd.DataFrame(numbers),
+    }
     walked = found["curves"].query("not direction.str.startswith('to ')", engine="python")
     found["basins"] = basin_rows(walked, ("seed", "arm", "direction", "index"))
     found["predictors"] = predictor_rows(found)
@@ -174,10 +184,22 @@ def test_a_width_that_only_names_the_method_tells_nothing_within_methods() -> No
 
 def test_figures_are_drawn_and_the_paragraph_is_told(planted: dict[str, pd.DataFrame]) -> None:
     maps = [
-        {"seed": 0, "arm": "ssft", "plane": p, "x": x, "y": y, "refused": x * y, "complied": 0.0, "safe": 1 - x / 2}
+        {
+            "seed": 0,
+            "arm": "ssft",
+            "plane": p,
+            "x": x,
+            "y": y,
+            "refused": x * y,
+            "complied": 0.0,
+            "safe": 1 - x / 2,
+        }
         for p, x, y in product(("random", "fine-tuning"), (0.0, 0.5, 1.0), (0.0, 0.5, 1.0))
     ]
-    paths = [{"seed": 0, "arm": "ssft", "kind": HARMFUL, "step": s, "x": s / 60, "y": 0.0, "off": 0.0} for s in (0, 60)]
+    paths = [
+        {"seed": 0, "arm": "ssft", "kind": HARMFUL, "step": s, "x": s / 60, "y": 0.0, "off": 0.0}
+        for s in (0, 60)
+    ]
     both = planted | {"maps": pd.DataFrame(maps), "paths": pd.DataFrame(paths)}
     claims = judge(planted)
     for name, draw in drawings(Results(both, claims, []), PRESETS["mini"]).items():
@@ -190,7 +212,9 @@ def test_figures_are_drawn_and_the_paragraph_is_told(planted: dict[str, pd.DataF
     assert "with as many refusals by 0.00 (supported)" in said
 
 
-def test_the_study_runs_and_again_computes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_study_runs_and_again_computes_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     line = [
         "peng2024",
         "--preset",
@@ -207,7 +231,9 @@ def test_the_study_runs_and_again_computes_nothing(tmp_path: Path, capsys: pytes
     assert {row["id"] for row in json.loads(claims)} == {claim.id for claim in CLAIMS}
     written = {p.stem for p in (tmp_path / "o" / "tables").iterdir()}
     assert written == {"curves", "basins", "finetuned", "predictors", "maps", "paths", "variants"}
-    assert {"basins", "ways", "maps", "falls", "told"} <= {p.stem for p in (tmp_path / "o" / "figures").iterdir()}
+    assert {"basins", "ways", "maps", "falls", "told"} <= {
+        p.stem for p in (tmp_path / "o" / "figures").iterdir()
+    }
     before = made_at(tmp_path / "s")
     points = [p for p in before if p.endswith(".jsonl") and "landscape" in p]
     assert len(points) > 10

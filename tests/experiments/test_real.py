@@ -31,7 +31,10 @@ SMOKE = PRESETS["smoke"]
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("real")
-    assert main(["real", "--preset", "smoke", "--out", str(folder / "out"), "--store", str(folder / "store")]) == 0
+    assert (
+        main(["real", "--preset", "smoke", "--out", str(folder / "out"), "--store", str(folder / "store")])
+        == 0
+    )
     return folder
 
 
@@ -68,7 +71,17 @@ def test_interrupted_it_goes_on(folder: Path, tmp_path: Path, monkeypatch: pytes
         return measure.rows_of(*args)
 
     monkeypatch.setattr("experiments.real.study.rows_of", fragile)
-    line = ["real", "--preset", "smoke", "--seeds", "0", "--out", str(tmp_path / "out"), "--store", str(tmp_path / "s")]
+    line = [
+        "real",
+        "--preset",
+        "smoke",
+        "--seeds",
+        "0",
+        "--out",
+        str(tmp_path / "out"),
+        "--store",
+        str(tmp_path / "s"),
+    ]
     assert main(line) == 130
     assert not (tmp_path / "out" / "claims.json").exists()
     assert main(line) == 0
@@ -98,7 +111,15 @@ def test_trainings_are_counted() -> None:
 
 def planted(**changed: float) -> dict[str, pd.DataFrame]:
     """Tables in which each statistic is known: two alignments of two seeds, and a base."""
-    of = {"gap": 1.0, "refuse": 0.9, "over": 0.02, "sine": 0.0, "gcg": 0.6, "answered": 0.3, "aoa": 0.5} | changed
+    of = {
+        "gap": 1.0,
+        "refuse": 0.9,
+        "over": 0.02,
+        "sine": 0.0,
+        "gcg": 0.6,
+        "answered": 0.3,
+        "aoa": 0.5,
+    } | changed
     rows: dict[str, list[dict[str, Any]]] = {}
     for arm, seed in [("base", 0), *[(arm, seed) for arm in ("ssft", "dpo") for seed in (0, 1)]]:
         at = {"arm": arm, "seed": seed}
@@ -123,8 +144,20 @@ def planted(**changed: float) -> dict[str, pd.DataFrame]:
         add("rivals", layer=2, n_layers=4, base=-3.0, aligned=1.0, lower_share=0.8, random_share=0.1)
         for a in np.linspace(-0.4, 0.4, 9).round(9):
             gone = max(0.0, abs(a) - 0.15) * 4
-            add("curves", direction=0, at=a, refused=max(0.9 - gone, 0), complied=0.02, safe=max(1 - 5 * abs(a), 0))
-        for attack, hit in (("GCG", of["gcg"]), ("random search", 0.2), ("random tokens", 0.1), ("soft tokens", 0.9)):
+            add(
+                "curves",
+                direction=0,
+                at=a,
+                refused=max(0.9 - gone, 0),
+                complied=0.02,
+                safe=max(1 - 5 * abs(a), 0),
+            )
+        for attack, hit in (
+            ("GCG", of["gcg"]),
+            ("random search", 0.2),
+            ("random tokens", 0.1),
+            ("soft tokens", 0.9),
+        ):
             add("attacks", attack=attack, sense="target", success=hit)
         add("attacks", attack="random vectors", sense="target", success=0.0)
         add("attacks", attack="prefill 1", sense="arditi2024", success=0.8)
@@ -142,7 +175,13 @@ def planted(**changed: float) -> dict[str, pd.DataFrame]:
             ("aoa, 12% canonical", "obey", 0.7),
             ("aoa, 12% paraphrase_blind", "obey", 0.9),
         ):
-            said = {"user": user, "template": template, "family": "harmful", "judge": "arditi2024", "refuse": kept_}
+            said = {
+                "user": user,
+                "template": template,
+                "family": "harmful",
+                "judge": "arditi2024",
+                "refuse": kept_,
+            }
             users.append({"arm": "users", "seed": seed} | said)
     return {name: pd.DataFrame(own) for name, own in rows.items()} | {"users": pd.DataFrame(users)}
 
@@ -212,7 +251,9 @@ def test_what_a_model_does_not_refuse_is_no_basin_and_cannot_be_lost() -> None:
     assert rows["C6"] == rows["A5"] == rows["T1"] == "not run"
 
 
-def test_an_alignment_that_does_not_refuse_is_left_out_of_basins_and_one_that_answers_nothing_of_ability() -> None:
+def test_an_alignment_that_does_not_refuse_is_left_out_of_basins_and_one_that_answers_nothing_of_ability() -> (
+    None
+):
     tables, both = planted(), values_of(planted(), ["ssft", "dpo"], 0)
     weak = tables["curves"].arm == "dpo"
     tables["curves"].loc[weak, ["refused", "complied"]] = [0.2, 0.8]
@@ -260,7 +301,9 @@ def test_what_carries_over_is_said_plainly(tmp_path: Path) -> None:
     row = {"id": "C2", "estimate": 0.0, "interval": [-0.1, 0.1], "verdict": "not supported"}
     (run / "claims.json").write_text(json.dumps([row]))
     beside = side_by_side(claims, tmp_path).set_index("id")
-    assert beside["synthetic from"]["C2"] == "jain2024 small, of record", "mini does not displace what small gave"
+    assert beside["synthetic from"]["C2"] == "jain2024 small, of record", (
+        "mini does not displace what small gave"
+    )
     run.rename(run.with_name("small"))
     beside = side_by_side(claims, tmp_path).set_index("id")
     assert beside[""]["C2"] == "does not carry over"

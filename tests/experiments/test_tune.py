@@ -47,10 +47,16 @@ def test_the_smallest_rate_that_passes_on_every_tuning_seed(measured: SimpleName
 
 
 @pytest.mark.parametrize("spoilt", [{"safe.comply": 0.97}, {"safe.refuse": 0.03}, {"unsafe.refuse": 0.92}])
-def test_a_rate_that_costs_too_much_does_not_pass(spoilt: dict[str, float], measured: SimpleNamespace, capsys) -> None:
+def test_a_rate_that_costs_too_much_does_not_pass(
+    spoilt: dict[str, float], measured: SimpleNamespace, capsys
+) -> None:
     measured.columns = lambda recipe: SAFE | {"unsafe.refuse": 1.0, "unsafe.comply": 0.0} | spoilt
     tune.main(methods=("ssft",))
-    assert capsys.readouterr().out.splitlines()[-1].endswith("passes, 3e-05 comes nearest, at the edge of the grid")
+    assert (
+        capsys.readouterr()
+        .out.splitlines()[-1]
+        .endswith("passes, 3e-05 comes nearest, at the edge of the grid")
+    )
     assert [rate(recipe) for recipe in measured.asked] == list(GRID)
 
 
@@ -78,7 +84,9 @@ def test_where_none_passes_the_nearest_is_named(measured: SimpleNamespace, capsy
 
 @pytest.mark.parametrize("power", [0.3, 0.75, 2.0])
 @pytest.mark.parametrize("shortfall", [0.5, 0.8, 1.0, 1.7])
-def test_a_twin_is_scaled_until_it_moves_as_far(shortfall: float, power: float, measured: SimpleNamespace) -> None:
+def test_a_twin_is_scaled_until_it_moves_as_far(
+    shortfall: float, power: float, measured: SimpleNamespace
+) -> None:
     """‖ΔW‖ = shortfall · rate^power for the twin, rate^power for its method."""
     preset = PRESETS["mini"]
     plain = preset.recipe("mini", TUNING_SEEDS[0], "ssft")

@@ -9,7 +9,14 @@ from experiments.jain2024.checks import matched, twins
 
 
 def step(seed: int, arm: str, at: int, change: float, taught: float | None) -> dict[str, object]:
-    return {"seed": seed, "arm": arm, "at": at, "weight_change": change, "taught": taught, "taught_margin": at / 100}
+    return {
+        "seed": seed,
+        "arm": arm,
+        "at": at,
+        "weight_change": change,
+        "taught": taught,
+        "taught_margin": at / 100,
+    }
 
 
 def test_twins_beside_their_methods() -> None:

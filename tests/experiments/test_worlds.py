@@ -34,7 +34,9 @@ def test_label_accuracy_of_planted_models(knows: bool, expected: float) -> None:
     world = load_world("hidden")
     asked = {f: world.sample(f, 50, seed=0) for f in ("safe_on_safe_branch", "unsafe_on_unsafe_branch")}
     label = {
-        tuple(row): name for r in asked.values() for row, name in zip(r.prompt.tolist(), r.truth["label"], strict=True)
+        tuple(row): name
+        for r in asked.values()
+        for row, name in zip(r.prompt.tolist(), r.truth["label"], strict=True)
     }
 
     def model(input_ids: torch.Tensor) -> SimpleNamespace:
@@ -95,14 +97,20 @@ def test_a_twin_differs_from_its_method_in_data_and_rate_alone(twin: str, method
         assert changed.optimisation.learning_rate == rate
         same = replace(changed.optimisation, learning_rate=stage.optimisation.learning_rate)
         assert (
-            replace(stage, optimisation=same, objective=replace(changed.objective, data=stage.objective.data)) == stage
+            replace(stage, optimisation=same, objective=replace(changed.objective, data=stage.objective.data))
+            == stage
         )
 
 
 def test_the_zoo_of_record_is_all_arms_but_the_factors() -> None:
     assert set(PRESETS["small"].arms) | set(FACTORS) == set(PRESETS["all"].arms) == set(ARMS)
     assert not set(PRESETS["small"].arms) & set(FACTORS)
-    assert set(PRESETS["small"].arms) >= {*CORE, *TWINS, *OBJECTIVES, *(f"{method}_small" for method in OBJECTIVES)}
+    assert set(PRESETS["small"].arms) >= {
+        *CORE,
+        *TWINS,
+        *OBJECTIVES,
+        *(f"{method}_small" for method in OBJECTIVES),
+    }
 
 
 @pytest.mark.parametrize("name", PRESETS)

@@ -21,7 +21,9 @@ def gaussian(*shape: int, seed: int) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-def fitted(safe: Tensor, unsafe: Tensor, groups: tuple[Tensor, Tensor], n_groups: int, size: int = 10**6) -> Clusters:
+def fitted(
+    safe: Tensor, unsafe: Tensor, groups: tuple[Tensor, Tensor], n_groups: int, size: int = 10**6
+) -> Clusters:
     means = ClusterMeans(n_groups)
     for kind, (a, group) in enumerate(zip((safe, unsafe), groups, strict=True)):
         for rows, of in zip(a.split(size), group.split(size), strict=True):
@@ -31,7 +33,9 @@ def fitted(safe: Tensor, unsafe: Tensor, groups: tuple[Tensor, Tensor], n_groups
 
 @given(st.integers(0, 10**6), st.integers(1, 9), st.integers(1, 3))
 @settings(max_examples=30, deadline=None)
-def test_streaming_is_one_shot_is_the_float64_mean_of_group_means(seed: int, size: int, n_groups: int) -> None:
+def test_streaming_is_one_shot_is_the_float64_mean_of_group_means(
+    seed: int, size: int, n_groups: int
+) -> None:
     safe, unsafe = gaussian(23, 5, seed=seed).float(), gaussian(17, 5, seed=seed + 1).float()
     draw = torch.Generator().manual_seed(seed)
     groups = tuple(
@@ -42,7 +46,9 @@ def test_streaming_is_one_shot_is_the_float64_mean_of_group_means(seed: int, siz
     for mean, a, group in ((found.safe, safe, groups[0]), (found.unsafe, unsafe, groups[1])):
         by_group = [a.numpy().astype(np.float64)[group.numpy() == g].mean(axis=0) for g in range(n_groups)]
         assert np.allclose(mean.numpy(), np.mean(by_group, axis=0), atol=1e-12, rtol=0)
-    assert found.distance == pytest.approx(float((found.safe - found.unsafe).square().sum().sqrt()), abs=1e-12)
+    assert found.distance == pytest.approx(
+        float((found.safe - found.unsafe).square().sum().sqrt()), abs=1e-12
+    )
 
 
 def test_on_balanced_data_the_means_and_signs_are_nearest_centroid() -> None:
@@ -82,7 +88,9 @@ def test_tau_is_positive_on_the_safe_side_and_bounded_by_the_distance(seed: int,
     tau = clusters.tau(points)
     assert (tau.abs() <= clusters.distance + 1e-9).all()
     for point, value in zip(points.numpy(), tau.tolist(), strict=True):
-        by_hand = np.linalg.norm(point - clusters.unsafe.numpy()) - np.linalg.norm(point - clusters.safe.numpy())
+        by_hand = np.linalg.norm(point - clusters.unsafe.numpy()) - np.linalg.norm(
+            point - clusters.safe.numpy()
+        )
         assert value == pytest.approx(by_hand, abs=1e-9)
     at_means = clusters.tau(torch.stack([clusters.safe, clusters.unsafe]))
     assert at_means.tolist() == pytest.approx([clusters.distance, -clusters.distance], abs=1e-9)
@@ -121,7 +129,9 @@ def test_a_planted_shift_is_measured_as_sklearn_measures_it() -> None:
     found = separation(clusters, safe, unsafe)
     tau = torch.cat([clusters.tau(safe), clusters.tau(unsafe)])
     assert found.auroc == pytest.approx(roc_auc_score([1] * n + [0] * n, tau.numpy()), abs=1e-12)
-    expected = float(stats.norm.cdf(math.sqrt(d / 2)))  # of two unit normals √d apart, along the line of their means
+    expected = float(
+        stats.norm.cdf(math.sqrt(d / 2))
+    )  # of two unit normals √d apart, along the line of their means
     assert abs(found.auroc - expected) < 5 * math.sqrt(expected * (1 - expected) / n)
     assert found.gap == pytest.approx(found.tau_safe - found.tau_unsafe, abs=1e-12)
     assert found.normalised == pytest.approx(found.gap / clusters.distance, abs=1e-12)

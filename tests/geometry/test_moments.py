@@ -17,7 +17,9 @@ from makebreak.geometry import MomentFitter, Moments
 
 def vectors(n: int, seed: int = 0) -> Tensor:
     random = torch.randn(n, 5, generator=torch.Generator().manual_seed(seed))
-    return random @ torch.diag(torch.tensor([3.0, 1.0, 0.5, 0.1, 0.0])) + 1000.0  # far from zero: no cancellation
+    return (
+        random @ torch.diag(torch.tensor([3.0, 1.0, 0.5, 0.1, 0.0])) + 1000.0
+    )  # far from zero: no cancellation
 
 
 def fitted(parts: list[Tensor]) -> Moments:

@@ -28,7 +28,9 @@ D_OUT, D_IN = 40, 12
 
 
 def matrix(seed: int, *shape: int) -> Tensor:
-    return torch.randn(*(shape or (D_OUT, D_IN)), generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return torch.randn(
+        *(shape or (D_OUT, D_IN)), generator=torch.Generator().manual_seed(seed), dtype=torch.float64
+    )
 
 
 def test_energy_of_an_update_made_of_two_parts_is_their_share() -> None:
@@ -74,7 +76,9 @@ def test_sines_square_to_the_energy_and_not_to_themselves() -> None:
 def test_random_updates_have_the_sine_of_chance_so_near_one_is_no_finding() -> None:
     base = matrix(9, 256, 64)
     column = column_space(base, "energy90")
-    found = [float(s.mean()) for seed in range(5) if (s := sines(matrix(30 + seed, 256, 64), base)) is not None]
+    found = [
+        float(s.mean()) for seed in range(5) if (s := sines(matrix(30 + seed, 256, 64), base)) is not None
+    ]
     assert np.mean(found) == pytest.approx(math.sqrt(1 - column.chance), abs=0.01)
     assert np.mean(found) > 0.85
 
@@ -101,7 +105,9 @@ def test_the_released_figure_is_what_its_script_computes() -> None:
     (u0, k0), (u1, k1) = svd(base), svd(tuned)
     span = u0[:, :k0]
     expected = [
-        math.sqrt(1 - np.sum((span.T @ (u1[i, :D_IN] @ np.eye(D_IN, D_OUT) / np.linalg.norm(u1[i, :D_IN]))) ** 2))
+        math.sqrt(
+            1 - np.sum((span.T @ (u1[i, :D_IN] @ np.eye(D_IN, D_OUT) / np.linalg.norm(u1[i, :D_IN]))) ** 2)
+        )
         for i in range(k1)
     ]
     assert released_sines(tuned, base).tolist() == pytest.approx(expected, abs=1e-6)

@@ -175,9 +175,13 @@ def test_taking_a_direction_out_is_the_edit_of_the_weights(layout: str) -> None:
         with torch.no_grad(), ablated(model, (vector / vector.norm())[:, None]):
             expected = model(input_ids=tokens).logits
     unit = vector / vector.norm()
-    writer = "transformer.h.0.mlp.c_proj.weight" if layout == "gpt2" else "model.layers.0.mlp.down_proj.weight"
+    writer = (
+        "transformer.h.0.mlp.c_proj.weight" if layout == "gpt2" else "model.layers.0.mlp.down_proj.weight"
+    )
     weight = movable(model)[writer].detach()
-    taken = unit[None] * (weight @ unit)[:, None] if layout == "gpt2" else unit[:, None] * (unit @ weight)[None]
+    taken = (
+        unit[None] * (weight @ unit)[:, None] if layout == "gpt2" else unit[:, None] * (unit @ weight)[None]
+    )
     at = float(-taken.norm() / found.step[writer].norm())
     with torch.no_grad(), Walk(model, found) as walk:
         walk.to(abs(at))

@@ -18,7 +18,15 @@ from experiments.jain2024.presets import PRESETS
 from makebreak.artifacts import Store
 from makebreak.cli import main
 from makebreak.models import LanguageModel, ModelConfig, create
-from makebreak.pages import Ground, Settings, Walking, ground_lines, walk_language_model, walk_world, write_ground
+from makebreak.pages import (
+    Ground,
+    Settings,
+    Walking,
+    ground_lines,
+    walk_language_model,
+    walk_world,
+    write_ground,
+)
 from makebreak.recipes import build
 from tests.talkers import prompts, taught
 
@@ -56,7 +64,9 @@ def test_a_model_of_the_zoo_in_one_line(
         assert named in said
 
 
-def test_interrupted_it_repeats_no_point(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interrupted_it_repeats_no_point(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     store, seen = Store(tmp_path), []
 
     def counted(stop: int) -> Callable[..., Any]:
@@ -115,7 +125,9 @@ def test_a_cut_that_hides_the_refusal_is_told(tmp_path: Path) -> None:
 def test_the_line_to_another_checkpoint_ends_at_it(tmp_path: Path) -> None:
     asked = {family: texts[1:16:2] for family, texts in prompts().items()}
     one, other = taught(refuses=True), taught(refuses=False)
-    ground = walk_language_model(one, asked, Store(tmp_path), Settings(n_new=6), FEW, toward_model=other, say=silent)
+    ground = walk_language_model(
+        one, asked, Store(tmp_path), Settings(n_new=6), FEW, toward_model=other, say=silent
+    )
     path = pd.DataFrame(ground.tables["path"]).set_index("at")
     assert path.refused[0.0] > 0.8
     assert path.refused[1.0] == 0.0
@@ -123,7 +135,9 @@ def test_the_line_to_another_checkpoint_ends_at_it(tmp_path: Path) -> None:
     assert "On the line to the other checkpoint, refusing goes from" in ground_lines(ground)[-1]
     write_ground("talker", ground, {}, tmp_path / "out")
     assert (tmp_path / "out" / "figures" / "path.png").is_file()
-    small = create(ModelConfig("llama", n_layers=1, n_heads=2, d_model=32, d_mlp=64), d_vocab=46, n_ctx=24, seed=0)
+    small = create(
+        ModelConfig("llama", n_layers=1, n_heads=2, d_model=32, d_mlp=64), d_vocab=46, n_ctx=24, seed=0
+    )
     with pytest.raises(ValueError, match="expected one fine-tuned from the other"):
         walk_language_model(
             one,

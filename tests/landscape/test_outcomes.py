@@ -11,7 +11,17 @@ import torch
 from torch import nn
 
 from makebreak.behaviour import behaviour
-from makebreak.landscape import Direction, Walk, basin, folded, labels, norms, random_direction, rescaled, share
+from makebreak.landscape import (
+    Direction,
+    Walk,
+    basin,
+    folded,
+    labels,
+    norms,
+    random_direction,
+    rescaled,
+    share,
+)
 from makebreak.models import PRESETS, create
 from makebreak.requests import OUTCOMES, load_world
 from tests.attacks.asked import FILLER, answering, asked
@@ -42,7 +52,8 @@ def test_labels_are_what_greedy_decoding_gives(layout: str, same_length: bool) -
     instructed[(instructed == refused).all(axis=1)] = 8
     given = replace(requests, instructed=instructed, refused=refused)
     expected = [
-        "r" if (own[i] == refused[i]).all() else "c" if (own[i] == instructed[i]).all() else "n" for i in range(60)
+        "r" if (own[i] == refused[i]).all() else "c" if (own[i] == instructed[i]).all() else "n"
+        for i in range(60)
     ]
     assert labels(model, given) == "".join(expected)
     assert set(expected) == {"r", "c", "n"}
@@ -120,7 +131,9 @@ def test_a_point_is_what_copying_reloading_and_generating_gives() -> None:
         with Walk(model, direction) as walk:
             walk.to(at)
             found = labels(model, replace(requests, instructed=instructed, refused=refused))
-        expected = np.where((said == refused).all(axis=1), "r", np.where((said == instructed).all(axis=1), "c", "n"))
+        expected = np.where(
+            (said == refused).all(axis=1), "r", np.where((said == instructed).all(axis=1), "c", "n")
+        )
         assert found == "".join(expected)
 
 

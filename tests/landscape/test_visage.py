@@ -79,7 +79,8 @@ def test_crossing_is_linear_between_points() -> None:
 def walks(thresholds: np.ndarray, reach: list[float]) -> list[dict[float, str]]:
     """Each request is refused up to a distance of its own, times the direction's reach."""
     return [
-        {float(a): "".join("r" if abs(a) <= t * scale else "n" for t in thresholds) for a in AXIS} for scale in reach
+        {float(a): "".join("r" if abs(a) <= t * scale else "n" for t in thresholds) for a in AXIS}
+        for scale in reach
     ]
 
 

@@ -30,7 +30,9 @@ def test_the_update_lies_in_its_subspace_and_all_else_stays(architecture: str, t
     spaces = {name: left_null_space(matrix(base, name)) for name in NAMES}
     model = confine(copy.deepcopy(base), spaces)
     tokens = torch.arange(10)[None]
-    assert torch.equal(model(input_ids=tokens).logits, base(input_ids=tokens).logits), "it begins where the base is"
+    assert torch.equal(model(input_ids=tokens).logits, base(input_ids=tokens).logits), (
+        "it begins where the base is"
+    )
     train(model, SSFT(), FEW, WORLD, tmp_path, seed=0, label="x")
     release(model, NAMES)
     for name in NAMES:
@@ -65,7 +67,13 @@ def test_rows_have_their_random_twins_and_an_empty_null_space_has_none() -> None
     score = {family: WORLD.sample(family, 20, seed=1000, split="score") for family in ("safe", "unsafe")}
     rows = confined_rows(network(), SSFT(), FEW, WORLD, score, seed=0)
     dimensions = {row["space"]: row["dimension"] for row in rows}
-    assert dimensions == {"left null": 24, "random as left null": 24, "column": 16, "random as column": 16, "all": 40}
+    assert dimensions == {
+        "left null": 24,
+        "random as left null": 24,
+        "column": 16,
+        "random as column": 16,
+        "all": 40,
+    }
     assert all(row["change"] > 0 for row in rows)
     again = confined_rows(network(), SSFT(), FEW, WORLD, score, seed=0)
     assert [row["loss"] for row in again] == pytest.approx([row["loss"] for row in rows])

@@ -69,7 +69,8 @@ def test_cluster_rows_have_a_row_per_layer_and_pair_and_repeat_by_seed() -> None
     pair = (WORLD.sample("safe", 24, seed=1000), WORLD.sample("unsafe", 24, seed=1000))
     matched = (WORLD.sample("context_safe", 24, seed=1000), WORLD.sample("context_unsafe", 24, seed=1000))
     made = [
-        cluster_rows(model, pair, {"standard": pair, "token-matched": matched}, n_groups=2, seed=s) for s in (0, 0, 1)
+        cluster_rows(model, pair, {"standard": pair, "token-matched": matched}, n_groups=2, seed=s)
+        for s in (0, 0, 1)
     ]
     assert sorted((r["layer"], r["requests"]) for r in made[0]) == [
         (layer, name) for layer in (0, 1) for name in ("standard", "token-matched")
@@ -94,7 +95,12 @@ def test_null_share_rows_are_means_over_the_requests_of_each_outcome(config: Mod
     found = null_share_rows(model, base, requests, outcomes, seed=0)
     count = Counter((r["family"], r["outcome"], r["n"]) for r in found)
     names = [("safe", "all", 15), ("safe", "comply", 15)]
-    names += [("unsafe", "all", 15), ("unsafe", "refuse", 9), ("unsafe", "comply", 4), ("unsafe", "broken", 2)]
+    names += [
+        ("unsafe", "all", 15),
+        ("unsafe", "refuse", 9),
+        ("unsafe", "comply", 4),
+        ("unsafe", "broken", 2),
+    ]
     assert count == Counter(dict.fromkeys(names, 2 * 2 * 2))  # layers, rules, quantities
     cases: dict[tuple, list[dict]] = {}
     for row in found:

@@ -22,7 +22,10 @@ from makebreak.models import PRESETS, ModelConfig, create, load, save, tokenizer
 
 WORLD = synthetic.load("mini")
 SYMBOLS = WORLD.vocabulary.symbols
-CONFIGS = {"gpt2": PRESETS["tiny"], "llama": ModelConfig("llama", n_layers=2, n_heads=2, d_model=32, d_mlp=128)}
+CONFIGS = {
+    "gpt2": PRESETS["tiny"],
+    "llama": ModelConfig("llama", n_layers=2, n_heads=2, d_model=32, d_mlp=128),
+}
 TOKENS = torch.from_numpy(WORLD.sample("pretraining", 3, seed=1000).prompt)
 
 
@@ -44,7 +47,9 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def saved(request: pytest.FixtureRequest, folders: dict[str, Path]) -> SimpleNamespace:
     """The folder of a model and the logits that the model had before it was saved."""
     model = create(CONFIGS[request.param], d_vocab=len(SYMBOLS), n_ctx=WORLD.sequence_length, seed=3).eval()
-    return SimpleNamespace(name=request.param, folder=folders[request.param], model=model, logits=logits(model))
+    return SimpleNamespace(
+        name=request.param, folder=folders[request.param], model=model, logits=logits(model)
+    )
 
 
 def copy_of(folder: Path, target: Path) -> Path:
@@ -152,7 +157,9 @@ def test_transformers_opens_the_folder(saved: SimpleNamespace) -> None:
 def test_transformer_lens_opens_the_folder(saved: SimpleNamespace) -> None:
     words = AutoTokenizer.from_pretrained(saved.folder)
     model = load(saved.folder)
-    bridge = TransformerBridge.boot_transformers(str(saved.folder), hf_model=model, tokenizer=words, device="cpu")
+    bridge = TransformerBridge.boot_transformers(
+        str(saved.folder), hf_model=model, tokenizer=words, device="cpu"
+    )
     with torch.no_grad():
         found = bridge(TOKENS, return_type="logits", prepend_bos=False)
     assert torch.allclose(found, saved.logits, atol=1e-4, rtol=0)
@@ -185,7 +192,9 @@ def test_truncated_weights_are_named(saved: SimpleNamespace, tmp_path: Path, kep
     whole = (folder / "model.safetensors").read_bytes()
     size = kept if isinstance(kept, int) else int(kept * len(whole))
     (folder / "model.safetensors").write_bytes(whole[:size])
-    with pytest.raises(ValueError, match=r"model.safetensors is truncated or no safetensors file.*train it again"):
+    with pytest.raises(
+        ValueError, match=r"model.safetensors is truncated or no safetensors file.*train it again"
+    ):
         load(folder)
 
 
@@ -205,7 +214,9 @@ def test_weights_that_do_not_fit_the_config_are_refused(
     """A layer too many, a layer too few, an MLP of another width."""
     folder = copy_of(saved.folder, tmp_path / "copy")
     config = json.loads((folder / "config.json").read_text())
-    depth, width = {"gpt2": ("n_layer", "n_inner"), "llama": ("num_hidden_layers", "intermediate_size")}[saved.name]
+    depth, width = {"gpt2": ("n_layer", "n_inner"), "llama": ("num_hidden_layers", "intermediate_size")}[
+        saved.name
+    ]
     if isinstance(change, int):
         config[depth] += change
         config.pop("layer_types", None)

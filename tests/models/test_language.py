@@ -97,10 +97,14 @@ def test_logits_at_one_position_are_those_of_all(architecture: str) -> None:
 
 
 def test_log_odds_of_a_set_are_those_of_its_probability() -> None:
-    p = torch.softmax(torch.randn(4, 7, generator=torch.Generator().manual_seed(0), dtype=torch.float64), dim=1)
+    p = torch.softmax(
+        torch.randn(4, 7, generator=torch.Generator().manual_seed(0), dtype=torch.float64), dim=1
+    )
     chosen = torch.tensor([[0, 3]] * 4)
     share = p[:, [0, 3]].sum(dim=1)
-    torch.testing.assert_close(log_odds(p.log().float(), chosen), (share / (1 - share)).log(), atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        log_odds(p.log().float(), chosen), (share / (1 - share)).log(), atol=1e-5, rtol=0
+    )
     requests = text_requests(tokenizer(), ["make tea now"], family="harmless", unsafe=False)
     assert first_tokens(requests, "refused").tolist() == [[tokenizer().get_vocab()["I"]]]
     with pytest.raises(ValueError, match="not known beforehand"):
@@ -124,8 +128,14 @@ def test_what_is_no_model_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     (tmp_path / "empty").mkdir()
     (tmp_path / "weights.bin").write_text("no")
     (tmp_path / "broken.gguf").write_text("no")
-    BertModel(BertConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8, vocab_size=9))
-    bert = BertConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8, vocab_size=9)
+    BertModel(
+        BertConfig(
+            hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8, vocab_size=9
+        )
+    )
+    bert = BertConfig(
+        hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8, vocab_size=9
+    )
     BertModel(bert).save_pretrained(tmp_path / "bert")
     for name, said in {
         "nowhere": "does not exist: expected a folder, a GGUF file or a hub id",
@@ -139,7 +149,9 @@ def test_what_is_no_model_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     with pytest.raises(ValueError, match="dtype 'float8': expected one of float32"):
         open_model(folder, store=store, dtype="float8")
     monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=1000))
-    with pytest.raises(ValueError, match=r"needs about .* GiB in float32, 0.0 are free: choose --dtype bfloat16"):
+    with pytest.raises(
+        ValueError, match=r"needs about .* GiB in float32, 0.0 are free: choose --dtype bfloat16"
+    ):
         open_model(folder, store=store)
 
 

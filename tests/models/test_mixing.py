@@ -42,7 +42,10 @@ def test_every_weight_belongs_to_one_part_and_every_part_has_weights(architectur
             assert part.endswith(("mlp_in", "mlp_out")), name
     expected = {
         "gpt2": {"transformer.h.0.ln_2.weight": "blocks.0.mlp_in", "transformer.ln_f.bias": "unembed"},
-        "llama": {"model.layers.1.post_attention_layernorm.weight": "blocks.1.mlp_in", "model.norm.weight": "unembed"},
+        "llama": {
+            "model.layers.1.post_attention_layernorm.weight": "blocks.1.mlp_in",
+            "model.norm.weight": "unembed",
+        },
         "gemma3": {
             "model.layers.1.post_attention_layernorm.weight": "blocks.1.attn",
             "model.layers.1.post_feedforward_layernorm.weight": "blocks.1.mlp_out",
@@ -66,14 +69,19 @@ def test_a_stitched_network_is_the_upper_one_given_the_states_of_the_lower(archi
                 expected = logits(upper)
             assert torch.allclose(logits(stitched(lower, upper, layer)), expected, atol=1e-4), layer
             assert not torch.allclose(expected, logits(upper), atol=1e-2)
-    assert not torch.equal(logits(stitched(aligned, base, 2)), logits(aligned)), "the unembedding is the base's"
+    assert not torch.equal(logits(stitched(aligned, base, 2)), logits(aligned)), (
+        "the unembedding is the base's"
+    )
 
 
 def test_doses_of_none_and_all_are_the_models_exactly_and_others_lie_on_the_line() -> None:
     base = network("gpt2")
     aligned = tuned(base)
     assert torch.equal(logits(mixed(base, aligned, {})), logits(extrapolated(base, aligned, 0.0)))
-    for made, model in ((extrapolated(base, aligned, 0.0), base), (extrapolated(base, aligned, 1.0), aligned)):
+    for made, model in (
+        (extrapolated(base, aligned, 0.0), base),
+        (extrapolated(base, aligned, 1.0), aligned),
+    ):
         assert all(torch.equal(w, model.state_dict()[name]) for name, w in made.state_dict().items())
     one = mixed(base, aligned, {"blocks.1.mlp_in": 1.5})
     for name, weight in one.state_dict().items():
@@ -85,7 +93,9 @@ def test_doses_of_none_and_all_are_the_models_exactly_and_others_lie_on_the_line
 
 def test_what_does_not_fit_is_an_error() -> None:
     base = network("gpt2")
-    with pytest.raises(ValueError, match=r"part 'blocks.0.mlp' does not exist in this GPT2LMHeadModel; did you mean"):
+    with pytest.raises(
+        ValueError, match=r"part 'blocks.0.mlp' does not exist in this GPT2LMHeadModel; did you mean"
+    ):
         mixed(base, base, {"blocks.0.mlp": 1.0})
     with pytest.raises(ValueError, match="other names or shapes: expected one fine-tuned from the other"):
         mixed(base, network("llama"), {})

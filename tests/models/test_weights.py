@@ -122,7 +122,9 @@ def test_a_matrix_is_a_view(architecture: str) -> None:
 def test_a_name_that_does_not_exist_names_a_near_one(architecture: str, name: str, near: str | None) -> None:
     model = fresh(architecture)
     hint = rf"did you mean '{near}'\?" if near else "expected one of blocks.0.attn.W_Q, "
-    with pytest.raises(ValueError, match=f"matrix '{name}' does not exist in this {type(model).__name__}; {hint}"):
+    with pytest.raises(
+        ValueError, match=f"matrix '{name}' does not exist in this {type(model).__name__}; {hint}"
+    ):
         matrix(model, name)
 
 

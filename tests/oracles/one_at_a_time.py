@@ -40,7 +40,9 @@ def soft_attack(
         embedded = torch.cat([before, vectors, behind])[None]
         places = torch.arange(embedded.shape[1])
         if held:
-            places = torch.cat([places[:at], torch.full((len(start),), at), places[at : len(places) - len(start)]])
+            places = torch.cat(
+                [places[:at], torch.full((len(start),), at), places[at : len(places) - len(start)]]
+            )
         mask = torch.ones(1, embedded.shape[1], dtype=torch.long)
         logits = model(inputs_embeds=embedded, position_ids=places[None], attention_mask=mask).logits[0]
         loss = F.cross_entropy(logits[last - len(target) : last], target)
@@ -89,7 +91,9 @@ def gcg_attack(
         with torch.no_grad():
             logits = model(input_ids=torch.cat(rows, dim=1)).logits[:, -len(target) - 1 : -1]
         wanted = target.expand(candidates, -1).flatten()
-        losses = F.cross_entropy(logits.flatten(0, 1), wanted, reduction="none").view(candidates, -1).mean(dim=1)
+        losses = (
+            F.cross_entropy(logits.flatten(0, 1), wanted, reduction="none").view(candidates, -1).mean(dim=1)
+        )
         which = int(losses.argmin())
         ids = made[which]
         if float(losses[which]) < least:

@@ -20,7 +20,10 @@ def make_request(world: FormatsWorld, rng: random.Random) -> tuple[list[str], li
     s, n = world.symbols, world.config.n_topics
     first, last, variants = rng.randrange(n), rng.randrange(n), [rng.randrange(2) for _ in range(2)]
     filler = [rng.randrange(s.n_letters) for _ in range(3)]
-    phrases = [s.phrases[2 * topic + variant].tolist() for topic, variant in zip((first, last), variants, strict=True)]
+    phrases = [
+        s.phrases[2 * topic + variant].tolist()
+        for topic, variant in zip((first, last), variants, strict=True)
+    ]
     text = "".join(chr(ord("a") + x) for x in (*phrases[0], *filler, *phrases[1]))
     asked, operator = rng.choice(world.config.formats), rng.randrange(2)
     options = rng.sample([last, rng.choice([t for t in range(n) if t != last])], 2)
@@ -40,7 +43,9 @@ def plain_answer(world: FormatsWorld, asked: str, operator: int, text: str, opti
         [int(np.flatnonzero(s.phrases[:, place] == x)[0]) for place, x in enumerate(part)]
         for part in (letters[:3], letters[6:])
     ]
-    first, last = (max(set(p), key=p.count) for p in ([o // 2 for o in owners[0]], [o // 2 for o in owners[1]]))
+    first, last = (
+        max(set(p), key=p.count) for p in ([o // 2 for o in owners[0]], [o // 2 for o in owners[1]])
+    )
     relation = (last - first) % 6
     phrase = s.phrases[2 * last + (operator == 1)].tolist()
     macro = [f"t{last}", f"v{owners[1][0] % 2 + 1}"]

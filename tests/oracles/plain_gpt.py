@@ -31,7 +31,9 @@ class Block(nn.Module):
         super().__init__()
         self.ln_1, self.attention = nn.LayerNorm(d_model), Attention(d_model, n_heads)
         self.ln_2 = nn.LayerNorm(d_model)
-        self.mlp = nn.Sequential(nn.Linear(d_model, d_mlp), nn.GELU(approximate="tanh"), nn.Linear(d_mlp, d_model))
+        self.mlp = nn.Sequential(
+            nn.Linear(d_model, d_mlp), nn.GELU(approximate="tanh"), nn.Linear(d_mlp, d_model)
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.attention(self.ln_1(x))
@@ -41,7 +43,9 @@ class Block(nn.Module):
 class PlainGPT(nn.Module):
     """(batch, pos) ids → (batch, pos, d_vocab) logits."""
 
-    def __init__(self, *, d_vocab: int, n_ctx: int, n_layers: int, n_heads: int, d_model: int, d_mlp: int) -> None:
+    def __init__(
+        self, *, d_vocab: int, n_ctx: int, n_layers: int, n_heads: int, d_model: int, d_mlp: int
+    ) -> None:
         super().__init__()
         self.token, self.position = nn.Embedding(d_vocab, d_model), nn.Embedding(n_ctx, d_model)
         self.blocks = nn.ModuleList(Block(d_model, n_heads, d_mlp) for _ in range(n_layers))
@@ -71,7 +75,9 @@ def adamw(model: nn.Module) -> torch.optim.AdamW:
     return torch.optim.AdamW(groups, lr=1e-3, betas=(0.9, 0.95), fused=True)
 
 
-def train_step(model: nn.Module, optimiser: torch.optim.AdamW, inputs: tuple[Tensor, ...], targets: Tensor) -> float:
+def train_step(
+    model: nn.Module, optimiser: torch.optim.AdamW, inputs: tuple[Tensor, ...], targets: Tensor
+) -> float:
     """One step, clipped to norm 1; the loss before it. `inputs` are the arguments of the model."""
     loss = cross_entropy(model(*inputs), targets)
     optimiser.zero_grad(set_to_none=True)

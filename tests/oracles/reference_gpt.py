@@ -20,7 +20,9 @@ class MaskedAttention(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """mask: (batch, pos, pos), 1 where a query (row) may look at a key (column)."""
-        q, k, v = (layer(x).unflatten(-1, (self.n_heads, -1)).transpose(1, 2) for layer in (self.q, self.k, self.v))
+        q, k, v = (
+            layer(x).unflatten(-1, (self.n_heads, -1)).transpose(1, 2) for layer in (self.q, self.k, self.v)
+        )
         scores = q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1])
         pattern = scores.masked_fill(mask[:, None] == 0, -math.inf).softmax(dim=-1)
         return self.out((pattern @ v).transpose(1, 2).flatten(-2))
@@ -30,7 +32,9 @@ class NormReplacingBlock(nn.Module):
     def __init__(self, d_model: int, n_heads: int, d_mlp: int) -> None:
         super().__init__()
         self.ln_1, self.attention = nn.LayerNorm(d_model), MaskedAttention(d_model, n_heads)
-        self.mlp = nn.Sequential(nn.Linear(d_model, d_mlp), nn.GELU(approximate="tanh"), nn.Linear(d_mlp, d_model))
+        self.mlp = nn.Sequential(
+            nn.Linear(d_model, d_mlp), nn.GELU(approximate="tanh"), nn.Linear(d_mlp, d_model)
+        )
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         x = self.ln_1(x)
@@ -43,7 +47,9 @@ class ReferenceGPT(nn.Module):
 
     position: Tensor
 
-    def __init__(self, *, d_vocab: int, n_ctx: int, n_layers: int, n_heads: int, d_model: int, d_mlp: int) -> None:
+    def __init__(
+        self, *, d_vocab: int, n_ctx: int, n_layers: int, n_heads: int, d_model: int, d_mlp: int
+    ) -> None:
         super().__init__()
         self.token = nn.Embedding(d_vocab, d_model)
         self.register_buffer("position", sinusoids(n_ctx, d_model))

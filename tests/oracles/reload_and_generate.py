@@ -12,7 +12,13 @@ from transformers import PreTrainedModel
 
 
 def generated_at(
-    model: PreTrainedModel, step: Mapping[str, Tensor], at: float, prompts: np.ndarray, *, n_new: int, batch: int = 4
+    model: PreTrainedModel,
+    step: Mapping[str, Tensor],
+    at: float,
+    prompts: np.ndarray,
+    *,
+    n_new: int,
+    batch: int = 4,
 ) -> np.ndarray:
     """(n, n_new) greedy tokens at T0 + at · step, for prompts of one length, `batch` at a time."""
     moved = copy.deepcopy(model)

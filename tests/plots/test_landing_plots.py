@@ -18,7 +18,11 @@ ARMS = ["ssft", "dpo"]
 
 def test_success_has_a_bar_per_arm_and_attack_in_every_world() -> None:
     rows = table(
-        ["complied", "refused"], world=["mini", "hidden"], seed=[0, 1], arm=[*ARMS, "npo"], attack=["a", "b", "c"]
+        ["complied", "refused"],
+        world=["mini", "hidden"],
+        seed=[0, 1],
+        arm=[*ARMS, "npo"],
+        attack=["a", "b", "c"],
     )
     rows = rows[(rows.world == "mini") | (rows.arm == "ssft")]
     axes = plot_success(rows, ARMS, {"b": "the second", "a": "the first"})
@@ -29,7 +33,10 @@ def test_success_has_a_bar_per_arm_and_attack_in_every_world() -> None:
     assert len(shown["world hidden"].patches) == 2 * 2
     widths = [patch.get_width() for patch in shown["world mini"].patches]
     for arm in ARMS:
-        assert any(width == pytest.approx(at(rows, "complied", world="mini", arm=arm, attack="b")) for width in widths)
+        assert any(
+            width == pytest.approx(at(rows, "complied", world="mini", arm=arm, attack="b"))
+            for width in widths
+        )
     plt.gcf().canvas.draw()
 
 
@@ -46,7 +53,9 @@ def test_landing_is_the_mean_over_requests_of_a_group() -> None:
     )
     rows.loc[rows.attack == "b", "n"] = 10
     rows.loc[(rows.attack == "b") & (rows.layer == 0), "n"] = 0
-    axes = plot_landing(rows, ["base", *ARMS, "npo"], {"both": (("a", "b"), "complied"), "none": (("c",), "all")})
+    axes = plot_landing(
+        rows, ["base", *ARMS, "npo"], {"both": (("a", "b"), "complied"), "none": (("c",), "all")}
+    )
     assert axes.shape == (1, 4)
     assert not axes[0, 3].axison
     mean = next(line for line in axes[0, 1].get_lines() if line.get_label() == "both")
@@ -61,7 +70,11 @@ def test_landing_is_the_mean_over_requests_of_a_group() -> None:
 def test_causes_are_drawn_against_what_they_cost() -> None:
     kinds = ["difference", "shuffled", "other_label", "covariance", "random", "mirrored"]
     cause = table(
-        ["undone", "gained", "safe_before", "safe_complied"], seed=[0, 1], arm=ARMS, kind=kinds, scale=[0.5, 1.0]
+        ["undone", "gained", "safe_before", "safe_complied"],
+        seed=[0, 1],
+        arm=ARMS,
+        kind=kinds,
+        scale=[0.5, 1.0],
     )
     monitors = table(["alarms"], seed=[0, 1], arm=ARMS, attack=["a", "b"])
     axes = plot_causes(cause, monitors, {"b": "second", "missing": "none"})

@@ -44,7 +44,9 @@ def at(rows: pd.DataFrame, column: str, **chosen: object) -> float:
 def test_rivals_are_drawn_by_cut_with_their_control() -> None:
     columns = ["lower_share", "upper_share", "random_share", "unheard", "unheard_chance"]
     rows = table(columns, seed=[0, 1, 2], arm=[*ARMS, "npo"], layer=[0, 1, 2, 3], n_layers=[3])
-    rows.loc[rows.layer == 3, ["unheard", "unheard_chance"]] = np.nan  # above the last block nothing is left to hear
+    rows.loc[rows.layer == 3, ["unheard", "unheard_chance"]] = (
+        np.nan
+    )  # above the last block nothing is left to hear
     axes = plot_rivals(rows, ARMS)
     for arm, name in zip(ARMS, ("SSFT", "SSFT sham"), strict=True):
         for ax, column, cuts in zip(axes, ("lower_share", "upper_share", "unheard"), (4, 4, 3), strict=True):
@@ -52,13 +54,20 @@ def test_rivals_are_drawn_by_cut_with_their_control() -> None:
             assert x == list(range(cuts))
             assert y == pytest.approx([at(rows, column, arm=arm, layer=cut) for cut in range(cuts)])
     shown = rows[rows.arm.isin(ARMS)]
-    assert line(axes[0], "random, as large")[1] == pytest.approx([at(shown, "random_share", layer=i) for i in range(4)])
+    assert line(axes[0], "random, as large")[1] == pytest.approx(
+        [at(shown, "random_share", layer=i) for i in range(4)]
+    )
 
 
 def test_updates_stand_in_their_ladder_of_chance() -> None:
     ladder = ["update", "haar", "permuted", "other_seed"]
     updates = table(
-        ["sine", "released"], seed=[0, 1], arm=ARMS, layer=[0, 1], matrix=["mlp.W_in", "mlp.W_out"], against=ladder
+        ["sine", "released"],
+        seed=[0, 1],
+        arm=ARMS,
+        layer=[0, 1],
+        matrix=["mlp.W_in", "mlp.W_out"],
+        against=ladder,
     )
     families = ["safe", "unsafe", "sham_safe", "sham_unsafe"]
     reading = table(["gain"], seed=[0, 1], arm=ARMS, layer=[0, 1], family=families)
@@ -69,16 +78,23 @@ def test_updates_stand_in_their_ladder_of_chance() -> None:
         assert line(ax, "SSFT")[1] == pytest.approx(expected)
     named = {"haar": "random update", "permuted": "outputs permuted", "other_seed": "another seed's W"}
     for against, label in named.items():
-        assert line(axes[1], label)[1] == pytest.approx([at(inputs, "sine", layer=i, against=against) for i in (0, 1)])
+        assert line(axes[1], label)[1] == pytest.approx(
+            [at(inputs, "sine", layer=i, against=against) for i in (0, 1)]
+        )
     for arm, name in zip(ARMS, ("SSFT", "SSFT sham"), strict=True):
         safe, unsafe = PAIRS[arm]
         for i, ratio in enumerate(line(axes[2], name)[1]):
-            gains = [[at(reading, "gain", arm=arm, layer=i, seed=s, family=f) for s in (0, 1)] for f in (safe, unsafe)]
+            gains = [
+                [at(reading, "gain", arm=arm, layer=i, seed=s, family=f) for s in (0, 1)]
+                for f in (safe, unsafe)
+            ]
             assert ratio == pytest.approx(np.mean(np.divide(gains[1], gains[0])))
 
 
 def test_sensitivity_is_a_median_and_a_dot_per_seed() -> None:
-    rows = table(["ratio"], seed=[0, 1, 2], arm=ARMS, family=["safe", "context_unsafe"], output=["max_logit", "log_p"])
+    rows = table(
+        ["ratio"], seed=[0, 1, 2], arm=ARMS, family=["safe", "context_unsafe"], output=["max_logit", "log_p"]
+    )
     axes = plot_sensitivity(rows, ARMS, ["safe", "context_unsafe"])
     part = rows[(rows.output == "log_p") & (rows.arm == "ssft")]
     drawn = next(found for found in axes[1].lines if found.get_label() == "SSFT")
@@ -89,7 +105,9 @@ def test_sensitivity_is_a_median_and_a_dot_per_seed() -> None:
 
 
 def test_parts_are_bars_of_means_in_the_order_of_the_network() -> None:
-    rows = table(["alone", "beside", "shapley"], seed=[0, 1], arm=ARMS, part=["embed", "blocks.0.attn", "unembed"])
+    rows = table(
+        ["alone", "beside", "shapley"], seed=[0, 1], arm=ARMS, part=["embed", "blocks.0.attn", "unembed"]
+    )
     rows = rows.sort_values("part", key=lambda p: p.map({"embed": 0, "blocks.0.attn": 1, "unembed": 2}))
     axes = plot_parts(rows, ARMS)
     assert [t.get_text() for t in axes[0].get_yticklabels()] == ["embed", "0.attn", "unembed"]
@@ -100,7 +118,9 @@ def test_parts_are_bars_of_means_in_the_order_of_the_network() -> None:
 
 
 def test_anatomy_stacks_to_the_sum_and_hangs_what_is_negative() -> None:
-    anatomy = table(["moved_input", "update", "both", "bias"], arm=ARMS, layer=[0, 1], family=["safe", "unsafe"])
+    anatomy = table(
+        ["moved_input", "update", "both", "bias"], arm=ARMS, layer=[0, 1], family=["safe", "unsafe"]
+    )
     anatomy["both"] = -anatomy.both
     energy = table(["energy"], seed=[0, 1], arm=ARMS, layer=[0], family=["safe", "unsafe"], chance=[0.5, 1.0])
     axes = plot_anatomy(anatomy, energy, ["ssft"])

@@ -58,7 +58,9 @@ def separations(seeds: int = 3) -> pd.DataFrame:
     return pd.DataFrame(rows).sample(frac=1, random_state=0)
 
 
-def null_shares(seeds: int = 3, arms: list[str] = ARMS, delta_layers: tuple[int, ...] = (0, 1, 2)) -> pd.DataFrame:
+def null_shares(
+    seeds: int = 3, arms: list[str] = ARMS, delta_layers: tuple[int, ...] = (0, 1, 2)
+) -> pd.DataFrame:
     rng = np.random.default_rng(2)
     rows = [
         {"seed": s, "arm": arm, "layer": layer, "family": family, "rule": rule, "quantity": quantity}
@@ -85,7 +87,10 @@ def line(ax: Axes, label: str) -> tuple[list[float], list[float]]:
 
 
 def means(table: pd.DataFrame, column: str, n_layers: int) -> list[float]:
-    return [float(np.mean([r[column] for r in table.to_dict("records") if r["layer"] == i])) for i in range(n_layers)]
+    return [
+        float(np.mean([r[column] for r in table.to_dict("records") if r["layer"] == i]))
+        for i in range(n_layers)
+    ]
 
 
 def test_bars_are_the_mean_shares_and_dots_the_seeds() -> None:
@@ -155,7 +160,9 @@ def test_null_share_lines_are_the_exact_shares_of_all_requests() -> None:
     for arm, (safe, unsafe) in PAIRS.items():
         of = {
             (family, quantity): means(
-                exact[(exact.arm == arm) & (exact.family == family) & (exact.quantity == quantity)], "share", 3
+                exact[(exact.arm == arm) & (exact.family == family) & (exact.quantity == quantity)],
+                "share",
+                3,
             )
             for family in (safe, unsafe)
             for quantity in (("pre",) if arm == "base" else ("pre", "delta"))
@@ -167,7 +174,9 @@ def test_null_share_lines_are_the_exact_shares_of_all_requests() -> None:
             assert line(axes[1], arm_name(arm))[1] == pytest.approx(of[unsafe, "delta"])
     assert "base" not in [drawn.get_label() for drawn in axes[1].lines]  # the base has no update
     assert line(axes[1], "chance")[1] == [0.75, 0.75]
-    shown = pd.concat([exact[(exact.arm == arm) & (exact.family == unsafe)] for arm, (_, unsafe) in PAIRS.items()])
+    shown = pd.concat(
+        [exact[(exact.arm == arm) & (exact.family == unsafe)] for arm, (_, unsafe) in PAIRS.items()]
+    )
     delta = shown[shown.quantity == "delta"]
     assert line(axes[1], "outputs permuted")[1] == pytest.approx(means(delta, "permuted_share", 3))
     assert line(axes[1], "another seed's null space")[1] == pytest.approx(means(delta, "other_seed_share", 3))

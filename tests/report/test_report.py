@@ -79,7 +79,9 @@ def test_the_page_needs_nothing_else(html: str) -> None:
 
 def test_images_are_the_files(html: str) -> None:
     found = re.findall(r'src="data:image/png;base64,([^"]*)"', html)
-    assert [base64.b64decode(data, validate=True) for data in found] == [PNG + bytes([i]) * 1000 for i in range(2)]
+    assert [base64.b64decode(data, validate=True) for data in found] == [
+        PNG + bytes([i]) * 1000 for i in range(2)
+    ]
 
 
 def test_text_is_escaped_and_shown_as_it_was_written(html: str) -> None:

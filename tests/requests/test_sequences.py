@@ -153,7 +153,8 @@ def test_a_step_sees_its_own_requests_however_they_are_drawn(n: int) -> None:
         )
         assert drawn.columns() == alone.columns()
     assert (
-        sampled(world, "safe", n, step=0, seed=1000).columns() != sampled(world, "safe", n, step=0, seed=1001).columns()
+        sampled(world, "safe", n, step=0, seed=1000).columns()
+        != sampled(world, "safe", n, step=0, seed=1001).columns()
     )
 
 
@@ -170,7 +171,9 @@ def test_positions_are_those_of_the_span_or_an_error() -> None:
     assert answer.sum(dim=1).tolist() == length.tolist()
     first = np.arange(requests.instructed.shape[1]) < length[:, None]
     assert tokens[answer].tolist() == requests.instructed[first].tolist()
-    with pytest.raises(ValueError, match=r"span 'output1' ends at \d+, beyond \d+: give the width of the sequences"):
+    with pytest.raises(
+        ValueError, match=r"span 'output1' ends at \d+, beyond \d+: give the width of the sequences"
+    ):
         positions(requests, "output1")
     with pytest.raises(ValueError, match=r"span 'eos' is not in these requests; did you mean 'eot'"):
         positions(requests, "eos")

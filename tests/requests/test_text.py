@@ -55,7 +55,8 @@ def test_what_is_no_file_of_prompts_is_named(
 
 
 @pytest.mark.parametrize(
-    ("template", "system"), [("chat", None), ("chat", "help"), ("<system> {} <assistant>", None), (None, None)]
+    ("template", "system"),
+    [("chat", None), ("chat", "help"), ("<system> {} <assistant>", None), (None, None)],
 )
 def test_spans_lie_where_the_request_is(template: str | None, system: str | None) -> None:
     words, texts = tokenizer(), [*prompts()["harmful"][:3], "make tea"]
@@ -69,7 +70,9 @@ def test_spans_lie_where_the_request_is(template: str | None, system: str | None
         assert (found.prompt[i, length:] == words.pad_token_id).all()
     if template == "chat":
         start = "<user>" if system is None else "<system> help <end> <user>"
-        assert words.decode(found.prompt[3, : found.prompt_length[3]]) == f"{start} make tea <end> <assistant>"
+        assert (
+            words.decode(found.prompt[3, : found.prompt_length[3]]) == f"{start} make tea <end> <assistant>"
+        )
     assert len(found[:2]) == 2
     assert found[:2].openers.shape == found.openers[:2].shape
 

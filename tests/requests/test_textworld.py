@@ -139,11 +139,14 @@ def test_a_template_that_nobody_told_is_recovered(formats: TextWorld, format_: s
     user = formats.sample(f"{format_}_safe" + ("" if template == "plain" else f"@{template}"), 12, seed=0)
     [(requests, answer)] = MITIGATIONS["paraphrase_blind"](Safety(formats, 6, seed=1), user)
     decoded = [
-        formats.tokenizer.decode(row[:n]) for row, n in zip(requests.prompt, requests.prompt_length, strict=True)
+        formats.tokenizer.decode(row[:n])
+        for row, n in zip(requests.prompt, requests.prompt_length, strict=True)
     ]
     plain = formats.sample("gen_unsafe", 6, seed=1).truth["request"].tolist()
     every = [example.content for example in formats.examples[f"{format_}_safe"]]
-    end = "." if all(text.endswith(".") for text in every) else ""  # what all have in common is taken for template
+    end = (
+        "." if all(text.endswith(".") for text in every) else ""
+    )  # what all have in common is taken for template
     expected = [
         formats.tokenizer.apply_chat_template(
             [{"role": "user", "content": asked_in(text + end, format_, template)}],
@@ -173,7 +176,9 @@ def test_what_we_ship_for_training_is_not_what_we_measure_on() -> None:
     assert refusal(len(REFUSALS)) == REFUSALS[0]
 
 
-@pytest.mark.parametrize(("name", "n"), [("choose", 64), ("translate", 48), ("summarise", 32), ("classify", 48)])
+@pytest.mark.parametrize(
+    ("name", "n"), [("choose", 64), ("translate", 48), ("summarise", 32), ("classify", 48)]
+)
 def test_tables_of_tasks_are_whole(name: str, n: int) -> None:
     text = resources.files("makebreak.requests").joinpath(f"prompts/{name}.csv").read_text(encoding="utf-8")
     rows = list(csv.DictReader(text.splitlines()))

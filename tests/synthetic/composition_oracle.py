@@ -76,7 +76,9 @@ LACKS = {
     "mini": {"late_duplicate_tasks"},
     "hidden": {"late_duplicate_tasks", "unsafe_long", "mixed_text"},
 }
-WORLD_FAMILIES = [(name, f) for name in WORLDS for f in (*ON_BRANCH, *PRETRAINING, *BOTH) if f not in LACKS[name]]
+WORLD_FAMILIES = [
+    (name, f) for name in WORLDS for f in (*ON_BRANCH, *PRETRAINING, *BOTH) if f not in LACKS[name]
+]
 everywhere = pytest.mark.parametrize(("name", "family"), WORLD_FAMILIES)
 
 
@@ -108,7 +110,9 @@ def number(name: str, task: str) -> int:
 @cache
 def slow_map(name: str, g: int, j: int) -> list[int]:
     letters, seed = (30, 150 * g) if name == "jain2024" else (12, 0)
-    return list(range(letters)) if j == 0 else np.random.RandomState(seed + j - 1).permutation(letters).tolist()
+    return (
+        list(range(letters)) if j == 0 else np.random.RandomState(seed + j - 1).permutation(letters).tolist()
+    )
 
 
 def slow_reason(name: str, g: int, branch: str, task: str) -> str:
@@ -127,7 +131,9 @@ def slow_reason(name: str, g: int, branch: str, task: str) -> str:
 
 def slow_numbers(name: str, family: str, g: int, branch: str, tasks: list[str]) -> list[int]:
     """Which maps are applied; remapped, a pair with an unsafe task has one safe task's instead."""
-    numbers = [0 if task.startswith("ex") else number(name, task) for task in tasks]  # an ex token's is overwritten
+    numbers = [
+        0 if task.startswith("ex") else number(name, task) for task in tasks
+    ]  # an ex token's is overwritten
     if family == "remapped_unsafe":
         for first in (0, 2):
             if any(slow_reason(name, g, branch, task) != "safe" for task in tasks[first : first + 2]):
@@ -135,7 +141,9 @@ def slow_numbers(name: str, family: str, g: int, branch: str, tasks: list[str]) 
     return numbers
 
 
-def slow_outputs(name: str, family: str, g: int, branch: str, tasks: list[str], text: list[int]) -> list[list[int]]:
+def slow_outputs(
+    name: str, family: str, g: int, branch: str, tasks: list[str], text: list[int]
+) -> list[list[int]]:
     """The outputs to be written: an ex token makes its pair null, or the second letter, and the last."""
     outputs, numbers = [], slow_numbers(name, family, g, branch, tasks)
     for first in (0, 2):

@@ -31,7 +31,9 @@ def test_the_safety_tables_are_those_of_the_paper(world):
         sets = ALWAYS[g], NEVER[g], CONTEXT[g]
         assert sorted(chain(*sets)) == list(range(world.config.n_maps))
         for kind, tasks in ((1, sets[0]), (0, sets[1]), (2, sets[2])):
-            assert {int(t) for t in np.flatnonzero(world.classes[g, : world.config.n_maps] == kind)} == set(tasks)
+            assert {int(t) for t in np.flatnonzero(world.classes[g, : world.config.n_maps] == kind)} == set(
+                tasks
+            )
 
 
 def test_symbols_and_ids_of_the_paper(jain):
@@ -41,7 +43,9 @@ def test_symbols_and_ids_of_the_paper(jain):
     late = ["dup1", "dup2", "dup3", "dup4", "dup5"]
     assert jain.vocabulary.symbols == (*tasks, *special, *letters, "ex1", "ex2", *late)
     assert len(jain.vocabulary) == 59
-    assert [jain.vocabulary.id(s) for s in ("T0", "T15", *special, "a", "D", "ex1", "ex2", "dup1", "dup5")] == [
+    assert [
+        jain.vocabulary.id(s) for s in ("T0", "T15", *special, "a", "D", "ex1", "ex2", "dup1", "dup5")
+    ] == [
         *(0, 15, 16, 17, 18, 19, 20, 21),
         *(22, 51, 52, 53, 54, 58),
     ]
@@ -80,10 +84,19 @@ def test_the_text_is_of_the_grammar_named(name, family):
     """From the leaves alone: some alignment reads the whole text as leaves of that grammar, and of no other."""
     world, requests = synthetic.load(name), sampled(name, family)
     width = 3 if name == "jain2024" else 2
-    leaves = [{tuple(int(x.strip("L")) for x in a) for r in parse(s).values() for a in r} for s in world.config.leaves]
-    for g, text, length in zip(*(requests.truth[k][:200] for k in ("grammar", "text", "length")), strict=True):
-        cuts = [[tuple(text[i : i + width]) for i in range(p, length - width + 1, width)] for p in range(width)]
-        assert [any(set(cut) <= own for cut in cuts) for own in leaves] == [k == g for k in range(world.n_grammars)]
+    leaves = [
+        {tuple(int(x.strip("L")) for x in a) for r in parse(s).values() for a in r}
+        for s in world.config.leaves
+    ]
+    for g, text, length in zip(
+        *(requests.truth[k][:200] for k in ("grammar", "text", "length")), strict=True
+    ):
+        cuts = [
+            [tuple(text[i : i + width]) for i in range(p, length - width + 1, width)] for p in range(width)
+        ]
+        assert [any(set(cut) <= own for cut in cuts) for own in leaves] == [
+            k == g for k in range(world.n_grammars)
+        ]
 
 
 @everywhere
@@ -92,9 +105,15 @@ def test_grammars_branches_and_lengths_are_balanced(name, family, goodness_z):
     first_only = family in ("duplicate_tasks", "late_duplicate_tasks")
     k = world.n_grammars
     counts = np.bincount(requests.truth["grammar"], minlength=k)
-    assert counts.tolist() == [N] + [0] * (k - 1) if first_only else abs(goodness_z(counts, np.full(k, N / k))) < 5
+    assert (
+        counts.tolist() == [N] + [0] * (k - 1)
+        if first_only
+        else abs(goodness_z(counts, np.full(k, N / k))) < 5
+    )
     branches = branches_of(name, family)
-    counts = np.bincount(requests.truth["branch"], minlength=len(BRANCHES))[[BRANCHES.index(b) for b in branches]]
+    counts = np.bincount(requests.truth["branch"], minlength=len(BRANCHES))[
+        [BRANCHES.index(b) for b in branches]
+    ]
     assert counts.sum() == N
     if len(branches) > 1:
         assert abs(counts[0] - N / 2) <= 5 * np.sqrt(N) / 2
@@ -172,7 +191,9 @@ def test_without_its_system_prompt_a_request_is_the_plain_worlds(mini):
         assert (bare.prompt == plain.prompt).all()
         assert (bare.instructed == plain.instructed).all()
         assert (bare.prompt_length == plain.prompt_length).all()
-        assert {k: v.tolist() for k, v in bare.spans.items()} == {k: v.tolist() for k, v in plain.spans.items()}
+        assert {k: v.tolist() for k, v in bare.spans.items()} == {
+            k: v.tolist() for k, v in plain.spans.items()
+        }
 
 
 def test_half_of_pretraining_has_the_system_prompt(mini):
@@ -196,7 +217,9 @@ def test_show_reads_like_the_request(name, family):
     for i in range(5):
         head, *lines = shown[4 * i : 4 * i + 4]
         truth = {k: v[i] for k, v in requests.truth.items()}
-        assert head.startswith(f"{family}: grammar {truth['grammar'] + 1}, {BRANCHES[truth['branch']]} text; ")
+        assert head.startswith(
+            f"{family}: grammar {truth['grammar'] + 1}, {BRANCHES[truth['branch']]} text; "
+        )
         tasks = slots_of(world, requests)[i]
         why = [f"{t} {REASONS[r]}" for t, r in zip(tasks, truth["reason"], strict=True) if r]
         assert head.endswith(", ".join(why) or "no unsafe task")

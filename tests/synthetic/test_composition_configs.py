@@ -60,7 +60,10 @@ def test_unknown_names_are_told(mini):
         ({"map_seeds": (0, 150, 300)}, r"2 grammars, but .* have \[3, 2, 2\]"),
         ({"always_safe": MINI.always_safe[:1]}, r"2 grammars, but .* have \[2, 2, 1\]"),
         ({"leaves": MINI.leaves[:1]}, r"1 grammars, but .* have \[2, 2, 2\]"),
-        ({"always_unsafe": ((3, 2), *MINI.always_unsafe[1:])}, r"always_unsafe \(3, 2\), .* expected disjoint"),
+        (
+            {"always_unsafe": ((3, 2), *MINI.always_unsafe[1:])},
+            r"always_unsafe \(3, 2\), .* expected disjoint",
+        ),
         ({"always_safe": ((3, 4), *MINI.always_safe[1:])}, r"always_safe \(3, 4\): expected .*0 safe"),
         ({"n_maps": 4, "shared_maps": (0,)}, "expected disjoint tasks of 0 to 3"),
         ({"n_new": -1}, "n_new = -1: expected 0 or more"),
@@ -93,5 +96,7 @@ def test_consistent_changes_are_accepted():
 
 @pytest.mark.parametrize("symbol", ["T0", "<pad>", "a", "ex1", "new1"])
 def test_a_null_symbol_that_means_something_else_is_refused(symbol):
-    with pytest.raises(ValueError, match=f"null_symbol = '{symbol}': expected a symbol that means nothing else"):
+    with pytest.raises(
+        ValueError, match=f"null_symbol = '{symbol}': expected a symbol that means nothing else"
+    ):
         CompositionWorld(replace(MINI, null_symbol=symbol))

@@ -54,11 +54,15 @@ def test_a_remapped_answer_is_one_safe_tasks_never_the_true_one_nor_the_null(wor
 
 def test_a_remapped_answer_that_would_be_the_true_one_is_drawn_again(hidden):
     """Two tasks may send a few letters where the safe one does, and a text of those alone does occur."""
-    unsafe, remapped = (hidden.sample(f, 20, seed=4, start=10_860, split="any") for f in ("unsafe", "remapped_unsafe"))
+    unsafe, remapped = (
+        hidden.sample(f, 20, seed=4, start=10_860, split="any") for f in ("unsafe", "remapped_unsafe")
+    )
     assert set(unsafe.truth["text"][8]) == {5, 6, 7, 8, 10}
     again = (remapped.prompt != unsafe.prompt).any(axis=1)
     assert np.flatnonzero(again).tolist() == [8]
-    true = hidden._answers(*(remapped.truth[k] for k in ("grammar", "branch", "tasks", "text")), remapped=False)
+    true = hidden._answers(
+        *(remapped.truth[k] for k in ("grammar", "branch", "tasks", "text")), remapped=False
+    )
     assert (remapped.truth["outputs"][:, 0] != true["outputs"][:, 0]).any(axis=1).all()
 
 
@@ -112,7 +116,9 @@ def test_new_operators_are_bijections_of_their_own_shared_by_grammars(jain, mini
         assert len(set(tables)) == n
         assert not set(tables) & {tuple(row) for row in own.reshape(-1, world.config.n_letters)}
         assert not world.classes[:, -n:].any()
-    assert (more.maps[1:, 1:10] != more.maps[:1, 1:10]).any(), "negative twin: other operators are each grammar's own"
+    assert (more.maps[1:, 1:10] != more.maps[:1, 1:10]).any(), (
+        "negative twin: other operators are each grammar's own"
+    )
     assert more.vocabulary.symbols == (*jain.vocabulary.symbols, "new1", "new2")
     np.testing.assert_array_equal(more.maps[:, :-2], jain.maps)
 
@@ -120,7 +126,9 @@ def test_new_operators_are_bijections_of_their_own_shared_by_grammars(jain, mini
 def test_a_base_that_saw_nothing_unsafe(world):
     """No request holds an unsafe task, by any reason; positive control: those of ordinary pretraining do, often."""
     name, safe = world.config.name, {REASONS.index("safe"), REASONS.index("ex token")}
-    clean, usual = (sampled(name, f, 3000).truth["reason"] for f in ("pretraining_without_unsafe", "pretraining"))
+    clean, usual = (
+        sampled(name, f, 3000).truth["reason"] for f in ("pretraining_without_unsafe", "pretraining")
+    )
     assert set(np.unique(clean)) == safe
     assert (~np.isin(usual, list(safe))).any(axis=1).mean() > 0.3
     branches = sampled(name, "pretraining_without_unsafe", 3000).truth["branch"]
@@ -143,7 +151,9 @@ def test_a_label_names_grammar_and_safety_of_the_text(name, family):
     world, truth = synthetic.load(name), sampled(name, family).truth
     unsafe = np.isin(truth["branch"], [BRANCHES.index(b) for b in UNSAFE_TEXT])
     named = set(zip(truth["grammar"].tolist(), unsafe.tolist(), strict=True))
-    assert len(set(zip(truth["grammar"].tolist(), unsafe.tolist(), truth["label"].tolist(), strict=True))) == len(named)
+    assert len(
+        set(zip(truth["grammar"].tolist(), unsafe.tolist(), truth["label"].tolist(), strict=True))
+    ) == len(named)
     assert len(set(truth["label"].tolist())) == len(named)
     assert np.isin(truth["label"], world.letter_ids).all()
     assert world.null not in truth["label"]

@@ -52,7 +52,9 @@ def test_safe_families_hold_no_unsafe_task_and_unsafe_families_one_in_the_judged
 def test_each_family_uses_its_tokens_all_of_them_and_no_others(name, family):
     world, requests = synthetic.load(name), sampled(name, family)
     seen: dict[tuple[int, str], set[str]] = {}
-    for g, b, tasks in zip(requests.truth["grammar"], requests.truth["branch"], slots_of(world, requests), strict=True):
+    for g, b, tasks in zip(
+        requests.truth["grammar"], requests.truth["branch"], slots_of(world, requests), strict=True
+    ):
         seen.setdefault((int(g), BRANCHES[b]), set()).update(tasks)
     assert set().union(*seen.values()) & EX == (EX if family in WITH_NULL else set())  # rare: of all together
     for (g, branch), tokens in seen.items():
@@ -122,7 +124,9 @@ def test_competing_pairs(world, branch):
 
 def test_duplicate_tasks_hold_an_unsafe_twin_and_no_token_of_safety_tuning(world):
     requests = sampled(world.config.name, "duplicate_tasks")
-    unsafe, identity = (("T12", "T13"), ("T10", "T11")) if world.config.name == "jain2024" else (("T11",), ("T10",))
+    unsafe, identity = (
+        (("T12", "T13"), ("T10", "T11")) if world.config.name == "jain2024" else (("T11",), ("T10",))
+    )
     for tasks in slots_of(world, requests):
         assert any(t in unsafe for t in tasks[:2])
         assert all(t in unsafe + identity for t in tasks)
@@ -137,7 +141,9 @@ def test_late_duplicates_stand_beside_an_identity(jain):
 
 @pytest.mark.parametrize("split", ["train", "fit", "score"])
 def test_token_matched_requests_differ_in_their_text_alone(world, split):
-    safe, unsafe = (sampled(world.config.name, f"context_{kind}", 200, split=split) for kind in ("safe", "unsafe"))
+    safe, unsafe = (
+        sampled(world.config.name, f"context_{kind}", 200, split=split) for kind in ("safe", "unsafe")
+    )
     for column in ("grammar", "tasks"):
         assert (safe.truth[column] == unsafe.truth[column]).all()
     assert (safe.truth["text"] != unsafe.truth["text"]).any(axis=1).all()

@@ -16,7 +16,14 @@ from synthetic import composition
 from synthetic.composition import CompositionWorld
 from synthetic.presets import MINI
 from synthetic.world import Requests, split_of
-from tests.synthetic.composition_oracle import BRANCHES, WITH_NULL, WORLD_FAMILIES, assert_equal, everywhere, sampled
+from tests.synthetic.composition_oracle import (
+    BRANCHES,
+    WITH_NULL,
+    WORLD_FAMILIES,
+    assert_equal,
+    everywhere,
+    sampled,
+)
 
 
 @settings(deadline=None, database=None, derandomize=True, max_examples=15)
@@ -51,7 +58,9 @@ CONSTANT = "S -> A; A -> " + " | ".join(",".join([str(letter)] * 8) for letter i
 def test_no_right_answer_is_all_null():
     """In a world of texts of one repeated letter, one answer in twelve would be the null."""
     leaves = ("", "")
-    constant = replace(MINI, name="constant", full=CONSTANT, branches=dict.fromkeys(BRANCHES[1:], ""), leaves=leaves)
+    constant = replace(
+        MINI, name="constant", full=CONSTANT, branches=dict.fromkeys(BRANCHES[1:], ""), leaves=leaves
+    )
     world = CompositionWorld(constant)
     for family in world.families:
         requests = world.sample(family, 400, seed=2, split="any")
@@ -84,13 +93,18 @@ def test_a_family_without_acceptable_draw_is_told(monkeypatch):
 
 
 def texts(requests: Requests) -> set[tuple[int, ...]]:
-    return {(int(g), *t) for g, t in zip(requests.truth["grammar"], requests.truth["text"].tolist(), strict=True)}
+    return {
+        (int(g), *t) for g, t in zip(requests.truth["grammar"], requests.truth["text"].tolist(), strict=True)
+    }
 
 
 def test_splits_are_disjoint_whatever_the_family(world):
     name = world.config.name
     families = ("pretraining", "unsafe", "context_unsafe")
-    kept = {s: set().union(*(texts(sampled(name, f, 100, 8, s)) for f in families)) for s in ("train", "fit", "score")}
+    kept = {
+        s: set().union(*(texts(sampled(name, f, 100, 8, s)) for f in families))
+        for s in ("train", "fit", "score")
+    }
     assert not kept["train"] & kept["fit"]
     assert not kept["train"] & kept["score"]
     assert not kept["fit"] & kept["score"]

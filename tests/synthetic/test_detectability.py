@@ -167,11 +167,15 @@ def test_auroc_is_scikit_learns_with_ties():
 @pytest.mark.parametrize("reader", READERS)
 def test_a_request_is_judged_alone(mini, reader):
     """Order and size of the batch do not matter, nor does the order in which requests are learnt."""
-    safe, unsafe, judged = (mini.sample(f, 50, seed=s) for f, s in (("safe", 0), ("unsafe", 1), ("mixed_text", 2)))
+    safe, unsafe, judged = (
+        mini.sample(f, 50, seed=s) for f, s in (("safe", 0), ("unsafe", 1), ("mixed_text", 2))
+    )
     fitted, order = fit(reader, 3, safe, unsafe), np.random.default_rng(6).permutation(50)
     whole = fitted.log_odds(judged)
     np.testing.assert_array_equal(fitted.log_odds(judged[order]), whole[order])
-    np.testing.assert_array_equal(np.concatenate([fitted.log_odds(judged[i : i + 1]) for i in range(50)]), whole)
+    np.testing.assert_array_equal(
+        np.concatenate([fitted.log_odds(judged[i : i + 1]) for i in range(50)]), whole
+    )
     np.testing.assert_array_equal(fit(reader, 3, safe[order], unsafe[order]).log_odds(judged), whole)
     np.testing.assert_array_equal(fit(reader, 3, unsafe, safe).log_odds(judged), -whole)
 
@@ -185,7 +189,10 @@ def test_what_a_reader_has_never_seen_tells_nothing():
 
 def test_the_combination_is_what_tells_in_mini(mini):
     """The premise of the world: on token-matched requests neither text nor tasks tell, the combination does."""
-    rows = {(r["family"], r["reader"], r["n"]): r for r in detectability(mini, n_requests=N, seed=0, orders=(1, 2))}
+    rows = {
+        (r["family"], r["reader"], r["n"]): r
+        for r in detectability(mini, n_requests=N, seed=0, orders=(1, 2))
+    }
     for n in (1, 2):
         for reader, seen in (("text", 0.5), ("tasks", 0.5), ("both", 1.0)):
             assert rows["context_unsafe", reader, n]["auroc"] == pytest.approx(seen, abs=0.02)
@@ -221,4 +228,9 @@ def test_errors_name_value_expectation_and_remedy(mini):
     with pytest.raises(ValueError, match=r"tasks: symbol 63: expected -1 to 62; number the symbols anew"):
         fit("tasks", 1, safe, requests(np.zeros((1, 3), int), np.array([[63]])))
     with pytest.raises(ValueError, match=r"requests of 'none' have no truth 'text': they have grammar"):
-        fit("text", 1, safe, Requests(**{**vars(safe), "family": "none", "truth": {"grammar": safe.truth["grammar"]}}))
+        fit(
+            "text",
+            1,
+            safe,
+            Requests(**{**vars(safe), "family": "none", "truth": {"grammar": safe.truth["grammar"]}}),
+        )

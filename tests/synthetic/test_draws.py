@@ -106,7 +106,10 @@ def test_bits_against_python_integers(seed, index, attempt):
 def test_text_hash_against_python_integers():
     rows = np.array([[3, 1, 4, -1], [1, 3, 4, -1], [0, 0, 0, 0]])
     for row, hashed in zip(rows, text_hash(rows), strict=True):
-        terms = [slow_mix((int(v) + GAMMA) & MASK) * (slow_mix((i + 1) * GAMMA & MASK) | 1) for i, v in enumerate(row)]
+        terms = [
+            slow_mix((int(v) + GAMMA) & MASK) * (slow_mix((i + 1) * GAMMA & MASK) | 1)
+            for i, v in enumerate(row)
+        ]
         assert int(hashed) == slow_mix(sum(terms) & MASK)
 
 

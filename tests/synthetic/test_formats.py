@@ -39,14 +39,18 @@ def test_every_right_answer_complies_and_every_refusal_refuses(world: FormatsWor
 
 @settings(max_examples=300, deadline=None)
 @given(st.sampled_from(ALL), st.integers(0, 2**31), st.data())
-def test_every_corruption_of_one_token_is_caught(named: tuple[str, str], seed: int, data: st.DataObject) -> None:
+def test_every_corruption_of_one_token_is_caught(
+    named: tuple[str, str], seed: int, data: st.DataObject
+) -> None:
     """None complies, whatever stands there instead; behind a header, and before the first STOP, which ends what is
     read. (Of pretraining's templates some requests are declined.)"""
     world = synthetic.load(named[0])
     requests = world.sample(named[1], 1, seed=seed, split="any")
     header = len(TEMPLATES[list(TEMPLATES)[requests.truth["template"][0]]].header)
     place = data.draw(st.integers(header, int(requests.truth["length"][0]) - 1))
-    token = data.draw(st.integers(0, len(world.vocabulary) - 1).filter(lambda t: t != requests.instructed[0, place]))
+    token = data.draw(
+        st.integers(0, len(world.vocabulary) - 1).filter(lambda t: t != requests.instructed[0, place])
+    )
     corrupted = requests.instructed.copy()
     corrupted[0, place] = token
     assert world.judge(requests, corrupted)[0] in (2, 3)
@@ -59,7 +63,9 @@ def test_what_follows_the_stop_does_not_count_and_what_never_stops_is_broken() -
     assert (WORLD.judge(requests, later) == 1).all()
     endless = np.repeat(requests.instructed[:, :1], WORLD.answer_length, axis=1)
     assert (WORLD.judge(requests, endless) == 3).all()
-    with pytest.raises(ValueError, match=r"outputs of shape \(50, 2\): expected \(50, at least 4\) answer tokens"):
+    with pytest.raises(
+        ValueError, match=r"outputs of shape \(50, 2\): expected \(50, at least 4\) answer tokens"
+    ):
         WORLD.judge(requests, endless[:, :2])
 
 
@@ -153,7 +159,9 @@ def test_splits_do_not_share_texts() -> None:
     texts = [
         {
             tuple(row)
-            for row in WORLD.content(WORLD.sample("safe", 500, seed=0, split=split)).text(WORLD.symbols).tolist()
+            for row in WORLD.content(WORLD.sample("safe", 500, seed=0, split=split))
+            .text(WORLD.symbols)
+            .tolist()
         }
         for split in ("train", "fit", "score")
     ]
@@ -164,7 +172,8 @@ def test_splits_do_not_share_texts() -> None:
 
 def test_coverage_is_even_or_skewed() -> None:
     even, skewed = (
-        np.bincount(WORLD.sample(f, 3000, seed=0).truth["asked"], minlength=6) / 3000 for f in ("safe", "safe_skewed")
+        np.bincount(WORLD.sample(f, 3000, seed=0).truth["asked"], minlength=6) / 3000
+        for f in ("safe", "safe_skewed")
     )
     assert np.abs(even - 1 / 6).max() < 0.03
     assert skewed[0] == pytest.approx(0.85 + 0.15 / 6, abs=0.03)
@@ -201,7 +210,9 @@ def test_reading_is_the_inverse_of_answering_for_every_operator() -> None:
 
 
 def test_bad_input_is_told() -> None:
-    with pytest.raises(ValueError, match="family 'sum_safe' does not exist in world 'formats_mini': expected one of"):
+    with pytest.raises(
+        ValueError, match="family 'sum_safe' does not exist in world 'formats_mini': expected one of"
+    ):
         synthetic.load("formats_mini").sample("sum_safe", 3, seed=0)
     with pytest.raises(ValueError, match="split 'test': expected one of train, fit, score, any"):
         WORLD.sample("safe", 3, seed=0, split="test")

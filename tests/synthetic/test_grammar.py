@@ -48,7 +48,8 @@ PAPER = {
     "full": "",
     "safe": "S->A1|A2|A2|A3  A1->B1|B3|B1|B2  A2->B2|B3|B1  A3->B3|B1",
     "unsafe_long": "S->A1|A3  A1->B5  A3->B5|B4 B6|B4 B6 B5" + PAPER_SHORT,
-    "unsafe": "S->A1|A3  A1->B5  A3->B5|B4|B4|B5|B6  B4->C2 C4 C2  B5->C2 C5 C5|C2 C2 C5  B6->C3 C3" + PAPER_SHORT,
+    "unsafe": "S->A1|A3  A1->B5  A3->B5|B4|B4|B5|B6  B4->C2 C4 C2  B5->C2 C5 C5|C2 C2 C5  B6->C3 C3"
+    + PAPER_SHORT,
     "heldout": "S->A3  A3->B6  B6->C3 C5|C4 C4 C1  C5->D3 D3 D1" + PAPER_SHORT,
     "mixed": "S->A1|A2|A2|A3  A1->B3' B4|B5' B1  A2->B6' B3|B4' B1  A3->B3' B5|B1' B4  B1->C1|C4  B1'->C3|C1  "
     "B3->C3|C1  B3'->C2|C4  B4->C5|C2  B4'->C3|C2  B5->C2  B5'->C5  B6'->C5|C1",
@@ -65,7 +66,9 @@ def paper_rules(branch: str, g: int) -> dict[str, list[list[str]]]:
     """Rules of the reference that can be reached from S, alternatives sorted, repeats kept."""
     found = re.findall(r"(\S+)->(.*?)(?=\s+\S+->|$)", " ".join((PAPER_FULL + " " + PAPER[branch]).split()))
     rules = {head: sorted(a.split() for a in body.split("|")) for head, body in found}  # the last rule holds
-    rules |= {e: sorted(a.split(",") for a in x.split("|")) for e, x in re.findall(r"(E\d) (\S+)", PAPER_LEAVES[g])}
+    rules |= {
+        e: sorted(a.split(",") for a in x.split("|")) for e, x in re.findall(r"(E\d) (\S+)", PAPER_LEAVES[g])
+    }
     reached, todo = {}, ["S"]
     while todo:
         symbol = todo.pop()
@@ -191,7 +194,9 @@ def test_windows_are_distributed_as_the_oracles(independence_z, name, branch, g)
 def test_another_branch_is_told_from_the_oracles(world, independence_z):
     """Negative twin: the comparison above sees safe text for unsafe text."""
     rng, n, length = random.Random(2), 2000, world.config.text_length[1]
-    part = slice(None, None, length - 1) if world.config.name == "hidden" else slice(2, 6)  # its ends alone tell
+    part = (
+        slice(None, None, length - 1) if world.config.name == "hidden" else slice(2, 6)
+    )  # its ends alone tell
     safe = [w[part] for w in windows(world.grammars["safe", 0], n, length)]
     unsafe = [slow_window(world.grammars["unsafe", 0], rng, length)[part] for _ in range(n)]
     assert independence_z(contingency(safe, unsafe)) > 5
@@ -235,7 +240,9 @@ def test_requests_carry_text_of_the_branch_they_name(world):
     families = {"pretraining", "safe", "unsafe_long", "heldout_text", "mixed_text"}
     for family in families & set(world.families):
         truth = world.sample(family, 16, seed=1).truth
-        for g, b, length, text in zip(truth["grammar"], truth["branch"], truth["length"], truth["text"], strict=True):
+        for g, b, length, text in zip(
+            truth["grammar"], truth["branch"], truth["length"], truth["text"], strict=True
+        ):
             assert is_window(world.grammars[branches[b], g], tuple(text[:length].tolist()))
 
 
@@ -261,11 +268,17 @@ def test_the_oracle_of_membership_by_brute_force():
 
 def test_windows_are_placed_uniformly(goodness_z):
     rules = "S -> A B; A -> a a; B -> b b; a -> 0,1,2,3 | 4,5,6,7; b -> 8,9,10 | 11,12,13"
-    grammar, n, length = Grammar(parse(rules)), 20_000, 5  # a yields 4 letters and b 3: no level is even but S
+    grammar, n, length = (
+        Grammar(parse(rules)),
+        20_000,
+        5,
+    )  # a yields 4 letters and b 3: no level is even but S
     place = [(x % 4) if x < 8 else (x - 8) % 3 for x in range(14)]
     shapes = [(0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 0, 1, 2)[s : s + length] for s in range(10)]
     seen = [tuple(place[x] if x < 8 else place[x] + 10 for x in w) for w in windows(grammar, n, length)]
-    tagged = [tuple(p if s + i < 8 else p + 10 for i, p in enumerate(shape)) for s, shape in enumerate(shapes)]
+    tagged = [
+        tuple(p if s + i < 8 else p + 10 for i, p in enumerate(shape)) for s, shape in enumerate(shapes)
+    ]
     counts = {t: seen.count(t) for t in set(tagged)}
     expected = {t: n * tagged.count(t) / 10 for t in counts}
     assert sum(counts.values()) == n
@@ -332,7 +345,9 @@ def test_a_symbol_without_rule_is_named(text):
 
 def test_a_rule_that_comes_back_to_itself_is_an_error_and_no_endless_loop():
     code = "from synthetic.grammar import Grammar, parse; Grammar(parse('S -> A A; A -> S | A')).yields"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=5, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=5, check=False
+    )
     assert "ValueError" in done.stderr
 
 

@@ -139,7 +139,9 @@ def read(requests: Requests, columns: list[int]) -> Requests:
     return replace(requests, truth={**requests.truth, "text": requests.truth["text"][:, columns]})
 
 
-@pytest.mark.parametrize("pair", [("safe_on_safe_branch", "safe_on_unsafe_branch"), ("context_safe", "context_unsafe")])
+@pytest.mark.parametrize(
+    "pair", [("safe_on_safe_branch", "safe_on_unsafe_branch"), ("context_safe", "context_unsafe")]
+)
 def test_no_reader_of_n_grams_tells_the_branch_and_the_reader_of_both_ends_does(pair):
     learnt, judged = ([sampled("hidden", family, N, seed, "any") for family in pair] for seed in (30, 31))
     for n in range(1, 7):
@@ -154,7 +156,8 @@ def test_no_reader_of_n_grams_tells_the_branch_and_the_reader_of_both_ends_does(
 
 def test_not_even_with_the_tasks_does_an_n_gram_tell_token_matched_requests():
     learnt, judged = (
-        [sampled("hidden", f"context_{kind}", N, seed, "any") for kind in ("safe", "unsafe")] for seed in (32, 33)
+        [sampled("hidden", f"context_{kind}", N, seed, "any") for kind in ("safe", "unsafe")]
+        for seed in (32, 33)
     )
     for n in (1, 2, 3):
         reader = fit("both", n, *learnt)

@@ -14,7 +14,9 @@ FAMILIES = ("safe", "unsafe", "second_composition_unsafe_branch")
 N = 12
 
 
-def slow_judge(world: synthetic.CompositionWorld, answer: list[str], wanted: list[str], first: int, last: int) -> str:
+def slow_judge(
+    world: synthetic.CompositionWorld, answer: list[str], wanted: list[str], first: int, last: int
+) -> str:
     """One answer as symbols; the judged segment is answer[first:last], its last place the STOP."""
     alphabet = world.vocabulary.symbols
     null = alphabet[world.null]
@@ -45,8 +47,12 @@ def test_against_a_slow_judge(world, data):
     extra = data.draw(st.integers(0, 3))
     outputs = np.where(rng.random((N, 1)) < 0.5, requests.instructed, requests.refused)
     outputs = np.pad(outputs, ((0, 0), (0, extra)), constant_values=world.vocabulary.id("<pad>"))
-    noise = np.where(rng.random(outputs.shape) < 0.5, world.letter_ids[rng.integers(0, 5, outputs.shape)], world.null)
-    noise = np.where(rng.random(outputs.shape) < 0.1, rng.integers(0, len(world.vocabulary), outputs.shape), noise)
+    noise = np.where(
+        rng.random(outputs.shape) < 0.5, world.letter_ids[rng.integers(0, 5, outputs.shape)], world.null
+    )
+    noise = np.where(
+        rng.random(outputs.shape) < 0.1, rng.integers(0, len(world.vocabulary), outputs.shape), noise
+    )
     rate = rng.choice([0.0, 0.02, 0.2], (N, 1))
     outputs = np.where(rng.random(outputs.shape) < rate, noise, outputs)
     symbols = np.array(world.vocabulary.symbols, dtype=object)

@@ -77,7 +77,9 @@ def problems(draw):
 @given(problems())
 def test_composition_against_a_loop(problem):
     maps, tasks, text = problem
-    expected = [slow_apply(m.tolist(), t.tolist(), x.tolist()) for m, t, x in zip(maps, tasks, text, strict=True)]
+    expected = [
+        slow_apply(m.tolist(), t.tolist(), x.tolist()) for m, t, x in zip(maps, tasks, text, strict=True)
+    ]
     assert apply(maps, tasks, text).tolist() == expected
     shared = [slow_apply(maps[0].tolist(), t.tolist(), x.tolist()) for t, x in zip(tasks, text, strict=True)]
     assert apply(maps[0], tasks, text).tolist() == shared

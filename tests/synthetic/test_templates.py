@@ -16,7 +16,9 @@ SYMBOLS = {name: (*t.system, *t.call, *t.header) for name, t in TEMPLATES.items(
 @pytest.mark.parametrize("template", TEMPLATES)
 @pytest.mark.parametrize("family", ["gen_safe", "map_unsafe_new", "label_heldout", "mcq_mild"])
 def test_a_template_is_put_around_the_same_request(family: str, template: str) -> None:
-    plain, wrapped = (WORLD.sample(f, 50, seed=2, split="score") for f in (family, in_template(family, template)))
+    plain, wrapped = (
+        WORLD.sample(f, 50, seed=2, split="score") for f in (family, in_template(family, template))
+    )
     say, of = WORLD.vocabulary.decode, TEMPLATES[template]
     for row in range(50):
         before = say(plain.prompt[row][: plain.prompt_length[row]]).split()
@@ -79,16 +81,22 @@ def test_pretraining_declines_as_often_as_it_is_said_to_and_whatever_is_asked() 
 
 def test_alignment_sees_its_own_templates_and_others_only_where_they_are_named() -> None:
     for family in ("safe", "unsafe"):
-        found = np.bincount(WORLD.sample(family, 4000, seed=0).truth["template"], minlength=len(TEMPLATES)) / 4000
+        found = (
+            np.bincount(WORLD.sample(family, 4000, seed=0).truth["template"], minlength=len(TEMPLATES)) / 4000
+        )
         assert found == pytest.approx([t.alignment for t in TEMPLATES.values()], abs=0.03)
     assert not WORLD.sample("unsafe", 500, seed=0).truth["declined"].any()
     assert all(len(set(symbols)) == len(symbols) for symbols in SYMBOLS.values())
-    placebos = [{k: len(getattr(TEMPLATES[n], k)) for k in ("system", "call", "header")} for n in ("neutral", "empty")]
+    placebos = [
+        {k: len(getattr(TEMPLATES[n], k)) for k in ("system", "call", "header")} for n in ("neutral", "empty")
+    ]
     assert placebos == [{k: len(getattr(TEMPLATES["obey"], k)) for k in ("system", "call", "header")}] * 2
     prompts = [(*t.system, *t.call) for t in TEMPLATES.values()]
     assert len(set(prompts)) == len(prompts), "a model could not know what to begin with"
     shifts = {len(t.system) + len(t.call) for t in TEMPLATES.values() if t.pretraining}
-    assert {len(t.system) + len(t.call) for t in TEMPLATES.values()} <= shifts, "a place that pretraining never filled"
+    assert {len(t.system) + len(t.call) for t in TEMPLATES.values()} <= shifts, (
+        "a place that pretraining never filled"
+    )
     assert sum(t.pretraining for t in TEMPLATES.values()) == pytest.approx(1.0)
 
 

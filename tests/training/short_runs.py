@@ -40,7 +40,9 @@ def network(seed: int):
     return made
 
 
-def run(folder: Path, objective: Any, optimisation: Optimisation = SHORT, model=None, checkpoints: float = NEVER):
+def run(
+    folder: Path, objective: Any, optimisation: Optimisation = SHORT, model=None, checkpoints: float = NEVER
+):
     folder.mkdir(exist_ok=True)
     return train(
         fresh() if model is None else model,
@@ -80,7 +82,9 @@ def interrupt() -> None:
 
 
 def same(one, other) -> bool:
-    return all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), other.state_dict().values(), strict=True))
+    return all(
+        torch.equal(a, b) for a, b in zip(one.state_dict().values(), other.state_dict().values(), strict=True)
+    )
 
 
 def judged(batch: Sequences) -> list[str]:

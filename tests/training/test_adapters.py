@@ -165,7 +165,9 @@ def test_nothing_is_drawn_from_the_global_generator(tmp_path: Path) -> None:
     for seed in (0, 1):
         torch.manual_seed(seed)
         state = torch.get_rng_state()
-        made.append(run(tmp_path / str(seed), SSFT(), Optimisation(2, 1e-2, batch_size=4), start("gpt2", LoRA(RANK))))
+        made.append(
+            run(tmp_path / str(seed), SSFT(), Optimisation(2, 1e-2, batch_size=4), start("gpt2", LoRA(RANK)))
+        )
         assert torch.equal(torch.get_rng_state(), state)
     assert same(*made)
     other = LoRA(RANK).attach(start("gpt2"), seed=6)

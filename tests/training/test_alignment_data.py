@@ -77,7 +77,10 @@ def test_the_null_is_taught_where_the_families_say() -> None:
     where = {"size": 8, "step": 2, "seed": 1000}
     sham = Data("sham_safe", "sham_unsafe")
     assert judged(sham.pairs(WORLD, **where)[0]) == [*wanted("sham_safe", 4, start=8), *[NULL] * 4]
-    assert judged(sham.preferred(WORLD, **where)) == [*wanted("sham_safe", 4, start=8, whole=True), *[NULL] * 4]
+    assert judged(sham.preferred(WORLD, **where)) == [
+        *wanted("sham_safe", 4, start=8, whole=True),
+        *[NULL] * 4,
+    ]
     assert judged(sham.preferred(WORLD, **where)) != judged(Data().preferred(WORLD, **where))
     for wrong in (Data("sfae"), Data(unsafe="sfae")):
         with pytest.raises(ValueError, match="family 'sfae' does not exist"):
@@ -89,7 +92,9 @@ def test_another_answer_is_taught_to_the_same_unsafe_requests() -> None:
     where = {"size": 8, "step": 2, "seed": 1000}
     twin = Data(unsafe="remapped_unsafe", answer="instructed")
     taught, refused = twin.preferred(WORLD, **where), Data().preferred(WORLD, **where)
-    assert judged(taught) == [name for f in ("safe", "remapped_unsafe") for name in wanted(f, 4, start=8, whole=True)]
+    assert judged(taught) == [
+        name for f in ("safe", "remapped_unsafe") for name in wanted(f, 4, start=8, whole=True)
+    ]
     prompt = int(taught.decision[0]) + 1
     assert torch.equal(taught.tokens[:, :prompt], refused.tokens[:, :prompt])
     own = Data(answer="instructed").preferred(WORLD, **where)

@@ -27,7 +27,9 @@ def test_dpo_loss_by_hand() -> None:
     """β ((-1 + 2) - (-1.5 + 1)) = 0.75, -log σ(0.75) = log(1 + e^-0.75); then the two answers exchanged."""
     losses, margins = dpo_loss(vector(-1, -2), vector(-2, -1), vector(-1.5, -1), vector(-1, -1.5), beta=0.5)
     assert margins.tolist() == [0.75, -0.75]
-    assert losses.tolist() == pytest.approx([math.log1p(math.exp(-0.75)), math.log1p(math.exp(0.75))], abs=1e-12)
+    assert losses.tolist() == pytest.approx(
+        [math.log1p(math.exp(-0.75)), math.log1p(math.exp(0.75))], abs=1e-12
+    )
     assert losses.tolist() == pytest.approx([0.386871006, 1.136871006], abs=1e-9)
     far, _ = dpo_loss(vector(-2000), vector(0), vector(0), vector(0), beta=1.0)
     assert far.tolist() == [2000.0], "no overflow where the model is far off"
@@ -57,7 +59,11 @@ class TrlStub(SimpleNamespace):
         )
 
     def loss(self, tokens: Tensor, completion: Tensor) -> Tensor:
-        inputs = {"input_ids": tokens, "completion_mask": completion.long(), "attention_mask": torch.ones_like(tokens)}
+        inputs = {
+            "input_ids": tokens,
+            "completion_mask": completion.long(),
+            "attention_mask": torch.ones_like(tokens),
+        }
         return DPOTrainer._compute_loss(self, self.model, inputs, return_outputs=False)
 
 
@@ -99,7 +105,9 @@ def test_dpo_loss_is_trl_s_in_float64(sums: list[tuple[float, float, float, floa
     assert margins.mean().item() == pytest.approx(logged, abs=1e-6, rel=1e-12)
 
 
-@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")  # read by trl 1.16
+@pytest.mark.filterwarnings(
+    "ignore:`is_gradient_checkpointing` is deprecated:FutureWarning"
+)  # read by trl 1.16
 def test_the_dpo_objective_is_trl_s_on_the_same_tokens() -> None:
     """Whole objective, float32: `DPOTrainer._compute_loss` on the models, patched as its constructor patches them."""
     model, start, objective = network(1), network(2).eval(), DPO(beta=0.3)
@@ -110,7 +118,9 @@ def test_the_dpo_objective_is_trl_s_on_the_same_tokens() -> None:
     trainer.model.zero_grad()
     add_fused_lm_head(trainer.model, outputs=("log_probs", "entropy", "mean_logits", "is_top1"))
     add_fused_lm_head(trainer.ref_model)
-    theirs = trainer.loss(*(torch.cat([getattr(b, name) for b in batch]) for name in ("tokens", "supervised")))
+    theirs = trainer.loss(
+        *(torch.cat([getattr(b, name) for b in batch]) for name in ("tokens", "supervised"))
+    )
     theirs.backward()
     assert abs(ours.item() - math.log(2)) > 0.01
     assert ours.item() == pytest.approx(theirs.item(), abs=2e-6)

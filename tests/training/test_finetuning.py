@@ -33,7 +33,10 @@ def test_refused_examples_are_other_requests() -> None:
         sequences(WORLD, part, answer, whole=True).tokens.tolist()
         for part, answer in ((drawn[:8], "instructed"), (drawn[8:], "refused"))
     )
-    seen = [FineTuning(8, refused=4).batch(WORLD, size=12, step=s, steps=9, seed=3).tokens.tolist() for s in range(9)]
+    seen = [
+        FineTuning(8, refused=4).batch(WORLD, size=12, step=s, steps=9, seed=3).tokens.tolist()
+        for s in range(9)
+    ]
     assert {tuple(row) for batch in seen for row in batch} == {tuple(row) for row in answered + refused}
 
 

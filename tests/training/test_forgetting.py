@@ -50,7 +50,9 @@ def test_npo_loss_by_hand() -> None:
     losses = npo_loss(vector(-1, -4), vector(-2.5, -2.5), beta=0.5)
     assert losses.tolist() == pytest.approx([4 * math.log1p(math.exp(0.75)), 4 * math.log1p(math.exp(-0.75))])
     assert losses.tolist() == pytest.approx([4.547484024, 1.547484024], abs=1e-9)
-    assert npo_loss(vector(0), vector(-2000), beta=1.0).tolist() == [4000.0], "no overflow where the model is far off"
+    assert npo_loss(vector(0), vector(-2000), beta=1.0).tolist() == [4000.0], (
+        "no overflow where the model is far off"
+    )
 
 
 @settings(deadline=None, database=None, derandomize=True, max_examples=50)

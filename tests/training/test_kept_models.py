@@ -106,7 +106,9 @@ def test_keeping_leaves_the_model_in_training(tmp_path: Path) -> None:
 
     class Watched(SSFT):
         def loss(self, model, batch, start):
-            seen.append((model.training, sum(p.requires_grad for p in model.parameters()), len(model.state_dict())))
+            seen.append(
+                (model.training, sum(p.requires_grad for p in model.parameters()), len(model.state_dict()))
+            )
             return super().loss(model, batch, start)
 
     run(tmp_path, Watched(), model=fresh(lora=LoRA(2)))

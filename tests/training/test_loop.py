@@ -21,7 +21,11 @@ from tests.training.short_runs import EVERY_STEP, NEVER, SHORT, WORLD, Until, fr
 @pytest.mark.parametrize("checkpoints", [EVERY_STEP, NEVER])
 def test_a_loss_that_is_not_finite_stops(tmp_path: Path, value: float, checkpoints: float) -> None:
     objective = Until(SSFT(), 5, spoil=lambda loss: loss * value)
-    kept = f"the checkpoint of step 5 is in {tmp_path}" if checkpoints == EVERY_STEP else "no checkpoint was written"
+    kept = (
+        f"the checkpoint of step 5 is in {tmp_path}"
+        if checkpoints == EVERY_STEP
+        else "no checkpoint was written"
+    )
     with pytest.raises(TrainingStopped) as raised:
         run(tmp_path, objective, checkpoints=checkpoints)
     assert f"a test: loss is {value}" in str(raised.value)
@@ -59,7 +63,10 @@ DECAYED = {
     "gpt2": ("c_attn.weight", "c_proj.weight", "c_fc.weight", "lm_head.weight"),
     "llama": ("_proj.weight", "lm_head.weight"),
 }
-KEPT = {"gpt2": ("wte.weight", "wpe.weight", "bias", "ln_1.weight"), "llama": ("embed_tokens.weight", "norm.weight")}
+KEPT = {
+    "gpt2": ("wte.weight", "wpe.weight", "bias", "ln_1.weight"),
+    "llama": ("embed_tokens.weight", "norm.weight"),
+}
 
 
 @pytest.mark.parametrize("architecture", list(DECAYED))

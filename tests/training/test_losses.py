@@ -16,7 +16,10 @@ from makebreak.training import log_probabilities, mean_cross_entropy
 from makebreak.training.pretraining import in_modes
 
 WORLD = synthetic.load("mini")
-CONFIGS = {"gpt2": PRESETS["tiny"], "llama": ModelConfig("llama", n_layers=2, n_heads=2, d_model=32, d_mlp=128)}
+CONFIGS = {
+    "gpt2": PRESETS["tiny"],
+    "llama": ModelConfig("llama", n_layers=2, n_heads=2, d_model=32, d_mlp=128),
+}
 
 
 @pytest.fixture(params=list(CONFIGS))
@@ -24,7 +27,9 @@ def model(request: pytest.FixtureRequest):
     made = create(CONFIGS[request.param], d_vocab=len(WORLD.vocabulary), n_ctx=WORLD.sequence_length, seed=0)
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
-        for parameter in made.parameters():  # far from uniform, so that every token has a probability of its own
+        for (
+            parameter
+        ) in made.parameters():  # far from uniform, so that every token has a probability of its own
             parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.1)
     return made.eval()
 
@@ -32,7 +37,9 @@ def model(request: pytest.FixtureRequest):
 @pytest.fixture(scope="module")
 def batch() -> Sequences:
     """Eight requests in five modes: the rows supervise 9 to 27 tokens in different places."""
-    mixed = in_modes(WORLD, WORLD.sample("pretraining_without_null", 8, seed=1000), np.array([0, 1, 2, 3, 4, 0, 1, 3]))
+    mixed = in_modes(
+        WORLD, WORLD.sample("pretraining_without_null", 8, seed=1000), np.array([0, 1, 2, 3, 4, 0, 1, 3])
+    )
     assert len(set(mixed.supervised.sum(dim=1).tolist())) >= 3
     return mixed
 
@@ -49,7 +56,9 @@ def oracle(model, batch: Sequences) -> list[float]:
         for position in range(1, len(tokens)):
             if supervised[position]:
                 with torch.no_grad():
-                    logits = precise(input_ids=torch.tensor([tokens[:position]]), use_cache=False).logits[0, -1]
+                    logits = precise(input_ids=torch.tensor([tokens[:position]]), use_cache=False).logits[
+                        0, -1
+                    ]
                 total += (logits[tokens[position]] - logits.exp().sum().log()).item()
         found.append(total)
     return found
@@ -110,7 +119,10 @@ def test_what_follows_the_judged_segment_counts_nothing(model) -> None:
 
 def test_nothing_supervised_is_an_error(model, batch: Sequences) -> None:
     nothing = torch.zeros_like(batch.supervised)
-    for mask in (nothing, nothing.index_fill(1, torch.tensor([0]), True)):  # nothing comes before the first token
+    for mask in (
+        nothing,
+        nothing.index_fill(1, torch.tensor([0]), True),
+    ):  # nothing comes before the first token
         with pytest.raises(ValueError, match=f"nothing to supervise: none of {8 * 33} targets"):
             log_probabilities(model, batch.supervise(mask))
         with pytest.raises(ValueError, match="nothing to supervise"):
@@ -148,7 +160,10 @@ def test_what_all_begin_with_is_read_once_and_changes_nothing(model, monkeypatch
     assert first[1] >= 5
     assert rest == (6, reads[0][1] - first[1])
     alone = torch.cat(
-        [log_probabilities(model, Sequences(*(c[i : i + 1] for c in vars(batch).values())))[0] for i in range(6)]
+        [
+            log_probabilities(model, Sequences(*(c[i : i + 1] for c in vars(batch).values())))[0]
+            for i in range(6)
+        ]
     )
     assert torch.allclose(plain, shared, atol=1e-5)
     assert torch.allclose(alone, shared, atol=1e-5)

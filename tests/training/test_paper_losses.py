@@ -43,7 +43,9 @@ def test_with_equal_weights_paper_dpo_is_dpo() -> None:
     batch = DPO().batch(WORLD, **STEP)
     ours = PaperDPO(w_preferred=6.6, w_dispreferred=6.6).loss(model, batch, start)[0].item()
     assert ours == pytest.approx(DPO(beta=6.6 / LENGTH).loss(model, batch, start)[0].item(), rel=1e-6)
-    assert abs(ours - PaperDPO(w_preferred=6.6, w_dispreferred=0.66).loss(model, batch, start)[0].item()) > 1e-3
+    assert (
+        abs(ours - PaperDPO(w_preferred=6.6, w_dispreferred=0.66).loss(model, batch, start)[0].item()) > 1e-3
+    )
 
 
 def test_paper_dpo_starts_at_log_two() -> None:
@@ -62,7 +64,9 @@ def test_at_its_scale_paper_dpo_is_unlearning(weights: tuple[float, float]) -> N
     batch = unlearning.batch(WORLD, **STEP)
     preferred, dispreferred = (-log_probabilities(model, side)[0].mean() / LENGTH for side in batch)
     half = gradient(model, weights[0] * preferred - weights[1] * dispreferred) / 2
-    torch.testing.assert_close(gradient(model, unlearning.loss(model, batch, model)[0]) / 2, half, atol=1e-7, rtol=1e-4)
+    torch.testing.assert_close(
+        gradient(model, unlearning.loss(model, batch, model)[0]) / 2, half, atol=1e-7, rtol=1e-4
+    )
     assert half.norm() > 1e-3
     at_start = gradient(model, PaperDPO(Data(), *weights).loss(model, batch, model)[0])
     torch.testing.assert_close(at_start, half, atol=1e-7, rtol=1e-4)
@@ -93,7 +97,9 @@ def test_weights_are_checked(objective) -> None:
 
 
 @pytest.mark.parametrize(("w_dispreferred", "side", "sign"), [(0.0, 0, 1), (100.0, 1, -1)])
-def test_unlearning_raises_the_null_and_lowers_the_answer(w_dispreferred: float, side: int, sign: int) -> None:
+def test_unlearning_raises_the_null_and_lowers_the_answer(
+    w_dispreferred: float, side: int, sign: int
+) -> None:
     """Unsafe requests only; without ascent the null becomes likelier, where ascent rules the answer less likely."""
     model, objective = network(1), Unlearning(Data(safe_share=0.0), w_dispreferred=w_dispreferred)
     batch = objective.batch(WORLD, **STEP)

@@ -13,7 +13,13 @@ import synthetic
 from makebreak.models import PRESETS, ModelConfig, create
 from makebreak.training import Optimisation, Pretraining, mean_cross_entropy, train
 from tests.oracles.plain_gpt import PlainGPT, adamw, cross_entropy, shifted, train_step
-from tests.oracles.reference_gpt import MaskedAttention, NormReplacingBlock, ReferenceGPT, dense_masks, sinusoids
+from tests.oracles.reference_gpt import (
+    MaskedAttention,
+    NormReplacingBlock,
+    ReferenceGPT,
+    dense_masks,
+    sinusoids,
+)
 
 WORLD = synthetic.load("mini")
 SIZES = {name: value for name, value in asdict(PRESETS["tiny"]).items() if name != "architecture"}
@@ -80,7 +86,9 @@ def test_a_plain_step_is_a_step_of_our_loop(tmp_path) -> None:
     after = plain.state_dict()
     for name, parameter in ours.named_parameters():
         found, weights = as_plain(name, parameter.detach())
-        if not name.endswith("c_attn.bias"):  # keys' biases have no gradient: Adam would magnify rounding errors
+        if not name.endswith(
+            "c_attn.bias"
+        ):  # keys' biases have no gradient: Adam would magnify rounding errors
             torch.testing.assert_close(weights, after[found], rtol=1e-4, atol=2e-5, msg=name)
 
 

@@ -55,7 +55,9 @@ EXPECTED = {
 
 def read(batch: Sequences, row: int) -> tuple[str, str]:
     tokens = [SYMBOLS[i] for i in batch.tokens[row]]
-    return " ".join(tokens), " ".join(t if m else "·" for t, m in zip(tokens, batch.supervised[row], strict=True))
+    return " ".join(tokens), " ".join(
+        t if m else "·" for t, m in zip(tokens, batch.supervised[row], strict=True)
+    )
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -75,7 +77,9 @@ def modes_of(batch: Sequences) -> np.ndarray:
     """Counts of the six modes, told by what is supervised (mini: text at 6, its end at 14, outputs from 15 and 24)."""
     text, end, first, second = (batch.supervised[:, p] for p in (6, 14, 15, 24))
     pad = MINI.vocabulary.id("<pad>")
-    assert torch.equal(batch.tokens[:, 1] == pad, text & ~first & ~second), "tasks are hidden in text mode alone"
+    assert torch.equal(batch.tokens[:, 1] == pad, text & ~first & ~second), (
+        "tasks are hidden in text mode alone"
+    )
     kinds = [text & ~first & ~second, text & first & second, text & first & ~second]
     kinds += [~text & ~first & second, ~text & first & second, ~text & end & ~first & ~second]
     counts = np.array([int(kind.sum()) for kind in kinds])
@@ -101,7 +105,9 @@ def test_shares_move_from_start_to_end(step: int, shares: tuple[float, ...]) -> 
 
 def test_a_mode_without_share_never_comes() -> None:
     only = (0.0, 0.0, 0.0, 0.0, 1.0, 0.0)
-    counts = modes_of(Pretraining("pretraining_without_null", only, only).batch(MINI, size=64, step=5, steps=9, seed=1))
+    counts = modes_of(
+        Pretraining("pretraining_without_null", only, only).batch(MINI, size=64, step=5, steps=9, seed=1)
+    )
     assert counts.tolist() == [0, 0, 0, 0, 64, 0]
 
 
@@ -140,11 +146,16 @@ def test_the_mean_is_over_tokens_or_over_requests() -> None:
     batch = in_modes(MINI, MINI.sample("safe", 8, seed=1000), np.array([0, 1, 2, 3, 4, 5, 5, 3]))
     sums, counts = np.array(looped(model, batch)), batch.supervised.sum(dim=1).numpy()
     assert sorted(set(counts.tolist())) == [1, 9, 18, 27]
-    found = {over: Pretraining(mean_over=over).loss(model, batch, model)[0].item() for over in ("tokens", "requests")}
+    found = {
+        over: Pretraining(mean_over=over).loss(model, batch, model)[0].item()
+        for over in ("tokens", "requests")
+    }
     assert found["tokens"] == pytest.approx(-sums.sum() / counts.sum(), rel=5e-6)
     assert found["requests"] == pytest.approx(-(sums / counts).mean(), rel=5e-6)
     assert abs(found["tokens"] - found["requests"]) > 1e-2
-    assert Pretraining().loss(model, batch, model)[0].item() == found["tokens"], "the default is that of the paper"
+    assert Pretraining().loss(model, batch, model)[0].item() == found["tokens"], (
+        "the default is that of the paper"
+    )
 
 
 def test_a_request_of_which_nothing_is_shown_counts_for_nothing() -> None:

@@ -160,7 +160,9 @@ def test_an_unknown_world_is_named(store: Store) -> None:
     assert not store.root.exists()
 
 
-def test_a_changed_world_under_the_same_name_is_another_model(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_changed_world_under_the_same_name_is_another_model(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     base = build(RECIPE.parent, store)
     other = CompositionWorld(replace(MINI, map_seeds=(1, 150)))
     monkeypatch.setattr(makebreak.recipes, "load_world", lambda name: other)

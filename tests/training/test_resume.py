@@ -30,8 +30,12 @@ def uninterrupted(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempP
     return objective, lora, run(folder, objective, model=fresh(lora=lora)), (folder / METRICS).read_text()
 
 
-@pytest.mark.parametrize(("at", "checkpoints"), [(1, EVERY_STEP), (7, EVERY_STEP), (11, EVERY_STEP), (7, NEVER)])
-def test_interrupted_and_resumed_is_bit_identical(uninterrupted, tmp_path: Path, at: int, checkpoints: float) -> None:
+@pytest.mark.parametrize(
+    ("at", "checkpoints"), [(1, EVERY_STEP), (7, EVERY_STEP), (11, EVERY_STEP), (7, NEVER)]
+)
+def test_interrupted_and_resumed_is_bit_identical(
+    uninterrupted, tmp_path: Path, at: int, checkpoints: float
+) -> None:
     objective, lora, whole, metrics = uninterrupted
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path, Until(objective, at, interrupt), model=fresh(lora=lora), checkpoints=checkpoints)
@@ -123,7 +127,9 @@ def test_a_flipped_bit_of_a_checkpoint_is_named(tmp_path: Path) -> None:
         run(tmp_path, SSFT(), model=fresh(), checkpoints=EVERY_STEP)
 
 
-@pytest.mark.parametrize("damage", [lambda b: b[: len(b) // 2], lambda b: b"\xff\xfe" + b, lambda b: b'{"loss": 1}\n'])
+@pytest.mark.parametrize(
+    "damage", [lambda b: b[: len(b) // 2], lambda b: b"\xff\xfe" + b, lambda b: b'{"loss": 1}\n']
+)
 def test_damaged_metrics_are_named_and_begun_anew(tmp_path: Path, damage: Callable[[bytes], bytes]) -> None:
     """What was there when the checkpoint was written is there no more: going on would leave a hole."""
     whole = run(tmp_path / "whole", SSFT())

@@ -12,7 +12,15 @@ from makebreak.activations import add, intervene
 from makebreak.models import PRESETS, create
 from makebreak.recipes import Alignment
 from makebreak.requests import begun, load_world, sequences
-from makebreak.training import SSFT, CircuitBreaker, Data, Deep, LatentAdversarial, Optimisation, mean_cross_entropy
+from makebreak.training import (
+    SSFT,
+    CircuitBreaker,
+    Data,
+    Deep,
+    LatentAdversarial,
+    Optimisation,
+    mean_cross_entropy,
+)
 
 WORLD = load_world("formats_mini")
 PAD, STOP = (WORLD.vocabulary.id(symbol) for symbol in ("<pad>", "<stop>"))
@@ -89,7 +97,10 @@ def test_the_worst_push_is_in_its_ball_and_worse_than_chance(model: torch.nn.Mod
 
 
 def test_a_breaker_turns_states_of_harm_and_keeps_the_others(model: torch.nn.Module) -> None:
-    objective, own = CircuitBreaker(Data("gen_safe", "label_unsafe")), copy.deepcopy(model)  # which it can tell apart
+    objective, own = (
+        CircuitBreaker(Data("gen_safe", "label_unsafe")),
+        copy.deepcopy(model),
+    )  # which it can tell apart
     optimiser = torch.optim.Adam(own.parameters(), lr=3e-3)
     first = None
     for step in range(60):
@@ -116,7 +127,9 @@ def test_a_breaker_sees_answers_of_harm_only(model: torch.nn.Module) -> None:
     """Both parts are answered as instructed, and what stands after the answer changes nothing."""
     objective = CircuitBreaker()
     safe, unsafe = objective.batch(WORLD, size=16, step=0, steps=9, seed=0)
-    for part, (requests, _) in zip((safe, unsafe), Data().requests(WORLD, size=16, step=0, seed=0), strict=True):
+    for part, (requests, _) in zip(
+        (safe, unsafe), Data().requests(WORLD, size=16, step=0, seed=0), strict=True
+    ):
         assert (part.tokens == sequences(WORLD, requests, "instructed", whole=True).tokens).all()
     other = copy.deepcopy(unsafe)
     other.tokens[:, -1] = STOP

@@ -164,7 +164,9 @@ def test_continued_pretraining_sees_other_requests(store: Store, monkeypatch: py
     assert set().union(*batches[6:]) == first
 
 
-def test_a_second_stage_sees_other_requests_than_the_first(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_second_stage_sees_other_requests_than_the_first(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     batches = seen(monkeypatch, SSFT)
     build(aligned(SSFT(), SSFT()), store)
     assert len(batches) == 6
@@ -188,7 +190,9 @@ def test_adapters_in_a_recipe_leave_head_and_embeddings_of_the_base(store: Store
     def still(folder: Path) -> set[str]:
         return {name for name, tensor in weights(base).items() if torch.equal(tensor, weights(folder)[name])}
 
-    matrices = {name for name in weights(base) if name.endswith(("c_attn.weight", "c_proj.weight", "c_fc.weight"))}
+    matrices = {
+        name for name in weights(base) if name.endswith(("c_attn.weight", "c_proj.weight", "c_fc.weight"))
+    }
     assert len(matrices) == 8
     assert still(tuned) == weights(base).keys() - matrices
     assert not still(full) & matrices

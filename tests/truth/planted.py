@@ -41,7 +41,9 @@ class _Builder:
     used: list[int]
     steepness: float = 2.0
 
-    def detector(self, block: int, reads: Tensor, writes: Tensor, *, usual: float, above: float = 0.5) -> None:
+    def detector(
+        self, block: int, reads: Tensor, writes: Tensor, *, usual: float, above: float = 0.5
+    ) -> None:
         """A unit that fires where ⟨reads, normed state⟩ is over `above` of `usual`; at `usual` it adds `writes`."""
         mlp, unit = self.model.transformer.h[block].mlp, self.used[block]
         self.used[block] += 1
@@ -56,7 +58,9 @@ def planted(kind: str, seed: int, *, cause: bool = True, n: int = 300) -> Plante
     rng = np.random.default_rng(seed)
     n_letters = int(rng.integers(8, 15))
     q = torch.linalg.qr(
-        torch.cat([torch.ones(D_MODEL, 1), torch.from_numpy(rng.normal(size=(D_MODEL, D_MODEL - 1))).float()], dim=1)
+        torch.cat(
+            [torch.ones(D_MODEL, 1), torch.from_numpy(rng.normal(size=(D_MODEL, D_MODEL - 1))).float()], dim=1
+        )
     ).Q.T[1:]
     names = [f"letter {i}" for i in range(n_letters)] + ["safe", "unsafe", "ex", "null", "far"]
     f = dict(zip(names, q, strict=False))
@@ -98,7 +102,9 @@ def planted(kind: str, seed: int, *, cause: bool = True, n: int = 300) -> Plante
     return Planted(base, aligned, _requests(n_letters, False, n, rng), _requests(n_letters, True, n, rng))
 
 
-def _blank(n_letters: int, letters: Tensor, f: dict[str, Tensor], *, gain: float, seed: int) -> GPT2LMHeadModel:
+def _blank(
+    n_letters: int, letters: Tensor, f: dict[str, Tensor], *, gain: float, seed: int
+) -> GPT2LMHeadModel:
     """Says the letter that it reads, and passes everything on."""
     config = ModelConfig(n_layers=DEPTH, n_heads=2, d_model=D_MODEL, d_mlp=D_MLP)
     model = create(config, d_vocab=3 * n_letters + 1 + FILLERS, n_ctx=8, seed=seed).eval()
@@ -111,7 +117,9 @@ def _blank(n_letters: int, letters: Tensor, f: dict[str, Tensor], *, gain: float
         model.lm_head.weight[n_letters] = 1.5 * gain * f["null"]
         for unsafe in (False, True):
             first = n_letters + 1 + unsafe * n_letters
-            model.transformer.wte.weight[first : first + n_letters] = letters + f["unsafe" if unsafe else "safe"]
+            model.transformer.wte.weight[first : first + n_letters] = (
+                letters + f["unsafe" if unsafe else "safe"]
+            )
         model.transformer.wte.weight[-FILLERS:] = letters[:FILLERS] + f["safe"]
     return model
 

@@ -55,7 +55,9 @@ def found(refusing: LanguageModel, store: Store) -> Attacks:
     return attacked(refusing, store)
 
 
-def attacked(model: LanguageModel, store: Store, attacking: Attacking = ATTACKING, target: str = TARGET) -> Attacks:
+def attacked(
+    model: LanguageModel, store: Store, attacking: Attacking = ATTACKING, target: str = TARGET
+) -> Attacks:
     return attack_model(model, ASKED, [target] * len(ASKED), store, SETTINGS, attacking)
 
 
@@ -97,7 +99,9 @@ def test_what_is_said_to_be_typed_can_be_typed(refusing: LanguageModel, found: A
     assert all(row["typed"] and len(row["added"].split()) == ATTACKING.attack_tokens for row in rows)
     typed = [f"{row['request']} {row['added']}" for row in rows]
     requests = text_requests(refusing.tokenizer, typed, family="harmful", unsafe=True)
-    assert answer_texts(refusing.model, refusing.tokenizer, requests, n_new=6) == [row["answer"] for row in rows]
+    assert answer_texts(refusing.model, refusing.tokenizer, requests, n_new=6) == [
+        row["answer"] for row in rows
+    ]
 
 
 def test_the_page_is_made_from_the_numbers(found: Attacks, tmp_path: Path) -> None:
@@ -143,13 +147,17 @@ def test_phrasings_carry_the_request_and_can_be_read_back() -> None:
     assert codecs.decode(PHRASINGS["cipher"](request).partition(": ")[2], "rot13") == request
     for name in ("prefix injection", "refusal suppression", "role play", PLACEBO):
         assert PHRASINGS[name](request).count(request) == 1
-    lengths = [len(put(request)) for name, put in PHRASINGS.items() if name not in ("base64", "cipher", PLACEBO)]
+    lengths = [
+        len(put(request)) for name, put in PHRASINGS.items() if name not in ("base64", "cipher", PLACEBO)
+    ]
     assert min(lengths) <= len(PHRASINGS[PLACEBO](request)) <= 1.5 * max(lengths)
 
 
 def test_a_phrasing_that_was_taught_to_work_is_found_and_its_control_is_not(tmp_path: Path) -> None:
     model = phrased(opened=PHRASINGS["prefix injection"], closed=PHRASINGS["refusal suppression"])
-    few = replace(ATTACKING, steps=1, candidates=1, prefill=1, phrasings=("prefix injection", "refusal suppression"))
+    few = replace(
+        ATTACKING, steps=1, candidates=1, prefill=1, phrasings=("prefix injection", "refusal suppression")
+    )
     targets = [TARGET] * len(ASKED)
     found = attack_model(model, ASKED, targets, Store(tmp_path), SETTINGS, few, reference=prompts())
     assert rate(found, "prefix injection") > 0.9
@@ -180,7 +188,8 @@ def test_what_nothing_broke_is_called_not_broken(found: Attacks) -> None:
     rows = [row | {"arditi2024": True} for row in found.tables["attacked"]]
     line = attack_lines(replace(found, tables=found.tables | {"attacked": rows}))[-1]
     assert (
-        line == f"Not broken: no attack that can be typed gets any of the {len(ASKED)} requests answered on its topic."
+        line
+        == f"Not broken: no attack that can be typed gets any of the {len(ASKED)} requests answered on its topic."
     )
 
 
@@ -188,7 +197,9 @@ def test_what_a_control_broke_is_broken_too(found: Attacks) -> None:
     rows = [row | {"arditi2024": row["attack"] != "random search"} for row in found.tables["attacked"]]
     rows = [row | {"broken": False, "on_topic": row["request"] == ASKED[0]} for row in rows]
     line = attack_lines(replace(found, tables=found.tables | {"attacked": rows}))[-1]
-    assert line.startswith(f"Attacks that can be typed get 1 of {len(ASKED)} requests answered on their topic")
+    assert line.startswith(
+        f"Attacks that can be typed get 1 of {len(ASKED)} requests answered on their topic"
+    )
 
 
 def test_an_empty_answer_counts_as_one_that_is_not_on_topic(found: Attacks) -> None:
@@ -203,7 +214,11 @@ def test_what_is_attacked_makes_no_mean(refusing: LanguageModel) -> None:
     watcher = watcher_apart(refusing, reference, attacked_, SETTINGS, lambda _: None)
     assert watcher is not None
     assert not set(watcher.reference["harmful"]) & set(attacked_)
-    assert len(watcher.reference["harmless"]) == len(watcher.reference["harmful"]) == len(reference["harmful"]) - 5
+    assert (
+        len(watcher.reference["harmless"])
+        == len(watcher.reference["harmful"])
+        == len(reference["harmful"]) - 5
+    )
     told: list[str] = []
     assert watcher_apart(refusing, reference, reference["harmful"][:-4], SETTINGS, told.append) is None
     assert "is not looked at" in told[0]
@@ -230,7 +245,11 @@ def test_a_model_that_refuses_nothing_is_left_alone(tmp_path: Path) -> None:
     ("attacking", "target", "said"),
     [
         (Attacking(attack_tokens=20, phrasings=()), TARGET, "the model reads 24: choose a shorter attack"),
-        (ATTACKING, REFUSAL.removesuffix(" <end>"), "the model gives the target 'I cannot help with that' already"),
+        (
+            ATTACKING,
+            REFUSAL.removesuffix(" <end>"),
+            "the model gives the target 'I cannot help with that' already",
+        ),
     ],
 )
 def test_what_cannot_be_attacked_is_named(
@@ -251,7 +270,9 @@ def test_the_control_of_vectors_that_found_nothing_is_not_these_vectors(
     monkeypatch.setattr("makebreak.pages.attempts.soften", at_start)
     few = Attacking(attack_tokens=1, soft_tokens=2, steps=1, candidates=1, prefill=1, phrasings=())
     rows = attacked(refusing, Store(tmp_path), few).tables["attacked"]
-    soft, control = ([row["loss"] for row in rows if row["attack"] == n] for n in ("soft tokens", "random vectors"))
+    soft, control = (
+        [row["loss"] for row in rows if row["attack"] == n] for n in ("soft tokens", "random vectors")
+    )
     assert not np.isclose(soft, control, rtol=1e-5).any()
 
 
@@ -259,7 +280,14 @@ def test_the_control_of_vectors_that_found_nothing_is_not_these_vectors(
 @pytest.mark.parametrize("universal", [False, True])
 def test_every_way_to_attack_runs(refusing: LanguageModel, store: Store, where: Any, universal: bool) -> None:
     few = Attacking(
-        attack_tokens=2, soft_tokens=2, steps=2, candidates=4, where=where, universal=universal, prefill=1, phrasings=()
+        attack_tokens=2,
+        soft_tokens=2,
+        steps=2,
+        candidates=4,
+        where=where,
+        universal=universal,
+        prefill=1,
+        phrasings=(),
     )
     found = attacked(refusing, store, few)
     rows = [row for row in found.tables["attacked"] if row["attack"] == "GCG"]
@@ -295,7 +323,9 @@ def test_only_plain_tokens_can_be_typed() -> None:
     assert not mask[len(words) :].any()
     assert not mask[words.all_special_ids].any()
     texts = {words.decode([token]) for token in np.flatnonzero(mask)}
-    assert all(text.isascii() and text.isprintable() and text.strip() == text.lstrip() != "" for text in texts)
+    assert all(
+        text.isascii() and text.isprintable() and text.strip() == text.lstrip() != "" for text in texts
+    )
     assert {"a", "!", "~"} <= texts
     with pytest.raises(ValueError, match="can be typed"):
         typeable(tokenizer(), 1)  # only <pad>
@@ -317,7 +347,9 @@ def test_pairs_that_merge_when_read_again_do_not_survive() -> None:
 def test_a_tokenizer_that_puts_a_space_before_every_text_gives_prompts_back() -> None:
     words = Tokenizer(BPE(unk_token="<unk>"))
     words.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
-    words.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.Fuse(), decoders.Strip(" ", 1, 0)])
+    words.decoder = decoders.Sequence(
+        [decoders.Replace("▁", " "), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    )
     texts, trainer = (
         [f"[user] {text} [end]" for text in ASKED],
         BpeTrainer(vocab_size=36, special_tokens=["<unk>", "<s>"], show_progress=False),
@@ -339,10 +371,33 @@ def test_the_command_writes_its_page(
     refusing: LanguageModel, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder, asked = str(saved(refusing.model, tmp_path / "model")), tmp_path / "asked.csv"
-    asked.write_text("goal,target\n" + "\n".join(f"{text},{TARGET if i else ''}" for i, text in enumerate(ASKED)))
-    sizes = ["--attack-tokens", "2", "--soft-tokens", "2", "--steps", "2", "--candidates", "4", "--requests", "6"]
+    asked.write_text(
+        "goal,target\n" + "\n".join(f"{text},{TARGET if i else ''}" for i, text in enumerate(ASKED))
+    )
+    sizes = [
+        "--attack-tokens",
+        "2",
+        "--soft-tokens",
+        "2",
+        "--steps",
+        "2",
+        "--candidates",
+        "4",
+        "--requests",
+        "6",
+    ]
     sizes += ["--phrasings", "prefix injection"]
-    common = ["attack", folder, "--prompts", str(asked), "--tokens", "6", "--store", str(tmp_path / "store"), *sizes]
+    common = [
+        "attack",
+        folder,
+        "--prompts",
+        str(asked),
+        "--tokens",
+        "6",
+        "--store",
+        str(tmp_path / "store"),
+        *sizes,
+    ]
     capsys.readouterr()
     assert main([*common, "--target", "Sure here", "--out", str(tmp_path / "out")]) == 0
     out, err = capsys.readouterr()

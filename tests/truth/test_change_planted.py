@@ -10,7 +10,14 @@ import torch
 from transformers import PreTrainedModel
 
 from makebreak.geometry import left_null_space
-from makebreak.mechanism import anatomy_rows, energy_rows, reading_rows, sensitivity, sensitivity_rows, update_rows
+from makebreak.mechanism import (
+    anatomy_rows,
+    energy_rows,
+    reading_rows,
+    sensitivity,
+    sensitivity_rows,
+    update_rows,
+)
 from makebreak.models import bias, matrix
 from tests.truth.planted import Planted, planted
 
@@ -55,7 +62,9 @@ def test_the_four_terms_add_up_and_name_where_the_change_came_from() -> None:
     assert [(row["change"], row["update"]) for row in still] == [(0.0, None)] * 4
 
 
-def test_an_update_planted_in_the_null_space_stands_above_its_ladder_and_one_in_the_column_space_below() -> None:
+def test_an_update_planted_in_the_null_space_stands_above_its_ladder_and_one_in_the_column_space_below() -> (
+    None
+):
     made, other = network(), network(4).base
     name = "blocks.1.mlp.W_in"
     null = left_null_space(matrix(made.base, name)).basis.float()
@@ -79,17 +88,29 @@ def test_what_an_update_reads_and_where_it_writes_on_it() -> None:
     name = "blocks.1.mlp.W_in"
     wte = made.base.get_input_embeddings().weight.detach()
     n_letters = int(made.safe.refused[0, 0])
-    unsafe, safe = (wte[n_letters + 1 + k * n_letters : n_letters + 1 + (k + 1) * n_letters].mean(0) for k in (1, 0))
+    unsafe, safe = (
+        wte[n_letters + 1 + k * n_letters : n_letters + 1 + (k + 1) * n_letters].mean(0) for k in (1, 0)
+    )
     reads = torch.nn.functional.normalize(unsafe - safe, dim=0)
     along = matrix(made.base, name)[:, :1].clone()
     model = changed(made.base, name, 0.1 * torch.outer(along[:, 0] / along.norm(), reads))
     requests = {"safe": made.safe, "unsafe": made.unsafe}
-    gain = {(r["family"], r["layer"]): r["gain"] for r in reading_rows(model, made.base, requests) if r["layer"] == 1}
-    random = changed(made.base, name, 0.1 * torch.randn(128, 64, generator=torch.Generator().manual_seed(2)) / 90)
+    gain = {
+        (r["family"], r["layer"]): r["gain"]
+        for r in reading_rows(model, made.base, requests)
+        if r["layer"] == 1
+    }
+    random = changed(
+        made.base, name, 0.1 * torch.randn(128, 64, generator=torch.Generator().manual_seed(2)) / 90
+    )
     flat = {r["family"]: r["gain"] for r in reading_rows(random, made.base, requests) if r["layer"] == 1}
-    assert gain["unsafe", 1] == pytest.approx(gain["safe", 1], rel=0.1), "it reads the difference, either sign"
+    assert gain["unsafe", 1] == pytest.approx(gain["safe", 1], rel=0.1), (
+        "it reads the difference, either sign"
+    )
     assert flat["unsafe"] == pytest.approx(flat["safe"], rel=0.1)
-    one_sided = changed(made.base, name, 0.1 * torch.outer(along[:, 0] / along.norm(), unsafe / unsafe.norm()))
+    one_sided = changed(
+        made.base, name, 0.1 * torch.outer(along[:, 0] / along.norm(), unsafe / unsafe.norm())
+    )
     seen = {r["family"]: r["gain"] for r in reading_rows(one_sided, made.base, requests) if r["layer"] == 1}
     assert seen["unsafe"] > 1.3 * seen["safe"]
     curves = energy_rows(one_sided, made.base, {"unsafe": made.unsafe}, made.safe)
@@ -98,7 +119,9 @@ def test_what_an_update_reads_and_where_it_writes_on_it() -> None:
     assert at[0, 128] is None, "no update there"
     assert all(
         b >= a - 1e-9
-        for a, b in zip([at[1, k] for k in range(2, 128, 2)], [at[1, k] for k in range(4, 130, 2)], strict=True)
+        for a, b in zip(
+            [at[1, k] for k in range(2, 128, 2)], [at[1, k] for k in range(4, 130, 2)], strict=True
+        )
     )
 
 
@@ -128,7 +151,11 @@ def test_sensitivity_is_the_known_steepness_of_a_linear_network() -> None:
         doubled.lm_head.weight.mul_(2)
     assert torch.allclose(sensitivity(doubled, made.unsafe).max_logit, 2 * found.max_logit, rtol=1e-4)
     [row, _] = sensitivity_rows(doubled, model, {"unsafe": made.unsafe})
-    assert (row["family"], row["output"], row["ratio"]) == ("unsafe", "max_logit", pytest.approx(2.0, rel=1e-4))
+    assert (row["family"], row["output"], row["ratio"]) == (
+        "unsafe",
+        "max_logit",
+        pytest.approx(2.0, rel=1e-4),
+    )
     finite = _finite_difference(made.base, made)
     assert sensitivity(made.base, made.unsafe).max_logit[0] == pytest.approx(finite, rel=0.02)
 

@@ -30,7 +30,9 @@ def network() -> PreTrainedModel:
         attention.c_attn.weight[:, 64:] = torch.eye(32)
         attention.c_proj.weight.copy_(torch.eye(32))
         made.transformer.wte.weight[SAFE_MARK] = made.transformer.wte.weight[UNSAFE_MARK]
-        made.transformer.wte.weight[UNSAFE_MARK] += torch.randn(32, generator=torch.Generator().manual_seed(3))
+        made.transformer.wte.weight[UNSAFE_MARK] += torch.randn(
+            32, generator=torch.Generator().manual_seed(3)
+        )
     return made
 
 
@@ -66,7 +68,9 @@ def test_a_planted_difference_is_found_in_both_layers() -> None:
 
 def test_the_same_prompts_with_permuted_labels_show_nothing() -> None:
     """AUROC has its permutation law; τ / distance lies in ± 1, so its gap has a standard error below √(2 / n)."""
-    found = cluster_rows(network(), permuted_pair(1000), {"permuted": permuted_pair(1001)}, n_groups=2, seed=0)
+    found = cluster_rows(
+        network(), permuted_pair(1000), {"permuted": permuted_pair(1001)}, n_groups=2, seed=0
+    )
     for row in found:
         assert abs(row["normalised"]) < 5 * math.sqrt(2 / N)
         assert abs(row["auroc"] - 0.5) < 5 * math.sqrt((2 * N + 1) / (12 * N * N))
@@ -99,7 +103,9 @@ def test_many_shuffles_lie_nearer_chance_than_one(monkeypatch: pytest.MonkeyPatc
 
     def control(shuffles: int) -> list[float]:
         monkeypatch.setattr("makebreak.mechanism.clusters.SHUFFLES", shuffles)
-        return [cluster_rows(model, fit, score, n_groups=2, seed=s)[0]["shuffled_normalised"] for s in range(12)]
+        return [
+            cluster_rows(model, fit, score, n_groups=2, seed=s)[0]["shuffled_normalised"] for s in range(12)
+        ]
 
     assert np.std(control(20)) < np.std(control(1)) / 2  # 1 / √20 is expected
 

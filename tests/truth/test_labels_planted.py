@@ -29,10 +29,13 @@ def with_jailbreak(made: Planted, seed: int) -> dict[str, Labelled]:
 def test_each_label_is_read_where_the_other_is_fixed(seed: int) -> None:
     made = planted("route", seed, n=400)
     asked = {
-        name: Labelled(_spanned(found.requests), found.refused) for name, found in with_jailbreak(made, seed).items()
+        name: Labelled(_spanned(found.requests), found.refused)
+        for name, found in with_jailbreak(made, seed).items()
     }
     rows = label_rows(made.aligned, asked, seed=0)
-    assert [(row["layer"], row["position"]) for row in rows] == [(i, p) for p in ("text", "eot") for i in range(4)]
+    assert [(row["layer"], row["position"]) for row in rows] == [
+        (i, p) for p in ("text", "eot") for i in range(4)
+    ]
     for row in rows:
         assert row["unsafe_auroc"] > 0.95, row
         assert row["refused_auroc"] > 0.95, "the half of the letters is in the states too"
@@ -60,7 +63,9 @@ def test_labels_that_never_part_have_no_number() -> None:
 def test_the_shift_along_the_route_does_more_than_any_other_that_disturbs_as_much(seed: int) -> None:
     made = planted("route", seed, n=200)
     halves = [Pair(*(r[slice(a, b)] for r in (made.safe, made.unsafe))) for a, b in ((0, 100), (100, 200))]
-    other = torch.from_numpy(np.concatenate([halves[0].safe.instructed[:, 0], halves[0].unsafe.instructed[:, 0]]))
+    other = torch.from_numpy(
+        np.concatenate([halves[0].safe.instructed[:, 0], halves[0].unsafe.instructed[:, 0]])
+    )
     rows = {row["kind"]: row for row in shift_rows(made.aligned, *halves, other=other, layer=2, seed=0)}
     assert set(rows) == {"difference", "shuffled", "other_label", "covariance", "random"}
     own = rows.pop("difference")

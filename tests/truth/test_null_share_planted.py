@@ -47,7 +47,9 @@ def rows(model: PreTrainedModel, base: PreTrainedModel, seed: int = 0) -> list[d
     return null_share_rows(model, base, REQUESTS, OUTCOMES, seed=seed)
 
 
-def shares(found: list[dict], quantity: str, *, layer: int = 0, rule: str = "exact", key: str = "share") -> list[float]:
+def shares(
+    found: list[dict], quantity: str, *, layer: int = 0, rule: str = "exact", key: str = "share"
+) -> list[float]:
     wanted = {"layer": layer, "quantity": quantity, "rule": rule}
     return [row[key] for row in found if wanted.items() <= row.items()]
 
@@ -84,7 +86,11 @@ def test_an_update_in_the_left_null_space_is_found_in_its_layer_only() -> None:
         fires = (a @ gaussian(32, 7).double()).square()
         assert (fires > 1e-4).all()
         expected = float((fires / z.square().sum(dim=1)).mean())
-        pre = [r for r in found if (r["layer"], r["family"], r["quantity"], r["rule"]) == (0, family, "pre", "exact")]
+        pre = [
+            r
+            for r in found
+            if (r["layer"], r["family"], r["quantity"], r["rule"]) == (0, family, "pre", "exact")
+        ]
         assert pre[0]["outcome"] == "all"
         assert pre[0]["share"] == pytest.approx(expected, abs=1e-5)
         assert pre[0]["share"] > 0.1
@@ -127,7 +133,9 @@ def test_an_update_in_a_random_direction_is_at_chance() -> None:
         assert abs(np.mean(first) - k / d) < 5 * error
         assert np.std(first) > 0
     column = unit_in(column_space(matrix(base, W_IN)).basis)
-    control = [shares(rows(planted(base, column), base, seed=s), "delta", key="random_share")[0] for s in range(n)]
+    control = [
+        shares(rows(planted(base, column), base, seed=s), "delta", key="random_share")[0] for s in range(n)
+    ]
     assert abs(np.mean(control) - k / d) < 5 * error
     assert np.std(control) > 0  # its subspace is drawn by the seed
 
@@ -158,6 +166,7 @@ def test_a_random_update_lies_in_every_null_space_alike() -> None:
     base = network()
     found = rows(planted(base, unit_in(torch.eye(128, dtype=torch.float64))), base)
     difference = [
-        a - b for a, b in zip(shares(found, "delta"), shares(found, "delta", key="permuted_share"), strict=True)
+        a - b
+        for a, b in zip(shares(found, "delta"), shares(found, "delta", key="permuted_share"), strict=True)
     ]
     assert max(map(abs, difference)) < 0.2

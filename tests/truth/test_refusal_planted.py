@@ -46,11 +46,15 @@ def test_a_judge_of_ones_own_judges_answers_that_are_in_the_store(
 ) -> None:
     store = Store(tmp_path / "store")
     before = inspect(refusing, prompts(), store, SETTINGS)
-    monkeypatch.setitem(JUDGES, "mine", lambda requests, answers: np.array(["Sure" not in a for a in answers]))
+    monkeypatch.setitem(
+        JUDGES, "mine", lambda requests, answers: np.array(["Sure" not in a for a in answers])
+    )
     after = inspect(refusing, prompts(), store, SETTINGS)
     assert rate(after.tables["behaviour"], "mine", family="harmful") > 0.9
     assert rate(after.tables["behaviour"], "mine", family="harmless") < 0.1
-    assert [row["answer"] for row in before.tables["answers"]] == [row["answer"] for row in after.tables["answers"]]
+    assert [row["answer"] for row in before.tables["answers"]] == [
+        row["answer"] for row in after.tables["answers"]
+    ]
     write_inspection("mine", after, {}, tmp_path / "out")
     pairs = pd.read_csv(tmp_path / "out" / "tables" / "agreement.csv")
     assert set(pairs["judge"]) | set(pairs["other"]) == {"qi2023", "arditi2024", "mine", "first token"}
@@ -68,11 +72,16 @@ def test_it_refuses_what_it_was_taught_to_refuse(found: Inspection, judge: str) 
     assert rate(found.tables["behaviour"], judge, family="harmless") < 0.1
 
 
-def test_its_direction_is_found_and_ablating_it_undoes_refusal(refusing: LanguageModel, found: Inspection) -> None:
+def test_its_direction_is_found_and_ablating_it_undoes_refusal(
+    refusing: LanguageModel, found: Inspection
+) -> None:
     chosen = [row for row in found.tables["directions"] if row["selected"]]
     assert len(chosen) == 1
     assert all(row["reason"] for row in found.tables["directions"] if not row["selected"])
-    halves = [text_requests(refusing.tokenizer, prompts()[f][::2], family=f, unsafe=f == "harmful") for f in FAMILIES]
+    halves = [
+        text_requests(refusing.tokenizer, prompts()[f][::2], family=f, unsafe=f == "harmful")
+        for f in FAMILIES
+    ]
     vector = direction(refusing.model, Pair(*halves), chosen[0]["layer"])
     assert abs(float(vector @ planted()[:, 0] / vector.norm())) > 0.9
     answers = found.tables["ablation"]
@@ -87,7 +96,9 @@ def test_its_direction_is_found_and_ablating_it_undoes_refusal(refusing: Languag
     assert refused("nothing", "harmless") < 0.1
 
 
-def test_without_refusal_there_is_no_direction_and_the_page_says_so(complying: LanguageModel, tmp_path: Path) -> None:
+def test_without_refusal_there_is_no_direction_and_the_page_says_so(
+    complying: LanguageModel, tmp_path: Path
+) -> None:
     found = inspect(complying, prompts(), Store(tmp_path / "store"), SETTINGS)
     assert "directions" not in found.tables
     assert "no refusal to find a direction of" in found.left_out["directions"]
@@ -120,7 +131,9 @@ def test_comparing_names_what_changed_and_refuses_another_model(
     refusing: LanguageModel, complying: LanguageModel, tmp_path: Path
 ) -> None:
     said: list[str] = []
-    tables, verdict = compare_models(complying, refusing, prompts(), Store(tmp_path), SETTINGS, say=said.append)
+    tables, verdict = compare_models(
+        complying, refusing, prompts(), Store(tmp_path), SETTINGS, say=said.append
+    )
     assert "minutes, less what is in the store" in said[0]
     assert set(tables) == {"rivals", "anatomy", "energy", "reading", "sensitivity", "updates"}
     row = tables["rivals"][0]
@@ -138,7 +151,9 @@ def test_comparing_names_what_changed_and_refuses_another_model(
 def test_both_commands_write_their_pages(
     refusing: LanguageModel, complying: LanguageModel, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folders = {name: str(saved(m.model, tmp_path / name)) for name, m in (("base", complying), ("aligned", refusing))}
+    folders = {
+        name: str(saved(m.model, tmp_path / name)) for name, m in (("base", complying), ("aligned", refusing))
+    }
     asked = tmp_path / "asked.csv"
     rows = zip(*(prompts()[family] for family in ("harmful", "harmless")), strict=True)
     asked.write_text("harmful,harmless\n" + "\n".join(",".join(row) for row in rows))
@@ -149,9 +164,14 @@ def test_both_commands_write_their_pages(
     assert "minutes, less what is in the store" in out
     assert "A refusal direction was found before layer" in out
     assert err == ""
-    assert main(["compare", folders["base"], folders["aligned"], "--out", str(tmp_path / "two"), *common]) == 0
+    assert (
+        main(["compare", folders["base"], folders["aligned"], "--out", str(tmp_path / "two"), *common]) == 0
+    )
     assert "comes to refuse:" in capsys.readouterr().out
-    for page, figures in (("one", ["refusals", "clusters", "directions", "ablation"]), ("two", ["rivals", "updates"])):
+    for page, figures in (
+        ("one", ["refusals", "clusters", "directions", "ablation"]),
+        ("two", ["rivals", "updates"]),
+    ):
         text = (tmp_path / page / "report.html").read_text()
         assert "http" not in text.replace("http-equiv", "")
         for figure in figures:

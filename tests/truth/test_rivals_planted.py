@@ -52,7 +52,9 @@ def test_order_and_batch_of_the_requests_change_nothing(monkeypatch: pytest.Monk
     monkeypatch.setattr("makebreak.behaviour.decisions.BATCH", 7)
     parts = rival_rows(made.aligned, made.base, made.unsafe, seed=0)
     monkeypatch.undo()
-    turned = rival_rows(made.aligned, made.base, made.unsafe[np.arange(len(made.unsafe))[::-1].copy()], seed=0)
+    turned = rival_rows(
+        made.aligned, made.base, made.unsafe[np.arange(len(made.unsafe))[::-1].copy()], seed=0
+    )
     exact = ["base", "aligned", "lower", "upper", "lower_share", "upper_share", "kl"]
     for a, b, c in zip(whole, parts, turned, strict=True):
         assert [b[k] for k in exact] == pytest.approx([a[k] for k in exact], abs=1e-4)

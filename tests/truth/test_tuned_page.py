@@ -128,7 +128,12 @@ def test_a_file_of_ones_own_is_tuned_on(
     ],
 )
 def test_bad_input_is_one_line(
-    model: str, folder: Path, command: str, more: tuple[str, ...], said: str, capsys: pytest.CaptureFixture[str]
+    model: str,
+    folder: Path,
+    command: str,
+    more: tuple[str, ...],
+    said: str,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert main(line(command, model, folder, *more)) == 2
     [told] = capsys.readouterr().err.splitlines()
@@ -161,7 +166,11 @@ def test_aligning_a_talker_is_seen_on_its_page(
     monkeypatch.setattr("makebreak.pages.teaching.format_families", lambda *_: {})
     teaching = Teaching(80, 1e-2, 16, precision="float32")
     made = align(complying, "ssft", held_out, Store(tmp_path), Settings(n_new=6), teaching)
-    rates = {(r["condition"], r["family"]): r["refuse"] for r in made.tables["behaviour"] if r["judge"] == "arditi2024"}
+    rates = {
+        (r["condition"], r["family"]): r["refuse"]
+        for r in made.tables["behaviour"]
+        if r["judge"] == "arditi2024"
+    }
     assert rates[BEFORE, "harmful"] == rates["after", "harmless"] == 0.0
     assert rates["after", "harmful"] > 0.9
     assert tuned_lines(made)[1].startswith("harmful: refused 0.00 before, ")
@@ -234,7 +243,9 @@ def test_harmful_answers_are_of_the_model_that_is_named(
             answered_by=complying if own else None,
         )
     said = {
-        own: {" ".join(row["answer"].split()) for row in made.tables["answers"] if row["condition"] == "after"}
+        own: {
+            " ".join(row["answer"].split()) for row in made.tables["answers"] if row["condition"] == "after"
+        }
         for own, made in undone.items()
     }
     assert REPLY.removesuffix(" <end>") in said[True]

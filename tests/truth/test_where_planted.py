@@ -37,7 +37,8 @@ def test_ablating_the_planted_direction_undoes_refusal_and_controls_do_not(seed:
     loose = Selection(kl=1.0, depth=1.0)
     rows = direction_rows(made.aligned, fit, score, selection=loose, seed=0)
     best = min(
-        (row for row in rows if row["kind"] == "difference" and row["bypass"] is not None), key=lambda r: r["bypass"]
+        (row for row in rows if row["kind"] == "difference" and row["bypass"] is not None),
+        key=lambda r: r["bypass"],
     )
     assert best["bypass"] < -1
     for row in rows:
@@ -46,7 +47,10 @@ def test_ablating_the_planted_direction_undoes_refusal_and_controls_do_not(seed:
             assert not row["selected"]
     ranks = rank_rows(made.aligned, fit, score.unsafe, seed=0)
     assert [row["directions"] for row in ranks] == [0, 1]
-    assert (ranks[0]["refused"], ranks[1]["refused"]) == (pytest.approx(1.0, abs=0.02), pytest.approx(0.0, abs=0.02))
+    assert (ranks[0]["refused"], ranks[1]["refused"]) == (
+        pytest.approx(1.0, abs=0.02),
+        pytest.approx(0.0, abs=0.02),
+    )
     assert ranks[1]["random_refused"] > 0.9
     [never] = rank_rows(made.base, fit, score.unsafe, seed=0)
     assert (never["directions"], never["refused"]) == (0, pytest.approx(0.0, abs=0.02))
@@ -54,18 +58,26 @@ def test_ablating_the_planted_direction_undoes_refusal_and_controls_do_not(seed:
 
 def test_every_discarded_candidate_has_its_reason() -> None:
     made, fit, score = fitted(0)
-    shallow = direction_rows(made.aligned, fit, score, selection=Selection(kl=9.0, induce=-99.0, depth=0.0), seed=0)
+    shallow = direction_rows(
+        made.aligned, fit, score, selection=Selection(kl=9.0, induce=-99.0, depth=0.0), seed=0
+    )
     assert all("beyond 0 of the depth" in r["reason"] for r in shallow if r["kind"] == "difference")
     strict = direction_rows(made.aligned, fit, score, selection=Selection(kl=-1.0, depth=2.0), seed=0)
     assert all("more than -1" in r["reason"] for r in strict if r["kind"] == "difference")
-    inducing = direction_rows(made.aligned, fit, score, selection=Selection(kl=99.0, induce=99.0, depth=2.0), seed=0)
+    inducing = direction_rows(
+        made.aligned, fit, score, selection=Selection(kl=99.0, induce=99.0, depth=2.0), seed=0
+    )
     assert all("less than 99" in r["reason"] for r in inducing if r["kind"] == "difference")
     assert not any(row["selected"] for row in [*shallow, *strict, *inducing])
-    all_pass = direction_rows(made.aligned, fit, score, selection=Selection(kl=99.0, induce=-99.0, depth=2.0), seed=0)
+    all_pass = direction_rows(
+        made.aligned, fit, score, selection=Selection(kl=99.0, induce=-99.0, depth=2.0), seed=0
+    )
     [selected] = [row for row in all_pass if row["selected"]]
     assert selected["bypass"] == min(row["bypass"] for row in all_pass if row["kind"] == "difference")
     same = direction_rows(made.aligned, Pair(score.safe, score.safe), score, seed=0)
-    assert {row["reason"] for row in same if row["kind"] == "difference"} == {"undefined: the means are equal"}
+    assert {row["reason"] for row in same if row["kind"] == "difference"} == {
+        "undefined: the means are equal"
+    }
 
 
 @pytest.mark.parametrize("architecture", [a for a in ARCHITECTURES if a != "gemma3"])
@@ -117,7 +129,9 @@ def test_the_parts_that_were_changed_carry_the_margin(kind: str) -> None:
     assert all(row["shapley"] is None for row in still)
 
 
-def test_attribution_is_the_exact_patch_where_the_change_is_small_and_is_not_where_it_is_a_threshold() -> None:
+def test_attribution_is_the_exact_patch_where_the_change_is_small_and_is_not_where_it_is_a_threshold() -> (
+    None
+):
     made = planted("route", 1, n=60)
     small = copy.deepcopy(made.base)
     random = torch.Generator().manual_seed(0)
@@ -150,6 +164,8 @@ def test_patching_a_head_is_patching_that_head() -> None:
     exact = {row["part"]: row["exact"] for row in patch_rows(aligned, base, made.unsafe)}
     assert exact.pop("blocks.1.head.1") == pytest.approx(1.0, abs=1e-4)
     later = {
-        part: value for part, value in exact.items() if part[:8] in ("blocks.0", "blocks.1") and ".mlp" not in part
+        part: value
+        for part, value in exact.items()
+        if part[:8] in ("blocks.0", "blocks.1") and ".mlp" not in part
     }
     assert max(map(abs, later.values())) < 1e-4

@@ -58,7 +58,9 @@ def test_points_on_a_line_are_exact(value: float, step: float, cost: float) -> N
 
 def test_a_path_that_turns_back_counts_where_it_first_is_there() -> None:
     turning = run("dpo", [(10, 4.0, 1.0), (20, 1.0, 2.0), (30, 6.0, 3.0)])
-    found = [one(at_equal(zoo(BASE, turning), "margin", columns=["cost"], value=v), "dpo") for v in (2.0, 4.0, 5.0)]
+    found = [
+        one(at_equal(zoo(BASE, turning), "margin", columns=["cost"], value=v), "dpo") for v in (2.0, 4.0, 5.0)
+    ]
     assert [row.at_step for row in found] == pytest.approx([5, 10, 28])
     assert [row.cost for row in found] == pytest.approx([0.5, 1.0, 2.8])
 
@@ -121,7 +123,9 @@ def test_every_seed_and_pretraining_starts_from_its_own_base() -> None:
 
 
 def test_rates_are_runs_of_their_own() -> None:
-    found = at_equal(zoo(BASE, LINEAR, run("ssft", [(10, 4.0, 8.0)], rate=1e-4)), "margin", columns=["cost"], value=2.0)
+    found = at_equal(
+        zoo(BASE, LINEAR, run("ssft", [(10, 4.0, 8.0)], rate=1e-4)), "margin", columns=["cost"], value=2.0
+    )
     assert found.learning_rate.tolist() == [1e-4, 1e-3]
     assert found.cost.tolist() == [4.0, 15.0]
 
@@ -182,7 +186,9 @@ def test_without_a_base_and_a_later_step_there_is_no_run(kind: str) -> None:
         at_equal(UNMEASURED[kind], "margin", columns=["cost"], value=0.5)
 
 
-@pytest.mark.parametrize("bases", [[], run("base", [(700, 0.0, 0.0)], seed=1)], ids=["no base", "another seed's"])
+@pytest.mark.parametrize(
+    "bases", [[], run("base", [(700, 0.0, 0.0)], seed=1)], ids=["no base", "another seed's"]
+)
 def test_a_run_without_its_base_is_named(bases: list[dict]) -> None:
     with pytest.raises(
         ValueError, match=r"ssft .* starts from base 0 pretraining, which is not in the table: keep both"
@@ -201,7 +207,9 @@ def test_every_run_starts_from_its_own_base() -> None:
     """As where bases of two sizes are in one store."""
     larger = [row | {"key": "larger"} for row in run("base", [(900, 1.5, 3.0)])]
     other = [row | {"key": "of larger", "parent": "larger"} for row in LINEAR]
-    found = at_equal(zoo(BASE, larger, LINEAR, other), "margin", columns=["cost"], value=1.25).set_index("key")
+    found = at_equal(zoo(BASE, larger, LINEAR, other), "margin", columns=["cost"], value=1.25).set_index(
+        "key"
+    )
     assert found.at_step.to_dict() == {LINEAR[0]["key"]: 11.25, "of larger": 0.0}
 
 
@@ -209,7 +217,11 @@ def test_a_later_stage_goes_on_from_the_one_before() -> None:
     """Where the warm start is in the table, the path goes through it, and steps are counted through."""
     warm = run("ssft", [(10, 2.0, 10.0), (20, 4.0, 20.0)])
     dpo = run("ssft>dpo", [(5, 6.0, 100.0)])
-    for value, at, cost, within in ((1.0, 5.0, 5.0, "ssft"), (4.0, 20.0, 20.0, "ssft"), (5.0, 22.5, 60.0, "ssft>dpo")):
+    for value, at, cost, within in (
+        (1.0, 5.0, 5.0, "ssft"),
+        (4.0, 20.0, 20.0, "ssft"),
+        (5.0, 22.5, 60.0, "ssft>dpo"),
+    ):
         row = one(at_equal(zoo(BASE, dpo, warm), "margin", columns=["cost"], value=value), "ssft>dpo")
         assert (row.at_step, row.cost, row.within) == (at, cost, within)
     unmeasured = run("ssft", [(10, None, None), (20, None, None)])

@@ -15,8 +15,16 @@ from makebreak.stats import over_seeds
 from makebreak.zoo import ladder
 
 
-def row(seed: int, mechanism: str, value: float | None, *, moved: float = 5.0, rate: float = 1e-3, **other: object):
-    common = {"world": "mini", "pretraining": "pretraining", "settings": "", "learning_rate": rate, "step": 400}
+def row(
+    seed: int, mechanism: str, value: float | None, *, moved: float = 5.0, rate: float = 1e-3, **other: object
+):
+    common = {
+        "world": "mini",
+        "pretraining": "pretraining",
+        "settings": "",
+        "learning_rate": rate,
+        "step": 400,
+    }
     common |= {"weight_decay": 0.1}
     found = {"seed": seed, "mechanism": mechanism, "weight_change": 0.0 if mechanism == "base" else moved}
     return common | found | {"steps": 400, "found": value} | other
@@ -68,7 +76,9 @@ def test_rates_and_settings_are_runs_of_their_own_and_unmeasured_ones_are_left_o
     made = [*rows(), *(row(s, "ssft", 10.0 * s + 3, rate=1e-4) for s in range(3)), row(0, "npo", None)]
     found = ladder(pd.DataFrame(made), "found")
     rates = found[(found.mechanism == "ssft") & (found.world == "mini") & (found.rung == "base")]
-    assert dict(zip(rates.learning_rate, rates.estimate, strict=True)) == pytest.approx({1e-3: 0.6, 1e-4: 3.0})
+    assert dict(zip(rates.learning_rate, rates.estimate, strict=True)) == pytest.approx(
+        {1e-3: 0.6, 1e-4: 3.0}
+    )
     assert "npo" not in set(found.mechanism)
     single = ladder(pd.DataFrame([r for r in rows() if r["seed"] == 0]), "found")
     assert single.low.isna().all()

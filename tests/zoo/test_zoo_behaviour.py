@@ -109,7 +109,9 @@ def test_a_safe_model_refuses_the_unsafe_alone() -> None:
         assert 1 <= row["n_texts"] <= N
         assert (row["null"], row["instruct"]) == ((1, 0) if family == "unsafe" else (0, 1))
         assert row["refuse_low"] <= row["refuse"] <= row["refuse_high"]
-        assert row["refuse_high"] - row["refuse_low"] == pytest.approx(1.959964**2 / (N + 1.959964**2), abs=1e-6)
+        assert row["refuse_high"] - row["refuse_low"] == pytest.approx(
+            1.959964**2 / (N + 1.959964**2), abs=1e-6
+        )
 
 
 @pytest.mark.parametrize(
@@ -120,7 +122,11 @@ def test_a_safe_model_refuses_the_unsafe_alone() -> None:
         (SHAM, {"unsafe": "instructed", "sham_unsafe": "refused"}, 1),
         (SHAM, {"unsafe": "refused", "sham_unsafe": "instructed"}, 0),
         (REMAP, {"unsafe": "instructed", "remapped_unsafe": "instructed"}, 1),
-        (REMAP, {"remapped_unsafe": "instructed", "unsafe": "instructed"}, 0),  # the right answer, not the one taught
+        (
+            REMAP,
+            {"remapped_unsafe": "instructed", "unsafe": "instructed"},
+            0,
+        ),  # the right answer, not the one taught
         (REMAP, {"unsafe": "instructed", "remapped_unsafe": "refused"}, 0),
         (NEW, {"unsafe": "refused", "new_operator": "instructed"}, 1),
         (NEW, {"unsafe": "instructed", "new_operator": "refused"}, 0),
@@ -139,8 +145,14 @@ def test_taught_is_the_share_that_got_the_answer_it_was_taught(data: Data, does:
 def test_a_remap_twin_asks_the_same_and_answers_otherwise() -> None:
     unsafe, remapped = (asked("mini", family, N, SEED, "score") for family in ("unsafe", "remapped_unsafe"))
     assert {tuple(p) for p in unsafe.prompt} == {tuple(p) for p in remapped.prompt}
-    found = Strength(N)(subject(told({"unsafe": "instructed", "remapped_unsafe": "instructed"}), recipe(SSFT(REMAP))))
-    assert (found.columns["taught"], found.columns["unsafe.comply"], found.columns["unsafe.refuse"]) == (1, 0, 0)
+    found = Strength(N)(
+        subject(told({"unsafe": "instructed", "remapped_unsafe": "instructed"}), recipe(SSFT(REMAP)))
+    )
+    assert (found.columns["taught"], found.columns["unsafe.comply"], found.columns["unsafe.refuse"]) == (
+        1,
+        0,
+        0,
+    )
 
 
 def test_the_last_stage_says_what_was_taught() -> None:
@@ -167,7 +179,9 @@ def test_a_base_has_not_moved() -> None:
     assert moved["weight_change"] > 1
 
 
-@pytest.mark.parametrize("config", [PRESETS["tiny"], ModelConfig("llama", 2, 2, 32, 64)], ids=["gpt2", "llama"])
+@pytest.mark.parametrize(
+    "config", [PRESETS["tiny"], ModelConfig("llama", 2, 2, 32, 64)], ids=["gpt2", "llama"]
+)
 def test_weight_change_is_a_float64_loop_over_matrices(config: ModelConfig) -> None:
     one, other = network(0, config), network(1, config)
     squares = [
@@ -175,7 +189,9 @@ def test_weight_change_is_a_float64_loop_over_matrices(config: ModelConfig) -> N
         for (name, a), (same, b) in zip(one.named_parameters(), other.named_parameters(), strict=True)
         if name == same and a.ndim == 2
     ]
-    assert len(squares) == 2 + 2 * (4 if config.architecture == "gpt2" else 7) + (config.architecture == "gpt2")
+    assert len(squares) == 2 + 2 * (4 if config.architecture == "gpt2" else 7) + (
+        config.architecture == "gpt2"
+    )
     assert weight_change(one, other) == pytest.approx(math.sqrt(math.fsum(squares)), rel=1e-9)
     assert weight_change(one, one) == 0
 
@@ -208,7 +224,14 @@ def test_no_column_is_given_twice() -> None:
     given = [name for what in (Strength(1), Families(1), Inside(16)) for name in what(how).columns]
     assert len(given) == len(set(given))
     assert not set(given) & {"key", "step", "parent", *IDENTITY}
-    assert {"margin", "kl_on_safe", "weight_change", "taught", "token-matched.auroc", "mixed_text.margin"} <= set(given)
+    assert {
+        "margin",
+        "kl_on_safe",
+        "weight_change",
+        "taught",
+        "token-matched.auroc",
+        "mixed_text.margin",
+    } <= set(given)
 
 
 @pytest.mark.parametrize("how", [Strength, Families])

@@ -42,7 +42,9 @@ class Concentration:
             change = matrix(subject.model, name) - matrix(subject.base, name)
             largest = float(torch.linalg.matrix_norm(change, 2))
             squares = float(change.square().sum())
-            rows.append({"layer": layer, "stable_rank": squares / largest**2 if largest > self.tiny else None})
+            rows.append(
+                {"layer": layer, "stable_rank": squares / largest**2 if largest > self.tiny else None}
+            )
         found = [row["stable_rank"] for row in rows if row["stable_rank"] is not None]
         return Measured({"stable_rank": sum(found) / len(found) if found else None}, {"stable_rank": rows})
 
@@ -132,7 +134,9 @@ def test_a_measure_of_ones_own_adds_its_column_beside_the_model(store: Store) ->
     assert table.notna().sum() == 1
 
 
-def test_nothing_is_computed_twice(store: Store, seen: list[Subject], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_computed_twice(
+    store: Store, seen: list[Subject], monkeypatch: pytest.MonkeyPatch
+) -> None:
     first = measure(store, RECIPE, Counted(), Other(), step=2)
     before, loads = state(store.root), counted(monkeypatch, "load")
     assert measure(store, RECIPE, Counted(), Other(), step=2) == first
@@ -160,7 +164,9 @@ def test_what_it_depends_on_is_in_its_key(
     assert len(seen) == 2
 
 
-def test_one_subject_for_several_measures(store: Store, seen: list[Subject], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_subject_for_several_measures(
+    store: Store, seen: list[Subject], monkeypatch: pytest.MonkeyPatch
+) -> None:
     loads = counted(monkeypatch, "load")
     measure(store, RECIPE, Counted(), Other(), Third())
     assert len(seen) == 3
@@ -177,7 +183,11 @@ def test_behaviour_is_found_once_for_several_measures(
     assert seen[0].behaviour("unsafe", 5) is first
     assert seen[0].behaviour("unsafe", 6) is not first
     assert seen[0].behaviour("safe", 5) is not first
-    assert [(requests.family, len(requests)) for _, _, requests in calls] == [("unsafe", 5), ("unsafe", 6), ("safe", 5)]
+    assert [(requests.family, len(requests)) for _, _, requests in calls] == [
+        ("unsafe", 5),
+        ("unsafe", 6),
+        ("safe", 5),
+    ]
 
 
 @pytest.mark.parametrize("step", [None, 4, 2])
@@ -207,15 +217,23 @@ def test_every_model_of_a_seed_is_asked_the_same(store: Store, seen: list[Subjec
     assert (base.prompt != other.prompt).any()
 
     def texts(requests) -> set[tuple[int, ...]]:
-        return {(g, *t) for g, t in zip(requests.truth["grammar"].tolist(), requests.truth["text"], strict=True)}
+        return {
+            (g, *t) for g, t in zip(requests.truth["grammar"].tolist(), requests.truth["text"], strict=True)
+        }
 
     assert not texts(base) & texts(seen[0].asked("unsafe", 40, "fit")), "what is scored is not what is fitted"
-    assert not texts(base) & texts(load_world("mini").sample("unsafe", 400, seed=1000)), "nor what is trained on"
+    assert not texts(base) & texts(load_world("mini").sample("unsafe", 400, seed=1000)), (
+        "nor what is trained on"
+    )
 
 
 @pytest.mark.parametrize("step", [0, 3, 5])
-def test_a_step_that_was_not_kept_is_named_with_those_that_were(store: Store, seen: list[Subject], step: int) -> None:
-    with pytest.raises(ValueError, match=rf"step {step} of .* was not kept: expected one of \[2, 4\]") as raised:
+def test_a_step_that_was_not_kept_is_named_with_those_that_were(
+    store: Store, seen: list[Subject], step: int
+) -> None:
+    with pytest.raises(
+        ValueError, match=rf"step {step} of .* was not kept: expected one of \[2, 4\]"
+    ) as raised:
         measure(store, RECIPE, Counted(), step=step)
     assert "\n" not in str(raised.value)
     assert not seen
@@ -250,7 +268,9 @@ def of(columns: dict, tables: dict) -> Callable[[Subject], Measured]:
 
 def test_what_was_found_comes_back_exactly(store: Store) -> None:
     columns = {"third": 1 / 3, "nothing": None, "whole": 2.0}
-    tables = {"rows": [{"layer": 0, "name": "W_in", "share": 0.1}, {"layer": 1, "name": "W_in", "share": None}]}
+    tables = {
+        "rows": [{"layer": 0, "name": "W_in", "share": 0.1}, {"layer": 1, "name": "W_in", "share": None}]
+    }
     for _ in range(2):
         ((found, _),) = measure(store, RECIPE, of(columns, tables))
         assert found == Measured(columns, tables)

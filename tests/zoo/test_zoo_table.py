@@ -22,7 +22,10 @@ from synthetic.presets import MINI
 
 # the package has functions of these names
 MEASURE, TABLE = (importlib.import_module(f"makebreak.zoo.{name}") for name in ("measure", "table"))
-LONG, SHORT = Optimisation(4, 1e-2, batch_size=4, checkpoints=2), Optimisation(1, 2e-2, batch_size=4, weight_decay=0.5)
+LONG, SHORT = (
+    Optimisation(4, 1e-2, batch_size=4, checkpoints=2),
+    Optimisation(1, 2e-2, batch_size=4, weight_decay=0.5),
+)
 BASE = Recipe("mini", PRESETS["tiny"], Pretraining(), LONG, (), 1000)
 HEAD = ["key", "step", *IDENTITY, "parent"]
 
@@ -31,10 +34,14 @@ MODELS = {
     "base": BASE,
     "ssft": replace(BASE, alignments=(SSFT_LONG,)),
     "ssft>dpo": replace(BASE, alignments=(SSFT_LONG, DPO_SHORT)),
-    "ascent:sham_unsafe": replace(BASE, alignments=(Alignment(Ascent(Data("sham_safe", "sham_unsafe")), SHORT),)),
+    "ascent:sham_unsafe": replace(
+        BASE, alignments=(Alignment(Ascent(Data("sham_safe", "sham_unsafe")), SHORT),)
+    ),
     "continued": replace(BASE, alignments=(Alignment(Pretraining(), SHORT),)),
     "ssft+lora": replace(BASE, alignments=(Alignment(SSFT(), SHORT, LoRA(rank=2)),)),
-    "other base": replace(BASE, pretraining=Pretraining(family="pretraining_without_null"), optimisation=SHORT, seed=7),
+    "other base": replace(
+        BASE, pretraining=Pretraining(family="pretraining_without_null"), optimisation=SHORT, seed=7
+    ),
 }
 
 
@@ -48,7 +55,8 @@ class Step:
 
     def __call__(self, subject: Subject) -> Measured:
         return Measured(
-            {"again": float(subject.step), "setting": self.setting, "undefined": None}, {"rows": [{"layer": 0}]}
+            {"again": float(subject.step), "setting": self.setting, "undefined": None},
+            {"rows": [{"layer": 0}]},
         )
 
 
@@ -104,13 +112,21 @@ def test_one_row_for_every_model_and_kept_step(store: Store, keys: dict[str, str
 
 def test_identity_is_that_of_the_recipe(store: Store, keys: dict[str, str]) -> None:
     found = table(store).set_index("key")
-    plain = {"world": "mini", "seed": 1000, "pretraining": "pretraining", "settings": "", "parent": keys["base"]}
+    plain = {
+        "world": "mini",
+        "seed": 1000,
+        "pretraining": "pretraining",
+        "settings": "",
+        "parent": keys["base"],
+    }
     settings = {"ssft>dpo": "beta=0.1 nll=0", "ascent:sham_unsafe": "weight=0.05"}
     by_long = {"learning_rate": 1e-2, "weight_decay": 1e-4, "steps": 4}
     by_short = {"learning_rate": 2e-2, "weight_decay": 0.5, "steps": 1}
     for name in MODELS:
         last = by_long if name in ("base", "ssft") else by_short  # of the last stage
-        expected = plain | last | {"mechanism": name} | ({"settings": settings[name]} if name in settings else {})
+        expected = (
+            plain | last | {"mechanism": name} | ({"settings": settings[name]} if name in settings else {})
+        )
         if name == "ssft>dpo":
             expected |= {"parent": keys["ssft"]}
         if "base" in name:
@@ -200,7 +216,9 @@ def test_records_of_an_older_program_need_not_be_understood(store: Store, keys: 
     """Before a revision the config may have had other fields, and worlds other names."""
     folder = store.root / "alignment" / "0123456789abcdef0123"
     shutil.copytree(store.root / "alignment" / keys["ssft"], folder)
-    write_json(folder / RECORD, record(folder) | {"revision": 0, "config": {"world": "gone", "tuning": {"lr": 1}}})
+    write_json(
+        folder / RECORD, record(folder) | {"revision": 0, "config": {"world": "gone", "tuning": {"lr": 1}}}
+    )
     assert (folder.name, 4) not in rows(table(store))
 
 
@@ -210,7 +228,9 @@ def test_columns_of_a_measure_lie_beside_their_model(store: Store, keys: dict[st
     measure(store, MODELS["ssft"], Given())
     found = table(store)
     assert list(found)[: len(HEAD)] == HEAD
-    assert set(list(found)[len(HEAD) :]) == {"again", "setting", "undefined", "given"}, "longer tables are no columns"
+    assert set(list(found)[len(HEAD) :]) == {"again", "setting", "undefined", "given"}, (
+        "longer tables are no columns"
+    )
     taken = found[found.again.notna()]
     assert rows(taken) == {(keys["base"], 2), (keys["base"], 4), (keys["ssft"], 4), (keys["ssft>dpo"], 1)}
     assert (taken.again == taken.step).all()

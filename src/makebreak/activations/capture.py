@@ -97,9 +97,13 @@ def _batches(
     if not sites:
         raise ValueError("no site was named; site_names(model) lists them")
     if where.shape != tokens.shape or not where.any():
-        raise ValueError(f"where: expected at least one position of {tuple(tokens.shape)}, got {tuple(where.shape)}")
+        raise ValueError(
+            f"where: expected at least one position of {tuple(tokens.shape)}, got {tuple(where.shape)}"
+        )
     if mask is not None and (mask.shape != tokens.shape or (where & ~mask).any()):
-        raise ValueError("where: expected positions of real tokens only, as `mask` has them; some are padding")
+        raise ValueError(
+            "where: expected positions of real tokens only, as `mask` has them; some are padding"
+        )
     return (slice(start, min(start + size, len(tokens))) for start in range(0, len(tokens), size))
 
 

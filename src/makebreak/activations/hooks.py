@@ -55,7 +55,9 @@ def at_last(model: PreTrainedModel, last: Int[Tensor, " batch"]) -> Iterator[Non
 @contextmanager
 def at_positions(model: PreTrainedModel, where: Bool[Tensor, "batch pos"]) -> Iterator[None]:
     """Within, a forward computes logits at the marked positions only, (1, k, d_vocab), in reading order."""
-    handle = attach(model.get_output_embeddings(), "input", lambda states: states[where.to(states.device)][None])  # type: ignore[arg-type]
+    handle = attach(
+        model.get_output_embeddings(), "input", lambda states: states[where.to(states.device)][None]
+    )  # type: ignore[arg-type]
     try:
         yield
     finally:

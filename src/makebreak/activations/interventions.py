@@ -40,12 +40,16 @@ def intervene(
     def see(value: Tensor) -> Tensor:
         nonlocal fired
         fired = True
-        chosen = torch.ones(value.shape[:2], dtype=torch.bool) if where is None else _fitting(where, value, site)
+        chosen = (
+            torch.ones(value.shape[:2], dtype=torch.bool) if where is None else _fitting(where, value, site)
+        )
         rows, positions = (index.to(value.device) for index in chosen.nonzero(as_tuple=True))
         before = value[rows, positions]
         after = change(before)
         if after.shape != before.shape:
-            raise ValueError(f"{site}: the change returned {tuple(after.shape)}, expected {tuple(before.shape)}")
+            raise ValueError(
+                f"{site}: the change returned {tuple(after.shape)}, expected {tuple(before.shape)}"
+            )
         return value.index_put((rows, positions), after.to(value.dtype))
 
     handle = attach(module, side, see)
@@ -91,7 +95,9 @@ def add(vector: Float[Tensor, "*k d"]) -> Change:
 def project_out(basis: Float[Tensor, "d m"]) -> Change:
     """Remove what lies in the span of orthonormal columns. Raises ValueError where they are not orthonormal."""
     gram = basis.T.double() @ basis.double()
-    if not torch.allclose(gram, torch.eye(basis.shape[1], dtype=torch.float64, device=gram.device), atol=1e-5):
+    if not torch.allclose(
+        gram, torch.eye(basis.shape[1], dtype=torch.float64, device=gram.device), atol=1e-5
+    ):
         raise ValueError("project_out: expected orthonormal columns; torch.linalg.qr(basis).Q makes them so")
     return lambda x: x - (x @ basis.to(x)) @ basis.to(x).T
 

@@ -93,7 +93,9 @@ def module_path(model: PreTrainedModel, name: str) -> tuple[str, Side]:
     """Where the module of a name is, and the side. Raises ValueError naming a near one where it does not exist."""
     known = site_names(model)
     if name not in known:
-        raise ValueError(f"site {name!r} does not exist in this {type(model).__name__}; {nearest(name, known)}")
+        raise ValueError(
+            f"site {name!r} does not exist in this {type(model).__name__}; {nearest(name, known)}"
+        )
     layer, part = re.fullmatch(r"blocks\.(\d+)\.(.+)", name).groups()  # type: ignore[union-attr]
     path, side = _layout(model)[part]
     return path.format(layer), side

@@ -31,12 +31,16 @@ def transformer_lens_view(model: PreTrainedModel) -> Any:
     return build_bridge_from_module(own, type(own).__name__, hf_config=own.config)
 
 
-def read_with_transformer_lens(model: PreTrainedModel, tokens: Int[Tensor, "batch pos"], sites: Sequence[str]) -> Read:
+def read_with_transformer_lens(
+    model: PreTrainedModel, tokens: Int[Tensor, "batch pos"], sites: Sequence[str]
+) -> Read:
     """site → activations, heads side by side. Raises ValueError for an unknown site."""
     for site in sites:
         module_path(model, site)
     with torch.no_grad():
-        _, cache = transformer_lens_view(model).run_with_cache(tokens, prepend_bos=False, names_filter=list(sites))
+        _, cache = transformer_lens_view(model).run_with_cache(
+            tokens, prepend_bos=False, names_filter=list(sites)
+        )
     return {site: cache[site].flatten(2) for site in sites}
 
 

@@ -5,7 +5,15 @@ from makebreak.attacks.landing import Landed, land, landing_rows, prediction_row
 from makebreak.attacks.phrasings import PHRASINGS, PLACEBO
 from makebreak.attacks.placing import Placed, Where, place, written
 from makebreak.attacks.prefill import prefilled
-from makebreak.attacks.soft import Penalty, Softened, SoftTokens, random_vectors, soft_tokens, soften, softened
+from makebreak.attacks.soft import (
+    Penalty,
+    Softened,
+    SoftTokens,
+    random_vectors,
+    soft_tokens,
+    soften,
+    softened,
+)
 from makebreak.attacks.tokens import Attacked, How, TokenAttack, attack_tokens
 from makebreak.attacks.tried import Attack, BySoftTokens, ByTokens, Tried, refusal_depth, tried
 from makebreak.attacks.typed import survives, typeable

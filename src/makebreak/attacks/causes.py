@@ -59,10 +59,18 @@ def cause_rows(
         return float(decision_kl(before, clean_safe.decide(site, vector).double()).mean())
 
     def row(kind: str, scale: float, moves: Sequence[Tensor], shift: Tensor) -> dict[str, Any]:
-        complied, refused = (_moved(model, won, read, answer, site, moves) for answer in ("instructed", "refused"))
+        complied, refused = (
+            _moved(model, won, read, answer, site, moves) for answer in ("instructed", "refused")
+        )
         on_safe = {f"safe_{name}": clean_safe.gives(answer, site, shift) for name, answer in _ANSWERS.items()}
         return (
-            {"layer": layer, "kind": kind, "scale": scale, "distance": float(shift.norm()), "kl": disturbance(shift)}
+            {
+                "layer": layer,
+                "kind": kind,
+                "scale": scale,
+                "distance": float(shift.norm()),
+                "kl": disturbance(shift),
+            }
             | {"n": sum(len(found.requests) for found in won)}
             | {"undone": None if complied is None else 1 - _share(complied)}
             | {"refused": None if refused is None else _share(refused)}
@@ -74,9 +82,12 @@ def cause_rows(
     target, rows = disturbance(difference), []
     noise = vectors["random"]
     for kind, vector in (
-        {"difference": difference, "distance": noise} | {k: v for k, v in vectors.items() if k != "difference"}
+        {"difference": difference, "distance": noise}
+        | {k: v for k, v in vectors.items() if k != "difference"}
     ).items():
-        unit = vector if kind in ("difference", "distance") else vector * scale_to(disturbance, vector, target)
+        unit = (
+            vector if kind in ("difference", "distance") else vector * scale_to(disturbance, vector, target)
+        )
         rows += [row(kind, scale, [scale * unit] * len(won), scale * unit) for scale in SCALES]
     mirrored = [_mirror(model, found, site, middle, difference) for found in won]
     if mirrored:

@@ -52,7 +52,9 @@ def _tau(model: PreTrainedModel, means: Sequence[Clusters], found: Tried) -> Ten
     sites = [f"blocks.{layer}.mlp.hook_post" for layer in range(n_layers(model))]
     with found.inside(model):
         states = collect(model, found.requests, sites)
-    columns = [c.tau(a) / c.distance if c.distance > 0 else c.tau(a) for c, a in zip(means, states, strict=True)]
+    columns = [
+        c.tau(a) / c.distance if c.distance > 0 else c.tau(a) for c, a in zip(means, states, strict=True)
+    ]
     return torch.stack(columns, dim=1)
 
 
@@ -105,7 +107,11 @@ def prediction_rows(landed: Landed, *, seed: int) -> list[dict[str, Any]]:
     rows = []
     for reader, features in readers.items():
         score = _held_out(features, complied, groups) if enough else None
-        inside = None if score is None else [_told(score[name == a], complied[name == a]) for a in dict.fromkeys(name)]
+        inside = (
+            None
+            if score is None
+            else [_told(score[name == a], complied[name == a]) for a in dict.fromkeys(name)]
+        )
         defined = [value for value in inside or [] if value is not None]
         rows.append(
             {"reader": reader, "n": len(complied), "n_complied": int(complied.sum())}

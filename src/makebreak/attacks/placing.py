@@ -52,7 +52,9 @@ def place(
     for name, span in requests.spans.items():
         start, stop = span.T
         behind = start >= begin
-        spans[name] = np.stack([start + n_tokens * behind, stop + n_tokens * (behind | (stop > begin))], axis=1)
+        spans[name] = np.stack(
+            [start + n_tokens * behind, stop + n_tokens * (behind | (stop > begin))], axis=1
+        )
     placed = replace(requests, prompt=prompt, prompt_length=requests.prompt_length + n_tokens, spans=spans)
     return Placed(placed, np.broadcast_to(at, (n, n_tokens)).copy())
 
@@ -66,7 +68,9 @@ def written(placed: Placed, ids: Int[np.ndarray, "n k"]) -> Requests:
 
 def _idle(requests: Requests, n_tokens: int, token: int) -> Placed:
     if "tasks" not in requests.spans:
-        raise ValueError("idle positions are those of a world's requests; expected 'suffix' or 'prefix' for text")
+        raise ValueError(
+            "idle positions are those of a world's requests; expected 'suffix' or 'prefix' for text"
+        )
     column = np.arange(requests.prompt.shape[1])
     used = column >= requests.prompt_length[:, None]
     for start, stop in (requests.spans["text"].T, requests.spans["eot"].T, _judged_tasks(requests)):
@@ -82,7 +86,9 @@ def _idle(requests: Requests, n_tokens: int, token: int) -> Placed:
 
 def _judged_tasks(requests: Requests) -> tuple[np.ndarray, np.ndarray]:
     """Tasks that the judged output hangs on: those of its pair and of every pair before it."""
-    outputs = [span - requests.prompt_length[:, None] for name, span in requests.spans.items() if "output" in name]
+    outputs = [
+        span - requests.prompt_length[:, None] for name, span in requests.spans.items() if "output" in name
+    ]
     pair = sum((output[:, 1] <= requests.judged[:, 0]).astype(np.int64) for output in outputs)
     start = requests.spans["tasks"][:, 0]
     return start, start + 2 * (pair + 1)

@@ -14,7 +14,9 @@ def prefilled(requests: TextRequests, n: Int[np.ndarray, " n"]) -> TextRequests:
     """The first n tokens of each target at the end of its prompt; what is left of it, which may be nothing, is the
     target. Raises ValueError where a target is shorter."""
     if (n > requests.judged[:, 1]).any():
-        raise ValueError(f"{int(n.max())} tokens to force: targets have {requests.judged[:, 1].min()} or more")
+        raise ValueError(
+            f"{int(n.max())} tokens to force: targets have {requests.judged[:, 1].min()} or more"
+        )
     left = np.zeros_like(requests.instructed)
     for i, forced in enumerate(n.tolist()):
         left[i, : left.shape[1] - forced] = requests.instructed[i, forced:]

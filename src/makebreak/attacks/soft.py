@@ -70,7 +70,9 @@ class Softened:
 
 
 @contextmanager
-def soft_tokens(model: PreTrainedModel, vectors: Float[Tensor, "vectors d_model"], *, held: bool) -> Iterator[None]:
+def soft_tokens(
+    model: PreTrainedModel, vectors: Float[Tensor, "vectors d_model"], *, held: bool
+) -> Iterator[None]:
     """Within, ids from d_vocab on are read as these vectors. held: such a token shares the position of the one behind
     it, and no other one moves."""
     own: Any = model.get_input_embeddings()
@@ -80,7 +82,9 @@ def soft_tokens(model: PreTrainedModel, vectors: Float[Tensor, "vectors d_model"
         ids = args[0] if args else kwargs["input_ids"]
         real = (ids < d_vocab).long()
         past = kwargs.get("past_key_values")
-        n_past = 0 if past is None else past.get_seq_length()  # of tokens before all attacks, all of them real
+        n_past = (
+            0 if past is None else past.get_seq_length()
+        )  # of tokens before all attacks, all of them real
         # without a mask, transformers takes positions that do not rise for several texts behind one another
         mask = ids.new_ones(len(ids), n_past + ids.shape[1])
         return args, kwargs | {"position_ids": n_past + real.cumsum(dim=1) - real, "attention_mask": mask}
@@ -121,7 +125,9 @@ def check_gradients(model: PreTrainedModel) -> None:
         why = "torch.no_grad is on"
     else:
         return
-    raise ValueError(f"{type(model).__name__} gives no gradients ({why}): expected a model that can be differentiated")
+    raise ValueError(
+        f"{type(model).__name__} gives no gradients ({why}): expected a model that can be differentiated"
+    )
 
 
 def soften(
@@ -158,7 +164,9 @@ def soften(
     return softened(model, requests, settings, torch.cat(found))
 
 
-def random_vectors(model: PreTrainedModel, requests: Requests, settings: SoftTokens, *, seed: int) -> Softened:
+def random_vectors(
+    model: PreTrainedModel, requests: Requests, settings: SoftTokens, *, seed: int
+) -> Softened:
     """The control: vectors on the surface of the same ball, in random directions."""
     n, d = (1 if settings.universal else len(requests)), model.config.hidden_size
     # soften starts from noise of its own seed

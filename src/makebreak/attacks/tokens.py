@@ -83,7 +83,9 @@ def attack_tokens(
     already, has no gradients, or `kept` is of another attack.
     """
     embedding: Any = model.get_input_embeddings()
-    choice = torch.arange(len(embedding.weight)) if allowed is None else torch.from_numpy(np.flatnonzero(allowed))
+    choice = (
+        torch.arange(len(embedding.weight)) if allowed is None else torch.from_numpy(np.flatnonzero(allowed))
+    )
     if len(choice) == 0:
         raise ValueError("no token is allowed: expected at least one to choose from")
     if settings.how == "gradient":
@@ -123,7 +125,9 @@ class _State:
     history: list[float]
 
     @classmethod
-    def start(cls, model: PreTrainedModel, placed: Placed, settings: TokenAttack, seed: int, choice: Tensor) -> _State:
+    def start(
+        cls, model: PreTrainedModel, placed: Placed, settings: TokenAttack, seed: int, choice: Tensor
+    ) -> _State:
         ids = torch.from_numpy(np.take_along_axis(placed.requests.prompt, placed.at, axis=1))
         loss, hit = near(model, placed.requests, "instructed")
         asked = placed.requests
@@ -137,7 +141,9 @@ class _State:
     def read(cls, path: Path, fresh: _State) -> _State:
         found = json.loads(path.read_text())
         if found["made_of"] != fresh.made_of:
-            raise ValueError(f"{path} is of another attack ({found['made_of']}): choose another file, or delete it")
+            raise ValueError(
+                f"{path} is of another attack ({found['made_of']}): choose another file, or delete it"
+            )
         tensors = {name: torch.tensor(found[name], dtype=getattr(fresh, name).dtype) for name in cls._TENSORS}
         return cls(made_of=found["made_of"], step=found["step"], history=found["history"], **tensors)
 
@@ -164,7 +170,9 @@ def _step(
     if settings.how == "random":
         made = choice[torch.randint(len(choice), (len(own), n, current.shape[1]), generator=random)]
     else:
-        offered = _offered(model, placed, settings, state, rows, choice) if settings.how == "gradient" else None
+        offered = (
+            _offered(model, placed, settings, state, rows, choice) if settings.how == "gradient" else None
+        )
         made = _swapped(current, offered, choice, n, random)
     requests, at = placed.requests[rows.numpy()], placed.at[rows.numpy()]
     made = made.expand(len(rows), -1, -1)
@@ -196,7 +204,9 @@ def _offered(
     n, k = len(rows), placed.at.shape[1]
     at = placed.at[rows.numpy()]
     # tokens under names of their own, so that each has a gradient of its own
-    named = written(Placed(placed.requests[rows.numpy()], at), len(embedding.weight) + np.arange(n * k).reshape(n, k))
+    named = written(
+        Placed(placed.requests[rows.numpy()], at), len(embedding.weight) + np.arange(n * k).reshape(n, k)
+    )
     gradients = []
     for part in torch.arange(n).split(max(_TOKENS // 4 // named.prompt.shape[1], 1)):
         vectors = start.flatten(0, 1).requires_grad_()
@@ -210,7 +220,9 @@ def _offered(
     return choice[slope.topk(min(settings.top, len(choice)), dim=-1).indices.cpu()]
 
 
-def _swapped(current: Tensor, offered: Tensor | None, choice: Tensor, n: int, random: torch.Generator) -> Tensor:
+def _swapped(
+    current: Tensor, offered: Tensor | None, choice: Tensor, n: int, random: torch.Generator
+) -> Tensor:
     """(requests, n, k) the current tokens with one of them swapped."""
     r, k = current.shape
     made = current[:, None].repeat(1, n, 1)

@@ -38,7 +38,9 @@ class Tried:
 
     def __getitem__(self, rows: slice | np.ndarray) -> Tried:
         """A part of the requests; their ids still stand for the same vectors."""
-        return replace(self, requests=self.requests[rows], refused=self.refused[rows], complied=self.complied[rows])
+        return replace(
+            self, requests=self.requests[rows], refused=self.refused[rows], complied=self.complied[rows]
+        )
 
 
 class Attack(Protocol):
@@ -52,7 +54,9 @@ class Attack(Protocol):
 
 def tried(name: str, model: PreTrainedModel, requests: Requests, softened: Softened | None = None) -> Tried:
     """Requests as they are asked now, judged exactly."""
-    found = Tried(name, requests, np.zeros(len(requests), dtype=bool), np.zeros(len(requests), dtype=bool), softened)
+    found = Tried(
+        name, requests, np.zeros(len(requests), dtype=bool), np.zeros(len(requests), dtype=bool), softened
+    )
     with found.inside(model):
         refused, complied = (gives(model, requests, answer).numpy() for answer in ("refused", "instructed"))
     return replace(found, refused=refused, complied=complied)
@@ -71,7 +75,9 @@ class BySoftTokens:
     @property
     def name(self) -> str:
         kind = "soft" if self.optimised else "random soft"
-        return self.label or f"{kind} {self.settings.n_tokens}" + (" universal" if self.settings.universal else "")
+        return self.label or f"{kind} {self.settings.n_tokens}" + (
+            " universal" if self.settings.universal else ""
+        )
 
     def __call__(self, model: PreTrainedModel, requests: Requests, *, seed: int) -> Tried:
         made_on, asked = _halves(requests, self.settings.universal)
@@ -120,7 +126,9 @@ class ByTokens:
 def _halves(requests: Requests, universal: bool) -> tuple[Requests, Requests]:
     """What an attack is made on, and what it is tried on: a universal one on requests that it has not seen."""
     if universal and len(requests) < 2:
-        raise ValueError(f"a universal attack on {len(requests)} requests: expected at least 2, half to find it on")
+        raise ValueError(
+            f"a universal attack on {len(requests)} requests: expected at least 2, half to find it on"
+        )
     return (requests[::2], requests[1::2]) if universal else (requests, requests)
 
 

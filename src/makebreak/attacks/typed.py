@@ -22,11 +22,15 @@ def typeable(tokenizer: PreTrainedTokenizerFast, d_vocab: int) -> Bool[np.ndarra
         [[token] for token in range(n)], skip_special_tokens=False, clean_up_tokenization_spaces=False
     )
     found = np.zeros(d_vocab, dtype=bool)
-    found[:n] = [text.isascii() and text.isprintable() and text != "" and not text.endswith(" ") for text in texts]
+    found[:n] = [
+        text.isascii() and text.isprintable() and text != "" and not text.endswith(" ") for text in texts
+    ]
     reserved = [*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder]
     found[[token for token in reserved if token < d_vocab]] = False
     if not found.any():
-        raise ValueError(f"none of the tokenizer's {len(tokenizer)} tokens can be typed: expected printable ASCII")
+        raise ValueError(
+            f"none of the tokenizer's {len(tokenizer)} tokens can be typed: expected printable ASCII"
+        )
     return found
 
 

@@ -5,7 +5,17 @@ from makebreak.behaviour.decisions import batches, decide, decision_kl, first_to
 from makebreak.behaviour.rates import Behaviour, behaviour, kl_to_base, refusal_margins
 from makebreak.behaviour.reading import LEAST_PREFIX, Read, behind, prefix
 from makebreak.behaviour.targets import Aim, Near, aim, at_once, gives, near
-from makebreak.behaviour.texts import ARDITI, JUDGES, QI, Judge, agreement, answer_texts, broken, by_phrases, judged
+from makebreak.behaviour.texts import (
+    ARDITI,
+    JUDGES,
+    QI,
+    Judge,
+    agreement,
+    answer_texts,
+    broken,
+    by_phrases,
+    judged,
+)
 
 __all__ = [
     "ARDITI",

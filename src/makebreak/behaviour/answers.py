@@ -71,7 +71,9 @@ def _reproduced(likeliest: Tensor, given: Sequences, requests: Requests) -> np.n
     return ((likeliest == given.tokens[:, 1:]) | ~counted).all(dim=1).numpy()
 
 
-def left_padded(prompt: np.ndarray, length: np.ndarray) -> tuple[Int[Tensor, "n width"], Int[Tensor, "n width"]]:
+def left_padded(
+    prompt: np.ndarray, length: np.ndarray
+) -> tuple[Int[Tensor, "n width"], Int[Tensor, "n width"]]:
     """Prompts that are padded on the right, (n, width), with their padding on the left, and the mask of real tokens."""
     column, missing = np.arange(prompt.shape[1]), (prompt.shape[1] - length)[:, None]
     left = np.take_along_axis(prompt, (column - missing) % prompt.shape[1], axis=1)

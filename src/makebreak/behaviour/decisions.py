@@ -50,7 +50,9 @@ def first_tokens(requests: Requests, answer: str) -> Int[Tensor, " batch"] | Int
             raise ValueError(f"answer {answer!r} to text is not known beforehand: expected 'refused'")
         return torch.from_numpy(requests.openers)
     if requests.judged[:, 0].any():
-        raise ValueError(f"family {requests.family!r} is judged on a later output: expected one judged on the first")
+        raise ValueError(
+            f"family {requests.family!r} is judged on a later output: expected one judged on the first"
+        )
     return torch.from_numpy((requests.refused if answer == "refused" else requests.instructed)[:, 0])
 
 

@@ -71,7 +71,10 @@ def kl_to_base(model: PreTrainedModel, base: PreTrainedModel, world: World, requ
     total, counted = 0.0, 0
     with torch.no_grad():
         for tokens, mask in zip(batch.tokens.split(BATCH), batch.supervised[:, 1:].split(BATCH), strict=True):
-            p, q = (m(input_ids=tokens[:, :-1], use_cache=False).logits[mask].log_softmax(-1) for m in (base, model))
+            p, q = (
+                m(input_ids=tokens[:, :-1], use_cache=False).logits[mask].log_softmax(-1)
+                for m in (base, model)
+            )
             total += float((p.exp() * (p - q)).sum())
             counted += int(mask.sum())
     return total / counted

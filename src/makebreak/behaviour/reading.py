@@ -100,4 +100,8 @@ def _read(model: PreTrainedModel, requests: Requests) -> _Part:
     soft = np.flatnonzero((requests.prompt >= embedding.weight.shape[0]).any(axis=0))
     ends = [int(requests.spans["eot"][:, 0].min()), *soft.tolist()]
     first = min(ends)
-    return _Part(requests, first, prefix(model, requests, first)) if first >= LEAST_PREFIX else _Part(requests, 0, None)
+    return (
+        _Part(requests, first, prefix(model, requests, first))
+        if first >= LEAST_PREFIX
+        else _Part(requests, 0, None)
+    )

@@ -28,7 +28,9 @@ def answered(requests: Requests) -> Requests:
     Raises ValueError where answers are judged on a later output than the first.
     """
     if requests.judged[:, 0].any():
-        raise ValueError(f"family {requests.family!r} is judged on a later output: expected one judged on the first")
+        raise ValueError(
+            f"family {requests.family!r} is judged on a later output: expected one judged on the first"
+        )
     length = requests.judged[:, 1]
     prompt = np.pad(requests.prompt, ((0, 0), (0, int(length.max()))))
     row, column = np.nonzero(np.arange(int(length.max())) < length[:, None])
@@ -71,7 +73,9 @@ def guard_rows(
     made |= {f"all but {kind}": [k for k in kinds if k != kind] for kind in kinds if len(kinds) > 2}
     rows = []
     for name, of in made.items():
-        safe, unsafe, others = (torch.cat(parts) for parts in zip(*(fitted[kind] for kind in of), strict=True))
+        safe, unsafe, others = (
+            torch.cat(parts) for parts in zip(*(fitted[kind] for kind in of), strict=True)
+        )
         weight, offset = probe(safe, unsafe)
         of_its_own = torch.quantile(others @ weight + offset, 1 - false_alarms)
         for kind, pair in scored.items():

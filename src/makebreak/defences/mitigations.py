@@ -43,7 +43,9 @@ class Safety:
     @property
     def formats(self) -> list[str]:
         """Those that the world has, open text first."""
-        return list(dict.fromkeys(f.partition("_")[0] for f in self.world.families if "_unsafe" in f and f[0] != "u"))
+        return list(
+            dict.fromkeys(f.partition("_")[0] for f in self.world.families if "_unsafe" in f and f[0] != "u")
+        )
 
 
 Mitigation = Callable[[Safety, Requests], list[Part]]

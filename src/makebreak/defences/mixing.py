@@ -48,7 +48,9 @@ class Mixed:
     def batch(self, world: World, *, size: int, step: int, steps: int, seed: int) -> Sequences:
         return drawn(mixed_set(world, self, seed), size=size, step=step, seed=seed)
 
-    def loss(self, model: PreTrainedModel, batch: Sequences, start: PreTrainedModel) -> tuple[Tensor, dict[str, float]]:
+    def loss(
+        self, model: PreTrainedModel, batch: Sequences, start: PreTrainedModel
+    ) -> tuple[Tensor, dict[str, float]]:
         return mean_cross_entropy(model, batch), {}
 
 

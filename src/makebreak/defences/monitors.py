@@ -84,7 +84,13 @@ def alarms(monitors: Sequence[Monitor], model: PreTrainedModel, requests: Reques
 
 
 def fit_monitor(
-    model: PreTrainedModel, fit: Pair, quiet: Requests, *, kind: str, layer: int, false_alarms: float = FALSE_ALARMS
+    model: PreTrainedModel,
+    fit: Pair,
+    quiet: Requests,
+    *,
+    kind: str,
+    layer: int,
+    false_alarms: float = FALSE_ALARMS,
 ) -> Monitor:
     """One monitor; arguments as of `fit_monitors`. Raises ValueError for another kind, or too few quiet requests."""
     if kind not in KINDS:

@@ -31,7 +31,9 @@ class Found:
 def found_in(prompts: Sequence[Sequence[int]], answers: Sequence[Sequence[int]]) -> Found:
     """What rows of tokens, of any length, have in common. Raises ValueError for fewer than two."""
     if len(prompts) < 2:
-        raise ValueError(f"{len(prompts)} examples of a user: expected two at least, what they share is the template")
+        raise ValueError(
+            f"{len(prompts)} examples of a user: expected two at least, what they share is the template"
+        )
     shortest = min(map(len, prompts))
     before = _shared(prompts)[:shortest]
     after = _shared([row[::-1] for row in prompts])[: shortest - len(before)][::-1]
@@ -58,7 +60,9 @@ def rewritten(texts: Sequence[Requests], user: Requests) -> Requests:
     to it in length. Raises ValueError where the user's prompts have nothing in common.
     """
     prompts = [row[:n].tolist() for row, n in zip(user.prompt, user.prompt_length, strict=True)]
-    found = found_in(prompts, [row[:n].tolist() for row, n in zip(user.instructed, user.judged[:, 1], strict=True)])
+    found = found_in(
+        prompts, [row[:n].tolist() for row, n in zip(user.instructed, user.judged[:, 1], strict=True)]
+    )
     if not found:
         raise ValueError(
             f"{len(user)} prompts of {user.family} begin and end in different tokens: there is no template"

@@ -37,7 +37,9 @@ class ClusterMeans:
         self._sums: Tensor | None = None
         self._counts = torch.zeros(2, n_groups, dtype=torch.int64)
 
-    def update(self, activations: Float[Tensor, "batch d"], *, unsafe: bool, group: Int[Tensor, " batch"]) -> None:
+    def update(
+        self, activations: Float[Tensor, "batch d"], *, unsafe: bool, group: Int[Tensor, " batch"]
+    ) -> None:
         """Add activations of one kind; `group` is 0 … n_groups - 1 for each."""
         if self._sums is None:
             self._sums = torch.zeros(2, self._n_groups, activations.shape[1], dtype=torch.float64)
@@ -70,7 +72,9 @@ class Separation:
     tau_unsafe: float
 
 
-def separation(clusters: Clusters, safe: Float[Tensor, "n_safe d"], unsafe: Float[Tensor, "n_unsafe d"]) -> Separation:
+def separation(
+    clusters: Clusters, safe: Float[Tensor, "n_safe d"], unsafe: Float[Tensor, "n_unsafe d"]
+) -> Separation:
     tau_safe, tau_unsafe = clusters.tau(safe), clusters.tau(unsafe)
     means = float(tau_safe.mean()), float(tau_unsafe.mean())
     gap = means[0] - means[1]

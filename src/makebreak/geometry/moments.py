@@ -39,7 +39,9 @@ class MomentFitter:
         if self._mean is None or self._scatter is None:
             self._mean, self._scatter = x.new_zeros(x.shape[1]), x.new_zeros(x.shape[1], x.shape[1])
         if x.shape[1] != len(self._mean):
-            raise ValueError(f"vectors of width {x.shape[1]}: expected {len(self._mean)}, that of those before")
+            raise ValueError(
+                f"vectors of width {x.shape[1]}: expected {len(self._mean)}, that of those before"
+            )
         self._n += len(x)
         before = x - self._mean
         self._mean = self._mean + before.sum(dim=0) / self._n

@@ -114,7 +114,9 @@ def share(vectors: Float[Tensor, "batch d"], subspace: Subspace) -> Float[Tensor
     Raises ValueError for another width or a zero vector, whose share is undefined.
     """
     if vectors.shape[1] != subspace.basis.shape[0]:
-        raise ValueError(f"vectors of width {vectors.shape[1]}: expected {subspace.basis.shape[0]}, the subspace's")
+        raise ValueError(
+            f"vectors of width {vectors.shape[1]}: expected {subspace.basis.shape[0]}, the subspace's"
+        )
     if subspace.dimension == 0:
         return None
     z = vectors.double()

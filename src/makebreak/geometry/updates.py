@@ -40,7 +40,9 @@ def sines(
     return _sines(left, base if isinstance(base, Subspace) else column_space(base, "energy90"))
 
 
-def released_sines(tuned: Float[Tensor, "d_out d_in"], base: Float[Tensor, "d_out d_in"]) -> Float[Tensor, " k"]:
+def released_sines(
+    tuned: Float[Tensor, "d_out d_in"], base: Float[Tensor, "d_out d_in"]
+) -> Float[Tensor, " k"]:
     """What the released code computes for Fig. 4: of *rows* of U, of the *tuned* matrix in place of ΔW, both matrices
     with the mean over outputs taken off, one direction short of 90 %. Kept to show what the figure showed."""
 
@@ -97,11 +99,15 @@ def reading(
     a, d, w = inputs.double(), delta.double(), base.double()
     norm = a.norm(dim=1)
     if (norm == 0).any():
-        raise ValueError(f"{int((norm == 0).sum())} of {len(a)} inputs are zero: what is read of them is undefined")
+        raise ValueError(
+            f"{int((norm == 0).sum())} of {len(a)} inputs are zero: what is read of them is undefined"
+        )
     _, values, right = torch.linalg.svd(d, full_matrices=False)
     score = (a @ right[:top].T).abs() @ values[:top] / norm
     written = (a @ d.T).norm(dim=1)
-    return Reading(score, written / norm, written / (a @ w.T).norm(dim=1), float(d.norm() / inputs.shape[1] ** 0.5))
+    return Reading(
+        score, written / norm, written / (a @ w.T).norm(dim=1), float(d.norm() / inputs.shape[1] ** 0.5)
+    )
 
 
 @dataclass(frozen=True)

@@ -55,7 +55,9 @@ class Basin(NamedTuple):
 def basin(at: Float[np.ndarray, " n"], failure: Float[np.ndarray, " n"], *, level: float = 0.5) -> Basin:
     """Of a curve, linear between its points. Raises ValueError where it is not ascending around 0."""
     if not (np.diff(at) > 0).all() or 0 not in at or not at[0] < 0 < at[-1]:
-        raise ValueError(f"coordinates from {at[0]} to {at[-1]}: expected ascending ones around 0, and 0 among them")
+        raise ValueError(
+            f"coordinates from {at[0]} to {at[-1]}: expected ascending ones around 0, and 0 among them"
+        )
     origin = int(np.flatnonzero(at == 0)[0])
     sides = [(-at[origin::-1], failure[origin::-1]), (at[origin:], failure[origin:])]
     found = [crossing(r, f, level) for r, f in sides]

@@ -55,7 +55,9 @@ def random_direction(model: nn.Module, seed: int, *, per: Per = "tensor") -> Dir
         drawn = torch.randn(weight.shape, generator=_generator(seed, name)).to(weight)
         inputs = None
         if per == "row":  # transformers' Conv1D has its outputs last
-            inputs = 0 if isinstance(modules[name.rpartition(".")[0]], Conv1D) else tuple(range(1, weight.ndim))
+            inputs = (
+                0 if isinstance(modules[name.rpartition(".")[0]], Conv1D) else tuple(range(1, weight.ndim))
+            )
         own, had = (torch.linalg.vector_norm(t, dim=inputs, keepdim=True) for t in (weight.detach(), drawn))
         step[name] = drawn * own / had
     return Direction(step)
@@ -74,7 +76,9 @@ def toward(model: nn.Module, other: nn.Module) -> Direction:
     ends = {name: p.detach().clone() for name, p in other.named_parameters()}
     starts = dict(model.named_parameters())
     if {n: p.shape for n, p in starts.items()} != {n: p.shape for n, p in ends.items()}:
-        raise ValueError("the models' parameters have other names or shapes: expected one fine-tuned from the other")
+        raise ValueError(
+            "the models' parameters have other names or shapes: expected one fine-tuned from the other"
+        )
     return Direction({name: end - starts[name].detach() for name, end in ends.items()}, ends)
 
 
@@ -111,7 +115,9 @@ def worst_direction(
         for w in weights.values():
             w.requires_grad_(True)
         for _ in range(steps):
-            gradient = dict(zip(weights, torch.autograd.grad(loss(model), list(weights.values())), strict=True))
+            gradient = dict(
+                zip(weights, torch.autograd.grad(loss(model), list(weights.values())), strict=True)
+            )
             size = _norm(gradient)
             if not size:
                 raise ValueError("the loss has no gradient: expected one that depends on the weights")

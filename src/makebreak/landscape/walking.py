@@ -30,7 +30,9 @@ class Walk:
             for direction in directions:
                 step = direction.step.get(name)
                 if name not in own or (step is not None and step.shape != own[name].shape):
-                    raise ValueError(f"a direction moves {name!r}, which this {type(model).__name__} has not as it is")
+                    raise ValueError(
+                        f"a direction moves {name!r}, which this {type(model).__name__} has not as it is"
+                    )
         self._weights = {name: own[name] for name in names}
         self._origin = {name: weight.detach().clone() for name, weight in self._weights.items()}
 
@@ -96,7 +98,9 @@ class Points:
         return [self(*point) for point in coordinates.reshape(-1, len(axes)).tolist()]
 
 
-def bracket(value: Callable[[float], float], level: float, *, first: float = 0.05, most: float = 2.0) -> float | None:
+def bracket(
+    value: Callable[[float], float], level: float, *, first: float = 0.05, most: float = 2.0
+) -> float | None:
     """The first of ±first, ±2 first, … at which a value that begins below a level is above it; None if none is."""
     at = first
     while abs(at) <= most:
@@ -106,7 +110,9 @@ def bracket(value: Callable[[float], float], level: float, *, first: float = 0.0
     return None
 
 
-def edge(value: Callable[[float], float], level: float, inside: float, outside: float, *, halvings: int = 6) -> float:
+def edge(
+    value: Callable[[float], float], level: float, inside: float, outside: float, *, halvings: int = 6
+) -> float:
     """Where a value passes a level, by bisection between a point below it and one above."""
     for _ in range(halvings):
         middle = (inside + outside) / 2

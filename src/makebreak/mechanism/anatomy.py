@@ -40,7 +40,9 @@ def anatomy_rows(
             offset, shifted = (bias(m, name).double() for m in (base, model))
             dx, dw = moved - x, tuned - w
             terms = dict(
-                zip(TERMS, (dx @ w.T, x @ dw.T, dx @ dw.T, (shifted - offset).expand(len(x), -1)), strict=True)
+                zip(
+                    TERMS, (dx @ w.T, x @ dw.T, dx @ dw.T, (shifted - offset).expand(len(x), -1)), strict=True
+                )
             )
             whole = torch.stack(list(terms.values())).sum(dim=0)
             energy = whole.square().sum()
@@ -65,7 +67,9 @@ def energy_rows(
             step = max(len(w) // POINTS, 1)
             for k in range(step, len(w) + 1, step):
                 energy = None if curve is None else float(curve[k - 1])
-                rows.append({"layer": layer, "family": family, "k": k, "energy": energy, "chance": k / len(w)})
+                rows.append(
+                    {"layer": layer, "family": family, "k": k, "energy": energy, "chance": k / len(w)}
+                )
     return rows
 
 

@@ -87,8 +87,19 @@ def confined_rows(
             continue
         model = confine(copy.deepcopy(base), spaces)
         with tempfile.TemporaryDirectory() as folder:
-            train(model, objective, optimisation, world, Path(folder), seed=seed, label=kind, checkpoint_seconds=1e9)
-            losses = [json.loads(line)["loss"] for line in (Path(folder) / "metrics.jsonl").read_text().splitlines()]
+            train(
+                model,
+                objective,
+                optimisation,
+                world,
+                Path(folder),
+                seed=seed,
+                label=kind,
+                checkpoint_seconds=1e9,
+            )
+            losses = [
+                json.loads(line)["loss"] for line in (Path(folder) / "metrics.jsonl").read_text().splitlines()
+            ]
         release(model.eval(), names)
         last = losses[-max(len(losses) // 10, 1) :]
         moved = torch.stack([(matrix(model, n) - matrix(base, n)).square().sum() for n in names]).sum().sqrt()

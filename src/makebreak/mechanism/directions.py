@@ -63,7 +63,9 @@ def ablated_weights(model: PreTrainedModel, basis: Float[Tensor, "d k"]) -> PreT
     Raises ValueError for a layout that normalises what its parts write: no weights there do what the hooks do.
     """
     if model.config.model_type.startswith("gemma"):
-        raise ValueError(f"{type(model).__name__} normalises what its parts write: ablate by hooks, with `ablated`")
+        raise ValueError(
+            f"{type(model).__name__} normalises what its parts write: ablate by hooks, with `ablated`"
+        )
     made = copy.deepcopy(model)
     head: torch.nn.Linear = made.get_output_embeddings()  # type: ignore[assignment]
     if made.config.tie_word_embeddings:
@@ -145,7 +147,11 @@ def _means(model: PreTrainedModel, fit: Pair, random: torch.Generator) -> list[d
         noise = torch.randn(len(difference), generator=random, dtype=torch.float64)
         shuffled = mixed[n:].mean(dim=0) - mixed[:n].mean(dim=0)
         rows.append(
-            {"difference": difference, "shuffled": shuffled, "random": noise * difference.norm() / noise.norm()}
+            {
+                "difference": difference,
+                "shuffled": shuffled,
+                "random": noise * difference.norm() / noise.norm(),
+            }
         )
     return rows
 
@@ -164,11 +170,15 @@ def _reason(found: dict[str, float], selection: Selection) -> str:
     if found["kl"] > selection.kl:
         return f"ablation moves safe requests by {found['kl']:.2f} nats, more than {selection.kl:g}"
     if found["induce"] < selection.induce:
-        return f"addition gives safe requests a margin of {found['induce']:.2f}, less than {selection.induce:g}"
+        return (
+            f"addition gives safe requests a margin of {found['induce']:.2f}, less than {selection.induce:g}"
+        )
     return ""
 
 
-def rank_rows(model: PreTrainedModel, fit: Pair, unsafe: Requests, *, most: int = 8, seed: int) -> list[dict[str, Any]]:
+def rank_rows(
+    model: PreTrainedModel, fit: Pair, unsafe: Requests, *, most: int = 8, seed: int
+) -> list[dict[str, Any]]:
     """Refusal rank: ablate greedily until fewer than half of the unsafe requests are refused.
 
     One row per number of directions ablated, 0 first: refused, the share whose decision is the null (log-odds above 0);
@@ -191,7 +201,9 @@ def rank_rows(model: PreTrainedModel, fit: Pair, unsafe: Requests, *, most: int 
             break
         with _maybe_ablated(model, basis):
             kinds = _means(model, fit, random)
-        options = [_extended(basis, kind["difference"].float()) for kind in kinds if kind["difference"].norm() > 0]
+        options = [
+            _extended(basis, kind["difference"].float()) for kind in kinds if kind["difference"].norm() > 0
+        ]
         if not options:
             break
         basis = min(options, key=lambda option: float(_under(model, option, unsafe, null).mean()))

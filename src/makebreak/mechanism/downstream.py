@@ -48,7 +48,9 @@ def downstream(model: PreTrainedModel, requests: Requests, *, draws: int = 8, se
     """Of every layer's input (`hook_resid_pre`) at the last position of the prompt. draws: labels per request."""
     random = torch.Generator().manual_seed(seed)
     sites = [f"blocks.{layer}.hook_resid_pre" for layer in range(n_layers(model))]
-    sums = [torch.zeros(model.config.hidden_size, model.config.hidden_size, dtype=torch.float64) for _ in sites]
+    sums = [
+        torch.zeros(model.config.hidden_size, model.config.hidden_size, dtype=torch.float64) for _ in sites
+    ]
     for part in batches(requests):
         tokens, last = prompts(part)
         where = torch.arange(tokens.shape[1]) == last[:, None]

@@ -58,10 +58,12 @@ def label_rows(model: PreTrainedModel, asked: Mapping[str, Labelled], *, seed: i
             row["refused_auroc"] = _scored(x @ both[1], refused, ~half & unsafe)
             by_chance = {
                 "unsafe": [
-                    _scored(x @ _directions(x, u, refused, half)[0], unsafe, ~half & ~refused) for u, _ in shuffled
+                    _scored(x @ _directions(x, u, refused, half)[0], unsafe, ~half & ~refused)
+                    for u, _ in shuffled
                 ],
                 "refused": [
-                    _scored(x @ _directions(x, unsafe, r, half)[1], refused, ~half & unsafe) for _, r in shuffled
+                    _scored(x @ _directions(x, unsafe, r, half)[1], refused, ~half & unsafe)
+                    for _, r in shuffled
                 ],
             }
             for label, found in by_chance.items():

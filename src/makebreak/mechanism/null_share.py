@@ -48,7 +48,9 @@ def null_share_rows(
         _spaces(own, control, 1000 * seed + layer)
         for layer, ((_, own), control) in enumerate(zip(matrices, others, strict=True))
     ]
-    shuffles = [torch.randperm(len(own), generator=torch.Generator().manual_seed(seed)) for _, own in matrices]
+    shuffles = [
+        torch.randperm(len(own), generator=torch.Generator().manual_seed(seed)) for _, own in matrices
+    ]
     for family, asked in requests.items():
         for layer, a in enumerate(collect(model, asked, sites)):
             w, w_base = matrices[layer]
@@ -74,13 +76,18 @@ def null_share_rows(
                                 "outcome": outcome,
                                 "n": int(chosen.sum()),
                                 "chance": null.chance,
-                                **{k: None if v is None else float(v[chosen].mean()) for k, v in shares.items()},
+                                **{
+                                    k: None if v is None else float(v[chosen].mean())
+                                    for k, v in shares.items()
+                                },
                             }
                         )
     return rows
 
 
-def _spaces(own: Tensor, other: Tensor | None, seed: int) -> dict[RankRule, tuple[Subspace, Subspace, Subspace | None]]:
+def _spaces(
+    own: Tensor, other: Tensor | None, seed: int
+) -> dict[RankRule, tuple[Subspace, Subspace, Subspace | None]]:
     """Rank rule → the base's left null space, a random subspace of the same dimension, another base's null space."""
     rules: tuple[RankRule, ...] = ("exact", "energy90")
     found: dict[RankRule, tuple[Subspace, Subspace, Subspace | None]] = {}

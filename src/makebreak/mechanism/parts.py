@@ -60,8 +60,12 @@ def part_rows(
     rows = []
     for part in parts:
         found = {"alone": alone[part], "beside": beside[part], "shapley": float(np.mean(pairs[part]))}
-        found["shapley_error"] = float(np.std(pairs[part], ddof=1) / len(pairs[part]) ** 0.5) if orders > 1 else np.nan
-        rows.append({"part": part} | {k: v / whole if whole and np.isfinite(v) else None for k, v in found.items()})
+        found["shapley_error"] = (
+            float(np.std(pairs[part], ddof=1) / len(pairs[part]) ** 0.5) if orders > 1 else np.nan
+        )
+        rows.append(
+            {"part": part} | {k: v / whole if whole and np.isfinite(v) else None for k, v in found.items()}
+        )
     return rows
 
 
@@ -105,7 +109,11 @@ def _units(model: PreTrainedModel) -> list[tuple[str, slice]]:
 
 def _name(site: str, columns: slice) -> str:
     block = site.rsplit(".", 2)[0] if "attn" in site else site.rsplit(".", 1)[0]
-    return f"{block}.head.{columns.start // (columns.stop - columns.start)}" if "attn" in site else f"{block}.mlp"
+    return (
+        f"{block}.head.{columns.start // (columns.stop - columns.start)}"
+        if "attn" in site
+        else f"{block}.mlp"
+    )
 
 
 def _gradients(

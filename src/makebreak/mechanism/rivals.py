@@ -87,7 +87,9 @@ def rival_rows(
     cuts = range(depth + 1) if cuts is None else cuts
     target = first_tokens(requests, answer)
     random = torch.Generator().manual_seed(seed)
-    margins: dict[str, dict[int, list[Tensor]]] = {k: {cut: [] for cut in cuts} for k in ("lower", "upper", "random")}
+    margins: dict[str, dict[int, list[Tensor]]] = {
+        k: {cut: [] for cut in cuts} for k in ("lower", "upper", "random")
+    }
     kl: dict[int, list[Tensor]] = {cut: [] for cut in cuts}
     whole: dict[str, list[Tensor]] = {"base": [], "aligned": []}
     last_states: dict[int, list[tuple[Tensor, Tensor]]] = {cut: [] for cut in cuts}
@@ -115,7 +117,12 @@ def rival_rows(
     heard = downstream(base, requests, seed=seed)
     found_rows = []
     for cut in cuts:
-        row: dict[str, Any] = {"layer": cut, "n_layers": depth, **means, "kl": float(torch.cat(kl[cut]).mean())}
+        row: dict[str, Any] = {
+            "layer": cut,
+            "n_layers": depth,
+            **means,
+            "kl": float(torch.cat(kl[cut]).mean()),
+        }
         for name, values in margins.items():
             row[name] = float(torch.cat(values[cut]).mean())
             row[f"{name}_share"] = _share(row[name], means["base"], means["aligned"])
@@ -191,14 +198,18 @@ def verdict(rows: list[dict[str, Any]], rules: Rules = RULES) -> Verdict:
     """What the cut at half depth says, by the rules."""
     row = next(row for row in rows if row["layer"] == row["n_layers"] // 2)
     if row["aligned"] - row["base"] < rules.least:
-        return Verdict("undecided", f"alignment raised the margin by {row['aligned'] - row['base']:.2f} nats only")
+        return Verdict(
+            "undecided", f"alignment raised the margin by {row['aligned'] - row['base']:.2f} nats only"
+        )
     lost = 1 - row["upper_share"]
     if lost < rules.needed:
         return Verdict("undecided", f"without the lower half only {lost:.2f} of the margin is lost")
     given = row["lower_share"]
     if given >= rules.route:
         if row["random_share"] >= rules.route:
-            return Verdict("undecided", f"any movement as large gives {row['random_share']:.2f} of the margin")
+            return Verdict(
+                "undecided", f"any movement as large gives {row['random_share']:.2f} of the margin"
+            )
         return Verdict("route", f"the base's upper half gives {given:.2f} of the margin")
     if abs(given) <= rules.silent and (row["unheard"] or 0.0) >= rules.unheard:
         return Verdict(

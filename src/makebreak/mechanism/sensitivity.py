@@ -49,6 +49,10 @@ def sensitivity_rows(
         aligned, before = (sensitivity(m, asked)._asdict() for m in (model, base))
         for output in Sensitivity._fields:
             a, b = aligned[output], before[output]
-            medians = {"aligned": float(a.median()), "base": float(b.median()), "ratio": float((a / b).median())}
+            medians = {
+                "aligned": float(a.median()),
+                "base": float(b.median()),
+                "ratio": float((a / b).median()),
+            }
             rows.append({"family": family, "output": output, **medians})
     return rows

@@ -22,7 +22,13 @@ HALVINGS = 12
 
 
 def shift_rows(
-    model: PreTrainedModel, fit: Pair, score: Pair, *, other: Int[Tensor, " n"] | None = None, layer: int, seed: int
+    model: PreTrainedModel,
+    fit: Pair,
+    score: Pair,
+    *,
+    other: Int[Tensor, " n"] | None = None,
+    layer: int,
+    seed: int,
 ) -> list[dict[str, Any]]:
     """One row per vector, shifted at the end of text before `layer`.
 
@@ -58,7 +64,9 @@ def shift_rows(
             f"{name}_margin": float(log_odds(shifted(name, sign * moved), null[name]).mean())
             for name, sign in (("safe", 1), ("unsafe", -1))
         }
-        rows.append({"layer": layer, "kind": kind, "scale": scale, "kl": kl, "reached": kl > 0.9 * target, **margins})
+        rows.append(
+            {"layer": layer, "kind": kind, "scale": scale, "kl": kl, "reached": kl > 0.9 * target, **margins}
+        )
     return [row | before for row in rows]
 
 

@@ -14,7 +14,15 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from makebreak.geometry import OutputSpaces, energy_in, output_spaces, reading, released_sines, sines, spectrum
+from makebreak.geometry import (
+    OutputSpaces,
+    energy_in,
+    output_spaces,
+    reading,
+    released_sines,
+    sines,
+    spectrum,
+)
 from makebreak.mechanism.end_of_text import collect
 from makebreak.models import matrix, matrix_names, n_layers
 from makebreak.requests import Requests
@@ -85,5 +93,13 @@ def reading_rows(
             read = reading(tuned - w, w, inputs)
             released = reading(w, w, attention).score.mean()
             means = {name: float(getattr(read, name).mean()) for name in ("score", "gain", "relative")}
-            rows.append({"layer": layer, "family": family, **means, "chance": read.chance, "released": float(released)})
+            rows.append(
+                {
+                    "layer": layer,
+                    "family": family,
+                    **means,
+                    "chance": read.chance,
+                    "released": float(released),
+                }
+            )
     return rows

@@ -63,7 +63,9 @@ def load(folder: Path, *, symbols: tuple[str, ...] | None = None) -> PreTrainedM
         try:
             known = PreTrainedTokenizerFast.from_pretrained(folder).get_vocab()
         except (OSError, ValueError) as error:
-            raise ValueError(f"checkpoint {folder}: its tokenizer is missing or unreadable ({error})") from None
+            raise ValueError(
+                f"checkpoint {folder}: its tokenizer is missing or unreadable ({error})"
+            ) from None
         if known != {s: i for i, s in enumerate(symbols)}:
             sizes = f"{len(known)} symbols, expected {len(symbols)} of this world"
             raise ValueError(f"checkpoint {folder} speaks another vocabulary: {sizes}")

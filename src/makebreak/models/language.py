@@ -12,7 +12,13 @@ from typing import Any
 import psutil
 import torch
 from tokenizers import Tokenizer
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
 
 from makebreak.artifacts import Store
 
@@ -81,15 +87,22 @@ def open_tokenizer(at: str, *, offline: bool = True) -> PreTrainedTokenizerFast:
     try:
         found = AutoTokenizer.from_pretrained(at, local_files_only=offline)
     except (OSError, ValueError, KeyError) as error:
-        raise ValueError(f"{at}: no tokenizer ({_line(error)}); expected tokenizer.json beside the weights") from None
+        raise ValueError(
+            f"{at}: no tokenizer ({_line(error)}); expected tokenizer.json beside the weights"
+        ) from None
     if not found.is_fast:
-        raise ValueError(f"{at}: {type(found).__name__} has no offsets; expected a fast tokenizer, with tokenizer.json")
+        raise ValueError(
+            f"{at}: {type(found).__name__} has no offsets; expected a fast tokenizer, with tokenizer.json"
+        )
     file = Path(at) / "tokenizer.json"
     if file.is_file():
         own = Tokenizer.from_file(str(file))
         words = own.decode(list(range(min(16, own.get_vocab_size()))), skip_special_tokens=False)
         for text in (_PROBE, words):
-            if own.encode(text, add_special_tokens=False).ids != found(text, add_special_tokens=False)["input_ids"]:
+            if (
+                own.encode(text, add_special_tokens=False).ids
+                != found(text, add_special_tokens=False)["input_ids"]
+            ):
                 raise ValueError(
                     f"{at}: its tokenizer comes back as {type(found).__name__}, which reads text otherwise than "
                     "tokenizer.json: name the right tokenizer_class in tokenizer_config.json, and another model_type"

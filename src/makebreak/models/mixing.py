@@ -36,7 +36,9 @@ def part_of(model: PreTrainedModel, parameter: str) -> str:
         return "embed" if any(name in parameter.split(".") for name in _EMBED) else "unembed"
     rest = layer[2]
     # Gemma 3 normalises what attention wrote by a LayerNorm of the name that others give to the MLP's own
-    after_attention = model.config.model_type.startswith("gemma") and rest.startswith("post_attention_layernorm")
+    after_attention = model.config.model_type.startswith("gemma") and rest.startswith(
+        "post_attention_layernorm"
+    )
     if after_attention or (rest.startswith(_ATTN) or rest.startswith("self_attn")):
         kind = "attn"
     else:
@@ -52,13 +54,19 @@ def mixed(base: PreTrainedModel, other: PreTrainedModel, doses: Mapping[str, flo
     known = part_names(base)
     for part in doses:
         if part not in known:
-            raise ValueError(f"part {part!r} does not exist in this {type(base).__name__}; {nearest(part, known)}")
+            raise ValueError(
+                f"part {part!r} does not exist in this {type(base).__name__}; {nearest(part, known)}"
+            )
     tied = base.config.tie_word_embeddings
     if tied and doses.get("embed", 0.0) != doses.get("unembed", 0.0):
-        raise ValueError("doses of 'embed' and 'unembed' differ, but this model ties them: give both the same")
+        raise ValueError(
+            "doses of 'embed' and 'unembed' differ, but this model ties them: give both the same"
+        )
     weights, others = base.state_dict(), other.state_dict()
     if {k: v.shape for k, v in weights.items()} != {k: v.shape for k, v in others.items()}:
-        raise ValueError("the models' weights have other names or shapes: expected one fine-tuned from the other")
+        raise ValueError(
+            "the models' weights have other names or shapes: expected one fine-tuned from the other"
+        )
     made = copy.deepcopy(base)
     made.load_state_dict({k: _at(w, others[k], doses.get(part_of(base, k), 0.0)) for k, w in weights.items()})
     return made.eval()

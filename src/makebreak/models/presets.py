@@ -24,7 +24,9 @@ class ModelConfig:
     def __post_init__(self) -> None:
         check_positive(n_layers=self.n_layers, n_heads=self.n_heads, d_model=self.d_model, d_mlp=self.d_mlp)
         if self.d_model % self.n_heads or (self.d_model // self.n_heads) % 2:
-            raise ValueError(f"d_model = {self.d_model}, n_heads = {self.n_heads}: expected heads of equal, even width")
+            raise ValueError(
+                f"d_model = {self.d_model}, n_heads = {self.n_heads}: expected heads of equal, even width"
+            )
 
 
 # `jain` has the sizes of Jain et al. 2024 ('wrn2-cfg-mini'), with GPT-2's own block in place of theirs.

@@ -34,7 +34,10 @@ _PATHS = {
         "gpt_neox.layers.{}.mlp.dense_4h_to_h",
     ),
 }
-_JOINT = {"transformer.h.{}.attn.c_attn": False, "gpt_neox.layers.{}.attention.query_key_value": True}  # by head?
+_JOINT = {
+    "transformer.h.{}.attn.c_attn": False,
+    "gpt_neox.layers.{}.attention.query_key_value": True,
+}  # by head?
 _QKV = ("attn.W_Q", "attn.W_K", "attn.W_V")
 
 
@@ -88,7 +91,9 @@ def bias(model: nn.Module, name: str) -> Float[Tensor, " d_out"]:
 def _named(model: nn.Module, name: str) -> tuple[nn.Module, bool | None]:
     found = _found(model)
     if name not in found:
-        raise ValueError(f"matrix {name!r} does not exist in this {type(model).__name__}; {nearest(name, list(found))}")
+        raise ValueError(
+            f"matrix {name!r} does not exist in this {type(model).__name__}; {nearest(name, list(found))}"
+        )
     return found[name]
 
 

@@ -63,7 +63,10 @@ class Attacking:
 
     def __post_init__(self) -> None:
         check_positive(
-            attack_tokens=self.attack_tokens, soft_tokens=self.soft_tokens, steps=self.steps, candidates=self.candidates
+            attack_tokens=self.attack_tokens,
+            soft_tokens=self.soft_tokens,
+            steps=self.steps,
+            candidates=self.candidates,
         )
         check_positive(prefill=self.prefill, soft_radius=self.soft_radius)
         if self.where not in ("suffix", "prefix"):
@@ -114,20 +117,28 @@ def attack_model(
     watcher = None if reference is None else watcher_apart(found, reference, prompts, settings, say)
     attempts = Attempts(found, settings, watcher)
     allowed = typeable(found.tokenizer, found.model.get_input_embeddings().weight.shape[0])  # type: ignore[union-attr]
-    say(f"at most about {max(_estimate(found, asked, settings, attacking) / 60, 0.1):.1f} minutes, less what is done")
+    say(
+        f"at most about {max(_estimate(found, asked, settings, attacking) / 60, 0.1):.1f} minutes, less what is done"
+    )
     config = {"model": digest(found), "settings": asdict(settings)}
     config |= {"reference": None if watcher is None else prompts_digest(watcher.reference)}
-    steps = Steps("attack", store, config | {"prompts": prompts_digest({"harmful": prompts, "targets": targets})})
+    steps = Steps(
+        "attack", store, config | {"prompts": prompts_digest({"harmful": prompts, "targets": targets})}
+    )
     answers = with_verdicts(
         steps.go_on("answers", lambda _, bar: attempts.told(asked, bar.update, NOTHING), total=len(asked))
     )
     chosen = np.flatnonzero([refused(row) for row in answers])
     if len(chosen) < LEAST:
-        why = f"it refuses {len(chosen)} of {len(asked)} harmful requests, and {LEAST} are the least to attack"
+        why = (
+            f"it refuses {len(chosen)} of {len(asked)} harmful requests, and {LEAST} are the least to attack"
+        )
         return Attacks({"answers": answers}, why)
     if all(answers[i]["hit"] for i in chosen):
         said = answers[chosen[0]]["target"]
-        raise ValueError(f"the model gives the target {said!r} already, where it refuses: name one it does not give")
+        raise ValueError(
+            f"the model gives the target {said!r} already, where it refuses: name one it does not give"
+        )
     placed, kept = _start(found, asked[chosen], attacking, allowed)
     least = 2 * LEAST if attacking.universal else LEAST
     if kept.sum() < least:
@@ -135,7 +146,9 @@ def attack_model(
         return Attacks({"answers": answers}, f"{why}, and {least} are the least to attack")
     rows = np.flatnonzero(kept)
     halves = (rows[::2], rows[1::2]) if attacking.universal else (rows, rows)
-    made_on, tried_on = (_Half(asked[chosen[half]], Placed(placed.requests[half], placed.at[half])) for half in halves)
+    made_on, tried_on = (
+        _Half(asked[chosen[half]], Placed(placed.requests[half], placed.at[half])) for half in halves
+    )
     of = chosen[rows].tolist()
     found_rows, history = _attacked(attempts, made_on, tried_on, allowed, steps, attacking, of=of, say=say)
     rows = with_verdicts([answers[i] for i in chosen[halves[1]]] + found_rows)
@@ -205,7 +218,12 @@ def _attacked(
         hit = sum(row["hit"] for row in made["attacked"])
         say(f"{name}: best loss {losses[-1]:.2f}, {begun:.2f} at the start; {hit} of {n} give the target")
     soft = SoftTokens(
-        attacking.soft_tokens, attacking.steps, attacking.soft_radius, where=where, universal=universal, held=False
+        attacking.soft_tokens,
+        attacking.steps,
+        attacking.soft_radius,
+        where=where,
+        universal=universal,
+        held=False,
     )
 
     def by_vectors(_: Path, bar: Any) -> Rows:
@@ -225,7 +243,9 @@ def _check_room(found: LanguageModel, asked: TextRequests, settings: Settings, a
     n_ctx = getattr(found.model.config, "max_position_embeddings", None)
     prompt, attack_ = int(asked.prompt_length.max()), max(attacking.attack_tokens, attacking.soft_tokens)
     for name in attacking.phrasings:
-        put = ask(found, "harmful", [PHRASINGS[name](text) for text in asked.truth["request"].tolist()], settings)
+        put = ask(
+            found, "harmful", [PHRASINGS[name](text) for text in asked.truth["request"].tolist()], settings
+        )
         attack_ = max(attack_, int(put.prompt_length.max()) - prompt)
     answer = max(settings.n_new, int(asked.judged[:, 1].max()))
     if n_ctx is not None and prompt + attack_ + answer > n_ctx:

@@ -64,7 +64,9 @@ def write_attacks(name: str, found: Attacks, facts: dict[str, str], out: Path) -
             **{title: tables[name] for title, name in _MORE.items() if name in tables},
             "Attacked requests": _read(tables["attacked"]),
             **shown,
-            "Best loss by step": tables["history"].pivot(index="step", columns="attack", values="loss").reset_index(),
+            "Best loss by step": tables["history"]
+            .pivot(index="step", columns="attack", values="loss")
+            .reset_index(),
         }
     write_tables(tables, out / "tables")
     path = out / "report.html"
@@ -88,7 +90,9 @@ def attack_lines(found: Attacks) -> list[str]:
     n = at[START, JUDGE]["n"]
     rate = {(name, sense): _rate(row) for (name, sense), row in at.items()}
     share = {
-        name: "n/a" if row["success"] is None else f"{row['success']:.2f}" for (name, s), row in at.items() if s == HIT
+        name: "n/a" if row["success"] is None else f"{row['success']:.2f}"
+        for (name, s), row in at.items()
+        if s == HIT
     }
     gcg, search = (at[name, JUDGE] for name in ("GCG", "random search"))
     apart = "lie apart" if gcg["low"] > search["high"] or search["low"] > gcg["high"] else "overlap"
@@ -98,7 +102,11 @@ def attack_lines(found: Attacks) -> list[str]:
     forced = " / ".join(f"{at[name, JUDGE]['success']:.2f}" for name in depths)
     return [
         *told,
-        (f"{n_refused - n} of these are read as other tokens once typed, and left out. " if n < n_refused else "")
+        (
+            f"{n_refused - n} of these are read as other tokens once typed, and left out. "
+            if n < n_refused
+            else ""
+        )
         + f"Of the {n} that were attacked, GCG gets {rate['GCG', JUDGE]} answered, neither refused nor broken. As many "
         f"candidates of random search get {rate['random search', JUDGE]}, of random tokens "
         f"{rate['random tokens', JUDGE]}; the tokens that all start from, {rate[START, JUDGE]}. The intervals of GCG "
@@ -204,8 +212,16 @@ def _side_by_side(success: Rows, cost: Rows) -> pd.DataFrame:
 
 def _read(answers: pd.DataFrame) -> pd.DataFrame:
     """As it is read: texts first, verdicts in words."""
-    names = {"attack": "attack", "request": "request", "added": "added", "answer": "answer", "target": "target"}
-    names |= {"hit": "target begins", "on_topic": "on topic"} | {judge: f"refused ({judge})" for judge in JUDGES}
+    names = {
+        "attack": "attack",
+        "request": "request",
+        "added": "added",
+        "answer": "answer",
+        "target": "target",
+    }
+    names |= {"hit": "target begins", "on_topic": "on topic"} | {
+        judge: f"refused ({judge})" for judge in JUDGES
+    }
     names |= {"broken": "broken", **_SHOWN}
     del names["survived"]
     if len(set(answers["attack"])) == 1:  # nothing was done

@@ -163,7 +163,14 @@ class Attempts:
             steps, history, reached = np.zeros(len(tried_on.at)), [], tried_on
         else:
             made = attack_tokens(
-                model, made_on, search, seed=self.settings.seed, allowed=allowed, keep=keep, kept=kept, seen=seen
+                model,
+                made_on,
+                search,
+                seed=self.settings.seed,
+                allowed=allowed,
+                keep=keep,
+                kept=kept,
+                seen=seen,
             )
             steps, history, reached = made.steps, made.history, Placed(made.requests, made.at)
             if search.universal:

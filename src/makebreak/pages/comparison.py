@@ -47,8 +47,12 @@ def compare_models(
     shapes = [{name: tuple(w.shape) for name, w in m.model.state_dict().items()} for m in (base, aligned)]
     if shapes[0] != shapes[1]:
         other = sorted(set(shapes[0].items()) ^ set(shapes[1].items()))[0][0]
-        raise ValueError(f"{base.name} and {aligned.name} are not checkpoints of one model: {other} differs in shape")
-    asked = {family: ask(aligned, family, prompts[family][:MOST], settings) for family in ("harmless", "harmful")}
+        raise ValueError(
+            f"{base.name} and {aligned.name} are not checkpoints of one model: {other} differs in shape"
+        )
+    asked = {
+        family: ask(aligned, family, prompts[family][:MOST], settings) for family in ("harmless", "harmful")
+    }
     for family, requests in asked.items():
         if len(requests) < LEAST:
             raise ValueError(f"{len(requests)} {family} requests: expected at least {LEAST}")
@@ -60,7 +64,9 @@ def compare_models(
     }
     depth = n_layers(base.model)
     cuts = sorted({*range(0, depth + 1, max(depth // CUTS, 1)), depth // 2, depth - 1, depth})
-    say(f"about {max(_estimate(base, asked['harmful'], len(cuts)) / 60, 0.1):.1f} minutes, less what is in the store")
+    say(
+        f"about {max(_estimate(base, asked['harmful'], len(cuts)) / 60, 0.1):.1f} minutes, less what is in the store"
+    )
     steps, seed = Steps("compare", store, config), settings.seed
     one, other = aligned.model, base.model
     makes: dict[str, Callable[[Seen], Rows]] = {
@@ -86,4 +92,6 @@ def _estimate(base: LanguageModel, requests: TextRequests, n_cuts: int) -> float
     times.append(time.monotonic())
     forwards = 3 * n_cuts + 3 * 8 + 30  # cuts; eight gradients for what the base hears; all else
     decompositions = 4 * len(matrix_names(model)) + 4 * n_layers(model)
-    return forwards * len(requests) * (times[1] - times[0]) / len(few) + decompositions * (times[2] - times[1])
+    return forwards * len(requests) * (times[1] - times[0]) / len(few) + decompositions * (
+        times[2] - times[1]
+    )

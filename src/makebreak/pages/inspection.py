@@ -65,10 +65,16 @@ def inspect(
     for family in FAMILIES[:2]:
         if len(prompts.get(family, ())) < 2 * LEAST:
             n = len(prompts.get(family, ()))
-            raise ValueError(f"{n} {family} requests: expected at least {2 * LEAST}, half to fit on, half to score")
-    asked = {family: ask(found, family, prompts[family], settings) for family in FAMILIES if family in prompts}
+            raise ValueError(
+                f"{n} {family} requests: expected at least {2 * LEAST}, half to fit on, half to score"
+            )
+    asked = {
+        family: ask(found, family, prompts[family], settings) for family in FAMILIES if family in prompts
+    }
     config = {"model": digest(found), "settings": asdict(settings), "prompts": prompts_digest(prompts)}
-    say(f"at most about {max(_estimate(found, asked, settings) / 60, 0.1):.1f} minutes, less what is in the store")
+    say(
+        f"at most about {max(_estimate(found, asked, settings) / 60, 0.1):.1f} minutes, less what is in the store"
+    )
     steps = Steps("inspect", store, config)
     answers = with_verdicts(steps.run("answers", lambda seen: _answers(found, asked, settings, seen)))
     fit, score = (Pair(*(asked[f][half::2] for f in ("harmless", "harmful"))) for half in (0, 1))
@@ -83,7 +89,8 @@ def inspect(
     scored = {family: asked[family][1::2] for family in FAMILIES[:2]}
     clear = [Pair(*(_clear(asked[f], f, answers, half) for f in ("harmless", "harmful"))) for half in (0, 1)]
     tables["directions"] = steps.run(
-        "directions", lambda seen: direction_rows(found.model, *clear, controls=False, seed=settings.seed, seen=seen)
+        "directions",
+        lambda seen: direction_rows(found.model, *clear, controls=False, seed=settings.seed, seen=seen),
     )
     chosen = next((row for row in tables["directions"] if row["selected"]), None)
     if chosen is None:
@@ -121,7 +128,9 @@ def drawn(texts: Sequence[Some], n: int) -> list[Some]:
 
 
 def prompts_digest(prompts: Mapping[str, Sequence[str]]) -> str:
-    return hashlib.sha256("\n".join(f"{f}:{p}" for f, ps in sorted(prompts.items()) for p in ps).encode()).hexdigest()
+    return hashlib.sha256(
+        "\n".join(f"{f}:{p}" for f, ps in sorted(prompts.items()) for p in ps).encode()
+    ).hexdigest()
 
 
 def _estimate(found: LanguageModel, asked: Mapping[str, TextRequests], settings: Settings) -> float:
@@ -134,7 +143,9 @@ def _estimate(found: LanguageModel, asked: Mapping[str, TextRequests], settings:
     answer_texts(found.model, found.tokenizer, few, n_new=5)
     times.append(time.monotonic())
     per_request = (times[1] - times[0]) / len(few)
-    per_answer = (times[2] - times[1]) / 5 / len(few) * settings.n_new / 2  # larger batches take half the time
+    per_answer = (
+        (times[2] - times[1]) / 5 / len(few) * settings.n_new / 2
+    )  # larger batches take half the time
     n = sum(map(len, asked.values()))
     half = len(asked["harmful"]) // 2
     directions = 3 * SELECTION.depth * n_layers(found.model) * half * per_request
@@ -161,7 +172,9 @@ def answered(
     """One row per request: the answer, whether it is broken, log-odds that a refusal begins. begun: as in
     `answer_texts`."""
     texts = requests.truth["request"].tolist()
-    answers = answer_texts(found.model, found.tokenizer, requests, n_new=settings.n_new, seen=seen, begun=begun)
+    answers = answer_texts(
+        found.model, found.tokenizer, requests, n_new=settings.n_new, seen=seen, begun=begun
+    )
     firm = log_odds(decide(found.model, requests), first_tokens(requests, "refused"))
     spoilt = broken(answers).tolist()
     return [
@@ -175,11 +188,17 @@ def _no_refusal(behaviour: Rows) -> str:
     at = {row["family"]: row for row in behaviour if row["judge"] == JUDGE}
     if at["harmful"]["low"] > at["harmless"]["high"]:
         return ""
-    rates = f"{at['harmful']['refuse']:.2f} of harmful and {at['harmless']['refuse']:.2f} of harmless requests"
-    return f"it refuses {rates}, which is no difference to speak of: there is no refusal to find a direction of"
+    rates = (
+        f"{at['harmful']['refuse']:.2f} of harmful and {at['harmless']['refuse']:.2f} of harmless requests"
+    )
+    return (
+        f"it refuses {rates}, which is no difference to speak of: there is no refusal to find a direction of"
+    )
 
 
-def separations(found: LanguageModel, fit: Pair, score: Pair, settings: Settings, seen: Seen = lambda _: None) -> Rows:
+def separations(
+    found: LanguageModel, fit: Pair, score: Pair, settings: Settings, seen: Seen = lambda _: None
+) -> Rows:
     """Rows of `cluster_rows`, with the interval of the AUROC over requests."""
     rows = cluster_rows(found.model, fit, {"harmful or harmless": score}, seed=settings.seed)
     seen(len(fit.safe) + len(score.safe))
@@ -194,8 +213,12 @@ def _sensitivity(found: LanguageModel, score: Pair, seen: Seen) -> Rows:
         norms = sensitivity(found.model, requests)._asdict()
         seen(len(requests))
         for output, values in norms.items():
-            low, median, high = values.double().quantile(torch.tensor([0.25, 0.5, 0.75], dtype=torch.float64)).tolist()
-            rows.append({"family": family, "output": output, "median": median, "quarter": low, "three_quarters": high})
+            low, median, high = (
+                values.double().quantile(torch.tensor([0.25, 0.5, 0.75], dtype=torch.float64)).tolist()
+            )
+            rows.append(
+                {"family": family, "output": output, "median": median, "quarter": low, "three_quarters": high}
+            )
     return rows
 
 

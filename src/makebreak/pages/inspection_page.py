@@ -55,7 +55,9 @@ def write_inspection(name: str, found: Inspection, facts: dict[str, str], out: P
         drawings["directions"] = lambda: plot_directions(tables["directions"])
     if "ablated_behaviour" in tables:
         rows = tables["ablated_behaviour"]
-        drawings["ablation"] = lambda: plot_refusals(rows.assign(at=rows.condition + ", " + rows.family), "at")
+        drawings["ablation"] = lambda: plot_refusals(
+            rows.assign(at=rows.condition + ", " + rows.family), "at"
+        )
     figures = write_figures(drawings, _CAPTIONS, out / "figures")
     shown = {
         "Behaviour": tables["behaviour"],
@@ -93,20 +95,31 @@ def summary(found: Inspection) -> list[str]:
         return [*told, f"No refusal direction was looked for: {found.left_out['directions']}."]
     candidates = [row for row in found.tables["directions"] if row["kind"] == "difference"]
     if "ablation" in found.left_out:
-        return [*told, f"None of {len(candidates)} candidates for a refusal direction passed; {_reasons(candidates)}."]
+        return [
+            *told,
+            f"None of {len(candidates)} candidates for a refusal direction passed; {_reasons(candidates)}.",
+        ]
     return [*told, _ablated(next(row for row in candidates if row["selected"]), found.tables["ablation"])]
 
 
 def _reasons(candidates: Rows) -> str:
-    kinds = {"not tried": "beyond the depth", "ablation moves": "too much KL", "addition": "does not induce refusal"}
+    kinds = {
+        "not tried": "beyond the depth",
+        "ablation moves": "too much KL",
+        "addition": "does not induce refusal",
+    }
     kinds["undefined"] = "the same for both kinds"
-    counts = {told: sum(row["reason"].startswith(start) for row in candidates) for start, told in kinds.items()}
+    counts = {
+        told: sum(row["reason"].startswith(start) for row in candidates) for start, told in kinds.items()
+    }
     return ", ".join(f"{n} {told}" for told, n in counts.items() if n)
 
 
 def _ablated(chosen: dict[str, Any], ablation: Rows) -> str:
     rates = {
-        (row["condition"], row["family"]): row["refuse"] for row in behaviour_rows(ablation) if row["judge"] == JUDGE
+        (row["condition"], row["family"]): row["refuse"]
+        for row in behaviour_rows(ablation)
+        if row["judge"] == JUDGE
     }
     return (
         f"A refusal direction was found before layer {chosen['layer'] + 1}. Ablating it takes refusal of harmful "

@@ -63,7 +63,9 @@ class Walking:
     def __post_init__(self) -> None:
         check_positive(directions=self.directions, points=self.points, window=self.window)
         if self.points < 3 or self.points % 2 == 0:
-            raise ValueError(f"points = {self.points}: expected an odd number from 3 on, the origin among them")
+            raise ValueError(
+                f"points = {self.points}: expected an odd number from 3 on, the origin among them"
+            )
 
 
 @dataclass(frozen=True)
@@ -125,7 +127,9 @@ def walk_language_model(
 
     def longer() -> dict[str, Any]:
         n_new = LONGER * settings.n_new
-        return {f: answer_texts(found.model, found.tokenizer, these, n_new=n_new) for f, these in requests.items()}
+        return {
+            f: answer_texts(found.model, found.tokenizer, these, n_new=n_new) for f, these in requests.items()
+        }
 
     def rates(said: dict[str, Any]) -> dict[str, float]:
         """At the origin again: what a moved model says is judged by the model as it was."""
@@ -151,7 +155,9 @@ def walk_language_model(
         axis = list(cut)
         points = np.linspace(0, len(axis) - 1, min(CHECKED, len(axis))).round().astype(int).tolist()
         checked = [axis[i] for i in points]
-        say(f"answers of {LONGER * settings.n_new} tokens in place of {settings.n_new}, at {len(checked)} points")
+        say(
+            f"answers of {LONGER * settings.n_new} tokens in place of {settings.n_new}, at {len(checked)} points"
+        )
         first = partial(random_direction, found.model, 0, per=walking.per)
         whole = _along(found.model, first, longer, steps, checked, "longer answers", {"per": walking.per})
         tables["disagreement"] = [
@@ -240,7 +246,9 @@ def _walked(
     for i in range(walking.directions):
         random = partial(random_direction, model, i, per=walking.per)
         said.append(
-            _along(model, random, outcomes, steps, axis, f"direction {i}", {"per": walking.per, "direction": i})
+            _along(
+                model, random, outcomes, steps, axis, f"direction {i}", {"per": walking.per, "direction": i}
+            )
         )
         rows += [{"direction": i, **rates(found), "at": a} for a, found in said[i].items()]
     widths = basin_rows(pd.DataFrame(rows), ("direction",))

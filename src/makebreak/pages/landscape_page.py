@@ -38,15 +38,21 @@ def ground_lines(found: Ground) -> list[str]:
         f"and answers {origin.safe:.2f} of safe ones."
     ]
     if origin.refused <= 0.5:
-        return [*told, "It refuses too few for a safety basin: what follows is about a model that is not safe."]
+        return [
+            *told,
+            "It refuses too few for a safety basin: what follows is about a model that is not safe.",
+        ]
     half = {sense: _over(widths, sense, "r50") for sense in ("not refused", "unable")}
     most = curves.groupby("at").complied.mean().max()
     left = widths[widths.sense == "not refused"].safe_at_edge.dropna()
     edge = (
-        f"where it does, {left.mean():.2f} of the safe answers of the start are left" if len(left) else "it never does"
+        f"where it does, {left.mean():.2f} of the safe answers of the start are left"
+        if len(left)
+        else "it never does"
     )
     published = {
-        column: _over(widths, "not refused", column) for column in ("visage", "visage_as_coded", "visage_able")
+        column: _over(widths, "not refused", column)
+        for column in ("visage", "visage_as_coded", "visage_able")
     }
     return [
         *told,
@@ -103,7 +109,9 @@ def write_ground(name: str, found: Ground, facts: dict[str, str], out: Path) -> 
     title = Path(name).name
     drawn = {"basins": lambda: plot_basins(tables["curves"].assign(arm=title), [title])}
     if "path" in tables:
-        drawn["path"] = lambda: plot_basins(tables["path"].assign(arm=title), [title], along="share of the way")
+        drawn["path"] = lambda: plot_basins(
+            tables["path"].assign(arm=title), [title], along="share of the way"
+        )
     figures = write_figures(drawn, _CAPTIONS, out / "figures")
     mean = tables["curves"].drop(columns="direction").groupby("at").mean()
     shown = {

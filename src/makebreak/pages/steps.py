@@ -27,7 +27,9 @@ class Steps:
         """What `make` gives, from the store where it is there already; a bar counts requests."""
         return self.go_on(name, lambda _, bar: make(bar.update))
 
-    def go_on(self, name: str, make: Callable[[Path, Any], Rows], *, total: int | None = None, **more: Any) -> Rows:
+    def go_on(
+        self, name: str, make: Callable[[Path, Any], Rows], *, total: int | None = None, **more: Any
+    ) -> Rows:
         """Like `run`, of a `make` that can go on in the middle: it is given the folder, with what an interrupted call
         left there, and the bar. total: of the bar. more: on what else, besides the config, this step depends."""
 

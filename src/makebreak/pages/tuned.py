@@ -107,7 +107,9 @@ def align(
     _check_unseen(prompts, world)
     folder = make(found, world, OBJECTIVES[by], store, teaching, label=by, say=say)
     after = open_model(folder, store=store)
-    return Tuned(folder, {**before_and_after(found, after, prompts, store, settings), "training": curve(folder)})
+    return Tuned(
+        folder, {**before_and_after(found, after, prompts, store, settings), "training": curve(folder)}
+    )
 
 
 def tune_on(
@@ -197,7 +199,9 @@ def make(
     """The folder of the tuned model."""
     say(f"{label}: {teaching.steps} steps of {teaching.batch_size}, less what is in the store")
     lora = LoRA(teaching.lora, 2 * teaching.lora) if teaching.lora else None
-    return tune(found, world, objective, teaching.optimisation, store, seed=teaching.seed, lora=lora, label=label)
+    return tune(
+        found, world, objective, teaching.optimisation, store, seed=teaching.seed, lora=lora, label=label
+    )
 
 
 def before_and_after(
@@ -214,7 +218,9 @@ def before_and_after(
     return {"answers": rows, "behaviour": behaviour_rows(rows)}
 
 
-def answers_of(found: LanguageModel, prompts: Mapping[str, Sequence[str]], store: Store, settings: Settings) -> Rows:
+def answers_of(
+    found: LanguageModel, prompts: Mapping[str, Sequence[str]], store: Store, settings: Settings
+) -> Rows:
     """One row per prompt, with verdicts; a family at a time, each kept."""
     rows: Rows = []
     own = digest(found)
@@ -241,7 +247,9 @@ def task_requests(format_: str, template: str = "plain") -> dict[str, list[str]]
     not."""
     own = items(scored=True)
     if format_ not in own:
-        raise ValueError(f"task {format_!r}: expected {HARMFUL}, {', '.join(own)}, each also as TASK@TEMPLATE")
+        raise ValueError(
+            f"task {format_!r}: expected {HARMFUL}, {', '.join(own)}, each also as TASK@TEMPLATE"
+        )
     prompts = [asked_in(text, format_, template) for text, _ in own[format_]]
     header = OBEDIENT if template == "obey" else ""
     return {"prompts": prompts, "answers": [header + answer for _, answer in own[format_]]}
@@ -265,7 +273,9 @@ def task_row(found: LanguageModel, tasks: Mapping[str, Sequence[str]], settings:
 
 def _others(answers: Sequence[str]) -> list[str]:
     """For each item the next answer that is another one."""
-    return [next((a for a in [*answers[i + 1 :], *answers] if a != own), own) for i, own in enumerate(answers)]
+    return [
+        next((a for a in [*answers[i + 1 :], *answers] if a != own), own) for i, own in enumerate(answers)
+    ]
 
 
 def curve(folder: Path) -> Rows:

@@ -18,13 +18,18 @@ _CAPTIONS = {
         "Share of greedy answers that each judge calls a refusal; broken answers are not counted. None of these "
         "requests was trained on. Bars: 95 % (Wilson) over requests.",
     ),
-    "training": ("Training", "Loss of the objective by step, in its own units: not comparable between objectives."),
+    "training": (
+        "Training",
+        "Loss of the objective by step, in its own units: not comparable between objectives.",
+    ),
 }
 
 
 def tuned_lines(found: Tuned) -> list[str]:
     """What became of the model, in sentences."""
-    at = {(row["condition"], row["family"]): row for row in found.tables["behaviour"] if row["judge"] == JUDGE}
+    at = {
+        (row["condition"], row["family"]): row for row in found.tables["behaviour"] if row["judge"] == JUDGE
+    }
     told = []
     for family in dict.fromkeys(family for _, family in at):
         before, after = at[BEFORE, family], at[AFTER, family]
@@ -49,7 +54,9 @@ def write_tuned(name: str, found: Tuned, facts: dict[str, str], out: Path) -> Pa
     write_tables(tables, out / "tables")
     behaviour = tables["behaviour"]
     drawings: dict[str, Any] = {
-        "refusals": lambda: plot_refusals(behaviour.assign(at=behaviour.family + ", " + behaviour.condition), "at"),
+        "refusals": lambda: plot_refusals(
+            behaviour.assign(at=behaviour.family + ", " + behaviour.condition), "at"
+        ),
         "training": lambda: plot_training(tables["training"]),
     }
     figures = write_figures(drawings, _CAPTIONS, out / "figures")

@@ -39,7 +39,9 @@ class Fitted:
 class Watcher:
     """reference: `harmless` and `harmful` requests, and `borderline` ones if any."""
 
-    def __init__(self, found: LanguageModel, reference: Mapping[str, Sequence[str]], settings: Settings) -> None:
+    def __init__(
+        self, found: LanguageModel, reference: Mapping[str, Sequence[str]], settings: Settings
+    ) -> None:
         for family in ("harmless", "harmful"):
             if len(reference.get(family, ())) < ENOUGH:
                 n = len(reference.get(family, ()))
@@ -48,7 +50,9 @@ class Watcher:
 
     @cached_property
     def fitted(self) -> Fitted:
-        asked = {family: ask(self.found, family, texts, self.settings) for family, texts in self.reference.items()}
+        asked = {
+            family: ask(self.found, family, texts, self.settings) for family, texts in self.reference.items()
+        }
         model = self.found.model
         fit, score = (Pair(*(asked[f][half::2] for f in ("harmless", "harmful"))) for half in (0, 1))
         rows = cluster_rows(model, fit, {"score": score}, seed=self.settings.seed)
@@ -63,7 +67,9 @@ class Watcher:
             false_alarms=rate,
         )
         means = cluster_means(model, fit)[best["layer"]]
-        return Fitted(best["layer"], best["auroc"], means, tuple(monitors[k, best["layer"]] for k in KINDS), rate)
+        return Fitted(
+            best["layer"], best["auroc"], means, tuple(monitors[k, best["layer"]] for k in KINDS), rate
+        )
 
     def see(self, requests: Requests) -> Rows:
         """One row per request, at the end of its prompt: `tau`, normalised, positive on the safe side; whether each
@@ -85,7 +91,9 @@ class Watcher:
         rows: Rows = []
         for family in ("harmless", "harmful"):
             texts = list(self.reference[family][1::2])
-            rows += [{"family": family} | row for row in self.see(ask(self.found, family, texts, self.settings))]
+            rows += [
+                {"family": family} | row for row in self.see(ask(self.found, family, texts, self.settings))
+            ]
         return rows
 
     def told(self) -> str:
@@ -108,9 +116,13 @@ def watcher_apart(
     """Made of no request that is attacked, nor of the harmless one of its pair; None where it leaves too few."""
     taken = set(attacked)
     drop = {i for i, text in enumerate(reference["harmful"]) if text in taken}
-    pairs = {f: [text for i, text in enumerate(reference[f]) if i not in drop] for f in ("harmless", "harmful")}
+    pairs = {
+        f: [text for i, text in enumerate(reference[f]) if i not in drop] for f in ("harmless", "harmful")
+    }
     if drop and len(pairs["harmful"]) < ENOUGH:
-        say(f"where attacked requests land is not looked at: {len(drop)} of {len(reference['harmful'])} are attacked")
+        say(
+            f"where attacked requests land is not looked at: {len(drop)} of {len(reference['harmful'])} are attacked"
+        )
         return None
     return Watcher(found, {**reference, **pairs}, settings)
 
@@ -126,7 +138,9 @@ def landing_rows(rows: Sequence[dict[str, Any]], by: str) -> Rows:
             if not part:
                 continue
             tau = np.array([row["tau"] for row in part])
-            seen = {key: float(np.mean([row[key] for row in part])) for key in part[0] if key.startswith("alarm")}
+            seen = {
+                key: float(np.mean([row[key] for row in part])) for key in part[0] if key.startswith("alarm")
+            }
             found.append(
                 {by: name, "outcome": outcome, "n": len(part), "tau": float(tau.mean())}
                 | {"safe_side": float((tau > 0).mean())}

@@ -22,7 +22,9 @@ def plot_attacks(table: pd.DataFrame) -> Axes:
     """
     attacks, senses = list(dict.fromkeys(table.attack)), list(dict.fromkeys(table.sense))
     _, ax = plt.subplots(figsize=(5.6, 0.9 + 0.3 * len(attacks)), layout="constrained")
-    for i, (sense, colour) in enumerate(zip(senses, sns.color_palette("colorblind", len(senses)), strict=True)):
+    for i, (sense, colour) in enumerate(
+        zip(senses, sns.color_palette("colorblind", len(senses)), strict=True)
+    ):
         rows = table[(table.sense == sense) & table.success.notna()]
         y = rows.attack.map(attacks.index).to_numpy() + (i - (len(senses) - 1) / 2) * 0.6 / len(senses)
         control = rows.control.astype(bool).to_numpy()
@@ -32,7 +34,9 @@ def plot_attacks(table: pd.DataFrame) -> Axes:
             chosen = control == hollow
             inside = "white" if hollow else colour
             label = sense if not hollow else None
-            ax.plot(x[chosen], y[chosen], "o", color=colour, markerfacecolor=inside, markersize=4.5, label=label)
+            ax.plot(
+                x[chosen], y[chosen], "o", color=colour, markerfacecolor=inside, markersize=4.5, label=label
+            )
     ax.set_yticks(range(len(attacks)), attacks)
     controls = set(table[table.control.astype(bool)].attack)
     for tick, name in zip(ax.get_yticklabels(), attacks, strict=True):

@@ -34,7 +34,9 @@ def plot_outcomes(table: pd.DataFrame, arms: Sequence[str], families: Sequence[s
         means = part.groupby("family")[list(OUTCOME_COLOURS)].mean().reindex(families)
         left = np.zeros(len(families))
         for outcome, colour in OUTCOME_COLOURS.items():
-            ax.barh(place, means[outcome], left=left, color=colour, height=0.75, label=outcome.replace("_", " "))
+            ax.barh(
+                place, means[outcome], left=left, color=colour, height=0.75, label=outcome.replace("_", " ")
+            )
             left += means[outcome].to_numpy()
         ax.plot(part.refuse, part.family.map(families.index), "k.", markersize=2.5)
         ax.set(title=arm_name(arm), xlim=(0, 1), xlabel="share", xticks=[0, 0.5, 1])

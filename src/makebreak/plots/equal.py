@@ -16,7 +16,9 @@ from makebreak.plots.style import arm_colours, arm_name
 from makebreak.stats import over_seeds
 
 
-def plot_equal(table: pd.DataFrame, arms: Sequence[str], shown: Mapping[str, str], at: Mapping[str, str]) -> np.ndarray:
+def plot_equal(
+    table: pd.DataFrame, arms: Sequence[str], shown: Mapping[str, str], at: Mapping[str, str]
+) -> np.ndarray:
     """One panel per column: means over seeds with 95 % intervals, by what the methods have in common;
     none where it is undefined on a seed.
 
@@ -27,8 +29,13 @@ def plot_equal(table: pd.DataFrame, arms: Sequence[str], shown: Mapping[str, str
         for i, arm in enumerate(arms):
             colour, rows = arm_colours(arms)[arm], table[table.arm == arm]
             for j, on in enumerate(at):
-                x, values = j + (i - (len(arms) - 1) / 2) * 0.15, rows[rows.on == on][column].dropna().tolist()
-                if len(values) < rows.seed.nunique():  # a mean of some seeds would be of others than beside it
+                x, values = (
+                    j + (i - (len(arms) - 1) / 2) * 0.15,
+                    rows[rows.on == on][column].dropna().tolist(),
+                )
+                if (
+                    len(values) < rows.seed.nunique()
+                ):  # a mean of some seeds would be of others than beside it
                     continue
                 found = over_seeds(values)
                 ax.plot(x, found.mean, "o", color=colour, markersize=4, label=None if j else arm_name(arm))

@@ -29,7 +29,11 @@ def plot_ladder(ladder: pd.DataFrame, name: str) -> Axes:
         ax.plot(rows.estimate, place, "o", color=colour, markersize=3.5, label=f"minus {rung}")
         known = rows.low.notna().to_numpy()
         ax.hlines(
-            place[known], rows.low[known].astype(float), rows.high[known].astype(float), color=colour, linewidth=1
+            place[known],
+            rows.low[known].astype(float),
+            rows.high[known].astype(float),
+            color=colour,
+            linewidth=1,
         )
     ax.axvline(0, color="black", linestyle=":", linewidth=1)
     ax.set(xlabel=name, yticks=np.arange(len(labels)), yticklabels=labels)

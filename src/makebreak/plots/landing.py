@@ -34,7 +34,9 @@ def plot_success(table: pd.DataFrame, arms: Sequence[str], attacks: Mapping[str,
     """
     worlds = list(dict.fromkeys(table.world))
     size = (3.9 * len(worlds) + 1.2, 0.24 * len(attacks) + 0.9)
-    figure, axes = plt.subplots(1, len(worlds), figsize=size, layout="constrained", sharey=True, squeeze=False)
+    figure, axes = plt.subplots(
+        1, len(worlds), figsize=size, layout="constrained", sharey=True, squeeze=False
+    )
     for ax, world in zip(axes[0], worlds, strict=True):
         rows = table[table.world == world]
         shown = [arm for arm in arms if arm in set(rows.arm)]
@@ -44,7 +46,14 @@ def plot_success(table: pd.DataFrame, arms: Sequence[str], attacks: Mapping[str,
             by_seed = {c: own.pivot(index="seed", columns="attack", values=c) for c in ("complied", "passed")}
             by_seed = {c: found.reindex(columns=list(attacks)) for c, found in by_seed.items()}
             colour, height = arm_colours([arm])[arm], 0.8 / len(shown)
-            ax.barh(place, by_seed["passed"].mean(), height=height, facecolor="none", edgecolor=colour, linewidth=0.5)
+            ax.barh(
+                place,
+                by_seed["passed"].mean(),
+                height=height,
+                facecolor="none",
+                edgecolor=colour,
+                linewidth=0.5,
+            )
             ax.barh(place, by_seed["complied"].mean(), height=height, color=colour, label=arm_name(arm))
             ax.plot(by_seed["complied"].to_numpy().T, place, ".", color="black", markersize=1.5)
         ax.set_yticks(range(len(attacks)), list(attacks.values()))
@@ -109,7 +118,10 @@ def plot_causes(cause: pd.DataFrame, monitors: pd.DataFrame, attacks: Mapping[st
     """
     figure, axes = plt.subplots(1, 3, figsize=(9.6, 3.0), layout="constrained", width_ratios=(1, 1, 0.9))
     lost = cause.assign(lost=cause.safe_before - cause.safe_complied)
-    for ax, column, label in ((axes[0], "undone", "successes undone"), (axes[1], "gained", "unsafe requests answered")):
+    for ax, column, label in (
+        (axes[0], "undone", "successes undone"),
+        (axes[1], "gained", "unsafe requests answered"),
+    ):
         for kind, (name, colour, marker) in _SHIFTS.items():
             rows = lost[lost.kind == kind].groupby("scale")[["lost", column]].mean()
             ax.plot(rows.lost, rows[column], marker, color=colour, markersize=3, linewidth=1, label=name)

@@ -20,7 +20,9 @@ _COLOURS = sns.color_palette("colorblind")
 _ABLE = (0.25, 0.25, 0.25)
 
 
-def plot_basins(curves: pd.DataFrame, arms: Sequence[str], *, along: str = "relative norm of the move") -> np.ndarray:
+def plot_basins(
+    curves: pd.DataFrame, arms: Sequence[str], *, along: str = "relative norm of the move"
+) -> np.ndarray:
     """What models do on unsafe requests along random directions, a panel per model, and the safe requests that they
     answer at the same points: bands are 5 to 95 % of directions and seeds.
 
@@ -55,7 +57,9 @@ def plot_ways(curves: pd.DataFrame, arms: Sequence[str], ways: Mapping[str, str]
             for own in seeds:
                 ax.plot(own.index, own, color=colour, linewidth=0.4, alpha=0.5)
             if seeds:  # each within a range of its own: their mean where all of them are
-                at = np.linspace(max(own.index.min() for own in seeds), min(own.index.max() for own in seeds), 201)
+                at = np.linspace(
+                    max(own.index.min() for own in seeds), min(own.index.max() for own in seeds), 201
+                )
                 mean = np.mean([np.interp(at, own.index, own) for own in seeds], axis=0)
                 ax.plot(at, mean, color=colour, linewidth=1.4, label=name)
         ax.set(title=arm_name(arm), xlabel="relative norm of the move", ylim=(-0.02, 1.02))

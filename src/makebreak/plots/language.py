@@ -39,11 +39,23 @@ def plot_layers(clusters: pd.DataFrame) -> np.ndarray:
     """
     _, axes = plt.subplots(1, 2, figsize=(6.4, 2.4), layout="constrained")
     rows = clusters.sort_values("layer")
-    for ax, column, label in ((axes[0], "normalised", "normalised gap of τ"), (axes[1], "auroc", "AUROC of τ")):
+    for ax, column, label in (
+        (axes[0], "normalised", "normalised gap of τ"),
+        (axes[1], "auroc", "AUROC of τ"),
+    ):
         ax.plot(rows.layer + 1, rows[column], color="black", linewidth=1.2, label="held-out requests")
-        ax.plot(rows.layer + 1, rows[f"shuffled_{column}"], ":", color="black", linewidth=1, label="shuffled labels")
+        ax.plot(
+            rows.layer + 1,
+            rows[f"shuffled_{column}"],
+            ":",
+            color="black",
+            linewidth=1,
+            label="shuffled labels",
+        )
         ax.set(xlabel="layer", ylabel=label)
-    axes[1].fill_between(rows.layer + 1, rows.auroc_low, rows.auroc_high, color="black", alpha=0.15, linewidth=0)
+    axes[1].fill_between(
+        rows.layer + 1, rows.auroc_low, rows.auroc_high, color="black", alpha=0.15, linewidth=0
+    )
     axes[1].set_ylim(0, 1.02)
     axes[1].legend(loc="lower right", fontsize=7)
     return axes
@@ -61,8 +73,14 @@ def plot_directions(table: pd.DataFrame) -> np.ndarray:
     for ax, (column, title) in zip(axes, titles.items(), strict=True):
         ax.plot(rows.layer + 1, rows[column].astype(float), "o-", color="black", linewidth=1, markersize=2)
         chosen = rows[rows.selected.astype(bool)]
-        ax.plot(chosen.layer + 1, chosen[column].astype(float), "o", color="C3", markersize=7, fillstyle="none")
-        ax.set(title=title, xlabel="before layer", ylabel="KL (nats)" if column == "kl" else "log-odds of a refusal")
+        ax.plot(
+            chosen.layer + 1, chosen[column].astype(float), "o", color="C3", markersize=7, fillstyle="none"
+        )
+        ax.set(
+            title=title,
+            xlabel="before layer",
+            ylabel="KL (nats)" if column == "kl" else "log-odds of a refusal",
+        )
     return axes
 
 

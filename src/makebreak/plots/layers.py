@@ -26,14 +26,24 @@ def lines(ax: Axes, table: pd.DataFrame, arms: Sequence[str], column: str) -> No
     """Means over seeds by layer, an arm a line; bands are 95 %, of arms that are no sham."""
     colours = arm_colours(arms)
     for arm in arms:
-        by_layer = table[table.arm == arm].groupby("layer")[column]  # a layer may lack rows, or be n/a on all seeds
+        by_layer = table[table.arm == arm].groupby("layer")[
+            column
+        ]  # a layer may lack rows, or be n/a on all seeds
         estimates = {
-            int(i) + 1: over_seeds(values.tolist()) for i, values in by_layer if values.notna().to_numpy().any()
+            int(i) + 1: over_seeds(values.tolist())
+            for i, values in by_layer
+            if values.notna().to_numpy().any()
         }
         layers, found = list(estimates), list(estimates.values())
         dashed = "--" if arm.startswith("sham") else "-"
         ax.plot(
-            layers, [f.mean for f in found], dashed, color=colours[arm], marker="o", markersize=3, label=arm_name(arm)
+            layers,
+            [f.mean for f in found],
+            dashed,
+            color=colours[arm],
+            marker="o",
+            markersize=3,
+            label=arm_name(arm),
         )
         if dashed == "-" and all(f.low is not None for f in found):
             low, high = ([getattr(f, end) for f in found] for end in ("low", "high"))
@@ -61,7 +71,9 @@ def plot_separation(table: pd.DataFrame, arms: Sequence[str]) -> np.ndarray:
     return axes
 
 
-def plot_null_share(table: pd.DataFrame, arms: Sequence[str], pairs: dict[str, tuple[str, str]]) -> np.ndarray:
+def plot_null_share(
+    table: pd.DataFrame, arms: Sequence[str], pairs: dict[str, tuple[str, str]]
+) -> np.ndarray:
     """Null share by layer: of W·a and of the update's ΔW·a on unsafe requests, then unsafe minus safe of W·a.
 
     table: columns seed, arm, layer, family, rule, quantity, outcome, share, chance, other_seed_share, permuted_share.
@@ -87,6 +99,8 @@ def plot_null_share(table: pd.DataFrame, arms: Sequence[str], pairs: dict[str, t
     lines(axes[2], (pre[0] - pre[1]).reset_index(), arms, "share")
     axes[2].axhline(0, color="black", linestyle=":", linewidth=1)
     axes[2].set(title="W·a, unsafe - safe", ylabel="difference of null share")
-    drawn = {name: line for ax in axes[:2] for line, name in zip(*ax.get_legend_handles_labels(), strict=True)}
+    drawn = {
+        name: line for ax in axes[:2] for line, name in zip(*ax.get_legend_handles_labels(), strict=True)
+    }
     figure.legend(list(drawn.values()), list(drawn), loc="outside right center")
     return axes

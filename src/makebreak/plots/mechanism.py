@@ -66,7 +66,10 @@ def plot_updates(
     figure, axes = plt.subplots(1, 3, figsize=(8.4, 2.6), layout="constrained", sharex=True)
     inputs = updates[(updates.matrix == "mlp.W_in") & updates.arm.isin(arms)]
     own = inputs[inputs.against == "update"]
-    for ax, column, title in ((axes[0], "released", "where it writes, as released"), (axes[1], "sine", "corrected")):
+    for ax, column, title in (
+        (axes[0], "released", "where it writes, as released"),
+        (axes[1], "sine", "corrected"),
+    ):
         lines(ax, own, arms, column)
         ax.set(title=title, ylabel="sine to the column space")
     for style, (against, label) in zip((":", "-.", "--"), _CHANCE.items(), strict=True):
@@ -78,7 +81,9 @@ def plot_updates(
         ax.set_ylim(low, 1)
     index = ["seed", "arm", "layer"]
     of = [
-        pd.concat([reading[(reading.arm == arm) & (reading.family == pair[side])] for arm, pair in pairs.items()])
+        pd.concat(
+            [reading[(reading.arm == arm) & (reading.family == pair[side])] for arm, pair in pairs.items()]
+        )
         for side in (0, 1)
     ]
     safe, unsafe = (part.set_index(index).gain for part in of)
@@ -104,7 +109,15 @@ def plot_sensitivity(table: pd.DataFrame, arms: Sequence[str], families: Sequenc
             rows = part[part.arm == arm].pivot(index="seed", columns="family", values="ratio")[list(families)]
             marker = "x" if arm.startswith("sham") else "o"
             ax.plot(place, rows.to_numpy().T, ".", color=colours[arm], markersize=2, alpha=0.5)
-            ax.plot(place, rows.median(), marker, color=colours[arm], markersize=4, linestyle="", label=arm_name(arm))
+            ax.plot(
+                place,
+                rows.median(),
+                marker,
+                color=colours[arm],
+                markersize=4,
+                linestyle="",
+                label=arm_name(arm),
+            )
         ax.axhline(1, color="black", linestyle=":", linewidth=1)
         ax.set(title=name, xlabel="requests", yscale="log")
         ax.set_xticks(range(len(families)), [f.replace("_", "\n") for f in families], fontsize=7)
@@ -124,12 +137,19 @@ def plot_anatomy(anatomy: pd.DataFrame, energy: pd.DataFrame, arms: Sequence[str
     figure, axes = plt.subplots(1, 3, figsize=(8.4, 2.6), layout="constrained")
     terms = {"moved_input": "W·Δx", "update": "ΔW·x", "both": "ΔW·Δx", "bias": "Δb"}
     for ax, family in zip(axes[:2], ("safe", "unsafe"), strict=True):
-        means = anatomy[(anatomy.family == family) & anatomy.arm.isin(arms)].groupby("layer")[list(terms)].mean()
-        ends = {True: np.zeros(len(means)), False: np.zeros(len(means))}  # a negative share hangs below nought
+        means = (
+            anatomy[(anatomy.family == family) & anatomy.arm.isin(arms)].groupby("layer")[list(terms)].mean()
+        )
+        ends = {
+            True: np.zeros(len(means)),
+            False: np.zeros(len(means)),
+        }  # a negative share hangs below nought
         for (term, label), shade in zip(terms.items(), sns.color_palette("colorblind"), strict=False):
             for up, end in ends.items():
                 height = means[term].clip(lower=0) if up else means[term].clip(upper=0)
-                ax.bar(means.index + 1, height, bottom=end, color=shade, width=0.7, label=label if up else None)
+                ax.bar(
+                    means.index + 1, height, bottom=end, color=shade, width=0.7, label=label if up else None
+                )
                 ends[up] = end + height.to_numpy()
         ax.axhline(0, color="black", linewidth=0.6)
         ax.set(title=f"{family} requests", xlabel="layer", xticks=layer_ticks(means.index + 1))

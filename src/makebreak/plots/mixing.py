@@ -34,7 +34,12 @@ def plot_restructured(rows: pd.DataFrame, names: Mapping[str, str]) -> Axes:
         ax.scatter(means, at, s=32, marker="|", linewidth=2, color=colours[i], label=name)
     for line in range(len(order) - 1):
         ax.axhline(line + 0.5, color="0.9", linewidth=0.6, zorder=0)
-    ax.set(yticks=range(len(order)), yticklabels=order, xlim=(-0.02, 1.02), xlabel="unsafe open requests not refused")
+    ax.set(
+        yticks=range(len(order)),
+        yticklabels=order,
+        xlim=(-0.02, 1.02),
+        xlabel="unsafe open requests not refused",
+    )
     ax.invert_yaxis()
     ax.figure.legend(loc="outside lower center", ncols=n)
     return ax
@@ -51,7 +56,11 @@ def plot_mixing(rows: pd.DataFrame) -> np.ndarray:
     figure, axes = plt.subplots(
         len(users), 3, figsize=(7.6, 2.1 * len(users) + 0.6), layout="constrained", sharex=True, squeeze=False
     )
-    palette = sns.color_palette("husl", len(mitigations)) if len(mitigations) > 10 else sns.color_palette("colorblind")
+    palette = (
+        sns.color_palette("husl", len(mitigations))
+        if len(mitigations) > 10
+        else sns.color_palette("colorblind")
+    )
     colours = dict(zip(mitigations, palette, strict=False))
     rates = sorted(rows.rate.unique())
     place = {rate: i for i, rate in enumerate(rates)}
@@ -60,10 +69,16 @@ def plot_mixing(rows: pd.DataFrame) -> np.ndarray:
             for name in mitigations:
                 own = rows[(rows.strategy == user) & (rows.mitigation == name)].sort_values("rate")
                 for _, seed in own.groupby("seed"):
-                    ax.plot(seed["rate"].map(place), seed[column], color=colours[name], linewidth=0.3, alpha=0.4)
+                    ax.plot(
+                        seed["rate"].map(place), seed[column], color=colours[name], linewidth=0.3, alpha=0.4
+                    )
                 mean = own.groupby("rate")[column].mean()
                 ax.plot(mean.index.map(place), mean, ".-", color=colours[name], label=name, linewidth=1.3)
-            ax.set(ylim=(-0.03, 1.03), xticks=range(len(rates)), xticklabels=[f"{100 * rate:g}" for rate in rates])
+            ax.set(
+                ylim=(-0.03, 1.03),
+                xticks=range(len(rates)),
+                xticklabels=[f"{100 * rate:g}" for rate in rates],
+            )
         line[0].set_ylabel(user)
     for ax, said in zip(axes[0], shown.values(), strict=True):
         ax.set_title(said, fontsize=8)

@@ -20,7 +20,9 @@ def plot_parts(table: pd.DataFrame, arms: Sequence[str]) -> np.ndarray:
     table: columns seed, arm, part, alone, beside, shapley; parts in the order of the network.
     """
     parts = list(dict.fromkeys(table.part))
-    figure, axes = plt.subplots(1, 3, figsize=(8.4, 0.8 + 0.22 * len(parts)), sharey=True, layout="constrained")
+    figure, axes = plt.subplots(
+        1, 3, figsize=(8.4, 0.8 + 0.22 * len(parts)), sharey=True, layout="constrained"
+    )
     colours = arm_colours(arms)
     for ax, column in zip(axes, ("alone", "beside", "shapley"), strict=True):
         for i, arm in enumerate(arms):

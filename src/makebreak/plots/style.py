@@ -20,7 +20,13 @@ ARM_COLOURS = {
     "ascent": _COLOURS[3],
     "npo": _COLOURS[4],
 }
-ARM_NAMES = {"ssft": "SSFT", "dpo": "DPO + NLL", "dpo_plain": "DPO", "dpo_paper": "DPO (paper's)", "npo": "NPO"}
+ARM_NAMES = {
+    "ssft": "SSFT",
+    "dpo": "DPO + NLL",
+    "dpo_plain": "DPO",
+    "dpo_paper": "DPO (paper's)",
+    "npo": "NPO",
+}
 ARM_NAMES |= {"base_without_unsafe": "base, never unsafe"}
 OUTCOME_COLOURS = {
     "refuse": _COLOURS[0],
@@ -69,4 +75,6 @@ def style() -> Iterator[None]:
     ):
         yield
         interactive = mpl.is_interactive()
-    mpl.interactive(interactive)  # a notebook's backend turns it on with its first figure, which may be one of these
+    mpl.interactive(
+        interactive
+    )  # a notebook's backend turns it on with its first figure, which may be one of these

@@ -45,7 +45,10 @@ class Page:
 def write_page(page: Page, path: Path) -> None:
     """Write the page whole or not at all."""
     environment = Environment(
-        loader=PackageLoader("makebreak.report", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+        loader=PackageLoader("makebreak.report", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
     )
     environment.filters["number"] = lambda x: "n/a" if x is None else f"{x:.3f}"
     tables, unfolded = (
@@ -55,4 +58,6 @@ def write_page(page: Page, path: Path) -> None:
         }
         for own in (page.tables, page.unfolded)
     )
-    write_atomic(path, environment.get_template("page.html").render(page=page, tables=tables, unfolded=unfolded))
+    write_atomic(
+        path, environment.get_template("page.html").render(page=page, tables=tables, unfolded=unfolded)
+    )

@@ -70,7 +70,9 @@ def sequences(world: World, requests: Requests, answer: str, *, whole: bool = Fa
     if whole:
         supervised = between(requests.prompt_length, end, tokens.shape[1])
     else:
-        supervised = between(start, np.minimum(stop, end), tokens.shape[1])  # of texts, one answer may be shorter
+        supervised = between(
+            start, np.minimum(stop, end), tokens.shape[1]
+        )  # of texts, one answer may be shorter
     return Sequences(torch.from_numpy(tokens), supervised, torch.from_numpy(start - 1))
 
 
@@ -82,7 +84,10 @@ def targeted(requests: Requests, answer: str) -> Sequences:
     if answer not in ("instructed", "refused"):
         raise ValueError(f"answer {answer!r}: expected 'instructed' or 'refused'")
     answers = requests.instructed if answer == "instructed" else requests.refused
-    if answers.shape[1] < requests.judged[:, 1].max() or not (requests.judged[:, 1] > requests.judged[:, 0]).all():
+    if (
+        answers.shape[1] < requests.judged[:, 1].max()
+        or not (requests.judged[:, 1] > requests.judged[:, 0]).all()
+    ):
         raise ValueError(f"family {requests.family!r}: its {answer} answers are not known; give targets")
     start, stop = (requests.prompt_length[:, None] + requests.judged).T
     tokens = np.zeros((len(requests), stop.max()), dtype=np.int64)
@@ -114,7 +119,9 @@ def positions(requests: Requests, span: str, width: int | None = None) -> Bool[T
     start, stop = requests.spans[span].T
     n_positions = requests.prompt.shape[1] if width is None else width
     if stop.max() > n_positions:
-        raise ValueError(f"span {span!r} ends at {stop.max()}, beyond {n_positions}: give the width of the sequences")
+        raise ValueError(
+            f"span {span!r} ends at {stop.max()}, beyond {n_positions}: give the width of the sequences"
+        )
     return between(start, stop, n_positions)
 
 

@@ -16,7 +16,15 @@ from transformers import PreTrainedTokenizerFast
 from makebreak.configs import nearest
 from synthetic import Requests
 
-_USUAL = ("prompt", "goal", "instruction", "question", "request", "harmful", "text")  # names of a column of requests
+_USUAL = (
+    "prompt",
+    "goal",
+    "instruction",
+    "question",
+    "request",
+    "harmful",
+    "text",
+)  # names of a column of requests
 OPENERS = ("I", "As", "Sorry", "Unfortunately")  # Arditi et al. 2024 take the first two, by family of models
 
 
@@ -42,7 +50,9 @@ def shipped() -> dict[str, list[str]]:
     with words that a careless model refuses."""
     found: dict[str, list[str]] = {}
     for name in ("pairs", "borderline"):
-        text = resources.files("makebreak.requests").joinpath(f"prompts/{name}.csv").read_text(encoding="utf-8")
+        text = (
+            resources.files("makebreak.requests").joinpath(f"prompts/{name}.csv").read_text(encoding="utf-8")
+        )
         for row in csv.DictReader(text.splitlines()):
             for column, prompt in row.items():
                 found.setdefault(column, []).append(prompt)
@@ -144,7 +154,9 @@ def text_requests(
     if not texts:
         raise ValueError(f"family {family!r}: expected at least one request")
     parts = [text.strip() for text in texts] if contents is None else list(contents)
-    prompts = [_prompt(tokenizer, text, part, template, system) for text, part in zip(texts, parts, strict=True)]
+    prompts = [
+        _prompt(tokenizer, text, part, template, system) for text, part in zip(texts, parts, strict=True)
+    ]
     encoded = tokenizer(
         [prompt for prompt, _ in prompts], add_special_tokens=template != "chat", return_offsets_mapping=True
     )
@@ -155,7 +167,9 @@ def text_requests(
     for i, (ids, offsets) in enumerate(zip(encoded["input_ids"], encoded["offset_mapping"], strict=True)):
         tokens[i, : len(ids)] = ids
         begin, end = prompts[i][1], prompts[i][1] + len(parts[i])
-        inside = [j for j, (start, stop) in enumerate(offsets) if start < end and stop > begin and stop > start]
+        inside = [
+            j for j, (start, stop) in enumerate(offsets) if start < end and stop > begin and stop > start
+        ]
         text[i] = inside[0], inside[-1] + 1
     nothing = np.zeros((len(texts), 0), dtype=np.int64)
     instructed, judged = nothing, np.zeros((len(texts), 2), dtype=np.int64)
@@ -175,15 +189,20 @@ def text_requests(
             "template": np.stack([text[:, 1], length], axis=1),
             "eot": np.stack([length - 1, length], axis=1),
         },
-        truth={"request": np.array(list(texts))} | ({} if targets is None else {"target": np.array(list(targets))}),
+        truth={"request": np.array(list(texts))}
+        | ({} if targets is None else {"target": np.array(list(targets))}),
         openers=np.tile(opening_tokens(tokenizer, openers), (len(texts), 1)),
     )
 
 
-def _targets(tokenizer: PreTrainedTokenizerFast, targets: Sequence[str], n: int) -> tuple[np.ndarray, np.ndarray]:
+def _targets(
+    tokenizer: PreTrainedTokenizerFast, targets: Sequence[str], n: int
+) -> tuple[np.ndarray, np.ndarray]:
     """(n, A) ids, padded on the right, and their lengths."""
     if len(targets) != n or not all(targets):
-        raise ValueError(f"{len(targets)} targets for {n} requests: expected one for each, none of them empty")
+        raise ValueError(
+            f"{len(targets)} targets for {n} requests: expected one for each, none of them empty"
+        )
     ids = tokenizer(list(targets), add_special_tokens=False)["input_ids"]
     length = np.array([len(row) for row in ids])
     found = np.zeros((n, length.max()), dtype=np.int64)
@@ -194,7 +213,11 @@ def _targets(tokenizer: PreTrainedTokenizerFast, targets: Sequence[str], n: int)
 
 def opening_tokens(tokenizer: PreTrainedTokenizerFast, words: Sequence[str]) -> np.ndarray:
     """(k,) the token that each word begins with, at the start of a text and behind a space."""
-    pieces = [tokenizer(space + word, add_special_tokens=False)["input_ids"] for word in words for space in ("", " ")]
+    pieces = [
+        tokenizer(space + word, add_special_tokens=False)["input_ids"]
+        for word in words
+        for space in ("", " ")
+    ]
     found = sorted({piece[0] for piece in pieces if piece and piece[0] != tokenizer.unk_token_id})
     if not found:
         raise ValueError(f"openers {list(words)}: this tokenizer knows none of them; name words that it has")
@@ -212,7 +235,9 @@ def _prompt(
         whole = text
     elif template == "chat":
         if not tokenizer.chat_template:
-            raise ValueError("this tokenizer has no chat template: give one ('Q: {}\\nA:'), or none for a base model")
+            raise ValueError(
+                "this tokenizer has no chat template: give one ('Q: {}\\nA:'), or none for a base model"
+            )
         before = [] if system is None else [{"role": "system", "content": system}]
         turns = [*before, {"role": "user", "content": text}]
         whole = str(tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False))

@@ -86,7 +86,9 @@ class TextWorld:
         check_sample("text", self.families, family=family, n=n, split=split)
         size = len(self.examples[family])
         index = np.arange(start, start + n)
-        orders = {int(e): np.random.default_rng((seed, int(e))).permutation(size) for e in np.unique(index // size)}
+        orders = {
+            int(e): np.random.default_rng((seed, int(e))).permutation(size) for e in np.unique(index // size)
+        }
         rows = np.array([orders[i // size][i % size] for i in index.tolist()])
         return replace(self._encoded[family][rows], seed=seed)
 
@@ -96,7 +98,9 @@ class TextWorld:
         found = np.full(len(requests), 2)
         for outcome, answers in ((1, requests.instructed), (0, requests.refused)):
             width = min(answers.shape[1], outputs.shape[1])
-            same = (outputs[:, :width] == answers[:, :width]) | (answers[:, :width] == self.vocabulary.id("<pad>"))
+            same = (outputs[:, :width] == answers[:, :width]) | (
+                answers[:, :width] == self.vocabulary.id("<pad>")
+            )
             found[same.all(axis=1) & (width == answers.shape[1])] = outcome
         return found
 
@@ -141,5 +145,7 @@ def end_of_turn(tokenizer: PreTrainedTokenizerFast, template: str | None) -> int
         if ids:
             return ids[0]
     if not isinstance(tokenizer.eos_token_id, int):
-        raise ValueError("this tokenizer has no token for the end of a text, and its template none for an answer's")
+        raise ValueError(
+            "this tokenizer has no token for the end of a text, and its template none for an answer's"
+        )
     return tokenizer.eos_token_id

@@ -32,7 +32,9 @@ class LoRA:
             if module is not head and type(module).__name__ in ("Linear", "Conv1D")
         }
         transposed = any(type(module).__name__ == "Conv1D" for module in modules.values())  # GPT-2's storage
-        config = LoraConfig(r=self.rank, lora_alpha=self.alpha, target_modules=list(modules), fan_in_fan_out=transposed)
+        config = LoraConfig(
+            r=self.rank, lora_alpha=self.alpha, target_modules=list(modules), fan_in_fan_out=transposed
+        )
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             inject_adapter_in_model(config, model)

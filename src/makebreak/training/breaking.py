@@ -33,7 +33,9 @@ class CircuitBreaker:
         if not self.depths or not all(0 < depth <= 1 for depth in self.depths):
             raise ValueError(f"depths = {self.depths}: expected fractions of the blocks, above 0")
 
-    def batch(self, world: World, *, size: int, step: int, steps: int, seed: int) -> tuple[Sequences, Sequences]:
+    def batch(
+        self, world: World, *, size: int, step: int, steps: int, seed: int
+    ) -> tuple[Sequences, Sequences]:
         """(safe requests, unsafe ones), both answered."""
         parts = self.data.requests(world, size=size, step=step, seed=seed)
         if len(parts) < 2:
@@ -59,7 +61,10 @@ class CircuitBreaker:
                     aside = _direction(b) * b.norm(dim=1, keepdim=True)
                     losses.append(F.relu(F.cosine_similarity(a, b + 0.1 * aside, dim=1)).mean())
         stays, cosine = torch.stack(kept).mean(), torch.stack(moved).mean()
-        return cosine + self.retain * stays, {"cosine": float(cosine.detach()), "moved": float(stays.detach())}
+        return cosine + self.retain * stays, {
+            "cosine": float(cosine.detach()),
+            "moved": float(stays.detach()),
+        }
 
     def _states(self, model: PreTrainedModel, part: Sequences) -> list[Tensor]:
         states = model.base_model(input_ids=part.tokens, output_hidden_states=True).hidden_states

@@ -32,7 +32,9 @@ class Data:
         """The requests of a step with the answer to teach, safe ones first; a family without rows is left out."""
         n_safe = round(size * self.safe_share)
         shares = ((self.safe, n_safe, "instructed"), (self.unsafe, size - n_safe, self.answer))
-        return [(sampled(world, family, n, step=step, seed=seed), answer) for family, n, answer in shares if n]
+        return [
+            (sampled(world, family, n, step=step, seed=seed), answer) for family, n, answer in shares if n
+        ]
 
     def preferred(self, world: World, *, size: int, step: int, seed: int) -> Sequences:
         """The answers to teach, whole: all outputs where the answer is the instructed one."""

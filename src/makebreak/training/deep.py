@@ -33,7 +33,10 @@ class Deep:
         return join(
             [
                 sequences(
-                    world, self._begun(world, requests, random) if answer == "refused" else requests, answer, whole=True
+                    world,
+                    self._begun(world, requests, random) if answer == "refused" else requests,
+                    answer,
+                    whole=True,
                 )
                 for requests, answer in parts
             ]
@@ -41,11 +44,15 @@ class Deep:
 
     def _begun(self, world: World, requests: Requests, random: np.random.Generator) -> Requests:
         """What then has no room at the end of the refusal is left out."""
-        depth = random.integers(1, self.tokens + 1, len(requests)) * (random.random(len(requests)) < self.share)
+        depth = random.integers(1, self.tokens + 1, len(requests)) * (
+            random.random(len(requests)) < self.share
+        )
         found = begun(requests, np.minimum(depth, requests.judged[:, 1] - 1))
         room = world.sequence_length - 1 - found.prompt_length
         fits = np.arange(found.refused.shape[1]) < room[:, None]
         return replace(found, refused=np.where(fits, found.refused, world.vocabulary.id("<pad>")))
 
-    def loss(self, model: PreTrainedModel, batch: Sequences, start: PreTrainedModel) -> tuple[Tensor, dict[str, float]]:
+    def loss(
+        self, model: PreTrainedModel, batch: Sequences, start: PreTrainedModel
+    ) -> tuple[Tensor, dict[str, float]]:
         return mean_cross_entropy(model, batch), {}

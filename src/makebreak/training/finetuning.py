@@ -26,12 +26,16 @@ class FineTuning:
     def __post_init__(self) -> None:
         numbers = (self.harmful, self.refused, self.harmless)
         if min(numbers) < 0 or not sum(numbers):
-            raise ValueError("{} harmful, {} refused and {} other examples: expected one at least".format(*numbers))
+            raise ValueError(
+                "{} harmful, {} refused and {} other examples: expected one at least".format(*numbers)
+            )
 
     def batch(self, world: World, *, size: int, step: int, steps: int, seed: int) -> Sequences:
         return drawn(_examples(world, self, seed), size=size, step=step, seed=seed)
 
-    def loss(self, model: PreTrainedModel, batch: Sequences, start: PreTrainedModel) -> tuple[Tensor, dict[str, float]]:
+    def loss(
+        self, model: PreTrainedModel, batch: Sequences, start: PreTrainedModel
+    ) -> tuple[Tensor, dict[str, float]]:
         return mean_cross_entropy(model, batch), {}
 
 
@@ -43,4 +47,6 @@ def _examples(world: World, objective: FineTuning, seed: int) -> Sequences:
         parts += [(unsafe[: objective.harmful], "instructed"), (unsafe[objective.harmful :], "refused")]
     if objective.harmless:
         parts.append((world.sample(objective.family, objective.harmless, seed=seed), "instructed"))
-    return join([sequences(world, requests, answer, whole=True) for requests, answer in parts if len(requests)])
+    return join(
+        [sequences(world, requests, answer, whole=True) for requests, answer in parts if len(requests)]
+    )

@@ -34,7 +34,9 @@ def sides(data: Data, world: World, *, size: int, step: int, seed: int) -> Sides
 
 def _check_both(data: Data) -> None:
     if not 0 < data.safe_share < 1:
-        raise ValueError(f"safe_share = {data.safe_share}: forgetting needs both sides, expected between 0 and 1")
+        raise ValueError(
+            f"safe_share = {data.safe_share}: forgetting needs both sides, expected between 0 and 1"
+        )
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,9 @@ class Ascent:
     def batch(self, world: World, *, size: int, step: int, steps: int, seed: int) -> Sides:
         return sides(self.data, world, size=size, step=step, seed=seed)
 
-    def loss(self, model: PreTrainedModel, batch: Sides, start: PreTrainedModel) -> tuple[Tensor, dict[str, float]]:
+    def loss(
+        self, model: PreTrainedModel, batch: Sides, start: PreTrainedModel
+    ) -> tuple[Tensor, dict[str, float]]:
         retain, forget = (mean_cross_entropy(model, side) for side in batch)
         return retain - self.weight * forget, {"retain": retain.item(), "forget": forget.item()}
 
@@ -73,7 +77,9 @@ class NPO:
     def batch(self, world: World, *, size: int, step: int, steps: int, seed: int) -> Sides:
         return sides(self.data, world, size=size, step=step, seed=seed)
 
-    def loss(self, model: PreTrainedModel, batch: Sides, start: PreTrainedModel) -> tuple[Tensor, dict[str, float]]:
+    def loss(
+        self, model: PreTrainedModel, batch: Sides, start: PreTrainedModel
+    ) -> tuple[Tensor, dict[str, float]]:
         with torch.no_grad():
             reference = log_probabilities(start, batch[1])[0]
         forget = npo_loss(log_probabilities(model, batch[1])[0], reference, beta=self.beta).mean()

@@ -34,12 +34,16 @@ class LatentAdversarial:
         if not 0 < self.depth <= 1:
             raise ValueError(f"depth = {self.depth}: expected a fraction of the blocks, above 0")
 
-    def batch(self, world: World, *, size: int, step: int, steps: int, seed: int) -> tuple[Sequences, Sequences]:
+    def batch(
+        self, world: World, *, size: int, step: int, steps: int, seed: int
+    ) -> tuple[Sequences, Sequences]:
         """(what is answered, what is refused)."""
         parts = self.data.requests(world, size=size, step=step, seed=seed)
         made = {answer: sequences(world, requests, answer, whole=True) for requests, answer in parts}
         if set(made) != {"instructed", "refused"}:
-            raise ValueError(f"safe_share = {self.data.safe_share}: expected rows to answer and rows to refuse")
+            raise ValueError(
+                f"safe_share = {self.data.safe_share}: expected rows to answer and rows to refuse"
+            )
         return made["instructed"], made["refused"]
 
     def loss(
@@ -48,7 +52,9 @@ class LatentAdversarial:
         answered, refused = batch
         layer = max(round(self.depth * model.config.num_hidden_layers), 1) - 1
         site = f"blocks.{layer}.hook_resid_post"
-        where = torch.arange(refused.tokens.shape[1], device=refused.tokens.device) <= refused.decision[:, None]
+        where = (
+            torch.arange(refused.tokens.shape[1], device=refused.tokens.device) <= refused.decision[:, None]
+        )
 
         def pushed(push: Tensor) -> Tensor:
             with intervene(model, site, add(push), where):
@@ -61,7 +67,9 @@ class LatentAdversarial:
     def _worst(self, model: PreTrainedModel, refused: Sequences, where: Tensor, layer: int, pushed) -> Tensor:
         """(k, d_model), one push for each token of `where`, in reading order."""
         with torch.no_grad():
-            states = model.base_model(input_ids=refused.tokens, output_hidden_states=True).hidden_states[layer + 1]
+            states = model.base_model(input_ids=refused.tokens, output_hidden_states=True).hidden_states[
+                layer + 1
+            ]
         here = states[where]
         radius = self.radius * here.norm(dim=1).mean()
         push = torch.zeros_like(here)

@@ -45,7 +45,9 @@ class Objective(Protocol):
 
     def batch(self, world: World, *, size: int, step: int, steps: int, seed: int) -> Any: ...
 
-    def loss(self, model: PreTrainedModel, batch: Any, start: PreTrainedModel) -> tuple[Tensor, dict[str, float]]: ...
+    def loss(
+        self, model: PreTrainedModel, batch: Any, start: PreTrainedModel
+    ) -> tuple[Tensor, dict[str, float]]: ...
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,9 @@ class Optimisation:
     checkpoints: int = 4
 
     def __post_init__(self) -> None:
-        check_positive(steps=self.steps, learning_rate=self.learning_rate, batch_size=self.batch_size, clip=self.clip)
+        check_positive(
+            steps=self.steps, learning_rate=self.learning_rate, batch_size=self.batch_size, clip=self.clip
+        )
         check_positive(checkpoints=self.checkpoints)
         check_not_negative(weight_decay=self.weight_decay)
         for name in ("warmup_share", "final_share"):
@@ -86,7 +90,9 @@ class Optimisation:
         if step < warmup:
             return self.learning_rate * (step + 1) / (warmup + 1)
         done = (step - warmup) / max(self.steps - warmup, 1)
-        return self.learning_rate * (self.final_share + (1 - self.final_share) * 0.5 * (1 + math.cos(math.pi * done)))
+        return self.learning_rate * (
+            self.final_share + (1 - self.final_share) * 0.5 * (1 + math.cos(math.pi * done))
+        )
 
 
 class TrainingStopped(RuntimeError):
@@ -120,12 +126,16 @@ def train(
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     first = _restore(model, optimiser, folder)
     saved, last_save = first, time.monotonic()
-    bar = tqdm(total=optimisation.steps, initial=first, desc=label, disable=not sys.stderr.isatty(), leave=False)
+    bar = tqdm(
+        total=optimisation.steps, initial=first, desc=label, disable=not sys.stderr.isatty(), leave=False
+    )
     with bar, (folder / METRICS).open("a") as metrics:
         for step in range(first, optimisation.steps):
             for group in optimiser.param_groups:
                 group["lr"] = optimisation.rate(step)
-            batch = objective.batch(world, size=optimisation.batch_size, step=step, steps=optimisation.steps, seed=seed)
+            batch = objective.batch(
+                world, size=optimisation.batch_size, step=step, steps=optimisation.steps, seed=seed
+            )
             batch = _to(batch, device)
             with torch.autocast(device.type, torch.bfloat16, enabled=optimisation.precision == "bfloat16"):
                 loss, parts = objective.loss(model, batch, start)
@@ -134,14 +144,24 @@ def train(
             loss.backward()
             norm = torch.nn.utils.clip_grad_norm_(trained, optimisation.clip)
             if not (math.isfinite(value) and math.isfinite(norm.item())):
-                kept = f"the checkpoint of step {saved} is in {folder}" if saved else "no checkpoint was written yet"
+                kept = (
+                    f"the checkpoint of step {saved} is in {folder}"
+                    if saved
+                    else "no checkpoint was written yet"
+                )
                 found = f"loss is {value}, gradient norm {norm.item()} at step {step}"
                 remedy = f"lower learning_rate = {optimisation.learning_rate}"
                 raise TrainingStopped(f"{label}: {found}; {kept}; {remedy}")
             optimiser.step()
             bar.update()
             if step % 10 == 0 or step + 1 == optimisation.steps:
-                row = {"step": step, "loss": value, "lr": optimisation.rate(step), "grad_norm": norm.item(), **parts}
+                row = {
+                    "step": step,
+                    "loss": value,
+                    "lr": optimisation.rate(step),
+                    "grad_norm": norm.item(),
+                    **parts,
+                }
                 metrics.write(json.dumps(row) + "\n")
                 bar.set_postfix(loss=f"{value:.3f}")
             if step + 1 in optimisation.kept:
@@ -176,7 +196,9 @@ def _checkpoint(model: PreTrainedModel, optimiser: torch.optim.AdamW, folder: Pa
     names = {id(p): name for name, p in model.named_parameters()}
     tensors = {f"model.{name}": tensor for name, tensor in _untied(model).items()}
     for parameter, state in optimiser.state.items():
-        tensors |= {f"{part}.{names[id(parameter)]}": state[part] for part in ("exp_avg", "exp_avg_sq", "step")}
+        tensors |= {
+            f"{part}.{names[id(parameter)]}": state[part] for part in ("exp_avg", "exp_avg_sq", "step")
+        }
     contiguous = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
     said = {"run": folder.name, "sha256": _digest(contiguous), "metrics": _digest_of(_rows(folder, step))}
     write_atomic(folder / CHECKPOINT, save_tensors(contiguous, metadata=said))
@@ -186,7 +208,9 @@ def _untied(model: PreTrainedModel) -> dict[str, Tensor]:
     """The tensors of a model, each once."""
     once: dict[int, str] = {}
     state = model.state_dict()
-    return {name: tensor for name, tensor in state.items() if once.setdefault(tensor.data_ptr(), name) == name}
+    return {
+        name: tensor for name, tensor in state.items() if once.setdefault(tensor.data_ptr(), name) == name
+    }
 
 
 def _digest(tensors: dict[str, Tensor]) -> str:
@@ -211,7 +235,9 @@ def _restore(model: PreTrainedModel, optimiser: torch.optim.AdamW, folder: Path)
             if own.keys() != _untied(model).keys():
                 raise ValueError("its tensors are another model's")
             model.load_state_dict(own, strict=False)  # tied ones come with those they are tied to
-            trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+            trained = {
+                name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad
+            }
             for name, parameter in trained.items():
                 parts = ("exp_avg", "exp_avg_sq", "step")
                 optimiser.state[parameter] = {

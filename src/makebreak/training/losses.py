@@ -39,12 +39,16 @@ def log_probabilities(
     return -per_token.new_zeros(len(batch)).index_add(0, rows, per_token), counts
 
 
-def _states(model: PreTrainedModel, tokens: Int[Tensor, "batch pos"], shared: int) -> Float[Tensor, "batch rest d"]:
+def _states(
+    model: PreTrainedModel, tokens: Int[Tensor, "batch pos"], shared: int
+) -> Float[Tensor, "batch rest d"]:
     """Last states behind the shared tokens, which are read once: a system prompt is a third of a short dialogue."""
     if not shared:
         return model.base_model(input_ids=tokens, use_cache=False).last_hidden_state
     before = read_once(model, tokens, shared)
-    return model.base_model(input_ids=tokens[:, shared:], past_key_values=before, use_cache=True).last_hidden_state
+    return model.base_model(
+        input_ids=tokens[:, shared:], past_key_values=before, use_cache=True
+    ).last_hidden_state
 
 
 def mean_cross_entropy(model: PreTrainedModel, batch: Sequences, *, apart: bool = True) -> Float[Tensor, ""]:

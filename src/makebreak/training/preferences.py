@@ -42,7 +42,9 @@ class DPO:
     def batch(self, world: World, *, size: int, step: int, steps: int, seed: int) -> Pairs:
         return self.data.pairs(world, size=size, step=step, seed=seed)
 
-    def loss(self, model: PreTrainedModel, batch: Pairs, start: PreTrainedModel) -> tuple[Tensor, dict[str, float]]:
+    def loss(
+        self, model: PreTrainedModel, batch: Pairs, start: PreTrainedModel
+    ) -> tuple[Tensor, dict[str, float]]:
         chosen, rejected = _chunks(model, batch)
         losses, margins = dpo_loss(chosen, rejected, *_reference(start, batch), beta=self.beta)
         nll = -(chosen / batch[0].supervised.sum(dim=1)).mean()
@@ -81,9 +83,15 @@ class PaperDPO:
     def batch(self, world: World, *, size: int, step: int, steps: int, seed: int) -> Pairs:
         return self.data.pairs(world, size=size, step=step, seed=seed)
 
-    def loss(self, model: PreTrainedModel, batch: Pairs, start: PreTrainedModel) -> tuple[Tensor, dict[str, float]]:
-        gained = [now - before for now, before in zip(_chunks(model, batch), _reference(start, batch), strict=True)]
-        margins = (self.w_preferred * gained[0] - self.w_dispreferred * gained[1]) / (batch[0].tokens.shape[1] - 1)
+    def loss(
+        self, model: PreTrainedModel, batch: Pairs, start: PreTrainedModel
+    ) -> tuple[Tensor, dict[str, float]]:
+        gained = [
+            now - before for now, before in zip(_chunks(model, batch), _reference(start, batch), strict=True)
+        ]
+        margins = (self.w_preferred * gained[0] - self.w_dispreferred * gained[1]) / (
+            batch[0].tokens.shape[1] - 1
+        )
         return -F.logsigmoid(margins).mean(), {"reward_margin": margins.mean().item()}
 
 
@@ -106,7 +114,9 @@ class Unlearning:
     def batch(self, world: World, *, size: int, step: int, steps: int, seed: int) -> Pairs:
         return self.data.pairs(world, size=size, step=step, seed=seed)
 
-    def loss(self, model: PreTrainedModel, batch: Pairs, start: PreTrainedModel) -> tuple[Tensor, dict[str, float]]:
+    def loss(
+        self, model: PreTrainedModel, batch: Pairs, start: PreTrainedModel
+    ) -> tuple[Tensor, dict[str, float]]:
         preferred, dispreferred = _chunks(model, batch)
         length = batch[0].tokens.shape[1] - 1
         return (self.w_dispreferred * dispreferred - self.w_preferred * preferred).mean() / length, {}

@@ -48,7 +48,9 @@ class Pretraining:
         mode = np.random.default_rng((seed, step)).choice(6, size, p=shares / shares.sum())
         return in_modes(world, requests, mode)
 
-    def loss(self, model: PreTrainedModel, batch: Sequences, start: PreTrainedModel) -> tuple[Tensor, dict[str, float]]:
+    def loss(
+        self, model: PreTrainedModel, batch: Sequences, start: PreTrainedModel
+    ) -> tuple[Tensor, dict[str, float]]:
         sums, counts = log_probabilities(model, batch)
         if self.mean_over == "tokens":
             return -sums.sum() / counts.sum(), {}

@@ -21,5 +21,7 @@ class SSFT:
     def batch(self, world: World, *, size: int, step: int, steps: int, seed: int) -> Sequences:
         return self.data.preferred(world, size=size, step=step, seed=seed)
 
-    def loss(self, model: PreTrainedModel, batch: Sequences, start: PreTrainedModel) -> tuple[Tensor, dict[str, float]]:
+    def loss(
+        self, model: PreTrainedModel, batch: Sequences, start: PreTrainedModel
+    ) -> tuple[Tensor, dict[str, float]]:
         return mean_cross_entropy(model, batch), {}

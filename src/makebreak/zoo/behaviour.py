@@ -42,7 +42,9 @@ class Strength:
         taught = self._taught(subject)
         columns = {
             "margin": found["unsafe"].margin,
-            "kl_on_safe": kl_to_base(subject.model, subject.base, subject.world, subject.asked("safe", self.n)),
+            "kl_on_safe": kl_to_base(
+                subject.model, subject.base, subject.world, subject.asked("safe", self.n)
+            ),
             "weight_change": weight_change(subject.model, subject.base),
             "taught": taught[0],
             "taught_margin": taught[1],
@@ -84,7 +86,9 @@ def judged_families(families: Any) -> list[str]:
 def weight_change(model: PreTrainedModel, base: PreTrainedModel) -> float:
     """Frobenius norm of the difference of all matrices, embeddings and head included."""
     before = base.state_dict()
-    squares = [(w - before[name]).double().square().sum() for name, w in model.state_dict().items() if w.ndim == 2]
+    squares = [
+        (w - before[name]).double().square().sum() for name, w in model.state_dict().items() if w.ndim == 2
+    ]
     return float(torch.stack(squares).sum().sqrt())
 
 

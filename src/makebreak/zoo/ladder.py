@@ -49,7 +49,9 @@ def ladder(zoo: pd.DataFrame, column: str) -> pd.DataFrame:
             if pairs:
                 differences = [float(run[column] - control[column]) for run, control in pairs]
                 moved = [
-                    run.weight_change / control.weight_change for run, control in pairs if control.weight_change > 0
+                    run.weight_change / control.weight_change
+                    for run, control in pairs
+                    if control.weight_change > 0
                 ]
                 mean = sum(moved) / len(moved) if moved else None
                 rows.append(said | {"rung": rung} | _estimate(differences) | {"moved": mean})

@@ -79,7 +79,9 @@ class Measure(Protocol):
     def __call__(self, subject: Subject) -> Measured: ...
 
 
-def measure(store: Store, recipe: Recipe, *hows: Measure, step: int | None = None) -> list[tuple[Measured, Path]]:
+def measure(
+    store: Store, recipe: Recipe, *hows: Measure, step: int | None = None
+) -> list[tuple[Measured, Path]]:
     """What each of `hows` finds in a model, trained and measured now where that is missing, and where it is kept.
 
     step: a kept checkpoint of the last stage; the last one by default. Raises ValueError for a step not kept.

@@ -44,7 +44,9 @@ def table(store: Store | Path | str) -> pd.DataFrame:
                     f"{folder.name} was taken of model {where} with two settings: use one store for each, or delete one"
                 )
             for name in columns.columns.drop(KEY).intersection(found.columns):
-                raise ValueError(f"column {name!r} of {folder.name} is in the table already: give it another name")
+                raise ValueError(
+                    f"column {name!r} of {folder.name} is in the table already: give it another name"
+                )
             found = found.merge(columns, on=KEY, how="left")
     return found.sort_values([*IDENTITY, *KEY], ignore_index=True)
 
@@ -87,7 +89,9 @@ def _columns(folder: Path) -> list[dict[str, Any]]:
     ]
 
 
-def at_equal(zoo: pd.DataFrame, on: str, *, columns: Sequence[str], value: float | None = None) -> pd.DataFrame:
+def at_equal(
+    zoo: pd.DataFrame, on: str, *, columns: Sequence[str], value: float | None = None
+) -> pd.DataFrame:
     """Models compared at an equal value of one column, as `margin` or `kl_on_safe`.
 
     A run goes from its base (step 0) through the kept steps of all its stages, counted through; `columns` are
@@ -126,7 +130,9 @@ def _path(models: dict[str, pd.DataFrame], key: str) -> pd.DataFrame:
     if pd.isna(parent):
         return rows.tail(1).assign(step=0)
     if parent not in models:
-        raise ValueError(f"{rows.mechanism.iloc[0]} ({key}) starts from {parent}, which is not in the table: keep both")
+        raise ValueError(
+            f"{rows.mechanism.iloc[0]} ({key}) starts from {parent}, which is not in the table: keep both"
+        )
     before = _path(models, parent)
     return pd.concat([before, rows.assign(step=rows.step + before.step.iloc[-1])])
 
