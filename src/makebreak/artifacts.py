@@ -54,6 +54,15 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def result_key(stage: str, revision: int, config: dict[str, Any], parents: Sequence[Path] = ()) -> str:
+    """Name of a result's folder: a hash of its stage, revision and config, and of its parents' keys."""
+    return _key(_identity(stage, revision, config, parents))
+
+
+def _identity(stage: str, revision: int, config: dict[str, Any], parents: Sequence[Path]) -> dict[str, Any]:
+    return {"stage": stage, "revision": revision, "config": config, "parents": [p.name for p in parents]}
+
+
 def _key(identity: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(identity, sort_keys=True, allow_nan=False).encode()).hexdigest()[:20]
 
@@ -90,12 +99,7 @@ class Store:
         The key is SHA-256 of (stage, revision, config, keys of the parents); `make` may find in its folder what
         an interrupted call left there. Raises DamagedArtifact where a finished result fails its hashes.
         """
-        identity = {
-            "stage": stage,
-            "revision": revision,
-            "config": config,
-            "parents": [p.name for p in parents],
-        }
+        identity = _identity(stage, revision, config, parents)
         final = self.root / stage / _key(identity)
         if final.exists():
             return check(final)

@@ -1,4 +1,7 @@
-"""How is a config written down and read back? Exactly: unknown or ill-typed fields are errors that name a remedy."""
+"""Configs as JSON: frozen dataclasses with stable names, written and read back exactly.
+
+Names in store keys are those of `tag` and `key_name`, not those of the code, so that classes and fields may be renamed.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ import difflib
 import json
 import math
 from collections.abc import Mapping
+from functools import cache
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
@@ -15,75 +19,122 @@ T = TypeVar("T")
 
 
 def nearest(name: str, known: list[str]) -> str:
-    """`; did you mean 'x'?` where a known name is near, else the list of known names."""
-    near = difflib.get_close_matches(name, known, n=1)
-    return f"did you mean {near[0]!r}?" if near else f"expected one of {', '.join(known)}"
+    """End of an error message: the known name most like the given one, else the list of all known names."""
+    matches = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean {matches[0]!r}?" if matches else f"expected one of {', '.join(known)}"
+
+
+def tag(cls: type) -> str:
+    """The stable name of a config class in store keys: its class variable `tag`, else the class's own name.
+
+    A class that is renamed keeps its tag, so that what was stored under the old name is still found.
+    """
+    return str(getattr(cls, "tag", cls.__name__))
+
+
+def key_name(field: dataclasses.Field) -> str:
+    """The stable name of a config field in store keys: `metadata["key"]`, else the field's own name."""
+    return str(field.metadata.get("key", field.name))
 
 
 def to_json(config: object) -> dict[str, Any]:
-    """A frozen dataclass as plain JSON values (tuples become lists; nested configs carry their type's name)."""
+    """Plain JSON values of a frozen dataclass, with the stable names of its classes and fields.
+
+    Args:
+        config: A dataclass instance; its fields are numbers, strings, None, tuples, mappings or other configs.
+
+    Returns:
+        A dictionary from `key_name` to value, with the class's `tag` under "type"; tuples become lists.
+    """
     return json.loads(json.dumps(_plain(config), sort_keys=True))
 
 
 def _plain(value: object) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {"type": type(value).__name__} | {
-            f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)
-        }
+        fields = {key_name(f): _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        return {"type": tag(type(value))} | fields
     if isinstance(value, Mapping):
         return {name: _plain(v) for name, v in value.items()}
     return [_plain(v) for v in value] if isinstance(value, tuple | list) else value
 
 
 def from_json(cls: type[T], data: dict[str, Any]) -> T:
-    """The config that `to_json` wrote. Raises ValueError for a wrong type, an unknown field or a bad value."""
-    if data.get("type", cls.__name__) != cls.__name__:
-        raise ValueError(f"config of type {data['type']!r}: expected {cls.__name__!r}")
-    hints = get_type_hints(cls)
-    fields = {name: value for name, value in data.items() if name != "type"}
-    for name in fields:
-        if name not in hints:
-            raise ValueError(f"{cls.__name__}: unknown field {name!r}; {nearest(name, list(hints))}")
-    values = {name: _read(hints[name], value, f"{cls.__name__}.{name}") for name, value in fields.items()}
+    """The config that `to_json` wrote.
+
+    Args:
+        cls: The config's class.
+        data: The dictionary that `to_json` returned, or one like it.
+
+    Returns:
+        An instance that equals the one written.
+
+    Raises:
+        ValueError: If the type is another one, a field is unknown, missing or of a wrong type, or the class refuses
+            a value.
+    """
+    if data.get("type", tag(cls)) != tag(cls):
+        raise ValueError(f"config of type {data['type']!r}: expected {tag(cls)!r}")
+    hints, names = _schema(cls)
+    values: dict[str, Any] = {}
+    for key, value in data.items():
+        if key == "type":
+            continue
+        if key not in names:
+            raise ValueError(f"{tag(cls)}: unknown field {key!r}; {nearest(key, list(names))}")
+        values[names[key]] = _read(hints[names[key]], value, f"{tag(cls)}.{key}")
     try:
         return cls(**values)
     except TypeError as error:
-        raise ValueError(f"{cls.__name__}: {error}") from None
+        raise ValueError(f"{tag(cls)}: {error}") from None
 
 
-def _read(hint: Any, value: Any, where: str) -> Any:
-    choices: dict[str, type] = {
-        c.__name__: c
-        for c in (get_args(hint) or (hint,))
-        if isinstance(c, type) and dataclasses.is_dataclass(c)
-    }
+@cache
+def _schema(cls: type) -> tuple[dict[str, Any], dict[str, str]]:
+    """Type hints by field name, and field names by stable name."""
+    fields = dataclasses.fields(cls)  # pyright: ignore[reportArgumentType]  (every config is a dataclass)
+    return get_type_hints(cls), {key_name(field): field.name for field in fields}
+
+
+@cache
+def _adapter(hint: Any) -> TypeAdapter:
+    return TypeAdapter(hint)
+
+
+def _read(hint: Any, value: Any, path: str) -> Any:
+    """A field's value, checked against its type hint; `path` names it in errors."""
+    members = get_args(hint) or (hint,)
+    classes = [c for c in members if isinstance(c, type) and dataclasses.is_dataclass(c)]
+    choices: dict[str, type] = {tag(c): c for c in classes}
     if isinstance(value, list) and choices and get_origin(hint) is tuple:
-        return tuple(_read(get_args(hint)[0], item, f"{where}[{i}]") for i, item in enumerate(value))
+        return tuple(_read(get_args(hint)[0], item, f"{path}[{i}]") for i, item in enumerate(value))
     if isinstance(value, dict) and choices:
-        kind = value.get("type", next(iter(choices)) if len(choices) == 1 else None)
-        if kind not in choices:
-            raise ValueError(f"{where} of type {kind!r}: expected one of {', '.join(choices)}")
-        return from_json(choices[kind], value)
+        name = value.get("type", next(iter(choices)) if len(choices) == 1 else None)
+        if name not in choices:
+            raise ValueError(f"{path} of type {name!r}: expected one of {', '.join(choices)}")
+        return from_json(choices[name], value)
     if isinstance(value, dict | list) and (choices or isinstance(value, dict)):
-        raise ValueError(f"{where} = {value!r}: expected {hint}")
+        raise ValueError(f"{path} = {value!r}: expected {hint}")
     try:
-        return TypeAdapter(hint).validate_json(json.dumps(value), strict=True)
+        return _adapter(hint).validate_json(json.dumps(value), strict=True)
     except ValidationError as error:
-        raise ValueError(f"{where} = {value!r}: {error.errors()[0]['msg'].lower()}") from None
+        raise ValueError(f"{path} = {value!r}: {error.errors()[0]['msg'].lower()}") from None
 
 
 def check_probability(name: str, value: float) -> None:
+    """Raises ValueError unless the value of the named setting lies in [0, 1]."""
     if not 0.0 <= value <= 1.0:
         raise ValueError(f"{name} = {value}: expected a probability between 0 and 1")
 
 
 def check_positive(**values: int | float) -> None:
+    """Raises ValueError unless every named setting is finite and above 0."""
     for name, value in values.items():
         if not 0 < value < math.inf:
             raise ValueError(f"{name} = {value}: expected a finite number above 0")
 
 
 def check_not_negative(**values: int | float) -> None:
+    """Raises ValueError unless every named setting is finite and at least 0."""
     for name, value in values.items():
         if not 0 <= value < math.inf:
             raise ValueError(f"{name} = {value}: expected a finite number of at least 0")
