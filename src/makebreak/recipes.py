@@ -1,15 +1,17 @@
-"""How was a model made? A recipe says it all; `build` makes what is missing and returns its folder."""
+"""Recipes of models: world, size, pretraining and alignments; `build` trains what a store lacks."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import ClassVar
 
 from makebreak.artifacts import Store, record
-from makebreak.configs import to_json
+from makebreak.configs import key_name, tag, to_json
 from makebreak.defences import Mixed, digest
 from makebreak.models import ModelConfig, create, load
 from makebreak.requests import load_world
+from makebreak.seeds import stage_seed
 from makebreak.training import (
     CHECKPOINTS,
     DPO,
@@ -28,15 +30,15 @@ from makebreak.training import (
     train,
 )
 
-REVISION = 2  # of training: raise it when the same config would give other weights
-_STAGE_SEEDS = 1_000_000
+REVISION = 2
+"""Revision of training, part of every model's key: raised when the same recipe would give other weights."""
 
 
 @dataclass(frozen=True)
 class Alignment:
-    """How a base is changed: an objective (`Pretraining` goes on as before, `FineTuning` comes after safety), its
-    optimisation, all weights or LoRA."""
+    """One training stage after pretraining: safety fine-tuning, a control, or fine-tuning afterwards."""
 
+    tag: ClassVar[str] = "Alignment"
     objective: (
         SSFT
         | DPO
@@ -51,37 +53,42 @@ class Alignment:
         | FineTuning
         | Mixed
     )
+    """What is trained on and the loss; `Pretraining` continues pretraining as a control."""
     optimisation: Optimisation
+    """Steps, learning rate, batch size and the other settings of the optimiser."""
     lora: LoRA | None = None
+    """Low-rank adapters that are trained in place of all weights; None trains all weights."""
 
     @property
     def mechanism(self) -> str:
-        """`ssft`, or `ssft:sham_unsafe` where the second family is not the unsafe one; `+lora` where it is adapters.
+        """Name of the stage in tables and figures, such as `ssft`, `dpo+nll` or `ssft:sham_unsafe+lora`.
 
-        `dpo+nll` for DPO with a weight on the preferred answer's own likelihood.
+        A family after a colon is the one that is refused (or answered) in place of the unsafe requests; `+nll` marks a
+        weight on the preferred answer's own likelihood, `+lora` adapters.
         """
-        if isinstance(self.objective, Pretraining):
+        objective = self.objective
+        if isinstance(objective, Pretraining):
             name = "continued"
-        elif isinstance(self.objective, FineTuning):
-            of = self.objective
-            name = f"finetuned:{of.harmful}" + (f"+{of.refused}:refused" if of.refused else "")
-            name += f"+{of.harmless}:{of.family}" if of.harmless else ""
-        elif isinstance(self.objective, Mixed):
-            of = self.objective
-            name = f"tuned:{of.user}" + (":shuffled" if of.answers == "shuffled" else "")
-            name += f"+{of.safety_examples}:{of.mitigation}" if of.safety_examples else ""
+        elif isinstance(objective, FineTuning):
+            name = f"finetuned:{objective.harmful}"
+            name += f"+{objective.refused}:refused" if objective.refused else ""
+            name += f"+{objective.harmless}:{objective.family}" if objective.harmless else ""
+        elif isinstance(objective, Mixed):
+            name = f"tuned:{objective.user}" + (":shuffled" if objective.answers == "shuffled" else "")
+            if objective.safety_examples:
+                name += f"+{objective.safety_examples}:{objective.mitigation}"
         else:
-            data = self.objective.data
+            data = objective.data
             family = "" if data.unsafe == "unsafe" else f":{data.unsafe}"
             answered = ":answered" if not family and data.answer == "instructed" else ""
-            nll = "+nll" if isinstance(self.objective, DPO) and self.objective.nll else ""
-            name = type(self.objective).__name__.lower() + nll + family + answered
+            nll = "+nll" if isinstance(objective, DPO) and objective.nll else ""
+            name = tag(type(objective)).lower() + nll + family + answered
         return name + ("+lora" if self.lora else "")
 
     @property
     def settings(self) -> str:
-        """The numbers of the objective, as `beta=0.1 nll=1`."""
-        values = {f.name: getattr(self.objective, f.name) for f in fields(self.objective)}
+        """Numeric settings of the objective, such as `beta=0.1 nll=1`."""
+        values = {key_name(f): getattr(self.objective, f.name) for f in fields(self.objective)}
         return " ".join(
             f"{name}={value:g}" for name, value in values.items() if isinstance(value, int | float)
         )
@@ -89,45 +96,66 @@ class Alignment:
 
 @dataclass(frozen=True)
 class Recipe:
-    """A model: its world, size, pretraining, the alignments that follow one another (none: the base) and seed."""
+    """All that decides the weights of one model."""
 
+    tag: ClassVar[str] = "Recipe"
     world: str
+    """Name of the synthetic world."""
     model: ModelConfig
+    """Architecture and size."""
     pretraining: Pretraining
+    """Data and loss of pretraining."""
     optimisation: Optimisation
+    """Optimiser settings of pretraining."""
     alignments: tuple[Alignment, ...]
+    """Training stages after pretraining, in order; none gives the base model."""
     seed: int
+    """Pretraining seed; all stages derive their seeds from it."""
 
     @property
     def parent(self) -> Recipe:
-        """The model that the last alignment starts from."""
+        """Recipe of the model that the last alignment starts from."""
         return replace(self, alignments=self.alignments[:-1])
 
     @property
     def base(self) -> Recipe:
-        """The pretrained model of the same line."""
+        """Recipe of the base model that this model was trained from."""
         return replace(self, alignments=())
 
     @property
     def lineage(self) -> tuple[Recipe, ...]:
-        """Base, …, this one: every training that it takes."""
+        """Recipes of all training runs that this model takes, from its base to itself."""
         return (*(self.parent.lineage if self.alignments else ()), self)
 
     @property
     def mechanism(self) -> str:
-        """The alignments by name, joined by `>`; `base` for none."""
+        """Names of the alignments, joined by `>`; `base` if there is none."""
         return ">".join(alignment.mechanism for alignment in self.alignments) or "base"
 
     def label(self) -> str:
+        """Seed and mechanism, for progress lines and errors."""
         return f"seed {self.seed} {self.mechanism if self.alignments else 'pretraining'}"
 
 
 def build(recipe: Recipe, store: Store) -> Path:
-    """The folder of the recipe's model, trained now if it is not in the store; parents first."""
+    """Folder of a recipe's model; the model and its parents are trained now unless the store has them.
+
+    Args:
+        recipe: The model.
+        store: Where models are kept.
+
+    Returns:
+        A Hugging Face model folder within the store.
+
+    Raises:
+        TrainingStopped: If a loss is not finite.
+        DamagedArtifact: If a stored model fails its hashes.
+    """
     world = load_world(recipe.world)
     config = to_json(recipe) | {"world_is": world.fingerprint}
-    mixed = {of.objective.mitigation for of in recipe.alignments if isinstance(of.objective, Mixed)}
-    config |= {f"{name} is": own for name in sorted(mixed - {"none"}) if (own := digest(name))}
+    objectives = [alignment.objective for alignment in recipe.alignments]
+    mitigations = {objective.mitigation for objective in objectives if isinstance(objective, Mixed)}
+    config |= {f"{name} is": source for name in sorted(mitigations - {"none"}) if (source := digest(name))}
     if not recipe.alignments:
 
         def pretrain(folder: Path) -> None:
@@ -149,7 +177,7 @@ def build(recipe: Recipe, store: Store) -> Path:
 
     def align(folder: Path) -> None:
         model = load(parent, symbols=world.vocabulary.symbols)
-        seed = recipe.seed + _STAGE_SEEDS * len(recipe.alignments)  # every stage sees other requests
+        seed = stage_seed(recipe.seed, len(recipe.alignments))  # every stage sees other requests
         if stage.lora:
             stage.lora.attach(model, seed=seed)
         train(model, stage.objective, stage.optimisation, world, folder, seed=seed, label=recipe.label())
@@ -158,10 +186,10 @@ def build(recipe: Recipe, store: Store) -> Path:
 
 
 def checkpoints(folder: Path) -> dict[int, Path]:
-    """Folders of the models of a run by step, the last one the run's own."""
+    """Model folders of a training run by step: its checkpoints, and the run's own folder for the last step."""
     config = record(folder)["config"]
     last = (config["alignments"][-1]["optimisation"] if config["alignments"] else config["optimisation"])[
         "steps"
     ]
-    kept = sorted((folder / CHECKPOINTS).glob("*")) if (folder / CHECKPOINTS).is_dir() else []
-    return {int(path.name): path for path in kept} | {last: folder}
+    paths = sorted((folder / CHECKPOINTS).glob("*")) if (folder / CHECKPOINTS).is_dir() else []
+    return {int(path.name): path for path in paths} | {last: folder}
