@@ -17,6 +17,7 @@ test: $(VENV)/.installed-dev
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/pydoclint --quiet src synthetic experiments
 	$(BIN)/pyright
 	$(BIN)/lint-imports
 	$(BIN)/codespell
