@@ -109,7 +109,7 @@ def test_a_breaker_turns_states_of_harm_and_keeps_the_others(model: torch.nn.Mod
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
-    assert first == {"cosine": pytest.approx(1.0, abs=0.01), "moved": pytest.approx(0.0, abs=1e-4)}
+    assert first == {"cosine": pytest.approx(1.0, abs=0.01), "retain": pytest.approx(0.0, abs=1e-4)}
     assert said["cosine"] < 0.8
     kept = copy.deepcopy(model)
     optimiser = torch.optim.Adam(kept.parameters(), lr=3e-3)
@@ -120,7 +120,27 @@ def test_a_breaker_turns_states_of_harm_and_keeps_the_others(model: torch.nn.Mod
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
-    assert careful["moved"] < said["moved"]
+    assert careful["retain"] < said["retain"]
+
+
+def test_metrics_of_a_breaker_name_their_groups(model: torch.nn.Module) -> None:
+    """`cosine` depends on the unsafe requests only, `retain` on the safe ones only; the loss is made of both."""
+    objective, current = CircuitBreaker(retain=2.0), copy.deepcopy(model)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in current.parameters():
+            parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
+    safe, unsafe = objective.batch(WORLD, size=32, step=0, steps=9, seed=0)
+    other_safe, other_unsafe = objective.batch(WORLD, size=32, step=1, steps=9, seed=0)
+    loss, metrics = objective.loss(current, (safe, unsafe), model)
+    _, with_other_safe = objective.loss(current, (other_safe, unsafe), model)
+    _, with_other_unsafe = objective.loss(current, (safe, other_unsafe), model)
+    assert set(metrics) == {"cosine", "retain"}
+    assert loss.item() == pytest.approx(metrics["cosine"] + 2.0 * metrics["retain"], rel=1e-6)
+    assert with_other_safe["cosine"] == metrics["cosine"]
+    assert with_other_safe["retain"] != metrics["retain"]
+    assert with_other_unsafe["retain"] == metrics["retain"]
+    assert with_other_unsafe["cosine"] != metrics["cosine"]
 
 
 def test_a_breaker_sees_answers_of_harm_only(model: torch.nn.Module) -> None:

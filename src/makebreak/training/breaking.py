@@ -63,7 +63,7 @@ class CircuitBreaker:
         stays, cosine = torch.stack(kept).mean(), torch.stack(moved).mean()
         return cosine + self.retain * stays, {
             "cosine": float(cosine.detach()),
-            "moved": float(stays.detach()),
+            "retain": float(stays.detach()),
         }
 
     def _states(self, model: PreTrainedModel, part: Sequences) -> list[Tensor]:
