@@ -6,13 +6,18 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: reproduce test lint format smollm clean
+.PHONY: reproduce test test-portability lint format columns smollm clean
 
 reproduce: $(VENV)/.installed
 	$(BIN)/python -m experiments $(STUDY) --preset $(PRESET) $(ARGS)
 
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest $(ARGS)
+
+# the tests that train, with the kernels of older processors: what they assert must not hang on one instruction set
+test-portability: $(VENV)/.installed-dev
+	ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2 \
+	    $(BIN)/python -m pytest tests/training tests/test_tuning.py tests/truth $(ARGS)
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
@@ -25,6 +30,9 @@ lint: $(VENV)/.installed-dev
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+columns: $(VENV)/.installed
+	$(BIN)/python dev/columns.py
 
 # torch first: anything that depends on it would otherwise bring another build
 $(VENV)/.installed: pyproject.toml constraints.txt

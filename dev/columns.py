@@ -1,0 +1,56 @@
+"""Generates docs/reference/columns.md: every table of the project, column by column, from its row class.
+
+A row class is a NamedTuple or a dataclass whose name ends in `Row`, with one documented line under each field.
+Run `make columns` after a change; a test holds the file to the code.
+"""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+PAGE = ROOT / "docs" / "reference" / "columns.md"
+HEADER = """# Columns of the tables
+
+This page is generated from the row classes of the code by `make columns`; do not edit it.
+A type that ends in `| None` is undefined in the cases that its line names.
+"""
+
+
+def one_line(text: str) -> str:
+    """A docstring as one line of a Markdown table."""
+    return " ".join(text.split()).replace("|", "\\|")
+
+
+def section(path: Path, node: ast.ClassDef) -> str:
+    """One row class as a heading, its docstring and a table of its fields."""
+    lines = [f"### {node.name}", "", " ".join((ast.get_docstring(node) or "").split())]
+    lines += ["", "| column | type | meaning |", "| --- | --- | --- |"]
+    for field, following in zip(node.body, [*node.body[1:], None], strict=True):
+        if not (isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)):
+            continue
+        text = ""
+        if isinstance(following, ast.Expr) and isinstance(following.value, ast.Constant):
+            text = str(following.value.value)
+        kind = ast.unparse(field.annotation).replace("|", "\\|")
+        lines.append(f"| `{field.target.id}` | `{kind}` | {one_line(text)} |")
+    return "\n".join(lines)
+
+
+def page() -> str:
+    """The whole page, module by module in the order of their paths."""
+    parts = [HEADER]
+    for folder in ("synthetic", "src", "experiments"):
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            classes = [n for n in ast.parse(path.read_text()).body if isinstance(n, ast.ClassDef)]
+            rows = [node for node in classes if node.name.endswith("Row")]
+            if rows:
+                parts.append(f"## `{path.relative_to(ROOT).as_posix()}`\n")
+                parts += [section(path, node) + "\n" for node in rows]
+    return "\n".join(parts)
+
+
+if __name__ == "__main__":
+    PAGE.parent.mkdir(parents=True, exist_ok=True)
+    PAGE.write_text(page(), encoding="utf-8")
