@@ -15,6 +15,7 @@ from tokenizers.pre_tokenizers import WhitespaceSplit
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
 from makebreak.artifacts import write_atomic, write_json
+from makebreak.models.remote_code import check_no_remote_code
 
 WEIGHTS = "model.safetensors"
 
@@ -53,6 +54,7 @@ def load(folder: Path, *, symbols: tuple[str, ...] | None = None) -> PreTrainedM
             raise ValueError(
                 f"checkpoint {folder}: {name} is missing; expected a folder written by makebreak or transformers"
             )
+    check_no_remote_code(folder)
     try:
         tensors = load_tensors((folder / WEIGHTS).read_bytes())
     except SafetensorError as error:
@@ -61,7 +63,7 @@ def load(folder: Path, *, symbols: tuple[str, ...] | None = None) -> PreTrainedM
         ) from None
     if symbols is not None:
         try:
-            known = PreTrainedTokenizerFast.from_pretrained(folder).get_vocab()
+            known = PreTrainedTokenizerFast.from_pretrained(folder, trust_remote_code=False).get_vocab()
         except (OSError, ValueError) as error:
             raise ValueError(
                 f"checkpoint {folder}: its tokenizer is missing or unreadable ({error})"
@@ -70,10 +72,10 @@ def load(folder: Path, *, symbols: tuple[str, ...] | None = None) -> PreTrainedM
             sizes = f"{len(known)} symbols, expected {len(symbols)} of this world"
             raise ValueError(f"checkpoint {folder} speaks another vocabulary: {sizes}")
     try:
-        config = AutoConfig.from_pretrained(folder)
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise ValueError(f"checkpoint {folder}: config.json is unreadable ({error})") from None
-    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32, trust_remote_code=False)
     try:
         model.load_state_dict(tensors)
     except RuntimeError as error:

@@ -21,6 +21,7 @@ from transformers import (
 )
 
 from makebreak.artifacts import Store
+from makebreak.models.remote_code import check_no_remote_code
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+")
@@ -52,6 +53,8 @@ def open_model(
     source, offline = _source(name)
     if source.suffix == ".gguf":
         source = _dequantised(source, store)
+    if offline:
+        check_no_remote_code(source)
     at = str(source) if offline else str(name)
     config = _config(at, offline)
     needed = n_parameters(config) * DTYPES[dtype].itemsize
@@ -60,7 +63,11 @@ def open_model(
     tokenizer = open_tokenizer(at, offline=offline)
     try:
         model = AutoModelForCausalLM.from_pretrained(
-            at, dtype=DTYPES[dtype], device_map=device_map, local_files_only=offline
+            at,
+            dtype=DTYPES[dtype],
+            device_map=device_map,
+            local_files_only=offline,
+            trust_remote_code=False,
         )
     except (OSError, ValueError, RuntimeError) as error:
         raise ValueError(f"{name}: its weights cannot be loaded ({_line(error)})") from None
@@ -79,13 +86,17 @@ def digest(found: LanguageModel) -> str:
 def n_parameters(config: Any) -> int:
     """Parameters of the model that a config describes, without making it; tied ones count once."""
     with torch.device("meta"):
-        return sum(p.numel() for p in AutoModelForCausalLM.from_config(config).parameters())
+        return sum(
+            p.numel() for p in AutoModelForCausalLM.from_config(config, trust_remote_code=False).parameters()
+        )
 
 
 def open_tokenizer(at: str, *, offline: bool = True) -> PreTrainedTokenizerFast:
     """Raises ValueError where there is none, or where what comes back does not read text as `tokenizer.json` does."""
+    if offline:
+        check_no_remote_code(Path(at))
     try:
-        found = AutoTokenizer.from_pretrained(at, local_files_only=offline)
+        found = AutoTokenizer.from_pretrained(at, local_files_only=offline, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
         raise ValueError(
             f"{at}: no tokenizer ({_line(error)}); expected tokenizer.json beside the weights"
@@ -126,7 +137,7 @@ def _config(at: str, offline: bool) -> Any:
     if offline and not (Path(at) / "config.json").is_file():
         raise ValueError(f"{at} has no config.json: expected a Hugging Face folder of a language model")
     try:
-        config = AutoConfig.from_pretrained(at, local_files_only=offline)
+        config = AutoConfig.from_pretrained(at, local_files_only=offline, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise ValueError(f"{at}: no config could be read ({_line(error)})") from None
     if type(config) not in AutoModelForCausalLM._model_mapping:
@@ -150,10 +161,12 @@ def _dequantised(file: Path, store: Store) -> Path:
     def make(folder: Path) -> None:
         where: dict[str, Any] = {"gguf_file": file.name, "local_files_only": True}
         try:
-            config = AutoConfig.from_pretrained(file.parent, **where)
+            config = AutoConfig.from_pretrained(file.parent, trust_remote_code=False, **where)
             _check_memory(str(file), 2 * n_parameters(config) * 4, "float32, dequantised once")
-            tokenizer = AutoTokenizer.from_pretrained(file.parent, **where)
-            model = AutoModelForCausalLM.from_pretrained(file.parent, dtype=torch.float32, **where)
+            tokenizer = AutoTokenizer.from_pretrained(file.parent, trust_remote_code=False, **where)
+            model = AutoModelForCausalLM.from_pretrained(
+                file.parent, dtype=torch.float32, trust_remote_code=False, **where
+            )
         except (OSError, ValueError, KeyError) as error:
             raise ValueError(f"{file}: no model could be read from it ({_line(error)})") from None
         vars(model.config).pop("quantization_config", None)
