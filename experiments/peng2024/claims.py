@@ -157,6 +157,10 @@ def _stable(arm: _Arm) -> float | None:
 
 
 def _same_edge(arm: _Arm) -> float | None:
+    """One grid step less the distance of the two edges; None where one lies beyond the range (censored)."""
+    senses = arm.basins[arm.basins.sense.isin(["not refused", "complied"])]
+    if senses[senses.direction == "random"].censored.any():
+        return None
     step = float(np.diff(np.sort(arm.random["at"].unique())).min())
     refused, answered = arm.width("r50"), arm.width("r50", sense="complied")
     return None if refused is None or answered is None else step - abs(refused - answered)

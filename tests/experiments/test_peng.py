@@ -119,6 +119,16 @@ def planted() -> dict[str, pd.DataFrame]:
     return tables()
 
 
+def test_a_censored_edge_has_no_distance(planted: dict[str, pd.DataFrame]) -> None:
+    """T10 compares two edges: where answers never reach one half there is none, and the range's end is no edge."""
+    row = next(row for row in judge(planted) if row["id"] == "T10")
+    assert planted["basins"].query("sense == 'complied' and direction == 'random'").censored.all()
+    assert (row["verdict"], row["estimate"]) == ("not run", None)
+    reached = planted | {"basins": planted["basins"].assign(censored=False)}
+    row = next(row for row in judge(reached) if row["id"] == "T10")
+    assert row["estimate"] is not None, "the positive control: two edges have a distance"
+
+
 def test_claims_say_what_was_planted(planted: dict[str, pd.DataFrame]) -> None:
     found = {row["id"]: row for row in judge(planted)}
     assert set(found) == {claim.id for claim in CLAIMS}
