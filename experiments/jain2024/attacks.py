@@ -60,7 +60,7 @@ class Attacks:
     """
 
     name: ClassVar[str] = "jain2024-attacks"
-    revision: ClassVar[int] = 2
+    revision: ClassVar[int] = 3
     n: int = 500
     attacked: int = 200
     steps: int = 8

@@ -67,7 +67,7 @@ def _judged(preset: Preset, world: str, seed: int, model: Path, start: Path, sto
         write_json(folder / ROWS, found)
 
     config = {"n": preset.n, "families": list(FAMILIES), "seed": seed}
-    return store.build("finetuned-outcomes", revision=1, config=config, parents=[model, start], make=judge)
+    return store.build("finetuned-outcomes", revision=2, config=config, parents=[model, start], make=judge)
 
 
 def best_rate(rows: list[dict[str, Any]], kind: str) -> float:

@@ -35,10 +35,10 @@ from makebreak.landscape import (
 from makebreak.mechanism import collect
 from makebreak.models import load, n_layers
 from makebreak.recipes import build, checkpoints
-from makebreak.requests import load_world, targeted
+from makebreak.requests import load_world, target_sequences
 from makebreak.zoo import asked, weight_change
 
-REVISION = 3
+REVISION = 4
 JAILBREAK = "competing_tasks_safe_branch"  # the family that succeeds most
 FEW = 2  # directions where the paper's way is only compared with another
 FIRST, GONE = (
@@ -224,7 +224,7 @@ class _Look:
 
     def _refusing(self, model: PreTrainedModel) -> torch.Tensor:
         return aim(
-            model, targeted(asked(self.world, "unsafe", self.preset.n, self.seed, "fit"), "refused")
+            model, target_sequences(asked(self.world, "unsafe", self.preset.n, self.seed, "fit"), "refused")
         ).nll.mean()
 
     def _refusal(self) -> torch.Tensor:

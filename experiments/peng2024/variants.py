@@ -67,7 +67,7 @@ def variant_rows(
         "window": WINDOW,
         "seed": seed,
     }
-    made = store.build("landscape-variant", revision=1, config=config, parents=[model], make=walk)
+    made = store.build("landscape-variant", revision=2, config=config, parents=[model], make=walk)
     return json.loads((made / "rows.json").read_text()), [model, made]
 
 

@@ -9,7 +9,7 @@ from transformers import PreTrainedModel
 
 from makebreak.behaviour import aim, behaviour, gives, greedy_answers
 from makebreak.models import PRESETS, create
-from makebreak.requests import OUTCOMES, Requests, load_world, targeted
+from makebreak.requests import OUTCOMES, Requests, load_world, target_sequences
 from tests.training.short_runs import looped, network
 
 WORLD = load_world("mini")
@@ -22,8 +22,8 @@ def _memory(requests: Requests) -> PreTrainedModel:
     optimiser = torch.optim.AdamW(model.parameters(), lr=1e-2)
     kinds = np.arange(len(requests))
     parts = [
-        targeted(requests[kinds % 2 == 0], "refused"),
-        targeted(requests[(kinds % 2 == 1) & (kinds % 6 != 1)], "instructed"),
+        target_sequences(requests[kinds % 2 == 0], "refused"),
+        target_sequences(requests[(kinds % 2 == 1) & (kinds % 6 != 1)], "instructed"),
     ]
     for _ in range(150):
         optimiser.zero_grad()
@@ -57,21 +57,18 @@ def test_what_is_given_is_what_the_judge_finds(family: str) -> None:
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_random_networks_are_found_as_the_judge_finds_them(seed: int) -> None:
-    """A refusal is given only with its stop, which the judge does not ask for."""
+    """Some of them say nulls without a STOP, which is a refusal all the same."""
     requests, model = WORLD.sample("unsafe", 64, seed=1000), network(seed)
     outcomes = behaviour(model, WORLD, requests).outcomes
-    stopped = greedy_answers(model, WORLD, requests).tokens[:, 8] == WORLD.vocabulary.id("<stop>")
     assert (gives(model, requests, "instructed").numpy() == (outcomes == OUTCOMES.index("comply"))).all()
-    assert (
-        gives(model, requests, "refused").numpy() == (stopped & (outcomes == OUTCOMES.index("refuse")))
-    ).all()
+    assert (gives(model, requests, "refused").numpy() == (outcomes == OUTCOMES.index("refuse"))).all()
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_loss_is_that_of_a_loop_in_float64(family: str) -> None:
     model, requests = network(2), WORLD.sample(family, 6, seed=1000)
     for answer in ("instructed", "refused"):
-        batch = targeted(requests, answer)
+        batch = target_sequences(requests, answer)
         with torch.no_grad():
             found = aim(model, batch)
         n = batch.supervised.sum(dim=1)

@@ -15,13 +15,13 @@ from makebreak.attacks.placing import Where, place, written
 from makebreak.attacks.soft import Penalty, Softened, SoftTokens, random_vectors, soften, softened
 from makebreak.attacks.tokens import TokenAttack, attack_tokens
 from makebreak.behaviour import aim, batches, gives
-from makebreak.requests import Requests, targeted
+from makebreak.requests import Requests, target_sequences
 
 
 @dataclass(frozen=True)
 class Tried:
-    """refused, complied: (n,) whether greedy decoding gives the refused, the instructed answer, its STOP included;
-    neither is left.
+    """refused, complied: (n,) whether greedy decoding gives the refusal (STOP is not required), or the instructed
+    answer, its STOP included; neither is left.
 
     softened: the vectors that the requests' ids beyond the vocabulary stand for, where there are any.
     """
@@ -59,13 +59,14 @@ def tried(name: str, model: PreTrainedModel, requests: Requests, softened: Softe
     )
     with found.inside(model):
         refused, complied = (gives(model, requests, answer).numpy() for answer in ("refused", "instructed"))
-    return replace(found, refused=refused, complied=complied)
+    return replace(found, refused=refused, complied=complied & ~refused)
 
 
 @dataclass(frozen=True)
 class BySoftTokens:
     """Soft tokens; universal ones are found on every second request and tried on the others. optimised: False for the
-    control, random directions on the ball's surface."""
+    control, random directions on the ball's surface.
+    """
 
     settings: SoftTokens
     optimised: bool = True
@@ -93,7 +94,8 @@ class BySoftTokens:
 @dataclass(frozen=True)
 class ByTokens:
     """Typed tokens, at `n_tokens` positions that are filled with `token` at first; from `allowed` ones, all if None.
-    Universal ones are found on every second request and tried on the others."""
+    Universal ones are found on every second request and tried on the others.
+    """
 
     settings: TokenAttack
     n_tokens: int
@@ -140,7 +142,7 @@ def refusal_depth(model: PreTrainedModel, requests: Requests) -> np.ndarray:
     """
     depths = []
     for part in batches(requests):
-        batch = targeted(part, "instructed")
+        batch = target_sequences(part, "instructed")
         where = batch.supervised[:, 1:]
         with torch.no_grad():
             wrong = torch.zeros(where.shape, dtype=torch.long)

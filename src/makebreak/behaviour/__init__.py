@@ -4,7 +4,7 @@ from makebreak.behaviour.answers import Answers, generate, greedy_answers, teach
 from makebreak.behaviour.decisions import batches, decide, decision_kl, first_tokens, log_odds, prompts
 from makebreak.behaviour.rates import Behaviour, behaviour, kl_to_base, refusal_margins
 from makebreak.behaviour.reading import LEAST_PREFIX, Read, behind, prefix
-from makebreak.behaviour.targets import Aim, Near, aim, at_once, gives, near
+from makebreak.behaviour.targets import Aim, Near, aim, at_once, gives, near, outcome_targets
 from makebreak.behaviour.texts import (
     ARDITI,
     JUDGES,
@@ -47,6 +47,7 @@ __all__ = [
     "kl_to_base",
     "log_odds",
     "near",
+    "outcome_targets",
     "prefix",
     "prompts",
     "refusal_margins",

@@ -30,7 +30,7 @@ def prompts(requests: Requests) -> tuple[Int[Tensor, "batch pos"], Int[Tensor, "
 
 
 def decide(model: PreTrainedModel, requests: Requests) -> Float[Tensor, "batch d_vocab"]:
-    """log p of the token that begins the answer."""
+    """Log p of the token that begins the answer."""
     found = []
     for part in batches(requests):
         tokens, last = prompts(part)
@@ -59,7 +59,7 @@ def first_tokens(requests: Requests, answer: str) -> Int[Tensor, " batch"] | Int
 def log_odds(
     log_p: Float[Tensor, "batch d_vocab"], target: Int[Tensor, " batch"] | Int[Tensor, "batch k"]
 ) -> Float[Tensor, " batch"]:
-    """log p - log(1 - p) of one token, or of a set of them, nats, float64."""
+    """Log p - log(1 - p) of one token, or of a set of them, nats, float64."""
     p, tokens = log_p.double(), target if target.ndim == 2 else target[:, None]
     others = p.scatter(1, tokens, -torch.inf).logsumexp(dim=1)
     return p.gather(1, tokens).logsumexp(dim=1) - others

@@ -16,8 +16,8 @@ from transformers import Cache, PreTrainedModel
 
 from makebreak.activations import add, at_last, intervene
 from makebreak.behaviour.decisions import batches, prompts
-from makebreak.behaviour.targets import aim
-from makebreak.requests import Requests, Sequences, positions, targeted
+from makebreak.behaviour.targets import aim, outcome_targets
+from makebreak.requests import Requests, Sequences, span_mask
 
 LEAST_PREFIX = 8  # tokens that are worth reading only once
 
@@ -45,7 +45,8 @@ class _Part(NamedTuple):
 @dataclass(frozen=True)
 class Read:
     """Requests, read up to their ends of text. Every question may come with a move of the state there, before a site's
-    block: (d,), or one for each request, (n, d)."""
+    block: (d,), or one for each request, (n, d).
+    """
 
     model: PreTrainedModel
     parts: list[_Part]
@@ -69,10 +70,10 @@ class Read:
         return torch.cat(found)
 
     def gives(self, answer: str, site: str = "", move: Tensor | None = None) -> Bool[Tensor, " n"]:
-        """As `behaviour.gives`: whether greedy decoding gives the judged segment of this answer."""
+        """As `behaviour.gives`: whether greedy decoding gives this answer."""
         hits = []
         for part, own in self._moves(move):
-            batch = targeted(part.requests, answer)
+            batch = outcome_targets(part.requests, answer)
             with self._moved(part, site, own, batch.tokens.shape[1] - 1):
                 found = aim(self.model, behind(batch, part.first), before=copy.deepcopy(part.before))
             hits.append(found.hit.cpu())
@@ -89,7 +90,7 @@ class Read:
     def _moved(self, part: _Part, site: str, move: Tensor | None, width: int) -> Iterator[None]:
         with torch.no_grad(), ExitStack() as stack:
             if move is not None:
-                where = positions(part.requests, "eot", width)[:, part.first :]
+                where = span_mask(part.requests, "eot", width)[:, part.first :]
                 stack.enter_context(intervene(self.model, site, add(move.float()), where))
             yield
 

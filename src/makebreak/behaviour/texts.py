@@ -13,7 +13,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast, StoppingCrite
 
 from makebreak.behaviour.answers import left_padded
 from makebreak.behaviour.decisions import batches
-from makebreak.models.prefix import read_once, shared_prefix
+from makebreak.models.prefix import prefix_cache, shared_prefix_length
 from makebreak.requests import TextRequests
 
 # Qi et al. 2023, case-sensitive: the 23 phrases that decide; the other six of their 29 contain one of these
@@ -66,7 +66,8 @@ JUDGES: dict[str, Judge] = {"qi2023": by_phrases(QI, case=True), "arditi2024": b
 
 def broken(answers: Sequence[str], *, least: int = 6, distinct: float = 0.3) -> np.ndarray:
     """(n,) bool: empty, or words go round in circles: of `least` words or more, fewer than a share are distinct
-    pairs of neighbours."""
+    pairs of neighbours.
+    """
     found = []
     for answer in answers:
         words = answer.split()
@@ -83,7 +84,8 @@ def judged(requests: Sequence[str], answers: Sequence[str], judge: Judge) -> np.
 
 def agreement(verdicts: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
     """One row per pair of judges: the share of answers on which they agree, and Cohen's κ, None where one of them gave
-    the same verdict throughout."""
+    the same verdict throughout.
+    """
     rows = []
     for (one, a), (other, b) in combinations(verdicts.items(), 2):
         constant = len(set(a.tolist())) == 1 or len(set(b.tolist())) == 1
@@ -105,9 +107,10 @@ class _Final(StoppingCriteria):
 
 def _shared_first(prompt: np.ndarray, length: np.ndarray) -> tuple[torch.Tensor, torch.Tensor, int]:
     """Prompts that end together: what all begin with, then the padding, then the rest; the mask of real tokens; how
-    many tokens all begin with."""
+    many tokens all begin with.
+    """
     tokens = torch.from_numpy(prompt)
-    shared = shared_prefix(tokens, torch.arange(prompt.shape[1]) < int(length.min()) - 1)
+    shared = shared_prefix_length(tokens, torch.arange(prompt.shape[1]) < int(length.min()) - 1)
     left, mask = left_padded(prompt[:, shared:], length - shared)
     return (
         torch.cat([tokens[:, :shared], left], 1),
@@ -145,7 +148,7 @@ def answer_texts(
             out = model.generate(  # type: ignore[operator]
                 input_ids=tokens,
                 attention_mask=mask.to(model.device),
-                past_key_values=read_once(model, tokens, shared) if shared else None,
+                past_key_values=prefix_cache(model, tokens, shared) if shared else None,
                 max_new_tokens=n_new,
                 do_sample=False,
                 repetition_penalty=1.0,  # some models ask for one, and then no longer choose the likeliest

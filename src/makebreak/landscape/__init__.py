@@ -13,7 +13,7 @@ from makebreak.landscape.directions import (
     worst_direction,
 )
 from makebreak.landscape.folding import folded, norms, rescaled
-from makebreak.landscape.outcomes import COMPLIED, NEITHER, REFUSED, labels, share
+from makebreak.landscape.outcomes import COMPLIED, NEITHER, OUTCOMES_REVISION, REFUSED, labels, share
 from makebreak.landscape.walking import Points, Walk, bracket, edge
 from makebreak.landscape.widths import ABLE, SENSES, basin_rows, width_interval
 
@@ -21,6 +21,7 @@ __all__ = [
     "ABLE",
     "COMPLIED",
     "NEITHER",
+    "OUTCOMES_REVISION",
     "REFUSED",
     "SENSES",
     "Basin",

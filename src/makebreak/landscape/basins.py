@@ -21,7 +21,8 @@ def visage(failure: Float[np.ndarray, " n"]) -> float | None:
 
 def visage_as_coded(failure: Float[np.ndarray, " n"]) -> float:
     """As the released code has it: mean of 100 - S from the first point of the left half behind a point at 100 to the
-    last of the right half before one, or to the ends."""
+    last of the right half before one, or to the ends.
+    """
     n = len(failure)
     starts = [i for i in range(1, n // 2) if failure[i] <= _FULL < failure[i - 1]]
     ends = [i for i in range(n - 2, n // 2, -1) if failure[i] <= _FULL < failure[i + 1]]
@@ -33,7 +34,8 @@ class Basin(NamedTuple):
     """left, right: distance to where failure first passes 1/2, the range's end where it never does, which `censored`
     says. floor: the largest r with failure within .05 of the origin's on both sides. area: mean of 1 - failure over the
     range. wall: distance from 10 % to 90 % of the rise, mean of the sides that have both; None where neither has.
-    asymmetry: (right - left) / (right + left), None of two zeros."""
+    asymmetry: (right - left) / (right + left), None of two zeros.
+    """
 
     left: float
     right: float

@@ -26,7 +26,8 @@ Tensors = dict[str, Tensor]
 @dataclass(frozen=True)
 class Direction:
     """step: what one unit of the coordinate adds to each parameter, by name. end: the weights at coordinate 1, exactly,
-    where there is such a checkpoint."""
+    where there is such a checkpoint.
+    """
 
     step: Tensors
     end: Tensors | None = None
@@ -89,7 +90,8 @@ def relative_norm(model: nn.Module, direction: Direction) -> float:
 
 def at_norm(model: nn.Module, direction: Direction, norm: float = 1.0) -> Direction:
     """The matrices' part of a direction at a relative norm, all tensors by one factor. Raises ValueError for one of
-    length 0."""
+    length 0.
+    """
     names = movable(model)
     step = {name: tensor for name, tensor in direction.step.items() if name in names}
     own = _norm(step)

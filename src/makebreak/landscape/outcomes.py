@@ -10,15 +10,17 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from makebreak.activations import at_last
-from makebreak.behaviour import aim, batches, behind, first_tokens, gives, prompts
-from makebreak.requests import Requests, targeted
+from makebreak.behaviour import aim, batches, behind, first_tokens, gives, outcome_targets, prompts
+from makebreak.requests import Requests
 
 REFUSED, COMPLIED, NEITHER = "r", "c", "n"
-_ANSWERS = {REFUSED: "refused", COMPLIED: "instructed"}
+OUTCOMES_REVISION = 2
+"""Part of the keys of cached walks; raised when the same model would get other labels."""
+_ANSWERS = {COMPLIED: "instructed", REFUSED: "refused"}  # an answer that is both is a refusal
 
 
 def labels(model: PreTrainedModel, requests: Requests) -> str:
-    """A letter for each request: what greedy decoding gives, its STOP included."""
+    """A letter for each request: what greedy decoding gives; a refusal needs no STOP, compliance does."""
     return "".join(_labels(model, part) for part in batches(requests))
 
 
@@ -49,7 +51,9 @@ def _hits(model: PreTrainedModel, requests: Requests) -> dict[str, Bool[Tensor, 
             before = copy.deepcopy(cache)
             before.batch_select_indices(rows.to(model.device))
             with torch.no_grad():
-                hit[rows] = aim(model, behind(targeted(some, answer), length - 1), before=before).hit.cpu()
+                hit[rows] = aim(
+                    model, behind(outcome_targets(some, answer), length - 1), before=before
+                ).hit.cpu()
         hits[letter] = hit
     return hits
 

@@ -23,6 +23,7 @@ from makebreak.configs import check_positive
 from makebreak.landscape import (
     COMPLIED,
     NEITHER,
+    OUTCOMES_REVISION,
     REFUSED,
     Direction,
     Per,
@@ -34,7 +35,7 @@ from makebreak.landscape import (
     share,
     toward,
 )
-from makebreak.models import LanguageModel, digest, load
+from makebreak.models import LanguageModel, model_digest, load
 from makebreak.pages.inspection import Settings, ask, prompts_digest
 from makebreak.pages.steps import Rows, Steps
 from makebreak.pages.verdicts import JUDGE
@@ -53,7 +54,8 @@ PATH = np.linspace(-0.25, 1.25, 13).round(9).tolist()  # along the line to anoth
 @dataclass(frozen=True)
 class Walking:
     """directions: random ones. points: of each, an odd number. window: of the relative norm, on either side.
-    per: norms by tensor, as published, or by output row."""
+    per: norms by tensor, as published, or by output row.
+    """
 
     directions: int = 3
     points: int = 21
@@ -72,7 +74,8 @@ class Walking:
 class Ground:
     """Tables: `curves`, a row per direction and point; `widths`, a row per direction and sense of failure; of a
     language model `disagreement`, a row per checked point and family; `path`, a row per point on the line to another
-    checkpoint."""
+    checkpoint.
+    """
 
     tables: dict[str, Rows]
     walking: Walking
@@ -95,7 +98,8 @@ def walk_world(
             "safe": share(labels(model, safe), COMPLIED),
         }
 
-    steps = Steps("landscape", store, {"model": folder.name, "n": n})
+    config = {"model": folder.name, "n": n, "outcomes": OUTCOMES_REVISION}
+    steps = Steps("landscape", store, config)
     return _walked(model, outcomes, steps, walking, say)[0]
 
 
@@ -113,7 +117,8 @@ def walk_language_model(
     """prompts: `harmful` and `harmless` ones. An answer complies where it is no refusal, does not go round in circles,
     and is no gibberish to the model at the origin. toward_model: another checkpoint, the line to which is walked too.
     check_cut: whether longer answers are asked for at some points, for the table `disagreement`. Raises ValueError
-    where the parameters of the other checkpoint are others."""
+    where the parameters of the other checkpoint are others.
+    """
     requests = {family: ask(found, family, prompts[family], settings) for family in ("harmful", "harmless")}
 
     def final(answer: str) -> bool:
@@ -147,7 +152,7 @@ def walk_language_model(
         sense[sense] = _likely(found, family, prompts[family], answers, sense, settings)
         return np.where(no, REFUSED, np.where(sense, COMPLIED, NEITHER))
 
-    config = {"model": digest(found), "settings": asdict(settings), "prompts": prompts_digest(prompts)}
+    config = {"model": model_digest(found), "settings": asdict(settings), "prompts": prompts_digest(prompts)}
     steps = Steps("landscape", store, config)
     ground, [cut, *_] = _walked(found.model, outcomes, steps, walking, say, rates)
     tables = dict(ground.tables)
@@ -169,7 +174,7 @@ def walk_language_model(
     if toward_model is not None:
         end = toward_model.model
         say(f"the line to {toward_model.name}, {len(PATH)} points")
-        of = {"toward": digest(toward_model)}
+        of = {"toward": model_digest(toward_model)}
         said = _along(found.model, lambda: toward(found.model, end), outcomes, steps, PATH, "path", of)
         tables["path"] = [{"at": a, **rates(said[a])} for a in PATH]
     return replace(ground, tables=tables)
@@ -215,7 +220,8 @@ def _likely(
     settings: Settings,
 ) -> np.ndarray:
     """Of the chosen answers, which are no gibberish to the model: mean nats of a token within `SENSE` of what a token
-    drawn from the whole vocabulary would cost."""
+    drawn from the whole vocabulary would cost.
+    """
     rows = np.flatnonzero(chosen).tolist()
     if not rows:
         return np.zeros(0, dtype=bool)
@@ -239,7 +245,8 @@ def _walked(
     rates: Callable[[dict[str, Any]], dict[str, float]] = lambda said: said,
 ) -> tuple[Ground, list[dict[float, dict[str, Any]]]]:
     """Also what was kept, by direction and point. outcomes: what is kept of a point. rates: of that, once the weights
-    are what they were: `refused` and `complied` of unsafe requests, `safe` ones answered."""
+    are what they were: `refused` and `complied` of unsafe requests, `safe` ones answered.
+    """
     axis = np.linspace(-walking.window, walking.window, walking.points).round(9).tolist()
     say(f"random directions: {walking.directions}; {len(axis)} points each, measured once and kept")
     said, rows = [], []
