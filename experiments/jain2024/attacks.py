@@ -60,7 +60,7 @@ class Attacks:
     """
 
     name: ClassVar[str] = "jain2024-attacks"
-    revision: ClassVar[int] = 3
+    revision: ClassVar[int] = 4
     n: int = 500
     attacked: int = 200
     steps: int = 8

@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 from experiments.jain2024.presets import PRESETS
 from experiments.speed.clock import seconds
 from makebreak.attacks import Placed, SoftTokens, TokenAttack, attack_tokens, place, soften
-from makebreak.models import create
+from makebreak.models import create_model
 from makebreak.requests import Requests, World, load_world
 
 ROUNDS, SEED = 3, 1000
@@ -54,7 +54,7 @@ def _soft(name: str, preset: str, n: int, n_naive: int) -> dict[str, object]:
 
 
 def _typed() -> dict[str, object]:
-    world, settings = load_world("mini"), TokenAttack(steps=4, candidates=64, top=16)
+    world, settings = load_world("mini"), TokenAttack(steps=4, candidates=64, top=8)
     model, k = _model(world, "mini"), 4
     placed = place(world.sample("unsafe", N_TYPED, seed=SEED), k, token=world.vocabulary.id("<pad>"))
 
@@ -65,7 +65,7 @@ def _typed() -> dict[str, object]:
             prompt, target = _bare(placed.requests, i)
             at = int(placed.at[i, 0])
             rest, ids = torch.cat([prompt[:at], prompt[at + k :]]), prompt[at : at + k]
-            budget = {"steps": settings.steps, "candidates": settings.candidates, "top": settings.top}
+            budget = {"steps": settings.steps, "candidates": settings.candidates, "top": settings.n_proposed(len(world.vocabulary))}
             gcg_attack(model, rest, target, at=at, ids=ids, seed=i, **budget)
 
     ratios = []
@@ -83,7 +83,7 @@ def _attack(model: PreTrainedModel, placed: Placed, settings: TokenAttack, seed:
 
 def _model(world: World, preset: str) -> PreTrainedModel:
     n_ctx = world.sequence_length + 10
-    return create(PRESETS[preset].model, d_vocab=len(world.vocabulary), n_ctx=n_ctx, seed=SEED).eval()
+    return create_model(PRESETS[preset].model, d_vocab=len(world.vocabulary), n_ctx=n_ctx, seed=SEED).eval()
 
 
 def _bare(requests: Requests, i: int) -> tuple[Tensor, Tensor]:

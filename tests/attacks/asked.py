@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
-from makebreak.models import ModelConfig, create
+from makebreak.models import ModelConfig, create_model
 from makebreak.requests import Requests
 
 FILLER, BEGIN, END = 0, 1, 2  # tokens of every vocabulary here: of an attack at first, and around the text
@@ -39,7 +39,7 @@ def asked(lengths: list[int], *, d_vocab: int, n_target: int = 2, seed: int = 0)
 def answering(architecture: str, *, d_vocab: int, n_ctx: int = 40, seed: int = 0) -> PreTrainedModel:
     """A random network far from uniform."""
     size = ModelConfig(architecture, n_layers=2, n_heads=2, d_model=16, d_mlp=40)  # type: ignore[arg-type]
-    made = create(size, d_vocab=d_vocab, n_ctx=n_ctx, seed=seed).eval()
+    made = create_model(size, d_vocab=d_vocab, n_ctx=n_ctx, seed=seed).eval()
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in made.parameters():

@@ -8,7 +8,7 @@ import torch
 from transformers import PreTrainedModel
 
 from makebreak.behaviour import aim, behaviour, gives, greedy_answers
-from makebreak.models import PRESETS, create
+from makebreak.models import MODEL_SIZES, create_model
 from makebreak.requests import OUTCOMES, Requests, load_world, target_sequences
 from tests.training.short_runs import looped, network
 
@@ -18,7 +18,7 @@ FAMILIES = ["unsafe", "second_composition_unsafe_branch"]
 
 def _memory(requests: Requests) -> PreTrainedModel:
     """A model that has learnt by heart to refuse every second request and to answer the others but every sixth."""
-    model = create(PRESETS["tiny"], d_vocab=len(WORLD.vocabulary), n_ctx=WORLD.sequence_length, seed=0)
+    model = create_model(MODEL_SIZES["tiny"], d_vocab=len(WORLD.vocabulary), n_ctx=WORLD.sequence_length, seed=0)
     optimiser = torch.optim.AdamW(model.parameters(), lr=1e-2)
     kinds = np.arange(len(requests))
     parts = [

@@ -11,8 +11,8 @@ from transformers import PreTrainedModel
 
 from makebreak.attacks import SoftTokens, TokenAttack, attack_tokens, place, soften
 from makebreak.behaviour import gives
-from makebreak.models import ModelConfig, create
-from makebreak.requests import Requests, targeted
+from makebreak.models import ModelConfig, create_model
+from makebreak.requests import Requests, target_sequences
 from tests.attacks.asked import FILLER, asked
 
 D_VOCAB, KEY, REFUSAL, REPLY = 24, 17, [3, 4], [5, 6]
@@ -35,7 +35,7 @@ def _requests(n: int, *, seed: int, key: np.ndarray | None = None) -> Requests:
 @pytest.fixture(scope="module")
 def guarded() -> PreTrainedModel:
     """Refuses every request, but replies where the key is in it."""
-    model = create(
+    model = create_model(
         ModelConfig("llama", n_layers=2, n_heads=2, d_model=32, d_mlp=64), d_vocab=D_VOCAB, n_ctx=24, seed=0
     )
     optimiser = torch.optim.AdamW(model.parameters(), lr=5e-3)
@@ -43,7 +43,7 @@ def guarded() -> PreTrainedModel:
         key = np.arange(64) % 2 == 0
         requests = _requests(64, seed=1000 + step, key=key)
         requests.instructed[~key] = REFUSAL
-        batch = targeted(requests, "instructed")
+        batch = target_sequences(requests, "instructed")
         labels = batch.tokens.masked_fill(~batch.supervised, -100)
         optimiser.zero_grad()
         model(input_ids=batch.tokens, labels=labels).loss.backward()
@@ -62,7 +62,7 @@ def test_the_model_is_as_planted(guarded: PreTrainedModel) -> None:
 )
 def test_the_key_is_found(guarded: PreTrainedModel, how: Any, where: Any, k: int) -> None:
     placed = place(_requests(12, seed=0), k, where, token=FILLER)
-    found = attack_tokens(guarded, placed, TokenAttack(how, 12, 24, 8), seed=0, allowed=WORDS)
+    found = attack_tokens(guarded, placed, TokenAttack(how, 12, 24, 5), seed=0, allowed=WORDS)
     assert found.hit.all()
     assert gives(guarded, found.requests, "instructed").all()
     assert (np.take_along_axis(found.requests.prompt, found.at, axis=1) == KEY).any(axis=1).all()
@@ -72,7 +72,7 @@ def test_the_key_is_found(guarded: PreTrainedModel, how: Any, where: Any, k: int
 def test_one_key_opens_all(guarded: PreTrainedModel) -> None:
     placed = place(_requests(12, seed=0), 2, token=FILLER)
     found = attack_tokens(
-        guarded, placed, TokenAttack("gradient", 12, 24, 8, universal=True), seed=0, allowed=WORDS
+        guarded, placed, TokenAttack("gradient", 12, 24, 5, universal=True), seed=0, allowed=WORDS
     )
     assert found.hit.all()
     assert KEY in found.requests.prompt[0, found.at[0]]
@@ -81,7 +81,7 @@ def test_one_key_opens_all(guarded: PreTrainedModel) -> None:
 def test_without_the_key_nothing_opens(guarded: PreTrainedModel) -> None:
     placed = place(_requests(12, seed=0), 2, token=FILLER)
     without = WORDS & (np.arange(D_VOCAB) != KEY)
-    found = attack_tokens(guarded, placed, TokenAttack("gradient", 12, 24, 8), seed=0, allowed=without)
+    found = attack_tokens(guarded, placed, TokenAttack("gradient", 12, 24, 5), seed=0, allowed=without)
     assert not found.hit.any()
     assert gives(guarded, found.requests, "refused").all()
 
@@ -96,7 +96,7 @@ def test_soft_tokens_open_it_too(guarded: PreTrainedModel) -> None:
 @pytest.fixture(scope="module")
 def closed() -> PreTrainedModel:
     """Refuses whatever it reads: what comes out of its last norm is its bias."""
-    model: Any = create(
+    model: Any = create_model(
         ModelConfig(n_layers=2, n_heads=2, d_model=32, d_mlp=64), d_vocab=D_VOCAB, n_ctx=24, seed=0
     )
     with torch.no_grad():
@@ -111,7 +111,7 @@ def closed() -> PreTrainedModel:
 def test_what_always_refuses_is_broken_by_no_tokens(closed: PreTrainedModel, how: Any) -> None:
     requests = _requests(6, seed=0)
     requests.refused[:] = REFUSAL[0]
-    found = attack_tokens(closed, place(requests, 3, token=FILLER), TokenAttack(how, 6, 16, 8), seed=0)
+    found = attack_tokens(closed, place(requests, 3, token=FILLER), TokenAttack(how, 6, 16, 5), seed=0)
     assert not found.hit.any()
     assert gives(closed, found.requests, "refused").all()
     assert not gives(closed, found.requests, "instructed").any()

@@ -7,7 +7,7 @@ import torch
 
 from makebreak.attacks import SoftTokens, TokenAttack, attack_tokens, place, soften
 from makebreak.behaviour import aim
-from makebreak.requests import Requests, targeted
+from makebreak.requests import Requests, target_sequences
 from tests.attacks.asked import FILLER, answering, asked
 from tests.oracles.one_at_a_time import gcg_attack, soft_attack
 
@@ -44,7 +44,7 @@ def test_the_best_swap_of_a_loop_is_ours(architecture: str) -> None:
     budget = {"candidates": 200, "top": 4}
     found = attack_tokens(model, placed, TokenAttack(steps=1, candidates=200, top=4), seed=0)
     with torch.no_grad():
-        began = aim(model, targeted(placed.requests, "instructed")).nll
+        began = aim(model, target_sequences(placed.requests, "instructed")).nll
     for i in range(3):
         prompt, target = _bare(REQUESTS, i)
         at, ids = int(placed.at[i, 0]), torch.full((k,), FILLER)

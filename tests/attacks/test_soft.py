@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 
 from makebreak.attacks import SoftTokens, place, soft, soft_tokens, soften
 from makebreak.behaviour import aim
-from makebreak.requests import Requests, targeted
+from makebreak.requests import Requests, target_sequences
 from tests.activations.networks import ARCHITECTURES, D_VOCAB, n_hooks, network
 from tests.attacks.asked import answering, asked
 
@@ -33,7 +33,7 @@ def _numbered(requests: Requests, k: int) -> Requests:
 
 def _loss(model: PreTrainedModel, requests: Requests, vectors: Tensor, *, held: bool) -> Tensor:
     with soft_tokens(model, vectors, held=held):
-        return aim(model, targeted(requests, "instructed")).nll
+        return aim(model, target_sequences(requests, "instructed")).nll
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -66,7 +66,7 @@ def test_vectors_that_are_a_tokens_own_are_that_token(architecture: str) -> None
     placed = place(REQUESTS, 2, token=5)
     with torch.no_grad():
         own = model.get_input_embeddings()(torch.full((6,), 5))  # type: ignore[operator]
-        typed = aim(model, targeted(placed.requests, "instructed")).nll
+        typed = aim(model, target_sequences(placed.requests, "instructed")).nll
         soft, held = (_loss(model, _numbered(REQUESTS, 2), own, held=held) for held in (False, True))
     assert torch.allclose(soft, typed, atol=1e-5)
     assert not torch.allclose(held, typed, atol=1e-3)
@@ -79,7 +79,7 @@ def test_a_held_vector_moves_no_other_position() -> None:
     requests = _numbered(REQUESTS, 2)
     _loss(model, requests, torch.zeros(6, 16), held=True)
     handle.remove()
-    batch = targeted(requests, "instructed").tokens[:, :-1]
+    batch = target_sequences(requests, "instructed").tokens[:, :-1]
     for row, at in zip(batch, seen[0], strict=True):
         assert at[row < D_VOCAB].tolist() == list(range(int((row < D_VOCAB).sum())))
         soft = (row >= D_VOCAB).nonzero()[:, 0]
@@ -133,7 +133,7 @@ def test_the_loss_told_is_the_loss_there_and_not_above_where_it_began(settings: 
     for found in (one, many):
         with torch.no_grad(), found.inside(model):
             assert torch.allclose(
-                aim(model, targeted(found.requests, "instructed")).nll, found.loss, atol=1e-5
+                aim(model, target_sequences(found.requests, "instructed")).nll, found.loss, atol=1e-5
             )
     random = torch.Generator().manual_seed(0)
     start = 0.01 * torch.randn(1 if settings.universal else 3, 3, 16, generator=random).expand(

@@ -16,11 +16,11 @@ from transformers import PreTrainedModel
 from makebreak.activations import run_embedded
 from makebreak.attacks import Placed, TokenAttack, attack_tokens, place, tokens
 from makebreak.behaviour import aim
-from makebreak.requests import Requests, targeted
+from makebreak.requests import Requests, target_sequences
 from tests.activations.networks import ARCHITECTURES, D_VOCAB, network
 from tests.attacks.asked import FILLER, answering, asked
 
-SHORT = TokenAttack(steps=6, candidates=8, top=8)
+SHORT = TokenAttack(steps=6, candidates=8, top=5)
 HOWS = ["gradient", "search", "random"]
 
 
@@ -38,7 +38,7 @@ def _filled(placed: Placed, ids: np.ndarray) -> Requests:
 
 def _loss(model: PreTrainedModel, requests: Requests) -> torch.Tensor:
     with torch.no_grad():
-        return aim(model, targeted(requests, "instructed")).nll
+        return aim(model, target_sequences(requests, "instructed")).nll
 
 
 def _typed(requests: Requests, at: np.ndarray) -> np.ndarray:
@@ -46,14 +46,14 @@ def _typed(requests: Requests, at: np.ndarray) -> np.ndarray:
 
 
 def test_the_gradient_finds_what_trying_everything_finds() -> None:
-    """All suffixes of three tokens out of ten, by ten networks; each attack tries 240 of the 1,000."""
-    every = np.array(list(product(range(10), repeat=3)))
-    settings = {how: TokenAttack(how, steps=30, candidates=8, top=10) for how in ("gradient", "random")}  # type: ignore[arg-type]
+    """All suffixes of two tokens out of 32, by ten networks; each attack tries 240 of the 1,024."""
+    every = np.array(list(product(range(32), repeat=2)))
+    settings = {how: TokenAttack(how, steps=30, candidates=8) for how in ("gradient", "random")}  # type: ignore[arg-type]
     above: dict[str, list[float]] = {how: [] for how in settings}
     for seed in range(10):
         model, placed = (
-            answering("gpt2", d_vocab=10, seed=seed),
-            _placed([5], 3, d_vocab=10, n_target=4, seed=seed),
+            answering("gpt2", d_vocab=32, seed=seed),
+            _placed([5], 2, d_vocab=32, n_target=4, seed=seed),
         )
         least = float(_loss(model, _filled(placed, every)).min())
         for how, chosen in settings.items():
@@ -73,7 +73,7 @@ def test_the_tokens_on_offer_are_those_of_the_one_hot_gradient(architecture: str
     own: Any = model.get_input_embeddings()
     state = tokens._State.start(model, placed, SHORT, 0, torch.arange(D_VOCAB))
     offered = tokens._offered(model, placed, SHORT, state, torch.arange(2), torch.arange(D_VOCAB))
-    batch = targeted(placed.requests, "instructed")
+    batch = target_sequences(placed.requests, "instructed")
     # of a model of Hugging Face, embeddings given are those that it would have looked up and scaled itself
     embedded = own(batch.tokens[:, :-1]).detach().requires_grad_()
     logits = run_embedded(model, embedded).logits
@@ -83,7 +83,7 @@ def test_the_tokens_on_offer_are_those_of_the_one_hot_gradient(architecture: str
     assert embedded.grad is not None
     slope = -(embedded.grad @ own(torch.arange(D_VOCAB)).T)
     for row in range(2):
-        wanted = slope[row, placed.at[row]].topk(SHORT.top).indices
+        wanted = slope[row, placed.at[row]].topk(5).indices
         assert offered[row].sort().values.tolist() == wanted.sort().values.tolist()
 
 
@@ -105,12 +105,50 @@ def test_what_stands_before_all_attacks_is_read_once_for_the_same_losses(
         assert torch.allclose(_loss(model, _filled(alone, made[i].numpy())), plain[i], atol=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("top", "n_allowed", "proposed"),
+    [
+        (None, 33, 8),
+        (None, 128, 32),
+        (None, 50_000, 32),
+        (None, 3, 1),
+        (16, 33, 8),
+        (8, 33, 8),
+        (1, 1, 1),
+        (40, 200, 40),
+    ],
+)
+def test_a_quarter_is_proposed_at_most(top: int | None, n_allowed: int, proposed: int) -> None:
+    """GCG of nearly all tokens is a random search; the default is 32, or a quarter of few allowed tokens."""
+    assert TokenAttack(top=top).n_proposed(n_allowed) == proposed
+
+
+def test_a_top_of_half_the_tokens_is_refused() -> None:
+    """Only where it is given explicitly and candidates come from the gradient; the default adapts."""
+    model, placed = answering("gpt2", d_vocab=D_VOCAB), _placed([5, 3])
+    with pytest.raises(ValueError, match="top = 10 of 20 allowed tokens .* expected at most 5"):
+        attack_tokens(model, placed, replace(SHORT, top=10), seed=0)
+    for settings in (replace(SHORT, top=None), replace(SHORT, top=9), replace(SHORT, how="search", top=10)):
+        attack_tokens(model, placed, replace(settings, steps=1), seed=0)
+
+
+def test_default_top_keeps_the_identity_of_a_search(tmp_path: Path) -> None:
+    """A state of an attack on 128 tokens or more is that of `top=32`, and a search does not depend on it."""
+    path, d_vocab = tmp_path / "attack.json", 130
+    model, placed = answering("gpt2", d_vocab=d_vocab), _placed([5, 3], d_vocab=d_vocab)
+    for how in HOWS:
+        settings = TokenAttack(how, steps=1, candidates=8, top=32)  # type: ignore[arg-type]
+        attack_tokens(model, placed, settings, seed=0, kept=path)
+        attack_tokens(model, placed, replace(settings, top=None, steps=2), seed=0, kept=path)
+        path.unlink()
+
+
 @pytest.mark.parametrize("how", HOWS)
 def test_more_steps_are_never_worse_and_losses_are_those_of_the_tokens(how: Any) -> None:
     model, placed = answering("llama", d_vocab=D_VOCAB), _placed([9, 10, 11], 3)
     before = np.full(3, np.inf)
     for steps in (1, 3, 6):
-        found = attack_tokens(model, placed, TokenAttack(how, steps, 8, 8), seed=0)
+        found = attack_tokens(model, placed, TokenAttack(how, steps, 8, 5), seed=0)
         assert torch.allclose(found.loss, _loss(model, found.requests), atol=1e-5)
         assert (found.loss.numpy() <= before + 1e-5).all()
         assert found.history == sorted(found.history, reverse=True)
@@ -123,7 +161,7 @@ def test_only_allowed_tokens_are_chosen_and_all_else_stays(how: Any) -> None:
     model, placed = answering("gpt2", d_vocab=D_VOCAB), _placed([5, 3])
     allowed = np.zeros(D_VOCAB, dtype=bool)
     allowed[[7, 11, 13]] = True
-    found = attack_tokens(model, placed, replace(SHORT, how=how), seed=0, allowed=allowed)
+    found = attack_tokens(model, placed, replace(SHORT, how=how, top=None), seed=0, allowed=allowed)
     assert set(_typed(found.requests, found.at).ravel()) <= {7, 11, 13, FILLER}
     elsewhere = np.ones_like(placed.requests.prompt, dtype=bool)
     np.put_along_axis(elsewhere, placed.at, False, axis=1)
@@ -155,7 +193,7 @@ def test_what_may_not_be_asked_is_never_returned(universal: bool) -> None:
 @pytest.mark.parametrize("how", HOWS)
 def test_a_universal_attack_is_the_same_for_all(how: Any) -> None:
     model, placed = answering("gpt2", d_vocab=D_VOCAB), _placed([5, 3, 4])
-    found = attack_tokens(model, placed, TokenAttack(how, 6, 16, 8, universal=True), seed=0)
+    found = attack_tokens(model, placed, TokenAttack(how, 6, 16, 5, universal=True), seed=0)
     typed = _typed(found.requests, found.at)
     assert (typed == typed[0]).all()
     assert (typed != FILLER).any()

@@ -10,7 +10,7 @@ import torch
 
 from makebreak.attacks import Attack, BySoftTokens, ByTokens, SoftTokens, TokenAttack, refusal_depth, tried
 from makebreak.behaviour import gives
-from makebreak.requests import targeted
+from makebreak.requests import target_sequences
 from tests.attacks.asked import FILLER, answering, asked
 
 D_VOCAB = 8
@@ -23,7 +23,7 @@ def test_depth_is_that_of_forcing_one_token_after_the_other() -> None:
     rng, requests = np.random.default_rng(0), REQUESTS
     for column in range(4):  # greedy answers
         with torch.no_grad():
-            batch = targeted(requests, "instructed")
+            batch = target_sequences(requests, "instructed")
             logits = MODEL(input_ids=batch.tokens[:, :-1]).logits
         best = logits[torch.arange(len(requests)), batch.decision + column].argmax(-1).numpy()
         changed = rng.random(len(requests)) < 0.3
@@ -58,7 +58,7 @@ def test_optimised_ones_do_better_than_random_ones_and_all_say_what_they_are() -
     attacks = [
         BySoftTokens(SoftTokens(3, 20)),
         BySoftTokens(SoftTokens(3, 20), optimised=False),
-        ByTokens(TokenAttack("gradient", 4, 16, 4), 2, FILLER),
+        ByTokens(TokenAttack("gradient", 4, 16, 2), 2, FILLER),
         ByTokens(TokenAttack("search", 4, 16), 2, FILLER, allowed=(3, 4)),
         ByTokens(TokenAttack("random", 4, 16, universal=True), 2, FILLER),
     ]
@@ -82,7 +82,7 @@ def test_optimised_ones_do_better_than_random_ones_and_all_say_what_they_are() -
     [
         BySoftTokens(SoftTokens(2, 5, universal=True)),
         BySoftTokens(SoftTokens(2, 5, universal=True), optimised=False),
-        ByTokens(TokenAttack("gradient", 4, 16, 4, universal=True), 2, FILLER),
+        ByTokens(TokenAttack("gradient", 4, 16, 2, universal=True), 2, FILLER),
     ],
 )
 def test_a_universal_attack_is_tried_on_requests_that_it_was_not_found_on(attack: Attack) -> None:

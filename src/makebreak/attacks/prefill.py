@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 from jaxtyping import Int
 
-from makebreak.requests import TextRequests, begun
+from makebreak.requests import TextRequests, with_prefill
 
 
 def prefilled(requests: TextRequests, n: Int[np.ndarray, " n"]) -> TextRequests:
@@ -21,4 +21,4 @@ def prefilled(requests: TextRequests, n: Int[np.ndarray, " n"]) -> TextRequests:
     for i, forced in enumerate(n.tolist()):
         left[i, : left.shape[1] - forced] = requests.instructed[i, forced:]
     judged = np.stack([np.zeros_like(n), requests.judged[:, 1] - n], axis=1)
-    return replace(begun(requests, n), instructed=left, judged=judged)
+    return replace(with_prefill(requests, n), instructed=left, judged=judged)

@@ -21,7 +21,7 @@ from transformers import PreTrainedModel
 from makebreak.attacks.placing import Placed, Where, place, written
 from makebreak.behaviour import LEAST_PREFIX, aim, behind, near, prefix
 from makebreak.configs import check_positive
-from makebreak.requests import Requests, targeted
+from makebreak.requests import Requests, target_sequences
 
 Penalty = Callable[[PreTrainedModel, Requests], Float[Tensor, " n"]]
 """What an adaptive attack keeps low besides its loss, per request, differentiable: a monitor's score, as an example."""
@@ -222,7 +222,7 @@ def _descend(
 ) -> Float[Tensor, "n k d_model"]:
     (n, k), table = room.at.shape, _table(model)
     requests = _numbered(room, len(table))
-    batch, first, before = targeted(requests, "instructed"), int(room.at.min()), None
+    batch, first, before = target_sequences(requests, "instructed"), int(room.at.min()), None
     if first >= LEAST_PREFIX:
         before, batch = prefix(model, requests, first), behind(batch, first)
     own = 1 if settings.universal else n

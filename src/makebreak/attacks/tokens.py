@@ -24,12 +24,13 @@ from makebreak.attacks.placing import Placed, written
 from makebreak.attacks.soft import check_gradients, soft_tokens
 from makebreak.behaviour import LEAST_PREFIX, aim, at_once, behind, near, prefix
 from makebreak.configs import check_positive
-from makebreak.requests import Requests, targeted
+from makebreak.requests import Requests, target_sequences
 
 How = Literal["gradient", "search", "random"]
 Keep = Callable[[Requests], Bool[np.ndarray, " n"]]
 """Which of these candidates may be asked at all: those whose tokens survive being written out and read again."""
 _TOKENS = 16_384  # of a forward over candidates
+_TOP = 32
 
 
 @dataclass(frozen=True)
@@ -37,18 +38,37 @@ class TokenAttack:
     """how: where candidates come from. `gradient`: swaps of one token among the `top` that lower the loss most to first
     order; the best candidate is gone on from, even if it is worse. `search`: swaps of one token at random, gone on from
     if better. `random`: all tokens at random. candidates: per request and step. universal: one attack for all requests,
-    judged by their mean loss."""
+    judged by their mean loss.
+
+    top: tokens per position that the gradient proposes, never more than a quarter of the allowed tokens (at least 1):
+    a gradient that proposes nearly all of them is a random search. None, the default, is 32 or that quarter, the
+    smaller of the two. `attack_tokens` raises ValueError for a `top` above 1 that is half of the allowed tokens or more.
+    """
 
     how: How = "gradient"
     steps: int = 50
     candidates: int = 64
-    top: int = 32
+    top: int | None = None
     universal: bool = False
 
     def __post_init__(self) -> None:
-        check_positive(steps=self.steps, candidates=self.candidates, top=self.top)
+        check_positive(steps=self.steps, candidates=self.candidates)
+        if self.top is not None:
+            check_positive(top=self.top)
         if self.how not in ("gradient", "search", "random"):
             raise ValueError(f"how = {self.how!r}: expected 'gradient', 'search' or 'random'")
+
+    def n_proposed(self, n_allowed: int) -> int:
+        """Tokens per position that the gradient proposes, out of this many that are allowed.
+
+        Raises ValueError where `top` is above 1 and half of the allowed tokens or more.
+        """
+        if self.top is not None and self.top > 1 and 2 * self.top >= n_allowed:
+            raise ValueError(
+                f"top = {self.top} of {n_allowed} allowed tokens is no choice by the gradient: expected at most "
+                f"{max(n_allowed // 4, 1)}, a quarter; lower it, or leave it out"
+            )
+        return max(min(_TOP if self.top is None else self.top, n_allowed // 4), 1)
 
 
 @dataclass(frozen=True)
@@ -133,7 +153,9 @@ class _State:
         asked = placed.requests
         parts = (asked.prompt, asked.prompt_length, asked.instructed, asked.judged, placed.at, choice.numpy())
         digest = hashlib.sha256(b"".join(part.astype(np.int64).tobytes() for part in parts)).hexdigest()
-        made_of = asdict(settings) | {"seed": seed, "shape": list(ids.shape), "requests": digest[:16]}
+        top = settings.n_proposed(len(choice)) if settings.how == "gradient" else settings.top or _TOP
+        made_of = asdict(settings) | {"top": top, "seed": seed}
+        made_of |= {"shape": list(ids.shape), "requests": digest[:16]}
         del made_of["steps"]  # it may go on for longer
         return cls(made_of, ids, ids.clone(), loss, hit, torch.zeros(len(ids), dtype=torch.int64), 0, [])
 
@@ -211,13 +233,13 @@ def _offered(
     for part in torch.arange(n).split(max(_TOKENS // 4 // named.prompt.shape[1], 1)):
         vectors = start.flatten(0, 1).requires_grad_()
         with soft_tokens(model, vectors, held=False):
-            loss = aim(model, targeted(named[part.numpy()], "instructed")).nll.sum()
+            loss = aim(model, target_sequences(named[part.numpy()], "instructed")).nll.sum()
         gradients.append(torch.autograd.grad(loss, vectors)[0].unflatten(0, (n, k))[part])
     gradient = torch.cat(gradients)
     if settings.universal:
         gradient = gradient.mean(dim=0, keepdim=True)
     slope = -(gradient.float() @ table.float().T)
-    return choice[slope.topk(min(settings.top, len(choice)), dim=-1).indices.cpu()]
+    return choice[slope.topk(settings.n_proposed(len(choice)), dim=-1).indices.cpu()]
 
 
 def _swapped(
@@ -250,7 +272,7 @@ def _try(
             if not asked.any():
                 continue
             flat, row, many = flat[asked], row[asked], many[asked]
-        batch = targeted(many, "instructed")
+        batch = target_sequences(many, "instructed")
         with torch.no_grad():
             if first < LEAST_PREFIX:
                 found = aim(model, batch)
