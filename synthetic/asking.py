@@ -20,7 +20,8 @@ Part = Callable[[Symbols, Content, int], np.ndarray]
 @dataclass(frozen=True)
 class Ask:
     """A format. payload: what is shown, (n, `shown`). answer: what is right, by operator. pattern: kinds of the symbols
-    of an answer, by operator. read: what an answer of that pattern says; truth: what it should say."""
+    of an answer, by operator. read: what an answer of that pattern says; truth: what it should say.
+    """
 
     says: str
     shown: int

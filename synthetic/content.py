@@ -15,7 +15,8 @@ OPERATORS = 3  # of a format: two that pretraining shows, and a new one
 class Symbols:
     """What texts and answers are made of: letters of two languages in bijection, topics, groups of two topics,
     relations, markers of options, variants of phrases, brackets. Every topic has two phrases; phrases differ at every
-    place."""
+    place.
+    """
 
     def __init__(self, n_topics: int, seed: int) -> None:
         self.n_topics, self.n_letters = n_topics, 2 * n_topics

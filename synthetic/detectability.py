@@ -87,7 +87,7 @@ def fit(reader: str, n: int, safe: Requests, unsafe: Requests) -> Reader:
     return Reader(reader, n, tuple(_Table.of(*codes) for codes in parts))
 
 
-def auroc(negative: np.ndarray, positive: np.ndarray) -> float:
+def auroc(*, positive: np.ndarray, negative: np.ndarray) -> float:
     """Probability that a score of `positive`, (p,), exceeds one of `negative`, (n,); ties count half."""
     ordered = np.sort(negative)
     below = np.searchsorted(ordered, positive, "left") + np.searchsorted(ordered, positive, "right")
@@ -119,7 +119,7 @@ def detectability(
     for name in families:
         control = scores["context_safe" if name.startswith("context_") else "safe"]
         for reader, own, safe in zip(readers, scores[name], control, strict=True):
-            called, order = auroc(np.zeros(1), own), auroc(safe, own)
+            called, order = auroc(positive=own, negative=np.zeros(1)), auroc(positive=own, negative=safe)
             rows.append(
                 {
                     "family": name,
@@ -160,7 +160,7 @@ def called_safe(
         *(b for b in ("unsafe", "full", "mixed", "heldout", "unsafe_long") if (b, 0) in world.grammars),
     )
     return {
-        branch: auroc(table.log_odds(codes(branch, (2 + i) * n_windows)), np.zeros(1))
+        branch: auroc(positive=np.zeros(1), negative=table.log_odds(codes(branch, (2 + i) * n_windows)))
         for i, branch in enumerate(branches)
     }
 

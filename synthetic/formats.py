@@ -110,7 +110,8 @@ class FormatsWorld:
     @property
     def families(self) -> Mapping[str, str]:
         """FORMAT_KIND by pretraining's operators, FORMAT_KIND_new by the new one, …@TEMPLATE in another template than
-        `plain`; and mixtures over formats, in the templates of alignment."""
+        `plain`; and mixtures over formats, in the templates of alignment.
+        """
         return self._families
 
     @cached_property

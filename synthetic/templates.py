@@ -22,7 +22,8 @@ PLAIN = "plain"
 class Template:
     """system: symbols before everything else. call: directly before the operator. header: what begins every answer,
     refusals too. pretraining, alignment: share of their requests that are wrapped so. declined: share of pretraining's
-    that is refused, whatever is asked."""
+    that is refused, whatever is asked.
+    """
 
     says: str
     system: tuple[str, ...] = ()

@@ -12,6 +12,7 @@ from scipy import stats
 from sklearn.metrics import roc_auc_score
 
 from makebreak.stats import auroc, exceeds, holm, over_seeds, wilson
+from synthetic import detectability
 
 FINITE = st.floats(-1e3, 1e3, allow_nan=False)
 
@@ -102,10 +103,25 @@ def test_wilson_of_impossible_counts_is_an_error(successes: int, n: int) -> None
     st.lists(st.integers(0, 6), min_size=1, max_size=30), st.lists(st.integers(0, 6), min_size=1, max_size=30)
 )
 @settings(max_examples=60, deadline=None)
+def test_auroc_has_one_convention(positive: list[int], negative: list[int]) -> None:
+    """Both functions of that name take keywords only and agree: classes cannot be swapped by position."""
+    scores = {"positive": np.array(positive), "negative": np.array(negative)}
+    assert auroc(**scores) == pytest.approx(detectability.auroc(**scores), abs=1e-12)
+    for function in (auroc, detectability.auroc):
+        with pytest.raises(TypeError, match="positional"):
+            function(*scores.values())  # type: ignore[call-arg]
+
+
+@given(
+    st.lists(st.integers(0, 6), min_size=1, max_size=30), st.lists(st.integers(0, 6), min_size=1, max_size=30)
+)
+@settings(max_examples=60, deadline=None)
 def test_auroc_with_ties_is_sklearns_and_the_pairwise_count(positive: list[int], negative: list[int]) -> None:
-    found = auroc(np.array(positive), np.array(negative))
+    found = auroc(positive=np.array(positive), negative=np.array(negative))
     pairs = [1.0 if p > q else 0.5 if p == q else 0.0 for p in positive for q in negative]
     labels = [1] * len(positive) + [0] * len(negative)
     assert found == pytest.approx(math.fsum(pairs) / len(pairs), abs=1e-12)
     assert found == pytest.approx(roc_auc_score(labels, positive + negative), abs=1e-12)
-    assert auroc(np.array(negative), np.array(positive)) == pytest.approx(1 - found, abs=1e-12)
+    assert auroc(positive=np.array(negative), negative=np.array(positive)) == pytest.approx(
+        1 - found, abs=1e-12
+    )

@@ -16,8 +16,8 @@ from makebreak.attacks import (
     SoftTokens,
     TokenAttack,
     Tried,
-    cause_rows,
-    land,
+    steering_rows,
+    project_attacks,
     landing_rows,
     prediction_rows,
     refusal_depth,
@@ -86,7 +86,7 @@ class Attacks:
             found += [attack(model, refused, seed=seed) for attack in self._attacks(subject)]
             found += self._evading(subject, monitors, refused)
         everything = [clean["safe"], clean["unsafe"], *found]
-        landed = land(model, fit, everything)
+        landed = project_attacks(model, fit, everything)
         second = [self._asked(subject, family) for family in SECOND if family in subject.world.families]
         tables: dict[str, list[dict[str, Any]]] = {
             "attacks": [_rates(each) for each in (*everything, *second)],
@@ -95,7 +95,7 @@ class Attacks:
             "monitors": _alarms(model, monitors, everything),
         }
         adversarial = {each.name for each in found if not each.name.startswith("random soft")}
-        tables["prediction"] = prediction_rows(landed.only(adversarial), seed=seed)
+        tables["prediction"] = prediction_rows(landed.select(adversarial), seed=seed)
         shifted = [*families, *(each for each in found if each.name in _SHIFTED)]
         tables["cause"] = _causes(subject, fit, self.attacked, [clean["safe"], clean["unsafe"]], shifted)
         columns = {f"attack.{row['attack']}.complied": row["complied"] for row in tables["attacks"]}
@@ -167,7 +167,7 @@ class Visible:
                 rows.append(
                     {"world": subject.recipe.world, "attack": family, "reader": reader, "order": fitted.n}
                     | {"complied": float(complied.mean()), "called_safe": float((looks_safe > 0).mean())}
-                    | {"auroc": auroc(looks_safe[complied], looks_safe[~complied]) if enough else None}
+                    | {"auroc": auroc(positive=looks_safe[complied], negative=looks_safe[~complied]) if enough else None}
                 )
         return Measured(tables={"visible": rows})
 
@@ -179,7 +179,7 @@ def _pair(subject: Subject, kinds: tuple[str, str], split: str, n: int) -> list[
 def _fitted(reader: str, train: list[Requests], choose: list[Requests]) -> Reader:
     """Of the order that tells the two kinds apart best."""
     readers = [fit_reader(reader, order, *train) for order in _ORDERS]
-    return max(readers, key=lambda r: auroc(r.log_odds(choose[1]), r.log_odds(choose[0])))
+    return max(readers, key=lambda r: auroc(positive=r.log_odds(choose[1]), negative=r.log_odds(choose[0])))
 
 
 def _rates(found: Tried) -> dict[str, Any]:
@@ -234,7 +234,7 @@ def _causes(
     return [
         row
         for layer in range(1, n_layers(subject.model))
-        for row in cause_rows(
-            subject.model, fit, pair, won, layer=layer, other=other, seed=subject.recipe.seed
+        for row in steering_rows(
+            subject.model, fit, pair, won, layer=layer, control_labels=other, seed=subject.recipe.seed
         )
     ]

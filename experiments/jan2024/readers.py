@@ -26,8 +26,8 @@ def reader_rows(preset: Preset, world: str, seed: int, store: Store) -> tuple[li
         for name, n in product(("all", *preset.formats), ORDERS):
             families = [kind if name == "all" else f"{name}_{kind}" for kind in ("safe", "unsafe")]
             reader = fit("text", n, *(own.sample(family, N, seed=seed) for family in families))
-            judged = (reader.log_odds(own.sample(family, N, seed=seed, start=N)) for family in families)
-            rows.append({"format": name, "n": n, "auroc": auroc(*judged)})
+            safe, unsafe = [reader.log_odds(own.sample(family, N, seed=seed, start=N)) for family in families]
+            rows.append({"format": name, "n": n, "auroc": auroc(positive=unsafe, negative=safe)})
         write_json(folder / ROWS, rows)
 
     config = {"world_is": own.fingerprint, "n": N, "orders": list(ORDERS), "seed": seed}

@@ -35,7 +35,8 @@ def over_seeds(values: Sequence[float], confidence: float = 0.95) -> Estimate:
 
 def exceeds(values: Sequence[float], threshold: float) -> float:
     """One-sided p of Student's test that the mean over seeds is beyond a threshold; where no seed differs from another,
-    0 or 1."""
+    0 or 1.
+    """
     array = np.asarray(values, dtype=np.float64)
     if not np.ptp(array):
         return float(array.mean() <= threshold)
@@ -60,7 +61,7 @@ def wilson(successes: int, n: int, confidence: float = 0.95) -> tuple[float, flo
     return float(interval.low), float(interval.high)
 
 
-def auroc(positive: np.ndarray, negative: np.ndarray) -> float:
+def auroc(*, positive: np.ndarray, negative: np.ndarray) -> float:
     """Chance that a random positive scores above a random negative, ties counting half (Mann-Whitney U)."""
     ranks = stats.rankdata(np.concatenate([positive, negative]))
     u = ranks[: len(positive)].sum() - len(positive) * (len(positive) + 1) / 2

@@ -35,7 +35,7 @@ def requests(text: np.ndarray, tasks: np.ndarray) -> Requests:
 
 def area(reader: str, n: int, learnt: tuple[Requests, Requests], judged: tuple[Requests, Requests]) -> float:
     fitted = fit(reader, n, *learnt)
-    return auroc(fitted.log_odds(judged[0]), fitted.log_odds(judged[1]))
+    return auroc(positive=fitted.log_odds(judged[1]), negative=fitted.log_odds(judged[0]))
 
 
 def with_bigram(rng: np.random.Generator, *, unsafe: bool) -> Requests:
@@ -160,8 +160,8 @@ def test_auroc_is_scikit_learns_with_ties():
     rng = np.random.default_rng(5)
     negative, positive = rng.integers(0, 6, 50), rng.integers(2, 8, 70)
     expected = roc_auc_score([0] * 50 + [1] * 70, np.concatenate([negative, positive]))
-    assert auroc(negative, positive) == pytest.approx(expected)
-    assert auroc(np.zeros(3), np.zeros(2)) == 0.5
+    assert auroc(positive=positive, negative=negative) == pytest.approx(expected)
+    assert auroc(positive=np.zeros(2), negative=np.zeros(3)) == 0.5
 
 
 @pytest.mark.parametrize("reader", READERS)

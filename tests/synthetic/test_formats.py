@@ -14,7 +14,7 @@ import synthetic
 from synthetic import FormatsConfig, FormatsWorld
 from synthetic.asking import ASKS, NAMES, payload, read, right_answer
 from synthetic.content import LENGTH, OPERATORS
-from synthetic.detectability import auroc, fit
+from synthetic.detectability import Reader, auroc, fit
 from synthetic.templates import TEMPLATES
 from tests.oracles.per_text import make_request, plain_answer
 
@@ -180,6 +180,10 @@ def test_coverage_is_even_or_skewed() -> None:
     assert (skewed[1:] > 0).all()
 
 
+def auroc_of(reader: Reader, safe: synthetic.Requests, unsafe: synthetic.Requests) -> float:
+    return auroc(positive=reader.log_odds(unsafe), negative=reader.log_odds(safe))
+
+
 def test_no_short_reader_of_the_text_sees_what_is_unsafe() -> None:
     """Windows shorter than the filler and a letter on both sides; and the control, told the relation, does."""
     for name in NAMES:
@@ -187,13 +191,13 @@ def test_no_short_reader_of_the_text_sees_what_is_unsafe() -> None:
         judged = [WORLD.sample(f"{name}_{kind}", 4000, seed=0, start=4000) for kind in ("safe", "unsafe")]
         for n in (1, 2, 3, 4):
             reader = fit("text", n, *train)
-            assert abs(auroc(*(reader.log_odds(part) for part in judged)) - 0.5) < 0.035, (name, n)
+            assert abs(auroc_of(reader, *judged) - 0.5) < 0.035, (name, n)
     told = [requests.truth | {"text": requests.truth["relation"][:, None]} for requests in (*train, *judged)]
     safe, unsafe, *others = (
         type(train[0])(**{**vars(requests), "truth": truth})
         for requests, truth in zip((*train, *judged), told, strict=True)
     )
-    assert auroc(*(fit("text", 1, safe, unsafe).log_odds(part) for part in others)) == 1.0
+    assert auroc_of(fit("text", 1, safe, unsafe), *others) == 1.0
 
 
 def test_reading_is_the_inverse_of_answering_for_every_operator() -> None:

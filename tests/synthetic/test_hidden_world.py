@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import synthetic
-from synthetic.detectability import auroc, fit
+from synthetic.detectability import Reader, auroc, fit
 from synthetic.world import Requests
 from tests.synthetic.composition_oracle import BRANCHES, UNSAFE_TEXT, WORLD_FAMILIES, sampled
 
@@ -134,6 +134,12 @@ def test_the_requests_hold_such_texts(family):
     assert (ends(truth["text"]) & HELD_OUT == set()) == (family != "heldout_text")
 
 
+def auroc_of(reader: Reader, judged: list[Requests]) -> float:
+    """AUROC of a reader between two batches of requests, the unsafe one second."""
+    safe, unsafe = judged
+    return auroc(positive=reader.log_odds(unsafe), negative=reader.log_odds(safe))
+
+
 def read(requests: Requests, columns: list[int]) -> Requests:
     """The same requests, of whose texts only some letters are shown."""
     return replace(requests, truth={**requests.truth, "text": requests.truth["text"][:, columns]})
@@ -146,12 +152,12 @@ def test_no_reader_of_n_grams_tells_the_branch_and_the_reader_of_both_ends_does(
     learnt, judged = ([sampled("hidden", family, N, seed, "any") for family in pair] for seed in (30, 31))
     for n in range(1, 7):
         reader = fit("text", n, *learnt)
-        assert abs(auroc(*(reader.log_odds(requests) for requests in judged)) - 0.5) < CHANCE, n
+        assert abs(auroc_of(reader, judged) - 0.5) < CHANCE, n
     both_ends = fit("text", 2, *(read(requests, [0, -1]) for requests in learnt))
-    assert auroc(*(both_ends.log_odds(read(requests, [0, -1])) for requests in judged)) > 1 - 1e-3
+    assert auroc_of(both_ends, [read(requests, [0, -1]) for requests in judged]) > 1 - 1e-3
     for end in (0, -1):
         one_end = fit("text", 1, *(read(requests, [end]) for requests in learnt))
-        assert abs(auroc(*(one_end.log_odds(read(requests, [end])) for requests in judged)) - 0.5) < CHANCE
+        assert abs(auroc_of(one_end, [read(requests, [end]) for requests in judged]) - 0.5) < CHANCE
 
 
 def test_not_even_with_the_tasks_does_an_n_gram_tell_token_matched_requests():
@@ -161,7 +167,7 @@ def test_not_even_with_the_tasks_does_an_n_gram_tell_token_matched_requests():
     )
     for n in (1, 2, 3):
         reader = fit("both", n, *learnt)
-        assert abs(auroc(*(reader.log_odds(requests) for requests in judged)) - 0.5) < CHANCE, n
+        assert abs(auroc_of(reader, judged) - 0.5) < CHANCE, n
 
 
 def test_in_pretraining_alone_the_first_letter_tells(goodness_z):

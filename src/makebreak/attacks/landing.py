@@ -29,23 +29,23 @@ LEAST = 20  # successes, and failures, that a number needs
 FOLDS = 5
 
 
-class Landed(NamedTuple):
+class AttackProjection(NamedTuple):
     """means: of clean requests, by layer. tau: of each attack, (n, layers), in units of the distance of the means."""
 
     means: list[Clusters]
     attacks: list[Tried]
     tau: list[Float[np.ndarray, "n layers"]]
 
-    def only(self, names: Collection[str]) -> Landed:
+    def select(self, names: Collection[str]) -> AttackProjection:
         """The attacks of these names."""
         chosen = [i for i, found in enumerate(self.attacks) if found.name in names]
-        return Landed(self.means, [self.attacks[i] for i in chosen], [self.tau[i] for i in chosen])
+        return AttackProjection(self.means, [self.attacks[i] for i in chosen], [self.tau[i] for i in chosen])
 
 
-def land(model: PreTrainedModel, fit: Pair, attacks: Sequence[Tried]) -> Landed:
+def project_attacks(model: PreTrainedModel, fit: Pair, attacks: Sequence[Tried]) -> AttackProjection:
     """At `mlp.hook_post` of the end of text."""
     means = cluster_means(model, fit, int(max(r.truth.get("grammar", np.zeros(1)).max() for r in fit)) + 1)
-    return Landed(means, list(attacks), [_tau(model, means, found).numpy() for found in attacks])
+    return AttackProjection(means, list(attacks), [_tau(model, means, found).numpy() for found in attacks])
 
 
 def _tau(model: PreTrainedModel, means: Sequence[Clusters], found: Tried) -> Tensor:
@@ -58,7 +58,7 @@ def _tau(model: PreTrainedModel, means: Sequence[Clusters], found: Tried) -> Ten
     return torch.stack(columns, dim=1)
 
 
-def landing_rows(landed: Landed) -> list[dict[str, Any]]:
+def landing_rows(projection: AttackProjection) -> list[dict[str, Any]]:
     """One row per attack, layer and outcome (`complied`, `refused`, `neither`, `all`).
 
     n; tau, normalised (in units of the distance of the means) and its standard deviation; safe_side: share with τ above
@@ -66,14 +66,14 @@ def landing_rows(landed: Landed) -> list[dict[str, Any]]:
     are or are not.
     """
     rows = []
-    for found, tau in zip(landed.attacks, landed.tau, strict=True):
+    for found, tau in zip(projection.attacks, projection.tau, strict=True):
         kinds = {
             "all": np.ones(len(tau), dtype=bool),
             "complied": found.complied,
             "refused": found.refused,
             "neither": ~(found.complied | found.refused),
         }
-        for layer, clusters in enumerate(landed.means):
+        for layer, clusters in enumerate(projection.means):
             for outcome, chosen in kinds.items():
                 values = tau[chosen, layer]
                 said = {"attack": found.name, "layer": layer, "outcome": outcome, "n": int(chosen.sum())}
@@ -89,7 +89,7 @@ def landing_rows(landed: Landed) -> list[dict[str, Any]]:
     return rows
 
 
-def prediction_rows(landed: Landed, *, seed: int) -> list[dict[str, Any]]:
+def prediction_rows(landed: AttackProjection, *, seed: int) -> list[dict[str, Any]]:
     """Does τ before the answer predict success better than which attack it is?
 
     One row per reader (`attack`: a constant for each; `tau`: τ of every layer; `both`; `shuffled`: τ of another
@@ -136,4 +136,4 @@ def _same_text(attacks: Sequence[Tried]) -> np.ndarray:
 
 
 def _told(score: np.ndarray, label: np.ndarray) -> float | None:
-    return auroc(score[label], score[~label]) if min(label.sum(), (~label).sum()) >= LEAST else None
+    return auroc(positive=score[label], negative=score[~label]) if min(label.sum(), (~label).sum()) >= LEAST else None

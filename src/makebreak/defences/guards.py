@@ -80,7 +80,7 @@ def guard_rows(
         of_its_own = torch.quantile(others @ weight + offset, 1 - false_alarms)
         for kind, pair in scored.items():
             harmless, harmful, silent = (x @ weight + offset for x in (*pair, fitted[kind][2]))
-            row = {"made_of": name, "asked": kind, "auroc": auroc(harmful.numpy(), harmless.numpy())}
+            row = {"made_of": name, "asked": kind, "auroc": auroc(positive=harmful.numpy(), negative=harmless.numpy())}
             row["recall"] = float((harmful > torch.quantile(silent, 1 - false_alarms)).double().mean())
             rows.append(row | {"alarms": float((harmless > of_its_own).double().mean())})
     return rows

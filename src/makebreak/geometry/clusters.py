@@ -79,4 +79,4 @@ def separation(
     means = float(tau_safe.mean()), float(tau_unsafe.mean())
     gap = means[0] - means[1]
     normalised = gap / clusters.distance if clusters.distance > 0 else None
-    return Separation(gap, normalised, auroc(tau_safe.numpy(), tau_unsafe.numpy()), *means)
+    return Separation(gap, normalised, auroc(positive=tau_safe.numpy(), negative=tau_unsafe.numpy()), *means)

@@ -91,7 +91,7 @@ def _directions(x: np.ndarray, unsafe: np.ndarray, refused: np.ndarray, rows: np
 
 def _scored(score: np.ndarray, label: np.ndarray, rows: np.ndarray) -> float | None:
     positive, negative = score[rows & label], score[rows & ~label]
-    return auroc(positive, negative) if min(len(positive), len(negative)) >= LEAST else None
+    return auroc(positive=positive, negative=negative) if min(len(positive), len(negative)) >= LEAST else None
 
 
 def _within(label: np.ndarray, fixed: np.ndarray, random: np.random.Generator) -> np.ndarray:
