@@ -15,7 +15,16 @@ from pathlib import Path
 
 import pytest
 
-from makebreak.artifacts import RECORD, DamagedArtifact, Store, check, record, write_atomic, write_json
+from makebreak.artifacts import (
+    RECORD,
+    DamagedArtifact,
+    Store,
+    check,
+    record,
+    remove_torn,
+    write_atomic,
+    write_json,
+)
 
 WEIGHTS = bytes(range(200))
 
@@ -192,6 +201,74 @@ def test_a_result_is_the_same_after_a_kill(killed: Store, tmp_path: Path) -> Non
 
     untouched = build(Store(tmp_path / "other"), make)
     assert record(build(killed, make))["files"] == record(untouched)["files"]
+
+
+FOREIGN = (
+    ".zshrc.new",
+    ".zshrc.12.new",
+    ".claims.json.new",
+    ".claims.json.x1.new",
+    "claims.json.1.new",
+    "deep/.git/.x.new",
+    "deep/.claims.json.1.new",
+    "tables/deep/.zoo.csv.2.new",
+    "tables/.notes.txt.2.new",
+)
+"""Files that a user may keep in an output folder."""
+
+
+def test_remove_torn_spares_foreign_files(tmp_path: Path) -> None:
+    """Only temporary files of this program's own outputs go, and never through a symbolic link."""
+    out, elsewhere = tmp_path / "out", tmp_path / "elsewhere"
+    for name in FOREIGN:
+        (out / name).parent.mkdir(parents=True, exist_ok=True)
+        (out / name).write_text("mine")
+    torn = [out / name for name in (".claims.json.1.new", ".report.html.23.new", "tables/.zoo.csv.2.new")]
+    for path in torn:
+        path.write_text("half")
+    (out / ".provenance.json.1.new").symlink_to(out / FOREIGN[0])
+    remove_torn(out)
+    assert not any(path.exists() for path in torn)
+    assert [(out / name).read_text() for name in FOREIGN] == ["mine"] * len(FOREIGN)
+    assert (out / ".provenance.json.1.new").is_symlink()
+    elsewhere.mkdir()
+    (elsewhere / "tables").symlink_to(out / "tables")
+    (out / "tables" / ".zoo.csv.3.new").write_text("half")
+    remove_torn(elsewhere)
+    assert (out / "tables" / ".zoo.csv.3.new").exists(), "not removed through a link"
+
+
+def test_build_removes_only_torn_files(store: Store, tmp_path: Path) -> None:
+    """Within an unfinished result a torn file goes at any depth; other files and linked folders stay."""
+    (tmp_path / "linked").mkdir()
+    foreign = tmp_path / "linked" / ".weights.bin.7.new"
+    foreign.write_text("mine")
+
+    def fail(folder: Path) -> None:
+        for name in (".weights.bin.7.new", "checkpoints/.weights.bin.7.new", ".zshrc.new"):
+            (folder / name).parent.mkdir(exist_ok=True)
+            (folder / name).write_text("half")
+        (folder / "link").symlink_to(tmp_path / "linked")
+        raise RuntimeError("stopped")
+
+    with pytest.raises(RuntimeError, match="stopped"):
+        build(store, fail)
+    build(store, lambda folder: (folder / "link").unlink())
+    assert foreign.read_text() == "mine"
+    (folder,) = (path for path in (store.root / "tuning").iterdir() if path.is_dir())
+    assert set(record(folder)["files"]) == {".zshrc.new"}
+
+
+def test_a_linked_partial_folder_is_an_error(store: Store, tmp_path: Path) -> None:
+    """Foreign files behind a symbolic link would otherwise become part of the result."""
+    final = build(store, Maker())
+    foreign = tmp_path / "foreign"
+    final.rename(foreign)
+    (foreign / ".mine.1.new").write_text("mine")
+    final.with_suffix(".partial").symlink_to(foreign)
+    with pytest.raises(DamagedArtifact, match=r"\.partial is a symbolic link.*delete it and run again"):
+        build(store, Maker())
+    assert (foreign / ".mine.1.new").exists()
 
 
 def truncate(folder: Path) -> None:

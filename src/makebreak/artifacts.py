@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import resource
 import time
 from collections.abc import Callable, Sequence
@@ -20,6 +21,11 @@ from typing import Any
 from filelock import FileLock
 
 RECORD = "artifact.json"
+TABLES = "tables"
+"""Folder of a run's tables, within its output folder."""
+OUTPUT_NAMES = ("claims.json", "provenance.json", "report.html")
+"""Files that a run writes directly into its output folder."""
+_TEMPORARY = re.compile(r"\.(?P<name>.+)\.\d+\.new")
 
 
 class DamagedArtifact(ValueError):
@@ -39,10 +45,39 @@ def write_atomic(path: Path, content: bytes | str) -> None:
         new.unlink(missing_ok=True)
 
 
-def remove_torn(folder: Path) -> None:
-    """Delete what a `write_atomic` that was killed left behind."""
-    for torn in folder.rglob(".*.new"):
-        torn.unlink(missing_ok=True)
+def remove_torn(out: Path) -> None:
+    """Delete the temporary files that a killed `write_atomic` left in a run's output folder.
+
+    Only regular files named `.NAME.PID.new` are deleted, where NAME is one of `OUTPUT_NAMES` in the folder itself
+    or a CSV file in its folder `tables`. Other folders and symbolic links are not touched.
+    """
+    for path in _torn_files(out):
+        if _torn_name(path) in OUTPUT_NAMES:
+            path.unlink(missing_ok=True)
+    tables = out / TABLES
+    if not tables.is_symlink():
+        for path in _torn_files(tables):
+            if _torn_name(path).endswith(".csv"):
+                path.unlink(missing_ok=True)
+
+
+def _torn_name(path: Path) -> str:
+    """The name of the file that `write_atomic` was about to write under this temporary path, "" for another path."""
+    match = _TEMPORARY.fullmatch(path.name)
+    return match["name"] if match else ""
+
+
+def _torn_files(folder: Path) -> list[Path]:
+    """The temporary files of `write_atomic` directly in a folder, symbolic links left out."""
+    paths = folder.iterdir() if folder.is_dir() else ()
+    return [path for path in paths if _torn_name(path) and path.is_file() and not path.is_symlink()]
+
+
+def _remove_torn_in_partial(partial: Path) -> None:
+    """Delete the temporary files of `write_atomic` in an unfinished result and in its real subfolders."""
+    for folder, _, _ in os.walk(partial, followlinks=False):
+        for path in _torn_files(Path(folder)):
+            path.unlink(missing_ok=True)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -110,8 +145,10 @@ class Store:
             if final.exists():
                 return check(final)
             partial = final.with_suffix(".partial")
+            if partial.is_symlink():
+                raise DamagedArtifact(f"{partial} is a symbolic link, not a folder: delete it and run again")
             partial.mkdir(exist_ok=True)
-            remove_torn(partial)
+            _remove_torn_in_partial(partial)
             started = time.monotonic()
             make(partial)
             cost = {"seconds": round(time.monotonic() - started, 2), "process_peak_mib": _peak_mib()}
