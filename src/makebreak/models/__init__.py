@@ -1,32 +1,45 @@
-"""Which networks are looked at? Small Hugging Face causal language models, and one way to their weights."""
+"""Causal language models in Hugging Face's format: creation, loading, saving, access to weights."""
 
-from makebreak.models.folders import load, save, tokenizer
-from makebreak.models.language import DTYPES, LanguageModel, digest, n_parameters, open_model, open_tokenizer
-from makebreak.models.mixing import extrapolated, mixed, part_names, part_of, stitched
-from makebreak.models.presets import PRESETS, ModelConfig, create
-from makebreak.models.weights import bias, linear, matrix, matrix_names, n_layers
+from makebreak.models.folders import load_model, save_model, word_level_tokenizer
+from makebreak.models.interpolation import (
+    extrapolate_weights,
+    interpolate_weights,
+    part_names,
+    part_of,
+    stitch_models,
+)
+from makebreak.models.language import (
+    DTYPES,
+    LanguageModel,
+    model_digest,
+    n_parameters,
+    open_model,
+    open_tokenizer,
+)
+from makebreak.models.model_config import MODEL_SIZES, ModelConfig, create_model
+from makebreak.models.weights import bias_vector, linear_module, matrix_names, n_layers, weight_matrix
 
 __all__ = [
     "DTYPES",
-    "PRESETS",
+    "MODEL_SIZES",
     "LanguageModel",
     "ModelConfig",
-    "bias",
-    "create",
-    "digest",
-    "extrapolated",
-    "linear",
-    "load",
-    "matrix",
+    "bias_vector",
+    "create_model",
+    "extrapolate_weights",
+    "interpolate_weights",
+    "linear_module",
+    "load_model",
     "matrix_names",
-    "mixed",
+    "model_digest",
     "n_layers",
     "n_parameters",
     "open_model",
     "open_tokenizer",
     "part_names",
     "part_of",
-    "save",
-    "stitched",
-    "tokenizer",
+    "save_model",
+    "stitch_models",
+    "weight_matrix",
+    "word_level_tokenizer",
 ]

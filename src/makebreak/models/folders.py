@@ -1,4 +1,4 @@
-"""How does a model live on disk? As a Hugging Face folder of safetensors that other libraries open too."""
+"""Saving and loading of models as Hugging Face folders of safetensors, which other libraries open too."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ from makebreak.artifacts import write_atomic, write_json
 from makebreak.models.remote_code import check_no_remote_code
 
 WEIGHTS = "model.safetensors"
+"""File of the weights within a model folder."""
 
 
-def tokenizer(symbols: tuple[str, ...]) -> PreTrainedTokenizerFast:
-    """A word-level tokenizer: symbols are separated by spaces, ids are their positions."""
+def word_level_tokenizer(symbols: tuple[str, ...]) -> PreTrainedTokenizerFast:
+    """Returns a tokenizer of symbols that are separated by spaces; ids are their positions."""
     words = Tokenizer(WordLevel({s: i for i, s in enumerate(symbols)}, unk_token="<pad>"))
     words.pre_tokenizer = WhitespaceSplit()  # type: ignore[assignment]
     return PreTrainedTokenizerFast(
@@ -29,11 +30,20 @@ def tokenizer(symbols: tuple[str, ...]) -> PreTrainedTokenizerFast:
     )
 
 
-def save(model: PreTrainedModel, folder: Path, symbols: tuple[str, ...]) -> None:
-    """Write config, weights and tokenizer; each file whole or not at all, the weights last."""
+def save_model(model: PreTrainedModel, folder: Path, symbols: tuple[str, ...]) -> None:
+    """Writes config, weights and tokenizer of a model; each file atomically, the weights last.
+
+    Args:
+        model: The model.
+        folder: Where to write; it is created if it does not exist.
+        symbols: The world's symbols, in the order of their ids.
+
+    Raises:
+        OSError: If a file cannot be written.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        tokenizer(symbols).save_pretrained(folder)
+        word_level_tokenizer(symbols).save_pretrained(folder)
     except Exception as error:  # what the tokenizers library raises on a full disk has no class of its own
         raise OSError(f"{folder}: the tokenizer could not be written ({error})") from None
     config = model.config.to_dict() | {"architectures": [type(model).__name__]}
@@ -43,16 +53,25 @@ def save(model: PreTrainedModel, folder: Path, symbols: tuple[str, ...]) -> None
     write_atomic(folder / WEIGHTS, save_tensors(tensors, metadata={"format": "pt"}))
 
 
-def load(folder: Path, *, symbols: tuple[str, ...] | None = None) -> PreTrainedModel:
-    """The model of a folder, in evaluation mode. Never asks the network.
+def load_model(folder: Path, *, symbols: tuple[str, ...] | None = None) -> PreTrainedModel:
+    """The model of a folder, in evaluation mode. The network is never used, and no code of the folder is run.
 
-    symbols: the vocabulary it must have. Raises ValueError where the folder is missing, its weights are
-    truncated or do not fit its config, or its vocabulary is another one.
+    Args:
+        folder: A folder that `save_model` or transformers wrote.
+        symbols: Vocabulary that the model must have; None for any.
+
+    Returns:
+        The model in float32.
+
+    Raises:
+        ValueError: If the folder is missing or has `auto_map`, its weights are truncated or do not fit its
+            config, or its vocabulary is another one.
     """
     for name in ("config.json", WEIGHTS):
         if not (folder / name).is_file():
             raise ValueError(
-                f"checkpoint {folder}: {name} is missing; expected a folder written by makebreak or transformers"
+                f"checkpoint {folder}: {name} is missing; "
+                "expected a folder written by makebreak or transformers"
             )
     check_no_remote_code(folder)
     try:
@@ -62,15 +81,7 @@ def load(folder: Path, *, symbols: tuple[str, ...] | None = None) -> PreTrainedM
             f"checkpoint {folder / WEIGHTS} is truncated or no safetensors file ({error}): train it again"
         ) from None
     if symbols is not None:
-        try:
-            known = PreTrainedTokenizerFast.from_pretrained(folder, trust_remote_code=False).get_vocab()
-        except (OSError, ValueError) as error:
-            raise ValueError(
-                f"checkpoint {folder}: its tokenizer is missing or unreadable ({error})"
-            ) from None
-        if known != {s: i for i, s in enumerate(symbols)}:
-            sizes = f"{len(known)} symbols, expected {len(symbols)} of this world"
-            raise ValueError(f"checkpoint {folder} speaks another vocabulary: {sizes}")
+        _check_vocabulary(folder, symbols)
     try:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     except (OSError, ValueError) as error:
@@ -83,3 +94,16 @@ def load(folder: Path, *, symbols: tuple[str, ...] | None = None) -> PreTrainedM
             f"checkpoint {folder}: weights do not fit the config ({str(error).splitlines()[-1].strip()})"
         ) from None
     return model.eval()
+
+
+def _check_vocabulary(folder: Path, symbols: tuple[str, ...]) -> None:
+    """Raises ValueError unless the folder's tokenizer has exactly these symbols."""
+    try:
+        vocabulary = PreTrainedTokenizerFast.from_pretrained(folder, trust_remote_code=False).get_vocab()
+    except (OSError, ValueError) as error:
+        raise ValueError(f"checkpoint {folder}: its tokenizer is missing or unreadable ({error})") from None
+    if vocabulary != {symbol: i for i, symbol in enumerate(symbols)}:
+        raise ValueError(
+            f"checkpoint {folder} has another vocabulary: {len(vocabulary)} symbols, "
+            f"expected {len(symbols)} of this world"
+        )

@@ -1,4 +1,4 @@
-"""How does somebody else's language model come in? From a folder, a GGUF file or a hub id, and checked."""
+"""Loading and checking of language models from a folder, a GGUF file or the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -24,105 +24,135 @@ from makebreak.artifacts import Store
 from makebreak.models.remote_code import check_no_remote_code
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+"""Types of weights by name."""
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+")
-_SPARE = 1.2  # of the weights: activations, and what loading holds for a moment
+_MEMORY_FACTOR = 1.2
+"""Memory that is needed, over that of the weights: activations, and buffers while loading."""
 _PROBE = "Is this 1 sentence, read by both?"
+"""A text that a tokenizer and its `tokenizer.json` must encode alike."""
+_N_PROBE_TOKENS = 16
+"""Number of first tokens of a vocabulary that both must encode alike."""
+_ERROR_LENGTH = 200
+"""Characters of another library's error that are shown."""
 
 
 @dataclass(frozen=True)
 class LanguageModel:
-    """name: as it was asked for. The model is in evaluation mode; the tokenizer knows its chat template, if there is
-    one."""
+    """A language model with its tokenizer."""
 
     name: str
+    """The folder, file or hub id that it was opened by."""
     model: PreTrainedModel
+    """The network, in evaluation mode."""
     tokenizer: PreTrainedTokenizerFast
+    """The tokenizer, with its chat template if there is one."""
 
 
 def open_model(
     name: str | Path, *, store: Store, dtype: str = "float32", device_map: str | None = None
 ) -> LanguageModel:
-    """A folder, a GGUF file (dequantised once into the store) or a hub id; only the last asks the network.
+    """Opens a folder, a GGUF file or a hub id; only the last uses the network, and no code is run.
 
-    dtype: one of `DTYPES`. device_map: where layers go, as accelerate has it; the CPU where None. Raises ValueError
-    where there is no such thing, it is no causal language model, its tokenizer comes back as another one, or it does
-    not fit into memory.
+    Args:
+        name: A folder, a .gguf file (which is dequantised once, into the store) or a hub id `owner/name`.
+        store: Where dequantised models are kept.
+        dtype: Type of the weights, one of `DTYPES`.
+        device_map: Placement of layers on devices as in accelerate, such as `auto`; None for the CPU.
+
+    Returns:
+        The model in evaluation mode, and its tokenizer.
+
+    Raises:
+        ValueError: If there is no such model, it is no causal language model, it has `auto_map`, its
+            tokenizer differs from its `tokenizer.json`, or it does not fit into memory.
     """
     if dtype not in DTYPES:
         raise ValueError(f"dtype {dtype!r}: expected one of {', '.join(DTYPES)}")
-    source, offline = _source(name)
-    if source.suffix == ".gguf":
-        source = _dequantised(source, store)
-    if offline:
-        check_no_remote_code(source)
-    at = str(source) if offline else str(name)
-    config = _config(at, offline)
-    needed = n_parameters(config) * DTYPES[dtype].itemsize
+    path, is_local = _locate(name)
+    if path.suffix == ".gguf":
+        path = _dequantised(path, store)
+    if is_local:
+        check_no_remote_code(path)
+    source = str(path) if is_local else str(name)
+    config = _config(source, is_local)
     if device_map is None:
-        _check_memory(str(name), needed, dtype)
-    tokenizer = open_tokenizer(at, offline=offline)
+        _check_memory(str(name), n_parameters(config) * DTYPES[dtype].itemsize, dtype)
+    tokenizer = open_tokenizer(source, offline=is_local)
     try:
         model = AutoModelForCausalLM.from_pretrained(
-            at,
+            source,
             dtype=DTYPES[dtype],
             device_map=device_map,
-            local_files_only=offline,
+            local_files_only=is_local,
             trust_remote_code=False,
         )
     except (OSError, ValueError, RuntimeError) as error:
-        raise ValueError(f"{name}: its weights cannot be loaded ({_line(error)})") from None
+        raise ValueError(f"{name}: its weights cannot be loaded ({_one_line(error)})") from None
     return LanguageModel(str(name), model.eval(), tokenizer)
 
 
-def digest(found: LanguageModel) -> str:
-    """SHA-256 of the weights, of the names of their tensors and of the chat template."""
-    whole = hashlib.sha256(str(found.tokenizer.chat_template).encode())
-    for name, tensor in sorted(found.model.state_dict().items()):
-        whole.update(name.encode())
-        whole.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
-    return whole.hexdigest()
+def model_digest(lm: LanguageModel) -> str:
+    """SHA-256 of the chat template and of the names and values of all weights, for keys of results."""
+    digest = hashlib.sha256(str(lm.tokenizer.chat_template).encode())
+    for name, tensor in sorted(lm.model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()
 
 
 def n_parameters(config: Any) -> int:
-    """Parameters of the model that a config describes, without making it; tied ones count once."""
+    """Number of parameters of the model that a config describes, without creating it, tied ones once."""
     with torch.device("meta"):
-        return sum(
-            p.numel() for p in AutoModelForCausalLM.from_config(config, trust_remote_code=False).parameters()
-        )
+        model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+    return sum(parameter.numel() for parameter in model.parameters())
 
 
-def open_tokenizer(at: str, *, offline: bool = True) -> PreTrainedTokenizerFast:
-    """Raises ValueError where there is none, or where what comes back does not read text as `tokenizer.json` does."""
+def open_tokenizer(source: str, *, offline: bool = True) -> PreTrainedTokenizerFast:
+    """The fast tokenizer of a model, checked against its `tokenizer.json`.
+
+    Args:
+        source: A folder or a hub id.
+        offline: Whether only local files are read.
+
+    Returns:
+        The tokenizer that transformers chooses.
+
+    Raises:
+        ValueError: If there is none, it has `auto_map`, it is not a fast one, or it encodes text differently
+            from `tokenizer.json`.
+    """
     if offline:
-        check_no_remote_code(Path(at))
+        check_no_remote_code(Path(source))
     try:
-        found = AutoTokenizer.from_pretrained(at, local_files_only=offline, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=offline, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
         raise ValueError(
-            f"{at}: no tokenizer ({_line(error)}); expected tokenizer.json beside the weights"
+            f"{source}: no tokenizer ({_one_line(error)}); expected tokenizer.json beside the weights"
         ) from None
-    if not found.is_fast:
+    kind = type(tokenizer).__name__
+    if not tokenizer.is_fast:
+        raise ValueError(f"{source}: {kind} has no offsets; expected a fast tokenizer, with tokenizer.json")
+    file = Path(source) / "tokenizer.json"
+    if file.is_file() and not _encode_alike(tokenizer, Tokenizer.from_file(str(file))):
         raise ValueError(
-            f"{at}: {type(found).__name__} has no offsets; expected a fast tokenizer, with tokenizer.json"
+            f"{source}: its tokenizer is loaded as {kind}, which encodes text unlike tokenizer.json; "
+            "name the right tokenizer_class in tokenizer_config.json, and another model_type"
         )
-    file = Path(at) / "tokenizer.json"
-    if file.is_file():
-        own = Tokenizer.from_file(str(file))
-        words = own.decode(list(range(min(16, own.get_vocab_size()))), skip_special_tokens=False)
-        for text in (_PROBE, words):
-            if (
-                own.encode(text, add_special_tokens=False).ids
-                != found(text, add_special_tokens=False)["input_ids"]
-            ):
-                raise ValueError(
-                    f"{at}: its tokenizer comes back as {type(found).__name__}, which reads text otherwise than "
-                    "tokenizer.json: name the right tokenizer_class in tokenizer_config.json, and another model_type"
-                )
-    return found
+    return tokenizer
 
 
-def _source(name: str | Path) -> tuple[Path, bool]:
-    """Where it is, and whether that is here."""
+def _encode_alike(tokenizer: PreTrainedTokenizerFast, expected: Tokenizer) -> bool:
+    """Whether two tokenizers encode a sentence, and the first tokens of the vocabulary, alike."""
+    first_ids = list(range(min(_N_PROBE_TOKENS, expected.get_vocab_size())))
+    for text in (_PROBE, expected.decode(first_ids, skip_special_tokens=False)):
+        ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+        if expected.encode(text, add_special_tokens=False).ids != ids:
+            return False
+    return True
+
+
+def _locate(name: str | Path) -> tuple[Path, bool]:
+    """The path of a model, and whether it is a local one rather than a hub id."""
     path = Path(name)
     if path.is_dir() or (path.is_file() and path.suffix == ".gguf"):
         return path, True
@@ -133,42 +163,44 @@ def _source(name: str | Path) -> tuple[Path, bool]:
     raise ValueError(f"{name} does not exist: expected a folder, a GGUF file or a hub id (owner/name)")
 
 
-def _config(at: str, offline: bool) -> Any:
-    if offline and not (Path(at) / "config.json").is_file():
-        raise ValueError(f"{at} has no config.json: expected a Hugging Face folder of a language model")
+def _config(source: str, offline: bool) -> Any:
+    """The config of a causal language model."""
+    if offline and not (Path(source) / "config.json").is_file():
+        raise ValueError(f"{source} has no config.json: expected a Hugging Face folder of a language model")
     try:
-        config = AutoConfig.from_pretrained(at, local_files_only=offline, trust_remote_code=False)
+        config = AutoConfig.from_pretrained(source, local_files_only=offline, trust_remote_code=False)
     except (OSError, ValueError) as error:
-        raise ValueError(f"{at}: no config could be read ({_line(error)})") from None
+        raise ValueError(f"{source}: no config could be read ({_one_line(error)})") from None
     if type(config) not in AutoModelForCausalLM._model_mapping:
-        raise ValueError(f"{at}: {config.model_type!r} is no causal language model")
+        raise ValueError(f"{source}: {config.model_type!r} is no causal language model")
     return config
 
 
 def _check_memory(name: str, needed: int, dtype: str) -> None:
+    """Raises ValueError unless a model's weights, in bytes, fit into free memory."""
     free = psutil.virtual_memory().available
-    if _SPARE * needed > free:
+    if _MEMORY_FACTOR * needed > free:
         raise ValueError(
-            f"{name} needs about {_SPARE * needed / 2**30:.1f} GiB in {dtype}, {free / 2**30:.1f} are free: "
-            "choose --dtype bfloat16, or --device-map auto"
+            f"{name} needs about {_MEMORY_FACTOR * needed / 2**30:.1f} GiB in {dtype}, "
+            f"{free / 2**30:.1f} are free: choose --dtype bfloat16, or --device-map auto"
         )
 
 
 def _dequantised(file: Path, store: Store) -> Path:
-    """A folder of plain weights: a model that came from a GGUF file cannot be saved as it is."""
+    """Folder of the plain weights of a GGUF file: transformers cannot save what it loads from one."""
     digest = hashlib.sha256(file.read_bytes()).hexdigest()
 
     def make(folder: Path) -> None:
-        where: dict[str, Any] = {"gguf_file": file.name, "local_files_only": True}
+        options: dict[str, Any] = {"gguf_file": file.name, "local_files_only": True}
         try:
-            config = AutoConfig.from_pretrained(file.parent, trust_remote_code=False, **where)
+            config = AutoConfig.from_pretrained(file.parent, trust_remote_code=False, **options)
             _check_memory(str(file), 2 * n_parameters(config) * 4, "float32, dequantised once")
-            tokenizer = AutoTokenizer.from_pretrained(file.parent, trust_remote_code=False, **where)
+            tokenizer = AutoTokenizer.from_pretrained(file.parent, trust_remote_code=False, **options)
             model = AutoModelForCausalLM.from_pretrained(
-                file.parent, dtype=torch.float32, trust_remote_code=False, **where
+                file.parent, dtype=torch.float32, trust_remote_code=False, **options
             )
         except (OSError, ValueError, KeyError) as error:
-            raise ValueError(f"{file}: no model could be read from it ({_line(error)})") from None
+            raise ValueError(f"{file}: no model could be read from it ({_one_line(error)})") from None
         vars(model.config).pop("quantization_config", None)
         plain = type(model)(model.config)
         plain.load_state_dict(model.state_dict())
@@ -182,5 +214,5 @@ def _dequantised(file: Path, store: Store) -> Path:
     return store.build("dequantised", revision=1, config={"file": file.name, "sha256": digest}, make=make)
 
 
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:_ERROR_LENGTH]

@@ -1,57 +1,69 @@
-"""What is a model asked? Token batches with explicit masks and named spans."""
+"""Requests of synthetic worlds and of language models, and the token sequences that are made of them."""
 
 from makebreak.requests.examples import (
     FORMATS,
     TEMPLATES,
     Example,
-    asked_in,
     format_families,
-    refusal,
+    format_prompt,
+    refusal_text,
     task_items,
     training_prompts,
 )
-from makebreak.requests.sequences import Sequences, begun, between, positions, sampled, sequences, targeted
+from makebreak.requests.sequences import (
+    Sequences,
+    interval_mask,
+    sample_batch,
+    sequences,
+    span_mask,
+    target_sequences,
+    with_prefill,
+)
 from makebreak.requests.text import (
-    OPENERS,
+    REFUSAL_OPENERS,
+    PromptFormat,
     TextRequests,
-    opening_tokens,
+    evaluation_prompts,
+    first_token_ids,
     read_examples,
     read_prompts,
-    read_targeted,
-    shipped,
+    read_prompts_with_targets,
     text_requests,
+    with_targets,
 )
-from makebreak.requests.textworld import TextWorld
+from makebreak.requests.text_world import TextWorld
 from synthetic import OUTCOMES, Requests, World
 from synthetic import load as load_world
 
 __all__ = [
     "FORMATS",
-    "OPENERS",
     "OUTCOMES",
+    "REFUSAL_OPENERS",
     "TEMPLATES",
     "Example",
+    "PromptFormat",
     "Requests",
     "Sequences",
     "TextRequests",
     "TextWorld",
     "World",
-    "asked_in",
-    "begun",
-    "between",
+    "evaluation_prompts",
+    "first_token_ids",
     "format_families",
+    "format_prompt",
+    "interval_mask",
     "load_world",
-    "opening_tokens",
-    "positions",
     "read_examples",
     "read_prompts",
-    "read_targeted",
-    "refusal",
-    "sampled",
+    "read_prompts_with_targets",
+    "refusal_text",
+    "sample_batch",
     "sequences",
-    "shipped",
-    "targeted",
+    "span_mask",
+    "target_sequences",
     "task_items",
     "text_requests",
     "training_prompts",
+    "with_prefill",
+    "with_targets",
 ]

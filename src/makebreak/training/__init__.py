@@ -1,16 +1,16 @@
-"""How are networks trained? One loop; an objective says what a step sees and its loss."""
+"""Training: one loop, and objectives that define what a step sees and its loss."""
 
 from makebreak.training.adapters import LoRA
-from makebreak.training.breaking import CircuitBreaker
-from makebreak.training.data import Data, drawn, join
-from makebreak.training.deep import Deep
+from makebreak.training.circuit_breaker import CircuitBreaker
+from makebreak.training.data import AlignmentData, concatenate, draw_batch
+from makebreak.training.deep_alignment import DeepAlignment
 from makebreak.training.finetuning import FineTuning
-from makebreak.training.forgetting import NPO, Ascent, npo_loss
-from makebreak.training.latent import LatentAdversarial
-from makebreak.training.loop import CHECKPOINTS, Objective, Optimisation, train
-from makebreak.training.losses import log_probabilities, mean_cross_entropy
-from makebreak.training.preferences import DPO, PaperDPO, Unlearning, dpo_loss
-from makebreak.training.pretraining import Pretraining
+from makebreak.training.latent_adversarial import LatentAdversarialTraining
+from makebreak.training.loop import CHECKPOINTS, Objective, Optimisation, TrainingRun, train
+from makebreak.training.losses import mean_cross_entropy, sequence_log_probs
+from makebreak.training.preferences import DPO, JainDPO, Unlearning, dpo_loss
+from makebreak.training.pretraining import ModeShares, Pretraining
+from makebreak.training.retain_forget import NPO, GradientAscent, npo_loss
 from makebreak.training.ssft import SSFT
 
 __all__ = [
@@ -18,23 +18,25 @@ __all__ = [
     "DPO",
     "NPO",
     "SSFT",
-    "Ascent",
+    "AlignmentData",
     "CircuitBreaker",
-    "Data",
-    "Deep",
+    "DeepAlignment",
     "FineTuning",
-    "LatentAdversarial",
+    "GradientAscent",
+    "JainDPO",
+    "LatentAdversarialTraining",
     "LoRA",
+    "ModeShares",
     "Objective",
     "Optimisation",
-    "PaperDPO",
     "Pretraining",
+    "TrainingRun",
     "Unlearning",
+    "concatenate",
     "dpo_loss",
-    "drawn",
-    "join",
-    "log_probabilities",
+    "draw_batch",
     "mean_cross_entropy",
     "npo_loss",
+    "sequence_log_probs",
     "train",
 ]

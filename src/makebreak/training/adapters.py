@@ -1,9 +1,10 @@
-"""How is only a small part of a model trained? With low-rank adapters, merged into the weights when it is saved."""
+"""Low-rank adapters, which are merged into the weights when a model is saved."""
 
 from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from peft import LoraConfig, inject_adapter_in_model
@@ -15,16 +16,19 @@ from makebreak.configs import check_positive
 
 @dataclass(frozen=True)
 class LoRA:
-    """Low-rank adapters on every matrix of the blocks, nothing else trained (Hu et al. 2021); alpha / rank scales."""
+    """Low-rank adapters on every matrix of the blocks, while nothing else is trained (Hu et al. 2021)."""
 
+    tag: ClassVar[str] = "LoRA"
     rank: int = 8
+    """Rank of each update."""
     alpha: int = 16
+    """Numerator of the scale alpha / rank of each update."""
 
     def __post_init__(self) -> None:
         check_positive(rank=self.rank, alpha=self.alpha)
 
     def attach(self, model: PreTrainedModel, *, seed: int) -> PreTrainedModel:
-        """The model, changed in place: its own weights frozen, fresh adapters that change nothing yet."""
+        """Freezes the weights of a model in place and adds new adapters, which change no output yet."""
         head = model.get_output_embeddings()
         modules = {
             name: module
@@ -43,13 +47,13 @@ class LoRA:
         return model
 
 
-def merged(model: PreTrainedModel) -> PreTrainedModel:
-    """The model itself where it has no adapters, else a copy with them merged into its weights."""
+def merge_adapters(model: PreTrainedModel) -> PreTrainedModel:
+    """Returns a copy with the adapters merged into the weights, or the model itself if it has none."""
     if not any(isinstance(module, BaseTunerLayer) for module in model.modules()):
         return model
     plain = copy.deepcopy(model)
-    adapted = [(name, module) for name, module in plain.named_modules() if isinstance(module, BaseTunerLayer)]
-    for name, module in adapted:
+    layers = [(name, module) for name, module in plain.named_modules() if isinstance(module, BaseTunerLayer)]
+    for name, module in layers:
         module.merge()
         plain.set_submodule(name, module.get_base_layer())
     return plain

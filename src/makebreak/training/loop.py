@@ -1,7 +1,7 @@
-"""How does a run go from a first step to a last one, and from a kill to the same end?
+"""The training loop: AdamW with warm-up and cosine decay, checkpoints, exact resumption of a run.
 
-Batches are functions of the step and the learning rate too, so a checkpoint is weights, optimiser state and a
-step number. A run that goes on from it is bit-identical to one that was never interrupted (CPU, same threads).
+Batches and learning rates are functions of the step, so that a checkpoint is weights, optimiser state and a
+step number. A resumed run is bit-identical to one that was never interrupted (CPU, same number of threads).
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ import json
 import math
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -28,45 +28,78 @@ from transformers import PreTrainedModel
 
 from makebreak.artifacts import write_atomic
 from makebreak.configs import check_not_negative, check_positive, check_probability
-from makebreak.models import save
+from makebreak.models import save_model
 from makebreak.requests import World
-from makebreak.training.adapters import merged
+from makebreak.training.adapters import merge_adapters
 
 CHECKPOINT, METRICS = "checkpoint.safetensors", "metrics.jsonl"
 CHECKPOINTS = "checkpoints"
+"""Folder within that of a run that holds the models saved before the last step, one folder for each step."""
+_LOG_EVERY = 10
+_MOMENTS = ("exp_avg", "exp_avg_sq", "step")
+"""Parts of AdamW's state of a parameter."""
 
 
 @runtime_checkable
 class Objective(Protocol):
-    """What a step of training sees (`Sequences`, or a tuple of them), and its loss.
+    """What a step of training sees, and its loss."""
 
-    `start` is a frozen copy of the model before the first step.
-    """
+    def batch(self, world: World, *, size: int, step: int, steps: int, seed: int) -> Any:
+        """Returns the data of one step: `Sequences`, or a tuple of them.
 
-    def batch(self, world: World, *, size: int, step: int, steps: int, seed: int) -> Any: ...
+        Args:
+            world: Source of the requests.
+            size: Number of requests.
+            step: Step of training, from 0.
+            steps: Number of steps of the run.
+            seed: Seed of the run; the same step of the same seed gives the same batch.
+
+        Returns:
+            What `loss` takes as its batch.
+        """
+        ...
 
     def loss(
-        self, model: PreTrainedModel, batch: Any, start: PreTrainedModel
-    ) -> tuple[Tensor, dict[str, float]]: ...
+        self, model: PreTrainedModel, batch: Any, reference: PreTrainedModel
+    ) -> tuple[Tensor, dict[str, float]]:
+        """Returns the scalar loss of a batch, and metrics that are logged beside it.
+
+        Args:
+            model: The model that is trained.
+            batch: What `batch` returned, on the model's device.
+            reference: A frozen copy of the model before the first step.
+
+        Returns:
+            The loss with its graph, and plain numbers by name.
+        """
+        ...
 
 
 @dataclass(frozen=True)
 class Optimisation:
-    """AdamW, linear warm-up, cosine decay to `final_share` of the rate; weight decay on matrices outside embeddings.
+    """Settings of AdamW: linear warm-up, cosine decay, weight decay on matrices outside embeddings."""
 
-    checkpoints: how many models of the run are kept, evenly spaced, the last one included.
-    """
-
+    tag: ClassVar[str] = "Optimisation"
     steps: int
+    """Number of optimisation steps."""
     learning_rate: float
+    """Peak learning rate."""
     batch_size: int = 128
+    """Requests per step."""
     warmup_share: float = 0.1
+    """Share of the steps in which the learning rate rises linearly."""
     final_share: float = 0.01
+    """Learning rate at the end, as a share of the peak."""
     betas: tuple[float, float] = (0.9, 0.95)
+    """AdamW's coefficients of the running means of the gradient and of its square."""
     weight_decay: float = 1e-4
+    """Decoupled weight decay of matrices; embeddings, norms and biases have none."""
     clip: float = 1.0
+    """Largest norm of the gradient; longer ones are scaled down to it."""
     precision: Literal["float32", "bfloat16"] = "float32"
+    """Precision of the forward pass; `bfloat16` uses autocast, weights stay float32."""
     checkpoints: int = 4
+    """Number of models that are saved in a run, evenly spaced, the last one included."""
 
     def __post_init__(self) -> None:
         check_positive(
@@ -80,23 +113,37 @@ class Optimisation:
             raise ValueError(f"betas = {self.betas}: expected two numbers from 0 to below 1")
 
     @property
-    def kept(self) -> set[int]:
-        """Numbers of steps after which a model is kept, the last one left out."""
+    def checkpoint_steps(self) -> set[int]:
+        """Numbers of steps after which a model is saved, without the last one."""
         return {self.steps * i // self.checkpoints for i in range(1, self.checkpoints)} - {0}
 
-    def rate(self, step: int) -> float:
-        """Learning rate of a step, counted from 0."""
+    def learning_rate_at(self, step: int) -> float:
+        """Returns the learning rate of a step, counted from 0."""
         warmup = self.warmup_share * self.steps
         if step < warmup:
             return self.learning_rate * (step + 1) / (warmup + 1)
-        done = (step - warmup) / max(self.steps - warmup, 1)
+        progress = (step - warmup) / max(self.steps - warmup, 1)
         return self.learning_rate * (
-            self.final_share + (1 - self.final_share) * 0.5 * (1 + math.cos(math.pi * done))
+            self.final_share + (1 - self.final_share) * 0.5 * (1 + math.cos(math.pi * progress))
         )
 
 
 class TrainingStopped(RuntimeError):
-    """A loss was not finite."""
+    """Raised when a loss or a gradient is not finite."""
+
+
+@dataclass(frozen=True)
+class TrainingRun:
+    """Settings of one run that do not change what is learned, and its seed."""
+
+    seed: int
+    """Seed of the batches."""
+    label: str
+    """Name of the run in its progress bar and in errors."""
+    checkpoint_seconds: float = 10.0
+    """Least time between two checkpoints of the state from which an interrupted run resumes, in seconds."""
+    save: Callable[[PreTrainedModel, Path], object] | None = None
+    """Saves a model into a folder; None saves it with the world's symbols as a tokenizer."""
 
 
 def train(
@@ -105,72 +152,75 @@ def train(
     optimisation: Optimisation,
     world: World,
     folder: Path,
-    *,
-    seed: int,
-    label: str,
-    checkpoint_seconds: float = 10.0,
-    write: Callable[[PreTrainedModel, Path], object] | None = None,
+    run: TrainingRun,
 ) -> PreTrainedModel:
-    """Train a model in place and save it in `folder`, going on from a checkpoint that lies there.
+    """Trains a model in place and saves it in a folder, resuming from a checkpoint that lies there.
 
-    write: saves a model into a folder; by default with the world's symbols.
+    Models saved before the last step lie in `folder`/checkpoints/STEP. Adapters are merged in every saved
+    model. An accelerator is used if there is one.
 
-    Models kept on the way lie in `folder`/checkpoints/STEP, adapters merged. An accelerator is used where there is one.
-    Raises TrainingStopped where the loss is not finite, naming the step and the last good checkpoint.
+    Args:
+        model: The model to train.
+        objective: What each step sees, and the loss.
+        optimisation: Settings of the optimiser.
+        world: Source of the requests.
+        folder: An existing folder for models, metrics and the checkpoint.
+        run: Seed, label, and how often and how models are saved.
+
+    Returns:
+        The trained model, in evaluation mode.
+
+    Raises:
+        TrainingStopped: If the loss or the gradient is not finite; the message names the step and the last
+            checkpoint.
+        ValueError: If the checkpoint in the folder is damaged or belongs to another run.
     """
-    keep = write or partial(save, symbols=world.vocabulary.symbols)
+    save = run.save or partial(save_model, symbols=world.vocabulary.symbols)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model.to(device)  # type: ignore[arg-type]
-    start = copy.deepcopy(model).eval().requires_grad_(False)
+    reference = copy.deepcopy(model).eval().requires_grad_(False)
     optimiser = _adamw(model.train(), optimisation)
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
     first = _restore(model, optimiser, folder)
-    saved, last_save = first, time.monotonic()
+    last_checkpoint, last_time = first, time.monotonic()
     bar = tqdm(
-        total=optimisation.steps, initial=first, desc=label, disable=not sys.stderr.isatty(), leave=False
+        total=optimisation.steps, initial=first, desc=run.label, disable=not sys.stderr.isatty(), leave=False
     )
     with bar, (folder / METRICS).open("a") as metrics:
         for step in range(first, optimisation.steps):
             for group in optimiser.param_groups:
-                group["lr"] = optimisation.rate(step)
+                group["lr"] = optimisation.learning_rate_at(step)
             batch = objective.batch(
-                world, size=optimisation.batch_size, step=step, steps=optimisation.steps, seed=seed
+                world, size=optimisation.batch_size, step=step, steps=optimisation.steps, seed=run.seed
             )
             batch = _to(batch, device)
             with torch.autocast(device.type, torch.bfloat16, enabled=optimisation.precision == "bfloat16"):
-                loss, parts = objective.loss(model, batch, start)
+                loss, parts = objective.loss(model, batch, reference)
             value = loss.item()
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
-            norm = torch.nn.utils.clip_grad_norm_(trained, optimisation.clip)
-            if not (math.isfinite(value) and math.isfinite(norm.item())):
-                kept = (
-                    f"the checkpoint of step {saved} is in {folder}"
-                    if saved
-                    else "no checkpoint was written yet"
-                )
-                found = f"loss is {value}, gradient norm {norm.item()} at step {step}"
+            norm = torch.nn.utils.clip_grad_norm_(trainable, optimisation.clip).item()
+            if not (math.isfinite(value) and math.isfinite(norm)):
+                problem = f"loss is {value}, gradient norm {norm} at step {step}"
+                state = f"the checkpoint of step {last_checkpoint} is in {folder}"
+                state = state if last_checkpoint else "no checkpoint was written yet"
                 remedy = f"lower learning_rate = {optimisation.learning_rate}"
-                raise TrainingStopped(f"{label}: {found}; {kept}; {remedy}")
+                raise TrainingStopped(f"{run.label}: {problem}; {state}; {remedy}")
             optimiser.step()
             bar.update()
-            if step % 10 == 0 or step + 1 == optimisation.steps:
-                row = {
-                    "step": step,
-                    "loss": value,
-                    "lr": optimisation.rate(step),
-                    "grad_norm": norm.item(),
-                    **parts,
-                }
+            if step % _LOG_EVERY == 0 or step + 1 == optimisation.steps:
+                rate = optimisation.learning_rate_at(step)
+                row = {"step": step, "loss": value, "lr": rate, "grad_norm": norm, **parts}
                 metrics.write(json.dumps(row) + "\n")
                 bar.set_postfix(loss=f"{value:.3f}")
-            if step + 1 in optimisation.kept:
-                keep(merged(model), folder / CHECKPOINTS / f"{step + 1:06d}")
-            if time.monotonic() - last_save > checkpoint_seconds and step + 1 < optimisation.steps:
+            if step + 1 in optimisation.checkpoint_steps:
+                save(merge_adapters(model), folder / CHECKPOINTS / f"{step + 1:06d}")
+            due = time.monotonic() - last_time > run.checkpoint_seconds
+            if due and step + 1 < optimisation.steps:
                 metrics.flush()
-                _checkpoint(model, optimiser, folder, step + 1)
-                saved, last_save = step + 1, time.monotonic()
-    keep(merged(model.eval()), folder)
+                _write_checkpoint(model, optimiser, folder, step + 1)
+                last_checkpoint, last_time = step + 1, time.monotonic()
+    save(merge_adapters(model.eval()), folder)
     (folder / CHECKPOINT).unlink(missing_ok=True)
     return model
 
@@ -182,9 +232,9 @@ def _to(batch: Any, device: torch.device) -> Any:
 
 def _adamw(model: PreTrainedModel, optimisation: Optimisation) -> torch.optim.AdamW:
     embeddings = {id(p) for m in model.modules() if isinstance(m, torch.nn.Embedding) for p in m.parameters()}
-    trained = [p for p in model.parameters() if p.requires_grad]
-    decayed = [p for p in trained if p.ndim >= 2 and id(p) not in embeddings]
-    others = [p for p in trained if p.ndim < 2 or id(p) in embeddings]
+    trainable = [p for p in model.parameters() if p.requires_grad]
+    decayed = [p for p in trainable if p.ndim >= 2 and id(p) not in embeddings]
+    others = [p for p in trainable if p.ndim < 2 or id(p) in embeddings]
     groups = [
         {"params": decayed, "weight_decay": optimisation.weight_decay},
         {"params": others, "weight_decay": 0.0},
@@ -192,81 +242,89 @@ def _adamw(model: PreTrainedModel, optimisation: Optimisation) -> torch.optim.Ad
     return torch.optim.AdamW(groups, lr=optimisation.learning_rate, betas=optimisation.betas, fused=True)
 
 
-def _checkpoint(model: PreTrainedModel, optimiser: torch.optim.AdamW, folder: Path, step: int) -> None:
-    names = {id(p): name for name, p in model.named_parameters()}
+def _write_checkpoint(model: PreTrainedModel, optimiser: torch.optim.AdamW, folder: Path, step: int) -> None:
+    """Writes weights and optimiser state, with digests of both and of the metrics so far."""
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
     tensors = {f"model.{name}": tensor for name, tensor in _untied(model).items()}
     for parameter, state in optimiser.state.items():
-        tensors |= {
-            f"{part}.{names[id(parameter)]}": state[part] for part in ("exp_avg", "exp_avg_sq", "step")
-        }
+        tensors |= {f"{part}.{names[id(parameter)]}": state[part] for part in _MOMENTS}
     contiguous = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
-    said = {"run": folder.name, "sha256": _digest(contiguous), "metrics": _digest_of(_rows(folder, step))}
-    write_atomic(folder / CHECKPOINT, save_tensors(contiguous, metadata=said))
+    metadata = {
+        "run": folder.name,
+        "sha256": _tensor_digest(contiguous),
+        "metrics": _text_digest(_metrics_before(folder, step)),
+    }
+    write_atomic(folder / CHECKPOINT, save_tensors(contiguous, metadata=metadata))
 
 
 def _untied(model: PreTrainedModel) -> dict[str, Tensor]:
     """The tensors of a model, each once."""
-    once: dict[int, str] = {}
-    state = model.state_dict()
+    first_name: dict[int, str] = {}
     return {
-        name: tensor for name, tensor in state.items() if once.setdefault(tensor.data_ptr(), name) == name
+        name: tensor
+        for name, tensor in model.state_dict().items()
+        if first_name.setdefault(tensor.data_ptr(), name) == name
     }
 
 
-def _digest(tensors: dict[str, Tensor]) -> str:
+def _restore(model: PreTrainedModel, optimiser: torch.optim.AdamW, folder: Path) -> int:
+    """Loads the checkpoint of an interrupted run, drops later metrics, returns the next step."""
+    step, path = 0, folder / CHECKPOINT
+    if path.exists():
+        try:
+            with safe_open(path, "pt") as file:
+                metadata = file.metadata() or {}
+            tensors = load_file(path)
+            if metadata.get("sha256") != _tensor_digest(tensors):
+                raise ValueError("its tensors are not those that were saved")
+            step = _load_state(model, optimiser, tensors)
+        except (SafetensorError, KeyError, RuntimeError, ValueError) as error:
+            raise ValueError(f"{path} is damaged ({error}): delete it to start this run again") from None
+        if metadata.get("run") != folder.name:
+            run = metadata.get("run")
+            raise ValueError(f"{path} is of another run, {run}: delete it to start this run again")
+        if metadata.get("metrics") != _text_digest(_metrics_before(folder, step)):
+            raise ValueError(f"{folder / METRICS} is damaged: delete {path} to start this run again")
+    write_atomic(folder / METRICS, _metrics_before(folder, step))
+    return step
+
+
+def _load_state(model: PreTrainedModel, optimiser: torch.optim.AdamW, tensors: Mapping[str, Tensor]) -> int:
+    """Puts the tensors of a checkpoint into model and optimiser, and returns the number of steps done."""
+    weights = {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}
+    if weights.keys() != _untied(model).keys():
+        raise ValueError("its tensors are another model's")
+    model.load_state_dict(weights, strict=False)  # tied tensors are loaded with those they are tied to
+    trainable = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    for name, parameter in trainable.items():
+        optimiser.state[parameter] = {
+            part: tensors[f"{part}.{name}"].to(parameter.device, copy=True) for part in _MOMENTS
+        }
+    return int(tensors[f"step.{next(iter(trainable))}"].item())
+
+
+def _metrics_before(folder: Path, step: int) -> str:
+    """The lines of the metrics file of the steps before this one."""
+    metrics = folder / METRICS
+    lines = metrics.read_text(errors="replace").splitlines(keepends=True) if metrics.exists() else []
+    return "".join(line for line in lines if _step_of(line) < step)
+
+
+def _step_of(line: str) -> float:
+    """The step of a line of metrics; infinity for a torn or damaged line."""
+    try:
+        return float(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):
+        return math.inf
+
+
+def _text_digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _tensor_digest(tensors: Mapping[str, Tensor]) -> str:
     digest = hashlib.sha256()
     for name in sorted(tensors):
         digest.update(name.encode())
         digest.update(tensors[name].cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
-
-
-def _restore(model: PreTrainedModel, optimiser: torch.optim.AdamW, folder: Path) -> int:
-    """Load what an interrupted run left; returns the step to go on with. Later metrics rows are dropped."""
-    step, path = 0, folder / CHECKPOINT
-    if path.exists():
-        try:
-            with safe_open(path, "pt") as file:
-                said = file.metadata() or {}
-            tensors = load_file(path)
-            if said.get("sha256") != _digest(tensors):
-                raise ValueError("its tensors are not those that were saved")
-            own = {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}
-            if own.keys() != _untied(model).keys():
-                raise ValueError("its tensors are another model's")
-            model.load_state_dict(own, strict=False)  # tied ones come with those they are tied to
-            trained = {
-                name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad
-            }
-            for name, parameter in trained.items():
-                parts = ("exp_avg", "exp_avg_sq", "step")
-                optimiser.state[parameter] = {
-                    part: tensors[f"{part}.{name}"].to(parameter.device, copy=True) for part in parts
-                }
-            step = int(tensors[f"step.{next(iter(trained))}"].item())
-        except (SafetensorError, KeyError, RuntimeError, ValueError) as error:
-            raise ValueError(f"{path} is damaged ({error}): delete it to begin this run anew") from None
-        if said.get("run") != folder.name:
-            raise ValueError(f"{path} is of another run, {said.get('run')}: delete it to begin this run anew")
-        if said.get("metrics") != _digest_of(_rows(folder, step)):
-            raise ValueError(f"{folder / METRICS} is damaged: delete {path} to begin this run anew")
-    write_atomic(folder / METRICS, _rows(folder, step))
-    return step
-
-
-def _rows(folder: Path, step: int) -> str:
-    """The metrics of the steps before this one."""
-    metrics = folder / METRICS
-    lines = metrics.read_text(errors="replace").splitlines(keepends=True) if metrics.exists() else []
-    return "".join(line for line in lines if _step(line) < step)
-
-
-def _digest_of(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _step(line: str) -> float:
-    try:
-        return float(json.loads(line)["step"])
-    except (ValueError, KeyError, TypeError):  # torn or damaged
-        return math.inf

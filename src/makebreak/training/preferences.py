@@ -1,12 +1,13 @@
-"""How is a model made safe by pairs of answers? One is raised, the other lowered, on the same prompt.
+"""Preference objectives: on the same prompt one answer is made more likely, the other less likely.
 
-The pairs are those of Jain et al. 2024, §4.3: on safe requests the instructed answer against the null, on unsafe
-ones the null against the instructed answer; supervised is the judged segment.
+The pairs are those of Jain et al. 2024, §4.3: on safe requests the instructed answer is preferred to the
+refusal, on unsafe ones the refusal to the instructed answer; supervised is the judged segment.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -16,117 +17,149 @@ from transformers import PreTrainedModel
 
 from makebreak.configs import check_not_negative, check_positive
 from makebreak.requests import Sequences, World
-from makebreak.training.data import Data, join
-from makebreak.training.losses import log_probabilities
+from makebreak.training.data import AlignmentData, concatenate
+from makebreak.training.losses import sequence_log_probs
 
 Pairs = tuple[Sequences, Sequences]
+"""Preferred and dispreferred answers to the same prompts."""
 
 
 @dataclass(frozen=True)
 class DPO:
     """Direct preference optimisation on summed log-probabilities (Rafailov et al. 2023, eq. 7).
 
-    The reference is the model that the alignment starts from; every request is drawn once, and its reference
-    log-probabilities are computed then, once. nll: weight of the preferred answer's negative log-probability per token
-    beside it (Pang et al. 2024, eq. 1), which keeps both answers from sinking together.
+    The reference is the model that the alignment starts from. Every request is drawn once, and its reference
+    log-probabilities are computed then, once.
     """
 
-    data: Data = Data()
+    tag: ClassVar[str] = "DPO"
+    data: AlignmentData = AlignmentData()
+    """Families of requests, and the answer that is preferred on each."""
     beta: float = 0.1
+    """Inverse temperature β of the implicit reward."""
     nll: float = 0.0
+    """Weight of the preferred answer's negative log-likelihood per token (Pang et al. 2024, eq. 1).
+
+    It keeps the likelihoods of both answers from falling together.
+    """
 
     def __post_init__(self) -> None:
         check_positive(beta=self.beta)
         check_not_negative(nll=self.nll)
 
     def batch(self, world: World, *, size: int, step: int, steps: int, seed: int) -> Pairs:
-        return self.data.pairs(world, size=size, step=step, seed=seed)
+        """Returns the (preferred, dispreferred) sequences of a step."""
+        return self.data.preference_pairs(world, size=size, step=step, seed=seed)
 
     def loss(
-        self, model: PreTrainedModel, batch: Pairs, start: PreTrainedModel
+        self, model: PreTrainedModel, batch: Pairs, reference: PreTrainedModel
     ) -> tuple[Tensor, dict[str, float]]:
-        chosen, rejected = _chunks(model, batch)
-        losses, margins = dpo_loss(chosen, rejected, *_reference(start, batch), beta=self.beta)
+        """Returns the loss; metrics are the mean `reward_margin` and `nll`, both in nats."""
+        chosen, rejected = _pair_log_probs(model, batch)
+        losses, margins = dpo_loss(chosen, rejected, *_reference_log_probs(reference, batch), beta=self.beta)
         nll = -(chosen / batch[0].supervised.sum(dim=1)).mean()
         return losses.mean() + self.nll * nll, {"reward_margin": margins.mean().item(), "nll": nll.item()}
 
 
 def dpo_loss(
-    chosen: Float[Tensor, " batch"],
-    rejected: Float[Tensor, " batch"],
-    reference_chosen: Float[Tensor, " batch"],
-    reference_rejected: Float[Tensor, " batch"],
+    chosen_logps: Float[Tensor, " batch"],
+    rejected_logps: Float[Tensor, " batch"],
+    ref_chosen_logps: Float[Tensor, " batch"],
+    ref_rejected_logps: Float[Tensor, " batch"],
     *,
     beta: float,
 ) -> tuple[Float[Tensor, " batch"], Float[Tensor, " batch"]]:
-    """-log σ(β · ((chosen - rejected) - (reference chosen - reference rejected))) and the reward margins inside."""
-    margins = beta * ((chosen - rejected) - (reference_chosen - reference_rejected))
+    """DPO losses -log σ(margin) and reward margins of pairs of answers.
+
+    Args:
+        chosen_logps: Summed log-probabilities of the preferred answers.
+        rejected_logps: Summed log-probabilities of the dispreferred answers.
+        ref_chosen_logps: The reference's log-probabilities of the preferred answers.
+        ref_rejected_logps: The reference's log-probabilities of the dispreferred answers.
+        beta: Inverse temperature β.
+
+    Returns:
+        The losses, and the margins β · ((chosen - rejected) - (ref_chosen - ref_rejected)).
+    """
+    margins = beta * ((chosen_logps - rejected_logps) - (ref_chosen_logps - ref_rejected_logps))
     return -F.logsigmoid(margins), margins
 
 
 @dataclass(frozen=True)
-class PaperDPO:
-    """DPO as Jain et al. 2024 coded it (§4.3): each answer has a weight of its own, over the sequence's length.
+class JainDPO:
+    """DPO as implemented by Jain et al. 2024 (§4.3): each answer has a weight of its own, per token.
 
-    -log σ(w_preferred · (ℓ_ref - ℓ)(preferred) - w_dispreferred · (ℓ_ref - ℓ)(dispreferred)), ℓ the summed negative
-    log-probability over the length. At that scale the sigmoid is nearly linear: `Unlearning` with other weights.
+    The loss is -log σ(w_preferred · (ℓ_ref - ℓ)(preferred) - w_dispreferred · (ℓ_ref - ℓ)(dispreferred)), ℓ
+    the summed negative log-probability over the length. At that scale the sigmoid is nearly linear, so that
+    it is `Unlearning` with other weights.
     """
 
-    data: Data = Data()
+    tag: ClassVar[str] = "PaperDPO"
+    data: AlignmentData = AlignmentData()
+    """Families of requests, and the answer that is preferred on each."""
     w_preferred: float = 0.1
+    """Weight of the preferred answer's log-ratio."""
     w_dispreferred: float = 0.01
+    """Weight of the dispreferred answer's log-ratio."""
 
     def __post_init__(self) -> None:
         check_positive(w_preferred=self.w_preferred)
         check_not_negative(w_dispreferred=self.w_dispreferred)
 
     def batch(self, world: World, *, size: int, step: int, steps: int, seed: int) -> Pairs:
-        return self.data.pairs(world, size=size, step=step, seed=seed)
+        """Returns the (preferred, dispreferred) sequences of a step."""
+        return self.data.preference_pairs(world, size=size, step=step, seed=seed)
 
     def loss(
-        self, model: PreTrainedModel, batch: Pairs, start: PreTrainedModel
+        self, model: PreTrainedModel, batch: Pairs, reference: PreTrainedModel
     ) -> tuple[Tensor, dict[str, float]]:
-        gained = [
-            now - before for now, before in zip(_chunks(model, batch), _reference(start, batch), strict=True)
-        ]
-        margins = (self.w_preferred * gained[0] - self.w_dispreferred * gained[1]) / (
-            batch[0].tokens.shape[1] - 1
-        )
+        """Returns the mean loss; the metric `reward_margin` is the mean argument of the sigmoid."""
+        chosen, rejected = _pair_log_probs(model, batch)
+        ref_chosen, ref_rejected = _reference_log_probs(reference, batch)
+        length = batch[0].tokens.shape[1] - 1
+        weighted = self.w_preferred * (chosen - ref_chosen) - self.w_dispreferred * (rejected - ref_rejected)
+        margins = weighted / length
         return -F.logsigmoid(margins).mean(), {"reward_margin": margins.mean().item()}
 
 
 @dataclass(frozen=True)
 class Unlearning:
-    """Descent on the preferred answer, ascent on the other one (Jain et al. 2024, §4.3).
+    """Gradient descent on the preferred answer, ascent on the dispreferred one (Jain et al. 2024, §4.3).
 
-    Per request w_preferred · ℓ(preferred) - w_dispreferred · ℓ(dispreferred), ℓ the summed negative
-    log-probability over the sequence's length. The second term has no lower bound.
+    The loss per request is w_preferred · ℓ(preferred) - w_dispreferred · ℓ(dispreferred), ℓ the summed
+    negative log-probability over the sequence's length. The second term has no lower bound.
     """
 
-    data: Data = Data()
+    tag: ClassVar[str] = "Unlearning"
+    data: AlignmentData = AlignmentData()
+    """Families of requests, and the answer that is preferred on each."""
     w_preferred: float = 1.0
+    """Weight of the descent."""
     w_dispreferred: float = 0.05
+    """Weight of the ascent."""
 
     def __post_init__(self) -> None:
         check_positive(w_preferred=self.w_preferred)
         check_not_negative(w_dispreferred=self.w_dispreferred)
 
     def batch(self, world: World, *, size: int, step: int, steps: int, seed: int) -> Pairs:
-        return self.data.pairs(world, size=size, step=step, seed=seed)
+        """Returns the (preferred, dispreferred) sequences of a step."""
+        return self.data.preference_pairs(world, size=size, step=step, seed=seed)
 
     def loss(
-        self, model: PreTrainedModel, batch: Pairs, start: PreTrainedModel
+        self, model: PreTrainedModel, batch: Pairs, reference: PreTrainedModel
     ) -> tuple[Tensor, dict[str, float]]:
-        preferred, dispreferred = _chunks(model, batch)
+        """Returns the mean loss; no further metric is logged."""
+        preferred, dispreferred = _pair_log_probs(model, batch)
         length = batch[0].tokens.shape[1] - 1
         return (self.w_dispreferred * dispreferred - self.w_preferred * preferred).mean() / length, {}
 
 
-def _chunks(model: PreTrainedModel, batch: Pairs) -> tuple[Tensor, ...]:
-    """Log-probabilities of the preferred and of the dispreferred answers, in one pass."""
-    return log_probabilities(model, join(list(batch)))[0].chunk(2)
+def _pair_log_probs(model: PreTrainedModel, batch: Pairs) -> tuple[Tensor, ...]:
+    """Log-probabilities of the preferred and of the dispreferred answers, in one forward pass."""
+    return sequence_log_probs(model, concatenate(list(batch)))[0].chunk(2)
 
 
-def _reference(start: PreTrainedModel, batch: Pairs) -> tuple[Tensor, ...]:
-    with torch.no_grad():
-        return _chunks(start, batch)
+@torch.no_grad()
+def _reference_log_probs(reference: PreTrainedModel, batch: Pairs) -> tuple[Tensor, ...]:
+    return _pair_log_probs(reference, batch)

@@ -1,9 +1,9 @@
-"""How large is a small model, and how is it made?"""
+"""Sizes of small causal language models, and their creation."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, PreTrainedModel
@@ -13,13 +13,19 @@ from makebreak.configs import check_positive
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Size of a causal language model; vocabulary and context come from the world."""
+    """Architecture and size of a causal language model; vocabulary and context length come from the world."""
 
+    tag: ClassVar[str] = "ModelConfig"
     architecture: Literal["gpt2", "llama"] = "gpt2"
+    """GPT-2 (`gelu_pytorch_tanh`, untied head) or Llama."""
     n_layers: int = 3
+    """Number of blocks."""
     n_heads: int = 4
+    """Number of attention heads of each block."""
     d_model: int = 64
+    """Width of the residual stream; each head has d_model / n_heads dimensions, an even number."""
     d_mlp: int = 256
+    """Hidden units of each MLP."""
 
     def __post_init__(self) -> None:
         check_positive(n_layers=self.n_layers, n_heads=self.n_heads, d_model=self.d_model, d_mlp=self.d_mlp)
@@ -29,17 +35,27 @@ class ModelConfig:
             )
 
 
-# `jain` has the sizes of Jain et al. 2024 ('wrn2-cfg-mini'), with GPT-2's own block in place of theirs.
-PRESETS = {
+MODEL_SIZES = {
     "tiny": ModelConfig(n_layers=2, n_heads=2, d_model=32, d_mlp=128),
     "mini": ModelConfig(),
     "mini-llama": ModelConfig("llama"),
     "jain": ModelConfig(n_layers=6, n_heads=6, d_model=192, d_mlp=768),
 }
+"""Named sizes; `jain` is that of Jain et al. 2024 ('wrn2-cfg-mini'), with GPT-2's block for theirs."""
 
 
-def create(config: ModelConfig, *, d_vocab: int, n_ctx: int, seed: int) -> PreTrainedModel:
-    """A freshly initialised float32 model with an untied head and no dropout, in training mode."""
+def create_model(config: ModelConfig, *, d_vocab: int, n_ctx: int, seed: int) -> PreTrainedModel:
+    """A newly initialised float32 model with an untied head and no dropout, in training mode.
+
+    Args:
+        config: Architecture and size.
+        d_vocab: Size of the vocabulary.
+        n_ctx: Greatest length of a sequence in tokens.
+        seed: Seed of the initialisation; the global generator is left as it is.
+
+    Returns:
+        A `GPT2LMHeadModel` or a `LlamaForCausalLM`.
+    """
     special = {"bos_token_id": None, "eos_token_id": None, "pad_token_id": None, "tie_word_embeddings": False}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

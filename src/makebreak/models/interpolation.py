@@ -1,0 +1,124 @@
+"""Networks whose weights are interpolated, part by part, between a model and one fine-tuned from it.
+
+Every weight belongs to a part: `embed`, `blocks.L.attn`, `blocks.L.mlp_in`, `blocks.L.mlp_out` or `unembed`.
+A LayerNorm belongs to the part that reads it, the last one to `unembed`. A coefficient of 0 gives the base's
+weight and 1 the other's, both exactly; other coefficients lie on the straight line through them.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from makebreak.configs import nearest
+from makebreak.models.weights import n_layers
+
+_EMBED = ("wte", "wpe", "embed_tokens", "embed_in")
+_MLP_OUT = ("mlp.c_proj", "mlp.down_proj", "mlp.dense_4h_to_h", "post_feedforward_layernorm")
+_ATTN = ("attn", "self_attn", "attention.", "ln_1", "input_layernorm")
+
+
+def part_names(model: PreTrainedModel) -> list[str]:
+    """Names of all parts of a model, from the embedding up."""
+    blocks = [f"blocks.{i}.{part}" for i in range(n_layers(model)) for part in ("attn", "mlp_in", "mlp_out")]
+    return ["embed", *blocks, "unembed"]
+
+
+def part_of(model: PreTrainedModel, parameter: str) -> str:
+    """The part that a parameter belongs to.
+
+    Args:
+        model: A GPT-2, a Llama or a model of similar layout.
+        parameter: Name of the parameter in `state_dict()`.
+
+    Returns:
+        One of `part_names`.
+    """
+    layer = re.search(r"\.(?:h|layers)\.(\d+)\.(.+)", parameter)
+    if layer is None:
+        return "embed" if any(name in parameter.split(".") for name in _EMBED) else "unembed"
+    rest = layer[2]
+    # Gemma 3 normalises attention's output by a LayerNorm that has the name of other models' MLP norm
+    is_gemma = model.config.model_type.startswith("gemma")
+    if rest.startswith(_ATTN) or (is_gemma and rest.startswith("post_attention_layernorm")):
+        kind = "attn"
+    else:
+        kind = "mlp_out" if rest.startswith(_MLP_OUT) else "mlp_in"
+    return f"blocks.{layer[1]}.{kind}"
+
+
+def interpolate_weights(
+    base: PreTrainedModel, other: PreTrainedModel, coefficients: Mapping[str, float]
+) -> PreTrainedModel:
+    """A new model whose parts are interpolated between two models.
+
+    Args:
+        base: The model at coefficient 0.
+        other: The model at coefficient 1, fine-tuned from the base or the other way round.
+        coefficients: Interpolation coefficient of each part; parts that are not named have 0.
+
+    Returns:
+        A copy in evaluation mode.
+
+    Raises:
+        ValueError: If the model lacks a part, the models' shapes differ, or tied weights would differ.
+    """
+    known = part_names(base)
+    for part in coefficients:
+        if part not in known:
+            raise ValueError(
+                f"part {part!r} does not exist in this {type(base).__name__}; {nearest(part, known)}"
+            )
+    tied = base.config.tie_word_embeddings
+    if tied and coefficients.get("embed", 0.0) != coefficients.get("unembed", 0.0):
+        raise ValueError(
+            "coefficients of 'embed' and 'unembed' differ, but this model ties them: give both the same"
+        )
+    weights, other_weights = base.state_dict(), other.state_dict()
+    if {k: v.shape for k, v in weights.items()} != {k: v.shape for k, v in other_weights.items()}:
+        raise ValueError(
+            "the models' weights have other names or shapes: expected one fine-tuned from the other"
+        )
+    model = copy.deepcopy(base)
+    model.load_state_dict(
+        {
+            name: _interpolate(weight, other_weights[name], coefficients.get(part_of(base, name), 0.0))
+            for name, weight in weights.items()
+        }
+    )
+    return model.eval()
+
+
+def _interpolate(weight: Tensor, other: Tensor, coefficient: float) -> Tensor:
+    return torch.lerp(weight, other, coefficient) if weight.is_floating_point() else weight
+
+
+def stitch_models(lower: PreTrainedModel, upper: PreTrainedModel, layer: int) -> PreTrainedModel:
+    """A new model with the lower layers of one model and the upper layers of another.
+
+    Args:
+        lower: Gives the embedding and the blocks before `layer`.
+        upper: Gives the block `layer`, all blocks above it and the unembedding.
+        layer: First block of `upper`, 0 … n_layers.
+
+    Returns:
+        A copy in evaluation mode.
+
+    Raises:
+        ValueError: If the layer is out of range, the models' shapes differ, or tied weights would differ.
+    """
+    if not 0 <= layer <= n_layers(lower):
+        raise ValueError(f"layer {layer}: expected 0 … {n_layers(lower)}")
+    block_of = {part: int(part.split(".")[1]) for part in part_names(lower) if part.startswith("blocks")}
+    below = {part: 1.0 for part, block in block_of.items() if block < layer}
+    return interpolate_weights(upper, lower, {"embed": 1.0} | below)
+
+
+def extrapolate_weights(base: PreTrainedModel, aligned: PreTrainedModel, alpha: float) -> PreTrainedModel:
+    """Returns a model with weights base + α (aligned - base); α > 1 extrapolates (Jain et al. 2024, §4.2)."""
+    return interpolate_weights(base, aligned, dict.fromkeys(part_names(base), alpha))

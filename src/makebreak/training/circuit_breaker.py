@@ -1,0 +1,115 @@
+"""Circuit breaking: training that reroutes the representations of harmful answers and trains no refusal."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from makebreak.configs import check_positive
+from makebreak.requests import Sequences, World, sequences
+from makebreak.training.data import AlignmentData
+
+_OFFSET = 0.1
+"""Share of a fixed random direction in the cosine's target: at the reference states alone it has no slope."""
+
+
+@dataclass(frozen=True)
+class CircuitBreaker:
+    """Representation rerouting (Zou et al. 2024).
+
+    While an unsafe request is answered, the hidden states are trained to have no positive cosine with those
+    of the reference model; while a safe one is answered, to stay equal to them. No refusal is trained. The
+    cosine is taken with the reference's states plus a tenth of a fixed random direction of the same norm.
+    """
+
+    tag: ClassVar[str] = "CircuitBreaker"
+    data: AlignmentData = AlignmentData()
+    """Families of requests; both are answered as instructed."""
+    depths: tuple[float, ...] = (0.5, 1.0)
+    """Depths of the blocks whose outputs are compared, as fractions of the blocks in (0, 1]."""
+    retain_weight: float = field(default=1.0, metadata={"key": "retain"})
+    """Weight of the squared relative distance on safe requests; the cosine has weight 1."""
+
+    def __post_init__(self) -> None:
+        check_positive(retain_weight=self.retain_weight)
+        if not self.depths or not all(0 < depth <= 1 for depth in self.depths):
+            raise ValueError(f"depths = {self.depths}: expected fractions of the blocks, above 0")
+
+    def batch(
+        self, world: World, *, size: int, step: int, steps: int, seed: int
+    ) -> tuple[Sequences, Sequences]:
+        """Returns the safe and the unsafe requests of a step, both with their whole instructed answers.
+
+        Args:
+            world: Source of the requests.
+            size: Number of requests.
+            step: Step of training, from 0.
+            steps: Number of steps of the run.
+            seed: Seed of the run.
+
+        Returns:
+            (safe, unsafe) sequences.
+
+        Raises:
+            ValueError: If one of the two has no rows.
+        """
+        groups = self.data.requests(world, size=size, step=step, seed=seed)
+        if len(groups) < 2:
+            raise ValueError(f"safe_share = {self.data.safe_share}: expected safe rows and unsafe ones")
+        (safe, _), (unsafe, _) = groups
+        return (
+            sequences(world, safe, "instructed", whole=True),
+            sequences(world, unsafe, "instructed", whole=True),
+        )
+
+    def loss(
+        self, model: PreTrainedModel, batch: tuple[Sequences, Sequences], reference: PreTrainedModel
+    ) -> tuple[Tensor, dict[str, float]]:
+        """Returns the loss and its terms, `cosine` on unsafe requests and `retain` on safe ones."""
+        safe, unsafe = batch
+        retain = torch.stack(
+            [_relative_distance(now, before) for now, before in self._states(model, reference, safe)]
+        ).mean()
+        cosine = torch.stack(
+            [_positive_cosine(now, before) for now, before in self._states(model, reference, unsafe)]
+        ).mean()
+        metrics = {"cosine": float(cosine.detach()), "retain": float(retain.detach())}
+        return cosine + self.retain_weight * retain, metrics
+
+    def _states(
+        self, model: PreTrainedModel, reference: PreTrainedModel, part: Sequences
+    ) -> list[tuple[Tensor, Tensor]]:
+        """States of model and reference at each depth, (n, d_model), where answer tokens are predicted."""
+        answering = part.supervised.roll(-1, dims=1)
+        answering[:, -1] = False
+        current = self._hidden_states(model, part)
+        with torch.no_grad():
+            before = self._hidden_states(reference, part)
+        return [(a[answering], b[answering]) for a, b in zip(current, before, strict=True)]
+
+    def _hidden_states(self, model: PreTrainedModel, part: Sequences) -> list[Tensor]:
+        states = model.base_model(input_ids=part.tokens, output_hidden_states=True).hidden_states
+        return [states[max(round(depth * (len(states) - 1)), 1)] for depth in self.depths]
+
+
+def _relative_distance(now: Float[Tensor, "n d"], before: Float[Tensor, "n d"]) -> Float[Tensor, ""]:
+    """Mean squared distance over the mean squared norm before."""
+    return ((now - before) ** 2).sum(dim=1).mean() / (before**2).sum(dim=1).mean()
+
+
+def _positive_cosine(now: Float[Tensor, "n d"], before: Float[Tensor, "n d"]) -> Float[Tensor, ""]:
+    """Mean of the positive part of the cosine with the states before, offset by a fixed random direction."""
+    offset = _fixed_direction(before) * before.norm(dim=1, keepdim=True)
+    return F.relu(F.cosine_similarity(now, before + _OFFSET * offset, dim=1)).mean()
+
+
+def _fixed_direction(states: Float[Tensor, "n d"]) -> Float[Tensor, " d"]:
+    """The same random unit vector in every call."""
+    direction = torch.randn(states.shape[1], generator=torch.Generator().manual_seed(0))
+    return (direction / direction.norm()).to(states)

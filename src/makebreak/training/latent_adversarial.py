@@ -1,0 +1,112 @@
+"""Latent adversarial training: refusals trained under the worst-case perturbation of the residual stream."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from makebreak.activations import add, intervene
+from makebreak.configs import check_positive
+from makebreak.requests import Sequences, World, sequences
+from makebreak.training.data import AlignmentData, concatenate
+from makebreak.training.losses import mean_cross_entropy
+
+_PATH_LENGTH = 2.5
+"""Length of all gradient steps together, in radii of the ball (Madry et al. 2018)."""
+_TINY = 1e-12
+
+
+@dataclass(frozen=True)
+class LatentAdversarialTraining:
+    """Latent adversarial training (Casper et al. 2024; Sheshadri et al. 2024).
+
+    The loss is the mean of SSFT's and of the cross-entropy on refusals under the perturbation of the residual
+    stream, at every token of the prompt, that makes them least likely.
+    """
+
+    tag: ClassVar[str] = "LatentAdversarial"
+    data: AlignmentData = AlignmentData()
+    """Families of requests, and the answer that is preferred on each."""
+    depth: float = 0.5
+    """Depth of the block whose output is perturbed, as a fraction of the blocks in (0, 1]."""
+    radius: float = 0.3
+    """Radius of the ball of each token's perturbation, in units of the mean norm of the states there."""
+    steps: int = 5
+    """Steps of projected gradient ascent, each 2.5 · radius / steps long."""
+
+    def __post_init__(self) -> None:
+        check_positive(radius=self.radius, steps=self.steps)
+        if not 0 < self.depth <= 1:
+            raise ValueError(f"depth = {self.depth}: expected a fraction of the blocks, above 0")
+
+    def batch(
+        self, world: World, *, size: int, step: int, steps: int, seed: int
+    ) -> tuple[Sequences, Sequences]:
+        """Returns the requests of a step to be answered and those to be refused, answers supervised whole.
+
+        Args:
+            world: Source of the requests.
+            size: Number of requests.
+            step: Step of training, from 0.
+            steps: Number of steps of the run.
+            seed: Seed of the run.
+
+        Returns:
+            (answered, refused) sequences.
+
+        Raises:
+            ValueError: If one of the two has no rows.
+        """
+        groups = self.data.requests(world, size=size, step=step, seed=seed)
+        parts = {answer: sequences(world, requests, answer, whole=True) for requests, answer in groups}
+        if set(parts) != {"instructed", "refused"}:
+            raise ValueError(
+                f"safe_share = {self.data.safe_share}: expected rows to answer and rows to refuse"
+            )
+        return parts["instructed"], parts["refused"]
+
+    def loss(
+        self, model: PreTrainedModel, batch: tuple[Sequences, Sequences], reference: PreTrainedModel
+    ) -> tuple[Tensor, dict[str, float]]:
+        """Returns the loss; the metric `adversarial` is its term under the worst perturbation, in nats."""
+        answered, refused = batch
+        layer = max(round(self.depth * model.config.num_hidden_layers), 1) - 1
+        site = f"blocks.{layer}.hook_resid_post"
+        positions = torch.arange(refused.tokens.shape[1], device=refused.tokens.device)
+        mask = positions <= refused.decision[:, None]
+
+        def adversarial_loss(perturbation: Tensor) -> Tensor:
+            with intervene(model, site, add(perturbation), mask):
+                return mean_cross_entropy(model, refused, share_prefix=False)
+
+        worst = self._worst_perturbation(_states(model, refused, layer)[mask], adversarial_loss)
+        clean = mean_cross_entropy(model, concatenate([answered, refused]))
+        adversarial = adversarial_loss(worst)
+        return (clean + adversarial) / 2, {"adversarial": float(adversarial.detach())}
+
+    def _worst_perturbation(
+        self, states: Float[Tensor, "k d_model"], loss: Callable[[Tensor], Tensor]
+    ) -> Float[Tensor, "k d_model"]:
+        """Perturbation of each token, in reading order, by projected gradient ascent on a loss."""
+        radius = self.radius * states.norm(dim=1).mean()
+        perturbation = torch.zeros_like(states)
+        for _ in range(self.steps):
+            perturbation.requires_grad_()
+            (gradient,) = torch.autograd.grad(loss(perturbation), perturbation)
+            direction = gradient / gradient.norm(dim=1, keepdim=True).clamp(min=_TINY)
+            perturbation = perturbation.detach() + _PATH_LENGTH * radius / self.steps * direction
+            norm = perturbation.norm(dim=1, keepdim=True)
+            perturbation = perturbation * (radius / norm.clamp(min=_TINY)).clamp(max=1.0)
+        return perturbation.detach()
+
+
+@torch.no_grad()
+def _states(model: PreTrainedModel, batch: Sequences, layer: int) -> Float[Tensor, "batch pos d_model"]:
+    """The residual stream after a block."""
+    return model.base_model(input_ids=batch.tokens, output_hidden_states=True).hidden_states[layer + 1]
