@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from makebreak.cli import guarded, parse
+from makebreak.cli import debug_requested, guarded, parse
 
 DEFAULT_STORE = Path("runs/store")
 
@@ -53,13 +53,17 @@ class Command:
     smoke, which has too little to do, and at paper, which is for one accelerator."""
     workers: int = os.cpu_count() or 1
     """Processes at once, of one thread each, where there are many."""
+    debug: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Show the Python traceback of an error; the environment variable MAKEBREAK_DEBUG=1 does the same."""
 
 
 def main(arguments: Sequence[str]) -> int:
     """Exit status: 0 done, 2 bad input or a failure that is named, 130 interrupted."""
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    return guarded(lambda: _run(parse(Command, arguments, "python -m experiments")))
+    return guarded(
+        lambda: _run(parse(Command, arguments, "python -m experiments")), debug=debug_requested(arguments)
+    )
 
 
 def _run(command: Command) -> None:
@@ -76,8 +80,8 @@ def _run(command: Command) -> None:
         speed.run(out)
         return
     from experiments.estimate import estimate
-    from makebreak.artifacts import Store, record, remove_torn, write_json
-    from makebreak.claims import as_text
+    from makebreak.artifacts import Store, record, remove_torn_files, write_json
+    from makebreak.claims import format_claims
     from makebreak.report import write_tables
     from makebreak.zoo import FIRST_TUNING_SEED
 
@@ -130,15 +134,15 @@ def _run(command: Command) -> None:
 
         waves = study.tasks(preset, world, seeds, command.store, workers=command.workers)
         for wave in filter(None, waves):
-            sweeps.run(wave, launcher=launcher, workers=command.workers, folder=command.store / "jobs")
+            sweeps.run_tasks(wave, launcher=launcher, workers=command.workers, folder=command.store / "jobs")
     results = study.run(preset, world, seeds, Store(command.store))
-    remove_torn(out)
+    remove_torn_files(out)
     write_tables(results.tables, out / "tables")
     write_json(out / "claims.json", results.claims)
     report = study.write_report(results, preset, world, out)
     stages = [{"folder": f"{f.parent.name}/{f.name}"} | record(f)["cost"] for f in results.folders]
     write_json(out / "provenance.json", _provenance(command, preset, world, seeds) | {"stages": stages})
-    print(as_text(results.claims))
+    print(format_claims(results.claims))
     print(f"report: {report}   claims: {out / 'claims.json'}   ({time.monotonic() - started:.0f} s)")
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import dis
 import io
 import os
 import re
 import sys
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -22,26 +24,63 @@ if TYPE_CHECKING:
     from makebreak import pages
     from makebreak.models import LanguageModel
 
+DEBUG_OPTION, DEBUG_VARIABLE = "--debug", "MAKEBREAK_DEBUG"
+_PACKAGES = ("makebreak", "synthetic", "experiments")
 BOX = r"\x1b\[[0-9;]*m|[╭╮╰╯─│]"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit status: 0 done, 2 bad input or a failure that is named, 130 interrupted."""
-    given = sys.argv[1:] if arguments is None else list(arguments)
-    return guarded(lambda: _run(parse(COMMANDS, given, "makebreak")))
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    return guarded(lambda: _run(parse(COMMANDS, words, "makebreak")), debug=debug_requested(words))
 
 
-def guarded(work: Callable[[], None]) -> int:
-    """Exit status of work that may fail; what went wrong is one line."""
+def debug_requested(arguments: Sequence[str]) -> bool:
+    """Whether `--debug` or the environment variable MAKEBREAK_DEBUG asks for tracebacks."""
+    return DEBUG_OPTION in arguments or os.environ.get(DEBUG_VARIABLE, "0") not in ("", "0")
+
+
+def guarded(work: Callable[[], None], *, debug: bool = False) -> int:
+    """Runs the work of a command and reports a failure as one line on standard error.
+
+    Args:
+        work: What the command does. A ValueError, OSError or RuntimeError that it raises is reported; any other
+            exception is a fault of this program and passes through.
+        debug: Whether the traceback of a reported error is printed before its line.
+
+    Returns:
+        The exit status: 0 for success, 2 for a reported error, 130 for an interruption.
+    """
     try:
         work()
     except KeyboardInterrupt:
-        print("interrupted: the same command goes on where it was", file=sys.stderr)
+        print("interrupted: the same command continues where it stopped", file=sys.stderr)
         return 130
     except (ValueError, OSError, RuntimeError) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        line = f"error: {' '.join(str(error).split()) or type(error).__name__}"
+        if debug:
+            traceback.print_exception(error)
+        elif not _is_bad_input(error):
+            line += f" [{type(error).__name__}; {DEBUG_OPTION} or {DEBUG_VARIABLE}=1 shows the traceback]"
+        print(line, file=sys.stderr)
         return 2
     return 0
+
+
+def _is_bad_input(error: Exception) -> bool:
+    """Whether the operating system refused a file, or a `raise` statement of this project names what was wrong.
+
+    Errors from libraries, and from expressions such as `zip(strict=True)`, may be faults of this program.
+    """
+    if isinstance(error, OSError):
+        return True
+    origin = error.__traceback__
+    assert origin is not None  # the error was raised
+    while origin.tb_next is not None:
+        origin = origin.tb_next
+    package = str(origin.tb_frame.f_globals.get("__name__", "")).split(".")[0]
+    instruction = dis.opname[origin.tb_frame.f_code.co_code[origin.tb_lasti]]
+    return package in _PACKAGES and instruction == "RAISE_VARARGS"
 
 
 def parse(commands: Any, arguments: Sequence[str], program: str) -> Any:
@@ -104,7 +143,7 @@ def _compare(command: Compare, at: Session) -> tuple[list[str], Path]:
 
 def _attack(command: Attack, at: Session) -> tuple[list[str], Path]:
     from makebreak import pages
-    from makebreak.requests import shipped
+    from makebreak.requests import evaluation_prompts
 
     prompts, targets = at.targeted(command.requests, command.target, command.target_column)
     attacking = pages.Attacking(
@@ -120,7 +159,7 @@ def _attack(command: Attack, at: Session) -> tuple[list[str], Path]:
     )
     settings, found = replace(at.settings, seed=command.seed), at.open(command.model)
     attacks = pages.attack_model(
-        found, prompts, targets, at.store, settings, attacking, reference=shipped(), say=at.say
+        found, prompts, targets, at.store, settings, attacking, reference=evaluation_prompts(), say=at.say
     )
     facts = at.facts({"harmful": prompts}) | at.answers | {"model": at.told(found)}
     facts |= {

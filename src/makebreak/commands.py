@@ -31,6 +31,8 @@ class Asking:
     """Folder of the page; by default runs/COMMAND/MODEL, of compare runs/compare/BASE-ALIGNED."""
     store: Path = Path("runs/store")
     """Folder of what was computed: an interrupted run goes on where it was."""
+    debug: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Show the Python traceback of an error; the environment variable MAKEBREAK_DEBUG=1 does the same."""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,77 @@
+"""Exit statuses and error messages of the command line."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import experiments.command
+from makebreak.cli import guarded, main
+from makebreak.configs import check_positive
+
+
+def unequal_lengths() -> None:
+    """What a fault of this program looks like: a ValueError that no `raise` statement of it wrote."""
+    list(zip([1], [1, 2], strict=True))
+
+
+def shapes() -> None:
+    """A ValueError from a library."""
+    np.zeros(2) + np.zeros(3)
+
+
+def kernel() -> None:
+    raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+
+@pytest.mark.parametrize("work", [unequal_lengths, shapes, kernel])
+def test_a_fault_names_the_debug_option(work: object, capsys: pytest.CaptureFixture[str]) -> None:
+    """One line without stack and path, which says how to see the traceback."""
+    assert guarded(work) == 2  # type: ignore[arg-type]
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ")
+    assert "--debug" in line
+    assert "MAKEBREAK_DEBUG=1" in line
+    assert "Traceback" not in line
+    assert ".py" not in line
+
+
+def test_bad_input_is_only_named(capsys: pytest.CaptureFixture[str]) -> None:
+    """An error that this project raises itself, or that the system raises about a file, needs no traceback."""
+    for work in (lambda: check_positive(steps=0), lambda: open("/nowhere/at/all").close()):
+        assert guarded(work) == 2
+        [line] = capsys.readouterr().err.splitlines()
+        assert "--debug" not in line
+
+
+def test_debug_shows_the_traceback(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By option or by environment variable, for both programs; the last line and the status stay what they are."""
+    commands = (
+        (main, ["inspect", "/nowhere"]),
+        (main, ["attack", "/nowhere", "--steps", "x"]),
+        (experiments.command.main, ["nostudy"]),
+    )
+    for program, arguments in commands:
+        assert program(arguments) == 2
+        [line] = capsys.readouterr().err.splitlines()
+        assert line.startswith("error: ")
+        assert program([*arguments, "--debug"]) == 2
+        by_option = capsys.readouterr().err.splitlines()
+        monkeypatch.setenv("MAKEBREAK_DEBUG", "1")
+        assert program(arguments) == 2
+        monkeypatch.setenv("MAKEBREAK_DEBUG", "0")
+        by_variable = capsys.readouterr().err.splitlines()
+        for lines in (by_option, by_variable):
+            assert lines[0].startswith("Traceback")
+            assert lines[-1] == line
+
+
+def test_interrupted_work_has_a_status_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    assert guarded(interrupt) == 130
+    [line] = capsys.readouterr().err.splitlines()
+    assert "interrupted" in line
