@@ -17,10 +17,10 @@ import pytest
 
 from makebreak.artifacts import Store
 from makebreak.defences import Safety, digest, mitigation
-from makebreak.models import PRESETS, create
+from makebreak.models import MODEL_SIZES, create_model
 from makebreak.recipes import Alignment, Recipe
 from makebreak.requests import load_world
-from makebreak.training import SSFT, Data, Optimisation, Pretraining
+from makebreak.training import SSFT, AlignmentData, Optimisation, Pretraining
 
 mpl.use("Agg")
 DOCS = Path(__file__).parents[1] / "docs"
@@ -29,8 +29,8 @@ DOCS = Path(__file__).parents[1] / "docs"
 def test_adding_a_measure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     few = Optimisation(2, 1e-3, batch_size=4, checkpoints=1)
-    base = Recipe("mini", PRESETS["tiny"], Pretraining(), few, (), 1000)
-    sham = Data("sham_safe", "sham_unsafe")
+    base = Recipe("mini", MODEL_SIZES["tiny"], Pretraining(), few, (), 1000)
+    sham = AlignmentData("sham_safe", "sham_unsafe")
     recipes = [base, *(replace(base, alignments=(Alignment(how, few),)) for how in (SSFT(), SSFT(sham)))]
     blocks = re.findall(r"```python\n(.*?)```", (DOCS / "adding_a_measure.md").read_text(), flags=re.S)
     assert len(blocks) == 3
@@ -61,7 +61,9 @@ def test_adding_a_measure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_adding_an_attack(monkeypatch: pytest.MonkeyPatch) -> None:
     world = load_world("mini")
-    model = create(PRESETS["tiny"], d_vocab=len(world.vocabulary), n_ctx=world.sequence_length, seed=0).eval()
+    model = create_model(
+        MODEL_SIZES["tiny"], d_vocab=len(world.vocabulary), n_ctx=world.sequence_length, seed=0
+    ).eval()
     blocks = re.findall(r"```python\n(.*?)```", (DOCS / "adding_an_attack.md").read_text(), flags=re.S)
     module = ModuleType("repeat")
     monkeypatch.setitem(sys.modules, "repeat", module)
@@ -79,7 +81,7 @@ def test_adding_an_attack(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_adding_a_defence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     world = load_world("formats_templates")
     few = Optimisation(2, 1e-3, batch_size=8, checkpoints=1)
-    base = Recipe("formats_templates", PRESETS["tiny"], Pretraining(), few, (), 1000)
+    base = Recipe("formats_templates", MODEL_SIZES["tiny"], Pretraining(), few, (), 1000)
     blocks = re.findall(r"```python\n(.*?)```", (DOCS / "adding_a_defence.md").read_text(), flags=re.S)
     assert len(blocks) == 2
     assert len([line for line in blocks[0].splitlines() if line]) <= 30
@@ -101,3 +103,19 @@ def test_adding_a_defence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     importlib.reload(sys.modules["first_words"])
     linecache.checkcache()
     assert digest("first_words:first_words") != before
+
+
+def test_files_of_an_architecture() -> None:
+    """The documentation lists exactly the files that name the modules or the family of an architecture."""
+    source = DOCS.parent / "src" / "makebreak"
+    layout = re.compile(
+        r'"(?:model\.layers|transformer\.h|gpt_neox)\b|"[a-z.]*mlp\.down_proj"|model_type\.startswith'
+    )
+    files = {
+        str(path.relative_to(source))
+        for path in source.rglob("*.py")
+        if layout.search(path.read_text(encoding="utf-8"))
+    }
+    text = (DOCS / "your_model.md").read_text(encoding="utf-8")
+    table = text[text.index("## Another architecture") :]
+    assert set(re.findall(r"^\| `([\w/]+\.py)`", table, flags=re.M)) == files
