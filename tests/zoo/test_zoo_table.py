@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
@@ -12,11 +13,13 @@ import pandas as pd
 import pytest
 
 import makebreak.recipes
-from makebreak.artifacts import RECORD, Store, record, write_json
-from makebreak.models import PRESETS
+from makebreak.artifacts import RECORD_FILE, Store, record, result_key, write_json
+from makebreak.defences import Mixed
+from makebreak.models import MODEL_SIZES
 from makebreak.recipes import Alignment, Recipe, build
-from makebreak.training import DPO, SSFT, Ascent, Data, LoRA, Optimisation, Pretraining
+from makebreak.training import DPO, SSFT, AlignmentData, GradientAscent, LoRA, Optimisation, Pretraining
 from makebreak.zoo import IDENTITY, Measured, Subject, measure, table
+from makebreak.zoo.measure import MEASURED
 from synthetic import CompositionWorld
 from synthetic.presets import MINI
 
@@ -26,7 +29,7 @@ LONG, SHORT = (
     Optimisation(4, 1e-2, batch_size=4, checkpoints=2),
     Optimisation(1, 2e-2, batch_size=4, weight_decay=0.5),
 )
-BASE = Recipe("mini", PRESETS["tiny"], Pretraining(), LONG, (), 1000)
+BASE = Recipe("mini", MODEL_SIZES["tiny"], Pretraining(), LONG, (), 1000)
 HEAD = ["key", "step", *IDENTITY, "parent"]
 
 SSFT_LONG, DPO_SHORT = Alignment(SSFT(), LONG), Alignment(DPO(), SHORT)
@@ -35,7 +38,7 @@ MODELS = {
     "ssft": replace(BASE, alignments=(SSFT_LONG,)),
     "ssft>dpo": replace(BASE, alignments=(SSFT_LONG, DPO_SHORT)),
     "ascent:sham_unsafe": replace(
-        BASE, alignments=(Alignment(Ascent(Data("sham_safe", "sham_unsafe")), SHORT),)
+        BASE, alignments=(Alignment(GradientAscent(AlignmentData("sham_safe", "sham_unsafe")), SHORT),)
     ),
     "continued": replace(BASE, alignments=(Alignment(Pretraining(), SHORT),)),
     "ssft+lora": replace(BASE, alignments=(Alignment(SSFT(), SHORT, LoRA(rank=2)),)),
@@ -155,15 +158,141 @@ def test_a_path_in_words_is_a_store(store: Store) -> None:
     pd.testing.assert_frame_equal(table(store.root), expected)
 
 
-@pytest.mark.parametrize("exists", [True, False])
-def test_an_empty_store_is_an_empty_table(tmp_path: Path, exists: bool) -> None:
-    if exists:
-        (tmp_path / "store" / "pretraining").mkdir(parents=True)
-        (tmp_path / "store" / "measure-given").mkdir()
+def test_an_empty_store_is_an_empty_table(tmp_path: Path) -> None:
+    (tmp_path / "store" / "pretraining").mkdir(parents=True)
+    (tmp_path / "store" / "measure-given").mkdir()
     found = table(tmp_path / "store")
     assert list(found) == HEAD
     assert found.empty
-    assert (tmp_path / "store").exists() == exists
+
+
+@pytest.mark.parametrize("kind", ["missing", "file"])
+def test_a_store_must_be_a_folder(tmp_path: Path, kind: str) -> None:
+    """A mistyped path is an error, not an empty table, and nothing is created."""
+    path = tmp_path / "store"
+    if kind == "file":
+        path.touch()
+    for store in (path, str(path), Store(path)):
+        with pytest.raises(
+            ValueError, match=r"store .* (does not exist|is a file): expected the folder of a store"
+        ):
+            table(store)
+    assert path.exists() == (kind == "file")
+
+
+def unread(store: Store) -> tuple[pd.DataFrame, str]:
+    """The table of a store, and its one warning."""
+    with pytest.warns(UserWarning, match="left out of the table") as warned:
+        rows = table(store)
+    assert len(warned) == 1
+    return rows, str(warned[0].message)
+
+
+def rewrite(folder: Path, change: Callable[[dict], None]) -> Path:
+    """Changes the config of a stored result, as another version of the program would have written it."""
+    entry = record(folder)
+    change(entry["config"])
+    name = result_key(
+        entry["stage"], entry["revision"], entry["config"], [Path(key) for key in entry["parents"]]
+    )
+    write_json(folder / RECORD_FILE, entry)
+    return folder.rename(folder.with_name(name))
+
+
+CHANGES: dict[str, tuple[Callable[[dict], None], str]] = {
+    "a user's objective": (
+        lambda config: config["alignments"][0].update(objective={"type": "Mine"}),
+        "objective of type 'Mine': expected one of SSFT",
+    ),
+    "a renamed field": (
+        lambda config: config.update(depth=config.pop("model")),
+        "Recipe: unknown field 'depth'",
+    ),
+    "a removed world": (lambda config: config.update(world="gone"), "world 'gone' does not exist"),
+    "a user's mitigation": (
+        lambda config: config.update({"gone:mine is": "0"}),
+        "mitigation 'gone:mine' does not exist",
+    ),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_unreadable_models_are_reported(store: Store, keys: dict[str, str], change: str) -> None:
+    """A model that this program cannot read is left out with one warning; all others keep their rows."""
+    before = table(store)
+    folder = rewrite(store.root / "alignment" / keys["ssft+lora"], CHANGES[change][0])
+    found, message = unread(store)
+    assert rows(before) - rows(found) == {(keys["ssft+lora"], 1)}
+    assert f"{folder} (" in message
+    assert CHANGES[change][1] in message
+    assert "\n" not in message
+
+
+STRAY = {
+    "backup": "artifact.json is missing",
+    ".ipynb_checkpoints": "artifact.json is missing",
+    "copy.old": "artifact.json is missing",
+    "torn": "not JSON",
+    "list": "list indices must be integers",
+    "no entry": "no entry 'revision'",
+}
+
+
+@pytest.mark.parametrize("stage", ["pretraining", "alignment", "measure-given"])
+def test_stray_folders_are_reported(store: Store, stage: str) -> None:
+    """Folders that are no results are all named in one warning, and change no row."""
+    measure(store, MODELS["ssft"], Given())
+    before = table(store)
+    contents = {"torn": "{", "list": "[]", "no entry": "{}"}
+    for name in STRAY:
+        (store.root / stage / name).mkdir(parents=True)
+        if name in contents:
+            (store.root / stage / name / RECORD_FILE).write_text(contents[name])
+    found, message = unread(store)
+    pd.testing.assert_frame_equal(found, before)
+    for name, reason in STRAY.items():
+        assert f"{store.root / stage / name} ({reason}" in message
+
+
+def test_a_copy_of_a_result_is_no_second_row(store: Store, keys: dict[str, str]) -> None:
+    """A copy that lies beside a result is reported, and is neither another model nor another setting."""
+    ((_, folder),) = measure(store, MODELS["ssft"], Given())
+    before = table(store)
+    for path in (folder, store.root / "alignment" / keys["ssft"]):
+        shutil.copytree(path, path.with_name("copy"))
+    found, message = unread(store)
+    pd.testing.assert_frame_equal(found, before)
+    assert message.count(f"{RECORD_FILE} describes the result of another folder") == 2
+
+
+@pytest.mark.parametrize("content", [None, "{", "[]", '{"columns": 3}', "{}"])
+def test_unreadable_measures_are_reported(store: Store, keys: dict[str, str], content: str | None) -> None:
+    """What one measure found in one model cannot be read: its columns are empty there, and only there."""
+    measure(store, MODELS["base"], Given())
+    ((_, folder),) = measure(store, MODELS["ssft"], Given())
+    path = folder / MEASURED
+    if content is None:
+        path.unlink()
+    else:
+        path.write_text(content)
+    found, message = unread(store)
+    assert rows(found[found.given.notna()]) == {(keys["base"], 4)}
+    assert len(found) == len(rows(found))
+    assert str(folder) in message
+
+
+def test_a_users_mitigation_is_read(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The digest of a mitigation's module is in the config of its models; of another digest there is no row."""
+    (tmp_path / "mine.py").write_text(
+        "def add(safety, user): return [(safety.of('gen_unsafe'), 'refused')]\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    base = replace(BASE, world="formats_mini", optimisation=SHORT)
+    mixed = Alignment(Mixed("gen_safe", 20, "mine:add", 0.1), SHORT)
+    folder = build(replace(base, alignments=(mixed,)), store)
+    assert (folder.name, 1) in rows(table(store))
+    older = rewrite(folder, lambda config: config.update({"mine:add is": "0"}))
+    assert (older.name, 1) not in rows(table(store))
 
 
 def test_what_is_under_way_is_ignored(store: Store, keys: dict[str, str]) -> None:
@@ -217,7 +346,8 @@ def test_records_of_an_older_program_need_not_be_understood(store: Store, keys: 
     folder = store.root / "alignment" / "0123456789abcdef0123"
     shutil.copytree(store.root / "alignment" / keys["ssft"], folder)
     write_json(
-        folder / RECORD, record(folder) | {"revision": 0, "config": {"world": "gone", "tuning": {"lr": 1}}}
+        folder / RECORD_FILE,
+        record(folder) | {"revision": 0, "config": {"world": "gone", "tuning": {"lr": 1}}},
     )
     assert (folder.name, 4) not in rows(table(store))
 

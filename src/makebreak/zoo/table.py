@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from makebreak.artifacts import RECORD, Store
+from makebreak.artifacts import RECORD_FILE, Store, result_key
 from makebreak.configs import from_json, nearest
+from makebreak.defences import digest
 from makebreak.recipes import REVISION, Recipe, checkpoints
 from makebreak.requests import load_world
 from makebreak.zoo.measure import MEASURED
@@ -23,19 +25,28 @@ KEY = ["key", "step"]
 IDENTITY = ["world", "seed", "pretraining", "mechanism", "settings", "learning_rate", "weight_decay", "steps"]
 
 
+_UNREADABLE = (OSError, ValueError, LookupError, TypeError, AttributeError)
+"""Errors of a stored result that this program cannot read."""
+
+
 def table(store: Store | Path | str) -> pd.DataFrame:
     """The zoo: every model of a store that `build` would return, and what measures have found in it.
 
     Columns: key and step; IDENTITY (world, pretraining seed, pretraining family, mechanism; the objective's settings,
     rate, weight decay and steps of the last stage); parent, the key of the model that stage started from, empty for a
-    base; then those of every measure, empty where it was not taken. Raises ValueError where one measure was taken of
-    one model with two settings, or where a column is given twice.
+    base; then those of every measure, empty where it was not taken. A folder that cannot be read is left out, and one
+    warning names all such folders and the reasons. Raises ValueError where the store is no folder, where one measure
+    was taken of one model with two settings, or where a column is given twice.
     """
     root = store.root if isinstance(store, Store) else Path(store)
-    models = [row for stage in ("pretraining", "alignment") for row in _models(root / stage)]
+    if not root.is_dir():
+        state = "is a file" if root.exists() else "does not exist"
+        raise ValueError(f"store {root} {state}: expected the folder of a store")
+    unread: list[str] = []
+    models = [row for stage in ("pretraining", "alignment") for row in _models(root / stage, unread)]
     found = pd.DataFrame(models, columns=[*KEY, *IDENTITY, "parent"]).astype({"key": "str", "step": "int64"})
     for folder in sorted(root.glob("measure-*")):
-        columns = pd.DataFrame(_columns(folder))
+        columns = pd.DataFrame(_columns(folder, unread))
         if len(columns):
             twice = columns.duplicated(KEY)
             if twice.any():
@@ -48,24 +59,63 @@ def table(store: Store | Path | str) -> pd.DataFrame:
                     f"column {name!r} of {folder.name} is in the table already: give it another name"
                 )
             found = found.merge(columns, on=KEY, how="left")
+    if unread:
+        warnings.warn(f"left out of the table of {root}: {'; '.join(unread)}", stacklevel=2)
     return found.sort_values([*IDENTITY, *KEY], ignore_index=True)
 
 
-def _finished(folder: Path) -> list[tuple[Path, dict[str, Any]]]:
-    paths = sorted(p for p in folder.glob("*") if p.is_dir() and not p.suffix)
-    return [(path, json.loads((path / RECORD).read_text())) for path in paths]
+def _finished(folder: Path, unread: list[str]) -> list[tuple[Path, dict[str, Any]]]:
+    """The finished results of a stage with their records; `unread` gets a line for each folder that is none."""
+    results = []
+    for path in sorted(p for p in folder.glob("*") if p.is_dir() and p.suffix not in (".partial", ".lock")):
+        try:
+            record = json.loads((path / RECORD_FILE).read_text())
+            results.append((path, record | {"revision": int(record["revision"])}))
+        except _UNREADABLE as error:
+            unread.append(_reason(path, error))
+    return results
 
 
-def _models(folder: Path) -> list[dict[str, Any]]:
+def _check_name(path: Path, record: dict[str, Any]) -> None:
+    """Raises ValueError where a folder, as a copy, does not have the name of the result that its record describes."""
+    parents = [Path(key) for key in record["parents"]]
+    if path.name != result_key(record["stage"], record["revision"], record["config"], parents):
+        raise ValueError(f"{RECORD_FILE} describes the result of another folder")
+
+
+def _reason(path: Path, error: Exception) -> str:
+    """One line that names a folder and why it cannot be read."""
+    if isinstance(error, FileNotFoundError):
+        message = f"{Path(error.filename).name} is missing"
+    elif isinstance(error, json.JSONDecodeError):
+        message = f"not JSON, {error}"
+    elif isinstance(error, KeyError):
+        message = f"no entry {error}"
+    else:
+        message = str(error)
+    return f"{path} ({' '.join(message.split())})"
+
+
+def _models(folder: Path, unread: list[str]) -> list[dict[str, Any]]:
+    """Rows of the models of a stage that `build` would return."""
     rows = []
-    for path, record in _finished(folder):
+    for path, record in _finished(folder, unread):
         if record["revision"] != REVISION:
-            continue  # of an older program
-        config = dict(record["config"])
-        if config.pop("world_is") != load_world(config["world"]).fingerprint:
-            continue  # of an older world
-        row = identity(from_json(Recipe, config)) | {"parent": next(iter(record["parents"]), None)}
-        rows += [{"key": path.name, "step": step, **row} for step in checkpoints(path)]
+            continue  # written by an older revision of training
+        try:
+            _check_name(path, record)
+            config = dict(record["config"])
+            if config.pop("world_is") != load_world(config["world"]).fingerprint:
+                continue  # trained on an older version of the world
+            sources = {
+                name.removesuffix(" is"): config.pop(name) for name in list(config) if name.endswith(" is")
+            }
+            if any(source != digest(mitigation) for mitigation, source in sources.items()):
+                continue  # trained with an older version of a user's mitigation
+            row = identity(from_json(Recipe, config)) | {"parent": next(iter(record["parents"]), None)}
+            rows += [{"key": path.name, "step": step, **row} for step in checkpoints(path)]
+        except _UNREADABLE as error:
+            unread.append(_reason(path, error))
     return rows
 
 
@@ -78,15 +128,20 @@ def identity(recipe: Recipe) -> dict[str, Any]:
     return dict(zip(IDENTITY, (*line, *stage), strict=True))
 
 
-def _columns(folder: Path) -> list[dict[str, Any]]:
-    records = _finished(folder)
+def _columns(folder: Path, unread: list[str]) -> list[dict[str, Any]]:
+    """Columns of a measure's newest revision, one row per model and step."""
+    records = _finished(folder, unread)
     newest = max((record["revision"] for _, record in records), default=0)
-    return [
-        {"key": record["parents"][0], "step": record["config"]["step"]}
-        | json.loads((path / MEASURED).read_text())["columns"]
-        for path, record in records
-        if record["revision"] == newest
-    ]
+    rows = []
+    for path, record in records:
+        if record["revision"] == newest:
+            try:
+                _check_name(path, record)
+                columns = dict(json.loads((path / MEASURED).read_text())["columns"])
+                rows.append({"key": record["parents"][0], "step": int(record["config"]["step"])} | columns)
+            except _UNREADABLE as error:
+                unread.append(_reason(path, error))
+    return rows
 
 
 def at_equal(
