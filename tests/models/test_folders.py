@@ -1,4 +1,4 @@
-"""Does a saved model come back as the same function, here, in a fresh process, and in other libraries' hands?"""
+"""A saved model is loaded as the same function: here, in a fresh process, and by other libraries."""
 
 from __future__ import annotations
 
@@ -18,12 +18,19 @@ from transformer_lens.model_bridge import TransformerBridge
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import synthetic
-from makebreak.models import PRESETS, ModelConfig, create, load, save, tokenizer
+from makebreak.models import (
+    MODEL_SIZES,
+    ModelConfig,
+    create_model,
+    load_model,
+    save_model,
+    word_level_tokenizer,
+)
 
 WORLD = synthetic.load("mini")
 SYMBOLS = WORLD.vocabulary.symbols
 CONFIGS = {
-    "gpt2": PRESETS["tiny"],
+    "gpt2": MODEL_SIZES["tiny"],
     "llama": ModelConfig("llama", n_layers=2, n_heads=2, d_model=32, d_mlp=128),
 }
 TOKENS = torch.from_numpy(WORLD.sample("pretraining", 3, seed=1000).prompt)
@@ -38,32 +45,34 @@ def logits(model, tokens: Tensor = TOKENS) -> Tensor:
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     root = tmp_path_factory.mktemp("models")
     for name, config in CONFIGS.items():
-        model = create(config, d_vocab=len(SYMBOLS), n_ctx=WORLD.sequence_length, seed=3)
-        save(model, root / name, SYMBOLS)
+        model = create_model(config, d_vocab=len(SYMBOLS), n_ctx=WORLD.sequence_length, seed=3)
+        save_model(model, root / name, SYMBOLS)
     return {name: root / name for name in CONFIGS}
 
 
 @pytest.fixture(params=list(CONFIGS))
-def saved(request: pytest.FixtureRequest, folders: dict[str, Path]) -> SimpleNamespace:
+def saved_model(request: pytest.FixtureRequest, folders: dict[str, Path]) -> SimpleNamespace:
     """The folder of a model and the logits that the model had before it was saved."""
-    model = create(CONFIGS[request.param], d_vocab=len(SYMBOLS), n_ctx=WORLD.sequence_length, seed=3).eval()
+    model = create_model(
+        CONFIGS[request.param], d_vocab=len(SYMBOLS), n_ctx=WORLD.sequence_length, seed=3
+    ).eval()
     return SimpleNamespace(
         name=request.param, folder=folders[request.param], model=model, logits=logits(model)
     )
 
 
-def copy_of(folder: Path, target: Path) -> Path:
+def copy_folder(folder: Path, target: Path) -> Path:
     target.mkdir()
     for path in folder.iterdir():
         (target / path.name).write_bytes(path.read_bytes())
     return target
 
 
-def test_a_seed_is_a_model() -> None:
+def test_seed_determines_the_model() -> None:
     sizes = {"d_vocab": 11, "n_ctx": 7}
     state = torch.get_rng_state()
     for config in CONFIGS.values():
-        one, same, other = (create(config, **sizes, seed=seed) for seed in (0, 0, 1))
+        one, same, other = (create_model(config, **sizes, seed=seed) for seed in (0, 0, 1))
         tokens = torch.arange(7)[None]
         assert torch.equal(logits(one, tokens), logits(same, tokens))
         assert not torch.allclose(logits(one, tokens), logits(other, tokens), atol=1e-3)
@@ -73,38 +82,39 @@ def test_a_seed_is_a_model() -> None:
     assert torch.equal(torch.get_rng_state(), state), "creating a model leaves the global generator alone"
 
 
-def test_sizes_are_the_config_s() -> None:
-    model = create(PRESETS["mini"], d_vocab=30, n_ctx=34, seed=0)
+def test_sizes_are_those_of_the_config() -> None:
+    model = create_model(MODEL_SIZES["mini"], d_vocab=30, n_ctx=34, seed=0)
     block = model.transformer.h[0]
     assert len(model.transformer.h) == 3
     assert (block.attn.num_heads, block.attn.embed_dim) == (4, 64)
     assert tuple(block.mlp.c_fc.weight.shape) == (64, 256)
     assert model.transformer.wpe.weight.shape == (34, 64)
     assert not any(module.p for module in model.modules() if isinstance(module, torch.nn.Dropout))
-    llama = create(PRESETS["mini-llama"], d_vocab=30, n_ctx=34, seed=0)
+    llama = create_model(MODEL_SIZES["mini-llama"], d_vocab=30, n_ctx=34, seed=0)
     assert tuple(llama.model.layers[2].mlp.gate_proj.weight.shape) == (256, 64)
 
 
-def test_load_gives_the_same_model_in_evaluation_mode(saved: SimpleNamespace) -> None:
-    model = load(saved.folder, symbols=SYMBOLS)
-    assert type(model) is type(saved.model)
+def test_load_returns_the_same_model(saved_model: SimpleNamespace) -> None:
+    model = load_model(saved_model.folder, symbols=SYMBOLS)
+    assert type(model) is type(saved_model.model)
     assert not model.training
     for (name, one), (other_name, other) in zip(
-        saved.model.state_dict().items(), model.state_dict().items(), strict=True
+        saved_model.model.state_dict().items(), model.state_dict().items(), strict=True
     ):
         assert name == other_name
         assert torch.equal(one, other)
-    assert torch.allclose(logits(model), saved.logits, atol=1e-5, rtol=0)
+    assert torch.allclose(logits(model), saved_model.logits, atol=1e-5, rtol=0)
 
 
 FRESH = """
 import sys, torch
 from pathlib import Path
 from safetensors.torch import load_file, save_file
-from makebreak.models import load
+from makebreak.models import load_model
 tokens = load_file(sys.argv[1] + "/tokens")["tokens"]
 with torch.no_grad():
-    save_file({n: load(Path(sys.argv[1]) / n)(input_ids=tokens).logits for n in sys.argv[2:]}, sys.argv[1] + "/logits")
+    logits = {name: load_model(Path(sys.argv[1]) / name)(input_ids=tokens).logits for name in sys.argv[2:]}
+    save_file(logits, sys.argv[1] + "/logits")
 """
 
 
@@ -114,17 +124,21 @@ def test_a_fresh_process_computes_the_same_logits(folders: dict[str, Path]) -> N
     root = folders["gpt2"].parent
     save_file({"tokens": TOKENS}, root / "tokens")
     subprocess.run([sys.executable, "-c", FRESH, str(root), *CONFIGS], check=True, timeout=200)
-    found = load_file(root / "logits")
+    theirs = load_file(root / "logits")
     for name, config in CONFIGS.items():
-        model = create(config, d_vocab=len(SYMBOLS), n_ctx=WORLD.sequence_length, seed=3).eval()
-        assert torch.allclose(found[name], logits(model), atol=1e-5, rtol=0)
-    assert not torch.allclose(found["gpt2"], found["llama"], atol=1e-2)
+        model = create_model(config, d_vocab=len(SYMBOLS), n_ctx=WORLD.sequence_length, seed=3).eval()
+        assert torch.allclose(theirs[name], logits(model), atol=1e-5, rtol=0)
+    assert not torch.allclose(theirs["gpt2"], theirs["llama"], atol=1e-2)
 
 
-def test_the_tokenizer_round_trips(saved: SimpleNamespace) -> None:
-    words = AutoTokenizer.from_pretrained(saved.folder)
+def test_the_tokenizer_round_trips(saved_model: SimpleNamespace) -> None:
+    words = AutoTokenizer.from_pretrained(saved_model.folder)
     text = " ".join(SYMBOLS)
-    assert words(text)["input_ids"] == tokenizer(SYMBOLS)(text)["input_ids"] == list(range(len(SYMBOLS)))
+    assert (
+        words(text)["input_ids"]
+        == word_level_tokenizer(SYMBOLS)(text)["input_ids"]
+        == list(range(len(SYMBOLS)))
+    )
     row = WORLD.sample("safe", 1, seed=1000).prompt[0].tolist()
     shown = words.decode(row)
     assert shown.split() == [SYMBOLS[i] for i in row]
@@ -133,7 +147,7 @@ def test_the_tokenizer_round_trips(saved: SimpleNamespace) -> None:
     assert special == {"pad": words.pad_token_id, "bos": words.bos_token_id, "eos": words.eos_token_id}
 
 
-def test_nothing_asks_the_network(saved: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_loading_uses_no_network(saved_model: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*args, **kwargs):
         raise AssertionError("a socket was opened")
 
@@ -141,81 +155,79 @@ def test_nothing_asks_the_network(saved: SimpleNamespace, monkeypatch: pytest.Mo
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
     with pytest.raises(AssertionError, match="a socket was opened"):
         socket.create_connection(("localhost", 9))
-    load(saved.folder, symbols=SYMBOLS)
-    AutoTokenizer.from_pretrained(saved.folder)
-    AutoModelForCausalLM.from_pretrained(saved.folder)
+    load_model(saved_model.folder, symbols=SYMBOLS)
+    AutoTokenizer.from_pretrained(saved_model.folder)
+    AutoModelForCausalLM.from_pretrained(saved_model.folder)
 
 
-def test_transformers_opens_the_folder(saved: SimpleNamespace) -> None:
-    model, report = AutoModelForCausalLM.from_pretrained(saved.folder, output_loading_info=True)
+def test_transformers_opens_the_folder(saved_model: SimpleNamespace) -> None:
+    model, report = AutoModelForCausalLM.from_pretrained(saved_model.folder, output_loading_info=True)
     assert not report["missing_keys"]
     assert not report["unexpected_keys"]
     assert not report["mismatched_keys"]
-    assert torch.allclose(logits(model.eval()), saved.logits, atol=1e-4, rtol=0)
+    assert torch.allclose(logits(model.eval()), saved_model.logits, atol=1e-4, rtol=0)
 
 
-def test_transformer_lens_opens_the_folder(saved: SimpleNamespace) -> None:
-    words = AutoTokenizer.from_pretrained(saved.folder)
-    model = load(saved.folder)
+def test_transformer_lens_opens_the_folder(saved_model: SimpleNamespace) -> None:
+    words = AutoTokenizer.from_pretrained(saved_model.folder)
+    model = load_model(saved_model.folder)
     bridge = TransformerBridge.boot_transformers(
-        str(saved.folder), hf_model=model, tokenizer=words, device="cpu"
+        str(saved_model.folder), hf_model=model, tokenizer=words, device="cpu"
     )
     with torch.no_grad():
-        found = bridge(TOKENS, return_type="logits", prepend_bos=False)
-    assert torch.allclose(found, saved.logits, atol=1e-4, rtol=0)
+        theirs = bridge(TOKENS, return_type="logits", prepend_bos=False)
+    assert torch.allclose(theirs, saved_model.logits, atol=1e-4, rtol=0)
 
 
-def test_nnsight_opens_the_folder(saved: SimpleNamespace) -> None:
-    view = NNsight(load(saved.folder))
+def test_nnsight_opens_the_folder(saved_model: SimpleNamespace) -> None:
+    view = NNsight(load_model(saved_model.folder))
     with torch.no_grad(), view.trace(TOKENS):
-        found = view.lm_head.output.save()
-    assert torch.allclose(found, saved.logits, atol=1e-4, rtol=0)
+        theirs = view.lm_head.output.save()
+    assert torch.allclose(theirs, saved_model.logits, atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
-def test_a_missing_file_is_named(saved: SimpleNamespace, tmp_path: Path, name: str) -> None:
-    folder = copy_of(saved.folder, tmp_path / "copy")
-    load(folder)
+def test_missing_file_is_an_error(saved_model: SimpleNamespace, tmp_path: Path, name: str) -> None:
+    folder = copy_folder(saved_model.folder, tmp_path / "copy")
+    load_model(folder)
     (folder / name).unlink()
     with pytest.raises(ValueError, match=f"{folder}: {name} is missing; expected a folder written by"):
-        load(folder)
+        load_model(folder)
 
 
-def test_a_missing_folder_is_named(tmp_path: Path) -> None:
+def test_missing_folder_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"nowhere: config\.json is missing"):
-        load(tmp_path / "nowhere")
+        load_model(tmp_path / "nowhere")
 
 
-@pytest.mark.parametrize("kept", [0, 5, 0.5, 0.99])
-def test_truncated_weights_are_named(saved: SimpleNamespace, tmp_path: Path, kept: float) -> None:
-    folder = copy_of(saved.folder, tmp_path / "copy")
+@pytest.mark.parametrize("size", [0, 5, 0.5, 0.99])
+def test_truncated_weights_are_an_error(saved_model: SimpleNamespace, tmp_path: Path, size: float) -> None:
+    folder = copy_folder(saved_model.folder, tmp_path / "copy")
     whole = (folder / "model.safetensors").read_bytes()
-    size = kept if isinstance(kept, int) else int(kept * len(whole))
-    (folder / "model.safetensors").write_bytes(whole[:size])
+    n_bytes = size if isinstance(size, int) else int(size * len(whole))
+    (folder / "model.safetensors").write_bytes(whole[:n_bytes])
     with pytest.raises(
         ValueError, match=r"model.safetensors is truncated or no safetensors file.*train it again"
     ):
-        load(folder)
+        load_model(folder)
 
 
-def test_another_vocabulary_is_refused(saved: SimpleNamespace) -> None:
-    swapped = (SYMBOLS[1], SYMBOLS[0], *SYMBOLS[2:])
-    for symbols in (SYMBOLS[:-1], swapped, synthetic.load("jain2024").vocabulary.symbols):
+def test_another_vocabulary_is_an_error(saved_model: SimpleNamespace) -> None:
+    exchanged = (SYMBOLS[1], SYMBOLS[0], *SYMBOLS[2:])
+    for symbols in (SYMBOLS[:-1], exchanged, synthetic.load("jain2024").vocabulary.symbols):
         with pytest.raises(
-            ValueError, match=f"speaks another vocabulary: {len(SYMBOLS)} symbols, expected {len(symbols)}"
+            ValueError, match=f"has another vocabulary: {len(SYMBOLS)} symbols, expected {len(symbols)}"
         ):
-            load(saved.folder, symbols=symbols)
+            load_model(saved_model.folder, symbols=symbols)
 
 
 @pytest.mark.parametrize("change", [1, -1, "wide"])
-def test_weights_that_do_not_fit_the_config_are_refused(
-    saved: SimpleNamespace, tmp_path: Path, change: int | str
-) -> None:
+def test_weights_must_fit_the_config(saved_model: SimpleNamespace, tmp_path: Path, change: int | str) -> None:
     """A layer too many, a layer too few, an MLP of another width."""
-    folder = copy_of(saved.folder, tmp_path / "copy")
+    folder = copy_folder(saved_model.folder, tmp_path / "copy")
     config = json.loads((folder / "config.json").read_text())
     depth, width = {"gpt2": ("n_layer", "n_inner"), "llama": ("num_hidden_layers", "intermediate_size")}[
-        saved.name
+        saved_model.name
     ]
     if isinstance(change, int):
         config[depth] += change
@@ -224,18 +236,18 @@ def test_weights_that_do_not_fit_the_config_are_refused(
         config[width] = 96
     (folder / "config.json").write_text(json.dumps(config))
     with pytest.raises(ValueError, match="weights do not fit the config"):
-        load(folder)
+        load_model(folder)
 
 
 @pytest.mark.parametrize("damage", ["tokenizer gone", "config cut"])
-def test_other_damage_is_a_value_error_that_names_the_folder(
-    saved: SimpleNamespace, tmp_path: Path, damage: str
+def test_damage_is_an_error_naming_the_folder(
+    saved_model: SimpleNamespace, tmp_path: Path, damage: str
 ) -> None:
-    folder = copy_of(saved.folder, tmp_path / "copy")
+    folder = copy_folder(saved_model.folder, tmp_path / "copy")
     if damage == "tokenizer gone":
         for path in folder.glob("tokenizer*"):
             path.unlink()
     else:
         (folder / "config.json").write_text((folder / "config.json").read_text()[:40])
     with pytest.raises(ValueError, match=str(folder)):
-        load(folder, symbols=SYMBOLS)
+        load_model(folder, symbols=SYMBOLS)

@@ -1,4 +1,4 @@
-"""Does a language model come in as it is, and does what is no model, or another tokenizer, stop with one clear line?"""
+"""Language models are loaded as they are; what is no model, or has another tokenizer, is a clear error."""
 
 from __future__ import annotations
 
@@ -14,44 +14,48 @@ from transformers import AutoModelForCausalLM, BertConfig, BertModel, PreTrained
 
 from makebreak.activations import at_last
 from makebreak.artifacts import Store
-from makebreak.behaviour import decide, first_tokens, log_odds
-from makebreak.models import digest, n_parameters, open_model
+from makebreak.behaviour import first_tokens, log_odds, next_token_log_probs
+from makebreak.models import model_digest, n_parameters, open_model
 from makebreak.requests import text_requests
 from tests.activations.networks import ARCHITECTURES, D_VOCAB, n_hooks, network, tokens
-from tests.talkers import bytes_tokenizer, prompts, saved, tokenizer
+from tests.fixtures.tiny_lm import byte_level_tokenizer, prompts, save_lm, tokenizer
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_logits_are_those_of_plain_transformers(architecture: str, tmp_path: Path) -> None:
-    words = bytes_tokenizer() if architecture == "qwen2" else tokenizer()
+    words = byte_level_tokenizer() if architecture == "qwen2" else tokenizer()
     model = network(architecture)
     model.resize_token_embeddings(len(words))
-    folder = saved(model, tmp_path / "model", words)
-    found = open_model(folder, store=Store(tmp_path / "store"))
+    folder = save_lm(model, tmp_path / "model", words)
+    lm = open_model(folder, store=Store(tmp_path / "store"))
     plain = AutoModelForCausalLM.from_pretrained(folder).eval()
-    requests = text_requests(found.tokenizer, prompts()["harmful"][:6], family="harmful", unsafe=True)
+    requests = text_requests(lm.tokenizer, prompts()["harmful"][:6], family="harmful", unsafe=True)
     ids = torch.from_numpy(requests.prompt)
     with torch.no_grad():
         expected = plain(input_ids=ids).logits[torch.arange(6), torch.from_numpy(requests.prompt_length) - 1]
-    torch.testing.assert_close(decide(found.model, requests), expected.log_softmax(-1), atol=1e-4, rtol=0)
-    assert n_hooks(found.model) == 0
+    torch.testing.assert_close(
+        next_token_log_probs(lm.model, requests), expected.log_softmax(-1), atol=1e-4, rtol=0
+    )
+    assert n_hooks(lm.model) == 0
 
 
-def test_a_gguf_file_is_the_model_that_was_written_to_it_and_is_dequantised_once(tmp_path: Path) -> None:
-    model, words = network("qwen2"), bytes_tokenizer()
+def test_gguf_file_is_dequantised_once(tmp_path: Path) -> None:
+    model, words = network("qwen2"), byte_level_tokenizer()
     model.resize_token_embeddings(len(words))
-    file, store = as_gguf(model, words, tmp_path / "tiny.gguf"), Store(tmp_path / "store")
-    found = open_model(file, store=store)
-    assert found.tokenizer("make tea now")["input_ids"] == words("make tea now")["input_ids"]
-    requests = text_requests(found.tokenizer, prompts()["harmful"][:6], family="harmful", unsafe=True)
-    torch.testing.assert_close(decide(found.model, requests), decide(model, requests), atol=1e-4, rtol=0)
+    file, store = write_gguf(model, words, tmp_path / "tiny.gguf"), Store(tmp_path / "store")
+    lm = open_model(file, store=store)
+    assert lm.tokenizer("make tea now")["input_ids"] == words("make tea now")["input_ids"]
+    requests = text_requests(lm.tokenizer, prompts()["harmful"][:6], family="harmful", unsafe=True)
+    torch.testing.assert_close(
+        next_token_log_probs(lm.model, requests), next_token_log_probs(model, requests), atol=1e-4, rtol=0
+    )
     [weights] = (tmp_path / "store").rglob("model.safetensors")
     before = weights.stat().st_mtime_ns
-    assert digest(open_model(file, store=store)) == digest(found)
+    assert model_digest(open_model(file, store=store)) == model_digest(lm)
     assert weights.stat().st_mtime_ns == before
 
 
-def as_gguf(model: PreTrainedModel, words: PreTrainedTokenizerFast, file: Path) -> Path:
+def write_gguf(model: PreTrainedModel, words: PreTrainedTokenizerFast, file: Path) -> Path:
     """A Qwen2 in llama.cpp's format: its own names for config and tensors."""
     config, writer = model.config, gguf.GGUFWriter(file, "qwen2")
     writer.add_block_count(config.num_hidden_layers)
@@ -63,13 +67,13 @@ def as_gguf(model: PreTrainedModel, words: PreTrainedTokenizerFast, file: Path) 
     writer.add_layer_norm_rms_eps(config.rms_norm_eps)
     writer.add_rope_freq_base(config.rope_parameters["rope_theta"])
     writer.add_vocab_size(len(words))
-    written = json.loads(words.backend_tokenizer.to_str())["model"]
+    tokenizer_model = json.loads(words.backend_tokenizer.to_str())["model"]
     ids = words.get_vocab()
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("qwen2")
     writer.add_token_list(sorted(ids, key=lambda token: ids[token]))
     writer.add_token_types([gguf.TokenType.CONTROL] + [gguf.TokenType.NORMAL] * (len(ids) - 1))
-    writer.add_token_merges([" ".join(merge) for merge in written["merges"]])
+    writer.add_token_merges([" ".join(merge) for merge in tokenizer_model["merges"]])
     writer.add_eos_token_id(0)
     writer.add_pad_token_id(0)
     writer.add_chat_template(words.chat_template)
@@ -90,13 +94,13 @@ def test_logits_at_one_position_are_those_of_all(architecture: str) -> None:
     with torch.no_grad():
         everywhere = model(input_ids=ids).logits[torch.arange(5), last]
         with at_last(model, last):
-            once = model(input_ids=ids).logits
-        assert once.shape == (5, 1, D_VOCAB)
-        torch.testing.assert_close(once[:, 0], everywhere)
+            at_last_only = model(input_ids=ids).logits
+        assert at_last_only.shape == (5, 1, D_VOCAB)
+        torch.testing.assert_close(at_last_only[:, 0], everywhere)
         assert model(input_ids=ids).logits.shape[1] == ids.shape[1], "the hook is gone"
 
 
-def test_log_odds_of_a_set_are_those_of_its_probability() -> None:
+def test_log_odds_of_a_set_of_tokens() -> None:
     p = torch.softmax(
         torch.randn(4, 7, generator=torch.Generator().manual_seed(0), dtype=torch.float64), dim=1
     )
@@ -107,23 +111,23 @@ def test_log_odds_of_a_set_are_those_of_its_probability() -> None:
     )
     requests = text_requests(tokenizer(), ["make tea now"], family="harmless", unsafe=False)
     assert first_tokens(requests, "refused").tolist() == [[tokenizer().get_vocab()["I"]]]
-    with pytest.raises(ValueError, match="not known beforehand"):
+    with pytest.raises(ValueError, match="answers to text requests are not known; expected 'refused'"):
         first_tokens(requests, "instructed")
 
 
-def test_a_tokenizer_that_comes_back_as_another_class_is_named(tmp_path: Path) -> None:
-    """In a qwen2 folder a word-level tokenizer comes back as Qwen2's, which reads nothing."""
+def test_changed_tokenizer_class_is_an_error(tmp_path: Path) -> None:
+    """In a qwen2 folder a word-level tokenizer is loaded as Qwen2's, which encodes nothing."""
     model = network("qwen2")
     model.resize_token_embeddings(len(tokenizer()))
-    folder = saved(model, tmp_path / "model")
+    folder = save_lm(model, tmp_path / "model")
     settings = folder / "tokenizer_config.json"
     settings.write_text(json.dumps(json.loads(settings.read_text()) | {"tokenizer_class": "Qwen2Tokenizer"}))
-    with pytest.raises(ValueError, match=r"comes back as \w+, which reads text otherwise") as stopped:
+    with pytest.raises(ValueError, match=r"is loaded as \w+, which encodes text unlike") as error:
         open_model(folder, store=Store(tmp_path / "store"))
-    assert "\n" not in str(stopped.value)
+    assert "\n" not in str(error.value)
 
 
-def test_what_is_no_model_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_no_model_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = Store(tmp_path / "store")
     (tmp_path / "empty").mkdir()
     (tmp_path / "weights.bin").write_text("no")
@@ -137,15 +141,15 @@ def test_what_is_no_model_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8, vocab_size=9
     )
     BertModel(bert).save_pretrained(tmp_path / "bert")
-    for name, said in {
+    for name, message in {
         "nowhere": "does not exist: expected a folder, a GGUF file or a hub id",
         "empty": "has no config.json",
         "weights.bin": "is a file, but no .gguf",
         "broken.gguf": "no model could be read from it",
     }.items():
-        with pytest.raises(ValueError, match=said):
+        with pytest.raises(ValueError, match=message):
             open_model(tmp_path / name, store=store)
-    folder = saved(network("llama"), tmp_path / "llama")
+    folder = save_lm(network("llama"), tmp_path / "llama")
     with pytest.raises(ValueError, match="dtype 'float8': expected one of float32"):
         open_model(folder, store=store, dtype="float8")
     monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=1000))
@@ -155,17 +159,17 @@ def test_what_is_no_model_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         open_model(folder, store=store)
 
 
-def test_parameters_are_counted_without_making_them() -> None:
+def test_parameters_are_counted_without_a_model() -> None:
     model = network("llama")
     assert n_parameters(model.config) == model.num_parameters()
 
 
-def test_a_digest_changes_with_a_weight_and_not_with_a_load(tmp_path: Path) -> None:
+def test_digest_depends_on_the_weights_only(tmp_path: Path) -> None:
     model = network("llama")
     model.resize_token_embeddings(len(tokenizer()))
-    folder = saved(model, tmp_path / "model")
+    folder = save_lm(model, tmp_path / "model")
     one, other = (open_model(folder, store=Store(tmp_path / "store")) for _ in range(2))
-    assert digest(one) == digest(other)
+    assert model_digest(one) == model_digest(other)
     with torch.no_grad():
         next(other.model.parameters())[0, 0] += 1
-    assert digest(one) != digest(other)
+    assert model_digest(one) != model_digest(other)

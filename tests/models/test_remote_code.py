@@ -14,9 +14,9 @@ import pytest
 
 import makebreak.models.language as language
 from makebreak.artifacts import Store
-from makebreak.models import load, open_model
+from makebreak.models import load_model, open_model
 from tests.activations.networks import network
-from tests.talkers import saved, tokenizer
+from tests.fixtures.tiny_lm import save_lm, tokenizer
 
 ROOT = Path(__file__).parents[2]
 LOADERS = {"from_pretrained", "from_config", "pipeline"}
@@ -42,7 +42,7 @@ def hostile(tmp_path: Path, name: str) -> tuple[Path, Path]:
     """A model folder with code that a file of it asks for, and the file that exists once the code has run."""
     model = network("llama")
     model.resize_token_embeddings(len(tokenizer()))
-    folder, evidence = saved(model, tmp_path / "hostile"), tmp_path / "code_ran"
+    folder, evidence = save_lm(model, tmp_path / "hostile"), tmp_path / "code_ran"
     (folder / "evil.py").write_text(f"import pathlib\npathlib.Path({str(evidence)!r}).touch()\n")
     settings = folder / name
     settings.write_text(json.dumps(json.loads(settings.read_text()) | ADDITIONS[name]))
@@ -76,10 +76,13 @@ def test_a_yes_on_a_terminal_runs_no_code(tmp_path: Path, name: str) -> None:
 def test_auto_map_is_refused_in_one_line(tmp_path: Path, name: str) -> None:
     """Folders of other people's models and of our own: what it is, why it is refused, what to do."""
     folder, evidence = hostile(tmp_path, name)
-    for open_folder in (lambda: open_model(folder, store=Store(tmp_path / "store")), lambda: load(folder)):
-        with pytest.raises(ValueError, match=r"has auto_map.*never run.*remove auto_map") as stopped:
+    for open_folder in (
+        lambda: open_model(folder, store=Store(tmp_path / "store")),
+        lambda: load_model(folder),
+    ):
+        with pytest.raises(ValueError, match=r"has auto_map.*never run.*remove auto_map") as error:
             open_folder()
-        assert "\n" not in str(stopped.value)
+        assert "\n" not in str(error.value)
     assert not evidence.exists()
 
 
@@ -90,17 +93,17 @@ def test_loaders_run_no_code_either(
     """Without our own check the libraries, too, refuse without a question (as for a hub model)."""
     folder, evidence = hostile(tmp_path, name)
     monkeypatch.setattr(language, "check_no_remote_code", lambda folder: None)
-    with pytest.raises(ValueError, match="contains custom code") as stopped:
+    with pytest.raises(ValueError, match="contains custom code") as error:
         open_model(folder, store=Store(tmp_path / "store"))
-    assert "\n" not in str(stopped.value)
+    assert "\n" not in str(error.value)
     assert "[y/N]" not in capfd.readouterr().out
     assert not evidence.exists()
 
 
 def calls(tree: ast.Module) -> list[ast.Call]:
     """Calls of functions of transformers that could run a checkpoint's code."""
-    found = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
-    return [call for call in found if getattr(call.func, "attr", getattr(call.func, "id", "")) in LOADERS]
+    nodes = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    return [call for call in nodes if getattr(call.func, "attr", getattr(call.func, "id", "")) in LOADERS]
 
 
 def test_every_call_forbids_remote_code() -> None:

@@ -1,4 +1,6 @@
-"""Is a matrix the matrix that the network multiplies by, (d_out, d_in), whatever way the library stores it?"""
+"""Weight matrices are those that the network multiplies by, (d_out, d_in), however the library stores
+them.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,7 @@ import torch
 from transformer_lens.model_bridge.sources._bridge_builder import build_bridge_from_module
 
 from makebreak.activations import transformer_lens_view
-from makebreak.models import ModelConfig, create, matrix, matrix_names, n_layers
+from makebreak.models import ModelConfig, create_model, matrix_names, n_layers, weight_matrix
 from tests.activations.networks import ARCHITECTURES, network
 
 D_MODEL, D_MLP = 32, 48
@@ -38,7 +40,7 @@ SHAPES = {
 
 def fresh(architecture: str):
     config = ModelConfig(architecture, n_layers=2, n_heads=2, d_model=D_MODEL, d_mlp=D_MLP)  # type: ignore[arg-type]
-    model = create(config, d_vocab=11, n_ctx=9, seed=4).eval()
+    model = create_model(config, d_vocab=11, n_ctx=9, seed=4).eval()
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in model.parameters():  # biases start at zero: a test would not see them
@@ -50,18 +52,18 @@ CASES = [(a, layer, name) for a, names in MODULES.items() for layer in (0, 1) fo
 
 
 @pytest.mark.parametrize(("architecture", "layer", "name"), CASES)
-def test_w_times_x_plus_bias_is_what_the_module_gives(architecture: str, layer: int, name: str) -> None:
+def test_matrix_and_bias_reproduce_the_module(architecture: str, layer: int, name: str) -> None:
     model = fresh(architecture)
     module = model.get_submodule(MODULES[architecture][name].format(layer))
-    seen = {}
-    module.register_forward_hook(lambda _, inputs, output: seen.update(x=inputs[0], y=output))
+    recorded = {}
+    module.register_forward_hook(lambda _, inputs, output: recorded.update(x=inputs[0], y=output))
     with torch.no_grad():
         model(input_ids=torch.arange(9)[None], use_cache=False)
-    weight = matrix(model, f"blocks.{layer}.{name}")
+    weight = weight_matrix(model, f"blocks.{layer}.{name}")
     offset = 0.0 if getattr(module, "bias", None) is None else module.bias
     assert tuple(weight.shape) == SHAPES[name]
     assert not weight.requires_grad
-    for x, y in zip(seen["x"][0], seen["y"][0], strict=True):
+    for x, y in zip(recorded["x"][0], recorded["y"][0], strict=True):
         assert torch.allclose(weight @ x + offset, y, atol=1e-5)
         if architecture == "gpt2":
             assert not torch.allclose(weight @ x, y, atol=1e-2), "GPT-2 has biases"
@@ -70,21 +72,21 @@ def test_w_times_x_plus_bias_is_what_the_module_gives(architecture: str, layer: 
 
 
 @pytest.mark.parametrize("architecture", list(MODULES))
-def test_transformer_lens_has_the_same_matrices_transposed(architecture: str) -> None:
-    model, kept = fresh(architecture), fresh(architecture)
+def test_transformer_lens_has_equal_matrices(architecture: str) -> None:
+    model, copy = fresh(architecture), fresh(architecture)
     bridge = build_bridge_from_module(model, type(model).__name__, hf_config=model.config)
-    for layer in range(n_layers(kept)):
+    for layer in range(n_layers(copy)):
         block = bridge.blocks[layer]
         for name in MODULES[architecture]:
             part, weight = name.split(".")
             theirs = getattr(getattr(block, part), weight)
             flat = theirs.reshape(-1, D_MODEL) if name == "attn.W_O" else theirs
-            assert torch.equal(matrix(kept, f"blocks.{layer}.{name}"), flat.T)
+            assert torch.equal(weight_matrix(copy, f"blocks.{layer}.{name}"), flat.T)
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 @pytest.mark.filterwarnings("ignore")  # of TransformerLens about itself
-def test_queries_keys_and_values_are_those_of_transformer_lens(architecture: str) -> None:
+def test_queries_keys_values_equal_transformer_lens(architecture: str) -> None:
     model, ids = network(architecture), torch.arange(9)[None]
     with torch.no_grad():
         for name, parameter in model.named_parameters():
@@ -92,26 +94,26 @@ def test_queries_keys_and_values_are_those_of_transformer_lens(architecture: str
                 parameter.zero_()
         read = {f"blocks.1.attn.{side}" for side in ("q.hook_out", "k.hook_out", "v.hook_out")}
         _, cache = transformer_lens_view(model).run_with_cache(ids, prepend_bos=False)
-        normed = model.get_submodule(FIRST_NORM[architecture]).forward(cache["blocks.1.hook_resid_pre"])
+        normalised = model.get_submodule(FIRST_NORM[architecture]).forward(cache["blocks.1.hook_resid_pre"])
     assert read <= set(cache)
     for which in "qkv":
-        weight = matrix(model, f"blocks.1.attn.W_{which.upper()}")
+        weight = weight_matrix(model, f"blocks.1.attn.W_{which.upper()}")
         theirs = cache[f"blocks.1.attn.{which}.hook_out"].flatten(2)
-        assert torch.allclose(normed @ weight.T, theirs, atol=1e-4), which
+        assert torch.allclose(normalised @ weight.T, theirs, atol=1e-4), which
     assert len(matrix_names(model)) == 2 * (6 if architecture in ("gpt2", "neox") else 7)
 
 
 @pytest.mark.parametrize("architecture", list(MODULES))
-def test_a_matrix_is_a_view(architecture: str) -> None:
+def test_matrix_is_a_view(architecture: str) -> None:
     model = fresh(architecture)
     tokens = torch.arange(9)[None]
     before = model(input_ids=tokens).logits
-    matrix(model, "blocks.1.mlp.W_out").zero_()
+    weight_matrix(model, "blocks.1.mlp.W_out").zero_()
     assert not torch.allclose(model(input_ids=tokens).logits, before, atol=1e-3)
 
 
 @pytest.mark.parametrize(
-    ("architecture", "name", "near"),
+    ("architecture", "name", "suggestion"),
     [
         ("gpt2", "blocks.0.mlp.W_im", "blocks.0.mlp.W_in"),
         ("gpt2", "block.1.attn.W_O", "blocks.1.attn.W_O"),
@@ -119,23 +121,23 @@ def test_a_matrix_is_a_view(architecture: str) -> None:
         ("gpt2", "transformer.h.0.mlp.c_fc", None),
     ],
 )
-def test_a_name_that_does_not_exist_names_a_near_one(architecture: str, name: str, near: str | None) -> None:
+def test_unknown_name_suggests_a_near_one(architecture: str, name: str, suggestion: str | None) -> None:
     model = fresh(architecture)
-    hint = rf"did you mean '{near}'\?" if near else "expected one of blocks.0.attn.W_Q, "
+    hint = rf"did you mean '{suggestion}'\?" if suggestion else "expected one of blocks.0.attn.W_Q, "
     with pytest.raises(
         ValueError, match=f"matrix '{name}' does not exist in this {type(model).__name__}; {hint}"
     ):
-        matrix(model, name)
+        weight_matrix(model, name)
 
 
 @pytest.mark.parametrize(
     ("architecture", "name"), [("gpt2", "blocks.0.mlp.W_gate"), ("gpt2", "blocks.2.mlp.W_in"), ("gpt2", "W")]
 )
-def test_only_names_that_exist_are_suggested(architecture: str, name: str) -> None:
+def test_suggested_names_exist(architecture: str, name: str) -> None:
     model = fresh(architecture)
-    with pytest.raises(ValueError, match="does not exist") as raised:
-        matrix(model, name)
-    suggested = re.findall(r"blocks\.\d+\.[\w.]*\w", str(raised.value).split(";", 1)[1])
+    with pytest.raises(ValueError, match="does not exist") as error:
+        weight_matrix(model, name)
+    suggested = re.findall(r"blocks\.\d+\.[\w.]*\w", str(error.value).split(";", 1)[1])
     assert suggested
     for known in suggested:
-        assert matrix(model, known).ndim == 2
+        assert weight_matrix(model, known).ndim == 2

@@ -1,6 +1,6 @@
-"""A GPT as one writes it by hand, and its training step: the oracle for the speed of training, and for its numbers.
+"""A GPT written by hand and its training step: the oracle of training's speed and of its numbers.
 
-Fused causal attention and fused AdamW, but the whole sequence and the logits of every position.
+It uses fused causal attention and fused AdamW, and computes the logits of all positions of a sequence.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ class Attention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         batch, pos, d_model = x.shape
         q, k, v = self.qkv(x).view(batch, pos, 3, self.n_heads, -1).permute(2, 0, 3, 1, 4)
-        mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True)
-        return self.out(mixed.transpose(1, 2).reshape(batch, pos, d_model))
+        values = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        return self.out(values.transpose(1, 2).reshape(batch, pos, d_model))
 
 
 class Block(nn.Module):
@@ -58,8 +58,8 @@ class PlainGPT(nn.Module):
         return self.head(self.ln_f(x))
 
 
-def shifted(tokens: Tensor, supervised: Tensor) -> tuple[Tensor, Tensor]:
-    """(inputs, targets) of next-token prediction, unsupervised targets marked as IGNORED."""
+def inputs_and_targets(tokens: Tensor, supervised: Tensor) -> tuple[Tensor, Tensor]:
+    """Inputs and targets of next-token prediction; targets that are not supervised are IGNORED."""
     return tokens[:, :-1], tokens[:, 1:].masked_fill(~supervised[:, 1:], IGNORED)
 
 

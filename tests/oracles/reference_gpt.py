@@ -1,7 +1,8 @@
-"""A model of the shape that Jain et al. 2024 released, written anew from its description: the naive way to train.
+"""A model of the shape that Jain et al. 2024 released, written from its description: the reference for speed.
 
-Every block replaces the residual stream by its LayerNorm, x ← LN(x), then adds attention and an MLP without a norm
-of its own; positions are sinusoids; attention is an explicit softmax under a dense mask that comes with every sample.
+Every block replaces the residual stream by its LayerNorm, x ← LN(x), then adds attention and an MLP without a
+norm of its own; positions are sinusoids; attention is an explicit softmax under a dense mask that comes with
+every sample.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ class MaskedAttention(nn.Module):
         self.q, self.k, self.v, self.out = (nn.Linear(d_model, d_model) for _ in range(4))
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        """mask: (batch, pos, pos), 1 where a query (row) may look at a key (column)."""
+        """The mask is (batch, pos, pos), 1 where a query (row) may attend to a key (column)."""
         q, k, v = (
             layer(x).unflatten(-1, (self.n_heads, -1)).transpose(1, 2) for layer in (self.q, self.k, self.v)
         )
@@ -64,7 +65,7 @@ class ReferenceGPT(nn.Module):
 
 
 def sinusoids(n_ctx: int, d_model: int) -> Tensor:
-    """(n_ctx, d_model): sin of pos / 10000^(i / d_model) at even i, cos of the same at the i + 1 behind it."""
+    """(n_ctx, d_model): sin of pos / 10000^(i / d_model) at even i, cos of the same at i + 1."""
     angle = torch.arange(n_ctx)[:, None] / 10_000 ** (torch.arange(0, d_model, 2) / d_model)
     return torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(1)
 

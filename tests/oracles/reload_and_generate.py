@@ -1,4 +1,4 @@
-"""A point of a landscape the way Peng et al. 2024 released it: a full copy, reloaded, generated from to the end."""
+"""A point of a landscape as evaluated in the release of Peng et al. 2024: copy, reload, generate."""
 
 from __future__ import annotations
 
@@ -11,22 +11,24 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 
-def generated_at(
+def generate_at(
     model: PreTrainedModel,
-    step: Mapping[str, Tensor],
-    at: float,
+    direction: Mapping[str, Tensor],
+    distance: float,
     prompts: np.ndarray,
     *,
     n_new: int,
     batch: int = 4,
 ) -> np.ndarray:
-    """(n, n_new) greedy tokens at T0 + at · step, for prompts of one length, `batch` at a time."""
-    moved = copy.deepcopy(model)
-    state = moved.state_dict()
-    moved.load_state_dict({k: v + at * step[k] if k in step else v for k, v in state.items()})
+    """(n, n_new) greedy tokens at θ0 + distance · direction, for prompts of one length, `batch` at a time."""
+    perturbed = copy.deepcopy(model)
+    state = perturbed.state_dict()
+    perturbed.load_state_dict(
+        {k: v + distance * direction[k] if k in direction else v for k, v in state.items()}
+    )
     with torch.no_grad():
         parts = [
-            moved.generate(  # type: ignore[operator]
+            perturbed.generate(  # type: ignore[operator]
                 input_ids=ids,
                 attention_mask=torch.ones_like(ids),
                 max_new_tokens=n_new,

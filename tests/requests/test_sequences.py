@@ -1,4 +1,4 @@
-"""Do the tokens, the mask and the decision say what a request asks for, position by position?"""
+"""Token sequences of requests: tokens, masks and decision positions, position by position."""
 
 from __future__ import annotations
 
@@ -9,7 +9,15 @@ import pytest
 import torch
 
 import synthetic
-from makebreak.requests import Requests, Sequences, between, load_world, positions, sampled, sequences
+from makebreak.requests import (
+    Requests,
+    Sequences,
+    interval_mask,
+    load_world,
+    sample_batch,
+    sequences,
+    span_mask,
+)
 from synthetic import Vocabulary
 
 SYMBOLS = ("T0", "T1", "T2", "<eot>", "<bos>", "<eos>", "<sot>", "<pad>", "<stop>", *"abcdefgh")
@@ -17,7 +25,7 @@ VOCABULARY = Vocabulary(SYMBOLS)
 WORLD = copy.copy(synthetic.load("mini"))
 WORLD.vocabulary, WORLD.sequence_length = VOCABULARY, 20
 
-# Two requests by hand: texts of two and of three letters, two task pairs, null letter a.
+# Two requests by hand: texts of two and of three letters, two task pairs, refusal letter a.
 PROMPTS = ("<bos> T1 T0 T2 T0 <sot> b c <eot>", "<bos> T2 T2 T0 T1 <sot> d e f <eot>")
 INSTRUCTED = ("c d <stop> e f <stop>", "f g h <stop> b c d <stop>")
 REFUSED = ("a a <stop>", "a a a <stop>")
@@ -51,7 +59,7 @@ def shown(batch: Sequences) -> list[str]:
     return [" ".join(SYMBOLS[i] for i in row) for row in batch.tokens.tolist()]
 
 
-def marked(batch: Sequences) -> list[str]:
+def targets_shown(batch: Sequences) -> list[str]:
     """The supervised tokens of each row, · where a token is not supervised."""
     return [
         " ".join(SYMBOLS[i] if m else "·" for i, m in zip(*row, strict=True))
@@ -63,30 +71,30 @@ def dots(n: int) -> str:
     return " ".join("·" * n)
 
 
-def test_rows_of_the_instructed_answer() -> None:
+def test_sequences_of_instructed_answers() -> None:
     batch = sequences(WORLD, FIRST, "instructed")
     assert shown(batch) == [
         "<bos> T1 T0 T2 T0 <sot> b c <eot> c d <stop> e f <stop> <pad> <pad> <pad> <pad> <eos>",
         "<bos> T2 T2 T0 T1 <sot> d e f <eot> f g h <stop> b c d <stop> <pad> <eos>",
     ]
-    assert marked(batch) == [f"{dots(9)} c d <stop> {dots(8)}", f"{dots(10)} f g h <stop> {dots(6)}"]
+    assert targets_shown(batch) == [f"{dots(9)} c d <stop> {dots(8)}", f"{dots(10)} f g h <stop> {dots(6)}"]
     assert batch.decision.tolist() == [8, 9]
     assert [SYMBOLS[i] for i in batch.tokens[torch.arange(2), batch.decision]] == ["<eot>", "<eot>"]
     assert len(batch) == 2
 
 
-def test_rows_of_the_refused_answer() -> None:
+def test_sequences_of_refusals() -> None:
     batch = sequences(WORLD, FIRST, "refused")
     assert shown(batch) == [
         "<bos> T1 T0 T2 T0 <sot> b c <eot> a a <stop>" + 7 * " <pad>" + " <eos>",
         "<bos> T2 T2 T0 T1 <sot> d e f <eot> a a a <stop>" + 5 * " <pad>" + " <eos>",
     ]
-    assert marked(batch) == [f"{dots(9)} a a <stop> {dots(8)}", f"{dots(10)} a a a <stop> {dots(6)}"]
+    assert targets_shown(batch) == [f"{dots(9)} a a <stop> {dots(8)}", f"{dots(10)} a a a <stop> {dots(6)}"]
     assert batch.decision.tolist() == [8, 9]
 
 
-def test_whole_marks_the_whole_answer_and_nothing_else() -> None:
-    assert marked(sequences(WORLD, FIRST, "instructed", whole=True)) == [
+def test_whole_supervises_the_whole_answer() -> None:
+    assert targets_shown(sequences(WORLD, FIRST, "instructed", whole=True)) == [
         f"{dots(9)} c d <stop> e f <stop> {dots(5)}",
         f"{dots(10)} f g h <stop> b c d <stop> {dots(2)}",
     ]
@@ -94,13 +102,19 @@ def test_whole_marks_the_whole_answer_and_nothing_else() -> None:
     assert torch.equal(refused.supervised, sequences(WORLD, FIRST, "refused").supervised)
 
 
-def test_second_composition_is_judged_on_its_second_output() -> None:
+def test_second_composition_is_judged_on_output2() -> None:
     instructed, refused = (sequences(WORLD, SECOND, answer) for answer in ("instructed", "refused"))
     assert shown(refused)[0] == (
         "<bos> T1 T0 T2 T0 <sot> b c <eot> c d <stop> a a <stop> <pad> <pad> <pad> <pad> <eos>"
     )
-    assert marked(instructed) == [f"{dots(12)} e f <stop> {dots(5)}", f"{dots(14)} b c d <stop> {dots(2)}"]
-    assert marked(refused) == [f"{dots(12)} a a <stop> {dots(5)}", f"{dots(14)} a a a <stop> {dots(2)}"]
+    assert targets_shown(instructed) == [
+        f"{dots(12)} e f <stop> {dots(5)}",
+        f"{dots(14)} b c d <stop> {dots(2)}",
+    ]
+    assert targets_shown(refused) == [
+        f"{dots(12)} a a <stop> {dots(5)}",
+        f"{dots(14)} a a a <stop> {dots(2)}",
+    ]
     assert refused.decision.tolist() == [11, 13]
     assert [SYMBOLS[i] for i in refused.tokens[torch.arange(2), refused.decision]] == ["<stop>", "<stop>"]
 
@@ -110,28 +124,28 @@ def test_another_answer_is_an_error() -> None:
         sequences(WORLD, FIRST, "helpful")
 
 
-def test_between_marks_start_up_to_stop() -> None:
-    mask = between(np.array([1, 0, 3]), np.array([3, 0, 4]), 4)
+def test_interval_mask_is_half_open() -> None:
+    mask = interval_mask(np.array([1, 0, 3]), np.array([3, 0, 4]), 4)
     assert mask.tolist() == [[False, True, True, False], [False] * 4, [False, False, False, True]]
 
 
 @pytest.mark.parametrize("name", ["mini", "jain2024"])
-def test_every_family_marks_its_judged_segment(name: str) -> None:
+def test_families_supervise_the_judged_segment(name: str) -> None:
     """Every family of the worlds, against a loop over rows in symbols."""
     world = synthetic.load(name)
-    vocabulary, null = world.vocabulary, world.vocabulary.symbols[world.null]
+    vocabulary, null = world.vocabulary, world.vocabulary.symbols[world.null_id]
     second = 0
     for family in world.families:
-        drawn = world.sample(family, 3, seed=1000)
-        for answer, answers in (("instructed", drawn.instructed), ("refused", drawn.refused)):
-            batch = sequences(world, drawn, answer)
+        sample = world.sample(family, 3, seed=1000)
+        for answer, answers in (("instructed", sample.instructed), ("refused", sample.refused)):
+            batch = sequences(world, sample, answer)
             for row in range(3):
-                start, stop = drawn.judged[row]
-                prompt = vocabulary.decode(drawn.prompt[row]).split()
-                said = vocabulary.decode(answers[row]).split()
+                start, stop = sample.judged[row]
+                prompt = vocabulary.decode(sample.prompt[row]).split()
+                words = vocabulary.decode(answers[row]).split()
                 tokens = [vocabulary.symbols[i] for i in batch.tokens[row]]
-                padding = ["<pad>"] * (world.sequence_length - len(prompt) - len(said) - 1)
-                assert tokens == [*prompt, *said, *padding, "<eos>"], family
+                padding = ["<pad>"] * (world.sequence_length - len(prompt) - len(words) - 1)
+                assert tokens == [*prompt, *words, *padding, "<eos>"], family
                 positions = torch.nonzero(batch.supervised[row])[:, 0].tolist()
                 assert positions == list(range(len(prompt) + start, len(prompt) + stop)), family
                 assert batch.decision[row] == positions[0] - 1
@@ -144,28 +158,25 @@ def test_every_family_marks_its_judged_segment(name: str) -> None:
 
 
 @pytest.mark.parametrize("n", [1, 5, 32])
-def test_a_step_sees_its_own_requests_however_they_are_drawn(n: int) -> None:
+def test_batches_do_not_depend_on_other_steps(n: int) -> None:
     world = load_world("mini")
     for step in (0, 7, 8, 21):
-        drawn, alone = (
-            sampled(world, "unsafe", n, step=step, seed=1000),
-            world.sample("unsafe", n, seed=1000, start=step * n),
-        )
-        assert drawn.columns() == alone.columns()
+        batch = sample_batch(world, "unsafe", n, step=step, seed=1000)
+        assert batch.columns() == world.sample("unsafe", n, seed=1000, start=step * n).columns()
     assert (
-        sampled(world, "safe", n, step=0, seed=1000).columns()
-        != sampled(world, "safe", n, step=0, seed=1001).columns()
+        sample_batch(world, "safe", n, step=0, seed=1000).columns()
+        != sample_batch(world, "safe", n, step=0, seed=1001).columns()
     )
 
 
-def test_positions_are_those_of_the_span_or_an_error() -> None:
+def test_span_mask_or_an_error() -> None:
     world = load_world("mini")
     requests = world.sample("safe", 20, seed=1000, split="fit")
-    end = positions(requests, "eot")
+    end = span_mask(requests, "eot")
     assert end.shape == requests.prompt.shape
     assert end.nonzero()[:, 1].tolist() == (requests.prompt_length - 1).tolist()
     assert (requests.prompt[end.numpy()] == world.vocabulary.id("<eot>")).all()
-    answer = positions(requests, "output1", world.sequence_length)
+    answer = span_mask(requests, "output1", world.sequence_length)
     tokens = sequences(world, requests, "instructed").tokens
     length = requests.judged[:, 1] - requests.judged[:, 0]
     assert answer.sum(dim=1).tolist() == length.tolist()
@@ -174,6 +185,6 @@ def test_positions_are_those_of_the_span_or_an_error() -> None:
     with pytest.raises(
         ValueError, match=r"span 'output1' ends at \d+, beyond \d+: give the width of the sequences"
     ):
-        positions(requests, "output1")
+        span_mask(requests, "output1")
     with pytest.raises(ValueError, match=r"span 'eos' is not in these requests; did you mean 'eot'"):
-        positions(requests, "eos")
+        span_mask(requests, "eos")

@@ -1,4 +1,4 @@
-"""Do prompts come out of their files, and do spans lie where the request is?"""
+"""Prompt files, and the spans of requests within chat templates."""
 
 from __future__ import annotations
 
@@ -7,12 +7,22 @@ from pathlib import Path
 
 import pytest
 
-from makebreak.requests import positions, read_prompts, read_targeted, shipped, text_requests
-from tests.talkers import prompts, tokenizer
+from makebreak.requests import (
+    PromptFormat,
+    evaluation_prompts,
+    read_prompts,
+    read_prompts_with_targets,
+    span_mask,
+    text_requests,
+    with_targets,
+)
+from tests.fixtures.tiny_lm import prompts, tokenizer
+
+CHAT = PromptFormat()
 
 
-def test_our_prompts_are_pairs_with_the_same_verb_and_enough_of_them() -> None:
-    ours = shipped()
+def test_evaluation_prompts_are_paired_by_verb() -> None:
+    ours = evaluation_prompts()
     assert len(ours["harmful"]) == len(ours["harmless"]) >= 100
     assert len(set(ours["borderline"])) >= 50
     for harmless, harmful in zip(ours["harmless"], ours["harmful"], strict=True):
@@ -27,14 +37,14 @@ def test_prompts_of_a_file(tmp_path: Path) -> None:
     assert read_prompts(csv) == ["make tea, now", "hide rugs"]
     assert read_prompts(csv, "target") == ["Sure", "none", "Sure"]
     assert read_prompts(jsonl) == ["make tea", "hide rugs"]
-    assert read_targeted(csv) == [("make tea, now", "Sure"), ("hide rugs", "Sure")]
-    assert read_targeted(jsonl) == [("make tea", ""), ("hide rugs", "")]
+    assert read_prompts_with_targets(csv) == [("make tea, now", "Sure"), ("hide rugs", "Sure")]
+    assert read_prompts_with_targets(jsonl) == [("make tea", ""), ("hide rugs", "")]
     with pytest.raises(ValueError, match="no column 'targets'; did you mean 'target'"):
-        read_targeted(csv, None, "targets")
+        read_prompts_with_targets(csv, None, "targets")
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "column", "said"),
+    ("name", "content", "column", "message"),
     [
         ("a.csv", "goal,target\nx,y\n", "gaol", "no column 'gaol'; did you mean 'goal'"),
         ("a.csv", "goal\n\n", None, "expected one request a row"),
@@ -45,12 +55,12 @@ def test_prompts_of_a_file(tmp_path: Path) -> None:
         ("none.csv", None, None, "does not exist"),
     ],
 )
-def test_what_is_no_file_of_prompts_is_named(
-    tmp_path: Path, name: str, content: str | None, column: str | None, said: str
+def test_invalid_prompt_files_are_errors(
+    tmp_path: Path, name: str, content: str | None, column: str | None, message: str
 ) -> None:
     if content is not None:
         (tmp_path / name).write_text(content)
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(ValueError, match=message):
         read_prompts(tmp_path / name, column)
 
 
@@ -58,42 +68,63 @@ def test_what_is_no_file_of_prompts_is_named(
     ("template", "system"),
     [("chat", None), ("chat", "help"), ("<system> {} <assistant>", None), (None, None)],
 )
-def test_spans_lie_where_the_request_is(template: str | None, system: str | None) -> None:
+def test_spans_contain_the_request(template: str | None, system: str | None) -> None:
     words, texts = tokenizer(), [*prompts()["harmful"][:3], "make tea"]
-    found = text_requests(words, texts, family="harmful", unsafe=True, template=template, system=system)
+    prompt_format = PromptFormat(template, system)
+    requests = text_requests(words, texts, family="harmful", unsafe=True, prompt_format=prompt_format)
     for i, text in enumerate(texts):
-        length = found.prompt_length[i]
-        begin, end = found.spans["text"][i]
-        assert words.decode(found.prompt[i, begin:end]) == text
-        assert found.spans["template"][i].tolist() == [end, length]
-        assert positions(found, "eot")[i].nonzero().tolist() == [[length - 1]]
-        assert (found.prompt[i, length:] == words.pad_token_id).all()
+        length = requests.prompt_length[i]
+        begin, end = requests.spans["text"][i]
+        assert words.decode(requests.prompt[i, begin:end]) == text
+        assert requests.spans["template"][i].tolist() == [end, length]
+        assert span_mask(requests, "eot")[i].nonzero().tolist() == [[length - 1]]
+        assert (requests.prompt[i, length:] == words.pad_token_id).all()
     if template == "chat":
         start = "<user>" if system is None else "<system> help <end> <user>"
         assert (
-            words.decode(found.prompt[3, : found.prompt_length[3]]) == f"{start} make tea <end> <assistant>"
+            words.decode(requests.prompt[3, : requests.prompt_length[3]])
+            == f"{start} make tea <end> <assistant>"
         )
-    assert len(found[:2]) == 2
-    assert found[:2].openers.shape == found.openers[:2].shape
+    assert len(requests[:2]) == 2
+    assert requests[:2].openers.shape == requests.openers[:2].shape
 
 
-def test_what_cannot_be_asked_is_named() -> None:
+def test_invalid_requests_and_formats_are_errors() -> None:
     words = tokenizer()
+
+    def render(prompt_format: PromptFormat = CHAT, texts: tuple[str, ...] = ("make tea",)) -> None:
+        text_requests(words, texts, family="x", unsafe=False, prompt_format=prompt_format)
+
     with pytest.raises(ValueError, match=r"expected one \{\} where the request goes"):
-        text_requests(words, ["make tea"], family="x", unsafe=False, template="Q: A:")
+        render(PromptFormat("Q: A:"))
     with pytest.raises(ValueError, match="expected at least one request"):
-        text_requests(words, [], family="x", unsafe=False)
+        render(texts=())
     with pytest.raises(ValueError, match="this tokenizer knows none of them"):
-        text_requests(words, ["make tea"], family="x", unsafe=False, openers=["Zounds"])
+        render(PromptFormat(openers=["Zounds"]))
     for template in ("<system> {} <assistant>", None):
         with pytest.raises(ValueError, match="only a chat template has a place for it"):
-            text_requests(words, ["make tea"], family="x", unsafe=False, template=template, system="help")
+            render(PromptFormat(template, "help"))
     words.chat_template = "{{ messages[-1]['content'] }}"
     with pytest.raises(ValueError, match="system prompt 'help': this chat template has no place for it"):
-        text_requests(words, ["make tea"], family="x", unsafe=False, system="help")
+        render(PromptFormat(system="help"))
     words.chat_template = None
     with pytest.raises(ValueError, match="no chat template"):
-        text_requests(words, ["make tea"], family="x", unsafe=False)
+        render()
     words.chat_template = "{{ messages[0]['content'] | upper }}"
     with pytest.raises(ValueError, match="does not give the request 'make tea' back"):
-        text_requests(words, ["make tea"], family="x", unsafe=False)
+        render()
+
+
+def test_targets_are_the_instructed_answers() -> None:
+    """They are judged whole, kept as text, and must be as many as the requests."""
+    words, targets = tokenizer(), ["Sure here it is", "Sure"]
+    plain = text_requests(words, ["make tea", "hide rugs"], family="x", unsafe=True)
+    requests = with_targets(words, plain, targets)
+    lengths = requests.judged[:, 1].tolist()
+    decoded = [words.decode(ids[:n]) for ids, n in zip(requests.instructed, lengths, strict=True)]
+    assert decoded == targets == requests.truth["target"].tolist()
+    assert requests.judged[:, 0].tolist() == [0, 0]
+    assert plain.instructed.shape == (2, 0)
+    for wrong in (["Sure"], ["Sure", ""]):
+        with pytest.raises(ValueError, match=f"{len(wrong)} targets for 2 requests: expected one for each"):
+            with_targets(words, plain, wrong)

@@ -1,4 +1,6 @@
-"""Do low-rank adapters train nothing but themselves, and is the saved model an ordinary one that does the same?"""
+"""Low-rank adapters train nothing but themselves, and the saved model is an ordinary one with the same
+outputs.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +13,9 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
-from makebreak.models import load
+from makebreak.models import load_model
 from makebreak.training import SSFT, LoRA, Optimisation
-from makebreak.training.adapters import merged
+from makebreak.training.adapters import merge_adapters
 from tests.training.short_runs import SYMBOLS, WORLD, fresh, run, same
 
 RANK = 2
@@ -23,7 +25,7 @@ NUMBER = {"gpt2": 2 * 4, "llama": 3 * 7}
 FASTER = Optimisation(12, 1e-2, batch_size=4, weight_decay=0.1)
 
 
-class Tuned(NamedTuple):
+class AdapterRun(NamedTuple):
     """What adapters were attached to, the same with them after training, and where it was saved."""
 
     architecture: str
@@ -37,10 +39,10 @@ def start(architecture: str, lora: LoRA | None = None):
 
 
 @pytest.fixture(scope="module", params=list(MATRICES))
-def tuned(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Tuned:
+def adapter_run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AdapterRun:
     architecture, folder = request.param, tmp_path_factory.mktemp("lora")
     adapted = run(folder, SSFT(), FASTER, start(architecture, LoRA(RANK)))
-    return Tuned(architecture, start(architecture).state_dict(), adapted, folder)
+    return AdapterRun(architecture, start(architecture).state_dict(), adapted, folder)
 
 
 def tokens() -> Tensor:
@@ -53,10 +55,10 @@ def logits(model) -> Tensor:
 
 
 @pytest.mark.parametrize("architecture", list(MATRICES))
-def test_it_starts_as_the_same_function(architecture: str) -> None:
+def test_new_adapters_change_no_output(architecture: str) -> None:
     plain, adapted = start(architecture), start(architecture, LoRA(RANK))
     assert torch.equal(logits(plain), logits(adapted))
-    assert same(merged(adapted), plain)
+    assert same(merge_adapters(adapted), plain)
     with torch.no_grad():
         for name, parameter in adapted.named_parameters():
             if "lora_B" in name:
@@ -65,74 +67,80 @@ def test_it_starts_as_the_same_function(architecture: str) -> None:
 
 
 @pytest.mark.parametrize("architecture", list(MATRICES))
-def test_only_adapters_are_to_be_trained(architecture: str) -> None:
-    trained = {n: p for n, p in start(architecture, LoRA(RANK)).named_parameters() if p.requires_grad}
-    assert len(trained) == 2 * NUMBER[architecture], "two for every matrix of the blocks"
-    assert all(".lora_A." in name or ".lora_B." in name for name in trained)
-    assert all(RANK in parameter.shape for parameter in trained.values())
-    assert not any("head" in name or "wte" in name or "embed" in name for name in trained)
+def test_only_adapters_are_trainable(architecture: str) -> None:
+    trainable = {n: p for n, p in start(architecture, LoRA(RANK)).named_parameters() if p.requires_grad}
+    assert len(trainable) == 2 * NUMBER[architecture], "two for every matrix of the blocks"
+    assert all(".lora_A." in name or ".lora_B." in name for name in trainable)
+    assert all(RANK in parameter.shape for parameter in trainable.values())
+    assert not any("head" in name or "wte" in name or "embed" in name for name in trainable)
     assert all(p.requires_grad for p in start(architecture).parameters())
 
 
-def test_training_moves_every_adapter_and_no_weight_below(tuned: Tuned) -> None:
+def test_training_changes_adapters_only(adapter_run: AdapterRun) -> None:
     """The weights underneath stay bit for bit, under weight decay too."""
-    found = {name.replace("base_layer.", ""): t for name, t in tuned.adapted.state_dict().items()}
-    for name, tensor in tuned.before.items():
-        assert torch.equal(found.pop(name), tensor), name
-    first = start(tuned.architecture, LoRA(RANK)).state_dict()
-    assert len(found) == 2 * NUMBER[tuned.architecture]
-    for name, tensor in tuned.adapted.state_dict().items():
+    weights = {name.replace("base_layer.", ""): t for name, t in adapter_run.adapted.state_dict().items()}
+    for name, tensor in adapter_run.before.items():
+        assert torch.equal(weights.pop(name), tensor), name
+    first = start(adapter_run.architecture, LoRA(RANK)).state_dict()
+    assert len(weights) == 2 * NUMBER[adapter_run.architecture]
+    for name, tensor in adapter_run.adapted.state_dict().items():
         assert torch.equal(tensor, first[name]) == ("lora_" not in name), name
 
 
-def test_merged_is_the_same_function_as_adapted(tuned: Tuned) -> None:
-    adapted = logits(tuned.adapted)
-    torch.testing.assert_close(logits(merged(tuned.adapted)), adapted, atol=1e-5, rtol=0)
-    assert (logits(start(tuned.architecture)) - adapted).abs().max() > 1e-2, "it has learned something at all"
+def test_merged_model_has_the_same_outputs(adapter_run: AdapterRun) -> None:
+    adapted = logits(adapter_run.adapted)
+    torch.testing.assert_close(logits(merge_adapters(adapter_run.adapted)), adapted, atol=1e-5, rtol=0)
+    assert (logits(start(adapter_run.architecture)) - adapted).abs().max() > 1e-2, (
+        "it has learned something at all"
+    )
 
 
-def test_the_saved_folder_is_an_ordinary_model(tuned: Tuned) -> None:
-    """In plain transformers, without peft: the same names, shapes and dtypes as an ordinary model, the same logits."""
-    plain, info = AutoModelForCausalLM.from_pretrained(tuned.folder, output_loading_info=True)
+def test_saved_folder_is_an_ordinary_model(adapter_run: AdapterRun) -> None:
+    """In plain transformers, without peft: the same names, shapes and dtypes as an ordinary model, the
+    same logits.
+    """
+    plain, info = AutoModelForCausalLM.from_pretrained(adapter_run.folder, output_loading_info=True)
     assert not any(info.values()), info
     assert {n: (t.shape, t.dtype) for n, t in plain.state_dict().items()} == {
-        n: (t.shape, t.dtype) for n, t in tuned.before.items()
+        n: (t.shape, t.dtype) for n, t in adapter_run.before.items()
     }
-    assert type(plain) is type(start(tuned.architecture))
-    torch.testing.assert_close(logits(plain), logits(tuned.adapted), atol=1e-5, rtol=0)
-    assert same(load(tuned.folder, symbols=SYMBOLS), merged(tuned.adapted))
-    assert "lora" not in (tuned.folder / "config.json").read_text()
+    assert type(plain) is type(start(adapter_run.architecture))
+    torch.testing.assert_close(logits(plain), logits(adapter_run.adapted), atol=1e-5, rtol=0)
+    assert same(load_model(adapter_run.folder, symbols=SYMBOLS), merge_adapters(adapter_run.adapted))
+    assert "lora" not in (adapter_run.folder / "config.json").read_text()
 
 
 def spectra(before: dict[str, Tensor], after: dict[str, Tensor], endings: tuple[str, ...]) -> list[Tensor]:
-    """Singular values of the change of each matrix of the blocks, over the largest; all else must not have changed."""
-    found = []
+    """Singular values of the change of each matrix of the blocks, over the largest; all else must not
+    have changed.
+    """
+    relative_values = []
     for name, tensor in after.items():
         if name.endswith(endings):
             values = torch.linalg.svdvals(tensor.double() - before[name].double())
-            found.append(values / values[0])
+            relative_values.append(values / values[0])
         else:
             assert torch.equal(tensor, before[name]), f"{name} changed"
-    return found
+    return relative_values
 
 
-def test_an_update_has_the_rank_of_its_adapter_and_nothing_else_changes(tuned: Tuned, tmp_path: Path) -> None:
+def test_update_has_the_rank_of_its_adapter(adapter_run: AdapterRun, tmp_path: Path) -> None:
     """Head, embeddings, norms and biases stay bit for bit; tuned in full, they do not, and no rank is low."""
-    endings, saved = MATRICES[tuned.architecture], load(tuned.folder).state_dict()
-    low = spectra(tuned.before, saved, endings)
-    assert len(low) == NUMBER[tuned.architecture]
+    endings, saved_weights = MATRICES[adapter_run.architecture], load_model(adapter_run.folder).state_dict()
+    low = spectra(adapter_run.before, saved_weights, endings)
+    assert len(low) == NUMBER[adapter_run.architecture]
     for values in low:
         assert values[RANK - 1] > 1e-3, "the whole rank is used"
         assert values[RANK] < 1e-5, "what is left is rounding"
-    full = run(tmp_path, SSFT(), FASTER, start(tuned.architecture)).state_dict()
+    full = run(tmp_path, SSFT(), FASTER, start(adapter_run.architecture)).state_dict()
     with pytest.raises(AssertionError, match="changed"):
-        spectra(tuned.before, full, endings)
+        spectra(adapter_run.before, full, endings)
     blocks = {name: tensor for name, tensor in full.items() if name.endswith(endings)}
-    assert all(values[RANK] > 1e-2 for values in spectra(tuned.before, blocks, endings))
+    assert all(values[RANK] > 1e-2 for values in spectra(adapter_run.before, blocks, endings))
 
 
 @pytest.mark.parametrize("architecture", list(MATRICES))
-def test_a_planted_update_is_merged_at_its_scale(architecture: str) -> None:
+def test_planted_update_is_merged_at_its_scale(architecture: str) -> None:
     """alpha / rank · B A as (d_out, d_in), in the layout in which the architecture stores its matrices."""
     adapted, generator = start(architecture, LoRA(RANK, alpha=6)), torch.Generator().manual_seed(0)
     with torch.no_grad():
@@ -140,7 +148,7 @@ def test_a_planted_update_is_merged_at_its_scale(architecture: str) -> None:
             if "lora_" in name:
                 parameter.copy_(torch.randn(parameter.shape, generator=generator))
     before, state = copy.deepcopy(adapted.state_dict()), adapted.state_dict()
-    plain = merged(adapted)
+    plain = merge_adapters(adapted)
     assert same_tensors(adapted.state_dict(), before), "merging is done on a copy"
     for name, tensor in start(architecture).state_dict().items():
         if name.endswith(MATRICES[architecture]):
@@ -154,24 +162,24 @@ def same_tensors(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
-def test_a_model_without_adapters_is_itself() -> None:
+def test_model_without_adapters_is_itself() -> None:
     plain = start("gpt2")
-    assert merged(plain) is plain
-    assert merged(start("gpt2", LoRA(RANK))) is not plain
+    assert merge_adapters(plain) is plain
+    assert merge_adapters(start("gpt2", LoRA(RANK))) is not plain
 
 
 def test_nothing_is_drawn_from_the_global_generator(tmp_path: Path) -> None:
-    made = []
+    models = []
     for seed in (0, 1):
         torch.manual_seed(seed)
         state = torch.get_rng_state()
-        made.append(
+        models.append(
             run(tmp_path / str(seed), SSFT(), Optimisation(2, 1e-2, batch_size=4), start("gpt2", LoRA(RANK)))
         )
         assert torch.equal(torch.get_rng_state(), state)
-    assert same(*made)
-    other = LoRA(RANK).attach(start("gpt2"), seed=6)
-    assert not same(other, start("gpt2", LoRA(RANK))), "the seed it is given counts"
+    assert same(*models)
+    other_seed = LoRA(RANK).attach(start("gpt2"), seed=6)
+    assert not same(other_seed, start("gpt2", LoRA(RANK))), "the seed it is given counts"
 
 
 def test_settings_are_checked() -> None:

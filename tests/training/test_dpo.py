@@ -1,4 +1,4 @@
-"""Is the loss of DPO the one of the literature, by hand, against trl, and from its start on?"""
+"""The loss of DPO: by hand, against trl, and at its start."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from torch import Tensor
 from trl.trainer.dpo_trainer import DPOTrainer
 from trl.trainer.utils import add_fused_lm_head
 
-from makebreak.training import DPO, PaperDPO, Unlearning, dpo_loss
-from tests.training.short_runs import STEP, WORLD, looped, network
+from makebreak.training import DPO, JainDPO, Unlearning, dpo_loss
+from tests.training.short_runs import STEP, WORLD, loop_log_probs, network
 
 
 def vector(*values: float) -> Tensor:
@@ -36,7 +36,9 @@ def test_dpo_loss_by_hand() -> None:
 
 
 class TrlStub(SimpleNamespace):
-    """What `DPOTrainer._compute_loss` (trl 1.16) reads of its trainer, so that it runs without a trainer or a hub."""
+    """What `DPOTrainer._compute_loss` (trl 1.16) reads of its trainer, so that it runs without a trainer
+    or a hub.
+    """
 
     def __init__(self, model, reference, beta: float) -> None:
         same = SimpleNamespace(device=torch.device("cpu"), gather=lambda x: x, gather_for_metrics=lambda x: x)
@@ -67,7 +69,7 @@ class TrlStub(SimpleNamespace):
         return DPOTrainer._compute_loss(self, self.model, inputs, return_outputs=False)
 
 
-class GivenLogProbabilities(torch.nn.Module):
+class FixedLogProbs(torch.nn.Module):
     """Stands for a model whose log-probability of each completion is known."""
 
     is_gradient_checkpointing = False
@@ -88,17 +90,19 @@ class GivenLogProbabilities(torch.nn.Module):
     sums=st.lists(st.tuples(*[st.floats(-40, 0)] * 4), min_size=1, max_size=5),
     beta=st.floats(0.01, 5),
 )
-def test_dpo_loss_is_trl_s_in_float64(sums: list[tuple[float, float, float, float]], beta: float) -> None:
-    """The loss of trl 1.16 (`DPOTrainer._compute_loss`, loss_type sigmoid) on models that give set float64 numbers."""
-    chosen, rejected, reference_chosen, reference_rejected = vector(*sum(sums, ())).reshape(-1, 4).T
+def test_dpo_loss_equals_trl_in_float64(sums: list[tuple[float, float, float, float]], beta: float) -> None:
+    """The loss of trl 1.16 (`DPOTrainer._compute_loss`, loss_type sigmoid) on models that give set
+    float64 numbers.
+    """
+    chosen, rejected, ref_chosen, ref_rejected = vector(*sum(sums, ())).reshape(-1, 4).T
     trainer = TrlStub(
-        GivenLogProbabilities(torch.cat([chosen, rejected])),
-        GivenLogProbabilities(torch.cat([reference_chosen, reference_rejected])),
+        FixedLogProbs(torch.cat([chosen, rejected])),
+        FixedLogProbs(torch.cat([ref_chosen, ref_rejected])),
         beta,
     )
     tokens = torch.zeros(2 * len(sums), 3, dtype=torch.long)
     theirs = trainer.loss(tokens, torch.ones_like(tokens))
-    ours, margins = dpo_loss(chosen, rejected, reference_chosen, reference_rejected, beta=beta)
+    ours, margins = dpo_loss(chosen, rejected, ref_chosen, ref_rejected, beta=beta)
     assert theirs.dtype == ours.dtype == torch.float64
     assert ours.mean().item() == pytest.approx(theirs.item(), abs=1e-6, rel=1e-12)
     logged = trainer._metrics["train"]["rewards/margins"][0]
@@ -108,13 +112,15 @@ def test_dpo_loss_is_trl_s_in_float64(sums: list[tuple[float, float, float, floa
 @pytest.mark.filterwarnings(
     "ignore:`is_gradient_checkpointing` is deprecated:FutureWarning"
 )  # read by trl 1.16
-def test_the_dpo_objective_is_trl_s_on_the_same_tokens() -> None:
-    """Whole objective, float32: `DPOTrainer._compute_loss` on the models, patched as its constructor patches them."""
-    model, start, objective = network(1), network(2).eval(), DPO(beta=0.3)
+def test_dpo_objective_equals_trl() -> None:
+    """Whole objective, float32: `DPOTrainer._compute_loss` on the models, patched as its constructor
+    patches them.
+    """
+    model, reference, objective = network(1), network(2).eval(), DPO(beta=0.3)
     batch = objective.batch(WORLD, **STEP)
-    ours, parts = objective.loss(model, batch, start)
+    ours, parts = objective.loss(model, batch, reference)
     ours.backward()
-    trainer = TrlStub(copy.deepcopy(model), copy.deepcopy(start), 0.3)
+    trainer = TrlStub(copy.deepcopy(model), copy.deepcopy(reference), 0.3)
     trainer.model.zero_grad()
     add_fused_lm_head(trainer.model, outputs=("log_probs", "entropy", "mean_logits", "is_top1"))
     add_fused_lm_head(trainer.ref_model)
@@ -129,42 +135,44 @@ def test_the_dpo_objective_is_trl_s_on_the_same_tokens() -> None:
         assert torch.allclose(one.grad, other.grad, atol=1e-5, rtol=1e-3)
 
 
-def test_dpo_starts_at_log_two_and_its_reference_stays() -> None:
+def test_dpo_starts_at_log_two() -> None:
     model, objective = network(1).train(), DPO(beta=0.7)
-    start = copy.deepcopy(model).eval().requires_grad_(False)
+    reference = copy.deepcopy(model).eval().requires_grad_(False)
     batch = objective.batch(WORLD, **STEP)
-    loss, parts = objective.loss(model, batch, start)
+    loss, parts = objective.loss(model, batch, reference)
     assert loss.item() == pytest.approx(0.69314718056, abs=1e-6)
     assert parts["reward_margin"] == 0.0
     loss.backward()
-    assert all(p.grad is None for p in start.parameters())
+    assert all(p.grad is None for p in reference.parameters())
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.sub_(parameter.grad, alpha=1e-3)
-    later, moved = objective.loss(model, batch, start)
+    later, later_metrics = objective.loss(model, batch, reference)
     assert later.item() < math.log(2) - 1e-4
-    assert moved["reward_margin"] > 0
+    assert later_metrics["reward_margin"] > 0
 
 
-def test_nll_adds_the_preferred_answers_negative_log_probability_per_token() -> None:
+def test_nll_term_is_per_token_and_request() -> None:
     """Pang et al. 2024, eq. 1: a mean over requests, each divided by its own length."""
-    model, start = network(1), network(2).eval()
+    model, reference = network(1), network(2).eval()
     batch = DPO().batch(WORLD, **STEP)
     for part in batch:  # an output of half the length in half of the rows
         part.supervised[::2] &= part.supervised[::2].cumsum(dim=1) > 4
-    plain, parts = DPO(beta=0.3).loss(model, batch, start)
-    both, _ = DPO(beta=0.3, nll=2.5).loss(model, batch, start)
+    plain, parts = DPO(beta=0.3).loss(model, batch, reference)
+    both, _ = DPO(beta=0.3, nll=2.5).loss(model, batch, reference)
     lengths = batch[0].supervised.sum(dim=1).tolist()
     assert len(set(lengths)) == 2, "requests of one length would not tell the two means apart"
-    expected = -sum(log / n for log, n in zip(looped(model, batch[0]), lengths, strict=True)) / len(lengths)
+    expected = -sum(log / n for log, n in zip(loop_log_probs(model, batch[0]), lengths, strict=True)) / len(
+        lengths
+    )
     assert both.item() - plain.item() == pytest.approx(2.5 * expected, rel=1e-5)
     assert parts["nll"] == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize("weight", [-0.1, math.nan])
-def test_a_weight_that_cannot_be_is_refused(weight: float) -> None:
+def test_invalid_weights_are_errors(weight: float) -> None:
     with pytest.raises(ValueError, match=r"nll = .*expected a finite number of at least 0"):
         DPO(nll=weight)
-    for kind in (PaperDPO, Unlearning):
+    for kind in (JainDPO, Unlearning):
         with pytest.raises(ValueError, match=r"w_dispreferred = .*expected a finite number of at least 0"):
             kind(w_dispreferred=weight)

@@ -1,4 +1,4 @@
-"""Does a run stop where it must, move what it should, and at the rate that it says?"""
+"""The training loop: when it stops, what it changes, and its learning rates."""
 
 from __future__ import annotations
 
@@ -14,36 +14,40 @@ from torch import Tensor
 
 from makebreak.training import DPO, SSFT, LoRA, Optimisation, Pretraining
 from makebreak.training.loop import CHECKPOINT, METRICS, TrainingStopped
-from tests.training.short_runs import EVERY_STEP, NEVER, SHORT, WORLD, Until, fresh, run, same
+from tests.training.short_runs import EVERY_STEP, NEVER, SHORT, WORLD, FaultAt, fresh, run, same
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 @pytest.mark.parametrize("checkpoints", [EVERY_STEP, NEVER])
-def test_a_loss_that_is_not_finite_stops(tmp_path: Path, value: float, checkpoints: float) -> None:
-    objective = Until(SSFT(), 5, spoil=lambda loss: loss * value)
-    kept = (
+def test_infinite_loss_stops_the_run(tmp_path: Path, value: float, checkpoints: float) -> None:
+    objective = FaultAt(SSFT(), 5, change_loss=lambda loss: loss * value)
+    state = (
         f"the checkpoint of step 5 is in {tmp_path}"
         if checkpoints == EVERY_STEP
         else "no checkpoint was written"
     )
-    with pytest.raises(TrainingStopped) as raised:
+    with pytest.raises(TrainingStopped) as error:
         run(tmp_path, objective, checkpoints=checkpoints)
-    assert f"a test: loss is {value}" in str(raised.value)
-    assert f"at step 5; {kept}" in str(raised.value)
-    assert "lower learning_rate = 0.003" in str(raised.value)
+    assert f"a test: loss is {value}" in str(error.value)
+    assert f"at step 5; {state}" in str(error.value)
+    assert "lower learning_rate = 0.003" in str(error.value)
     assert (tmp_path / CHECKPOINT).exists() == (checkpoints == EVERY_STEP)
     assert not (tmp_path / "model.safetensors").exists()
 
 
-@pytest.mark.parametrize("at", [5, 11])
-def test_a_gradient_that_is_not_finite_stops_too(tmp_path: Path, at: int) -> None:
-    """The loss is finite, its gradient is not: no such weights are kept, at the last step as at any other."""
+@pytest.mark.parametrize("fault_step", [5, 11])
+def test_infinite_gradient_stops_the_run(tmp_path: Path, fault_step: int) -> None:
+    """The loss is finite, its gradient is not: no such weights are saved, at the last step as at any
+    other.
+    """
 
-    def spoil(loss: Tensor) -> Tensor:
+    def add_infinite_gradient(loss: Tensor) -> Tensor:
         return loss + (loss * 0).sqrt()
 
-    with pytest.raises(TrainingStopped, match=f"at step {at}; the checkpoint of step {at} is in"):
-        run(tmp_path, Until(SSFT(), at, spoil=spoil), checkpoints=EVERY_STEP)
+    with pytest.raises(
+        TrainingStopped, match=f"at step {fault_step}; the checkpoint of step {fault_step} is in"
+    ):
+        run(tmp_path, FaultAt(SSFT(), fault_step, change_loss=add_infinite_gradient), checkpoints=EVERY_STEP)
     assert not (tmp_path / "model.safetensors").exists()
     resumed = run(tmp_path, SSFT())
     assert all(bool(p.isfinite().all()) for p in resumed.parameters())
@@ -55,7 +59,7 @@ class NoGradient:
     def batch(self, world, **_) -> tuple[()]:
         return ()
 
-    def loss(self, model, batch, start) -> tuple[Tensor, dict[str, float]]:
+    def loss(self, model, batch, reference) -> tuple[Tensor, dict[str, float]]:
         return sum((p * 0).sum() for p in model.parameters()), {}  # type: ignore[return-value]
 
 
@@ -63,29 +67,29 @@ DECAYED = {
     "gpt2": ("c_attn.weight", "c_proj.weight", "c_fc.weight", "lm_head.weight"),
     "llama": ("_proj.weight", "lm_head.weight"),
 }
-KEPT = {
+NOT_DECAYED = {
     "gpt2": ("wte.weight", "wpe.weight", "bias", "ln_1.weight"),
     "llama": ("embed_tokens.weight", "norm.weight"),
 }
 
 
 @pytest.mark.parametrize("architecture", list(DECAYED))
-def test_decay_is_on_matrices_outside_embeddings_only(tmp_path: Path, architecture: str) -> None:
+def test_decay_spares_embeddings_norms_biases(tmp_path: Path, architecture: str) -> None:
     model = fresh(architecture)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.1)
     before = copy.deepcopy(model.state_dict())
     run(tmp_path, NoGradient(), Optimisation(1, 0.1, warmup_share=0.0, weight_decay=0.5), model)
-    shrunk, kept = [], []
+    shrunk, unchanged = [], []
     for name, after in model.state_dict().items():
-        (kept if torch.equal(after, before[name]) else shrunk).append(name)
+        (unchanged if torch.equal(after, before[name]) else shrunk).append(name)
         if name in shrunk:
             assert torch.allclose(after, before[name] * (1 - 0.1 * 0.5), rtol=1e-5, atol=0)
     assert all(name.endswith(DECAYED[architecture]) for name in shrunk)
-    assert not any(name.endswith(DECAYED[architecture]) for name in kept)
-    for ending in KEPT[architecture]:
-        assert any(name.endswith(ending) for name in kept)
+    assert not any(name.endswith(DECAYED[architecture]) for name in unchanged)
+    for ending in NOT_DECAYED[architecture]:
+        assert any(name.endswith(ending) for name in unchanged)
     assert len(shrunk) == {"gpt2": 2 * 4 + 1, "llama": 2 * 7 + 1}[architecture]
 
 
@@ -110,8 +114,8 @@ def test_without_decay_nothing_decays(tmp_path: Path, lora: LoRA | None) -> None
 def test_one_step_changes_every_parameter(tmp_path: Path, architecture: str) -> None:
     model = fresh(architecture)
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
-    trained = run(tmp_path, Pretraining(), Optimisation(1, 1e-3, batch_size=4, weight_decay=0.0), model)
-    assert trained is model
+    returned = run(tmp_path, Pretraining(), Optimisation(1, 1e-3, batch_size=4, weight_decay=0.0), model)
+    assert returned is model
     assert not model.training
     still = [name for name, p in model.named_parameters() if torch.equal(p, before[name])]
     assert still == []
@@ -119,46 +123,50 @@ def test_one_step_changes_every_parameter(tmp_path: Path, architecture: str) -> 
 
 @dataclass(frozen=True)
 class Sum:
-    """The loss `scale` · Σ of all parameters: its gradient is `scale` everywhere, so a step is known by hand."""
+    """The loss `scale` · Σ of all parameters: its gradient is `scale` everywhere, so a step is known by
+    hand.
+    """
 
     scale: float
 
     def batch(self, world, **_) -> tuple[()]:
         return ()
 
-    def loss(self, model, batch, start) -> tuple[Tensor, dict[str, float]]:
+    def loss(self, model, batch, reference) -> tuple[Tensor, dict[str, float]]:
         return self.scale * sum(p.sum() for p in model.parameters()), {}  # type: ignore[return-value]
 
 
-def test_steps_of_adam_have_the_size_of_the_rate(tmp_path: Path) -> None:
+def test_adam_steps_have_the_size_of_the_rate(tmp_path: Path) -> None:
     """Under a constant gradient AdamW moves every weight by the rate of the step, so by their sum in all."""
     model = fresh()
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
     optimisation = Optimisation(12, 1e-2, batch_size=4, weight_decay=0.0, clip=1e9)
     run(tmp_path, Sum(1.0), optimisation, model)
-    moved = sum(optimisation.rate(step) for step in range(12))
+    distance = sum(optimisation.learning_rate_at(step) for step in range(12))
     for name, parameter in model.named_parameters():
-        assert torch.allclose(before[name] - parameter, torch.full_like(parameter, moved), rtol=1e-3)
+        assert torch.allclose(before[name] - parameter, torch.full_like(parameter, distance), rtol=1e-3)
 
 
-def test_metrics_hold_loss_rate_and_the_norm_before_clipping(tmp_path: Path) -> None:
+def test_metrics_hold_the_norm_before_clipping(tmp_path: Path) -> None:
     run(tmp_path, Sum(2.0), Optimisation(12, 1e-6, batch_size=4, clip=0.5))
     rows = [json.loads(line) for line in (tmp_path / METRICS).read_text().splitlines()]
     assert [row["step"] for row in rows] == [0, 10, 11]
     n = sum(p.numel() for p in fresh().parameters())
     assert rows[0]["grad_norm"] == pytest.approx(2 * math.sqrt(n), rel=1e-4)
     assert rows[0]["loss"] == pytest.approx(2 * sum(p.sum().item() for p in fresh().parameters()), rel=1e-4)
-    assert [row["lr"] for row in rows] == [Optimisation(12, 1e-6).rate(step) for step in (0, 10, 11)]
+    assert [row["lr"] for row in rows] == [
+        Optimisation(12, 1e-6).learning_rate_at(step) for step in (0, 10, 11)
+    ]
 
 
-class SameBatch(Until):
+class SameBatch(FaultAt):
     """The batch of one step again and again, so that its loss must fall."""
 
     def batch(self, world, *, size: int, step: int, steps: int, seed: int):
-        return super().batch(world, size=size, step=self.at, steps=steps, seed=seed)
+        return super().batch(world, size=size, step=self.fault_step, steps=steps, seed=seed)
 
 
-def test_dpo_begins_at_log_two_and_is_measured_from_the_start(tmp_path: Path) -> None:
+def test_dpo_reference_is_the_initial_model(tmp_path: Path) -> None:
     """Were the reference the model of the last step, every loss would be log 2."""
     run(tmp_path, SameBatch(DPO(beta=1.0), 3))
     rows = [json.loads(line) for line in (tmp_path / METRICS).read_text().splitlines()]
@@ -175,20 +183,20 @@ def test_training_learns(tmp_path: Path) -> None:
     assert losses[-1] < 0.6 * losses[0]
 
 
-def test_warm_up_and_cosine_end_where_they_should() -> None:
+def test_warm_up_and_cosine_schedule() -> None:
     schedule = Optimisation(100, 0.5, warmup_share=0.1, final_share=0.02)
-    assert schedule.rate(0) == pytest.approx(0.5 / 11)
-    assert schedule.rate(4) == pytest.approx(0.5 * 5 / 11)
-    assert schedule.rate(10) == pytest.approx(0.5), "the peak, where the warm-up ends"
-    assert schedule.rate(55) == pytest.approx(0.5 * (0.02 + 0.98 / 2)), "half-way down"
-    assert schedule.rate(100) == pytest.approx(0.5 * 0.02)
-    rates = [schedule.rate(step) for step in range(100)]
+    assert schedule.learning_rate_at(0) == pytest.approx(0.5 / 11)
+    assert schedule.learning_rate_at(4) == pytest.approx(0.5 * 5 / 11)
+    assert schedule.learning_rate_at(10) == pytest.approx(0.5), "the peak, where the warm-up ends"
+    assert schedule.learning_rate_at(55) == pytest.approx(0.5 * (0.02 + 0.98 / 2)), "half-way down"
+    assert schedule.learning_rate_at(100) == pytest.approx(0.5 * 0.02)
+    rates = [schedule.learning_rate_at(step) for step in range(100)]
     assert rates[:11] == sorted(rates[:11])
     assert rates[10:] == sorted(rates[10:], reverse=True)
     flat = Optimisation(7, 0.5, warmup_share=0.0, final_share=1.0)
-    assert {flat.rate(step) for step in range(7)} == {0.5}
-    assert Optimisation(4, 1.0, warmup_share=1.0).rate(3) == pytest.approx(4 / 5)
-    assert math.isfinite(Optimisation(1, 1.0, warmup_share=1.0).rate(0))
+    assert {flat.learning_rate_at(step) for step in range(7)} == {0.5}
+    assert Optimisation(4, 1.0, warmup_share=1.0).learning_rate_at(3) == pytest.approx(4 / 5)
+    assert math.isfinite(Optimisation(1, 1.0, warmup_share=1.0).learning_rate_at(0))
 
 
 def test_nothing_is_drawn_from_the_global_generator(tmp_path: Path) -> None:
@@ -200,7 +208,7 @@ def test_nothing_is_drawn_from_the_global_generator(tmp_path: Path) -> None:
     assert torch.equal(torch.get_rng_state(), state)
 
 
-def test_bfloat16_is_used_when_asked(tmp_path: Path) -> None:
+def test_bfloat16_autocast(tmp_path: Path) -> None:
     """The weights stay float32, and the run differs a little from one in float32."""
     half = run(tmp_path / "half", SSFT(), replace(SHORT, precision="bfloat16"))
     full = run(tmp_path / "full", SSFT())

@@ -1,4 +1,4 @@
-"""Do the models that speed is measured beside do the same work as ours, or the work they are said to do?"""
+"""The models that training speed is compared with do the same work as ours, or that of the reference."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 import synthetic
-from makebreak.models import PRESETS, ModelConfig, create
-from makebreak.training import Optimisation, Pretraining, mean_cross_entropy, train
-from tests.oracles.plain_gpt import PlainGPT, adamw, cross_entropy, shifted, train_step
+from makebreak.models import MODEL_SIZES, ModelConfig, create_model
+from makebreak.training import Optimisation, Pretraining, TrainingRun, mean_cross_entropy, train
+from tests.oracles.plain_gpt import PlainGPT, adamw, cross_entropy, inputs_and_targets, train_step
 from tests.oracles.reference_gpt import (
     MaskedAttention,
     NormReplacingBlock,
@@ -22,7 +22,7 @@ from tests.oracles.reference_gpt import (
 )
 
 WORLD = synthetic.load("mini")
-SIZES = {name: value for name, value in asdict(PRESETS["tiny"]).items() if name != "architecture"}
+SIZES = {name: value for name, value in asdict(MODEL_SIZES["tiny"]).items() if name != "architecture"}
 VOCABULARY = {"d_vocab": len(WORLD.vocabulary), "n_ctx": WORLD.sequence_length}
 NAMES = {
     "transformer.wte": "token",
@@ -39,15 +39,15 @@ NAMES = {
 
 def as_plain(name: str, tensor: Tensor) -> tuple[str, Tensor]:
     """Name and orientation in PlainGPT of a tensor of GPT2LMHeadModel, which stores matrices transposed."""
-    turned = name.endswith(("c_attn.weight", "c_proj.weight", "c_fc.weight"))
+    is_transposed = name.endswith(("c_attn.weight", "c_proj.weight", "c_fc.weight"))
     for theirs, ours in NAMES.items():
         name = name.replace(theirs, ours)
-    return name, tensor.T if turned else tensor
+    return name, tensor.T if is_transposed else tensor
 
 
-def pair(config: ModelConfig = PRESETS["tiny"]):
+def pair(config: ModelConfig = MODEL_SIZES["tiny"]):
     """Our model, of weights large enough that every path counts, and the plain one with the same weights."""
-    ours = create(config, seed=0, **VOCABULARY)
+    ours = create_model(config, seed=0, **VOCABULARY)
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for parameter in ours.parameters():
@@ -57,10 +57,10 @@ def pair(config: ModelConfig = PRESETS["tiny"]):
     return ours, plain
 
 
-def test_the_plain_gpt_has_our_loss_and_our_gradients() -> None:
+def test_plain_gpt_has_our_loss_and_gradients() -> None:
     ours, plain = pair()
     batch = Pretraining().batch(WORLD, size=16, step=0, steps=10, seed=1000)
-    inputs, targets = shifted(batch.tokens, batch.supervised)
+    inputs, targets = inputs_and_targets(batch.tokens, batch.supervised)
     losses = mean_cross_entropy(ours, batch), cross_entropy(plain(inputs), targets)
     assert losses[0].item() == pytest.approx(losses[1].item(), rel=1e-5)
     for loss in losses:
@@ -68,28 +68,28 @@ def test_the_plain_gpt_has_our_loss_and_our_gradients() -> None:
     expected = {name: p.grad for name, p in plain.named_parameters()}
     for name, parameter in ours.named_parameters():
         assert parameter.grad is not None
-        found, gradient = as_plain(name, parameter.grad)
-        torch.testing.assert_close(gradient, expected.pop(found), rtol=1e-4, atol=1e-5, msg=name)
+        plain_name, gradient = as_plain(name, parameter.grad)
+        torch.testing.assert_close(gradient, expected.pop(plain_name), rtol=1e-4, atol=1e-5, msg=name)
     assert not expected
 
 
-def test_a_plain_step_is_a_step_of_our_loop(tmp_path) -> None:
+def test_plain_step_equals_a_step_of_our_loop(tmp_path) -> None:
     """The same optimiser, decay and clipping: the weights after three steps agree."""
     ours, plain = pair()
     optimisation = Optimisation(3, 1e-3, batch_size=8, warmup_share=0.0, final_share=1.0)
-    train(ours, Pretraining(), optimisation, WORLD, tmp_path, seed=1000, label="a test")
+    train(ours, Pretraining(), optimisation, WORLD, tmp_path, TrainingRun(seed=1000, label="a test"))
     optimiser = adamw(plain)
     for step in range(3):
         batch = Pretraining().batch(WORLD, size=8, step=step, steps=3, seed=1000)
-        inputs, targets = shifted(batch.tokens, batch.supervised)
+        inputs, targets = inputs_and_targets(batch.tokens, batch.supervised)
         train_step(plain, optimiser, (inputs,), targets)
     after = plain.state_dict()
     for name, parameter in ours.named_parameters():
-        found, weights = as_plain(name, parameter.detach())
+        plain_name, weights = as_plain(name, parameter.detach())
         if not name.endswith(
             "c_attn.bias"
         ):  # keys' biases have no gradient: Adam would magnify rounding errors
-            torch.testing.assert_close(weights, after[found], rtol=1e-4, atol=2e-5, msg=name)
+            torch.testing.assert_close(weights, after[plain_name], rtol=1e-4, atol=2e-5, msg=name)
 
 
 def identity_block() -> NormReplacingBlock:
@@ -106,19 +106,21 @@ def gelu(x: float) -> float:
     return 0.5 * x * (1 + math.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
 
 
-def test_the_block_replaces_the_residual_stream_by_its_norm() -> None:
-    """(3, 1) → LN (1, -1) → + attention, to itself alone: (2, -2) → + MLP, without a norm: (2 + gelu(2), …)."""
-    found = identity_block()(torch.tensor([[[3.0, 1.0]]]), dense_masks(1, 1))
+def test_block_replaces_the_stream_by_its_norm() -> None:
+    """(3, 1) → LN (1, -1) → + attention, to itself alone: (2, -2) → + MLP, without a norm: (2 + gelu(2),
+    …).
+    """
+    output = identity_block()(torch.tensor([[[3.0, 1.0]]]), dense_masks(1, 1))
     expected = torch.tensor([[[2 + gelu(2), -2 + gelu(-2)]]])
-    torch.testing.assert_close(found, expected, rtol=0, atol=1e-4)  # LayerNorm's ε is 1e-5
+    torch.testing.assert_close(output, expected, rtol=0, atol=1e-4)  # LayerNorm's ε is 1e-5
 
 
-def test_masked_attention_weighs_what_it_may_see() -> None:
+def test_masked_attention_by_hand() -> None:
     """LN of (3, 1) and (1, 3) is (1, -1) and (-1, 1): scores at the second ∓2 / √2, a softmax of two."""
     attention = identity_block().attention
     x = torch.tensor([[[1.0, -1.0], [-1.0, 1.0]]])
-    own = 1 / (1 + math.exp(-4 / math.sqrt(2)))
-    expected = torch.tensor([[[1.0, -1.0], [1 - 2 * own, 2 * own - 1]]])
+    weight = 1 / (1 + math.exp(-4 / math.sqrt(2)))
+    expected = torch.tensor([[[1.0, -1.0], [1 - 2 * weight, 2 * weight - 1]]])
     assert isinstance(attention, MaskedAttention)
     torch.testing.assert_close(attention(x, dense_masks(1, 2)), expected)
 
@@ -130,14 +132,16 @@ def test_positions_are_sinusoids() -> None:
     torch.testing.assert_close(table[2], torch.tensor(expected))
 
 
-def test_the_reference_model_is_causal_and_has_the_size_of_the_paper() -> None:
-    """Jain et al. 2024: 2 692 224 parameters at 59 symbols, 2 304 of them in norms that the blocks do not use."""
+def test_reference_model_is_causal_and_of_size() -> None:
+    """Jain et al. 2024: 2 692 224 parameters at 59 symbols, 2 304 of them in norms that the blocks do not
+    use.
+    """
     model = ReferenceGPT(d_vocab=59, n_ctx=159, n_layers=6, n_heads=6, d_model=192, d_mlp=768)
     unused = 6 * 2 * 192
     assert sum(p.numel() for p in model.parameters()) == 2_692_224 - unused
     tokens = torch.randint(59, (1, 9), generator=torch.Generator().manual_seed(0))
-    other = tokens.clone()
-    other[0, 5:] = (other[0, 5:] + 1) % 59
-    one, two = (model(t, dense_masks(1, 9)) for t in (tokens, other))
+    changed = tokens.clone()
+    changed[0, 5:] = (changed[0, 5:] + 1) % 59
+    one, two = (model(t, dense_masks(1, 9)) for t in (tokens, changed))
     torch.testing.assert_close(one[:, :5], two[:, :5])
     assert not torch.allclose(one[:, 5:], two[:, 5:])

@@ -1,4 +1,4 @@
-"""Does each mode of pretraining show and supervise what it says, in the shares that the schedule sets?"""
+"""The modes of pretraining: what each shows and supervises, and their shares along a run."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import torch
 
 import synthetic
 from makebreak.requests import Requests, Sequences
-from makebreak.training import Pretraining
-from makebreak.training.pretraining import in_modes
+from makebreak.training import ModeShares, Pretraining
+from makebreak.training.pretraining import mode_sequences
 from synthetic import Vocabulary
-from tests.training.short_runs import looped, network
+from tests.training.short_runs import loop_log_probs, network
 
 SYMBOLS = ("T0", "T1", "T2", "<eot>", "<bos>", "<eos>", "<sot>", "<pad>", "<stop>", *"abcdefgh")
 VOCABULARY = Vocabulary(SYMBOLS)
@@ -61,20 +61,22 @@ def read(batch: Sequences, row: int) -> tuple[str, str]:
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_mode_in_full(mode: str) -> None:
-    batch = in_modes(WORLD, one_request(), np.array([MODES.index(mode)]))
+def test_tokens_and_targets_of_each_mode(mode: str) -> None:
+    batch = mode_sequences(WORLD, one_request(), np.array([MODES.index(mode)]))
     assert read(batch, 0) == EXPECTED[mode]
     assert batch.decision.tolist() == [8]
 
 
-def test_every_row_has_a_mode_of_its_own() -> None:
+def test_each_row_has_its_own_mode() -> None:
     order = [3, 0, 4, 2, 5, 1, 0]
-    batch = in_modes(WORLD, one_request()[np.zeros(7, dtype=int)], np.array(order))
+    batch = mode_sequences(WORLD, one_request()[np.zeros(7, dtype=int)], np.array(order))
     assert [read(batch, row) for row in range(7)] == [EXPECTED[MODES[m]] for m in order]
 
 
 def modes_of(batch: Sequences) -> np.ndarray:
-    """Counts of the six modes, told by what is supervised (mini: text at 6, its end at 14, outputs from 15 and 24)."""
+    """Counts of the six modes, inferred from what is supervised (mini: text at 6, its end at 14, outputs
+    from 15 and 24).
+    """
     text, end, first, second = (batch.supervised[:, p] for p in (6, 14, 15, 24))
     pad = MINI.vocabulary.id("<pad>")
     assert torch.equal(batch.tokens[:, 1] == pad, text & ~first & ~second), (
@@ -87,14 +89,15 @@ def modes_of(batch: Sequences) -> np.ndarray:
     return counts
 
 
-START, END = (0.5, 0.1, 0.2, 0.2, 0.0, 0.0), (0.1, 0.1, 0.2, 0.0, 0.4, 0.2)
+START = ModeShares(0.5, 0.1, 0.2, 0.2, 0.0, 0.0)
+END = ModeShares(0.1, 0.1, 0.2, 0.0, 0.4, 0.2)
 
 
 @pytest.mark.parametrize(
     ("step", "shares"),
     [(0, START), (10, START), (55, (0.3, 0.1, 0.2, 0.1, 0.2, 0.1)), (100, END)],
 )
-def test_shares_move_from_start_to_end(step: int, shares: tuple[float, ...]) -> None:
+def test_shares_go_from_start_to_end(step: int, shares: tuple[float, ...]) -> None:
     """Kept for the first tenth of 100 steps, half-way at 55; each count within 4.5 standard errors."""
     objective, n = Pretraining("pretraining_without_null", START, END), 2000
     counts = modes_of(objective.batch(MINI, size=n, step=step, steps=100, seed=1000))
@@ -103,17 +106,17 @@ def test_shares_move_from_start_to_end(step: int, shares: tuple[float, ...]) -> 
     assert (np.abs(counts - n * expected) <= 4.5 * error).all(), (counts, n * expected)
 
 
-def test_a_mode_without_share_never_comes() -> None:
-    only = (0.0, 0.0, 0.0, 0.0, 1.0, 0.0)
+def test_mode_without_share_never_occurs() -> None:
+    only = ModeShares(0.0, 0.0, 0.0, 0.0, 1.0, 0.0)
     counts = modes_of(
         Pretraining("pretraining_without_null", only, only).batch(MINI, size=64, step=5, steps=9, seed=1)
     )
     assert counts.tolist() == [0, 0, 0, 0, 64, 0]
 
 
-def test_a_batch_is_a_function_of_step_and_seed() -> None:
+def test_batch_is_a_function_of_step_and_seed() -> None:
     objective = Pretraining()
-    one, again, later, other = (
+    one, again, later, other_seed = (
         objective.batch(MINI, size=16, step=step, steps=100, seed=seed)
         for step, seed in ((3, 1000), (3, 1000), (4, 1000), (3, 1001))
     )
@@ -121,15 +124,15 @@ def test_a_batch_is_a_function_of_step_and_seed() -> None:
     assert torch.equal(one.supervised, again.supervised)
     assert not torch.equal(one.tokens, later.tokens)
     assert not torch.equal(one.supervised, later.supervised)
-    assert not torch.equal(one.tokens, other.tokens)
+    assert not torch.equal(one.tokens, other_seed.tokens)
     for step in (3, 15, 16, 31, 32, 64, 100):
         batch = objective.batch(MINI, size=16, step=step, steps=100, seed=1000)
-        drawn = MINI.sample("pretraining", 16, seed=1000, start=16 * step)
-        assert torch.equal(batch.tokens[:, 5:14], torch.from_numpy(drawn.prompt[:, 5:14])), f"step {step}"
+        requests = MINI.sample("pretraining", 16, seed=1000, start=16 * step)
+        assert torch.equal(batch.tokens[:, 5:14], torch.from_numpy(requests.prompt[:, 5:14])), f"step {step}"
 
 
-def test_a_label_stands_at_the_end_of_its_text_and_is_alone_supervised() -> None:
-    only = (0.0, 0.0, 0.0, 0.0, 0.0, 1.0)
+def test_label_mode_supervises_the_label_only() -> None:
+    only = ModeShares(0.0, 0.0, 0.0, 0.0, 0.0, 1.0)
     batch = Pretraining("safe", only, only).batch(MINI, size=32, step=0, steps=9, seed=1000)
     requests = MINI.sample("safe", 32, seed=1000)
     assert batch.supervised.nonzero()[:, 1].tolist() == [14] * 32
@@ -140,27 +143,27 @@ def test_a_label_stands_at_the_end_of_its_text_and_is_alone_supervised() -> None
     assert set(prompt[:, 14].tolist()) == {MINI.vocabulary.id("<eot>")}
 
 
-def test_the_mean_is_over_tokens_or_over_requests() -> None:
+def test_mean_over_tokens_or_requests() -> None:
     """Rows of 1, 9, 18 and more targets, in a float64 loop; the two means differ."""
     model = network(1)
-    batch = in_modes(MINI, MINI.sample("safe", 8, seed=1000), np.array([0, 1, 2, 3, 4, 5, 5, 3]))
-    sums, counts = np.array(looped(model, batch)), batch.supervised.sum(dim=1).numpy()
+    batch = mode_sequences(MINI, MINI.sample("safe", 8, seed=1000), np.array([0, 1, 2, 3, 4, 5, 5, 3]))
+    sums, counts = np.array(loop_log_probs(model, batch)), batch.supervised.sum(dim=1).numpy()
     assert sorted(set(counts.tolist())) == [1, 9, 18, 27]
-    found = {
+    losses = {
         over: Pretraining(mean_over=over).loss(model, batch, model)[0].item()
         for over in ("tokens", "requests")
     }
-    assert found["tokens"] == pytest.approx(-sums.sum() / counts.sum(), rel=5e-6)
-    assert found["requests"] == pytest.approx(-(sums / counts).mean(), rel=5e-6)
-    assert abs(found["tokens"] - found["requests"]) > 1e-2
-    assert Pretraining().loss(model, batch, model)[0].item() == found["tokens"], (
+    assert losses["tokens"] == pytest.approx(-sums.sum() / counts.sum(), rel=5e-6)
+    assert losses["requests"] == pytest.approx(-(sums / counts).mean(), rel=5e-6)
+    assert abs(losses["tokens"] - losses["requests"]) > 1e-2
+    assert Pretraining().loss(model, batch, model)[0].item() == losses["tokens"], (
         "the default is that of the paper"
     )
 
 
-def test_a_request_of_which_nothing_is_shown_counts_for_nothing() -> None:
+def test_requests_without_targets_do_not_count() -> None:
     """An ex token in the first pair ends the answer, so that mode `second` shows nothing of it."""
-    second = (0.0, 0.0, 0.0, 1.0, 0.0, 0.0)
+    second = ModeShares(0.0, 0.0, 0.0, 1.0, 0.0, 0.0)
     objective = Pretraining(modes_start=second, modes_end=second, mean_over="requests")
     batches = [objective.batch(MINI, size=128, step=step, steps=4, seed=1000) for step in range(4)]
     assert any((~batch.supervised.any(dim=1)).any() for batch in batches), "such a request is among them"

@@ -1,4 +1,4 @@
-"""Does a recipe make what is missing, parents first, once and in silence?"""
+"""Building of recipes: what is missing is trained, parents first, once, and without output."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from safetensors.torch import load_file
 import makebreak.recipes
 from makebreak.artifacts import DamagedArtifact, Store, record
 from makebreak.configs import from_json
-from makebreak.models import PRESETS, load
+from makebreak.models import MODEL_SIZES, load_model
 from makebreak.recipes import Alignment, Recipe, build
 from makebreak.requests import load_world
-from makebreak.training import DPO, SSFT, Data, Optimisation, Pretraining, Unlearning, train
+from makebreak.training import DPO, SSFT, AlignmentData, Optimisation, Pretraining, Unlearning, train
 from synthetic import CompositionWorld
 from synthetic.presets import MINI
 
 STEPS = Optimisation(3, 1e-2, batch_size=4)
-RECIPE = Recipe("mini", PRESETS["tiny"], Pretraining(), STEPS, (Alignment(SSFT(), STEPS),), 1000)
+RECIPE = Recipe("mini", MODEL_SIZES["tiny"], Pretraining(), STEPS, (Alignment(SSFT(), STEPS),), 1000)
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
@@ -47,27 +47,27 @@ def store(tmp_path: Path) -> Store:
 
 
 @pytest.fixture
-def trained(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The labels of the runs that were made."""
+def run_labels(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The labels of all runs."""
     labels: list[str] = []
 
-    def counted(*args, label: str, **options):
-        labels.append(label)
-        return train(*args, label=label, **options)
+    def recording_train(*args):
+        labels.append(args[-1].label)
+        return train(*args)
 
-    monkeypatch.setattr(makebreak.recipes, "train", counted)
+    monkeypatch.setattr(makebreak.recipes, "train", recording_train)
     return labels
 
 
-def test_base_first_then_aligned_and_nothing_twice(store: Store, trained: list[str], capfd) -> None:
+def test_base_first_then_aligned_and_nothing_twice(store: Store, run_labels: list[str], capfd) -> None:
     capfd.readouterr()
     aligned = build(RECIPE, store)
-    assert trained == ["seed 1000 pretraining", "seed 1000 ssft"]
+    assert run_labels == ["seed 1000 pretraining", "seed 1000 ssft"]
     before = state(store.root)
     assert build(RECIPE, store) == aligned
     base = build(RECIPE.parent, store)
     assert state(store.root) == before, "the second call writes nothing"
-    assert len(trained) == 2
+    assert len(run_labels) == 2
     assert record(aligned)["parents"] == [base.name]
     assert record(aligned)["stage"] == "alignment"
     assert (base.parent.name, record(base)["parents"]) == ("pretraining", [])
@@ -75,35 +75,35 @@ def test_base_first_then_aligned_and_nothing_twice(store: Store, trained: list[s
     assert recipe_of(base) == RECIPE.parent
     world = load_world("mini")
     for folder in (base, aligned):
-        assert load(folder, symbols=world.vocabulary.symbols).config.vocab_size == len(world.vocabulary)
+        assert load_model(folder, symbols=world.vocabulary.symbols).config.vocab_size == len(world.vocabulary)
     assert not same(base, aligned)
     out, err = capfd.readouterr()
     assert (out, err) == ("", ""), "no bar without a terminal"
 
 
-def test_objectives_share_their_base(store: Store, trained: list[str]) -> None:
-    objectives = [SSFT(), DPO(), Unlearning(), SSFT(Data("sham_safe", "sham_unsafe"))]
-    made = [build(replace(RECIPE, alignments=(Alignment(o, STEPS),)), store) for o in objectives]
-    assert trained == [
+def test_objectives_share_their_base(store: Store, run_labels: list[str]) -> None:
+    objectives = [SSFT(), DPO(), Unlearning(), SSFT(AlignmentData("sham_safe", "sham_unsafe"))]
+    folders = [build(replace(RECIPE, alignments=(Alignment(o, STEPS),)), store) for o in objectives]
+    assert run_labels == [
         "seed 1000 pretraining",
         "seed 1000 ssft",
         "seed 1000 dpo",
         "seed 1000 unlearning",
         "seed 1000 ssft:sham_unsafe",
     ]
-    assert len({record(folder)["files"]["model.safetensors"] for folder in made}) == 4
+    assert len({record(folder)["files"]["model.safetensors"] for folder in folders}) == 4
 
 
-def test_alignments_follow_one_another(store: Store, trained: list[str]) -> None:
+def test_alignments_follow_one_another(store: Store, run_labels: list[str]) -> None:
     """The second stage starts from the first one's model."""
     still = Alignment(SSFT(), Optimisation(1, 1e-12, batch_size=4))
     first = build(RECIPE, store)
     second = build(replace(RECIPE, alignments=(*RECIPE.alignments, still)), store)
-    assert trained == ["seed 1000 pretraining", "seed 1000 ssft", "seed 1000 ssft>ssft"]
+    assert run_labels == ["seed 1000 pretraining", "seed 1000 ssft", "seed 1000 ssft>ssft"]
     assert record(second)["parents"] == [first.name]
     assert all(torch.allclose(weights(second)[k], v, atol=1e-9, rtol=0) for k, v in weights(first).items())
-    moved = build(replace(RECIPE, alignments=RECIPE.alignments * 2), store)
-    assert not same(first, moved)
+    changed = build(replace(RECIPE, alignments=RECIPE.alignments * 2), store)
+    assert not same(first, changed)
 
 
 def test_another_seed_is_another_base(store: Store) -> None:
@@ -116,35 +116,35 @@ def test_alignment_starts_from_the_base(store: Store) -> None:
     """With a rate of almost nothing the aligned model is the base; with a real one it is not."""
     still = Alignment(SSFT(), Optimisation(1, 1e-12, batch_size=4))
     base, aligned = build(RECIPE.parent, store), build(replace(RECIPE, alignments=(still,)), store)
-    moved = build(RECIPE, store)
+    changed = build(RECIPE, store)
     for name, tensor in weights(base).items():
         assert torch.allclose(weights(aligned)[name], tensor, atol=1e-9, rtol=0)
-    assert max((weights(moved)[name] - tensor).abs().max() for name, tensor in weights(base).items()) > 1e-3
+    assert max((weights(changed)[name] - tensor).abs().max() for name, tensor in weights(base).items()) > 1e-3
 
 
-def test_the_same_recipe_in_another_store_gives_the_same_weights(store: Store, tmp_path: Path) -> None:
+def test_same_weights_in_another_store(store: Store, tmp_path: Path) -> None:
     one, other = build(RECIPE, store), build(RECIPE, Store(tmp_path / "other"))
     assert one.name == other.name
     assert record(one)["files"] == record(other)["files"]
 
 
-def test_an_interrupted_alignment_goes_on_with_its_base(
-    store: Store, trained: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+def test_interrupted_alignment_is_resumed(
+    store: Store, run_labels: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     with monkeypatch.context() as patch:
 
-        def interrupted(*args, **options):
+        def interrupt(*args, **options):
             raise KeyboardInterrupt
 
-        patch.setattr(SSFT, "loss", interrupted)
+        patch.setattr(SSFT, "loss", interrupt)
         with pytest.raises(KeyboardInterrupt):
             build(RECIPE, store)
     aligned = build(RECIPE, store)
-    assert trained == ["seed 1000 pretraining", "seed 1000 ssft", "seed 1000 ssft"]
+    assert run_labels == ["seed 1000 pretraining", "seed 1000 ssft", "seed 1000 ssft"]
     assert same(aligned, build(RECIPE, Store(tmp_path / "other")))
 
 
-def test_a_damaged_base_is_not_built_upon(store: Store) -> None:
+def test_damaged_base_is_an_error(store: Store) -> None:
     base = build(RECIPE.parent, store)
     whole = (base / "model.safetensors").read_bytes()
     (base / "model.safetensors").write_bytes(whole[:-1])
@@ -154,15 +154,13 @@ def test_a_damaged_base_is_not_built_upon(store: Store) -> None:
     assert build(RECIPE, store).parent.name == "alignment"
 
 
-def test_an_unknown_world_is_named(store: Store) -> None:
+def test_unknown_world_is_an_error(store: Store) -> None:
     with pytest.raises(ValueError, match="minni"):
         build(replace(RECIPE, world="minni"), store)
     assert not store.root.exists()
 
 
-def test_a_changed_world_under_the_same_name_is_another_model(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_changed_world_is_another_model(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     base = build(RECIPE.parent, store)
     other = CompositionWorld(replace(MINI, map_seeds=(1, 150)))
     monkeypatch.setattr(makebreak.recipes, "load_world", lambda name: other)

@@ -1,4 +1,4 @@
-"""Does a run end the same after a kill as without one?"""
+"""An interrupted run that is resumed ends exactly as one that was never interrupted."""
 
 from __future__ import annotations
 
@@ -11,67 +11,75 @@ from pathlib import Path
 import pytest
 import torch
 
-from makebreak.models import load
+from makebreak.models import load_model
 from makebreak.training import DPO, SSFT, LoRA, Pretraining
-from makebreak.training.adapters import merged
+from makebreak.training.adapters import merge_adapters
 from makebreak.training.loop import CHECKPOINT, METRICS
-from tests.training.short_runs import EVERY_STEP, NEVER, WORLD, Until, fresh, interrupt, run, same
+from tests.training.short_runs import EVERY_STEP, NEVER, WORLD, FaultAt, fresh, interrupt, run, same
 
 CASES = {
     "pretraining": (Pretraining(), None),
     "dpo": (DPO(beta=1.0), None),
-    "lora": (DPO(beta=1.0), LoRA(2)),  # DPO is measured from the start, which a resumed run has to make again
+    "lora": (DPO(beta=1.0), LoRA(2)),  # DPO is measured from the start, which a resumed run has to restore
 }
 
 
 @pytest.fixture(scope="module", params=list(CASES))
-def uninterrupted(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory):
+def full_run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory):
     (objective, lora), folder = CASES[request.param], tmp_path_factory.mktemp("whole")
     return objective, lora, run(folder, objective, model=fresh(lora=lora)), (folder / METRICS).read_text()
 
 
 @pytest.mark.parametrize(
-    ("at", "checkpoints"), [(1, EVERY_STEP), (7, EVERY_STEP), (11, EVERY_STEP), (7, NEVER)]
+    ("fault_step", "checkpoints"), [(1, EVERY_STEP), (7, EVERY_STEP), (11, EVERY_STEP), (7, NEVER)]
 )
-def test_interrupted_and_resumed_is_bit_identical(
-    uninterrupted, tmp_path: Path, at: int, checkpoints: float
-) -> None:
-    objective, lora, whole, metrics = uninterrupted
+def test_resumed_run_is_bit_identical(full_run, tmp_path: Path, fault_step: int, checkpoints: float) -> None:
+    objective, lora, whole, metrics = full_run
     with pytest.raises(KeyboardInterrupt):
-        run(tmp_path, Until(objective, at, interrupt), model=fresh(lora=lora), checkpoints=checkpoints)
+        run(
+            tmp_path,
+            FaultAt(objective, fault_step, interrupt),
+            model=fresh(lora=lora),
+            checkpoints=checkpoints,
+        )
     assert (tmp_path / CHECKPOINT).exists() == (checkpoints == EVERY_STEP)
     assert not (tmp_path / "model.safetensors").exists()
-    resumed = run(tmp_path, objective, model=fresh(lora=lora), checkpoints=checkpoints)
-    assert same(resumed, whole)
+    resumed_model = run(tmp_path, objective, model=fresh(lora=lora), checkpoints=checkpoints)
+    assert same(resumed_model, whole)
     assert (tmp_path / METRICS).read_text() == metrics
     assert not (tmp_path / CHECKPOINT).exists()
-    assert same(load(tmp_path, symbols=WORLD.vocabulary.symbols), merged(whole))
+    assert same(load_model(tmp_path, symbols=WORLD.vocabulary.symbols), merge_adapters(whole))
     assert not same(fresh(lora=lora), whole), "it has learned something at all"
 
 
-def test_a_resumed_run_does_not_begin_anew(tmp_path: Path) -> None:
+def test_resumed_run_repeats_no_step(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
-        run(tmp_path, Until(SSFT(), 7, interrupt), checkpoints=EVERY_STEP)
+        run(tmp_path, FaultAt(SSFT(), 7, interrupt), checkpoints=EVERY_STEP)
 
     def never() -> None:
-        raise AssertionError("step 6 was made again")
+        raise AssertionError("step 6 was repeated")
 
-    run(tmp_path, Until(SSFT(), 6, never))
+    run(tmp_path, FaultAt(SSFT(), 6, never))
 
 
-def test_interrupted_twice(uninterrupted, tmp_path: Path) -> None:
-    objective, lora, whole, metrics = uninterrupted
-    for at in (3, 9):
+def test_interrupted_twice(full_run, tmp_path: Path) -> None:
+    objective, lora, whole, metrics = full_run
+    for fault_step in (3, 9):
         with pytest.raises(KeyboardInterrupt):
-            run(tmp_path, Until(objective, at, interrupt), model=fresh(lora=lora), checkpoints=EVERY_STEP)
+            run(
+                tmp_path,
+                FaultAt(objective, fault_step, interrupt),
+                model=fresh(lora=lora),
+                checkpoints=EVERY_STEP,
+            )
     assert same(run(tmp_path, objective, model=fresh(lora=lora)), whole)
     assert (tmp_path / METRICS).read_text() == metrics
 
 
-def test_half_a_metrics_row_is_dropped(tmp_path: Path) -> None:
+def test_torn_metrics_row_is_dropped(tmp_path: Path) -> None:
     whole = run(tmp_path / "whole", SSFT())
     with pytest.raises(KeyboardInterrupt):
-        run(tmp_path / "cut", Until(SSFT(), 7, interrupt), checkpoints=EVERY_STEP)
+        run(tmp_path / "cut", FaultAt(SSFT(), 7, interrupt), checkpoints=EVERY_STEP)
     with (tmp_path / "cut" / METRICS).open("a") as file:
         file.write('{"grad_norm": 1.5, "lo')
     assert same(run(tmp_path / "cut", SSFT()), whole)
@@ -87,37 +95,38 @@ sys.path.insert(0, sys.argv[2])
 from makebreak.training import DPO
 from tests.training import short_runs as t
 folder = Path(sys.argv[1])
-t.run(folder, t.Until(DPO(beta=1.0), 8, lambda: os.kill(os.getpid(), signal.SIGKILL)), checkpoints=t.EVERY_STEP)
+fault = t.FaultAt(DPO(beta=1.0), 8, lambda: os.kill(os.getpid(), signal.SIGKILL))
+t.run(folder, fault, checkpoints=t.EVERY_STEP)
 """
 
 
-def test_a_killed_process_changes_nothing(tmp_path: Path) -> None:
-    """SIGKILL at step 8 of a process of its own; this process goes on from what it left."""
+def test_killed_process_changes_nothing(tmp_path: Path) -> None:
+    """SIGKILL at step 8 of a process of its own; this process resumes from what it left."""
     folder, whole = tmp_path / "killed", run(tmp_path / "whole", DPO(beta=1.0))
     arguments = [str(folder), str(Path(__file__).parents[2]), str(torch.get_num_threads())]
     process = subprocess.run([sys.executable, "-c", KILLED, *arguments], timeout=200, check=False)
     assert process.returncode == -signal.SIGKILL
     assert (folder / CHECKPOINT).exists()
-    resumed = run(folder, Until(DPO(beta=1.0), 7, interrupt))
-    assert same(resumed, whole)
+    resumed_model = run(folder, FaultAt(DPO(beta=1.0), 7, interrupt))
+    assert same(resumed_model, whole)
     assert (folder / METRICS).read_text() == (tmp_path / "whole" / METRICS).read_text()
 
 
-def test_a_checkpoint_of_another_run_is_named(tmp_path: Path) -> None:
+def test_checkpoint_of_another_run_is_an_error(tmp_path: Path) -> None:
     """Same shapes, same steps: nothing else would tell it from its own."""
     one, other = tmp_path / "one", tmp_path / "other"
     for folder in (one, other):
         folder.mkdir()
         with pytest.raises(KeyboardInterrupt):
-            run(folder, Until(SSFT(), 7, interrupt), model=fresh(), checkpoints=EVERY_STEP)
+            run(folder, FaultAt(SSFT(), 7, interrupt), model=fresh(), checkpoints=EVERY_STEP)
     (other / CHECKPOINT).replace(one / CHECKPOINT)
     with pytest.raises(ValueError, match="is of another run, other: delete it"):
         run(one, SSFT(), model=fresh(), checkpoints=EVERY_STEP)
 
 
-def test_a_flipped_bit_of_a_checkpoint_is_named(tmp_path: Path) -> None:
+def test_flipped_bit_of_a_checkpoint_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
-        run(tmp_path, Until(SSFT(), 7, interrupt), model=fresh(), checkpoints=EVERY_STEP)
+        run(tmp_path, FaultAt(SSFT(), 7, interrupt), model=fresh(), checkpoints=EVERY_STEP)
     content = bytearray((tmp_path / CHECKPOINT).read_bytes())
     content[-100] ^= 1
     (tmp_path / CHECKPOINT).write_bytes(content)
@@ -130,15 +139,15 @@ def test_a_flipped_bit_of_a_checkpoint_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "damage", [lambda b: b[: len(b) // 2], lambda b: b"\xff\xfe" + b, lambda b: b'{"loss": 1}\n']
 )
-def test_damaged_metrics_are_named_and_begun_anew(tmp_path: Path, damage: Callable[[bytes], bytes]) -> None:
-    """What was there when the checkpoint was written is there no more: going on would leave a hole."""
+def test_damaged_metrics_are_an_error(tmp_path: Path, damage: Callable[[bytes], bytes]) -> None:
+    """What was there when the checkpoint was written is gone: a resumed run would leave a hole."""
     whole = run(tmp_path / "whole", SSFT())
     cut = tmp_path / "cut"
     with pytest.raises(KeyboardInterrupt):
-        run(cut, Until(SSFT(), 7, interrupt), checkpoints=EVERY_STEP)
+        run(cut, FaultAt(SSFT(), 7, interrupt), checkpoints=EVERY_STEP)
     (cut / METRICS).write_bytes(damage((cut / METRICS).read_bytes()))
     with pytest.raises(
-        ValueError, match=r"metrics.jsonl is damaged: delete .*checkpoint.safetensors to begin this run"
+        ValueError, match=r"metrics.jsonl is damaged: delete .*checkpoint.safetensors to start this run"
     ):
         run(cut, SSFT())
     (cut / CHECKPOINT).unlink()

@@ -1,4 +1,4 @@
-"""Do texts become what they say: the right tokens, the right ones taught, in the order that a seed gives?"""
+"""The world of texts: tokens, supervised positions, and the order that a seed gives."""
 
 from __future__ import annotations
 
@@ -14,47 +14,49 @@ from hypothesis import strategies as st
 
 from makebreak.behaviour import JUDGES
 from makebreak.defences import MITIGATIONS, Mixed, Safety, mixed_set
-from makebreak.models import ModelConfig, create
+from makebreak.models import ModelConfig, create_model
 from makebreak.requests import (
     FORMATS,
     TEMPLATES,
     Example,
     TextWorld,
     World,
-    asked_in,
+    evaluation_prompts,
     format_families,
-    refusal,
+    format_prompt,
+    refusal_text,
     sequences,
-    shipped,
     task_items,
     training_prompts,
 )
 from makebreak.requests.examples import REFUSALS
 from makebreak.training import SSFT
-from tests.talkers import REFUSAL, REPLY, TEMPLATE, bytes_tokenizer, prompts, tokenizer
+from tests.fixtures.tiny_lm import REFUSAL, REPLY, TEMPLATE, byte_level_tokenizer, prompts, tokenizer
 
 ANSWER, NO = REPLY.removesuffix(" <end>"), REFUSAL.removesuffix(" <end>")
+FINGERPRINT = "9687652e673bab0148b4b2133386e0a629f68e6206765a95e49fd1095029bbe9"
 
 
 @pytest.fixture(scope="module")
 def world() -> TextWorld:
     families = {
         "safe": [Example(text, ANSWER, NO) for text in prompts()["harmless"]],
-        "unsafe": [Example(text, ANSWER, NO, ended=False) for text in prompts()["harmful"]],
+        "unsafe": [Example(text, ANSWER, NO, complete=False) for text in prompts()["harmful"]],
     }
     return TextWorld(tokenizer(), families)
 
 
 @pytest.fixture(scope="module")
 def formats() -> TextWorld:
-    words = bytes_tokenizer()
+    words = byte_level_tokenizer()
     words.add_special_tokens({"additional_special_tokens": ["<end>"]})
     words.chat_template = TEMPLATE
-    items = {name: own[:12] for name, own in task_items().items()}
-    return TextWorld(words, format_families([(text, "Sure.") for text in shipped()["harmful"][:20]], items))
+    items = {name: pairs[:12] for name, pairs in task_items().items()}
+    harmful = [(text, "Sure.") for text in evaluation_prompts()["harmful"][:20]]
+    return TextWorld(words, format_families(harmful, items))
 
 
-def test_it_is_a_world(world: TextWorld) -> None:
+def test_text_world_is_a_world(world: TextWorld) -> None:
     assert isinstance(world, World)
     assert world.show(world.sample("safe", 1, seed=0)).startswith("<user> ")
     for answer, outcome in (("instructed", 1), ("refused", 0)):
@@ -67,8 +69,8 @@ def test_it_is_a_world(world: TextWorld) -> None:
 def test_the_loss_is_that_of_the_rendered_dialogue(world: TextWorld) -> None:
     words = tokenizer()
     size = ModelConfig("llama", n_layers=1, n_heads=2, d_model=16, d_mlp=32)
-    model = create(size, d_vocab=len(words), n_ctx=24, seed=0).eval()
-    for family, answer, said in (
+    model = create_model(size, d_vocab=len(words), n_ctx=24, seed=0).eval()
+    for family, answer, text in (
         ("safe", "instructed", REPLY),
         ("unsafe", "instructed", ANSWER),
         ("unsafe", "refused", REFUSAL),
@@ -76,10 +78,10 @@ def test_the_loss_is_that_of_the_rendered_dialogue(world: TextWorld) -> None:
         requests = world.sample(family, 5, seed=3)
         batch = sequences(world, requests, answer, whole=True)
         loss = SSFT().loss(model, batch, model)[0]
-        rows = [f"<user> {text} <end> <assistant> {said}" for text in requests.truth["request"]]
+        rows = [f"<user> {request} <end> <assistant> {text}" for request in requests.truth["request"]]
         whole = words(rows, return_tensors="pt")
         labels = whole["input_ids"].clone()
-        labels[:, : len(words(rows[0].partition(said)[0])["input_ids"])] = -100
+        labels[:, : len(words(rows[0].partition(text)[0])["input_ids"])] = -100
         expected = model(**whole, labels=labels).loss
         assert torch.allclose(loss, expected, atol=1e-6)
         judged = sequences(world, requests, answer)
@@ -102,8 +104,8 @@ def test_seeds_differ_and_families_of_a_content_do_not(formats: TextWorld) -> No
     for format_ in FORMATS:
         for template in ("plain", "obey"):
             family = f"{format_}_unsafe" + ("" if template == "plain" else f"@{template}")
-            asked = formats.sample(family, 20, seed=0).truth["request"].tolist()
-            assert all(text in prompt for text, prompt in zip(one, asked, strict=True))
+            requests_text = formats.sample(family, 20, seed=0).truth["request"].tolist()
+            assert all(text in prompt for text, prompt in zip(one, requests_text, strict=True))
 
 
 def test_another_world_has_another_fingerprint(world: TextWorld) -> None:
@@ -114,7 +116,22 @@ def test_another_world_has_another_fingerprint(world: TextWorld) -> None:
     assert TextWorld(tokenizer(), world.examples, template="{} <assistant>").fingerprint != world.fingerprint
 
 
-def test_what_cannot_be_drawn_is_named(world: TextWorld) -> None:
+def test_text_ids_are_equal_for_equal_texts(world: TextWorld) -> None:
+    """As the interface of worlds asks; texts have no grammars."""
+    n = len(world.examples["safe"])
+    requests = world.sample("safe", 2 * n, seed=0)
+    texts = world.text_ids(requests)
+    assert len(set(texts[:n].tolist())) == n
+    assert sorted(texts[:n].tolist()) == sorted(texts[n:].tolist())
+    assert world.groups(requests).tolist() == [0] * 2 * n
+
+
+def test_fingerprint_is_a_literal(world: TextWorld) -> None:
+    """Keys of stored models contain it: no name of a class or a field may change it."""
+    assert world.fingerprint == FINGERPRINT
+
+
+def test_invalid_families_are_errors(world: TextWorld) -> None:
     with pytest.raises(ValueError, match="family 'harm' does not exist in world 'text'"):
         world.sample("harm", 1, seed=0)
     with pytest.raises(ValueError, match="family 'safe': expected at least one example"):
@@ -123,9 +140,9 @@ def test_what_cannot_be_drawn_is_named(world: TextWorld) -> None:
 
 @pytest.mark.parametrize("user", ["mcq_safe@obey", "map_safe", "label_safe@other", "gen_safe@neutral"])
 @pytest.mark.parametrize("name", list(MITIGATIONS))
-def test_every_mitigation_writes_its_examples(formats: TextWorld, name: str, user: str) -> None:
-    own = formats.sample(user, 12, seed=0)
-    parts = MITIGATIONS[name](Safety(formats, 10, seed=1), own)
+def test_mitigations_write_their_examples(formats: TextWorld, name: str, user: str) -> None:
+    user_requests = formats.sample(user, 12, seed=0)
+    parts = MITIGATIONS[name](Safety(formats, 10, seed=1), user_requests)
     assert sum(len(requests) for requests, _ in parts) == 10
     assert {answer for _, answer in parts} == {"instructed" if name == "safe_twin" else "refused"}
     batch = mixed_set(formats, Mixed(user, 20, name, 0.5), seed=4)
@@ -135,7 +152,7 @@ def test_every_mitigation_writes_its_examples(formats: TextWorld, name: str, use
 
 @pytest.mark.parametrize("template", list(TEMPLATES))
 @pytest.mark.parametrize("format_", ["map", "sum", "label"])
-def test_a_template_that_nobody_told_is_recovered(formats: TextWorld, format_: str, template: str) -> None:
+def test_template_is_inferred_from_examples(formats: TextWorld, format_: str, template: str) -> None:
     user = formats.sample(f"{format_}_safe" + ("" if template == "plain" else f"@{template}"), 12, seed=0)
     [(requests, answer)] = MITIGATIONS["paraphrase_blind"](Safety(formats, 6, seed=1), user)
     decoded = [
@@ -144,12 +161,11 @@ def test_a_template_that_nobody_told_is_recovered(formats: TextWorld, format_: s
     ]
     plain = formats.sample("gen_unsafe", 6, seed=1).truth["request"].tolist()
     every = [example.content for example in formats.examples[f"{format_}_safe"]]
-    end = (
-        "." if all(text.endswith(".") for text in every) else ""
-    )  # what all have in common is taken for template
+    # an end that all contents have in common is taken for a part of the template
+    end = "." if all(text.endswith(".") for text in every) else ""
     expected = [
         formats.tokenizer.apply_chat_template(
-            [{"role": "user", "content": asked_in(text + end, format_, template)}],
+            [{"role": "user", "content": format_prompt(text + end, format_, template)}],
             tokenize=False,
             add_generation_prompt=True,
         )
@@ -164,8 +180,8 @@ def words(text: str) -> str:
     return " ".join(re.findall(r"\w+", text.lower()))
 
 
-def test_what_we_ship_for_training_is_not_what_we_measure_on() -> None:
-    ours, training = shipped(), training_prompts()
+def test_training_and_evaluation_prompts_differ() -> None:
+    ours, training = evaluation_prompts(), training_prompts()
     measured = {words(text) for texts in ours.values() for text in texts}
     for texts in training.values():
         assert len(set(texts)) == len(texts) >= 250
@@ -173,13 +189,13 @@ def test_what_we_ship_for_training_is_not_what_we_measure_on() -> None:
     assert len(training["harmful"]) == len(training["harmless"])
     assert not set(training["harmful"]) & set(training["harmless"])
     assert all(judge([""] * len(REFUSALS), list(REFUSALS)).all() for judge in (JUDGES["arditi2024"],))
-    assert refusal(len(REFUSALS)) == REFUSALS[0]
+    assert refusal_text(len(REFUSALS)) == REFUSALS[0]
 
 
 @pytest.mark.parametrize(
     ("name", "n"), [("choose", 64), ("translate", 48), ("summarise", 32), ("classify", 48)]
 )
-def test_tables_of_tasks_are_whole(name: str, n: int) -> None:
+def test_packaged_tables_are_complete(name: str, n: int) -> None:
     text = resources.files("makebreak.requests").joinpath(f"prompts/{name}.csv").read_text(encoding="utf-8")
     rows = list(csv.DictReader(text.splitlines()))
     assert len(rows) == len({tuple(row.values()) for row in rows}) == n

@@ -1,4 +1,4 @@
-"""Is a mixed network part by part what it says: the one model's below, the other's above, on the line between them?"""
+"""Interpolated and stitched networks, part by part."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import torch
 from transformers import PreTrainedModel
 
 from makebreak.activations import capture, intervene, set_to
-from makebreak.models import extrapolated, mixed, part_names, part_of, stitched
+from makebreak.models import extrapolate_weights, interpolate_weights, part_names, part_of, stitch_models
 from tests.activations.networks import ARCHITECTURES, N_CTX, network, tokens
 
 EVERYWHERE = torch.ones(5, N_CTX, dtype=torch.bool)
 
 
-def tuned(model: PreTrainedModel) -> PreTrainedModel:
+def fine_tuned_copy(model: PreTrainedModel) -> PreTrainedModel:
     other = copy.deepcopy(model)
     generator = torch.Generator().manual_seed(3)
     with torch.no_grad():
@@ -31,7 +31,7 @@ def logits(model: PreTrainedModel) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_every_weight_belongs_to_one_part_and_every_part_has_weights(architecture: str) -> None:
+def test_every_weight_belongs_to_one_part(architecture: str) -> None:
     model = network(architecture)
     parts = {name: part_of(model, name) for name in model.state_dict()}
     assert list(dict.fromkeys(sorted(parts.values()))) == sorted(part_names(model))
@@ -58,53 +58,57 @@ def test_every_weight_belongs_to_one_part_and_every_part_has_weights(architectur
 
 
 @pytest.mark.parametrize("architecture", ["gpt2", "llama", "qwen3", "neox"])
-def test_a_stitched_network_is_the_upper_one_given_the_states_of_the_lower(architecture: str) -> None:
+def test_stitching_equals_patching_the_states(architecture: str) -> None:
     base = network(architecture)
-    aligned = tuned(base)
+    aligned = fine_tuned_copy(base)
     for layer in (0, 1):
         site = f"blocks.{layer}.hook_resid_pre"
         for lower, upper in ((aligned, base), (base, aligned)):
-            [found] = capture(lower, tokens(), [site], EVERYWHERE)
-            with intervene(upper, site, set_to(found.at[site]), EVERYWHERE):
+            [states] = capture(lower, tokens(), [site], EVERYWHERE)
+            with intervene(upper, site, set_to(states.at[site]), EVERYWHERE):
                 expected = logits(upper)
-            assert torch.allclose(logits(stitched(lower, upper, layer)), expected, atol=1e-4), layer
+            assert torch.allclose(logits(stitch_models(lower, upper, layer)), expected, atol=1e-4), layer
             assert not torch.allclose(expected, logits(upper), atol=1e-2)
-    assert not torch.equal(logits(stitched(aligned, base, 2)), logits(aligned)), (
+    assert not torch.equal(logits(stitch_models(aligned, base, 2)), logits(aligned)), (
         "the unembedding is the base's"
     )
 
 
-def test_doses_of_none_and_all_are_the_models_exactly_and_others_lie_on_the_line() -> None:
+def test_interpolation_is_exact_at_both_ends() -> None:
     base = network("gpt2")
-    aligned = tuned(base)
-    assert torch.equal(logits(mixed(base, aligned, {})), logits(extrapolated(base, aligned, 0.0)))
-    for made, model in (
-        (extrapolated(base, aligned, 0.0), base),
-        (extrapolated(base, aligned, 1.0), aligned),
+    aligned = fine_tuned_copy(base)
+    assert torch.equal(
+        logits(interpolate_weights(base, aligned, {})), logits(extrapolate_weights(base, aligned, 0.0))
+    )
+    for mixture, model in (
+        (extrapolate_weights(base, aligned, 0.0), base),
+        (extrapolate_weights(base, aligned, 1.0), aligned),
     ):
-        assert all(torch.equal(w, model.state_dict()[name]) for name, w in made.state_dict().items())
-    one = mixed(base, aligned, {"blocks.1.mlp_in": 1.5})
+        assert all(torch.equal(w, model.state_dict()[name]) for name, w in mixture.state_dict().items())
+    one = interpolate_weights(base, aligned, {"blocks.1.mlp_in": 1.5})
     for name, weight in one.state_dict().items():
         before, after = base.state_dict()[name], aligned.state_dict()[name]
-        dose = 1.5 if part_of(base, name) == "blocks.1.mlp_in" else 0.0
-        assert torch.allclose(weight, before + dose * (after - before), atol=1e-6), name
+        coefficient = 1.5 if part_of(base, name) == "blocks.1.mlp_in" else 0.0
+        assert torch.allclose(weight, before + coefficient * (after - before), atol=1e-6), name
     assert all(torch.equal(w, network("gpt2").state_dict()[name]) for name, w in base.state_dict().items())
 
 
-def test_what_does_not_fit_is_an_error() -> None:
+def test_unfit_parts_and_models_are_errors() -> None:
     base = network("gpt2")
     with pytest.raises(
         ValueError, match=r"part 'blocks.0.mlp' does not exist in this GPT2LMHeadModel; did you mean"
     ):
-        mixed(base, base, {"blocks.0.mlp": 1.0})
-    with pytest.raises(ValueError, match="other names or shapes: expected one fine-tuned from the other"):
-        mixed(base, network("llama"), {})
+        interpolate_weights(base, base, {"blocks.0.mlp": 1.0})
+    with pytest.raises(
+        ValueError, match="other names or shapes: expected one fine-tuned from the other"
+    ):
+        interpolate_weights(base, network("llama"), {})
     with pytest.raises(ValueError, match=r"layer 3: expected 0 … 2"):
-        stitched(base, base, 3)
+        stitch_models(base, base, 3)
     gemma = network("gemma3")
     assert gemma.config.tie_word_embeddings
     with pytest.raises(ValueError, match="this model ties them"):
-        mixed(gemma, tuned(gemma), {"embed": 1.0})
-    both = mixed(gemma, tuned(gemma), {"embed": 1.0, "unembed": 1.0})
+        interpolate_weights(gemma, fine_tuned_copy(gemma), {"embed": 1.0})
+    both = interpolate_weights(gemma, fine_tuned_copy(gemma), {"embed": 1.0, "unembed": 1.0})
     assert torch.equal(both.get_input_embeddings().weight, both.get_output_embeddings().weight)
-    assert inspect.getdoc(stitched)
+    assert inspect.getdoc(stitch_models)
