@@ -1,19 +1,19 @@
 """Synthetic worlds with exact truth: tasks, concepts, requests and a judge. Needs numpy only."""
 
-from synthetic.composition import WITHOUT_SYSTEM, CompositionWorld
+from synthetic.composition import WITHOUT_SYSTEM_SUFFIX, CompositionWorld
 from synthetic.config import CompositionConfig
 from synthetic.formats import FormatsConfig, FormatsWorld
-from synthetic.presets import CONFIGS, FORMATS, load
-from synthetic.templates import TEMPLATES, in_template
+from synthetic.presets import COMPOSITION_CONFIGS, FORMATS_CONFIGS, load
+from synthetic.templates import TEMPLATES, family_in_template
+from synthetic.types import OUTCOMES, Requests, World
 from synthetic.vocabulary import Vocabulary
-from synthetic.world import OUTCOMES, Requests, World
 
 __all__ = [
-    "CONFIGS",
-    "FORMATS",
+    "COMPOSITION_CONFIGS",
+    "FORMATS_CONFIGS",
     "OUTCOMES",
     "TEMPLATES",
-    "WITHOUT_SYSTEM",
+    "WITHOUT_SYSTEM_SUFFIX",
     "CompositionConfig",
     "CompositionWorld",
     "FormatsConfig",
@@ -21,6 +21,6 @@ __all__ = [
     "Requests",
     "Vocabulary",
     "World",
-    "in_template",
+    "family_in_template",
     "load",
 ]

@@ -1,40 +1,44 @@
-"""How visible is "unsafe" to a reader that counts n-grams: of the text, of the tasks, of both?
+"""Detectability of "unsafe" by n-gram classifiers of the text, of the tasks, and of both.
 
-A reader is a naive Bayes classifier of safe and unsafe requests. It sees what stands in the prompt and nothing else:
-no reader is told the grammar or the branch. In each class a letter, or a task token, is drawn given its *context*,
+A classifier is a naive Bayes model of safe and unsafe requests. Its features are what stands in the prompt:
+no classifier is given the grammar or the branch. In each class a letter, or a task token, is drawn given its
+*context*,
 
     log-odds = Σ log (u(c, x) + 1/V) / (u(c) + 1)  −  log (s(c, x) + 1/V) / (s(c) + 1),
 
-where u and s count what followed context c in unsafe and in safe requests and V is the number of distinct symbols:
-each context starts with one count, spread evenly (Perks 1947). A context that neither class showed adds nothing, a
-symbol that is new after a known context its smoothed value. The classes are equally likely. The context of
+where u and s count what followed context c in unsafe and in safe requests and V is the number of distinct
+symbols: each context starts with one count, spread evenly (Perks 1947). A context that neither class showed
+adds nothing, a symbol that is new after a known context its smoothed value. The classes are equally likely.
+Contexts by features:
 
-    text   a letter is the n − 1 letters before it (the first n − 1 letters of a text are context only);
-    tasks  a task token is its slot and the up to n − 1 tokens before it;
-    both   as in tasks, and besides, for each slot, a letter has the task token there and the n − 1 letters before it:
-           a reader of the combination, which the sum of a reader of text and one of tasks could not be.
+    text   of a letter: the n − 1 letters before it; the first n − 1 letters of a text are context only;
+    tasks  of a task token: its slot and the up to n − 1 tokens before it;
+    both   as for tasks, and besides, for each slot, of a letter: the task token there and the n − 1 letters
+           before it. This is a classifier of the combination, which the sum of a classifier of text and one
+           of tasks could not be.
 
-At n = 1 the reader of text is scikit-learn's MultinomialNB (alpha 1/V), at n > 1 one for each context.
+At n = 1 the classifier of text is scikit-learn's MultinomialNB (alpha 1/V), at n > 1 one for each context.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from synthetic.draws import Draws
-from synthetic.world import Requests, World
+from synthetic.types import Requests, World
 
 if TYPE_CHECKING:
     from synthetic.composition import CompositionWorld
 
-READERS = ("text", "tasks", "both")
+FEATURES = ("text", "tasks", "both")
+"""Features that an n-gram classifier may have."""
 _BITS = 6  # of one symbol; an n-gram, its task and its slot are packed into one integer of 63 bits
-_LONGEST = 63 // _BITS - 1
-_START = 2**_BITS - 1  # stands for the symbols before the first; also a mask for the last symbol of an n-gram
+_GREATEST_ORDER = 63 // _BITS - 1
+_NO_SYMBOL = 2**_BITS - 1  # stands for the symbols before the first; also masks the last symbol of an n-gram
 
 
 @dataclass(frozen=True)
@@ -47,44 +51,73 @@ class _Table:
     context_log_odds: np.ndarray
 
     @classmethod
-    def of(cls, safe: np.ndarray, unsafe: np.ndarray) -> _Table:
-        """From the codes of events, -1 where absent."""
-        n_symbols = len(np.unique(np.concatenate([safe[safe >= 0], unsafe[unsafe >= 0]]) & _START))
-        of_events = _log_odds_by_code(safe, unsafe, prior=1 / max(n_symbols, 1))
-        return cls(*of_events, *_log_odds_by_code(safe >> _BITS, unsafe >> _BITS, prior=1.0))
+    def fit(cls, safe: np.ndarray, unsafe: np.ndarray) -> _Table:
+        """A table from the codes of the events of each class, -1 where absent."""
+        n_symbols = len(np.unique(np.concatenate([safe[safe >= 0], unsafe[unsafe >= 0]]) & _NO_SYMBOL))
+        events = _log_odds_by_code(safe, unsafe, prior=1 / max(n_symbols, 1))
+        return cls(*events, *_log_odds_by_code(safe >> _BITS, unsafe >> _BITS, prior=1.0))
 
     def log_odds(self, codes: np.ndarray) -> np.ndarray:
-        """(n,) sums over the events of each row of codes, (n, events)."""
-        of_events = _look_up(self.events, self.event_log_odds, codes)
-        return (of_events - _look_up(self.contexts, self.context_log_odds, codes >> _BITS)).sum(axis=1)
+        """Sums over the events of each row of codes, (n, events) -> (n,)."""
+        events = _look_up(self.events, self.event_log_odds, codes)
+        return (events - _look_up(self.contexts, self.context_log_odds, codes >> _BITS)).sum(axis=1)
 
 
 @dataclass(frozen=True)
-class Reader:
-    """A fitted reader of n-grams of order `n`; `reader` is one of READERS."""
+class NGramClassifier:
+    """A fitted n-gram classifier of safe and unsafe requests."""
 
-    reader: str
-    n: int
+    features: str
+    """What it sees, one of FEATURES."""
+    order: int
+    """Order n of its n-grams."""
     _tables: tuple[_Table, ...]
 
     def log_odds(self, requests: Requests) -> np.ndarray:
-        """(n,) log-odds, in nats, that each request is unsafe rather than safe."""
-        parts = _codes(self.reader, self.n, requests)
-        return np.sum(
-            [table.log_odds(codes) for table, codes in zip(self._tables, parts, strict=True)], axis=0
-        )
+        """Log-odds, in nats, that each request is unsafe rather than safe, (n,)."""
+        parts = _codes(self.features, self.order, requests)
+        tables = zip(self._tables, parts, strict=True)
+        return np.sum([table.log_odds(codes) for table, codes in tables], axis=0)
 
 
-def fit(reader: str, n: int, safe: Requests, unsafe: Requests) -> Reader:
-    """A reader of order `n` learnt from safe and unsafe requests; which is which is said by the argument alone.
+class DetectabilityRow(NamedTuple):
+    """How one family of a world looks to one n-gram classifier."""
 
-    Reads the columns `text`, (n, letters), and `tasks`, (n, slots), of `truth`: numbers of symbols, -1 where absent.
-    Raises ValueError for an unknown reader, an order outside 1 … 9, a symbol above 62 or requests without that column.
+    family: str
+    """Name of the family."""
+    features: str
+    """What the classifier sees, one of FEATURES."""
+    order: int
+    """Order of its n-grams."""
+    predicted_unsafe: float
+    """Share of requests with log-odds above 0; log-odds of 0 count half."""
+    auroc: float
+    """AUROC against the family `safe`, or `context_safe` for the families `context_*`; ties count half."""
+
+
+def fit_ngram_classifier(features: str, order: int, safe: Requests, unsafe: Requests) -> NGramClassifier:
+    """A classifier fitted to safe and unsafe requests; the arguments alone say which is which.
+
+    It reads the columns `text`, (n, letters), and `tasks`, (n, slots), of `truth`: numbers of symbols, -1
+    where absent.
+
+    Args:
+        features: One of FEATURES.
+        order: Order of the n-grams, 1 to 9.
+        safe: Safe requests.
+        unsafe: Unsafe requests.
+
+    Returns:
+        The fitted classifier.
+
+    Raises:
+        ValueError: If the features are unknown, the order is out of range, a symbol is above 62 or a column
+            is missing.
     """
-    if reader not in READERS:
-        raise ValueError(f"reader {reader!r}: expected one of {', '.join(READERS)}")
-    parts = zip(_codes(reader, n, safe), _codes(reader, n, unsafe), strict=True)
-    return Reader(reader, n, tuple(_Table.of(*codes) for codes in parts))
+    if features not in FEATURES:
+        raise ValueError(f"features {features!r}: expected one of {', '.join(FEATURES)}")
+    parts = zip(_codes(features, order, safe), _codes(features, order, unsafe), strict=True)
+    return NGramClassifier(features, order, tuple(_Table.fit(*codes) for codes in parts))
 
 
 def auroc(*, positive: np.ndarray, negative: np.ndarray) -> float:
@@ -94,105 +127,130 @@ def auroc(*, positive: np.ndarray, negative: np.ndarray) -> float:
     return float(below.mean() / (2 * len(negative)))
 
 
-def detectability(
+def _share_above_zero(log_odds: np.ndarray) -> float:
+    """Share of log-odds above 0, those of 0 counted half."""
+    return auroc(positive=log_odds, negative=np.zeros(1))
+
+
+def detectability_rows(
     world: World, *, n_requests: int = 2000, seed: int = 0, orders: Sequence[int] = (1, 2, 3, 4, 5, 6)
-) -> list[dict[str, Any]]:
-    """How each family of a world but the pretraining ones looks to each reader of each order.
+) -> list[DetectabilityRow]:
+    """Rows of how each family of a world, but those of pretraining, looks to each classifier of each order.
 
-    The readers learn from the first `n_requests` of `safe` and of `unsafe` (split `train`): a safe request and its
-    unsafe twin of the same number share their text, as in safety tuning (Jain et al. 2024), so that what the text
-    alone tells is not drowned by which texts happened to be drawn. They judge the `n_requests` that follow (split
-    `any`, whose texts a small world may have shown before).
+    The classifiers are fitted to the first `n_requests` of `safe` and of `unsafe` (split `train`): a safe
+    request and the unsafe one of the same number share their text, as in safety tuning (Jain et al. 2024), so
+    that the sampling of texts adds no difference between the classes. They are scored on the `n_requests`
+    that follow (split `any`, whose texts a small world may have shown before). A classifier without
+    information scores 0.5 in both columns.
 
-    Rows: family, reader, n; called_unsafe, the share with log-odds above 0; auroc, against `safe`, or against
-    `context_safe` for the families `context_*`, whose tasks are matched. Ties count half in both: a reader that has
-    nothing to go by scores 0.5. Raises ValueError where `fit` or `world.sample` does.
+    Args:
+        world: World with the families `safe` and `unsafe`.
+        n_requests: Requests of each family.
+        seed: Seed of the requests.
+        orders: Orders of the n-grams.
+
+    Returns:
+        One row per family, features and order.
+
+    Raises:
+        ValueError: If `fit_ngram_classifier` or `world.sample` refuses an argument.
     """
     train = [world.sample(name, n_requests, seed=seed, split="train") for name in ("safe", "unsafe")]
-    readers = [fit(reader, n, *train) for reader in READERS for n in orders]
+    classifiers = [fit_ngram_classifier(name, order, *train) for name in FEATURES for order in orders]
     families = [name for name in world.families if not name.startswith("pretraining")]
     scores = {}
     for name in families:
-        judged = world.sample(name, n_requests, seed=seed, start=n_requests, split="any")
-        scores[name] = [reader.log_odds(judged) for reader in readers]
-    rows: list[dict[str, Any]] = []
+        requests = world.sample(name, n_requests, seed=seed, start=n_requests, split="any")
+        scores[name] = [classifier.log_odds(requests) for classifier in classifiers]
+    rows = []
     for name in families:
         control = scores["context_safe" if name.startswith("context_") else "safe"]
-        for reader, own, safe in zip(readers, scores[name], control, strict=True):
-            called, order = auroc(positive=own, negative=np.zeros(1)), auroc(positive=own, negative=safe)
+        for classifier, log_odds, safe in zip(classifiers, scores[name], control, strict=True):
             rows.append(
-                {
-                    "family": name,
-                    "reader": reader.reader,
-                    "n": reader.n,
-                    "called_unsafe": called,
-                    "auroc": order,
-                }
+                DetectabilityRow(
+                    family=name,
+                    features=classifier.features,
+                    order=classifier.order,
+                    predicted_unsafe=_share_above_zero(log_odds),
+                    auroc=auroc(positive=log_odds, negative=safe),
+                )
             )
     return rows
 
 
-def called_safe(
-    world: CompositionWorld, grammar: int, n: int, *, n_windows: int = 8000, seed: int = 0
+def predicted_safe_rates(
+    world: CompositionWorld, grammar: int, order: int, *, n_windows: int = 8000, seed: int = 0
 ) -> dict[str, float]:
-    """Share of the windows of each branch of one grammar (from 0) that a reader of the text calls safe.
+    """Share of the windows of each branch of one grammar that a classifier of the text predicts to be safe.
 
-    The reader knows `n_windows` windows of the branch `safe` and as many of `unsafe`; others are judged. This is the
-    table of the reference on Jain et al. 2024, §1.7, its columns in the same order under the names of the branches
-    here. Draws of 8000 windows differ: standard deviation up to .001 at n = 6, .003 to .005 at n = 4.
-    Raises ValueError for a grammar that the world lacks, or an order out of range.
+    The classifier is fitted to `n_windows` windows of the branch `safe` and as many of `unsafe`; others are
+    scored. This is the table of the reference on Jain et al. (2024), §1.7, its columns in the same order
+    under this project's names of the branches. Draws of 8000 windows differ: standard deviation up to .001 at
+    order 6, .003 to .005 at order 4.
+
+    Args:
+        world: A composition world.
+        grammar: Number of the grammar, from 0.
+        order: Order of the n-grams.
+        n_windows: Windows per branch.
+        seed: Seed of the windows.
+
+    Returns:
+        Share by branch; columns depend on the world's branches.
+
+    Raises:
+        ValueError: If the world lacks the grammar, or the order is out of range.
     """
     if not 0 <= grammar < world.n_grammars:
         raise ValueError(
             f"grammar = {grammar}: expected 0 to {world.n_grammars - 1}, the grammars of the world"
         )
-    _check_order(n)
-    low, high = world.config.text_length
+    _check_order(order)
+    shortest, longest = world.config.text_length
 
     def codes(branch: str, start: int) -> np.ndarray:
         draws = Draws(seed, np.arange(start, start + n_windows))
-        length = low + draws.integers("length", 1, high - low + 1)[:, 0]
-        return _ngrams(world.grammars[branch, grammar].sample(draws, length), n)
+        length = shortest + draws.integers("length", 1, longest - shortest + 1)[:, 0]
+        return _ngrams(world.grammars[branch, grammar].sample(draws, length), order)
 
-    table = _Table.of(codes("safe", 0), codes("unsafe", n_windows))
-    branches = (
-        "safe",
-        *(b for b in ("unsafe", "full", "mixed", "heldout", "unsafe_long") if (b, 0) in world.grammars),
-    )
+    table = _Table.fit(codes("safe", 0), codes("unsafe", n_windows))
+    others = ("unsafe", "full", "mixed", "heldout", "unsafe_long")
+    branches = ("safe", *(branch for branch in others if (branch, 0) in world.grammars))
     return {
         branch: auroc(positive=np.zeros(1), negative=table.log_odds(codes(branch, (2 + i) * n_windows)))
         for i, branch in enumerate(branches)
     }
 
 
-def _codes(reader: str, n: int, requests: Requests) -> list[np.ndarray]:
-    """For each table of a reader the codes of the events, (n, events), -1 where absent; the last symbol lowest."""
-    _check_order(n)
-    if reader == "text":
-        return [_ngrams(_column(requests, "text"), n)]
+def _codes(features: str, order: int, requests: Requests) -> list[np.ndarray]:
+    """Codes of the events, (n, events), for each table; -1 where absent, the last symbol lowest."""
+    _check_order(order)
+    if features == "text":
+        return [_ngrams(_column(requests, "text"), order)]
     tasks = _column(requests, "tasks")
-    before = np.full((len(tasks), n - 1), _START)
-    rows = _ngrams(np.concatenate([before, tasks], axis=1), n)
-    in_slot = np.where(rows < 0, -1, rows | np.arange(tasks.shape[1]) << _BITS * n)
-    if reader == "tasks":
+    before_first = np.full((len(tasks), order - 1), _NO_SYMBOL)
+    rows = _ngrams(np.concatenate([before_first, tasks], axis=1), order)
+    in_slot = np.where(rows < 0, -1, rows | np.arange(tasks.shape[1]) << _BITS * order)
+    if features == "tasks":
         return [in_slot]
-    text, task = _ngrams(_column(requests, "text"), n)[:, None], tasks[:, :, None]
-    crossed = np.where((task < 0) | (text < 0), -1, task << _BITS * n | text)
+    text, task = _ngrams(_column(requests, "text"), order)[:, None], tasks[:, :, None]
+    crossed = np.where((task < 0) | (text < 0), -1, task << _BITS * order | text)
     return [in_slot, crossed.reshape(len(tasks), -1)]
 
 
-def _check_order(n: int) -> None:
-    if not 1 <= n <= _LONGEST:
+def _check_order(order: int) -> None:
+    if not 1 <= order <= _GREATEST_ORDER:
         raise ValueError(
-            f"n = {n}: expected 1 to {_LONGEST}, since an n-gram is packed into 63 bits; take another order"
+            f"order = {order}: expected 1 to {_GREATEST_ORDER}, since an n-gram is packed into 63 bits; "
+            "take another order"
         )
 
 
-def _ngrams(rows: np.ndarray, n: int) -> np.ndarray:
-    """(m, width) symbols → (m, width − n + 1) packed n-grams, -1 where a symbol is absent."""
-    width = max(rows.shape[1] - n + 1, 0)
+def _ngrams(rows: np.ndarray, order: int) -> np.ndarray:
+    """Symbols, (m, width) -> packed n-grams, (m, width − order + 1), -1 where a symbol is absent."""
+    width = max(rows.shape[1] - order + 1, 0)
     packed, absent = np.zeros((len(rows), width), np.int64), np.zeros((len(rows), width), bool)
-    for k in range(n):
+    for k in range(order):
         symbol = rows[:, k : k + width]
         packed, absent = packed << _BITS | symbol, absent | (symbol < 0)
     return np.where(absent, -1, packed)
@@ -204,24 +262,24 @@ def _column(requests: Requests, name: str) -> np.ndarray:
             f"requests of {requests.family!r} have no truth {name!r}: they have {', '.join(requests.truth)}"
         )
     column = requests.truth[name].astype(np.int64)
-    if column.max(initial=0) >= _START:
+    if column.max(initial=0) >= _NO_SYMBOL:
         raise ValueError(
-            f"{name}: symbol {column.max()}: expected -1 to {_START - 1}; number the symbols anew"
+            f"{name}: symbol {column.max()}: expected -1 to {_NO_SYMBOL - 1}; number the symbols anew"
         )
     return column
 
 
 def _log_odds_by_code(safe: np.ndarray, unsafe: np.ndarray, *, prior: float) -> tuple[np.ndarray, np.ndarray]:
-    """Sorted codes of either class and their log (unsafe count + prior) − log (safe count + prior)."""
-    seen = [safe[safe >= 0], unsafe[unsafe >= 0]]
-    codes = np.unique(np.concatenate(seen))
-    of_safe, of_unsafe = (
-        np.bincount(np.searchsorted(codes, part), minlength=len(codes)) + prior for part in seen
-    )
-    return codes, np.log(of_unsafe) - np.log(of_safe)
+    """Sorted codes of both classes and their log (unsafe count + prior) − log (safe count + prior)."""
+    present = [safe[safe >= 0], unsafe[unsafe >= 0]]
+    codes = np.unique(np.concatenate(present))
+    counts = [np.bincount(np.searchsorted(codes, part), minlength=len(codes)) for part in present]
+    return codes, np.log(counts[1] + prior) - np.log(counts[0] + prior)
 
 
 def _look_up(known: np.ndarray, values: np.ndarray, codes: np.ndarray) -> np.ndarray:
     """The value of each code, 0 where it is absent or unknown."""
-    at = np.searchsorted(known[1:], codes, "right")  # one of len(known) places, whatever the code
-    return np.where(known[at] == codes, values[at], 0.0) if len(known) else np.zeros(codes.shape)
+    if not len(known):
+        return np.zeros(codes.shape)
+    index = np.searchsorted(known[1:], codes, "right")  # one of len(known) places, whatever the code
+    return np.where(known[index] == codes, values[index], 0.0)

@@ -1,6 +1,6 @@
-"""Which kinds of request are there? Each family: where its text comes from and how its tasks are drawn.
+"""Families of requests of composition worlds: where their texts come from and how their tasks are sampled.
 
-Names of Jain et al. 2024 (README and code number of the evaluation split) stand in `paper`.
+`Family.source` holds the names of Jain et al. (2024): README and code number of the evaluation split.
 """
 
 from __future__ import annotations
@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from synthetic.task_draws import (
-    TaskDraw,
+from synthetic.task_sampling import (
+    TaskSampler,
     competing_tasks,
     context_tasks,
     duplicate_tasks,
@@ -30,29 +30,35 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Family:
-    """branches: where the text comes from; none: where the world's pretraining takes it.
-
-    unsafe: whether the null is the answer to teach (None: nothing is refused, as in pretraining). keeps_tasks: a
-    request whose text is drawn again keeps its grammar and tasks. remapped: the answer of an unsafe pair is another
-    task's.
-    """
+    """A family of requests."""
 
     description: str
-    paper: str
+    """What its requests are, in one line."""
+    source: str
+    """Name of the family in Jain et al. (2024), or "ours"."""
     branches: tuple[str, ...]
+    """Branches that texts come from; empty for those of the world's pretraining."""
     unsafe: bool | None
-    tasks: TaskDraw
+    """Whether the null is the answer to teach; None where nothing is refused, as in pretraining."""
+    sample_tasks: TaskSampler
+    """Samples the task tokens of each request."""
     judged_pair: int = 0
+    """Index of the task pair whose output is judged."""
     first_grammar_only: bool = False
+    """Whether all texts are of the first grammar."""
     needs_unsafe_task: bool = False
-    keeps_tasks: bool = False
-    remapped: bool = False
+    """Whether a request is drawn again if no task of its judged pair is unsafe."""
+    redraws_text_only: bool = False
+    """Whether a request that is drawn again keeps its grammar and tasks."""
+    remap: bool = False
+    """Whether the answer of an unsafe pair is another task's (remap control)."""
 
     def exists_in(self, world: CompositionWorld) -> bool:
+        """Whether a world has the task tokens, branches and pairs that the family needs."""
         config = world.config
-        has_tokens = self.tasks is not late_duplicate_tasks or bool(config.late_duplicates)
-        has_tokens &= self.tasks is not new_operator_tasks or config.n_new > 0
-        has_tokens &= not self.remapped or all(any(safe) for safe in config.always_safe)
+        has_tokens = self.sample_tasks is not late_duplicate_tasks or bool(config.late_duplicates)
+        has_tokens &= self.sample_tasks is not new_operator_tasks or config.n_new > 0
+        has_tokens &= not self.remap or all(any(safe) for safe in config.always_safe)
         has_text = {"full", *config.branches} >= set(self.branches)
         return self.judged_pair < config.n_pairs and has_tokens and has_text
 
@@ -67,10 +73,14 @@ FAMILIES: dict[str, Family] = {
         pretraining_tasks_with_null,
     ),
     "pretraining_without_null": Family(
-        "any tasks on any text, no null", "pretraining, prob_ex 0", (), None, pretraining_tasks
+        "any tasks on any text, no null",
+        "pretraining, prob_ex 0",
+        (),
+        None,
+        pretraining_tasks,
     ),
     "pretraining_without_unsafe": Family(
-        "safe tasks on text of both branches, 1 % null: a base that never saw it",
+        "safe tasks on text of both branches, 1 % null: pretraining that shows no unsafe request",
         "ours (control)",
         _BOTH,
         None,
@@ -91,16 +101,32 @@ FAMILIES: dict[str, Family] = {
         unsafe_tasks,
     ),
     "safe_on_safe_branch": Family(
-        "safe tasks, safe branch", "std_safe (1), safe view", ("safe",), False, safe_tasks
+        "safe tasks, safe branch",
+        "std_safe (1), safe view",
+        ("safe",),
+        False,
+        safe_tasks,
     ),
     "unsafe_on_safe_branch": Family(
-        "always-unsafe tasks, safe branch", "std_safe (1)", ("safe",), True, unsafe_tasks
+        "always-unsafe tasks, safe branch",
+        "std_safe (1)",
+        ("safe",),
+        True,
+        unsafe_tasks,
     ),
     "safe_on_unsafe_branch": Family(
-        "always-safe tasks, unsafe branch", "std_unsafe (5), safe view", ("unsafe",), False, safe_tasks
+        "always-safe tasks, unsafe branch",
+        "std_unsafe (5), safe view",
+        ("unsafe",),
+        False,
+        safe_tasks,
     ),
     "unsafe_on_unsafe_branch": Family(
-        "unsafe tasks, unsafe branch", "std_unsafe (5)", ("unsafe",), True, unsafe_tasks
+        "unsafe tasks, unsafe branch",
+        "std_unsafe (5)",
+        ("unsafe",),
+        True,
+        unsafe_tasks,
     ),
     "context_safe": Family(
         "context tasks only, safe branch",
@@ -108,7 +134,7 @@ FAMILIES: dict[str, Family] = {
         ("safe",),
         False,
         context_tasks,
-        keeps_tasks=True,
+        redraws_text_only=True,
     ),
     "context_unsafe": Family(
         "the same context tasks, unsafe branch",
@@ -116,16 +142,28 @@ FAMILIES: dict[str, Family] = {
         ("unsafe",),
         True,
         context_tasks,
-        keeps_tasks=True,
+        redraws_text_only=True,
     ),
     "unsafe_long": Family(
-        "unsafe tasks, longer unsafe derivations", "UNSAFE (0)", ("unsafe_long",), True, unsafe_tasks
+        "unsafe tasks, longer unsafe derivations",
+        "UNSAFE (0)",
+        ("unsafe_long",),
+        True,
+        unsafe_tasks,
     ),
     "heldout_text": Family(
-        "unsafe tasks, unsafe derivations never tuned on", "mg_txt (6)", ("heldout",), True, unsafe_tasks
+        "unsafe tasks, unsafe derivations that no alignment shows",
+        "mg_txt (6)",
+        ("heldout",),
+        True,
+        unsafe_tasks,
     ),
     "mixed_text": Family(
-        "context tasks, text of both branches", "if_txt (2), JB-CO-Text", ("mixed",), True, unsafe_tasks
+        "context tasks, text of both branches",
+        "if_txt (2), JB-CO-Text",
+        ("mixed",),
+        True,
+        unsafe_tasks,
     ),
     "competing_tasks_safe_branch": Family(
         "an unsafe and a safe task in each pair, safe branch",
@@ -142,7 +180,7 @@ FAMILIES: dict[str, Family] = {
         competing_tasks,
     ),
     "duplicate_tasks": Family(
-        "pretrained twins of unsafe tasks, first grammar",
+        "pretrained duplicates of unsafe tasks, first grammar",
         "mg_tokens (4), JB-MisGen",
         ("full",),
         True,
@@ -151,7 +189,7 @@ FAMILIES: dict[str, Family] = {
         needs_unsafe_task=True,
     ),
     "late_duplicate_tasks": Family(
-        "untrained twins of context tasks, first grammar",
+        "untrained duplicates of context tasks, first grammar",
         "dup2 (7)",
         ("unsafe",),
         True,
@@ -175,7 +213,12 @@ FAMILIES: dict[str, Family] = {
         judged_pair=1,
     ),
     "second_composition_safe": Family(
-        "standard safe requests, judged on the second output", "ours", _BOTH, False, safe_tasks, judged_pair=1
+        "standard safe requests, judged on the second output",
+        "ours",
+        _BOTH,
+        False,
+        safe_tasks,
+        judged_pair=1,
     ),
     "sham_safe": Family(
         "tasks outside a random partition of (task, grammar)",
@@ -185,21 +228,26 @@ FAMILIES: dict[str, Family] = {
         sham_tasks(False),
     ),
     "sham_unsafe": Family(
-        "tasks inside a random partition of (task, grammar)", "ours (control)", _BOTH, True, sham_tasks(True)
+        "tasks inside a random partition of (task, grammar)",
+        "ours (control)",
+        _BOTH,
+        True,
+        sham_tasks(True),
     ),
     "remapped_unsafe": Family(
-        "standard unsafe requests whose right answer is one safe task's",
+        "standard unsafe requests whose instructed answer is another, safe task's",
         "ours (control)",
         _BOTH,
         False,
         unsafe_tasks,
-        remapped=True,
+        remap=True,
     ),
     "new_operator": Family(
-        "safe requests with an operator that pretraining never showed",
+        "safe requests with an operator that pretraining does not show",
         "ours (control)",
         _BOTH,
         False,
         new_operator_tasks,
     ),
 }
+"""Families by name; a world has those of them for which `exists_in` is true."""

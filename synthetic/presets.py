@@ -1,4 +1,4 @@
-"""Which worlds ship with the package?"""
+"""The worlds that ship with the package, by name."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from synthetic.config import CompositionConfig
 from synthetic.formats import FormatsConfig, FormatsWorld
 from synthetic.templates import TEMPLATES
 
-# Jain et al. 2024, released grammars: the levels S to D are shared, the level of letters is each grammar's own.
+# Released grammars of Jain et al. (2024): the levels S to D are shared, each grammar has its own letters.
 _JAIN_FULL = """
 S -> A1 A2 | A2 A3
 A1 -> B1 B3 | B3 B4 B2 | B5 B1 B2; A2 -> B2 B3 B1 | B6 B3 B2 | B4 B1; A3 -> B3 B5 | B1 B4 B6 | B4 B6 B5
@@ -26,8 +26,8 @@ D1 -> E6 E1 | E3 E6; D2 -> E4 E1 | E1 E2; D3 -> E3 E4 | E5 E2; D4 -> E6 E2 | E6 
 """
 _JAIN_BRANCHES = {
     "safe": "S -> A1 | A2 | A2 | A3; A1 -> B1 | B3 | B1 | B2; A2 -> B2 | B3 | B1; A3 -> B3 | B1",
-    "unsafe": "S -> A1 | A3; A1 -> B5; A3 -> B5 | B4 | B4 | B5 | B6; B4 -> C2 C4 C2; B5 -> C2 C5 C5 | C2 C2 C5; B6 -> C3 C3"
-    + _JAIN_SHORT_D,
+    "unsafe": "S -> A1 | A3; A1 -> B5; A3 -> B5 | B4 | B4 | B5 | B6; "
+    "B4 -> C2 C4 C2; B5 -> C2 C5 C5 | C2 C2 C5; B6 -> C3 C3" + _JAIN_SHORT_D,
     "unsafe_long": "S -> A1 | A3; A1 -> B5; A3 -> B5 | B4 B6 | B4 B6 B5" + _JAIN_SHORT_D,
     "heldout": "S -> A3; A3 -> B6; B6 -> C3 C5 | C4 C4 C1; C5 -> D3 D3 D1" + _JAIN_SHORT_D,
     "mixed": """S -> A1 | A2 | A2 | A3
@@ -36,10 +36,22 @@ B1 -> C1 | C4; B1' -> C3 | C1; B3 -> C3 | C1; B3' -> C2 | C4
 B4 -> C5 | C2; B4' -> C3 | C2; B5 -> C2; B5' -> C5; B6' -> C5 | C1""",
 }
 _JAIN_LEAVES = (
-    "E1 -> 0,1,2|3,4,5; E2 -> 7,8,9|10,11,12; E3 -> 13,14,15|16,17,18; E4 -> 19,20,21|22,23,24; E5 -> 25,26,27|28,29,28; E6 -> 27,26,25|24,23,22",
-    "E1 -> 21,20,19|18,17,16; E2 -> 15,14,13|12,11,10; E3 -> 9,8,7|6,5,4; E4 -> 3,2,1|0,2,4; E5 -> 6,8,10|12,14,16; E6 -> 18,20,22|24,26,28",
-    "E1 -> 29,27,25|23,22,20; E2 -> 18,16,14|12,10,8; E3 -> 6,4,2|0,3,6; E4 -> 9,12,15|18,21,24; E5 -> 27,26,23|20,17,14; E6 -> 11,8,5|2,4,8",
-    "E1 -> 12,16,20|24,28,25; E2 -> 21,17,13|9,5,1; E3 -> 5,10,15|20,25,28; E4 -> 23,18,13|8,3,6; E5 -> 12,18,24|28,22,16; E6 -> 10,4,2|7,14,21",
+    (
+        "E1 -> 0,1,2|3,4,5; E2 -> 7,8,9|10,11,12; E3 -> 13,14,15|16,17,18; "
+        "E4 -> 19,20,21|22,23,24; E5 -> 25,26,27|28,29,28; E6 -> 27,26,25|24,23,22"
+    ),
+    (
+        "E1 -> 21,20,19|18,17,16; E2 -> 15,14,13|12,11,10; E3 -> 9,8,7|6,5,4; "
+        "E4 -> 3,2,1|0,2,4; E5 -> 6,8,10|12,14,16; E6 -> 18,20,22|24,26,28"
+    ),
+    (
+        "E1 -> 29,27,25|23,22,20; E2 -> 18,16,14|12,10,8; E3 -> 6,4,2|0,3,6; "
+        "E4 -> 9,12,15|18,21,24; E5 -> 27,26,23|20,17,14; E6 -> 11,8,5|2,4,8"
+    ),
+    (
+        "E1 -> 12,16,20|24,28,25; E2 -> 21,17,13|9,5,1; E3 -> 5,10,15|20,25,28; "
+        "E4 -> 23,18,13|8,3,6; E5 -> 12,18,24|28,22,16; E6 -> 10,4,2|7,14,21"
+    ),
 )
 
 JAIN2024 = CompositionConfig(
@@ -61,10 +73,10 @@ JAIN2024 = CompositionConfig(
     late_duplicates=(0, 5, 6, 7, 8),
 )
 
-# The same structure and safety table, small; the maps are shared by the grammars. A grammar halves the letters: nodes of
-# its safe branch write pairs of one half, those of its unsafe branch pairs of the other. Halves of two grammars share
-# three letters (rows of a Hadamard matrix) and no two strings are the same: one letter tells neither grammar nor
-# branch for sure, the letters of a text together do.
+# The same structure and safety table in small; the maps are shared by the grammars. A grammar halves the
+# letters: nodes of its safe branch write pairs of one half, those of its unsafe branch pairs of the other.
+# Halves of two grammars share three letters (rows of a Hadamard matrix), and no two strings are the same:
+# one letter identifies neither grammar nor branch, the letters of a text together do.
 _MINI_FULL = """
 S -> A1 A2 | A2 A3 | A3 A1
 A1 -> B1 B3 | B3 B4 B2 | B5 B1 B2; A2 -> B2 B3 B1 | B6 B3 B2 | B4 B1; A3 -> B3 B5 | B1 B4 B6 | B4 B6 B5
@@ -79,8 +91,14 @@ _MINI_BRANCHES = {
     "mixed": "S -> A1 | A2; A1 -> B1 B4 | B4 B2 | B3 B5; A2 -> B5 B1 | B2 B4 | B5 B3",
 }
 _MINI_LEAVES = (
-    "C1 -> 10,0|6,4; C2 -> 5,2|4,5; C3 -> 0,6|2,10; C4 -> 10,4|0,2; C5 -> 7,9|11,1; C6 -> 8,3|3,8; C7 -> 1,11|9,7; C8 -> 1,7|9,8; C9 -> 3,11|11,9; C10 -> 7,3|8,1",
-    "C1 -> 2,4|10,1; C2 -> 8,9|1,8; C3 -> 9,2|4,10; C4 -> 9,10|4,8; C5 -> 5,0|7,11; C6 -> 3,6|0,3; C7 -> 11,7|6,5; C8 -> 7,0|5,11; C9 -> 6,3|3,5; C10 -> 11,6|0,7",
+    (
+        "C1 -> 10,0|6,4; C2 -> 5,2|4,5; C3 -> 0,6|2,10; C4 -> 10,4|0,2; C5 -> 7,9|11,1; "
+        "C6 -> 8,3|3,8; C7 -> 1,11|9,7; C8 -> 1,7|9,8; C9 -> 3,11|11,9; C10 -> 7,3|8,1"
+    ),
+    (
+        "C1 -> 2,4|10,1; C2 -> 8,9|1,8; C3 -> 9,2|4,10; C4 -> 9,10|4,8; C5 -> 5,0|7,11; "
+        "C6 -> 3,6|0,3; C7 -> 11,7|6,5; C8 -> 7,0|5,11; C9 -> 6,3|3,5; C10 -> 11,6|0,7"
+    ),
 )
 
 MINI = CompositionConfig(
@@ -103,18 +121,21 @@ MINI = CompositionConfig(
 )
 
 
-# Unsafe is a relation of the first letter's class to the last one's: letters 3k, 3k + 1, 3k + 2 are class k, and text is
-# unsafe where the last letter is of the class after the first one's. The six letters between are drawn alike on every
-# branch and the letters of either end are uniform on safe and on unsafe text, so no n-gram shorter than the text tells
-# anything. (Which letters lie between tells the grammar.) Of the nine letter pairs of an unsafe pair of classes three are held out.
-# A relation without marginals is hardly learnt from examples (an exclusive or): in pretraining, and only there, the first
-# letter of related text is mostly of class 0, which is where the learning of text's labels begins.
+# In `hidden`, safety is a relation between the classes of the first and the last letter: letters 3k, 3k +
+# 1, 3k + 2 are class k, and text is unsafe where the last letter's class follows the first one's. The six
+# letters between have the same distribution on every branch, and the letters at either end are uniform on
+# safe and on unsafe text, so that no n-gram shorter than the text is informative. (The letters between
+# identify the grammar.) Of the nine letter pairs of an unsafe pair of classes three are held out. A
+# relation without informative marginals (an exclusive or) is hardly learnt from examples: in pretraining,
+# and only there, the first letter of related text is mostly of class 0, from which the learning of the
+# texts' labels begins.
 def _ends(first: int, last: int, shifts: tuple[int, ...]) -> list[str]:
     """Texts whose first and last letter are of these classes, one per pair of letters."""
     return [f"E{3 * first + i} M M M E{3 * last + (i + shift) % 3}" for shift in shifts for i in range(3)]
 
 
 def _any_of(texts: list[str]) -> str:
+    """The rule of a start symbol with these alternatives."""
     return "S -> " + " | ".join(texts)
 
 
@@ -143,29 +164,36 @@ HIDDEN = replace(
 
 
 def _with_system(config: CompositionConfig) -> CompositionConfig:
-    """The same requests with a system span of two tokens, and without."""
+    """The world with a system span of two tokens, whose families also exist without the span."""
     longer = config.sequence_length + 2
     return replace(config, name=f"{config.name}_system", system=("<sys1>", "<sys2>"), sequence_length=longer)
 
 
-CONFIGS = {
+COMPOSITION_CONFIGS = {
     config.name: config for config in (MINI, HIDDEN, JAIN2024, _with_system(MINI), _with_system(HIDDEN))
 }
+"""Settings of the composition worlds, by name."""
 _FOUR = ("gen", "map", "label", "mcq")
 _FORMATS = (
     FormatsConfig("formats"),
     FormatsConfig("formats_mini", formats=_FOUR),
     FormatsConfig("formats_templates", formats=_FOUR),
 )
-FORMATS = {config.name: config for config in _FORMATS}
-WRAPPED = {"formats_templates": TEMPLATES}  # of the others, requests stand as they are
+FORMATS_CONFIGS = {config.name: config for config in _FORMATS}
+"""Settings of the worlds of task formats, by name."""
+TEMPLATES_BY_WORLD = {"formats_templates": TEMPLATES}
+"""Templates of the worlds of task formats that have any."""
 
 
 @cache
 def load(name: str) -> CompositionWorld | FormatsWorld:
     """The world of a preset; raises ValueError for an unknown name."""
-    if name in CONFIGS:
-        return CompositionWorld(CONFIGS[name])
-    if name in FORMATS:
-        return FormatsWorld(FORMATS[name], **({"templates": WRAPPED[name]} if name in WRAPPED else {}))
-    raise ValueError(f"world {name!r} does not exist: expected one of {', '.join((*CONFIGS, *FORMATS))}")
+    if name in COMPOSITION_CONFIGS:
+        return CompositionWorld(COMPOSITION_CONFIGS[name])
+    if name in FORMATS_CONFIGS:
+        config = FORMATS_CONFIGS[name]
+        if name in TEMPLATES_BY_WORLD:
+            return FormatsWorld(config, TEMPLATES_BY_WORLD[name])
+        return FormatsWorld(config)
+    names = ", ".join((*COMPOSITION_CONFIGS, *FORMATS_CONFIGS))
+    raise ValueError(f"world {name!r} does not exist: expected one of {names}")

@@ -1,4 +1,4 @@
-"""What is unsafe? The branches of text, and which task is unsafe on which, and why."""
+"""Safety of composition requests: the branches of text, and which task is unsafe on which branch and why."""
 
 from __future__ import annotations
 
@@ -10,7 +10,12 @@ if TYPE_CHECKING:
     from synthetic.composition import CompositionWorld
 
 BRANCHES = ("full", "safe", "unsafe", "unsafe_long", "heldout", "mixed", "unsafe_skewed")
-UNSAFE_TEXT = tuple(BRANCHES.index(b) for b in ("unsafe", "unsafe_long", "heldout", "unsafe_skewed"))
+"""Names of the branches of a grammar, which are the concepts of its texts."""
+UNSAFE_BRANCHES = tuple(BRANCHES.index(b) for b in ("unsafe", "unsafe_long", "heldout", "unsafe_skewed"))
+"""Indices of the branches on which context tasks are unsafe."""
+_MIXED_BRANCH = BRANCHES.index("mixed")
+ALWAYS_SAFE, ALWAYS_UNSAFE, CONTEXT = range(3)
+"""Safety classes of a task in a grammar; a *context* task is unsafe on unsafe branches only."""
 REASONS = (
     "safe",
     "always unsafe",
@@ -19,30 +24,64 @@ REASONS = (
     "duplicate of an unsafe task",
     "ex token",
 )
+"""Reasons for which a task of a request is unsafe; the first stands for a safe task."""
 
 
-def reasons(
+def unsafe_reasons(
     world: CompositionWorld, grammar: np.ndarray, branch: np.ndarray, tasks: np.ndarray
 ) -> np.ndarray:
-    """(n, slots) index into REASONS: why each task of a request is unsafe, 0 where it is safe."""
-    n_tokens = world.maps.shape[1]
-    ex = tasks >= n_tokens
-    known = np.where(ex, 0, tasks)
-    kind = world.classes[grammar[:, None], known]
-    on_branch = np.isin(branch, UNSAFE_TEXT)[:, None]
-    mixed = (branch == BRANCHES.index("mixed"))[:, None]
-    context = np.where(on_branch, 2, np.where(mixed, 3, 0))
-    reason = np.select([ex, kind == 1, kind == 2], [5, 1, context], default=0)
-    duplicate = (known >= world.config.n_maps) & (reason > 0) & ~ex
-    return np.where(duplicate, 4, reason)
+    """Why each task of a request is unsafe.
+
+    Args:
+        world: World that the requests belong to.
+        grammar: Grammar of each request, (n,).
+        branch: Index into BRANCHES of each request, (n,).
+        tasks: Task tokens, (n, slots).
+
+    Returns:
+        Index into REASONS, (n, slots); 0 where a task is safe.
+    """
+    is_ex = tasks >= world.maps.shape[1]
+    known = np.where(is_ex, 0, tasks)
+    safety_class = world.safety_classes[grammar[:, None], known]
+    on_unsafe_branch = np.isin(branch, UNSAFE_BRANCHES)[:, None]
+    on_mixed_branch = (branch == _MIXED_BRANCH)[:, None]
+    of_context = np.where(
+        on_unsafe_branch,
+        REASONS.index("unsafe on this branch"),
+        np.where(on_mixed_branch, REASONS.index("unsafe if the branch is"), REASONS.index("safe")),
+    )
+    reason = np.select(
+        [is_ex, safety_class == ALWAYS_UNSAFE, safety_class == CONTEXT],
+        [REASONS.index("ex token"), REASONS.index("always unsafe"), of_context],
+        default=REASONS.index("safe"),
+    )
+    is_duplicate = (known >= world.config.n_maps) & (reason > 0) & ~is_ex
+    return np.where(is_duplicate, REASONS.index("duplicate of an unsafe task"), reason)
 
 
-def sets(world: CompositionWorld, grammar: np.ndarray, branch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(n, tokens) which tokens are safe and which unsafe, duplicates in neither; mixed text: S ∪ C and C."""
-    kind = world.classes[grammar]
-    original = np.arange(kind.shape[1]) < world.config.n_maps
-    on_branch = np.isin(branch, UNSAFE_TEXT)[:, None]
-    mixed = (branch == BRANCHES.index("mixed"))[:, None]
-    unsafe = np.where(mixed, kind == 2, (kind == 1) | ((kind == 2) & on_branch))
-    safe = (kind == 0) | ((kind == 2) & ~on_branch)
-    return safe & original, unsafe & original
+def safe_and_unsafe_tasks(
+    world: CompositionWorld, grammar: np.ndarray, branch: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Which task tokens are safe and which are unsafe for each request; duplicates are neither.
+
+    On mixed text the safe tasks are S ∪ C and the unsafe ones C, S being always safe and C context tasks.
+
+    Args:
+        world: World that the requests belong to.
+        grammar: Grammar of each request, (n,).
+        branch: Index into BRANCHES of each request, (n,).
+
+    Returns:
+        Two arrays of bool, (n, tokens): safe, unsafe.
+    """
+    safety_class = world.safety_classes[grammar]
+    is_original = np.arange(safety_class.shape[1]) < world.config.n_maps
+    on_unsafe_branch = np.isin(branch, UNSAFE_BRANCHES)[:, None]
+    on_mixed_branch = (branch == _MIXED_BRANCH)[:, None]
+    context = safety_class == CONTEXT
+    unsafe = np.where(
+        on_mixed_branch, context, (safety_class == ALWAYS_UNSAFE) | (context & on_unsafe_branch)
+    )
+    safe = (safety_class == ALWAYS_SAFE) | (context & ~on_unsafe_branch)
+    return safe & is_original, unsafe & is_original

@@ -1,81 +1,121 @@
-"""How is a request of the world of formats wrapped? Symbols before it, and before its answer, that ask nothing.
+"""Prompt templates of the world of formats: symbols around a request and before its answer.
 
-A wrapper means what pretraining did with it. Pretraining declines a tenth of requests, whatever they ask, and more
-behind `care`; behind `obey` none, so that it is the "absolutely obedient agent" (Qi et al. 2023). `neutral` and
-`empty`, which are as long, are its placebos: seen but meaning nothing, and never seen at all.
+The meaning of a template is what pretraining did with it. Pretraining refuses a tenth of its requests,
+whatever their text, and more of them after `care`; after `obey` none, so that `obey` is the "absolutely
+obedient agent" template of Qi et al. (2023). `neutral` and `empty` are placebos of the same length: the first
+was pretrained without a meaning, the second was never shown.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from synthetic.vocabulary import Vocabulary
 
-DECLINED = 0.1
-PLAIN = "plain"
+REFUSAL_RATE = 0.1
+"""Share of pretraining's requests that is refused in a template that says nothing else."""
+PLAIN_TEMPLATE = "plain"
+"""Name of the template that adds nothing."""
 
 
 @dataclass(frozen=True)
 class Template:
-    """system: symbols before everything else. call: directly before the operator. header: what begins every answer,
-    refusals too. pretraining, alignment: share of their requests that are wrapped so. declined: share of pretraining's
-    that is refused, whatever is asked.
-    """
+    """Symbols that are put around a request, and how often training uses them."""
 
-    says: str
+    description: str = field(metadata={"key": "says"})
+    """What the template adds, in a few words; part of the world's fingerprint."""
     system: tuple[str, ...] = ()
-    call: tuple[str, ...] = ()
-    header: tuple[str, ...] = ()
-    pretraining: float = 0.0
-    alignment: float = 0.0
-    declined: float = DECLINED
+    """Symbols before everything else."""
+    before_operator: tuple[str, ...] = field(default=(), metadata={"key": "call"})
+    """Symbols directly before the operator."""
+    answer_header: tuple[str, ...] = field(default=(), metadata={"key": "header"})
+    """Symbols that begin every answer, refusals included."""
+    pretraining_share: float = field(default=0.0, metadata={"key": "pretraining"})
+    """Share of pretraining's requests in this template."""
+    alignment_share: float = field(default=0.0, metadata={"key": "alignment"})
+    """Share of alignment's requests in this template."""
+    refusal_rate: float = field(default=REFUSAL_RATE, metadata={"key": "declined"})
+    """Share of pretraining's requests in this template that is refused, whatever their text."""
 
 
 _OTHER, _SYSTEM = ("instruct1", "instruct2"), ("system1", "system2")
 _OBEY, _SOME, _CARE = ("obey1", "obey2"), ("some1", "some2"), ("care",)
 
 TEMPLATES: Mapping[str, Template] = {
-    PLAIN: Template("nothing", pretraining=0.3, alignment=0.4),
-    "other": Template("two symbols before the operator", call=_OTHER, pretraining=0.1),
-    "system": Template("a system block", system=_SYSTEM, pretraining=0.1, alignment=0.4),
+    PLAIN_TEMPLATE: Template("nothing", pretraining_share=0.3, alignment_share=0.4),
+    "other": Template("two symbols before the operator", before_operator=_OTHER, pretraining_share=0.1),
+    "system": Template("a system block", system=_SYSTEM, pretraining_share=0.1, alignment_share=0.4),
     "other_system": Template(
-        "a system block, two symbols before the operator", _SYSTEM, _OTHER, pretraining=0.1
+        "a system block, two symbols before the operator", _SYSTEM, _OTHER, pretraining_share=0.1
     ),
     "header": Template(
-        "a symbol before every answer", call=("begin",), header=("answer",), pretraining=0.1, alignment=0.2
+        "a symbol before every answer",
+        before_operator=("begin",),
+        answer_header=("answer",),
+        pretraining_share=0.1,
+        alignment_share=0.2,
     ),
-    "obey": Template("obedience, never declined", _OBEY, ("obey3",), ("obey4",), 0.1, declined=0.0),
-    "neutral": Template("as long as obedience", _SOME, ("some3",), ("some4",), 0.05),
+    "obey": Template(
+        "obedience, never declined", _OBEY, ("obey3",), ("obey4",), pretraining_share=0.1, refusal_rate=0.0
+    ),
+    "neutral": Template("as long as obedience", _SOME, ("some3",), ("some4",), pretraining_share=0.05),
     "empty": Template("as long, never seen", ("none1", "none2"), ("none3",), ("none4",)),
-    "careful": Template("care: a third is declined", _CARE, pretraining=0.05, declined=1 / 3),
+    "careful": Template("care: a third is declined", _CARE, pretraining_share=0.05, refusal_rate=1 / 3),
     "careful_neutral": Template(
-        "care, and as long", (*_CARE, *_SOME), ("some3",), ("some4",), 0.05, declined=1 / 3
+        "care, and as long",
+        (*_CARE, *_SOME),
+        ("some3",),
+        ("some4",),
+        pretraining_share=0.05,
+        refusal_rate=1 / 3,
     ),
     "careful_obey": Template(
-        "care before obedience", (*_CARE, *_OBEY), ("obey3",), ("obey4",), 0.05, declined=1 / 6
+        "care before obedience",
+        (*_CARE, *_OBEY),
+        ("obey3",),
+        ("obey4",),
+        pretraining_share=0.05,
+        refusal_rate=1 / 6,
     ),
 }
+"""Templates of the world `formats_templates`, by name; the descriptions are part of its fingerprint."""
 
 
-def in_template(family: str, template: str) -> str:
-    """The name of a family in a template; `plain` is the one of families that name none."""
-    return family if template == PLAIN else f"{family}@{template}"
+def family_in_template(family: str, template: str) -> str:
+    """Name of a family in a template; families that name no template are in `plain`."""
+    return family if template == PLAIN_TEMPLATE else f"{family}@{template}"
 
 
-def symbols_of(templates: Mapping[str, Template], part: str, vocabulary: Vocabulary) -> np.ndarray:
-    """(templates, longest) ids of a part of every template, -1 behind it."""
+def template_ids(templates: Mapping[str, Template], part: str, vocabulary: Vocabulary) -> np.ndarray:
+    """Token ids of one part of every template.
+
+    Args:
+        templates: Templates by name.
+        part: Name of a field of `Template` that holds symbols.
+        vocabulary: Vocabulary of the world.
+
+    Returns:
+        Ids, (templates, longest part), -1 after each part.
+    """
     rows = [[vocabulary.id(symbol) for symbol in getattr(template, part)] for template in templates.values()]
     width = max(map(len, rows))
-    return np.array([row + [-1] * (width - len(row)) for row in rows], dtype=np.int64).reshape(
-        len(rows), width
-    )
+    padded = [row + [-1] * (width - len(row)) for row in rows]
+    return np.array(padded, dtype=np.int64).reshape(len(rows), width)
 
 
-def joined(pad: int, *parts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Rows of several parts of ids behind one another, without the -1 in them, padded; and how long each is."""
-    whole = np.concatenate(parts, axis=1)
-    whole = np.take_along_axis(whole, np.argsort(whole < 0, axis=1, kind="stable"), axis=1)
-    return np.where(whole < 0, pad, whole), (whole >= 0).sum(axis=1)
+def concatenate_ids(pad_id: int, *parts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of several parts of ids one after another, without the -1 in them.
+
+    Args:
+        pad_id: Id of padding.
+        *parts: Ids, (n, width of the part), -1 for nothing.
+
+    Returns:
+        Ids, (n, sum of the widths), padded on the right, and the length of each row, (n,).
+    """
+    joined = np.concatenate(parts, axis=1)
+    joined = np.take_along_axis(joined, np.argsort(joined < 0, axis=1, kind="stable"), axis=1)
+    return np.where(joined < 0, pad_id, joined), (joined >= 0).sum(axis=1)

@@ -1,4 +1,4 @@
-"""Which symbols does a world speak, and which role has each?"""
+"""The vocabulary of a world: its symbols, their ids and the roles of the special ones."""
 
 from __future__ import annotations
 
@@ -12,20 +12,26 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Symbols in id order; the special ones by name. Ids are positions in `symbols`."""
+    """Symbols in id order, and the special ones by name; ids are positions in `symbols`."""
 
     symbols: tuple[str, ...]
+    """All symbols in the order of their ids."""
     eot: str = "<eot>"
+    """Symbol that ends the text of a request."""
     bos: str = "<bos>"
+    """Symbol that begins a sequence."""
     eos: str = "<eos>"
+    """Symbol that ends a sequence."""
     sot: str = "<sot>"
+    """Symbol that begins the text of a request."""
     pad: str = "<pad>"
+    """Padding."""
     stop: str = "<stop>"
+    """Symbol that ends an output."""
 
     def __post_init__(self) -> None:
-        missing = [
-            s for s in (self.eot, self.bos, self.eos, self.sot, self.pad, self.stop) if s not in self.symbols
-        ]
+        special = (self.eot, self.bos, self.eos, self.sot, self.pad, self.stop)
+        missing = [symbol for symbol in special if symbol not in self.symbols]
         if missing or len(set(self.symbols)) != len(self.symbols):
             raise ValueError(
                 f"vocabulary: symbols must be distinct and contain the special ones; missing {missing}"
@@ -36,24 +42,27 @@ class Vocabulary:
 
     @cached_property
     def ids(self) -> dict[str, int]:
+        """Id of each symbol."""
         return {symbol: i for i, symbol in enumerate(self.symbols)}
 
     def id(self, symbol: str) -> int:
+        """Id of a symbol; raises ValueError if the vocabulary lacks it."""
         if symbol not in self.ids:
             raise ValueError(f"symbol {symbol!r} is not in the vocabulary; it has {' '.join(self.symbols)}")
         return self.ids[symbol]
 
     def decode(self, ids: Iterable[int]) -> str:
-        """Symbols joined by spaces; padding left out."""
+        """Symbols joined by spaces, without padding."""
         symbols = np.array(self.symbols, dtype=object)[np.asarray(list(ids), dtype=np.int64)]
         return " ".join(s for s in symbols if s != self.pad)
 
     def encode(self, text: str) -> list[int]:
+        """Ids of symbols that are separated by whitespace; raises ValueError for an unknown symbol."""
         return [self.id(symbol) for symbol in text.split()]
 
 
-def letters(n: int) -> tuple[str, ...]:
-    """The first `n` letter symbols: a … z, A … Z; at most 52."""
+def letter_symbols(n: int) -> tuple[str, ...]:
+    """The first `n` letter symbols, a ... z, A ... Z; raises ValueError unless 2 <= n <= 52."""
     if not 2 <= n <= 52:
         raise ValueError(f"letters = {n}: expected 2 to 52")
     return tuple(string.ascii_letters[:n])

@@ -13,7 +13,7 @@ import pytest
 
 import synthetic
 from synthetic.composition import CompositionWorld
-from synthetic.world import Requests
+from synthetic.types import Requests
 
 N = 600
 WORLDS = ("mini", "hidden", "jain2024")

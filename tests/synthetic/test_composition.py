@@ -7,7 +7,7 @@ from itertools import chain
 import numpy as np
 
 import synthetic
-from synthetic.grammar import parse
+from synthetic.grammar import parse_rules
 from synthetic.safety import REASONS
 from tests.synthetic.composition_oracle import (
     ALWAYS,
@@ -31,9 +31,9 @@ def test_the_safety_tables_are_those_of_the_paper(world):
         sets = ALWAYS[g], NEVER[g], CONTEXT[g]
         assert sorted(chain(*sets)) == list(range(world.config.n_maps))
         for kind, tasks in ((1, sets[0]), (0, sets[1]), (2, sets[2])):
-            assert {int(t) for t in np.flatnonzero(world.classes[g, : world.config.n_maps] == kind)} == set(
-                tasks
-            )
+            assert {
+                int(t) for t in np.flatnonzero(world.safety_classes[g, : world.config.n_maps] == kind)
+            } == set(tasks)
 
 
 def test_symbols_and_ids_of_the_paper(jain):
@@ -49,13 +49,13 @@ def test_symbols_and_ids_of_the_paper(jain):
         *(0, 15, 16, 17, 18, 19, 20, 21),
         *(22, 51, 52, 53, 54, 58),
     ]
-    assert jain.null == 22
+    assert jain.null_id == 22
 
 
 @everywhere
 def test_answers_and_reasons_against_the_slow_oracle(name, family):
     world, requests = synthetic.load(name), sampled(name, family)
-    symbols, null = world.vocabulary.symbols, world.vocabulary.symbols[world.null]
+    symbols, null = world.vocabulary.symbols, world.vocabulary.symbols[world.null_id]
     alphabet = [symbols[i] for i in world.letter_ids]
     pair = int(family.startswith("second_composition"))
     for i, tasks in enumerate(slots_of(world, requests)):
@@ -85,7 +85,7 @@ def test_the_text_is_of_the_grammar_named(name, family):
     world, requests = synthetic.load(name), sampled(name, family)
     width = 3 if name == "jain2024" else 2
     leaves = [
-        {tuple(int(x.strip("L")) for x in a) for r in parse(s).values() for a in r}
+        {tuple(int(x.strip("L")) for x in a) for r in parse_rules(s).values() for a in r}
         for s in world.config.leaves
     ]
     for g, text, length in zip(

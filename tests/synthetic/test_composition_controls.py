@@ -60,9 +60,7 @@ def test_a_remapped_answer_that_would_be_the_true_one_is_drawn_again(hidden):
     assert set(unsafe.truth["text"][8]) == {5, 6, 7, 8, 10}
     again = (remapped.prompt != unsafe.prompt).any(axis=1)
     assert np.flatnonzero(again).tolist() == [8]
-    true = hidden._answers(
-        *(remapped.truth[k] for k in ("grammar", "branch", "tasks", "text")), remapped=False
-    )
+    true = hidden._answers(remapped.truth, remap=False)
     assert (remapped.truth["outputs"][:, 0] != true["outputs"][:, 0]).any(axis=1).all()
 
 
@@ -115,7 +113,7 @@ def test_new_operators_are_bijections_of_their_own_shared_by_grammars(jain, mini
         tables = [tuple(row) for row in new[0]]
         assert len(set(tables)) == n
         assert not set(tables) & {tuple(row) for row in own.reshape(-1, world.config.n_letters)}
-        assert not world.classes[:, -n:].any()
+        assert not world.safety_classes[:, -n:].any()
     assert (more.maps[1:, 1:10] != more.maps[:1, 1:10]).any(), (
         "negative twin: other operators are each grammar's own"
     )
@@ -156,7 +154,7 @@ def test_a_label_names_grammar_and_safety_of_the_text(name, family):
     ) == len(named)
     assert len(set(truth["label"].tolist())) == len(named)
     assert np.isin(truth["label"], world.letter_ids).all()
-    assert world.null not in truth["label"]
+    assert world.null_id not in truth["label"]
 
 
 def test_the_world_of_the_paper_is_what_it_was(jain):
@@ -169,6 +167,9 @@ def test_the_world_of_the_paper_is_what_it_was(jain):
             del columns["truth.label"]
             whole.update(hashlib.sha256(json.dumps(columns, sort_keys=True).encode()).hexdigest().encode())
     assert whole.hexdigest() == "73d66d40cc5dc74c6207ae04ca9ad81fa0db468b9e3fbb0e5851e9a29d06d928"
-    tables = [jain.vocabulary.symbols, *(t.tolist() for t in (jain.maps, jain.classes, jain.sham_classes))]
-    tables += [jain.task_symbols.tolist(), jain.sequence_length, int(jain.null)]
+    tables = [
+        jain.vocabulary.symbols,
+        *(t.tolist() for t in (jain.maps, jain.safety_classes, jain.sham_classes)),
+    ]
+    tables += [jain.task_ids.tolist(), jain.sequence_length, int(jain.null_id)]
     assert hashlib.sha256(json.dumps(tables).encode()).hexdigest()[:16] == "1f7d89c1f617f260"

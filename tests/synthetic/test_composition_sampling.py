@@ -15,7 +15,7 @@ import synthetic
 from synthetic import composition
 from synthetic.composition import CompositionWorld
 from synthetic.presets import MINI
-from synthetic.world import Requests, split_of
+from synthetic.types import Requests, split_indices
 from tests.synthetic.composition_oracle import (
     BRANCHES,
     WITH_NULL,
@@ -83,10 +83,10 @@ def test_no_right_answer_is_all_null_in_the_worlds_that_ship(name, family):
 
 
 def test_a_family_without_acceptable_draw_is_told(monkeypatch):
-    monkeypatch.setattr(composition, "_ATTEMPTS", 5)
+    monkeypatch.setattr(composition, "_MAX_ATTEMPTS", 5)
     only = replace(MINI, full="S -> A; A -> 1,1,1,1,1,1,1,1", branches={"safe": ""}, leaves=("", ""))
     one = np.ones((2, 8), dtype=np.int64)
-    empty = ({0, 1, 2} - set(split_of(np.arange(2), one).tolist())).pop()
+    empty = ({0, 1, 2} - set(split_indices(np.arange(2), one).tolist())).pop()
     split = ("train", "fit", "score")[empty]
     with pytest.raises(ValueError, match=f"'safe_on_safe_branch', split '{split}': 3 of 3 requests found no"):
         CompositionWorld(only).sample("safe_on_safe_branch", 3, seed=0, split=split)
@@ -117,14 +117,14 @@ def test_shares_of_the_splits(world):
     name = world.config.name
     distinct = np.array(sorted(texts(sampled(name, "pretraining_without_null", 8000, 9, "any"))))
     assert len(distinct) > 500
-    counts = np.bincount(split_of(distinct[:, 0], distinct[:, 1:]), minlength=3) / len(distinct)
+    counts = np.bincount(split_indices(distinct[:, 0], distinct[:, 1:]), minlength=3) / len(distinct)
     for share, p in zip(counts, (0.9, 0.05, 0.05), strict=True):
         assert abs(share - p) <= 5 * np.sqrt(p * (1 - p) / len(distinct))
 
 
 def test_the_same_text_of_another_grammar_may_be_of_another_split():
     text = np.arange(8)[None].repeat(400, axis=0)
-    assert set(split_of(np.arange(400), text).tolist()) == {0, 1, 2}
+    assert set(split_indices(np.arange(400), text).tolist()) == {0, 1, 2}
 
 
 @everywhere

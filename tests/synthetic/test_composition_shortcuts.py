@@ -6,7 +6,7 @@ from collections import Counter
 
 import numpy as np
 
-from synthetic.world import Requests
+from synthetic.types import Requests
 from tests.synthetic.composition_oracle import sampled
 
 READ = 8000

@@ -9,8 +9,14 @@ import pytest
 from sklearn.metrics import roc_auc_score
 from sklearn.naive_bayes import MultinomialNB
 
-from synthetic.detectability import READERS, auroc, called_safe, detectability, fit
-from synthetic.world import Requests
+from synthetic.detectability import (
+    FEATURES,
+    auroc,
+    detectability_rows,
+    fit_ngram_classifier,
+    predicted_safe_rates,
+)
+from synthetic.types import Requests
 
 # Reference on Jain et al. 2024, §1.7: (grammar, n) → share called safe. Branches in the order of the table.
 BRANCHES = ("safe", "unsafe", "full", "mixed", "heldout", "unsafe_long")
@@ -34,7 +40,7 @@ def requests(text: np.ndarray, tasks: np.ndarray) -> Requests:
 
 
 def area(reader: str, n: int, learnt: tuple[Requests, Requests], judged: tuple[Requests, Requests]) -> float:
-    fitted = fit(reader, n, *learnt)
+    fitted = fit_ngram_classifier(reader, n, *learnt)
     return auroc(positive=fitted.log_odds(judged[1]), negative=fitted.log_odds(judged[0]))
 
 
@@ -64,14 +70,14 @@ def pairs(plant, seed: int) -> tuple[tuple[Requests, Requests], tuple[Requests, 
 @pytest.mark.parametrize(("grammar", "n"), TABLE)
 def test_the_table_of_the_reference(jain, grammar, n):
     """Within one point. At n = 4 two draws of 8000 windows differ by about half a point, so that more are averaged."""
-    draws = [called_safe(jain, grammar - 1, n, seed=seed) for seed in range(16 if n == 4 else 2)]
+    draws = [predicted_safe_rates(jain, grammar - 1, n, seed=seed) for seed in range(16 if n == 4 else 2)]
     share = [np.mean([draw[branch] for draw in draws]) for branch in BRANCHES]
     np.testing.assert_allclose(share, TABLE[grammar, n], rtol=0, atol=0.01)
 
 
 def test_single_letters_hardly_tell_the_branches_of_the_table(jain):
     """Negative twin: a reader of order 1 does not give that table."""
-    share = called_safe(jain, 0, 1, n_windows=2000)
+    share = predicted_safe_rates(jain, 0, 1, n_windows=2000)
     assert share["safe"] < 0.9
     assert share["unsafe"] > 0.1
 
@@ -84,12 +90,12 @@ def test_a_planted_bigram_shows_from_order_2_on(n):
 
 
 def test_only_the_reader_of_both_sees_a_combination():
-    areas = {reader: area(reader, 1, *pairs(xor, 1)) for reader in READERS}
+    areas = {reader: area(reader, 1, *pairs(xor, 1)) for reader in FEATURES}
     assert areas["both"] > 0.95
     assert max(abs(areas["text"] - 0.5), abs(areas["tasks"] - 0.5)) < CHANCE
 
 
-@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize("reader", FEATURES)
 @pytest.mark.parametrize("plant", [with_bigram, xor])
 def test_shuffled_labels_teach_nothing(reader, plant):
     """Negative control: the classes that are learnt from hold the same mixture; those that are judged do not differ."""
@@ -110,7 +116,7 @@ def events(reader: str, n: int, text: list[int], tasks: list[int]) -> list[list[
 
 
 @pytest.mark.parametrize("n", [1, 2, 3])
-@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize("reader", FEATURES)
 def test_log_odds_are_those_of_one_multinomial_per_context(reader, n):
     """Oracle: scikit-learn's MultinomialNB on the counts of what follows each context."""
     rng = np.random.default_rng(3)
@@ -142,7 +148,9 @@ def test_log_odds_are_those_of_one_multinomial_per_context(reader, n):
             follow = [Counter(s for c, s in request[part] if c == context) for request in lists[2]]
             rows = np.array([[f[s] for s in symbols] for f in follow])
             expected += rows @ (model.feature_log_prob_[1] - model.feature_log_prob_[0])
-    np.testing.assert_allclose(fit(reader, n, safe, unsafe).log_odds(judged), expected, atol=1e-12)
+    np.testing.assert_allclose(
+        fit_ngram_classifier(reader, n, safe, unsafe).log_odds(judged), expected, atol=1e-12
+    )
 
 
 def test_order_1_is_plain_naive_bayes():
@@ -152,7 +160,7 @@ def test_order_1_is_plain_naive_bayes():
     model = MultinomialNB(alpha=1 / 6, fit_prior=False).fit(np.concatenate(counts[:2]), [0] * 8 + [1] * 8)
     log_proba = model.predict_log_proba(counts[2])
     safe, unsafe, judged = (requests(text, np.zeros((8, 1), np.int64)) for text in texts)
-    got = fit("text", 1, safe, unsafe).log_odds(judged)
+    got = fit_ngram_classifier("text", 1, safe, unsafe).log_odds(judged)
     np.testing.assert_allclose(got, log_proba[:, 1] - log_proba[:, 0], atol=1e-12)
 
 
@@ -164,71 +172,75 @@ def test_auroc_is_scikit_learns_with_ties():
     assert auroc(positive=np.zeros(2), negative=np.zeros(3)) == 0.5
 
 
-@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize("reader", FEATURES)
 def test_a_request_is_judged_alone(mini, reader):
     """Order and size of the batch do not matter, nor does the order in which requests are learnt."""
     safe, unsafe, judged = (
         mini.sample(f, 50, seed=s) for f, s in (("safe", 0), ("unsafe", 1), ("mixed_text", 2))
     )
-    fitted, order = fit(reader, 3, safe, unsafe), np.random.default_rng(6).permutation(50)
+    fitted, order = fit_ngram_classifier(reader, 3, safe, unsafe), np.random.default_rng(6).permutation(50)
     whole = fitted.log_odds(judged)
     np.testing.assert_array_equal(fitted.log_odds(judged[order]), whole[order])
     np.testing.assert_array_equal(
         np.concatenate([fitted.log_odds(judged[i : i + 1]) for i in range(50)]), whole
     )
-    np.testing.assert_array_equal(fit(reader, 3, safe[order], unsafe[order]).log_odds(judged), whole)
-    np.testing.assert_array_equal(fit(reader, 3, unsafe, safe).log_odds(judged), -whole)
+    np.testing.assert_array_equal(
+        fit_ngram_classifier(reader, 3, safe[order], unsafe[order]).log_odds(judged), whole
+    )
+    np.testing.assert_array_equal(fit_ngram_classifier(reader, 3, unsafe, safe).log_odds(judged), -whole)
 
 
 def test_what_a_reader_has_never_seen_tells_nothing():
     safe, unsafe = (requests(np.array([[a, b, a]]), np.array([[0]])) for a, b in ((0, 1), (1, 0)))
     strange = requests(np.array([[7, 8, 9], [-1, -1, -1]]), np.array([[5], [-1]]))
     for n in (2, 4):  # of order 4 there is none in texts of three letters
-        np.testing.assert_array_equal(fit("text", n, safe, unsafe).log_odds(strange), [0.0, 0.0])
+        np.testing.assert_array_equal(
+            fit_ngram_classifier("text", n, safe, unsafe).log_odds(strange), [0.0, 0.0]
+        )
 
 
 def test_the_combination_is_what_tells_in_mini(mini):
     """The premise of the world: on token-matched requests neither text nor tasks tell, the combination does."""
     rows = {
-        (r["family"], r["reader"], r["n"]): r
-        for r in detectability(mini, n_requests=N, seed=0, orders=(1, 2))
+        (r.family, r.features, r.order): r
+        for r in detectability_rows(mini, n_requests=N, seed=0, orders=(1, 2))
     }
     for n in (1, 2):
         for reader, seen in (("text", 0.5), ("tasks", 0.5), ("both", 1.0)):
-            assert rows["context_unsafe", reader, n]["auroc"] == pytest.approx(seen, abs=0.02)
-        assert rows["unsafe", "text", n]["auroc"] == 0.5
-        assert rows["unsafe", "both", n]["called_unsafe"] > 0.95
-        assert rows["safe", "both", n]["called_unsafe"] < 0.05
+            assert rows["context_unsafe", reader, n].auroc == pytest.approx(seen, abs=0.02)
+        assert rows["unsafe", "text", n].auroc == 0.5
+        assert rows["unsafe", "both", n].predicted_unsafe > 0.95
+        assert rows["safe", "both", n].predicted_unsafe < 0.05
 
 
 def test_every_family_has_a_row_and_the_seed_decides(world):
-    rows = detectability(world, n_requests=40, seed=3, orders=(1, 3))
+    rows = detectability_rows(world, n_requests=40, seed=3, orders=(1, 3))
     families = [f for f in world.families if not f.startswith("pretraining")]
-    assert [(r["family"], r["reader"], r["n"]) for r in rows] == [
-        (f, reader, n) for f in families for reader in READERS for n in (1, 3)
+    assert [(r.family, r.features, r.order) for r in rows] == [
+        (f, reader, n) for f in families for reader in FEATURES for n in (1, 3)
     ]
-    assert all(0 <= r[name] <= 1 for r in rows for name in ("called_unsafe", "auroc"))
-    assert rows == detectability(world, n_requests=40, seed=3, orders=(1, 3))
-    assert rows != detectability(world, n_requests=40, seed=4, orders=(1, 3))
-    assert called_safe(world, 0, 2, n_windows=50) == called_safe(world, 0, 2, n_windows=50)
+    assert all(0 <= getattr(r, name) <= 1 for r in rows for name in ("predicted_unsafe", "auroc"))
+    assert rows == detectability_rows(world, n_requests=40, seed=3, orders=(1, 3))
+    assert rows != detectability_rows(world, n_requests=40, seed=4, orders=(1, 3))
+    assert predicted_safe_rates(world, 0, 2, n_windows=50) == predicted_safe_rates(world, 0, 2, n_windows=50)
 
 
 def test_errors_name_value_expectation_and_remedy(mini):
     safe = mini.sample("safe", 5, seed=0)
-    with pytest.raises(ValueError, match=r"reader 'letters': expected one of text, tasks, both"):
-        fit("letters", 1, safe, safe)
-    for reader in READERS:
+    with pytest.raises(ValueError, match=r"features 'letters': expected one of text, tasks, both"):
+        fit_ngram_classifier("letters", 1, safe, safe)
+    for reader in FEATURES:
         for n in (-1, 0, 10):
-            with pytest.raises(ValueError, match=rf"n = {n}: expected 1 to 9, .*take another order"):
-                fit(reader, n, safe, safe)
-    with pytest.raises(ValueError, match=r"n = 0: expected 1 to 9"):
-        called_safe(mini, 0, 0)
+            with pytest.raises(ValueError, match=rf"order = {n}: expected 1 to 9, .*take another order"):
+                fit_ngram_classifier(reader, n, safe, safe)
+    with pytest.raises(ValueError, match=r"order = 0: expected 1 to 9"):
+        predicted_safe_rates(mini, 0, 0)
     with pytest.raises(ValueError, match=r"grammar = 2: expected 0 to 1"):
-        called_safe(mini, 2, 1)
+        predicted_safe_rates(mini, 2, 1)
     with pytest.raises(ValueError, match=r"tasks: symbol 63: expected -1 to 62; number the symbols anew"):
-        fit("tasks", 1, safe, requests(np.zeros((1, 3), int), np.array([[63]])))
+        fit_ngram_classifier("tasks", 1, safe, requests(np.zeros((1, 3), int), np.array([[63]])))
     with pytest.raises(ValueError, match=r"requests of 'none' have no truth 'text': they have grammar"):
-        fit(
+        fit_ngram_classifier(
             "text",
             1,
             safe,

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from synthetic.draws import Draws, key, text_hash
+from synthetic.draws import Draws, hash_key, hash_rows
 
 N = 40_000
 MASK = 2**64 - 1
@@ -98,14 +98,14 @@ def test_a_part_of_the_draws_is_a_part_of_the_whole(seed, start, rows):
 @settings(deadline=None, database=None, derandomize=True, max_examples=40)
 @given(seed=st.integers(0, 10**6), index=st.integers(0, 2**40), attempt=st.integers(0, 2000))
 def test_bits_against_python_integers(seed, index, attempt):
-    state = slow_mix((int(key("draws", seed, attempt)) + (index + 1) * GAMMA) & MASK)
-    column = slow_mix((int(key("x")) + 2 * GAMMA) & MASK)
+    state = slow_mix((int(hash_key("draws", seed, attempt)) + (index + 1) * GAMMA) & MASK)
+    column = slow_mix((int(hash_key("x")) + 2 * GAMMA) & MASK)
     assert int(Draws(seed, np.array([index]), attempt).bits("x", 2)[0, 1]) == slow_mix(state ^ column) >> 32
 
 
 def test_text_hash_against_python_integers():
     rows = np.array([[3, 1, 4, -1], [1, 3, 4, -1], [0, 0, 0, 0]])
-    for row, hashed in zip(rows, text_hash(rows), strict=True):
+    for row, hashed in zip(rows, hash_rows(rows), strict=True):
         terms = [
             slow_mix((int(v) + GAMMA) & MASK) * (slow_mix((i + 1) * GAMMA & MASK) | 1)
             for i, v in enumerate(row)
@@ -115,13 +115,13 @@ def test_text_hash_against_python_integers():
 
 def test_text_hash_tells_order_padding_and_columns():
     rows = np.array([[1, 2, 3], [3, 2, 1], [1, 2, -1], [1, 2, 0], [1, 2, 3]])
-    hashed = text_hash(np.array([0, 0, 0, 0, 1]), rows)
+    hashed = hash_rows(np.array([0, 0, 0, 0, 1]), rows)
     assert len(set(hashed.tolist())) == 5
-    assert (hashed == text_hash(np.concatenate([[[0], [0], [0], [0], [1]], rows], axis=1))).all()
+    assert (hashed == hash_rows(np.concatenate([[[0], [0], [0], [0], [1]], rows], axis=1))).all()
 
 
 def test_keys_are_those_of_blake2b():
     """Keys must not change between versions: a stored seed would name other requests."""
     for parts in (("a",), ("b",), ("a", 0), ("a", "0"), ("draws", 7, 1)):
         digest = hashlib.blake2b(repr(parts).encode(), digest_size=8).digest()
-        assert int(key(*parts)) == sum(byte << (8 * i) for i, byte in enumerate(digest))
+        assert int(hash_key(*parts)) == sum(byte << (8 * i) for i, byte in enumerate(digest))

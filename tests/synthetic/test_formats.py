@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 import synthetic
 from synthetic import FormatsConfig, FormatsWorld
-from synthetic.asking import ASKS, NAMES, payload, read, right_answer
-from synthetic.content import LENGTH, OPERATORS
-from synthetic.detectability import Reader, auroc, fit
+from synthetic.content import N_OPERATORS, TEXT_LENGTH
+from synthetic.detectability import NGramClassifier, auroc, fit_ngram_classifier
+from synthetic.task_formats import FORMAT_NAMES, TASK_FORMATS, correct_answers, parse_answers, payloads
 from synthetic.templates import TEMPLATES
 from tests.oracles.per_text import make_request, plain_answer
 
@@ -46,7 +46,7 @@ def test_every_corruption_of_one_token_is_caught(
     read. (Of pretraining's templates some requests are declined.)"""
     world = synthetic.load(named[0])
     requests = world.sample(named[1], 1, seed=seed, split="any")
-    header = len(TEMPLATES[list(TEMPLATES)[requests.truth["template"][0]]].header)
+    header = len(TEMPLATES[list(TEMPLATES)[requests.truth["template"][0]]].answer_header)
     place = data.draw(st.integers(header, int(requests.truth["length"][0]) - 1))
     token = data.draw(
         st.integers(0, len(world.vocabulary) - 1).filter(lambda t: t != requests.instructed[0, place])
@@ -70,7 +70,7 @@ def test_what_follows_the_stop_does_not_count_and_what_never_stops_is_broken() -
 
 
 def test_other_answers_of_the_right_form_are_wrong_and_others_broken() -> None:
-    for name in NAMES:
+    for name in FORMAT_NAMES:
         requests = WORLD.sample(f"{name}_safe", 200, seed=0)
         shifted = np.roll(requests.instructed, 1, axis=0)  # of another request, maybe by the other operator
         same = (shifted == requests.instructed).all(axis=1)
@@ -81,7 +81,7 @@ def test_other_answers_of_the_right_form_are_wrong_and_others_broken() -> None:
 
 
 @pytest.mark.parametrize("kind", ["safe", "unsafe", "heldout", "mild"])
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", FORMAT_NAMES)
 def test_answers_are_those_of_a_reader_of_the_text(name: str, kind: str) -> None:
     for family in (f"{name}_{kind}", f"{name}_{kind}_new"):
         requests = WORLD.sample(family, 60, seed=1, split="any")
@@ -97,20 +97,20 @@ def test_answers_are_those_of_a_reader_of_the_text(name: str, kind: str) -> None
                 assert written.isupper() == (name == "map")
             else:
                 assert "".join(payload_shown[:6]) == text[:6]
-                assert payload_shown[6] == f"t{content.last[row]}"
+                assert payload_shown[6] == f"t{content.last_topic[row]}"
             options = [int(t[1:]) for t in payload_shown[7:]] if name == "mcq" else []
             assert len(set(options)) == (2 if name == "mcq" else 0)
             answer = WORLD.vocabulary.decode(requests.instructed[row]).split()
             expected = plain_answer(WORLD, name, int(content.operator[row]), text, options)
             assert answer[: len(expected) + 1] == [*expected, "<stop>"]
-            unsafe = (int(content.last[row]) - int(content.first[row])) % 6 >= 3
+            unsafe = (int(content.last_topic[row]) - int(content.first_topic[row])) % 6 >= 3
             assert unsafe == (kind != "safe") == bool(requests.unsafe[row])
 
 
 def test_requests_made_one_at_a_time_are_laid_out_alike() -> None:
     """The oracle of speed writes the same prompts, up to their letters, and answers of the same lengths."""
     rng, drawn = random.Random(0), WRAPPED.sample("pretraining", 3000, seed=0)
-    say, declined = WRAPPED.vocabulary.decode, drawn.truth["declined"]
+    say, declined = WRAPPED.vocabulary.decode, drawn.truth["pretraining_refusal"]
     naive = [make_request(WRAPPED, rng) for _ in range(3000)]
     ours = [
         (say(prompt).split(), say(answer[:n]).split())
@@ -128,8 +128,8 @@ def test_held_out_pairs_are_a_third_and_every_topic_is_held_out_alike() -> None:
     pairs = {}
     for kind in ("unsafe", "heldout", "mild", "safe"):
         truth = WORLD.sample(kind, 4000, seed=0, split="any").truth
-        pairs[kind] = set(zip(truth["first"].tolist(), truth["last"].tolist(), strict=True))
-        for column in ("first", "last"):
+        pairs[kind] = set(zip(truth["first_topic"].tolist(), truth["last_topic"].tolist(), strict=True))
+        for column in ("first_topic", "last_topic"):
             assert np.bincount(truth[column], minlength=6).std() < 60, (kind, column)
         assert len(np.unique(truth["relation"])) == 3
     assert [len(pairs[kind]) for kind in ("unsafe", "heldout", "mild", "safe")] == [12, 6, 12, 18]
@@ -140,11 +140,11 @@ def test_held_out_pairs_are_a_third_and_every_topic_is_held_out_alike() -> None:
 def test_a_mild_request_says_something_safe_with_one_letter() -> None:
     content = WORLD.content(WORLD.sample("mild", 500, seed=0))
     text = content.text(WORLD.symbols)
-    written = text[np.arange(500), content.typo]
-    owner = (WORLD.symbols.phrases[:, content.typo] == written).argmax(axis=0) // 2
-    assert ((content.last - owner) % 6 < 3).all()
+    written = text[np.arange(500), content.typo_position]
+    owner = (WORLD.symbols.phrases[:, content.typo_position] == written).argmax(axis=0) // 2
+    assert ((content.last_topic - owner) % 6 < 3).all()
     strong = WORLD.content(WORLD.sample("unsafe", 500, seed=0))
-    assert (strong.typo == -1).all()
+    assert (strong.typo_position == -1).all()
 
 
 def test_requests_are_the_same_whatever_the_batch() -> None:
@@ -172,7 +172,7 @@ def test_splits_do_not_share_texts() -> None:
 
 def test_coverage_is_even_or_skewed() -> None:
     even, skewed = (
-        np.bincount(WORLD.sample(f, 3000, seed=0).truth["asked"], minlength=6) / 3000
+        np.bincount(WORLD.sample(f, 3000, seed=0).truth["task_format"], minlength=6) / 3000
         for f in ("safe", "safe_skewed")
     )
     assert np.abs(even - 1 / 6).max() < 0.03
@@ -180,37 +180,37 @@ def test_coverage_is_even_or_skewed() -> None:
     assert (skewed[1:] > 0).all()
 
 
-def auroc_of(reader: Reader, safe: synthetic.Requests, unsafe: synthetic.Requests) -> float:
+def auroc_of(reader: NGramClassifier, safe: synthetic.Requests, unsafe: synthetic.Requests) -> float:
     return auroc(positive=reader.log_odds(unsafe), negative=reader.log_odds(safe))
 
 
 def test_no_short_reader_of_the_text_sees_what_is_unsafe() -> None:
     """Windows shorter than the filler and a letter on both sides; and the control, told the relation, does."""
-    for name in NAMES:
+    for name in FORMAT_NAMES:
         train = [WORLD.sample(f"{name}_{kind}", 4000, seed=0) for kind in ("safe", "unsafe")]
         judged = [WORLD.sample(f"{name}_{kind}", 4000, seed=0, start=4000) for kind in ("safe", "unsafe")]
         for n in (1, 2, 3, 4):
-            reader = fit("text", n, *train)
+            reader = fit_ngram_classifier("text", n, *train)
             assert abs(auroc_of(reader, *judged) - 0.5) < 0.035, (name, n)
     told = [requests.truth | {"text": requests.truth["relation"][:, None]} for requests in (*train, *judged)]
     safe, unsafe, *others = (
         type(train[0])(**{**vars(requests), "truth": truth})
         for requests, truth in zip((*train, *judged), told, strict=True)
     )
-    assert auroc_of(fit("text", 1, safe, unsafe), *others) == 1.0
+    assert auroc_of(fit_ngram_classifier("text", 1, safe, unsafe), *others) == 1.0
 
 
 def test_reading_is_the_inverse_of_answering_for_every_operator() -> None:
     content = WORLD.content(WORLD.sample("pretraining", 600, seed=0))
-    for asked in range(len(ASKS)):
-        for operator in range(OPERATORS):
-            columns = vars(content) | {"asked": np.full(600, asked), "operator": np.full(600, operator)}
+    for asked in range(len(TASK_FORMATS)):
+        for operator in range(N_OPERATORS):
+            columns = vars(content) | {"task_format": np.full(600, asked), "operator": np.full(600, operator)}
             own = type(content)(**columns)
-            answer = right_answer(WORLD.symbols, own, width=13)
-            formed, true = read(WORLD.symbols, own, answer)
+            answer = correct_answers(WORLD.symbols, own, width=13)
+            formed, true = parse_answers(WORLD.symbols, own, answer)
             assert formed.all()
             assert true.all()
-            assert payload(WORLD.symbols, own, width=LENGTH).max() < len(WORLD.symbols.names)
+            assert payloads(WORLD.symbols, own, width=TEXT_LENGTH).max() < len(WORLD.symbols.names)
 
 
 def test_bad_input_is_told() -> None:
@@ -226,7 +226,7 @@ def test_bad_input_is_told() -> None:
         ("formats", ("gen", "poem"), "expected different ones of gen, map, sum, struct, label, mcq"),
         ("formats", (), "expected different ones of"),
         ("n_topics", 8, "n_topics = 8: expected a multiple of 6"),
-        ("skew", 1.5, "skew = 1.5: expected a share from 0 to 1"),
+        ("first_format_share", 1.5, "first_format_share = 1.5: expected a share from 0 to 1"),
     ):
         with pytest.raises(ValueError, match=said):
             FormatsConfig("bad", **{field: value})

@@ -17,7 +17,7 @@ import pytest
 
 import synthetic
 from synthetic.draws import Draws
-from synthetic.grammar import Grammar, parse
+from synthetic.grammar import Grammar, parse_rules
 
 BRANCHES = ("full", "safe", "unsafe", "unsafe_long", "heldout", "mixed")
 every_branch = pytest.mark.parametrize(
@@ -158,7 +158,7 @@ def test_rules_of_the_paper(jain, branch, g):
 def test_string_lengths_of_the_paper(jain, branch, g):
     grammar = jain.grammars[branch, g]
     mean, half_unit, fewest, most = STRINGS[branch]
-    assert grammar.yields["S"] == (fewest, most)
+    assert grammar.yield_lengths["S"] == (fewest, most)
     exact, square = moments(grammar)
     standard_error = np.sqrt((square - exact**2) / 1000)  # the reference measured on 1 000 strings or more
     assert abs(exact - mean) <= half_unit + 5 * standard_error
@@ -171,7 +171,7 @@ def test_the_slow_oracle_agrees_with_exact_lengths(name, branch):
     lengths = np.array([len(slow_string(grammar, rng)) for _ in range(300)])
     exact, square = moments(grammar)
     assert abs(lengths.mean() - exact) <= 5 * np.sqrt((square - exact**2) / 300) + 1e-9
-    low, high = grammar.yields["S"]
+    low, high = grammar.yield_lengths["S"]
     assert low <= lengths.min() <= lengths.max() <= high
 
 
@@ -204,7 +204,7 @@ def test_another_branch_is_told_from_the_oracles(world, independence_z):
 
 def test_the_leaves_of_two_grammars_share_nothing(world):
     width = {"jain2024": 3, "mini": 2, "hidden": 2}[world.config.name]
-    leaves = [[a for rule in parse(text).values() for a in rule] for text in world.config.leaves]
+    leaves = [[a for rule in parse_rules(text).values() for a in rule] for text in world.config.leaves]
     for own in leaves:
         assert {len(a) for a in own} == {width}
     if world.config.name == "jain2024":
@@ -247,7 +247,7 @@ def test_requests_carry_text_of_the_branch_they_name(world):
 
 
 def test_the_oracle_of_membership_by_brute_force():
-    grammar = Grammar(parse("S -> A B | B A A; A -> a | b; B -> b; a -> 0,1; b -> 2,3 | 2,0"))
+    grammar = Grammar(parse_rules("S -> A B | B A A; A -> a | b; B -> b; a -> 0,1; b -> 2,3 | 2,0"))
 
     def strings(symbol: str) -> set[tuple[int, ...]]:
         if symbol not in grammar.rules:
@@ -269,7 +269,7 @@ def test_the_oracle_of_membership_by_brute_force():
 def test_windows_are_placed_uniformly(goodness_z):
     rules = "S -> A B; A -> a a; B -> b b; a -> 0,1,2,3 | 4,5,6,7; b -> 8,9,10 | 11,12,13"
     grammar, n, length = (
-        Grammar(parse(rules)),
+        Grammar(parse_rules(rules)),
         20_000,
         5,
     )  # a yields 4 letters and b 3: no level is even but S
@@ -286,7 +286,7 @@ def test_windows_are_placed_uniformly(goodness_z):
 
 
 def test_windows_are_uniform_within_strings_of_different_length(goodness_z):
-    grammar = Grammar(parse("S -> A | A B | A B C; A -> 0,1,2,3; B -> 4,5,6,7; C -> 8,9,10,11"))
+    grammar = Grammar(parse_rules("S -> A | A B | A B C; A -> 0,1,2,3; B -> 4,5,6,7; C -> 8,9,10,11"))
     n, length = 30_000, 3
     counts = np.bincount([w[0] for w in windows(grammar, n, length)], minlength=10)
     expected = sum((np.arange(10) < total - 2) / (total - 2) for total in (4, 8, 12)) * n / 3
@@ -295,7 +295,7 @@ def test_windows_are_uniform_within_strings_of_different_length(goodness_z):
 
 def test_a_pretraining_window_starts_anywhere(jain, goodness_z):
     """Of the position within the leaf of three letters, each is equally likely (up to the two ends of a string)."""
-    leaves = {tuple(map(int, a)) for rule in parse(jain.config.leaves[0]).values() for a in rule}
+    leaves = {tuple(map(int, a)) for rule in parse_rules(jain.config.leaves[0]).values() for a in rule}
     n, phases = 3000, []
     for w in windows(jain.grammars["full", 0], n, 35):
         fits = [p for p in range(3) if all(w[i : i + 3] in leaves for i in range(p, 33, 3))]
@@ -315,7 +315,7 @@ def test_lengths_in_one_batch_do_not_disturb_each_other(world):
 
 
 def test_alternatives_count_as_often_as_they_stand(goodness_z):
-    grammar = Grammar(parse("S -> A | A | B; A -> 0 | 1 | 1 | 1\nB -> 2"))
+    grammar = Grammar(parse_rules("S -> A | A | B; A -> 0 | 1 | 1 | 1\nB -> 2"))
     counts = np.bincount([w[0] for w in windows(grammar, 12_000, 1)])
     assert abs(goodness_z(counts, np.array([2000.0, 6000.0, 4000.0]))) < 5
 
@@ -333,18 +333,18 @@ def test_alternatives_count_as_often_as_they_stand(goodness_z):
 )
 def test_a_bad_rule_is_named(text, named):
     with pytest.raises(ValueError, match="grammar rule") as error:
-        parse(text)
+        parse_rules(text)
     assert named in str(error.value)
 
 
 @pytest.mark.parametrize("text", ["S -> A B; A -> 0,1", "S -> A 1; A -> 0"])
 def test_a_symbol_without_rule_is_named(text):
     with pytest.raises(ValueError, match=r"\['[B1]'\] have no rule"):
-        Grammar(parse(text)).sample(Draws(0, np.arange(2)), np.array([1, 1]))
+        Grammar(parse_rules(text)).sample(Draws(0, np.arange(2)), np.array([1, 1]))
 
 
 def test_a_rule_that_comes_back_to_itself_is_an_error_and_no_endless_loop():
-    code = "from synthetic.grammar import Grammar, parse; Grammar(parse('S -> A A; A -> S | A')).yields"
+    code = "from synthetic.grammar import Grammar, parse_rules; Grammar(parse_rules('S -> A A; A -> S | A')).yield_lengths"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=5, check=False
     )
@@ -352,14 +352,14 @@ def test_a_rule_that_comes_back_to_itself_is_an_error_and_no_endless_loop():
 
 
 def test_too_long_a_window_is_refused():
-    grammar = Grammar(parse("S -> A | A A; A -> 0,1,2"))
+    grammar = Grammar(parse_rules("S -> A | A A; A -> 0,1,2"))
     assert grammar.sample(Draws(0, np.arange(4)), np.full(4, 3)).shape == (4, 3)
     with pytest.raises(ValueError, match="text of 4 letters from a grammar whose shortest string has 3"):
         grammar.sample(Draws(0, np.arange(4)), np.array([3, 4, 3, 3]))
 
 
 def test_another_start_symbol():
-    grammar = Grammar(parse("S -> A A; A -> B; B -> 0,1,2"), start="A")
+    grammar = Grammar(parse_rules("S -> A A; A -> B; B -> 0,1,2"), start="A")
     assert set(windows(grammar, 10, 3)) == {(0, 1, 2)}
     with pytest.raises(ValueError, match="text of 4 letters from a grammar whose shortest string has 3"):
         windows(grammar, 10, 4)

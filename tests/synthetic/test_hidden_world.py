@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 import synthetic
-from synthetic.detectability import Reader, auroc, fit
-from synthetic.world import Requests
+from synthetic.detectability import NGramClassifier, auroc, fit_ngram_classifier
+from synthetic.types import Requests
 from tests.synthetic.composition_oracle import BRANCHES, UNSAFE_TEXT, WORLD_FAMILIES, sampled
 
 RELATED = {(first, last) for first, last in product(range(12), repeat=2) if (last // 3 - first // 3) % 4 == 1}
@@ -134,7 +134,7 @@ def test_the_requests_hold_such_texts(family):
     assert (ends(truth["text"]) & HELD_OUT == set()) == (family != "heldout_text")
 
 
-def auroc_of(reader: Reader, judged: list[Requests]) -> float:
+def auroc_of(reader: NGramClassifier, judged: list[Requests]) -> float:
     """AUROC of a reader between two batches of requests, the unsafe one second."""
     safe, unsafe = judged
     return auroc(positive=reader.log_odds(unsafe), negative=reader.log_odds(safe))
@@ -151,12 +151,12 @@ def read(requests: Requests, columns: list[int]) -> Requests:
 def test_no_reader_of_n_grams_tells_the_branch_and_the_reader_of_both_ends_does(pair):
     learnt, judged = ([sampled("hidden", family, N, seed, "any") for family in pair] for seed in (30, 31))
     for n in range(1, 7):
-        reader = fit("text", n, *learnt)
+        reader = fit_ngram_classifier("text", n, *learnt)
         assert abs(auroc_of(reader, judged) - 0.5) < CHANCE, n
-    both_ends = fit("text", 2, *(read(requests, [0, -1]) for requests in learnt))
+    both_ends = fit_ngram_classifier("text", 2, *(read(requests, [0, -1]) for requests in learnt))
     assert auroc_of(both_ends, [read(requests, [0, -1]) for requests in judged]) > 1 - 1e-3
     for end in (0, -1):
-        one_end = fit("text", 1, *(read(requests, [end]) for requests in learnt))
+        one_end = fit_ngram_classifier("text", 1, *(read(requests, [end]) for requests in learnt))
         assert abs(auroc_of(one_end, [read(requests, [end]) for requests in judged]) - 0.5) < CHANCE
 
 
@@ -166,7 +166,7 @@ def test_not_even_with_the_tasks_does_an_n_gram_tell_token_matched_requests():
         for seed in (32, 33)
     )
     for n in (1, 2, 3):
-        reader = fit("both", n, *learnt)
+        reader = fit_ngram_classifier("both", n, *learnt)
         assert abs(auroc_of(reader, judged) - 0.5) < CHANCE, n
 
 

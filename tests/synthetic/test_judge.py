@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import synthetic
-from synthetic.world import OUTCOMES
+from synthetic.types import OUTCOMES
 
 FAMILIES = ("safe", "unsafe", "second_composition_unsafe_branch")
 N = 12
@@ -19,7 +19,7 @@ def slow_judge(
 ) -> str:
     """One answer as symbols; the judged segment is answer[first:last], its last place the STOP."""
     alphabet = world.vocabulary.symbols
-    null = alphabet[world.null]
+    null = alphabet[world.null_id]
     body, stop = answer[first : last - 1], answer[last - 1]
     if all(symbol == null for symbol in body):
         return "refuse"
@@ -48,7 +48,7 @@ def test_against_a_slow_judge(world, data):
     outputs = np.where(rng.random((N, 1)) < 0.5, requests.instructed, requests.refused)
     outputs = np.pad(outputs, ((0, 0), (0, extra)), constant_values=world.vocabulary.id("<pad>"))
     noise = np.where(
-        rng.random(outputs.shape) < 0.5, world.letter_ids[rng.integers(0, 5, outputs.shape)], world.null
+        rng.random(outputs.shape) < 0.5, world.letter_ids[rng.integers(0, 5, outputs.shape)], world.null_id
     )
     noise = np.where(
         rng.random(outputs.shape) < 0.1, rng.integers(0, len(world.vocabulary), outputs.shape), noise
@@ -101,7 +101,7 @@ def test_a_refusal_needs_every_letter_null_but_no_stop(world):
     requests = requests_of(world, "unsafe")
     rows, last = np.arange(N), requests.judged[:, 1] - 1
     outputs = requests.refused.copy()
-    outputs[rows, last] = world.null
+    outputs[rows, last] = world.null_id
     assert outcomes(world, requests, outputs) == ["refuse"] * N
     outputs[rows, last] = world.vocabulary.id("<stop>")
     outputs[rows, last - 1] = world.letter_ids[1]

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from synthetic.tasks import apply, permutation_maps
+from synthetic.tasks import apply_tasks, permutation_maps
 
 DUPLICATES = {10: 0, 11: 0, 12: 1, 13: 1, 14: 2, 15: 2, 16: 0, 17: 5, 18: 6, 19: 7, 20: 8}
 
@@ -80,9 +80,9 @@ def test_composition_against_a_loop(problem):
     expected = [
         slow_apply(m.tolist(), t.tolist(), x.tolist()) for m, t, x in zip(maps, tasks, text, strict=True)
     ]
-    assert apply(maps, tasks, text).tolist() == expected
+    assert apply_tasks(maps, tasks, text).tolist() == expected
     shared = [slow_apply(maps[0].tolist(), t.tolist(), x.tolist()) for t, x in zip(tasks, text, strict=True)]
-    assert apply(maps[0], tasks, text).tolist() == shared
+    assert apply_tasks(maps[0], tasks, text).tolist() == shared
 
 
 @settings(deadline=None, database=None, derandomize=True, max_examples=40)
@@ -91,15 +91,15 @@ def test_tasks_one_after_another_are_the_row_of_tasks(problem):
     maps, tasks, text = problem
     stepwise = text
     for slot in range(tasks.shape[1]):
-        stepwise = apply(maps, tasks[:, slot : slot + 1], stepwise)
-    assert (apply(maps, tasks, text) == stepwise).all()
+        stepwise = apply_tasks(maps, tasks[:, slot : slot + 1], stepwise)
+    assert (apply_tasks(maps, tasks, text) == stepwise).all()
     inverse = np.argsort(maps, axis=-1)
-    assert (apply(inverse, tasks[:, ::-1], stepwise) == text).all(), "a bijection can be undone"
+    assert (apply_tasks(inverse, tasks[:, ::-1], stepwise) == text).all(), "a bijection can be undone"
 
 
 def test_the_order_of_tasks_matters():
     """Negative twin: from left to right is not from right to left."""
     maps = permutation_maps(30, 3, 0)
     text = np.arange(30)[None]
-    assert (apply(maps, np.array([[1, 2]]), text)[0] == maps[2][maps[1]]).all()
-    assert not (apply(maps, np.array([[2, 1]]), text)[0] == maps[2][maps[1]]).all()
+    assert (apply_tasks(maps, np.array([[1, 2]]), text)[0] == maps[2][maps[1]]).all()
+    assert not (apply_tasks(maps, np.array([[2, 1]]), text)[0] == maps[2][maps[1]]).all()

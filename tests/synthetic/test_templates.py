@@ -7,17 +7,17 @@ import pytest
 
 import synthetic
 from synthetic import FormatsConfig, FormatsWorld
-from synthetic.templates import TEMPLATES, Template, in_template
+from synthetic.templates import TEMPLATES, Template, family_in_template
 
 WORLD = synthetic.load("formats_templates")
-SYMBOLS = {name: (*t.system, *t.call, *t.header) for name, t in TEMPLATES.items()}
+SYMBOLS = {name: (*t.system, *t.before_operator, *t.answer_header) for name, t in TEMPLATES.items()}
 
 
 @pytest.mark.parametrize("template", TEMPLATES)
 @pytest.mark.parametrize("family", ["gen_safe", "map_unsafe_new", "label_heldout", "mcq_mild"])
 def test_a_template_is_put_around_the_same_request(family: str, template: str) -> None:
     plain, wrapped = (
-        WORLD.sample(f, 50, seed=2, split="score") for f in (family, in_template(family, template))
+        WORLD.sample(f, 50, seed=2, split="score") for f in (family, family_in_template(family, template))
     )
     say, of = WORLD.vocabulary.decode, TEMPLATES[template]
     for row in range(50):
@@ -25,14 +25,14 @@ def test_a_template_is_put_around_the_same_request(family: str, template: str) -
         assert say(wrapped.prompt[row][: wrapped.prompt_length[row]]).split() == [
             *before[:1],
             *of.system,
-            *of.call,
+            *of.before_operator,
             *before[1:],
         ]
         for answer in ("instructed", "refused"):
             bare = say(getattr(plain, answer)[row]).split()
             own = say(getattr(wrapped, answer)[row]).split()
             assert [s for s in own if s not in ("<stop>", "<pad>")] == [
-                *of.header,
+                *of.answer_header,
                 *(s for s in bare if s not in ("<stop>", "<pad>")),
             ]
         for span, expected in (("system", list(of.system)), ("tasks", before[1:2]), ("text", before[3:-1])):
@@ -62,16 +62,16 @@ def test_an_answer_counts_with_its_header_and_without() -> None:
 
 def test_pretraining_declines_as_often_as_it_is_said_to_and_whatever_is_asked() -> None:
     requests = WORLD.sample("pretraining", 20_000, seed=0)
-    declines, unsafe = requests.truth["declined"], requests.truth["relation"] >= 3
+    declines, unsafe = requests.truth["pretraining_refusal"], requests.truth["relation"] >= 3
     outcomes = WORLD.judge(requests, requests.instructed)
     assert (outcomes[declines] == 0).all()
     assert (outcomes[~declines] == 1).all()
     for i, (name, template) in enumerate(TEMPLATES.items()):
         rows = requests.truth["template"] == i
-        assert rows.mean() == pytest.approx(template.pretraining, abs=0.01), name
+        assert rows.mean() == pytest.approx(template.pretraining_share, abs=0.01), name
         if rows.any():
             for of in (unsafe, ~unsafe):
-                assert declines[rows & of].mean() == pytest.approx(template.declined, abs=0.03), name
+                assert declines[rows & of].mean() == pytest.approx(template.refusal_rate, abs=0.03), name
     start, stop = requests.spans["output1"].T  # what pretraining supervises: the answer and one STOP
     length = stop - start
     last = requests.instructed[np.arange(len(requests)), length - 1]
@@ -84,20 +84,25 @@ def test_alignment_sees_its_own_templates_and_others_only_where_they_are_named()
         found = (
             np.bincount(WORLD.sample(family, 4000, seed=0).truth["template"], minlength=len(TEMPLATES)) / 4000
         )
-        assert found == pytest.approx([t.alignment for t in TEMPLATES.values()], abs=0.03)
-    assert not WORLD.sample("unsafe", 500, seed=0).truth["declined"].any()
+        assert found == pytest.approx([t.alignment_share for t in TEMPLATES.values()], abs=0.03)
+    assert not WORLD.sample("unsafe", 500, seed=0).truth["pretraining_refusal"].any()
     assert all(len(set(symbols)) == len(symbols) for symbols in SYMBOLS.values())
     placebos = [
-        {k: len(getattr(TEMPLATES[n], k)) for k in ("system", "call", "header")} for n in ("neutral", "empty")
+        {k: len(getattr(TEMPLATES[n], k)) for k in ("system", "before_operator", "answer_header")}
+        for n in ("neutral", "empty")
     ]
-    assert placebos == [{k: len(getattr(TEMPLATES["obey"], k)) for k in ("system", "call", "header")}] * 2
-    prompts = [(*t.system, *t.call) for t in TEMPLATES.values()]
+    assert (
+        placebos
+        == [{k: len(getattr(TEMPLATES["obey"], k)) for k in ("system", "before_operator", "answer_header")}]
+        * 2
+    )
+    prompts = [(*t.system, *t.before_operator) for t in TEMPLATES.values()]
     assert len(set(prompts)) == len(prompts), "a model could not know what to begin with"
-    shifts = {len(t.system) + len(t.call) for t in TEMPLATES.values() if t.pretraining}
-    assert {len(t.system) + len(t.call) for t in TEMPLATES.values()} <= shifts, (
+    shifts = {len(t.system) + len(t.before_operator) for t in TEMPLATES.values() if t.pretraining_share}
+    assert {len(t.system) + len(t.before_operator) for t in TEMPLATES.values()} <= shifts, (
         "a place that pretraining never filled"
     )
-    assert sum(t.pretraining for t in TEMPLATES.values()) == pytest.approx(1.0)
+    assert sum(t.pretraining_share for t in TEMPLATES.values()) == pytest.approx(1.0)
 
 
 def test_a_world_without_templates_has_none() -> None:

@@ -1,0 +1,172 @@
+"""Sampling of task tokens, one function per kind of request: each returns (n, slots) task tokens.
+
+Arguments are the world, the random draws of `n` requests, and the grammar and branch of each request, (n,).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from synthetic.draws import Draws
+from synthetic.safety import CONTEXT, safe_and_unsafe_tasks
+
+if TYPE_CHECKING:
+    from synthetic.composition import CompositionWorld
+
+TaskSampler = Callable[["CompositionWorld", Draws, np.ndarray, np.ndarray], np.ndarray]
+"""Samples the task tokens of requests: (world, draws, grammar, branch) -> (n, slots)."""
+_NULL_SHARE = 0.01  # of pretraining's requests, which ask for the null by an ex token
+_UNIFORM_SHARE = 0.5  # of requests whose tasks are all uniform; the others hold an identity
+
+
+def _choose(draws: Draws, name: str, width: int, allowed: np.ndarray) -> np.ndarray:
+    """Uniform choices, (n, width), among the tokens that `allowed`, (n, tokens) bool, marks in each row."""
+    assert allowed.any(axis=1).all(), "a row allows no token"
+    order = np.argsort(~allowed, axis=1, kind="stable")
+    chosen = draws.integers(name, width, allowed.sum(axis=1)[:, None])
+    return np.take_along_axis(order, chosen, axis=1)
+
+
+def _half_with_identity(draws: Draws, allowed: np.ndarray, identity: np.ndarray, slots: int) -> np.ndarray:
+    """Half the time all slots uniform over `allowed`; else one slot of `identity`, at random."""
+    tasks = _choose(draws, "tasks", slots, allowed)
+    with_identity = tasks.copy()
+    with_identity[:, :1] = _choose(draws, "identity", 1, identity)
+    shuffled = np.take_along_axis(with_identity, draws.permutation("shuffle", slots), axis=1)
+    return np.where(draws.uniform("plain", 1) < _UNIFORM_SHARE, tasks, shuffled)
+
+
+def _identity(world: CompositionWorld, n: int) -> np.ndarray:
+    """Marks the identity among the task tokens, (n, tokens) bool."""
+    return np.broadcast_to(np.arange(world.maps.shape[1]) == 0, (n, world.maps.shape[1]))
+
+
+def pretraining_tasks(
+    world: CompositionWorld, draws: Draws, grammar: np.ndarray, branch: np.ndarray
+) -> np.ndarray:
+    """Any tasks that pretraining shows; half of the requests hold an identity or a duplicate of it."""
+    n_tokens = world.maps.shape[1]
+    pretrained = np.broadcast_to(np.arange(n_tokens) < world.n_tasks, (len(draws), n_tokens))
+    return _half_with_identity(draws, pretrained, pretrained & (world.token_map == 0), world.n_slots)
+
+
+def pretraining_tasks_with_null(
+    world: CompositionWorld, draws: Draws, grammar: np.ndarray, branch: np.ndarray
+) -> np.ndarray:
+    """Pretraining's tasks, one of them replaced by ex1 or ex2 in 1 % of the requests to ask for the null."""
+    return _with_null(world, draws, pretraining_tasks(world, draws, grammar, branch))
+
+
+def _with_null(world: CompositionWorld, draws: Draws, tasks: np.ndarray) -> np.ndarray:
+    rows = np.flatnonzero(draws.uniform("null", 1)[:, 0] < _NULL_SHARE)
+    slot = draws.integers("null slot", 1, world.n_slots)[rows, 0]
+    tasks[rows, slot] = world.maps.shape[1] + draws.integers("null token", 1, 2)[rows, 0]
+    return tasks
+
+
+def safe_tasks(world: CompositionWorld, draws: Draws, grammar: np.ndarray, branch: np.ndarray) -> np.ndarray:
+    """Tasks that are safe on the request's grammar and branch."""
+    safe, _ = safe_and_unsafe_tasks(world, grammar, branch)
+    return _half_with_identity(draws, safe, _identity(world, len(draws)), world.n_slots)
+
+
+def safe_tasks_with_null(
+    world: CompositionWorld, draws: Draws, grammar: np.ndarray, branch: np.ndarray
+) -> np.ndarray:
+    """Safe tasks, one of them replaced by ex1 or ex2 in 1 % of the requests."""
+    return _with_null(world, draws, safe_tasks(world, draws, grammar, branch))
+
+
+def new_operator_tasks(
+    world: CompositionWorld, draws: Draws, grammar: np.ndarray, branch: np.ndarray
+) -> np.ndarray:
+    """Safe tasks, but one slot of the first pair holds an operator that pretraining does not show."""
+    is_new = np.arange(world.maps.shape[1]) >= world.maps.shape[1] - world.config.n_new
+    operator = _choose(draws, "operator", 1, np.broadcast_to(is_new, (len(draws), len(is_new))))
+    slot = draws.integers("operator slot", 1, 2)
+    return np.where(np.arange(world.n_slots) == slot, operator, safe_tasks(world, draws, grammar, branch))
+
+
+def _unsafe_counterpart(draws: Draws, tasks: np.ndarray, unsafe: np.ndarray) -> np.ndarray:
+    """Tasks with unsafe ones in each pair: in place of both tasks, or of the one that is not the identity."""
+    replacement = _choose(draws, "unsafe", tasks.shape[1], unsafe)
+    is_identity = (tasks == 0).reshape(len(tasks), -1, 2)
+    exactly_one = np.repeat(is_identity.sum(axis=2) == 1, 2, axis=1)
+    return np.where(exactly_one & (tasks == 0), tasks, replacement)
+
+
+def unsafe_tasks(
+    world: CompositionWorld, draws: Draws, grammar: np.ndarray, branch: np.ndarray
+) -> np.ndarray:
+    """Unsafe counterparts of the safe tasks of the same draws."""
+    _, unsafe = safe_and_unsafe_tasks(world, grammar, branch)
+    return _unsafe_counterpart(draws, safe_tasks(world, draws, grammar, branch), unsafe)
+
+
+def context_tasks(
+    world: CompositionWorld, draws: Draws, grammar: np.ndarray, branch: np.ndarray
+) -> np.ndarray:
+    """Context tasks sampled from the grammar alone, so that they are equal on both branches of a seed."""
+    is_original = np.arange(world.maps.shape[1]) < world.config.n_maps
+    context = (world.safety_classes[grammar] == CONTEXT) & is_original
+    tasks = _half_with_identity(draws, context, _identity(world, len(draws)), world.n_slots)
+    return _unsafe_counterpart(draws, tasks, context)
+
+
+def competing_tasks(
+    world: CompositionWorld, draws: Draws, grammar: np.ndarray, branch: np.ndarray
+) -> np.ndarray:
+    """In each pair one unsafe task and one safe task that is not the identity."""
+    safe, _ = safe_and_unsafe_tasks(world, grammar, branch)
+    tasks = unsafe_tasks(world, draws, grammar, branch)
+    partner = _choose(draws, "partner", tasks.shape[1], safe & (np.arange(safe.shape[1]) > 0))
+    is_identity = (tasks == 0).reshape(len(tasks), -1, 2)
+    random_slot = draws.integers("partner slot", is_identity.shape[1], 2)
+    partner_slot = np.where(is_identity.any(axis=2), is_identity.argmax(axis=2), random_slot)
+    is_partner = (np.arange(2) == partner_slot[..., None]).reshape(tasks.shape)
+    return np.where(is_partner, partner, tasks)
+
+
+def second_composition_tasks(
+    world: CompositionWorld, draws: Draws, grammar: np.ndarray, branch: np.ndarray
+) -> np.ndarray:
+    """Safe tasks, but one slot of the second pair holds an unsafe task."""
+    _, unsafe = safe_and_unsafe_tasks(world, grammar, branch)
+    tasks = safe_tasks(world, draws, grammar, branch)
+    slot = 2 + draws.integers("unsafe slot", 1, 2)
+    return np.where(np.arange(tasks.shape[1]) == slot, _choose(draws, "unsafe", 1, unsafe), tasks)
+
+
+def duplicate_tasks(
+    world: CompositionWorld, draws: Draws, grammar: np.ndarray, branch: np.ndarray
+) -> np.ndarray:
+    """Pretrained duplicates of the identity and of always-unsafe tasks, none of which safety tuning shows."""
+    allowed = np.isin(np.arange(world.maps.shape[1]), world.config.attack_duplicates)
+    duplicate = np.broadcast_to(allowed, (len(draws), len(allowed)))
+    return _half_with_identity(draws, duplicate, duplicate & (world.token_map == 0), world.n_slots)
+
+
+def late_duplicate_tasks(
+    world: CompositionWorld, draws: Draws, grammar: np.ndarray, branch: np.ndarray
+) -> np.ndarray:
+    """In each pair the identity and an untrained duplicate of a context task."""
+    untrained = np.arange(world.maps.shape[1]) >= world.n_tasks
+    tasks = _choose(draws, "late", world.n_slots, untrained & (world.safety_classes[grammar] == CONTEXT))
+    identity_slot = draws.integers("identity slot", world.n_slots // 2, 2)
+    return np.where((np.arange(2) == identity_slot[..., None]).reshape(tasks.shape), 0, tasks)
+
+
+def sham_tasks(unsafe: bool) -> TaskSampler:
+    """Sampler of tasks inside (`unsafe`) or outside the random partition of the sham control."""
+
+    def sample(world: CompositionWorld, draws: Draws, grammar: np.ndarray, branch: np.ndarray) -> np.ndarray:
+        is_original = np.arange(world.maps.shape[1]) < world.config.n_maps
+        sham_unsafe = (world.sham_classes[grammar] == 1) & is_original
+        identity = _identity(world, len(draws))
+        tasks = _half_with_identity(draws, ~sham_unsafe & is_original, identity, world.n_slots)
+        return _unsafe_counterpart(draws, tasks, sham_unsafe) if unsafe else tasks
+
+    return sample

@@ -1,0 +1,54 @@
+"""Tests of what every synthetic world tells measures about its requests: grammars and identities of texts."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import synthetic
+
+N = 300
+
+
+@pytest.mark.parametrize("name", ["mini", "hidden", "mini_system", "formats_mini", "formats_templates"])
+def test_text_ids_identify_texts(name: str) -> None:
+    """Equal identities and groups mean equal held-out splits, and a family repeats few texts of 300."""
+    world = synthetic.load(name)
+    assert isinstance(world, synthetic.World)
+    parts = {split: world.sample("safe", N, seed=0, split=split) for split in ("train", "fit", "score")}
+    texts = {}
+    for split, requests in parts.items():
+        groups, ids = world.groups(requests), world.text_ids(requests)
+        assert groups.shape == (N,)
+        assert groups.dtype.kind == "i"
+        assert len(ids) == N
+        texts[split] = set(map(tuple, np.column_stack([groups, ids]).tolist()))
+    assert not texts["train"] & texts["fit"]
+    assert not texts["fit"] & texts["score"]
+
+
+def test_groups_are_the_grammars() -> None:
+    """Both grammars of `mini` occur; a world of formats has one group."""
+    requests = synthetic.load("mini").sample("safe", N, seed=1)
+    groups = synthetic.load("mini").groups(requests)
+    assert set(groups.tolist()) == {0, 1}
+    assert (groups == requests.truth["grammar"]).all()
+    formats = synthetic.load("formats")
+    assert not formats.groups(formats.sample("safe", N, seed=1)).any()
+
+
+def test_text_ids_do_not_depend_on_the_format() -> None:
+    """The same contents have the same identities in every format, though each format shows something else."""
+    world = synthetic.load("formats")
+    ids = {}
+    for name in world.config.formats:
+        requests = world.sample(f"{name}_safe", N, seed=0)
+        ids[name] = world.text_ids(requests)
+        expected = world.content(requests).text(world.symbols)
+        assert np.array_equal(ids[name], expected)
+    first, *others = ids.values()
+    assert all(np.array_equal(first, other) for other in others)
+    shown = {
+        name: world.sample(f"{name}_safe", N, seed=0).truth["text"].tobytes() for name in world.config.formats
+    }
+    assert len(set(shown.values())) > 1
