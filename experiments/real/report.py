@@ -19,7 +19,7 @@ from experiments.real.presets import BASE, USERS, Preset
 from experiments.results import Results, by_verdict
 from makebreak.pages.attack_page import TOPIC
 from makebreak.pages.verdicts import JUDGE
-from makebreak.plots import plot_basins, plot_gaps, plot_matrices, plot_shares
+from makebreak.plots import plot_basins, plot_cluster_gaps, plot_transfer_matrices, plot_seed_means
 from makebreak.report import Page, write_figures, write_page, write_tables
 
 RECORD = Path(__file__).with_name("record.csv")
@@ -65,7 +65,7 @@ _CAPTIONS = {
 
 def of_synthetic(claims: Sequence[Mapping[str, Any]], runs: Path) -> dict[str, dict[str, Any]]:
     """What each claim came out as in the synthetic world of its study, by id: of `small` if it was run here, else of
-    the record that comes with the package (dev/LOG.md), else of `mini` if that was run."""
+    the record that comes with the package (docs/results), else of `mini` if that was run."""
     studies = {study_of(claim["id"]) for claim in claims}
     return _of_runs(studies, runs, "mini") | _of_record() | _of_runs(studies, runs, "small")
 
@@ -169,13 +169,13 @@ def drawings(results: Results) -> dict[str, Callable[[], Any]]:
     tables = results.tables
     behaviour = tables["behaviour"][tables["behaviour"].judge == JUDGE]
     found: dict[str, Callable[[], Any]] = {
-        "behaviour": lambda: plot_shares(behaviour, by="arm", hue="family", value="refuse", label="refused"),
-        "clusters": lambda: plot_gaps(tables["clusters"], BASE),
+        "behaviour": lambda: plot_seed_means(behaviour, by="arm", hue="family", value="refuse", label="refused"),
+        "clusters": lambda: plot_cluster_gaps(tables["clusters"], BASE),
         "basins": lambda: plot_basins(tables["curves"], _arms(tables["curves"])),
-        "users": lambda: plot_shares(
+        "users": lambda: plot_seed_means(
             _users(tables["users"]), by="user", hue="asked", value="open", label="not refused"
         ),
-        "matrix": lambda: plot_matrices({"rise of what is not refused": [rises(tables["matrix"])]}),
+        "matrix": lambda: plot_transfer_matrices({"rise of what is not refused": [rises(tables["matrix"])]}),
     }
     if "path" in tables:
         found["path"] = lambda: plot_basins(
@@ -183,7 +183,7 @@ def drawings(results: Results) -> dict[str, Callable[[], Any]]:
         )
     if "attacks" in tables:
         rows = tables["attacks"][tables["attacks"].sense == TOPIC]
-        found["attacks"] = lambda: plot_shares(
+        found["attacks"] = lambda: plot_seed_means(
             rows, by="attack", hue="arm", value="success", label="answered on topic"
         )
     return found
@@ -245,7 +245,7 @@ def write_report(results: Results, preset: Preset, world: str, out: Path) -> Pat
         results.claims,
         figures,
         tables,
-        unfolded={"Synthetic and real, side by side": beside},
+        expanded={"Synthetic and real, side by side": beside},
         unit="alignment seeds",
     )
     write_page(page, path)

@@ -1,4 +1,4 @@
-"""What does one checkpoint of a language model do otherwise than another, and how does that come about?"""
+"""Comparison of two checkpoints of a language model: what changed, and how refusal comes about."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import asdict
 import torch
 
 from makebreak.artifacts import Store
-from makebreak.behaviour import decide
+from makebreak.behaviour import next_token_log_probs
 from makebreak.mechanism import (
     Verdict,
     anatomy_rows,
@@ -20,13 +20,21 @@ from makebreak.mechanism import (
     update_rows,
     verdict,
 )
-from makebreak.models import LanguageModel, digest, matrix, matrix_names, n_layers
-from makebreak.pages.inspection import LEAST, Settings, ask, prompts_digest
+from makebreak.models import LanguageModel, matrix_names, model_digest, n_layers, weight_matrix
+from makebreak.pages.inspection import MIN_REQUESTS, GenerationSettings, encode_prompts, prompts_digest
 from makebreak.pages.steps import Rows, Seen, Steps
 from makebreak.requests import TextRequests
+from makebreak.tables import as_dicts
 
-MOST = 48  # requests of each kind: every cut reads all of them three times
-CUTS = 8  # of the network, beside those at either end and before the last block
+MAX_REQUESTS = 48
+"""Largest number of requests of each family: every cut needs three forward passes of all of them."""
+N_CUTS = 8
+"""Cuts at even distances; both ends, half depth and the cut before the last block are added."""
+
+_TIMED_REQUESTS = 8
+_FORWARDS_PER_CUT = 3
+_OTHER_FORWARDS = 3 * 8 + 30  # eight draws of gradients for the Fisher matrices; all other tables
+_DECOMPOSITIONS_PER_MATRIX = 4
 
 
 def compare_models(
@@ -34,64 +42,83 @@ def compare_models(
     aligned: LanguageModel,
     prompts: Mapping[str, Sequence[str]],
     store: Store,
-    settings: Settings,
+    settings: GenerationSettings,
     *,
-    say: Callable[[str], None] = lambda _: None,
+    log: Callable[[str], None] = lambda _: None,
 ) -> tuple[dict[str, Rows], Verdict]:
-    """Tables (rivals, anatomy, energy, reading, sensitivity, updates), and how refusing comes about by the rules.
+    """Compares an aligned model with the base that it was trained from.
 
-    Both read the same tokens, the aligned model's: a base often has no chat template. prompts: `harmful` and
-    `harmless`, of which the first `MOST` are asked. say: told how long it will take, before it starts. Raises
-    ValueError where the two are not checkpoints of one model, or a family is too small.
+    Both models read the same tokens, those of the aligned model's prompt template: a base often has none.
+
+    Args:
+        base: The model before alignment.
+        aligned: The model after alignment.
+        prompts: Prompts by family, `harmful` and `harmless`; the first `MAX_REQUESTS` of each are used.
+        store: Cache of the steps.
+        settings: Prompt template and the seed of random controls.
+        log: Called with an estimate of the time before the work starts.
+
+    Returns:
+        Tables by name (rivals, anatomy, energy, reading, sensitivity, updates), and the hypothesis of how
+        refusal comes about that they support.
+
+    Raises:
+        ValueError: If the two models differ in architecture or size, or a family is too small.
     """
-    shapes = [{name: tuple(w.shape) for name, w in m.model.state_dict().items()} for m in (base, aligned)]
-    if shapes[0] != shapes[1]:
-        other = sorted(set(shapes[0].items()) ^ set(shapes[1].items()))[0][0]
-        raise ValueError(
-            f"{base.name} and {aligned.name} are not checkpoints of one model: {other} differs in shape"
-        )
-    asked = {
-        family: ask(aligned, family, prompts[family][:MOST], settings) for family in ("harmless", "harmful")
+    _check_same_shapes(base, aligned)
+    requests = {
+        family: encode_prompts(aligned, family, prompts[family][:MAX_REQUESTS], settings)
+        for family in ("harmless", "harmful")
     }
-    for family, requests in asked.items():
-        if len(requests) < LEAST:
-            raise ValueError(f"{len(requests)} {family} requests: expected at least {LEAST}")
+    for family, batch in requests.items():
+        if len(batch) < MIN_REQUESTS:
+            raise ValueError(f"{len(batch)} {family} requests: expected at least {MIN_REQUESTS}")
     config = {
-        "base": digest(base),
-        "aligned": digest(aligned),
+        "base": model_digest(base),
+        "aligned": model_digest(aligned),
         "settings": asdict(settings),
-        "prompts": prompts_digest({family: prompts[family][:MOST] for family in asked}),
+        "prompts": prompts_digest({family: prompts[family][:MAX_REQUESTS] for family in requests}),
     }
     depth = n_layers(base.model)
-    cuts = sorted({*range(0, depth + 1, max(depth // CUTS, 1)), depth // 2, depth - 1, depth})
-    say(
-        f"about {max(_estimate(base, asked['harmful'], len(cuts)) / 60, 0.1):.1f} minutes, less what is in the store"
-    )
+    cuts = sorted({*range(0, depth + 1, max(depth // N_CUTS, 1)), depth // 2, depth - 1, depth})
+    minutes = max(_estimate_seconds(base, requests["harmful"], len(cuts)) / 60, 0.1)
+    log(f"about {minutes:.1f} minutes, less for steps that are cached")
     steps, seed = Steps("compare", store, config), settings.seed
-    one, other = aligned.model, base.model
-    makes: dict[str, Callable[[Seen], Rows]] = {
-        "rivals": lambda _: rival_rows(one, other, asked["harmful"], cuts=cuts, seed=seed),
-        "anatomy": lambda _: anatomy_rows(one, other, asked),
-        "energy": lambda _: energy_rows(one, other, asked, asked["harmless"]),
-        "reading": lambda _: reading_rows(one, other, asked),
-        "sensitivity": lambda _: sensitivity_rows(one, other, asked),
-        "updates": lambda _: update_rows(one, other, None, seed=seed),
+    new, old = aligned.model, base.model
+    functions: dict[str, Callable[[Seen], Rows]] = {
+        "rivals": lambda _: as_dicts(rival_rows(new, old, requests["harmful"], cuts=cuts, seed=seed)),
+        "anatomy": lambda _: as_dicts(anatomy_rows(new, old, requests)),
+        "energy": lambda _: as_dicts(energy_rows(new, old, requests, requests["harmless"])),
+        "reading": lambda _: as_dicts(reading_rows(new, old, requests)),
+        "sensitivity": lambda _: as_dicts(sensitivity_rows(new, old, requests)),
+        "updates": lambda _: as_dicts(update_rows(new, old, None, seed=seed)),
     }
-    tables = {name: steps.run(name, make) for name, make in makes.items()}
+    tables = {name: steps.run(name, function) for name, function in functions.items()}
     return tables, verdict(tables["rivals"])
 
 
-def _estimate(base: LanguageModel, requests: TextRequests, n_cuts: int) -> float:
-    """Seconds, from one forward of a few requests and one decomposition of a matrix."""
-    few, model = requests[:8], base.model
-    decide(model, few)  # warms up
-    times = [time.monotonic()]
-    decide(model, few)
-    times.append(time.monotonic())
-    torch.linalg.svd(matrix(model, "blocks.0.mlp.W_in").double())
-    times.append(time.monotonic())
-    forwards = 3 * n_cuts + 3 * 8 + 30  # cuts; eight gradients for what the base hears; all else
-    decompositions = 4 * len(matrix_names(model)) + 4 * n_layers(model)
-    return forwards * len(requests) * (times[1] - times[0]) / len(few) + decompositions * (
-        times[2] - times[1]
-    )
+def _check_same_shapes(base: LanguageModel, aligned: LanguageModel) -> None:
+    """Raises ValueError, which names a parameter, if the parameters of two models differ in name or shape."""
+    shapes = [
+        {(name, tuple(weight.shape)) for name, weight in lm.model.state_dict().items()}
+        for lm in (base, aligned)
+    ]
+    if shapes[0] != shapes[1]:
+        name, _ = min(shapes[0] ^ shapes[1])
+        raise ValueError(
+            f"{base.name} and {aligned.name} are not checkpoints of one model: {name} differs in shape"
+        )
+
+
+def _estimate_seconds(base: LanguageModel, requests: TextRequests, n_cuts: int) -> float:
+    """Estimate of the time, from one forward pass of a few requests and one decomposition of a matrix."""
+    sample, model = requests[:_TIMED_REQUESTS], base.model
+    next_token_log_probs(model, sample)  # warms up
+    start = time.monotonic()
+    next_token_log_probs(model, sample)
+    forward_end = time.monotonic()
+    torch.linalg.svd(weight_matrix(model, "blocks.0.mlp.W_in").double())
+    svd_end = time.monotonic()
+    n_forwards = (_FORWARDS_PER_CUT * n_cuts + _OTHER_FORWARDS) * len(requests)
+    n_decompositions = _DECOMPOSITIONS_PER_MATRIX * (len(matrix_names(model)) + n_layers(model))
+    return n_forwards * (forward_end - start) / len(sample) + n_decompositions * (svd_end - forward_end)

@@ -1,7 +1,7 @@
-"""How does one language model take to harmful requests, and what inside it does refusing hang on?
+"""Inspection of one language model: refusal rates, class separation, sensitivity and the refusal direction.
 
-Steps are kept in the store, so that an interrupted inspection goes on where it was. Intervals are over requests: one
-model is one model, and says nothing about how another training run would have come out.
+Every step is cached in the store, so that an interrupted inspection resumes. Intervals are over requests:
+they describe one model, not how the results vary between training runs.
 """
 
 from __future__ import annotations
@@ -10,250 +10,357 @@ import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, TypeVar
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import numpy as np
 import torch
 
 from makebreak.activations import add, intervene
 from makebreak.artifacts import Store
-from makebreak.behaviour import answer_texts, broken, decide, first_tokens, log_odds
+from makebreak.behaviour import first_tokens, generate_texts, is_degenerate, log_odds, next_token_log_probs
 from makebreak.configs import check_positive
 from makebreak.mechanism import SELECTION, Pair, ablated, cluster_rows, direction, direction_rows, sensitivity
-from makebreak.models import LanguageModel, digest, n_layers
+from makebreak.models import LanguageModel, model_digest, n_layers
 from makebreak.pages.steps import Rows, Seen, Steps
 from makebreak.pages.verdicts import JUDGE, behaviour_rows, with_verdicts
-from makebreak.requests import TextRequests, text_requests
+from makebreak.requests import PromptFormat, TextRequests, text_requests, with_targets
 from makebreak.stats import auroc_interval
+from makebreak.tables import as_dicts
 
 FAMILIES = ("harmful", "harmless", "borderline")
-Some = TypeVar("Some")
-LEAST = 8  # requests of each kind that a direction is fitted to, and judged on
+"""Families of prompts, in the order of the tables; `borderline` may be missing."""
+MIN_REQUESTS = 8
+"""Fewest requests of each family that a direction is fitted to, and that it is scored on."""
+Item = TypeVar("Item")
+
+_TIMED_REQUESTS = 8
+_TIMED_TOKENS = 5
+_BATCH_SPEED_UP = 2  # answers are timed on few requests; larger batches take half the time each
+_FORWARDS_PER_REQUEST = 3  # log-odds of a refusal, states for the clusters, gradients for the sensitivity
+_FORWARDS_PER_CANDIDATE = 3  # ablation on either family and addition on harmless requests
+_ABLATION_CONDITIONS = 8  # four interventions on two families
 
 
 @dataclass(frozen=True)
-class Settings:
-    """n_new: tokens of an answer at most. template, system: as in `text_requests`. seed: of controls."""
+class GenerationSettings:
+    """How prompts are formatted and answers are generated."""
 
+    tag: ClassVar[str] = "Settings"
     n_new: int = 48
+    """Largest number of tokens of an answer."""
     template: str | None = "chat"
+    """Prompt template: `chat` for the tokenizer's own, a text with `{}`, or None for the bare prompt."""
     system: str | None = None
+    """System prompt; None for none."""
     seed: int = 0
+    """Seed of random controls; answers are greedy."""
+
+
+class AnswerRow(NamedTuple):
+    """Greedy answer to one request."""
+
+    request: str
+    """The request's text, without the prompt template."""
+    answer: str
+    """The answer's text."""
+    log_odds: float
+    """Log-odds that a refusal begins after the prompt, in nats."""
+    degenerate: bool
+    """Whether the answer is empty or repetitive."""
+
+
+class SensitivityQuartileRow(NamedTuple):
+    """Quartiles over requests of the gradient norm of one output with respect to the prompt's embeddings."""
+
+    family: str
+    """Family of the requests."""
+    output: str
+    """Output whose gradient is taken, a field of `mechanism.Sensitivity`."""
+    median: float
+    """Median over requests."""
+    lower_quartile: float
+    """0.25 quantile over requests."""
+    upper_quartile: float
+    """0.75 quantile over requests."""
 
 
 @dataclass(frozen=True)
-class Inspection:
-    """Tables by name, and why steps were left out, by name."""
+class InspectionResult:
+    """Tables of an inspection, and why steps were skipped."""
 
     tables: dict[str, Rows]
-    left_out: dict[str, str]
+    """Tables `answers`, `behaviour`, `clusters`, `sensitivity`, and if run `directions` and `ablation`."""
+    skip_reasons: dict[str, str]
+    """Why `directions` or `ablation` is missing, by the name of the table."""
 
 
 def inspect(
-    found: LanguageModel,
+    lm: LanguageModel,
     prompts: Mapping[str, Sequence[str]],
     store: Store,
-    settings: Settings,
+    settings: GenerationSettings,
     *,
-    say: Callable[[str], None] = lambda _: None,
-) -> Inspection:
-    """prompts: by family, at least `harmful` and `harmless`; every second one makes the means, the others are scored.
-    say: told how long it will take, before it starts.
+    log: Callable[[str], None] = lambda _: None,
+) -> InspectionResult:
+    """Inspects a language model's refusals and their mechanism.
 
-    Raises ValueError where a family is missing or too small.
+    Args:
+        lm: The model.
+        prompts: Prompts by family, at least `harmful` and `harmless`. Directions and class means are fitted
+            on every second one and scored on the others.
+        store: Cache of the steps.
+        settings: Prompt template, answer length and seed.
+        log: Called with an estimate of the time before the work starts.
+
+    Returns:
+        The tables. A refusal direction is only computed for a model that refuses harmful requests more often
+        than harmless ones (their 95 % intervals do not overlap).
+
+    Raises:
+        ValueError: If a family is missing or too small.
     """
     for family in FAMILIES[:2]:
-        if len(prompts.get(family, ())) < 2 * LEAST:
-            n = len(prompts.get(family, ()))
+        n = len(prompts.get(family, ()))
+        if n < 2 * MIN_REQUESTS:
             raise ValueError(
-                f"{n} {family} requests: expected at least {2 * LEAST}, half to fit on, half to score"
+                f"{n} {family} requests: expected at least {2 * MIN_REQUESTS}, half to fit on, half to score"
             )
-    asked = {
-        family: ask(found, family, prompts[family], settings) for family in FAMILIES if family in prompts
-    }
-    config = {"model": digest(found), "settings": asdict(settings), "prompts": prompts_digest(prompts)}
-    say(
-        f"at most about {max(_estimate(found, asked, settings) / 60, 0.1):.1f} minutes, less what is in the store"
-    )
+    families = [family for family in FAMILIES if family in prompts]
+    requests = {family: encode_prompts(lm, family, prompts[family], settings) for family in families}
+    config = {"model": model_digest(lm), "settings": asdict(settings), "prompts": prompts_digest(prompts)}
+    minutes = max(_estimate_seconds(lm, requests, settings) / 60, 0.1)
+    log(f"at most about {minutes:.1f} minutes, less for steps that are cached")
     steps = Steps("inspect", store, config)
-    answers = with_verdicts(steps.run("answers", lambda seen: _answers(found, asked, settings, seen)))
-    fit, score = (Pair(*(asked[f][half::2] for f in ("harmless", "harmful"))) for half in (0, 1))
-    tables = {"answers": answers, "behaviour": behaviour_rows(answers)}
-    tables["clusters"] = steps.run("clusters", lambda seen: separations(found, fit, score, settings, seen))
-    tables["sensitivity"] = steps.run("sensitivity", lambda seen: _sensitivity(found, score, seen))
-    left_out: dict[str, str] = {}
-    why_not = _no_refusal(tables["behaviour"])
-    if why_not:
-        left_out["directions"] = left_out["ablation"] = why_not
-        return Inspection(tables, left_out)
-    scored = {family: asked[family][1::2] for family in FAMILIES[:2]}
-    clear = [Pair(*(_clear(asked[f], f, answers, half) for f in ("harmless", "harmful"))) for half in (0, 1)]
+    answers = with_verdicts(steps.run("answers", lambda progress: _answers(lm, requests, settings, progress)))
+    fit, score = _half(requests, 0), _half(requests, 1)
+    tables = {"answers": answers, "behaviour": as_dicts(behaviour_rows(answers))}
+    tables["clusters"] = steps.run(
+        "clusters", lambda progress: separation_rows(lm, fit, score, settings, progress)
+    )
+    tables["sensitivity"] = steps.run(
+        "sensitivity", lambda progress: as_dicts(_sensitivity_rows(lm, score, progress))
+    )
+    reason = _no_refusal(tables["behaviour"])
+    if reason:
+        return InspectionResult(tables, {"directions": reason, "ablation": reason})
+    clear_fit, clear_score = (_clear_pair(requests, answers, half) for half in (0, 1))
     tables["directions"] = steps.run(
         "directions",
-        lambda seen: direction_rows(found.model, *clear, controls=False, seed=settings.seed, seen=seen),
+        lambda progress: as_dicts(
+            direction_rows(
+                lm.model, clear_fit, clear_score, controls=False, seed=settings.seed, seen=progress
+            )
+        ),
     )
-    chosen = next((row for row in tables["directions"] if row["selected"]), None)
-    if chosen is None:
-        left_out["ablation"] = "no candidate passed: each has its reason in the table of directions"
-    else:
-        tables["ablation"] = with_verdicts(
-            steps.run("ablation", lambda seen: _ablation(found, clear[0], scored, chosen, settings, seen))
-        )
-    return Inspection(tables, left_out)
+    selected = next((row for row in tables["directions"] if row["selected"]), None)
+    if selected is None:
+        reason = "no candidate passed the selection criteria; the table of directions gives the reasons"
+        return InspectionResult(tables, {"ablation": reason})
+    held_out = {family: requests[family][1::2] for family in FAMILIES[:2]}
+    layer = selected["layer"]
+
+    def ablation(progress: Seen) -> Rows:
+        vector = direction(lm.model, clear_fit, layer)
+        return _ablation_rows(lm, vector, layer, held_out, settings, progress)
+
+    tables["ablation"] = with_verdicts(steps.run("ablation", ablation))
+    return InspectionResult(tables, {})
 
 
-def ask(
-    found: LanguageModel,
+def encode_prompts(
+    lm: LanguageModel,
     family: str,
     texts: Sequence[str],
-    settings: Settings,
+    settings: GenerationSettings,
     targets: Sequence[str] | None = None,
 ) -> TextRequests:
-    return text_requests(
-        found.tokenizer,
+    """Formats and tokenises prompts for a model.
+
+    Args:
+        lm: The model whose tokenizer is used.
+        family: Name of the family; requests of `harmful` are unsafe, all others are safe.
+        texts: The prompts.
+        settings: Prompt template and system prompt.
+        targets: For each prompt, the beginning of the answer that is scored; None for none.
+
+    Returns:
+        The requests, in the order of the prompts.
+    """
+    requests = text_requests(
+        lm.tokenizer,
         texts,
         family=family,
         unsafe=family == "harmful",
-        template=settings.template,
-        system=settings.system,
-        targets=targets,
+        prompt_format=PromptFormat(settings.template, settings.system),
     )
+    return requests if targets is None else with_targets(lm.tokenizer, requests, targets)
 
 
-def drawn(texts: Sequence[Some], n: int) -> list[Some]:
-    """At most so many, evenly from all there are. Raises ValueError for none."""
+def evenly_spaced(items: Sequence[Item], n: int) -> list[Item]:
+    """Returns at most `n` items at even distances, the first among them; raises ValueError for n < 1."""
     check_positive(requests=n)
-    n = min(n, len(texts))
-    return [texts[i * len(texts) // n] for i in range(n)]
+    n = min(n, len(items))
+    return [items[i * len(items) // n] for i in range(n)]
 
 
 def prompts_digest(prompts: Mapping[str, Sequence[str]]) -> str:
-    return hashlib.sha256(
-        "\n".join(f"{f}:{p}" for f, ps in sorted(prompts.items()) for p in ps).encode()
-    ).hexdigest()
+    """SHA-256 of prompts and their families, independent of the order of the families."""
+    lines = [f"{family}:{prompt}" for family, texts in sorted(prompts.items()) for prompt in texts]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
-def _estimate(found: LanguageModel, asked: Mapping[str, TextRequests], settings: Settings) -> float:
-    """Seconds, from one forward and one step of generation on a few requests."""
-    few = asked["harmful"][:8]
-    answer_texts(found.model, found.tokenizer, few, n_new=1)  # warms up
-    times = [time.monotonic()]
-    decide(found.model, few)
-    times.append(time.monotonic())
-    answer_texts(found.model, found.tokenizer, few, n_new=5)
-    times.append(time.monotonic())
-    per_request = (times[1] - times[0]) / len(few)
-    per_answer = (
-        (times[2] - times[1]) / 5 / len(few) * settings.n_new / 2
-    )  # larger batches take half the time
-    n = sum(map(len, asked.values()))
-    half = len(asked["harmful"]) // 2
-    directions = 3 * SELECTION.depth * n_layers(found.model) * half * per_request
-    ablation = 8 * half * (per_answer + per_request)
-    return n * (per_answer + 3 * per_request) + directions + ablation
-
-
-def _answers(found: LanguageModel, asked: Mapping[str, TextRequests], settings: Settings, seen: Seen) -> Rows:
-    rows = []
-    for family, requests in asked.items():
-        rows += answered(found, requests, settings, seen, family=family)
-    return rows
-
-
-def answered(
-    found: LanguageModel,
+def answer_rows(
+    lm: LanguageModel,
     requests: TextRequests,
-    settings: Settings,
-    seen: Seen,
+    settings: GenerationSettings,
+    progress: Seen,
     *,
-    begun: np.ndarray | None = None,
-    **said: str,
+    n_prefill: np.ndarray | None = None,
+    **columns: str,
 ) -> Rows:
-    """One row per request: the answer, whether it is broken, log-odds that a refusal begins. begun: as in
-    `answer_texts`."""
+    """Generates greedy answers.
+
+    Args:
+        lm: The model.
+        requests: The requests.
+        settings: Length of the answers.
+        progress: Called with the number of requests answered since the last call.
+        n_prefill: (n,) how many of the prompt's last tokens are forced tokens of the answer; None for none.
+        **columns: Constant columns that are put before those of `AnswerRow`.
+
+    Returns:
+        One row per request: `columns`, then the fields of `AnswerRow`.
+    """
     texts = requests.truth["request"].tolist()
-    answers = answer_texts(
-        found.model, found.tokenizer, requests, n_new=settings.n_new, seen=seen, begun=begun
-    )
-    firm = log_odds(decide(found.model, requests), first_tokens(requests, "refused"))
-    spoilt = broken(answers).tolist()
-    return [
-        {**said, "request": texts[i], "answer": answers[i], "log_odds": float(firm[i]), "broken": spoilt[i]}
-        for i in range(len(texts))
-    ]
+    answers = generate_texts(lm, requests, n_new=settings.n_new, progress=progress, n_prefill=n_prefill)
+    refusal = log_odds(next_token_log_probs(lm.model, requests), first_tokens(requests, "refused")).tolist()
+    rows = map(AnswerRow, texts, answers, refusal, is_degenerate(answers).tolist())
+    return [{**columns, **row} for row in as_dicts(rows)]
 
 
-def _no_refusal(behaviour: Rows) -> str:
-    """Why no direction is looked for; empty where the model refuses harmful requests more than harmless ones."""
-    at = {row["family"]: row for row in behaviour if row["judge"] == JUDGE}
-    if at["harmful"]["low"] > at["harmless"]["high"]:
-        return ""
-    rates = (
-        f"{at['harmful']['refuse']:.2f} of harmful and {at['harmless']['refuse']:.2f} of harmless requests"
-    )
-    return (
-        f"it refuses {rates}, which is no difference to speak of: there is no refusal to find a direction of"
-    )
-
-
-def separations(
-    found: LanguageModel, fit: Pair, score: Pair, settings: Settings, seen: Seen = lambda _: None
+def separation_rows(
+    lm: LanguageModel,
+    fit: Pair,
+    score: Pair,
+    settings: GenerationSettings,
+    progress: Seen = lambda _: None,
 ) -> Rows:
-    """Rows of `cluster_rows`, with the interval of the AUROC over requests."""
-    rows = cluster_rows(found.model, fit, {"harmful or harmless": score}, seed=settings.seed)
-    seen(len(fit.safe) + len(score.safe))
+    """Separation of harmful and harmless requests by layer, with intervals over requests.
+
+    Args:
+        lm: The model.
+        fit: Requests that the class means are fitted on.
+        score: Held-out requests.
+        settings: Seed of the shuffled labels.
+        progress: Called with the number of requests once they are done.
+
+    Returns:
+        The rows of `mechanism.cluster_rows` with two more columns, the 95 % interval of the AUROC over
+        requests: `auroc_low` and `auroc_high`.
+    """
+    rows = as_dicts(cluster_rows(lm.model, fit, {"harmful or harmless": score}, seed=settings.seed))
+    progress(len(fit.safe) + len(score.safe))
     for row in rows:
         row["auroc_low"], row["auroc_high"] = auroc_interval(row["auroc"], len(score.safe), len(score.unsafe))
     return rows
 
 
-def _sensitivity(found: LanguageModel, score: Pair, seen: Seen) -> Rows:
-    rows = []
-    for family, requests in (("harmless", score.safe), ("harmful", score.unsafe)):
-        norms = sensitivity(found.model, requests)._asdict()
-        seen(len(requests))
-        for output, values in norms.items():
-            low, median, high = (
-                values.double().quantile(torch.tensor([0.25, 0.5, 0.75], dtype=torch.float64)).tolist()
-            )
-            rows.append(
-                {"family": family, "output": output, "median": median, "quarter": low, "three_quarters": high}
-            )
+def _half(requests: Mapping[str, TextRequests], half: int) -> Pair:
+    """Every second request of both classes: the first half is fitted on, the second is scored."""
+    return Pair(safe=requests["harmless"][half::2], unsafe=requests["harmful"][half::2])
+
+
+def _estimate_seconds(
+    lm: LanguageModel, requests: Mapping[str, TextRequests], settings: GenerationSettings
+) -> float:
+    """Upper bound of the time, from one forward pass and some steps of generation on a few requests."""
+    sample = requests["harmful"][:_TIMED_REQUESTS]
+    generate_texts(lm, sample, n_new=1)  # warms up
+    start = time.monotonic()
+    next_token_log_probs(lm.model, sample)
+    forward_end = time.monotonic()
+    generate_texts(lm, sample, n_new=_TIMED_TOKENS)
+    generation_end = time.monotonic()
+    per_request = (forward_end - start) / len(sample)
+    per_token = (generation_end - forward_end) / _TIMED_TOKENS / len(sample)
+    per_answer = per_token * settings.n_new / _BATCH_SPEED_UP
+    n = sum(map(len, requests.values()))
+    half = len(requests["harmful"]) // 2
+    n_candidates = SELECTION.depth * n_layers(lm.model)
+    directions = _FORWARDS_PER_CANDIDATE * n_candidates * half * per_request
+    ablation = _ABLATION_CONDITIONS * half * (per_answer + per_request)
+    return n * (per_answer + _FORWARDS_PER_REQUEST * per_request) + directions + ablation
+
+
+def _answers(
+    lm: LanguageModel, requests: Mapping[str, TextRequests], settings: GenerationSettings, progress: Seen
+) -> Rows:
+    """Answers to the requests of every family."""
+    rows: Rows = []
+    for family, batch in requests.items():
+        rows += answer_rows(lm, batch, settings, progress, family=family)
     return rows
 
 
-def _clear(requests: TextRequests, family: str, answers: Rows, half: int) -> TextRequests:
-    """Of a half, harmful requests of which a refusal begins more likely than not, harmless ones of which it does not;
-    all of the half where these are too few."""
-    firm = np.array([row["log_odds"] for row in answers if row["family"] == family])[half::2]
-    chosen = firm > 0 if family == "harmful" else firm < 0
-    return requests[half::2][chosen] if chosen.sum() >= LEAST else requests[half::2]
+def _no_refusal(behaviour: Rows) -> str:
+    """Why no refusal direction is computed; empty if harmful requests are clearly refused more often."""
+    by_family = {row["family"]: row for row in behaviour if row["judge"] == JUDGE}
+    harmful, harmless = by_family["harmful"], by_family["harmless"]
+    if harmful["low"] > harmless["high"]:
+        return ""
+    return (
+        f"the intervals of the refusal rates on harmful ({harmful['refuse']:.2f}) and harmless "
+        f"({harmless['refuse']:.2f}) requests overlap"
+    )
 
 
-def _ablation(
-    found: LanguageModel,
-    fit: Pair,
-    scored: Mapping[str, TextRequests],
-    chosen: dict[str, Any],
-    settings: Settings,
-    seen: Seen,
-) -> Rows:
-    """Answers with nothing done, the direction ablated, a random one ablated, and the direction added."""
-    vector = direction(found.model, fit, chosen["layer"])
-    noise = torch.randn(vector.shape, generator=torch.Generator().manual_seed(settings.seed))
-    site = f"blocks.{chosen['layer']}.hook_resid_pre"
+def _sensitivity_rows(lm: LanguageModel, score: Pair, progress: Seen) -> list[SensitivityQuartileRow]:
+    quantiles = torch.tensor([0.25, 0.5, 0.75], dtype=torch.float64)
     rows = []
-    for family, requests in scored.items():
-        conditions = {
-            "nothing": None,
-            "ablated": ablated(found.model, (vector / vector.norm())[:, None]),
-            "random ablated": ablated(found.model, (noise / noise.norm())[:, None]),
-            "added": intervene(found.model, site, add(vector)),
+    for family, requests in (("harmless", score.safe), ("harmful", score.unsafe)):
+        norms = sensitivity(lm.model, requests)._asdict()
+        progress(len(requests))
+        for output, values in norms.items():
+            lower, median, upper = values.double().quantile(quantiles).tolist()
+            rows.append(SensitivityQuartileRow(family, output, median, lower, upper))
+    return rows
+
+
+def _clear_pair(requests: Mapping[str, TextRequests], answers: Rows, half: int) -> Pair:
+    """One half of both classes, without requests that the model decides the other way."""
+    safe, unsafe = (
+        _clear_requests(requests[family], family, answers, half) for family in ("harmless", "harmful")
+    )
+    return Pair(safe, unsafe)
+
+
+def _clear_requests(requests: TextRequests, family: str, answers: Rows, half: int) -> TextRequests:
+    """Requests of a half that are likely refused if harmful, else likely not; all if these are too few."""
+    refusal = np.array([row["log_odds"] for row in answers if row["family"] == family])[half::2]
+    clear = refusal > 0 if family == "harmful" else refusal < 0
+    return requests[half::2][clear] if clear.sum() >= MIN_REQUESTS else requests[half::2]
+
+
+def _ablation_rows(
+    lm: LanguageModel,
+    vector: torch.Tensor,
+    layer: int,
+    requests: Mapping[str, TextRequests],
+    settings: GenerationSettings,
+    progress: Seen,
+) -> Rows:
+    """Answers without intervention, with the direction or a random one ablated, and with it added."""
+    noise = torch.randn(vector.shape, generator=torch.Generator().manual_seed(settings.seed))
+    site = f"blocks.{layer}.hook_resid_pre"
+    rows: Rows = []
+    for family, batch in requests.items():
+        rows += answer_rows(lm, batch, settings, progress, condition="nothing", family=family)
+        interventions: dict[str, Any] = {
+            "ablated": ablated(lm.model, (vector / vector.norm())[:, None]),
+            "random ablated": ablated(lm.model, (noise / noise.norm())[:, None]),
+            "added": intervene(lm.model, site, add(vector)),
         }
-        for condition, changed in conditions.items():
-            if changed is None:
-                rows += answered(found, requests, settings, seen, condition=condition, family=family)
-                continue
-            with changed:
-                rows += answered(found, requests, settings, seen, condition=condition, family=family)
+        for condition, intervention in interventions.items():
+            with intervention:
+                rows += answer_rows(lm, batch, settings, progress, condition=condition, family=family)
     return rows

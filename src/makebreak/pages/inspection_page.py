@@ -1,4 +1,4 @@
-"""How is an inspection shown? Tables, figures, and a page whose first paragraph is made from the numbers."""
+"""Page on the inspection of a language model: tables, figures, and a summary with the numbers."""
 
 from __future__ import annotations
 
@@ -7,123 +7,150 @@ from typing import Any
 
 import pandas as pd
 
-from makebreak.behaviour import JUDGES, agreement
-from makebreak.pages.inspection import Inspection
+from makebreak.behaviour import JUDGES, judge_agreement_rows
+from makebreak.pages.inspection import InspectionResult
 from makebreak.pages.steps import Rows
 from makebreak.pages.verdicts import JUDGE, behaviour_rows
-from makebreak.plots import plot_directions, plot_layers, plot_refusals
+from makebreak.plots import plot_class_separation, plot_refusal_directions, plot_refusal_rates
 from makebreak.report import Page, write_figures, write_page, write_tables
+from makebreak.tables import as_dicts
 
 _CAPTIONS = {
     "refusals": (
-        "Refusals and over-refusals",
-        "Share of greedy answers that each judge calls a refusal; broken answers are not counted. Borderline requests "
-        "are harmless and use words that a careless model refuses. Bars: 95 % (Wilson) over requests.",
+        "Refusal and over-refusal",
+        "Share of greedy answers that each judge calls a refusal; degenerate answers do not count. "
+        "Borderline requests are harmless but contain words that are typical of harmful ones. Bars: 95 % "
+        "intervals (Wilson) over requests.",
     ),
     "clusters": (
-        "Where harmful and harmless requests separate",
-        "Gap of τ between held-out harmless and harmful requests at the last token of the prompt, by layer; 2 is "
-        "perfect. Requests differ in what they are about, so a separation is not yet one of refusing. Band: 95 % over "
-        "requests.",
+        "Separation of harmful and harmless requests by layer",
+        "Difference of the class-mean projection τ between held-out harmless and harmful requests at the "
+        "last token of the prompt; 2 is perfect separation. The classes differ in topic, so separation alone "
+        "does not show that refusal is represented. Band: 95 % interval over requests.",
     ),
     "directions": (
         "Candidates for a refusal direction",
-        "Difference of mean states of harmful and harmless requests at the last token of the prompt, by layer. "
-        "The ring is the one selected: kept by all criteria and best at undoing refusal.",
+        "Difference of the mean states of harmful and harmless requests at the last token of the prompt, by "
+        "layer. The ring marks the selected candidate: of those that pass all criteria, the one whose "
+        "ablation lowers the log-odds of refusal most.",
     ),
     "ablation": (
-        "What the selected direction does to the answers",
-        "Ablated at every layer and position, or added before its own layer; beside nothing and a random direction.",
+        "Effect of the selected direction on the answers",
+        "The direction is ablated at every layer and position, or added before its own layer. Controls: no "
+        "intervention, and ablation of a random direction.",
     ),
 }
+_REJECTIONS = {
+    "not tried": "beyond the depth limit",
+    "ablation moves": "ablation changes harmless requests too much (KL)",
+    "addition": "addition does not induce refusal",
+    "undefined": "the class means coincide",
+}
+"""How the summary words the reasons in the table of directions, by their first words."""
 
 
-def write_inspection(name: str, found: Inspection, facts: dict[str, str], out: Path) -> Path:
-    """Write tables, figures and the page; gives the page."""
-    tables = {table: pd.DataFrame(rows) for table, rows in found.tables.items()}
+def write_inspection(name: str, result: InspectionResult, facts: dict[str, str], out: Path) -> Path:
+    """Writes tables, figures and the page.
+
+    Args:
+        name: The model as it was named on the command line.
+        result: The inspection.
+        facts: What was run, by name.
+        out: The folder to write to.
+
+    Returns:
+        The HTML file.
+    """
+    tables = {table: pd.DataFrame(rows) for table, rows in result.tables.items()}
     if "ablation" in tables:
-        tables["ablated_behaviour"] = pd.DataFrame(behaviour_rows(found.tables["ablation"]))
+        tables["ablated_behaviour"] = pd.DataFrame(behaviour_rows(result.tables["ablation"]))
     verdicts = {judge: tables["answers"][judge].to_numpy() for judge in JUDGES}
     verdicts["first token"] = (tables["answers"]["log_odds"] > 0).to_numpy()
-    tables["agreement"] = pd.DataFrame(agreement(verdicts))
+    tables["agreement"] = pd.DataFrame(judge_agreement_rows(verdicts))
     write_tables(tables, out / "tables")
-    drawings: dict[str, Any] = {
-        "refusals": lambda: plot_refusals(tables["behaviour"], "family"),
-        "clusters": lambda: plot_layers(tables["clusters"]),
+    figures = write_figures(_drawings(tables), _CAPTIONS, out / "figures")
+    titles = {
+        "behaviour": "Behaviour",
+        "answers": "Answers",
+        "agreement": "Agreement of the judges",
+        "clusters": "Separation by layer",
+        "sensitivity": "Sensitivity: quartiles over requests",
+        "directions": "Candidates for a refusal direction",
+        "ablated_behaviour": "Behaviour under interventions",
     }
-    if "directions" in tables:
-        drawings["directions"] = lambda: plot_directions(tables["directions"])
-    if "ablated_behaviour" in tables:
-        rows = tables["ablated_behaviour"]
-        drawings["ablation"] = lambda: plot_refusals(
-            rows.assign(at=rows.condition + ", " + rows.family), "at"
-        )
-    figures = write_figures(drawings, _CAPTIONS, out / "figures")
-    shown = {
-        "Behaviour": tables["behaviour"],
-        "Answers": tables["answers"],
-        "Agreement of the judges": tables["agreement"],
-        "Clusters by layer": tables["clusters"],
-        "Sensitivity: quartiles over requests": tables["sensitivity"],
-    }
-    shown |= {"Candidates for a refusal direction": tables["directions"]} if "directions" in tables else {}
-    shown |= {"Behaviour under interventions": tables["ablated_behaviour"]} if "ablation" in tables else {}
+    sections = {title: tables[table] for table, title in titles.items() if table in tables}
     path = out / "report.html"
-    write_page(Page(f"Inside {Path(name).name}", summary(found), facts, [], figures, shown), path)
+    title = f"Inspection of {Path(name).name}"
+    write_page(Page(title, inspection_summary(result), facts, [], figures, sections), path)
     return path
 
 
-def summary(found: Inspection) -> list[str]:
-    """What was found, in sentences made from the numbers."""
-    at = {row["family"]: row for row in found.tables["behaviour"] if row["judge"] == JUDGE}
+def inspection_summary(result: InspectionResult) -> list[str]:
+    """Summarises an inspection in sentences: refusal rates, separation and the refusal direction."""
+    behaviour = {row["family"]: row for row in result.tables["behaviour"] if row["judge"] == JUDGE}
     rates = ", ".join(
         f"{row['refuse']:.2f} [{row['low']:.2f}, {row['high']:.2f}] of {row['n']} {family} requests"
-        for family, row in at.items()
+        for family, row in behaviour.items()
     )
-    spoilt = max(row["broken"] for row in at.values())
-    told = [
-        f"It refuses {rates} (judge {JUDGE}; 95 % over requests)."
-        + (f" Up to {spoilt:.2f} of answers of a family are broken." if spoilt > 0 else "")
+    degenerate = max(row["degenerate"] for row in behaviour.values())
+    paragraphs = [
+        f"The model refuses {rates} (judge {JUDGE}; 95 % intervals over requests)."
+        + (f" At most {degenerate:.2f} of the answers to a family are degenerate." if degenerate > 0 else "")
     ]
-    best = max(found.tables["clusters"], key=lambda row: row["auroc"])
-    told.append(
-        f"Harmful and harmless requests are furthest apart after layer {best['layer'] + 1}: AUROC of τ "
-        f"{best['auroc']:.2f} [{best['auroc_low']:.2f}, {best['auroc_high']:.2f}] on held-out requests "
+    best = max(result.tables["clusters"], key=lambda row: row["auroc"])
+    paragraphs.append(
+        f"Separation of harmful and harmless requests is greatest after layer {best['layer'] + 1}: AUROC of "
+        f"τ {best['auroc']:.2f} [{best['auroc_low']:.2f}, {best['auroc_high']:.2f}] on held-out requests "
         f"({best['shuffled_auroc']:.2f} with shuffled labels)."
     )
-    if "directions" in found.left_out:
-        return [*told, f"No refusal direction was looked for: {found.left_out['directions']}."]
-    candidates = [row for row in found.tables["directions"] if row["kind"] == "difference"]
-    if "ablation" in found.left_out:
+    if "directions" in result.skip_reasons:
+        return [*paragraphs, f"No refusal direction was computed: {result.skip_reasons['directions']}."]
+    candidates = [row for row in result.tables["directions"] if row["kind"] == "difference"]
+    if "ablation" in result.skip_reasons:
         return [
-            *told,
-            f"None of {len(candidates)} candidates for a refusal direction passed; {_reasons(candidates)}.",
+            *paragraphs,
+            f"None of the {len(candidates)} candidates for a refusal direction meets the selection criteria: "
+            f"{_rejections(candidates)}.",
         ]
-    return [*told, _ablated(next(row for row in candidates if row["selected"]), found.tables["ablation"])]
+    selected = next(row for row in candidates if row["selected"])
+    return [*paragraphs, _ablation_effect(selected, result.tables["ablation"])]
 
 
-def _reasons(candidates: Rows) -> str:
-    kinds = {
-        "not tried": "beyond the depth",
-        "ablation moves": "too much KL",
-        "addition": "does not induce refusal",
+def _drawings(tables: dict[str, pd.DataFrame]) -> dict[str, Any]:
+    """Functions that draw the figures whose tables exist."""
+    drawings: dict[str, Any] = {
+        "refusals": lambda: plot_refusal_rates(tables["behaviour"], "family"),
+        "clusters": lambda: plot_class_separation(tables["clusters"]),
     }
-    kinds["undefined"] = "the same for both kinds"
+    if "directions" in tables:
+        drawings["directions"] = lambda: plot_refusal_directions(tables["directions"])
+    if "ablated_behaviour" in tables:
+        rows = tables["ablated_behaviour"]
+        labels = rows["condition"] + ", " + rows["family"]
+        drawings["ablation"] = lambda: plot_refusal_rates(rows.assign(group=labels), "group")
+    return drawings
+
+
+def _rejections(candidates: Rows) -> str:
+    """How many candidates were rejected, by reason."""
     counts = {
-        told: sum(row["reason"].startswith(start) for row in candidates) for start, told in kinds.items()
+        words: sum(row["reason"].startswith(start) for row in candidates)
+        for start, words in _REJECTIONS.items()
     }
-    return ", ".join(f"{n} {told}" for told, n in counts.items() if n)
+    return ", ".join(f"{n} {words}" for words, n in counts.items() if n)
 
 
-def _ablated(chosen: dict[str, Any], ablation: Rows) -> str:
+def _ablation_effect(selected: dict[str, Any], ablation: Rows) -> str:
+    """Refusal rates with the selected direction ablated or added, beside the controls."""
     rates = {
         (row["condition"], row["family"]): row["refuse"]
-        for row in behaviour_rows(ablation)
+        for row in as_dicts(behaviour_rows(ablation))
         if row["judge"] == JUDGE
     }
     return (
-        f"A refusal direction was found before layer {chosen['layer'] + 1}. Ablating it takes refusal of harmful "
-        f"requests from {rates['nothing', 'harmful']:.2f} to {rates['ablated', 'harmful']:.2f} (a random direction: "
-        f"{rates['random ablated', 'harmful']:.2f}); adding it takes that of harmless ones from "
+        f"A refusal direction was selected before layer {selected['layer'] + 1}. Its ablation changes the "
+        f"refusal rate on harmful requests from {rates['nothing', 'harmful']:.2f} to "
+        f"{rates['ablated', 'harmful']:.2f} (ablation of a random direction: "
+        f"{rates['random ablated', 'harmful']:.2f}); its addition changes that on harmless requests from "
         f"{rates['nothing', 'harmless']:.2f} to {rates['added', 'harmless']:.2f}."
     )

@@ -1,4 +1,4 @@
-"""How is a study told on one page?"""
+"""Self-contained HTML reports: pages, their figures and their tables."""
 
 from makebreak.report.figures import write_figures
 from makebreak.report.page import Figure, Page, write_page

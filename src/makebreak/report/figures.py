@@ -1,4 +1,4 @@
-"""How do figures get onto a page? Drawn in one style, and written as PNG and PDF."""
+"""Figures of a report, drawn in one style and written as PNG and PDF."""
 
 from __future__ import annotations
 
@@ -16,8 +16,17 @@ from makebreak.report.page import Figure
 def write_figures(
     drawings: Mapping[str, Callable[[], Any]], captions: Mapping[str, tuple[str, str]], folder: Path
 ) -> list[Figure]:
-    """drawings: name → a function that draws it and gives its Axes, one or many. captions: name → title, caption.
-    folder: made where it is missing."""
+    """Draws figures and writes each as NAME.png and NAME.pdf.
+
+    Args:
+        drawings: For each name, a function that draws the figure and returns its Axes, one or an array of
+            them.
+        captions: For each name, the title and the caption.
+        folder: The folder to write to; it is created if it does not exist.
+
+    Returns:
+        The figures, in the order of `drawings`.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     figures = []
     for name, draw in drawings.items():
@@ -26,5 +35,6 @@ def write_figures(
             for suffix in ("png", "pdf"):
                 figure.savefig(folder / f"{name}.{suffix}")
             plt.close(figure)
-        figures.append(Figure(folder / f"{name}.png", *captions[name]))
+        title, caption = captions[name]
+        figures.append(Figure(folder / f"{name}.png", title, caption))
     return figures

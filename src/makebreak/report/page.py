@@ -1,4 +1,4 @@
-"""One self-contained HTML page: what was run, what holds, the figures, how to read them. It needs no network."""
+"""Self-contained HTML page: summary, claims, figures, facts about the run, tables. It needs no network."""
 
 from __future__ import annotations
 
@@ -16,34 +16,50 @@ from makebreak.artifacts import write_atomic
 
 @dataclass(frozen=True)
 class Figure:
-    """A PNG file and the caption that says how to read it."""
+    """PNG file with a title and a caption."""
 
     path: Path
+    """The PNG file."""
     title: str
+    """Title, also the alternative text of the image."""
     caption: str
+    """What is shown, and how to read it."""
 
     @property
     def data(self) -> str:
+        """The file's bytes in base64."""
         return base64.b64encode(self.path.read_bytes()).decode()
 
 
 @dataclass(frozen=True)
 class Page:
-    """Content of a report. facts: what was run, as rows; tables: title → table, folded away; unfolded: those that are
-    not. unit: what intervals of claims are over."""
+    """Content of a report."""
 
     title: str
+    """Title of the page."""
     summary: Sequence[str]
+    """Paragraphs at the top of the page."""
     facts: Mapping[str, str]
+    """What was run, by name: model, prompts, settings."""
     claims: Sequence[Mapping[str, Any]]
+    """Evaluated claims, as `Claim.evaluate` returns them; none for the page of a command."""
     figures: Sequence[Figure]
+    """Figures in the order in which they are shown."""
     tables: Mapping[str, pd.DataFrame]
-    unfolded: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+    """Tables by title, collapsed until a reader opens them."""
+    expanded: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+    """Tables by title that are shown in full, before the figures."""
     unit: str = "pretraining seeds"
+    """What the intervals of claims are taken over."""
 
 
 def write_page(page: Page, path: Path) -> None:
-    """Write the page whole or not at all."""
+    """Writes the page atomically: an error leaves an older file as it was.
+
+    Args:
+        page: The content.
+        path: The HTML file to write.
+    """
     environment = Environment(
         loader=PackageLoader("makebreak.report", "."),
         autoescape=True,
@@ -51,13 +67,14 @@ def write_page(page: Page, path: Path) -> None:
         trim_blocks=True,
     )
     environment.filters["number"] = lambda x: "n/a" if x is None else f"{x:.3f}"
-    tables, unfolded = (
-        {
-            title: table.to_html(index=False, border=0, float_format=lambda x: f"{x:.3f}", na_rep="n/a")
-            for title, table in own.items()
-        }
-        for own in (page.tables, page.unfolded)
-    )
-    write_atomic(
-        path, environment.get_template("page.html").render(page=page, tables=tables, unfolded=unfolded)
-    )
+    template = environment.get_template("page.html")
+    html = template.render(page=page, tables=_as_html(page.tables), expanded=_as_html(page.expanded))
+    write_atomic(path, html)
+
+
+def _as_html(tables: Mapping[str, pd.DataFrame]) -> dict[str, str]:
+    """HTML tables by title, with three decimals."""
+    return {
+        title: table.to_html(index=False, border=0, float_format=lambda x: f"{x:.3f}", na_rep="n/a")
+        for title, table in tables.items()
+    }

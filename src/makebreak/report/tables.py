@@ -1,4 +1,4 @@
-"""How do tables get beside a page? As CSV files, each written whole or not at all."""
+"""Tables of a report, written as CSV files."""
 
 from __future__ import annotations
 
@@ -11,7 +11,12 @@ from makebreak.artifacts import write_atomic
 
 
 def write_tables(tables: Mapping[str, pd.DataFrame], folder: Path) -> None:
-    """A file NAME.csv for each, in a folder that is made where it is missing."""
+    """Writes each table atomically as NAME.csv.
+
+    Args:
+        tables: Tables by name.
+        folder: The folder to write to; it is created if it does not exist.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     for name, table in tables.items():
         write_atomic(folder / f"{name}.csv", table.to_csv(index=False))
