@@ -16,12 +16,12 @@ from pathlib import Path
 import pytest
 
 from makebreak.artifacts import (
-    RECORD,
+    RECORD_FILE,
     DamagedArtifact,
     Store,
     check,
     record,
-    remove_torn,
+    remove_torn_files,
     write_atomic,
     write_json,
 )
@@ -227,14 +227,14 @@ def test_remove_torn_spares_foreign_files(tmp_path: Path) -> None:
     for path in torn:
         path.write_text("half")
     (out / ".provenance.json.1.new").symlink_to(out / FOREIGN[0])
-    remove_torn(out)
+    remove_torn_files(out)
     assert not any(path.exists() for path in torn)
     assert [(out / name).read_text() for name in FOREIGN] == ["mine"] * len(FOREIGN)
     assert (out / ".provenance.json.1.new").is_symlink()
     elsewhere.mkdir()
     (elsewhere / "tables").symlink_to(out / "tables")
     (out / "tables" / ".zoo.csv.3.new").write_text("half")
-    remove_torn(elsewhere)
+    remove_torn_files(elsewhere)
     assert (out / "tables" / ".zoo.csv.3.new").exists(), "not removed through a link"
 
 
@@ -286,11 +286,11 @@ def edit_rows(folder: Path) -> None:
 def edit_config(folder: Path) -> None:
     found = record(folder)
     found["config"]["seed"] = 1
-    write_json(folder / RECORD, found)
+    write_json(folder / RECORD_FILE, found)
 
 
 def _record(text: str) -> Callable[[Path], None]:
-    return lambda folder: (folder / RECORD).write_text(text) and None
+    return lambda folder: (folder / RECORD_FILE).write_text(text) and None
 
 
 DAMAGE = {
@@ -298,7 +298,10 @@ DAMAGE = {
     "one bit": (flip_a_bit, "weights.bin is truncated or was changed"),
     "edited": (edit_rows, "rows.csv is truncated or was changed"),
     "deleted": (lambda folder: (folder / "sub" / "rows.csv").unlink(), "rows.csv is missing"),
-    "record deleted": (lambda folder: (folder / RECORD).unlink(), "artifact.json is missing or unreadable"),
+    "record deleted": (
+        lambda folder: (folder / RECORD_FILE).unlink(),
+        "artifact.json is missing or unreadable",
+    ),
     "record truncated": (_record('{"stage": "tun'), "artifact.json is missing or unreadable"),
     "record empty": (_record(""), "artifact.json is missing or unreadable"),
     "record without files": (_record('{"stage": "tuning"}'), "artifact.json is missing or unreadable"),

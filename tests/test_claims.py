@@ -7,8 +7,8 @@ import math
 
 import pytest
 
-from makebreak.claims import Claim, as_text, hold_together
-from makebreak.stats import over_seeds
+from makebreak.claims import Claim, format_claims, holm_adjust_claims
+from makebreak.stats import mean_confidence_interval
 
 FIELDS = {
     *("id", "kind", "source", "statement", "statistic", "estimate"),
@@ -68,7 +68,7 @@ def test_verdict_table(
     ],
 )
 def test_judge_takes_the_interval_over_seeds(values: list[float], expected: str) -> None:
-    row, found = claim().judge(values), over_seeds(values)
+    row, found = claim().evaluate(values), mean_confidence_interval(values)
     assert row["verdict"] == expected
     assert (row["estimate"], *row["interval"], row["n_seeds"]) == tuple(found)
     assert "reason" not in row
@@ -87,7 +87,7 @@ def test_judge_takes_the_interval_over_seeds(values: list[float], expected: str)
 def test_undefined_is_not_run_and_says_why(
     values: list[float | None], reason: str, n: int, says: str
 ) -> None:
-    row = claim().judge(values, reason)
+    row = claim().evaluate(values, reason)
     assert (row["verdict"], row["estimate"], row["interval"], row["n_seeds"]) == (
         "not run",
         None,
@@ -100,13 +100,13 @@ def test_undefined_is_not_run_and_says_why(
 @pytest.mark.parametrize("values", [[math.nan, 0.5], [math.inf, 1.0]])
 def test_a_non_finite_value_is_an_error_not_a_verdict(values: list[float]) -> None:
     with pytest.raises(ValueError, match="all finite"):
-        claim().judge(values)
+        claim().evaluate(values)
 
 
 @pytest.mark.parametrize("values", [[0.5, 0.6, 0.7], [0.5], [], [None]])
 def test_a_row_is_the_contracts_json(values: list[float | None]) -> None:
     made = claim(id="C2.depth", kind="check", chance=0.25)
-    row = made.judge(values)
+    row = made.evaluate(values)
     assert json.loads(json.dumps(row, allow_nan=False)) == row
     assert set(row) - {"reason"} == FIELDS
     assert (row["id"], row["kind"], row["chance"], row["threshold"]) == ("C2.depth", "check", 0.25, 0.1)
@@ -122,23 +122,25 @@ def test_claims_held_together_need_more_than_each_alone() -> None:
         "c": [-0.1, 0.2, 0.0],
         "alone": [0.1, 0.15, 0.2],
     }
-    rows = [claim.judge(values[claim.id]) for claim in claims]
+    rows = [claim.evaluate(values[claim.id]) for claim in claims]
     assert [row["verdict"] for row in rows] == ["supported", "supported", "inconclusive", "supported"]
-    held = hold_together(rows, {name: values[name] for name in ("a", "b", "c")})
+    held = holm_adjust_claims(rows, {name: values[name] for name in ("a", "b", "c")})
     assert [row["verdict"] for row in held] == ["inconclusive", "supported", "inconclusive", "supported"]
-    assert held[0]["reason"].startswith("supported alone, not together with b, c: Holm's p 0.0")
+    assert held[0]["reason"].startswith(
+        "supported alone, but not after Holm's correction together with b, c: adjusted p 0.0"
+    )
     assert [row["estimate"] for row in held] == [row["estimate"] for row in rows]
-    unrun = [claims[0].judge([]), *rows[1:]]
-    assert hold_together(unrun, {"a": [], "b": values["b"]}) == unrun
+    unrun = [claims[0].evaluate([]), *rows[1:]]
+    assert holm_adjust_claims(unrun, {"a": [], "b": values["b"]}) == unrun
 
 
 def test_as_text_is_aligned() -> None:
     rows = [
-        claim().judge([0.5, 0.6, 0.7]),
-        claim(id="C12.very_long_part", kind="check", statement="another").judge([-0.25]),
-        claim(id="C3", statement="third").judge([]),
+        claim().evaluate([0.5, 0.6, 0.7]),
+        claim(id="C12.very_long_part", kind="check", statement="another").evaluate([-0.25]),
+        claim(id="C3", statement="third").evaluate([]),
     ]
-    header, *lines = as_text(rows).split("\n")
+    header, *lines = format_claims(rows).split("\n")
     assert len(lines) == 3
     for i, row in enumerate(rows):
         for column in ("id", "kind", "verdict", "statement"):

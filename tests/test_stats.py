@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from sklearn.metrics import roc_auc_score
 
-from makebreak.stats import auroc, exceeds, holm, over_seeds, wilson
+from makebreak.stats import auroc, holm_adjust, mean_confidence_interval, one_sided_t_test, wilson_interval
 from synthetic import detectability
 
 FINITE = st.floats(-1e3, 1e3, allow_nan=False)
@@ -22,21 +22,21 @@ FINITE = st.floats(-1e3, 1e3, allow_nan=False)
 def test_exceeds_is_students_one_sided_test(values: list[float], threshold: float) -> None:
     if np.ptp(values) > 1e-6:
         expected = stats.ttest_1samp(values, threshold, alternative="greater").pvalue
-        assert exceeds(values, threshold) == pytest.approx(expected, abs=1e-9)
-    assert exceeds([0.5, 0.5], 0.4) == 0.0
-    assert exceeds([0.5, 0.5], 0.5) == 1.0
+        assert one_sided_t_test(values, threshold) == pytest.approx(expected, abs=1e-9)
+    assert one_sided_t_test([0.5, 0.5], 0.4) == 0.0
+    assert one_sided_t_test([0.5, 0.5], 0.5) == 1.0
 
 
 def test_holm_is_the_textbooks() -> None:
     """Four of 0.01, 0.04, 0.03, 0.005: times 3, then 2 raised to the one before, 2, and 4."""
-    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
-    assert holm([0.9, 0.8]) == [1.0, 1.0]
-    assert holm([]) == []
+    assert holm_adjust([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm_adjust([0.9, 0.8]) == [1.0, 1.0]
+    assert holm_adjust([]) == []
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
 def test_holm_keeps_the_order_and_lies_between_nothing_and_bonferroni(p: list[float]) -> None:
-    adjusted = holm(p)
+    adjusted = holm_adjust(p)
     assert all(a <= b <= min(1.0, a * len(p)) + 1e-12 or b == 1.0 for a, b in zip(p, adjusted, strict=True))
     order = np.argsort(p, kind="stable")
     assert (np.diff(np.array(adjusted)[order]) >= 0).all()
@@ -45,7 +45,7 @@ def test_holm_keeps_the_order_and_lies_between_nothing_and_bonferroni(p: list[fl
 @given(st.lists(FINITE, min_size=2, max_size=12), st.sampled_from([0.5, 0.9, 0.95, 0.99]))
 @settings(max_examples=60, deadline=None)
 def test_over_seeds_is_students_interval(values: list[float], confidence: float) -> None:
-    found = over_seeds(values, confidence)
+    found = mean_confidence_interval(values, confidence)
     scale = stats.sem(values)
     low, high = (scale * end for end in stats.t.interval(confidence, len(values) - 1))
     assert found.n == len(values)
@@ -56,7 +56,7 @@ def test_over_seeds_is_students_interval(values: list[float], confidence: float)
 
 def test_over_seeds_by_hand() -> None:
     """Mean 2, standard deviation 1, n = 3: half-width 4.30265 / √3."""
-    found = over_seeds([1.0, 2.0, 3.0])
+    found = mean_confidence_interval([1.0, 2.0, 3.0])
     assert found.mean == 2.0
     assert found.low == pytest.approx(2 - 4.302653 / math.sqrt(3), abs=1e-6)
     assert found.high == pytest.approx(2 + 4.302653 / math.sqrt(3), abs=1e-6)
@@ -65,25 +65,25 @@ def test_over_seeds_by_hand() -> None:
 @pytest.mark.parametrize("n", [2, 3, 5])
 def test_the_interval_covers_the_truth_as_often_as_it_says(n: int) -> None:
     draws = np.random.default_rng(n).normal(3.0, 2.0, size=(1500, n))
-    covered = [e.low < 3.0 < e.high for e in map(over_seeds, draws.tolist())]  # type: ignore[operator]
+    covered = [e.low < 3.0 < e.high for e in map(mean_confidence_interval, draws.tolist())]  # type: ignore[operator]
     assert abs(np.mean(covered) - 0.95) < 5 * math.sqrt(0.95 * 0.05 / len(covered))
 
 
 def test_one_seed_has_no_interval() -> None:
-    assert over_seeds([0.3]) == (0.3, None, None, 1)
+    assert mean_confidence_interval([0.3]) == (0.3, None, None, 1)
 
 
 @pytest.mark.parametrize("values", [[], [math.nan], [1.0, math.inf], [1.0, 2.0, -math.inf]])
 def test_no_value_or_a_non_finite_one_is_an_error(values: list[float]) -> None:
     with pytest.raises(ValueError, match="expected at least one number per seed, all finite"):
-        over_seeds(values)
+        mean_confidence_interval(values)
 
 
 @pytest.mark.parametrize(("successes", "n"), [(0, 1), (1, 1), (0, 20), (20, 20), (7, 20), (333, 1000)])
 @pytest.mark.parametrize("confidence", [0.8, 0.95, 0.99])
 def test_wilson_solves_its_equation(successes: int, n: int, confidence: float) -> None:
     """Wilson 1927: the ends are where |p̂ - p| = z √(p (1 - p) / n), and its closed form."""
-    low, high = wilson(successes, n, confidence)
+    low, high = wilson_interval(successes, n, confidence)
     z, p = stats.norm.ppf(0.5 + confidence / 2), successes / n
     centre = (p + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z / (1 + z**2 / n) * math.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
@@ -96,7 +96,7 @@ def test_wilson_solves_its_equation(successes: int, n: int, confidence: float) -
 @pytest.mark.parametrize(("successes", "n"), [(0, 0), (1, 0), (-1, 5), (6, 5)])
 def test_wilson_of_impossible_counts_is_an_error(successes: int, n: int) -> None:
     with pytest.raises(ValueError, match=f"{successes} of {n}: expected"):
-        wilson(successes, n)
+        wilson_interval(successes, n)
 
 
 @given(

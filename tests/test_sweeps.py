@@ -17,7 +17,7 @@ import jaxtyping
 import pytest
 
 from makebreak import sweeps
-from makebreak.sweeps import SweepFailed, Task, _Queue, run
+from makebreak.sweeps import JobLimits, SweepFailed, Task, _Queue, run_tasks
 
 CHORES = """
 import json, os, signal, sys, time
@@ -116,7 +116,7 @@ def test_all_tasks_are_done_and_never_more_at_once_than_asked(
     tasks = [
         Task(f"seed {i}/α", "chores:write", (str(path), str(paths[i ^ 1]))) for i, path in enumerate(paths)
     ]
-    run(tasks, launcher="local", workers=2, folder=chores / "logs", threads=2)
+    run_tasks(tasks, launcher="local", workers=2, folder=chores / "logs", limits=JobLimits(threads=2))
     for one in [json.loads(path.read_text()) for path in paths]:
         assert (one["OMP_NUM_THREADS"], one["HF_HUB_OFFLINE"], one["CUDA_VISIBLE_DEVICES"]) == ("2", "1", "3")
     assert os.environ.get("OMP_NUM_THREADS") == "1", "this process keeps its own number"
@@ -130,13 +130,12 @@ def test_a_job_that_dies_is_submitted_again_and_one_that_raises_is_not(chores: P
     names = ["raises", "dies_once", "out_of_time_once", "always_dies", "write"]
     with pytest.raises(SweepFailed) as caught:
         # 10 minutes: with less than that left, submitit takes its signal for the end of time
-        run(
+        run_tasks(
             [task(name) for name in names],
             launcher="local",
             workers=2,
             folder=chores / "logs",
-            attempts=2,
-            minutes=10,
+            limits=JobLimits(attempts=2, minutes=10),
         )
     said = re.fullmatch(
         r"2 of 5 tasks failed \(raises, always_dies\); "
@@ -155,21 +154,21 @@ def test_a_job_that_always_dies_is_told_with_the_end_of_its_log(chores: Path) ->
     with pytest.raises(
         SweepFailed, match=r"1 of 1 .*died at each of 1 attempts .*, its log ends: no memory left; logs: "
     ):
-        run(
+        run_tasks(
             [Task("it", "chores:always_dies")],
             launcher="local",
             workers=1,
             folder=chores / "logs",
-            attempts=1,
+            limits=JobLimits(attempts=1),
         )
 
 
 INTERRUPTED = """
 import sys
 from pathlib import Path
-from makebreak.sweeps import Task, run
+from makebreak.sweeps import Task, run_tasks
 tasks = [Task(path, "chores:waits_at_first", (path,)) for path in sys.argv[3:]]
-run(tasks, launcher=sys.argv[1], workers=2, folder=Path(sys.argv[2]))
+run_tasks(tasks, launcher=sys.argv[1], workers=2, folder=Path(sys.argv[2]))
 """
 
 
@@ -194,14 +193,14 @@ def test_what_cannot_be_run_is_refused_with_a_remedy(chores: Path, monkeypatch: 
     task = Task("it", "chores:write", (str(chores / "it"),))
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # it would be the first to refuse
     with pytest.raises(ValueError, match=r"launcher 'ray' does not exist: choose one of local, slurm"):
-        run([task], launcher="ray", workers=1, folder=chores / "logs")  # pyright: ignore[reportArgumentType]
+        run_tasks([task], launcher="ray", workers=1, folder=chores / "logs")  # pyright: ignore[reportArgumentType]
     with pytest.raises(ValueError, match=r"workers is 0: expected at least 1"):
-        run([task], launcher="local", workers=0, folder=chores / "logs")
+        run_tasks([task], launcher="local", workers=0, folder=chores / "logs")
     with pytest.raises(ValueError, match=r"'write' of task 'it': expected 'module:function'"):
-        run([Task("it", "write")], launcher="local", workers=1, folder=chores / "logs")
+        run_tasks([Task("it", "write")], launcher="local", workers=1, folder=chores / "logs")
     monkeypatch.setenv("PATH", str(chores))
     with pytest.raises(ValueError, match=r"needs sbatch on the PATH: .*, or take local"):
-        run([task], launcher="slurm", workers=1, folder=chores / "logs")
+        run_tasks([task], launcher="slurm", workers=1, folder=chores / "logs")
     assert not (chores / "logs").exists()
 
 
@@ -219,7 +218,7 @@ def test_slurm_finishes_what_was_killed_and_cancelled(chores: Path) -> None:
     with pytest.raises(
         SweepFailed, match=r"^1 of 5 tasks failed \(raises\); the first: ValueError: d_model 0"
     ):
-        run(tasks, launcher="slurm", workers=2, folder=chores / "logs", minutes=5)
+        run_tasks(tasks, launcher="slurm", workers=2, folder=chores / "logs", limits=JobLimits(minutes=5))
     killer.join()
     found = [json.loads((chores / task.label).read_text()) for task in tasks[:4]]
     assert {one["OMP_NUM_THREADS"] for one in found} == {"1"}
@@ -229,7 +228,7 @@ def test_slurm_finishes_what_was_killed_and_cancelled(chores: Path) -> None:
 def test_slurm_refusing_a_job_is_told_in_one_line(chores: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SBATCH_PARTITION", "nowhere")
     with pytest.raises(SweepFailed, match=r"^sbatch refused a job: .*[Ii]nvalid partition.*; logs: [^\n]*$"):
-        run([Task("it", "chores:write", ("x",))], launcher="slurm", workers=1, folder=chores / "logs")
+        run_tasks([Task("it", "chores:write", ("x",))], launcher="slurm", workers=1, folder=chores / "logs")
 
 
 def test_slurm_is_asked_through_squeue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,8 +1,8 @@
-"""Where does a result live? In one folder that is written whole or not at all, under a key of all it depends on.
+"""A store of results: each in one folder, written whole or not at all, under a key of all that it depends on.
 
-STORE/stage/key/            finished: artifact.json (what it is, hashes of its files) and the files
-STORE/stage/key.partial/    under way: checkpoints, so that an interrupted stage goes on where it was
-STORE/stage/key.lock        two processes that want the same result compute it once
+STORE/stage/key/            finished: artifact.json (what the result is, hashes of its files) and the files
+STORE/stage/key.partial/    unfinished: checkpoints, from which an interrupted stage resumes
+STORE/stage/key.lock        lets two processes that want the same result compute it once
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from typing import Any
 
 from filelock import FileLock
 
-RECORD = "artifact.json"
+RECORD_FILE = "artifact.json"
+"""File of a finished result that holds what the result is and the hashes of its files."""
 TABLES = "tables"
 """Folder of a run's tables, within its output folder."""
 OUTPUT_NAMES = ("claims.json", "provenance.json", "report.html")
@@ -45,11 +46,11 @@ def write_atomic(path: Path, content: bytes | str) -> None:
         new.unlink(missing_ok=True)
 
 
-def remove_torn(out: Path) -> None:
+def remove_torn_files(out: Path) -> None:
     """Delete the temporary files that a killed `write_atomic` left in a run's output folder.
 
-    Only regular files named `.NAME.PID.new` are deleted, where NAME is one of `OUTPUT_NAMES` in the folder itself
-    or a CSV file in its folder `tables`. Other folders and symbolic links are not touched.
+    Only regular files named `.NAME.PID.new` are deleted, where NAME is one of `OUTPUT_NAMES` in the folder
+    itself or a CSV file in its folder `tables`. Other folders and symbolic links are not touched.
     """
     for path in _torn_files(out):
         if _torn_name(path) in OUTPUT_NAMES:
@@ -62,7 +63,7 @@ def remove_torn(out: Path) -> None:
 
 
 def _torn_name(path: Path) -> str:
-    """The name of the file that `write_atomic` was about to write under this temporary path, "" for another path."""
+    """Name of the file that a temporary path of `write_atomic` stands for, "" for any other path."""
     match = _TEMPORARY.fullmatch(path.name)
     return match["name"] if match else ""
 
@@ -81,6 +82,7 @@ def _remove_torn_in_partial(partial: Path) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
+    """Write a value as JSON, whole or not at all; raises ValueError for NaN and infinity."""
     write_atomic(path, json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n")
 
 
@@ -90,7 +92,17 @@ def _sha256(path: Path) -> str:
 
 
 def result_key(stage: str, revision: int, config: dict[str, Any], parents: Sequence[Path] = ()) -> str:
-    """Name of a result's folder: a hash of its stage, revision and config, and of its parents' keys."""
+    """Name of a result's folder: a hash of all that the result depends on.
+
+    Args:
+        stage: Kind of the result, which names the folder above it.
+        revision: Revision of the code that makes it; raised when its results change.
+        config: Settings of the result, JSON values.
+        parents: Folders of the results that it is made from, of which the names count.
+
+    Returns:
+        The first 20 hexadecimal digits of a SHA-256.
+    """
     return _key(_identity(stage, revision, config, parents))
 
 
@@ -106,19 +118,18 @@ def _peak_mib() -> float:
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)
 
 
-class Missing(LookupError):
-    """A result was looked for in a store, and is not there."""
+class NotCached(LookupError):
+    """A result is not in a store that is read only."""
 
 
 @dataclass(frozen=True)
 class Store:
-    """A folder of results. Every file of a result that is opened is read again and checked.
-
-    made_only: nothing is made in it, what is missing raises Missing.
-    """
+    """A folder of results; all files of a result are read again and checked whenever it is opened."""
 
     root: Path
-    made_only: bool = False
+    """Folder of the store."""
+    read_only: bool = False
+    """Whether a missing result raises NotCached instead of being computed."""
 
     def build(
         self,
@@ -129,17 +140,30 @@ class Store:
         parents: Sequence[Path] = (),
         make: Callable[[Path], None],
     ) -> Path:
-        """The folder of a result, made by `make(partial folder)` unless it is already there.
+        """The folder of a result, which is computed unless it is already there.
 
-        The key is SHA-256 of (stage, revision, config, keys of the parents); `make` may find in its folder what
-        an interrupted call left there. Raises DamagedArtifact where a finished result fails its hashes.
+        Args:
+            stage: Kind of the result, which names the folder above it.
+            revision: Revision of the code that makes it; raised when its results change.
+            config: Settings of the result, JSON values.
+            parents: Folders of the results that it is made from.
+            make: Writes the result into the folder that it is given, which holds what an interrupted call
+                left there.
+
+        Returns:
+            The folder of the finished result, named by `result_key`.
+
+        Raises:
+            DamagedArtifact: If a finished result fails its hashes, or its unfinished folder is a symbolic
+                link.
+            NotCached: If the store is read only and the result is not there.
         """
         identity = _identity(stage, revision, config, parents)
         final = self.root / stage / _key(identity)
         if final.exists():
             return check(final)
-        if self.made_only:
-            raise Missing(f"{final} is not made yet")
+        if self.read_only:
+            raise NotCached(f"{final} is not in the store, which is opened read only")
         final.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(final.with_suffix(".lock")):
             if final.exists():
@@ -152,33 +176,52 @@ class Store:
             started = time.monotonic()
             make(partial)
             cost = {"seconds": round(time.monotonic() - started, 2), "process_peak_mib": _peak_mib()}
-            files = sorted(p for p in partial.rglob("*") if p.is_file() and p.name != RECORD)
+            files = sorted(p for p in partial.rglob("*") if p.is_file() and p.name != RECORD_FILE)
             hashes = {p.relative_to(partial).as_posix(): _sha256(p) for p in files}
-            write_json(partial / RECORD, identity | {"cost": cost, "files": hashes})
+            write_json(partial / RECORD_FILE, identity | {"cost": cost, "files": hashes})
             partial.replace(final)
         return final
 
 
-def made(root: Path, use: Callable[[Store], object]) -> bool:
-    """Whether all that `use` builds in a store is there already."""
+def is_cached(root: Path, compute: Callable[[Store], object]) -> bool:
+    """Whether all results that a function builds are in a store already.
+
+    Args:
+        root: Folder of the store.
+        compute: Builds results in the store that it is given.
+
+    Returns:
+        False if one of them is missing; nothing is computed.
+    """
     try:
-        use(Store(root, made_only=True))
-    except Missing:
+        compute(Store(root, read_only=True))
+    except NotCached:
         return False
     return True
 
 
 def check(folder: Path) -> Path:
-    """The folder, if every file is what its record says; raises DamagedArtifact naming the first that is not."""
-    remedy = f"delete {folder} and run again to make it anew"
+    """The folder of a finished result, if every file is what its record says.
+
+    Args:
+        folder: Folder of a finished result.
+
+    Returns:
+        The same folder.
+
+    Raises:
+        DamagedArtifact: If the record is missing, or describes another result, or a file differs; names the
+            first one.
+    """
+    remedy = f"delete {folder} and run again to compute it anew"
     try:
-        record = json.loads((folder / RECORD).read_text())
+        record = json.loads((folder / RECORD_FILE).read_text())
         files: dict[str, str] = dict(record["files"])
         identity = {name: record[name] for name in ("stage", "revision", "config", "parents")}
     except (OSError, ValueError, KeyError, TypeError):
-        raise DamagedArtifact(f"{folder / RECORD} is missing or unreadable: {remedy}") from None
+        raise DamagedArtifact(f"{folder / RECORD_FILE} is missing or unreadable: {remedy}") from None
     if _key(identity) != folder.name:
-        raise DamagedArtifact(f"{folder / RECORD} was changed, it describes another result: {remedy}")
+        raise DamagedArtifact(f"{folder / RECORD_FILE} was changed, it describes another result: {remedy}")
     for name, expected in files.items():
         if not (folder / name).is_file():
             raise DamagedArtifact(f"{folder / name} is missing: {remedy}")
@@ -188,5 +231,5 @@ def check(folder: Path) -> Path:
 
 
 def record(folder: Path) -> dict[str, Any]:
-    """What a finished result is: stage, revision, config, parents, file hashes, and what its last session cost."""
-    return json.loads((folder / RECORD).read_text())
+    """Record of a finished result: what it is, hashes of its files, and the cost of its last session."""
+    return json.loads((folder / RECORD_FILE).read_text())

@@ -1,6 +1,6 @@
-"""How sure is a number? Intervals over seeds, over requests, and the tests between them.
+"""Confidence intervals over seeds and over requests, tests between them, and the AUROC.
 
-Pretraining seeds are the unit: requests are never pooled over seeds.
+Pretraining seeds are the unit of analysis: requests are never pooled over seeds.
 """
 
 from __future__ import annotations
@@ -13,29 +13,50 @@ from scipy import stats
 
 
 class Estimate(NamedTuple):
-    """A mean over seeds with its 95 % Student interval; ends are None where they are undefined (one seed)."""
+    """A mean over seeds with its 95 % Student interval."""
 
     mean: float
+    """Mean over seeds."""
     low: float | None
+    """Lower end of the interval; None for one seed."""
     high: float | None
+    """Upper end of the interval; None for one seed."""
     n: int
+    """Number of seeds."""
 
 
-def over_seeds(values: Sequence[float], confidence: float = 0.95) -> Estimate:
-    """Student's interval of the mean of one number per seed. Raises ValueError for none or a non-finite one."""
+def mean_confidence_interval(values: Sequence[float], confidence: float = 0.95) -> Estimate:
+    """Mean of one number per seed with Student's interval.
+
+    Args:
+        values: One number per seed.
+        confidence: Coverage of the interval.
+
+    Returns:
+        The mean, both ends of the interval (None for one seed) and the number of seeds.
+
+    Raises:
+        ValueError: If there is no value, or one that is not finite.
+    """
     array = np.asarray(values, dtype=np.float64)
     if not len(array) or not np.isfinite(array).all():
         raise ValueError(f"values {list(values)}: expected at least one number per seed, all finite")
     mean, n = float(array.mean()), len(array)
     if n == 1:
         return Estimate(mean, None, None, n)
-    half = float(stats.t.ppf(0.5 + confidence / 2, n - 1) * array.std(ddof=1) / np.sqrt(n))
-    return Estimate(mean, mean - half, mean + half, n)
+    half_width = float(stats.t.ppf(0.5 + confidence / 2, n - 1) * array.std(ddof=1) / np.sqrt(n))
+    return Estimate(mean, mean - half_width, mean + half_width, n)
 
 
-def exceeds(values: Sequence[float], threshold: float) -> float:
-    """One-sided p of Student's test that the mean over seeds is beyond a threshold; where no seed differs from another,
-    0 or 1.
+def one_sided_t_test(values: Sequence[float], threshold: float) -> float:
+    """One-sided p of Student's test that the mean over seeds exceeds a threshold.
+
+    Args:
+        values: One number per seed.
+        threshold: Value that the mean is tested against.
+
+    Returns:
+        The p-value; 0 or 1 if all seeds have the same value.
     """
     array = np.asarray(values, dtype=np.float64)
     if not np.ptp(array):
@@ -44,17 +65,29 @@ def exceeds(values: Sequence[float], threshold: float) -> float:
     return float(stats.t.sf(t, len(array) - 1))
 
 
-def holm(p: Sequence[float]) -> list[float]:
-    """Adjusted p-values, in the order given: any false rejection among them is as likely as one (Holm 1979)."""
-    order = np.argsort(p)
-    stepped = np.maximum.accumulate((len(p) - np.arange(len(p))) * np.asarray(p, dtype=np.float64)[order])
-    adjusted = np.empty(len(p))
-    adjusted[order] = np.minimum(stepped, 1.0)
+def holm_adjust(p_values: Sequence[float]) -> list[float]:
+    """Holm-adjusted p-values in the order given, which control the family-wise error rate (Holm 1979)."""
+    n, order = len(p_values), np.argsort(p_values)
+    scaled = (n - np.arange(n)) * np.asarray(p_values, dtype=np.float64)[order]
+    adjusted = np.empty(n)
+    adjusted[order] = np.minimum(np.maximum.accumulate(scaled), 1.0)
     return adjusted.tolist()
 
 
-def wilson(successes: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Wilson's interval of a proportion over requests. Raises ValueError where n is not positive."""
+def wilson_interval(successes: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Wilson's interval of a proportion over requests.
+
+    Args:
+        successes: Number of requests that count.
+        n: Number of requests.
+        confidence: Coverage of the interval.
+
+    Returns:
+        Lower and upper end.
+
+    Raises:
+        ValueError: If n is not positive, or successes are not between 0 and n.
+    """
     if n < 1 or not 0 <= successes <= n:
         raise ValueError(f"{successes} of {n}: expected 0 <= successes <= n and n > 0")
     interval = stats.binomtest(successes, n).proportion_ci(confidence, method="wilson")
@@ -62,7 +95,7 @@ def wilson(successes: int, n: int, confidence: float = 0.95) -> tuple[float, flo
 
 
 def auroc(*, positive: np.ndarray, negative: np.ndarray) -> float:
-    """Chance that a random positive scores above a random negative, ties counting half (Mann-Whitney U)."""
+    """Probability that a positive scores above a negative, ties counting half (Mann-Whitney U)."""
     ranks = stats.rankdata(np.concatenate([positive, negative]))
     u = ranks[: len(positive)].sum() - len(positive) * (len(positive) + 1) / 2
     return float(u / (len(positive) * len(negative)))
@@ -71,14 +104,27 @@ def auroc(*, positive: np.ndarray, negative: np.ndarray) -> float:
 def auroc_interval(
     value: float, n_positive: int, n_negative: int, confidence: float = 0.95
 ) -> tuple[float, float]:
-    """Interval of an AUROC over requests (Hanley and McNeil 1982), cut to [0, 1]. Raises ValueError for no requests."""
+    """Interval of an AUROC over requests (Hanley and McNeil 1982), cut to [0, 1].
+
+    Args:
+        value: The AUROC.
+        n_positive: Number of positive requests.
+        n_negative: Number of negative requests.
+        confidence: Coverage of the interval.
+
+    Returns:
+        Lower and upper end.
+
+    Raises:
+        ValueError: If a class has no requests, or the AUROC is not between 0 and 1.
+    """
     if min(n_positive, n_negative) < 1 or not 0 <= value <= 1:
         raise ValueError(
-            f"AUROC {value} of {n_positive} and {n_negative}: expected one of at least one request each"
+            f"AUROC {value} of {n_positive} and {n_negative} requests: expected a value between 0 and 1 "
+            "and at least one request of each class"
         )
     q1, q2 = value / (2 - value), 2 * value**2 / (1 + value)
     variance = value * (1 - value) + (n_positive - 1) * (q1 - value**2) + (n_negative - 1) * (q2 - value**2)
-    half = float(
-        stats.norm.ppf(0.5 + confidence / 2) * np.sqrt(max(variance, 0.0) / (n_positive * n_negative))
-    )
-    return max(value - half, 0.0), min(value + half, 1.0)
+    standard_error = np.sqrt(max(variance, 0.0) / (n_positive * n_negative))
+    half_width = float(stats.norm.ppf(0.5 + confidence / 2) * standard_error)
+    return max(value - half_width, 0.0), min(value + half_width, 1.0)

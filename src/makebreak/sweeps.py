@@ -1,7 +1,8 @@
-"""How are many models made at once? Every task in a process of its own, on this machine or on Slurm, by submitit.
+"""Many tasks, each in a process of its own on this machine or on Slurm, by submitit.
 
-A job that dies (killed, cancelled, node lost, out of time) is submitted again: a task keeps what it made in an
-artifacts.Store, so that it goes on where it was. A task that raises would raise again: it is reported, not repeated.
+A job that dies (killed, cancelled, node lost, out of time) is submitted again: a task keeps its results in an
+`artifacts.Store`, so that it resumes where it was. A task that raises would raise again: it is reported, not
+repeated.
 """
 
 from __future__ import annotations
@@ -28,9 +29,17 @@ from submitit.slurm.slurm import SlurmInfoWatcher, SlurmJob
 from tqdm import tqdm
 
 Launcher = Literal["local", "slurm"]
+"""Where tasks run: in processes on this machine, or as Slurm jobs."""
 POLL_SECONDS = {"local": 0.1, "slurm": 1.0}
-# two processes of one thread do half as much again as one of two; MKL and OpenBLAS follow OMP where these are unset
-THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+"""Seconds between two looks at the running jobs, by launcher."""
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+"""Environment variables that set the number of threads of a job.
+
+Two processes of one thread do half as much again as one process of two. MKL and OpenBLAS follow OMP where
+theirs are unset.
+"""
+_CANCEL_ATTEMPTS, _CANCEL_SECONDS = 100, 0.05
+_LONGEST_LABEL = 100  # characters of a task's label in the name of its log folder
 
 
 class SweepFailed(RuntimeError):
@@ -39,23 +48,40 @@ class SweepFailed(RuntimeError):
 
 @dataclass(frozen=True)
 class Task:
-    """A call in another process: `function` is "module:function", `arguments` are values of JSON."""
+    """A function call in another process."""
 
     label: str
+    """Name of the task in messages and logs."""
     function: str
+    """Function to call, "module:function"."""
     arguments: tuple[Any, ...] = ()
+    """Positional arguments, JSON values."""
+
+
+@dataclass(frozen=True)
+class JobLimits:
+    """Limits of each job."""
+
+    attempts: int = 3
+    """Submissions of a task whose jobs die, the first included."""
+    minutes: int = 240
+    """Time limit of one attempt."""
+    threads: int = 1
+    """Threads of one job."""
 
 
 class _Queue(SlurmInfoWatcher):
-    """A job that squeue no longer lists is over. submitit asks sacct, which needs an accounting database.
+    """States of Slurm jobs by squeue: a job that it no longer lists is over.
 
-    A squeue that does not answer tells nothing: submitit warns, and the jobs stay what they were.
+    submitit asks sacct instead, which needs an accounting database. If squeue does not answer, submitit warns
+    and the jobs keep their states.
     """
 
     def _make_command(self) -> list[str]:
         return ["squeue", "--me", "--noheader", "--format=%i"]
 
     def read_info(self, string: bytes | str) -> dict[str, dict[str, str]]:
+        """State of every registered job, from the output of squeue."""
         listed = set((string if isinstance(string, str) else string.decode()).split())
         return {job: {"State": "PENDING" if job in listed else "GONE"} for job in self._registered}
 
@@ -69,31 +95,32 @@ class _SlurmExecutor(SlurmExecutor):
 
 
 def _call(function: str, arguments: str, devices: str | None) -> None:
-    """What a job does."""
-    # The store stands any death, so a signal may simply end the process. submitit's own handlers would make an
-    # exception of the end of time, as if the task had failed, and ignore SIGTERM.
+    """Call a task's function; this is what a job runs."""
+    # A store survives any death, so a signal may simply end the process. submitit's own handlers would turn
+    # the end of time into an exception, as if the task had failed, and ignore SIGTERM.
     for number in (signal.SIGTERM, signal.SIGCONT, signal.SIGUSR2):
         signal.signal(number, signal.SIG_DFL)
-    if (
-        os.environ["SUBMITIT_EXECUTOR"] == "local"
-    ):  # submitit hides every GPU from a local job that asks for none
+    if os.environ["SUBMITIT_EXECUTOR"] == "local":
+        # submitit hides every GPU from a local job that asks for none
         os.environ.pop("CUDA_VISIBLE_DEVICES", None)
         os.environ.update({} if devices is None else {"CUDA_VISIBLE_DEVICES": devices})
     module, name = function.split(":")
     getattr(importlib.import_module(module), name)(*json.loads(arguments))
 
 
-def _submit(task: Task, launcher: Launcher, folder: Path, minutes: int, threads: int) -> Job[None]:
+def _submit(task: Task, launcher: Launcher, folder: Path, limits: JobLimits) -> Job[None]:
     folder.mkdir()
     if launcher == "local":
         executor = LocalExecutor(folder)
-        executor.update_parameters(timeout_min=minutes)
+        executor.update_parameters(timeout_min=limits.minutes)
     else:
         executor = _SlurmExecutor(folder)
         # without srun, which since Slurm 22.05 would not inherit cpus_per_task
-        executor.update_parameters(time=minutes, cpus_per_task=threads, job_name="makebreak", use_srun=False)
+        executor.update_parameters(
+            time=limits.minutes, cpus_per_task=limits.threads, job_name="makebreak", use_srun=False
+        )
     devices = os.environ.get("CUDA_VISIBLE_DEVICES")
-    with environment_variables(**dict.fromkeys(THREADS, threads)):
+    with environment_variables(**dict.fromkeys(THREAD_VARIABLES, limits.threads)):
         return executor.submit(_call, task.function, json.dumps(task.arguments, allow_nan=False), devices)
 
 
@@ -101,13 +128,14 @@ def _cancel(job: Job[None], launcher: Launcher) -> None:
     if launcher == "slurm":
         job.cancel(check=False)
         return
-    # SIGTERM, which submitit's controller hands to its task; again, as a controller that only just starts has none to
-    # hand it to. Job.cancel sends SIGINT, which after a terminal's own would cut the controller's cleaning short.
-    for _ in range(100):
+    # SIGTERM, which submitit's controller passes on to its task; repeated, since a controller that is only
+    # just starting has no task yet. Job.cancel sends SIGINT, which after a terminal's own SIGINT would
+    # interrupt the controller's clean-up.
+    for _ in range(_CANCEL_ATTEMPTS):
         if job.done():
             return
         os.kill(int(job.job_id), signal.SIGTERM)
-        time.sleep(0.05)
+        time.sleep(_CANCEL_SECONDS)
     job.cancel()
 
 
@@ -116,25 +144,26 @@ def _last_line(text: str) -> str:
 
 
 def _outcome(job: Job[None]) -> tuple[Literal["done", "raised", "died"], str]:
-    """How a job ended, and the last line of what it said about it."""
-    # A result that a network file system shows late counts as a death: the next attempt finds the work in the store.
+    """How a job ended, and the last line of its error or log."""
+    # A result that a network file system shows late counts as a death: the next attempt finds the work in
+    # the store.
     if not job.paths.result_pickle.exists():
         log = job.paths.stderr
         return "died", _last_line(log.read_text(errors="replace") if log.exists() else "")
     error = job.exception()
     if error is None:
         return "done", ""
-    return "raised", _last_line(
-        str(error).rsplit("\n" + "-" * 22 + "\n", 1)[0]
-    )  # what follows are submitit's hints
+    submitit_hints = "\n" + "-" * 22 + "\n"
+    return "raised", _last_line(str(error).rsplit(submitit_hints, 1)[0])
 
 
 def _check(tasks: Sequence[Task], launcher: str, counts: dict[str, int]) -> None:
+    """Raises ValueError for tasks, a launcher or numbers with which nothing can be run."""
     if launcher not in POLL_SECONDS:
         raise ValueError(f"launcher {launcher!r} does not exist: choose one of {', '.join(POLL_SECONDS)}")
     if launcher == "slurm" and not (shutil.which("sbatch") and shutil.which("srun")):
         raise ValueError(
-            "launcher 'slurm' needs sbatch on the PATH: run it where jobs are submitted, or take local"
+            "launcher 'slurm' needs sbatch on the PATH: run on a machine that submits jobs, or take local"
         )
     for name, count in counts.items():
         if count < 1:
@@ -144,68 +173,103 @@ def _check(tasks: Sequence[Task], launcher: str, counts: dict[str, int]) -> None
             raise ValueError(f"function {task.function!r} of task {task.label!r}: expected 'module:function'")
 
 
-def run(
+class _Pool:
+    """The waiting, running and failed tasks of a sweep."""
+
+    def __init__(self, tasks: Sequence[Task], launcher: Launcher, limits: JobLimits, logs: Path) -> None:
+        self.tasks, self.limits, self.logs = tasks, limits, logs
+        self.launcher: Launcher = launcher
+        self.waiting = deque((number, 1) for number in range(len(tasks)))
+        self.running: dict[Job[None], tuple[int, int]] = {}
+        self.failures: dict[int, str] = {}
+
+    def submit_next(self) -> None:
+        """Submit the task that waits first."""
+        number, attempt = self.waiting.popleft()
+        label = re.sub(r"[^\w.=-]+", "_", self.tasks[number].label)[:_LONGEST_LABEL]
+        folder = self.logs / f"{number:04d}.{attempt}-{label}"
+        self.running[_submit(self.tasks[number], self.launcher, folder, self.limits)] = number, attempt
+
+    def collect(self) -> int:
+        """Number of tasks that ended since the last call; one that died waits again if attempts are left."""
+        n_ended = 0
+        for job in [job for job in self.running if job.done()]:
+            number, attempt = self.running.pop(job)
+            outcome, message = _outcome(job)
+            if outcome == "died" and attempt < self.limits.attempts:
+                self.waiting.appendleft((number, attempt + 1))
+                continue
+            n_ended += 1
+            if outcome == "raised":
+                self.failures[number] = message
+            elif outcome == "died":
+                self.failures[number] = (
+                    f"died at each of {self.limits.attempts} attempts (killed, cancelled or out of time), "
+                    f"its log ends: {message}"
+                )
+        return n_ended
+
+    def cancel(self) -> None:
+        """Cancel what runs."""
+        for job in self.running:
+            _cancel(job, self.launcher)
+
+    def raise_failures(self) -> None:
+        """Raises SweepFailed in one line if a task failed."""
+        if self.failures:
+            labels = ", ".join(self.tasks[number].label for number in sorted(self.failures))
+            first = next(iter(self.failures.values()))
+            raise SweepFailed(
+                f"{len(self.failures)} of {len(self.tasks)} tasks failed ({labels}); the first: {first}; "
+                f"logs: {self.logs}"
+            )
+
+
+def run_tasks(
     tasks: Sequence[Task],
     *,
     launcher: Launcher,
     workers: int,
     folder: Path,
-    attempts: int = 3,
-    minutes: int = 240,
-    threads: int = 1,
+    limits: JobLimits = JobLimits(),
 ) -> None:
-    """Run every task to its end, at most `workers` at once, each with `threads` threads and `minutes` an attempt.
+    """Run every task to its end.
 
-    Logs and submitit's job descriptions are kept in a new folder within `folder` (on Slurm, one that all nodes see);
-    it goes when all is well, and the logs stay when it is not. Partition, account and memory are sbatch's to know
-    (`SBATCH_PARTITION`, `SBATCH_ACCOUNT`, `SBATCH_MEM_PER_CPU`). An interrupt cancels what runs; when this process is
-    killed, its jobs go on.
+    Logs and submitit's job descriptions are kept in a new folder within `folder`; it is removed if all tasks
+    succeed, and the logs stay if not. Partition, account and memory are sbatch's settings
+    (`SBATCH_PARTITION`, `SBATCH_ACCOUNT`, `SBATCH_MEM_PER_CPU`). An interrupt cancels what runs; when this
+    process is killed, its jobs go on.
 
-    Raises ValueError for what cannot be run, and, when all other tasks are done, SweepFailed with one line: how many
-    failed, which, the first one's last words, and where the logs are.
+    Args:
+        tasks: Tasks to run.
+        launcher: Where they run.
+        workers: Greatest number of tasks that run at once.
+        folder: Folder of the logs; on Slurm, one that all nodes see.
+        limits: Attempts per task, minutes per attempt and threads per job.
+
+    Raises:
+        ValueError: If the tasks cannot be run as asked.
+        SweepFailed: When all other tasks are done, if some failed; the message is one line with their number
+            and labels, the first one's error and the folder of the logs.
     """
-    _check(
-        tasks, launcher, {"workers": workers, "attempts": attempts, "minutes": minutes, "threads": threads}
-    )
+    _check(tasks, launcher, {"workers": workers, **vars(limits)})
     folder.mkdir(parents=True, exist_ok=True)
-    # new for each call, and within it for each job: submitit names files by job ids, here process ids, which come again
+    # new for each call and each job: submitit names files by job ids, here process ids, which recur
     logs = Path(tempfile.mkdtemp(prefix=time.strftime("%Y%m%d-%H%M%S-"), dir=folder))
-    waiting = deque((number, 1) for number in range(len(tasks)))
-    running: dict[Job[None], tuple[int, int]] = {}
-    failed: dict[int, str] = {}
+    pool = _Pool(tasks, launcher, limits, logs)
     bar = tqdm(total=len(tasks), desc="tasks", disable=not sys.stderr.isatty())
     try:
-        while waiting or running:
-            while waiting and len(running) < workers:
-                number, attempt = waiting.popleft()
-                name = re.sub(r"[^\w.=-]+", "_", tasks[number].label)[:100]
-                job = _submit(
-                    tasks[number], launcher, logs / f"{number:04d}.{attempt}-{name}", minutes, threads
-                )
-                running[job] = number, attempt
+        while pool.waiting or pool.running:
+            while pool.waiting and len(pool.running) < workers:
+                pool.submit_next()
             time.sleep(POLL_SECONDS[launcher])
-            for job in [job for job in running if job.done()]:
-                number, attempt = running.pop(job)
-                outcome, words = _outcome(job)
-                if outcome == "died" and attempt < attempts:
-                    waiting.appendleft((number, attempt + 1))
-                    continue
-                bar.update()
-                if outcome != "done":
-                    died = f"died at each of {attempts} attempts (killed, cancelled or out of time), its log ends: {words}"
-                    failed[number] = words if outcome == "raised" else died
-    except FailedJobError as error:  # of sbatch itself: jobs keep theirs
+            bar.update(pool.collect())
+    except FailedJobError as error:  # of sbatch itself; the errors of jobs stay in their results
         raise SweepFailed(f"sbatch refused a job: {_last_line(str(error))}; logs: {logs}") from None
     finally:
         bar.close()
-        for job in running:
-            _cancel(job, launcher)
+        pool.cancel()
         for description in logs.rglob("*.pkl"):
             description.unlink(missing_ok=True)
-    if failed:
-        labels = ", ".join(tasks[number].label for number in sorted(failed))
-        first = next(iter(failed.values()))
-        raise SweepFailed(
-            f"{len(failed)} of {len(tasks)} tasks failed ({labels}); the first: {first}; logs: {logs}"
-        )
+    pool.raise_failures()
     shutil.rmtree(logs, ignore_errors=True)  # Slurm may still be closing a log
