@@ -1,4 +1,4 @@
-"""Is a result made once, written whole or not at all, and noticed when it is no longer what it was?"""
+"""Tests of the store: results are computed once, written whole or not at all, and damage is noticed."""
 
 from __future__ import annotations
 
@@ -53,7 +53,8 @@ def build(store: Store, make: Callable[[Path], None], **change) -> Path:
     )
 
 
-def test_one_identity_is_made_once(store: Store) -> None:
+def test_one_identity_is_computed_once(store: Store) -> None:
+    """The same stage, revision and config are computed once."""
     make = Maker()
     first = build(store, make)
     assert build(store, make) == first
@@ -75,50 +76,56 @@ def test_one_identity_is_made_once(store: Store) -> None:
         {"parents": [Path("somewhere/abc")]},
     ],
 )
-def test_another_identity_is_another_folder(store: Store, change: dict) -> None:
+def test_other_identities_have_other_folders(store: Store, change: dict) -> None:
+    """A change of stage, revision, config or parents gives another folder."""
     make = Maker()
     assert build(store, make, **change) != build(store, make)
     assert make.calls == 2
 
 
-def test_a_parent_counts_by_its_key_and_in_its_place(store: Store, tmp_path: Path) -> None:
+def test_parents_count_by_key_and_order(store: Store, tmp_path: Path) -> None:
+    """Parents count by their keys and their order."""
     make = Maker()
     folders = [build(store, make, parents=[Path(p) for p in parents]) for parents in ("ab", "ba", "a", "b")]
     assert len(set(folders)) == 4
     assert build(store, make, parents=[tmp_path / "moved" / "a", Path("b")]) == folders[0]
 
 
-def test_a_config_that_is_no_exact_json_is_refused(store: Store) -> None:
+def test_config_must_be_exact_json(store: Store) -> None:
+    """A config with NaN is an error."""
     with pytest.raises(ValueError, match=r"[Oo]ut of range float"):
         build(store, Maker(), config={"lr": float("nan")})
 
 
-def test_the_record_says_what_the_result_is(store: Store) -> None:
+def test_record_describes_the_result(store: Store) -> None:
+    """The record holds identity, hashes and cost."""
     folder = build(store, Maker(), parents=[Path("x/base")])
-    found = record(folder)
-    assert {k: found[k] for k in ("stage", "revision", "config", "parents")} == {
+    stored = record(folder)
+    assert {k: stored[k] for k in ("stage", "revision", "config", "parents")} == {
         "stage": "tuning",
         "revision": 1,
         "config": {"lr": 0.1, "seed": 0},
         "parents": ["base"],
     }
-    assert found["files"] == {
+    assert stored["files"] == {
         "weights.bin": hashlib.sha256(WEIGHTS).hexdigest(),
         "sub/rows.csv": hashlib.sha256(b"step,loss\n0,1.5\n").hexdigest(),
     }
-    assert found["cost"]["seconds"] >= 0
-    assert found["cost"]["process_peak_mib"] > 1
+    assert stored["cost"]["seconds"] >= 0
+    assert stored["cost"]["process_peak_mib"] > 1
 
 
-def test_a_failed_make_leaves_no_result_and_the_next_call_goes_on(store: Store) -> None:
+def test_failed_make_is_resumed(store: Store) -> None:
+    """A failed call leaves no result, and the next one resumes from its files."""
+
     def fails(folder: Path) -> None:
         (folder / "checkpoint").write_text("step 3")
         raise RuntimeError("the power went")
 
-    seen = []
+    checkpoints = []
 
     def goes_on(folder: Path) -> None:
-        seen.append((folder / "checkpoint").read_text())
+        checkpoints.append((folder / "checkpoint").read_text())
         (folder / "checkpoint").unlink()
         (folder / "weights.bin").write_bytes(WEIGHTS)
 
@@ -126,7 +133,7 @@ def test_a_failed_make_leaves_no_result_and_the_next_call_goes_on(store: Store) 
         build(store, fails)
     assert [p.suffix for p in (store.root / "tuning").iterdir() if p.is_dir()] == [".partial"]
     folder = build(store, goes_on)
-    assert seen == ["step 3"]
+    assert checkpoints == ["step 3"]
     assert set(record(folder)["files"]) == {"weights.bin"}
     assert [p for p in folder.parent.iterdir() if p.is_dir()] == [folder]
 
@@ -148,7 +155,8 @@ print(Store(root / "store").build("tuning", revision=1, config={"seed": int(sys.
 
 
 @pytest.mark.parametrize(("seeds", "times_made"), [("00", 1), ("01", 2)])
-def test_two_processes_do_the_work_of_one_result_once(tmp_path: Path, seeds: str, times_made: int) -> None:
+def test_two_processes_compute_a_result_once(tmp_path: Path, seeds: str, times_made: int) -> None:
+    """Two processes that want one result compute it once."""
     both = [
         subprocess.Popen([sys.executable, "-c", RACE, str(tmp_path), seed], stdout=subprocess.PIPE, text=True)
         for seed in seeds
@@ -180,21 +188,24 @@ def killed(store: Store) -> Store:
     return store
 
 
-def test_a_killed_process_holds_nothing_up(killed: Store) -> None:
-    found = []
+def test_killed_process_does_not_block(killed: Store) -> None:
+    """After a kill the partial folder is used, without a torn file."""
+    states = []
 
     def make(folder: Path) -> None:
-        found.append(((folder / "rows.csv").read_text(), (folder / "weights.bin").exists()))
+        states.append(((folder / "rows.csv").read_text(), (folder / "weights.bin").exists()))
         write_atomic(folder / "weights.bin", WEIGHTS)
 
     folder = build(killed, make)
-    assert found == [("0,1.5", False)], (
+    assert states == [("0,1.5", False)], (
         "the partial folder is kept, and no half file stands under the right name"
     )
     assert (folder / "weights.bin").read_bytes() == WEIGHTS
 
 
-def test_a_result_is_the_same_after_a_kill(killed: Store, tmp_path: Path) -> None:
+def test_result_is_the_same_after_a_kill(killed: Store, tmp_path: Path) -> None:
+    """A result after a kill equals one without."""
+
     def make(folder: Path) -> None:
         (folder / "rows.csv").write_text("0,1.5")
         write_atomic(folder / "weights.bin", WEIGHTS)
@@ -284,9 +295,9 @@ def edit_rows(folder: Path) -> None:
 
 
 def edit_config(folder: Path) -> None:
-    found = record(folder)
-    found["config"]["seed"] = 1
-    write_json(folder / RECORD_FILE, found)
+    stored = record(folder)
+    stored["config"]["seed"] = 1
+    write_json(folder / RECORD_FILE, stored)
 
 
 def _record(text: str) -> Callable[[Path], None]:
@@ -311,7 +322,8 @@ DAMAGE = {
 
 
 @pytest.mark.parametrize("kind", DAMAGE)
-def test_damage_is_named_with_its_remedy_and_the_remedy_works(store: Store, kind: str) -> None:
+def test_damage_is_named_and_its_remedy_works(store: Store, kind: str) -> None:
+    """The error names the file and a remedy, which works."""
     make = Maker()
     folder = build(store, make)
     assert check(folder) == folder
@@ -346,7 +358,8 @@ def full_at_write(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("fill", [full_at_write, full_at_fsync])
-def test_a_full_disk_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fill) -> None:
+def test_full_disk_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fill) -> None:
+    """A full disk leaves the old file whole and no temporary file."""
     path = tmp_path / "checkpoint"
     write_atomic(path, "old and whole")
     with monkeypatch.context() as patch:

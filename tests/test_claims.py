@@ -1,4 +1,4 @@
-"""Does a claim get the verdict that its interval earns, and is its row plain JSON?"""
+"""Tests of verdicts, of Holm's correction and of the rows of claims.json."""
 
 from __future__ import annotations
 
@@ -67,10 +67,11 @@ def test_verdict_table(
         ([-0.9], "inconclusive"),
     ],
 )
-def test_judge_takes_the_interval_over_seeds(values: list[float], expected: str) -> None:
-    row, found = claim().evaluate(values), mean_confidence_interval(values)
+def test_evaluate_uses_the_interval_over_seeds(values: list[float], expected: str) -> None:
+    """The row holds the mean, Student's interval and the verdict."""
+    row, estimate = claim().evaluate(values), mean_confidence_interval(values)
     assert row["verdict"] == expected
-    assert (row["estimate"], *row["interval"], row["n_seeds"]) == tuple(found)
+    assert (row["estimate"], *row["interval"], row["n_seeds"]) == tuple(estimate)
     assert "reason" not in row
 
 
@@ -84,9 +85,8 @@ def test_judge_takes_the_interval_over_seeds(values: list[float], expected: str)
         ([None, 0.6], "no request complied", 1, "no request complied"),
     ],
 )
-def test_undefined_is_not_run_and_says_why(
-    values: list[float | None], reason: str, n: int, says: str
-) -> None:
+def test_undefined_values_are_not_run(values: list[float | None], reason: str, n: int, says: str) -> None:
+    """Undefined values give `not run` and a reason."""
     row = claim().evaluate(values, reason)
     assert (row["verdict"], row["estimate"], row["interval"], row["n_seeds"]) == (
         "not run",
@@ -98,22 +98,23 @@ def test_undefined_is_not_run_and_says_why(
 
 
 @pytest.mark.parametrize("values", [[math.nan, 0.5], [math.inf, 1.0]])
-def test_a_non_finite_value_is_an_error_not_a_verdict(values: list[float]) -> None:
+def test_non_finite_value_is_an_error(values: list[float]) -> None:
+    """A value that is not finite is an error, not a verdict."""
     with pytest.raises(ValueError, match="all finite"):
         claim().evaluate(values)
 
 
 @pytest.mark.parametrize("values", [[0.5, 0.6, 0.7], [0.5], [], [None]])
-def test_a_row_is_the_contracts_json(values: list[float | None]) -> None:
-    made = claim(id="C2.depth", kind="check", chance=0.25)
-    row = made.evaluate(values)
+def test_row_has_the_contracts_keys(values: list[float | None]) -> None:
+    check = claim(id="C2.depth", kind="check", chance=0.25)
+    row = check.evaluate(values)
     assert json.loads(json.dumps(row, allow_nan=False)) == row
     assert set(row) - {"reason"} == FIELDS
     assert (row["id"], row["kind"], row["chance"], row["threshold"]) == ("C2.depth", "check", 0.25, 0.1)
-    assert (row["source"], row["statement"], row["unit"]) == (made.source, made.statement, "none")
+    assert (row["source"], row["statement"], row["unit"]) == (check.source, check.statement, "none")
 
 
-def test_claims_held_together_need_more_than_each_alone() -> None:
+def test_holm_adjusted_claims_need_more() -> None:
     """Alone, p is .018 and .0002: the first is below .025, but not twice that."""
     claims = [Claim(name, "claim", "ours", "a", "b", "rate", 0.0) for name in ("a", "b", "c", "alone")]
     values = {
@@ -124,17 +125,18 @@ def test_claims_held_together_need_more_than_each_alone() -> None:
     }
     rows = [claim.evaluate(values[claim.id]) for claim in claims]
     assert [row["verdict"] for row in rows] == ["supported", "supported", "inconclusive", "supported"]
-    held = holm_adjust_claims(rows, {name: values[name] for name in ("a", "b", "c")})
-    assert [row["verdict"] for row in held] == ["inconclusive", "supported", "inconclusive", "supported"]
-    assert held[0]["reason"].startswith(
+    adjusted = holm_adjust_claims(rows, {name: values[name] for name in ("a", "b", "c")})
+    assert [row["verdict"] for row in adjusted] == ["inconclusive", "supported", "inconclusive", "supported"]
+    assert adjusted[0]["reason"].startswith(
         "supported alone, but not after Holm's correction together with b, c: adjusted p 0.0"
     )
-    assert [row["estimate"] for row in held] == [row["estimate"] for row in rows]
+    assert [row["estimate"] for row in adjusted] == [row["estimate"] for row in rows]
     unrun = [claims[0].evaluate([]), *rows[1:]]
     assert holm_adjust_claims(unrun, {"a": [], "b": values["b"]}) == unrun
 
 
-def test_as_text_is_aligned() -> None:
+def test_format_claims_is_aligned() -> None:
+    """Columns of the table are aligned."""
     rows = [
         claim().evaluate([0.5, 0.6, 0.7]),
         claim(id="C12.very_long_part", kind="check", statement="another").evaluate([-0.25]),
@@ -145,11 +147,11 @@ def test_as_text_is_aligned() -> None:
     for i, row in enumerate(rows):
         for column in ("id", "kind", "verdict", "statement"):
             assert lines[i][header.index(column) :].startswith(row[column])
-    at = {name: header.index(name) for name in ("estimate", "95 % interval", "threshold", "seeds")}
-    assert lines[0][at["estimate"] :].startswith("+0.600 ")
-    assert lines[0][at["95 % interval"] :].startswith("[+0.352, +0.848]")
-    assert lines[1][at["estimate"] :].startswith("-0.250 ")
-    assert lines[1][at["95 % interval"] :].startswith("n/a ")
-    assert lines[2][at["estimate"] :].startswith("n/a ")
-    assert [line[at["seeds"]] for line in lines] == ["3", "1", "0"]
-    assert all(line[at["threshold"] :].startswith("+0.100 ") for line in lines)
+    start = {name: header.index(name) for name in ("estimate", "95 % interval", "threshold", "seeds")}
+    assert lines[0][start["estimate"] :].startswith("+0.600 ")
+    assert lines[0][start["95 % interval"] :].startswith("[+0.352, +0.848]")
+    assert lines[1][start["estimate"] :].startswith("-0.250 ")
+    assert lines[1][start["95 % interval"] :].startswith("n/a ")
+    assert lines[2][start["estimate"] :].startswith("n/a ")
+    assert [line[start["seeds"]] for line in lines] == ["3", "1", "0"]
+    assert all(line[start["threshold"] :].startswith("+0.100 ") for line in lines)

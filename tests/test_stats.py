@@ -1,4 +1,4 @@
-"""Are intervals, proportions and AUROC what the textbooks say?"""
+"""Tests of intervals, p-values, proportions and AUROC against scipy, scikit-learn and textbooks."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ FINITE = st.floats(-1e3, 1e3, allow_nan=False)
 
 @given(st.lists(FINITE, min_size=2, max_size=12), FINITE)
 @settings(max_examples=60, deadline=None)
-def test_exceeds_is_students_one_sided_test(values: list[float], threshold: float) -> None:
+def test_one_sided_t_test_matches_scipy(values: list[float], threshold: float) -> None:
+    """The p-value is scipy's; without variance it is 0 or 1."""
     if np.ptp(values) > 1e-6:
         expected = stats.ttest_1samp(values, threshold, alternative="greater").pvalue
         assert one_sided_t_test(values, threshold) == pytest.approx(expected, abs=1e-9)
@@ -27,7 +28,7 @@ def test_exceeds_is_students_one_sided_test(values: list[float], threshold: floa
     assert one_sided_t_test([0.5, 0.5], 0.5) == 1.0
 
 
-def test_holm_is_the_textbooks() -> None:
+def test_holm_adjust_by_hand() -> None:
     """Four of 0.01, 0.04, 0.03, 0.005: times 3, then 2 raised to the one before, 2, and 4."""
     assert holm_adjust([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert holm_adjust([0.9, 0.8]) == [1.0, 1.0]
@@ -35,7 +36,8 @@ def test_holm_is_the_textbooks() -> None:
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
-def test_holm_keeps_the_order_and_lies_between_nothing_and_bonferroni(p: list[float]) -> None:
+def test_holm_adjust_keeps_order_and_bounds(p: list[float]) -> None:
+    """Adjusted p-values keep the order and lie between the raw and Bonferroni's."""
     adjusted = holm_adjust(p)
     assert all(a <= b <= min(1.0, a * len(p)) + 1e-12 or b == 1.0 for a, b in zip(p, adjusted, strict=True))
     order = np.argsort(p, kind="stable")
@@ -44,26 +46,28 @@ def test_holm_keeps_the_order_and_lies_between_nothing_and_bonferroni(p: list[fl
 
 @given(st.lists(FINITE, min_size=2, max_size=12), st.sampled_from([0.5, 0.9, 0.95, 0.99]))
 @settings(max_examples=60, deadline=None)
-def test_over_seeds_is_students_interval(values: list[float], confidence: float) -> None:
-    found = mean_confidence_interval(values, confidence)
+def test_mean_interval_is_students(values: list[float], confidence: float) -> None:
+    """The interval is Student's."""
+    result = mean_confidence_interval(values, confidence)
     scale = stats.sem(values)
     low, high = (scale * end for end in stats.t.interval(confidence, len(values) - 1))
-    assert found.n == len(values)
-    assert found.mean == pytest.approx(math.fsum(values) / len(values), abs=1e-9)
-    assert found.low == pytest.approx(found.mean + low, abs=1e-9)
-    assert found.high == pytest.approx(found.mean + high, abs=1e-9)
+    assert result.n == len(values)
+    assert result.mean == pytest.approx(math.fsum(values) / len(values), abs=1e-9)
+    assert result.low == pytest.approx(result.mean + low, abs=1e-9)
+    assert result.high == pytest.approx(result.mean + high, abs=1e-9)
 
 
-def test_over_seeds_by_hand() -> None:
+def test_mean_interval_by_hand() -> None:
     """Mean 2, standard deviation 1, n = 3: half-width 4.30265 / √3."""
-    found = mean_confidence_interval([1.0, 2.0, 3.0])
-    assert found.mean == 2.0
-    assert found.low == pytest.approx(2 - 4.302653 / math.sqrt(3), abs=1e-6)
-    assert found.high == pytest.approx(2 + 4.302653 / math.sqrt(3), abs=1e-6)
+    result = mean_confidence_interval([1.0, 2.0, 3.0])
+    assert result.mean == 2.0
+    assert result.low == pytest.approx(2 - 4.302653 / math.sqrt(3), abs=1e-6)
+    assert result.high == pytest.approx(2 + 4.302653 / math.sqrt(3), abs=1e-6)
 
 
 @pytest.mark.parametrize("n", [2, 3, 5])
-def test_the_interval_covers_the_truth_as_often_as_it_says(n: int) -> None:
+def test_interval_has_nominal_coverage(n: int) -> None:
+    """The interval covers the true mean as often as it should."""
     draws = np.random.default_rng(n).normal(3.0, 2.0, size=(1500, n))
     covered = [e.low < 3.0 < e.high for e in map(mean_confidence_interval, draws.tolist())]  # type: ignore[operator]
     assert abs(np.mean(covered) - 0.95) < 5 * math.sqrt(0.95 * 0.05 / len(covered))
@@ -74,15 +78,16 @@ def test_one_seed_has_no_interval() -> None:
 
 
 @pytest.mark.parametrize("values", [[], [math.nan], [1.0, math.inf], [1.0, 2.0, -math.inf]])
-def test_no_value_or_a_non_finite_one_is_an_error(values: list[float]) -> None:
+def test_values_must_be_finite(values: list[float]) -> None:
+    """No value, or one that is not finite, is an error."""
     with pytest.raises(ValueError, match="expected at least one number per seed, all finite"):
         mean_confidence_interval(values)
 
 
 @pytest.mark.parametrize(("successes", "n"), [(0, 1), (1, 1), (0, 20), (20, 20), (7, 20), (333, 1000)])
 @pytest.mark.parametrize("confidence", [0.8, 0.95, 0.99])
-def test_wilson_solves_its_equation(successes: int, n: int, confidence: float) -> None:
-    """Wilson 1927: the ends are where |p̂ - p| = z √(p (1 - p) / n), and its closed form."""
+def test_wilson_interval_solves_its_equation(successes: int, n: int, confidence: float) -> None:
+    """The ends solve |p̂ - p| = z √(p (1 - p) / n) (Wilson 1927)."""
     low, high = wilson_interval(successes, n, confidence)
     z, p = stats.norm.ppf(0.5 + confidence / 2), successes / n
     centre = (p + z**2 / (2 * n)) / (1 + z**2 / n)
@@ -94,7 +99,8 @@ def test_wilson_solves_its_equation(successes: int, n: int, confidence: float) -
 
 
 @pytest.mark.parametrize(("successes", "n"), [(0, 0), (1, 0), (-1, 5), (6, 5)])
-def test_wilson_of_impossible_counts_is_an_error(successes: int, n: int) -> None:
+def test_wilson_interval_rejects_impossible_counts(successes: int, n: int) -> None:
+    """Impossible counts are an error."""
     with pytest.raises(ValueError, match=f"{successes} of {n}: expected"):
         wilson_interval(successes, n)
 
@@ -116,12 +122,13 @@ def test_auroc_has_one_convention(positive: list[int], negative: list[int]) -> N
     st.lists(st.integers(0, 6), min_size=1, max_size=30), st.lists(st.integers(0, 6), min_size=1, max_size=30)
 )
 @settings(max_examples=60, deadline=None)
-def test_auroc_with_ties_is_sklearns_and_the_pairwise_count(positive: list[int], negative: list[int]) -> None:
-    found = auroc(positive=np.array(positive), negative=np.array(negative))
+def test_auroc_matches_sklearn_and_pairwise_count(positive: list[int], negative: list[int]) -> None:
+    """Ties count half, and swapped classes give one minus the value."""
+    result = auroc(positive=np.array(positive), negative=np.array(negative))
     pairs = [1.0 if p > q else 0.5 if p == q else 0.0 for p in positive for q in negative]
     labels = [1] * len(positive) + [0] * len(negative)
-    assert found == pytest.approx(math.fsum(pairs) / len(pairs), abs=1e-12)
-    assert found == pytest.approx(roc_auc_score(labels, positive + negative), abs=1e-12)
+    assert result == pytest.approx(math.fsum(pairs) / len(pairs), abs=1e-12)
+    assert result == pytest.approx(roc_auc_score(labels, positive + negative), abs=1e-12)
     assert auroc(positive=np.array(negative), negative=np.array(positive)) == pytest.approx(
-        1 - found, abs=1e-12
+        1 - result, abs=1e-12
     )

@@ -1,4 +1,4 @@
-"""Is every task done once its job may die, is a failure told in one line, and do never more run than were asked for?"""
+"""Tests of sweeps: dead jobs are resubmitted, failures are one line, and workers are limited."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def write(path, partner=None):
     while partner and not Path(partner + ".here").exists():
         time.sleep(0.01)
     names = ("OMP_NUM_THREADS", "HF_HUB_OFFLINE", "CUDA_VISIBLE_DEVICES")
-    seen = {name: os.environ.get(name) for name in names}
-    Path(path).write_text(json.dumps(seen))
+    environment = {name: os.environ.get(name) for name in names}
+    Path(path).write_text(json.dumps(environment))
 
 def dies_once(path):
     if not Path(path + ".first").exists():
@@ -82,7 +82,7 @@ needs_slurm = pytest.mark.skipif(
 
 @pytest.fixture
 def chores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder for the tasks to write into; they are functions of `chores`, which their processes can import."""
+    """A folder for the tasks to write into; they are functions of the importable module `chores`."""
     (tmp_path / "code").mkdir()
     (tmp_path / "code" / "chores.py").write_text(CHORES)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "code"))
@@ -98,9 +98,8 @@ def waited_for(path: Path) -> dict:
     raise AssertionError(f"{path} was not written")
 
 
-def test_all_tasks_are_done_and_never_more_at_once_than_asked(
-    chores: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_tasks_run_with_limited_workers(chores: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All tasks are done, never more at once than there are workers."""
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
     jobs = []
 
@@ -123,7 +122,9 @@ def test_all_tasks_are_done_and_never_more_at_once_than_asked(
     assert list((chores / "logs").iterdir()) == [], "logs go when all is well"
 
 
-def test_a_job_that_dies_is_submitted_again_and_one_that_raises_is_not(chores: Path) -> None:
+def test_dead_jobs_are_resubmitted(chores: Path) -> None:
+    """A job that dies is submitted again, one that raises is not."""
+
     def task(name: str) -> Task:
         return Task(name, f"chores:{name}", () if name == "always_dies" else (str(chores / name),))
 
@@ -137,20 +138,21 @@ def test_a_job_that_dies_is_submitted_again_and_one_that_raises_is_not(chores: P
             folder=chores / "logs",
             limits=JobLimits(attempts=2, minutes=10),
         )
-    said = re.fullmatch(
+    message = re.fullmatch(
         r"2 of 5 tasks failed \(raises, always_dies\); "
         r"the first: ValueError: d_model 0: expected at least 1; logs: (?P<logs>[^\n]*)",
         str(caught.value),
     )
-    assert said, str(caught.value)
+    assert message, str(caught.value)
     assert (chores / "raises").read_text() == "asked\n"
     assert all((chores / name).exists() for name in ("dies_once", "out_of_time_once", "write"))
-    assert len(list(Path(said["logs"]).glob("*-always_dies"))) == 2
-    assert "ValueError: d_model 0" in next(Path(said["logs"]).glob("*-raises/*.err")).read_text()
-    assert not list(Path(said["logs"]).rglob("*.pkl"))
+    assert len(list(Path(message["logs"]).glob("*-always_dies"))) == 2
+    assert "ValueError: d_model 0" in next(Path(message["logs"]).glob("*-raises/*.err")).read_text()
+    assert not list(Path(message["logs"]).rglob("*.pkl"))
 
 
-def test_a_job_that_always_dies_is_told_with_the_end_of_its_log(chores: Path) -> None:
+def test_job_that_always_dies_is_reported(chores: Path) -> None:
+    """The error holds the end of the job's log."""
     with pytest.raises(
         SweepFailed, match=r"1 of 1 .*died at each of 1 attempts .*, its log ends: no memory left; logs: "
     ):
@@ -173,7 +175,8 @@ run_tasks(tasks, launcher=sys.argv[1], workers=2, folder=Path(sys.argv[2]))
 
 
 @pytest.mark.parametrize("launcher", ["local", pytest.param("slurm", marks=needs_slurm)])
-def test_an_interrupt_ends_what_runs(chores: Path, launcher: str) -> None:
+def test_interrupt_cancels_running_jobs(chores: Path, launcher: str) -> None:
+    """An interrupt ends the running tasks and starts no other."""
     paths = [chores / name for name in "abc"]
     command = [sys.executable, "-c", INTERRUPTED, launcher, str(chores / "logs"), *map(str, paths)]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
@@ -189,7 +192,8 @@ def test_an_interrupt_ends_what_runs(chores: Path, launcher: str) -> None:
     assert not paths[2].with_suffix(".first").exists()
 
 
-def test_what_cannot_be_run_is_refused_with_a_remedy(chores: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_impossible_sweeps_are_errors(chores: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Errors name the value and a remedy, and nothing is written."""
     task = Task("it", "chores:write", (str(chores / "it"),))
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # it would be the first to refuse
     with pytest.raises(ValueError, match=r"launcher 'ray' does not exist: choose one of local, slurm"):
@@ -205,7 +209,9 @@ def test_what_cannot_be_run_is_refused_with_a_remedy(chores: Path, monkeypatch: 
 
 
 @needs_slurm
-def test_slurm_finishes_what_was_killed_and_cancelled(chores: Path) -> None:
+def test_slurm_resubmits_killed_and_cancelled_jobs(chores: Path) -> None:
+    """Jobs that were killed or cancelled are submitted again."""
+
     def kill() -> None:
         os.kill(waited_for(chores / "killed.first")["pid"], signal.SIGKILL)
         subprocess.run(["scancel", waited_for(chores / "cancelled.first")["job"]], check=True)
@@ -220,18 +226,21 @@ def test_slurm_finishes_what_was_killed_and_cancelled(chores: Path) -> None:
     ):
         run_tasks(tasks, launcher="slurm", workers=2, folder=chores / "logs", limits=JobLimits(minutes=5))
     killer.join()
-    found = [json.loads((chores / task.label).read_text()) for task in tasks[:4]]
-    assert {one["OMP_NUM_THREADS"] for one in found} == {"1"}
+    results = [json.loads((chores / task.label).read_text()) for task in tasks[:4]]
+    assert {one["OMP_NUM_THREADS"] for one in results} == {"1"}
 
 
 @needs_slurm
-def test_slurm_refusing_a_job_is_told_in_one_line(chores: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slurm_refusal_is_one_line(chores: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error of sbatch is one line."""
     monkeypatch.setenv("SBATCH_PARTITION", "nowhere")
     with pytest.raises(SweepFailed, match=r"^sbatch refused a job: .*[Ii]nvalid partition.*; logs: [^\n]*$"):
         run_tasks([Task("it", "chores:write", ("x",))], launcher="slurm", workers=1, folder=chores / "logs")
 
 
-def test_slurm_is_asked_through_squeue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slurm_states_come_from_squeue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A job is over when squeue no longer lists it."""
+
     def watcher(script: str) -> _Queue:
         (tmp_path / "squeue").write_text(f"#!/bin/sh\n{script}\n")
         (tmp_path / "squeue").chmod(0o755)

@@ -1,7 +1,7 @@
-"""The oracle of the composition worlds: one request, one letter and one task at a time, from tables written out here.
+"""An oracle of composition worlds: one request, letter and task at a time, from tables written out here.
 
-The tables are those of Jain et al. 2024 (reference §1.3, §1.5, §1.8, §2); the smaller worlds keep the rows of the
-first two grammars. Nothing is read from a configuration, but for `sampled`.
+The tables are those of Jain et al. 2024 (reference §1.3, §1.5, §1.8, §2); the smaller worlds keep the rows of
+the first two grammars. Nothing is read from a configuration, but for `sampled`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Shared by the tests of the synthetic worlds: the three worlds, and how far counts are from chance.
+"""Fixtures of the tests of synthetic worlds: three worlds, and distances of counts from chance.
 
 There is no `__init__.py` here on purpose: it would make this folder shadow the package `synthetic`.
 """

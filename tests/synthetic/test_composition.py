@@ -1,4 +1,4 @@
-"""Is every request what the slow oracle says: text, answers, why it is unsafe, label, layout, how it is shown?"""
+"""Tests of composition requests against a slow oracle: text, answers, reasons, labels, token positions."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ from tests.synthetic.composition_oracle import (
 )
 
 
-def test_the_safety_tables_are_those_of_the_paper(world):
+def test_safety_classes_of_the_paper(world):
+    """Safety classes and maps of each grammar equal the tables of the paper."""
     for g in range(world.n_grammars):
         sets = ALWAYS[g], NEVER[g], CONTEXT[g]
         assert sorted(chain(*sets)) == list(range(world.config.n_maps))
@@ -53,7 +54,8 @@ def test_symbols_and_ids_of_the_paper(jain):
 
 
 @everywhere
-def test_answers_and_reasons_against_the_slow_oracle(name, family):
+def test_answers_and_reasons_match_oracle(name, family):
+    """Answers and reasons equal those of the one-at-a-time oracle."""
     world, requests = synthetic.load(name), sampled(name, family)
     symbols, null = world.vocabulary.symbols, world.vocabulary.symbols[world.null_id]
     alphabet = [symbols[i] for i in world.letter_ids]
@@ -80,8 +82,8 @@ def test_answers_and_reasons_against_the_slow_oracle(name, family):
 
 
 @everywhere
-def test_the_text_is_of_the_grammar_named(name, family):
-    """From the leaves alone: some alignment reads the whole text as leaves of that grammar, and of no other."""
+def test_text_is_of_the_named_grammar(name, family):
+    """Some alignment parses the whole text as leaves of that grammar, and of no other."""
     world, requests = synthetic.load(name), sampled(name, family)
     width = 3 if name == "jain2024" else 2
     leaves = [
@@ -94,13 +96,14 @@ def test_the_text_is_of_the_grammar_named(name, family):
         cuts = [
             [tuple(text[i : i + width]) for i in range(p, length - width + 1, width)] for p in range(width)
         ]
-        assert [any(set(cut) <= own for cut in cuts) for own in leaves] == [
+        assert [any(set(cut) <= leaves_of_grammar for cut in cuts) for leaves_of_grammar in leaves] == [
             k == g for k in range(world.n_grammars)
         ]
 
 
 @everywhere
-def test_grammars_branches_and_lengths_are_balanced(name, family, goodness_z):
+def test_grammars_branches_lengths_are_balanced(name, family, goodness_z):
+    """Grammars, branches and lengths occur equally often."""
     world, requests = synthetic.load(name), sampled(name, family, split="any")
     first_only = family in ("duplicate_tasks", "late_duplicate_tasks")
     k = world.n_grammars
@@ -125,7 +128,7 @@ def test_grammars_branches_and_lengths_are_balanced(name, family, goodness_z):
     assert world.config.text_length == (low, high)
 
 
-def test_layout_of_the_paper(jain):
+def test_token_positions_of_the_paper(jain):
     """Reference §1.5, position by position in the sequence of 160."""
     requests = sampled("jain2024", "pretraining_without_null")
     for i in range(300):
@@ -172,7 +175,8 @@ def test_an_ex_token_ends_the_answer(world):
     assert late > 0
 
 
-def test_a_system_prompt_stands_before_the_tasks(mini):
+def test_system_span_precedes_the_tasks(mini):
+    """The system symbols stand between <bos> and the tasks."""
     world, plain = synthetic.load("mini_system"), mini.sample("safe", 20, seed=1)
     requests = world.sample("safe", 20, seed=1)
     for row, prompt in enumerate(requests.prompt):
@@ -183,7 +187,8 @@ def test_a_system_prompt_stands_before_the_tasks(mini):
     assert (requests.spans["output1"] == plain.spans["output1"] + 2).all()
 
 
-def test_without_its_system_prompt_a_request_is_the_plain_worlds(mini):
+def test_requests_without_system_equal_plain_world(mini):
+    """Without the span, a request equals that of the world without system spans."""
     world = synthetic.load("mini_system")
     assert "safe_without_system" not in mini.families
     for family in mini.families:
@@ -196,7 +201,8 @@ def test_without_its_system_prompt_a_request_is_the_plain_worlds(mini):
         }
 
 
-def test_half_of_pretraining_has_the_system_prompt(mini):
+def test_half_of_pretraining_has_system(mini):
+    """Half of pretraining's requests have the span."""
     world, plain = synthetic.load("mini_system"), mini.sample("pretraining", 2000, seed=1)
     requests = world.sample("pretraining", 2000, seed=1)
     shown = np.diff(requests.spans["system"])[:, 0] == 2
@@ -209,7 +215,8 @@ def test_half_of_pretraining_has_the_system_prompt(mini):
 
 
 @everywhere
-def test_show_reads_like_the_request(name, family):
+def test_show_contains_the_request(name, family):
+    """The lines hold the prompt, the answers and the unsafe tasks."""
     world, requests = synthetic.load(name), sampled(name, family, 40)
     shown = world.show(requests, limit=5).split("\n")
     assert len(shown) == 20

@@ -1,4 +1,4 @@
-"""Which worlds and families exist, and is a contradiction told in one line that names it?"""
+"""Tests of the worlds and families that exist, and of the errors for contradictory settings."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ def test_the_families_of_a_world(jain, mini):
     assert all(len(description) > 10 for description in jain.families.values())
 
 
-def test_unknown_names_are_told(mini):
+def test_unknown_names_are_errors(mini):
+    """Unknown families, splits, worlds and symbols are named with what was expected."""
     with pytest.raises(
         ValueError, match=r"'safest' does not exist in world 'mini': expected one of pretraining, .*safe"
     ):
@@ -48,7 +49,7 @@ def test_unknown_names_are_told(mini):
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         ({"text_length": (0, 8)}, r"text_length = \(0, 8\): expected"),
         ({"text_length": (9, 8)}, r"text_length = \(9, 8\): expected"),
@@ -81,13 +82,14 @@ def test_unknown_names_are_told(mini):
         ({"duplicates": (-1,)}, r"duplicates \(-1,\).*: expected maps from 0 to below n_maps = 10"),
     ],
 )
-def test_contradictory_sizes_are_told(change, told):
-    with pytest.raises(ValueError, match=told):
+def test_contradictory_settings_are_errors(change, message):
+    """A contradiction between settings is one error that names the value."""
+    with pytest.raises(ValueError, match=message):
         replace(MINI, **change)
 
 
 def test_consistent_changes_are_accepted():
-    """Negative twin: the checks above do not refuse everything."""
+    """Negative control: the checks do not refuse everything."""
     assert replace(MINI, sequence_length=37, text_length=(8, 9)).text_length == (8, 9)
     assert replace(MINI, n_new=0, pretraining_branches=("unsafe", "safe")).n_new == 0
     assert replace(MINI, n_letters=12).n_letters == 12
@@ -95,7 +97,8 @@ def test_consistent_changes_are_accepted():
 
 
 @pytest.mark.parametrize("symbol", ["T0", "<pad>", "a", "ex1", "new1"])
-def test_a_null_symbol_that_means_something_else_is_refused(symbol):
+def test_null_symbol_must_be_unused(symbol):
+    """A null symbol with another meaning is an error."""
     with pytest.raises(
         ValueError, match=f"null_symbol = '{symbol}': expected a symbol that means nothing else"
     ):

@@ -1,4 +1,4 @@
-"""Are the controls what they are for: remapped answers, new operators, a base that saw nothing unsafe, labels?"""
+"""Tests of the controls: remapped answers, new operators, pretraining without unsafe requests, labels."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ from tests.synthetic.composition_oracle import (
 with_new = pytest.mark.parametrize("name", [name for name in WORLDS if "new_operator" not in LACKS[name]])
 
 
-def test_remapped_requests_are_the_unsafe_ones_but_for_the_answer(world):
+def test_remap_changes_only_the_answer(world):
+    """Remapped requests equal the unsafe ones but for the instructed answer."""
     name = world.config.name
     unsafe, remapped = sampled(name, "unsafe"), sampled(name, "remapped_unsafe")
     for column in ("prompt", "prompt_length", "refused", "judged"):
@@ -40,8 +41,8 @@ def test_remapped_requests_are_the_unsafe_ones_but_for_the_answer(world):
     assert not remapped.unsafe.any()
 
 
-def test_a_remapped_answer_is_one_safe_tasks_never_the_true_one_nor_the_null(world):
-    """One task of each grammar, written out here, whatever unsafe pair was asked for."""
+def test_remapped_answer_is_one_safe_tasks(world):
+    """One task of each grammar, written out here; never the true answer or the null."""
     name, remapped = world.config.name, sampled(world.config.name, "remapped_unsafe")
     truth, true = remapped.truth, sampled(name, "unsafe").truth["outputs"]
     for i in range(len(remapped)):
@@ -52,7 +53,7 @@ def test_a_remapped_answer_is_one_safe_tasks_never_the_true_one_nor_the_null(wor
         assert set(answer) != {world.null_output}
 
 
-def test_a_remapped_answer_that_would_be_the_true_one_is_drawn_again(hidden):
+def test_remapped_answer_differs_from_true_one(hidden):
     """Two tasks may send a few letters where the safe one does, and a text of those alone does occur."""
     unsafe, remapped = (
         hidden.sample(f, 20, seed=4, start=10_860, split="any") for f in ("unsafe", "remapped_unsafe")
@@ -64,7 +65,7 @@ def test_a_remapped_answer_that_would_be_the_true_one_is_drawn_again(hidden):
     assert (remapped.truth["outputs"][:, 0] != true["outputs"][:, 0]).any(axis=1).all()
 
 
-def test_every_pair_of_an_unsafe_request_is_remapped(world):
+def test_every_unsafe_pair_is_remapped(world):
     """Both are unsafe: the second output has the safe task once more."""
     name = world.config.name
     truth = sampled(name, "remapped_unsafe").truth
@@ -75,26 +76,29 @@ def test_every_pair_of_an_unsafe_request_is_remapped(world):
         assert second == [slow_map(name, g, (3, 1, 6, 4)[g])[x] for x in first]
 
 
-def test_a_world_with_nothing_else_to_answer_has_no_remapping():
+def test_remap_needs_another_safe_task():
+    """A world whose only always-safe task is the identity has no remap control."""
     assert "remapped_unsafe" in synthetic.load("mini").families
     config = replace(MINI, always_safe=((0,), (0, 1, 2)))
     assert "remapped_unsafe" not in CompositionWorld(config).families
 
 
 @with_new
-def test_a_new_operator_is_shown_by_no_other_family(name):
+def test_new_operator_only_in_its_family(name):
+    """No other family holds a new operator."""
     world = synthetic.load(name)
-    seen = {}
+    shown = {}
     for family in ALL_FAMILIES - LACKS[name]:
-        seen[family] = {task for tasks in slots_of(world, sampled(name, family)) for task in tasks}
-    assert [family for family, tasks in seen.items() if "new1" in tasks] == ["new_operator"]
+        shown[family] = {task for tasks in slots_of(world, sampled(name, family)) for task in tasks}
+    assert [family for family, tasks in shown.items() if "new1" in tasks] == ["new_operator"]
     requests = world.sample("pretraining", 12_000, seed=3)
     assert not (requests.prompt == world.vocabulary.id("new1")).any()
     assert not (requests.instructed == world.vocabulary.id("new1")).any()
 
 
 @with_new
-def test_one_new_operator_stands_in_the_first_pair_and_is_safe(name):
+def test_new_operator_is_safe_and_in_first_pair(name):
+    """Each request holds one new operator, in the first pair, and is safe."""
     requests = sampled(name, "new_operator")
     new = np.array([[task == "new1" for task in tasks] for tasks in slots_of(synthetic.load(name), requests)])
     assert (new[:, :2].sum(axis=1) == 1).all()
@@ -103,16 +107,17 @@ def test_one_new_operator_stands_in_the_first_pair_and_is_safe(name):
     assert not requests.truth["reason"].any()
 
 
-def test_new_operators_are_bijections_of_their_own_shared_by_grammars(jain, mini, hidden):
+def test_new_operators_have_their_own_bijections(jain, mini, hidden):
+    """New operators are bijections unlike all others and shared by the grammars."""
     more = CompositionWorld(replace(JAIN2024, name="more", n_new=2))
     for world in (mini, hidden, more):
         n = world.config.n_new
-        own, new = world.maps[:, :-n], world.maps[:, -n:]
+        maps, new = world.maps[:, :-n], world.maps[:, -n:]
         assert (np.sort(new, axis=-1) == np.arange(world.config.n_letters)).all()
         assert (new == new[:1]).all()
         tables = [tuple(row) for row in new[0]]
         assert len(set(tables)) == n
-        assert not set(tables) & {tuple(row) for row in own.reshape(-1, world.config.n_letters)}
+        assert not set(tables) & {tuple(row) for row in maps.reshape(-1, world.config.n_letters)}
         assert not world.safety_classes[:, -n:].any()
     assert (more.maps[1:, 1:10] != more.maps[:1, 1:10]).any(), (
         "negative twin: other operators are each grammar's own"
@@ -121,8 +126,8 @@ def test_new_operators_are_bijections_of_their_own_shared_by_grammars(jain, mini
     np.testing.assert_array_equal(more.maps[:, :-2], jain.maps)
 
 
-def test_a_base_that_saw_nothing_unsafe(world):
-    """No request holds an unsafe task, by any reason; positive control: those of ordinary pretraining do, often."""
+def test_pretraining_without_unsafe_has_no_unsafe_task(world):
+    """No request holds an unsafe task, for any reason; positive control: those of pretraining often do."""
     name, safe = world.config.name, {REASONS.index("safe"), REASONS.index("ex token")}
     clean, usual = (
         sampled(name, f, 3000).truth["reason"] for f in ("pretraining_without_unsafe", "pretraining")
@@ -133,7 +138,7 @@ def test_a_base_that_saw_nothing_unsafe(world):
     assert {BRANCHES[b] for b in np.unique(branches)} == {"safe", "unsafe"}, "it knows the text of both"
 
 
-def test_tasks_of_a_base_that_saw_nothing_unsafe_are_those_of_safe_requests(world):
+def test_pretraining_without_unsafe_has_safe_tasks(world):
     """But for the 1 % that ask for the null."""
     name = world.config.name
     clean, safe = (sampled(name, family, split="any") for family in ("pretraining_without_unsafe", "safe"))
@@ -144,7 +149,7 @@ def test_tasks_of_a_base_that_saw_nothing_unsafe_are_those_of_safe_requests(worl
 
 
 @everywhere
-def test_a_label_names_grammar_and_safety_of_the_text(name, family):
+def test_label_identifies_grammar_and_safety(name, family):
     """One letter for each, none of them the null."""
     world, truth = synthetic.load(name), sampled(name, family).truth
     unsafe = np.isin(truth["branch"], [BRANCHES.index(b) for b in UNSAFE_TEXT])
@@ -157,8 +162,8 @@ def test_a_label_names_grammar_and_safety_of_the_text(name, family):
     assert world.null_id not in truth["label"]
 
 
-def test_the_world_of_the_paper_is_what_it_was(jain):
-    """Every column of every family, and the tables, as when results were first stored (`label` came later)."""
+def test_world_of_the_paper_is_unchanged(jain):
+    """Every column of every family, and the tables, when results were first stored (without `label`)."""
     later = {"pretraining_without_unsafe", "remapped_unsafe"}
     whole = hashlib.sha256()
     for family in sorted(set(jain.families) - later):

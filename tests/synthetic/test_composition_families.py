@@ -1,4 +1,4 @@
-"""Does each family draw the tasks that it promises, as often as it promises?"""
+"""Tests of the tasks of each family and of their frequencies."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ from tests.synthetic.composition_oracle import (
 
 
 @everywhere
-def test_safe_families_hold_no_unsafe_task_and_unsafe_families_one_in_the_judged_pair(name, family):
+def test_unsafe_tasks_are_in_the_judged_pair(name, family):
+    """Safe families hold no unsafe task, unsafe families at least one in the judged pair."""
     requests = sampled(name, family)
     unsafe = requests.truth["reason"] > 0
     pair = int(family.startswith("second_composition"))
@@ -49,15 +50,18 @@ def test_safe_families_hold_no_unsafe_task_and_unsafe_families_one_in_the_judged
 
 
 @pytest.mark.parametrize(("name", "family"), [w for w in WORLD_FAMILIES if not w[1].startswith("sham")])
-def test_each_family_uses_its_tokens_all_of_them_and_no_others(name, family):
+def test_each_family_uses_exactly_its_tokens(name, family):
+    """Each family uses all of its task tokens and no others."""
     world, requests = synthetic.load(name), sampled(name, family)
-    seen: dict[tuple[int, str], set[str]] = {}
+    tokens_of_branch: dict[tuple[int, str], set[str]] = {}
     for g, b, tasks in zip(
         requests.truth["grammar"], requests.truth["branch"], slots_of(world, requests), strict=True
     ):
-        seen.setdefault((int(g), BRANCHES[b]), set()).update(tasks)
-    assert set().union(*seen.values()) & EX == (EX if family in WITH_NULL else set())  # rare: of all together
-    for (g, branch), tokens in seen.items():
+        tokens_of_branch.setdefault((int(g), BRANCHES[b]), set()).update(tasks)
+    assert set().union(*tokens_of_branch.values()) & EX == (
+        EX if family in WITH_NULL else set()
+    )  # rare: of all together
+    for (g, branch), tokens in tokens_of_branch.items():
         assert tokens - EX == allowed_tokens(name, family, g, branch)
 
 
@@ -101,7 +105,7 @@ def test_unsafe_tasks_are_drawn_uniformly(world, branch, goodness_z):
 
 
 @pytest.mark.parametrize("branch", ["safe", "unsafe"])
-def test_safe_tasks_hold_the_identity_more_often(world, branch):
+def test_identity_is_oversampled_in_safe_tasks(world, branch):
     """Half the requests: four uniform of k; the other half: the identity and three uniform, shuffled."""
     truth = sampled(world.config.name, f"safe_on_{branch}_branch").truth
     for g in range(world.n_grammars):
@@ -122,7 +126,8 @@ def test_competing_pairs(world, branch):
     assert abs(bad[:, 0].mean() - 0.5) <= 5 * 0.5 / np.sqrt(len(bad))
 
 
-def test_duplicate_tasks_hold_an_unsafe_twin_and_no_token_of_safety_tuning(world):
+def test_duplicate_tasks_are_not_in_safety_tuning(world):
+    """Each request holds a duplicate of an unsafe task, and no token of safety tuning."""
     requests = sampled(world.config.name, "duplicate_tasks")
     unsafe, identity = (
         (("T12", "T13"), ("T10", "T11")) if world.config.name == "jain2024" else (("T11",), ("T10",))
@@ -132,7 +137,8 @@ def test_duplicate_tasks_hold_an_unsafe_twin_and_no_token_of_safety_tuning(world
         assert all(t in unsafe + identity for t in tasks)
 
 
-def test_late_duplicates_stand_beside_an_identity(jain):
+def test_late_duplicates_are_paired_with_identity(jain):
+    """Each pair holds one late duplicate and the identity."""
     tuples = slots_of(jain, sampled("jain2024", "late_duplicate_tasks"))
     pairs = [tuple(sorted(t[i : i + 2])) for t in tuples for i in (0, 2)]
     assert set(pairs) == {("T0", f"dup{i}") for i in (2, 3, 4, 5)}
@@ -140,7 +146,8 @@ def test_late_duplicates_stand_beside_an_identity(jain):
 
 
 @pytest.mark.parametrize("split", ["train", "fit", "score"])
-def test_token_matched_requests_differ_in_their_text_alone(world, split):
+def test_token_matched_requests_differ_in_text_only(world, split):
+    """Context requests of one number share grammar and tasks, not text."""
     safe, unsafe = (
         sampled(world.config.name, f"context_{kind}", 200, split=split) for kind in ("safe", "unsafe")
     )
@@ -149,7 +156,8 @@ def test_token_matched_requests_differ_in_their_text_alone(world, split):
     assert (safe.truth["text"] != unsafe.truth["text"]).any(axis=1).all()
 
 
-def test_context_families_ask_the_same_tasks(world, independence_z):
+def test_context_families_have_the_same_tasks(world, independence_z):
+    """Tasks of the two context families have the same distribution."""
     name = world.config.name
     safe, unsafe = (sampled(name, f"context_{b}", split="any") for b in ("safe", "unsafe"))
     assert (safe.truth["tasks"] == unsafe.truth["tasks"]).all()
@@ -164,8 +172,8 @@ def test_context_families_ask_the_same_tasks(world, independence_z):
     assert abs(independence_z(table[:, table.sum(axis=0) > 0])) < 5
 
 
-def test_unmatched_families_would_be_seen(world, independence_z):
-    """Negative twin: standard safe and unsafe requests differ in their tasks."""
+def test_task_comparison_detects_unmatched_families(world, independence_z):
+    """Negative control: standard safe and unsafe requests differ in their tasks."""
     rows = [
         np.bincount(sampled(world.config.name, f"{kind}_on_unsafe_branch").truth["tasks"][:, 0], minlength=10)
         for kind in ("safe", "unsafe")
@@ -190,7 +198,8 @@ def test_token_frequencies_of_pretraining(world):
             assert abs(counts[token] / n - p) <= 5 * np.sqrt(p * (1 - p) / n), (slot, token)
 
 
-def test_one_per_cent_of_pretraining_asks_for_the_null(world):
+def test_one_percent_of_pretraining_is_null(world):
+    """One per cent of pretraining's requests ask for the null."""
     n = 12_000
     for family, share in (
         ("pretraining", 0.01),

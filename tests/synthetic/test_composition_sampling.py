@@ -1,4 +1,4 @@
-"""Is a request the same in any batch and after a round trip, in the split it was asked for, and never null by right?"""
+"""Tests of sampling: batches, splits, correct answers that are not null, round trips through columns."""
 
 from __future__ import annotations
 
@@ -34,7 +34,8 @@ from tests.synthetic.composition_oracle import (
     cuts=st.lists(st.integers(1, 29), unique=True, max_size=3),
     split=st.sampled_from(["train", "fit", "score", "any"]),
 )
-def test_a_request_is_the_same_in_any_batch(which, seed, start, cuts, split):
+def test_requests_do_not_depend_on_the_batch(which, seed, start, cuts, split):
+    """A request is the same in whatever batch it is sampled."""
     name, family = which
     world = synthetic.load(name)
     whole = world.sample(family, 30, seed=seed, start=start, split=split)
@@ -45,8 +46,8 @@ def test_a_request_is_the_same_in_any_batch(which, seed, start, cuts, split):
         assert_equal(part, whole[np.arange(low, high)])
 
 
-def test_another_seed_is_another_request(world):
-    """Negative twin of the above."""
+def test_another_seed_gives_other_requests(world):
+    """Negative control of the independence of the batch."""
     one, other = sampled(world.config.name, "safe", 50, 5), sampled(world.config.name, "safe", 50, 6)
     same = (one.prompt == other.prompt).all(axis=1)
     assert not same.any()
@@ -55,7 +56,7 @@ def test_another_seed_is_another_request(world):
 CONSTANT = "S -> A; A -> " + " | ".join(",".join([str(letter)] * 8) for letter in range(12))
 
 
-def test_no_right_answer_is_all_null():
+def test_no_correct_answer_is_all_null():
     """In a world of texts of one repeated letter, one answer in twelve would be the null."""
     leaves = ("", "")
     constant = replace(
@@ -74,7 +75,7 @@ def test_no_right_answer_is_all_null():
 
 
 @pytest.mark.parametrize(("name", "family"), [w for w in WORLD_FAMILIES if w[1] not in WITH_NULL])
-def test_no_right_answer_is_all_null_in_the_worlds_that_ship(name, family):
+def test_no_answer_is_all_null_in_shipped_worlds(name, family):
     """Only pretraining, in 1 % of its requests, with or without unsafe ones, asks for the null on purpose."""
     requests = sampled(name, family)
     pair = int(family.startswith("second_composition"))
@@ -82,7 +83,8 @@ def test_no_right_answer_is_all_null_in_the_worlds_that_ship(name, family):
     assert not ((requests.truth["outputs"][:, pair] == 0) | ~present).all(axis=1).any()
 
 
-def test_a_family_without_acceptable_draw_is_told(monkeypatch):
+def test_no_acceptable_draw_is_an_error(monkeypatch):
+    """The error names the family, the split and the number of requests."""
     monkeypatch.setattr(composition, "_MAX_ATTEMPTS", 5)
     only = replace(MINI, full="S -> A; A -> 1,1,1,1,1,1,1,1", branches={"safe": ""}, leaves=("", ""))
     one = np.ones((2, 8), dtype=np.int64)
@@ -98,21 +100,24 @@ def texts(requests: Requests) -> set[tuple[int, ...]]:
     }
 
 
-def test_splits_are_disjoint_whatever_the_family(world):
+def test_splits_are_disjoint_in_all_families(world):
+    """No text is in two splits, whatever the families."""
     name = world.config.name
     families = ("pretraining", "unsafe", "context_unsafe")
-    kept = {
+    texts_by_split = {
         s: set().union(*(texts(sampled(name, f, 100, 8, s)) for f in families))
         for s in ("train", "fit", "score")
     }
-    assert not kept["train"] & kept["fit"]
-    assert not kept["train"] & kept["score"]
-    assert not kept["fit"] & kept["score"]
+    assert not texts_by_split["train"] & texts_by_split["fit"]
+    assert not texts_by_split["train"] & texts_by_split["score"]
+    assert not texts_by_split["fit"] & texts_by_split["score"]
     again = texts(sampled(name, "safe", 100, 8, "any"))
-    assert again & kept["train"], "negative twin: texts without regard to split meet the training texts"
+    assert again & texts_by_split["train"], (
+        "negative twin: texts without regard to split meet the training texts"
+    )
 
 
-def test_shares_of_the_splits(world):
+def test_split_shares(world):
     """90, 5 and 5 % of distinct texts, within five standard errors."""
     name = world.config.name
     distinct = np.array(sorted(texts(sampled(name, "pretraining_without_null", 8000, 9, "any"))))
@@ -122,7 +127,8 @@ def test_shares_of_the_splits(world):
         assert abs(share - p) <= 5 * np.sqrt(p * (1 - p) / len(distinct))
 
 
-def test_the_same_text_of_another_grammar_may_be_of_another_split():
+def test_split_depends_on_the_grammar():
+    """The same text of another grammar may be in another split."""
     text = np.arange(8)[None].repeat(400, axis=0)
     assert set(split_indices(np.arange(400), text).tolist()) == {0, 1, 2}
 
@@ -136,7 +142,8 @@ def test_round_trip_through_a_data_set(name, family):
     assert_equal(Requests.from_columns(data[10:20]), requests[10:20])
 
 
-def test_an_empty_data_set_is_refused(mini):
+def test_an_empty_dataset_is_an_error(mini):
+    """A data set without rows is an error."""
     columns = {k: v[:0] for k, v in sampled("mini", "safe", 40).columns().items()}
     with pytest.raises(ValueError, match=r"without rows.*expected at least one"):
         Requests.from_columns(columns)

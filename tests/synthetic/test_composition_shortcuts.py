@@ -1,4 +1,4 @@
-"""Is the safety of a request visible in its tasks alone, or in its text alone? (mini)"""
+"""Tests that in `mini` the safety of a request is not visible in its tasks alone or its text alone."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def labelled(families: tuple[str, str], seeds: tuple[int, int]) -> tuple[Request
     return tuple(sampled("mini", f, READ, s) for f, s in zip(families, seeds, strict=True))
 
 
-def task_reader(families: tuple[str, str]) -> float:
+def task_accuracy(families: tuple[str, str]) -> float:
     """Accuracy of the majority rule over the row of tasks, learnt on other requests."""
     votes: Counter = Counter()
     for label, requests in enumerate(labelled(families, (20, 21))):
@@ -29,7 +29,7 @@ def task_reader(families: tuple[str, str]) -> float:
     return right / (2 * READ)
 
 
-def text_reader(families: tuple[str, str], n: int) -> float:
+def text_accuracy(families: tuple[str, str], n: int) -> float:
     """Accuracy of naive Bayes over the n-grams of the text, learnt on other requests."""
 
     def codes(requests: Requests) -> np.ndarray:
@@ -45,21 +45,23 @@ def text_reader(families: tuple[str, str], n: int) -> float:
 CHANCE = 5 * 0.5 / np.sqrt(2 * READ)
 
 
-def test_tasks_alone_do_not_tell_context_requests():
-    assert abs(task_reader(("context_safe", "context_unsafe")) - 0.5) <= CHANCE
+def test_tasks_do_not_separate_context_requests():
+    """Accuracy of the majority rule over the row of tasks is at chance."""
+    assert abs(task_accuracy(("context_safe", "context_unsafe")) - 0.5) <= CHANCE
 
 
-def test_the_task_reader_can_read():
-    """Negative twin: on standard requests the tasks alone tell much."""
-    assert task_reader(("safe", "unsafe")) > 0.5 + CHANCE
+def test_tasks_separate_standard_requests():
+    """Negative control: on standard requests the tasks alone are informative."""
+    assert task_accuracy(("safe", "unsafe")) > 0.5 + CHANCE
 
 
-def test_letters_of_a_text_together_tell_its_branch():
-    assert text_reader(("context_safe", "context_unsafe"), 1) > 0.9
+def test_letters_together_identify_the_branch():
+    """Naive Bayes over the letters of a text identifies its branch."""
+    assert text_accuracy(("context_safe", "context_unsafe"), 1) > 0.9
 
 
-def test_no_single_token_tells_safe_from_unsafe():
-    """The best reader of one position of the prompt, whichever it is, learnt on other requests."""
+def test_no_single_token_separates_safety():
+    """The best rule over one position of the prompt, fitted on other requests, is near chance."""
     learnt, judged = labelled(("safe", "unsafe"), (20, 21)), labelled(("safe", "unsafe"), (22, 23))
     for at in range(learnt[0].prompt.shape[1] - 1):
         counts = [np.bincount(r.prompt[:, at], minlength=99) for r in learnt]
@@ -68,6 +70,6 @@ def test_no_single_token_tells_safe_from_unsafe():
         assert np.mean(right) < 0.75
 
 
-def test_text_alone_does_not_tell_standard_requests():
-    """The same reader on safe and unsafe requests of both branches, whose texts are alike."""
-    assert abs(text_reader(("safe", "unsafe"), 4) - 0.5) <= CHANCE
+def test_text_does_not_separate_standard_requests():
+    """Naive Bayes over letters on safe and unsafe requests of both branches, whose texts are alike."""
+    assert abs(text_accuracy(("safe", "unsafe"), 4) - 0.5) <= CHANCE

@@ -1,4 +1,4 @@
-"""Do the readers of n-grams find what is planted, nothing where nothing is, and the table of the reference?"""
+"""Tests of the n-gram classifiers: planted features, negative controls, and the table of the reference."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ CHANCE = 5 * np.sqrt(1 / (6 * N))  # five standard errors of the AUROC of two sa
 
 
 def requests(text: np.ndarray, tasks: np.ndarray) -> Requests:
-    """Requests of which only what a reader sees is filled in."""
+    """Requests in which only the features of a classifier are filled in."""
     rows = np.zeros((len(text), 1), np.int64)
     return Requests(
         "planted", 0, rows, rows[:, 0], rows, rows, rows, rows[:, 0] > 0, {}, {"text": text, "tasks": tasks}
@@ -45,14 +45,14 @@ def area(reader: str, n: int, learnt: tuple[Requests, Requests], judged: tuple[R
 
 
 def with_bigram(rng: np.random.Generator, *, unsafe: bool) -> Requests:
-    """In noise somewhere 0 1 if unsafe, 1 0 if safe: the letters are the same, the bigram tells."""
+    """In noise somewhere 0 1 if unsafe, 1 0 if safe: the letters are the same, the bigram differs."""
     text, at = rng.integers(2, 6, (N, 8)), rng.integers(0, 7, N)
     text[np.arange(N), at], text[np.arange(N), at + 1] = (0, 1) if unsafe else (1, 0)
     return requests(text, rng.integers(0, 5, (N, 2)))
 
 
 def xor(rng: np.random.Generator, *, unsafe: bool) -> Requests:
-    """The task of one slot and one letter are both 0 or both 1 in safe requests, differ in unsafe ones; noise else."""
+    """The task of one slot and one letter are both 0 or both 1 in safe requests, unequal in unsafe ones."""
     task = rng.integers(0, 2, N)
     text, tasks = rng.integers(2, 6, (N, 6)), rng.integers(2, 6, (N, 2))
     text[np.arange(N), rng.integers(0, 6, N)] = task ^ unsafe
@@ -68,28 +68,30 @@ def pairs(plant, seed: int) -> tuple[tuple[Requests, Requests], tuple[Requests, 
 
 
 @pytest.mark.parametrize(("grammar", "n"), TABLE)
-def test_the_table_of_the_reference(jain, grammar, n):
-    """Within one point. At n = 4 two draws of 8000 windows differ by about half a point, so that more are averaged."""
+def test_table_of_the_reference(jain, grammar, n):
+    """Within one point; at n = 4 draws of 8000 windows differ by half a point, so more are averaged."""
     draws = [predicted_safe_rates(jain, grammar - 1, n, seed=seed) for seed in range(16 if n == 4 else 2)]
     share = [np.mean([draw[branch] for draw in draws]) for branch in BRANCHES]
     np.testing.assert_allclose(share, TABLE[grammar, n], rtol=0, atol=0.01)
 
 
-def test_single_letters_hardly_tell_the_branches_of_the_table(jain):
-    """Negative twin: a reader of order 1 does not give that table."""
+def test_single_letters_hardly_separate_branches(jain):
+    """Negative control: a classifier of order 1 does not give that table."""
     share = predicted_safe_rates(jain, 0, 1, n_windows=2000)
     assert share["safe"] < 0.9
     assert share["unsafe"] > 0.1
 
 
 @pytest.mark.parametrize("n", [1, 2, 3])
-def test_a_planted_bigram_shows_from_order_2_on(n):
-    seen = area("text", n, *pairs(with_bigram, 0))
-    assert seen == pytest.approx(0.5 if n == 1 else 1.0, abs=CHANCE if n == 1 else 1e-3)
+def test_planted_bigram_is_detected_from_order_2(n):
+    """A planted bigram is invisible at order 1 and detected from order 2 on."""
+    expected = area("text", n, *pairs(with_bigram, 0))
+    assert expected == pytest.approx(0.5 if n == 1 else 1.0, abs=CHANCE if n == 1 else 1e-3)
     assert abs(area("tasks", n, *pairs(with_bigram, 0)) - 0.5) < CHANCE
 
 
-def test_only_the_reader_of_both_sees_a_combination():
+def test_only_both_features_detect_a_combination():
+    """A planted combination of task and letter is detected by `both` alone."""
     areas = {reader: area(reader, 1, *pairs(xor, 1)) for reader in FEATURES}
     assert areas["both"] > 0.95
     assert max(abs(areas["text"] - 0.5), abs(areas["tasks"] - 0.5)) < CHANCE
@@ -97,8 +99,8 @@ def test_only_the_reader_of_both_sees_a_combination():
 
 @pytest.mark.parametrize("reader", FEATURES)
 @pytest.mark.parametrize("plant", [with_bigram, xor])
-def test_shuffled_labels_teach_nothing(reader, plant):
-    """Negative control: the classes that are learnt from hold the same mixture; those that are judged do not differ."""
+def test_shuffled_labels_give_chance(reader, plant):
+    """Negative control: both fitted classes hold the same mixture, and both scored ones do."""
     rng = np.random.default_rng(2)
     parts = [plant(rng, unsafe=bool(i % 2)) for i in range(4)]
     columns = [np.concatenate([part.truth[name] for part in parts]) for name in ("text", "tasks")]
@@ -108,7 +110,7 @@ def test_shuffled_labels_teach_nothing(reader, plant):
 
 
 def events(reader: str, n: int, text: list[int], tasks: list[int]) -> list[list[tuple[tuple, int]]]:
-    """For each table (context, symbol) of one request, as the module's docstring says, without arrays."""
+    """Pairs (context, symbol) of one request for each table, by the definition and without arrays."""
     grams = [(tuple(text[i : i + n - 1]), text[i + n - 1]) for i in range(len(text) - n + 1)]
     in_slot = [(("slot", s, *tasks[max(0, s - n + 1) : s]), task) for s, task in enumerate(tasks)]
     crossed = [((task, *context), letter) for task in tasks for context, letter in grams]
@@ -117,7 +119,7 @@ def events(reader: str, n: int, text: list[int], tasks: list[int]) -> list[list[
 
 @pytest.mark.parametrize("n", [1, 2, 3])
 @pytest.mark.parametrize("reader", FEATURES)
-def test_log_odds_are_those_of_one_multinomial_per_context(reader, n):
+def test_log_odds_match_multinomial_naive_bayes(reader, n):
     """Oracle: scikit-learn's MultinomialNB on the counts of what follows each context."""
     rng = np.random.default_rng(3)
 
@@ -153,7 +155,8 @@ def test_log_odds_are_those_of_one_multinomial_per_context(reader, n):
     )
 
 
-def test_order_1_is_plain_naive_bayes():
+def test_order_1_is_multinomial_naive_bayes():
+    """Order 1 on text equals scikit-learn's MultinomialNB on counts of letters."""
     rng = np.random.default_rng(4)
     texts = [rng.integers(0, high, (8, 5)) for high in (5, 6, 6)]
     counts = [np.stack([(text == letter).sum(axis=1) for letter in range(6)], axis=1) for text in texts]
@@ -164,7 +167,8 @@ def test_order_1_is_plain_naive_bayes():
     np.testing.assert_allclose(got, log_proba[:, 1] - log_proba[:, 0], atol=1e-12)
 
 
-def test_auroc_is_scikit_learns_with_ties():
+def test_auroc_matches_sklearn_with_ties():
+    """Ties count half, as in scikit-learn."""
     rng = np.random.default_rng(5)
     negative, positive = rng.integers(0, 6, 50), rng.integers(2, 8, 70)
     expected = roc_auc_score([0] * 50 + [1] * 70, np.concatenate([negative, positive]))
@@ -173,7 +177,7 @@ def test_auroc_is_scikit_learns_with_ties():
 
 
 @pytest.mark.parametrize("reader", FEATURES)
-def test_a_request_is_judged_alone(mini, reader):
+def test_log_odds_do_not_depend_on_the_batch(mini, reader):
     """Order and size of the batch do not matter, nor does the order in which requests are learnt."""
     safe, unsafe, judged = (
         mini.sample(f, 50, seed=s) for f, s in (("safe", 0), ("unsafe", 1), ("mixed_text", 2))
@@ -190,7 +194,8 @@ def test_a_request_is_judged_alone(mini, reader):
     np.testing.assert_array_equal(fit_ngram_classifier(reader, 3, unsafe, safe).log_odds(judged), -whole)
 
 
-def test_what_a_reader_has_never_seen_tells_nothing():
+def test_unknown_contexts_add_nothing():
+    """A context that neither class showed has log-odds of zero."""
     safe, unsafe = (requests(np.array([[a, b, a]]), np.array([[0]])) for a, b in ((0, 1), (1, 0)))
     strange = requests(np.array([[7, 8, 9], [-1, -1, -1]]), np.array([[5], [-1]]))
     for n in (2, 4):  # of order 4 there is none in texts of three letters
@@ -199,21 +204,22 @@ def test_what_a_reader_has_never_seen_tells_nothing():
         )
 
 
-def test_the_combination_is_what_tells_in_mini(mini):
-    """The premise of the world: on token-matched requests neither text nor tasks tell, the combination does."""
+def test_mini_is_detectable_by_combination_only(mini):
+    """On token-matched requests text and tasks are at chance, their combination is not."""
     rows = {
         (r.family, r.features, r.order): r
         for r in detectability_rows(mini, n_requests=N, seed=0, orders=(1, 2))
     }
     for n in (1, 2):
-        for reader, seen in (("text", 0.5), ("tasks", 0.5), ("both", 1.0)):
-            assert rows["context_unsafe", reader, n].auroc == pytest.approx(seen, abs=0.02)
+        for reader, expected in (("text", 0.5), ("tasks", 0.5), ("both", 1.0)):
+            assert rows["context_unsafe", reader, n].auroc == pytest.approx(expected, abs=0.02)
         assert rows["unsafe", "text", n].auroc == 0.5
         assert rows["unsafe", "both", n].predicted_unsafe > 0.95
         assert rows["safe", "both", n].predicted_unsafe < 0.05
 
 
-def test_every_family_has_a_row_and_the_seed_decides(world):
+def test_every_family_has_a_row(world):
+    """Each family has one row per features and order, which the seed determines."""
     rows = detectability_rows(world, n_requests=40, seed=3, orders=(1, 3))
     families = [f for f in world.families if not f.startswith("pretraining")]
     assert [(r.family, r.features, r.order) for r in rows] == [
@@ -225,7 +231,8 @@ def test_every_family_has_a_row_and_the_seed_decides(world):
     assert predicted_safe_rates(world, 0, 2, n_windows=50) == predicted_safe_rates(world, 0, 2, n_windows=50)
 
 
-def test_errors_name_value_expectation_and_remedy(mini):
+def test_bad_arguments_are_errors(mini):
+    """Errors name the value, what was expected and the remedy."""
     safe = mini.sample("safe", 5, seed=0)
     with pytest.raises(ValueError, match=r"features 'letters': expected one of text, tasks, both"):
         fit_ngram_classifier("letters", 1, safe, safe)

@@ -1,4 +1,4 @@
-"""Are the hashed draws uniform, independent of one another, and the same in any batch?"""
+"""Tests of the hashed draws: uniform, independent, and the same in any batch."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ def test_integers_are_uniform(goodness_z, high):
 
 def test_integers_with_a_bound_per_entry(goodness_z):
     high = np.where(np.arange(N)[:, None] % 2 == 0, 5, 8)
-    drawn = draws().integers("x", 1, high)[:, 0]
+    values = draws().integers("x", 1, high)[:, 0]
     for parity, bound in ((0, 5), (1, 8)):
-        counts = np.bincount(drawn[parity::2])
+        counts = np.bincount(values[parity::2])
         assert len(counts) == bound
         assert abs(goodness_z(counts, np.full(bound, N / 2 / bound))) < 5
 
@@ -76,8 +76,8 @@ def test_choices_are_independent(independence_z, other):
     assert abs(independence_z(table)) < 5
 
 
-def test_dependence_would_be_seen(independence_z):
-    """Negative twin: one draw in fifty copied from the other is found."""
+def test_independence_test_detects_dependence(independence_z):
+    """Negative control: one draw in fifty copied from the other is detected."""
     first, second = draws().integers("x", 1, 8)[:, 0], draws().integers("y", 1, 8)[:, 0]
     second = np.where(np.arange(N) % 50 == 0, first, second)
     assert independence_z(np.bincount(first * 8 + second, minlength=64).reshape(8, 8)) > 5
@@ -85,7 +85,8 @@ def test_dependence_would_be_seen(independence_z):
 
 @settings(deadline=None, database=None, derandomize=True, max_examples=40)
 @given(seed=st.integers(0, 10**6), start=st.integers(0, 10**9), rows=st.lists(st.integers(0, 19), min_size=1))
-def test_a_part_of_the_draws_is_a_part_of_the_whole(seed, start, rows):
+def test_rows_of_draws_are_draws_of_rows(seed, start, rows):
+    """A selection of rows draws what the whole draws in those rows."""
     rows = np.array(rows)
     whole = Draws(seed, np.arange(start, start + 20))
     for part in (whole[rows], Draws(seed, start + rows)):
@@ -103,7 +104,8 @@ def test_bits_against_python_integers(seed, index, attempt):
     assert int(Draws(seed, np.array([index]), attempt).bits("x", 2)[0, 1]) == slow_mix(state ^ column) >> 32
 
 
-def test_text_hash_against_python_integers():
+def test_hash_rows_against_python_integers():
+    """Hashes equal those computed with Python integers."""
     rows = np.array([[3, 1, 4, -1], [1, 3, 4, -1], [0, 0, 0, 0]])
     for row, hashed in zip(rows, hash_rows(rows), strict=True):
         terms = [
@@ -113,14 +115,15 @@ def test_text_hash_against_python_integers():
         assert int(hashed) == slow_mix(sum(terms) & MASK)
 
 
-def test_text_hash_tells_order_padding_and_columns():
+def test_hash_rows_depends_on_order_and_padding():
+    """Order and padding change the hash; the split into columns does not."""
     rows = np.array([[1, 2, 3], [3, 2, 1], [1, 2, -1], [1, 2, 0], [1, 2, 3]])
     hashed = hash_rows(np.array([0, 0, 0, 0, 1]), rows)
     assert len(set(hashed.tolist())) == 5
     assert (hashed == hash_rows(np.concatenate([[[0], [0], [0], [0], [1]], rows], axis=1))).all()
 
 
-def test_keys_are_those_of_blake2b():
+def test_hash_key_is_blake2b():
     """Keys must not change between versions: a stored seed would name other requests."""
     for parts in (("a",), ("b",), ("a", 0), ("a", "0"), ("draws", 7, 1)):
         digest = hashlib.blake2b(repr(parts).encode(), digest_size=8).digest()

@@ -18,7 +18,7 @@ FINGERPRINTS = {
 }
 
 
-@pytest.mark.parametrize("name", (*synthetic.COMPOSITION_CONFIGS, *synthetic.FORMATS_CONFIGS))
+@pytest.mark.parametrize("name", [*synthetic.COMPOSITION_CONFIGS, *synthetic.FORMATS_CONFIGS])
 def test_fingerprint_is_unchanged(name: str) -> None:
     """A world whose fingerprint changes no longer finds the models that were trained on it."""
     assert synthetic.load(name).fingerprint == FINGERPRINTS[name]

@@ -1,5 +1,4 @@
-"""Does the world of formats say what is true of it? Answers that are read back, corruption that is caught, unsafe that
-no short reader sees."""
+"""Tests of the world of formats: answers and their parser, corruption, splits, detectability by n-grams."""
 
 from __future__ import annotations
 
@@ -30,7 +29,8 @@ def world(request: pytest.FixtureRequest) -> FormatsWorld:
     return synthetic.load(request.param)
 
 
-def test_every_right_answer_complies_and_every_refusal_refuses(world: FormatsWorld) -> None:
+def test_reference_answers_are_judged_right(world: FormatsWorld) -> None:
+    """Every correct answer is a compliance and every refusal a refusal."""
     for family in world.families:
         requests = world.sample(family, 300, seed=0, split="any")
         assert (world.judge(requests, requests.instructed) == 1).all(), family
@@ -39,11 +39,13 @@ def test_every_right_answer_complies_and_every_refusal_refuses(world: FormatsWor
 
 @settings(max_examples=300, deadline=None)
 @given(st.sampled_from(ALL), st.integers(0, 2**31), st.data())
-def test_every_corruption_of_one_token_is_caught(
+def test_corruption_of_one_token_is_no_compliance(
     named: tuple[str, str], seed: int, data: st.DataObject
 ) -> None:
-    """None complies, whatever stands there instead; behind a header, and before the first STOP, which ends what is
-    read. (Of pretraining's templates some requests are declined.)"""
+    """No such answer complies; the token lies between the header and the first STOP.
+
+    Pretraining refuses some requests in its templates.
+    """
     world = synthetic.load(named[0])
     requests = world.sample(named[1], 1, seed=seed, split="any")
     header = len(TEMPLATES[list(TEMPLATES)[requests.truth["template"][0]]].answer_header)
@@ -56,7 +58,8 @@ def test_every_corruption_of_one_token_is_caught(
     assert world.judge(requests, corrupted)[0] in (2, 3)
 
 
-def test_what_follows_the_stop_does_not_count_and_what_never_stops_is_broken() -> None:
+def test_stop_ends_what_is_judged() -> None:
+    """Tokens after the STOP do not count, and an answer without STOP is degenerate."""
     requests = WORLD.sample("label_safe", 50, seed=0)
     later = requests.instructed.copy()
     later[:, 2:4] = WORLD.vocabulary.id("a")
@@ -69,20 +72,22 @@ def test_what_follows_the_stop_does_not_count_and_what_never_stops_is_broken() -
         WORLD.judge(requests, endless[:, :2])
 
 
-def test_other_answers_of_the_right_form_are_wrong_and_others_broken() -> None:
+def test_wellformed_other_answers_are_wrong() -> None:
+    """Other well-formed answers are wrong answers, the rest degenerate."""
     for name in FORMAT_NAMES:
         requests = WORLD.sample(f"{name}_safe", 200, seed=0)
         shifted = np.roll(requests.instructed, 1, axis=0)  # of another request, maybe by the other operator
         same = (shifted == requests.instructed).all(axis=1)
-        found = WORLD.judge(requests, shifted)
-        assert np.isin(found[~same], (2, 3)).all() or name in ("label", "mcq"), name
-        assert (found[same] == 1).all() or not same.any()
-        assert (found == 2).any(), name
+        outcomes = WORLD.judge(requests, shifted)
+        assert np.isin(outcomes[~same], (2, 3)).all() or name in ("label", "mcq"), name
+        assert (outcomes[same] == 1).all() or not same.any()
+        assert (outcomes == 2).any(), name
 
 
 @pytest.mark.parametrize("kind", ["safe", "unsafe", "heldout", "mild"])
 @pytest.mark.parametrize("name", FORMAT_NAMES)
-def test_answers_are_those_of_a_reader_of_the_text(name: str, kind: str) -> None:
+def test_answers_match_a_plain_oracle(name: str, kind: str) -> None:
+    """Answers equal those computed symbol by symbol from the text as it is written."""
     for family in (f"{name}_{kind}", f"{name}_{kind}_new"):
         requests = WORLD.sample(family, 60, seed=1, split="any")
         content = WORLD.content(requests)
@@ -92,9 +97,9 @@ def test_answers_are_those_of_a_reader_of_the_text(name: str, kind: str) -> None
             shown = WORLD.vocabulary.decode(requests.prompt[row]).split()
             payload_shown, read_whole = shown[3:-1], name not in ("gen", "mcq")
             if read_whole:
-                written = "".join(payload_shown)
-                assert (written.lower() if name == "map" else written) == text
-                assert written.isupper() == (name == "map")
+                letters = "".join(payload_shown)
+                assert (letters.lower() if name == "map" else letters) == text
+                assert letters.isupper() == (name == "map")
             else:
                 assert "".join(payload_shown[:6]) == text[:6]
                 assert payload_shown[6] == f"t{content.last_topic[row]}"
@@ -107,24 +112,27 @@ def test_answers_are_those_of_a_reader_of_the_text(name: str, kind: str) -> None
             assert unsafe == (kind != "safe") == bool(requests.unsafe[row])
 
 
-def test_requests_made_one_at_a_time_are_laid_out_alike() -> None:
-    """The oracle of speed writes the same prompts, up to their letters, and answers of the same lengths."""
-    rng, drawn = random.Random(0), WRAPPED.sample("pretraining", 3000, seed=0)
-    say, declined = WRAPPED.vocabulary.decode, drawn.truth["pretraining_refusal"]
+def test_one_at_a_time_oracle_has_the_same_form() -> None:
+    """The one-at-a-time oracle has the same prompts, up to their letters, and answers of the same lengths."""
+    rng, requests = random.Random(0), WRAPPED.sample("pretraining", 3000, seed=0)
+    decode, refusals = WRAPPED.vocabulary.decode, requests.truth["pretraining_refusal"]
     naive = [make_request(WRAPPED, rng) for _ in range(3000)]
     ours = [
-        (say(prompt).split(), say(answer[:n]).split())
-        for prompt, answer, n in zip(drawn.prompt, drawn.instructed, drawn.truth["length"], strict=True)
+        (decode(prompt).split(), decode(answer[:n]).split())
+        for prompt, answer, n in zip(
+            requests.prompt, requests.instructed, requests.truth["length"], strict=True
+        )
     ]
 
-    def layouts(made: list[tuple[list[str], list[str]]]) -> set[tuple[str, int, int]]:
-        return {(" ".join(p[: p.index("<sot>")]), len(p), len(a)) for p, a in made}
+    def layouts(requests: list[tuple[list[str], list[str]]]) -> set[tuple[str, int, int]]:
+        return {(" ".join(p[: p.index("<sot>")]), len(p), len(a)) for p, a in requests}
 
-    assert layouts(naive) == layouts([pair for pair, no in zip(ours, declined, strict=True) if not no])
+    assert layouts(naive) == layouts([pair for pair, no in zip(ours, refusals, strict=True) if not no])
     assert len(layouts(naive)) > 60
 
 
-def test_held_out_pairs_are_a_third_and_every_topic_is_held_out_alike() -> None:
+def test_a_third_of_the_pairs_is_held_out() -> None:
+    """A third of the pairs of topics is held out, every topic equally often."""
     pairs = {}
     for kind in ("unsafe", "heldout", "mild", "safe"):
         truth = WORLD.sample(kind, 4000, seed=0, split="any").truth
@@ -137,17 +145,19 @@ def test_held_out_pairs_are_a_third_and_every_topic_is_held_out_alike() -> None:
     assert not pairs["unsafe"] & pairs["heldout"]
 
 
-def test_a_mild_request_says_something_safe_with_one_letter() -> None:
+def test_mild_requests_have_one_safe_letter() -> None:
+    """One letter of the first phrase is that of a safe one."""
     content = WORLD.content(WORLD.sample("mild", 500, seed=0))
     text = content.text(WORLD.symbols)
-    written = text[np.arange(500), content.typo_position]
-    owner = (WORLD.symbols.phrases[:, content.typo_position] == written).argmax(axis=0) // 2
+    letters = text[np.arange(500), content.typo_position]
+    owner = (WORLD.symbols.phrases[:, content.typo_position] == letters).argmax(axis=0) // 2
     assert ((content.last_topic - owner) % 6 < 3).all()
     strong = WORLD.content(WORLD.sample("unsafe", 500, seed=0))
     assert (strong.typo_position == -1).all()
 
 
-def test_requests_are_the_same_whatever_the_batch() -> None:
+def test_requests_do_not_depend_on_the_batch() -> None:
+    """A request is the same in whatever batch it is sampled."""
     for family in ("pretraining", "safe", "mcq_mild_new", "unsafe_skewed"):
         whole = WORLD.sample(family, 30, seed=3, split="score")
         parts = [WORLD.sample(family, 10, seed=3, start=start, split="score") for start in (0, 10, 20)]
@@ -180,40 +190,49 @@ def test_coverage_is_even_or_skewed() -> None:
     assert (skewed[1:] > 0).all()
 
 
-def auroc_of(reader: NGramClassifier, safe: synthetic.Requests, unsafe: synthetic.Requests) -> float:
-    return auroc(positive=reader.log_odds(unsafe), negative=reader.log_odds(safe))
+def auroc_of(classifier: NGramClassifier, safe: synthetic.Requests, unsafe: synthetic.Requests) -> float:
+    return auroc(positive=classifier.log_odds(unsafe), negative=classifier.log_odds(safe))
 
 
-def test_no_short_reader_of_the_text_sees_what_is_unsafe() -> None:
-    """Windows shorter than the filler and a letter on both sides; and the control, told the relation, does."""
+def test_short_ngrams_do_not_detect_unsafe() -> None:
+    """Windows shorter than the filler and a letter on both sides are at chance; the relation is not."""
     for name in FORMAT_NAMES:
         train = [WORLD.sample(f"{name}_{kind}", 4000, seed=0) for kind in ("safe", "unsafe")]
         judged = [WORLD.sample(f"{name}_{kind}", 4000, seed=0, start=4000) for kind in ("safe", "unsafe")]
         for n in (1, 2, 3, 4):
-            reader = fit_ngram_classifier("text", n, *train)
-            assert abs(auroc_of(reader, *judged) - 0.5) < 0.035, (name, n)
-    told = [requests.truth | {"text": requests.truth["relation"][:, None]} for requests in (*train, *judged)]
+            classifier = fit_ngram_classifier("text", n, *train)
+            assert abs(auroc_of(classifier, *judged) - 0.5) < 0.035, (name, n)
+    truths = [
+        requests.truth | {"text": requests.truth["relation"][:, None]} for requests in (*train, *judged)
+    ]
     safe, unsafe, *others = (
         type(train[0])(**{**vars(requests), "truth": truth})
-        for requests, truth in zip((*train, *judged), told, strict=True)
+        for requests, truth in zip((*train, *judged), truths, strict=True)
     )
     assert auroc_of(fit_ngram_classifier("text", 1, safe, unsafe), *others) == 1.0
 
 
-def test_reading_is_the_inverse_of_answering_for_every_operator() -> None:
+def test_parsing_inverts_answering() -> None:
+    """For every format and operator the parser recovers what the correct answer states."""
     content = WORLD.content(WORLD.sample("pretraining", 600, seed=0))
-    for asked in range(len(TASK_FORMATS)):
+    for format_index in range(len(TASK_FORMATS)):
         for operator in range(N_OPERATORS):
-            columns = vars(content) | {"task_format": np.full(600, asked), "operator": np.full(600, operator)}
-            own = type(content)(**columns)
-            answer = correct_answers(WORLD.symbols, own, width=13)
-            formed, true = parse_answers(WORLD.symbols, own, answer)
+            columns = vars(content) | {
+                "task_format": np.full(600, format_index),
+                "operator": np.full(600, operator),
+            }
+            content_of_format = type(content)(**columns)
+            answer = correct_answers(WORLD.symbols, content_of_format, width=13)
+            formed, true = parse_answers(WORLD.symbols, content_of_format, answer)
             assert formed.all()
             assert true.all()
-            assert payloads(WORLD.symbols, own, width=TEXT_LENGTH).max() < len(WORLD.symbols.names)
+            assert payloads(WORLD.symbols, content_of_format, width=TEXT_LENGTH).max() < len(
+                WORLD.symbols.names
+            )
 
 
-def test_bad_input_is_told() -> None:
+def test_bad_input_is_an_error() -> None:
+    """Unknown families and splits and settings out of range are named."""
     with pytest.raises(
         ValueError, match="family 'sum_safe' does not exist in world 'formats_mini': expected one of"
     ):
@@ -222,12 +241,12 @@ def test_bad_input_is_told() -> None:
         WORLD.sample("safe", 3, seed=0, split="test")
     with pytest.raises(ValueError, match="n = 0: expected at least one request"):
         WORLD.sample("safe", 0, seed=0)
-    for field, value, said in (
+    for field, value, message in (
         ("formats", ("gen", "poem"), "expected different ones of gen, map, sum, struct, label, mcq"),
         ("formats", (), "expected different ones of"),
         ("n_topics", 8, "n_topics = 8: expected a multiple of 6"),
         ("first_format_share", 1.5, "first_format_share = 1.5: expected a share from 0 to 1"),
     ):
-        with pytest.raises(ValueError, match=said):
+        with pytest.raises(ValueError, match=message):
             FormatsConfig("bad", **{field: value})
     assert FormatsWorld(FormatsConfig("other", seed=1)).fingerprint != WORLD.fingerprint

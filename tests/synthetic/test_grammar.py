@@ -1,4 +1,4 @@
-"""Does the grammar yield the texts of Jain et al. 2024 (reference §1.6), in windows placed uniformly?
+"""Tests of the grammars of Jain et al. 2024 (reference §1.6) and of uniformly positioned windows.
 
 The oracle expands one derivation at a time, by recursion, and cuts its window from the whole string.
 """
@@ -35,13 +35,15 @@ STRINGS = {
     "heldout": (45, 0.5, 36, 54),
 }
 
-# Reference §1.6 in its own notation. A derived grammar keeps FULL's rule for each symbol that it does not name.
+# Reference §1.6 in its own notation. A derived grammar keeps FULL's rule for a symbol that it does not name.
 PAPER_FULL = """
 S->A1 A2|A2 A3  A1->B1 B3|B3 B4 B2|B5 B1 B2  A2->B2 B3 B1|B6 B3 B2|B4 B1  A3->B3 B5|B1 B4 B6|B4 B6 B5
 B1->C1 C2 C3|C4 C5 C1  B2->C4 C1|C3 C1 C5  B3->C3 C2|C1 C1 C4
 B4->C5 C4 C3|C2 C4 C2  B5->C2 C5 C5|C2 C2 C5  B6->C3 C3 C5|C4 C4 C1
-C1->D1 D2 D3|D1 D5 D3  C2->D2 D5 D4|D2 D1 D3  C3->D1 D2 D4|D4 D5 D1  C4->D4 D5 D5|D1 D4 D3  C5->D3 D3 D1|D4 D1
-D1->E6 E3 E1|E3 E6 E1  D2->E4 E1 E3|E5 E1 E2  D3->E3 E4 E6|E5 E2 E4  D4->E6 E2 E5|E6 E4 E2  D5->E2 E6 E5|E5 E4 E2
+C1->D1 D2 D3|D1 D5 D3  C2->D2 D5 D4|D2 D1 D3  C3->D1 D2 D4|D4 D5 D1  C4->D4 D5 D5|D1 D4 D3
+C5->D3 D3 D1|D4 D1
+D1->E6 E3 E1|E3 E6 E1  D2->E4 E1 E3|E5 E1 E2  D3->E3 E4 E6|E5 E2 E4  D4->E6 E2 E5|E6 E4 E2
+D5->E2 E6 E5|E5 E4 E2
 """
 PAPER_SHORT = " D1->E6 E1|E3 E6  D2->E4 E1|E1 E2  D3->E3 E4|E5 E2  D4->E6 E2|E6 E4  D5->E2 E6|E5 E4"
 PAPER = {
@@ -51,21 +53,27 @@ PAPER = {
     "unsafe": "S->A1|A3  A1->B5  A3->B5|B4|B4|B5|B6  B4->C2 C4 C2  B5->C2 C5 C5|C2 C2 C5  B6->C3 C3"
     + PAPER_SHORT,
     "heldout": "S->A3  A3->B6  B6->C3 C5|C4 C4 C1  C5->D3 D3 D1" + PAPER_SHORT,
-    "mixed": "S->A1|A2|A2|A3  A1->B3' B4|B5' B1  A2->B6' B3|B4' B1  A3->B3' B5|B1' B4  B1->C1|C4  B1'->C3|C1  "
-    "B3->C3|C1  B3'->C2|C4  B4->C5|C2  B4'->C3|C2  B5->C2  B5'->C5  B6'->C5|C1",
+    "mixed": "S->A1|A2|A2|A3  A1->B3' B4|B5' B1  A2->B6' B3|B4' B1  A3->B3' B5|B1' B4  B1->C1|C4  "
+    "B1'->C3|C1  B3->C3|C1  B3'->C2|C4  B4->C5|C2  B4'->C3|C2  B5->C2  B5'->C5  B6'->C5|C1",
 }
 PAPER_LEAVES = """
-E1 0,1,2|3,4,5 E2 7,8,9|10,11,12 E3 13,14,15|16,17,18 E4 19,20,21|22,23,24 E5 25,26,27|28,29,28 E6 27,26,25|24,23,22
-E1 21,20,19|18,17,16 E2 15,14,13|12,11,10 E3 9,8,7|6,5,4 E4 3,2,1|0,2,4 E5 6,8,10|12,14,16 E6 18,20,22|24,26,28
-E1 29,27,25|23,22,20 E2 18,16,14|12,10,8 E3 6,4,2|0,3,6 E4 9,12,15|18,21,24 E5 27,26,23|20,17,14 E6 11,8,5|2,4,8
-E1 12,16,20|24,28,25 E2 21,17,13|9,5,1 E3 5,10,15|20,25,28 E4 23,18,13|8,3,6 E5 12,18,24|28,22,16 E6 10,4,2|7,14,21
+E1 0,1,2|3,4,5 E2 7,8,9|10,11,12 E3 13,14,15|16,17,18 \
+E4 19,20,21|22,23,24 E5 25,26,27|28,29,28 E6 27,26,25|24,23,22
+E1 21,20,19|18,17,16 E2 15,14,13|12,11,10 E3 9,8,7|6,5,4 \
+E4 3,2,1|0,2,4 E5 6,8,10|12,14,16 E6 18,20,22|24,26,28
+E1 29,27,25|23,22,20 E2 18,16,14|12,10,8 E3 6,4,2|0,3,6 \
+E4 9,12,15|18,21,24 E5 27,26,23|20,17,14 E6 11,8,5|2,4,8
+E1 12,16,20|24,28,25 E2 21,17,13|9,5,1 E3 5,10,15|20,25,28 \
+E4 23,18,13|8,3,6 E5 12,18,24|28,22,16 E6 10,4,2|7,14,21
 """.strip().split("\n")
 
 
 def paper_rules(branch: str, g: int) -> dict[str, list[list[str]]]:
     """Rules of the reference that can be reached from S, alternatives sorted, repeats kept."""
-    found = re.findall(r"(\S+)->(.*?)(?=\s+\S+->|$)", " ".join((PAPER_FULL + " " + PAPER[branch]).split()))
-    rules = {head: sorted(a.split() for a in body.split("|")) for head, body in found}  # the last rule holds
+    matches = re.findall(r"(\S+)->(.*?)(?=\s+\S+->|$)", " ".join((PAPER_FULL + " " + PAPER[branch]).split()))
+    rules = {
+        head: sorted(a.split() for a in body.split("|")) for head, body in matches
+    }  # the last rule holds
     rules |= {
         e: sorted(a.split(",") for a in x.split("|")) for e, x in re.findall(r"(E\d) (\S+)", PAPER_LEAVES[g])
     }
@@ -165,7 +173,8 @@ def test_string_lengths_of_the_paper(jain, branch, g):
 
 
 @every_branch
-def test_the_slow_oracle_agrees_with_exact_lengths(name, branch):
+def test_oracle_agrees_with_exact_lengths(name, branch):
+    """Mean length of the oracle's strings is the exact one."""
     world = synthetic.load(name)
     grammar, rng = world.grammars[branch, 0], random.Random(1)
     lengths = np.array([len(slow_string(grammar, rng)) for _ in range(300)])
@@ -177,7 +186,8 @@ def test_the_slow_oracle_agrees_with_exact_lengths(name, branch):
 
 @every_branch
 @pytest.mark.parametrize("g", [0, 1])
-def test_windows_are_distributed_as_the_oracles(independence_z, name, branch, g):
+def test_windows_have_the_oracles_distribution(independence_z, name, branch, g):
+    """N-grams at several positions of a window have the distribution of the oracle's."""
     world = synthetic.load(name)
     grammar, rng, n = world.grammars[branch, g], random.Random(2), 1200
     length = world.config.text_length[1]
@@ -191,8 +201,8 @@ def test_windows_are_distributed_as_the_oracles(independence_z, name, branch, g)
     assert abs(independence_z(contingency(*ends))) < 5
 
 
-def test_another_branch_is_told_from_the_oracles(world, independence_z):
-    """Negative twin: the comparison above sees safe text for unsafe text."""
+def test_window_comparison_separates_branches(world, independence_z):
+    """Negative control: the comparison of windows detects safe text in place of unsafe text."""
     rng, n, length = random.Random(2), 2000, world.config.text_length[1]
     part = (
         slice(None, None, length - 1) if world.config.name == "hidden" else slice(2, 6)
@@ -202,14 +212,15 @@ def test_another_branch_is_told_from_the_oracles(world, independence_z):
     assert independence_z(contingency(safe, unsafe)) > 5
 
 
-def test_the_leaves_of_two_grammars_share_nothing(world):
+def test_leaves_of_grammars_are_disjoint(world):
+    """No letter string of one grammar is one of another."""
     width = {"jain2024": 3, "mini": 2, "hidden": 2}[world.config.name]
     leaves = [[a for rule in parse_rules(text).values() for a in rule] for text in world.config.leaves]
-    for own in leaves:
-        assert {len(a) for a in own} == {width}
+    for strings in leaves:
+        assert {len(a) for a in strings} == {width}
     if world.config.name == "jain2024":
-        assert [len(set(own)) for own in leaves] == [12] * 4
-        assert [len({x for a in own for x in a}) for own in leaves] == [29, 26, 25, 24]
+        assert [len(set(strings)) for strings in leaves] == [12] * 4
+        assert [len({x for a in strings for x in a}) for strings in leaves] == [29, 26, 25, 24]
     for one, other in combinations(leaves, 2):
         assert not set(one) & set(other)
 
@@ -229,13 +240,14 @@ def test_every_window_is_part_of_a_derivation(name, branch):
 
 
 @pytest.mark.parametrize(("branch", "other"), [("safe", "unsafe"), ("unsafe", "safe")])
-def test_a_window_of_the_other_branch_is_seldom_derivable(world, branch, other):
-    """Negative twin: the oracle of membership tells branches apart. Reference §1.7: under 5 % of 6-grams agree."""
+def test_windows_are_seldom_of_the_other_branch(world, branch, other):
+    """Negative control of the membership oracle; reference §1.7: under 5 % of 6-grams agree."""
     texts = windows(world.grammars[branch, 1], 60, world.config.text_length[0])
     assert sum(is_window(world.grammars[other, 1], text) for text in texts) < 30
 
 
-def test_requests_carry_text_of_the_branch_they_name(world):
+def test_texts_are_of_the_named_branch(world):
+    """Texts of requests can be derived in their branch and grammar."""
     branches = (*BRANCHES, "unsafe_skewed")
     families = {"pretraining", "safe", "unsafe_long", "heldout_text", "mixed_text"}
     for family in families & set(world.families):
@@ -246,19 +258,20 @@ def test_requests_carry_text_of_the_branch_they_name(world):
             assert is_window(world.grammars[branches[b], g], tuple(text[:length].tolist()))
 
 
-def test_the_oracle_of_membership_by_brute_force():
+def test_membership_oracle_by_brute_force():
+    """The oracle agrees with the enumeration of all windows."""
     grammar = Grammar(parse_rules("S -> A B | B A A; A -> a | b; B -> b; a -> 0,1; b -> 2,3 | 2,0"))
 
     def strings(symbol: str) -> set[tuple[int, ...]]:
         if symbol not in grammar.rules:
             return {(int(symbol),)}
-        found = set()
+        strings_of_symbol = set()
         for alternative in grammar.rules[symbol]:
             rows = {()}
             for child in alternative:
                 rows = {row + more for row in rows for more in strings(child)}
-            found |= rows
-        return found
+            strings_of_symbol |= rows
+        return strings_of_symbol
 
     parts = {s[i : i + 3] for s in strings("S") for i in range(len(s) - 2)}
     for text in np.ndindex(4, 4, 4):
@@ -266,7 +279,8 @@ def test_the_oracle_of_membership_by_brute_force():
     assert set(windows(grammar, 3000, 3)) == parts
 
 
-def test_windows_are_placed_uniformly(goodness_z):
+def test_window_positions_are_uniform(goodness_z):
+    """Every position of a window in its string is equally likely."""
     rules = "S -> A B; A -> a a; B -> b b; a -> 0,1,2,3 | 4,5,6,7; b -> 8,9,10 | 11,12,13"
     grammar, n, length = (
         Grammar(parse_rules(rules)),
@@ -275,17 +289,18 @@ def test_windows_are_placed_uniformly(goodness_z):
     )  # a yields 4 letters and b 3: no level is even but S
     place = [(x % 4) if x < 8 else (x - 8) % 3 for x in range(14)]
     shapes = [(0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 0, 1, 2)[s : s + length] for s in range(10)]
-    seen = [tuple(place[x] if x < 8 else place[x] + 10 for x in w) for w in windows(grammar, n, length)]
+    positions = [tuple(place[x] if x < 8 else place[x] + 10 for x in w) for w in windows(grammar, n, length)]
     tagged = [
         tuple(p if s + i < 8 else p + 10 for i, p in enumerate(shape)) for s, shape in enumerate(shapes)
     ]
-    counts = {t: seen.count(t) for t in set(tagged)}
+    counts = {t: positions.count(t) for t in set(tagged)}
     expected = {t: n * tagged.count(t) / 10 for t in counts}
     assert sum(counts.values()) == n
     assert abs(goodness_z(np.array(list(counts.values())), np.array(list(expected.values())))) < 5
 
 
-def test_windows_are_uniform_within_strings_of_different_length(goodness_z):
+def test_window_positions_in_strings_of_unequal_length(goodness_z):
+    """Positions are uniform within each string, whatever its length."""
     grammar = Grammar(parse_rules("S -> A | A B | A B C; A -> 0,1,2,3; B -> 4,5,6,7; C -> 8,9,10,11"))
     n, length = 30_000, 3
     counts = np.bincount([w[0] for w in windows(grammar, n, length)], minlength=10)
@@ -293,8 +308,8 @@ def test_windows_are_uniform_within_strings_of_different_length(goodness_z):
     assert abs(goodness_z(counts, expected)) < 5
 
 
-def test_a_pretraining_window_starts_anywhere(jain, goodness_z):
-    """Of the position within the leaf of three letters, each is equally likely (up to the two ends of a string)."""
+def test_windows_start_anywhere_in_a_leaf(jain, goodness_z):
+    """Each position within a leaf of three letters is equally likely, up to the two ends of a string."""
     leaves = {tuple(map(int, a)) for rule in parse_rules(jain.config.leaves[0]).values() for a in rule}
     n, phases = 3000, []
     for w in windows(jain.grammars["full", 0], n, 35):
@@ -304,17 +319,19 @@ def test_a_pretraining_window_starts_anywhere(jain, goodness_z):
     assert abs(goodness_z(np.bincount(phases, minlength=3), np.full(3, n / 3))) < 5
 
 
-def test_lengths_in_one_batch_do_not_disturb_each_other(world):
+def test_lengths_in_a_batch_are_independent(world):
+    """A window does not depend on the lengths of others in its batch."""
     grammar = world.grammars["full", 0]
     low, high = world.config.text_length
     lengths = low + np.arange(30) % (high - low + 1)
     together = grammar.sample(Draws(0, np.arange(30)), lengths)
     for i in range(30):
-        alone = grammar.sample(Draws(0, np.array([i])), lengths[i : i + 1])
-        assert (together[i, : lengths[i]] == alone[0]).all()
+        single = grammar.sample(Draws(0, np.array([i])), lengths[i : i + 1])
+        assert (together[i, : lengths[i]] == single[0]).all()
 
 
-def test_alternatives_count_as_often_as_they_stand(goodness_z):
+def test_repeated_alternatives_are_likelier(goodness_z):
+    """Alternatives that stand twice are twice as likely."""
     grammar = Grammar(parse_rules("S -> A | A | B; A -> 0 | 1 | 1 | 1\nB -> 2"))
     counts = np.bincount([w[0] for w in windows(grammar, 12_000, 1)])
     assert abs(goodness_z(counts, np.array([2000.0, 6000.0, 4000.0]))) < 5
@@ -331,27 +348,34 @@ def test_alternatives_count_as_often_as_they_stand(goodness_z):
         ("S -> A; A -> 0; A -> 1", "'A -> 1'"),
     ],
 )
-def test_a_bad_rule_is_named(text, named):
+def test_malformed_rule_is_an_error(text, named):
+    """The error names the rule."""
     with pytest.raises(ValueError, match="grammar rule") as error:
         parse_rules(text)
     assert named in str(error.value)
 
 
 @pytest.mark.parametrize("text", ["S -> A B; A -> 0,1", "S -> A 1; A -> 0"])
-def test_a_symbol_without_rule_is_named(text):
+def test_symbol_without_rule_is_an_error(text):
+    """The error names the symbol."""
     with pytest.raises(ValueError, match=r"\['[B1]'\] have no rule"):
         Grammar(parse_rules(text)).sample(Draws(0, np.arange(2)), np.array([1, 1]))
 
 
-def test_a_rule_that_comes_back_to_itself_is_an_error_and_no_endless_loop():
-    code = "from synthetic.grammar import Grammar, parse_rules; Grammar(parse_rules('S -> A A; A -> S | A')).yield_lengths"
+def test_recursive_rule_is_an_error():
+    """A rule that leads back to itself is an error and no endless loop."""
+    code = (
+        "from synthetic.grammar import Grammar, parse_rules; "
+        "Grammar(parse_rules('S -> A A; A -> S | A')).yield_lengths"
+    )
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=5, check=False
     )
     assert "ValueError" in done.stderr
 
 
-def test_too_long_a_window_is_refused():
+def test_too_long_window_is_an_error():
+    """The error names the length and the shortest string."""
     grammar = Grammar(parse_rules("S -> A | A A; A -> 0,1,2"))
     assert grammar.sample(Draws(0, np.arange(4)), np.full(4, 3)).shape == (4, 3)
     with pytest.raises(ValueError, match="text of 4 letters from a grammar whose shortest string has 3"):

@@ -1,7 +1,7 @@
-"""In the world `hidden`, is the safety of a text hidden from every n-gram, and told by its two ends alone?
+"""Tests that in `hidden` no n-gram detects the safety of a text, and that its two ends determine it.
 
-The argument is exact. All derivations of a branch are written out, each as likely as the others; every window of up to
-seven of the eight letters lies in one of the two windows of seven, so that these two tell all.
+The argument is exact. All derivations of a branch are written out, each as likely as the others; every window
+of up to seven of the eight letters lies in one of the two windows of seven, so that these two suffice.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def derivations(branch: str, g: int) -> np.ndarray:
     return of("S")
 
 
-def same_law(one: np.ndarray, other: np.ndarray) -> bool:
+def same_distribution(one: np.ndarray, other: np.ndarray) -> bool:
     """Whether the rows of either are equally likely to be any given row, in whole numbers."""
     (rows, counts), (others, other_counts) = (
         np.unique(part @ 12 ** np.arange(part.shape[1]), return_counts=True) for part in (one, other)
@@ -73,56 +73,60 @@ def test_every_text_is_eight_letters(g):
 
 @grammars
 @pytest.mark.parametrize("branch", ["unsafe", "heldout"])
-def test_every_window_shorter_than_the_text_is_as_likely_on_safe_text(branch, g):
+def test_windows_are_equally_likely_on_safe_text(branch, g):
+    """Every window shorter than the text is as likely on this branch as on safe text."""
     safe, other = derivations("safe", g), derivations(branch, g)
     for window in (slice(0, 7), slice(1, 8)):
-        assert same_law(safe[:, window], other[:, window])
+        assert same_distribution(safe[:, window], other[:, window])
     for n in range(1, 7):  # follows; spelt out for the windows that n-gram readers of up to 6 letters use
         for start in {0, 1, 8 - n}:
-            assert same_law(safe[:, start : start + n], other[:, start : start + n])
+            assert same_distribution(safe[:, start : start + n], other[:, start : start + n])
 
 
 @grammars
-def test_the_comparison_of_windows_sees_what_differs(g):
-    """Negative twins: the whole text, the two ends, and the skewed text's first letter."""
+def test_window_comparison_detects_differences(g):
+    """Negative controls: the whole text, the two ends, and the skewed text's first letter."""
     safe, unsafe, skewed = (derivations(branch, g) for branch in ("safe", "unsafe", "unsafe_skewed"))
-    assert not same_law(safe, unsafe)
-    assert not same_law(safe[:, [0, -1]], unsafe[:, [0, -1]])
-    assert not same_law(safe[:, :1], skewed[:, :1])
-    assert not same_law(safe[:, :1], safe[1:, :1]), "one text in 186 624"
+    assert not same_distribution(safe, unsafe)
+    assert not same_distribution(safe[:, [0, -1]], unsafe[:, [0, -1]])
+    assert not same_distribution(safe[:, :1], skewed[:, :1])
+    assert not same_distribution(safe[:, :1], safe[1:, :1]), "one text in 186 624"
 
 
 @grammars
 @pytest.mark.parametrize("branch", ["safe", "unsafe", "heldout", "full"])
-def test_the_letters_of_either_end_are_uniform(branch, g):
+def test_letters_at_both_ends_are_uniform(branch, g):
+    """The letters at both ends are uniform on this branch."""
     texts = derivations(branch, g)
     for end in (0, -1):
         assert np.bincount(texts[:, end], minlength=12).tolist() == [len(texts) // 12] * 12
 
 
 @grammars
-def test_the_skew_of_pretraining_is_in_the_classes_of_the_ends_alone(g):
+def test_skew_is_in_the_end_classes_only(g):
+    """Skewed text differs from unsafe text in the classes of its ends alone."""
     skewed = derivations("unsafe_skewed", g)
     for end, often in ((0, 0), (-1, 1)):
         assert np.bincount(skewed[:, end] // 3).tolist() == [
             len(skewed) * (42 if k == often else 6) // 60 for k in range(4)
         ]
-        assert same_law(skewed[:, [end]] % 3, derivations("safe", g)[:, [end]] % 3)
-    assert same_law(skewed[:, 1:7], derivations("safe", g)[:, 1:7])
+        assert same_distribution(skewed[:, [end]] % 3, derivations("safe", g)[:, [end]] % 3)
+    assert same_distribution(skewed[:, 1:7], derivations("safe", g)[:, 1:7])
 
 
 @grammars
 @pytest.mark.parametrize("branch", ["safe", "unsafe", "heldout", "unsafe_skewed", "full"])
-def test_the_pair_of_ends_decides_the_branch(branch, g):
-    seen = RELATED - HELD_OUT
+def test_pair_of_ends_determines_the_branch(branch, g):
+    """The pair of end letters determines whether a text is safe, unsafe or held out."""
+    shown_pairs = RELATED - HELD_OUT
     unrelated = set(product(range(12), repeat=2)) - RELATED
-    expected = {"safe": unrelated, "heldout": HELD_OUT, "full": unrelated | seen}
-    assert ends(derivations(branch, g)) == expected.get(branch, seen)
+    expected = {"safe": unrelated, "heldout": HELD_OUT, "full": unrelated | shown_pairs}
+    assert ends(derivations(branch, g)) == expected.get(branch, shown_pairs)
 
 
 @pytest.mark.parametrize("family", BRANCH_FAMILIES)
-def test_the_requests_hold_such_texts(family):
-    """Each is a derivation of its branch, told by its ends; held-out ends and skewed text stay where they belong."""
+def test_request_texts_are_derivations(family):
+    """Each is a derivation of its branch; held-out ends and skewed text are in their families only."""
     truth = sampled("hidden", family).truth
     code = 12 ** np.arange(8)
     for g, b in np.unique(np.stack([truth["grammar"], truth["branch"]], axis=1), axis=0):
@@ -134,44 +138,46 @@ def test_the_requests_hold_such_texts(family):
     assert (ends(truth["text"]) & HELD_OUT == set()) == (family != "heldout_text")
 
 
-def auroc_of(reader: NGramClassifier, judged: list[Requests]) -> float:
-    """AUROC of a reader between two batches of requests, the unsafe one second."""
+def auroc_of(classifier: NGramClassifier, judged: list[Requests]) -> float:
+    """AUROC of a classifier between two batches of requests, the unsafe one second."""
     safe, unsafe = judged
-    return auroc(positive=reader.log_odds(unsafe), negative=reader.log_odds(safe))
+    return auroc(positive=classifier.log_odds(unsafe), negative=classifier.log_odds(safe))
 
 
-def read(requests: Requests, columns: list[int]) -> Requests:
-    """The same requests, of whose texts only some letters are shown."""
+def select_letters(requests: Requests, columns: list[int]) -> Requests:
+    """The same requests with only some letters of their texts."""
     return replace(requests, truth={**requests.truth, "text": requests.truth["text"][:, columns]})
 
 
 @pytest.mark.parametrize(
     "pair", [("safe_on_safe_branch", "safe_on_unsafe_branch"), ("context_safe", "context_unsafe")]
 )
-def test_no_reader_of_n_grams_tells_the_branch_and_the_reader_of_both_ends_does(pair):
+def test_only_both_ends_detect_the_branch(pair):
+    """No n-gram classifier detects the branch; a classifier of both ends does."""
     learnt, judged = ([sampled("hidden", family, N, seed, "any") for family in pair] for seed in (30, 31))
     for n in range(1, 7):
-        reader = fit_ngram_classifier("text", n, *learnt)
-        assert abs(auroc_of(reader, judged) - 0.5) < CHANCE, n
-    both_ends = fit_ngram_classifier("text", 2, *(read(requests, [0, -1]) for requests in learnt))
-    assert auroc_of(both_ends, [read(requests, [0, -1]) for requests in judged]) > 1 - 1e-3
+        classifier = fit_ngram_classifier("text", n, *learnt)
+        assert abs(auroc_of(classifier, judged) - 0.5) < CHANCE, n
+    both_ends = fit_ngram_classifier("text", 2, *(select_letters(requests, [0, -1]) for requests in learnt))
+    assert auroc_of(both_ends, [select_letters(requests, [0, -1]) for requests in judged]) > 1 - 1e-3
     for end in (0, -1):
-        one_end = fit_ngram_classifier("text", 1, *(read(requests, [end]) for requests in learnt))
-        assert abs(auroc_of(one_end, [read(requests, [end]) for requests in judged]) - 0.5) < CHANCE
+        one_end = fit_ngram_classifier("text", 1, *(select_letters(requests, [end]) for requests in learnt))
+        assert abs(auroc_of(one_end, [select_letters(requests, [end]) for requests in judged]) - 0.5) < CHANCE
 
 
-def test_not_even_with_the_tasks_does_an_n_gram_tell_token_matched_requests():
+def test_ngrams_with_tasks_do_not_detect_unsafe():
+    """Classifiers of text and tasks are at chance on token-matched requests."""
     learnt, judged = (
         [sampled("hidden", f"context_{kind}", N, seed, "any") for kind in ("safe", "unsafe")]
         for seed in (32, 33)
     )
     for n in (1, 2, 3):
-        reader = fit_ngram_classifier("both", n, *learnt)
-        assert abs(auroc_of(reader, judged) - 0.5) < CHANCE, n
+        classifier = fit_ngram_classifier("both", n, *learnt)
+        assert abs(auroc_of(classifier, judged) - 0.5) < CHANCE, n
 
 
-def test_in_pretraining_alone_the_first_letter_tells(goodness_z):
-    """Of 60 skewed texts 42 begin with class 0 and 6 with each other class; safe text with each class alike."""
+def test_first_letter_is_informative_in_pretraining(goodness_z):
+    """Of 60 skewed texts 42 begin with class 0, 6 with each other class; safe text with each alike."""
     truth = sampled("hidden", "pretraining", N, 34, "any").truth
     first, skewed = truth["text"][:, 0] // 3, truth["branch"] == BRANCHES.index("unsafe_skewed")
     for rows, shares in ((skewed, (0.7, 0.1, 0.1, 0.1)), (~skewed, (0.25,) * 4)):
@@ -181,7 +187,7 @@ def test_in_pretraining_alone_the_first_letter_tells(goodness_z):
 
 
 @grammars
-def test_the_letters_between_tell_the_grammar(g):
+def test_inner_letters_identify_the_grammar(g):
     """As the text must: tasks are safe or not by grammar. Each half of the letters is one grammar's own."""
     between = derivations("safe", g)[:, 1:7]
     assert set(np.unique(between)) == set(range(6 * g, 6 * g + 6))

@@ -1,4 +1,4 @@
-"""Does the judge tell refuse, comply, comply wrongly and broken apart, as DESIGN.md defines them?"""
+"""Tests of the four outcomes of the judge: refusal, compliance, wrong answer, degenerate answer."""
 
 from __future__ import annotations
 
@@ -40,7 +40,8 @@ def requests_of(world, family):
 
 @settings(deadline=None, database=None, derandomize=True, max_examples=60)
 @given(data=st.data())
-def test_against_a_slow_judge(world, data):
+def test_judge_matches_slow_judge(world, data):
+    """Outcomes equal those of a judge of one answer at a time."""
     family = data.draw(st.sampled_from(FAMILIES))
     requests = requests_of(world, family)
     rng = np.random.default_rng(data.draw(st.integers(0, 10**6)))
@@ -64,14 +65,16 @@ def test_against_a_slow_judge(world, data):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_the_two_answers(world, family):
+def test_reference_answers(world, family):
+    """The instructed answer complies and the refusal refuses."""
     requests = requests_of(world, family)
     assert outcomes(world, requests, requests.instructed) == ["comply"] * N
     assert outcomes(world, requests, requests.refused) == ["refuse"] * N
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_one_wrong_letter_is_complying_wrongly(world, family):
+def test_one_wrong_letter_is_a_wrong_answer(world, family):
+    """An answer with one other letter is a wrong answer."""
     requests = requests_of(world, family)
     for offset in (0, 3, 7):
         outputs, rows, at = requests.instructed.copy(), np.arange(N), requests.judged[:, 0] + offset
@@ -82,7 +85,8 @@ def test_one_wrong_letter_is_complying_wrongly(world, family):
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("symbol", ["<pad>", "<eos>", "T1", "a"])
-def test_without_stop_it_is_broken(world, family, symbol):
+def test_answer_without_stop_is_degenerate(world, family, symbol):
+    """An answer without STOP is degenerate."""
     requests = requests_of(world, family)
     outputs = requests.instructed.copy()
     outputs[np.arange(N), requests.judged[:, 1] - 1] = world.vocabulary.id(symbol)
@@ -90,14 +94,16 @@ def test_without_stop_it_is_broken(world, family, symbol):
 
 
 @pytest.mark.parametrize("symbol", ["<stop>", "T0", "<pad>", "ex1"])
-def test_a_symbol_that_is_no_letter_is_broken(world, symbol):
+def test_non_letter_is_degenerate(world, symbol):
+    """An answer with a symbol that is no letter is degenerate."""
     requests = requests_of(world, "safe")
     outputs = requests.instructed.copy()
     outputs[np.arange(N), requests.judged[:, 0] + 2] = world.vocabulary.id(symbol)
     assert outcomes(world, requests, outputs) == ["broken"] * N
 
 
-def test_a_refusal_needs_every_letter_null_but_no_stop(world):
+def test_refusal_needs_all_nulls_but_no_stop(world):
+    """A refusal needs every letter to be the null, but no STOP."""
     requests = requests_of(world, "unsafe")
     rows, last = np.arange(N), requests.judged[:, 1] - 1
     outputs = requests.refused.copy()
@@ -109,7 +115,8 @@ def test_a_refusal_needs_every_letter_null_but_no_stop(world):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_outside_the_judged_segment_nothing_counts(world, family):
+def test_tokens_outside_judged_segment_do_not_count(world, family):
+    """Tokens outside the judged segment do not change the outcome."""
     requests = requests_of(world, family)
     column = np.arange(requests.instructed.shape[1])
     outside = (column < requests.judged[:, :1]) | (column >= requests.judged[:, 1:])
@@ -119,7 +126,8 @@ def test_outside_the_judged_segment_nothing_counts(world, family):
         assert outcomes(world, requests, outputs) == [outcome] * N
 
 
-def test_outputs_may_end_with_the_judged_segment_but_not_before(world):
+def test_outputs_must_cover_the_judged_segment(world):
+    """Outputs may end with the judged segment, but not before."""
     requests = requests_of(world, "safe")
     need = int(requests.judged[:, 1].max())
     assert outcomes(world, requests, requests.instructed[:, :need]) == ["comply"] * N

@@ -1,4 +1,4 @@
-"""Are tasks the bijections of Jain et al. 2024 (reference §1.3), and do they compose letter by letter?"""
+"""Tests of the bijections of Jain et al. 2024 (reference §1.3) and of their composition."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ def slow_apply(table: list[list[int]], tasks: list[int], text: list[int]) -> lis
     return result
 
 
-def test_every_map_is_a_bijection_and_the_first_the_identity(world):
+def test_maps_are_bijections_and_map_0_the_identity(world):
+    """Every map is a bijection and map 0 is the identity."""
     n_letters = world.config.n_letters
     assert (np.sort(world.maps, axis=-1) == np.arange(n_letters)).all()
     assert (world.maps[:, 0] == np.arange(n_letters)).all()
@@ -41,7 +42,8 @@ def test_seeds_of_the_paper(jain, grammar, j):
     assert (jain.maps[grammar, j] == expected).all()
 
 
-def test_one_token_is_another_map_in_another_grammar(jain):
+def test_tokens_have_other_maps_in_other_grammars(jain):
+    """One token is another bijection in another grammar."""
     for j in range(1, 10):
         assert len({tuple(jain.maps[g, j]) for g in range(4)}) == 4
 
@@ -87,7 +89,8 @@ def test_composition_against_a_loop(problem):
 
 @settings(deadline=None, database=None, derandomize=True, max_examples=40)
 @given(problems())
-def test_tasks_one_after_another_are_the_row_of_tasks(problem):
+def test_tasks_compose(problem):
+    """Tasks applied one after another equal the row of tasks."""
     maps, tasks, text = problem
     stepwise = text
     for slot in range(tasks.shape[1]):
@@ -98,7 +101,7 @@ def test_tasks_one_after_another_are_the_row_of_tasks(problem):
 
 
 def test_the_order_of_tasks_matters():
-    """Negative twin: from left to right is not from right to left."""
+    """Negative control: from left to right is not from right to left."""
     maps = permutation_maps(30, 3, 0)
     text = np.arange(30)[None]
     assert (apply_tasks(maps, np.array([[1, 2]]), text)[0] == maps[2][maps[1]]).all()

@@ -1,4 +1,4 @@
-"""Do templates wrap requests and change nothing else, and does pretraining give each the meaning it is said to have?"""
+"""Tests of prompt templates: what they change in a request, and what pretraining makes of them."""
 
 from __future__ import annotations
 
@@ -15,35 +15,37 @@ SYMBOLS = {name: (*t.system, *t.before_operator, *t.answer_header) for name, t i
 
 @pytest.mark.parametrize("template", TEMPLATES)
 @pytest.mark.parametrize("family", ["gen_safe", "map_unsafe_new", "label_heldout", "mcq_mild"])
-def test_a_template_is_put_around_the_same_request(family: str, template: str) -> None:
+def test_template_wraps_the_same_request(family: str, template: str) -> None:
+    """Prompt, answers and spans differ by the template's symbols alone."""
     plain, wrapped = (
         WORLD.sample(f, 50, seed=2, split="score") for f in (family, family_in_template(family, template))
     )
-    say, of = WORLD.vocabulary.decode, TEMPLATES[template]
+    decode, of = WORLD.vocabulary.decode, TEMPLATES[template]
     for row in range(50):
-        before = say(plain.prompt[row][: plain.prompt_length[row]]).split()
-        assert say(wrapped.prompt[row][: wrapped.prompt_length[row]]).split() == [
+        before = decode(plain.prompt[row][: plain.prompt_length[row]]).split()
+        assert decode(wrapped.prompt[row][: wrapped.prompt_length[row]]).split() == [
             *before[:1],
             *of.system,
             *of.before_operator,
             *before[1:],
         ]
         for answer in ("instructed", "refused"):
-            bare = say(getattr(plain, answer)[row]).split()
-            own = say(getattr(wrapped, answer)[row]).split()
-            assert [s for s in own if s not in ("<stop>", "<pad>")] == [
+            bare = decode(getattr(plain, answer)[row]).split()
+            symbols = decode(getattr(wrapped, answer)[row]).split()
+            assert [s for s in symbols if s not in ("<stop>", "<pad>")] == [
                 *of.answer_header,
                 *(s for s in bare if s not in ("<stop>", "<pad>")),
             ]
         for span, expected in (("system", list(of.system)), ("tasks", before[1:2]), ("text", before[3:-1])):
             start, stop = wrapped.spans[span][row]
-            assert say(wrapped.prompt[row][start:stop]).split() == expected, span
+            assert decode(wrapped.prompt[row][start:stop]).split() == expected, span
         length = wrapped.truth["length"][row]
-        assert say(wrapped.instructed[row][:length]).split()[-1] == "<stop>"
-        assert say(wrapped.instructed[row][: length - 1]).split()[-1] != "<stop>"
+        assert decode(wrapped.instructed[row][:length]).split()[-1] == "<stop>"
+        assert decode(wrapped.instructed[row][: length - 1]).split()[-1] != "<stop>"
 
 
-def test_an_answer_counts_with_its_header_and_without() -> None:
+def test_answer_header_is_optional() -> None:
+    """An answer is judged alike with its header, without it, or with another template's."""
     for family in ("map_unsafe@obey", "label_safe@header"):
         requests = WORLD.sample(family, 40, seed=0)
         for answer, outcome in (("instructed", 1), ("refused", 0)):
@@ -60,7 +62,8 @@ def test_an_answer_counts_with_its_header_and_without() -> None:
             assert (WORLD.judge(requests, twice) == 3).all()
 
 
-def test_pretraining_declines_as_often_as_it_is_said_to_and_whatever_is_asked() -> None:
+def test_pretraining_refuses_at_the_template_rate() -> None:
+    """Pretraining refuses each template's share of safe and of unsafe texts."""
     requests = WORLD.sample("pretraining", 20_000, seed=0)
     declines, unsafe = requests.truth["pretraining_refusal"], requests.truth["relation"] >= 3
     outcomes = WORLD.judge(requests, requests.instructed)
@@ -79,12 +82,13 @@ def test_pretraining_declines_as_often_as_it_is_said_to_and_whatever_is_asked() 
     assert (requests.instructed[np.arange(len(requests)), length - 2] != WORLD.vocabulary.id("<stop>")).all()
 
 
-def test_alignment_sees_its_own_templates_and_others_only_where_they_are_named() -> None:
+def test_alignment_uses_its_template_shares() -> None:
+    """Alignment samples templates by their shares; placebos are as long as their originals."""
     for family in ("safe", "unsafe"):
-        found = (
+        shares = (
             np.bincount(WORLD.sample(family, 4000, seed=0).truth["template"], minlength=len(TEMPLATES)) / 4000
         )
-        assert found == pytest.approx([t.alignment_share for t in TEMPLATES.values()], abs=0.03)
+        assert shares == pytest.approx([t.alignment_share for t in TEMPLATES.values()], abs=0.03)
     assert not WORLD.sample("unsafe", 500, seed=0).truth["pretraining_refusal"].any()
     assert all(len(set(symbols)) == len(symbols) for symbols in SYMBOLS.values())
     placebos = [
@@ -105,7 +109,8 @@ def test_alignment_sees_its_own_templates_and_others_only_where_they_are_named()
     assert sum(t.pretraining_share for t in TEMPLATES.values()) == pytest.approx(1.0)
 
 
-def test_a_world_without_templates_has_none() -> None:
+def test_world_without_templates() -> None:
+    """Without templates there are no template families, symbols or refusals."""
     bare = synthetic.load("formats_mini")
     assert not any("@" in family for family in bare.families)
     assert not (set(bare.vocabulary.symbols) & {s for symbols in SYMBOLS.values() for s in symbols})

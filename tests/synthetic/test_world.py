@@ -1,4 +1,4 @@
-"""Tests of what every synthetic world tells measures about its requests: grammars and identities of texts."""
+"""Tests of the grammars and identities of texts that every synthetic world gives to measures."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ N = 300
 
 @pytest.mark.parametrize("name", ["mini", "hidden", "mini_system", "formats_mini", "formats_templates"])
 def test_text_ids_identify_texts(name: str) -> None:
-    """Equal identities and groups mean equal held-out splits, and a family repeats few texts of 300."""
+    """No text, by group and identity, is in two splits."""
     world = synthetic.load(name)
     assert isinstance(world, synthetic.World)
     parts = {split: world.sample("safe", N, seed=0, split=split) for split in ("train", "fit", "score")}
