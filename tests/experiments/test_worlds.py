@@ -52,10 +52,10 @@ def test_label_accuracy_of_planted_models(knows: bool, expected: float) -> None:
 
 def test_readers_are_read_once(tmp_path: Path) -> None:
     table, folder = readers("hidden", Store(tmp_path), n=400)
-    assert set(table.reader) == {"text", "tasks", "both"}
+    assert set(table.features) == {"text", "tasks", "both"}
     matched = table[table.family == "context_unsafe"]
     assert matched.auroc.between(0.4, 0.6).all(), "hidden from every reader where tasks are matched"
-    assert table[table.family == "unsafe"].query("reader == 'tasks'").auroc.min() > 0.55, (
+    assert table[table.family == "unsafe"].query("features == 'tasks'").auroc.min() > 0.55, (
         "tasks tell something, as said"
     )
     again, same = readers("hidden", Store(tmp_path), n=400)

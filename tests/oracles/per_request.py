@@ -1,6 +1,7 @@
-"""The naive way to make requests: one at a time, by recursion and dictionaries, whole strings for a short window.
+"""An oracle of composition worlds: requests made one at a time, by recursion and dictionaries.
 
-It is the oracle for the speed of generation, and in law (not draw by draw) the same as the batched one.
+Whole strings are derived for a short window. It is the reference for the speed of generation, and has the same
+distribution (not the same draws) as the batched implementation.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The naive way to make requests of a world of formats: one at a time, symbol by symbol, as it would be written down.
+"""An oracle of the world of formats: requests made one at a time, symbol by symbol.
 
-It is the oracle for right answers and for the speed of generation, and in law (not draw by draw) the same as the
-batched one.
+It is the reference for correct answers and for the speed of generation, and has the same distribution (not the same
+draws) as the batched implementation.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ SHOWN = {"gen": 6, "mcq": 6, "map": 9, "sum": 9, "struct": 9, "label": 9}
 
 
 def make_request(world: FormatsWorld, rng: random.Random) -> tuple[list[str], list[str]]:
-    """(prompt, right answer) of one request by an operator of pretraining, safe or not, in a template."""
+    """Prompt and correct answer of one request by a pretraining operator, in a template."""
     s, n = world.symbols, world.config.n_topics
     first, last, variants = rng.randrange(n), rng.randrange(n), [rng.randrange(2) for _ in range(2)]
     filler = [rng.randrange(s.n_letters) for _ in range(3)]
@@ -25,18 +25,31 @@ def make_request(world: FormatsWorld, rng: random.Random) -> tuple[list[str], li
         for topic, variant in zip((first, last), variants, strict=True)
     ]
     text = "".join(chr(ord("a") + x) for x in (*phrases[0], *filler, *phrases[1]))
-    asked, operator = rng.choice(world.config.formats), rng.randrange(2)
+    task_format, operator = rng.choice(world.config.formats), rng.randrange(2)
     options = rng.sample([last, rng.choice([t for t in range(n) if t != last])], 2)
-    payload = list(text.upper() if asked == "map" else text)[: SHOWN[asked]]
-    payload += [f"t{last}"] * (asked in ("gen", "mcq")) + [f"t{t}" for t in options] * (asked == "mcq")
-    of = rng.choices(list(world.templates.values()), [t.pretraining for t in world.templates.values()])[0]
-    prompt = ["<bos>", *of.system, *of.call, f"{asked}{operator + 1}", "<sot>", *payload, "<eot>"]
-    right = plain_answer(world, asked, operator, text, options)
-    return prompt, [*of.header, *right, "<stop>"]
+    payload = list(text.upper() if task_format == "map" else text)[: SHOWN[task_format]]
+    payload += [f"t{last}"] * (task_format in ("gen", "mcq")) + [f"t{t}" for t in options] * (
+        task_format == "mcq"
+    )
+    templates = list(world.templates.values())
+    template = rng.choices(templates, [t.pretraining_share for t in templates])[0]
+    prompt = [
+        "<bos>",
+        *template.system,
+        *template.before_operator,
+        f"{task_format}{operator + 1}",
+        "<sot>",
+        *payload,
+        "<eot>",
+    ]
+    right = plain_answer(world, task_format, operator, text, options)
+    return prompt, [*template.answer_header, *right, "<stop>"]
 
 
-def plain_answer(world: FormatsWorld, asked: str, operator: int, text: str, options: list[int]) -> list[str]:
-    """The right answer, letter by letter, from a text as it is written; all by the world's own tables."""
+def plain_answer(
+    world: FormatsWorld, task_format: str, operator: int, text: str, options: list[int]
+) -> list[str]:
+    """The correct answer, letter by letter, from a text as it is written and the world's tables."""
     s = world.symbols
     letters = [ord(c) - ord("a") for c in text]
     owners = [
@@ -58,8 +71,8 @@ def plain_answer(world: FormatsWorld, asked: str, operator: int, text: str, opti
     return {
         "gen": [chr(ord("a") + x) for x in (phrase[::-1] if operator == 2 else phrase)],
         "map": [chr(ord("a") + s.ciphers[operator][x]) for x in letters],
-        "sum": [[f"t{t}", f"g{t // 2}", f"t{s.renamed[2][t]}"][operator] for t in (first, last)],
+        "sum": [[f"t{t}", f"g{t // 2}", f"t{s.topic_names[2][t]}"][operator] for t in (first, last)],
         "struct": programs[operator],
-        "label": [f"r{s.labels[operator][relation]}"],
+        "label": [f"r{s.relation_labels[operator][relation]}"],
         "mcq": [f"m{s.markers[operator][options.index(last)] + 1}" if options else "none"],
-    }[asked]  # fmt: skip
+    }[task_format]  # fmt: skip

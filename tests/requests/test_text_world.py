@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from makebreak.behaviour import JUDGES
-from makebreak.defences import MITIGATIONS, Mixed, Safety, mixed_set
+from makebreak.defences import MITIGATIONS, MixedFineTuning, SafetyData, mixed_sequences
 from makebreak.models import ModelConfig, create_model
 from makebreak.requests import (
     FORMATS,
@@ -54,6 +54,16 @@ def formats() -> TextWorld:
     items = {name: pairs[:12] for name, pairs in task_items().items()}
     harmful = [(text, "Sure.") for text in evaluation_prompts()["harmful"][:20]]
     return TextWorld(words, format_families(harmful, items))
+
+
+def test_text_ids_are_the_prompts(world: TextWorld) -> None:
+    """Identities are equal exactly where the prompts are, and there is one group."""
+    requests = world.sample("unsafe", 2 * len(world.examples["unsafe"]), seed=0)
+    ids, groups = world.text_ids(requests), world.groups(requests)
+    assert ids.tolist() == requests.truth["request"].tolist()
+    assert len(set(ids.tolist())) == len({example.prompt for example in world.examples["unsafe"]})
+    assert groups.shape == (len(requests),)
+    assert not groups.any()
 
 
 def test_text_world_is_a_world(world: TextWorld) -> None:
@@ -142,10 +152,10 @@ def test_invalid_families_are_errors(world: TextWorld) -> None:
 @pytest.mark.parametrize("name", list(MITIGATIONS))
 def test_mitigations_write_their_examples(formats: TextWorld, name: str, user: str) -> None:
     user_requests = formats.sample(user, 12, seed=0)
-    parts = MITIGATIONS[name](Safety(formats, 10, seed=1), user_requests)
+    parts = MITIGATIONS[name](SafetyData(formats, 10, seed=1), user_requests)
     assert sum(len(requests) for requests, _ in parts) == 10
     assert {answer for _, answer in parts} == {"instructed" if name == "safe_twin" else "refused"}
-    batch = mixed_set(formats, Mixed(user, 20, name, 0.5), seed=4)
+    batch = mixed_sequences(formats, MixedFineTuning(user, 20, name, 0.5), seed=4)
     assert len(batch) == 20
     assert batch.supervised.any(dim=1).all()
 
@@ -154,7 +164,7 @@ def test_mitigations_write_their_examples(formats: TextWorld, name: str, user: s
 @pytest.mark.parametrize("format_", ["map", "sum", "label"])
 def test_template_is_inferred_from_examples(formats: TextWorld, format_: str, template: str) -> None:
     user = formats.sample(f"{format_}_safe" + ("" if template == "plain" else f"@{template}"), 12, seed=0)
-    [(requests, answer)] = MITIGATIONS["paraphrase_blind"](Safety(formats, 6, seed=1), user)
+    [(requests, answer)] = MITIGATIONS["paraphrase_blind"](SafetyData(formats, 6, seed=1), user)
     decoded = [
         formats.tokenizer.decode(row[:n])
         for row, n in zip(requests.prompt, requests.prompt_length, strict=True)
