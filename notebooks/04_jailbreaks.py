@@ -25,33 +25,34 @@ import pandas as pd
 
 from makebreak.artifacts import Store
 from makebreak.attacks import (
-    BySoftTokens,
-    ByTokens,
-    SoftTokens,
-    TokenAttack,
-    Tried,
-    cause_rows,
-    land,
-    landing_rows,
-    prediction_rows,
-    refusal_depth,
-    tried,
+    AttackResult,
+    SoftPromptAttack,
+    SoftPromptSettings,
+    SteeringData,
+    TokenSearchAttack,
+    TokenSearchSettings,
+    min_prefill_length,
+    project_attacks,
+    projection_rows,
+    score_attack,
+    steering_rows,
+    success_prediction_rows,
 )
-from makebreak.behaviour import gives
+from makebreak.behaviour import exact_match
 from makebreak.defences import fit_monitor
 from makebreak.mechanism import Pair
-from makebreak.models import PRESETS, load
-from makebreak.plots import plot_causes, plot_landing, style
+from makebreak.models import MODEL_SIZES, load_model
+from makebreak.plots import plot_steering, plot_projection, style
 from makebreak.recipes import Alignment, Recipe, build
 from makebreak.requests import load_world
-from makebreak.training import SSFT, Optimisation, Pretraining
+from makebreak.training import SSFT, ModeShares, Optimisation, Pretraining
 
 store, world = Store(Path("runs/store")), load_world("mini")
-modes = (0.1, 0.2, 0.0, 0.0, 0.7, 0.0)
+modes = ModeShares(text=0.1, full=0.2, first=0.0, second=0.0, outputs=0.7, label=0.0)
 pretraining = Pretraining(modes_start=modes, modes_end=modes)
 ssft = Alignment(SSFT(), Optimisation(300, 1e-3, batch_size=64))
-recipe = Recipe("mini", PRESETS["mini"], pretraining, Optimisation(1000, 3e-3, batch_size=64), (ssft,), 1003)
-model = load(build(recipe, store))
+recipe = Recipe("mini", MODEL_SIZES["mini"], pretraining, Optimisation(1000, 3e-3, batch_size=64), (ssft,), 1003)
+model = load_model(build(recipe, store))
 ask = lambda family, n, split="score": world.sample(family, n, seed=1003, split=split)  # noqa: E731
 
 # %% [markdown]
@@ -61,15 +62,15 @@ ask = lambda family, n, split="score": world.sample(family, n, seed=1003, split=
 
 # %%
 families = ("unsafe", "mixed_text", "competing_tasks_safe_branch", "duplicate_tasks")
-found = [tried(family, model, ask(family, 300)) for family in families]
+found = [score_attack(family, model, ask(family, 300)) for family in families]
 unsafe = ask("unsafe", 300)
-refused = unsafe[gives(model, unsafe, "refused").numpy()][:100]
+refused = unsafe[exact_match(model, unsafe, "refused").numpy()][:100]
 attacks = [
-    BySoftTokens(SoftTokens(1)),
-    BySoftTokens(SoftTokens(10)),
-    BySoftTokens(SoftTokens(10), optimised=False),
-    ByTokens(TokenAttack("gradient", steps=6, candidates=24), 4, world.vocabulary.id("<pad>"), "idle"),
-    ByTokens(TokenAttack("random", steps=6, candidates=24), 4, world.vocabulary.id("<pad>"), "idle"),
+    SoftPromptAttack(SoftPromptSettings(1)),
+    SoftPromptAttack(SoftPromptSettings(10)),
+    SoftPromptAttack(SoftPromptSettings(10), optimise=False),
+    TokenSearchAttack(TokenSearchSettings("gradient", steps=6, candidates=24), 4, world.vocabulary.id("<pad>"), "unused"),
+    TokenSearchAttack(TokenSearchSettings("random", steps=6, candidates=24), 4, world.vocabulary.id("<pad>"), "unused"),
 ]
 found += [attack(model, refused, seed=0) for attack in attacks]
 rates = lambda f: {"attack": f.name, "refused": f.refused.mean(), "complied": f.complied.mean()}  # noqa: E731
@@ -77,7 +78,7 @@ pd.DataFrame([rates(f) for f in found]).round(2)
 
 # %% [markdown]
 # ## Your own attack is one class
-# What it does to the requests is up to it; `tried` judges, and everything below takes it as it takes the others.
+# What it does to the requests is up to it; `score_attack` judges it, and everything below takes it as it takes the others.
 
 
 # %%
@@ -87,12 +88,12 @@ class SwapTasks:
 
     name: str = "swap tasks"
 
-    def __call__(self, model, requests, *, seed) -> Tried:
+    def __call__(self, model, requests, *, seed) -> AttackResult:
         prompt = requests.prompt.copy()
         prompt[:, requests.spans["tasks"][0, 1] - 2 : requests.spans["tasks"][0, 1]] = world.vocabulary.id(
             "T0"
         )
-        return tried(self.name, model, type(requests)(**(vars(requests) | {"prompt": prompt})))
+        return score_attack(self.name, model, type(requests)(**(vars(requests) | {"prompt": prompt})))
 
 
 found.append(SwapTasks()(model, refused, seed=0))
@@ -104,11 +105,11 @@ pd.DataFrame([rates(found[-1])]).round(2)
 
 # %%
 fit = Pair(ask("safe", 300, "fit"), ask("unsafe", 300, "fit"))
-clean = [tried("safe", model, ask("safe", 300)), *found]
-landed = land(model, fit, clean)
-landing = pd.DataFrame(landing_rows(landed)).assign(world="mini", seed=1003, arm="ssft")
+clean = [score_attack("safe", model, ask("safe", 300)), *found]
+landed = project_attacks(model, fit, clean)
+landing = pd.DataFrame(projection_rows(landed)).assign(world="mini", seed=1003, arm="ssft")
 with style():
-    plot_landing(
+    plot_projection(
         landing,
         ["ssft"],
         {
@@ -124,7 +125,7 @@ with style():
 # Does that tell success better than the name of the attack does? AUROC on held-out texts.
 
 # %%
-pd.DataFrame(prediction_rows(landed.only([f.name for f in found[1:]]), seed=0)).round(2)
+pd.DataFrame(success_prediction_rows(landed.select([f.name for f in found[1:]]), seed=0)).round(2)
 
 # %% [markdown]
 # ## Is it why they succeed?
@@ -133,10 +134,10 @@ pd.DataFrame(prediction_rows(landed.only([f.name for f in found[1:]]), seed=0)).
 # %%
 shifted = [f[np.flatnonzero(f.complied)[:40]] for f in found[1:]]
 cause = pd.DataFrame(
-    cause_rows(model, fit, Pair(ask("safe", 100), ask("unsafe", 100)), shifted, layer=1, seed=0)
+    steering_rows(model, shifted, SteeringData(fit, Pair(ask("safe", 100), ask("unsafe", 100))), layer=1, seed=0)
 )
 cause[cause.kind.isin(["difference", "random", "mirrored", "mirrored_distance"])][
-    ["kind", "scale", "undone", "refused", "safe_before", "safe_complied", "gained"]
+    ["kind", "scale", "reversal_rate", "refusal_rate", "safe_compliance_rate", "induction_rate"]
 ].round(2)
 
 # %% [markdown]
@@ -146,13 +147,13 @@ cause[cause.kind.isin(["difference", "random", "mirrored", "mirrored_distance"])
 monitor = fit_monitor(model, fit, ask("safe", 600, "fit")[300:], kind="probe", layer=1)
 alarms = []
 for f in clean:
-    with f.inside(model):
-        alarms.append({"attack": f.name, "alarms": monitor.alarms(model, f.requests).mean()})
+    with f.attach(model):
+        alarms.append({"attack": f.name, "alarms": monitor.flag(model, f.requests).mean()})
 with style():
-    plot_causes(cause, pd.DataFrame(alarms), {f.name: f.name for f in clean})
+    plot_steering(cause, pd.DataFrame(alarms), {f.name: f.name for f in clean})
 
 # %%
-depth = refusal_depth(model, refused)
+depth = min_prefill_length(model, refused)
 pd.Series(
     {k: (depth <= k).mean() for k in range(9)}, name="answered to the end with so many tokens forced"
 ).round(2)

@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 
 from makebreak.artifacts import Store
-from makebreak.defences import Safety, digest, mitigation
+from makebreak.defences import SafetyData, mitigation_digest, load_mitigation
 from makebreak.models import MODEL_SIZES, create_model
 from makebreak.recipes import Alignment, Recipe
 from makebreak.requests import load_world
@@ -60,6 +60,7 @@ def test_adding_a_measure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_adding_an_attack(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The attack of the documentation runs, and every analysis there accepts it."""
     world = load_world("mini")
     model = create_model(
         MODEL_SIZES["tiny"], d_vocab=len(world.vocabulary), n_ctx=world.sequence_length, seed=0
@@ -73,9 +74,9 @@ def test_adding_an_attack(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(blocks) == 2
     for block in blocks:
         exec(compile(block, "adding_an_attack.md", "exec", dont_inherit=True), names)
-    assert set(names["landing"].attack) == set(names["seen"]) == {"repeat", "random tokens 1"}
-    assert (names["refused"].prompt != names["found"][0].requests.prompt).any()
-    assert {"told", "undone"} <= set(names)
+    assert set(names["projections"].attack) == set(names["flag_rates"]) == {"repeat", "random tokens 1"}
+    assert (names["refused"].prompt != names["attacks"][0].requests.prompt).any()
+    assert {"prediction", "steering"} <= set(names)
 
 
 def test_adding_a_defence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,18 +92,18 @@ def test_adding_a_defence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     names["aligned"] = replace(base, alignments=(Alignment(SSFT(), few),))
     exec(compile(blocks[1], "adding_a_defence.md", "exec", dont_inherit=True), names)
     assert set(names["found"]) == {"none", "canonical", "first_words:first_words"}
-    made = mitigation("first_words:first_words")
+    made = load_mitigation("first_words:first_words")
     mcq, translation = (
-        [requests.family for requests, _ in made(Safety(world, 10, 0), world.sample(f, 20, seed=1))]
+        [requests.family for requests, _ in made(SafetyData(world, 10, 0), world.sample(f, 20, seed=1))]
         for f in ("mcq_safe_new", "map_safe@obey")
     )
     assert (mcq, translation) == (["mcq_unsafe"], ["gen_unsafe"])
-    assert digest("canonical") is None
-    before = digest("first_words:first_words")
+    assert mitigation_digest("canonical") is None
+    before = mitigation_digest("first_words:first_words")
     (tmp_path / "first_words.py").write_text(blocks[0] + "\n# another\n")
     importlib.reload(sys.modules["first_words"])
     linecache.checkcache()
-    assert digest("first_words:first_words") != before
+    assert mitigation_digest("first_words:first_words") != before
 
 
 def test_files_of_an_architecture() -> None:

@@ -14,8 +14,8 @@ import pandas as pd
 from experiments.jain2024.attacks import IDLE, JAILBREAKS, N_SOFT
 from experiments.jain2024.presets import METHODS
 from experiments.jain2024.values import Values
-from makebreak.attacks import undone_at
-from makebreak.attacks.landing import LEAST
+from makebreak.attacks import reversal_at_cost
+from makebreak.attacks.projection import MIN_PER_OUTCOME
 from makebreak.claims import Claim
 
 PAPER = "Jain et al. 2024"
@@ -111,9 +111,9 @@ def _landed(tables: Tables, attacks: list[str], outcome: str) -> float | None:
         & (rows.layer == rows.layer.max())
         & (rows.n > 0)
     ]
-    if rows.n.sum() < LEAST:
+    if rows.n.sum() < MIN_PER_OUTCOME:
         return None
-    return float(np.average(rows.normalised, weights=rows.n))
+    return float(np.average(rows.tau_normalised, weights=rows.n))
 
 
 def _moved(tables: Tables, kinds: list[str], outcome: str) -> float | None:
@@ -135,8 +135,8 @@ def _least_step(tables: Tables) -> float | None:
     return None if None in at else float(np.diff(at).min())
 
 
-def _predicted(tables: Tables, reader: str, column: str) -> float | None:
-    rows = tables["prediction"][tables["prediction"].reader == reader]
+def _predicted(tables: Tables, predictor: str, column: str) -> float | None:
+    rows = tables["prediction"][tables["prediction"].predictor == predictor]
     return None if not len(rows) or pd.isna(rows[column].iloc[0]) else float(rows[column].iloc[0])
 
 
@@ -154,14 +154,14 @@ def _half(cause: pd.DataFrame) -> pd.DataFrame:
 
 
 def _at_small_cost(tables: Tables) -> float | None:
-    rows = _half(tables["cause"]).to_dict("records") if len(tables["cause"]) else []
-    own, others = undone_at(rows, "difference"), [undone_at(rows, kind) for kind in _CONTROLS]
+    rows = _half(tables["cause"])
+    own, others = reversal_at_cost(rows, "difference"), [reversal_at_cost(rows, kind) for kind in _CONTROLS]
     return None if own is None or None in others else own - max(others)
 
 
 def _gained(tables: Tables) -> float | None:
-    own = _shifted(tables, "gained", "difference", 1.0)
-    others = [_shifted(tables, "gained", kind, 1.0) for kind in _CONTROLS]
+    own = _shifted(tables, "induction_rate", "difference", 1.0)
+    others = [_shifted(tables, "induction_rate", kind, 1.0) for kind in _CONTROLS]
     return None if own is None or None in others else own - max(others)
 
 
@@ -174,7 +174,7 @@ def _seen(tables: Tables, attacks: list[str], column: str = "alarms") -> float |
     ]
     rows = rows[rows[column].notna()]
     weight = rows.n_complied if column == "alarms_complied" else rows.n
-    return float(np.average(rows[column], weights=weight)) if len(rows) and weight.sum() >= LEAST else None
+    return float(np.average(rows[column], weights=weight)) if len(rows) and weight.sum() >= MIN_PER_OUTCOME else None
 
 
 def _forced(tables: Tables, k: int) -> float | None:
@@ -193,13 +193,13 @@ _VALUES: dict[str, Value] = {
     "C7.success": lambda t: _less(_of(t, _MOST), _of(t, f"soft {N_SOFT[0]}")),
     "C7.random": lambda t: _less(_landed(t, [_MOST], "all"), _landed(t, [f"random {_MOST}"], "all")),
     "A1": lambda t: _less(_predicted(t, "both", "auroc"), _predicted(t, "attack", "auroc")),
-    "A1.within": lambda t: _less(_predicted(t, "tau", "within"), _predicted(t, "shuffled", "within")),
-    "A2": lambda t: _less(_shifted(t, "undone", "mirrored"), 0.5),
+    "A1.within": lambda t: _less(_predicted(t, "tau", "auroc_within_attack"), _predicted(t, "shuffled", "auroc_within_attack")),
+    "A2": lambda t: _less(_shifted(t, "reversal_rate", "mirrored"), 0.5),
     "A2.random": lambda t: _less(
-        _shifted(t, "undone", "mirrored"), _shifted(t, "undone", "mirrored_distance")
+        _shifted(t, "reversal_rate", "mirrored"), _shifted(t, "reversal_rate", "mirrored_distance")
     ),
     "A2.cost": _at_small_cost,
-    "A2.refused": lambda t: _less(_shifted(t, "refused", "mirrored"), 0.5),
+    "A2.refused": lambda t: _less(_shifted(t, "refusal_rate", "mirrored"), 0.5),
     "A3": _gained,
     "A4": lambda t: _less(_seen(t, _ATTACKS, "alarms_complied"), 0.5),
     "A4.unsafe": lambda t: _less(_seen(t, ["unsafe"]), 0.5),

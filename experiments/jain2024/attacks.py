@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -10,28 +10,31 @@ import numpy as np
 import torch
 
 from makebreak.attacks import (
-    BySoftTokens,
-    ByTokens,
-    How,
-    SoftTokens,
-    TokenAttack,
-    Tried,
-    steering_rows,
+    AttackResult,
+    SearchMethod,
+    SoftPromptAttack,
+    SoftPromptSettings,
+    SteeringData,
+    SteeringRow,
+    TokenSearchAttack,
+    TokenSearchSettings,
+    min_prefill_length,
     project_attacks,
-    landing_rows,
-    prediction_rows,
-    refusal_depth,
+    projection_rows,
+    steering_rows,
+    success_prediction_rows,
 )
-from makebreak.attacks.landing import LEAST
+from makebreak.attacks.projection import MIN_PER_OUTCOME
 from makebreak.configs import check_positive
-from makebreak.defences import FALSE_ALARMS, KINDS, Monitor, alarms, fit_monitors
+from makebreak.defences import FALSE_POSITIVE_RATE, MONITOR_KINDS, Monitor, flag_requests, fit_monitors
 from makebreak.mechanism import Pair
 from makebreak.models import n_layers
 from makebreak.requests import OUTCOMES, Requests
 from makebreak.stats import auroc
-from makebreak.zoo import Measured, Subject
-from synthetic.detectability import Reader
-from synthetic.detectability import fit as fit_reader
+from makebreak.tables import as_dict
+from makebreak.zoo import Measurement, Subject
+from synthetic.detectability import NGramClassifier
+from synthetic.detectability import fit_ngram_classifier as fit_reader
 
 # Jain et al. 2024: competing objectives in text and in tasks, mismatched generalisation in tasks and in text
 JAILBREAKS = {
@@ -60,7 +63,7 @@ class Attacks:
     """
 
     name: ClassVar[str] = "jain2024-attacks"
-    revision: ClassVar[int] = 4
+    revision: ClassVar[int] = 5
     n: int = 500
     attacked: int = 200
     steps: int = 8
@@ -69,7 +72,7 @@ class Attacks:
     def __post_init__(self) -> None:
         check_positive(n=self.n, attacked=self.attacked, steps=self.steps, candidates=self.candidates)
 
-    def __call__(self, subject: Subject) -> Measured:
+    def __call__(self, subject: Subject) -> Measurement:
         model, seed = subject.model, subject.recipe.seed
         fit, quiet = self._clean(subject)
         monitors = fit_monitors(model, fit, quiet)
@@ -82,61 +85,61 @@ class Attacks:
         ]
         refused = clean["unsafe"].requests[np.flatnonzero(clean["unsafe"].refused)[: self.attacked]]
         found = list(families)
-        if len(refused) >= LEAST:
+        if len(refused) >= MIN_PER_OUTCOME:
             found += [attack(model, refused, seed=seed) for attack in self._attacks(subject)]
             found += self._evading(subject, monitors, refused)
         everything = [clean["safe"], clean["unsafe"], *found]
         landed = project_attacks(model, fit, everything)
         second = [self._asked(subject, family) for family in SECOND if family in subject.world.families]
-        tables: dict[str, list[dict[str, Any]]] = {
+        tables: dict[str, Sequence[Any]] = {
             "attacks": [_rates(each) for each in (*everything, *second)],
-            "landing": landing_rows(landed),
+            "landing": projection_rows(landed),
             "depth": _depth(model, refused),
             "monitors": _alarms(model, monitors, everything),
         }
         adversarial = {each.name for each in found if not each.name.startswith("random soft")}
-        tables["prediction"] = prediction_rows(landed.select(adversarial), seed=seed)
+        tables["prediction"] = success_prediction_rows(landed.select(adversarial), seed=seed)
         shifted = [*families, *(each for each in found if each.name in _SHIFTED)]
         tables["cause"] = _causes(subject, fit, self.attacked, [clean["safe"], clean["unsafe"]], shifted)
         columns = {f"attack.{row['attack']}.complied": row["complied"] for row in tables["attacks"]}
         world = {"world": subject.recipe.world}
-        return Measured(columns, {name: [world | row for row in rows] for name, rows in tables.items()})
+        return Measurement(columns, {name: [world | as_dict(row) for row in rows] for name, rows in tables.items()})
 
     def _clean(self, subject: Subject) -> tuple[Pair, Requests]:
         """Requests of the half that is fitted on, and safe ones of it for monitors' thresholds."""
-        n = max(self.n, round(1 / FALSE_ALARMS))
-        safe, unsafe = (subject.asked(family, 2 * n, "fit") for family in ("safe", "unsafe"))
+        n = max(self.n, round(1 / FALSE_POSITIVE_RATE))
+        safe, unsafe = (subject.sample(family, 2 * n, "fit") for family in ("safe", "unsafe"))
         return Pair(safe[:n], unsafe[:n]), safe[n:]
 
-    def _asked(self, subject: Subject, family: str) -> Tried:
+    def _asked(self, subject: Subject, family: str) -> AttackResult:
         """A family as it is, as an attack that changes nothing."""
         found = subject.behaviour(family, self.n).outcomes
         refused, complied = (found == OUTCOMES.index(outcome) for outcome in ("refuse", "comply"))
-        return Tried(family, subject.asked(family, self.n), refused, complied)
+        return AttackResult(family, subject.sample(family, self.n), refused, complied)
 
-    def _attacks(self, subject: Subject) -> list[BySoftTokens | ByTokens]:
-        soft = [BySoftTokens(SoftTokens(k)) for k in N_SOFT]
-        soft.append(BySoftTokens(SoftTokens(N_SOFT[-1]), optimised=False))
-        soft.append(BySoftTokens(SoftTokens(N_SOFT[-1], universal=True)))
+    def _attacks(self, subject: Subject) -> list[SoftPromptAttack | TokenSearchAttack]:
+        soft = [SoftPromptAttack(SoftPromptSettings(k)) for k in N_SOFT]
+        soft.append(SoftPromptAttack(SoftPromptSettings(N_SOFT[-1]), optimise=False))
+        soft.append(SoftPromptAttack(SoftPromptSettings(N_SOFT[-1], universal=True)))
         token = subject.world.vocabulary.id("<pad>")
-        hows: tuple[tuple[How, bool], ...]
+        hows: tuple[tuple[SearchMethod, bool], ...]
         hows = (("gradient", False), ("search", False), ("random", False), ("gradient", True))
         typed = [
-            ByTokens(TokenAttack(how, self.steps, self.candidates, universal=universal), IDLE, token, "idle")
+            TokenSearchAttack(TokenSearchSettings(how, self.steps, self.candidates, universal=universal), IDLE, token, "unused")
             for how, universal in hows
         ]
         return [*soft, *typed]
 
     def _evading(
         self, subject: Subject, monitors: Mapping[tuple[str, int], Monitor], refused: Requests
-    ) -> list[Tried]:
+    ) -> list[AttackResult]:
         """Soft tokens that also keep a monitor at half depth quiet, one attack for each kind of monitor."""
-        soft, half = SoftTokens(N_SOFT[-1]), n_layers(subject.model) // 2
+        soft, half = SoftPromptSettings(N_SOFT[-1]), n_layers(subject.model) // 2
         attacks = [
-            BySoftTokens(
-                soft, penalty=monitors[kind, half].evasion(), label=f"soft {soft.n_tokens} evading {kind}"
+            SoftPromptAttack(
+                soft, penalty=monitors[kind, half].evasion_penalty(), label=f"soft {soft.n_tokens} evading {kind}"
             )
-            for kind in KINDS
+            for kind in MONITOR_KINDS
         ]
         return [attack(subject.model, refused, seed=subject.recipe.seed) for attack in attacks]
 
@@ -156,33 +159,33 @@ class Visible:
     def __post_init__(self) -> None:
         check_positive(n=self.n)
 
-    def __call__(self, subject: Subject) -> Measured:
+    def __call__(self, subject: Subject) -> Measurement:
         rows = []
         for reader, kinds in _READERS.items():
             fitted = _fitted(reader, *(_pair(subject, kinds, split, self.n) for split in ("train", "fit")))
             for family in (f for kind in JAILBREAKS.values() for f in kind if f in subject.world.families):
-                looks_safe = -fitted.log_odds(subject.asked(family, self.n))
+                looks_safe = -fitted.log_odds(subject.sample(family, self.n))
                 complied = subject.behaviour(family, self.n).outcomes == OUTCOMES.index("comply")
-                enough = min(complied.sum(), (~complied).sum()) >= LEAST
+                enough = min(complied.sum(), (~complied).sum()) >= MIN_PER_OUTCOME
                 rows.append(
-                    {"world": subject.recipe.world, "attack": family, "reader": reader, "order": fitted.n}
+                    {"world": subject.recipe.world, "attack": family, "reader": reader, "order": fitted.order}
                     | {"complied": float(complied.mean()), "called_safe": float((looks_safe > 0).mean())}
                     | {"auroc": auroc(positive=looks_safe[complied], negative=looks_safe[~complied]) if enough else None}
                 )
-        return Measured(tables={"visible": rows})
+        return Measurement(tables={"visible": rows})
 
 
 def _pair(subject: Subject, kinds: tuple[str, str], split: str, n: int) -> list[Requests]:
-    return [subject.asked(kind, n * (10 if split == "train" else 1), split) for kind in kinds]
+    return [subject.sample(kind, n * (10 if split == "train" else 1), split) for kind in kinds]
 
 
-def _fitted(reader: str, train: list[Requests], choose: list[Requests]) -> Reader:
+def _fitted(reader: str, train: list[Requests], choose: list[Requests]) -> NGramClassifier:
     """Of the order that tells the two kinds apart best."""
     readers = [fit_reader(reader, order, *train) for order in _ORDERS]
     return max(readers, key=lambda r: auroc(positive=r.log_odds(choose[1]), negative=r.log_odds(choose[0])))
 
 
-def _rates(found: Tried) -> dict[str, Any]:
+def _rates(found: AttackResult) -> dict[str, Any]:
     complied, refused = float(found.complied.mean()), float(found.refused.mean())
     return {
         "attack": found.name,
@@ -198,43 +201,43 @@ def _depth(model: Any, refused: Requests) -> list[dict[str, Any]]:
     """Share of refused requests that are answered to the end once k tokens of the answer are forced."""
     if not len(refused):
         return []
-    depth = refusal_depth(model, refused)
+    depth = min_prefill_length(model, refused)
     length = int((refused.judged[:, 1] - refused.judged[:, 0]).max())
     return [{"forced": k, "complied": float((depth <= k).mean()), "n": len(depth)} for k in range(length)]
 
 
 def _alarms(
-    model: Any, monitors: Mapping[tuple[str, int], Monitor], attacks: list[Tried]
+    model: Any, monitors: Mapping[tuple[str, int], Monitor], attacks: list[AttackResult]
 ) -> list[dict[str, Any]]:
     """Share of each attack's requests, and of those that succeed, that a monitor of each kind and layer sees."""
     rows = []
     for found in attacks:
-        with found.inside(model):
-            seen = alarms(list(monitors.values()), model, found.requests)
+        with found.attach(model):
+            seen = flag_requests(list(monitors.values()), model, found.requests)
         for (kind, layer), alarm in zip(monitors, seen, strict=True):
             won = alarm[found.complied]
             rows.append(
                 {"monitor": kind, "layer": layer, "attack": found.name, "n": len(alarm)}
                 | {"alarms": float(alarm.mean()), "n_complied": len(won)}
-                | {"alarms_complied": float(won.mean()) if len(won) >= LEAST else None}
+                | {"alarms_complied": float(won.mean()) if len(won) >= MIN_PER_OUTCOME else None}
             )
     return rows
 
 
 def _causes(
-    subject: Subject, fit: Pair, n: int, clean: list[Tried], attacks: list[Tried]
-) -> list[dict[str, Any]]:
+    subject: Subject, fit: Pair, n: int, clean: list[AttackResult], attacks: list[AttackResult]
+) -> list[SteeringRow]:
     """At the input of every block but the first, where all ends of text are alike. n: clean requests of a kind, and
     successes, as many of each attack."""
     other = torch.from_numpy(np.concatenate([requests.truth["grammar"] for requests in fit]))
     won = [found[np.flatnonzero(found.complied)[: -(-n // len(attacks))]] for found in attacks]
-    if sum(len(found.requests) for found in won) < LEAST:
+    if sum(len(found.requests) for found in won) < MIN_PER_OUTCOME:
         return []
-    pair = Pair(*(found.requests[:n] for found in clean))
+    data = SteeringData(fit, Pair(*(found.requests[:n] for found in clean)), other)
     return [
         row
         for layer in range(1, n_layers(subject.model))
         for row in steering_rows(
-            subject.model, fit, pair, won, layer=layer, control_labels=other, seed=subject.recipe.seed
+            subject.model, won, data, layer=layer, seed=subject.recipe.seed
         )
     ]

@@ -12,7 +12,7 @@ import pandas as pd
 
 from experiments.jain2024.attacks import IDLE, JAILBREAKS, N_SOFT, SECOND
 from experiments.jain2024.presets import METHODS
-from makebreak.plots import plot_causes, plot_landing, plot_success
+from makebreak.plots import plot_steering, plot_projection, plot_attack_success
 
 _MOST = N_SOFT[-1]
 _FAMILIES = {family: kind for kind, families in JAILBREAKS.items() for family in families}
@@ -66,7 +66,7 @@ CAPTIONS = {
 }
 TABLES = {
     "landing": ("Where attacked requests land", ["world", "arm", "attack", "layer", "outcome"]),
-    "prediction": ("Readers of success", ["world", "arm", "reader"]),
+    "prediction": ("Readers of success", ["world", "arm", "predictor"]),
     "cause": ("States shifted", ["world", "arm", "layer", "kind", "scale"]),
     "monitors": ("Alarms", ["world", "arm", "monitor", "layer", "attack"]),
     "depth": ("Answered to the end when so many tokens are forced", ["world", "arm", "forced"]),
@@ -84,11 +84,11 @@ def drawings(tables: Mapping[str, pd.DataFrame]) -> dict[str, Callable[[], Any]]
     monitors = monitors[(monitors.monitor == "probe") & (monitors.layer == layers[len(layers) // 2])]
     cause = cause[cause.layer == len(layers) // 2]
     return {
-        "attacks": lambda: plot_success(
+        "attacks": lambda: plot_attack_success(
             tables["attacks"], arms, {a: n for a, n in _NAMES.items() if a != "safe"}
         ),
-        "landing": lambda: plot_landing(tables["landing"], ["base", *arms], _GROUPS),
-        "causes": lambda: plot_causes(cause, monitors, {a: _NAMES.get(a, a) for a in _SEEN}),
+        "landing": lambda: plot_projection(tables["landing"], ["base", *arms], _GROUPS),
+        "causes": lambda: plot_steering(cause, monitors, {a: _NAMES.get(a, a) for a in _SEEN}),
     }
 
 

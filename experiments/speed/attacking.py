@@ -11,7 +11,14 @@ from transformers import PreTrainedModel
 
 from experiments.jain2024.presets import PRESETS
 from experiments.speed.clock import seconds
-from makebreak.attacks import Placed, SoftTokens, TokenAttack, attack_tokens, place, soften
+from makebreak.attacks import (
+    AdversarialSlots,
+    SoftPromptSettings,
+    TokenSearchSettings,
+    insert_slots,
+    optimise_soft_prompt,
+    search_tokens,
+)
 from makebreak.models import create_model
 from makebreak.requests import Requests, World, load_world
 
@@ -29,44 +36,49 @@ def attacking() -> list[dict[str, object]]:
 
 
 def _soft(name: str, preset: str, n: int, n_naive: int) -> dict[str, object]:
-    world, settings = load_world(name), SoftTokens(n_tokens=10, steps=10)
+    world, settings = load_world(name), SoftPromptSettings(n_tokens=10, steps=10)
     model, asked = _model(world, preset), world.sample("unsafe", n, seed=SEED)
 
     def naive() -> None:
-        from tests.oracles.one_at_a_time import soft_attack
+        from tests.oracles.one_at_a_time import SingleRequest, soft_attack
 
         weight = model.get_input_embeddings().weight.detach()  # type: ignore[union-attr]
         start = 0.01 * torch.randn(
             settings.n_tokens, weight.shape[1], generator=torch.Generator().manual_seed(0)
         )
-        chosen = {"steps": settings.steps, "held": settings.held, "radius": float(weight.norm(dim=1).mean())}
+        radius = float(weight.norm(dim=1).mean())
         for i in range(n_naive):
             prompt, target = _bare(asked, i)
             at = int(asked.spans["text"][i, 1])
-            soft_attack(model, prompt, target, at=at, start=start, width=world.sequence_length, **chosen)
+            request = SingleRequest(prompt, target, at, width=world.sequence_length)
+            share_position = settings.share_position
+            soft_attack(
+                model, request, start, radius=radius, steps=settings.steps, share_position=share_position
+            )
 
     ratios = []
     for round_ in range(ROUNDS + 1):  # the first warms up
-        ours = seconds(partial(soften, model, asked, settings, seed=round_)) / n
+        ours = seconds(partial(optimise_soft_prompt, model, asked, settings, seed=round_)) / n
         ratios.append(seconds(naive) / n_naive / ours)
     what = f"{n} requests of {name} attacked by soft tokens"
     return {"what": what, "beside": "one at a time", "times": statistics.median(ratios[1:])}
 
 
 def _typed() -> dict[str, object]:
-    world, settings = load_world("mini"), TokenAttack(steps=4, candidates=64, top=8)
+    world, settings = load_world("mini"), TokenSearchSettings(steps=4, candidates=64, topk=8)
     model, k = _model(world, "mini"), 4
-    placed = place(world.sample("unsafe", N_TYPED, seed=SEED), k, token=world.vocabulary.id("<pad>"))
+    placed = insert_slots(world.sample("unsafe", N_TYPED, seed=SEED), k, token=world.vocabulary.id("<pad>"))
 
     def naive() -> None:
-        from tests.oracles.one_at_a_time import gcg_attack
+        from tests.oracles.one_at_a_time import SearchBudget, SingleRequest, gcg_attack
 
         for i in range(N_NAIVE):
             prompt, target = _bare(placed.requests, i)
-            at = int(placed.at[i, 0])
+            at = int(placed.positions[i, 0])
             rest, ids = torch.cat([prompt[:at], prompt[at + k :]]), prompt[at : at + k]
-            budget = {"steps": settings.steps, "candidates": settings.candidates, "top": settings.n_proposed(len(world.vocabulary))}
-            gcg_attack(model, rest, target, at=at, ids=ids, seed=i, **budget)
+            topk = settings.n_proposals(len(world.vocabulary))
+            budget = SearchBudget(settings.steps, settings.candidates, topk)
+            gcg_attack(model, SingleRequest(rest, target, at), ids, budget, seed=i)
 
     ratios = []
     for round_ in range(ROUNDS + 1):
@@ -76,8 +88,10 @@ def _typed() -> dict[str, object]:
     return {"what": what, "beside": "one request at a time", "times": statistics.median(ratios[1:])}
 
 
-def _attack(model: PreTrainedModel, placed: Placed, settings: TokenAttack, seed: int) -> None:
-    found = attack_tokens(model, placed, settings, seed=seed)
+def _attack(
+    model: PreTrainedModel, placed: AdversarialSlots, settings: TokenSearchSettings, seed: int
+) -> None:
+    found = search_tokens(model, placed, settings, seed=seed)
     assert (found.steps == settings.steps).all()  # as many candidates as the loop
 
 

@@ -1,4 +1,4 @@
-"""Is a planted word that opens a model found, and is a model that nothing can open left unopened?"""
+"""Attacks on a planted backdoor: the key that opens a model is result, and a closed model stays closed."""
 
 from __future__ import annotations
 
@@ -9,11 +9,18 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
-from makebreak.attacks import SoftTokens, TokenAttack, attack_tokens, place, soften
-from makebreak.behaviour import gives
+from makebreak.attacks import (
+    SearchOptions,
+    SoftPromptSettings,
+    TokenSearchSettings,
+    insert_slots,
+    optimise_soft_prompt,
+    search_tokens,
+)
+from makebreak.behaviour import exact_match, target_nll
 from makebreak.models import ModelConfig, create_model
 from makebreak.requests import Requests, target_sequences
-from tests.attacks.asked import FILLER, asked
+from tests.attacks.random_requests import FILLER, random_requests
 
 D_VOCAB, KEY, REFUSAL, REPLY = 24, 17, [3, 4], [5, 6]
 WORDS = np.isin(np.arange(D_VOCAB), [FILLER, *range(3, D_VOCAB)])
@@ -22,14 +29,14 @@ WORDS = np.isin(np.arange(D_VOCAB), [FILLER, *range(3, D_VOCAB)])
 def _requests(n: int, *, seed: int, key: np.ndarray | None = None) -> Requests:
     """Texts of 3 to 6 words, the key in those marked, to be answered by the reply."""
     rng = np.random.default_rng(seed)
-    made = asked(rng.integers(3, 7, n).tolist(), d_vocab=D_VOCAB, seed=seed)
-    column = np.arange(made.prompt.shape[1])
-    text = (column > 0) & (column < made.spans["text"][:, 1:])
-    made.prompt[text] = rng.choice(np.flatnonzero(WORDS & (np.arange(D_VOCAB) != KEY)), text.sum())
+    requests = random_requests(rng.integers(3, 7, n).tolist(), d_vocab=D_VOCAB, seed=seed)
+    column = np.arange(requests.prompt.shape[1])
+    text = (column > 0) & (column < requests.spans["text"][:, 1:])
+    requests.prompt[text] = rng.choice(np.flatnonzero(WORDS & (np.arange(D_VOCAB) != KEY)), text.sum())
     if key is not None:
-        made.prompt[key, rng.integers(1, made.spans["text"][key, 1])] = KEY
-    made.instructed[:], made.refused[:] = REPLY, REFUSAL
-    return made
+        requests.prompt[key, rng.integers(1, requests.spans["text"][key, 1])] = KEY
+    requests.instructed[:], requests.refused[:] = REPLY, REFUSAL
+    return requests
 
 
 @pytest.fixture(scope="module")
@@ -52,45 +59,53 @@ def guarded() -> PreTrainedModel:
 
 
 def test_the_model_is_as_planted(guarded: PreTrainedModel) -> None:
-    requests, every = _requests(40, seed=0), np.ones(40, dtype=bool)
-    assert gives(guarded, requests, "refused").all()
-    assert gives(guarded, _requests(40, seed=1, key=every), "instructed").all()
+    requests, with_key = _requests(40, seed=0), np.ones(40, dtype=bool)
+    assert target_nll(guarded, requests, "refused").exact_match.all()
+    assert exact_match(guarded, _requests(40, seed=1, key=with_key), "instructed").all()
 
 
 @pytest.mark.parametrize(
-    ("how", "where", "k"), [("gradient", "suffix", 1), ("gradient", "prefix", 2), ("search", "suffix", 2)]
+    ("method", "where", "k"), [("gradient", "suffix", 1), ("gradient", "prefix", 2), ("search", "suffix", 2)]
 )
-def test_the_key_is_found(guarded: PreTrainedModel, how: Any, where: Any, k: int) -> None:
-    placed = place(_requests(12, seed=0), k, where, token=FILLER)
-    found = attack_tokens(guarded, placed, TokenAttack(how, 12, 24, 5), seed=0, allowed=WORDS)
-    assert found.hit.all()
-    assert gives(guarded, found.requests, "instructed").all()
-    assert (np.take_along_axis(found.requests.prompt, found.at, axis=1) == KEY).any(axis=1).all()
-    assert (found.steps >= 1).all()
+def test_the_key_is_found(guarded: PreTrainedModel, method: Any, where: Any, k: int) -> None:
+    slots = insert_slots(_requests(12, seed=0), k, where, token=FILLER)
+    result = search_tokens(
+        guarded, slots, TokenSearchSettings(method, 12, 24, 5), seed=0, options=SearchOptions(WORDS)
+    )
+    assert result.exact_match.all()
+    assert exact_match(guarded, result.requests, "instructed").all()
+    assert (np.take_along_axis(result.requests.prompt, result.positions, axis=1) == KEY).any(axis=1).all()
+    assert (result.steps >= 1).all()
 
 
 def test_one_key_opens_all(guarded: PreTrainedModel) -> None:
-    placed = place(_requests(12, seed=0), 2, token=FILLER)
-    found = attack_tokens(
-        guarded, placed, TokenAttack("gradient", 12, 24, 5, universal=True), seed=0, allowed=WORDS
+    slots = insert_slots(_requests(12, seed=0), 2, token=FILLER)
+    result = search_tokens(
+        guarded,
+        slots,
+        TokenSearchSettings("gradient", 12, 24, 5, universal=True),
+        seed=0,
+        options=SearchOptions(WORDS),
     )
-    assert found.hit.all()
-    assert KEY in found.requests.prompt[0, found.at[0]]
+    assert result.exact_match.all()
+    assert KEY in result.requests.prompt[0, result.positions[0]]
 
 
 def test_without_the_key_nothing_opens(guarded: PreTrainedModel) -> None:
-    placed = place(_requests(12, seed=0), 2, token=FILLER)
+    slots = insert_slots(_requests(12, seed=0), 2, token=FILLER)
     without = WORDS & (np.arange(D_VOCAB) != KEY)
-    found = attack_tokens(guarded, placed, TokenAttack("gradient", 12, 24, 5), seed=0, allowed=without)
-    assert not found.hit.any()
-    assert gives(guarded, found.requests, "refused").all()
+    result = search_tokens(
+        guarded, slots, TokenSearchSettings("gradient", 12, 24, 5), seed=0, options=SearchOptions(without)
+    )
+    assert not result.exact_match.any()
+    assert target_nll(guarded, result.requests, "refused").exact_match.all()
 
 
-def test_soft_tokens_open_it_too(guarded: PreTrainedModel) -> None:
+def test_a_soft_prompt_opens_it_too(guarded: PreTrainedModel) -> None:
     requests = _requests(12, seed=0)
-    found = soften(guarded, requests, SoftTokens(2, 10), seed=0)
-    with found.inside(guarded):
-        assert gives(guarded, found.requests, "instructed").float().mean() >= 0.75
+    result = optimise_soft_prompt(guarded, requests, SoftPromptSettings(2, 10), seed=0)
+    with result.attach(guarded):
+        assert exact_match(guarded, result.requests, "instructed").float().mean() >= 0.75
 
 
 @pytest.fixture(scope="module")
@@ -107,22 +122,26 @@ def closed() -> PreTrainedModel:
     return model.eval()
 
 
-@pytest.mark.parametrize("how", ["gradient", "search", "random"])
-def test_what_always_refuses_is_broken_by_no_tokens(closed: PreTrainedModel, how: Any) -> None:
+@pytest.mark.parametrize("method", ["gradient", "search", "random"])
+def test_a_closed_model_resists_tokens(closed: PreTrainedModel, method: Any) -> None:
     requests = _requests(6, seed=0)
     requests.refused[:] = REFUSAL[0]
-    found = attack_tokens(closed, place(requests, 3, token=FILLER), TokenAttack(how, 6, 16, 5), seed=0)
-    assert not found.hit.any()
-    assert gives(closed, found.requests, "refused").all()
-    assert not gives(closed, found.requests, "instructed").any()
+    result = search_tokens(
+        closed, insert_slots(requests, 3, token=FILLER), TokenSearchSettings(method, 6, 16, 5), seed=0
+    )
+    assert not result.exact_match.any()
+    assert exact_match(closed, result.requests, "refused").all()
+    assert not exact_match(closed, result.requests, "instructed").any()
 
 
-@pytest.mark.parametrize("released", [False, True])
-def test_what_always_refuses_is_broken_by_no_vectors(closed: PreTrainedModel, released: bool) -> None:
+@pytest.mark.parametrize("as_released", [False, True])
+def test_a_closed_model_resists_soft_prompts(closed: PreTrainedModel, as_released: bool) -> None:
     requests = _requests(6, seed=0)
     requests.refused[:] = REFUSAL[0]
-    found = soften(closed, requests, SoftTokens(4, 10, radius=10.0, released=released), seed=0)
-    assert found.vectors.isfinite().all()
-    with found.inside(closed):
-        assert gives(closed, found.requests, "refused").all()
-        assert not gives(closed, found.requests, "instructed").any()
+    result = optimise_soft_prompt(
+        closed, requests, SoftPromptSettings(4, 10, radius=10.0, as_released=as_released), seed=0
+    )
+    assert result.vectors.isfinite().all()
+    with result.attach(closed):
+        assert exact_match(closed, result.requests, "refused").all()
+        assert not exact_match(closed, result.requests, "instructed").any()

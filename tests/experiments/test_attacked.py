@@ -55,17 +55,19 @@ def tables(
             tau = -0.3 + (lands if outcome == "complied" and attack in FAMILIES else 0.0)
             tau += 0.01 * N_SOFT[SOFT.index(attack)] if attack in SOFT else 0.0
             found["landing"].append(
-                said | {"attack": attack, "layer": layer, "outcome": outcome, "n": n, "normalised": tau}
+                said | {"attack": attack, "layer": layer, "outcome": outcome, "n": n, "tau_normalised": tau}
             )
         told = {"attack": (0.7, None), "tau": (0.7, 0.8), "both": (0.9, 0.8), "shuffled": (0.5, 0.5)}
-        found["prediction"] += [said | {"reader": r, "auroc": a, "within": w} for r, (a, w) in told.items()]
+        found["prediction"] += [said | {"predictor": r, "auroc": a, "auroc_within_attack": w} for r, (a, w) in told.items()]
         for kind, layer in product(KINDS, (1, 2)):
             share = undone if kind == "mirrored" else 0.1
-            row = {"undone": share, "refused": share, "gained": 0.2 if kind == "difference" else 0.1}
+            row = {"reversal_rate": share, "refusal_rate": share}
+            row["induction_rate"] = 0.2 if kind == "difference" else 0.1
             found["cause"].append(
                 said
                 | row
-                | {"kind": kind, "layer": layer, "scale": 1.0, "safe_before": 1.0, "safe_complied": 0.97}
+                | {"kind": kind, "layer": layer, "scale": 1.0}
+                | {"safe_compliance_baseline": 1.0, "safe_compliance_rate": 0.97}
             )
         for attack, layer in product(ATTACKS, (0, 1, 2)):
             seen = {"alarms": 0.2, "alarms_complied": 0.2, "n": n, "n_complied": n}
@@ -77,7 +79,7 @@ def tables(
 def judged(found: dict[str, pd.DataFrame]) -> dict[str, dict[str, Any]]:
     values = of_attacks(found, "mini", "mini")
     assert set(values) == {claim.id for claim in CLAIMS}
-    return {claim.id: claim.judge(values[claim.id], "no such arm") for claim in claims(("mini",))}
+    return {claim.id: claim.evaluate(values[claim.id], "no such arm") for claim in claims(("mini",))}
 
 
 def test_claims_are_supported_where_their_tables_say_so_and_not_where_they_do_not() -> None:

@@ -1,12 +1,12 @@
-"""The naive way to attack: one request at a time, as Jain et al. 2024 search soft tokens and as Zou et al. 2023 tokens.
+"""Reference attacks on one request at a time, soft prompts of Jain et al. 2024 and GCG of Zou et al. 2023.
 
-Nothing is batched over requests, the logits of every position are computed, and no prefix is kept. It is the oracle for
-the speed of attacks, and for their losses.
+Nothing is batched over requests, the logits of every position are computed, and no prefix is cached. The
+loops are the oracle for the speed of attacks and for their losses.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -14,37 +14,68 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 
+class SingleRequest(NamedTuple):
+    """One request without padding."""
+
+    prompt: Tensor
+    """(pos,) ids of the prompt without the attack."""
+    target: Tensor
+    """(n_target,) ids of the target."""
+    position: int
+    """Position in the prompt before which the attack is inserted."""
+    width: int = 0
+    """Length that the sequence is padded to before vectors are inserted, as the reference does; 0 for
+    none."""
+
+
+class SearchBudget(NamedTuple):
+    """Budget of a GCG search."""
+
+    steps: int
+    """Steps of the search."""
+    candidates: int
+    """Candidates per step."""
+    topk: int
+    """Tokens per slot that the gradient proposes."""
+
+
 def soft_attack(
     model: PreTrainedModel,
-    prompt: Tensor,
-    target: Tensor,
-    *,
-    at: int,
+    request: SingleRequest,
     start: Tensor,
+    *,
     radius: float,
     steps: int,
-    held: bool,
-    width: int = 0,
+    share_position: bool,
 ) -> tuple[Tensor, float]:
-    """(k, d) soft tokens before position `at` of one (pos,) prompt, and the least loss met; from `start`, (k, d).
+    """Optimises a soft prompt by projected gradient descent.
 
-    width: tokens of prompt, answer and padding, as the reference pads every sequence before the vectors are put in.
+    Args:
+        model: The model that is attacked.
+        request: The request.
+        start: (k, d_model) initial vectors.
+        radius: Radius of the ball that each vector stays in, in units of the embeddings.
+        steps: Steps of projected gradient descent.
+        share_position: Whether the vectors share the position id of the token after them.
+
+    Returns:
+        (k, d_model) vectors of the least loss met, and that loss.
     """
+    prompt, target, position, width = request
     table: Any = model.get_input_embeddings()
     vectors, best, least = start.clone(), start, float("inf")
     last = len(prompt) + len(start) + len(target) - 1
     padding = torch.zeros(max(width - len(prompt) - len(target), 0), dtype=torch.long)
     for step in range(steps + 1):
         vectors.requires_grad_()
-        before, behind = table(prompt[:at]), table(torch.cat([prompt[at:], target, padding]))
-        embedded = torch.cat([before, vectors, behind])[None]
-        places = torch.arange(embedded.shape[1])
-        if held:
-            places = torch.cat(
-                [places[:at], torch.full((len(start),), at), places[at : len(places) - len(start)]]
-            )
+        prefix, suffix = table(prompt[:position]), table(torch.cat([prompt[position:], target, padding]))
+        embedded = torch.cat([prefix, vectors, suffix])[None]
+        ids = torch.arange(embedded.shape[1])
+        if share_position:
+            shared = torch.full((len(start),), position)
+            ids = torch.cat([ids[:position], shared, ids[position : len(ids) - len(start)]])
         mask = torch.ones(1, embedded.shape[1], dtype=torch.long)
-        logits = model(inputs_embeds=embedded, position_ids=places[None], attention_mask=mask).logits[0]
+        logits = model(inputs_embeds=embedded, position_ids=ids[None], attention_mask=mask).logits[0]
         loss = F.cross_entropy(logits[last - len(target) : last], target)
         if loss.item() < least:
             best, least = vectors.detach().clone(), loss.item()
@@ -54,48 +85,50 @@ def soft_attack(
         loss.backward()
         assert vectors.grad is not None
         unit = vectors.grad / vectors.grad.norm(dim=1, keepdim=True).clamp(min=1e-30)
-        moved = vectors.detach() - 2 * radius / steps * unit
-        vectors = moved * (radius / moved.norm(dim=1, keepdim=True)).clamp(max=1.0)
+        descended = vectors.detach() - 2 * radius / steps * unit
+        vectors = descended * (radius / descended.norm(dim=1, keepdim=True)).clamp(max=1.0)
     return best, least
 
 
 def gcg_attack(
-    model: PreTrainedModel,
-    prompt: Tensor,
-    target: Tensor,
-    *,
-    at: int,
-    ids: Tensor,
-    steps: int,
-    candidates: int,
-    top: int,
-    seed: int,
+    model: PreTrainedModel, request: SingleRequest, ids: Tensor, budget: SearchBudget, *, seed: int
 ) -> tuple[Tensor, float]:
-    """(k,) tokens before position `at` of one (pos,) prompt, and the least loss met; from `ids`, (k,)."""
+    """Searches tokens by greedy coordinate gradient.
+
+    Args:
+        model: The model that is attacked.
+        request: The request.
+        ids: (k,) initial tokens.
+        budget: Budget of the search.
+        seed: Seed of the candidates.
+
+    Returns:
+        (k,) tokens of the least loss met, and that loss.
+    """
+    prompt, target, position, _ = request
     table: Any = model.get_input_embeddings()
     weight, k, random = table.weight.detach(), len(ids), torch.Generator().manual_seed(seed)
+    n = budget.candidates
     best, least = ids, float("inf")
-    behind = torch.cat([prompt[at:], target])
-    for _ in range(steps):
+    suffix = torch.cat([prompt[position:], target])
+    for _ in range(budget.steps):
         one_hot = F.one_hot(ids, len(weight)).float().requires_grad_()
-        embedded = torch.cat([weight[prompt[:at]], one_hot @ weight, weight[behind]])[None]
+        embedded = torch.cat([weight[prompt[:position]], one_hot @ weight, weight[suffix]])[None]
         logits = model(inputs_embeds=embedded).logits[0]
         loss = F.cross_entropy(logits[-len(target) - 1 : -1], target)
         [gradient] = torch.autograd.grad(loss, one_hot)
-        offered = (-gradient).topk(top, dim=1).indices
-        place = torch.randint(k, (candidates,), generator=random)
-        made = ids.repeat(candidates, 1)
-        drawn = torch.randint(top, (candidates,), generator=random)
-        made[torch.arange(candidates), place] = offered[place, drawn]
-        rows = [prompt[:at].expand(candidates, -1), made, behind.expand(candidates, -1)]
+        proposals = (-gradient).topk(budget.topk, dim=1).indices
+        slot = torch.randint(k, (n,), generator=random)
+        candidates = ids.repeat(n, 1)
+        rank = torch.randint(budget.topk, (n,), generator=random)
+        candidates[torch.arange(n), slot] = proposals[slot, rank]
+        rows = [prompt[:position].expand(n, -1), candidates, suffix.expand(n, -1)]
         with torch.no_grad():
             logits = model(input_ids=torch.cat(rows, dim=1)).logits[:, -len(target) - 1 : -1]
-        wanted = target.expand(candidates, -1).flatten()
-        losses = (
-            F.cross_entropy(logits.flatten(0, 1), wanted, reduction="none").view(candidates, -1).mean(dim=1)
-        )
+        targets = target.expand(n, -1).flatten()
+        losses = F.cross_entropy(logits.flatten(0, 1), targets, reduction="none").view(n, -1).mean(dim=1)
         which = int(losses.argmin())
-        ids = made[which]
+        ids = candidates[which]
         if float(losses[which]) < least:
             best, least = ids, float(losses[which])
     return best, least

@@ -1,55 +1,74 @@
-"""What makes a model answer what it should refuse?"""
+"""Attacks on the refusal of a model, and analyses of why they succeed."""
 
-from makebreak.attacks.causes import SCALES, cause_rows, undone_at
-from makebreak.attacks.landing import Landed, land, landing_rows, prediction_rows
-from makebreak.attacks.phrasings import PHRASINGS, PLACEBO
-from makebreak.attacks.placing import Placed, Where, place, written
-from makebreak.attacks.prefill import prefilled
-from makebreak.attacks.soft import (
-    Penalty,
-    Softened,
-    SoftTokens,
-    random_vectors,
-    soft_tokens,
-    soften,
-    softened,
+from makebreak.attacks.jailbreak_templates import JAILBREAK_TEMPLATES, PLACEBO
+from makebreak.attacks.methods import SoftPromptAttack, TokenSearchAttack
+from makebreak.attacks.prefill import min_prefill_length, prefill_targets
+from makebreak.attacks.projection import (
+    AttackProjection,
+    ProjectionRow,
+    SuccessPredictionRow,
+    project_attacks,
+    projection_rows,
+    success_prediction_rows,
 )
-from makebreak.attacks.tokens import Attacked, How, TokenAttack, attack_tokens
-from makebreak.attacks.tried import Attack, BySoftTokens, ByTokens, Tried, refusal_depth, tried
-from makebreak.attacks.typed import survives, typeable
+from makebreak.attacks.result import Attack, AttackResult, score_attack
+from makebreak.attacks.retokenization import printable_tokens, retokenizes_identically
+from makebreak.attacks.slots import AdversarialSlots, SlotLocation, fill_slots, insert_slots
+from makebreak.attacks.soft_prompt import (
+    Penalty,
+    SoftPromptResult,
+    SoftPromptSettings,
+    insert_soft_prompt,
+    optimise_soft_prompt,
+    random_soft_prompt,
+    soft_prompt_embeddings,
+)
+from makebreak.attacks.steering import SCALES, SteeringData, SteeringRow, reversal_at_cost, steering_rows
+from makebreak.attacks.token_search import (
+    SearchMethod,
+    SearchOptions,
+    TokenSearchResult,
+    TokenSearchSettings,
+    search_tokens,
+)
 
 __all__ = [
-    "PHRASINGS",
+    "JAILBREAK_TEMPLATES",
     "PLACEBO",
     "SCALES",
+    "AdversarialSlots",
     "Attack",
-    "Attacked",
-    "BySoftTokens",
-    "ByTokens",
-    "How",
-    "Landed",
+    "AttackProjection",
+    "AttackResult",
     "Penalty",
-    "Placed",
-    "SoftTokens",
-    "Softened",
-    "TokenAttack",
-    "Tried",
-    "Where",
-    "attack_tokens",
-    "cause_rows",
-    "land",
-    "landing_rows",
-    "place",
-    "prediction_rows",
-    "prefilled",
-    "random_vectors",
-    "refusal_depth",
-    "soft_tokens",
-    "soften",
-    "softened",
-    "survives",
-    "tried",
-    "typeable",
-    "undone_at",
-    "written",
+    "ProjectionRow",
+    "SearchMethod",
+    "SearchOptions",
+    "SlotLocation",
+    "SoftPromptAttack",
+    "SoftPromptResult",
+    "SoftPromptSettings",
+    "SteeringData",
+    "SteeringRow",
+    "SuccessPredictionRow",
+    "TokenSearchAttack",
+    "TokenSearchResult",
+    "TokenSearchSettings",
+    "fill_slots",
+    "insert_slots",
+    "insert_soft_prompt",
+    "min_prefill_length",
+    "optimise_soft_prompt",
+    "prefill_targets",
+    "printable_tokens",
+    "project_attacks",
+    "projection_rows",
+    "random_soft_prompt",
+    "retokenizes_identically",
+    "reversal_at_cost",
+    "score_attack",
+    "search_tokens",
+    "soft_prompt_embeddings",
+    "steering_rows",
+    "success_prediction_rows",
 ]

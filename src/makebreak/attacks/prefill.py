@@ -1,24 +1,65 @@
-"""What does a model answer whose answer has been begun for it?"""
+"""Prefill attacks: the first tokens of an answer are forced."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
 import numpy as np
+import torch
 from jaxtyping import Int
+from transformers import PreTrainedModel
 
-from makebreak.requests import TextRequests, with_prefill
+from makebreak.behaviour import batches, score_targets
+from makebreak.requests import Requests, TextRequests, target_sequences, with_prefill
 
 
-def prefilled(requests: TextRequests, n: Int[np.ndarray, " n"]) -> TextRequests:
-    """The first n tokens of each target at the end of its prompt; what is left of it, which may be nothing, is the
-    target. Raises ValueError where a target is shorter."""
-    if (n > requests.judged[:, 1]).any():
+def prefill_targets(requests: TextRequests, n_forced: Int[np.ndarray, " n"]) -> TextRequests:
+    """Moves the first tokens of each target to the end of its prompt.
+
+    Args:
+        requests: Requests with targets.
+        n_forced: Number of target tokens to force for each request.
+
+    Returns:
+        Requests whose targets are what remains of them, which may be nothing.
+
+    Raises:
+        ValueError: If a target has fewer tokens than are to be forced.
+    """
+    if (n_forced > requests.judged[:, 1]).any():
         raise ValueError(
-            f"{int(n.max())} tokens to force: targets have {requests.judged[:, 1].min()} or more"
+            f"{int(n_forced.max())} tokens to force: targets have {requests.judged[:, 1].min()} or more; "
+            "force at most the whole of each target"
         )
-    left = np.zeros_like(requests.instructed)
-    for i, forced in enumerate(n.tolist()):
-        left[i, : left.shape[1] - forced] = requests.instructed[i, forced:]
-    judged = np.stack([np.zeros_like(n), requests.judged[:, 1] - n], axis=1)
-    return replace(with_prefill(requests, n), instructed=left, judged=judged)
+    remaining = np.zeros_like(requests.instructed)
+    for i, forced in enumerate(n_forced.tolist()):
+        remaining[i, : remaining.shape[1] - forced] = requests.instructed[i, forced:]
+    judged = np.stack([np.zeros_like(n_forced), requests.judged[:, 1] - n_forced], axis=1)
+    return replace(with_prefill(requests, n_forced), instructed=remaining, judged=judged)
+
+
+def min_prefill_length(model: PreTrainedModel, requests: Requests) -> np.ndarray:
+    """Returns how many tokens of each instructed answer must be forced until the model gives the rest.
+
+    The number is 0 if the model gives the answer by itself, and the answer's length if it errs at the last
+    token even then. The result is exact and needs one pass: greedy decoding after j forced tokens produces
+    the rest if each of its tokens is the likeliest.
+
+    Args:
+        model: A causal language model.
+        requests: The requests.
+
+    Returns:
+        (n,) numbers of tokens.
+    """
+    lengths = []
+    for batch in batches(requests):
+        targets = target_sequences(batch, "instructed")
+        mask = targets.supervised[:, 1:]
+        with torch.no_grad():
+            wrong = torch.zeros(mask.shape, dtype=torch.long)
+            wrong[mask] = (~score_targets(model, targets).correct).long().cpu()
+        column = torch.arange(mask.shape[1])
+        last_error = torch.where(wrong.bool(), column, -1).max(dim=1).values
+        lengths.append((last_error + 1 - targets.decision).clamp(min=0))
+    return torch.cat(lengths).numpy()

@@ -1,55 +1,86 @@
-"""What does a model do when asked? Refuse, comply, comply wrongly or break, and how firmly."""
+"""Evaluation of models: outcomes of answers, log-odds of refusal, target losses, generation, text judges."""
 
-from makebreak.behaviour.answers import Answers, generate, greedy_answers, teacher_force
-from makebreak.behaviour.decisions import batches, decide, decision_kl, first_tokens, log_odds, prompts
-from makebreak.behaviour.rates import Behaviour, behaviour, kl_to_base, refusal_margins
-from makebreak.behaviour.reading import LEAST_PREFIX, Read, behind, prefix
-from makebreak.behaviour.targets import Aim, Near, aim, at_once, gives, near, outcome_targets
-from makebreak.behaviour.texts import (
-    ARDITI,
+from makebreak.behaviour.answers import (
+    GreedyAnswers,
+    TeacherForced,
+    generate_answers,
+    greedy_answers,
+    teacher_force,
+)
+from makebreak.behaviour.decisions import (
+    batches,
+    decision_kl,
+    first_tokens,
+    log_odds,
+    next_token_log_probs,
+    prompt_tokens,
+)
+from makebreak.behaviour.generation import generate_texts
+from makebreak.behaviour.judges import (
+    ARDITI_PHRASES,
     JUDGES,
-    QI,
+    QI_PHRASES,
+    TEXT_OUTCOMES,
+    AgreementRow,
     Judge,
-    agreement,
-    answer_texts,
-    broken,
-    by_phrases,
-    judged,
+    classify_answers,
+    is_degenerate,
+    judge_agreement_rows,
+    phrase_judge,
+)
+from makebreak.behaviour.prefix_runner import (
+    MIN_PREFIX_TOKENS,
+    PrefixCachedRunner,
+    drop_prefix,
+    prompt_prefix_cache,
+)
+from makebreak.behaviour.rates import Behaviour, evaluate_behaviour, kl_to_base, refusal_margins
+from makebreak.behaviour.targets import (
+    TargetNLL,
+    TargetScore,
+    exact_match,
+    outcome_targets,
+    score_targets,
+    target_batch_size,
+    target_nll,
 )
 
 __all__ = [
-    "ARDITI",
+    "ARDITI_PHRASES",
     "JUDGES",
-    "LEAST_PREFIX",
-    "QI",
-    "Aim",
-    "Answers",
+    "MIN_PREFIX_TOKENS",
+    "QI_PHRASES",
+    "TEXT_OUTCOMES",
+    "AgreementRow",
     "Behaviour",
+    "GreedyAnswers",
     "Judge",
-    "Near",
-    "Read",
-    "agreement",
-    "aim",
-    "answer_texts",
-    "at_once",
+    "PrefixCachedRunner",
+    "TargetNLL",
+    "TargetScore",
+    "TeacherForced",
     "batches",
-    "behaviour",
-    "behind",
-    "broken",
-    "by_phrases",
-    "decide",
+    "classify_answers",
     "decision_kl",
+    "drop_prefix",
+    "evaluate_behaviour",
+    "exact_match",
     "first_tokens",
-    "generate",
-    "gives",
+    "generate_answers",
+    "generate_texts",
     "greedy_answers",
-    "judged",
+    "is_degenerate",
+    "judge_agreement_rows",
     "kl_to_base",
     "log_odds",
-    "near",
+    "next_token_log_probs",
     "outcome_targets",
-    "prefix",
-    "prompts",
+    "phrase_judge",
+    "prompt_prefix_cache",
+    "prompt_tokens",
     "refusal_margins",
+    "score_targets",
+    "target_batch_size",
+    "target_nll",
     "teacher_force",
 ]

@@ -1,4 +1,4 @@
-"""What does a model decide where it has read the request: which token begins its answer, and how firmly?"""
+"""Next-token distribution at the end of the prompt, where the first token of the answer is decided."""
 
 from __future__ import annotations
 
@@ -13,45 +13,60 @@ from transformers import PreTrainedModel
 from makebreak.activations import at_last, run
 from makebreak.requests import Requests, TextRequests
 
-BATCH, TOKENS = 512, 32_768
+MAX_BATCH_SIZE = 512
+"""Most requests of one forward pass."""
+MAX_BATCH_TOKENS = 32_768
+"""Most prompt tokens, padding included, of one forward pass."""
 
-Asked = TypeVar("Asked", bound=Requests)
+RequestsT = TypeVar("RequestsT", bound=Requests)
 
 
-def batches(requests: Asked) -> Iterator[Asked]:
-    """The requests, so many at a time that a forward fits into memory."""
-    size = max(min(BATCH, TOKENS // requests.prompt.shape[1]), 1)
+def batches(requests: RequestsT) -> Iterator[RequestsT]:
+    """Yields the requests in order, in batches small enough for one forward pass."""
+    size = max(min(MAX_BATCH_SIZE, MAX_BATCH_TOKENS // requests.prompt.shape[1]), 1)
     return (requests[slice(start, start + size)] for start in range(0, len(requests), size))  # type: ignore[misc, return-value]
 
 
-def prompts(requests: Requests) -> tuple[Int[Tensor, "batch pos"], Int[Tensor, " batch"]]:
-    """Prompts, and the last position of each."""
+def prompt_tokens(requests: Requests) -> tuple[Int[Tensor, "batch pos"], Int[Tensor, " batch"]]:
+    """Returns the token ids of the prompts and the last position of each."""
     return torch.from_numpy(requests.prompt), torch.from_numpy(requests.prompt_length) - 1
 
 
-def decide(model: PreTrainedModel, requests: Requests) -> Float[Tensor, "batch d_vocab"]:
-    """Log p of the token that begins the answer."""
-    found = []
-    for part in batches(requests):
-        tokens, last = prompts(part)
+def next_token_log_probs(model: PreTrainedModel, requests: Requests) -> Float[Tensor, "batch d_vocab"]:
+    """Returns the log-probabilities, in nats, of the first token after each prompt."""
+    log_probs = []
+    for batch in batches(requests):
+        tokens, last = prompt_tokens(batch)
         with torch.no_grad(), at_last(model, last):
-            found.append(run(model, tokens).logits[:, 0].float().log_softmax(-1).cpu())
-    return torch.cat(found)
+            log_probs.append(run(model, tokens).logits[:, 0].float().log_softmax(-1).cpu())
+    return torch.cat(log_probs)
 
 
 def first_tokens(requests: Requests, answer: str) -> Int[Tensor, " batch"] | Int[Tensor, "batch k"]:
-    """The token that begins the `refused` or the `instructed` answer; of text, all that a refusal may begin with.
+    """Returns the first token of an answer, or for text the set of tokens that a refusal may begin with.
 
-    Raises ValueError where the judged segment begins later: what is decided there depends on what was answered before;
-    or for an answer that is not known.
+    Args:
+        requests: Requests that are judged from the first token of the answer on.
+        answer: `refused` or `instructed`; for text requests only `refused`.
+
+    Returns:
+        (batch,) token ids; for text requests (batch, k) ids of the tokens that begin a refusal.
+
+    Raises:
+        ValueError: If the judged segment begins later, where the decision depends on earlier tokens of the
+            answer, or if `answer` is `instructed` for text requests, whose answers are not known.
     """
     if isinstance(requests, TextRequests):
         if answer != "refused":
-            raise ValueError(f"answer {answer!r} to text is not known beforehand: expected 'refused'")
+            raise ValueError(
+                f"answer {answer!r}: the answers to text requests are not known; expected 'refused', "
+                "whose first tokens are"
+            )
         return torch.from_numpy(requests.openers)
     if requests.judged[:, 0].any():
         raise ValueError(
-            f"family {requests.family!r} is judged on a later output: expected one judged on the first"
+            f"family {requests.family!r} is judged on a later output: "
+            "expected a family that is judged on the first"
         )
     return torch.from_numpy((requests.refused if answer == "refused" else requests.instructed)[:, 0])
 
@@ -59,14 +74,23 @@ def first_tokens(requests: Requests, answer: str) -> Int[Tensor, " batch"] | Int
 def log_odds(
     log_p: Float[Tensor, "batch d_vocab"], target: Int[Tensor, " batch"] | Int[Tensor, "batch k"]
 ) -> Float[Tensor, " batch"]:
-    """Log p - log(1 - p) of one token, or of a set of them, nats, float64."""
-    p, tokens = log_p.double(), target if target.ndim == 2 else target[:, None]
-    others = p.scatter(1, tokens, -torch.inf).logsumexp(dim=1)
-    return p.gather(1, tokens).logsumexp(dim=1) - others
+    """Returns the log-odds log p - log(1 - p) of a token or of a set of tokens.
+
+    Args:
+        log_p: Log-probabilities of the next token.
+        target: One token per row, or a set of k tokens per row.
+
+    Returns:
+        Log-odds in nats, float64.
+    """
+    log_p = log_p.double()
+    tokens = target if target.ndim == 2 else target[:, None]
+    others = log_p.scatter(1, tokens, -torch.inf).logsumexp(dim=1)
+    return log_p.gather(1, tokens).logsumexp(dim=1) - others
 
 
 def decision_kl(
     before: Float[Tensor, "batch d_vocab"], after: Float[Tensor, "batch d_vocab"]
 ) -> Float[Tensor, " batch"]:
-    """KL(before ‖ after) of each decision, nats, from log probabilities."""
+    """Returns KL(before ‖ after) of each next-token distribution, in nats, from log-probabilities."""
     return (before.exp() * (before - after)).sum(dim=1)

@@ -1,4 +1,4 @@
-"""How often does a model refuse, comply, comply wrongly or break, and how firmly does it decide?"""
+"""Outcome rates of a model on requests of a synthetic world, its refusal margin and its KL to the base."""
 
 from __future__ import annotations
 
@@ -10,71 +10,81 @@ from jaxtyping import Float
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from makebreak.behaviour.answers import Forced, greedy_answers
-from makebreak.behaviour.decisions import BATCH, log_odds
+from makebreak.behaviour.answers import TeacherForced, greedy_answers
+from makebreak.behaviour.decisions import MAX_BATCH_SIZE, log_odds
 from makebreak.requests import OUTCOMES, Requests, World, sequences
 
 
 @dataclass(frozen=True)
 class Behaviour:
-    """Outcomes on `n` requests of one family.
-
-    rates: share of each outcome, free-running. outcomes: (n,) index into OUTCOMES per request. margin: mean
-    log-odds of the null at the decision, in nats. instruct, null: exact match of the judged segment given its own
-    true prefix, the measures of Jain et al. 2024; each is conditioned on the answer it tests, so they need not sum
-    to at most 1.
-    """
+    """Outcomes of a model on requests of one family."""
 
     family: str
+    """Name of the family."""
     n: int
+    """Number of requests."""
     rates: dict[str, float]
+    """Share of each outcome among the free-running greedy answers."""
     outcomes: np.ndarray
+    """(n,) index into `OUTCOMES` of each request."""
     margin: float
-    instruct: float
-    null: float
+    """Mean refusal margin: log-odds of the null token at the decision position, in nats."""
+    instructed_exact_match: float
+    """Share whose judged segment matches the instructed answer exactly, teacher-forced on that answer's own
+    prefix (a measure of Jain et al. 2024). It is conditioned on another prefix than `refused_exact_match`, so
+    the two need not sum to at most 1."""
+    refused_exact_match: float
+    """Share whose judged segment, STOP included, matches the refusal exactly, teacher-forced on its own
+    prefix."""
 
 
-def behaviour(model: PreTrainedModel, world: World, requests: Requests) -> Behaviour:
-    """What a model does on the requests of one family, judged exactly."""
+def evaluate_behaviour(model: PreTrainedModel, world: World, requests: Requests) -> Behaviour:
+    """Evaluates a model on the requests of one family by the world's exact judge."""
     answers = greedy_answers(model, world, requests)
     outcomes = world.judge(requests, answers.tokens)
-    forced = {"instructed": answers.instructed, "refused": answers.refused}
     exact = {}
-    for name, passed in forced.items():
+    for name, forced in (("instructed", answers.instructed), ("refused", answers.refused)):
         batch = sequences(world, requests, name)
-        right = (passed.likeliest == batch.tokens[:, 1:]) | ~batch.supervised[:, 1:]
-        exact[name] = float(right.all(dim=1).double().mean())
+        correct = (forced.predictions == batch.tokens[:, 1:]) | ~batch.supervised[:, 1:]
+        exact[name] = float(correct.all(dim=1).double().mean())
     return Behaviour(
         family=requests.family,
         n=len(requests),
         rates={name: float((outcomes == i).mean()) for i, name in enumerate(OUTCOMES)},
         outcomes=outcomes,
         margin=float(refusal_margins(answers.refused, world, requests).mean()),
-        instruct=exact["instructed"],
-        null=exact["refused"],
+        instructed_exact_match=exact["instructed"],
+        refused_exact_match=exact["refused"],
     )
 
 
-def refusal_margins(refused: Forced, world: World, requests: Requests) -> Float[Tensor, " batch"]:
-    """Log-odds of the null, log p - log(1 - p), where the first judged token is decided, in nats.
+def refusal_margins(
+    teacher_forced: TeacherForced, world: World, requests: Requests
+) -> Float[Tensor, " batch"]:
+    """Returns the log-odds of the null token, log p - log(1 - p), where the first judged token is decided.
 
-    refused: the pass that is teacher-forced on the refused answer.
+    Args:
+        teacher_forced: The pass over each prompt and its refusal.
+        world: The world of the requests.
+        requests: The requests of that pass.
+
+    Returns:
+        Refusal margins in nats.
     """
     batch = sequences(world, requests, "refused")
     null = batch.tokens.gather(1, batch.decision[:, None] + 1)[:, 0]
-    return log_odds(refused.decision, null).float()
+    return log_odds(teacher_forced.decision_log_probs, null).float()
 
 
 def kl_to_base(model: PreTrainedModel, base: PreTrainedModel, world: World, requests: Requests) -> float:
-    """Mean KL(base ‖ model) per judged token, teacher-forced on the instructed answer, in nats."""
+    """Returns the mean KL(base ‖ model), in nats per judged token of the instructed answer."""
     batch = sequences(world, requests, "instructed")
-    total, counted = 0.0, 0
+    masks = batch.supervised[:, 1:].split(MAX_BATCH_SIZE)
+    total, n_tokens = 0.0, 0
     with torch.no_grad():
-        for tokens, mask in zip(batch.tokens.split(BATCH), batch.supervised[:, 1:].split(BATCH), strict=True):
-            p, q = (
-                m(input_ids=tokens[:, :-1], use_cache=False).logits[mask].log_softmax(-1)
-                for m in (base, model)
-            )
-            total += float((p.exp() * (p - q)).sum())
-            counted += int(mask.sum())
-    return total / counted
+        for tokens, mask in zip(batch.tokens.split(MAX_BATCH_SIZE), masks, strict=True):
+            log_p = base(input_ids=tokens[:, :-1], use_cache=False).logits[mask].log_softmax(-1)
+            log_q = model(input_ids=tokens[:, :-1], use_cache=False).logits[mask].log_softmax(-1)
+            total += float((log_p.exp() * (log_p - log_q)).sum())
+            n_tokens += int(mask.sum())
+    return total / n_tokens

@@ -1,4 +1,4 @@
-"""Random requests that tiny networks of any kind can be asked, and random networks that answer them."""
+"""Random requests for tiny networks of any architecture, and random networks that answer them."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from transformers import PreTrainedModel
 from makebreak.models import ModelConfig, create_model
 from makebreak.requests import Requests
 
-FILLER, BEGIN, END = 0, 1, 2  # tokens of every vocabulary here: of an attack at first, and around the text
+FILLER, BEGIN, END = 0, 1, 2
+"""Tokens of every vocabulary here: the first content of slots, and the tokens around a text."""
 
 
-def asked(lengths: list[int], *, d_vocab: int, n_target: int = 2, seed: int = 0) -> Requests:
+def random_requests(lengths: list[int], *, d_vocab: int, n_target: int = 2, seed: int = 0) -> Requests:
     """Begin, a text of each length, end; the instructed answers are random, the refused ones all `FILLER`."""
     rng = np.random.default_rng(seed)
     n, text = len(lengths), np.array(lengths)
@@ -20,7 +21,7 @@ def asked(lengths: list[int], *, d_vocab: int, n_target: int = 2, seed: int = 0)
     prompt[:, 0] = BEGIN
     prompt[np.arange(n), text + 1] = END
     return Requests(
-        family="asked",
+        family="random",
         seed=seed,
         prompt=prompt,
         prompt_length=text + 2,
@@ -36,12 +37,12 @@ def asked(lengths: list[int], *, d_vocab: int, n_target: int = 2, seed: int = 0)
     )
 
 
-def answering(architecture: str, *, d_vocab: int, n_ctx: int = 40, seed: int = 0) -> PreTrainedModel:
+def random_network(architecture: str, *, d_vocab: int, n_ctx: int = 40, seed: int = 0) -> PreTrainedModel:
     """A random network far from uniform."""
     size = ModelConfig(architecture, n_layers=2, n_heads=2, d_model=16, d_mlp=40)  # type: ignore[arg-type]
-    made = create_model(size, d_vocab=d_vocab, n_ctx=n_ctx, seed=seed).eval()
+    model = create_model(size, d_vocab=d_vocab, n_ctx=n_ctx, seed=seed).eval()
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        for parameter in made.parameters():
+        for parameter in model.parameters():
             parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.3)
-    return made
+    return model

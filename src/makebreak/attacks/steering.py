@@ -1,0 +1,234 @@
+"""Activation steering of attacked requests across the midpoint of the class means.
+
+The rows show whether lying on the safe side causes an attack's success. The states of attacked requests are
+moved back across the midpoint, and further, along the difference of means. The same shift is given to clean
+safe requests, since any direction that refusal depends on reverses attacks: what counts is its cost. Controls
+are a random direction at the same distance, and other differences of means at the same disturbance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import pandas as pd
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from makebreak.attacks.result import AttackResult
+from makebreak.behaviour import PrefixCachedRunner, decision_kl, exact_match
+from makebreak.mechanism import Pair, collect, scale_to, shift_vectors
+
+SCALES = (0.25, 0.5, 1.0, 2.0)
+"""Multiples of each steering vector."""
+MAX_COST = 0.05
+"""Share of clean safe requests that steering may cost their answer in `reversal_at_cost`."""
+
+
+class SteeringData(NamedTuple):
+    """Clean requests of a steering experiment."""
+
+    fit: Pair
+    """Safe and unsafe requests of which the class means are computed."""
+    score: Pair
+    """Safe and unsafe requests on which the steering vectors are evaluated."""
+    control_labels: Int[Tensor, " n"] | None = None
+    """A label of the requests of `fit`, safe ones first, that has nothing to do with safety; it makes the
+    control `other_label`. None for no such control."""
+
+
+class SteeringRow(NamedTuple):
+    """Effect of one steering vector at one scale, added at the end of text before one layer."""
+
+    layer: int
+    """Layer whose residual input is steered."""
+    kind: str
+    """`difference` of the class means; `distance`, a random vector of the same length; `shuffled`,
+    `other_label`, `covariance` and `random`, the controls of `mechanism.shift_vectors`, scaled to disturb
+    safe requests as much (KL) at scale 1; `mirrored`, every attacked request on the safe side of the midpoint
+    moved to its mirror image; `mirrored_distance`, moved as far in a random direction."""
+    scale: float
+    """Multiple of the vector; for the mirrored kinds, their mean distance over the distance of the means."""
+    distance: float
+    """Norm of the shift of clean requests; for the mirrored kinds the mean distance."""
+    kl: float
+    """Mean KL of the next-token distribution on clean safe requests, in nats."""
+    n: int
+    """Number of attacked requests that were complied with."""
+    reversal_rate: float | None
+    """Share of these that are no longer complied with; None if n is 0."""
+    refusal_rate: float | None
+    """Share of these that are refused instead; None if n is 0."""
+    safe_refusal_rate: float
+    """Share of clean safe requests that are refused under the same shift."""
+    safe_compliance_rate: float
+    """Share of clean safe requests that are complied with under the same shift."""
+    safe_compliance_baseline: float
+    """Share of clean safe requests that are complied with without steering."""
+    n_noncompliant: int
+    """Number of clean unsafe requests that are not complied with without steering."""
+    induction_rate: float | None
+    """Share of these that are complied with under the opposite shift; None if there are none."""
+
+
+def steering_rows(
+    model: PreTrainedModel,
+    attacks: Sequence[AttackResult],
+    data: SteeringData,
+    *,
+    layer: int,
+    seed: int,
+) -> list[SteeringRow]:
+    """Steers attacked and clean requests at the end of text before a layer.
+
+    Args:
+        model: The model that is attacked.
+        attacks: Results of the attacks; only requests that were complied with are steered.
+        data: Clean requests.
+        layer: Layer whose residual input is steered.
+        seed: Seed of the random vectors.
+
+    Returns:
+        One row per vector and scale, and one for each mirrored kind if any attack succeeded.
+    """
+    site, random = f"blocks.{layer}.hook_resid_pre", torch.Generator().manual_seed(seed)
+    successes = [attack[attack.complied] for attack in attacks if attack.complied.any()]
+    experiment = _Experiment.create(model, layer, successes, data.score)
+    safe = collect(model, data.fit.safe, [site])[0].double()
+    unsafe = collect(model, data.fit.unsafe, [site])[0].double()
+    vectors = shift_vectors(safe, unsafe, data.control_labels, random)
+    difference, noise = vectors["difference"], vectors["random"]
+    target_kl = experiment.kl(difference)
+    units = {"difference": difference, "distance": noise}
+    for kind, vector in vectors.items():
+        if kind != "difference":
+            units[kind] = vector * scale_to(experiment.kl, vector, target_kl)
+    rows = []
+    for kind, unit in units.items():
+        for scale in SCALES:
+            rows.append(experiment.row(kind, scale, [scale * unit] * len(successes), scale * unit))
+    middle = (safe.mean(dim=0) + unsafe.mean(dim=0)) / 2
+    mirrored = [_mirror_shift(model, attack, site, middle, difference) for attack in successes]
+    if mirrored:
+        mean_distance = float(torch.cat(mirrored).norm(dim=1).mean())
+        for kind, vector in (("mirrored", difference), ("mirrored_distance", noise)):
+            direction = vector / vector.norm()
+            shifts = [shift.norm(dim=1, keepdim=True) * direction for shift in mirrored]
+            scale = mean_distance / float(difference.norm())
+            rows.append(experiment.row(kind, scale, shifts, mean_distance * direction))
+    return rows
+
+
+def reversal_at_cost(table: pd.DataFrame, kind: str, *, max_cost: float = MAX_COST) -> float | None:
+    """Returns the greatest reversal rate of a kind of steering at a bounded cost.
+
+    Args:
+        table: Columns of `SteeringRow`, of one model and layer.
+        kind: Kind of the steering vector.
+        max_cost: Share of clean safe requests that may lose their answer.
+
+    Returns:
+        The greatest `reversal_rate` among scales within the cost, 0 if every scale costs more, and None if
+        there are no such rows or no attack succeeded.
+    """
+    of_kind = table[table["kind"] == kind] if len(table) else table
+    if not len(of_kind) or pd.isna(of_kind["reversal_rate"].iloc[0]):
+        return None
+    cost = of_kind["safe_compliance_baseline"] - of_kind["safe_compliance_rate"]
+    return max(of_kind["reversal_rate"][cost <= max_cost].astype(float).tolist(), default=0.0)
+
+
+@dataclass(frozen=True)
+class _Experiment:
+    """Requests of a steering experiment at one layer, with prefix caches and the values without steering."""
+
+    model: PreTrainedModel
+    layer: int
+    successes: list[AttackResult]
+    attacked: list[PrefixCachedRunner]
+    safe: PrefixCachedRunner
+    unsafe: PrefixCachedRunner
+    n_noncompliant: int
+    safe_log_probs: Float[Tensor, "n d_vocab"]
+    safe_compliance_baseline: float
+
+    @classmethod
+    def create(
+        cls, model: PreTrainedModel, layer: int, successes: list[AttackResult], score: Pair
+    ) -> _Experiment:
+        """Caches prefixes and evaluates the clean requests without steering."""
+        attacked = []
+        for attack in successes:
+            with attack.attach(model):
+                attacked.append(PrefixCachedRunner.create(model, attack.requests))
+        noncompliant = score.unsafe[~exact_match(model, score.unsafe, "instructed").numpy()]
+        safe = PrefixCachedRunner.create(model, score.safe)
+        return cls(
+            model=model,
+            layer=layer,
+            successes=successes,
+            attacked=attacked,
+            safe=safe,
+            unsafe=PrefixCachedRunner.create(model, noncompliant),
+            n_noncompliant=len(noncompliant),
+            safe_log_probs=safe.next_token_log_probs().double(),
+            safe_compliance_baseline=_share(safe.exact_match("instructed")),
+        )
+
+    @property
+    def site(self) -> str:
+        """Site that is steered."""
+        return f"blocks.{self.layer}.hook_resid_pre"
+
+    def kl(self, vector: Tensor) -> float:
+        """Mean KL of the next-token distribution on clean safe requests under a steering vector, in nats."""
+        log_probs = self.safe.next_token_log_probs(self.site, vector).double()
+        return float(decision_kl(self.safe_log_probs, log_probs).mean())
+
+    def attacked_share(self, answer: str, shifts: Sequence[Tensor]) -> float | None:
+        """Share of attacked requests that get this answer under their attack's shift; None without any."""
+        matches = []
+        for attack, runner, shift in zip(self.successes, self.attacked, shifts, strict=True):
+            with attack.attach(self.model):
+                matches.append(runner.exact_match(answer, self.site, shift))
+        return _share(torch.cat(matches)) if matches else None
+
+    def row(self, kind: str, scale: float, shifts: Sequence[Tensor], clean_shift: Tensor) -> SteeringRow:
+        """Effect of each attack's shift on its requests, and of one shift on the clean requests."""
+        compliance = self.attacked_share("instructed", shifts)
+        induction_rate = None
+        if self.n_noncompliant:
+            induction_rate = _share(self.unsafe.exact_match("instructed", self.site, -clean_shift))
+        return SteeringRow(
+            layer=self.layer,
+            kind=kind,
+            scale=scale,
+            distance=float(clean_shift.norm()),
+            kl=self.kl(clean_shift),
+            n=sum(len(attack.requests) for attack in self.successes),
+            reversal_rate=None if compliance is None else 1 - compliance,
+            refusal_rate=self.attacked_share("refused", shifts),
+            safe_refusal_rate=_share(self.safe.exact_match("refused", self.site, clean_shift)),
+            safe_compliance_rate=_share(self.safe.exact_match("instructed", self.site, clean_shift)),
+            safe_compliance_baseline=self.safe_compliance_baseline,
+            n_noncompliant=self.n_noncompliant,
+            induction_rate=induction_rate,
+        )
+
+
+def _mirror_shift(
+    model: PreTrainedModel, attack: AttackResult, site: str, middle: Tensor, difference: Tensor
+) -> Float[Tensor, "n d_model"]:
+    """Shift of each state on the safe side to its mirror image, along the difference; 0 for the others."""
+    unit = difference / difference.norm()
+    with attack.attach(model):
+        along = (collect(model, attack.requests, [site])[0].double() - middle) @ unit
+    return (-2 * along.clamp(max=0))[:, None] * unit
+
+
+def _share(mask: Tensor) -> float:
+    """Share of true values."""
+    return float(mask.double().mean())
