@@ -99,9 +99,7 @@ def test_unfit_parts_and_models_are_errors() -> None:
         ValueError, match=r"part 'blocks.0.mlp' does not exist in this GPT2LMHeadModel; did you mean"
     ):
         interpolate_weights(base, base, {"blocks.0.mlp": 1.0})
-    with pytest.raises(
-        ValueError, match="other names or shapes: expected one fine-tuned from the other"
-    ):
+    with pytest.raises(ValueError, match="other names or shapes: expected one fine-tuned from the other"):
         interpolate_weights(base, network("llama"), {})
     with pytest.raises(ValueError, match=r"layer 3: expected 0 … 2"):
         stitch_models(base, base, 3)

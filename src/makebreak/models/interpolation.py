@@ -119,6 +119,6 @@ def stitch_models(lower: PreTrainedModel, upper: PreTrainedModel, layer: int) ->
     return interpolate_weights(upper, lower, {"embed": 1.0} | below)
 
 
-def extrapolate_weights(base: PreTrainedModel, aligned: PreTrainedModel, alpha: float) -> PreTrainedModel:
-    """Returns a model with weights base + α (aligned - base); α > 1 extrapolates (Jain et al. 2024, §4.2)."""
-    return interpolate_weights(base, aligned, dict.fromkeys(part_names(base), alpha))
+def extrapolate_weights(base: PreTrainedModel, other: PreTrainedModel, alpha: float) -> PreTrainedModel:
+    """Returns a model with weights base + α (other - base); α > 1 extrapolates (Jain et al. 2024, §4.2)."""
+    return interpolate_weights(base, other, dict.fromkeys(part_names(base), alpha))

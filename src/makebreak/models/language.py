@@ -141,12 +141,12 @@ def open_tokenizer(source: str, *, offline: bool = True) -> PreTrainedTokenizerF
     return tokenizer
 
 
-def _encode_alike(tokenizer: PreTrainedTokenizerFast, expected: Tokenizer) -> bool:
+def _encode_alike(tokenizer: PreTrainedTokenizerFast, reference: Tokenizer) -> bool:
     """Whether two tokenizers encode a sentence, and the first tokens of the vocabulary, alike."""
-    first_ids = list(range(min(_N_PROBE_TOKENS, expected.get_vocab_size())))
-    for text in (_PROBE, expected.decode(first_ids, skip_special_tokens=False)):
+    first_ids = list(range(min(_N_PROBE_TOKENS, reference.get_vocab_size())))
+    for text in (_PROBE, reference.decode(first_ids, skip_special_tokens=False)):
         ids = tokenizer(text, add_special_tokens=False)["input_ids"]
-        if expected.encode(text, add_special_tokens=False).ids != ids:
+        if reference.encode(text, add_special_tokens=False).ids != ids:
             return False
     return True
 
@@ -176,12 +176,12 @@ def _config(source: str, offline: bool) -> Any:
     return config
 
 
-def _check_memory(name: str, needed: int, dtype: str) -> None:
-    """Raises ValueError unless a model's weights, in bytes, fit into free memory."""
+def _check_memory(name: str, n_bytes: int, dtype: str) -> None:
+    """Raises ValueError unless a model's weights fit into free memory."""
     free = psutil.virtual_memory().available
-    if _MEMORY_FACTOR * needed > free:
+    if _MEMORY_FACTOR * n_bytes > free:
         raise ValueError(
-            f"{name} needs about {_MEMORY_FACTOR * needed / 2**30:.1f} GiB in {dtype}, "
+            f"{name} needs about {_MEMORY_FACTOR * n_bytes / 2**30:.1f} GiB in {dtype}, "
             f"{free / 2**30:.1f} are free: choose --dtype bfloat16, or --device-map auto"
         )
 
