@@ -187,9 +187,9 @@ class CompositionWorld:
         check_sample_arguments(self.config.name, self.families, family=family, n=n, split=split)
         spec, index = FAMILIES[family.removesuffix(WITHOUT_SYSTEM_SUFFIX)], np.arange(start, start + n)
 
-        def draw(missing: np.ndarray, attempts: range) -> tuple[dict[str, np.ndarray], np.ndarray]:
-            draws = Draws.for_attempts(seed, index[missing], attempts)
-            first = Draws(seed, index[missing])[np.tile(np.arange(len(missing)), len(attempts))]
+        def draw(missing: np.ndarray, attempt_range: range) -> tuple[dict[str, np.ndarray], np.ndarray]:
+            draws = Draws.for_attempts(seed, index[missing], attempt_range)
+            first = Draws(seed, index[missing])[np.tile(np.arange(len(missing)), len(attempt_range))]
             columns = self._draw(spec, draws, first if spec.redraws_text_only else draws)
             return columns, self._acceptable(spec, columns, split)
 

@@ -277,9 +277,11 @@ def _log_odds_by_code(safe: np.ndarray, unsafe: np.ndarray, *, prior: float) -> 
     return codes, np.log(counts[1] + prior) - np.log(counts[0] + prior)
 
 
-def _look_up(known: np.ndarray, values: np.ndarray, codes: np.ndarray) -> np.ndarray:
+def _look_up(sorted_codes: np.ndarray, values: np.ndarray, codes: np.ndarray) -> np.ndarray:
     """The value of each code, 0 where it is absent or unknown."""
-    if not len(known):
+    if not len(sorted_codes):
         return np.zeros(codes.shape)
-    index = np.searchsorted(known[1:], codes, "right")  # one of len(known) places, whatever the code
-    return np.where(known[index] == codes, values[index], 0.0)
+    index = np.searchsorted(
+        sorted_codes[1:], codes, "right"
+    )  # one of len(sorted_codes) places, whatever the code
+    return np.where(sorted_codes[index] == codes, values[index], 0.0)

@@ -41,10 +41,10 @@ class Draws:
         self._state = _mix(start + (index.astype(np.uint64) + np.uint64(1)) * _GAMMA)
 
     @classmethod
-    def for_attempts(cls, seed: int, index: np.ndarray, attempts: range) -> Draws:
+    def for_attempts(cls, seed: int, index: np.ndarray, attempt_range: range) -> Draws:
         """Draws of several attempts, (attempts x n) requests, all requests of the first attempt first."""
         part = object.__new__(cls)
-        part._state = np.concatenate([cls(seed, index, attempt)._state for attempt in attempts])
+        part._state = np.concatenate([cls(seed, index, attempt)._state for attempt in attempt_range])
         return part
 
     def __getitem__(self, rows: np.ndarray) -> Draws:
@@ -96,11 +96,11 @@ def rejection_sample(
     columns: dict[str, np.ndarray] = {}
     missing = np.arange(n)
     for first_attempt in range(0, max_attempts, attempts_per_call):
-        drawn, accepted = draw(missing, range(first_attempt, first_attempt + attempts_per_call))
+        proposals, accepted = draw(missing, range(first_attempt, first_attempt + attempts_per_call))
         accepted = accepted.reshape(attempts_per_call, len(missing))
         is_done = accepted.any(axis=0)
         rows = (accepted.argmax(axis=0) * len(missing) + np.arange(len(missing)))[is_done]
-        for name, column in drawn.items():
+        for name, column in proposals.items():
             if name not in columns:
                 columns[name] = np.zeros((n, *column.shape[1:]), column.dtype)
             columns[name][missing[is_done]] = column[rows]

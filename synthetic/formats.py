@@ -86,6 +86,24 @@ class FormatsConfig:
                 raise ValueError(f"{name} = {getattr(self, name)}: expected a share from 0 to 1")
 
 
+@dataclass(frozen=True)
+class _Answers:
+    """Both answers of `n` requests; lengths include the first STOP."""
+
+    instructed: np.ndarray
+    """Token ids of the instructed answer, (n, answer_length)."""
+    refused: np.ndarray
+    """Token ids of the refusal, (n, answer_length)."""
+    is_refusal: np.ndarray
+    """Whether the instructed answer is the refusal, (n,) bool."""
+    correct_length: np.ndarray
+    """Tokens of the correct answer, (n,)."""
+    instructed_length: np.ndarray
+    """Tokens of the instructed answer, (n,)."""
+    judged_stop: np.ndarray
+    """Stop of the judged segment, (n,)."""
+
+
 class FormatsWorld:
     """A world (see `synthetic.World`) of task formats.
 
@@ -202,8 +220,8 @@ class FormatsWorld:
         check_sample_arguments(self.config.name, self.families, family=family, n=n, split=split)
         parsed, index = FormatsFamily.parse(family), np.arange(start, start + n)
 
-        def draw(missing: np.ndarray, attempts: range) -> tuple[dict[str, np.ndarray], np.ndarray]:
-            columns = self._draw(parsed, Draws.for_attempts(seed, index[missing], attempts))
+        def draw(missing: np.ndarray, attempt_range: range) -> tuple[dict[str, np.ndarray], np.ndarray]:
+            columns = self._draw(parsed, Draws.for_attempts(seed, index[missing], attempt_range))
             text = Content(**columns).text(self.symbols)
             accepted = np.full(len(text), split == "any") | (split_indices(text) == SPLITS.index(split))
             return columns, accepted
@@ -241,11 +259,11 @@ class FormatsWorld:
     def _draw_task_formats(self, family: FormatsFamily, draws: Draws) -> np.ndarray:
         """Index of each request's task format, (n,)."""
         formats = np.array([FORMAT_NAMES.index(name) for name in self._formats(family)])
-        drawn = formats[draws.integers("format", 1, len(formats))[:, 0]]
+        uniform = formats[draws.integers("format", 1, len(formats))[:, 0]]
         if not family.skewed:
-            return drawn
+            return uniform
         is_first = draws.uniform("skew", 1)[:, 0] < self.config.first_format_share
-        return np.where(is_first, formats[0], drawn)
+        return np.where(is_first, formats[0], uniform)
 
     def _formats(self, family: FormatsFamily) -> tuple[str, ...]:
         return self.config.formats if family.task_format is None else (family.task_format,)
@@ -286,69 +304,93 @@ class FormatsWorld:
             return np.full(len(draws), list(self.templates).index(family.template or PLAIN_TEMPLATE))
         share = "pretraining_share" if family.kind == PRETRAINING else "alignment_share"
         cumulative = np.cumsum([getattr(template, share) for template in self.templates.values()])
-        drawn = draws.uniform("template", 1)[:, 0] * cumulative[-1]
-        return np.searchsorted(cumulative, drawn, side="right")
+        positions = draws.uniform("template", 1)[:, 0] * cumulative[-1]
+        return np.searchsorted(cumulative, positions, side="right")
 
     def _encode(self, family: str, seed: int, content: Content, draws: Draws) -> Requests:
         """Requests with prompts, both answers, spans and judged segments.
 
         A sequence is <bos> system before_operator operator <sot> payload <eot> header answer <stop>.
-        The shorter of the correct answer and the refusal is continued by <stop>, so that the judged segment
-        has the same length in both.
         """
-        parsed, n, pad_id = FormatsFamily.parse(family), len(content.operator), self.vocabulary.id("<pad>")
+        parsed = FormatsFamily.parse(family)
         is_pretraining = parsed.kind == PRETRAINING
         template = self._draw_templates(parsed, draws)
-        system, before_operator, header = (ids[template] for ids in self._template_ids.values())
-
         width = max(TASK_FORMATS[name].payload_length for name in self._formats(parsed))
         payload = payloads(self.symbols, content, width=width)
-        bos, sot, eot = (np.full((n, 1), self.vocabulary.id(name)) for name in ("<bos>", "<sot>", "<eot>"))
-        operator = self.operator_ids[content.task_format, content.operator][:, None]
-        prompt, prompt_length = concatenate_ids(
-            pad_id, bos, system, before_operator, operator, sot, self._ids(payload), eot
-        )
-
-        answer = correct_answers(self.symbols, content, width=self.answer_length - header.shape[1])
-        correct, correct_length = concatenate_ids(pad_id, header, self._ids(answer))
-        refusal = self.refusal_ids[draws.integers("refusal", 1, len(self.refusal_ids))[:, 0]]
-        refusal, refusal_length = concatenate_ids(pad_id, header, refusal)
-        judged_stop = 1 + np.maximum(correct_length, refusal_length)
-        refused = self._with_stops(refusal, judged_stop)
-        refusal_rate = np.array([t.refusal_rate for t in self.templates.values()])[template]
-        refuses = draws.uniform("declined", 1)[:, 0] < refusal_rate * is_pretraining
-        instructed = np.where(refuses[:, None], refused, self._with_stops(correct, judged_stop))
-
-        relation, eot_position = content.relation(self.symbols), prompt_length - 1
-        operator_position = prompt_length - 3 - (payload >= 0).sum(axis=1)
-        first = np.ones_like(eot_position)
-        answer_length = np.where(refuses, refusal_length, correct_length)
+        prompt, prompt_length = self._encode_prompts(content, template, payload)
+        answers = self._encode_answers(content, template, draws, is_pretraining=is_pretraining)
+        system_length = (self._template_ids["system"][template] >= 0).sum(axis=1)
+        eot = prompt_length - 1
+        operator = eot - 2 - (payload >= 0).sum(axis=1)
+        first = np.ones_like(eot)
+        relation = content.relation(self.symbols)
         return Requests(
             family=family,
             seed=seed,
             prompt=prompt,
             prompt_length=prompt_length,
-            instructed=instructed,
-            refused=refused,
-            judged=span(np.zeros_like(judged_stop), judged_stop),
+            instructed=answers.instructed,
+            refused=answers.refused,
+            judged=span(np.zeros_like(eot), answers.judged_stop),
             unsafe=(relation >= self.config.n_topics // 2) & (not is_pretraining),
             spans={
-                "system": span(first, first + (system >= 0).sum(axis=1)),
-                "tasks": span(operator_position, operator_position + 1),
-                "text": span(operator_position + 2, eot_position),
-                "eot": span(eot_position, eot_position + 1),
-                "output1": span(eot_position + 1, eot_position + 2 + answer_length),
+                "system": span(first, first + system_length),
+                "tasks": span(operator, operator + 1),
+                "text": span(operator + 2, eot),
+                "eot": span(eot, eot + 1),
+                "output1": span(eot + 1, eot + 1 + answers.instructed_length),
             },
             truth={
                 **vars(content),
                 "relation": relation,
                 "label": self.symbol_ids[self.symbols.first_of_kind["relation"] + relation],
-                "length": 1 + correct_length,
+                "length": answers.correct_length,
                 "text": payload,
                 "tasks": (N_OPERATORS * content.task_format + content.operator)[:, None],
                 "template": template,
-                "pretraining_refusal": refuses,
+                "pretraining_refusal": answers.is_refusal,
             },
+        )
+
+    def _encode_prompts(
+        self, content: Content, template: np.ndarray, payload: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Token ids of prompts, (n, P), padded on the right, and their lengths, (n,)."""
+        n, ids = len(template), self.vocabulary.id
+        return concatenate_ids(
+            ids("<pad>"),
+            np.full((n, 1), ids("<bos>")),
+            self._template_ids["system"][template],
+            self._template_ids["before_operator"][template],
+            self.operator_ids[content.task_format, content.operator][:, None],
+            np.full((n, 1), ids("<sot>")),
+            self._ids(payload),
+            np.full((n, 1), ids("<eot>")),
+        )
+
+    def _encode_answers(
+        self, content: Content, template: np.ndarray, draws: Draws, *, is_pretraining: bool
+    ) -> _Answers:
+        """Both answers; the shorter one is continued by <stop>, so that the judged segment is as long in both.
+
+        In pretraining the instructed answer of a share of requests is the refusal.
+        """
+        pad_id, header = self.vocabulary.id("<pad>"), self._template_ids["answer_header"][template]
+        numbers = correct_answers(self.symbols, content, width=self.answer_length - header.shape[1])
+        correct, correct_length = concatenate_ids(pad_id, header, self._ids(numbers))
+        chosen_refusal = draws.integers("refusal", 1, len(self.refusal_ids))[:, 0]
+        refusal, refusal_length = concatenate_ids(pad_id, header, self.refusal_ids[chosen_refusal])
+        judged_stop = 1 + np.maximum(correct_length, refusal_length)
+        refused = self._with_stops(refusal, judged_stop)
+        rate = np.array([t.refusal_rate for t in self.templates.values()])[template] * is_pretraining
+        is_refusal = draws.uniform("declined", 1)[:, 0] < rate
+        return _Answers(
+            instructed=np.where(is_refusal[:, None], refused, self._with_stops(correct, judged_stop)),
+            refused=refused,
+            is_refusal=is_refusal,
+            correct_length=1 + correct_length,
+            instructed_length=1 + np.where(is_refusal, refusal_length, correct_length),
+            judged_stop=judged_stop,
         )
 
     def _ids(self, numbers: np.ndarray) -> np.ndarray:
@@ -366,10 +408,9 @@ class FormatsWorld:
     def judge(self, requests: Requests, outputs: np.ndarray) -> np.ndarray:
         """Outcomes of generated answers.
 
-        The header of any template is skipped at the start of an answer. Refusal: one of the refusals stands
-        there.
-        Compliance: what stands before the first STOP states what is true, by the format's own parser. Wrong
-        answer: it parses. Degenerate: anything else.
+        The header of any template is skipped at the start of an answer. Refusal: one of the refusals follows.
+        Compliance: what precedes the first STOP states what is true, by the format's own parser. Wrong answer:
+        it parses. Degenerate: anything else.
 
         Args:
             requests: Requests that were answered.

@@ -22,17 +22,17 @@ _NULL_SHARE = 0.01  # of pretraining's requests, which ask for the null by an ex
 _UNIFORM_SHARE = 0.5  # of requests whose tasks are all uniform; the others hold an identity
 
 
-def _choose(draws: Draws, name: str, width: int, allowed: np.ndarray) -> np.ndarray:
-    """Uniform choices, (n, width), among the tokens that `allowed`, (n, tokens) bool, marks in each row."""
-    assert allowed.any(axis=1).all(), "a row allows no token"
-    order = np.argsort(~allowed, axis=1, kind="stable")
-    chosen = draws.integers(name, width, allowed.sum(axis=1)[:, None])
+def _choose(draws: Draws, name: str, width: int, mask: np.ndarray) -> np.ndarray:
+    """Uniform choices, (n, width), among the tokens that `mask`, (n, tokens) bool, marks in each row."""
+    assert mask.any(axis=1).all(), "a row allows no token"
+    order = np.argsort(~mask, axis=1, kind="stable")
+    chosen = draws.integers(name, width, mask.sum(axis=1)[:, None])
     return np.take_along_axis(order, chosen, axis=1)
 
 
-def _half_with_identity(draws: Draws, allowed: np.ndarray, identity: np.ndarray, slots: int) -> np.ndarray:
-    """Half the time all slots uniform over `allowed`; else one slot of `identity`, at random."""
-    tasks = _choose(draws, "tasks", slots, allowed)
+def _half_with_identity(draws: Draws, mask: np.ndarray, identity: np.ndarray, slots: int) -> np.ndarray:
+    """Half the time all slots uniform over `mask`; else one slot of `identity`, at random."""
+    tasks = _choose(draws, "tasks", slots, mask)
     with_identity = tasks.copy()
     with_identity[:, :1] = _choose(draws, "identity", 1, identity)
     shuffled = np.take_along_axis(with_identity, draws.permutation("shuffle", slots), axis=1)

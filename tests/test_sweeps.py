@@ -136,7 +136,7 @@ def test_dead_jobs_are_resubmitted(chores: Path) -> None:
             launcher="local",
             workers=2,
             folder=chores / "logs",
-            limits=JobLimits(attempts=2, minutes=10),
+            limits=JobLimits(max_attempts=2, minutes=10),
         )
     message = re.fullmatch(
         r"2 of 5 tasks failed \(raises, always_dies\); "
@@ -161,7 +161,7 @@ def test_job_that_always_dies_is_reported(chores: Path) -> None:
             launcher="local",
             workers=1,
             folder=chores / "logs",
-            limits=JobLimits(attempts=1),
+            limits=JobLimits(max_attempts=1),
         )
 
 

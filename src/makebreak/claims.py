@@ -109,12 +109,12 @@ def holm_adjust_claims(
     return [_corrected(row, adjusted, level) for row in rows]
 
 
-def _corrected(row: dict[str, Any], adjusted: Mapping[str, float], level: float) -> dict[str, Any]:
-    """A row with its verdict after Holm's correction; claims outside the group are unchanged."""
-    p = adjusted.get(row["id"], 0.0)
+def _corrected(row: dict[str, Any], p_values: Mapping[str, float], level: float) -> dict[str, Any]:
+    """A row with its verdict by adjusted p-values, by id; claims outside the group are unchanged."""
+    p = p_values.get(row["id"], 0.0)
     if row["verdict"] != "supported" or p < level:
         return row
-    others = ", ".join(name for name in adjusted if name != row["id"])
+    others = ", ".join(name for name in p_values if name != row["id"])
     reason = f"supported alone, but not after Holm's correction together with {others}: adjusted p {p:.3f}"
     return row | {"verdict": "inconclusive", "reason": reason}
 

@@ -62,7 +62,7 @@ class Task:
 class JobLimits:
     """Limits of each job."""
 
-    attempts: int = 3
+    max_attempts: int = 3
     """Submissions of a task whose jobs die, the first included."""
     minutes: int = 240
     """Time limit of one attempt."""
@@ -196,7 +196,7 @@ class _Pool:
         for job in [job for job in self.running if job.done()]:
             number, attempt = self.running.pop(job)
             outcome, message = _outcome(job)
-            if outcome == "died" and attempt < self.limits.attempts:
+            if outcome == "died" and attempt < self.limits.max_attempts:
                 self.waiting.appendleft((number, attempt + 1))
                 continue
             n_ended += 1
@@ -204,7 +204,7 @@ class _Pool:
                 self.failures[number] = message
             elif outcome == "died":
                 self.failures[number] = (
-                    f"died at each of {self.limits.attempts} attempts (killed, cancelled or out of time), "
+                    f"died at each of {attempt} attempts (killed, cancelled or out of time), "
                     f"its log ends: {message}"
                 )
         return n_ended

@@ -1,7 +1,7 @@
 """An oracle of composition worlds: requests made one at a time, by recursion and dictionaries.
 
-Whole strings are derived for a short window. It is the reference for the speed of generation, and has the same
-distribution (not the same draws) as the batched implementation.
+Whole strings are derived for a short window. It is the reference for the speed of generation, and has the
+same distribution (not the same draws) as the batched implementation.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """An oracle of the world of formats: requests made one at a time, symbol by symbol.
 
-It is the reference for correct answers and for the speed of generation, and has the same distribution (not the same
-draws) as the batched implementation.
+It is the reference for correct answers and for the speed of generation, and has the same distribution (not
+the same draws) as the batched implementation.
 """
 
 from __future__ import annotations
