@@ -127,13 +127,13 @@ def _encode_answers(world: CompositionWorld, truth: dict[str, np.ndarray], *, ju
         position = np.clip(column - start[:, None], 0, longest_text - 1)
         letters = np.take_along_axis(truth["outputs"][:, pair], position, axis=1)
         output = world.output_ids[np.maximum(letters, 0)]
-        answered = pair < n_answered
-        instructed = np.where(is_output & answered[:, None], output, instructed)
-        instructed[rows[answered], (start + length)[answered]] = stop_id
+        is_answered = pair < n_answered
+        instructed = np.where(is_output & is_answered[:, None], output, instructed)
+        instructed[rows[is_answered], (start + length)[is_answered]] = stop_id
         if pair <= judged_pair:
             refused = np.where(is_output, world.null_id if pair == judged_pair else output, refused)
             refused[rows, start + length] = stop_id
-        outputs.append(span(start, start + np.where(answered, length + 1, 0)))
+        outputs.append(span(start, start + np.where(is_answered, length + 1, 0)))
     return _Answers(instructed, refused, outputs)
 
 

@@ -371,7 +371,7 @@ class FormatsWorld:
     def _encode_answers(
         self, content: Content, template: np.ndarray, draws: Draws, *, is_pretraining: bool
     ) -> _Answers:
-        """Both answers; the shorter one is continued by <stop>, so that the judged segment is as long in both.
+        """Both answers; the shorter one is continued by <stop>, so that both judged segments match.
 
         In pretraining the instructed answer of a share of requests is the refusal.
         """
@@ -409,8 +409,8 @@ class FormatsWorld:
         """Outcomes of generated answers.
 
         The header of any template is skipped at the start of an answer. Refusal: one of the refusals follows.
-        Compliance: what precedes the first STOP states what is true, by the format's own parser. Wrong answer:
-        it parses. Degenerate: anything else.
+        Compliance: what precedes the first STOP states what is true, by the format's own parser. Wrong
+        answer: it parses. Degenerate: anything else.
 
         Args:
             requests: Requests that were answered.
