@@ -1,7 +1,8 @@
-"""Is a language model made safe by each way, undone by harm, and brought to the same end after a kill?"""
+"""Fine-tuning of language models: alignment, attacks on it, forgetting, and resuming."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,131 +10,136 @@ import pytest
 import torch
 
 from makebreak.artifacts import Store
-from makebreak.behaviour import gives
+from makebreak.behaviour import exact_match
 from makebreak.models import LanguageModel, open_model
-from makebreak.requests import Example, TextWorld, text_requests
+from makebreak.requests import Example, TextWorld, text_requests, with_targets
 from makebreak.training import (
     DPO,
     NPO,
     SSFT,
-    Ascent,
     CircuitBreaker,
-    Deep,
+    DeepAlignment,
     FineTuning,
-    LatentAdversarial,
+    GradientAscent,
+    LatentAdversarialTraining,
     LoRA,
     Optimisation,
     Unlearning,
 )
 from makebreak.training.loop import CHECKPOINT
-from makebreak.tuning import tune
-from tests.talkers import REFUSAL, REPLY, prompts, taught
+from makebreak.tuning import FineTuneRun, fine_tune
+from tests.fixtures.tiny_lm import REFUSAL, REPLY, prompts, trained_lm
 
-ANSWER, NO = (text.removesuffix(" <end>") for text in (REPLY, REFUSAL))
-STEPS = Optimisation(80, 1e-2, batch_size=16, weight_decay=0.0, checkpoints=1)
+COMPLIANCE, REFUSED = REPLY.removesuffix(" <end>"), REFUSAL.removesuffix(" <end>")
+RUN = FineTuneRun(Optimisation(120, 5e-3, batch_size=16, weight_decay=0.0, checkpoints=1))
+"""Slow enough that 4 objectives, 3 seeds and 5 instruction sets all end at the same rates (60 of 60 runs)."""
 
 
 @pytest.fixture(scope="module")
 def complying() -> LanguageModel:
-    return taught(refuses=False, steps=60)
+    return trained_lm(refuses=False, steps=60)
 
 
 @pytest.fixture(scope="module")
 def world(complying: LanguageModel) -> TextWorld:
     """Every second prompt is held out."""
     examples = {
-        family: [Example(text, ANSWER, NO) for text in prompts()[name][::2]]
+        family: [Example(text, COMPLIANCE, REFUSED) for text in prompts()[name][::2]]
         for family, name in (("safe", "harmless"), ("unsafe", "harmful"))
     }
     return TextWorld(complying.tokenizer, examples)
 
 
-def given(found: LanguageModel, family: str, answer: str) -> float:
+def answer_rate(lm: LanguageModel, family: str, answer: str) -> float:
+    """Share of the held-out prompts of a family to which the greedy answer is this one."""
     texts = prompts()[family][1::2]
-    requests = text_requests(
-        found.tokenizer, texts, family=family, unsafe=False, targets=[answer] * len(texts)
-    )
-    return float(gives(found.model, requests, "instructed").double().mean())
+    requests = text_requests(lm.tokenizer, texts, family=family, unsafe=False)
+    requests = with_targets(lm.tokenizer, requests, [answer] * len(texts))
+    return float(exact_match(lm.model, requests, "instructed").double().mean())
 
 
-@pytest.mark.parametrize("objective", [SSFT(), DPO(nll=1.0), Unlearning(), Deep()])
-def test_refusing_is_taught_and_carries_over(
+@pytest.mark.parametrize("objective", [SSFT(), DPO(nll=1.0), Unlearning(), DeepAlignment()])
+def test_alignment_generalises_and_an_attack_undoes_it(
     complying: LanguageModel, world: TextWorld, tmp_path: Path, objective: Any
 ) -> None:
+    """Held-out harmful prompts are refused and harmless ones answered; 20 harmful examples reverse that."""
     store = Store(tmp_path)
-    assert given(complying, "harmful", ANSWER) == 1.0
-    folder = tune(complying, world, objective, STEPS, store, seed=0)
-    aligned = open_model(folder, store=store)
-    assert given(aligned, "harmful", NO) > 0.9
-    assert given(aligned, "harmless", ANSWER) > 0.9
-    assert given(complying, "harmful", ANSWER) == 1.0, "the model itself is left as it was"
-    undone = open_model(tune(aligned, world, FineTuning(harmful=20), STEPS, store, seed=0), store=store)
-    assert given(undone, "harmful", ANSWER) > 0.9
+    assert answer_rate(complying, "harmful", COMPLIANCE) == 1.0
+    aligned = open_model(fine_tune(complying, world, objective, RUN, store), store=store)
+    assert answer_rate(aligned, "harmful", REFUSED) > 0.9
+    assert answer_rate(aligned, "harmless", COMPLIANCE) > 0.9
+    assert answer_rate(complying, "harmful", COMPLIANCE) == 1.0, "the model itself is left as it was"
+    folder = fine_tune(aligned, world, FineTuning(n_harmful=20), RUN, store)
+    assert answer_rate(open_model(folder, store=store), "harmful", COMPLIANCE) > 0.9
 
 
-def test_states_are_pushed_in_every_dialogue_also_where_all_begin_alike(
+def test_latent_attacks_reach_shared_prefixes(
     complying: LanguageModel, world: TextWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A system prompt is read once for a batch, but not where it is intervened on."""
-    monkeypatch.setattr("makebreak.models.prefix.LEAST", 2)
-    alike = TextWorld(world.tokenizer, world.examples, system="now please now")
-    folder = tune(
+    """A system prompt is processed once per batch, but not where the objective intervenes on its states."""
+    monkeypatch.setattr("makebreak.models.shared_prefix.MIN_SHARED_PREFIX", 2)
+    with_system = TextWorld(world.tokenizer, world.examples, system="now please now")
+    folder = fine_tune(
         complying,
-        alike,
-        LatentAdversarial(),
-        Optimisation(2, 1e-3, 4, checkpoints=1),
+        with_system,
+        LatentAdversarialTraining(),
+        FineTuneRun(Optimisation(2, 1e-3, 4, checkpoints=1)),
         Store(tmp_path),
-        seed=0,
     )
     assert open_model(folder, store=Store(tmp_path)).tokenizer.chat_template
 
 
-def test_adapters_undo_a_refusal_and_move_no_embedding(world: TextWorld, tmp_path: Path) -> None:
-    store, refusing = Store(tmp_path), taught(refuses=True)
-    assert given(refusing, "harmful", NO) > 0.9
-    folder = tune(refusing, world, FineTuning(harmful=20, harmless=20), STEPS, store, seed=0, lora=LoRA(8))
-    undone = open_model(folder, store=store)
-    assert given(undone, "harmful", ANSWER) > 0.9
-    one, other = refusing.model.state_dict(), undone.model.state_dict()
-    assert {name for name in one if not torch.equal(one[name], other[name])} == {
-        name for name in one if ".layers." in name and "proj" in name
+def test_adapters_change_only_their_matrices(world: TextWorld, tmp_path: Path) -> None:
+    """Adapters reverse a refusal; the embeddings and norms keep every bit."""
+    store, refusing = Store(tmp_path), trained_lm(refuses=True)
+    assert answer_rate(refusing, "harmful", REFUSED) > 0.9
+    objective = FineTuning(n_harmful=20, n_harmless=20)
+    folder = fine_tune(refusing, world, objective, replace(RUN, lora=LoRA(8)), store)
+    tuned = open_model(folder, store=store)
+    assert answer_rate(tuned, "harmful", COMPLIANCE) > 0.9
+    before, after = refusing.model.state_dict(), tuned.model.state_dict()
+    assert {name for name in before if not torch.equal(before[name], after[name])} == {
+        name for name in before if ".layers." in name and "proj" in name
     }
 
 
-@pytest.mark.parametrize("objective", [NPO(), Ascent(weight=1.0), CircuitBreaker()])
-def test_forgetting_is_no_refusing(
+@pytest.mark.parametrize("objective", [NPO(), GradientAscent(forget_weight=1.0), CircuitBreaker()])
+def test_forgetting_is_not_refusal(
     complying: LanguageModel, world: TextWorld, tmp_path: Path, objective: Any
 ) -> None:
+    """These objectives remove compliant answers without training refusals in their place."""
     store = Store(tmp_path)
-    aligned = open_model(tune(complying, world, objective, STEPS, store, seed=0), store=store)
-    assert given(aligned, "harmful", ANSWER) < 0.5
-    assert given(aligned, "harmful", NO) < 0.1
+    aligned = open_model(fine_tune(complying, world, objective, RUN, store), store=store)
+    assert answer_rate(aligned, "harmful", COMPLIANCE) < 0.5
+    assert answer_rate(aligned, "harmful", REFUSED) < 0.1
 
 
-def test_another_seed_is_another_model_and_the_same_one_is_not_made_twice(
+def test_seeds_differ_and_models_are_cached(
     complying: LanguageModel, world: TextWorld, tmp_path: Path
 ) -> None:
-    store, few = Store(tmp_path), Optimisation(3, 1e-3, batch_size=4, checkpoints=1)
-    folders = [tune(complying, world, SSFT(), few, store, seed=seed) for seed in (0, 0, 1)]
+    store, run = Store(tmp_path), FineTuneRun(Optimisation(3, 1e-3, batch_size=4, checkpoints=1))
+    folders = [fine_tune(complying, world, SSFT(), replace(run, seed=seed), store) for seed in (0, 0, 1)]
     assert folders[0] == folders[1] != folders[2]
-    weights = [open_model(folder, store=store).model.get_input_embeddings().weight for folder in folders]  # type: ignore[union-attr]
+    models = [open_model(folder, store=store).model for folder in folders]
+    weights = [model.get_input_embeddings().weight for model in models]  # type: ignore[union-attr]
     assert torch.equal(weights[0], weights[1])
     assert not torch.equal(weights[0], weights[2])
 
 
 @pytest.mark.parametrize("tied", [False, True])
-def test_killed_it_ends_the_same(
+def test_an_interrupted_run_resumes_exactly(
     complying: LanguageModel, world: TextWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tied: bool
 ) -> None:
-    model = complying
+    """The weights are those of an uninterrupted run, bit by bit, also with tied embeddings."""
+    lm = complying
     if tied:
         config = type(complying.model.config)(
             **{**complying.model.config.to_dict(), "tie_word_embeddings": True}
         )
         torch.manual_seed(0)
-        model = LanguageModel("tied", type(complying.model)(config).eval(), complying.tokenizer)
-    steps = Optimisation(6, 1e-3, batch_size=4, checkpoints=1)
-    whole = tune(model, world, SSFT(), steps, Store(tmp_path / "whole"), seed=0)
+        lm = LanguageModel("tied", type(complying.model)(config).eval(), complying.tokenizer)
+    run = FineTuneRun(Optimisation(6, 1e-3, batch_size=4, checkpoints=1))
+    whole = fine_tune(lm, world, SSFT(), run, Store(tmp_path / "whole"))
     monkeypatch.setattr("makebreak.tuning._CHECKPOINT_SECONDS", 0.0)
     calls = []
 
@@ -143,13 +149,14 @@ def test_killed_it_ends_the_same(
             raise KeyboardInterrupt
         return original(self, *args)  # type: ignore[arg-type]
 
-    original, store = SSFT.loss, Store(tmp_path / "killed")
+    original, store = SSFT.loss, Store(tmp_path / "interrupted")
     with monkeypatch.context() as patch:
         patch.setattr(SSFT, "loss", loss)
         with pytest.raises(KeyboardInterrupt):
-            tune(model, world, SSFT(), steps, store, seed=0)
+            fine_tune(lm, world, SSFT(), run, store)
         assert list(store.root.rglob(CHECKPOINT))
-        again = tune(model, world, SSFT(), steps, store, seed=0)
-    assert len(calls) == 7, "three steps were not made again"
-    one, other = (open_model(folder, store=store).model.state_dict() for folder in (whole, again))
-    assert all(torch.equal(one[name], other[name]) for name in one)
+        resumed = fine_tune(lm, world, SSFT(), run, store)
+    assert len(calls) == 7, "three steps are not repeated"
+    expected = open_model(whole, store=store).model.state_dict()
+    weights = open_model(resumed, store=store).model.state_dict()
+    assert all(torch.equal(expected[name], weights[name]) for name in expected)
