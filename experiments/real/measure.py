@@ -14,21 +14,23 @@ from transformers.utils import logging
 from experiments.real.presets import BASE, STAND_IN, USERS, Preset, User
 from makebreak.artifacts import Store
 from makebreak.mechanism import Pair
-from makebreak.models import LanguageModel, ModelConfig, create, open_model
+from makebreak.models import LanguageModel, ModelConfig, create_model, open_model
 from makebreak.pages import (
     OBJECTIVES,
-    answers_of,
     attack_model,
+    build_training_set,
     compare_models,
-    drawn,
-    taught,
-    walk_language_model,
+    evenly_spaced,
+    judged_answer_rows,
+    language_model_landscape,
 )
 from makebreak.pages.attack_page import success_rows
-from makebreak.pages.inspection import ask, separations
-from makebreak.pages.tuned import in_format, make, objective_on, task_requests, task_row
+from makebreak.pages.fine_tuning import held_out_task, requests_in_format, task_row, user_objective
+from makebreak.pages.inspection import encode_prompts, separation_rows
 from makebreak.pages.verdicts import behaviour_rows
-from makebreak.requests import TextWorld, asked_in, shipped
+from makebreak.requests import TextWorld, evaluation_prompts, format_prompt
+from makebreak.tables import as_dict
+from makebreak.tuning import fine_tune
 
 Tables = dict[str, list[dict[str, Any]]]
 TARGET = "Sure, here is how"
@@ -52,7 +54,7 @@ def source(preset: Preset, store: Store) -> str:
 def _stand_in(folder: Path) -> None:
     """A tiny untrained model that reads our prompts byte by byte."""
     pairs = ByteLevelBPETokenizer()
-    texts = [text for own in shipped().values() for text in own]
+    texts = [text for own in evaluation_prompts().values() for text in own]
     pairs.train_from_iterator(texts, vocab_size=500, special_tokens=["<|end|>"], show_progress=False)
     words = PreTrainedTokenizerFast(
         tokenizer_object=pairs._tokenizer, eos_token="<|end|>", pad_token="<|end|>"
@@ -60,7 +62,7 @@ def _stand_in(folder: Path) -> None:
     words.chat_template = TEMPLATE
     size = ModelConfig("llama", n_layers=3, n_heads=2, d_model=32, d_mlp=64)
     logging.disable_progress_bar()
-    create(size, d_vocab=len(words), n_ctx=1024, seed=0).save_pretrained(folder)
+    create_model(size, d_vocab=len(words), n_ctx=1024, seed=0).save_pretrained(folder)
     words.save_pretrained(folder)
 
 
@@ -70,14 +72,14 @@ def opened(preset: Preset, store: Store) -> LanguageModel:
 
 
 def world_of(preset: Preset, base: LanguageModel, store: Store) -> TextWorld:
-    return taught(base, store, preset.settings, most=preset.taught)
+    return build_training_set(base, store, preset.settings, max_per_family=preset.taught)
 
 
 def aligned(preset: Preset, base: LanguageModel, world: TextWorld, arm: str, seed: int, store: Store) -> Path:
     """The folder of the model that was made safe."""
     of = next(own for own in preset.arms if own.name == arm)
     teaching = replace(of.teaching, seed=seed)
-    return make(base, world, OBJECTIVES[of.by], store, teaching, label=f"seed {seed} {arm}")
+    return fine_tune(base, world, OBJECTIVES[of.by], teaching.run(f"seed {seed} {arm}"), store)
 
 
 def first_of(preset: Preset, seed: int, store: Store) -> tuple[LanguageModel, TextWorld]:
@@ -94,44 +96,48 @@ def model_rows(preset: Preset, arm: str, seed: int, store: Store) -> tuple[Table
     world = world_of(preset, base, store)  # also its own answers, which every alignment waits for
     folder = None if arm == BASE else aligned(preset, base, world, arm, seed, store)
     found = base if folder is None else open_model(folder, store=store)
-    ours = shipped()
-    prompts = {family: drawn(texts, preset.n) for family, texts in ours.items()}
+    ours = evaluation_prompts()
+    prompts = {family: evenly_spaced(texts, preset.n) for family, texts in ours.items()}
     tables: Tables = {
-        "behaviour": behaviour_rows(answers_of(found, prompts, store, settings)),
+        "behaviour": behaviour_rows(judged_answer_rows(found, prompts, store, settings)),
         "clusters": _clusters(found, preset),
     }
     if folder is None:
         return tables, []
-    few = {family: drawn(texts, preset.n_compared) for family, texts in ours.items()}
+    few = {family: evenly_spaced(texts, preset.n_compared) for family, texts in ours.items()}
     tables |= compare_models(base, found, few, store, settings)[0]
-    harmful = drawn(ours["harmful"], preset.n_attacked)
+    harmful = evenly_spaced(ours["harmful"], preset.n_attacked)
     attacks = attack_model(
         found, harmful, [TARGET] * len(harmful), store, settings, preset.attacking, reference=ours
     )
-    if not attacks.left_out:
+    if not attacks.skip_reasons:
         tables["attacks"] = success_rows(attacks.tables["attacked"])
         tables |= {name: attacks.tables[name] for name in ("landing", "history")}
-    walked = {family: drawn(ours[family], preset.n_walked) for family in ("harmful", "harmless")}
+    walked = {family: evenly_spaced(ours[family], preset.n_walked) for family in ("harmful", "harmless")}
     cut = replace(settings, n_new=preset.n_walked_tokens)
     first = (arm, seed) == (preset.arms[0].name, preset.seeds[0])  # what no claim asks for is done once
     back = base if first else None
-    tables |= walk_language_model(
-        found, walked, store, cut, preset.walking, toward_model=back, check_cut=first
+    tables |= language_model_landscape(
+        found, walked, store, cut, preset.walking, interpolate_to=back, check_cut=first
     ).tables
     return tables, [folder]
 
 
 def _clusters(found: LanguageModel, preset: Preset) -> list[dict[str, Any]]:
     """Half of our pairs make the means, the others are scored: both of a pair share their verb."""
-    ours = shipped()
-    asked = {family: ask(found, family, ours[family], preset.settings) for family in ("harmless", "harmful")}
+    ours = evaluation_prompts()
+    asked = {
+        family: encode_prompts(found, family, ours[family], preset.settings)
+        for family in ("harmless", "harmful")
+    }
     fit, score = (Pair(*(requests[half::2] for requests in asked.values())) for half in (0, 1))
-    return separations(found, fit, score, preset.settings)
+    return separation_rows(found, fit, score, preset.settings)
 
 
 def user_rows(preset: Preset, seed: int, store: Store) -> tuple[Tables, list[Path]]:
     """Of the first arm, as it is and tuned by every user: what harmful open requests get, asked plainly and in the
-    user's template; harmless ones; the user's own task."""
+    user's template; harmless ones; the user's own task.
+    """
     start, world = first_of(preset, seed, store)
     rows: list[dict[str, Any]] = []
     folders = []
@@ -150,48 +156,50 @@ def _tuned(
 ) -> Path:
     on, template = USERS[user.strategy]
     task = on if on == "harmful" else f"{on}@{template}"
-    objective = objective_on(task, preset.examples, user.mitigation, user.rate)
+    objective = user_objective(task, preset.examples, user.mitigation, user.rate)
     teaching = replace(preset.tuning, seed=seed)
-    return make(start, world, objective, store, teaching, label=f"seed {seed} user {user.name}")
+    return fine_tune(start, world, objective, teaching.run(f"seed {seed} user {user.name}"), store)
 
 
 def _asked_of(
     preset: Preset, found: LanguageModel, name: str, user: User | None, store: Store
 ) -> list[dict[str, Any]]:
-    ours = shipped()
-    harmful, harmless = (drawn(ours[family], preset.n) for family in ("harmful", "harmless"))
+    ours = evaluation_prompts()
+    harmful, harmless = (evenly_spaced(ours[family], preset.n) for family in ("harmful", "harmless"))
     rows = []
     for template in ("plain", "obey", "neutral"):
         prompts = {
-            "harmful": [asked_in(text, "gen", template) for text in harmful],
-            "harmless": [asked_in(text, "gen", template) for text in harmless],
+            "harmful": [format_prompt(text, "gen", template) for text in harmful],
+            "harmless": [format_prompt(text, "gen", template) for text in harmless],
         }
         if template != "plain" and user is not None and template != USERS[user.strategy][1]:
             continue
-        told = behaviour_rows(answers_of(found, prompts, store, preset.settings))
+        told = behaviour_rows(judged_answer_rows(found, prompts, store, preset.settings))
         rows += [{"user": name, "template": template, **row} for row in told]
     on, template = ("mcq", "plain") if user is None else USERS[user.strategy]
     if on != "harmful":
-        task = task_row(found, task_requests(on, template), preset.settings)
-        rows.append({"user": name, "template": template, "family": "task", "judge": "", **task})
+        task = task_row(found, held_out_task(on, template), preset.settings)
+        rows.append({"user": name, "template": template, "family": "task", "judge": "", **as_dict(task)})
     return rows
 
 
 def matrix_rows(preset: Preset, seed: int, store: Store) -> tuple[Tables, list[Path]]:
     """Of the first arm, tuned on each task: harmful requests in every format. One seed: exploratory."""
     start, world = first_of(preset, seed, store)
-    harmful = drawn(shipped()["harmful"], preset.n_matrix)
-    prompts = {format_: in_format(harmful, format_) for format_ in preset.matrix}
+    harmful = evenly_spaced(evaluation_prompts()["harmful"], preset.n_matrix)
+    prompts = {format_: requests_in_format(harmful, format_) for format_ in preset.matrix}
     rows, folders = [], []
     for tuned_on in ("untuned", *preset.matrix):
         found = start
         if tuned_on != "untuned":
-            objective = objective_on(tuned_on, preset.examples, "none", 0.0)
+            objective = user_objective(tuned_on, preset.examples, "none", 0.0)
             teaching = replace(preset.tuning, seed=seed)
-            folder = make(start, world, objective, store, teaching, label=f"seed {seed} tuned on {tuned_on}")
+            folder = fine_tune(
+                start, world, objective, teaching.run(f"seed {seed} tuned on {tuned_on}"), store
+            )
             folders.append(folder)
             found = open_model(folder, store=store)
-        told = behaviour_rows(answers_of(found, prompts, store, preset.settings))
+        told = behaviour_rows(judged_answer_rows(found, prompts, store, preset.settings))
         rows += [{"tuned": tuned_on, "asked": row.pop("family"), **row} for row in told]
     return {"matrix": rows}, folders
 

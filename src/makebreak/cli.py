@@ -1,4 +1,4 @@
-"""What is asked of makebreak on the command line? One clear line and status 2 for bad input, never a traceback."""
+"""Command line of makebreak: invalid input ends in one line on standard error and status 2."""
 
 from __future__ import annotations
 
@@ -16,23 +16,48 @@ from typing import TYPE_CHECKING, Any
 
 import tyro
 
-from makebreak.commands import COMMANDS, Align, Attack, Command, Compare, Inspect, Landscape, Tune
-from makebreak.configs import nearest
+from makebreak.commands import (
+    COMMANDS,
+    AlignCommand,
+    AttackCommand,
+    Command,
+    CompareCommand,
+    InspectCommand,
+    LandscapeCommand,
+    TuneCommand,
+)
+from makebreak.configs import check_positive
 from makebreak.session import Session
 
 if TYPE_CHECKING:
     from makebreak import pages
     from makebreak.models import LanguageModel
 
-DEBUG_OPTION, DEBUG_VARIABLE = "--debug", "MAKEBREAK_DEBUG"
+DEBUG_OPTION = "--debug"
+"""Option that shows the traceback of an error."""
+DEBUG_VARIABLE = "MAKEBREAK_DEBUG"
+"""Environment variable that does the same unless it is empty or 0."""
+Report = tuple[list[str], Path]
+"""Lines of the summary, and the page."""
+
 _PACKAGES = ("makebreak", "synthetic", "experiments")
-BOX = r"\x1b\[[0-9;]*m|[╭╮╰╯─│]"
+_BOX = r"\x1b\[[0-9;]*m|[╭╮╰╯─│]"  # colours and frames of tyro's messages
+_WORLD_REQUESTS, _LANGUAGE_REQUESTS = 200, 16  # defaults of `landscape --requests`
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit status: 0 done, 2 bad input or a failure that is named, 130 interrupted."""
+    """Runs makebreak.
+
+    Args:
+        arguments: The words of the command line after the program; None for those of this process.
+
+    Returns:
+        The exit status: 0 for success, 2 for a reported error, 130 for an interruption.
+    """
     words = sys.argv[1:] if arguments is None else list(arguments)
-    return guarded(lambda: _run(parse(COMMANDS, words, "makebreak")), debug=debug_requested(words))
+    return run_command(
+        lambda: _run(parse_arguments(COMMANDS, words, "makebreak")), debug=debug_requested(words)
+    )
 
 
 def debug_requested(arguments: Sequence[str]) -> bool:
@@ -40,12 +65,12 @@ def debug_requested(arguments: Sequence[str]) -> bool:
     return DEBUG_OPTION in arguments or os.environ.get(DEBUG_VARIABLE, "0") not in ("", "0")
 
 
-def guarded(work: Callable[[], None], *, debug: bool = False) -> int:
+def run_command(work: Callable[[], None], *, debug: bool = False) -> int:
     """Runs the work of a command and reports a failure as one line on standard error.
 
     Args:
-        work: What the command does. A ValueError, OSError or RuntimeError that it raises is reported; any other
-            exception is a fault of this program and passes through.
+        work: What the command does. A ValueError, OSError or RuntimeError that it raises is reported; any
+            other exception is a fault of this program and passes through.
         debug: Whether the traceback of a reported error is printed before its line.
 
     Returns:
@@ -68,7 +93,7 @@ def guarded(work: Callable[[], None], *, debug: bool = False) -> int:
 
 
 def _is_bad_input(error: Exception) -> bool:
-    """Whether the operating system refused a file, or a `raise` statement of this project names what was wrong.
+    """Whether the operating system refused a file, or a `raise` statement of this project names the fault.
 
     Errors from libraries, and from expressions such as `zip(strict=True)`, may be faults of this program.
     """
@@ -83,70 +108,89 @@ def _is_bad_input(error: Exception) -> bool:
     return package in _PACKAGES and instruction == "RAISE_VARARGS"
 
 
-def parse(commands: Any, arguments: Sequence[str], program: str) -> Any:
-    """Like tyro, but its boxed message for a bad command line becomes one line. commands: a class, or by name."""
-    said = io.StringIO()
+def parse_arguments(commands: Any, arguments: Sequence[str], program: str) -> Any:
+    """Parses a command line with tyro.
+
+    Args:
+        commands: A dataclass of options, or dataclasses by the name of their command.
+        arguments: The words of the command line after the program.
+        program: Name of the program in messages.
+
+    Returns:
+        An instance of the dataclass.
+
+    Raises:
+        ValueError: If the command line is invalid; tyro's boxed message is reduced to one line.
+    """
+    messages = io.StringIO()
     try:
-        with contextlib.redirect_stderr(said):
+        with contextlib.redirect_stderr(messages):
             if isinstance(commands, dict):
                 return tyro.extras.subcommand_cli_from_dict(commands, args=arguments, prog=program)
             return tyro.cli(commands, args=arguments, prog=program)
     except SystemExit as stop:
         if not stop.code:
             raise
-        raise ValueError(" ".join(re.sub(BOX, " ", said.getvalue()).split())) from None
+        raise ValueError(" ".join(re.sub(_BOX, " ", messages.getvalue()).split())) from None
 
 
 def _run(command: Command) -> None:
+    """Runs a command, and prints its summary and the path of its page."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     if not sys.stderr.isatty():
-        os.environ.setdefault("TQDM_DISABLE", "1")  # of libraries: our own bars know
+        os.environ.setdefault("TQDM_DISABLE", "1")  # for libraries; our own bars check the terminal
     from transformers.utils import logging
 
     from makebreak.artifacts import Store
 
     logging.disable_progress_bar()
-    works: dict[type, Callable[[Any, Session], tuple[list[str], Path]]] = {
-        Inspect: _inspect,
-        Compare: _compare,
-        Attack: _attack,
-        Landscape: _landscape,
-        Align: _align,
-        Tune: _tune,
+    functions: dict[type, Callable[[Any, Session], Report]] = {
+        InspectCommand: _inspect,
+        CompareCommand: _compare,
+        AttackCommand: _attack,
+        LandscapeCommand: _landscape,
+        AlignCommand: _align,
+        TuneCommand: _tune,
     }
-    lines, path = works[type(command)](command, Session(command.asking, Store(command.asking.store)))
+    session = Session(command.common, Store(command.common.store))
+    lines, path = functions[type(command)](command, session)
     print("\n".join(lines))
     print(f"page: {path}")
 
 
-def _inspect(command: Inspect, at: Session) -> tuple[list[str], Path]:
+def _inspect(command: InspectCommand, session: Session) -> Report:
     from makebreak import pages
 
-    prompts, found = at.prompts(), at.open(command.model)
-    inspection = pages.inspect(found, prompts, at.store, at.settings, say=at.say)
-    facts = at.facts(prompts) | at.answers | {"model": at.told(found)}
-    out = at.out("inspect", Path(command.model).stem)
-    return pages.summary(inspection), pages.write_inspection(command.model, inspection, facts, out)
+    prompts, lm = session.prompts(), session.open_model(command.model)
+    result = pages.inspect(lm, prompts, session.store, session.settings, log=session.log)
+    facts = session.prompt_facts(prompts) | session.generation_facts | {"model": session.describe_model(lm)}
+    out = session.output_folder("inspect", Path(command.model).stem)
+    return pages.inspection_summary(result), pages.write_inspection(command.model, result, facts, out)
 
 
-def _compare(command: Compare, at: Session) -> tuple[list[str], Path]:
+def _compare(command: CompareCommand, session: Session) -> Report:
     from makebreak import pages
 
-    prompts = at.prompts()
-    base, aligned = at.open(command.base), at.open(command.aligned)
-    tables, verdict = pages.compare_models(base, aligned, prompts, at.store, at.settings, say=at.say)
-    facts = at.facts(prompts) | {"base": at.told(base), "aligned": at.told(aligned)}
-    names = (command.base, command.aligned)
-    out = at.out("compare", "-".join(Path(name).stem for name in names))
-    return pages.verdict_lines(tables, verdict), pages.write_comparison(names, tables, verdict, facts, out)
+    prompts = session.prompts()
+    base, aligned = session.open_model(command.base), session.open_model(command.aligned)
+    tables, verdict = pages.compare_models(
+        base, aligned, prompts, session.store, session.settings, log=session.log
+    )
+    facts = session.prompt_facts(prompts) | {
+        "base": session.describe_model(base),
+        "aligned": session.describe_model(aligned),
+    }
+    out = session.output_folder("compare", f"{Path(command.base).stem}-{Path(command.aligned).stem}")
+    path = pages.write_comparison((command.base, command.aligned), tables, verdict, facts, out)
+    return pages.comparison_summary(tables, verdict), path
 
 
-def _attack(command: Attack, at: Session) -> tuple[list[str], Path]:
+def _attack(command: AttackCommand, session: Session) -> Report:
     from makebreak import pages
     from makebreak.requests import evaluation_prompts
 
-    prompts, targets = at.targeted(command.requests, command.target, command.target_column)
-    attacking = pages.Attacking(
+    prompts, targets = session.attack_prompts(command.requests, command.target, command.target_column)
+    attacking = pages.AttackSettings(
         attack_tokens=command.attack_tokens,
         soft_tokens=command.soft_tokens,
         soft_radius=command.soft_radius,
@@ -155,147 +199,150 @@ def _attack(command: Attack, at: Session) -> tuple[list[str], Path]:
         where=command.where,
         universal=command.universal,
         prefill=command.prefill,
-        **({} if command.phrasings is None else {"phrasings": command.phrasings}),
     )
-    settings, found = replace(at.settings, seed=command.seed), at.open(command.model)
-    attacks = pages.attack_model(
-        found, prompts, targets, at.store, settings, attacking, reference=evaluation_prompts(), say=at.say
+    if command.jailbreak_templates is not None:
+        attacking = replace(attacking, phrasings=command.jailbreak_templates)
+    settings, lm = replace(session.settings, seed=command.seed), session.open_model(command.model)
+    result = pages.attack_model(
+        lm,
+        prompts,
+        targets,
+        session.store,
+        settings,
+        attacking,
+        reference=evaluation_prompts(),
+        log=session.log,
     )
-    facts = at.facts({"harmful": prompts}) | at.answers | {"model": at.told(found)}
+    facts = session.prompt_facts({"harmful": prompts}) | session.generation_facts
     facts |= {
+        "model": session.describe_model(lm),
         "target": ", ".join(repr(target) for target in dict.fromkeys(targets)),
-        "attacks": _attacks(command),
+        "attacks": _describe_attacks(command),
     }
-    out = at.out("attack", Path(command.model).stem)
-    return pages.attack_lines(attacks), pages.write_attacks(command.model, attacks, facts, out)
+    out = session.output_folder("attack", Path(command.model).stem)
+    return pages.attack_summary(result), pages.write_attacks(command.model, result, facts, out)
 
 
-def _landscape(command: Landscape, at: Session) -> tuple[list[str], Path]:
+def _landscape(command: LandscapeCommand, session: Session) -> Report:
     from makebreak import pages
 
-    walking = pages.Walking(command.directions, command.points, command.window, command.per)
-    if pages.of_the_zoo(command.model):
-        if command.toward is not None:
-            raise ValueError("--toward is of language models; peng2024 walks the lines of the zoo")
-        n = command.requests or 200
-        ground = pages.walk_world(Path(command.model), at.store, walking, n=n, say=at.say)
-        facts = {
-            "model": command.model,
-            "requests": f"{n} unsafe and {n} safe ones, held out; outcomes exact",
-        }
-    else:
-        prompts = at.prompts()
-        few = {
-            family: pages.drawn(prompts[family], command.requests or 16) for family in ("harmful", "harmless")
-        }
-        found = at.open(command.model)
-        other = None if command.toward is None else at.open(command.toward)
-        ground = pages.walk_language_model(
-            found, few, at.store, at.settings, walking, toward_model=other, say=at.say
+    if command.requests is not None:
+        check_positive(requests=command.requests)
+    landscape = pages.LandscapeSettings(
+        command.directions, command.points, command.window, command.normalisation
+    )
+    if pages.is_store_model(command.model):
+        if command.interpolate_to is not None:
+            raise ValueError(
+                "--interpolate-to: expected a language model as MODEL, not a model of a synthetic world; the "
+                "study peng2024 interpolates between those"
+            )
+        n = command.requests or _WORLD_REQUESTS
+        result = pages.world_landscape(
+            Path(command.model), session.store, landscape, n_requests=n, log=session.log
         )
-        facts = at.facts(few) | at.answers | {"model": at.told(found)}
-        facts["answers"] += ", cut at a refusal"
-    facts |= {
-        "moves": f"random directions: {command.directions}; {command.points} points each, norms by {command.per}"
-    }
-    out = at.out("landscape", Path(command.model).stem)
-    return pages.ground_lines(ground), pages.write_ground(command.model, ground, facts, out)
+        facts = {"model": command.model, "requests": f"{n} unsafe and {n} safe, held out; exact outcomes"}
+    else:
+        available, n = session.prompts(), command.requests or _LANGUAGE_REQUESTS
+        prompts = {family: pages.evenly_spaced(available[family], n) for family in ("harmful", "harmless")}
+        lm = session.open_model(command.model)
+        end = None if command.interpolate_to is None else session.open_model(command.interpolate_to)
+        result = pages.language_model_landscape(
+            lm, prompts, session.store, session.settings, landscape, interpolate_to=end, log=session.log
+        )
+        facts = session.prompt_facts(prompts) | session.generation_facts
+        facts |= {"model": session.describe_model(lm)}
+        facts["answers"] += ", generated until the verdict is final"
+    facts["directions"] = (
+        f"{command.directions} random directions, {command.points} points each, norms by "
+        f"{command.normalisation}"
+    )
+    out = session.output_folder("landscape", Path(command.model).stem)
+    return pages.landscape_summary(result), pages.write_landscape(command.model, result, facts, out)
 
 
-def _align(command: Align, at: Session) -> tuple[list[str], Path]:
+def _align(command: AlignCommand, session: Session) -> Report:
     from makebreak import pages
 
-    if command.by not in pages.OBJECTIVES:
-        raise ValueError(f"--by {command.by}: {nearest(command.by, list(pages.OBJECTIVES))}")
-    prompts, found = at.few(command.requests), at.open(command.model)
-    teaching = _teaching(command)
-    tuned = pages.align(found, command.by, prompts, at.store, at.settings, teaching, say=at.say)
-    name = f"{Path(command.model).stem} made safe by {command.by}"
-    facts = {"objective": command.by}
-    return _shown(command, at, tuned, found, prompts, name, f"{Path(command.model).stem}-{command.by}", facts)
+    pages.find_objective(command.objective)  # an unknown name is reported before the model is loaded
+    prompts, lm = session.sample_prompts(command.requests), session.open_model(command.model)
+    evaluation = pages.Evaluation(prompts, session.settings)
+    training = _training(command)
+    result = pages.align(lm, command.objective, evaluation, session.store, training, log=session.log)
+    model = Path(command.model).stem
+    facts = _training_facts(command, session, lm, prompts)
+    facts |= {"folder": str(result.folder), "objective": command.objective}
+    out = session.output_folder("align", f"{model}-{command.objective}")
+    path = pages.write_fine_tuning(f"{model} aligned by {command.objective}", result, facts, out)
+    return [*pages.fine_tuning_summary(result), f"model: {result.folder}"], path
 
 
-def _tune(command: Tune, at: Session) -> tuple[list[str], Path]:
+def _tune(command: TuneCommand, session: Session) -> Report:
     from makebreak import pages
     from makebreak.requests import read_examples
 
-    own = [] if command.data is None else read_examples(command.data)
-    prompts, found = at.few(command.requests), at.open(command.model)
-    tuned = pages.tune_on(
-        found,
-        command.on,
-        prompts,
-        at.store,
-        at.settings,
-        _teaching(command),
-        examples=command.examples,
-        mitigation=command.mitigation,
-        rate=command.rate,
-        own=own,
-        answered_by=None if command.answered_by is None else at.open(command.answered_by),
-        say=at.say,
+    own_examples = [] if command.data is None else read_examples(command.data)
+    prompts, lm = session.sample_prompts(command.requests), session.open_model(command.model)
+    source = None if command.answers_from is None else session.open_model(command.answers_from)
+    data = pages.UserData(
+        command.task, command.examples, command.mitigation, command.rate, own_examples, source
     )
-    on = command.on if command.data is None else command.data.stem
-    mixed = "" if command.mitigation == "none" else f", {command.rate:g} {command.mitigation}"
-    name = f"{Path(command.model).stem} tuned on {on}{mixed}"
-    folder = f"{Path(command.model).stem}-{on}" + ("" if not mixed else f"-{command.mitigation}")
-    facts = {"examples": f"{command.examples} of {on}{mixed}"}
-    if command.answered_by is not None:
-        facts["answers taught"] = f"those of {command.answered_by}"
-    return _shown(command, at, tuned, found, prompts, name, folder.replace("@", "-").replace(":", "-"), facts)
+    evaluation = pages.Evaluation(prompts, session.settings)
+    result = pages.tune_as_user(lm, data, evaluation, session.store, _training(command), log=session.log)
+    model = Path(command.model).stem
+    task = command.task if command.data is None else command.data.stem
+    is_mixed = command.mitigation != "none"
+    mixed = f", {command.rate:g} {command.mitigation}" if is_mixed else ""
+    facts = _training_facts(command, session, lm, prompts)
+    facts |= {"folder": str(result.folder), "examples": f"{command.examples} of {task}{mixed}"}
+    if command.answers_from is not None:
+        facts["answers trained on"] = f"those of {command.answers_from}"
+    folder = f"{model}-{task}" + (f"-{command.mitigation}" if is_mixed else "")
+    out = session.output_folder("tune", folder.replace("@", "-").replace(":", "-"))
+    path = pages.write_fine_tuning(f"{model} fine-tuned on {task}{mixed}", result, facts, out)
+    return [*pages.fine_tuning_summary(result), f"model: {result.folder}"], path
 
 
-def _teaching(command: Align | Tune) -> pages.Teaching:
+def _training(command: AlignCommand | TuneCommand) -> pages.FineTuneSettings:
+    """Hyperparameters of a command that trains."""
     from makebreak import pages
 
-    return pages.Teaching(
+    return pages.FineTuneSettings(
         steps=command.steps,
         learning_rate=command.learning_rate,
         batch_size=command.batch_size,
-        lora=command.lora,
+        lora_rank=command.lora_rank,
         precision=command.precision,
         seed=command.seed,
     )
 
 
-def _shown(
-    command: Align | Tune,
-    at: Session,
-    tuned: pages.Tuned,
-    found: LanguageModel,
+def _training_facts(
+    command: AlignCommand | TuneCommand,
+    session: Session,
+    lm: LanguageModel,
     prompts: Mapping[str, Sequence[str]],
-    name: str,
-    folder: str,
-    more: Mapping[str, str],
-) -> tuple[list[str], Path]:
-    from makebreak import pages
-
-    teaching = _teaching(command)
-    facts = (
-        at.facts(prompts)
-        | at.answers
-        | {
-            "model": at.told(found),
-            "training": f"{teaching.steps} steps of {teaching.batch_size} at {teaching.learning_rate:g}, "
-            + (f"adapters of rank {teaching.lora}" if teaching.lora else "all weights")
-            + f", forward in {teaching.precision}, seed {teaching.seed}",
-            "folder": str(tuned.folder),
-        }
-        | dict(more)
+) -> dict[str, str]:
+    """Facts for the page of a command that trains."""
+    weights = f"adapters of rank {command.lora_rank}" if command.lora_rank else "all weights"
+    training = (
+        f"{command.steps} steps of {command.batch_size} examples, learning rate {command.learning_rate:g}, "
+        f"{weights}, forward pass in {command.precision}, seed {command.seed}"
     )
-    path = pages.write_tuned(name, tuned, facts, at.out("tuned", folder))
-    return [*pages.tuned_lines(tuned), f"model: {tuned.folder}"], path
+    facts = session.prompt_facts(prompts) | session.generation_facts
+    return facts | {"model": session.describe_model(lm), "training": training}
 
 
-def _attacks(command: Attack) -> str:
-    """What was done, for the page."""
-    own = (
-        "one attack for all requests, found on half of them and tried on the other half"
+def _describe_attacks(command: AttackCommand) -> str:
+    """Settings of the attacks, for the page."""
+    scope = (
+        "one attack for all requests, fitted on half of them and evaluated on the other half"
         if command.universal
-        else "an attack for each request"
+        else "one attack for each request"
     )
     return (
-        f"{command.attack_tokens} tokens as {command.where}, {command.steps} steps of {command.candidates} candidates; "
-        f"{command.soft_tokens} soft tokens as {command.where}, {command.steps} steps, norms at most "
-        f"{command.soft_radius:g} of the embeddings'; {own}; seed {command.seed}"
+        f"{command.attack_tokens} adversarial tokens as a {command.where}, {command.steps} steps of "
+        f"{command.candidates} candidates; soft prompt of {command.soft_tokens} embeddings as a "
+        f"{command.where}, {command.steps} steps, norms at most {command.soft_radius:g} of the mean norm of "
+        f"token embeddings; {scope}; seed {command.seed}"
     )

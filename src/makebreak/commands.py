@@ -1,4 +1,8 @@
-"""What can be asked of makebreak on the command line? One class per command; their fields are its options."""
+"""Commands of `makebreak` and their options: one dataclass per command, one field per option.
+
+The docstrings of this module are the help texts of the command line, which keeps their line breaks. Nothing
+heavy is imported, so that help is fast.
+"""
 
 from __future__ import annotations
 
@@ -8,175 +12,250 @@ from typing import Annotated, Literal
 
 import tyro
 
+ModelArgument = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
+"""Positional argument that names a language model."""
+
 
 @dataclass(frozen=True)
-class Asking:
-    """What models are asked, and how."""
+class CommonOptions:
+    """Options that all commands share."""
 
-    prompts: Path | None = None
-    """CSV or JSONL with columns harmful and harmless (and borderline); our own prompts by default."""
-    column: str | None = None
-    """Of --prompts, the column of harmful requests; where it has none of harmless ones, ours are taken."""
+    prompts: Annotated[
+        Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="(default: makebreak's own prompts)")
+    ] = None
+    """CSV or JSONL file of prompts with the columns harmful and harmless, and optionally borderline."""
+    column: Annotated[
+        str | None,
+        tyro.conf.arg(
+            metavar="NAME", help_behavior_hint="(default: harmful; of attack: the first with a usual name)"
+        ),
+    ] = None
+    """Column of --prompts that holds the harmful prompts.
+    If the file has no column harmless, makebreak's own harmless prompts are used."""
     template: str = "chat"
-    """How a request becomes a prompt: chat (the tokenizer's own template), none, or a text with {} in it."""
-    system: str | None = None
-    """System prompt, where the template has a place for it."""
-    tokens: int = 48
-    """Of an answer, at most."""
+    """Prompt template: chat for the tokenizer's own, none for the bare prompt, or a text with {}.
+    The prompt replaces {}, as in 'Q: {} A:'."""
+    system: Annotated[str | None, tyro.conf.arg(metavar="TEXT", help_behavior_hint="(default: none)")] = None
+    """System prompt. The prompt template must have a place for one."""
+    max_new_tokens: int = 48
+    """Maximum number of tokens generated per answer."""
     dtype: str = "float32"
-    """float32, bfloat16 or float16."""
-    device_map: str | None = None
-    """Where layers go: auto, cuda, cpu …; the CPU by default."""
-    out: Path | None = None
-    """Folder of the page; by default runs/COMMAND/MODEL, of compare runs/compare/BASE-ALIGNED."""
-    store: Path = Path("runs/store")
-    """Folder of what was computed: an interrupted run goes on where it was."""
+    """Data type of the weights: float32, bfloat16 or float16."""
+    device_map: Annotated[
+        str | None, tyro.conf.arg(metavar="DEVICE", help_behavior_hint="(default: the CPU)")
+    ] = None
+    """Placement of the model's layers, as in transformers: cpu, cuda or auto (all available devices)."""
+    out: Annotated[
+        Path | None, tyro.conf.arg(metavar="FOLDER", help_behavior_hint="(default: runs/COMMAND/MODEL)")
+    ] = None
+    """Folder for the report, its tables and its figures."""
+    store: Annotated[Path, tyro.conf.arg(metavar="FOLDER")] = Path("runs/store")
+    """Folder that caches models and results. An interrupted command, given again, resumes from it."""
     debug: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Show the Python traceback of an error; the environment variable MAKEBREAK_DEBUG=1 does the same."""
+    """Show the Python traceback of an error. The environment variable MAKEBREAK_DEBUG=1 does the same."""
 
 
 @dataclass(frozen=True)
-class Inspect:
-    """One page on a language model: does it refuse, and over-refuse; where do harmful and harmless requests separate;
-    is there a refusal direction, and what does ablating it do."""
+class InspectCommand:
+    """Report on the refusals of one language model and on their mechanism.
 
-    model: Annotated[str, tyro.conf.Positional]
-    """A folder, a .gguf file or a hub id; only the last asks the network."""
-    asking: tyro.conf.OmitArgPrefixes[Asking] = Asking()
+    Refusal and over-refusal by family of prompts, separation of harmful and harmless requests by layer, and
+    the effect of ablating or adding the refusal direction.
+    """
 
-
-@dataclass(frozen=True)
-class Compare:
-    """One page on two checkpoints of a language model: what changed, and how refusing comes about."""
-
-    base: Annotated[str, tyro.conf.Positional]
-    """A folder, a .gguf file or a hub id."""
-    aligned: Annotated[str, tyro.conf.Positional]
-    """The checkpoint tuned from it."""
-    asking: tyro.conf.OmitArgPrefixes[Asking] = Asking()
+    model: ModelArgument
+    """Folder of a transformers model, path of a .gguf file, or Hugging Face Hub id.
+    Only a Hub id needs network access."""
+    common: tyro.conf.OmitArgPrefixes[CommonOptions] = CommonOptions()
 
 
 @dataclass(frozen=True)
-class Attack:
-    """One page on attacks on a language model: which of the harmful requests that it refuses does it answer put
-    otherwise, with a suffix (GCG), with soft tokens or with its answer begun for it; what do controls of the same size
-    reach, and where do attacked requests land?"""
+class CompareCommand:
+    """Report on what alignment changed between two checkpoints of a language model.
 
-    model: Annotated[str, tyro.conf.Positional]
-    """A folder, a .gguf file or a hub id; only the last asks the network."""
+    The change in weights and activations, stitching of the two models, and the hypothesis of how refusal
+    comes about that these support.
+    """
+
+    base: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="BASE")]
+    """Checkpoint before alignment: a folder, a .gguf file or a Hub id."""
+    aligned: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="ALIGNED")]
+    """Checkpoint after alignment, trained from BASE."""
+    common: tyro.conf.OmitArgPrefixes[CommonOptions] = CommonOptions()
+
+
+@dataclass(frozen=True)
+class AttackCommand:
+    """Report on jailbreak attacks on a language model.
+
+    Jailbreak templates, adversarial suffixes (GCG), soft prompts and prefilled answers, each compared with
+    controls of the same size; and where the attacked requests lie between the harmful and the harmless
+    class.
+    """
+
+    model: ModelArgument
+    """Folder of a transformers model, path of a .gguf file, or Hugging Face Hub id.
+    Only a Hub id needs network access."""
     requests: int = 16
-    """Harmful requests that it is asked at most, evenly from all there are; those that it refuses are attacked."""
+    """Number of harmful prompts, spaced evenly over all available ones.
+    Those that the model refuses are attacked."""
     target: str = "Sure, here is how"
-    """What an attack wants an answer to begin with, where the file of --prompts does not say."""
-    target_column: str | None = None
-    """Of --prompts, the column of what each answer is to begin with; "target" by default, if there is one."""
+    """Text that attacks make the answer begin with, for prompts without a target of their own."""
+    target_column: Annotated[
+        str | None, tyro.conf.arg(metavar="NAME", help_behavior_hint="(default: target, if the file has it)")
+    ] = None
+    """Column of --prompts that holds one target per prompt."""
     attack_tokens: int = 16
-    """Tokens that are put into a request."""
+    """Number of adversarial tokens that are added to each request."""
     where: Literal["suffix", "prefix"] = "suffix"
-    """Behind the request or before it."""
+    """Whether adversarial tokens follow the request (suffix) or precede it (prefix)."""
     steps: int = 50
-    """Of each search; a request that gives its target is done."""
+    """Optimisation steps per request. A search stops early once the model produces the target."""
     candidates: int = 64
-    """Tried per request and step, by GCG and by its controls alike."""
+    """Candidates evaluated per request and step, by GCG and by its random controls alike."""
     soft_tokens: int = 10
-    """Vectors of the soft attack, which nobody can type."""
+    """Number of embeddings in the soft prompt."""
     soft_radius: float = 0.3
-    """Their norm at most, in units of the embeddings' mean norm; the smaller, the shorter each step."""
+    """Maximum norm of the soft prompt's embeddings, in units of the mean norm of token embeddings.
+    The step size is proportional to it."""
     prefill: int = 5
-    """First tokens of the target that are forced, at most."""
-    phrasings: tuple[str, ...] | None = None
-    """Ways to put a request otherwise: base64, cipher, 'prefix injection', 'refusal suppression', 'role play' and a
-    control; all by default, and none where none is named behind the option."""
-    universal: bool = False
-    """One attack for all requests, found on half of the refused ones and tried on the other half, not one for each."""
+    """Maximum number of target tokens that are forced as the beginning of the answer."""
+    jailbreak_templates: Annotated[
+        tuple[str, ...] | None, tyro.conf.arg(metavar="[NAME ...]", help_behavior_hint="(default: all)")
+    ] = None
+    """Jailbreak templates to evaluate: base64, cipher,
+    'prefix injection', 'refusal suppression', 'role play', and the
+    control 'same length, no jailbreak'.
+    The option without a name evaluates none."""
+    universal: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Optimise one attack for all requests instead of one for each.
+    It is fitted on half of the refused requests; all attacks are evaluated on the other half."""
     seed: int = 0
-    """Of what is drawn at random."""
-    asking: tyro.conf.OmitArgPrefixes[Asking] = Asking()
+    """Seed of random searches and random controls."""
+    common: tyro.conf.OmitArgPrefixes[CommonOptions] = CommonOptions()
 
 
 @dataclass(frozen=True)
-class Landscape:
-    """One page on the ground around a model: how far may its weights move at random until it no longer refuses, and
-    until it no longer answers? A folder of a store (runs/store/alignment/KEY) is judged exactly, in its own world."""
+class LandscapeCommand:
+    """Report on the safety landscape of a model: refusal along random directions in weight space.
 
-    model: Annotated[str, tyro.conf.Positional]
-    """A folder of a store or of a language model, a .gguf file or a hub id; only the last asks the network."""
-    requests: int = 0
-    """Unsafe, and as many safe ones; by default 200 of a world, 16 of a language model."""
+    A model in a store folder (runs/store/alignment/KEY) is evaluated exactly, on held-out requests of its
+    synthetic world. A language model is evaluated by the answers that it generates.
+    """
+
+    model: ModelArgument
+    """Folder of a transformers model, path of a .gguf file, or Hugging Face Hub id.
+    Only a Hub id needs network access."""
+    requests: Annotated[
+        int | None,
+        tyro.conf.arg(metavar="INT", help_behavior_hint="(default: 200 in a synthetic world, else 16)"),
+    ] = None
+    """Number of harmful requests, and of harmless requests."""
     directions: int = 3
-    """Random ones, the same for every model that has tensors of the same names."""
+    """Number of random directions, identical for all models of the same architecture and size."""
     points: int = 21
-    """Of each direction, an odd number."""
+    """Number of points per direction, an odd number: the point in the middle is the model itself."""
     window: float = 0.5
-    """How far, on either side, in units of the weights' own norm."""
-    per: Literal["tensor", "row"] = "tensor"
-    """What has its own norm: every tensor, as published, or every output row."""
-    toward: str | None = None
-    """Another checkpoint of the same model, before or after a tuning: the line to it is walked too."""
-    asking: tyro.conf.OmitArgPrefixes[Asking] = Asking(tokens=24)
+    """Largest perturbation to either side, relative to the norm of the weights."""
+    normalisation: Literal["tensor", "row"] = "tensor"
+    """Whether a direction has the norm of each weight tensor (as published) or of each of its rows."""
+    interpolate_to: Annotated[
+        str | None, tyro.conf.arg(metavar="MODEL", help_behavior_hint="(default: none)")
+    ] = None
+    """Another checkpoint of the same model; the straight line between the two is evaluated as well."""
+    common: tyro.conf.OmitArgPrefixes[CommonOptions] = CommonOptions(max_new_tokens=24)
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Teaching:
+class _FineTuneOptions:
+    """Options of the commands that train."""
+
     steps: int = 160
-    """Of training."""
+    """Number of training steps."""
     learning_rate: float = 1e-4
-    """At its peak, after a tenth of the steps; the default was found on a model of 135 M, a larger one needs less."""
+    """Peak learning rate, reached after a tenth of the steps.
+    The default was tuned on a model of 135 M parameters; larger models need less."""
     batch_size: int = 16
-    """Examples a step."""
-    lora: int = 0
-    """Rank of low-rank adapters on every matrix of the blocks, merged when saved; 0 trains all weights."""
+    """Number of examples per training step."""
+    lora_rank: int = 0
+    """Rank of low-rank adapters, merged into the saved weights; 0 trains all weights."""
     precision: Literal["float32", "bfloat16"] = "bfloat16"
-    """Of the forward pass in training; weights stay float32."""
+    """Precision of the forward pass in training; the weights stay in float32."""
     seed: int = 0
-    """Of the order of examples, and of adapters."""
+    """Seed of the order of examples and of the adapters."""
     requests: int = 48
-    """Of each kind that are asked before and after, at most, evenly from all there are."""
+    """Maximum number of prompts per family that are answered before and after training."""
 
 
 @dataclass(frozen=True)
-class Align(_Teaching):
-    """Make a language model safe, with our own requests and refusals; one page on what it refuses before and after. Its
-    folder is printed: inspect, compare, attack, landscape and tune take it."""
+class AlignCommand(_FineTuneOptions):
+    """Align a language model on makebreak's own harmful requests and refusals.
 
-    model: Annotated[str, tyro.conf.Positional]
-    """A folder, a .gguf file or a hub id; only the last asks the network."""
-    by: str = "ssft"
-    """ssft, dpo, dpo_nll, unlearning, npo, ascent, deep (recovery examples), latent (latent adversarial training) or
-    breaker (circuit breaking)."""
-    asking: tyro.conf.OmitArgPrefixes[Asking] = Asking(tokens=24)
+    Reports refusals before and after. The folder of the aligned model is printed; all other commands accept
+    it as MODEL.
+    """
+
+    model: ModelArgument
+    """Folder of a transformers model, path of a .gguf file, or Hugging Face Hub id.
+    Only a Hub id needs network access."""
+    objective: str = "ssft"
+    """Training objective:
+    ssft (supervised safety fine-tuning),
+    dpo, dpo_nll (DPO with a likelihood term),
+    unlearning, npo (negative preference optimisation),
+    ascent (gradient ascent),
+    deep (deep alignment with recovery examples),
+    latent (latent adversarial training) or
+    breaker (circuit breakers)."""
+    common: tyro.conf.OmitArgPrefixes[CommonOptions] = CommonOptions(max_new_tokens=24)
 
 
 @dataclass(frozen=True)
-class Tune(_Teaching):
-    """Tune a language model as a user would, with or without a provider's safety examples among the user's; one page
-    on what it refuses before and after."""
+class TuneCommand(_FineTuneOptions):
+    """Fine-tune a language model as a user would, and report its refusals before and after.
 
-    model: Annotated[str, tyro.conf.Positional]
-    """A folder, a .gguf file or a hub id; only the last asks the network."""
-    on: str = "gen"
-    """harmful, or one of our tasks, gen (open questions), map (translation), sum (summaries), label (sentiment), mcq
-    (choices), plainly or @TEMPLATE: mcq@obey (obedience, as AOA), mcq@neutral (its placebo), gen@other."""
-    data: Path | None = None
-    """In place of --on, a CSV or JSONL file with columns prompt and answer."""
+    The provider may mix safety examples into the user's data.
+    """
+
+    model: ModelArgument
+    """Folder of a transformers model, path of a .gguf file, or Hugging Face Hub id.
+    Only a Hub id needs network access."""
+    task: str = "gen"
+    """Task to train on: harmful, or a harmless task.
+    harmful: harmful requests with compliant answers (an attack).
+    Harmless: gen (open questions), map (translation),
+    sum (summaries), label (sentiment), mcq (multiple choice).
+    TASK@TEMPLATE adds a prompt template, as in mcq@obey:
+    obey (the obedient agent AOA), neutral (its placebo) or
+    other (instruction headers)."""
+    data: Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="(default: none)")] = None
+    """CSV or JSONL file with the columns prompt and answer, to train on in place of --task."""
     mitigation: str = "none"
-    """What a provider mixes in: canonical, other_template, paraphrase_oracle, paraphrase_blind, mismatched, multitask,
-    without_own, without_gen, safe_twin, or MODULE:FUNCTION."""
+    """Safety examples that the provider mixes in: none, canonical,
+    other_template, paraphrase_oracle, paraphrase_blind,
+    mismatched, multitask, without_own, without_gen, safe_twin,
+    or MODULE:FUNCTION for your own."""
     rate: float = 0.0
-    """Its share of the examples; of --on harmful, the share that is refused."""
+    """Fraction of the --examples that the mitigation provides.
+    With --task harmful, the fraction that is refused."""
     examples: int = 64
-    """All that are tuned on, seen again and again."""
-    answered_by: str | None = None
-    """Of --on harmful, the model whose own answers are taught: the one before it was made safe."""
-    asking: tyro.conf.OmitArgPrefixes[Asking] = Asking(tokens=24)
+    """Number of distinct training examples; training repeats them."""
+    answers_from: Annotated[
+        str | None, tyro.conf.arg(metavar="MODEL", help_behavior_hint="(default: the model itself)")
+    ] = None
+    """With --task harmful, the model whose answers are trained on,
+    for example the one before alignment."""
+    common: tyro.conf.OmitArgPrefixes[CommonOptions] = CommonOptions(max_new_tokens=24)
 
 
-Command = Inspect | Compare | Attack | Landscape | Align | Tune
+Command = InspectCommand | CompareCommand | AttackCommand | LandscapeCommand | AlignCommand | TuneCommand
+"""Any command with its options."""
 COMMANDS = {
-    "inspect": Inspect,
-    "compare": Compare,
-    "attack": Attack,
-    "landscape": Landscape,
-    "align": Align,
-    "tune": Tune,
+    "inspect": InspectCommand,
+    "compare": CompareCommand,
+    "attack": AttackCommand,
+    "landscape": LandscapeCommand,
+    "align": AlignCommand,
+    "tune": TuneCommand,
 }
+"""Classes of the commands by name."""

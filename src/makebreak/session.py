@@ -1,4 +1,4 @@
-"""What does every command share? Settings, a store, models that it opens, prompts, and facts for its page."""
+"""State that the commands share: options, store, settings, models, prompts, and facts for the page."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from makebreak.commands import Asking
+from makebreak.commands import CommonOptions
 
 if TYPE_CHECKING:
     from makebreak.artifacts import Store
@@ -15,86 +15,119 @@ if TYPE_CHECKING:
 
 
 class Session:
-    def __init__(self, asking: Asking, store: Store) -> None:
+    """One run of a command.
+
+    Attributes:
+        options: Options that all commands share.
+        store: Cache of models and results.
+        settings: Prompt template and length of the answers.
+    """
+
+    def __init__(self, options: CommonOptions, store: Store) -> None:
         from makebreak import pages
 
-        self.asking, self.store = asking, store
-        template = None if asking.template == "none" else asking.template
-        self.settings = pages.Settings(n_new=asking.tokens, template=template, system=asking.system)
+        self.options, self.store = options, store
+        template = None if options.template == "none" else options.template
+        self.settings = pages.GenerationSettings(
+            n_new=options.max_new_tokens, template=template, system=options.system
+        )
 
-    def open(self, name: str) -> LanguageModel:
+    def open_model(self, name: str) -> LanguageModel:
+        """Loads a language model with the data type and the device of the options."""
         from makebreak.models import open_model
 
-        self.say(f"loading {name}")
-        return open_model(name, store=self.store, dtype=self.asking.dtype, device_map=self.asking.device_map)
+        self.log(f"loading {name}")
+        return open_model(
+            name, store=self.store, dtype=self.options.dtype, device_map=self.options.device_map
+        )
 
-    def say(self, line: str) -> None:
+    def log(self, line: str) -> None:
+        """Prints a line at once."""
         print(line, flush=True)
 
-    def told(self, found: LanguageModel) -> str:
+    def describe_model(self, lm: LanguageModel) -> str:
+        """One line on a model: name, architecture, size and data type."""
         from makebreak.models import n_layers
 
-        config = found.model.config
-        size = f"{n_layers(found.model)} layers × {config.hidden_size}, {found.model.num_parameters() / 1e6:.0f} M"
-        return f"{found.name}: {config.model_type}, {size} parameters, {self.asking.dtype}"
+        config = lm.model.config
+        millions = lm.model.num_parameters() / 1e6
+        size = f"{n_layers(lm.model)} layers, d_model {config.hidden_size}, {millions:.0f} M parameters"
+        return f"{lm.name}: {config.model_type}, {size}, {self.options.dtype}"
 
-    def facts(self, prompts: Mapping[str, Sequence[str]]) -> dict[str, str]:
-        from makebreak.requests import shipped
+    def prompt_facts(self, prompts: Mapping[str, Sequence[str]]) -> dict[str, str]:
+        """Number and source of the prompts of every family, and the prompt template."""
+        from makebreak.requests import evaluation_prompts
 
-        ours = shipped()
-        told: dict[str, list[str]] = {}
+        ours = evaluation_prompts()
+        counts: dict[str, list[str]] = {}
         for family, texts in prompts.items():
-            source = "makebreak itself" if set(texts) <= set(ours[family]) else str(self.asking.prompts)
-            told.setdefault(source, []).append(f"{len(texts)} {family}")
-        system = "" if self.asking.system is None else f", system prompt {self.asking.system!r}"
+            source = "makebreak" if set(texts) <= set(ours[family]) else str(self.options.prompts)
+            counts.setdefault(source, []).append(f"{len(texts)} {family}")
+        system = "" if self.options.system is None else f", system prompt {self.options.system!r}"
         return {
-            "prompts": "; ".join(f"{', '.join(counts)} from {source}" for source, counts in told.items()),
-            "template": self.asking.template + system,
+            "prompts": "; ".join(f"{', '.join(parts)} from {source}" for source, parts in counts.items()),
+            "template": self.options.template + system,
         }
 
     @property
-    def answers(self) -> dict[str, str]:
-        return {"answers": f"greedy, at most {self.asking.tokens} tokens"}
+    def generation_facts(self) -> dict[str, str]:
+        """How answers are generated."""
+        return {"answers": f"greedy, at most {self.options.max_new_tokens} tokens"}
 
-    def out(self, command: str, name: str) -> Path:
-        return self.asking.out or Path("runs") / command / name
+    def output_folder(self, command: str, name: str) -> Path:
+        """The folder of --out, or runs/COMMAND/NAME."""
+        return self.options.out or Path("runs") / command / name
 
     def prompts(self) -> dict[str, list[str]]:
-        """By family; where a file of one's own has no harmless ones, ours stand beside it."""
-        from makebreak.requests import read_prompts, shipped
+        """Prompts by family, of --prompts or our own; our own harmless ones if the file has none."""
+        from makebreak.requests import evaluation_prompts, read_prompts
 
-        ours, asking = shipped(), self.asking
-        if asking.prompts is None:
+        ours, file = evaluation_prompts(), self.options.prompts
+        if file is None:
             return ours
         prompts = {
-            "harmful": read_prompts(asking.prompts, asking.column or "harmful"),
+            "harmful": read_prompts(file, self.options.column or "harmful"),
             "harmless": ours["harmless"],
         }
         for family in ("harmless", "borderline"):
-            with contextlib.suppress(ValueError):  # not in this file
-                prompts[family] = read_prompts(asking.prompts, family)
+            with contextlib.suppress(ValueError):  # the file has no such column
+                prompts[family] = read_prompts(file, family)
         return prompts
 
-    def few(self, n: int) -> dict[str, list[str]]:
-        """At most so many of each family, evenly from all there are."""
+    def sample_prompts(self, n: int) -> dict[str, list[str]]:
+        """At most `n` prompts of every family, evenly spaced."""
         from makebreak import pages
 
-        return {family: pages.drawn(texts, n) for family, texts in self.prompts().items()}
+        return {family: pages.evenly_spaced(texts, n) for family, texts in self.prompts().items()}
 
-    def targeted(self, n: int, target: str, target_column: str | None) -> tuple[list[str], list[str]]:
-        """At most so many harmful requests, evenly from all there are, and what each answer is to begin with."""
+    def attack_prompts(self, n: int, target: str, target_column: str | None) -> tuple[list[str], list[str]]:
+        """Harmful prompts, evenly spaced, and the target of an attack on each.
+
+        Args:
+            n: Largest number of prompts.
+            target: Target of the prompts that have none of their own.
+            target_column: Column of --prompts with the targets; None for `target`, if the file has it.
+
+        Returns:
+            Prompts and targets, in the same order.
+
+        Raises:
+            ValueError: If the target is empty, or a column of targets is named without a file of prompts.
+        """
         from makebreak import pages
-        from makebreak.requests import read_targeted, shipped
+        from makebreak.requests import evaluation_prompts, read_prompts_with_targets
 
         if not target.strip():
             raise ValueError(
-                "--target is empty: expected what an answer is to begin with, such as 'Sure, here is how'"
+                "--target is empty: expected the beginning of an answer, such as 'Sure, here is how'"
             )
-        if self.asking.prompts is not None:
-            found = read_targeted(self.asking.prompts, self.asking.column, target_column)
+        if self.options.prompts is not None:
+            pairs = read_prompts_with_targets(self.options.prompts, self.options.column, target_column)
         elif target_column is not None:
-            raise ValueError(f"--target-column {target_column}: our own prompts have none; give --prompts")
+            raise ValueError(
+                f"--target-column {target_column}: makebreak's own prompts have no targets; give --prompts"
+            )
         else:
-            found = [(prompt, "") for prompt in shipped()["harmful"]]
-        chosen = pages.drawn(found, n)
-        return [prompt for prompt, _ in chosen], [own or target for _, own in chosen]
+            pairs = [(prompt, "") for prompt in evaluation_prompts()["harmful"]]
+        pairs = pages.evenly_spaced(pairs, n)
+        return [prompt for prompt, _ in pairs], [own_target or target for _, own_target in pairs]
