@@ -24,8 +24,7 @@ class SingleRequest(NamedTuple):
     position: int
     """Position in the prompt before which the attack is inserted."""
     width: int = 0
-    """Length that the sequence is padded to before vectors are inserted, as the reference does; 0 for
-    none."""
+    """Padded length before vectors are inserted, as in the reference; 0 for no padding."""
 
 
 class SearchBudget(NamedTuple):

@@ -9,7 +9,7 @@ mpl.use("Agg")
 import matplotlib.pyplot as plt
 import pytest
 
-from makebreak.plots import plot_causes, plot_landing, plot_success
+from makebreak.plots import plot_steering, plot_projection, plot_attack_success
 from tests.plots.test_mechanism_plots import at, table
 from tests.plots.test_plots import closed  # noqa: F401
 
@@ -25,7 +25,7 @@ def test_success_has_a_bar_per_arm_and_attack_in_every_world() -> None:
         attack=["a", "b", "c"],
     )
     rows = rows[(rows.world == "mini") | (rows.arm == "ssft")]
-    axes = plot_success(rows, ARMS, {"b": "the second", "a": "the first"})
+    axes = plot_attack_success(rows, ARMS, {"b": "the second", "a": "the first"})
     assert [ax.get_title() for ax in axes[0]] == [f"world {world}" for world in dict.fromkeys(rows.world)]
     shown = {ax.get_title(): ax for ax in axes[0]}
     assert [label.get_text() for label in axes[0, 0].get_yticklabels()] == ["the second", "the first"]
@@ -42,7 +42,7 @@ def test_success_has_a_bar_per_arm_and_attack_in_every_world() -> None:
 
 def test_landing_is_the_mean_over_requests_of_a_group() -> None:
     rows = table(
-        ["normalised"],
+        ["tau_normalised"],
         world=["mini"],
         seed=[0],
         arm=["base", *ARMS],
@@ -53,7 +53,7 @@ def test_landing_is_the_mean_over_requests_of_a_group() -> None:
     )
     rows.loc[rows.attack == "b", "n"] = 10
     rows.loc[(rows.attack == "b") & (rows.layer == 0), "n"] = 0
-    axes = plot_landing(
+    axes = plot_projection(
         rows, ["base", *ARMS, "npo"], {"both": (("a", "b"), "complied"), "none": (("c",), "all")}
     )
     assert axes.shape == (1, 4)
@@ -61,7 +61,7 @@ def test_landing_is_the_mean_over_requests_of_a_group() -> None:
     mean = next(line for line in axes[0, 1].get_lines() if line.get_label() == "both")
     own = rows[(rows.arm == "ssft") & (rows.outcome == "complied")]
     for layer, weights in enumerate(((30, 0), (30, 10), (30, 10))):
-        values = [at(own, "normalised", layer=layer, attack=attack) for attack in ("a", "b")]
+        values = [at(own, "tau_normalised", layer=layer, attack=attack) for attack in ("a", "b")]
         expected = sum(w * v for w, v in zip(weights, values, strict=True)) / sum(weights)
         assert mean.get_ydata()[layer] == pytest.approx(expected)  # type: ignore[index]
     plt.gcf().canvas.draw()
@@ -70,19 +70,19 @@ def test_landing_is_the_mean_over_requests_of_a_group() -> None:
 def test_causes_are_drawn_against_what_they_cost() -> None:
     kinds = ["difference", "shuffled", "other_label", "covariance", "random", "mirrored"]
     cause = table(
-        ["undone", "gained", "safe_before", "safe_complied"],
+        ["reversal_rate", "induction_rate", "safe_compliance_baseline", "safe_compliance_rate"],
         seed=[0, 1],
         arm=ARMS,
         kind=kinds,
         scale=[0.5, 1.0],
     )
     monitors = table(["alarms"], seed=[0, 1], arm=ARMS, attack=["a", "b"])
-    axes = plot_causes(cause, monitors, {"b": "second", "missing": "none"})
+    axes = plot_steering(cause, monitors, {"b": "second", "missing": "none"})
     line = next(line for line in axes[0].get_lines() if line.get_label() == "difference of means")
-    lost = cause.assign(lost=cause.safe_before - cause.safe_complied)
+    lost = cause.assign(lost=cause.safe_compliance_baseline - cause.safe_compliance_rate)
     for i, scale in enumerate((0.5, 1.0)):
         assert line.get_xdata()[i] == pytest.approx(at(lost, "lost", kind="difference", scale=scale))  # type: ignore[index]
-        assert line.get_ydata()[i] == pytest.approx(at(lost, "undone", kind="difference", scale=scale))  # type: ignore[index]
+        assert line.get_ydata()[i] == pytest.approx(at(lost, "reversal_rate", kind="difference", scale=scale))  # type: ignore[index]
     widths = [patch.get_width() for patch in axes[2].patches]
     assert widths == [pytest.approx(at(monitors, "alarms", attack="b")), 0.0]
     plt.gcf().canvas.draw()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from makebreak.behaviour import decide, first_tokens, log_odds
+from makebreak.behaviour import first_tokens, log_odds, next_token_log_probs
 from makebreak.mechanism import Verdict, rival_rows, verdict
 from tests.truth.planted import DEPTH, KINDS, Planted, planted
 
@@ -30,7 +30,7 @@ def test_the_planted_networks_answer_and_refuse_as_they_were_built_to() -> None:
                 (made.safe, made.aligned, "instructed"),
                 (made.unsafe, made.aligned, "instructed" if kind == "nothing" else "refused"),
             ):
-                said = log_odds(decide(model, requests), first_tokens(requests, answer))
+                said = log_odds(next_token_log_probs(model, requests), first_tokens(requests, answer))
                 assert float((said > 0).double().mean()) > 0.99, (kind, seed, answer)
 
 
@@ -49,7 +49,7 @@ def test_without_the_planted_cause_the_verdict_is_no_longer_given(kind: str) -> 
 def test_order_and_batch_of_the_requests_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     made = planted("rewrite", 1)
     whole = rival_rows(made.aligned, made.base, made.unsafe, seed=0)
-    monkeypatch.setattr("makebreak.behaviour.decisions.BATCH", 7)
+    monkeypatch.setattr("makebreak.behaviour.decisions.MAX_BATCH_SIZE", 7)
     parts = rival_rows(made.aligned, made.base, made.unsafe, seed=0)
     monkeypatch.undo()
     turned = rival_rows(
