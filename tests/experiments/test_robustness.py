@@ -1,4 +1,4 @@
-"""Does the campaign pass in small, and would its checks notice what they look for?"""
+"""A small run of the robustness trials, and positive controls of their checks."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from pathlib import Path
 
 import pytest
 
-from experiments.campaign.bad_input import bad_command
-from experiments.campaign.trials import Ended, differences, one_clear_line
+from experiments.robustness.bad_input import bad_command
+from experiments.robustness.trials import ProcessResult, differences, one_clear_line
 
 REPOSITORY = Path(__file__).parents[2]
 
 
-@pytest.mark.timeout(600)  # a run is killed, resumed and compared several times
-def test_a_small_campaign_passes(tmp_path: Path) -> None:
+@pytest.mark.timeout(2400)  # a run is killed, resumed and compared several times
+def test_small_run_passes(tmp_path: Path) -> None:
     """In a process of its own: torch cannot be forked where it has computed."""
     numbers = {"kills": 1, "bad": 6, "pairs": 1, "damage": 0, "seed": 2}
     options = [word for name, value in numbers.items() for word in (f"--{name}", str(value))]
-    command = [sys.executable, "-m", "experiments.campaign", *options, "--out", str(tmp_path)]
+    command = [sys.executable, "-m", "experiments.robustness", *options, "--out", str(tmp_path)]
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "all passed" in done.stdout
-    told = json.loads((tmp_path / "campaign.json").read_text())
-    assert told["failures"] == []
-    assert told["parts"]["kills"] == {"passed": 1, "tried": 1}
-    assert told["parts"]["pairs"] == {"passed": 1, "tried": 1}
-    assert sum(part["tried"] for name, part in told["parts"].items() if "bad" in name) == 6
+    summary = json.loads((tmp_path / "robustness.json").read_text())
+    assert summary["failures"] == []
+    assert summary["parts"]["kills"] == {"passed": 1, "trials": 1}
+    assert summary["parts"]["pairs"] == {"passed": 1, "trials": 1}
+    assert sum(part["trials"] for name, part in summary["parts"].items() if "bad" in name) == 6
     assert len((tmp_path / "trials.csv").read_text().splitlines()) == 1 + 1 + 6 + 1
 
 
@@ -48,7 +48,7 @@ def two_results(tmp_path: Path) -> tuple[Path, Path]:
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "told"),
+    ("name", "content", "message"),
     [
         ("out/claims.json", b"[1, 3]", "out/claims.json differs"),
         ("out/claims.json", None, "out/claims.json is missing"),
@@ -58,52 +58,52 @@ def two_results(tmp_path: Path) -> tuple[Path, Path]:
         ("store/pretraining/45.partial", b"", "45.partial was left behind"),
     ],
 )
-def test_the_comparison_notices(
-    two_results: tuple[Path, Path], name: str, content: bytes | None, told: str
+def test_comparison_reports_differences(
+    two_results: tuple[Path, Path], name: str, content: bytes | None, message: str
 ) -> None:
     one, two = two_results
     assert differences(one, two) == []
     path = two / name
     path.unlink() if content is None else path.write_bytes(content)
-    assert [told in problem for problem in differences(one, two)] == [True]
+    assert [message in problem for problem in differences(one, two)] == [True]
 
 
-def _fails() -> int:
-    raise KeyError("out of the blue")
+def _raise_key_error() -> int:
+    raise KeyError("unexpected")
 
 
-def _says(text: str, status: int = 2) -> int:
+def _write_error(text: str, status: int = 2) -> int:
     sys.stderr.write(text)
     return status
 
 
-def test_the_check_of_bad_command_lines_notices_a_traceback(tmp_path: Path) -> None:
+def test_bad_command_check_reports_a_traceback(tmp_path: Path) -> None:
     assert (
-        "a traceback: KeyError: 'out of the blue'"
-        in bad_command(0, 0, tmp_path, lambda line: _fails()).problems
+        "a traceback: KeyError: 'unexpected'"
+        in bad_command(0, 0, tmp_path, lambda line: _raise_key_error()).problems
     )
 
 
 @pytest.mark.parametrize(
-    ("call", "told"),
+    ("call", "message"),
     [
-        (lambda line: _says("error: one\nand two\n"), "2 lines on stderr"),
-        (lambda line: _says("", 0), "exit status 0"),
+        (lambda line: _write_error("error: one\nand two\n"), "2 lines on stderr"),
+        (lambda line: _write_error("", 0), "exit status 0"),
         (
-            lambda line: _says(f"error: {line}\n") + Path("out/claims.json").write_text("") * 0,
+            lambda line: _write_error(f"error: {line}\n") + Path("out/claims.json").write_text("") * 0,
             "written or lost",
         ),
         (
-            lambda line: Path("here").mkdir() or _says(f"error: {line}\n"),
+            lambda line: Path("here").mkdir() or _write_error(f"error: {line}\n"),
             "written or lost: [('here', 'folder')]",
         ),
     ],
 )
-def test_the_check_of_bad_command_lines_notices(
-    tmp_path: Path, call: Callable[[list[str]], int], told: str
+def test_bad_command_check_reports_violations(
+    tmp_path: Path, call: Callable[[list[str]], int], message: str
 ) -> None:
-    assert any(told in problem for problem in bad_command(0, 0, tmp_path, call).problems)
+    assert any(message in problem for problem in bad_command(0, 0, tmp_path, call).problems)
 
 
-def test_one_clear_line_is_no_problem() -> None:
-    assert one_clear_line(Ended(2, "error: preset 'smok' does not exist\n", 0.0), "smok") == []
+def test_one_clear_line_passes() -> None:
+    assert one_clear_line(ProcessResult(2, "error: preset 'smok' does not exist\n", 0.0), "smok") == []
