@@ -1,4 +1,4 @@
-"""How fast are requests, training and whole models, beside the naive way?"""
+"""Speed of sampling and training, relative to straightforward implementations, and the cost of one model."""
 
 from __future__ import annotations
 
@@ -9,40 +9,55 @@ import time
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from experiments.jain2024.measure import at_end, on_the_way
+from experiments.jain2024.measures import at_end, on_the_way
 from experiments.jain2024.presets import PRESETS, Preset
-from experiments.speed.clock import seconds
+from experiments.speed.timing import SpeedRow, median_ratio, seconds
 from makebreak.artifacts import Store
-from makebreak.models import create
+from makebreak.models import create_model
 from makebreak.recipes import build, checkpoints
 from makebreak.requests import Sequences, World, load_world
-from makebreak.training import Optimisation, Pretraining, train
+from makebreak.training import Optimisation, Pretraining, TrainingRun, train
 from makebreak.zoo import measure
 from synthetic import CompositionWorld, FormatsWorld
 
-N_OURS, N_NAIVE, ROUNDS = 4096, 200, 7
-STEPS = 4  # timed in every round of training; one before and one after are not
+N_OURS, N_BASELINE, ROUNDS = 4096, 200, 7
+N_TIMED_STEPS = 4
+"""Training steps that are timed in every round; one before and one after are not."""
 SEED = 1000
 
 
-def generation() -> list[dict[str, object]]:
-    """Requests per second, batched against one at a time (the oracle kept in tests/)."""
+class ThroughputRow(NamedTuple):
+    """Cost of one more model on this machine, aligned and fully measured as in the study."""
+
+    model: str
+    """Alignment and world."""
+    alignment_core_seconds: float
+    """CPU time of alignment."""
+    measuring_core_seconds: float
+    """CPU time of all measures at all checkpoints."""
+    models_per_core_hour: float
+    """Models that one core aligns and measures in an hour."""
+
+
+def generation_rows() -> list[SpeedRow]:
+    """Seconds per request sampled in a batch, relative to one request at a time."""
     from tests.oracles import per_request, per_text
 
-    def naive(world: World) -> None:
+    def baseline(world: World) -> None:
         rng = random.Random(0)
-        for _ in range(N_NAIVE):
+        for _ in range(N_BASELINE):
             if isinstance(world, FormatsWorld):
                 per_text.make_request(world, rng)
             else:
                 assert isinstance(world, CompositionWorld)
                 per_request.make_request(world, rng)
 
-    def batched(world: World, seed: int) -> None:
+    def ours(world: World, seed: int) -> None:
         family = "pretraining" if isinstance(world, FormatsWorld) else "pretraining_without_null"
         world.sample(family, N_OURS, seed=seed, split="any")
 
@@ -50,92 +65,95 @@ def generation() -> list[dict[str, object]]:
     for name in ("mini", "jain2024", "formats", "formats_templates"):
         world = load_world(name)
         ratios = []
-        for round_ in range(ROUNDS + 1):  # the first warms up
-            ours = seconds(partial(batched, world, round_)) / N_OURS
-            ratios.append(seconds(partial(naive, world)) / N_NAIVE / ours)
-        rows.append(
-            {"what": f"requests of {name}", "beside": "one at a time", "times": statistics.median(ratios[1:])}
-        )
+        for round_ in range(ROUNDS + 1):
+            our_seconds = seconds(partial(ours, world, round_)) / N_OURS
+            ratios.append(seconds(partial(baseline, world)) / N_BASELINE / our_seconds)
+        rows.append(SpeedRow(f"requests of {name}", "one at a time", median_ratio(ratios)))
     return rows
 
 
 @dataclass(frozen=True)
 class Replay:
-    """Pretraining on batches made beforehand; `asked` notes when each was asked for, so that a step is timed."""
+    """Pretraining on batches made beforehand, which notes when each batch is requested."""
 
     pretraining: Pretraining
+    """The objective whose loss is used."""
     batches: list[Sequences]
-    asked: list[float] = field(default_factory=list)
+    """Batches by step."""
+    times: list[float] = field(default_factory=list)
+    """Clock at which each batch was requested, in seconds."""
 
     def batch(self, world: World, *, size: int, step: int, steps: int, seed: int) -> Sequences:
-        self.asked.append(time.perf_counter())
+        """Returns the batch of a step and notes the time."""
+        self.times.append(time.perf_counter())
         return self.batches[step]
 
     def loss(
-        self, model: PreTrainedModel, batch: Sequences, start: PreTrainedModel
+        self, model: PreTrainedModel, batch: Sequences, reference: PreTrainedModel
     ) -> tuple[Tensor, dict[str, float]]:
-        return self.pretraining.loss(model, batch, start)
+        """Returns the loss of pretraining."""
+        return self.pretraining.loss(model, batch, reference)
 
-    def spent(self) -> list[float]:
-        """Seconds of each step, the first (it makes the optimiser's state) and the last left out."""
-        return [later - earlier for earlier, later in zip(self.asked[1:], self.asked[2:], strict=False)]
+    def step_seconds(self) -> list[float]:
+        """Seconds of each step, without the first, which allocates the optimiser's state, and the last."""
+        return [later - earlier for earlier, later in zip(self.times[1:], self.times[2:], strict=False)]
 
 
-def training() -> list[dict[str, object]]:
-    """Training tokens per second of our loop, beside a plain GPT and a model as that of Jain et al. 2024.
+def training_rows() -> list[SpeedRow]:
+    """Seconds per training step of a plain GPT and of a model as that of Jain et al. 2024, relative to ours.
 
-    All three see the same batches, so their tokens per second compare as their seconds per step; making the batches
-    is not timed.
+    All three see the same batches, so that their tokens per second compare as their seconds per step; the time
+    to make the batches is not counted.
     """
-    return [
-        {"what": f"training tokens of {world}", "beside": beside, "times": statistics.median(ratios)}
-        for world, preset, size in (("mini", "mini", 64), ("jain2024", "paper", 8))
-        for beside, ratios in _slower(PRESETS[preset], world, size).items()
-    ]
+    rows = []
+    for name, preset, batch_size in (("mini", "mini", 64), ("jain2024", "paper", 8)):
+        for baseline, ratios in _step_ratios(PRESETS[preset], name, batch_size).items():
+            rows.append(SpeedRow(f"training tokens of {name}", baseline, statistics.median(ratios)))
+    return rows
 
 
-def _slower(preset: Preset, name: str, size: int) -> dict[str, list[float]]:
-    """Seconds of a step, times those of ours on the same batch, for each model beside it and every timed step."""
-    from tests.oracles.plain_gpt import PlainGPT, adamw, shifted, train_step
+def _step_ratios(preset: Preset, name: str, batch_size: int) -> dict[str, list[float]]:
+    """Seconds of a step over ours on the same batch, for each baseline and timed step."""
+    from tests.oracles.plain_gpt import PlainGPT, adamw, inputs_and_targets, train_step
     from tests.oracles.reference_gpt import ReferenceGPT, dense_masks
 
-    world, pretraining, n = load_world(name), preset.pretraining[name], STEPS + 2
+    world, pretraining, n = load_world(name), preset.pretraining[name], N_TIMED_STEPS + 2
     batches = [
-        pretraining.batch(world, size=size, step=1000 * i, steps=1000 * n, seed=SEED) for i in range(n)
+        pretraining.batch(world, size=batch_size, step=1000 * i, steps=1000 * n, seed=SEED) for i in range(n)
     ]
     sizes = {"d_vocab": len(world.vocabulary), "n_ctx": world.sequence_length}
     shape = {name: value for name, value in asdict(preset.model).items() if name != "architecture"}
-    ours = create(preset.model, seed=SEED, **sizes)
-    ratios: dict[str, list[float]] = {"a plain GPT": [], "the reference's": []}
-    others = {
-        beside: kind(**sizes, **shape) for beside, kind in zip(ratios, (PlainGPT, ReferenceGPT), strict=True)
-    }
-    optimisers = {beside: adamw(model) for beside, model in others.items()}
+    ours = create_model(preset.model, seed=SEED, **sizes)
+    baselines = {"a plain GPT": PlainGPT(**sizes, **shape), "the reference's": ReferenceGPT(**sizes, **shape)}
+    ratios: dict[str, list[float]] = {baseline: [] for baseline in baselines}
+    optimisers = {baseline: adamw(model) for baseline, model in baselines.items()}
     for round_ in range(ROUNDS + 1):  # the first warms up
         replay = Replay(pretraining, batches)
         with tempfile.TemporaryDirectory() as folder:
-            few = Optimisation(n, 1e-3, batch_size=size, checkpoints=1)
-            train(ours, replay, few, world, Path(folder), seed=SEED, label="speed", checkpoint_seconds=1e9)
-        for beside, model in others.items():
+            optimisation = Optimisation(n, 1e-3, batch_size=batch_size, checkpoints=1)
+            run = TrainingRun(seed=SEED, label="speed", checkpoint_seconds=1e9)
+            train(ours, replay, optimisation, world, Path(folder), run)
+        for baseline, model in baselines.items():
             model.to(ours.device)
-            for batch, spent in zip(batches[1:-1], replay.spent(), strict=True):
-                tokens, targets = (x.to(ours.device) for x in shifted(batch.tokens, batch.supervised))
-                masks = (dense_masks(*tokens.shape).to(ours.device),) if beside == "the reference's" else ()
-                step = partial(train_step, model, optimisers[beside], (tokens, *masks), targets)
-                ratio = seconds(step) / spent
+            for batch, our_seconds in zip(batches[1:-1], replay.step_seconds(), strict=True):
+                inputs = inputs_and_targets(batch.tokens, batch.supervised)
+                tokens, targets = inputs[0].to(ours.device), inputs[1].to(ours.device)
+                masks = (dense_masks(*tokens.shape).to(ours.device),) if baseline == "the reference's" else ()
+                step = partial(train_step, model, optimisers[baseline], (tokens, *masks), targets)
+                ratio = seconds(step) / our_seconds
                 if round_:
-                    ratios[beside].append(ratio)
+                    ratios[baseline].append(ratio)
     return ratios
 
 
-def throughput(preset: Preset, world: str, arm: str) -> dict[str, object]:
-    """What one more model costs, aligned and fully measured as in the study, in seconds of one core.
+def throughput_row(preset: Preset, world: str, arm: str) -> ThroughputRow:
+    """Cost of one more model, aligned and fully measured as in the study, in seconds of one core.
 
-    Its base is trained for a few steps only, and not counted: neither cost depends on what the base can do.
+    Its base is trained for four steps and not counted: neither cost depends on what the base can do.
     """
     recipe = preset.recipe(world, SEED, arm)
     recipe = replace(recipe, optimisation=replace(recipe.optimisation, steps=4, checkpoints=1))
-    ends, passes = at_end(preset, arm), on_the_way(preset, arm)
+    final, passing = at_end(preset, arm), on_the_way(preset, arm)
     with tempfile.TemporaryDirectory() as folder:
         store = Store(Path(folder))
         build(recipe.base, store)
@@ -143,12 +161,7 @@ def throughput(preset: Preset, world: str, arm: str) -> dict[str, object]:
         steps = checkpoints(build(recipe, store))
         times.append(time.process_time())
         for step in steps:
-            measure(store, recipe, *(ends if step == max(steps) else passes), step=step)
+            measure(store, recipe, *(final if step == max(steps) else passing), step=step)
         times.append(time.process_time())
-    align, measured = times[1] - times[0], times[2] - times[1]
-    return {
-        "model": f"{arm} of {world}",
-        "alignment_core_seconds": align,
-        "measuring_core_seconds": measured,
-        "models_per_core_hour": 3600 / (align + measured),
-    }
+    alignment, measuring = times[1] - times[0], times[2] - times[1]
+    return ThroughputRow(f"{arm} of {world}", alignment, measuring, 3600 / (alignment + measuring))
