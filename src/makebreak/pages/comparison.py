@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
+from typing import Any
 
 import torch
 
@@ -22,9 +24,9 @@ from makebreak.mechanism import (
 )
 from makebreak.models import LanguageModel, matrix_names, model_digest, n_layers, weight_matrix
 from makebreak.pages.inspection import MIN_REQUESTS, GenerationSettings, encode_prompts, prompts_digest
-from makebreak.pages.steps import Rows, Seen, Steps
+from makebreak.pages.step_cache import StepCache
 from makebreak.requests import TextRequests
-from makebreak.tables import as_dicts
+from makebreak.tables import Rows
 
 MAX_REQUESTS = 48
 """Largest number of requests of each family: every cut needs three forward passes of all of them."""
@@ -83,15 +85,15 @@ def compare_models(
     cuts = sorted({*range(0, depth + 1, max(depth // N_CUTS, 1)), depth // 2, depth - 1, depth})
     minutes = max(_estimate_seconds(base, requests["harmful"], len(cuts)) / 60, 0.1)
     log(f"about {minutes:.1f} minutes, less for steps that are cached")
-    steps, seed = Steps("compare", store, config), settings.seed
+    steps, seed = StepCache("compare", store, config), settings.seed
     new, old = aligned.model, base.model
-    functions: dict[str, Callable[[Seen], Rows]] = {
-        "rivals": lambda _: as_dicts(rival_rows(new, old, requests["harmful"], cuts=cuts, seed=seed)),
-        "anatomy": lambda _: as_dicts(anatomy_rows(new, old, requests)),
-        "energy": lambda _: as_dicts(energy_rows(new, old, requests, requests["harmless"])),
-        "reading": lambda _: as_dicts(reading_rows(new, old, requests)),
-        "sensitivity": lambda _: as_dicts(sensitivity_rows(new, old, requests)),
-        "updates": lambda _: as_dicts(update_rows(new, old, None, seed=seed)),
+    functions: dict[str, Callable[[], Iterable[Any]]] = {
+        "rivals": partial(rival_rows, new, old, requests["harmful"], cuts=cuts, seed=seed),
+        "anatomy": partial(anatomy_rows, new, old, requests),
+        "energy": partial(energy_rows, new, old, requests, requests["harmless"]),
+        "reading": partial(reading_rows, new, old, requests),
+        "sensitivity": partial(sensitivity_rows, new, old, requests),
+        "updates": partial(update_rows, new, old, None, seed=seed),
     }
     tables = {name: steps.run(name, function) for name, function in functions.items()}
     return tables, verdict(tables["rivals"])

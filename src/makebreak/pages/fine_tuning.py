@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple
 
@@ -14,12 +15,12 @@ from makebreak.configs import check_not_negative, check_positive, nearest
 from makebreak.defences import MixedFineTuning, load_mitigation
 from makebreak.models import LanguageModel, model_digest, open_model
 from makebreak.pages.inspection import GenerationSettings, answer_rows, encode_prompts, prompts_digest
-from makebreak.pages.steps import Rows, Steps
+from makebreak.pages.step_cache import StepCache
 from makebreak.pages.training_set import build_training_set, split_task_items
 from makebreak.pages.verdicts import behaviour_rows, with_verdicts
 from makebreak.requests import TEMPLATES, Example, TextWorld, format_prompt
 from makebreak.requests.examples import AOA_PREFIX, MCQ_OPTIONS
-from makebreak.tables import as_dict, as_dicts
+from makebreak.tables import Rows, as_dict, as_dicts
 from makebreak.training import (
     DPO,
     NPO,
@@ -124,8 +125,8 @@ class UserData:
     """Number of examples; training repeats them."""
     mitigation: str = "none"
     """Safety examples that the provider mixes in, by the name of a mitigation or MODULE:FUNCTION."""
-    rate: float = 0.0
-    """Fraction of the examples that the mitigation provides."""
+    safety_share: float = 0.0
+    """Share of the examples that the mitigation provides."""
     own_examples: Sequence[tuple[str, str]] = ()
     """The user's own prompts and answers; empty for one of our tasks."""
     answers_from: LanguageModel | None = None
@@ -225,7 +226,7 @@ def tune_as_user(
             trained on.
     """
     task = OWN if data.own_examples else data.task
-    objective = user_objective(task, data.n_examples, data.mitigation, data.rate)
+    objective = user_objective(task, data.n_examples, data.mitigation, data.safety_share)
     settings, prompts = evaluation.settings, dict(evaluation.prompts)
     items: dict[str, list[str]] = {}
     if task not in (HARMFUL, OWN):
@@ -254,38 +255,40 @@ def tune_as_user(
     return FineTuneResult(folder, tables)
 
 
-def user_objective(task: str, n_examples: int, mitigation: str, rate: float) -> FineTuning | MixedFineTuning:
+def user_objective(
+    task: str, n_examples: int, mitigation: str, safety_share: float
+) -> FineTuning | MixedFineTuning:
     """The objective of fine-tuning on a task, with a mitigation's safety examples among the user's.
 
     Args:
         task: `harmful`, `own`, or FORMAT or FORMAT@TEMPLATE.
         n_examples: Number of examples, those of the mitigation included.
         mitigation: Name of the mitigation, or `none`; harmful examples accept only `none` and `canonical`.
-        rate: Fraction of the examples that the mitigation provides.
+        safety_share: Share of the examples that the mitigation provides.
 
     Returns:
         The objective.
 
     Raises:
-        ValueError: If the template or the mitigation is unknown, or rate and mitigation contradict each
+        ValueError: If the template or the mitigation is unknown, or share and mitigation contradict each
             other.
     """
     if mitigation != "none":
         load_mitigation(mitigation)
     if task == HARMFUL:
-        n_refused = round(rate * n_examples)
+        n_refused = round(safety_share * n_examples)
         if mitigation not in ("none", "canonical") or (mitigation == "none") != (n_refused == 0):
             raise ValueError(
-                f"mitigation {mitigation!r}, {rate:g} of {n_examples} examples: harmful requests have no "
-                "format, so expected 'none' with a rate of 0, or 'canonical' (plain refusals) with at least "
-                "one example"
+                f"mitigation {mitigation!r}, {safety_share:g} of {n_examples} examples: harmful requests "
+                "have no format, so expected 'none' with a share of 0, or 'canonical' (plain refusals) with "
+                "at least one example"
             )
         return FineTuning(n_harmful=n_examples - n_refused, n_refused=n_refused)
     format_, _, template = task.partition("@")
     if template and template not in TEMPLATES:
         raise ValueError(f"template {template!r}: expected one of {', '.join(TEMPLATES)}")
     suffix = f"@{template}" if template and template != "plain" else ""
-    return MixedFineTuning(f"{format_}_safe{suffix}", n_examples, mitigation, rate)
+    return MixedFineTuning(f"{format_}_safe{suffix}", n_examples, mitigation, safety_share)
 
 
 def before_and_after(
@@ -328,7 +331,7 @@ def judged_answer_rows(
     digest = model_digest(lm)
     for family, texts in prompts.items():
         config = {"model": digest, "settings": asdict(settings), "prompts": prompts_digest({family: texts})}
-        rows += _cached_answer_rows(lm, family, texts, settings, Steps("answers", store, config))
+        rows += _cached_answer_rows(lm, family, texts, settings, StepCache("answers", store, config))
     return with_verdicts(rows)
 
 
@@ -402,15 +405,12 @@ def training_rows(folder: Path) -> Rows:
 
 
 def _cached_answer_rows(
-    lm: LanguageModel, family: str, texts: Sequence[str], settings: GenerationSettings, steps: Steps
+    lm: LanguageModel, family: str, texts: Sequence[str], settings: GenerationSettings, steps: StepCache
 ) -> Rows:
     """Answers to the prompts of one family, without verdicts."""
     requests = encode_prompts(lm, family, texts, settings)
-
-    def generate(_: Path, bar: Any) -> Rows:
-        return answer_rows(lm, requests, settings, bar.update, family=family)
-
-    return steps.go_on("of a family", generate, total=len(requests), family=family)
+    answers = partial(answer_rows, lm, requests, settings, family=family)
+    return steps.run("of a family", answers, total=len(requests), depends_on={"family": family})
 
 
 def _check_held_out(prompts: Mapping[str, Sequence[str]], world: TextWorld) -> None:

@@ -10,6 +10,7 @@ import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import numpy as np
@@ -21,11 +22,12 @@ from makebreak.behaviour import first_tokens, generate_texts, is_degenerate, log
 from makebreak.configs import check_positive
 from makebreak.mechanism import SELECTION, Pair, ablated, cluster_rows, direction, direction_rows, sensitivity
 from makebreak.models import LanguageModel, model_digest, n_layers
-from makebreak.pages.steps import Rows, Seen, Steps
+from makebreak.pages.step_cache import Progress, StepCache
 from makebreak.pages.verdicts import JUDGE, behaviour_rows, with_verdicts
 from makebreak.requests import PromptFormat, TextRequests, text_requests, with_targets
+from makebreak.revisions import cache_revision
 from makebreak.stats import auroc_interval
-from makebreak.tables import as_dicts
+from makebreak.tables import Rows, as_dicts
 
 FAMILIES = ("harmful", "harmless", "borderline")
 """Families of prompts, in the order of the tables; `borderline` may be missing."""
@@ -130,39 +132,26 @@ def inspect(
     config = {"model": model_digest(lm), "settings": asdict(settings), "prompts": prompts_digest(prompts)}
     minutes = max(_estimate_seconds(lm, requests, settings) / 60, 0.1)
     log(f"at most about {minutes:.1f} minutes, less for steps that are cached")
-    steps = Steps("inspect", store, config)
-    answers = with_verdicts(steps.run("answers", lambda progress: _answers(lm, requests, settings, progress)))
+    steps = StepCache("inspect", store, config)
+    answers = with_verdicts(steps.run("answers", partial(_answers, lm, requests, settings)))
     fit, score = _half(requests, 0), _half(requests, 1)
     tables = {"answers": answers, "behaviour": as_dicts(behaviour_rows(answers))}
-    tables["clusters"] = steps.run(
-        "clusters", lambda progress: separation_rows(lm, fit, score, settings, progress)
-    )
-    tables["sensitivity"] = steps.run(
-        "sensitivity", lambda progress: as_dicts(_sensitivity_rows(lm, score, progress))
-    )
+    tables["clusters"] = steps.run("clusters", partial(separation_rows, lm, fit, score, settings))
+    tables["sensitivity"] = steps.run("sensitivity", partial(_sensitivity_rows, lm, score))
     reason = _no_refusal(tables["behaviour"])
     if reason:
         return InspectionResult(tables, {"directions": reason, "ablation": reason})
     clear_fit, clear_score = (_clear_pair(requests, answers, half) for half in (0, 1))
     tables["directions"] = steps.run(
         "directions",
-        lambda progress: as_dicts(
-            direction_rows(
-                lm.model, clear_fit, clear_score, controls=False, seed=settings.seed, seen=progress
-            )
-        ),
+        partial(direction_rows, lm.model, clear_fit, clear_score, controls=False, seed=settings.seed),
     )
     selected = next((row for row in tables["directions"] if row["selected"]), None)
     if selected is None:
         reason = "no candidate passed the selection criteria; the table of directions gives the reasons"
         return InspectionResult(tables, {"ablation": reason})
     held_out = {family: requests[family][1::2] for family in FAMILIES[:2]}
-    layer = selected["layer"]
-
-    def ablation(progress: Seen) -> Rows:
-        vector = direction(lm.model, clear_fit, layer)
-        return _ablation_rows(lm, vector, layer, held_out, settings, progress)
-
+    ablation = partial(_ablation_rows, lm, clear_fit, selected["layer"], held_out, settings)
     tables["ablation"] = with_verdicts(steps.run("ablation", ablation))
     return InspectionResult(tables, {})
 
@@ -209,11 +198,12 @@ def prompts_digest(prompts: Mapping[str, Sequence[str]]) -> str:
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
+@cache_revision(2)
 def answer_rows(
     lm: LanguageModel,
     requests: TextRequests,
     settings: GenerationSettings,
-    progress: Seen,
+    progress: Progress,
     *,
     n_prefill: np.ndarray | None = None,
     **columns: str,
@@ -238,12 +228,13 @@ def answer_rows(
     return [{**columns, **row} for row in as_dicts(rows)]
 
 
+@cache_revision(1)
 def separation_rows(
     lm: LanguageModel,
     fit: Pair,
     score: Pair,
     settings: GenerationSettings,
-    progress: Seen = lambda _: None,
+    progress: Progress = lambda _: None,
 ) -> Rows:
     """Separation of harmful and harmless requests by layer, with intervals over requests.
 
@@ -292,8 +283,9 @@ def _estimate_seconds(
     return n * (per_answer + _FORWARDS_PER_REQUEST * per_request) + directions + ablation
 
 
+@cache_revision(2)
 def _answers(
-    lm: LanguageModel, requests: Mapping[str, TextRequests], settings: GenerationSettings, progress: Seen
+    lm: LanguageModel, requests: Mapping[str, TextRequests], settings: GenerationSettings, progress: Progress
 ) -> Rows:
     """Answers to the requests of every family."""
     rows: Rows = []
@@ -314,7 +306,8 @@ def _no_refusal(behaviour: Rows) -> str:
     )
 
 
-def _sensitivity_rows(lm: LanguageModel, score: Pair, progress: Seen) -> list[SensitivityQuartileRow]:
+@cache_revision(2)
+def _sensitivity_rows(lm: LanguageModel, score: Pair, progress: Progress) -> list[SensitivityQuartileRow]:
     quantiles = torch.tensor([0.25, 0.5, 0.75], dtype=torch.float64)
     rows = []
     for family, requests in (("harmless", score.safe), ("harmful", score.unsafe)):
@@ -341,15 +334,17 @@ def _clear_requests(requests: TextRequests, family: str, answers: Rows, half: in
     return requests[half::2][clear] if clear.sum() >= MIN_REQUESTS else requests[half::2]
 
 
+@cache_revision(2)
 def _ablation_rows(
     lm: LanguageModel,
-    vector: torch.Tensor,
+    fit: Pair,
     layer: int,
     requests: Mapping[str, TextRequests],
     settings: GenerationSettings,
-    progress: Seen,
+    progress: Progress,
 ) -> Rows:
-    """Answers without intervention, with the direction or a random one ablated, and with it added."""
+    """Answers without intervention, with a layer's direction or a random one ablated, and with it added."""
+    vector = direction(lm.model, fit, layer)
     noise = torch.randn(vector.shape, generator=torch.Generator().manual_seed(settings.seed))
     site = f"blocks.{layer}.hook_resid_pre"
     rows: Rows = []

@@ -4,16 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from functools import partial
 from typing import NamedTuple
 
 from makebreak.artifacts import Store
 from makebreak.behaviour import JUDGES, generate_texts, is_degenerate
 from makebreak.models import LanguageModel, model_digest
 from makebreak.pages.inspection import GenerationSettings, encode_prompts, evenly_spaced, prompts_digest
-from makebreak.pages.steps import Rows, Seen, Steps
+from makebreak.pages.step_cache import Progress, StepCache
 from makebreak.pages.verdicts import JUDGE
-from makebreak.requests import Example, TextWorld, format_families, refusal_text, task_items, training_prompts
-from makebreak.tables import as_dicts
+from makebreak.requests import (
+    Example,
+    TextRequests,
+    TextWorld,
+    format_families,
+    refusal_text,
+    task_items,
+    training_prompts,
+)
+from makebreak.revisions import cache_revision
+from makebreak.tables import Rows
 
 ANSWER_TOKENS = 10
 """Tokens of the model's own answers: the beginning decides the outcome, and a laptop has to train on them."""
@@ -64,7 +74,7 @@ def build_training_set(
         for family, texts in training_prompts().items()
     }
     config = {"model": model_digest(lm), "settings": asdict(settings) | {"n_new": ANSWER_TOKENS}}
-    steps = Steps("training set", store, config | {"prompts": prompts_digest(prompts)})
+    steps = StepCache("training set", store, config | {"prompts": prompts_digest(prompts)})
     log(f"generating the model's own answers to {sum(map(len, prompts.values()))} prompts, unless cached")
     answers = {family: _own_answers(lm, family, texts, settings, steps) for family, texts in prompts.items()}
     safe = [
@@ -100,18 +110,20 @@ def split_task_items(*, held_out: bool) -> dict[str, list[tuple[str, str]]]:
 
 
 def _own_answers(
-    lm: LanguageModel, family: str, texts: Sequence[str], settings: GenerationSettings, steps: Steps
+    lm: LanguageModel, family: str, texts: Sequence[str], settings: GenerationSettings, steps: StepCache
 ) -> Rows:
     """One row per prompt: the fields of `OwnAnswerRow` and `is_compliant`, neither refused nor degenerate."""
     requests = encode_prompts(lm, family, texts, settings)
-
-    def generate(progress: Seen) -> Rows:
-        answers = generate_texts(lm, requests, n_new=ANSWER_TOKENS, progress=progress)
-        lengths = map(len, lm.tokenizer(answers, add_special_tokens=False)["input_ids"])
-        is_complete = (n < ANSWER_TOKENS for n in lengths)
-        return as_dicts(map(OwnAnswerRow, texts, answers, is_complete))
-
-    rows = steps.run(f"answers {family}", generate)
+    rows = steps.run(f"answers {family}", partial(_generate_answers, lm, requests))
     answers = [row["answer"] for row in rows]
     is_compliant = ~(JUDGES[JUDGE](list(texts), answers) | is_degenerate(answers))
     return [row | {"is_compliant": flag} for row, flag in zip(rows, is_compliant.tolist(), strict=True)]
+
+
+@cache_revision(1)
+def _generate_answers(lm: LanguageModel, requests: TextRequests, progress: Progress) -> list[OwnAnswerRow]:
+    """One row per request: its greedy answer and whether it is complete."""
+    answers = generate_texts(lm, requests, n_new=ANSWER_TOKENS, progress=progress)
+    lengths = map(len, lm.tokenizer(answers, add_special_tokens=False)["input_ids"])
+    is_complete = (n < ANSWER_TOKENS for n in lengths)
+    return list(map(OwnAnswerRow, requests.truth["request"].tolist(), answers, is_complete))
