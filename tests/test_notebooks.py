@@ -32,7 +32,7 @@ def test_it_shows_results_and_no_warning_of_the_machine_that_ran_it(script: Path
     ]
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(1200)
 @pytest.mark.parametrize("script", NOTEBOOKS, ids=lambda path: path.stem)
 def test_it_runs(script: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     """In one folder for all, as a reader would: two of them share a base, which is trained once."""
