@@ -1,5 +1,7 @@
-"""Shared by all tests: one thread for each worker (two would fight for the same cores), no network, and what the tests
-of a file share is made once."""
+"""Settings of all tests: one thread per worker, no network, and module fixtures that are set up once.
+
+Workers with two threads each would compete for the same cores.
+"""
 
 import os
 from functools import cache
@@ -14,21 +16,21 @@ from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
 
-class Together(LoadScopeScheduling):
-    """A file with a fixture for all of its tests goes to one worker: else each worker makes it anew.
+class OneWorkerPerModuleFixture(LoadScopeScheduling):
+    """Runs a file with module fixtures on one worker, so that the fixtures are set up once.
 
-    (Groups by mark, xdist's own way, are lost with pytest 9.2: pytest-xdist issue 1386.)
+    Groups by mark, which pytest-xdist offers for this, are lost with pytest 9.2 (pytest-xdist issue 1386).
     """
 
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.split("::")[0]
-        return file if _shares(self.config.rootpath / file) else nodeid
+        return file if _has_module_fixture(self.config.rootpath / file) else nodeid
 
 
 @cache
-def _shares(file: Path) -> bool:
+def _has_module_fixture(file: Path) -> bool:
     return 'scope="module"' in file.read_text(encoding="utf-8")
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling:
-    return Together(config, log)
+    return OneWorkerPerModuleFixture(config, log)

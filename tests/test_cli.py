@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import experiments.command
-from makebreak.cli import guarded, main
+from makebreak.cli import main, run_command
 from makebreak.configs import check_positive
 
 
@@ -27,7 +27,7 @@ def kernel() -> None:
 @pytest.mark.parametrize("work", [unequal_lengths, shapes, kernel])
 def test_a_fault_names_the_debug_option(work: object, capsys: pytest.CaptureFixture[str]) -> None:
     """One line without stack and path, which says how to see the traceback."""
-    assert guarded(work) == 2  # type: ignore[arg-type]
+    assert run_command(work) == 2  # type: ignore[arg-type]
     [line] = capsys.readouterr().err.splitlines()
     assert line.startswith("error: ")
     assert "--debug" in line
@@ -37,9 +37,9 @@ def test_a_fault_names_the_debug_option(work: object, capsys: pytest.CaptureFixt
 
 
 def test_bad_input_is_only_named(capsys: pytest.CaptureFixture[str]) -> None:
-    """An error that this project raises itself, or that the system raises about a file, needs no traceback."""
+    """An error that this project raises, or the system raises about a file, needs no traceback."""
     for work in (lambda: check_positive(steps=0), lambda: open("/nowhere/at/all").close()):
-        assert guarded(work) == 2
+        assert run_command(work) == 2
         [line] = capsys.readouterr().err.splitlines()
         assert "--debug" not in line
 
@@ -47,7 +47,7 @@ def test_bad_input_is_only_named(capsys: pytest.CaptureFixture[str]) -> None:
 def test_debug_shows_the_traceback(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By option or by environment variable, for both programs; the last line and the status stay what they are."""
+    """By option or by environment variable, for both programs; the last line and the status stay."""
     commands = (
         (main, ["inspect", "/nowhere"]),
         (main, ["attack", "/nowhere", "--steps", "x"]),
@@ -68,10 +68,10 @@ def test_debug_shows_the_traceback(
             assert lines[-1] == line
 
 
-def test_interrupted_work_has_a_status_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
+def test_interruption_has_its_own_status(capsys: pytest.CaptureFixture[str]) -> None:
     def interrupt() -> None:
         raise KeyboardInterrupt
 
-    assert guarded(interrupt) == 130
+    assert run_command(interrupt) == 130
     [line] = capsys.readouterr().err.splitlines()
     assert "interrupted" in line

@@ -201,18 +201,10 @@ def _attack(command: AttackCommand, session: Session) -> Report:
         prefill=command.prefill,
     )
     if command.jailbreak_templates is not None:
-        attacking = replace(attacking, phrasings=command.jailbreak_templates)
+        attacking = replace(attacking, jailbreak_templates=command.jailbreak_templates)
     settings, lm = replace(session.settings, seed=command.seed), session.open_model(command.model)
-    result = pages.attack_model(
-        lm,
-        prompts,
-        targets,
-        session.store,
-        settings,
-        attacking,
-        reference=evaluation_prompts(),
-        log=session.log,
-    )
+    data = pages.AttackData(prompts, targets, evaluation_prompts())
+    result = pages.attack_model(lm, data, session.store, settings, attacking, log=session.log)
     facts = session.prompt_facts({"harmful": prompts}) | session.generation_facts
     facts |= {
         "model": session.describe_model(lm),
@@ -248,7 +240,12 @@ def _landscape(command: LandscapeCommand, session: Session) -> Report:
         lm = session.open_model(command.model)
         end = None if command.interpolate_to is None else session.open_model(command.interpolate_to)
         result = pages.language_model_landscape(
-            lm, prompts, session.store, session.settings, landscape, interpolate_to=end, log=session.log
+            lm,
+            pages.LandscapeData(prompts, end),
+            session.store,
+            session.settings,
+            landscape,
+            log=session.log,
         )
         facts = session.prompt_facts(prompts) | session.generation_facts
         facts |= {"model": session.describe_model(lm)}
@@ -285,14 +282,14 @@ def _tune(command: TuneCommand, session: Session) -> Report:
     prompts, lm = session.sample_prompts(command.requests), session.open_model(command.model)
     source = None if command.answers_from is None else session.open_model(command.answers_from)
     data = pages.UserData(
-        command.task, command.examples, command.mitigation, command.rate, own_examples, source
+        command.task, command.examples, command.mitigation, command.safety_share, own_examples, source
     )
     evaluation = pages.Evaluation(prompts, session.settings)
     result = pages.tune_as_user(lm, data, evaluation, session.store, _training(command), log=session.log)
     model = Path(command.model).stem
     task = command.task if command.data is None else command.data.stem
     is_mixed = command.mitigation != "none"
-    mixed = f", {command.rate:g} {command.mitigation}" if is_mixed else ""
+    mixed = f", {command.safety_share:g} {command.mitigation}" if is_mixed else ""
     facts = _training_facts(command, session, lm, prompts)
     facts |= {"folder": str(result.folder), "examples": f"{command.examples} of {task}{mixed}"}
     if command.answers_from is not None:

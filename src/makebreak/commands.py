@@ -235,9 +235,9 @@ class TuneCommand(_FineTuneOptions):
     other_template, paraphrase_oracle, paraphrase_blind,
     mismatched, multitask, without_own, without_gen, safe_twin,
     or MODULE:FUNCTION for your own."""
-    rate: float = 0.0
-    """Fraction of the --examples that the mitigation provides.
-    With --task harmful, the fraction that is refused."""
+    safety_share: float = 0.0
+    """Share of the --examples that the mitigation provides.
+    With --task harmful, the share that is refused."""
     examples: int = 64
     """Number of distinct training examples; training repeats them."""
     answers_from: Annotated[

@@ -1,4 +1,4 @@
-"""Is the report one file that needs nothing else, shows what was found, and is written whole or not at all?"""
+"""HTML pages: self-contained, escaped, complete, and written atomically."""
 
 from __future__ import annotations
 
@@ -31,7 +31,11 @@ def page(tmp_path: Path) -> Page:
         title="A study <script>alert(1)</script>",
         summary=["First paragraph.", "a < b & c"],
         facts={"world": "mini", "seeds": "0 <1> 2"},
-        claims=[SUPPORTED.judge([0.5, 0.6, 0.7]), CHECK.judge([0.25]), CHECK.judge([], "no <arm> here")],
+        claims=[
+            SUPPORTED.evaluate([0.5, 0.6, 0.7]),
+            CHECK.evaluate([0.25]),
+            CHECK.evaluate([], "no <arm> here"),
+        ],
         figures=[Figure(path, f"Figure {i} \"'<x>", f"caption <i>{i}</i>") for i, path in enumerate(paths)],
         tables={"Shares <t>": pd.DataFrame({"arm": ["<b>ssft</b>", "dpo"], "share": [0.123456, None]})},
     )
@@ -65,7 +69,7 @@ def html(page: Page, tmp_path: Path) -> str:
     return (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
-def test_the_page_needs_nothing_else(html: str) -> None:
+def test_page_is_self_contained(html: str) -> None:
     assert "http://" not in html
     assert "https://" not in html
     assert "url(" not in html
@@ -78,13 +82,13 @@ def test_the_page_needs_nothing_else(html: str) -> None:
 
 
 def test_images_are_the_files(html: str) -> None:
-    found = re.findall(r'src="data:image/png;base64,([^"]*)"', html)
-    assert [base64.b64decode(data, validate=True) for data in found] == [
+    images = re.findall(r'src="data:image/png;base64,([^"]*)"', html)
+    assert [base64.b64decode(data, validate=True) for data in images] == [
         PNG + bytes([i]) * 1000 for i in range(2)
     ]
 
 
-def test_text_is_escaped_and_shown_as_it_was_written(html: str) -> None:
+def test_text_is_escaped(html: str) -> None:
     reader = Reader(html)
     bold = [tag for tag, _ in reader.tags if tag == "b"]
     assert len(bold) == 2  # the titles of the figures, none of the texts
@@ -102,7 +106,7 @@ def test_text_is_escaped_and_shown_as_it_was_written(html: str) -> None:
     assert [a["alt"] for tag, a in reader.tags if tag == "img"] == ["Figure 0 \"'<x>", "Figure 1 \"'<x>"]
 
 
-def test_claims_show_estimate_interval_and_verdict(html: str) -> None:
+def test_claims_show_interval_and_verdict(html: str) -> None:
     rows = [re.sub(r"\s+", " ", row) for row in re.findall(r"<tr[^>]*>.*?</tr>", html, flags=re.S)]
     (supported,) = [row for row in rows if ">C1<" in row]
     assert "0.600 [0.352, 0.848]" in supported
@@ -117,30 +121,30 @@ def test_claims_show_estimate_interval_and_verdict(html: str) -> None:
     assert supported.startswith("<tr>")
 
 
-def test_tables_show_three_digits_and_na(html: str) -> None:
+def test_tables_show_three_decimals(html: str) -> None:
     table = html[html.index("<details>") :]
     assert "<td>0.123</td>" in table
     assert "<td>n/a</td>" in table
     assert "nan" not in table.lower()
 
 
-def test_a_page_without_claims_figures_and_tables(page: Page, tmp_path: Path) -> None:
+def test_empty_page(page: Page, tmp_path: Path) -> None:
     write_page(replace(page, claims=[], figures=[], tables={}), tmp_path / "empty.html")
     reader = Reader((tmp_path / "empty.html").read_text(encoding="utf-8"))
     assert "a < b & c" in reader.text
     assert {"img", "details"}.isdisjoint(tag for tag, _ in reader.tags)
 
 
-def test_an_error_in_the_middle_leaves_the_old_page(page: Page, tmp_path: Path) -> None:
+def test_an_error_keeps_the_old_page(page: Page, tmp_path: Path) -> None:
     target = tmp_path / "out" / "report.html"
     target.parent.mkdir()
     target.write_text("the old page")
-    gone = Figure(tmp_path / "gone.png", "gone", "never drawn")
+    missing = Figure(tmp_path / "gone.png", "gone", "never drawn")
     with pytest.raises(FileNotFoundError):
-        write_page(replace(page, figures=[*page.figures, gone]), target)
-    torn = {k: v for k, v in page.claims[0].items() if k != "threshold"}
+        write_page(replace(page, figures=[*page.figures, missing]), target)
+    incomplete = {k: v for k, v in page.claims[0].items() if k != "threshold"}
     with pytest.raises((UndefinedError, TypeError)):
-        write_page(replace(page, claims=[*page.claims, torn]), target)
+        write_page(replace(page, claims=[*page.claims, incomplete]), target)
     assert target.read_text() == "the old page"
     assert [p.name for p in target.parent.iterdir()] == ["report.html"]
     write_page(page, target)
