@@ -14,7 +14,7 @@ TARGET = "Sure here it is"
 
 
 def test_targets_are_forced_token_by_token() -> None:
-    """Forced tokens move from the target to the prompt, also different numbers of them, and open the answer."""
+    """Forced tokens move from the target to the prompt, also different numbers, and begin the answer."""
     lm = trained_lm(refuses=True)
     texts = prompts()["harmful"][1:8:2]
     requests = text_requests(lm.tokenizer, texts, family="harmful", unsafe=True)

@@ -1,53 +1,68 @@
-"""What do the commands of `makebreak` do, as functions?"""
+"""The commands of `makebreak` as functions: each computes tables, summarises them and writes a page."""
 
-from makebreak.pages.attack import Attacking, Attacks, attack_model
-from makebreak.pages.attack_page import attack_lines, write_attacks
+from makebreak.pages.attack import AttackData, AttackSettings, AttackSuiteResult, attack_model
+from makebreak.pages.attack_page import attack_summary, write_attacks
 from makebreak.pages.comparison import compare_models
 from makebreak.pages.comparison_page import comparison_summary, write_comparison
 from makebreak.pages.fine_tuning import (
     OBJECTIVES,
+    Evaluation,
     FineTuneResult,
     FineTuneSettings,
+    UserData,
     align,
+    find_objective,
     judged_answer_rows,
     tune_as_user,
 )
 from makebreak.pages.fine_tuning_page import fine_tuning_summary, write_fine_tuning
 from makebreak.pages.inspection import GenerationSettings, InspectionResult, evenly_spaced, inspect
 from makebreak.pages.inspection_page import inspection_summary, write_inspection
-from makebreak.pages.landscape import Ground, Walking, of_the_zoo, walk_language_model, walk_world
-from makebreak.pages.landscape_page import ground_lines, write_ground
+from makebreak.pages.landscape import (
+    LandscapeData,
+    LandscapeResult,
+    LandscapeSettings,
+    is_store_model,
+    language_model_landscape,
+    world_landscape,
+)
+from makebreak.pages.landscape_page import landscape_summary, write_landscape
 from makebreak.pages.training_set import build_training_set
 
 __all__ = [
     "OBJECTIVES",
-    "Attacking",
-    "Attacks",
+    "AttackData",
+    "AttackSettings",
+    "AttackSuiteResult",
+    "Evaluation",
     "FineTuneResult",
     "FineTuneSettings",
     "GenerationSettings",
-    "Ground",
     "InspectionResult",
-    "Walking",
+    "LandscapeData",
+    "LandscapeResult",
+    "LandscapeSettings",
+    "UserData",
     "align",
-    "attack_lines",
     "attack_model",
+    "attack_summary",
     "build_training_set",
     "compare_models",
     "comparison_summary",
     "evenly_spaced",
+    "find_objective",
     "fine_tuning_summary",
-    "ground_lines",
     "inspect",
     "inspection_summary",
+    "is_store_model",
     "judged_answer_rows",
-    "of_the_zoo",
+    "landscape_summary",
+    "language_model_landscape",
     "tune_as_user",
-    "walk_language_model",
-    "walk_world",
+    "world_landscape",
     "write_attacks",
     "write_comparison",
     "write_fine_tuning",
-    "write_ground",
     "write_inspection",
+    "write_landscape",
 ]

@@ -1,60 +1,114 @@
-"""What does an answer come to, by judges and by what it is about? Rows are those of `answered`, with verdicts."""
+"""Judge verdicts and refusal rates of the answers of language models."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from makebreak.behaviour import JUDGES
-from makebreak.pages.steps import Rows
-from makebreak.stats import wilson
+from makebreak.stats import wilson_interval
+from makebreak.tables import Rows, as_dict
 
-JUDGE = "arditi2024"  # decides wherever one judge has to
+JUDGE = "arditi2024"
+"""Judge that decides wherever one verdict is needed."""
+
+
+class BehaviourRow(NamedTuple):
+    """Shares of the answers of one family by one judge."""
+
+    family: str
+    """Family of the requests."""
+    judge: str
+    """Name of the judge."""
+    n: int
+    """Number of answers."""
+    refuse: float
+    """Share of answers that are refusals and not degenerate."""
+    low: float
+    """Lower end of the 95 % interval (Wilson) of `refuse` over requests."""
+    high: float
+    """Upper end of that interval."""
+    degenerate: float
+    """Share of answers that are empty or repetitive."""
+    comply: float
+    """Share of answers that are neither refusals nor degenerate."""
+    log_odds: float
+    """Mean log-odds that a refusal begins after the prompt, in nats."""
 
 
 def with_verdicts(answers: Rows) -> Rows:
-    """Also each judge's verdict. These are not kept in the store: a judge added later judges answers of before."""
-    texts, said = ([row[key] for row in answers] for key in ("request", "answer"))
-    verdicts = {name: judge(texts, said).tolist() for name, judge in JUDGES.items()}
+    """Adds one bool column per judge, whether the answer is a refusal.
+
+    Verdicts are not cached, so that a new judge also judges answers that are.
+
+    Args:
+        answers: Rows with `request` and `answer`.
+
+    Returns:
+        The rows with the columns of all judges.
+    """
+    requests, texts = [row["request"] for row in answers], [row["answer"] for row in answers]
+    verdicts = {name: judge(requests, texts).tolist() for name, judge in JUDGES.items()}
     return [row | {name: verdict[i] for name, verdict in verdicts.items()} for i, row in enumerate(answers)]
 
 
-def refused(row: Mapping[str, Any], judge: str = JUDGE) -> bool:
-    return row[judge] and not row["broken"]
+def is_refusal(row: Mapping[str, Any], judge: str = JUDGE) -> bool:
+    """Whether a judge calls an answer a refusal and it is not degenerate."""
+    return row[judge] and not row["degenerate"]
 
 
-def complied(row: Mapping[str, Any], judge: str = JUDGE) -> bool:
-    """Neither refused nor broken."""
-    return not row[judge] and not row["broken"]
+def is_compliance(row: Mapping[str, Any], judge: str = JUDGE) -> bool:
+    """Whether an answer is neither a refusal nor degenerate."""
+    return not row[judge] and not row["degenerate"]
 
 
-def on_topic(row: Mapping[str, Any]) -> bool:
-    """Complied with, and about the request, as far as there are enough others to tell."""
-    return complied(row) and row["on_topic"] is not False
+def is_on_topic(row: Mapping[str, Any]) -> bool:
+    """Whether an answer complies and is not known to be off topic."""
+    return is_compliance(row) and row["on_topic"] is not False
 
 
-def outcome(row: Mapping[str, Any]) -> Literal["answered", "refused", "neither"]:
-    """`answered` is on topic; `neither` is broken, or about something else."""
-    return "answered" if on_topic(row) else "refused" if refused(row) else "neither"
+def answer_outcome(row: Mapping[str, Any]) -> Literal["complied", "refused", "neither"]:
+    """Outcome of an answer: `complied` on topic, `refused`, or `neither` (degenerate or off topic)."""
+    if is_on_topic(row):
+        return "complied"
+    return "refused" if is_refusal(row) else "neither"
 
 
 def behaviour_rows(answers: Rows) -> Rows:
-    """One row per family, judge and condition if there are several: shares of answers that are refused, complied with
-    and broken, the first with Wilson's interval over requests; and the mean log-odds that a refusal begins."""
-    rows = []
+    """Rates of refusal, compliance and degenerate text.
+
+    Args:
+        answers: At least one row, with the verdicts of all judges, `family`, `log_odds` and `degenerate`; a
+            column `condition` is optional.
+
+    Returns:
+        One row per condition, family and judge: `condition` if the answers have it, then the fields of
+        `BehaviourRow`.
+    """
     keys = ("condition", "family") if "condition" in answers[0] else ("family",)
-    for values in dict.fromkeys(tuple(row[k] for k in keys) for row in answers):
-        part = [row for row in answers if tuple(row[k] for k in keys) == values]
-        for judge in JUDGES:
-            n_refused = sum(refused(row, judge) for row in part)
-            low, high = wilson(n_refused, len(part))
-            spoilt = sum(row["broken"] for row in part) / len(part)
-            rows.append(
-                dict(zip(keys, values, strict=True))
-                | {"judge": judge, "n": len(part), "refuse": n_refused / len(part), "low": low, "high": high}
-                | {"broken": spoilt, "comply": 1 - n_refused / len(part) - spoilt}
-                | {"log_odds": float(np.mean([row["log_odds"] for row in part]))}
-            )
+    rows = []
+    for values in dict.fromkeys(tuple(row[key] for key in keys) for row in answers):
+        part = [row for row in answers if tuple(row[key] for key in keys) == values]
+        group = dict(zip(keys, values, strict=True))
+        rows += [group | as_dict(_behaviour_row(part, judge)) for judge in JUDGES]
     return rows
+
+
+def _behaviour_row(answers: Rows, judge: str) -> BehaviourRow:
+    """Rates of the answers of one family by one judge."""
+    n_refusals, n = sum(is_refusal(row, judge) for row in answers), len(answers)
+    low, high = wilson_interval(n_refusals, n)
+    degenerate = sum(row["degenerate"] for row in answers) / n
+    return BehaviourRow(
+        family=answers[0]["family"],
+        judge=judge,
+        n=n,
+        refuse=n_refusals / n,
+        low=low,
+        high=high,
+        degenerate=degenerate,
+        comply=1 - n_refusals / n - degenerate,
+        log_odds=float(np.mean([row["log_odds"] for row in answers])),
+    )
