@@ -1,66 +1,110 @@
-"""What does safety fine-tuning do inside a network?"""
+"""Measures of what safety fine-tuning changes inside a network."""
 
-from makebreak.mechanism.anatomy import anatomy_rows, energy_rows
-from makebreak.mechanism.clusters import cluster_means, cluster_rows
+from makebreak.mechanism.clusters import ClusterRow, cluster_means, cluster_rows
 from makebreak.mechanism.compare import Comparison, compare
-from makebreak.mechanism.confined import confine, confined_rows, release
-from makebreak.mechanism.directions import (
-    SELECTION,
-    Pair,
-    Selection,
-    ablated,
-    ablated_weights,
-    direction,
-    direction_rows,
-    rank_rows,
+from makebreak.mechanism.constrained import (
+    ConstrainedRow,
+    constrain_updates,
+    constrained_finetuning_rows,
+    remove_constraints,
 )
-from makebreak.mechanism.downstream import Downstream, downstream
-from makebreak.mechanism.end_of_text import collect
-from makebreak.mechanism.labels import Labelled, label_rows
-from makebreak.mechanism.null_share import null_share_rows
-from makebreak.mechanism.parts import part_rows, patch_rows
-from makebreak.mechanism.rivals import RULES, Rules, Verdict, rival_rows, verdict
-from makebreak.mechanism.sensitivity import Sensitivity, sensitivity, sensitivity_rows
-from makebreak.mechanism.shifts import scale_to, shift_rows, shift_vectors
-from makebreak.mechanism.updates import reading_rows, update_rows
+from makebreak.mechanism.directions import (
+    DIRECTION_CRITERIA,
+    DirectionCriteria,
+    DirectionRow,
+    RefusalRankRow,
+    SafeUnsafeRequests,
+    ablate_directions,
+    ablate_weights,
+    direction_rows,
+    refusal_direction,
+    refusal_rank_rows,
+)
+from makebreak.mechanism.end_of_text import end_of_text_activations
+from makebreak.mechanism.fisher import LayerFisher, layer_fisher
+from makebreak.mechanism.harm_refusal import HarmRefusalRow, LabelledRequests, harm_refusal_rows
+from makebreak.mechanism.localisation import (
+    LocalisationRow,
+    PatchingRow,
+    activation_patching_rows,
+    localisation_rows,
+)
+from makebreak.mechanism.matched_steering import (
+    MatchedSteeringRow,
+    matched_steering_rows,
+    scale_to_disturbance,
+    steering_vectors,
+)
+from makebreak.mechanism.null_share import NullShareRow, null_share_rows
+from makebreak.mechanism.preactivations import (
+    PreactivationRow,
+    UpdateEnergyRow,
+    preactivation_rows,
+    update_energy_rows,
+)
+from makebreak.mechanism.sensitivity import Sensitivity, SensitivityRow, sensitivity, sensitivity_rows
+from makebreak.mechanism.stitching import (
+    VERDICT_RULES,
+    MechanismVerdict,
+    StitchingRow,
+    VerdictRules,
+    mechanism_verdict,
+    stitching_rows,
+)
+from makebreak.mechanism.update_geometry import ReadGainRow, UpdateRow, read_gain_rows, update_rows
 
 __all__ = [
-    "RULES",
-    "SELECTION",
+    "DIRECTION_CRITERIA",
+    "VERDICT_RULES",
+    "ClusterRow",
     "Comparison",
-    "Downstream",
-    "Labelled",
-    "Pair",
-    "Rules",
-    "Selection",
+    "ConstrainedRow",
+    "DirectionCriteria",
+    "DirectionRow",
+    "HarmRefusalRow",
+    "LabelledRequests",
+    "LayerFisher",
+    "LocalisationRow",
+    "MatchedSteeringRow",
+    "MechanismVerdict",
+    "NullShareRow",
+    "PatchingRow",
+    "PreactivationRow",
+    "ReadGainRow",
+    "RefusalRankRow",
+    "SafeUnsafeRequests",
     "Sensitivity",
-    "Verdict",
-    "ablated",
-    "ablated_weights",
-    "anatomy_rows",
+    "SensitivityRow",
+    "StitchingRow",
+    "UpdateEnergyRow",
+    "UpdateRow",
+    "VerdictRules",
+    "ablate_directions",
+    "ablate_weights",
+    "activation_patching_rows",
     "cluster_means",
     "cluster_rows",
-    "collect",
     "compare",
-    "confine",
-    "confined_rows",
-    "direction",
+    "constrain_updates",
+    "constrained_finetuning_rows",
     "direction_rows",
-    "downstream",
-    "energy_rows",
-    "label_rows",
+    "end_of_text_activations",
+    "harm_refusal_rows",
+    "layer_fisher",
+    "localisation_rows",
+    "matched_steering_rows",
+    "mechanism_verdict",
     "null_share_rows",
-    "part_rows",
-    "patch_rows",
-    "rank_rows",
-    "reading_rows",
-    "release",
-    "rival_rows",
-    "scale_to",
+    "preactivation_rows",
+    "read_gain_rows",
+    "refusal_direction",
+    "refusal_rank_rows",
+    "remove_constraints",
+    "scale_to_disturbance",
     "sensitivity",
     "sensitivity_rows",
-    "shift_rows",
-    "shift_vectors",
+    "steering_vectors",
+    "stitching_rows",
+    "update_energy_rows",
     "update_rows",
-    "verdict",
 ]

@@ -1,56 +1,95 @@
-"""Do safe and unsafe requests form clusters, layer by layer (Jain et al. 2024, Fig. 3)?
+"""Separation of safe and unsafe activations, layer by layer (Jain et al. 2024, Fig. 3).
 
-τ is taken from all units of `mlp.hook_post` at the end of text. Means come from standard requests of the `fit`
-half, grammars weighing the same; what is scored are other requests. Beside the standard requests, whose tasks
-differ, stand the token-matched ones: the same tasks on text of the other branch.
+τ is taken from all units of `mlp.hook_post` at the end of text. Class means come from standard requests of
+the *fit* half, with equal weight for every grammar; other requests are scored. Besides standard requests,
+whose tasks differ, token-matched requests can be scored: the same tasks on text of the other branch.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from statistics import fmean
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from makebreak.geometry import ClusterMeans, Clusters, separation
-from makebreak.mechanism.end_of_text import at_end_of_text, collect
+from makebreak.geometry import ClassMeanFitter, ClassMeans, separation
+from makebreak.mechanism.end_of_text import capture_end_of_text, end_of_text_activations
 from makebreak.models import n_layers
 from makebreak.requests import Requests
 
-Pair = tuple[Requests, Requests]  # safe, unsafe
-SHUFFLES = 20  # of labels: one alone lies up to .3 aside where clusters are clear
+N_SHUFFLES = 20
+"""Shuffles of the labels: a single one deviates by up to .3 from their mean where the classes are well
+separated."""
+
+
+class ClusterRow(NamedTuple):
+    """Separation by τ at one layer for one pair of scored request sets."""
+
+    layer: int
+    """Layer of the MLP."""
+    requests: str
+    """Name of the scored pair."""
+    gap: float
+    """Mean τ of safe minus mean τ of unsafe requests, in units of the activations."""
+    normalised: float | None
+    """Gap over the distance of the class means, between -2 and 2; None if the means are equal."""
+    auroc: float
+    """AUROC of τ."""
+    tau_safe: float
+    """Mean τ of safe requests."""
+    tau_unsafe: float
+    """Mean τ of unsafe requests."""
+    shuffled_normalised: float | None
+    """Mean normalised gap over shuffles of the labels that give the means; None if undefined for all."""
+    shuffled_auroc: float
+    """Mean AUROC over these shuffles."""
 
 
 def cluster_rows(
-    model: PreTrainedModel, fit: Pair, score: Mapping[str, Pair], *, n_groups: int = 1, seed: int
-) -> list[dict[str, Any]]:
-    """One row per layer and scored pair: gap, normalised gap, AUROC; `shuffled_*`: their mean over `SHUFFLES` shuffles
-    of the labels that made the means.
+    model: PreTrainedModel,
+    fit: tuple[Requests, Requests],
+    score: Mapping[str, tuple[Requests, Requests]],
+    *,
+    n_groups: int = 1,
+    seed: int,
+) -> list[ClusterRow]:
+    """Separation of safe and unsafe requests at every layer, with shuffled labels as a control.
 
-    fit, score: (safe, unsafe) requests, which should not share texts. seed: of the shuffles.
+    Args:
+        model: The model.
+        fit: Safe and unsafe requests that give the class means; they should share no texts with `score`.
+        score: Safe and unsafe requests that are scored, by name.
+        n_groups: Number of grammars, which have equal weight in the means.
+        seed: Seed of the shuffles.
+
+    Returns:
+        One row per scored pair and layer.
     """
-    means, *shuffled = _fit(model, fit, n_groups, SHUFFLES, seed)
+    means, *shuffled = _fit(model, fit, n_groups, N_SHUFFLES, seed)
     rows = []
-    for name, pair in score.items():
-        activations = [collect(model, requests, _sites(model)) for requests in pair]
+    for name, (safe_requests, unsafe_requests) in score.items():
+        safe = end_of_text_activations(model, safe_requests, _sites(model))
+        unsafe = end_of_text_activations(model, unsafe_requests, _sites(model))
         for layer in range(n_layers(model)):
-            safe, unsafe = (a[layer] for a in activations)
-            found, *control = (separation(c[layer], safe, unsafe) for c in (means, *shuffled))
-            normalised = [c.normalised for c in control if c.normalised is not None]
+            result = separation(means[layer], safe[layer], unsafe[layer])
+            controls = [separation(c[layer], safe[layer], unsafe[layer]) for c in shuffled]
+            normalised = [c.normalised for c in controls if c.normalised is not None]
+            control = (fmean(normalised) if normalised else None, fmean(c.auroc for c in controls))
             rows.append(
-                {"layer": layer, "requests": name}
-                | vars(found)
-                | {"shuffled_normalised": fmean(normalised) if normalised else None}
-                | {"shuffled_auroc": fmean(c.auroc for c in control)}
+                ClusterRow(
+                    layer, name, **vars(result), shuffled_normalised=control[0], shuffled_auroc=control[1]
+                )
             )
     return rows
 
 
-def cluster_means(model: PreTrainedModel, fit: Pair, n_groups: int = 1) -> list[Clusters]:
+def cluster_means(
+    model: PreTrainedModel, fit: tuple[Requests, Requests], n_groups: int = 1
+) -> list[ClassMeans]:
     """Means of safe and unsafe requests at the end of text, by layer."""
     return _fit(model, fit, n_groups, shuffles=0, seed=0)[0]
 
@@ -59,25 +98,37 @@ def _sites(model: PreTrainedModel) -> list[str]:
     return [f"blocks.{layer}.mlp.hook_post" for layer in range(n_layers(model))]
 
 
-def _fit(model: PreTrainedModel, pair: Pair, n_groups: int, shuffles: int, seed: int) -> list[list[Clusters]]:
-    """By layer, for the true labels and each shuffle of them."""
-    means = [[ClusterMeans(n_groups) for _ in _sites(model)] for _ in range(1 + shuffles)]
+def _fit(
+    model: PreTrainedModel, pair: tuple[Requests, Requests], n_groups: int, shuffles: int, seed: int
+) -> list[list[ClassMeans]]:
+    """Class means by layer, for the true labels and for each shuffle of them."""
+    fitters = [[ClassMeanFitter(n_groups) for _ in _sites(model)] for _ in range(1 + shuffles)]
     random = torch.Generator().manual_seed(seed)
-    for unsafe, requests in enumerate(pair):
+    for is_unsafe, requests in enumerate(pair):
         group = torch.from_numpy(requests.truth.get("grammar", np.zeros(len(requests), dtype=np.int64)))
-        labels = [torch.full((len(group),), bool(unsafe)), *(_halved(group, random) for _ in range(shuffles))]
-        for rows, _, found in at_end_of_text(model, requests, _sites(model)):
+        labels = [torch.full((len(group),), bool(is_unsafe))]
+        labels += [_balanced_labels(group, random) for _ in range(shuffles)]
+        for batch in capture_end_of_text(model, requests, _sites(model)):
             for layer, site in enumerate(_sites(model)):
-                for own, label in zip(means, labels, strict=True):
-                    for value in (False, True):
-                        chosen = label[rows] == value
-                        own[layer].update(found[site][chosen], unsafe=value, group=group[rows][chosen])
-    return [[layer.result for layer in own] for own in means]
+                activations, groups = batch.activations[site], group[batch.rows]
+                for layer_fitters, label in zip(fitters, labels, strict=True):
+                    _update(layer_fitters[layer], activations, groups, label[batch.rows])
+    return [[fitter.result for fitter in layer_fitters] for layer_fitters in fitters]
 
 
-def _halved(group: Tensor, random: torch.Generator) -> Tensor:
-    """(n,) random labels, half of each group. Unbalanced ones would tilt the control's means along the true
-    difference, and its AUROC would be near 0 or 1 where the clusters are clear."""
+def _update(fitter: ClassMeanFitter, activations: Tensor, groups: Tensor, is_unsafe: Tensor) -> None:
+    """Adds a batch of activations whose classes differ."""
+    for value in (False, True):
+        rows = is_unsafe == value
+        fitter.update(activations[rows], unsafe=value, group=groups[rows])
+
+
+def _balanced_labels(group: Tensor, random: torch.Generator) -> Tensor:
+    """Random labels, (n,), half of each group.
+
+    Unbalanced labels would tilt the control's means along the true difference: its AUROC would be near 0 or 1
+    where the classes are well separated.
+    """
     label = torch.zeros(len(group), dtype=torch.bool)
     for value in group.unique():
         rows = (group == value).nonzero()[:, 0]

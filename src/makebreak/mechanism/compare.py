@@ -1,28 +1,28 @@
-"""What does one network do otherwise than the one it was fine-tuned from? All measures of the change at once."""
+"""Comparison of a base and an aligned model by all measures of the change at once."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from transformers import PreTrainedModel
 
-from makebreak.mechanism.anatomy import anatomy_rows
-from makebreak.mechanism.rivals import Verdict, rival_rows, verdict
+from makebreak.mechanism.preactivations import preactivation_rows
 from makebreak.mechanism.sensitivity import sensitivity_rows
-from makebreak.mechanism.updates import reading_rows, update_rows
+from makebreak.mechanism.stitching import MechanismVerdict, mechanism_verdict, stitching_rows
+from makebreak.mechanism.update_geometry import read_gain_rows, update_rows
 from makebreak.requests import Requests
-
-Rows = list[dict[str, Any]]
+from makebreak.tables import Rows, as_dicts
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """tables: rivals, anatomy, reading, sensitivity and updates, as rows; verdict: how refusal comes about."""
+    """Result of `compare`."""
 
     tables: dict[str, Rows]
-    verdict: Verdict | None
+    """Tables by name: `stitching`, `preactivations`, `read_gain`, `sensitivity` and `updates`."""
+    verdict: MechanismVerdict | None
+    """Hypothesis that uncalibrated rules name; None if no requests with a changed answer were given."""
 
 
 def compare(
@@ -30,19 +30,33 @@ def compare(
     aligned: PreTrainedModel,
     requests: Mapping[str, Requests],
     *,
-    taught: Requests | None = None,
+    changed_requests: Requests | None = None,
     answer: str = "refused",
-    other: PreTrainedModel | None = None,
+    other_base: PreTrainedModel | None = None,
     seed: int = 0,
 ) -> Comparison:
-    """requests: by family. taught: those whose answer tuning changed, to which of their two; without them there is
-    no verdict. other: a base of another pretraining seed, for the ladder of chance."""
-    rivals = [] if taught is None else rival_rows(aligned, base, taught, answer=answer, seed=seed)
+    """Compares an aligned model with the base that it was trained from.
+
+    Args:
+        base: The model before alignment.
+        aligned: The model after alignment.
+        requests: Requests by family, for measures of activations.
+        changed_requests: Requests whose answer alignment changed; stitching is skipped without them.
+        answer: The answer that alignment trained on them, `refused` or `instructed`.
+        other_base: A base of another pretraining seed, for a reference of the updates.
+        seed: Seed of all random references.
+
+    Returns:
+        The tables and the verdict.
+    """
+    stitching = []
+    if changed_requests is not None:
+        stitching = stitching_rows(aligned, base, changed_requests, answer=answer, seed=seed)
     tables = {
-        "rivals": rivals,
-        "anatomy": anatomy_rows(aligned, base, requests),
-        "reading": reading_rows(aligned, base, requests),
-        "sensitivity": sensitivity_rows(aligned, base, requests),
-        "updates": update_rows(aligned, base, other, seed=seed),
+        "stitching": as_dicts(stitching),
+        "preactivations": as_dicts(preactivation_rows(aligned, base, requests)),
+        "read_gain": as_dicts(read_gain_rows(aligned, base, requests)),
+        "sensitivity": as_dicts(sensitivity_rows(aligned, base, requests)),
+        "updates": as_dicts(update_rows(aligned, base, other_base, seed=seed)),
     }
-    return Comparison(tables, verdict(rivals) if rivals else None)
+    return Comparison(tables, mechanism_verdict(stitching) if stitching else None)

@@ -1,9 +1,9 @@
-"""Is there a direction in the residual stream that refusal hangs on (Arditi et al. 2024)?
+"""Refusal directions of the residual stream (Arditi et al. 2024) and the rank of refusal.
 
-A candidate is the difference of mean states of unsafe and safe requests at the end of the prompt, one per layer. It is
-judged by three things that an intervention shows: how far refusal falls where it is ablated everywhere, whether adding
-it makes safe requests refused, and what ablating it does to safe requests. Beside it stand a difference of means of
-shuffled labels and a random direction.
+A candidate is the difference of the mean states of unsafe and safe requests at the end of the prompt, one per
+layer. It is judged by three interventions: how far refusal falls where the direction is ablated everywhere,
+whether adding it makes safe requests refused, and how much ablating it changes the decision on safe requests.
+Controls are a difference of means of shuffled labels and a random direction.
 """
 
 from __future__ import annotations
@@ -12,217 +12,286 @@ import copy
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from makebreak.activations import add, intervene, project_out
-from makebreak.behaviour import decide, decision_kl, first_tokens, log_odds
-from makebreak.mechanism.end_of_text import collect
-from makebreak.models import bias, matrix, n_layers
+from makebreak.activations import add, intervene, project
+from makebreak.behaviour import decision_kl, first_tokens, log_odds, next_token_log_probs
+from makebreak.mechanism.end_of_text import end_of_text_activations
+from makebreak.models import bias_vector, n_layers, weight_matrix
 from makebreak.requests import Requests
+from makebreak.revisions import cache_revision
 
 _WRITERS = ("hook_attn_out", "hook_mlp_out")
 
 
-class Pair(NamedTuple):
+class SafeUnsafeRequests(NamedTuple):
+    """Requests of the two classes."""
+
     safe: Requests
+    """Safe or harmless requests."""
     unsafe: Requests
+    """Unsafe or harmful requests."""
 
 
 @dataclass(frozen=True)
-class Selection:
-    """What a candidate must pass. kl: greatest KL of the decision on safe requests under ablation, nats. induce: least
-    log-odds of the null on safe requests under addition. depth: layers below this share of all."""
+class DirectionCriteria:
+    """Criteria that a candidate direction must meet (Arditi et al. 2024)."""
 
-    kl: float = 0.1
-    induce: float = 0.0
-    depth: float = 0.8
+    max_kl: float = 0.1
+    """Largest KL of the decision on safe requests under ablation, nats."""
+    min_induce: float = 0.0
+    """Least refusal margin on safe requests under addition, nats."""
+    max_depth: float = 0.8
+    """Layers below this share of all layers are candidates."""
 
 
-SELECTION = Selection()
+DIRECTION_CRITERIA = DirectionCriteria()
+
+
+class DirectionRow(NamedTuple):
+    """One vector at one layer; columns of interventions are None where the vector was not evaluated."""
+
+    layer: int
+    """Layer before which the states are taken and the vector is added."""
+    kind: str
+    """`difference` of class means, or a control: `shuffled` labels, `random` direction."""
+    norm: float
+    """Norm of the vector."""
+    bypass: float | None
+    """Refusal margin on unsafe requests where the direction is ablated at every layer, mean, nats."""
+    induce: float | None
+    """Refusal margin on safe requests where the vector is added at this layer, mean, nats."""
+    kl: float | None
+    """KL of the decision on safe requests under ablation, mean, nats."""
+    reason: str
+    """Reason why the vector is not a refusal direction; empty for a candidate that meets all criteria."""
+    is_selected: bool
+    """Whether it is the candidate with the least `bypass` among those that meet all criteria."""
+
+
+class RefusalRankRow(NamedTuple):
+    """Refusal under the ablation of a number of directions."""
+
+    n_directions: int
+    """Number of directions that are ablated together."""
+    refusal_rate: float
+    """Share of unsafe requests with a refusal margin above 0."""
+    margin: float
+    """Mean refusal margin, nats."""
+    random_refusal_rate: float
+    """The share under the ablation of as many random directions."""
 
 
 @contextmanager
-def ablated(model: PreTrainedModel, basis: Float[Tensor, "d k"]) -> Iterator[None]:
-    """Within, nothing in the span of orthonormal columns is in the residual stream, at any position."""
+def ablate_directions(model: PreTrainedModel, basis: Float[Tensor, "d k"]) -> Iterator[None]:
+    """A context in which the residual stream has no component in the span of orthonormal columns."""
     first = ["blocks.0.hook_resid_pre"]
     sites = first + [f"blocks.{layer}.{writer}" for layer in range(n_layers(model)) for writer in _WRITERS]
     with ExitStack() as stack:
         for site in sites:
-            stack.enter_context(intervene(model, site, project_out(basis)))
+            stack.enter_context(intervene(model, site, project(basis)))
         yield
 
 
-def ablated_weights(model: PreTrainedModel, basis: Float[Tensor, "d k"]) -> PreTrainedModel:
-    """A copy whose weights write nothing into the span of orthonormal columns: W - B Bᵀ W for all that write.
+def ablate_weights(model: PreTrainedModel, basis: Float[Tensor, "d k"]) -> PreTrainedModel:
+    """A copy of the model whose matrices write nothing into the span of orthonormal columns: W - B Bᵀ W.
 
-    Raises ValueError for a layout that normalises what its parts write: no weights there do what the hooks do.
+    Args:
+        model: The model to copy.
+        basis: Orthonormal columns.
+
+    Returns:
+        The copy, in evaluation mode, with an untied head.
+
+    Raises:
+        ValueError: If the architecture normalises the outputs of attention and MLP: no change of weights
+            equals the intervention there.
     """
     if model.config.model_type.startswith("gemma"):
         raise ValueError(
             f"{type(model).__name__} normalises what its parts write: ablate by hooks, with `ablated`"
         )
-    made = copy.deepcopy(model)
-    head: torch.nn.Linear = made.get_output_embeddings()  # type: ignore[assignment]
-    if made.config.tie_word_embeddings:
+    copied = copy.deepcopy(model)
+    head: torch.nn.Linear = copied.get_output_embeddings()  # type: ignore[assignment]
+    if copied.config.tie_word_embeddings:
         head.weight = torch.nn.Parameter(head.weight.detach().clone())
-        made.config.tie_word_embeddings = False
+        copied.config.tie_word_embeddings = False
     b = basis.to(head.weight)
-    embeddings = [m for m in made.base_model.modules() if isinstance(m, torch.nn.Embedding)]
+    embeddings = [m for m in copied.base_model.modules() if isinstance(m, torch.nn.Embedding)]
     with torch.no_grad():
         for embedding in embeddings:
             embedding.weight.sub_(embedding.weight @ b @ b.T)
-        for layer in range(n_layers(made)):
+        for layer in range(n_layers(copied)):
             for name in (f"blocks.{layer}.attn.W_O", f"blocks.{layer}.mlp.W_out"):
-                weight, offset = matrix(made, name), bias(made, name)
+                weight, offset = weight_matrix(copied, name), bias_vector(copied, name)
                 weight.sub_(b @ (b.T @ weight))
                 offset.sub_(b @ (b.T @ offset))
-    return made.eval()
+    return copied.eval()
 
 
+@cache_revision(2)
 def direction_rows(
     model: PreTrainedModel,
-    fit: Pair,
-    score: Pair,
+    fit: SafeUnsafeRequests,
+    score: SafeUnsafeRequests,
     *,
-    selection: Selection = SELECTION,
+    criteria: DirectionCriteria = DIRECTION_CRITERIA,
     controls: bool = True,
     seed: int,
-    seen: Callable[[int], object] = lambda _: None,
-) -> list[dict[str, Any]]:
-    """One row per layer and kind (`difference`, `shuffled`, `random`).
+    progress: Callable[[int], object] = lambda _: None,
+) -> list[DirectionRow]:
+    """Evaluates the difference of class means of every layer as a refusal direction, with controls.
 
-    norm of the vector; bypass: log-odds of the null on unsafe requests under ablation; induce: on safe ones under
-    addition at that layer; kl: on safe ones under ablation; reason: why a difference is discarded, empty where it is
-    not; selected: the one kept that bypasses best. Layers beyond the depth asked for are not tried. fit, score:
-    requests that share no texts. controls: also `shuffled` and `random`, at three times the cost. seen: told after
-    every vector.
+    Args:
+        model: The model.
+        fit: Requests that give the means; they should share no texts with `score`.
+        score: Requests on which the interventions are evaluated.
+        criteria: What a direction must meet to be selected.
+        controls: Also evaluate shuffled labels and random directions, at three times the cost.
+        seed: Seed of the controls.
+        progress: Called with 1 after every vector.
+
+    Returns:
+        One row per layer and kind.
     """
-    null = {name: first_tokens(requests, "refused") for name, requests in score._asdict().items()}
-    before = decide(model, score.safe).double()
+    refusals = {name: first_tokens(requests, "refused") for name, requests in score._asdict().items()}
+    base_log_p = next_token_log_probs(model, score.safe).double()
     random = torch.Generator().manual_seed(seed)
-    states = _means(model, fit, random)
     rows = []
-    for layer, kinds in enumerate(states):
-        for kind, vector in kinds.items() if controls else [("difference", kinds["difference"])]:
-            row = {"layer": layer, "kind": kind, "norm": float(vector.norm())}
-            seen(1)
-            never = _untried(layer, n_layers(model), vector, selection)
-            if never:
-                rows.append(row | dict.fromkeys(("bypass", "induce", "kl")) | {"reason": never})
+    for layer, vectors in enumerate(_vectors(model, fit, random)):
+        for kind, vector in vectors.items() if controls else [("difference", vectors["difference"])]:
+            row = DirectionRow(layer, kind, float(vector.norm()), None, None, None, "", False)
+            progress(1)
+            excluded = _exclusion(layer, n_layers(model), vector, criteria)
+            if excluded:
+                rows.append(row._replace(reason=excluded))
                 continue
             unit = (vector / vector.norm()).float()
-            with ablated(model, unit[:, None]):
-                bypass = float(log_odds(decide(model, score.unsafe), null["unsafe"]).mean())
-                after = decide(model, score.safe).double()
+            with ablate_directions(model, unit[:, None]):
+                log_p = next_token_log_probs(model, score.unsafe)
+                ablated_log_p = next_token_log_probs(model, score.safe).double()
             with intervene(model, f"blocks.{layer}.hook_resid_pre", add(vector.float())):
-                induce = float(log_odds(decide(model, score.safe), null["safe"]).mean())
-            found = {"bypass": bypass, "induce": induce, "kl": float(decision_kl(before, after).mean())}
-            reason = _reason(found, selection) if kind == "difference" else "control"
-            rows.append(row | found | {"reason": reason})
-    kept = [row for row in rows if not row["reason"]]
-    best = min(kept, key=lambda row: row["bypass"], default=None)
-    return [row | {"selected": row is best} for row in rows]
+                added_log_p = next_token_log_probs(model, score.safe)
+            row = row._replace(
+                bypass=float(log_odds(log_p, refusals["unsafe"]).mean()),
+                induce=float(log_odds(added_log_p, refusals["safe"]).mean()),
+                kl=float(decision_kl(base_log_p, ablated_log_p).mean()),
+            )
+            rows.append(row._replace(reason=_rejection(row, criteria) if kind == "difference" else "control"))
+    candidates = [row for row in rows if not row.reason]
+    best = min(candidates, key=lambda row: row.bypass, default=None)
+    return [row._replace(is_selected=row is best) for row in rows]
 
 
-def direction(model: PreTrainedModel, fit: Pair, layer: int) -> Float[Tensor, " d"]:
-    """The difference of mean states of unsafe and safe requests before a layer, at the end of the prompt."""
-    return _means(model, fit, torch.Generator().manual_seed(0))[layer]["difference"].float()
+def refusal_direction(model: PreTrainedModel, fit: SafeUnsafeRequests, layer: int) -> Float[Tensor, " d"]:
+    """Difference of the mean states of unsafe and safe requests before a layer, at the end of the prompt."""
+    return _vectors(model, fit, torch.Generator().manual_seed(0))[layer]["difference"].float()
 
 
-def _means(model: PreTrainedModel, fit: Pair, random: torch.Generator) -> list[dict[str, Tensor]]:
-    """By layer: the difference of means, that of shuffled labels, and a random vector as long as the first."""
+def _vectors(
+    model: PreTrainedModel, fit: SafeUnsafeRequests, random: torch.Generator
+) -> list[dict[str, Tensor]]:
+    """By layer: the difference of means, that of shuffled labels, and a random vector of the same norm."""
     sites = [f"blocks.{layer}.hook_resid_pre" for layer in range(n_layers(model))]
-    found = [collect(model, requests, sites) for requests in fit]
+    safe_states = end_of_text_activations(model, fit.safe, sites)
+    unsafe_states = end_of_text_activations(model, fit.unsafe, sites)
     n = len(fit.safe)
     order = torch.randperm(n + len(fit.unsafe), generator=random)
-    rows = []
-    for safe, unsafe in zip(*found, strict=True):
+    vectors = []
+    for safe, unsafe in zip(safe_states, unsafe_states, strict=True):
         difference = unsafe.double().mean(dim=0) - safe.double().mean(dim=0)
         mixed = torch.cat([safe, unsafe]).double()[order]
         noise = torch.randn(len(difference), generator=random, dtype=torch.float64)
         shuffled = mixed[n:].mean(dim=0) - mixed[:n].mean(dim=0)
-        rows.append(
-            {
-                "difference": difference,
-                "shuffled": shuffled,
-                "random": noise * difference.norm() / noise.norm(),
-            }
-        )
-    return rows
+        scaled_noise = noise * difference.norm() / noise.norm()
+        vectors.append({"difference": difference, "shuffled": shuffled, "random": scaled_noise})
+    return vectors
 
 
-def _untried(layer: int, depth: int, vector: Tensor, selection: Selection) -> str:
-    """Why a vector is not even tried; empty where it is."""
-    if layer >= selection.depth * depth:
-        return f"not tried: layer {layer} is beyond {selection.depth:g} of the depth"
+def _exclusion(layer: int, depth: int, vector: Tensor, criteria: DirectionCriteria) -> str:
+    """Reason why a vector is not evaluated; empty if it is."""
+    if layer >= criteria.max_depth * depth:
+        return f"not evaluated: layer {layer} is beyond {criteria.max_depth:g} of the depth"
     if not vector.norm() > 0:
         return "undefined: the means are equal"
     return ""
 
 
-def _reason(found: dict[str, float], selection: Selection) -> str:
-    """Why a candidate is discarded; empty where it is not."""
-    if found["kl"] > selection.kl:
-        return f"ablation moves safe requests by {found['kl']:.2f} nats, more than {selection.kl:g}"
-    if found["induce"] < selection.induce:
-        return (
-            f"addition gives safe requests a margin of {found['induce']:.2f}, less than {selection.induce:g}"
-        )
+def _rejection(row: DirectionRow, criteria: DirectionCriteria) -> str:
+    """Reason why an evaluated candidate is rejected; empty if it meets the criteria."""
+    assert row.kl is not None
+    assert row.induce is not None
+    if row.kl > criteria.max_kl:
+        return f"ablation moves safe requests by {row.kl:.2f} nats, more than {criteria.max_kl:g}"
+    if row.induce < criteria.min_induce:
+        return f"addition gives safe requests a margin of {row.induce:.2f}, less than {criteria.min_induce:g}"
     return ""
 
 
-def rank_rows(
-    model: PreTrainedModel, fit: Pair, unsafe: Requests, *, most: int = 8, seed: int
-) -> list[dict[str, Any]]:
-    """Refusal rank: ablate greedily until fewer than half of the unsafe requests are refused.
+def refusal_rank_rows(
+    model: PreTrainedModel, fit: SafeUnsafeRequests, unsafe: Requests, *, max_directions: int = 8, seed: int
+) -> list[RefusalRankRow]:
+    """Ablates directions greedily until fewer than half of the unsafe requests are refused.
 
-    One row per number of directions ablated, 0 first: refused, the share whose decision is the null (log-odds above 0);
-    random_refused, with as many random directions. Each next direction is the difference of means, under the ablation
-    so far, of the layer where ablating it too lowers the margin most. The rank is the last row's `directions` where its
-    `refused` is below one half, else it is more than `most`.
+    Each next direction is the difference of means, under the ablation so far, of the layer where ablating it
+    as well lowers the margin most. The number of directions in the last row is the rank of refusal if its
+    rate is below one half; the rank is greater than `max_directions` otherwise. The rank is an upper bound:
+    planted refusals of rank 2 and 3 that one layer makes were given ranks 4 and 5 (docs/errata.md, T9).
+
+    Args:
+        model: The model.
+        fit: Requests that give the means.
+        unsafe: Requests whose refusal is scored.
+        max_directions: Largest number of directions.
+        seed: Seed of the random directions.
+
+    Returns:
+        One row per number of directions, 0 first.
     """
-    null = first_tokens(unsafe, "refused")
+    refusal = first_tokens(unsafe, "refused")
     random = torch.Generator().manual_seed(seed)
-    d = model.config.hidden_size
-    basis = torch.zeros(d, 0)
-    noise = torch.linalg.qr(torch.randn(d, most, generator=random)).Q
-    rows: list[dict[str, Any]] = []
-    for k in range(most + 1):
-        margins = _under(model, basis, unsafe, null)
-        by_chance = _under(model, noise[:, :k], unsafe, null)
-        shares = {"refused": float((margins > 0).double().mean()), "margin": float(margins.mean())}
-        rows.append({"directions": k, **shares, "random_refused": float((by_chance > 0).double().mean())})
-        if shares["refused"] < 0.5 or k == most:
+    d_model = model.config.hidden_size
+    basis = torch.zeros(d_model, 0)
+    noise = torch.linalg.qr(torch.randn(d_model, max_directions, generator=random)).Q
+    rows: list[RefusalRankRow] = []
+    for k in range(max_directions + 1):
+        margins = _margins(model, basis, unsafe, refusal)
+        random_margins = _margins(model, noise[:, :k], unsafe, refusal)
+        rate = float((margins > 0).double().mean())
+        random_rate = float((random_margins > 0).double().mean())
+        rows.append(RefusalRankRow(k, rate, float(margins.mean()), random_rate))
+        if rate < 0.5 or k == max_directions:
             break
-        with _maybe_ablated(model, basis):
-            kinds = _means(model, fit, random)
-        options = [
-            _extended(basis, kind["difference"].float()) for kind in kinds if kind["difference"].norm() > 0
-        ]
+        with _ablation(model, basis):
+            vectors = _vectors(model, fit, random)
+        differences = [v["difference"].float() for v in vectors if v["difference"].norm() > 0]
+        options = [_extend(basis, difference) for difference in differences]
         if not options:
             break
-        basis = min(options, key=lambda option: float(_under(model, option, unsafe, null).mean()))
+        basis = min(options, key=lambda option: float(_margins(model, option, unsafe, refusal).mean()))
     return rows
 
 
 @contextmanager
-def _maybe_ablated(model: PreTrainedModel, basis: Tensor) -> Iterator[None]:
+def _ablation(model: PreTrainedModel, basis: Tensor) -> Iterator[None]:
+    """`ablate_directions` for a basis that may be empty."""
     if basis.shape[1] == 0:
         yield
     else:
-        with ablated(model, basis):
+        with ablate_directions(model, basis):
             yield
 
 
-def _under(model: PreTrainedModel, basis: Tensor, requests: Requests, null: Tensor) -> Tensor:
-    with _maybe_ablated(model, basis):
-        return log_odds(decide(model, requests), null)
+def _margins(model: PreTrainedModel, basis: Tensor, requests: Requests, refusal: Tensor) -> Tensor:
+    """Refusal margins under the ablation of a basis."""
+    with _ablation(model, basis):
+        return log_odds(next_token_log_probs(model, requests), refusal)
 
 
-def _extended(basis: Tensor, vector: Tensor) -> Tensor:
+def _extend(basis: Tensor, vector: Tensor) -> Tensor:
     return torch.linalg.qr(torch.cat([basis, vector[:, None]], dim=1)).Q

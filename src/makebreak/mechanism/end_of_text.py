@@ -1,4 +1,4 @@
-"""What are a network's activations where it has read the whole request and is about to answer?"""
+"""Activations at the end of text, where the request has been read and the answer begins."""
 
 from __future__ import annotations
 
@@ -8,16 +8,18 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from makebreak.activations import Captured, capture
-from makebreak.requests import Requests, positions
+from makebreak.activations import ActivationBatch, capture
+from makebreak.requests import Requests, span_mask
 
 
-def at_end_of_text(model: PreTrainedModel, requests: Requests, sites: Sequence[str]) -> Iterator[Captured]:
-    """Batch by batch, as `capture`, at the end of text: one position per request."""
-    return capture(model, torch.from_numpy(requests.prompt), sites, positions(requests, "eot"))
+def capture_end_of_text(
+    model: PreTrainedModel, requests: Requests, sites: Sequence[str]
+) -> Iterator[ActivationBatch]:
+    """Batches of activations at the end of text, one position per request."""
+    return capture(model, torch.from_numpy(requests.prompt), sites, span_mask(requests, "eot"))
 
 
-def collect(model: PreTrainedModel, requests: Requests, sites: Sequence[str]) -> list[Tensor]:
-    """All requests at once: (n, d) for each site."""
-    batches = [batch.at for batch in at_end_of_text(model, requests, sites)]
+def end_of_text_activations(model: PreTrainedModel, requests: Requests, sites: Sequence[str]) -> list[Tensor]:
+    """Activations of all requests at the end of text, (n, d) for each site."""
+    batches = [batch.activations for batch in capture_end_of_text(model, requests, sites)]
     return [torch.cat([batch[site] for batch in batches]) for site in sites]

@@ -1,27 +1,66 @@
-"""How much of what an MLP reads lies where its base could not write: in the left null space of the base's matrix?
+"""Null share of MLP pre-activations: their energy in the left null space of the base's input matrix.
 
-z is the pre-activation less its bias, W·a, at the end of text. Its null share is ‖P_N z‖² / ‖z‖² with P_N the
-projector on the left null space of the *base's* W_in; `delta` is the same for ΔW·a alone, what the update adds.
-Beside each stand the controls: a random subspace of the same dimension, the null space of another pretraining seed's
-matrix, and the same vectors with their entries permuted.
+z is W·a, the pre-activation without its bias, at the end of text. Its null share is ‖P_N z‖² / ‖z‖² with P_N
+the projector on the left null space of the *base's* W_in; the quantity `delta` is the same for ΔW·a, what the
+update adds. The controls are a random subspace of the same dimension, the null space of another pretraining
+seed's matrix, and the same vectors with permuted entries.
+
+In models with a gated MLP, W_in is the up projection; a change of the gate projection is not seen
+(docs/errata.md, T8).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from makebreak.geometry import RankRule, Subspace, left_null_space, random_subspace, share
-from makebreak.mechanism.end_of_text import collect
-from makebreak.models import matrix, n_layers
+from makebreak.geometry import RankRule, Subspace, left_null_space, random_subspace, subspace_share
+from makebreak.mechanism.end_of_text import end_of_text_activations
+from makebreak.models import n_layers, weight_matrix
 from makebreak.requests import OUTCOMES, Requests
+from makebreak.seeds import layer_seed
 
-_CONTROLS = ("random", "other_seed")
+RULES: tuple[RankRule, ...] = ("exact", "energy90")
+
+
+class NullShareRow(NamedTuple):
+    """Null share of one quantity at one layer for one family and outcome, means over requests."""
+
+    layer: int
+    """Layer of the MLP."""
+    family: str
+    """Family of the requests."""
+    rule: str
+    """Rule for the rank of W: `exact`, or `energy90`, the directions that hold 90 % of the energy."""
+    quantity: str
+    """`pre` for W·a with the tuned matrix, `delta` for ΔW·a."""
+    outcome: str
+    """Outcome of the requests, or `all`."""
+    n: int
+    """Number of requests."""
+    chance: float
+    """Dimension of the null space over d_mlp, the share of a random vector."""
+    share: float | None
+    """Share of the energy in the base's left null space; None where that is empty."""
+    random_share: float | None
+    """The same for a random subspace of equal dimension."""
+    other_seed_share: float | None
+    """The same for the null space of a base of another pretraining seed; None where no such base is given."""
+    permuted_share: float | None
+    """`share` of the same vectors with permuted entries."""
+
+
+class _Spaces(NamedTuple):
+    """Subspaces of one matrix by one rank rule."""
+
+    null: Subspace
+    random: Subspace
+    other_seed: Subspace | None
 
 
 def null_share_rows(
@@ -30,75 +69,71 @@ def null_share_rows(
     requests: Mapping[str, Requests],
     outcomes: Mapping[str, np.ndarray],
     *,
-    other: PreTrainedModel | None = None,
+    other_base: PreTrainedModel | None = None,
     seed: int,
-) -> list[dict[str, Any]]:
-    """One row per layer, family, rank rule, quantity (`pre`, `delta`) and outcome (or `all`).
+) -> list[NullShareRow]:
+    """Null shares at every layer, by family, rank rule, quantity and outcome.
 
-    outcomes: per family (n,) index into OUTCOMES, from this model's own answers. other: a base of another pretraining
-    seed. seed: of the random subspace and the permutation. `share` and its controls (`random_share`,
-    `other_seed_share`, `permuted_share`) are means over requests, None where the subspace is empty or not given.
+    Args:
+        model: The aligned model.
+        base: The model that it was trained from.
+        requests: Requests by family.
+        outcomes: Index into OUTCOMES of the model's own answers, (n,) by family.
+        other_base: A base of another pretraining seed, for a control.
+        seed: Seed of the random subspace and of the permutation.
+
+    Returns:
+        One row per layer, family, rank rule, quantity and outcome that occurs.
     """
-    rows = []
     names = [f"blocks.{layer}.mlp.W_in" for layer in range(n_layers(model))]
     sites = [f"blocks.{layer}.mlp.hook_in" for layer in range(n_layers(model))]
-    matrices = [(matrix(model, name), matrix(base, name)) for name in names]
-    others = [None if other is None else matrix(other, name) for name in names]
-    spaces = [
-        _spaces(own, control, 1000 * seed + layer)
-        for layer, ((_, own), control) in enumerate(zip(matrices, others, strict=True))
-    ]
-    shuffles = [
-        torch.randperm(len(own), generator=torch.Generator().manual_seed(seed)) for _, own in matrices
-    ]
-    for family, asked in requests.items():
-        for layer, a in enumerate(collect(model, asked, sites)):
-            w, w_base = matrices[layer]
-            changed = bool((w != w_base).any())
-            quantities = {"pre": a @ w.T} | ({"delta": a @ (w - w_base).T} if changed else {})
-            for rule, (null, *controls) in spaces[layer].items():
+    spaces = [_spaces(base, other_base, name, layer_seed(seed, i)) for i, name in enumerate(names)]
+    rows = []
+    for family, batch in requests.items():
+        masks = _outcome_masks(outcomes[family])
+        for layer, a in enumerate(end_of_text_activations(model, batch, sites)):
+            w, w_base = weight_matrix(model, names[layer]), weight_matrix(base, names[layer])
+            order = torch.randperm(len(w), generator=torch.Generator().manual_seed(seed))
+            quantities = {"pre": a @ w.T}
+            if bool((w != w_base).any()):
+                quantities["delta"] = a @ (w - w_base).T
+            for rule, subspaces in spaces[layer].items():
                 for quantity, z in quantities.items():
-                    shares = {
-                        "share": share(z, null),
-                        **{
-                            f"{name}_share": None if space is None else share(z, space)
-                            for name, space in zip(_CONTROLS, controls, strict=True)
-                        },
-                        "permuted_share": share(z[:, shuffles[layer]], null),
-                    }
-                    for outcome, chosen in _by_outcome(outcomes[family]):
-                        rows.append(
-                            {
-                                "layer": layer,
-                                "family": family,
-                                "rule": rule,
-                                "quantity": quantity,
-                                "outcome": outcome,
-                                "n": int(chosen.sum()),
-                                "chance": null.chance,
-                                **{
-                                    k: None if v is None else float(v[chosen].mean())
-                                    for k, v in shares.items()
-                                },
-                            }
-                        )
+                    shares = _shares(z, subspaces, order)
+                    for outcome, mask in masks:
+                        key = (layer, family, rule, quantity, outcome, int(mask.sum()))
+                        means = [None if s is None else float(s[mask].mean()) for s in shares]
+                        rows.append(NullShareRow(*key, subspaces.null.chance, *means))
     return rows
 
 
 def _spaces(
-    own: Tensor, other: Tensor | None, seed: int
-) -> dict[RankRule, tuple[Subspace, Subspace, Subspace | None]]:
-    """Rank rule → the base's left null space, a random subspace of the same dimension, another base's null space."""
-    rules: tuple[RankRule, ...] = ("exact", "energy90")
-    found: dict[RankRule, tuple[Subspace, Subspace, Subspace | None]] = {}
-    for rule in rules:
-        null = left_null_space(own, rule)
-        random = random_subspace(len(own), null.dimension, seed)
-        found[rule] = (null, random, None if other is None else left_null_space(other, rule))
-    return found
+    base: PreTrainedModel, other_base: PreTrainedModel | None, name: str, seed: int
+) -> dict[RankRule, _Spaces]:
+    """The base's left null space and its controls, by rank rule."""
+    weight = weight_matrix(base, name)
+    spaces: dict[RankRule, _Spaces] = {}
+    for rule in RULES:
+        null = left_null_space(weight, rule)
+        random = random_subspace(len(weight), null.dimension, seed)
+        other = None if other_base is None else left_null_space(weight_matrix(other_base, name), rule)
+        spaces[rule] = _Spaces(null, random, other)
+    return spaces
 
 
-def _by_outcome(outcomes: np.ndarray) -> list[tuple[str, np.ndarray]]:
+def _shares(z: Tensor, spaces: _Spaces, order: Tensor) -> list[Tensor | None]:
+    """Shares of every vector: in the null space, in both controls, and with permuted entries."""
+    other = None if spaces.other_seed is None else subspace_share(z, spaces.other_seed)
+    return [
+        subspace_share(z, spaces.null),
+        subspace_share(z, spaces.random),
+        other,
+        subspace_share(z[:, order], spaces.null),
+    ]
+
+
+def _outcome_masks(outcomes: np.ndarray) -> list[tuple[str, np.ndarray]]:
+    """A mask of all requests, and one for each outcome that occurs."""
     masks = [("all", np.ones(len(outcomes), dtype=bool))]
     masks += [(name, outcomes == i) for i, name in enumerate(OUTCOMES)]
     return [(name, mask) for name, mask in masks if mask.any()]

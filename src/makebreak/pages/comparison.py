@@ -13,15 +13,17 @@ import torch
 from makebreak.artifacts import Store
 from makebreak.behaviour import next_token_log_probs
 from makebreak.mechanism import (
-    Verdict,
-    anatomy_rows,
-    energy_rows,
-    reading_rows,
-    rival_rows,
+    MechanismVerdict,
+    StitchingRow,
+    mechanism_verdict,
+    preactivation_rows,
+    read_gain_rows,
     sensitivity_rows,
+    stitching_rows,
+    update_energy_rows,
     update_rows,
-    verdict,
 )
+from makebreak.mechanism.stitching import StitchingRow
 from makebreak.models import LanguageModel, matrix_names, model_digest, n_layers, weight_matrix
 from makebreak.pages.inspection import MIN_REQUESTS, GenerationSettings, encode_prompts, prompts_digest
 from makebreak.pages.step_cache import StepCache
@@ -47,7 +49,7 @@ def compare_models(
     settings: GenerationSettings,
     *,
     log: Callable[[str], None] = lambda _: None,
-) -> tuple[dict[str, Rows], Verdict]:
+) -> tuple[dict[str, Rows], MechanismVerdict]:
     """Compares an aligned model with the base that it was trained from.
 
     Both models read the same tokens, those of the aligned model's prompt template: a base often has none.
@@ -61,7 +63,7 @@ def compare_models(
         log: Called with an estimate of the time before the work starts.
 
     Returns:
-        Tables by name (rivals, anatomy, energy, reading, sensitivity, updates), and the hypothesis of how
+        Tables by name (stitching, preactivations, update_energy, read_gain, sensitivity, updates), and the hypothesis of how
         refusal comes about that they support.
 
     Raises:
@@ -88,15 +90,15 @@ def compare_models(
     steps, seed = StepCache("compare", store, config), settings.seed
     new, old = aligned.model, base.model
     functions: dict[str, Callable[[], Iterable[Any]]] = {
-        "rivals": partial(rival_rows, new, old, requests["harmful"], cuts=cuts, seed=seed),
-        "anatomy": partial(anatomy_rows, new, old, requests),
-        "energy": partial(energy_rows, new, old, requests, requests["harmless"]),
-        "reading": partial(reading_rows, new, old, requests),
+        "stitching": partial(stitching_rows, new, old, requests["harmful"], cuts=cuts, seed=seed),
+        "preactivations": partial(preactivation_rows, new, old, requests),
+        "update_energy": partial(update_energy_rows, new, old, requests, requests["harmless"]),
+        "read_gain": partial(read_gain_rows, new, old, requests),
         "sensitivity": partial(sensitivity_rows, new, old, requests),
         "updates": partial(update_rows, new, old, None, seed=seed),
     }
     tables = {name: steps.run(name, function) for name, function in functions.items()}
-    return tables, verdict(tables["rivals"])
+    return tables, mechanism_verdict([StitchingRow(**row) for row in tables["rivals"]])
 
 
 def _check_same_shapes(base: LanguageModel, aligned: LanguageModel) -> None:

@@ -1,0 +1,179 @@
+"""Localisation of the change: contributions of the network's components to the refusal margin.
+
+A component of the update is worth what it adds to the margin: by itself (leave-one-in), last of all
+(leave-one-out), and on average over orders in which components can be added (Shapley value). Single heads and
+MLPs are also patched, exactly and to first order (attribution patching).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import ExitStack
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from makebreak.activations import add, capture, forward, intervene, on_units, patch
+from makebreak.behaviour import batches, first_tokens, log_odds, next_token_log_probs, prompt_tokens
+from makebreak.models import interpolate_weights, n_layers, part_names
+from makebreak.requests import Requests
+
+
+class LocalisationRow(NamedTuple):
+    """Contribution of one component, as shares of the whole update's margin; None if that is zero."""
+
+    part: str
+    """Component, such as `embedding`, `blocks.0.attn` or `blocks.0.mlp`."""
+    only: float | None
+    """Leave-one-in: the margin with only this component aligned."""
+    without: float | None
+    """Leave-one-out: the margin that is lost where only this component is the base's."""
+    shapley: float | None
+    """Mean marginal contribution over random orders and their reverses; all components sum to 1."""
+    shapley_se: float | None
+    """Standard error over pairs of an order and its reverse; None with one pair."""
+
+
+class PatchingRow(NamedTuple):
+    """Patching of one head or MLP, as shares of the aligned model's gain in margin; None if it has none."""
+
+    part: str
+    """Head or MLP, such as `blocks.0.head.1` or `blocks.0.mlp`."""
+    exact: float | None
+    """Gain of the base where this output is the aligned model's, at all positions."""
+    attribution: float | None
+    """The gain to first order: (a_aligned - a_base) · ∂margin/∂a."""
+
+
+def localisation_rows(
+    model: PreTrainedModel,
+    base: PreTrainedModel,
+    requests: Requests,
+    *,
+    answer: str = "refused",
+    n_orders: int = 8,
+    seed: int,
+) -> list[LocalisationRow]:
+    """Contributions of every component of the update to the margin of an answer.
+
+    Args:
+        model: The aligned model.
+        base: The model that it was trained from.
+        requests: Requests whose answer alignment changed.
+        answer: The answer whose first token is scored, `refused` or `instructed`.
+        n_orders: Random orders for the Shapley values; each is used with its reverse.
+        seed: Seed of the orders.
+
+    Returns:
+        One row per component.
+    """
+    parts, target = part_names(base), first_tokens(requests, answer)
+
+    def margin(aligned_parts: frozenset[str]) -> float:
+        hybrid = interpolate_weights(base, model, dict.fromkeys(aligned_parts, 1.0))
+        return float(log_odds(next_token_log_probs(hybrid, requests), target).mean())
+
+    none, every = margin(frozenset()), margin(frozenset(parts))
+    only = {part: margin(frozenset([part])) - none for part in parts}
+    without = {part: every - margin(frozenset(parts) - {part}) for part in parts}
+    random = np.random.default_rng(seed)
+    contributions: dict[str, list[float]] = {part: [] for part in parts}
+    for _ in range(n_orders):
+        order = [parts[i] for i in random.permutation(len(parts))]
+        gains = dict.fromkeys(parts, 0.0)
+        for sequence in (order, order[::-1]):
+            values = [none, *(margin(frozenset(sequence[:k])) for k in range(1, len(parts))), every]
+            for part, before, after in zip(sequence, values, values[1:], strict=False):
+                gains[part] += (after - before) / 2
+        for part, gain in gains.items():
+            contributions[part].append(gain)
+    total = every - none
+    rows = []
+    for part in parts:
+        gains_of_part = contributions[part]
+        error = np.std(gains_of_part, ddof=1) / len(gains_of_part) ** 0.5 if n_orders > 1 else np.nan
+        values = [only[part], without[part], float(np.mean(gains_of_part)), float(error)]
+        shares = [value / total if total and np.isfinite(value) else None for value in values]
+        rows.append(LocalisationRow(part, *shares))
+    return rows
+
+
+def activation_patching_rows(
+    model: PreTrainedModel, base: PreTrainedModel, requests: Requests, *, answer: str = "refused"
+) -> list[PatchingRow]:
+    """Patches the output of every head and MLP of the base with the aligned model's, at all positions.
+
+    Args:
+        model: The aligned model.
+        base: The model whose outputs are patched.
+        requests: Requests whose answer alignment changed.
+        answer: The answer whose first token is scored.
+
+    Returns:
+        One row per head and MLP.
+    """
+    units = _units(base)
+    sites = list(dict.fromkeys(site for site, _ in units))
+    exact = torch.zeros(len(units), dtype=torch.float64)
+    first_order = torch.zeros(len(units), dtype=torch.float64)
+    total, target, start = 0.0, first_tokens(requests, answer), 0
+    for part in batches(requests):
+        goal = target[start : start + len(part)]
+        start += len(part)
+        tokens, last = prompt_tokens(part)
+        everywhere = torch.ones_like(tokens, dtype=torch.bool)
+        base_outputs = next(iter(capture(base, tokens, sites, everywhere))).activations
+        outputs = next(iter(capture(model, tokens, sites, everywhere))).activations
+        gradients = _gradients(base, (tokens, last), goal, sites, base_outputs)
+        before = float(log_odds(next_token_log_probs(base, part), goal).sum())
+        total += float(log_odds(next_token_log_probs(model, part), goal).sum()) - before
+        for i, (site, columns) in enumerate(units):
+            change = (outputs[site] - base_outputs[site])[:, columns].double()
+            first_order[i] += float((change * gradients[site][:, columns].double()).sum())
+            replacement = on_units(columns, patch(outputs[site][:, columns]))
+            with intervene(base, site, replacement, everywhere):
+                exact[i] += float(log_odds(next_token_log_probs(base, part), goal).sum()) - before
+    rows = []
+    for i, (site, columns) in enumerate(units):
+        shares = (float(exact[i] / total), float(first_order[i] / total)) if total else (None, None)
+        rows.append(PatchingRow(_unit_name(site, columns), *shares))
+    return rows
+
+
+def _units(model: PreTrainedModel) -> list[tuple[str, slice]]:
+    """Site and columns of every head and MLP."""
+    n_heads, d_model = int(model.config.num_attention_heads), int(model.config.hidden_size)
+    d_head = int(getattr(model.config, "head_dim", None) or d_model // n_heads)
+    units = []
+    for layer in range(n_layers(model)):
+        site = f"blocks.{layer}.attn.hook_z"
+        units += [(site, slice(head * d_head, (head + 1) * d_head)) for head in range(n_heads)]
+        units.append((f"blocks.{layer}.hook_mlp_out", slice(0, d_model)))
+    return units
+
+
+def _unit_name(site: str, columns: slice) -> str:
+    if "attn" not in site:
+        return f"{site.rsplit('.', 1)[0]}.mlp"
+    return f"{site.rsplit('.', 2)[0]}.head.{columns.start // (columns.stop - columns.start)}"
+
+
+def _gradients(
+    model: PreTrainedModel,
+    prompt: tuple[Tensor, Tensor],
+    goal: Tensor,
+    sites: list[str],
+    activations: Mapping[str, Tensor],
+) -> dict[str, Tensor]:
+    """∂(sum of margins)/∂activation by site, (batch · pos, d); `prompt`: tokens, last positions."""
+    tokens, last = prompt
+    offsets = {site: torch.zeros_like(activations[site], requires_grad=True) for site in sites}
+    with ExitStack() as stack:
+        for site in sites:
+            stack.enter_context(intervene(model, site, add(offsets[site])))
+        log_p = forward(model, tokens).logits[torch.arange(len(last)), last].log_softmax(-1)
+    margin = log_odds(log_p, goal).sum()
+    return dict(zip(sites, torch.autograd.grad(margin, list(offsets.values())), strict=True))

@@ -1,0 +1,144 @@
+"""Decomposition of the change of MLP pre-activations, and where the update's output energy lies.
+
+With x the MLP's input and Δ the difference of aligned and base model at the same request,
+
+    Δpre = W·Δx + ΔW·x + ΔW·Δx + Δb:
+
+the changed input through the base's weights, the update on the base's input, their interaction, and the bias.
+The share of a term is its component along Δpre: the four shares sum to one, and one may be negative.
+
+In models with a gated MLP (Llama, Qwen, Gemma) W is the up projection; a change of the gate projection alone
+is not seen here (docs/errata.md, T8).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import torch
+from transformers import PreTrainedModel
+
+from makebreak.geometry import MomentFitter, Moments, energy_curve
+from makebreak.mechanism.end_of_text import capture_end_of_text, end_of_text_activations
+from makebreak.models import bias_vector, n_layers, weight_matrix
+from makebreak.requests import Requests
+from makebreak.revisions import cache_revision
+
+N_CURVE_POINTS = 64
+"""Points of an energy curve."""
+
+
+class PreactivationRow(NamedTuple):
+    """Decomposition of Δpre at one layer for one family, means over requests weighted by ‖Δpre‖²."""
+
+    layer: int
+    """Layer of the MLP."""
+    family: str
+    """Family of the requests."""
+    relative_change: float
+    """‖Δpre‖ / ‖pre‖, root of the mean squares."""
+    input_share: float | None
+    """Share of W·Δx, what earlier layers changed; None where nothing changed."""
+    update_share: float | None
+    """Share of ΔW·x, the update of this matrix on the base's input; None where nothing changed."""
+    interaction_share: float | None
+    """Share of ΔW·Δx; None where nothing changed."""
+    bias_share: float | None
+    """Share of Δb; None where nothing changed."""
+
+
+class UpdateEnergyRow(NamedTuple):
+    """One point of the curve E_k: output energy of ΔW within the base's leading output directions."""
+
+    layer: int
+    """Layer of the MLP input matrix."""
+    family: str
+    """Family of the requests on whose inputs ΔW acts."""
+    k: int
+    """Number of leading output directions of the base on pretraining requests."""
+    energy: float | None
+    """Share of the energy of ΔW·a within them; None where ΔW is zero."""
+    chance: float
+    """k / d_out, the share of an update without preference."""
+
+
+@cache_revision(2)
+def preactivation_rows(
+    model: PreTrainedModel, base: PreTrainedModel, requests: Mapping[str, Requests]
+) -> list[PreactivationRow]:
+    """Decomposes the change of the pre-activations at the end of text.
+
+    Args:
+        model: The aligned model.
+        base: The model that it was trained from.
+        requests: Requests by family.
+
+    Returns:
+        One row per layer and family.
+    """
+    rows = []
+    for family, batch in requests.items():
+        base_inputs = end_of_text_activations(base, batch, _sites(base))
+        aligned_inputs = end_of_text_activations(model, batch, _sites(model))
+        for layer in range(n_layers(base)):
+            x, aligned_x = base_inputs[layer].double(), aligned_inputs[layer].double()
+            name = f"blocks.{layer}.mlp.W_in"
+            w, aligned_w = weight_matrix(base, name).double(), weight_matrix(model, name).double()
+            b, aligned_b = bias_vector(base, name).double(), bias_vector(model, name).double()
+            dx, dw = aligned_x - x, aligned_w - w
+            terms = [dx @ w.T, x @ dw.T, dx @ dw.T, (aligned_b - b).expand(len(x), -1)]
+            change = torch.stack(terms).sum(dim=0)
+            energy = change.square().sum()
+            shares = [float((term * change).sum() / energy) if energy > 0 else None for term in terms]
+            relative = float((energy / (x @ w.T + b).square().sum()).sqrt())
+            rows.append(PreactivationRow(layer, family, relative, *shares))
+    return rows
+
+
+@cache_revision(1)
+def update_energy_rows(
+    model: PreTrainedModel,
+    base: PreTrainedModel,
+    requests: Mapping[str, Requests],
+    pretraining: Requests,
+) -> list[UpdateEnergyRow]:
+    """Curves E_k of W_in: output energy of ΔW within the base's k leading output directions.
+
+    From k = rank(W) on, the leading directions span the whole column space of W whatever the inputs, so that
+    the curve is not weighted by data there (docs/errata.md, W7).
+
+    Args:
+        model: The aligned model.
+        base: The model that it was trained from.
+        requests: Requests by family, on whose inputs ΔW acts.
+        pretraining: Requests that define the base's leading output directions.
+
+    Returns:
+        `N_CURVE_POINTS` rows per layer and family.
+    """
+    reference = _moments(base, pretraining)
+    rows = []
+    for family, batch in requests.items():
+        for layer, (moments, base_moments) in enumerate(zip(_moments(model, batch), reference, strict=True)):
+            name = f"blocks.{layer}.mlp.W_in"
+            w, aligned_w = weight_matrix(base, name), weight_matrix(model, name)
+            curve = energy_curve(aligned_w - w, w, base_moments.second_moment, moments.second_moment)
+            step = max(len(w) // N_CURVE_POINTS, 1)
+            for k in range(step, len(w) + 1, step):
+                energy = None if curve is None else float(curve[k - 1])
+                rows.append(UpdateEnergyRow(layer, family, k, energy, k / len(w)))
+    return rows
+
+
+def _sites(model: PreTrainedModel) -> list[str]:
+    return [f"blocks.{layer}.mlp.hook_in" for layer in range(n_layers(model))]
+
+
+def _moments(model: PreTrainedModel, requests: Requests) -> list[Moments]:
+    """Moments of every MLP's inputs at the end of text, by layer."""
+    fitters: dict[str, MomentFitter] = {site: MomentFitter() for site in _sites(model)}
+    for batch in capture_end_of_text(model, requests, _sites(model)):
+        for site, fitter in fitters.items():
+            fitter.update(batch.activations[site])
+    return [fitter.result for fitter in fitters.values()]

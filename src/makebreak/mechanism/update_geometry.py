@@ -1,0 +1,182 @@
+"""Geometry of weight updates: output energy in null spaces, sines to the column space, and read gain.
+
+Each number of a matrix's update ΔW has three references: a random update (Haar), ΔW with its outputs
+permuted, and ΔW against the matrix of a base of another pretraining seed. Sham safety, remap controls,
+continued pretraining and a new benign operator are models of their own that the same function measures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from makebreak.geometry import (
+    OutputSpaces,
+    energy_share,
+    output_spaces,
+    padded_sines,
+    read_gain,
+    sines,
+    spectrum,
+)
+from makebreak.mechanism.end_of_text import end_of_text_activations
+from makebreak.models import matrix_names, n_layers, weight_matrix
+from makebreak.requests import Requests
+from makebreak.revisions import cache_revision
+
+
+class UpdateRow(NamedTuple):
+    """Geometry of one matrix's update or of a reference; the last six columns are None for references."""
+
+    matrix: str
+    """Name of the matrix within its block, such as `mlp.W_in`."""
+    layer: int
+    """Block of the matrix."""
+    against: str
+    """`update`, or a reference: `haar`, `permuted`, `other_seed`."""
+    null: float | None
+    """Share of ΔW's energy in the left null space of W by exact rank; None if that space is empty."""
+    null90: float | None
+    """The same by the rank that holds 90 % of W's energy."""
+    sine: float | None
+    """Mean sine of ΔW's leading output directions to the leading column space of W (90 % of the energy
+    each)."""
+    chance: float
+    """Share of a random vector's energy in the left null space by exact rank."""
+    chance90: float
+    """The same by the rank that holds 90 % of the energy."""
+    update_norm: float | None = None
+    """Frobenius norm of ΔW."""
+    relative_norm: float | None = None
+    """‖ΔW‖ / ‖W‖."""
+    top: float | None = None
+    """Share of ΔW's energy in its first singular direction."""
+    stable_rank: float | None = None
+    """‖ΔW‖² / σ₁²."""
+    rank90: float | None = None
+    """Number of singular directions that hold 90 % of ΔW's energy."""
+    padded_sine: float | None = None
+    """Mean of `geometry.padded_sines`: an earlier reading of a released script, which it does not
+    reproduce."""
+
+
+class ReadGainRow(NamedTuple):
+    """What ΔW of an MLP input matrix reads of the aligned model's inputs, means over requests (Fig. 5)."""
+
+    layer: int
+    """Layer of the MLP."""
+    family: str
+    """Family of the requests."""
+    score: float
+    """Σσ_j |⟨a, v_j⟩| / ‖a‖ over ΔW's leading right singular directions."""
+    gain: float
+    """Read gain, ‖ΔW a‖ / ‖a‖."""
+    relative: float
+    """‖ΔW a‖ / ‖W a‖."""
+    chance: float
+    """Read gain of an update of the same norm without direction, ‖ΔW‖ / √d_in."""
+    attention_score: float
+    """The score of the *base's* matrix on the *attention's* output, as in the released script."""
+
+
+@cache_revision(2)
+def update_rows(
+    model: PreTrainedModel, base: PreTrainedModel, other_base: PreTrainedModel | None, *, seed: int
+) -> list[UpdateRow]:
+    """Geometry of every changed matrix's update, with references (Jain et al. 2024, Fig. 4).
+
+    Args:
+        model: The aligned model.
+        base: The model that it was trained from.
+        other_base: A base of another pretraining seed, for a reference.
+        seed: Seed of the random references.
+
+    Returns:
+        One row per changed matrix and reference.
+    """
+    random = torch.Generator().manual_seed(seed)
+    rows = []
+    for name in matrix_names(base):
+        w, aligned_w = weight_matrix(base, name), weight_matrix(model, name)
+        delta = aligned_w - w
+        if not delta.any():
+            continue
+        spaces = output_spaces(w)
+        references = {
+            "update": (delta, spaces),
+            "haar": (torch.randn(delta.shape, generator=random), spaces),
+            "permuted": (delta[torch.randperm(len(delta), generator=random)], spaces),
+        }
+        if other_base is not None:
+            references["other_seed"] = (delta, output_spaces(weight_matrix(other_base, name)))
+        layer, kind = name.split(".", 2)[1:]
+        for against, (change, reference_spaces) in references.items():
+            row = UpdateRow(kind, int(layer), against, *_output_columns(change, reference_spaces))
+            if against == "update":
+                row = row._replace(
+                    update_norm=float(delta.norm()),
+                    relative_norm=float(delta.norm() / w.norm()),
+                    padded_sine=float(padded_sines(aligned_w, w).mean()),
+                    **vars(spectrum(delta)),
+                )
+            rows.append(row)
+    return rows
+
+
+def _output_columns(
+    delta: Tensor, spaces: OutputSpaces
+) -> tuple[float | None, float | None, float | None, float, float]:
+    """null, null90, sine, chance and chance90 of one update."""
+    values = sines(delta, spaces.column90)
+    return (
+        energy_share(delta, spaces.left_null),
+        energy_share(delta, spaces.left_null90),
+        None if values is None else float(values.mean()),
+        spaces.left_null.chance,
+        spaces.left_null90.chance,
+    )
+
+
+@cache_revision(2)
+def read_gain_rows(
+    model: PreTrainedModel, base: PreTrainedModel, requests: Mapping[str, Requests]
+) -> list[ReadGainRow]:
+    """What the update of W_in reads of MLP inputs at the end of text (Jain et al. 2024, Fig. 5).
+
+    In models with a gated MLP, W_in is the up projection; the gate projection is not covered (docs/errata.md,
+    T8).
+
+    Args:
+        model: The aligned model, whose inputs are read.
+        base: The model that it was trained from.
+        requests: Requests by family.
+
+    Returns:
+        One row per layer and family.
+    """
+    layers = range(n_layers(base))
+    sites = [f"blocks.{i}.{part}" for i in layers for part in ("mlp.hook_in", "hook_attn_out")]
+    rows = []
+    for family, batch in requests.items():
+        activations = end_of_text_activations(model, batch, sites)
+        for layer in layers:
+            name = f"blocks.{layer}.mlp.W_in"
+            w, aligned_w = weight_matrix(base, name), weight_matrix(model, name)
+            inputs, attention = activations[2 * layer], activations[2 * layer + 1]
+            gains = read_gain(aligned_w - w, w, inputs)
+            rows.append(
+                ReadGainRow(
+                    layer=layer,
+                    family=family,
+                    score=float(gains.score.mean()),
+                    gain=float(gains.gain.mean()),
+                    relative=float(gains.relative.mean()),
+                    chance=gains.chance,
+                    attention_score=float(read_gain(w, w, attention).score.mean()),
+                )
+            )
+    return rows
