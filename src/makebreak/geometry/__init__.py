@@ -1,6 +1,9 @@
-"""Where do vectors lie? Subspaces, null spaces, clusters and updates: tensors in, frozen results out."""
+"""Linear geometry of activations and weight updates: class means, moments, subspaces and update statistics.
 
-from makebreak.geometry.clusters import ClusterMeans, Clusters, Separation, separation
+All functions take tensors and return tensors or frozen results; no model is needed.
+"""
+
+from makebreak.geometry.class_means import ClassMeanFitter, ClassMeans, Separation, separation
 from makebreak.geometry.moments import MomentFitter, Moments
 from makebreak.geometry.subspaces import (
     OutputSpaces,
@@ -11,43 +14,43 @@ from makebreak.geometry.subspaces import (
     left_null_space,
     output_spaces,
     random_subspace,
-    share,
+    subspace_share,
 )
 from makebreak.geometry.updates import (
-    Reading,
+    ReadGain,
     Spectrum,
     energy_curve,
-    energy_in,
+    energy_share,
+    padded_sines,
     principal_angles,
-    reading,
-    released_sines,
+    read_gain,
     sines,
     spectrum,
 )
 
 __all__ = [
-    "ClusterMeans",
-    "Clusters",
+    "ClassMeanFitter",
+    "ClassMeans",
     "MomentFitter",
     "Moments",
     "OutputSpaces",
     "RankRule",
-    "Reading",
+    "ReadGain",
     "Separation",
     "Spectrum",
     "Subspace",
     "column_space",
     "energy_curve",
-    "energy_in",
     "energy_rank",
+    "energy_share",
     "left_null_space",
     "output_spaces",
+    "padded_sines",
     "principal_angles",
     "random_subspace",
-    "reading",
-    "released_sines",
+    "read_gain",
     "separation",
-    "share",
     "sines",
     "spectrum",
+    "subspace_share",
 ]

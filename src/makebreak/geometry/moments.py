@@ -1,4 +1,4 @@
-"""What are the mean, covariance and second moment of vectors that stream by?"""
+"""Mean, covariance and second moment of streamed vectors, in memory that does not grow with their number."""
 
 from __future__ import annotations
 
@@ -11,20 +11,23 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Moments:
-    """n vectors; mean (d,), covariance (d, d) with divisor n, float64."""
+    """First and second moments of a sample of vectors, float64."""
 
     n: int
+    """Number of vectors."""
     mean: Float[Tensor, " d"]
+    """Mean vector."""
     covariance: Float[Tensor, "d d"]
+    """Covariance about the mean, with divisor n."""
 
     @property
-    def second(self) -> Float[Tensor, "d d"]:
-        """E[x xᵀ], about zero."""
+    def second_moment(self) -> Float[Tensor, "d d"]:
+        """Second moment about zero, E[x xᵀ]."""
         return self.covariance + torch.outer(self.mean, self.mean)
 
 
 class MomentFitter:
-    """Welford's update by batches: memory is d², whatever the number of vectors."""
+    """Streaming estimator of `Moments` by Welford's update, batch by batch; its memory is d²."""
 
     def __init__(self) -> None:
         self._n = 0
@@ -32,7 +35,14 @@ class MomentFitter:
         self._scatter: Tensor | None = None
 
     def update(self, vectors: Float[Tensor, "batch d"]) -> None:
-        """Add a batch. Raises ValueError for vectors of another width."""
+        """Add a batch of vectors; an empty batch changes nothing.
+
+        Args:
+            vectors: One vector per row; the first batch sets the width d.
+
+        Raises:
+            ValueError: If the width differs from that of earlier batches.
+        """
         x = vectors.double().cpu()
         if not len(x):
             return
@@ -40,16 +50,20 @@ class MomentFitter:
             self._mean, self._scatter = x.new_zeros(x.shape[1]), x.new_zeros(x.shape[1], x.shape[1])
         if x.shape[1] != len(self._mean):
             raise ValueError(
-                f"vectors of width {x.shape[1]}: expected {len(self._mean)}, that of those before"
+                f"vectors of width {x.shape[1]}: expected {len(self._mean)}, the width of earlier batches"
             )
         self._n += len(x)
-        before = x - self._mean
-        self._mean = self._mean + before.sum(dim=0) / self._n
-        self._scatter = self._scatter + before.T @ (x - self._mean)
+        centred = x - self._mean
+        self._mean = self._mean + centred.sum(dim=0) / self._n
+        self._scatter = self._scatter + centred.T @ (x - self._mean)
 
     @property
     def result(self) -> Moments:
-        """Raises ValueError where nothing was added."""
+        """Moments of all vectors so far.
+
+        Raises:
+            ValueError: If no vector was added.
+        """
         if self._mean is None or self._scatter is None:
-            raise ValueError("moments of no vectors are undefined: update with some first")
+            raise ValueError("moments of no vectors are undefined: add vectors with update first")
         return Moments(self._n, self._mean, (self._scatter + self._scatter.T) / (2 * self._n))

@@ -1,7 +1,8 @@
-"""Where does an update ΔW of a matrix write, and what does it read (Jain et al. 2024, Figs. 4 and 5)?
+"""Output directions and read gain of a weight update ΔW, relative to the base's matrix W.
 
-Energies are shares of a squared norm, sines are of an angle between a direction and a subspace: they are never mixed.
-For one unit vector the sine is the root of the energy outside the subspace.
+The statistics are those of Jain et al. 2024, Figs. 4 and 5, and related ones. Energies are shares of a
+squared norm; sines are of the angle between a direction and a subspace. For one unit vector the sine is the
+square root of the share of energy outside the subspace.
 """
 
 from __future__ import annotations
@@ -14,11 +15,19 @@ from torch import Tensor
 
 from makebreak.geometry.subspaces import Subspace, column_space, energy_rank, squared_singular_values
 
+_JAIN_N_DIRECTIONS = 15
+"""Leading right singular directions in the score of Jain et al. 2024, Fig. 5."""
 
-def energy_in(matrix: Float[Tensor, "d_out d_in"], subspace: Subspace) -> float | None:
-    """‖PᵀM‖² / ‖M‖²: how much of what a matrix writes lies in a subspace of its outputs.
 
-    None where the subspace is empty or the matrix is zero.
+def energy_share(matrix: Float[Tensor, "d_out d_in"], subspace: Subspace) -> float | None:
+    """Share of a matrix's energy in a subspace of its outputs, ‖PᵀM‖² / ‖M‖².
+
+    Args:
+        matrix: Matrix M, such as an update ΔW.
+        subspace: Subspace of R^d_out with orthonormal basis P.
+
+    Returns:
+        A share between 0 and 1; None if the subspace has dimension 0 or the matrix is zero.
     """
     m = matrix.double()
     if subspace.dimension == 0 or not m.any():
@@ -29,10 +38,17 @@ def energy_in(matrix: Float[Tensor, "d_out d_in"], subspace: Subspace) -> float 
 def sines(
     delta: Float[Tensor, "d_out d_in"], base: Float[Tensor, "d_out d_in"] | Subspace
 ) -> Float[Tensor, " k"] | None:
-    """sin of the angle between each leading output direction of ΔW and the column space of W (Fig. 4, corrected).
+    """Sines of the angles between the leading output directions of ΔW and the column space of W.
 
-    Leading: the fewest singular directions that hold 90 % of Σσ², in both. base: W, or that space of it. None where ΔW
-    is zero.
+    This is Jain et al. 2024, Fig. 4, computed from ΔW and with columns of the left singular vectors.
+    Leading directions are the fewest left singular vectors with 90 % of Σσ², for ΔW and for W.
+
+    Args:
+        delta: Update ΔW.
+        base: The base's matrix W, or its column space by the rule `energy90`.
+
+    Returns:
+        One sine per leading direction of ΔW; None if ΔW is zero.
     """
     if not delta.any():
         return None
@@ -40,111 +56,157 @@ def sines(
     return _sines(left, base if isinstance(base, Subspace) else column_space(base, "energy90"))
 
 
-def released_sines(
+def padded_sines(
     tuned: Float[Tensor, "d_out d_in"], base: Float[Tensor, "d_out d_in"]
 ) -> Float[Tensor, " k"]:
-    """What the released code computes for Fig. 4: of *rows* of U, of the *tuned* matrix in place of ΔW, both matrices
-    with the mean over outputs taken off, one direction short of 90 %. Kept to show what the figure showed."""
+    """Sines of zero-padded rows of the tuned matrix's left singular vectors to the base's column space.
+
+    The rows are those of the reduced left singular vectors U, (d_out, min(d_out, d_in)), of the *centred
+    tuned* matrix (mean over outputs subtracted), padded with zeros to length d_out and normalised; there is
+    one row for each leading direction. The column space is that of the centred base matrix. Both keep one
+    direction fewer than hold 90 % of Σσ² (at least one).
+
+    This is an earlier reading of the released script of Jain et al. 2024 (Fig. 4) that does not reproduce it:
+    the script compares rows of the full U of both matrices (docs/errata.md, W1). It is no measure of ΔW's
+    column space, and is kept because published tables contain it.
+
+    Args:
+        tuned: Matrix of the fine-tuned model.
+        base: The same matrix of the base.
+
+    Returns:
+        One sine per row used.
+    """
 
     def leading(matrix: Tensor) -> tuple[Tensor, int]:
         centred = matrix.double() - matrix.double().mean(dim=0)
         left, values, _ = torch.linalg.svd(centred, full_matrices=False)
         return left, max(energy_rank(values) - 1, 1)
 
-    left, k = leading(base)
-    rows, n = leading(tuned)
-    padded = torch.zeros(n, len(left), dtype=torch.float64)
-    padded[:, : rows.shape[1]] = rows[:n]  # a row of U is as long as the smaller side
-    return _sines(torch.nn.functional.normalize(padded).T, Subspace(left[:, :k]))
+    base_left, k = leading(base)
+    tuned_left, n_rows = leading(tuned)
+    padded = torch.zeros(n_rows, len(base_left), dtype=torch.float64)
+    padded[:, : tuned_left.shape[1]] = tuned_left[:n_rows]  # rows of the reduced U are shorter
+    return _sines(torch.nn.functional.normalize(padded).T, Subspace(base_left[:, :k]))
 
 
 def _sines(directions: Tensor, subspace: Subspace) -> Tensor:
+    """Sine of the angle between each unit column and a subspace."""
     inside = (subspace.basis.T @ directions).square().sum(dim=0)
     return (1 - inside).clamp(min=0).sqrt()
 
 
 def principal_angles(a: Subspace, b: Subspace) -> Float[Tensor, " k"]:
-    """Angles between two subspaces, ascending, radians, as many as the smaller has dimensions.
+    """Principal angles between two subspaces, ascending, in radians; as many as the smaller dimension.
 
-    From sines where they are small and cosines where they are not, so that both ends are exact (Björck and Golub 1973).
+    Small angles are computed from sines and large ones from cosines, so that both are exact (Björck and Golub
+    1973).
     """
     small, large = sorted((a.basis, b.basis), key=lambda basis: basis.shape[1])
     cosines = torch.linalg.svdvals(large.T @ small).clamp(max=1)
-    rest = small - large @ (large.T @ small)
-    sine = torch.linalg.svdvals(rest).clamp(max=1).flip(0)
+    residual = small - large @ (large.T @ small)
+    sine = torch.linalg.svdvals(residual).clamp(max=1).flip(0)
     return torch.where(cosines.square() < 0.5, cosines.acos(), sine.asin())
 
 
 @dataclass(frozen=True)
-class Reading:
-    """What an update does with inputs a, one value per input.
-
-    score: Σσ_j |⟨a, v_j⟩| / ‖a‖ over the leading right singular directions of ΔW (Fig. 5). gain: ‖ΔW a‖ / ‖a‖.
-    relative: ‖ΔW a‖ / ‖W a‖. chance: the gain of an update of the same norm without direction, ‖ΔW‖ / √d_in.
-    """
+class ReadGain:
+    """Response of an update ΔW to inputs a, one value per input (Jain et al. 2024, Fig. 5)."""
 
     score: Float[Tensor, " n"]
+    """Σ σ_j |⟨a, v_j⟩| / ‖a‖ over the leading right singular directions v_j of ΔW (Fig. 5)."""
     gain: Float[Tensor, " n"]
+    """Read gain ‖ΔW a‖ / ‖a‖."""
     relative: Float[Tensor, " n"]
+    """Update's output relative to the base's, ‖ΔW a‖ / ‖W a‖."""
     chance: float
+    """Root-mean-square gain of an update with the same norm and no preferred direction, ‖ΔW‖ / √d_in."""
 
 
-def reading(
+def read_gain(
     delta: Float[Tensor, "d_out d_in"],
     base: Float[Tensor, "d_out d_in"],
     inputs: Float[Tensor, "n d_in"],
-    top: int = 15,
-) -> Reading:
-    """Jain et al. 2024, Fig. 5, as meant: ΔW and the input of the MLP. Raises ValueError for a zero input."""
+    n_directions: int = _JAIN_N_DIRECTIONS,
+) -> ReadGain:
+    """Read gain of an update ΔW on inputs of its matrix.
+
+    `score` is Jain et al. 2024, Fig. 5, as the text defines it: of ΔW, on the input of the MLP.
+
+    Args:
+        delta: Update ΔW.
+        base: The base's matrix W.
+        inputs: Inputs a of the matrix, one per row, none of them zero.
+        n_directions: Leading right singular directions of ΔW that enter the score.
+
+    Returns:
+        Score, gain and relative gain of every input, and the gain expected by chance.
+
+    Raises:
+        ValueError: If an input is zero; its gain is undefined.
+    """
     a, d, w = inputs.double(), delta.double(), base.double()
     norm = a.norm(dim=1)
-    if (norm == 0).any():
-        raise ValueError(
-            f"{int((norm == 0).sum())} of {len(a)} inputs are zero: what is read of them is undefined"
-        )
+    n_zero = int((norm == 0).sum())
+    if n_zero:
+        raise ValueError(f"{n_zero} of {len(a)} inputs are zero: their read gain is undefined")
     _, values, right = torch.linalg.svd(d, full_matrices=False)
-    score = (a @ right[:top].T).abs() @ values[:top] / norm
-    written = (a @ d.T).norm(dim=1)
-    return Reading(
-        score, written / norm, written / (a @ w.T).norm(dim=1), float(d.norm() / inputs.shape[1] ** 0.5)
+    output_norm = (a @ d.T).norm(dim=1)
+    return ReadGain(
+        score=(a @ right[:n_directions].T).abs() @ values[:n_directions] / norm,
+        gain=output_norm / norm,
+        relative=output_norm / (a @ w.T).norm(dim=1),
+        chance=float(d.norm() / inputs.shape[1] ** 0.5),
     )
 
 
 @dataclass(frozen=True)
 class Spectrum:
-    """How concentrated a matrix is. top: share of energy in its first direction; stable_rank: ‖M‖² / σ₁²;
-    rank90: directions that hold 90 % of the energy."""
+    """Concentration of a matrix's energy Σσ² in its leading singular directions."""
 
-    top: float
+    top_share: float
+    """Share of the energy in the first singular direction, σ₁² / Σσ²."""
     stable_rank: float
+    """Stable rank, ‖M‖² / σ₁² (Frobenius norm)."""
     rank90: int
+    """Fewest singular directions that hold 90 % of the energy."""
 
 
 def spectrum(matrix: Float[Tensor, "d_out d_in"]) -> Spectrum | None:
-    """None for a zero matrix."""
+    """Concentration of a matrix's singular values; None for a zero matrix."""
     if not matrix.any():
         return None
     energy = squared_singular_values(matrix)
-    top = float(energy[0] / energy.sum())
-    return Spectrum(top, 1 / top, energy_rank(energy.sqrt()))
+    top_share = float(energy[0] / energy.sum())
+    return Spectrum(top_share, stable_rank=1 / top_share, rank90=energy_rank(energy.sqrt()))
 
 
 def energy_curve(
     delta: Float[Tensor, "d_out d_in"],
     base: Float[Tensor, "d_out d_in"],
-    inputs: Float[Tensor, "d_in d_in"],
-    covariance: Float[Tensor, "d_in d_in"],
+    reference_moment: Float[Tensor, "d_in d_in"],
+    input_moment: Float[Tensor, "d_in d_in"],
 ) -> Float[Tensor, " d_out"] | None:
-    """E_k = tr(P_k ΔW C ΔWᵀ) / tr(ΔW C ΔWᵀ) for k = 1 … d_out: how much of what the update writes lies in the k
-    directions that the base writes most.
+    """Share of an update's output energy in the k principal output directions of the base's matrix.
 
-    covariance: C, second moment of the inputs asked about. inputs: second moment of those that define what the base
-    writes; P_k projects on the top k principal outputs of W under it. None where the update writes nothing.
+    E_k = tr(P_k ΔW C ΔWᵀ) / tr(ΔW C ΔWᵀ) for k = 1 … d_out, where P_k projects on the top k eigenvectors of
+    W S Wᵀ. For S of full rank, P_k at k = rank(W) is the projector on the whole column space of W, whatever
+    the inputs are, and its range contains that space for every larger k (docs/errata.md, W7).
+
+    Args:
+        delta: Update ΔW.
+        base: The base's matrix W.
+        reference_moment: Second moment S of the inputs that define W's principal output directions.
+        input_moment: Second moment C of the inputs on which the update's output is measured.
+
+    Returns:
+        E_1 … E_d_out, non-decreasing; None if the update has no output on these inputs.
     """
     d, w = delta.double(), base.double()
-    written = d @ covariance.double() @ d.T
-    if not written.trace() > 0:
+    output_moment = d @ input_moment.double() @ d.T
+    total = output_moment.trace()
+    if not total > 0:
         return None
-    _, principal = torch.linalg.eigh(w @ inputs.double() @ w.T)
-    energy = (principal * (written @ principal)).sum(dim=0).flip(0)
-    return (energy.cumsum(0) / written.trace()).clamp(0, 1)
+    _, principal = torch.linalg.eigh(w @ reference_moment.double() @ w.T)
+    energy = (principal * (output_moment @ principal)).sum(dim=0).flip(0)
+    return (energy.cumsum(0) / total).clamp(0, 1)
