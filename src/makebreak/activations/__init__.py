@@ -1,34 +1,34 @@
-"""What happens inside a network on the way to an answer, and what if it were otherwise?"""
+"""Reading and changing activations of transformers models, at sites named as in TransformerLens."""
 
-from makebreak.activations.capture import Captured, capture, save, stream
-from makebreak.activations.hooks import at_last, at_positions, run, run_embedded
-from makebreak.activations.interventions import add, intervene, on_units, project_out, scale, set_to
-from makebreak.activations.sites import resolve, site_names
+from makebreak.activations.capture import ActivationBatch, capture, save_activations, stream
+from makebreak.activations.hooks import forward, forward_from_embeddings, logits_at, logits_at_last
+from makebreak.activations.interventions import add, intervene, on_units, patch, project, scale
+from makebreak.activations.sites import resolve_site, site_names
 from makebreak.activations.views import (
+    activations_from_nnsight,
+    activations_from_transformer_lens,
     nnsight_view,
-    read_with_nnsight,
-    read_with_transformer_lens,
     transformer_lens_view,
 )
 
 __all__ = [
-    "Captured",
+    "ActivationBatch",
+    "activations_from_nnsight",
+    "activations_from_transformer_lens",
     "add",
-    "at_last",
-    "at_positions",
     "capture",
+    "forward",
+    "forward_from_embeddings",
     "intervene",
+    "logits_at",
+    "logits_at_last",
     "nnsight_view",
     "on_units",
-    "project_out",
-    "read_with_nnsight",
-    "read_with_transformer_lens",
-    "resolve",
-    "run",
-    "run_embedded",
-    "save",
+    "patch",
+    "project",
+    "resolve_site",
+    "save_activations",
     "scale",
-    "set_to",
     "site_names",
     "stream",
     "transformer_lens_view",

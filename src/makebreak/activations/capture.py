@@ -1,7 +1,7 @@
-"""What are the activations at a site, at the positions that matter?
+"""Activations at named sites and chosen positions: streamed to consumers, collected by batch, or saved.
 
-`stream` hands them over inside the hook, site by site, so that memory does not grow with the number of sequences;
-`capture` collects those of one batch; `save` writes them to disk.
+`stream` passes activations to consumers inside the hook, site by site, so that memory does not grow with the
+number of sequences; `capture` collects those of one batch; `save_activations` writes them to disk.
 """
 
 from __future__ import annotations
@@ -18,20 +18,23 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from makebreak.activations.hooks import attach, run
-from makebreak.activations.sites import resolve
+from makebreak.activations.hooks import attach, forward
+from makebreak.activations.sites import resolve_site
 from makebreak.artifacts import write_atomic
 
 Consumer = Callable[[Tensor, Tensor], None]
-"""Takes activations (k, d) and the rows (k,) of `tokens` that they are of."""
+"""Function of the activations of one site, (k, d), and of the row of `tokens` that each belongs to, (k,)."""
 
 
-class Captured(NamedTuple):
-    """rows, positions: (k,) which token each activation stands at, in reading order. at: site → (k, d)."""
+class ActivationBatch(NamedTuple):
+    """Activations of one batch of sequences at k positions, in reading order."""
 
     rows: Int[Tensor, " k"]
+    """Row of `tokens` that each activation belongs to."""
     positions: Int[Tensor, " k"]
-    at: Mapping[str, Float[Tensor, "k d"]]
+    """Position of each activation in its row."""
+    activations: Mapping[str, Float[Tensor, "k d"]]
+    """Activations by site name."""
 
 
 def stream(
@@ -43,14 +46,23 @@ def stream(
     mask: Bool[Tensor, "batch pos"] | None = None,
     batch_size: int = 512,
 ) -> None:
-    """Hand every consumer the activations of its site at `where`, batch by batch, inside the forward pass.
+    """Pass the activations of each site to its consumer, batch by batch, inside the forward pass.
 
-    where: positions that matter. mask: True at real tokens, for padding that is not on the right; padding on the right
-    changes nothing before it. Raises ValueError for an unknown site, no site, or a position that is absent or padding;
-    RuntimeError where a hook did not fire exactly once in a forward.
+    Args:
+        model: Model that is run, without gradients.
+        tokens: Token ids, one sequence per row.
+        consumers: Consumer of each site, by site name.
+        where: Positions whose activations are passed on.
+        mask: Attention mask, True at real tokens; needed only for padding on the left, since padding on the
+            right changes no earlier position.
+        batch_size: Sequences per forward pass.
+
+    Raises:
+        ValueError: If a site is unknown, no site is given, or `where` selects no position or padding.
+        RuntimeError: If a hook did not fire exactly once in a forward pass.
     """
     for rows in _batches(tokens, consumers, where, mask, batch_size):
-        _forward(model, tokens, where, mask, rows, consumers)
+        _forward_to_last(model, tokens, where, mask, rows, consumers)
 
 
 def capture(
@@ -61,30 +73,58 @@ def capture(
     *,
     mask: Bool[Tensor, "batch pos"] | None = None,
     batch_size: int = 512,
-) -> Iterator[Captured]:
-    """The activations of each site at `where`, batch by batch. Arguments and errors as in `stream`."""
+) -> Iterator[ActivationBatch]:
+    """Collect the activations of each site at chosen positions, batch by batch.
+
+    Args:
+        model: Model that is run, without gradients.
+        tokens: Token ids, one sequence per row.
+        sites: Site names, as listed by `site_names`.
+        where: Positions whose activations are collected.
+        mask: Attention mask, True at real tokens; needed only for padding on the left, since padding on the
+            right changes no earlier position.
+        batch_size: Sequences per forward pass.
+
+    Yields:
+        One batch of activations per forward pass.
+
+    Raises:
+        ValueError: If a site is unknown, no site is given, or `where` selects no position or padding.
+        RuntimeError: If a hook did not fire exactly once in a forward pass.
+    """
     for rows in _batches(tokens, sites, where, mask, batch_size):
-        at: dict[str, Tensor] = {}
-        _forward(model, tokens, where, mask, rows, {site: partial(_keep, at, site) for site in sites})
+        activations: dict[str, Tensor] = {}
+        consumers = {site: partial(_collect, activations, site) for site in sites}
+        _forward_to_last(model, tokens, where, mask, rows, consumers)
         row, position = where[rows].nonzero(as_tuple=True)
-        yield Captured(row + rows.start, position, at)
+        yield ActivationBatch(row + rows.start, position, activations)
 
 
-def _keep(at: dict[str, Tensor], site: str, activations: Tensor, _: Tensor) -> None:
-    at[site] = activations
+def _collect(collected: dict[str, Tensor], site: str, activations: Tensor, _: Tensor) -> None:
+    """Consumer that keeps the activations of one site in a dict."""
+    collected[site] = activations
 
 
-def save(batches: Iterator[Captured], folder: Path) -> list[Path]:
-    """Write captured activations, one shard of safetensors per batch, each whole or not at all: sites, rows, positions.
+def save_activations(batches: Iterator[ActivationBatch], folder: Path) -> list[Path]:
+    """Write captured activations to disk, one safetensors shard per batch, each written atomically.
 
-    Raises ValueError where the folder holds shards already.
+    Args:
+        batches: Batches of `capture`. Each shard holds one tensor per site, and the tensors `rows` and
+            `positions`.
+        folder: Folder of the shards, created if absent.
+
+    Returns:
+        Paths of the shards, in the order of the batches.
+
+    Raises:
+        ValueError: If the folder already holds shards.
     """
     folder.mkdir(parents=True, exist_ok=True)
     if any(folder.glob("*.safetensors")):
         raise ValueError(f"{folder} holds activations already: choose another folder, or delete it")
     paths = []
     for i, batch in enumerate(batches):
-        tensors = {"rows": batch.rows, "positions": batch.positions, **batch.at}
+        tensors = {"rows": batch.rows, "positions": batch.positions, **batch.activations}
         path = folder / f"{i:05d}.safetensors"
         write_atomic(path, save_tensors({name: tensor.contiguous() for name, tensor in tensors.items()}))
         paths.append(path)
@@ -94,20 +134,22 @@ def save(batches: Iterator[Captured], folder: Path) -> list[Path]:
 def _batches(
     tokens: Tensor, sites: Sequence[str] | Mapping[str, Any], where: Tensor, mask: Tensor | None, size: int
 ) -> Iterator[slice]:
+    """Slices of rows, one per batch, after a check of the arguments."""
     if not sites:
-        raise ValueError("no site was named; site_names(model) lists them")
+        raise ValueError("no site was named: expected at least one of site_names(model)")
     if where.shape != tokens.shape or not where.any():
         raise ValueError(
-            f"where: expected at least one position of {tuple(tokens.shape)}, got {tuple(where.shape)}"
+            f"where: expected at least one position of {tuple(tokens.shape)}, "
+            f"got {int(where.sum())} positions of {tuple(where.shape)}"
         )
     if mask is not None and (mask.shape != tokens.shape or (where & ~mask).any()):
         raise ValueError(
-            "where: expected positions of real tokens only, as `mask` has them; some are padding"
+            "where: expected positions of real tokens only, as given by `mask`, but some are padding"
         )
     return (slice(start, min(start + size, len(tokens))) for start in range(0, len(tokens), size))
 
 
-def _forward(
+def _forward_to_last(
     model: PreTrainedModel,
     tokens: Tensor,
     where: Tensor,
@@ -115,7 +157,7 @@ def _forward(
     rows: slice,
     consumers: Mapping[str, Consumer],
 ) -> None:
-    """One forward of the body, as far as the last position that matters; nothing runs where no position does."""
+    """One forward pass of some rows, without LM head, up to their last chosen position, if there is one."""
     where = where[rows]
     if not where.any():
         return
@@ -124,26 +166,29 @@ def _forward(
     with ExitStack() as hooks, torch.no_grad():
         for site, consume in consumers.items():
             hooks.enter_context(_hooked(model, site, where[:, :width], rows.start, consume, fired))
-        run(model, tokens[rows, :width], None if mask is None else mask[rows, :width], head=False)
+        forward(model, tokens[rows, :width], None if mask is None else mask[rows, :width], lm_head=False)
     missing = [site for site in consumers if site not in fired]
     if missing:
-        raise RuntimeError(f"hooks at {missing} never fired: this model's forward does not pass there")
+        raise RuntimeError(
+            f"hooks at {missing} never fired: this model's forward pass does not call their modules"
+        )
 
 
 @contextmanager
 def _hooked(
-    model: PreTrainedModel, site: str, where: Tensor, first: int, consume: Consumer, fired: set[str]
+    model: PreTrainedModel, site: str, where: Tensor, first_row: int, consume: Consumer, fired: set[str]
 ) -> Iterator[None]:
-    module, side = resolve(model, site)
-    rows = where.nonzero()[:, 0] + first
+    """A context that passes the site's activations to its consumer and adds the site to `fired`."""
+    module, side = resolve_site(model, site)
+    rows = where.nonzero()[:, 0] + first_row
 
-    def keep(value: Tensor) -> None:
+    def consume_once(value: Tensor) -> None:
         if site in fired:
-            raise RuntimeError(f"the hook at {site} fired twice in one forward")
+            raise RuntimeError(f"the hook at {site} fired twice in one forward pass; expected once")
         fired.add(site)
         consume(value[where.to(value.device)].detach(), rows)
 
-    handle = attach(module, side, keep)
+    handle = attach(module, side, consume_once)
     try:
         yield
     finally:

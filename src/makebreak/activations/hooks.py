@@ -1,4 +1,4 @@
-"""How is a forward pass looked into, or changed? By torch hooks that see the tensor itself."""
+"""Torch hooks on one side of a module, and forward passes that restrict where logits are computed."""
 
 from __future__ import annotations
 
@@ -15,70 +15,105 @@ from transformers import PreTrainedModel
 from makebreak.activations.sites import Side
 
 
-def attach(module: nn.Module, side: Side, see: Callable[[Tensor], Tensor | None]) -> RemovableHandle:
-    """A handle of a hook that sees the tensor on one side of a module, and puts what it returns in its place."""
+def attach(module: nn.Module, side: Side, callback: Callable[[Tensor], Tensor | None]) -> RemovableHandle:
+    """Attach a hook to the input or the output of a module.
 
-    def before(_: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    Args:
+        module: Module whose first input (or `hidden_states`) or first output is passed to the callback.
+        side: Input or output.
+        callback: Function of the tensor; a tensor that it returns replaces the original, None leaves it.
+
+    Returns:
+        The handle that removes the hook.
+    """
+
+    def input_hook(_: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         tensor, *others = args or (kwargs["hidden_states"],)
-        changed = see(tensor)
-        if changed is None:
+        replacement = callback(tensor)
+        if replacement is None:
             return None
-        return ((changed, *others), kwargs) if args else (args, kwargs | {"hidden_states": changed})
+        return ((replacement, *others), kwargs) if args else (args, kwargs | {"hidden_states": replacement})
 
-    def after(_: Any, args: tuple[Any, ...], output: Any) -> Any:
+    def output_hook(_: Any, args: tuple[Any, ...], output: Any) -> Any:
         tensor, *others = output if isinstance(output, tuple) else (output,)
-        changed = see(tensor)
-        if changed is None:
+        replacement = callback(tensor)
+        if replacement is None:
             return None
-        return (changed, *others) if isinstance(output, tuple) else changed
+        return (replacement, *others) if isinstance(output, tuple) else replacement
 
     if side == "input":
-        return module.register_forward_pre_hook(before, with_kwargs=True)
-    return module.register_forward_hook(after)
+        return module.register_forward_pre_hook(input_hook, with_kwargs=True)
+    return module.register_forward_hook(output_hook)
 
 
 @contextmanager
-def at_last(model: PreTrainedModel, last: Int[Tensor, " batch"]) -> Iterator[None]:
-    """Within, a forward computes logits at one position of each row only, (batch, 1, d_vocab): the vocabulary of a
-    language model is too large for all."""
+def logits_at_last(model: PreTrainedModel, last: Int[Tensor, " batch"]) -> Iterator[None]:
+    """A context in which forward passes compute logits at one position per row, (batch, 1, d_vocab).
 
-    def only(states: Tensor) -> Tensor:
+    This saves the memory of logits at all positions, which is large for the vocabulary of a language model.
+
+    Args:
+        model: Model whose LM head is hooked.
+        last: Position of each row at which logits are computed, usually that of its last token.
+    """
+
+    def select(states: Tensor) -> Tensor:
         return states[torch.arange(len(last)), last.to(states.device)][:, None]
 
-    handle = attach(model.get_output_embeddings(), "input", only)  # type: ignore[arg-type]
-    try:
+    with _lm_head_input(model, select):
         yield
-    finally:
-        handle.remove()
 
 
 @contextmanager
-def at_positions(model: PreTrainedModel, where: Bool[Tensor, "batch pos"]) -> Iterator[None]:
-    """Within, a forward computes logits at the marked positions only, (1, k, d_vocab), in reading order."""
-    handle = attach(
-        model.get_output_embeddings(), "input", lambda states: states[where.to(states.device)][None]
-    )  # type: ignore[arg-type]
+def logits_at(model: PreTrainedModel, where: Bool[Tensor, "batch pos"]) -> Iterator[None]:
+    """A context in which forward passes compute logits at the k selected positions only, (1, k, d_vocab).
+
+    Args:
+        model: Model whose LM head is hooked.
+        where: Positions at which logits are computed; they come in reading order.
+    """
+    with _lm_head_input(model, lambda states: states[where.to(states.device)][None]):
+        yield
+
+
+@contextmanager
+def _lm_head_input(model: PreTrainedModel, select: Callable[[Tensor], Tensor]) -> Iterator[None]:
+    """A context in which the LM head receives a selection of the final hidden states."""
+    lm_head = model.get_output_embeddings()
+    assert isinstance(lm_head, nn.Module), "a language model has output embeddings"
+    handle = attach(lm_head, "input", select)
     try:
         yield
     finally:
         handle.remove()
 
 
-def run_embedded(model: PreTrainedModel, embedded: Float[Tensor, "batch pos d_model"]) -> Any:
-    """A forward from token embeddings."""
-    return model(inputs_embeds=embedded, use_cache=False)
+def forward_from_embeddings(model: PreTrainedModel, embeddings: Float[Tensor, "batch pos d_model"]) -> Any:
+    """Forward pass from token embeddings in place of token ids, without KV cache."""
+    return model(inputs_embeds=embeddings, use_cache=False)
 
 
-def run(
+def forward(
     model: PreTrainedModel,
     tokens: Int[Tensor, "batch pos"],
     mask: Bool[Tensor, "batch pos"] | None = None,
     *,
-    head: bool = True,
+    lm_head: bool = True,
 ) -> Any:
-    """A forward without cache; positions count real tokens, so that padding on either side gives the same."""
+    """Forward pass without KV cache.
+
+    Args:
+        model: Model that is run.
+        tokens: Token ids, one sequence per row; moved to the model's device.
+        mask: Attention mask, True at real tokens. Position ids count real tokens, so that padding on either
+            side gives the same result. None for sequences without padding, or with padding on the right only.
+        lm_head: Whether logits are computed; if not, only the body of the model is run.
+
+    Returns:
+        The transformers model output.
+    """
     arguments: dict[str, Any] = {"input_ids": tokens.to(model.device), "use_cache": False}
     if mask is not None:
         arguments["attention_mask"] = mask.long().to(model.device)
         arguments["position_ids"] = (mask.cumsum(dim=1) - 1).clamp(min=0).to(model.device)
-    return (model if head else model.base_model)(**arguments)
+    return (model if lm_head else model.base_model)(**arguments)

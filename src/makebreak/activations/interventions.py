@@ -1,11 +1,12 @@
-"""What would the network do if an activation were another one?
+"""Interventions on activations: steering (`add`), ablation (`scale`, `project`) and patching (`patch`).
 
-with intervene(model, "blocks.1.hook_resid_pre", add(direction), where):
-    logits = model(input_ids=tokens).logits
+    with intervene(model, "blocks.1.hook_resid_pre", add(direction), where):
+        logits = model(input_ids=tokens).logits
 
-A change takes the activations at the positions chosen, (k, d) in reading order, and returns as many. Interventions
-nest; at one site the later one sees what the earlier one left. To patch from another run or another model, set what
-was captured there at the same positions: `set_to(captured.at[site])`.
+An intervention is a function of the activations at the chosen positions, (k, d) in reading order, that
+returns as many. Contexts nest; at one site the inner one receives what the outer one returned. To patch in
+activations of another run or another model, capture them there at the same positions:
+`patch(batch.activations[site])`.
 """
 
 from __future__ import annotations
@@ -19,100 +20,148 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from makebreak.activations.hooks import attach
-from makebreak.activations.sites import resolve
+from makebreak.activations.sites import resolve_site
 
-Change = Callable[[Tensor], Tensor]
+Intervention = Callable[[Tensor], Tensor]
+"""Function of activations (k, d), one row per position, that returns their replacements."""
+
+_ORTHONORMAL_TOLERANCE = 1e-5
 
 
 @contextmanager
 def intervene(
-    model: PreTrainedModel, site: str, change: Change, where: Bool[Tensor, "batch pos"] | None = None
+    model: PreTrainedModel,
+    site: str,
+    intervention: Intervention,
+    where: Bool[Tensor, "batch pos"] | None = None,
 ) -> Iterator[None]:
-    """Within, every forward has `change` made at a site. Gradients pass through it.
+    """A context in which every forward pass applies an intervention at a site; gradients pass through it.
 
-    where: positions, of forwards of these rows; all of every forward where None. Raises ValueError for an unknown site,
-    for a forward of other rows or too few positions, or where the change returns another shape; RuntimeError at the
-    end where no forward passed the site.
+    Args:
+        model: Model whose forward passes are changed.
+        site: Site name, as listed by `site_names`.
+        intervention: Function of the activations at the chosen positions, (k, d), that returns as many.
+        where: Chosen positions, for forward passes of these rows; None for all positions of every pass.
+
+    Raises:
+        ValueError: If the site is unknown, a forward pass does not fit `where`, or the intervention returns
+            another shape.
+        RuntimeError: At the end of the context, if no forward pass reached the site.
     """
-    module, side = resolve(model, site)
+    module, side = resolve_site(model, site)
     fired = False
 
-    def see(value: Tensor) -> Tensor:
+    def replace(value: Tensor) -> Tensor:
         nonlocal fired
         fired = True
-        chosen = (
-            torch.ones(value.shape[:2], dtype=torch.bool) if where is None else _fitting(where, value, site)
-        )
-        rows, positions = (index.to(value.device) for index in chosen.nonzero(as_tuple=True))
-        before = value[rows, positions]
-        after = change(before)
-        if after.shape != before.shape:
+        if where is None:
+            selected = torch.ones(value.shape[:2], dtype=torch.bool)
+        else:
+            selected = _cropped(where, value, site)
+        rows, positions = (index.to(value.device) for index in selected.nonzero(as_tuple=True))
+        original = value[rows, positions]
+        replacement = intervention(original)
+        if replacement.shape != original.shape:
             raise ValueError(
-                f"{site}: the change returned {tuple(after.shape)}, expected {tuple(before.shape)}"
+                f"{site}: the intervention returned {tuple(replacement.shape)}, "
+                f"expected {tuple(original.shape)}"
             )
-        return value.index_put((rows, positions), after.to(value.dtype))
+        return value.index_put((rows, positions), replacement.to(value.dtype))
 
-    handle = attach(module, side, see)
+    handle = attach(module, side, replace)
     try:
         yield
     finally:
         handle.remove()
     if not fired:
-        raise RuntimeError(f"the intervention at {site} never took place: no forward passed there")
+        raise RuntimeError(f"the intervention at {site} was never applied: no forward pass reached the site")
 
 
-def _fitting(where: Tensor, value: Tensor, site: str) -> Tensor:
-    """`where`, cut to the positions of this forward."""
-    n, width = value.shape[:2]
-    if len(where) != n or where[:, width:].any() or where.shape[1] < width:
+def _cropped(where: Tensor, value: Tensor, site: str) -> Tensor:
+    """Chosen positions, cropped to the length of this forward pass."""
+    n_rows, width = value.shape[:2]
+    if len(where) != n_rows or where[:, width:].any() or where.shape[1] < width:
         expected = f"the {tuple(where.shape)} rows and positions of `where`"
-        raise ValueError(f"{site}: a forward of {n} rows and {width} positions; expected {expected}")
+        raise ValueError(
+            f"{site}: a forward pass of {n_rows} rows and {width} positions; expected {expected}"
+        )
     return where[:, :width]
 
 
-def set_to(value: Float[Tensor, "*k d"]) -> Change:
-    """value: (d,) for all positions, or (k, d), one for each."""
+def patch(value: Float[Tensor, "*k d"]) -> Intervention:
+    """Activation patching: replace activations by given ones.
 
-    def change(x: Tensor) -> Tensor:
+    Args:
+        value: One vector for all positions, (d,), or one for each position, (k, d).
+
+    Returns:
+        The intervention; it raises ValueError if the numbers of positions differ.
+    """
+
+    def intervention(x: Tensor) -> Tensor:
         if value.ndim == 2 and value.shape != x.shape:
-            raise ValueError(f"set_to: {tuple(value.shape)} values for {tuple(x.shape)} activations")
+            raise ValueError(f"patch: {tuple(value.shape)} values for {tuple(x.shape)} activations")
         return value.to(x).expand_as(x)
 
-    return change
+    return intervention
 
 
-def add(vector: Float[Tensor, "*k d"]) -> Change:
-    """vector: (d,), or (k, d), one for each position."""
+def add(vector: Float[Tensor, "*k d"]) -> Intervention:
+    """Activation steering: add a vector to the activations.
 
-    def change(x: Tensor) -> Tensor:
+    Args:
+        vector: One vector for all positions, (d,), or one for each position, (k, d).
+
+    Returns:
+        The intervention; it raises ValueError if the shapes do not fit.
+    """
+
+    def intervention(x: Tensor) -> Tensor:
         if vector.shape not in (x.shape, x.shape[1:]):
             raise ValueError(f"add: {tuple(vector.shape)} to {tuple(x.shape)} activations")
         return x + vector.to(x)
 
-    return change
+    return intervention
 
 
-def project_out(basis: Float[Tensor, "d m"]) -> Change:
-    """Remove what lies in the span of orthonormal columns. Raises ValueError where they are not orthonormal."""
+def project(basis: Float[Tensor, "d m"]) -> Intervention:
+    """Directional ablation: project activations onto the orthogonal complement of a subspace.
+
+    Args:
+        basis: Orthonormal columns that span the subspace whose component is removed.
+
+    Returns:
+        The intervention x - B Bᵀ x.
+
+    Raises:
+        ValueError: If the columns are not orthonormal.
+    """
     gram = basis.T.double() @ basis.double()
-    if not torch.allclose(
-        gram, torch.eye(basis.shape[1], dtype=torch.float64, device=gram.device), atol=1e-5
-    ):
-        raise ValueError("project_out: expected orthonormal columns; torch.linalg.qr(basis).Q makes them so")
+    identity = torch.eye(basis.shape[1], dtype=torch.float64, device=gram.device)
+    if not torch.allclose(gram, identity, atol=_ORTHONORMAL_TOLERANCE):
+        raise ValueError("project: expected orthonormal columns; use torch.linalg.qr(basis).Q")
     return lambda x: x - (x @ basis.to(x)) @ basis.to(x).T
 
 
-def scale(factor: float) -> Change:
-    """Times `factor`; 0 is zero ablation."""
+def scale(factor: float) -> Intervention:
+    """Multiply activations by a factor; 0 is zero ablation."""
     return lambda x: x * factor
 
 
-def on_units(units: slice, change: Change) -> Change:
-    """A change of some units only, as those of one head in `attn.hook_z`."""
+def on_units(units: slice, intervention: Intervention) -> Intervention:
+    """Restrict an intervention to some units of a site, such as those of one head in `attn.hook_z`.
 
-    def partial(x: Tensor) -> Tensor:
-        out = x.clone()
-        out[:, units] = change(x[:, units])
-        return out
+    Args:
+        units: Slice of the last axis.
+        intervention: Intervention on the activations of these units, (k, number of units).
 
-    return partial
+    Returns:
+        An intervention that leaves the other units as they are.
+    """
+
+    def restricted(x: Tensor) -> Tensor:
+        result = x.clone()
+        result[:, units] = intervention(x[:, units])
+        return result
+
+    return restricted

@@ -1,7 +1,7 @@
-"""Where can a network be looked into? Sites carry TransformerLens names and are plain torch modules here.
+"""Sites of transformers models under their TransformerLens names, each the input or output of a torch module.
 
-A site is one side of a module, so that a hook there sees the tensor itself. Heads lie side by side in `attn.hook_z`,
-(batch, pos, n_heads · d_head), where TransformerLens gives them an axis of their own.
+A hook at a site therefore receives the tensor itself. In `attn.hook_z` the heads are concatenated,
+(batch, pos, n_heads · d_head); TransformerLens gives them an axis of their own.
 """
 
 from __future__ import annotations
@@ -17,13 +17,16 @@ from makebreak.configs import nearest
 from makebreak.models import n_layers
 
 Side = Literal["input", "output"]
+"""Side of a module at which a hook is attached."""
 
 
 class Site(NamedTuple):
-    """A module, and which side of it is meant."""
+    """One side of a torch module, at which activations are read or changed."""
 
     module: nn.Module
+    """Module at which the hook is attached."""
     side: Side
+    """Whether the site is the module's input or its output."""
 
 
 _GPT2: dict[str, tuple[str, Side]] = {
@@ -49,14 +52,14 @@ _LLAMA: dict[str, tuple[str, Side]] = {
     "hook_mlp_out": ("model.layers.{}.mlp", "output"),
     "hook_resid_post": ("model.layers.{}", "output"),
 }
-# Gemma 3 normalises what attention and MLP write, before it is added
+# Gemma 3 normalises the outputs of attention and MLP before they are added to the residual stream.
 _GEMMA3: dict[str, tuple[str, Side]] = {
     **_LLAMA,
     "hook_attn_out": ("model.layers.{}.post_attention_layernorm", "output"),
     "hook_resid_mid": ("model.layers.{}.pre_feedforward_layernorm", "input"),
     "hook_mlp_out": ("model.layers.{}.post_feedforward_layernorm", "output"),
 }
-# attention and MLP read the same stream here, so there is no state between them
+# GPT-NeoX computes attention and MLP in parallel from the same residual stream: it has no hook_resid_mid.
 _NEOX: dict[str, tuple[str, Side]] = {
     "hook_resid_pre": ("gpt_neox.layers.{}", "input"),
     "attn.hook_z": ("gpt_neox.layers.{}.attention.dense", "input"),
@@ -78,19 +81,34 @@ _LAYOUTS: dict[str, Mapping[str, tuple[str, Side]]] = {
 
 
 def _layout(model: PreTrainedModel) -> Mapping[str, tuple[str, Side]]:
-    kind = model.config.model_type
-    if kind not in _LAYOUTS:
-        raise ValueError(f"model type {kind!r} has no table of sites: expected one of {', '.join(_LAYOUTS)}")
-    return _LAYOUTS[kind]
+    """Module path and side of each site of a layer, for the model's architecture."""
+    model_type = model.config.model_type
+    if model_type not in _LAYOUTS:
+        raise ValueError(
+            f"model type {model_type!r} has no table of sites: expected one of {', '.join(_LAYOUTS)}; "
+            "add a table to makebreak.activations.sites"
+        )
+    return _LAYOUTS[model_type]
 
 
 def site_names(model: PreTrainedModel) -> list[str]:
-    """All names that hooks accept for this model, layer by layer."""
+    """Names of all sites of a model, layer by layer, such as `blocks.0.hook_resid_pre`."""
     return [f"blocks.{i}.{part}" for i in range(n_layers(model)) for part in _layout(model)]
 
 
 def module_path(model: PreTrainedModel, name: str) -> tuple[str, Side]:
-    """Where the module of a name is, and the side. Raises ValueError naming a near one where it does not exist."""
+    """Dotted path of the module at a site, and the side.
+
+    Args:
+        model: Model whose architecture determines the path.
+        name: Site name, as listed by `site_names`.
+
+    Returns:
+        Path for `model.get_submodule`, and whether the site is its input or output.
+
+    Raises:
+        ValueError: If the site does not exist; the message suggests the nearest name.
+    """
     known = site_names(model)
     if name not in known:
         raise ValueError(
@@ -101,7 +119,18 @@ def module_path(model: PreTrainedModel, name: str) -> tuple[str, Side]:
     return path.format(layer), side
 
 
-def resolve(model: PreTrainedModel, name: str) -> Site:
-    """The module and side of a name. Raises ValueError naming a near one where it does not exist."""
+def resolve_site(model: PreTrainedModel, name: str) -> Site:
+    """Module and side of a site.
+
+    Args:
+        model: Model with the site.
+        name: Site name, as listed by `site_names`.
+
+    Returns:
+        The module at which a hook is attached, and whether to its input or its output.
+
+    Raises:
+        ValueError: If the site does not exist; the message suggests the nearest name.
+    """
     path, side = module_path(model, name)
     return Site(model.get_submodule(path), side)

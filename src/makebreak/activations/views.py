@@ -1,7 +1,7 @@
-"""How does one go on in TransformerLens or nnsight? The same weights, their own ways to look.
+"""Views of a transformers model in TransformerLens and nnsight, with the same weights and site names.
 
-Both views read what `capture` reads, under the same names: tests hold them to the same numbers. From there on use
-their own documentation: `transformer_lens_view(model).run_with_cache(...)`, `nnsight_view(model).trace(...)`.
+Both views return the numbers that `capture` returns. Continue with the libraries' own documentation:
+`transformer_lens_view(model).run_with_cache(...)`, `nnsight_view(model).trace(...)`.
 """
 
 from __future__ import annotations
@@ -17,24 +17,35 @@ from transformers import PreTrainedModel
 
 from makebreak.activations.sites import module_path, site_names
 
-Read = Mapping[str, Float[Tensor, "batch pos d"]]
-
 
 def transformer_lens_view(model: PreTrainedModel) -> Any:
-    """A TransformerBridge over a copy: wrapping changes a model, which could no longer be saved.
+    """A TransformerLens `TransformerBridge` over a copy of the model.
 
-    It has no tokenizer: pass ids, and `prepend_bos=False`. Its weights are raw, LayerNorm unfolded.
+    A copy, because wrapping changes a model so that it can no longer be saved. The bridge has no tokenizer:
+    pass token ids and `prepend_bos=False`. Its weights are unprocessed (LayerNorm is not folded).
     """
     from transformer_lens.model_bridge.sources._bridge_builder import build_bridge_from_module
 
-    own = copy.deepcopy(model)
-    return build_bridge_from_module(own, type(own).__name__, hf_config=own.config)
+    model_copy = copy.deepcopy(model)
+    return build_bridge_from_module(model_copy, type(model_copy).__name__, hf_config=model_copy.config)
 
 
-def read_with_transformer_lens(
+def activations_from_transformer_lens(
     model: PreTrainedModel, tokens: Int[Tensor, "batch pos"], sites: Sequence[str]
-) -> Read:
-    """site → activations, heads side by side. Raises ValueError for an unknown site."""
+) -> Mapping[str, Float[Tensor, "batch pos d"]]:
+    """Activations at all positions, by site, computed by TransformerLens.
+
+    Args:
+        model: Model that is copied into TransformerLens.
+        tokens: Token ids, one sequence per row.
+        sites: Site names, as listed by `site_names`.
+
+    Returns:
+        Activations by site name, heads concatenated.
+
+    Raises:
+        ValueError: If a site is unknown.
+    """
     for site in sites:
         module_path(model, site)
     with torch.no_grad():
@@ -45,21 +56,36 @@ def read_with_transformer_lens(
 
 
 def nnsight_view(model: PreTrainedModel) -> Any:
-    """An NNsight over the model itself, which it does not copy or change."""
+    """An `nnsight.NNsight` over the model itself, which is neither copied nor changed."""
     from nnsight import NNsight
 
     return NNsight(model)
 
 
-def read_with_nnsight(model: PreTrainedModel, tokens: Int[Tensor, "batch pos"], sites: Sequence[str]) -> Read:
-    """site → activations. Raises ValueError for an unknown site."""
+def activations_from_nnsight(
+    model: PreTrainedModel, tokens: Int[Tensor, "batch pos"], sites: Sequence[str]
+) -> Mapping[str, Float[Tensor, "batch pos d"]]:
+    """Activations at all positions, by site, computed by nnsight.
+
+    Args:
+        model: Model that is run.
+        tokens: Token ids, one sequence per row.
+        sites: Site names, as listed by `site_names`.
+
+    Returns:
+        Activations by site name, heads concatenated.
+
+    Raises:
+        ValueError: If a site is unknown.
+    """
     import nnsight
 
-    where = {site: module_path(model, site) for site in sites}
+    paths = {site: module_path(model, site) for site in sites}
     view = nnsight_view(model)
-    envoys = [(site, view.get(where[site][0]), where[site][1]) for site in site_names(model) if site in where]
+    in_forward_order = [site for site in site_names(model) if site in paths]
+    envoys = [(site, view.get(paths[site][0]), paths[site][1]) for site in in_forward_order]
     with torch.no_grad(), view.trace(tokens):
-        found = nnsight.save({})
+        activations = nnsight.save({})
         for site, envoy, side in envoys:
-            found[site] = envoy.input if side == "input" else envoy.output
-    return {site: found[site] for site in sites}
+            activations[site] = envoy.input if side == "input" else envoy.output
+    return {site: activations[site] for site in sites}
