@@ -1,4 +1,4 @@
-"""Tiny networks of every layout that has a table of sites."""
+"""Tiny networks of every architecture that has a table of sites."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
-from makebreak.models import ModelConfig, create
+from makebreak.models import ModelConfig, create_model
 
 D_VOCAB, N_CTX = 20, 12
 _SIZES = {"hidden_size": 16, "intermediate_size": 40, "num_hidden_layers": 2, "num_attention_heads": 2}
@@ -27,27 +27,28 @@ ARCHITECTURES = list(N_SITES)
 
 
 def network(architecture: str) -> PreTrainedModel:
-    """The same tiny model at each call, in a copy of its own, LayerNorms and biases away from where they start."""
+    """A new copy of the same tiny model, with LayerNorms and biases perturbed from their initial values."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         grouped = _SIZES | _IDS | {"num_key_value_heads": 1, "head_dim": 8}
         if architecture == "qwen3":
-            made = Qwen3ForCausalLM(Qwen3Config(**grouped))
+            model = Qwen3ForCausalLM(Qwen3Config(**grouped))
         elif architecture == "qwen2":
-            made = Qwen2ForCausalLM(Qwen2Config(**(_SIZES | _IDS | {"num_key_value_heads": 1})))
+            model = Qwen2ForCausalLM(Qwen2Config(**(_SIZES | _IDS | {"num_key_value_heads": 1})))
         elif architecture == "gemma3":
-            made = Gemma3ForCausalLM(Gemma3TextConfig(**grouped, sliding_window=N_CTX))
+            model = Gemma3ForCausalLM(Gemma3TextConfig(**grouped, sliding_window=N_CTX))
         elif architecture == "neox":
-            made = GPTNeoXForCausalLM(GPTNeoXConfig(**_SIZES, **_IDS))
+            model = GPTNeoXForCausalLM(GPTNeoXConfig(**_SIZES, **_IDS))
         else:
             sizes = {"n_layers": 2, "n_heads": 2, "d_model": 16, "d_mlp": 40}
-            made = create(ModelConfig(architecture, **sizes), d_vocab=D_VOCAB, n_ctx=N_CTX, seed=0)  # type: ignore[arg-type]
-    made.eval()
+            config = ModelConfig(architecture, **sizes)  # type: ignore[arg-type]
+            model = create_model(config, d_vocab=D_VOCAB, n_ctx=N_CTX, seed=0)
+    model.eval()
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
-        for parameter in made.parameters():
+        for parameter in model.parameters():
             parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.2)
-    return made
+    return model
 
 
 def tokens() -> Tensor:

@@ -1,4 +1,4 @@
-"""Is a captured activation that of its position, whatever the batch, and does capturing leave no trace?"""
+"""Captured activations belong to their positions, whatever the batch size, and hooks are always removed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from makebreak.activations import capture, save, site_names, stream
+from makebreak.activations import capture, save_activations, site_names, stream
 from tests.activations.networks import ARCHITECTURES, D_VOCAB, N_CTX, n_hooks, network, tokens
 
 POSITION = torch.tensor([0, 11, 4, 7, 4])
@@ -22,21 +22,21 @@ def collect(
     model: PreTrainedModel, sites: list[str], ids: Tensor | None = None, size: int = 512
 ) -> dict[str, Tensor]:
     ids = tokens() if ids is None else ids
-    parts = [batch.at for batch in capture(model, ids, sites, WHERE, batch_size=size)]
+    parts = [batch.activations for batch in capture(model, ids, sites, WHERE, batch_size=size)]
     return {site: torch.cat([p[site] for p in parts]) for site in sites}
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_what_stands_behind_the_position_changes_nothing(architecture: str) -> None:
+def test_later_tokens_do_not_change_activations(architecture: str) -> None:
+    """Activations depend on the token at their position, and not on those after it."""
     model = network(architecture)
     names = site_names(model)
-    behind = torch.arange(N_CTX) > POSITION[:, None]
-    plain, padded = collect(model, names), collect(model, names, tokens().masked_fill(behind, 3))
-    at = torch.arange(N_CTX) == POSITION[:, None]
-    other = collect(model, names, torch.where(at, (tokens() + 1) % D_VOCAB, tokens()))
+    after = torch.arange(N_CTX) > POSITION[:, None]
+    plain, padded = collect(model, names), collect(model, names, tokens().masked_fill(after, 3))
+    replaced = collect(model, names, torch.where(WHERE, (tokens() + 1) % D_VOCAB, tokens()))
     for name in names:
         assert torch.allclose(plain[name], padded[name], atol=1e-5), name
-        assert not torch.allclose(plain[name], other[name], atol=1e-2), name
+        assert not torch.allclose(plain[name], replaced[name], atol=1e-2), name
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -52,16 +52,17 @@ def test_batch_size_changes_nothing(architecture: str) -> None:
     assert torch.equal(torch.cat([batch.positions for batch in batches]), POSITION)
 
 
-def test_what_is_captured_is_a_copy_without_gradient() -> None:
+def test_activations_are_copies_without_gradient() -> None:
     model = network("gpt2")
-    found = collect(model, ["blocks.0.hook_resid_post"])["blocks.0.hook_resid_post"]
-    assert not found.requires_grad
+    activations = collect(model, ["blocks.0.hook_resid_post"])["blocks.0.hook_resid_post"]
+    assert not activations.requires_grad
     before = collect(model, ["blocks.1.hook_resid_pre"])["blocks.1.hook_resid_pre"]
-    found.zero_()
+    activations.zero_()
     assert torch.equal(collect(model, ["blocks.1.hook_resid_pre"])["blocks.1.hook_resid_pre"], before)
 
 
-def test_hooks_are_gone_after_use_after_stopping_early_and_after_an_exception() -> None:
+def test_hooks_are_always_removed() -> None:
+    """No hook is left after use, after an iterator that is closed early, and after an exception."""
     model = network("gpt2")
     clean = n_hooks(model)
     collect(model, site_names(model))
@@ -88,7 +89,7 @@ def test_hooks_are_gone_after_use_after_stopping_early_and_after_an_exception() 
 
 
 @pytest.mark.parametrize(
-    ("architecture", "site", "near"),
+    ("architecture", "site", "nearest"),
     [
         ("gpt2", "blocks.0.mlp.hook_pots", "blocks.0.mlp.hook_post"),
         ("gpt2", "blocks.1.mlp.hook_pre_linear", "blocks.1.mlp.hook_pre"),  # llama has it
@@ -96,8 +97,10 @@ def test_hooks_are_gone_after_use_after_stopping_early_and_after_an_exception() 
         ("llama", "blocks.2.hook_resid_post", "blocks.[01].hook_resid_post"),
     ],
 )
-def test_an_unknown_site_names_a_near_one(architecture: str, site: str, near: str) -> None:
-    with pytest.raises(ValueError, match=f"site '{site}' does not exist in this .*; did you mean '{near}'"):
+def test_unknown_site_suggests_the_nearest(architecture: str, site: str, nearest: str) -> None:
+    with pytest.raises(
+        ValueError, match=f"site '{site}' does not exist in this .*; did you mean '{nearest}'"
+    ):
         collect(network(architecture), [site])
 
 
@@ -113,7 +116,7 @@ def test_positions_that_do_not_fit_are_an_error(where: Tensor) -> None:
         next(unchecked(network("gpt2"), tokens(), ["blocks.0.mlp.hook_in"], where))
 
 
-def test_a_model_type_without_a_table_is_an_error() -> None:
+def test_unknown_model_type_is_an_error() -> None:
     model = network("gpt2")
     model.config.model_type = "mamba"
     with pytest.raises(
@@ -122,7 +125,9 @@ def test_a_model_type_without_a_table_is_an_error() -> None:
         site_names(model)
 
 
-class Twice(nn.Module):
+class TwiceCalledMlp(nn.Module):
+    """MLP that calls its first linear map twice."""
+
     def __init__(self, inner: nn.Module) -> None:
         super().__init__()
         self.c_fc, self.c_proj, self.act = inner.c_fc, inner.c_proj, inner.act
@@ -131,52 +136,54 @@ class Twice(nn.Module):
         return self.c_proj(self.act(self.c_fc(x) + self.c_fc(-x)))
 
 
-def test_a_module_that_never_fires_is_an_error() -> None:
+def test_hook_that_never_fires_is_an_error() -> None:
     model = network("gpt2")
     mlp = model.transformer.h[1].mlp
-    model.transformer.h[1].mlp.forward = lambda x: x  # the block's own modules are passed by
+    model.transformer.h[1].mlp.forward = lambda x: x  # c_fc is never called
     assert mlp.c_fc is model.get_submodule("transformer.h.1.mlp.c_fc")
     with pytest.raises(RuntimeError, match=r"hooks at \['blocks.1.mlp.hook_pre'\] never fired"):
         collect(model, ["blocks.0.mlp.hook_pre", "blocks.1.mlp.hook_pre"])
     assert n_hooks(model) == n_hooks(network("gpt2"))
 
 
-def test_a_module_that_fires_twice_is_an_error() -> None:
+def test_hook_that_fires_twice_is_an_error() -> None:
     model = network("gpt2")
-    model.transformer.h[0].mlp = Twice(model.transformer.h[0].mlp)
+    model.transformer.h[0].mlp = TwiceCalledMlp(model.transformer.h[0].mlp)
     with pytest.raises(RuntimeError, match=r"hook at blocks.0.mlp.hook_pre fired twice"):
         collect(model, ["blocks.0.mlp.hook_pre"])
     assert n_hooks(model) == n_hooks(network("gpt2"))
     assert collect(model, ["blocks.0.mlp.hook_post"])["blocks.0.mlp.hook_post"].shape == (5, 40)
 
 
-def test_streaming_hands_over_what_capturing_collects_row_by_row() -> None:
+def test_stream_and_capture_agree() -> None:
+    """Consumers of `stream` receive, batch by batch, the activations and rows that `capture` collects."""
     model, where = network("gpt2"), torch.rand(5, N_CTX, generator=torch.Generator().manual_seed(2)) < 0.4
-    where[3] = False  # a row of which nothing is wanted
+    where[3] = False  # a row without a chosen position
     sites = ["blocks.0.mlp.hook_post", "blocks.1.hook_resid_post"]
     [whole] = capture(model, tokens(), sites, where)
-    seen: dict[str, list[tuple[Tensor, Tensor]]] = {site: [] for site in sites}
+    received: dict[str, list[tuple[Tensor, Tensor]]] = {site: [] for site in sites}
     stream(
         model,
         tokens(),
-        {s: lambda x, rows, s=s: seen[s].append((x, rows)) for s in sites},
+        {s: lambda x, rows, s=s: received[s].append((x, rows)) for s in sites},
         where,
         batch_size=2,
     )
     for site in sites:
-        parts = seen[site]
+        parts = received[site]
         assert [len(x) for x, _ in parts] == [
             int(where[:2].sum()),
             int(where[2:4].sum()),
             int(where[4:].sum()),
         ]
-        assert torch.allclose(torch.cat([x for x, _ in parts]), whole.at[site], atol=1e-5)
+        assert torch.allclose(torch.cat([x for x, _ in parts]), whole.activations[site], atol=1e-5)
         assert torch.equal(torch.cat([rows for _, rows in parts]), whole.rows)
     assert torch.equal(torch.stack([whole.rows, whole.positions], dim=1), where.nonzero())
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_padding_on_either_side_changes_nothing(architecture: str) -> None:
+def test_padding_changes_nothing(architecture: str) -> None:
+    """Masked padding on either side changes no activation; unmasked padding on the left does."""
     model, ids = network(architecture), tokens()[:, :8]
     sites = ["blocks.0.hook_attn_out", "blocks.1.hook_resid_post"]
     pad = torch.full((5, 4), 3)
@@ -190,11 +197,11 @@ def test_padding_on_either_side_changes_nothing(architecture: str) -> None:
     ):
         left = not sides[0].any()
         padded = torch.cat([pad, ids] if left else [ids, pad], dim=1)
-        [found] = capture(model, padded, sites, where, mask=torch.cat(sides, dim=1))
+        [masked] = capture(model, padded, sites, where, mask=torch.cat(sides, dim=1))
         [unmasked] = capture(model, padded, sites, where)
         for site in sites:
-            assert torch.allclose(found.at[site], plain.at[site], atol=1e-5), (site, left)
-        same = torch.allclose(unmasked.at[sites[1]], plain.at[sites[1]], atol=1e-3)
+            assert torch.allclose(masked.activations[site], plain.activations[site], atol=1e-5), (site, left)
+        same = torch.allclose(unmasked.activations[sites[1]], plain.activations[sites[1]], atol=1e-3)
         assert same != left  # padding on the left that is not masked is attended to
 
 
@@ -204,9 +211,9 @@ def test_a_padded_position_is_an_error() -> None:
         next(capture(network("gpt2"), tokens(), ["blocks.0.mlp.hook_in"], WHERE, mask=mask))
 
 
-def test_saved_activations_come_back_shard_by_shard(tmp_path: Path) -> None:
+def test_saved_activations_are_read_back(tmp_path: Path) -> None:
     model, sites = network("gpt2"), ["blocks.0.mlp.hook_post"]
-    paths = save(capture(model, tokens(), sites, WHERE, batch_size=2), tmp_path / "raw")
+    paths = save_activations(capture(model, tokens(), sites, WHERE, batch_size=2), tmp_path / "raw")
     shards = [load_file(path) for path in paths]
     assert [shard["rows"].tolist() for shard in shards] == [[0, 1], [2, 3], [4]]
     assert torch.equal(torch.cat([shard["positions"] for shard in shards]), POSITION)
@@ -214,4 +221,4 @@ def test_saved_activations_come_back_shard_by_shard(tmp_path: Path) -> None:
         torch.cat([shard[sites[0]] for shard in shards]), collect(model, sites)[sites[0]], atol=1e-5
     )
     with pytest.raises(ValueError, match="holds activations already"):
-        save(capture(model, tokens(), sites, WHERE), tmp_path / "raw")
+        save_activations(capture(model, tokens(), sites, WHERE), tmp_path / "raw")

@@ -1,4 +1,4 @@
-"""Does an intervention change what it says, where it says, and nothing else?"""
+"""Interventions make the stated change at the chosen positions, and no other change."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from makebreak.activations import (
+    activations_from_transformer_lens,
     add,
     capture,
     intervene,
     on_units,
-    project_out,
-    read_with_transformer_lens,
+    patch,
+    project,
     scale,
-    set_to,
     site_names,
     transformer_lens_view,
 )
@@ -32,9 +32,9 @@ def logits(model: PreTrainedModel, ids: Tensor | None = None) -> Tensor:
         return model(input_ids=tokens() if ids is None else ids).logits
 
 
-def seen(model: PreTrainedModel, site: str, where: Tensor = WHERE) -> Tensor:
-    [found] = capture(model, tokens(), [site], where)
-    return found.at[site]
+def captured(model: PreTrainedModel, site: str, where: Tensor = WHERE) -> Tensor:
+    [batch] = capture(model, tokens(), [site], where)
+    return batch.activations[site]
 
 
 def random(*shape: int) -> Tensor:
@@ -42,28 +42,31 @@ def random(*shape: int) -> Tensor:
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_set_to_what_was_there_changes_nothing_and_to_another_runs_gives_that_run(architecture: str) -> None:
+def test_patching_all_positions_gives_the_source_run(architecture: str) -> None:
+    """Patching a run's own activations changes nothing; patching another run's gives that run's logits."""
     model = network(architecture)
-    other = (tokens() + 1) % 20
+    other_tokens = (tokens() + 1) % 20
     everywhere = torch.ones(5, N_CTX, dtype=torch.bool)
     for site in ("blocks.0.hook_resid_post", "blocks.1.hook_resid_pre"):
-        own, [others] = seen(model, site, everywhere), capture(model, other, [site], everywhere)
-        with intervene(model, site, set_to(own), everywhere):
+        original = captured(model, site, everywhere)
+        [other_batch] = capture(model, other_tokens, [site], everywhere)
+        with intervene(model, site, patch(original), everywhere):
             assert torch.allclose(logits(model), logits(network(architecture)), atol=1e-4)
-        with intervene(model, site, set_to(others.at[site]), everywhere):
+        with intervene(model, site, patch(other_batch.activations[site]), everywhere):
             patched = logits(model)
-        assert torch.allclose(patched, logits(model, other), atol=1e-4)
+        assert torch.allclose(patched, logits(model, other_tokens), atol=1e-4)
         assert not torch.allclose(patched, logits(model), atol=1e-2)
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_every_site_can_be_changed_and_only_at_the_positions_chosen(architecture: str) -> None:
+def test_interventions_act_at_chosen_positions_only(architecture: str) -> None:
+    """At every site, activations and later logits change; logits before the first chosen position do not."""
     model = network(architecture)
     for site in site_names(model):
-        before, width = seen(model, site), seen(model, site).shape[1]
+        before, width = captured(model, site), captured(model, site).shape[1]
         vector = random(width)
         with intervene(model, site, add(vector), WHERE):
-            assert torch.allclose(seen(model, site), before + vector, atol=1e-5), site
+            assert torch.allclose(captured(model, site), before + vector, atol=1e-5), site
             changed = logits(model)
         first = WHERE.int().argmax(dim=1)
         plain = logits(model)
@@ -73,35 +76,38 @@ def test_every_site_can_be_changed_and_only_at_the_positions_chosen(architecture
     assert n_hooks(model) == n_hooks(network(architecture))
 
 
-def test_each_change_is_the_arithmetic_it_says() -> None:
-    model, before, vector = network("gpt2"), seen(network("gpt2"), SITE), random(16)
+def test_interventions_are_their_formulas() -> None:
+    """Each intervention equals its formula in torch, and is gone after its context."""
+    model, before, vector = network("gpt2"), captured(network("gpt2"), SITE), random(16)
     basis = torch.linalg.qr(random(16, 3)).Q
     expected: list[tuple[Callable[[Tensor], Tensor], Tensor]] = [
-        (set_to(vector), vector.expand(5, 16)),
-        (set_to(random(5, 16)), random(5, 16)),
+        (patch(vector), vector.expand(5, 16)),
+        (patch(random(5, 16)), random(5, 16)),
         (add(random(5, 16)), before + random(5, 16)),
         (scale(0.0), torch.zeros(5, 16)),
         (scale(-2.0), -2 * before),
-        (project_out(basis), before - before @ basis @ basis.T),
+        (project(basis), before - before @ basis @ basis.T),
         (on_units(slice(8, 16), scale(0.0)), torch.cat([before[:, :8], torch.zeros(5, 8)], dim=1)),
     ]
-    for change, after in expected:
-        with intervene(model, SITE, change, WHERE):
-            assert torch.allclose(seen(model, SITE), after, atol=1e-5)
-    assert torch.allclose(seen(model, SITE), before, atol=1e-6)
+    for intervention, after in expected:
+        with intervene(model, SITE, intervention, WHERE):
+            assert torch.allclose(captured(model, SITE), after, atol=1e-5)
+    assert torch.allclose(captured(model, SITE), before, atol=1e-6)
 
 
-def test_interventions_nest_and_the_later_one_sees_what_the_earlier_left() -> None:
-    model, before, vector = network("llama"), seen(network("llama"), SITE), random(16)
+def test_nested_interventions_apply_in_order() -> None:
+    """At one site the inner intervention receives what the outer one returned."""
+    model, before, vector = network("llama"), captured(network("llama"), SITE), random(16)
     with intervene(model, SITE, add(vector), WHERE), intervene(model, SITE, scale(2.0), WHERE):
-        assert torch.allclose(seen(model, SITE), 2 * (before + vector), atol=1e-5)
+        assert torch.allclose(captured(model, SITE), 2 * (before + vector), atol=1e-5)
     with intervene(model, SITE, scale(2.0), WHERE), intervene(model, SITE, add(vector), WHERE):
-        assert torch.allclose(seen(model, SITE), 2 * before + vector, atol=1e-5)
+        assert torch.allclose(captured(model, SITE), 2 * before + vector, atol=1e-5)
     assert n_hooks(model) == n_hooks(network("llama"))
 
 
-@pytest.mark.filterwarnings("ignore")  # of TransformerLens about itself
-def test_an_intervention_is_transformer_lens_own() -> None:
+@pytest.mark.filterwarnings("ignore")  # TransformerLens warns about its own code
+def test_steering_agrees_with_transformer_lens() -> None:
+    """Adding a vector gives the logits of TransformerLens with a forward hook that adds it."""
     model, vector = network("gpt2"), random(16)
     with intervene(model, SITE, add(vector)):
         ours = logits(model)
@@ -111,11 +117,12 @@ def test_an_intervention_is_transformer_lens_own() -> None:
             tokens(), prepend_bos=False, fwd_hooks=[(SITE, hook)]
         )
     assert torch.allclose(ours, theirs, atol=1e-4)
-    untouched = read_with_transformer_lens(model, tokens(), [SITE])[SITE]
-    assert torch.allclose(untouched[WHERE], seen(model, SITE), atol=1e-5)
+    untouched = activations_from_transformer_lens(model, tokens(), [SITE])[SITE]
+    assert torch.allclose(untouched[WHERE], captured(model, SITE), atol=1e-5)
 
 
-def test_gradients_pass_through_it() -> None:
+def test_gradients_pass_through_interventions() -> None:
+    """The gradient with respect to a steering vector agrees with central differences."""
     model = network("gpt2")
     vector = random(16).requires_grad_()
     with intervene(model, SITE, add(vector), WHERE):
@@ -130,14 +137,15 @@ def test_gradients_pass_through_it() -> None:
     assert (values[0] - values[1]) / (2 * step) == pytest.approx(float(vector.grad.norm()), rel=0.01)
 
 
-def test_it_is_gone_after_an_exception() -> None:
+def test_hook_is_removed_after_an_exception() -> None:
     model = network("gpt2")
     with pytest.raises(KeyError), intervene(model, SITE, scale(0.0)):
         raise KeyError
     assert n_hooks(model) == n_hooks(network("gpt2"))
 
 
-def test_what_does_not_fit_is_an_error() -> None:
+def test_misfitting_interventions_are_errors() -> None:
+    """Unknown sites, unreached sites, and wrong rows, positions, shapes or bases are errors."""
     model = network("gpt2")
     with (
         pytest.raises(ValueError, match=r"'blocks.0.hook_resid_past' does not exist.*did you mean"),
@@ -145,24 +153,24 @@ def test_what_does_not_fit_is_an_error() -> None:
     ):
         raise AssertionError
     with (
-        pytest.raises(RuntimeError, match="never took place: no forward passed there"),
+        pytest.raises(RuntimeError, match="was never applied: no forward pass reached the site"),
         intervene(model, SITE, scale(0.0)),
     ):
         pass
     for where, rows in ((WHERE[:4], slice(0, 5)), (WHERE, slice(0, 4)), (WHERE[:, :11], slice(0, 5))):
         with (
-            pytest.raises(ValueError, match=r"a forward of \d rows and 12 positions; expected"),
+            pytest.raises(ValueError, match=r"a forward pass of \d rows and 12 positions; expected"),
             intervene(model, SITE, scale(0.0), where),
         ):
             logits(model, tokens()[rows])
     with (
-        pytest.raises(ValueError, match=r"the change returned \(5, 15\), expected \(5, 16\)"),
+        pytest.raises(ValueError, match=r"the intervention returned \(5, 15\), expected \(5, 16\)"),
         intervene(model, SITE, lambda x: x[:, 1:], WHERE),
     ):
         logits(model)
     with (
-        pytest.raises(ValueError, match=r"set_to: \(4, 16\) values for \(5, 16\)"),
-        intervene(model, SITE, set_to(random(4, 16)), WHERE),
+        pytest.raises(ValueError, match=r"patch: \(4, 16\) values for \(5, 16\)"),
+        intervene(model, SITE, patch(random(4, 16)), WHERE),
     ):
         logits(model)
     with (
@@ -171,5 +179,5 @@ def test_what_does_not_fit_is_an_error() -> None:
     ):
         logits(model)
     with pytest.raises(ValueError, match="expected orthonormal columns"):
-        project_out(random(16, 3))
+        project(random(16, 3))
     assert n_hooks(model) == n_hooks(network("gpt2"))

@@ -1,4 +1,4 @@
-"""Do TransformerLens and nnsight see the same numbers under the same names, and leave the model as it was?"""
+"""TransformerLens and nnsight give the same activations under the same names and do not change the model."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from makebreak.activations import (
+    activations_from_nnsight,
+    activations_from_transformer_lens,
     capture,
-    read_with_nnsight,
-    read_with_transformer_lens,
     site_names,
     transformer_lens_view,
 )
@@ -16,19 +16,20 @@ from tests.activations.networks import ARCHITECTURES, N_CTX, N_SITES, n_hooks, n
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-@pytest.mark.filterwarnings("ignore")  # of TransformerLens about itself
-def test_every_site_is_transformer_lens_and_nnsights_own(architecture: str) -> None:
+@pytest.mark.filterwarnings("ignore")  # TransformerLens warns about its own code
+def test_sites_agree_with_transformer_lens_and_nnsight(architecture: str) -> None:
+    """`capture`, TransformerLens and nnsight agree at every site, and only equivalent sites coincide."""
     model = network(architecture)
     names, before = site_names(model), model.state_dict()
     assert len(names) == 2 * N_SITES[architecture]
-    [found] = capture(model, tokens(), names, torch.ones(5, N_CTX, dtype=torch.bool))
-    for read in (read_with_transformer_lens, read_with_nnsight):
-        theirs = read(model, tokens(), names)
+    [batch] = capture(model, tokens(), names, torch.ones(5, N_CTX, dtype=torch.bool))
+    for activations_from in (activations_from_transformer_lens, activations_from_nnsight):
+        theirs = activations_from(model, tokens(), names)
         for name in names:
-            ours = found.at[name].unflatten(0, (5, N_CTX))
+            ours = batch.activations[name].unflatten(0, (5, N_CTX))
             assert ours.shape == theirs[name].shape == (5, N_CTX, 40 if _wide(name) else 16), name
-            assert torch.allclose(ours, theirs[name], atol=2e-5, rtol=1e-4), (read.__name__, name)
-    flat = [found.at[name].flatten()[:40].tolist() for name in names]
+            assert torch.allclose(ours, theirs[name], atol=2e-5, rtol=1e-4), (activations_from.__name__, name)
+    flat = [batch.activations[name].flatten()[:40].tolist() for name in names]
     same = {(a, b) for a in range(len(names)) for b in range(a) if flat[a] == flat[b]}
     assert same == {(names.index("blocks.1.hook_resid_pre"), names.index("blocks.0.hook_resid_post"))}
     assert model.state_dict().keys() == before.keys()
@@ -40,7 +41,8 @@ def _wide(name: str) -> bool:
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_one_goes_on_in_transformer_lens_on_a_copy() -> None:
+def test_transformer_lens_view_is_a_copy() -> None:
+    """The view can be changed by hooks and shares no parameter with the model."""
     model = network("gpt2")
     view = transformer_lens_view(model)
     with torch.no_grad():
@@ -52,7 +54,7 @@ def test_one_goes_on_in_transformer_lens_on_a_copy() -> None:
     assert all(a is not b for a, b in zip(view.original_model.parameters(), model.parameters(), strict=False))
 
 
-@pytest.mark.parametrize("read", [read_with_transformer_lens, read_with_nnsight])
-def test_an_unknown_site_is_an_error_there_too(read: object) -> None:
+@pytest.mark.parametrize("activations_from", [activations_from_transformer_lens, activations_from_nnsight])
+def test_unknown_site_is_an_error_in_views(activations_from: object) -> None:
     with pytest.raises(ValueError, match=r"'blocks.0.mlp.hook_pots' does not exist.*did you mean"):
-        read(network("gpt2"), tokens(), ["blocks.0.mlp.hook_pots"])  # type: ignore[operator]
+        activations_from(network("gpt2"), tokens(), ["blocks.0.mlp.hook_pots"])  # type: ignore[operator]

@@ -1,4 +1,4 @@
-"""Is a streamed moment the one of all vectors at once, in any order and batch, as numpy and scikit-learn have it?"""
+"""Streamed moments against numpy, scikit-learn and a loop in float64, in any order and batch size."""
 
 from __future__ import annotations
 
@@ -16,45 +16,46 @@ from makebreak.geometry import MomentFitter, Moments
 
 
 def vectors(n: int, seed: int = 0) -> Tensor:
-    random = torch.randn(n, 5, generator=torch.Generator().manual_seed(seed))
-    return (
-        random @ torch.diag(torch.tensor([3.0, 1.0, 0.5, 0.1, 0.0])) + 1000.0
-    )  # far from zero: no cancellation
+    """Vectors of unequal variances, far from zero, so that cancellation would show."""
+    normal = torch.randn(n, 5, generator=torch.Generator().manual_seed(seed))
+    return normal @ torch.diag(torch.tensor([3.0, 1.0, 0.5, 0.1, 0.0])) + 1000.0
 
 
-def fitted(parts: list[Tensor]) -> Moments:
+def fitted(batches: list[Tensor]) -> Moments:
     fitter = MomentFitter()
-    for part in parts:
-        fitter.update(part)
+    for batch in batches:
+        fitter.update(batch)
     return fitter.result
 
 
 @settings(max_examples=20, deadline=None)
 @given(cuts=st.lists(st.integers(0, 60), max_size=5), seed=st.integers(0, 100))
 def test_batches_and_order_change_nothing(cuts: list[int], seed: int) -> None:
+    """Any batches, and the reversed order, give scikit-learn's mean and covariance."""
     x = vectors(60, seed)
     ends = [0, *sorted(cuts), 60]
     streamed = fitted([x[a:b] for a, b in itertools.pairwise(ends)])
-    turned = fitted([x.flip(0)])
+    reversed_order = fitted([x.flip(0)])
     expected = EmpiricalCovariance().fit(x.double().numpy())
-    for found in (streamed, turned):
-        assert found.n == 60
-        assert np.allclose(found.mean, expected.location_, atol=1e-9)
-        assert np.allclose(found.covariance, expected.covariance_, atol=1e-8)
-        assert np.allclose(found.second, (x.double().T @ x.double() / 60), rtol=1e-12)
+    for moments in (streamed, reversed_order):
+        assert moments.n == 60
+        assert np.allclose(moments.mean, expected.location_, atol=1e-9)
+        assert np.allclose(moments.covariance, expected.covariance_, atol=1e-8)
+        assert np.allclose(moments.second_moment, (x.double().T @ x.double() / 60), rtol=1e-12)
 
 
-def test_one_by_one_is_a_loop_in_float64() -> None:
+def test_single_vectors_are_a_float64_loop() -> None:
+    """Batches of one vector give the moments of an explicit loop; the covariance is symmetric."""
     x = vectors(30)
     mean = sum(row.double() for row in x) / 30
     scatter = sum(torch.outer(row.double() - mean, row.double() - mean) for row in x) / 30
-    found = fitted(list(x.split(1)))
-    assert torch.allclose(found.mean, mean, atol=1e-9)
-    assert torch.allclose(found.covariance, scatter, atol=1e-9)
-    assert torch.equal(found.covariance, found.covariance.T)
+    moments = fitted(list(x.split(1)))
+    assert torch.allclose(moments.mean, mean, atol=1e-9)
+    assert torch.allclose(moments.covariance, scatter, atol=1e-9)
+    assert torch.equal(moments.covariance, moments.covariance.T)
 
 
-def test_nothing_and_another_width_are_errors() -> None:
+def test_no_vectors_and_another_width_are_errors() -> None:
     with pytest.raises(ValueError, match="moments of no vectors are undefined"):
         fitted([torch.zeros(0, 5)])
     with pytest.raises(ValueError, match="vectors of width 4: expected 5"):

@@ -1,4 +1,4 @@
-"""Are a matrix's column space and left null space found as planted, and is a vector's share of them exact?"""
+"""Column spaces and left null spaces of planted matrices, and shares of vectors in them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from makebreak.geometry import Subspace, column_space, left_null_space, output_spaces, random_subspace, share
+from makebreak.geometry import (
+    Subspace,
+    column_space,
+    left_null_space,
+    output_spaces,
+    random_subspace,
+    subspace_share,
+)
 from makebreak.geometry.subspaces import rank
 
 
@@ -35,8 +42,9 @@ def planted(d_out: int, d_in: int, k: int, seed: int) -> Tensor:
 
 @given(shapes())
 @settings(max_examples=60, deadline=None)
-def test_planted_rank_is_found_and_the_spaces_are_complements(drawn: tuple[int, int, int, int]) -> None:
-    d_out, d_in, k, seed = drawn
+def test_planted_spaces_are_complements(shape: tuple[int, int, int, int]) -> None:
+    """Both spaces have the planted dimension, and together they are an orthonormal basis of the outputs."""
+    d_out, d_in, k, seed = shape
     w = planted(d_out, d_in, k, seed)
     column, null = column_space(w), left_null_space(w)
     assert (column.dimension, null.dimension) == (k, d_out - k)
@@ -49,22 +57,24 @@ def test_planted_rank_is_found_and_the_spaces_are_complements(drawn: tuple[int, 
 
 @given(shapes())
 @settings(max_examples=60, deadline=None)
-def test_share_is_one_inside_zero_outside_and_pythagorean(drawn: tuple[int, int, int, int]) -> None:
-    d_out, d_in, k, seed = drawn
+def test_shares_are_pythagorean(shape: tuple[int, int, int, int]) -> None:
+    """A share is 1 for vectors inside, 0 outside, and the shares in complementary spaces add up to 1."""
+    d_out, d_in, k, seed = shape
     w = planted(d_out, d_in, k, seed)
-    written = (w @ gaussian(d_in, 5, seed=seed + 2)).T
-    assert torch.allclose(share(written, column_space(w)), torch.ones(5, dtype=torch.float64), atol=1e-10)
-    null = left_null_space(w)
+    column, null = column_space(w), left_null_space(w)
+    one = torch.ones(5, dtype=torch.float64)
+    inside = (w @ gaussian(d_in, 5, seed=seed + 2)).T
+    assert torch.allclose(subspace_share(inside, column), one, atol=1e-10)
     if k == d_out:
-        assert share(written, null) is None
+        assert subspace_share(inside, null) is None
         return
-    assert torch.allclose(share(written, null), torch.zeros(5, dtype=torch.float64), atol=1e-10)
-    away = gaussian(5, d_out, seed=seed + 3)
-    away -= away @ column_space(w).basis @ column_space(w).basis.T
-    assert torch.allclose(share(away, null), torch.ones(5, dtype=torch.float64), atol=1e-8)
+    assert torch.allclose(subspace_share(inside, null), 0 * one, atol=1e-10)
+    outside = gaussian(5, d_out, seed=seed + 3)
+    outside -= outside @ column.basis @ column.basis.T
+    assert torch.allclose(subspace_share(outside, null), one, atol=1e-8)
     mixed = gaussian(5, d_out, seed=seed + 4)
-    total = share(mixed, null) + share(mixed, column_space(w))
-    assert torch.allclose(total, torch.ones(5, dtype=torch.float64), atol=1e-10)
+    total = subspace_share(mixed, null) + subspace_share(mixed, column)
+    assert torch.allclose(total, one, atol=1e-10)
 
 
 def test_left_null_space_is_not_the_right_one() -> None:
@@ -74,14 +84,14 @@ def test_left_null_space_is_not_the_right_one() -> None:
     assert left_null_space(w.T).dimension == 0
 
 
-def test_share_by_hand_whatever_the_length() -> None:
+def test_share_by_hand_for_any_length() -> None:
     z = torch.tensor([[3.0, 4.0, 0.0], [30.0, 40.0, 0.0], [0.0, 0.0, 7.0]])
     plane = Subspace(torch.eye(3, dtype=torch.float64)[:, 1:])
-    assert share(z, plane).tolist() == pytest.approx([0.64, 0.64, 1.0], abs=1e-12)
+    assert subspace_share(z, plane).tolist() == pytest.approx([0.64, 0.64, 1.0], abs=1e-12)
 
 
-def test_rank_is_that_of_the_dtype() -> None:
-    """A product in float32 keeps its rank though rounding fills the rest; a true float64 direction of 1e-9 counts."""
+def test_rank_depends_on_the_dtype() -> None:
+    """Rounding in float32 adds no rank to a product; a direction of 1e-9 counts in float64 only."""
     left, right = gaussian(40, 5, seed=0).float(), gaussian(5, 30, seed=1).float()
     assert left_null_space(left @ right).dimension == 35
     faint = torch.diag(torch.tensor([1.0, 1e-9, 0.0], dtype=torch.float64))
@@ -91,8 +101,9 @@ def test_rank_is_that_of_the_dtype() -> None:
 
 @given(shapes())
 @settings(max_examples=40, deadline=None)
-def test_energy90_is_the_fewest_directions_with_90_percent(drawn: tuple[int, int, int, int]) -> None:
-    d_out, d_in, _, seed = drawn
+def test_energy90_is_the_fewest_directions(shape: tuple[int, int, int, int]) -> None:
+    """The rule `energy90` counts the fewest directions that hold 90 % of numpy's Σσ²."""
+    d_out, d_in, _, seed = shape
     w = gaussian(d_out, d_in, seed=seed)
     energy = np.cumsum(np.linalg.svd(w.numpy(), compute_uv=False) ** 2)
     fewest = next(i for i, e in enumerate(energy, start=1) if e >= 0.9 * energy[-1])
@@ -108,32 +119,32 @@ def test_energy90_by_hand(values: list[float], k: int) -> None:
     assert column_space(torch.diag(torch.tensor(values, dtype=torch.float64)), "energy90").dimension == k
 
 
-def test_another_rule_is_an_error() -> None:
+def test_unknown_rank_rule_is_an_error() -> None:
     with pytest.raises(ValueError, match="rank rule 'energy95': expected 'exact' or 'energy90'"):
         inspect.unwrap(rank)(torch.ones(2), "energy95", (2, 2))  # unwrapped: type checks would come first
 
 
-def test_share_refuses_what_is_undefined() -> None:
+def test_undefined_share_is_an_error_or_none() -> None:
     space = random_subspace(4, 2, seed=0)
     with pytest.raises(ValueError, match="vectors of width 3: expected 4"):
-        share(torch.ones(2, 3), space)
+        subspace_share(torch.ones(2, 3), space)
     with pytest.raises(ValueError, match="1 of 2 vectors are zero"):
-        share(torch.tensor([[0.0, 0, 0, 0], [1, 0, 0, 0]]), space)
-    assert share(torch.ones(2, 4), Subspace(torch.zeros(4, 0, dtype=torch.float64))) is None
+        subspace_share(torch.tensor([[0.0, 0, 0, 0], [1, 0, 0, 0]]), space)
+    assert subspace_share(torch.ones(2, 4), Subspace(torch.zeros(4, 0, dtype=torch.float64))) is None
 
 
 @pytest.mark.parametrize(("d", "k"), [(12, 3), (30, 25), (7, 1)])
-def test_random_subspace_is_orthonormal_and_catches_its_chance(d: int, k: int) -> None:
-    """Mean share of random directions is k / d; over one subspace and over many, where Haar makes it so too."""
+def test_random_subspace_share_is_chance(d: int, k: int) -> None:
+    """The basis is orthonormal; the mean share is k / d over random vectors and over random subspaces."""
     space = random_subspace(d, k, seed=3)
     assert torch.allclose(space.basis.T @ space.basis, torch.eye(k, dtype=torch.float64), atol=1e-12)
     assert space.chance == k / d
-    one = share(gaussian(4000, d, seed=5), space)
+    over_vectors = subspace_share(gaussian(4000, d, seed=5), space)
     axis = torch.eye(d)[:1]
-    many = torch.cat([share(axis, random_subspace(d, k, seed)) for seed in range(600)])
+    over_subspaces = torch.cat([subspace_share(axis, random_subspace(d, k, seed)) for seed in range(600)])
     spread = math.sqrt(2 * k * (d - k) / (d**2 * (d + 2)))  # of Beta(k/2, (d-k)/2)
-    assert abs(float(one.mean()) - k / d) < 5 * spread / math.sqrt(4000)
-    assert abs(float(many.mean()) - k / d) < 5 * spread / math.sqrt(600)
+    assert abs(float(over_vectors.mean()) - k / d) < 5 * spread / math.sqrt(4000)
+    assert abs(float(over_subspaces.mean()) - k / d) < 5 * spread / math.sqrt(600)
 
 
 def test_random_subspace_depends_on_its_seed_only() -> None:
@@ -143,13 +154,14 @@ def test_random_subspace_depends_on_its_seed_only() -> None:
 
 
 @pytest.mark.parametrize("shape", [(40, 12), (12, 40), (20, 20)])
-def test_one_decomposition_gives_all_spaces_of_what_a_matrix_writes(shape: tuple[int, int]) -> None:
+def test_output_spaces_are_the_separate_spaces(shape: tuple[int, int]) -> None:
+    """One decomposition gives the same three subspaces as the functions of one subspace each."""
     w = torch.randn(shape, generator=torch.Generator().manual_seed(2))
-    found = output_spaces(w)
-    for own, other in (
-        (found.null, left_null_space(w)),
-        (found.null90, left_null_space(w, "energy90")),
-        (found.column90, column_space(w, "energy90")),
+    spaces = output_spaces(w)
+    for joint, separate in (
+        (spaces.left_null, left_null_space(w)),
+        (spaces.left_null90, left_null_space(w, "energy90")),
+        (spaces.column90, column_space(w, "energy90")),
     ):
-        assert own.dimension == other.dimension
-        assert torch.allclose(own.basis @ own.basis.T, other.basis @ other.basis.T, atol=1e-10)
+        assert joint.dimension == separate.dimension
+        assert torch.allclose(joint.basis @ joint.basis.T, separate.basis @ separate.basis.T, atol=1e-10)

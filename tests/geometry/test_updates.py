@@ -1,4 +1,4 @@
-"""Do the measures of an update find the share, sine, angle and score that were planted, and chance where none was?"""
+"""Statistics of weight updates on planted shares, sines, angles and read gains, and on random updates."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from makebreak.geometry import (
     Subspace,
     column_space,
     energy_curve,
-    energy_in,
+    energy_share,
     left_null_space,
+    padded_sines,
     principal_angles,
     random_subspace,
-    reading,
-    released_sines,
+    read_gain,
     sines,
     spectrum,
 )
@@ -33,21 +33,23 @@ def matrix(seed: int, *shape: int) -> Tensor:
     )
 
 
-def test_energy_of_an_update_made_of_two_parts_is_their_share() -> None:
+def test_energy_share_of_a_planted_update() -> None:
+    """An update mixed from the column space and the left null space has the planted shares; chance else."""
     base, random = matrix(0), matrix(1)
     column, null = column_space(base), left_null_space(base)
     inside, outside = (s.basis @ (s.basis.T @ random) for s in (column, null))
     for share in (0.0, 0.25, 1.0):
-        made = math.sqrt(share) * outside / outside.norm() + math.sqrt(1 - share) * inside / inside.norm()
-        assert energy_in(made, null) == pytest.approx(share, abs=1e-9)
-        assert energy_in(made, column) == pytest.approx(1 - share, abs=1e-9)
-    found = [energy_in(matrix(seed), null) for seed in range(20, 60)]
-    assert np.mean([f for f in found if f is not None]) == pytest.approx(null.chance, abs=0.02)
-    assert energy_in(torch.zeros(D_OUT, D_IN), null) is None
-    assert energy_in(random, Subspace(torch.zeros(D_OUT, 0))) is None
+        update = math.sqrt(share) * outside / outside.norm() + math.sqrt(1 - share) * inside / inside.norm()
+        assert energy_share(update, null) == pytest.approx(share, abs=1e-9)
+        assert energy_share(update, column) == pytest.approx(1 - share, abs=1e-9)
+    shares = [energy_share(matrix(seed), null) for seed in range(20, 60)]
+    assert np.mean([share for share in shares if share is not None]) == pytest.approx(null.chance, abs=0.02)
+    assert energy_share(torch.zeros(D_OUT, D_IN), null) is None
+    assert energy_share(random, Subspace(torch.zeros(D_OUT, 0))) is None
 
 
-def test_sines_are_one_outside_nought_inside_and_the_planted_angle_between() -> None:
+def test_sines_of_a_planted_angle() -> None:
+    """An update of one direction at a planted angle to the base's column space has the sine of that angle."""
     u = torch.linalg.qr(matrix(2, D_OUT, D_OUT)).Q
     base = u[:, :3] @ matrix(3, 3, 3) @ matrix(4, 3, D_IN)
     for angle in (0.0, 0.3, math.pi / 2):
@@ -55,46 +57,50 @@ def test_sines_are_one_outside_nought_inside_and_the_planted_angle_between() -> 
         # all three directions of the base count, so the angle to its space is the planted one
         full = column_space(base, "energy90")
         expected = math.sqrt(1 - float((full.basis.T @ direction).square().sum()))
-        found = sines(torch.outer(direction, matrix(5, D_IN)), base)
-        assert found is not None
-        assert found.tolist() == pytest.approx([expected], abs=1e-6)
+        sine = sines(torch.outer(direction, matrix(5, D_IN)), base)
+        assert sine is not None
+        assert sine.tolist() == pytest.approx([expected], abs=1e-6)
     assert sines(torch.zeros(D_OUT, D_IN), base) is None
 
 
-def test_sines_square_to_the_energy_and_not_to_themselves() -> None:
+def test_squared_sine_is_the_energy_outside() -> None:
+    """For one direction sin² = 1 - energy share in the column space, and the sine itself is larger."""
     base = matrix(6)
     column = column_space(base, "energy90")
     left, right = matrix(7, D_OUT), matrix(8, D_IN)
     update = torch.outer(left, right)
-    found, energy = sines(update, base), energy_in(update, column)
-    assert found is not None
+    sine, energy = sines(update, base), energy_share(update, column)
+    assert sine is not None
     assert energy is not None
-    assert float(found[0] ** 2) == pytest.approx(1 - energy, abs=1e-9)
-    assert float(found[0]) > 1 - energy + 0.01
+    assert float(sine[0] ** 2) == pytest.approx(1 - energy, abs=1e-9)
+    assert float(sine[0]) > 1 - energy + 0.01
 
 
-def test_random_updates_have_the_sine_of_chance_so_near_one_is_no_finding() -> None:
+def test_random_updates_have_sines_near_one() -> None:
+    """The mean sine of random updates is √(1 - chance), above .85 here: such a value is no evidence."""
     base = matrix(9, 256, 64)
     column = column_space(base, "energy90")
-    found = [
+    means = [
         float(s.mean()) for seed in range(5) if (s := sines(matrix(30 + seed, 256, 64), base)) is not None
     ]
-    assert np.mean(found) == pytest.approx(math.sqrt(1 - column.chance), abs=0.01)
-    assert np.mean(found) > 0.85
+    assert np.mean(means) == pytest.approx(math.sqrt(1 - column.chance), abs=0.01)
+    assert np.mean(means) > 0.85
 
 
-def test_the_released_figure_does_not_see_the_update_at_all() -> None:
+def test_padded_sines_ignore_the_update() -> None:
+    """They are the same for small updates inside and outside the column space, which `sines` separates."""
     base = matrix(10)
     inside = base @ matrix(11, D_IN, D_IN) * 1e-3
     null = left_null_space(base).basis
     outside = null @ matrix(12, null.shape[1], D_IN) * 1e-3
-    corrected = [float(s.mean()) for update in (inside, outside) if (s := sines(update, base)) is not None]
-    released = [float(released_sines(base + update, base).mean()) for update in (inside, outside)]
-    assert corrected[1] - corrected[0] > 0.3
-    assert abs(released[1] - released[0]) < 0.01
+    by_update = [float(s.mean()) for update in (inside, outside) if (s := sines(update, base)) is not None]
+    padded = [float(padded_sines(base + update, base).mean()) for update in (inside, outside)]
+    assert by_update[1] - by_update[0] > 0.3
+    assert abs(padded[1] - padded[0]) < 0.01
 
 
-def test_the_released_figure_is_what_its_script_computes() -> None:
+def test_padded_sines_are_their_definition_in_numpy() -> None:
+    """The definition in numpy, which is not the released script of Jain et al. (docs/errata.md, W1)."""
     base, tuned = matrix(13), matrix(14)
 
     def svd(w: Tensor) -> tuple[np.ndarray, int]:
@@ -110,7 +116,7 @@ def test_the_released_figure_is_what_its_script_computes() -> None:
         )
         for i in range(k1)
     ]
-    assert released_sines(tuned, base).tolist() == pytest.approx(expected, abs=1e-6)
+    assert padded_sines(tuned, base).tolist() == pytest.approx(expected, abs=1e-6)
 
 
 @pytest.mark.parametrize("angles", [[0.0, 1e-5, 0.3, 1.2], [math.pi / 2, 0.7, 1.5707, 2e-4], [0.5] * 4])
@@ -122,8 +128,8 @@ def test_principal_angles_of_a_known_rotation(angles: list[float]) -> None:
         + q[:, 4:8] * torch.tensor(angles, dtype=torch.float64).sin()
     )
     mix = torch.linalg.qr(matrix(16, 4, 4)).Q
-    found = principal_angles(Subspace(a), Subspace(b @ mix))
-    assert found.tolist() == pytest.approx(sorted(angles), abs=1e-6)
+    equal_dimensions = principal_angles(Subspace(a), Subspace(b @ mix))
+    assert equal_dimensions.tolist() == pytest.approx(sorted(angles), abs=1e-6)
     wide = principal_angles(Subspace(torch.cat([a, q[:, 10:13]], dim=1)), Subspace(b @ mix))
     assert wide.tolist() == pytest.approx(sorted(angles), abs=1e-6)
     x, y = random_subspace(20, 4, 0), random_subspace(20, 6, 1)
@@ -132,32 +138,42 @@ def test_principal_angles_of_a_known_rotation(angles: list[float]) -> None:
     )
 
 
-def test_reading_finds_the_inputs_that_the_update_reads() -> None:
+def test_read_gain_of_a_planted_direction() -> None:
+    """A rank-one update responds to inputs along its direction; a random update has the gain of chance."""
     v = torch.linalg.qr(matrix(17, D_IN, D_IN)).Q
     delta = 3.0 * torch.outer(matrix(18, D_OUT) / matrix(18, D_OUT).norm(), v[:, 0])
     base = matrix(19)
-    found = reading(delta, base, torch.stack([5 * v[:, 0], v[:, 1], v[:, 0] + v[:, 1]]))
-    assert found.score.tolist() == pytest.approx([3.0, 0.0, 3 / math.sqrt(2)], abs=1e-9)
-    assert found.gain.tolist() == pytest.approx([3.0, 0.0, 3 / math.sqrt(2)], abs=1e-9)
-    assert found.chance == pytest.approx(3 / math.sqrt(D_IN))
-    assert float(found.relative[0]) == pytest.approx(3 / float((base @ v[:, 0]).norm()))
-    random = reading(matrix(40), base, matrix(41, 400, D_IN))
+    gains = read_gain(delta, base, torch.stack([5 * v[:, 0], v[:, 1], v[:, 0] + v[:, 1]]))
+    assert gains.score.tolist() == pytest.approx([3.0, 0.0, 3 / math.sqrt(2)], abs=1e-9)
+    assert gains.gain.tolist() == pytest.approx([3.0, 0.0, 3 / math.sqrt(2)], abs=1e-9)
+    assert gains.chance == pytest.approx(3 / math.sqrt(D_IN))
+    assert float(gains.relative[0]) == pytest.approx(3 / float((base @ v[:, 0]).norm()))
+    random = read_gain(matrix(40), base, matrix(41, 400, D_IN))
     assert float(random.gain.square().mean().sqrt()) == pytest.approx(random.chance, rel=0.1)
     with pytest.raises(ValueError, match="1 of 2 inputs are zero"):
-        reading(delta, base, torch.stack([v[:, 0], torch.zeros(D_IN, dtype=torch.float64)]))
+        read_gain(delta, base, torch.stack([v[:, 0], torch.zeros(D_IN, dtype=torch.float64)]))
 
 
-def test_spectra_of_one_direction_and_of_equal_ones() -> None:
+def test_spectra_of_rank_one_and_orthogonal_matrices() -> None:
     flat = spectrum(torch.linalg.qr(matrix(20)).Q)
     assert flat is not None
-    assert (flat.top, flat.stable_rank, flat.rank90) == (pytest.approx(1 / D_IN), pytest.approx(D_IN), 11)
-    one = spectrum(torch.outer(matrix(21, D_OUT), matrix(22, D_IN)))
-    assert one is not None
-    assert (one.top, one.stable_rank, one.rank90) == (pytest.approx(1.0), pytest.approx(1.0), 1)
+    assert (flat.top_share, flat.stable_rank, flat.rank90) == (
+        pytest.approx(1 / D_IN),
+        pytest.approx(D_IN),
+        11,
+    )
+    rank_one = spectrum(torch.outer(matrix(21, D_OUT), matrix(22, D_IN)))
+    assert rank_one is not None
+    assert (rank_one.top_share, rank_one.stable_rank, rank_one.rank90) == (
+        pytest.approx(1.0),
+        pytest.approx(1.0),
+        1,
+    )
     assert spectrum(torch.zeros(3, 2)) is None
 
 
-def test_the_energy_curve_is_early_for_an_update_along_the_base_and_late_for_one_outside() -> None:
+def test_energy_curve_inside_and_outside_the_base() -> None:
+    """It rises early for an update along the base's outputs, late for one in the left null space."""
     inputs = matrix(23, 500, D_IN) * torch.linspace(3, 0.1, D_IN, dtype=torch.float64)
     c = inputs.T @ inputs / len(inputs)
     base = matrix(24)
@@ -166,14 +182,14 @@ def test_the_energy_curve_is_early_for_an_update_along_the_base_and_late_for_one
     outside = energy_curve(null @ matrix(25, null.shape[1], D_IN), base, c, c)
     assert along is not None
     assert outside is not None
-    written = torch.linalg.eigvalsh(base @ c @ base.T).flip(0)
-    assert torch.allclose(along, written.cumsum(0) / written.sum(), atol=1e-9)
+    energies = torch.linalg.eigvalsh(base @ c @ base.T).flip(0)
+    assert torch.allclose(along, energies.cumsum(0) / energies.sum(), atol=1e-9)
     assert float(outside[D_IN - 1]) == pytest.approx(0.0, abs=1e-9)
     assert float(outside[-1]) == pytest.approx(1.0, abs=1e-9)
     chance = np.mean([energy_curve(matrix(50 + s), base, c, c)[9].item() for s in range(40)])  # type: ignore[index]
     assert chance == pytest.approx(10 / D_OUT, abs=0.04)
-    unread = torch.linalg.qr(matrix(26, D_IN, D_IN)).Q
-    blind = matrix(27)[:, :1] @ unread[:, :1].T
-    read_by = torch.outer(unread[:, 1], unread[:, 1])
-    assert energy_curve(blind, base, c, torch.zeros(D_IN, D_IN, dtype=torch.float64)) is None
-    assert energy_curve(blind, base, c, read_by + 1e-3 * c) is not None
+    directions = torch.linalg.qr(matrix(26, D_IN, D_IN)).Q
+    update = matrix(27)[:, :1] @ directions[:, :1].T
+    orthogonal = torch.outer(directions[:, 1], directions[:, 1])
+    assert energy_curve(update, base, c, torch.zeros(D_IN, D_IN, dtype=torch.float64)) is None
+    assert energy_curve(update, base, c, orthogonal + 1e-3 * c) is not None
