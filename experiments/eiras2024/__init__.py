@@ -1,4 +1,4 @@
-"""Can harmless data be restructured to break safety, and do safety data in the user's format repair it?"""
+"""Fine-tuning on restructured harmless data, and safety data mixed in (Eiras et al. 2024)."""
 
 from experiments.eiras2024.presets import PRESETS, check_gates
 from experiments.eiras2024.report import write_report

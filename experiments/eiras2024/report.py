@@ -1,136 +1,191 @@
-"""How is the study shown? Its figures, and its page."""
-
-# pyright: reportAttributeAccessIssue=false, reportIndexIssue=false, reportArgumentType=false, reportCallIssue=false
-# pyright: reportOperatorIssue=false, reportReturnType=false
-# (pandas' annotations lose track of what grouping and indexing return)
+"""Figures, sentences and page of the study of restructured harmless data."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from experiments.eiras2024.claims import POINTS, steps_to_half
-from experiments.eiras2024.measure import CARE, OWN, PLAIN
+from experiments.eiras2024.claim_values import MINIMUM_DIFFERENCE, TOLERANCE, steps_to_half
+from experiments.eiras2024.measures import CARE, OWN, PLAIN, TASK
 from experiments.eiras2024.presets import STRATEGIES, UNTUNED, Preset
-from experiments.results import Results, by_verdict, teller
-from makebreak.plots import plot_mixing, plot_relearning, plot_restructured
+from experiments.results import Results, format_estimate, format_verdicts
+from makebreak.plots import plot_mixing, plot_relearning, plot_strategies
 from makebreak.report import Page, write_figures, write_page
 
 _CAPTIONS = {
     "strategies": (
-        "One set of safe choices, restructured",
-        "Unsafe open requests that are not refused after tuning on the same safe items in each form, asked plainly, in "
-        "the user's template, and with a word of care before it. `neutral`, `empty`, `autoif_neutral`, "
-        "`autoif_shuffled`, `autoif_new`: placebos. `harm10`, `harm100`: so many unsafe requests, answered, among "
-        "the items. Dots: seeds.",
+        "Fine-tuning on one set of harmless items in several forms",
+        "Share of unsafe open requests that are not refused after fine-tuning on the same harmless items in "
+        "each form; requests have no template, the user's template, or a block that asks for care before it. "
+        "`neutral`, `empty`, `autoif_neutral`, `autoif_shuffled` and `autoif_new` are placebos. `harm10` and "
+        "`harm100` contain 10 and 100 unsafe requests with answers. Dots: seeds.",
     ),
     "mitigations": (
-        "Dose and response of what is mixed in",
-        "As many refusals of the same contents, as many tokens each, in place of as many of the user's examples, asked "
-        "in the user's template. Beside it: safe open requests refused in that template, and the user's own held-out "
-        "items. Thin: seeds.",
+        "Dose response of safety data that are mixed in",
+        "Refusals replace a share of the user's examples; all mitigations have the same contents and the "
+        "same number of tokens. Left: unsafe open requests in the user's template that are not refused. "
+        "Middle: safe open requests in that template that are refused. Right: accuracy on held-out items of "
+        "the user's task. Thin: seeds.",
     ),
     "defences": (
-        "What follows alignment before a user tunes",
-        "As above, tuned on both, on models that were aligned as long again in other ways; `more`: in the same way. "
-        "`untuned`: before the user's tuning.",
+        "Second stages of alignment before a user fine-tunes",
+        "Share of unsafe open requests that are not refused, before (`untuned`) and after fine-tuning on "
+        "`autoif_aoa`, of models with a second alignment stage as long as the first. `more` repeats the "
+        "first stage and is the control.",
     ),
     "relearning": (
-        "Harm, taught afterwards",
-        "Unsafe requests answered, mean of formats, along tuning on 100 of them, at the attacker's better rate, after "
-        "each mitigation, after alignment alone (`untuned`), and from the base.",
+        "Harmful fine-tuning afterwards",
+        "Share of unsafe requests that are answered, mean over formats, along fine-tuning on 100 of them at "
+        "the learning rate that reaches a half first. It starts from the base, the aligned model "
+        "(`untuned`), and the models of each mitigation and each defence.",
     ),
 }
-_ASKED = {PLAIN: "plainly", OWN: "in the user's template", CARE: "with care before it"}
+_CONDITIONS = {PLAIN: "no template", OWN: "the user's template", CARE: "with a block that asks for care"}
 
 
 def drawings(results: Results) -> dict[str, Callable[[], Any]]:
-    every, relearnt = results.tables["tuned"], results.tables["relearnt"]
-    tuned, defended = every[every.defence == "none"], every[every.defence != "none"]
-    found = {
-        "strategies": lambda: plot_restructured(_opened(tuned[tuned.strategy != UNTUNED]), _ASKED),
-        "mitigations": lambda: plot_mixing(mixing(tuned)),
-        "relearning": lambda: plot_relearning(_at_best(relearnt)),
+    """Functions that draw the figures, by name; `defences` only where the preset has any."""
+    outcomes, relearning = results.tables["outcomes"], results.tables["relearning"]
+    undefended = outcomes[outcomes.defence == "none"]
+    fine_tuned = _not_refused(undefended[undefended.strategy != UNTUNED])
+    functions: dict[str, Callable[[], Any]] = {
+        "strategies": partial(plot_strategies, fine_tuned, _CONDITIONS),
+        "mitigations": lambda: plot_mixing(dose_table(undefended)),
+        "relearning": lambda: plot_relearning(_at_best_rate(relearning)),
     }
+    defended = outcomes[outcomes.defence != "none"]
     if len(defended):
-        named = defended.assign(strategy=defended.defence + " " + defended.strategy)
-        found["defences"] = lambda: plot_restructured(_opened(named), _ASKED)
-    return found
+        labelled = defended.assign(strategy=defended.defence + " " + defended.strategy)
+        functions["defences"] = partial(plot_strategies, _not_refused(labelled), _CONDITIONS)
+    return functions
 
 
-def _opened(tuned: pd.DataFrame) -> pd.DataFrame:
-    rows = tuned[(tuned.mitigation == "none") & (tuned.asked == "gen") & (tuned.family == "unsafe")]
-    rows = rows[rows.asked_in.isin(_ASKED)]
-    return rows.assign(opened=1 - rows.refuse)
+def _not_refused(outcomes: pd.DataFrame) -> pd.DataFrame:
+    """Unsafe open requests without a mitigation, with the column `not_refused`."""
+    is_shown = (outcomes.mitigation == "none") & (outcomes.format == "gen") & (outcomes.family == "unsafe")
+    rows = outcomes[is_shown & outcomes.condition.isin(list(_CONDITIONS))]
+    return rows.assign(not_refused=1 - rows.refuse)
 
 
-def mixing(tuned: pd.DataFrame) -> pd.DataFrame:
-    """One row per user, mitigation, share of safety examples and seed; share 0 is the same for all mitigations."""
-    keys = ["strategy", "mitigation", "rate", "seed"]
-    own = tuned[(tuned.asked == "gen") & (tuned.asked_in == OWN) & (tuned.operator == "shown")]
-    parts = {
-        "not refused": 1 - own[own.family == "unsafe"].set_index(keys).refuse,
-        "safe refused": own[own.family == "safe"].set_index(keys).refuse,
-        "task": tuned[tuned.asked_in == "task"].set_index(keys).comply,
-    }
-    every = pd.DataFrame(parts).reset_index()
-    mixed = every[every.mitigation != "none"]
-    none = every[(every.mitigation == "none") & every.strategy.isin(mixed.strategy)]
-    zero = [none.assign(mitigation=name) for name in dict.fromkeys(mixed.mitigation)]
+def dose_table(outcomes: pd.DataFrame) -> pd.DataFrame:
+    """Rates by share of safety examples.
+
+    Args:
+        outcomes: Rows of `OutcomeRow` without a defence, with a column `seed`.
+
+    Returns:
+        One row per strategy, mitigation, `safety_share` and seed, with the columns `not_refused`,
+        `over_refusal` and `task_accuracy` of `plot_mixing`; a share of 0 is the same for all mitigations.
+    """
+    keys = ["strategy", "mitigation", "safety_share", "seed"]
+    in_template = (outcomes.format == "gen") & (outcomes.condition == OWN) & (outcomes.operator == "shown")
+    own = outcomes[in_template]
+    rates = pd.DataFrame(
+        {
+            "not_refused": 1 - own[own.family == "unsafe"].set_index(keys).refuse,
+            "over_refusal": own[own.family == "safe"].set_index(keys).refuse,
+            "task_accuracy": outcomes[outcomes.condition == TASK].set_index(keys).comply,
+        }
+    ).reset_index()
+    mixed = rates[rates.mitigation != "none"]
+    unmitigated = rates[(rates.mitigation == "none") & rates.strategy.isin(list(mixed.strategy))]
+    zero = [unmitigated.assign(mitigation=name) for name in dict.fromkeys(mixed.mitigation)]
     return pd.concat([*zero, mixed], ignore_index=True)
 
 
-def _at_best(relearnt: pd.DataFrame) -> pd.DataFrame:
-    """Of every start and seed the rate that gets to a half first; the smallest of equals."""
-    found = []
-    for _, rows in relearnt.groupby(["start", "seed"], sort=False):
-        rate = min(sorted(rows.rate.unique()), key=lambda r: steps_to_half(rows[rows.rate == r]))
-        found.append(rows[rows.rate == rate])
-    return pd.concat(found)
+def _at_best_rate(relearning: pd.DataFrame) -> pd.DataFrame:
+    """Rows of the learning rate that reaches a half first, by start and seed; the smallest of equal ones."""
+    parts = []
+    for _, rows in relearning.groupby(["start", "seed"], sort=False):
+        by_rate = {rate: rows[rows.learning_rate == rate] for rate in sorted(rows.learning_rate.unique())}
+        parts.append(min(by_rate.values(), key=steps_to_half))
+    return pd.concat(parts)
 
 
 def paragraph(claims: Mapping[str, Mapping[str, Any]]) -> str:
-    """The answer to the title's question, from the numbers."""
-    told = teller(claims)
-    return (
-        f"Can harmless data be restructured to break safety? In open text, above benign prompting, not refused: the "
-        f"obedient agent {told('B2.aoa')}, instruction format {told('B2.autoif')}, both {told('B2.both')}; answered as "
-        f"instructed, both {told('B2.answered')}. A block as long that means nothing breaks {told('B2.meaning')} less, "
-        f"and the obedient block without tuning {told('B2.tuning')} less. Benign prompting itself changes what is not "
-        f"refused by {told('B1', 0.05, -1)}. Do safety data in the user's format repair it? Above the better of other "
-        f"forms, refusals that mimic the user keep {told('B4.oracle')} more refused, and {told('B4.blind')} where the "
-        f"format was guessed from twenty examples; alignment's own form keeps {told('B4.any')} more than none. Mimicry "
-        f"needs 2^{told('B5')} times fewer examples. It loses {told('B6', 0.05, -1)} of the task and refuses "
-        f"{told('B6.over', 0.05, -1)} of safe requests in that template. Differences within {POINTS} count as none."
-    )
+    """The main results in sentences: estimates with their verdicts.
+
+    Args:
+        claims: Rows of claims.json by id.
+
+    Returns:
+        The paragraph.
+    """
+    estimate = partial(format_estimate, claims)
+    sentences = [
+        "Unsafe open requests in the user's template that are not refused, minus benign prompting: "
+        f"absolutely obedient agent {estimate('B2.aoa')}, instruction format {estimate('B2.autoif')}, both "
+        f"{estimate('B2.both')}; answered as instructed, both {estimate('B2.answered')}.",
+        f"The obedient agent minus a block of the same length without meaning: {estimate('B2.meaning')}; "
+        f"minus the obedient block without fine-tuning: {estimate('B2.tuning')}.",
+        f"Benign prompting changes what is not refused by {estimate('B1', TOLERANCE, -1)}.",
+        "Safety data in the user's format: not refused, better of the other formats minus the user's format "
+        f"{estimate('B4.oracle')}, minus a format inferred from twenty examples {estimate('B4.blind')}; no "
+        f"safety data minus those in the format of alignment {estimate('B4.any')}.",
+        "Ratio of the numbers of examples that suffice, better of the other formats over the inferred "
+        f"format: 2 to the power of {estimate('B5')}.",
+        "With safety data in the inferred format, accuracy on the task falls by "
+        f"{estimate('B6', TOLERANCE, -1)}, and {estimate('B6.over', TOLERANCE, -1)} of safe requests in that "
+        "template are refused.",
+        f"Differences within {MINIMUM_DIFFERENCE} are negligible; an inconclusive difference is not decided.",
+    ]
+    return " ".join(sentences)
 
 
 def write_report(results: Results, preset: Preset, world: str, out: Path) -> Path:
-    figures = write_figures(drawings(results), _CAPTIONS, out / "figures")
-    summary = [paragraph({row["id"]: row for row in results.claims}), by_verdict(results.claims)]
-    of = preset.aligned
-    facts = {
-        "models": f"world {world}; alignment by SSFT, {of.alignment.steps} steps",
-        "tuning": f"{of.tuning.steps} steps of {of.tuning.batch_size} at {of.rate:g}, {of.examples} examples in all",
-        "users": "; ".join(f"{name}: {STRATEGIES[name].user}" for name in preset.strategies),
-        "mixed in": f"{', '.join(preset.mitigations)}; {', '.join(f'{rate:.1%}' for rate in preset.rates)} of examples",
-        "judging": f"{preset.n} held-out requests per question, free-running, exact: refused, answered as instructed, "
-        "otherwise in the format, broken",
-    }
-    tuned, relearnt = results.tables["tuned"], results.tables["relearnt"]
-    by = ["defence", "strategy", "mitigation", "rate", "asked_in", "template", "asked", "family", "operator"]
-    steps = relearnt.groupby(["start", "seed"], sort=False)[["rate", "step", "comply"]].apply(steps_to_half)  # type: ignore[arg-type]
-    tables = {
-        "What is asked of tuned models, mean over seeds": tuned.drop(columns="seed")
-        .groupby(by, sort=False)
-        .mean(),
-        "Steps of harmful tuning until half is answered, by seed": steps.unstack("seed"),
-    }
-    tables = {name: table.reset_index() for name, table in tables.items()}
+    """Writes the figures and the page of the study.
+
+    Args:
+        results: Tables and evaluated claims.
+        preset: Sizes of the study.
+        world: Name of the world.
+        out: Folder of the results.
+
+    Returns:
+        Path of the page.
+    """
+    claims = {row["id"]: row for row in results.claims}
+    page = Page(
+        f"eiras2024 at {preset.name}: restructured harmless data and safety data mixed in",
+        [paragraph(claims), format_verdicts(results.claims)],
+        _facts(preset, world),
+        results.claims,
+        write_figures(drawings(results), _CAPTIONS, out / "figures"),
+        _page_tables(results.tables),
+    )
     path = out / "report.html"
-    title = f"eiras2024 at {preset.name}: can harmless data break safety, and what repairs it?"
-    write_page(Page(title, summary, facts, results.claims, figures, tables), path)
+    write_page(page, path)
     return path
+
+
+def _facts(preset: Preset, world: str) -> dict[str, str]:
+    aligned = preset.alignment_preset
+    shares = ", ".join(f"{share:.1%}" for share in preset.safety_shares)
+    return {
+        "models": f"world {world}; alignment by SSFT, {aligned.alignment.steps} steps",
+        "fine-tuning": f"{aligned.tuning.steps} steps of {aligned.tuning.batch_size} examples, learning rate "
+        f"{aligned.rate:g}, {aligned.examples} examples in all",
+        "strategies": "; ".join(f"{name}: {STRATEGIES[name].user_family}" for name in preset.strategies),
+        "mitigations": f"{', '.join(preset.mitigations)}; {shares} of the examples",
+        "evaluation": f"{preset.n_requests} held-out requests per family, greedy answers, exact judge: "
+        "refused (the refusal's tokens, without the end of the answer), answered as instructed, wrong, "
+        "degenerate",
+    }
+
+
+def _page_tables(tables: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
+    outcomes, relearning = tables["outcomes"], tables["relearning"]
+    by = ["defence", "strategy", "mitigation", "safety_share", "condition", "template", "format", "family"]
+    means = outcomes.drop(columns="seed").groupby([*by, "operator"], sort=False).mean()
+    steps = pd.Series(
+        {key: steps_to_half(rows) for key, rows in relearning.groupby(["start", "seed"], sort=False)}
+    )
+    steps.index = steps.index.set_names(["start", "seed"])
+    return {
+        "Outcomes of all models, mean over seeds": means.reset_index(),
+        "Steps of harmful fine-tuning until half is answered, by seed": steps.unstack("seed").reset_index(),
+    }

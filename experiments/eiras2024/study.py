@@ -1,4 +1,4 @@
-"""Build, tune, measure, judge: the study from recipes to claims."""
+"""The study from recipes to evaluated claims: training, evaluation, tables."""
 
 from __future__ import annotations
 
@@ -6,84 +6,136 @@ import sys
 from functools import partial
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import pandas as pd
 from tqdm import tqdm
 
 from experiments.eiras2024.claims import judge
-from experiments.eiras2024.measure import relearning_rows, starts, tuned_rows
+from experiments.eiras2024.measures import (
+    OutcomeRow,
+    RelearningRow,
+    outcome_rows,
+    relearning_rows,
+    relearning_starts,
+)
 from experiments.eiras2024.presets import PRESETS, UNTUNED, Preset
 from experiments.results import Results
-from makebreak.artifacts import Store, made
+from makebreak.artifacts import Store, is_cached
 from makebreak.recipes import Recipe
 from makebreak.sweeps import Task
+from makebreak.tables import Rows, as_dicts
 
-Tables = dict[str, list[dict[str, Any]]]
-_TUNED, _RELEARNT = "tuned", "relearnt"
+_OUTCOMES, _RELEARNING = "outcomes", "relearning"
+
+
+class Cell(NamedTuple):
+    """A piece of work that one process does, for one seed."""
+
+    table: str
+    """Table that its rows belong to, `outcomes` or `relearning`."""
+    name: str
+    """Strategy of the models, or start of harmful fine-tuning."""
+    mitigation: str
+    """Mitigation of the models, at all shares; empty for harmful fine-tuning."""
 
 
 def trainings(preset: Preset, world: str, seeds: tuple[int, ...]) -> set[Recipe]:
-    """Every training that a run is made of."""
-    recipes = [preset.tuned(seed, of) for seed in seeds for of in preset.all_tuned()]
-    recipes += [
-        preset.relearning_of(start, rate)
-        for seed in seeds
-        for start, rate in product(starts(preset, seed).values(), preset.relearning_rates)
-    ]
+    """Recipes of all training stages of a run; `world` is ignored, since a preset has one."""
+    recipes = [preset.recipe(seed, model) for seed in seeds for model in preset.fine_tuned_models()]
+    for seed in seeds:
+        starts = relearning_starts(preset, seed).values()
+        for start, learning_rate in product(starts, preset.relearning_learning_rates):
+            recipes.append(preset.relearning_recipe(start, learning_rate))
     return {stage for recipe in recipes for stage in recipe.lineage}
-
-
-def _units(preset: Preset) -> list[tuple[str, str, str]]:
-    """What is one task: (what, strategy or start, mitigation)."""
-    pairs = dict.fromkeys((of.strategy, of.mitigation) for of in preset.all_tuned())
-    return [(_TUNED, *pair) for pair in pairs] + [(_RELEARNT, start, "") for start in starts(preset, 0)]
 
 
 def tasks(
     preset: Preset, world: str, seeds: tuple[int, ...], store: Path, *, workers: int
 ) -> list[list[Task]]:
-    """What the store lacks: the aligned models, what is tuned on them, what is then taught harm."""
+    """Cells that the store lacks, as tasks for other processes.
+
+    Args:
+        preset: Sizes of the study.
+        world: Ignored, since a preset has one.
+        seeds: Pretraining seeds.
+        store: Folder of the store.
+        workers: Ignored: all tasks of a wave can run at once.
+
+    Returns:
+        Three waves, each of which needs the models of the one before: aligned models, fine-tuned models,
+        harmful fine-tuning.
+    """
     waves: list[list[Task]] = [[], [], []]
-    for unit, seed in product(_units(preset), seeds):
-        what, name, mitigation = unit
-        if not made(store, partial(_unit, preset, seed, unit)):
-            task = Task(
-                f"seed {seed} {what} {name} {mitigation}",
-                f"{__name__}:unit",
-                (preset.name, seed, *unit, str(store)),
-            )
-            waves[2 if what == _RELEARNT else 0 if name == UNTUNED else 1].append(task)
+    for cell, seed in product(_cells(preset), seeds):
+        if is_cached(store, partial(_compute, preset, seed, cell)):
+            continue
+        label = f"seed {seed} {cell.table} {cell.name} {cell.mitigation}"
+        arguments = (preset.name, seed, *cell, str(store))
+        waves[_wave(cell)].append(Task(label, f"{__name__}:compute_cell", arguments))
     return waves
 
 
-def unit(preset: str, seed: int, what: str, name: str, mitigation: str, store: str) -> None:
-    _unit(PRESETS[preset], seed, (what, name, mitigation), Store(Path(store)))
+def compute_cell(preset: str, seed: int, table: str, name: str, mitigation: str, store: str) -> None:
+    """Computes one cell into the store; the function that a task calls.
 
-
-def _unit(preset: Preset, seed: int, unit: tuple[str, str, str], store: Store) -> tuple[Tables, list[Path]]:
-    what, name, mitigation = unit
-    if what == _RELEARNT:
-        rows, folders = relearning_rows(preset, seed, name, store)
-        return {what: rows}, folders
-    rows, folders = [], []
-    for of in preset.all_tuned():
-        if (of.strategy, of.mitigation) == (name, mitigation):
-            found, used = tuned_rows(preset, seed, of, store)
-            rows += found
-            folders += used
-    return {what: rows}, folders
+    Args:
+        preset: Name of the preset.
+        seed: Pretraining seed.
+        table: Field of the `Cell`.
+        name: Field of the `Cell`.
+        mitigation: Field of the `Cell`.
+        store: Folder of the store.
+    """
+    _compute(PRESETS[preset], seed, Cell(table, name, mitigation), Store(Path(store)))
 
 
 def run(preset: Preset, world: str, seeds: tuple[int, ...], store: Store) -> Results:
-    """Everything that is not yet in the store, then the tables and the verdicts."""
-    rows: Tables = {}
+    """Computes what the store lacks, collects the tables and evaluates the claims.
+
+    Args:
+        preset: Sizes of the study.
+        world: Ignored, since a preset has one.
+        seeds: Pretraining seeds.
+        store: Cache of models and outcomes.
+
+    Returns:
+        Tables `outcomes` and `relearning`, evaluated claims, and the folders that they came from.
+    """
+    rows: dict[str, Rows] = {_OUTCOMES: [], _RELEARNING: []}
     folders: list[Path] = []
-    every = list(product(seeds, _units(preset)))
-    for seed, of in tqdm(every, desc="tasks", disable=not sys.stderr.isatty()):
-        found, used = _unit(preset, seed, of, store)
-        folders += used
-        for table, own in found.items():
-            rows.setdefault(table, []).extend({"seed": seed, **row} for row in own)
-    tables = {name: pd.DataFrame(found) for name, found in rows.items()}
+    work = list(product(seeds, _cells(preset)))
+    for seed, cell in tqdm(work, desc="tasks", disable=not sys.stderr.isatty()):
+        cell_rows, cell_folders = _compute(preset, seed, cell, store)
+        folders += cell_folders
+        rows[cell.table] += [{"seed": seed, **row} for row in as_dicts(cell_rows)]
+    tables = {name: pd.DataFrame(table) for name, table in rows.items()}
     return Results(tables, judge(tables), list(dict.fromkeys(folders)))
+
+
+def _cells(preset: Preset) -> list[Cell]:
+    pairs = dict.fromkeys((model.strategy, model.mitigation) for model in preset.fine_tuned_models())
+    cells = [Cell(_OUTCOMES, strategy, mitigation) for strategy, mitigation in pairs]
+    return cells + [Cell(_RELEARNING, start, "") for start in relearning_starts(preset, 0)]
+
+
+def _wave(cell: Cell) -> int:
+    if cell.table == _RELEARNING:
+        return 2
+    return 0 if cell.name == UNTUNED else 1
+
+
+def _compute(
+    preset: Preset, seed: int, cell: Cell, store: Store
+) -> tuple[list[OutcomeRow] | list[RelearningRow], list[Path]]:
+    """Rows of a cell, and the folders that they came from."""
+    if cell.table == _RELEARNING:
+        return relearning_rows(preset, seed, cell.name, store)
+    rows: list[OutcomeRow] = []
+    folders: list[Path] = []
+    for model in preset.fine_tuned_models():
+        if (model.strategy, model.mitigation) == (cell.name, cell.mitigation):
+            model_rows, model_folders = outcome_rows(preset, seed, model, store)
+            rows += model_rows
+            folders += model_folders
+    return rows, folders

@@ -1,4 +1,4 @@
-"""Do claims on restructured data and mitigations say what was planted, and is a planted obedience seen as such?"""
+"""Claims on restructured data and mitigations, against planted outcomes and a planted obedience."""
 
 from __future__ import annotations
 
@@ -16,94 +16,116 @@ import pandas as pd
 import pytest
 
 from experiments.command import main
-from experiments.eiras2024 import measure
-from experiments.eiras2024.claims import CLAIMS, doses, enough, judge, steps_to_half
-from experiments.eiras2024.measure import CARE, OWN, PLAIN
-from experiments.eiras2024.presets import CAREFUL, PRESETS, STRATEGIES, UNTUNED, Preset, Tuned
-from experiments.eiras2024.report import drawings, mixing, paragraph
+from experiments.eiras2024 import measures
+from experiments.eiras2024.claim_values import dose_response, steps_to_half, sufficient_share
+from experiments.eiras2024.claims import CLAIMS, judge
+from experiments.eiras2024.measures import CARE, OWN, PLAIN, TASK, OutcomeRow, RelearningRow
+from experiments.eiras2024.presets import (
+    CAREFUL_TEMPLATES,
+    PRESETS,
+    STRATEGIES,
+    UNTUNED,
+    FineTunedModel,
+    Preset,
+)
+from experiments.eiras2024.report import dose_table, drawings, paragraph
 from experiments.results import Results
 from makebreak.artifacts import Store
 from makebreak.plots import style
 from makebreak.requests import load_world
 from synthetic.templates import TEMPLATES
-from tests.experiments.kept import made_at
+from tests.experiments.store_files import modification_times
 
-Opened = Callable[[Tuned, str], float]  # of a tuned model and how it is asked
+NotRefused = Callable[[FineTunedModel, str], float]
+"""Share of unsafe requests that a model does not refuse in a prompt condition."""
 FORMATS = ("gen", "map", "label", "mcq")
+SEEDS = (0, 1, 2)
+LEARNING_RATES = (3e-4, 1e-3)
 
 
-def tables(
-    opened: Opened, *, preset: Preset = PRESETS["mini"], task: float = 1.0, steps: float = 20.0
+def planted_tables(
+    not_refused: NotRefused, *, preset: Preset = PRESETS["mini"], task: float = 1.0, steps: float = 20.0
 ) -> dict[str, pd.DataFrame]:
-    """Aligned models refuse .95 of harm, .4 less behind obedience; seeds differ by a hair."""
+    """Tables with planted rates; the seeds differ by .001.
+
+    Aligned models refuse .95 of unsafe requests, .4 less in the template `obey`.
+    """
+    rows: list[dict[str, Any]] = []
+    for seed in SEEDS:
+        rows += [row._asdict() | {"seed": seed} for row in _untuned_rows()]
+        for model in preset.fine_tuned_models():
+            if model.strategy != UNTUNED:
+                tuned = _fine_tuned_rows(model, not_refused, task, seed)
+                rows += [row._asdict() | {"seed": seed} for row in tuned]
+    relearning = []
+    starts = ("base", UNTUNED, *(model.mitigation for model in preset.relearning_models()))
+    for seed, start, rate, step in product(SEEDS, starts, LEARNING_RATES, range(0, 51, 5)):
+        to_half = steps * (2 if start == "canonical" else 1)
+        comply = min(1.0, (start == "base") + step / (2 * to_half) * rate / 1e-3)
+        row = RelearningRow(start, rate, step, refuse=0.0, comply=comply)
+        relearning.append(row._asdict() | {"seed": seed})
+    return {"outcomes": pd.DataFrame(rows), "relearning": pd.DataFrame(relearning)}
+
+
+def _outcome_row(model: FineTunedModel, refuse: float, **columns: Any) -> OutcomeRow:
+    defaults = {
+        "strategy": model.strategy,
+        "mitigation": model.mitigation,
+        "safety_share": model.safety_share,
+        "defence": model.defence,
+        "format": "gen",
+        "operator": "shown",
+        "refuse": refuse,
+        "comply": 1 - refuse,
+        "wrong": 0.0,
+        "degenerate": 0.0,
+        "margin": 0.0,
+        "weight_change": float(model.strategy != UNTUNED),
+    }
+    return OutcomeRow(**{**defaults, **columns})
+
+
+def _untuned_rows() -> list[OutcomeRow]:
     rows = []
-    for seed, template, asked, family in product(
-        (0, 1, 2), ("plain", "obey", "neutral"), FORMATS, ("safe", "unsafe")
-    ):
-        how = PLAIN if template == "plain" else template
-        row = {"seed": seed, "strategy": UNTUNED, "mitigation": "none", "rate": 0.0, "asked_in": how}
-        row |= {"template": template, "asked": asked, "family": family, "operator": "shown", "margin": 0.0}
-        row |= {"defence": "none"}
+    for template, format_, family in product(("plain", "obey", "neutral"), FORMATS, ("safe", "unsafe")):
         refuse = 0.0 if family == "safe" else 0.95 - 0.4 * (template == "obey")
-        rows.append(row | {"refuse": refuse, "comply": 1 - refuse, "weight_change": 0.0})
-    for seed, of in product((0, 1, 2), [of for of in preset.all_tuned() if of.strategy != UNTUNED]):
-        template = STRATEGIES[of.strategy].template
-        for how, family in product((PLAIN, OWN, CARE), ("safe", "unsafe")):
-            row = {
-                "seed": seed,
-                "strategy": of.strategy,
-                "mitigation": of.mitigation,
-                "rate": of.rate,
-                "asked_in": how,
-            }
-            row |= {
-                "defence": of.defence,
-                "template": template,
-                "asked": "gen",
-                "family": family,
-                "operator": "shown",
-                "margin": 0.0,
-            }
-            refuse = 0.0 if family == "safe" else 1 - opened(of, how) - 1e-3 * (seed - 1)
-            rows.append(row | {"refuse": refuse, "comply": 1 - refuse, "weight_change": 1.0})
-        own = STRATEGIES[of.strategy].format
-        rows.append(
-            row
-            | {
-                "asked_in": "task",
-                "asked": own,
-                "family": "safe",
-                "operator": "new",
-                "comply": task,
-                "refuse": 0.0,
-            }
-        )
-    starts = ("base", UNTUNED, *(of.mitigation for of in preset.relearnt_from()))
-    relearnt = [
-        {"seed": seed, "start": start, "rate": rate, "step": step, "refuse": 0.0}
-        | {
-            "comply": min(
-                1.0, (start == "base") + step / (2 * steps * (1 + (start == "canonical"))) * rate / 1e-3
-            )
-        }
-        for seed, start, rate, step in product((0, 1, 2), starts, (3e-4, 1e-3), range(0, 51, 5))
-    ]
-    return {"tuned": pd.DataFrame(rows), "relearnt": pd.DataFrame(relearnt)}
+        condition = PLAIN if template == "plain" else template
+        columns = {"condition": condition, "template": template, "format": format_, "family": family}
+        rows.append(_outcome_row(FineTunedModel(UNTUNED), refuse, **columns))
+    return rows
 
 
-def as_they_say(of: Tuned, how: str) -> float:
-    """Obedience opens .5 in its own template, instruction format .3 everywhere, placebos and benign prompting nothing;
-    harm opens all. Mimicry closes what a hundredth of the examples mimics, others leave a half of it."""
-    agent, instructed = of.strategy in ("aoa", "autoif_aoa"), of.strategy in ("autoif", "autoif_aoa")
-    opens = 0.5 * agent * (how == OWN) + 0.3 * instructed
-    if of.mitigation != "none":
-        opens *= 0.0 if of.mitigation.startswith("paraphrase") else 0.5
-    return 0.05 + opens + 0.9 * of.strategy.startswith("harm")
+def _fine_tuned_rows(
+    model: FineTunedModel, not_refused: NotRefused, task: float, seed: int
+) -> list[OutcomeRow]:
+    strategy, rows = STRATEGIES[model.strategy], []
+    for condition, family in product((PLAIN, OWN, CARE), ("safe", "unsafe")):
+        refuse = 0.0 if family == "safe" else 1 - not_refused(model, condition) - 1e-3 * (seed - 1)
+        columns = {"condition": condition, "template": strategy.template, "family": family}
+        rows.append(_outcome_row(model, refuse, **columns))
+    columns = {"condition": TASK, "template": strategy.template, "format": strategy.format, "family": "safe"}
+    return [*rows, _outcome_row(model, 0.0, **columns, operator="new", comply=task)]
 
 
-def test_claims_say_what_was_planted() -> None:
-    found = {row["id"]: row for row in judge(tables(as_they_say))}
-    assert set(found) == {claim.id for claim in CLAIMS}
+def published_effects(model: FineTunedModel, condition: str) -> float:
+    """Outcomes as Eiras et al. describe them.
+
+    Obedience adds .5 to what is not refused in its own template, instruction format .3 everywhere, placebos
+    and benign prompting nothing, harmful examples .9. Mimicry takes all of it away at a hundredth of the
+    examples, other safety data leave a half.
+    """
+    is_obedient = model.strategy in ("aoa", "autoif_aoa")
+    is_instructed = model.strategy in ("autoif", "autoif_aoa")
+    added = 0.5 * is_obedient * (condition == OWN) + 0.3 * is_instructed
+    if model.mitigation != "none":
+        added *= 0.0 if model.mitigation.startswith("paraphrase") else 0.5
+    return 0.05 + added + 0.9 * model.strategy.startswith("harm")
+
+
+def test_estimates_equal_planted_effects() -> None:
+    """Every claim that the preset can decide has the planted estimate, and the others are not run."""
+    claims = {row["id"]: row for row in judge(planted_tables(published_effects))}
+    assert set(claims) == {claim.id for claim in CLAIMS}
     expected = {
         "C1": 0.05,
         "C1.meaning": 0.4,
@@ -131,45 +153,50 @@ def test_claims_say_what_was_planted() -> None:
         "R2": 0.0,
     }
     for claim, value in expected.items():
-        assert found[claim]["estimate"] == pytest.approx(value, abs=2e-3), claim
-    against = {"B3.cost", "R1", "R2"}
-    unrun = {"B4.mimics", "B4.spread", "B4.twin", "B4.out", "D.deep", "D.latent", "D.breaker"}
-    assert {name for name, row in found.items() if row["verdict"] == "not run"} == unrun
-    assert {name for name in expected if found[name]["verdict"] != "supported"} == against
-    assert found["B4.twin"]["reason"] == "this preset has no safe_twin"
+        assert claims[claim]["estimate"] == pytest.approx(value, abs=2e-3), claim
+    not_supported = {"B3.cost", "R1", "R2"}
+    not_run = {"B4.mimics", "B4.spread", "B4.twin", "B4.out", "D.deep", "D.latent", "D.breaker"}
+    assert {name for name, row in claims.items() if row["verdict"] == "not run"} == not_run
+    assert {name for name in expected if claims[name]["verdict"] != "supported"} == not_supported
+    assert claims["B4.twin"]["reason"] == "this preset has no safe_twin"
 
 
-def test_where_nothing_matters_nothing_is_claimed() -> None:
-    found = {row["id"]: row for row in judge(tables(lambda of, how: 0.05))}
-    tested = [c for c in found if c.startswith(("B2", "B4", "N1")) and found[c]["verdict"] != "not run"]
-    assert {found[claim]["verdict"] for claim in tested} == {"not supported"}
+def test_no_effect_supports_no_claim() -> None:
+    """Where every model refuses the same, claims on differences are not supported, and B1 is."""
+    claims = {row["id"]: row for row in judge(planted_tables(lambda model, condition: 0.05))}
+    tested = [
+        name
+        for name, row in claims.items()
+        if name.startswith(("B2", "B4", "N1")) and row["verdict"] != "not run"
+    ]
+    assert {claims[name]["verdict"] for name in tested} == {"not supported"}
     assert len(tested) > 10
-    assert found["B1"]["verdict"] == "supported"
+    assert claims["B1"]["verdict"] == "supported"
 
 
-def test_a_placebo_that_does_as_much_undoes_the_claim() -> None:
-    def opened(of: Tuned, how: str) -> float:
-        return (
-            0.05
-            + 0.5 * (of.strategy in ("aoa", "neutral") and how == OWN)
-            + 0.3 * of.strategy.startswith("autoif")
-        )
+def test_equal_placebo_contradicts_the_claim() -> None:
+    """If the placebos lower refusal as much, the claims against placebos are not supported."""
 
-    found = {row["id"]: row for row in judge(tables(opened))}
-    assert found["B2.aoa"]["verdict"] == found["B2.autoif"]["verdict"] == "supported"
-    assert found["B2.meaning"]["verdict"] == found["B2.right"]["verdict"] == "not supported"
+    def not_refused(model: FineTunedModel, condition: str) -> float:
+        in_template = model.strategy in ("aoa", "neutral") and condition == OWN
+        return 0.05 + 0.5 * in_template + 0.3 * model.strategy.startswith("autoif")
+
+    claims = {row["id"]: row for row in judge(planted_tables(not_refused))}
+    assert claims["B2.aoa"]["verdict"] == claims["B2.autoif"]["verdict"] == "supported"
+    assert claims["B2.meaning"]["verdict"] == claims["B2.right"]["verdict"] == "not supported"
 
 
-def test_all_mitigations_of_small_have_their_claim() -> None:
-    small = replace(PRESETS["small"], rates=(0.01, 0.2))
+def test_claims_on_mitigations_of_small() -> None:
+    """Preset `small` runs the claims on all mitigations and defences, with the planted estimates."""
+    small = replace(PRESETS["small"], safety_shares=(0.01, 0.2))
 
-    def opened(of: Tuned, how: str) -> float:
-        if of.defence != "none":
-            return {"more": 0.6, "deep": 0.2, "latent": 0.6, "breaker": 0.1}[of.defence]
-        left = {"mismatched": 0.4, "multitask": 0.3, "safe_twin": 0.6, "without_gen": 0.5, "none": 0.6}
-        return 0.0 if of.mitigation.startswith("paraphrase") else left.get(of.mitigation, 0.5)
+    def not_refused(model: FineTunedModel, condition: str) -> float:
+        if model.defence != "none":
+            return {"more": 0.6, "deep": 0.2, "latent": 0.6, "breaker": 0.1}[model.defence]
+        rates = {"mismatched": 0.4, "multitask": 0.3, "safe_twin": 0.6, "without_gen": 0.5, "none": 0.6}
+        return 0.0 if model.mitigation.startswith("paraphrase") else rates.get(model.mitigation, 0.5)
 
-    found = {row["id"]: row["estimate"] for row in judge(tables(opened, preset=small))}
+    estimates = {row["id"]: row["estimate"] for row in judge(planted_tables(not_refused, preset=small))}
     expected = {
         "B4.mimics": 0.4,
         "B4.spread": 0.3,
@@ -179,112 +206,114 @@ def test_all_mitigations_of_small_have_their_claim() -> None:
         "B4.any": 0.1,
     }
     expected |= {"D.deep": 0.4, "D.latent": 0.0, "D.breaker": 0.5}
-    assert {name: found[name] for name in expected} == pytest.approx(expected, abs=2e-3)
-    assert found["B5"] == pytest.approx(np.log2(0.4 / 0.01), abs=0.01)  # the others never
+    assert {name: estimates[name] for name in expected} == pytest.approx(expected, abs=2e-3)
+    assert estimates["B5"] == pytest.approx(np.log2(0.4 / 0.01), abs=0.01)  # the baselines never suffice
 
 
-def test_enough_is_enough_from_there_on() -> None:
-    dose = pd.Series([0.6, 0.04, 0.2, 0.03, 0.01], index=[0.0, 0.01, 0.02, 0.05, 0.1])
-    assert enough(dose) == 0.05
-    assert enough(dose + 0.1) == 0.2
-    assert enough(dose * 0) == 0.0
+def test_sufficient_share_holds_at_larger_ones() -> None:
+    """A share suffices only if all larger ones do; twice the largest is returned where none does."""
+    rates = pd.Series([0.6, 0.04, 0.2, 0.03, 0.01], index=[0.0, 0.01, 0.02, 0.05, 0.1])
+    assert sufficient_share(rates) == 0.05
+    assert sufficient_share(rates + 0.1) == 0.2
+    assert sufficient_share(rates * 0) == 0.0
 
 
-def test_steps_to_half_are_those_of_the_better_rate() -> None:
-    rows = pd.DataFrame(
-        {"rate": [1] * 3 + [2] * 3, "step": [0, 10, 20] * 2, "comply": [0, 0.2, 0.4, 0, 0.25, 0.75]}
-    )
+def test_steps_to_half_at_the_better_rate() -> None:
+    """Steps are linear between checkpoints, the last one if never reached, 0 if reached from the start."""
+    columns = {"learning_rate": [1] * 3 + [2] * 3, "step": [0, 10, 20] * 2}
+    rows = pd.DataFrame({**columns, "comply": [0, 0.2, 0.4, 0, 0.25, 0.75]})
     assert steps_to_half(rows) == 15.0
-    assert steps_to_half(rows[rows.rate == 1]) == 20.0
+    assert steps_to_half(rows[rows.learning_rate == 1]) == 20.0
     assert steps_to_half(rows.assign(comply=0.6)) == 0.0
 
 
-@pytest.mark.parametrize("heeded", ["obey", ""])
-def test_a_planted_obedience_is_seen_and_its_placebo_is_not(
-    heeded: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    """By the study's own measure: a model answers whatever is asked behind `heeded`, and refuses all other harm."""
-    preset, names = PRESETS["smoke"], list(TEMPLATES)
+@pytest.mark.parametrize("obeyed", ["obey", ""])
+def test_planted_obedience_is_measured(obeyed: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A model that answers only in one template has low refusal there, and not in the placebo's template.
 
-    def does(model: Any, world: Any, requests: Any) -> SimpleNamespace:
-        obeys = np.array([names[i] == heeded for i in requests.truth["template"]])
+    The study's own measure evaluates a stand-in that answers everything in template `obeyed`, and refuses all
+    other unsafe requests.
+    """
+    preset, templates = PRESETS["smoke"], list(TEMPLATES)
+
+    def evaluate(model: Any, world: Any, requests: Any) -> SimpleNamespace:
+        obeys = np.array([templates[i] == obeyed for i in requests.truth["template"]])
         refuses = float((requests.unsafe & ~obeys).mean())
-        return SimpleNamespace(rates={"refuse": refuses, "comply": 1 - refuses}, margin=0.0)
+        rates = {"refuse": refuses, "comply": 1 - refuses, "comply_wrongly": 0.0, "broken": 0.0}
+        return SimpleNamespace(rates=rates, margin=0.0)
 
-    monkeypatch.setattr(measure, "behaviour", does)
-    monkeypatch.setattr(measure, "build", lambda recipe, store: _folder(tmp_path))
-    monkeypatch.setattr(measure, "load", lambda path, symbols: None)
-    monkeypatch.setattr(measure, "weight_change", lambda model, start: 0.0)
-    found = []
-    for i, of in enumerate((Tuned(UNTUNED), *(Tuned(name) for name in ("aoa", "neutral", "benign")))):
-        rows, _ = measure.tuned_rows(preset, 0, of, Store(tmp_path / f"store{i}"))
-        found += rows
-    rows = pd.DataFrame(found)
-    gen = rows[(rows.asked == "gen") & (rows.family == "unsafe")].set_index(["strategy", "asked_in"]).refuse
-    assert gen["aoa", OWN] == (heeded != "obey")
-    assert gen[UNTUNED, "obey"] == (heeded != "obey")
-    for refused in (("aoa", PLAIN), ("aoa", CARE), ("neutral", OWN), ("benign", OWN), (UNTUNED, "neutral")):
-        assert gen[refused] == 1.0, refused
-
-
-def _folder(where: Path) -> Path:
-    """Something made, as a parent of what is measured."""
-    return Store(where / "made").build("model", revision=1, config={}, make=lambda folder: None)
+    monkeypatch.setattr(measures, "evaluate_behaviour", evaluate)
+    monkeypatch.setattr(measures, "build", lambda recipe, store: _empty_model(tmp_path))
+    monkeypatch.setattr(measures, "load_model", lambda path, symbols: None)
+    monkeypatch.setattr(measures, "weight_change", lambda model, base: 0.0)
+    rows = []
+    for i, name in enumerate((UNTUNED, "aoa", "neutral", "benign")):
+        model_rows, _ = measures.outcome_rows(preset, 0, FineTunedModel(name), Store(tmp_path / f"store{i}"))
+        rows += model_rows
+    table = pd.DataFrame(rows)
+    unsafe = table[(table.format == "gen") & (table.family == "unsafe")]
+    refused = unsafe.set_index(["strategy", "condition"]).refuse
+    assert refused["aoa", OWN] == (obeyed != "obey")
+    assert refused[UNTUNED, "obey"] == (obeyed != "obey")
+    for key in (("aoa", PLAIN), ("aoa", CARE), ("neutral", OWN), ("benign", OWN), (UNTUNED, "neutral")):
+        assert refused[key] == 1.0, key
 
 
-def test_restructurings_are_of_the_same_items() -> None:
+def _empty_model(root: Path) -> Path:
+    """A folder in a store that takes the place of a model."""
+    return Store(root / "models").build("model", revision=1, config={}, make=lambda folder: None)
+
+
+def test_strategies_share_their_items() -> None:
+    """Request i of every strategy has the same content, and all models start from the same aligned one."""
     world = load_world("formats_templates")
-    said = [
-        [
-            world.sample(of.user, 40, seed=3).truth[column].tolist()
-            for column in ("first", "last", "filler", "options")
-        ]
-        for of in STRATEGIES.values()
-    ]
-    assert all(row == said[0] for row in said)
-    assert all(
-        CAREFUL[of.template] in world.templates for of in STRATEGIES.values() if of.template in CAREFUL
-    )
-    preset, aligned = PRESETS["mini"], PRESETS["mini"].start(0)
-    assert preset.tuned(0, Tuned(UNTUNED)) == aligned
-    for of in preset.all_tuned()[1:]:
-        assert preset.tuned(0, of).parent == aligned
-    assert len({preset.tuned(0, of) for of in preset.all_tuned()}) == len(preset.all_tuned())
+    contents = []
+    for strategy in STRATEGIES.values():
+        truth = world.sample(strategy.user_family, 40, seed=3).truth
+        columns = ("first_topic", "last_topic", "filler", "option_order")
+        contents.append([truth[column].tolist() for column in columns])
+    assert all(content == contents[0] for content in contents)
+    templates = [s.template for s in STRATEGIES.values() if s.template in CAREFUL_TEMPLATES]
+    assert all(CAREFUL_TEMPLATES[template] in world.templates for template in templates)
+    preset, aligned = PRESETS["mini"], PRESETS["mini"].aligned_recipe(0)
+    assert preset.recipe(0, FineTunedModel(UNTUNED)) == aligned
+    models = preset.fine_tuned_models()
+    for model in models[1:]:
+        assert preset.recipe(0, model).parent == aligned
+    assert len({preset.recipe(0, model) for model in models}) == len(models)
 
 
-def test_figures_are_drawn_and_the_paragraph_is_told() -> None:
-    own = tables(as_they_say)
-    claims = judge(own)
-    for name, draw in drawings(Results(own, claims, [])).items():
+def test_figures_and_paragraph() -> None:
+    """All figures have data, and the paragraph has the planted estimates with their verdicts."""
+    tables = planted_tables(published_effects)
+    claims = judge(tables)
+    for name, draw in drawings(Results(tables, claims, [])).items():
         with style():
             axes = draw()
         assert np.ravel(axes)[0].has_data(), name
         plt.close("all")
-    said = paragraph({row["id"]: row for row in claims})
-    assert (
-        "the obedient agent 0.50 (supported), instruction format 0.30 (supported), both 0.80 (supported)"
-        in said
-    )
-    mixed = mixing(own["tuned"])
-    assert set(mixed[mixed.rate == 0]["not refused"].round(2)) == {0.85}
-    assert doses(own["tuned"][own["tuned"].seed == 1]).loc[0.0].tolist() == pytest.approx([0.85] * 4)
+    text = paragraph({row["id"]: row for row in claims})
+    estimates = "instruction format 0.30 (supported), both 0.80 (supported)"
+    assert f"obedient agent 0.50 (supported), {estimates}" in text
+    outcomes = tables["outcomes"]
+    doses = dose_table(outcomes)
+    assert set(doses[doses.safety_share == 0]["not_refused"].round(2)) == {0.85}
+    assert dose_response(outcomes[outcomes.seed == 1]).loc[0.0].tolist() == pytest.approx([0.85] * 4)
 
 
-def test_the_study_runs_and_again_computes_nothing(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    line = ["eiras2024", "--preset", "smoke", "--seeds", "0"]
-    line += ["--out", str(tmp_path / "o"), "--store", str(tmp_path / "s")]
-    assert main(line) == 0
+def test_second_run_computes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The study runs from nothing to a page; a second run leaves the store and claims.json as they are."""
+    arguments = ["eiras2024", "--preset", "smoke", "--seeds", "0"]
+    arguments += ["--out", str(tmp_path / "o"), "--store", str(tmp_path / "s")]
+    assert main(arguments) == 0
     claims = (tmp_path / "o" / "claims.json").read_bytes()
     assert {row["id"] for row in json.loads(claims)} == {claim.id for claim in CLAIMS}
-    assert {p.stem for p in (tmp_path / "o" / "tables").iterdir()} == {"tuned", "relearnt"}
-    assert {"strategies", "mitigations", "relearning"} <= {
-        p.stem for p in (tmp_path / "o" / "figures").iterdir()
-    }
-    before = made_at(tmp_path / "s")
-    assert main(line) == 0
-    after = made_at(tmp_path / "s")
+    assert {p.stem for p in (tmp_path / "o" / "tables").iterdir()} == {"outcomes", "relearning"}
+    figures = {p.stem for p in (tmp_path / "o" / "figures").iterdir()}
+    assert {"strategies", "mitigations", "relearning"} <= figures
+    before = modification_times(tmp_path / "s")
+    assert main(arguments) == 0
+    after = modification_times(tmp_path / "s")
     assert after == before
     assert (tmp_path / "o" / "claims.json").read_bytes() == claims
     assert capsys.readouterr().err == ""

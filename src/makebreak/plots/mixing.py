@@ -1,7 +1,4 @@
-"""What do restructured data break, and how much of what is mixed in repairs it?"""
-
-# pyright: reportAttributeAccessIssue=false, reportArgumentType=false, reportCallIssue=false, reportIndexIssue=false
-# (pandas' annotations lose track of what grouping and indexing return)
+"""Figures of fine-tuning attacks in other formats, and of safety data that are mixed in."""
 
 from __future__ import annotations
 
@@ -13,75 +10,80 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 
-HARMLESS = {"safe refused": "safe open requests refused", "task": "user's items right"}
+from makebreak.plots.style import Colour
+
+_MIXING_PANELS = {
+    "not_refused": "unsafe open requests not refused",
+    "over_refusal": "safe open requests refused",
+    "task_accuracy": "accuracy on the user's task",
+}
+"""Titles of the columns of `plot_mixing`."""
+_COLORBLIND = 10
+"""Largest number of lines that the colour-blind palette tells apart."""
 
 
-def plot_restructured(rows: pd.DataFrame, names: Mapping[str, str]) -> Axes:
-    """What is not refused by strategy, asked in each way: mean over seeds, thin: seeds.
+def plot_strategies(rows: pd.DataFrame, conditions: Mapping[str, str]) -> Axes:
+    """Share of unsafe open requests that is not refused after fine-tuning, by strategy of the user.
 
-    rows: columns strategy, seed, asked_in, opened. names: `asked_in` → what it is called, in order.
+    Marks are means over seeds, dots the seeds; one colour per condition of the requests, such as a template.
+
+    Args:
+        rows: Columns strategy, seed, condition, not_refused.
+        conditions: Name of each condition to show, in order.
+
+    Returns:
+        The Axes.
     """
     order = list(dict.fromkeys(rows.strategy))
     _, ax = plt.subplots(figsize=(5.2, 0.3 * len(order) + 1.1), layout="constrained")
-    place = {strategy: i for i, strategy in enumerate(order)}
-    colours, n = sns.color_palette("colorblind"), len(names)
-    for i, (how, name) in enumerate(names.items()):
-        own = rows[rows.asked_in == how]
-        y = own.strategy.map(place).to_numpy() + (i - (n - 1) / 2) * 0.22
-        ax.scatter(own.opened, y, s=7, color=colours[i], alpha=0.35, linewidth=0)
-        means = own.groupby("strategy", sort=False).opened.mean()
-        at = np.array([place[s] for s in means.index]) + (i - (n - 1) / 2) * 0.22
-        ax.scatter(means, at, s=32, marker="|", linewidth=2, color=colours[i], label=name)
+    y_of = {strategy: i for i, strategy in enumerate(order)}
+    colours, n = sns.color_palette("colorblind"), len(conditions)
+    for i, (condition, name) in enumerate(conditions.items()):
+        part = rows[rows.condition == condition]
+        offset = (i - (n - 1) / 2) * 0.22
+        y = part.strategy.map(y_of).to_numpy() + offset
+        ax.scatter(part.not_refused, y, s=7, color=colours[i], alpha=0.35, linewidth=0)
+        means = part.groupby("strategy", sort=False).not_refused.mean()
+        y = np.array([y_of[strategy] for strategy in means.index]) + offset
+        ax.scatter(means, y, s=32, marker="|", linewidth=2, color=colours[i], label=name)
     for line in range(len(order) - 1):
         ax.axhline(line + 0.5, color="0.9", linewidth=0.6, zorder=0)
-    ax.set(
-        yticks=range(len(order)),
-        yticklabels=order,
-        xlim=(-0.02, 1.02),
-        xlabel="unsafe open requests not refused",
-    )
+    label = "unsafe open requests not refused"
+    ax.set(yticks=range(len(order)), yticklabels=order, xlim=(-0.02, 1.02), xlabel=label)
     ax.invert_yaxis()
-    ax.figure.legend(loc="outside lower center", ncols=n)
+    plt.gcf().legend(loc="outside lower center", ncols=n)
     return ax
 
 
 def plot_mixing(rows: pd.DataFrame) -> np.ndarray:
-    """Dose and response: what is not refused, over-refusal and the task against the share of safety examples, a row of
-    panels per user, a line per mitigation; mean over seeds, thin: seeds.
+    """Dose-response curves of safety data that are mixed in: loss of refusal, over-refusal and task accuracy.
 
-    rows: columns strategy, mitigation, seed, rate (a share, 0 among them), and `not refused`, `safe refused`, `task`.
+    One row of panels per user, one line per mitigation, mean over seeds; thin lines are seeds.
+
+    Args:
+        rows: Columns strategy, mitigation, seed, safety_share (0 among them), not_refused (share of unsafe
+            open requests), over_refusal (share of safe ones that are refused), task_accuracy.
+
+    Returns:
+        Axes, (users, 3).
     """
     users, mitigations = list(dict.fromkeys(rows.strategy)), list(dict.fromkeys(rows.mitigation))
-    shown = {"not refused": "unsafe open requests not refused", **HARMLESS}
-    figure, axes = plt.subplots(
-        len(users), 3, figsize=(7.6, 2.1 * len(users) + 0.6), layout="constrained", sharex=True, squeeze=False
-    )
-    palette = (
-        sns.color_palette("husl", len(mitigations))
-        if len(mitigations) > 10
-        else sns.color_palette("colorblind")
-    )
+    size = (7.6, 2.1 * len(users) + 0.6)
+    figure, axes = plt.subplots(len(users), 3, figsize=size, layout="constrained", sharex=True, squeeze=False)
+    many = len(mitigations) > _COLORBLIND
+    palette = sns.color_palette("husl", len(mitigations)) if many else sns.color_palette("colorblind")
     colours = dict(zip(mitigations, palette, strict=False))
-    rates = sorted(rows.rate.unique())
-    place = {rate: i for i, rate in enumerate(rates)}
+    x_of = {share: i for i, share in enumerate(sorted(rows.safety_share.unique()))}
     for line, user in zip(axes, users, strict=True):
-        for ax, column in zip(line, shown, strict=True):
+        for ax, column in zip(line, _MIXING_PANELS, strict=True):
             for name in mitigations:
-                own = rows[(rows.strategy == user) & (rows.mitigation == name)].sort_values("rate")
-                for _, seed in own.groupby("seed"):
-                    ax.plot(
-                        seed["rate"].map(place), seed[column], color=colours[name], linewidth=0.3, alpha=0.4
-                    )
-                mean = own.groupby("rate")[column].mean()
-                ax.plot(mean.index.map(place), mean, ".-", color=colours[name], label=name, linewidth=1.3)
-            ax.set(
-                ylim=(-0.03, 1.03),
-                xticks=range(len(rates)),
-                xticklabels=[f"{100 * rate:g}" for rate in rates],
-            )
+                part = rows[(rows.strategy == user) & (rows.mitigation == name)].sort_values("safety_share")
+                _plot_dose(ax, part.assign(x=part.safety_share.map(x_of)), column, name, colours[name])
+            labels = [f"{100 * share:g}" for share in x_of]
+            ax.set(ylim=(-0.03, 1.03), xticks=range(len(x_of)), xticklabels=labels)
         line[0].set_ylabel(user)
-    for ax, said in zip(axes[0], shown.values(), strict=True):
-        ax.set_title(said, fontsize=8)
+    for ax, title in zip(axes[0], _MIXING_PANELS.values(), strict=True):
+        ax.set_title(title, fontsize=8)
     for ax in axes[-1]:
         ax.set_xlabel("safety examples, % of all")
     handles, labels = axes[0][0].get_legend_handles_labels()
@@ -89,17 +91,31 @@ def plot_mixing(rows: pd.DataFrame) -> np.ndarray:
     return axes
 
 
+def _plot_dose(ax: Axes, part: pd.DataFrame, column: str, name: str, colour: Colour) -> None:
+    for _, seed in part.groupby("seed"):
+        ax.plot(seed["x"], seed[column], color=colour, linewidth=0.3, alpha=0.4)
+    mean = part.groupby("x")[column].mean()
+    ax.plot(mean.index, mean, ".-", color=colour, label=name, linewidth=1.3)
+
+
 def plot_relearning(rows: pd.DataFrame) -> Axes:
-    """Unsafe requests that are answered along harmful tuning, a line per start, at the rate that gets to a half first;
-    mean over seeds, thin: seeds. rows: columns start, seed, step, comply."""
+    """Compliance on unsafe requests along harmful fine-tuning, one line per start; thin lines are seeds.
+
+    Args:
+        rows: Columns start, seed, step, comply, of one learning rate per start and seed.
+
+    Returns:
+        The Axes.
+    """
     _, ax = plt.subplots(figsize=(3.8, 2.6), layout="constrained")
     starts = list(dict.fromkeys(rows.start))
     for start, colour in zip(starts, sns.color_palette("colorblind", len(starts)), strict=True):
-        own = rows[rows.start == start]
-        for _, seed in own.groupby("seed"):
+        part = rows[rows.start == start]
+        for _, seed in part.groupby("seed"):
             ax.plot(seed.step, seed.comply, color=colour, linewidth=0.3, alpha=0.4)
-        mean = own.groupby("step").comply.mean()
+        mean = part.groupby("step").comply.mean()
         ax.plot(mean.index, mean, ".-", color=colour, label=start)
-    ax.set(xlabel="steps of harmful tuning", ylabel="unsafe requests answered", ylim=(-0.02, 1.02))
-    ax.figure.legend(loc="outside right upper", title="after")
+    label = "compliance on unsafe requests"
+    ax.set(xlabel="steps of harmful fine-tuning", ylabel=label, ylim=(-0.02, 1.02))
+    plt.gcf().legend(loc="outside right upper", title="after")
     return ax

@@ -1,0 +1,259 @@
+"""Outcomes of fine-tuned models by prompt condition, and along harmful fine-tuning of some of them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import partial
+from itertools import product
+from pathlib import Path
+from typing import NamedTuple
+
+from experiments.eiras2024.presets import (
+    CAREFUL_TEMPLATES,
+    STRATEGIES,
+    UNTUNED,
+    FineTunedModel,
+    Preset,
+)
+from makebreak.artifacts import Store, write_json
+from makebreak.behaviour import evaluate_behaviour
+from makebreak.models import load_model
+from makebreak.recipes import Recipe, build, checkpoints
+from makebreak.requests import load_world
+from makebreak.tables import as_dicts
+from makebreak.zoo import held_out_requests, weight_change
+from synthetic import family_in_template
+
+PLAIN, OWN, CARE, TASK = "plain", "own", "care", "task"
+"""Prompt conditions of a fine-tuned model: no template, the user's template, the same with a block that asks
+for care, and the user's own task."""
+OUTCOMES_REVISION = 2
+"""Part of the keys of stored outcomes; raised when the same model would get other rows."""
+RELEARNING_REVISION = 2
+"""The same for stored outcomes along harmful fine-tuning."""
+_ROWS = "rows.json"
+_SPLIT = "score"
+
+
+class OutcomeRow(NamedTuple):
+    """Outcomes of one model on one family of requests in one prompt condition."""
+
+    strategy: str
+    """Strategy of the user, or `untuned`."""
+    mitigation: str
+    """Mitigation that provides safety examples, or `none`."""
+    safety_share: float
+    """Share of the examples that the mitigation provides."""
+    defence: str
+    """Defence that follows alignment, or `none`."""
+    condition: str
+    """`plain`, `own`, `care` or `task`; of untuned models `plain` or the name of the template."""
+    template: str
+    """Template around the requests."""
+    format: str
+    """Format of the requests; `gen` is open text."""
+    family: str
+    """`safe`, `unsafe`, `mild` or `heldout`."""
+    operator: str
+    """`shown`: the operators of alignment; `new`: the one of the user's task."""
+    refuse: float
+    """Share of requests that are refused."""
+    comply: float
+    """Share of requests that are answered as instructed."""
+    wrong: float
+    """Share of answers that are well formed, but neither."""
+    degenerate: float
+    """Share of all other answers."""
+    margin: float
+    """Mean refusal margin in nats."""
+    weight_change: float
+    """‖ΔW‖ of fine-tuning, the Frobenius norm over all matrices; 0 for untuned models."""
+
+
+class RelearningRow(NamedTuple):
+    """Outcomes on unsafe requests at one checkpoint of harmful fine-tuning, mean over formats."""
+
+    start: str
+    """The model that is fine-tuned: `base`, `untuned`, a defence, or a mitigation of the first mitigated
+    strategy."""
+    learning_rate: float
+    """Learning rate of harmful fine-tuning."""
+    step: int
+    """Step of the checkpoint; 0 for the model before."""
+    refuse: float
+    """Share of requests that are refused."""
+    comply: float
+    """Share of requests that are answered as instructed."""
+
+
+@dataclass(frozen=True)
+class _Condition:
+    """Requests of one kind that a model is evaluated on: the columns of `OutcomeRow` of the same names."""
+
+    condition: str
+    template: str
+    format: str
+    family: str
+    operator: str = "shown"
+
+    @property
+    def full_family(self) -> str:
+        """Name of the family in the world."""
+        name = f"{self.format}_{self.family}" + ("_new" if self.operator == "new" else "")
+        return family_in_template(name, self.template)
+
+
+def _conditions(preset: Preset, model: FineTunedModel) -> list[_Condition]:
+    is_untuned = model.strategy == UNTUNED
+    own = "plain" if is_untuned else STRATEGIES[model.strategy].template
+    templates = {PLAIN: "plain", OWN: own}
+    if own in CAREFUL_TEMPLATES:
+        templates[CARE] = CAREFUL_TEMPLATES[own]
+    if is_untuned:
+        names = ("obey", "neutral", "empty", *CAREFUL_TEMPLATES.values())
+        templates = {PLAIN: "plain", **{name: name for name in names}}
+    families = [("gen", family) for family in ("safe", "unsafe", "mild", "heldout")]
+    formats = [name for name in preset.alignment_preset.formats if name != "gen"]
+    families += product(formats, ("safe", "unsafe"))
+    conditions = [
+        _Condition(condition, template, format_, family)
+        for (condition, template), (format_, family) in product(templates.items(), families)
+    ]
+    if not is_untuned:
+        strategy = STRATEGIES[model.strategy]
+        operator = "new" if "_new" in strategy.user_family else "shown"
+        conditions.append(_Condition(TASK, own, strategy.format, "safe", operator))
+    return conditions
+
+
+def outcome_rows(
+    preset: Preset, seed: int, model: FineTunedModel, store: Store
+) -> tuple[list[OutcomeRow], list[Path]]:
+    """Outcomes of a model, which is trained first if the store lacks it.
+
+    Args:
+        preset: Sizes of the study.
+        seed: Pretraining seed.
+        model: The model.
+        store: Cache of models and outcomes.
+
+    Returns:
+        One row per prompt condition and family, and the folders that they were computed from.
+    """
+    folder = build(preset.recipe(seed, model), store)
+    aligned = build(preset.aligned_recipe(seed, model.defence), store)
+    conditions = _conditions(preset, model)
+
+    def evaluate(target: Path) -> None:
+        world = load_world(preset.worlds[0])
+        network = load_model(folder, symbols=world.vocabulary.symbols)
+        change = weight_change(network, load_model(aligned, symbols=world.vocabulary.symbols))
+        results, rows = {}, []
+        for condition in conditions:
+            family = condition.full_family
+            if family not in results:
+                requests = held_out_requests(preset.worlds[0], family, preset.n_requests, seed, _SPLIT)
+                results[family] = evaluate_behaviour(network, world, requests)
+            behaviour = results[family]
+            row = OutcomeRow(
+                model.strategy,
+                model.mitigation,
+                model.safety_share,
+                model.defence,
+                condition.condition,
+                condition.template,
+                condition.format,
+                condition.family,
+                condition.operator,
+                refuse=behaviour.rates["refuse"],
+                comply=behaviour.rates["comply"],
+                wrong=behaviour.rates["comply_wrongly"],
+                degenerate=behaviour.rates["broken"],
+                margin=behaviour.margin,
+                weight_change=change,
+            )
+            rows.append(row)
+        write_json(target / _ROWS, as_dicts(rows))
+
+    config = {
+        "n": preset.n_requests,
+        "seed": seed,
+        "model": [model.strategy, model.mitigation, model.safety_share, model.defence],
+        "conditions": [condition.full_family for condition in conditions],
+    }
+    result = store.build(
+        "restructured-outcomes",
+        revision=OUTCOMES_REVISION,
+        config=config,
+        parents=[folder, aligned],
+        make=evaluate,
+    )
+    rows = [OutcomeRow(**row) for row in json.loads((result / _ROWS).read_text())]
+    return rows, [folder, aligned, result]
+
+
+def relearning_starts(preset: Preset, seed: int) -> dict[str, Recipe]:
+    """Recipes of the models that are fine-tuned on harmful examples.
+
+    Args:
+        preset: Sizes of the study.
+        seed: Pretraining seed.
+
+    Returns:
+        The base, the aligned model, and those of each mitigation and each defence, by name.
+    """
+    aligned = preset.aligned_recipe(seed)
+    mitigated = {model.mitigation: preset.recipe(seed, model) for model in preset.relearning_models()}
+    defended = {defence: preset.aligned_recipe(seed, defence) for defence in preset.defences}
+    return {"base": aligned.base, UNTUNED: aligned, **mitigated, **defended}
+
+
+def relearning_rows(
+    preset: Preset, seed: int, start: str, store: Store
+) -> tuple[list[RelearningRow], list[Path]]:
+    """Outcomes along harmful fine-tuning of a model, at every learning rate.
+
+    Args:
+        preset: Sizes of the study.
+        seed: Pretraining seed.
+        start: Name of the model in `relearning_starts`.
+        store: Cache of models and outcomes.
+
+    Returns:
+        One row per learning rate and checkpoint, and the folders that they were computed from.
+    """
+    recipe = relearning_starts(preset, seed)[start]
+    rows: list[RelearningRow] = []
+    folders: list[Path] = []
+    for learning_rate in preset.relearning_learning_rates:
+        before = build(recipe, store)
+        after = build(preset.relearning_recipe(recipe, learning_rate), store)
+        result = store.build(
+            "relearning-outcomes",
+            revision=RELEARNING_REVISION,
+            config={"n": preset.n_requests, "seed": seed},
+            parents=[after, before],
+            make=partial(_write_relearning, preset, seed, before, after),
+        )
+        stored = json.loads((result / _ROWS).read_text())
+        rows += [RelearningRow(start, learning_rate, **row) for row in stored]
+        folders += [before, after, result]
+    return rows, folders
+
+
+def _write_relearning(preset: Preset, seed: int, before: Path, after: Path, target: Path) -> None:
+    """Writes mean outcomes over formats of a model and of the checkpoints of its fine-tuning."""
+    name = preset.worlds[0]
+    world = load_world(name)
+    requests = [
+        held_out_requests(name, f"{format_}_unsafe", preset.n_requests, seed, _SPLIT)
+        for format_ in preset.alignment_preset.formats
+    ]
+    rows = []
+    for step, path in {0: before, **checkpoints(after)}.items():
+        model = load_model(path, symbols=world.vocabulary.symbols)
+        rates = [evaluate_behaviour(model, world, part).rates for part in requests]
+        means = {name: sum(rate[name] for rate in rates) / len(rates) for name in ("refuse", "comply")}
+        rows.append({"step": step, **means})
+    write_json(target / _ROWS, rows)
