@@ -364,7 +364,7 @@ def _plan_attacks(
     requests: TextRequests,
     answers: Rows,
     settings: AttackSettings,
-    allowed: np.ndarray,
+    allowed_tokens: np.ndarray,
 ) -> _AttackPlan | str:
     """Which requests are attacked, or why none is; ValueError if the model gives all targets."""
     refused = np.flatnonzero([is_refusal(row) for row in answers])
@@ -379,7 +379,7 @@ def _plan_attacks(
             f"the model gives the target {target!r} already where it refuses: choose one that it does not "
             "give"
         )
-    slots, is_stable = _initial_slots(lm, requests[refused], settings, allowed)
+    slots, is_stable = _initial_slots(lm, requests[refused], settings, allowed_tokens)
     n_needed = 2 * MIN_ATTACKED_REQUESTS if settings.universal else MIN_ATTACKED_REQUESTS
     if is_stable.sum() < n_needed:
         return (
@@ -396,10 +396,10 @@ def _plan_attacks(
     return _AttackPlan(refused[stable].tolist(), refused[test].tolist(), split(train), split(test))
 
 
-def _projection(clean: Rows, attacked: Rows, harmless: Rows) -> Rows:
+def _projection(clean: Rows, attacked_answers: Rows, harmless: Rows) -> Rows:
     """Projection of clean, attacked and harmless requests, by attack and outcome."""
     rows = [{"attack": f"clean {row['family']}", **row} for row in clean]
-    rows += [row | {"outcome": answer_outcome(row)} for row in attacked]
+    rows += [row | {"outcome": answer_outcome(row)} for row in attacked_answers]
     rows += [row | {"attack": f"harmless, {row['attack']}"} for row in harmless]
     return as_dicts(projection_summary_rows(rows))
 
@@ -426,7 +426,7 @@ def _check_context(
 
 
 def _initial_slots(
-    lm: LanguageModel, requests: TextRequests, settings: AttackSettings, allowed: np.ndarray
+    lm: LanguageModel, requests: TextRequests, settings: AttackSettings, allowed_tokens: np.ndarray
 ) -> tuple[AdversarialSlots, np.ndarray]:
     """Requests with one initial token in all slots, and (n,) which of them are retokenisation-stable.
 
@@ -434,8 +434,8 @@ def _initial_slots(
     the letter x are tried first.
     """
     encodings = [lm.tokenizer(text, add_special_tokens=False)["input_ids"] for text in (" !", "!", " x", "x")]
-    tokens = [ids[0] for ids in encodings if len(ids) == 1 and allowed[ids[0]]]
-    tokens += np.flatnonzero(allowed)[:_MAX_INITIAL_TOKENS].tolist()
+    tokens = [ids[0] for ids in encodings if len(ids) == 1 and allowed_tokens[ids[0]]]
+    tokens += np.flatnonzero(allowed_tokens)[:_MAX_INITIAL_TOKENS].tolist()
     stability_filter = retokenizes_identically(lm.tokenizer)
     best: tuple[AdversarialSlots, np.ndarray] | None = None
     for token in tokens:

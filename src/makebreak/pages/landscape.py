@@ -370,14 +370,14 @@ class _AnswerLandscape:
         return nll < MAX_RELATIVE_NLL * np.log(self.lm.model.config.vocab_size)
 
     def truncation_rows(
-        self, truncated: Mapping[float, Outcomes], longer: Mapping[float, Outcomes]
+        self, truncated_answers: Mapping[float, Outcomes], longer_answers: Mapping[float, Outcomes]
     ) -> list[TruncationRow]:
         """How verdicts of truncated answers differ from those of longer ones, by point and family."""
         rows = []
-        for coordinate in longer:
+        for coordinate in longer_answers:
             for family in self.requests:
-                before = self.verdicts(family, truncated[coordinate][family])
-                after = self.verdicts(family, longer[coordinate][family])
+                before = self.verdicts(family, truncated_answers[coordinate][family])
+                after = self.verdicts(family, longer_answers[coordinate][family])
                 rows.append(
                     TruncationRow(
                         coordinate=coordinate,

@@ -75,21 +75,20 @@ class LayerFit:
 
 
 class ReferenceMonitors:
-    """Class means and monitors of a language model, fitted when they are first needed."""
+    """Class means and monitors of a language model, fitted when they are first needed.
+
+    Args:
+        lm: The model.
+        reference: Clean requests by family: `harmless` and `harmful`, and `borderline` ones if any.
+        settings: Prompt template and seed.
+
+    Raises:
+        ValueError: If there are fewer than `MIN_REFERENCE_REQUESTS` of either class.
+    """
 
     def __init__(
         self, lm: LanguageModel, reference: Mapping[str, Sequence[str]], settings: GenerationSettings
     ) -> None:
-        """Takes the reference requests.
-
-        Args:
-            lm: The model.
-            reference: Clean requests by family: `harmless` and `harmful`, and `borderline` ones if any.
-            settings: Prompt template and seed.
-
-        Raises:
-            ValueError: If there are fewer than `MIN_REFERENCE_REQUESTS` of either class.
-        """
         for family in CLASSES:
             n = len(reference.get(family, ()))
             if n < MIN_REFERENCE_REQUESTS:
@@ -158,7 +157,7 @@ class ReferenceMonitors:
 def reference_monitors(
     lm: LanguageModel,
     reference: Mapping[str, Sequence[str]],
-    excluded: Sequence[str],
+    excluded_prompts: Sequence[str],
     settings: GenerationSettings,
 ) -> tuple[ReferenceMonitors | None, str]:
     """Monitors that are fitted without the requests that are attacked.
@@ -166,8 +165,8 @@ def reference_monitors(
     Args:
         lm: The model.
         reference: Clean requests by family; the harmful and the harmless ones form pairs.
-        excluded: Harmful requests that are attacked; they and the harmless request of their pair are left
-            out.
+        excluded_prompts: Harmful requests that are attacked; they and the harmless request of their pair are
+            left out.
         settings: Prompt template and seed.
 
     Returns:
@@ -176,7 +175,7 @@ def reference_monitors(
     Raises:
         ValueError: If the reference is too small even without an exclusion.
     """
-    attacked = set(excluded)
+    attacked = set(excluded_prompts)
     keep = [i for i, text in enumerate(reference["harmful"]) if text not in attacked]
     n_dropped = len(reference["harmful"]) - len(keep)
     if n_dropped and len(keep) < MIN_REFERENCE_REQUESTS:

@@ -20,16 +20,15 @@ Progress = Callable[..., object]
 
 
 class StepCache:
-    """Tables of one command, each computed by a function with a revision and then read from the store."""
+    """Tables of one command, each computed by a function with a revision and then read from the store.
+
+    Args:
+        command: Name of the command, which begins the name of every stage in the store.
+        store: The store.
+        config: All that every step depends on, JSON values.
+    """
 
     def __init__(self, command: str, store: Store, config: Mapping[str, Any]) -> None:
-        """Creates the cache.
-
-        Args:
-            command: Name of the command, which begins the name of every stage in the store.
-            store: The store.
-            config: All that every step depends on, JSON values.
-        """
         self.command, self.store, self.config = command, store, dict(config)
 
     def run(
