@@ -1,1 +1,1 @@
-"""One folder per study; studies share recipes, never each other."""
+"""Studies that replicate papers on safety fine-tuning, and their common command line."""

@@ -1,4 +1,4 @@
-"""python -m experiments STUDY --preset P [--world W] [--seeds 0 1 2] [--out DIR] [--store DIR]"""
+"""Entry point: `python -m experiments STUDY --preset P [--world W] [--seeds 0 1] [--out D] [--store D]`."""
 
 import sys
 

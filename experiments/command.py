@@ -1,4 +1,7 @@
-"""How is a study run from the command line? One clear line and status 2 for bad input, never a traceback."""
+"""Command line of the studies: trains, measures, evaluates claims and writes the report.
+
+Bad input ends with one line on stderr and status 2.
+"""
 
 from __future__ import annotations
 
@@ -12,147 +15,240 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from types import ModuleType
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from makebreak.cli import debug_requested, guarded, parse
+from makebreak.cli import debug_requested, parse_arguments, run_command
+
+if TYPE_CHECKING:
+    from experiments.results import Results
 
 DEFAULT_STORE = Path("runs/store")
+"""Folder of the models unless another one is given."""
+STUDIES = ("jain2024", "peng2024", "jan2024", "eiras2024", "real", "speed")
+"""Names of the studies."""
+_SERIAL_PRESETS = ("smoke", "paper")
+"""Presets that are run in one process by default: too little to do, or meant for one accelerator."""
 
 
 @dataclass(frozen=True)
 class Command:
-    """Run a study: build what is missing, measure, judge its claims, write tables, figures and a report.
+    """Run a study: train missing models, measure them, evaluate claims and write the report.
 
-    What is already in the store is not computed again; an interrupted run goes on where it was.
+    What is already in the store is not computed again; an interrupted run continues where it was.
     """
 
     study: Annotated[str, tyro.conf.Positional]
-    """Which study: jain2024, peng2024 (landscapes of its models), jan2024 (tuned tasks × formats of harm),
-    eiras2024 (restructured data and mitigations), real (what carries over to a language model), or speed (ratios to
-    the naive way)."""
+    """Study: jain2024 (activations and weights of aligned models), peng2024 (safety landscapes of these
+    models), jan2024 (fine-tuning on benign tasks in several formats), eiras2024 (restructured benign data and
+    mitigations), real (the same measures on a language model), or speed (run times relative to plain
+    implementations)."""
     preset: str = "mini"
-    """Size: smoke (seconds), mini (minutes, 3 seeds), small (an hour, 5 seeds), all (also every factor), paper (an
-    accelerator)."""
+    """Size: smoke (seconds), mini (minutes, 3 seeds), small (an hour, 5 seeds), all (small with every factor
+    of the training), paper (sizes of the papers; needs an accelerator)."""
     world: str | None = None
-    """World, where the preset offers several."""
+    """Synthetic world, where the preset offers several; by default its first."""
     model: str | None = None
-    """Of real, the language model: a folder, a .gguf file or a hub id; SmolLM2-135M-Instruct by default."""
+    """Language model of the study real: a folder, a .gguf file or a hub id; SmolLM2-135M-Instruct by
+    default."""
     seeds: tuple[int, ...] | None = None
-    """Pretraining seeds, of real alignment seeds; the preset's own by default. Seeds from 1000 on are for tuning and
-    never reported."""
+    """Pretraining seeds (of the study real: alignment seeds); the preset's own by default. Seeds from 1000 on
+    are reserved for tuning hyperparameters."""
     out: Path | None = None
-    """Folder of the results; by default runs/STUDY/PRESET, or PRESET-WORLD for a world that is not the first."""
+    """Folder of the results; by default runs/STUDY/PRESET, or runs/STUDY/PRESET-WORLD for a world that is not
+    the first."""
     store: Path = DEFAULT_STORE
-    """Folder of the models, shared by all studies."""
+    """Folder of trained models and measurements, shared by all studies."""
     estimate: bool = False
-    """Only say how long training would take here, and how much memory; `paper` always begins with that."""
+    """Only print how long training would take on this machine, and how much memory; the preset paper always
+    starts with that."""
     launcher: Literal["none", "local", "slurm"] | None = None
-    """Make models one by one in this process, in many on this machine, or as jobs of Slurm. By default local; none at
-    smoke, which has too little to do, and at paper, which is for one accelerator."""
+    """How models are trained: one by one in this process (none), in several processes on this machine
+    (local), or as Slurm jobs (slurm). By default local, and none at the presets smoke and paper."""
     workers: int = os.cpu_count() or 1
-    """Processes at once, of one thread each, where there are many."""
+    """Number of single-threaded processes or jobs at a time, for the launchers local and slurm."""
     debug: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Show the Python traceback of an error; the environment variable MAKEBREAK_DEBUG=1 does the same."""
 
 
+@dataclass(frozen=True)
+class _Run:
+    """A command whose names have been resolved and checked."""
+
+    command: Command
+    study: ModuleType
+    preset: Any
+    world: str
+    seeds: tuple[int, ...]
+    out: Path
+
+
 def main(arguments: Sequence[str]) -> int:
-    """Exit status: 0 done, 2 bad input or a failure that is named, 130 interrupted."""
+    """Runs the command line.
+
+    Args:
+        arguments: Arguments without the program's name.
+
+    Returns:
+        Exit status: 0 done, 2 bad input or an error with a known cause, 130 interrupted.
+    """
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    return guarded(
-        lambda: _run(parse(Command, arguments, "python -m experiments")), debug=debug_requested(arguments)
+    return run_command(
+        lambda: _run(parse_arguments(Command, arguments, "python -m experiments")),
+        debug=debug_requested(arguments),
     )
 
 
 def _run(command: Command) -> None:
-    from makebreak.configs import nearest
-
-    studies = ["jain2024", "peng2024", "jan2024", "eiras2024", "real", "speed"]
-    if command.study not in studies:
-        raise ValueError(f"study {command.study!r} does not exist; {nearest(command.study, studies)}")
+    _check_name("study", command.study, STUDIES)
     if command.study == "speed":
-        from experiments import speed
-
-        out = command.out or Path("runs/speed")
-        _check_writable(out)
-        speed.run(out)
+        _run_speed(command.out or Path("runs/speed"))
         return
-    from experiments.estimate import estimate
-    from makebreak.artifacts import Store, record, remove_torn_files, write_json
-    from makebreak.claims import format_claims
-    from makebreak.report import write_tables
-    from makebreak.zoo import FIRST_TUNING_SEED
+    run = _resolve(command)
+    if _print_plan(run):
+        return
+    _run_study(run)
 
+
+def _run_speed(out: Path) -> None:
+    from experiments import speed
+
+    _check_writable(out)
+    speed.run(out)
+
+
+def _resolve(command: Command) -> _Run:
+    """The command's study, preset, world, seeds and folder.
+
+    Raises:
+        ValueError: If one of them does not exist, does not fit the others or cannot be written.
+    """
     study = importlib.import_module(f"experiments.{command.study}")
-    presets = study.PRESETS
-    if command.preset not in presets:
-        raise ValueError(
-            f"preset {command.preset!r} does not exist; {nearest(command.preset, list(presets))}"
-        )
-    preset = presets[command.preset]
+    _check_name("preset", command.preset, list(study.PRESETS))
+    preset = study.PRESETS[command.preset]
     if command.model is not None:
         if command.study != "real":
-            raise ValueError(f"--model is of real: {command.study} makes its own models")
+            raise ValueError(
+                f"--model {command.model} is an option of the study real: {command.study} trains its own "
+                "models"
+            )
         preset = replace(preset, model=command.model)
     world = command.world or preset.worlds[0]
+    _check_world(world, preset)
+    seeds = preset.seeds if command.seeds is None else command.seeds
+    _check_seeds(seeds)
+    folder = preset.name if world == preset.worlds[0] else f"{preset.name}-{world}"
+    return _Run(command, study, preset, world, seeds, command.out or Path("runs") / command.study / folder)
+
+
+def _check_name(kind: str, name: str, known: Sequence[str]) -> None:
+    from makebreak.configs import nearest
+
+    if name not in known:
+        raise ValueError(f"{kind} {name!r} does not exist; {nearest(name, list(known))}")
+
+
+def _check_world(world: str, preset: Any) -> None:
+    from makebreak.configs import nearest
+
     if world not in preset.worlds:
         raise ValueError(
             f"world {world!r} is not one of preset {preset.name!r}; {nearest(world, list(preset.worlds))}"
         )
-    seeds = preset.seeds if command.seeds is None else command.seeds
+
+
+def _check_seeds(seeds: tuple[int, ...]) -> None:
+    from makebreak.zoo import FIRST_TUNING_SEED
+
     if not seeds or len(set(seeds)) != len(seeds) or min(seeds) < 0:
         raise ValueError(f"seeds {seeds}: expected distinct numbers from 0 on")
     if max(seeds) >= FIRST_TUNING_SEED:
         raise ValueError(
-            f"seeds {seeds}: those from {FIRST_TUNING_SEED} on are for tuning and never reported"
+            f"seeds {seeds}: those from {FIRST_TUNING_SEED} on are for tuning and never reported; use "
+            "smaller ones"
         )
-    own = preset.name if world == preset.worlds[0] else f"{preset.name}-{world}"
-    out = command.out or Path("runs") / command.study / own
-    for folder in (out, command.store):  # both, before either is made
-        _check_writable(folder)
-    for folder in (out, command.store):
-        folder.mkdir(parents=True, exist_ok=True)
 
-    recipes = study.trainings(preset, world, seeds)
+
+def _print_plan(run: _Run) -> bool:
+    """Prints what is trained, and the estimate if wanted; True if that is all that the command does."""
+    command, preset = run.command, run.preset
+    for folder in (run.out, command.store):  # both are checked before either is created
+        _check_writable(folder)
+    for folder in (run.out, command.store):
+        folder.mkdir(parents=True, exist_ok=True)
+    recipes = run.study.trainings(preset, run.world, run.seeds)
+    seeds = " ".join(map(str, run.seeds))
     print(
-        f"{command.study} at {preset.name}, world {world}, seeds {' '.join(map(str, seeds))}: {len(recipes)} models",
+        f"{command.study} at {preset.name}, world {run.world}, seeds {seeds}: {len(recipes)} models",
         flush=True,
     )
     if command.estimate and command.study == "real":
-        raise ValueError("--estimate is of studies that pretrain; real tells its steps as it goes")
+        raise ValueError(
+            "--estimate is for studies that pretrain their models; real prints the time of its steps as it "
+            "runs"
+        )
     if command.estimate or preset.name == "paper":
-        print(estimate(recipes, world), flush=True)
-        if command.estimate:
-            return
-    started = time.monotonic()
-    study.check_gates(preset, world, Store(command.store))
-    launcher = command.launcher or ("none" if preset.name in ("smoke", "paper") else "local")
-    if launcher != "none":
-        from makebreak import sweeps
+        from experiments.estimate import estimate
 
-        waves = study.tasks(preset, world, seeds, command.store, workers=command.workers)
-        for wave in filter(None, waves):
-            sweeps.run_tasks(wave, launcher=launcher, workers=command.workers, folder=command.store / "jobs")
-    results = study.run(preset, world, seeds, Store(command.store))
-    remove_torn_files(out)
-    write_tables(results.tables, out / "tables")
-    write_json(out / "claims.json", results.claims)
-    report = study.write_report(results, preset, world, out)
-    stages = [{"folder": f"{f.parent.name}/{f.name}"} | record(f)["cost"] for f in results.folders]
-    write_json(out / "provenance.json", _provenance(command, preset, world, seeds) | {"stages": stages})
+        print(estimate(recipes, run.world), flush=True)
+    return command.estimate
+
+
+def _run_study(run: _Run) -> None:
+    """Trains and measures, in parallel where the launcher says so, then writes everything."""
+    from makebreak import sweeps
+    from makebreak.artifacts import Store
+
+    started = time.monotonic()
+    command, study, preset = run.command, run.study, run.preset
+    study.check_gates(preset, run.world, Store(command.store))
+    launcher = command.launcher or ("none" if preset.name in _SERIAL_PRESETS else "local")
+    if launcher != "none":
+        waves = study.tasks(preset, run.world, run.seeds, command.store, workers=command.workers)
+        for wave in waves:
+            if wave:
+                jobs = command.store / "jobs"
+                sweeps.run_tasks(wave, launcher=launcher, workers=command.workers, folder=jobs)
+    results = study.run(preset, run.world, run.seeds, Store(command.store))
+    report = _write_results(run, results)
+    seconds = time.monotonic() - started
+    print(f"report: {report}   claims: {run.out / 'claims.json'}   ({seconds:.0f} s)")
+
+
+def _write_results(run: _Run, results: Results) -> Path:
+    """Writes tables, claims, report and provenance, and prints the claims; returns the report's file."""
+    from makebreak.artifacts import record, remove_torn_files, write_json
+    from makebreak.claims import format_claims
+    from makebreak.report import write_tables
+
+    remove_torn_files(run.out)
+    write_tables(results.tables, run.out / "tables")
+    write_json(run.out / "claims.json", results.claims)
+    report = run.study.write_report(results, run.preset, run.world, run.out)
+    stages = [
+        {"folder": f"{folder.parent.name}/{folder.name}"} | record(folder)["cost"]
+        for folder in results.folders
+    ]
+    write_json(run.out / "provenance.json", _provenance(run) | {"stages": stages})
     print(format_claims(results.claims))
-    print(f"report: {report}   claims: {out / 'claims.json'}   ({time.monotonic() - started:.0f} s)")
+    return report
 
 
 def _check_writable(folder: Path) -> None:
-    """Raises ValueError where the folder, or the nearest one above it, cannot be written; makes nothing."""
+    """Checks that the folder, or the nearest existing one above it, can be written; creates nothing.
+
+    Raises:
+        ValueError: If it cannot.
+    """
     try:
-        there = folder if folder.is_dir() else next(p for p in folder.absolute().parents if p.exists())
+        parents = (parent for parent in folder.absolute().parents if parent.exists())
+        existing = folder if folder.is_dir() else next(parents)
         if folder.exists() and not folder.is_dir():
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
-        probe = there / f".writable.{os.getpid()}"
+        probe = existing / f".writable.{os.getpid()}"
         probe.touch()
         probe.unlink()
     except OSError as error:
@@ -161,20 +257,21 @@ def _check_writable(folder: Path) -> None:
         ) from None
 
 
-def _provenance(command: Command, preset: Any, world: str, seeds: tuple[int, ...]) -> dict[str, Any]:
+def _provenance(run: _Run) -> dict[str, Any]:
+    """What was run, by which versions, on which kind of machine."""
     import torch
 
     import makebreak
     from makebreak.configs import to_json
 
-    names = ("torch", "transformers", "numpy", "scipy", "scikit-learn", "seaborn")
+    packages = ("torch", "transformers", "numpy", "scipy", "scikit-learn", "seaborn")
+    versions = {"makebreak": makebreak.__version__, "python": platform.python_version()}
     return {
-        "study": command.study,
-        "preset": to_json(preset),
-        "world": world,
-        "seeds": list(seeds),
-        "versions": {"makebreak": makebreak.__version__, "python": platform.python_version()}
-        | {name: metadata.version(name) for name in names},
+        "study": run.command.study,
+        "preset": to_json(run.preset),
+        "world": run.world,
+        "seeds": list(run.seeds),
+        "versions": versions | {name: metadata.version(name) for name in packages},
         "threads": torch.get_num_threads(),
         "machine": platform.machine(),
         "commit": _commit(),
@@ -182,10 +279,10 @@ def _provenance(command: Command, preset: Any, world: str, seeds: tuple[int, ...
 
 
 def _commit() -> str | None:
-    """The commit of this code, `-dirty` where it was changed; None without git or outside a clone."""
+    """The commit of this code, with `-dirty` if files were changed; None without git or outside a clone."""
     command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--abbrev=40", "--dirty"]
     try:
-        found = subprocess.run(command, capture_output=True, text=True, check=False)
+        result = subprocess.run(command, capture_output=True, text=True, check=False)
     except OSError:
         return None
-    return found.stdout.strip() or None
+    return result.stdout.strip() or None

@@ -1,4 +1,4 @@
-"""How long would a preset take on this machine, and how much memory? Asked of a few real steps of each kind."""
+"""Estimate of a preset's training time and peak memory on this machine, from a few timed steps."""
 
 from __future__ import annotations
 
@@ -12,84 +12,100 @@ from pathlib import Path
 
 import torch
 
-from makebreak.models import create
+from makebreak.models import create_model
 from makebreak.recipes import Recipe
 from makebreak.requests import load_world
-from makebreak.training import Optimisation, train
+from makebreak.training import Optimisation, TrainingRun, train
 
-STEPS = 4
-ON_CPU = 16  # requests in a timed step there, and twice as many: what it takes lies on a line
-FOR_MEMORY = (32, 96)  # requests, of which peaks are compared: smaller ones hide behind what imports take
+N_TIMED_STEPS = 4
+"""Steps of each kind that are timed, after a first one."""
+CPU_BATCH_SIZE = 16
+"""Batch size of a timed step on a CPU; a second one has twice the size, and the full size is extrapolated
+linearly."""
+MEMORY_BATCH_SIZES = (32, 96)
+"""Batch sizes whose peaks of memory are extrapolated; peaks of smaller ones are hidden by the imports'
+memory."""
 
 
 def estimate(recipes: Collection[Recipe], world: str) -> str:
-    """Hours of training by mechanism, and the peak of memory, from `STEPS` timed steps of each kind; measures apart.
+    """Hours of training by mechanism, and peak memory, from timed steps; measurements are not included.
 
-    On a CPU the steps are small ones, of two sizes, and what they take is extrapolated.
+    On a CPU the timed steps are of two small batch sizes, and the time of the full size is extrapolated.
+
+    Args:
+        recipes: All trainings of a run.
+        world: World of the steps that are timed; recipes of other worlds are taken to be as fast.
+
+    Returns:
+        One line per mechanism and number of steps, and a last line with the sum.
     """
-    kinds: Counter[tuple[str, int]] = Counter()
+    counts: Counter[tuple[str, int]] = Counter()
     examples: dict[str, Recipe] = {}
     for recipe in recipes:
-        kinds[recipe.mechanism, _last(recipe).steps] += 1
-        if recipe.world == world:  # of which the others are a part
+        counts[recipe.mechanism, _last_stage(recipe).steps] += 1
+        if recipe.world == world:
             examples[recipe.mechanism] = recipe
-    largest = max(_last(recipe).batch_size for recipe in examples.values())
-    limit = largest if torch.cuda.is_available() else ON_CPU
-    # before anything larger has run: a process's peak does not come down again
-    peak = None if torch.cuda.is_available() else _memory(list(examples.values()), world, largest)
+    largest = max(_last_stage(recipe).batch_size for recipe in examples.values())
+    limit = largest if torch.cuda.is_available() else CPU_BATCH_SIZE
+    # measured before anything larger has run, because the peak of a process never falls
+    peak = None if torch.cuda.is_available() else _peak_memory(list(examples.values()), world, largest)
     seconds = {mechanism: _seconds_per_step(recipe, world, limit) for mechanism, recipe in examples.items()}
-    lines = [
-        f"{n} × {mechanism}: {steps} steps of {seconds[mechanism]:.2f} s, {n * steps * seconds[mechanism] / 3600:.1f} h"
-        for (mechanism, steps), n in sorted(kinds.items())
-    ]
-    hours = sum(n * steps * seconds[mechanism] for (mechanism, steps), n in kinds.items()) / 3600
+    lines, hours = [], 0.0
+    for (mechanism, steps), n in sorted(counts.items()):
+        per_step = seconds[mechanism]
+        lines.append(
+            f"{n} × {mechanism}: {steps} steps of {per_step:.2f} s, {n * steps * per_step / 3600:.1f} h"
+        )
+        hours += n * steps * per_step / 3600
     memory = torch.cuda.max_memory_allocated() / 2**30 if peak is None else peak
     device = torch.cuda.get_device_name() if peak is None else f"a CPU of {torch.get_num_threads()} threads"
-    scaled = f", extrapolated from batches of {limit} and {2 * limit}" if 2 * limit < largest else ""
-    lines.append(f"training: {hours:.1f} h in all, at most {memory:.1f} GiB; timed on {device}{scaled}")
+    note = f", extrapolated from batches of {limit} and {2 * limit}" if 2 * limit < largest else ""
+    lines.append(f"training: {hours:.1f} h in all, at most {memory:.1f} GiB; timed on {device}{note}")
     return "\n".join(lines)
 
 
-def _last(recipe: Recipe) -> Optimisation:
+def _last_stage(recipe: Recipe) -> Optimisation:
     return recipe.alignments[-1].optimisation if recipe.alignments else recipe.optimisation
 
 
 def _seconds_per_step(recipe: Recipe, world: str, limit: int) -> float:
-    """Of one stage on fresh weights, the first steps left out; saving is not timed."""
-    batch = _last(recipe).batch_size
-    sizes = [batch] if batch <= 2 * limit else [limit, 2 * limit]
-    _train(recipe, world, 1, sizes[-1])
+    """Seconds per step of the last stage, without start-up and saving."""
+    batch_size = _last_stage(recipe).batch_size
+    sizes = [batch_size] if batch_size <= 2 * limit else [limit, 2 * limit]
+    _train_briefly(recipe, world, 1, sizes[-1])  # the first training of a process is slower
     times = []
     for size in sizes:
-        few, more = (_train(recipe, world, steps, size) for steps in (1, 1 + STEPS))
-        times.append((more - few) / STEPS)
-    return times[0] if sizes == [batch] else _line(batch, sizes, times)
+        start_up = _train_briefly(recipe, world, 1, size)
+        total = _train_briefly(recipe, world, 1 + N_TIMED_STEPS, size)
+        times.append((total - start_up) / N_TIMED_STEPS)
+    return times[0] if sizes == [batch_size] else _extrapolate(batch_size, sizes, times)
 
 
-def _line(at: int, sizes: list[int], values: list[float]) -> float:
-    """On the line through two points, where noise has not made it fall; else in proportion to the second."""
+def _extrapolate(size: int, sizes: list[int], values: list[float]) -> float:
+    """Value on the line through two points; proportional to the second one if noise makes the line fall."""
     slope = (values[1] - values[0]) / (sizes[1] - sizes[0])
-    return values[1] + slope * (at - sizes[1]) if slope > 0 else values[1] * at / sizes[1]
+    return values[1] + slope * (size - sizes[1]) if slope > 0 else values[1] * size / sizes[1]
 
 
-def _train(recipe: Recipe, name: str, steps: int, size: int) -> float:
-    """Seconds that so many steps of a recipe's last stage take, from fresh weights."""
-    world = load_world(name)
+def _train_briefly(recipe: Recipe, world_name: str, steps: int, batch_size: int) -> float:
+    """Seconds that a number of steps of a recipe's last stage take, from untrained weights."""
+    world = load_world(world_name)
     objective = recipe.alignments[-1].objective if recipe.alignments else recipe.pretraining
-    model = create(recipe.model, d_vocab=len(world.vocabulary), n_ctx=world.sequence_length, seed=0)
-    few = replace(_last(recipe), steps=steps, batch_size=size, checkpoints=1)
+    model = create_model(recipe.model, d_vocab=len(world.vocabulary), n_ctx=world.sequence_length, seed=0)
+    optimisation = replace(_last_stage(recipe), steps=steps, batch_size=batch_size, checkpoints=1)
     with tempfile.TemporaryDirectory() as folder:
         started = time.perf_counter()
-        train(model, objective, few, world, Path(folder), seed=0, label="estimate", checkpoint_seconds=1e9)
+        run = TrainingRun(seed=0, label="estimate", checkpoint_seconds=1e9)
+        train(model, objective, optimisation, world, Path(folder), run)
         return time.perf_counter() - started
 
 
-def _memory(recipes: list[Recipe], world: str, size: int) -> float:
-    """GiB of this process at so many requests a step."""
+def _peak_memory(recipes: list[Recipe], world: str, batch_size: int) -> float:
+    """Peak memory of this process at a batch size, in GiB, extrapolated from smaller ones."""
     peaks = []
-    for few in FOR_MEMORY:
+    for size in MEMORY_BATCH_SIZES:
         for recipe in recipes:
-            _train(recipe, world, 1, min(few, size))
+            _train_briefly(recipe, world, 1, min(size, batch_size))
         peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
-    low, high = FOR_MEMORY
-    return max(peaks[1], peaks[1] + (peaks[1] - peaks[0]) / (high - low) * (size - high))
+    low, high = MEMORY_BATCH_SIZES
+    return max(peaks[1], peaks[1] + (peaks[1] - peaks[0]) / (high - low) * (batch_size - high))

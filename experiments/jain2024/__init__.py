@@ -1,4 +1,4 @@
-"""Jain et al. 2024: what do SSFT, DPO and unlearning do to the weights and activations?"""
+"""Jain et al. 2024: effects of SSFT, DPO and unlearning on weights and activations."""
 
 from experiments.jain2024.presets import PRESETS
 from experiments.jain2024.report import write_report

@@ -1,10 +1,11 @@
-"""Which models does the study train, and how large is each measurement?
+"""Models that the study trains, and the sizes of its presets.
 
-A method's rate is η_M: the smallest on GRID that passes the check, with 3 points to spare, on tuning seeds 1000 to 1002
-(never reported); where none passes, the one that comes nearest. `python -m experiments.jain2024.tune` finds them for
-`mini` and `hidden`; `smoke` and `paper` are not tuned. Other settings of an objective (β, weights) were chosen by hand
-on the same seeds. η_S is a tenth of η_M, without a check. A twin (sham, remap) takes its method's rate times a scale
-that gives both the same ‖ΔW‖ on the tuning seeds.
+A method's rate is η_M: the smallest on RATE_GRID that passes the checks of behaviour, with 3 points to spare,
+on tuning seeds 1000 to 1002 (never reported); where none passes, the one that comes nearest. `python -m
+experiments.jain2024.tune` finds the rates of `mini` and `hidden`; `smoke` and `paper` are not tuned. Other
+settings of an objective (β, weights) were chosen by hand on the same seeds. η_S is a tenth of η_M, without a
+check. A matched control (sham, remap) takes its method's rate times a scale that gives both the same ‖ΔW‖ on
+the tuning seeds.
 """
 
 from __future__ import annotations
@@ -12,63 +13,74 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from makebreak.models import PRESETS as MODELS
+from makebreak.models import MODEL_SIZES as MODELS
 from makebreak.models import ModelConfig
 from makebreak.recipes import Alignment, Recipe
 from makebreak.training import (
     DPO,
     NPO,
     SSFT,
-    Ascent,
-    Data,
+    AlignmentData,
+    GradientAscent,
+    JainDPO,
     LoRA,
+    ModeShares,
     Optimisation,
-    PaperDPO,
     Pretraining,
     Unlearning,
 )
 
-GRID = (3e-5, 1e-4, 3e-4, 1e-3, 3e-3)
+RATE_GRID = (3e-5, 1e-4, 3e-4, 1e-3, 3e-3)
+"""Learning rates that are tried for every method."""
 TUNING_SEEDS = (1000, 1001, 1002)
-SHAM = Data(safe="sham_safe", unsafe="sham_unsafe")
+"""Pretraining seeds on which hyperparameters are chosen; their models are never reported."""
+SHAM = AlignmentData(safe="sham_safe", unsafe="sham_unsafe")
+"""Alignment data of the sham controls."""
 
-METHODS = ("ssft", "dpo", "unlearning")  # those of the claims
-OBJECTIVES: dict[str, SSFT | DPO | PaperDPO | Unlearning | Ascent | NPO] = {
+METHODS = ("ssft", "dpo", "unlearning")
+"""Alignment methods that the claims are about."""
+OBJECTIVES: dict[str, SSFT | DPO | JainDPO | Unlearning | GradientAscent | NPO] = {
     "ssft": SSFT(),
-    "dpo": DPO(nll=1.0),  # pairs alone (dpo_plain) sink both answers
+    "dpo": DPO(nll=1.0),  # without the NLL term (dpo_plain) the likelihood of both answers falls
     "unlearning": Unlearning(w_dispreferred=0.01),
     "dpo_plain": DPO(),
-    "dpo_paper": PaperDPO(w_dispreferred=0.002),
-    "ascent": Ascent(),
+    "dpo_paper": JainDPO(w_dispreferred=0.002),
+    "ascent": GradientAscent(),
     "npo": NPO(beta=1.0),
 }
+"""Objectives by method."""
 
 
 @dataclass(frozen=True)
 class Arm:
-    """A way to make a model: a method (None: the base), and what is different from that method's plain form.
-
-    strength: times η_M. warm: whether DPO starts from SSFT. requests: the pretraining family of its base.
-    """
+    """A way to train a model: a method, and what differs from that method's plain form."""
 
     method: str | None
-    data: Data = Data()
+    """Method, a key of OBJECTIVES or `continued` (pretraining); None for the base."""
+    data: AlignmentData = AlignmentData()
+    """Families that the last stage trains on."""
     strength: float = 1.0
+    """Multiple of η_M."""
     lora: bool = False
+    """Whether only low-rank adapters are trained."""
     decay: bool = True
+    """Whether the last stage uses weight decay."""
     warm: bool = True
+    """Whether DPO starts from an SSFT warm start."""
     requests: str = "pretraining"
+    """Family of requests that the base is pretrained on."""
 
 
 def _arms() -> dict[str, Arm]:
+    """Arms by name."""
     plain = {method: Arm(method) for method in OBJECTIVES}
     return {
         "base": Arm(None),
         **plain,
         **{f"{method}_small": replace(arm, strength=0.1) for method, arm in plain.items()},
         **{f"sham_{method}": replace(plain[method], data=SHAM) for method in METHODS},
-        "remap": Arm("ssft", Data(unsafe="remapped_unsafe", answer="instructed")),
-        "new_operator": Arm("ssft", Data(unsafe="new_operator", answer="instructed")),
+        "remap": Arm("ssft", AlignmentData(unsafe="remapped_unsafe", answer="instructed")),
+        "new_operator": Arm("ssft", AlignmentData(unsafe="new_operator", answer="instructed")),
         "continued": Arm("continued"),
         "ssft_no_decay": Arm("ssft", decay=False),
         "ssft_lora": Arm("ssft", lora=True),
@@ -81,49 +93,79 @@ def _arms() -> dict[str, Arm]:
 
 
 ARMS = _arms()
-TWINS = {**{f"sham_{method}": method for method in METHODS}, "remap": "ssft"}
-FACTORS = ("ssft_lora", "dpo_cold", "dpo_cold_without_null", "base_without_unsafe")
-EXTRAPOLATED = ("ssft_small",)  # the weakly tuned model that Jain et al. strengthen by going on along ΔW
-CONFINED = ("ssft",)
-CORE = ("base", *METHODS, *(f"sham_{method}" for method in METHODS), "remap", *EXTRAPOLATED)
+"""Every arm by name."""
+MATCHED_CONTROLS = {**{f"sham_{method}": method for method in METHODS}, "remap": "ssft"}
+"""Sham and remap controls, and the method that each is matched to in ‖ΔW‖."""
+FACTOR_ARMS = ("ssft_lora", "dpo_cold", "dpo_cold_without_null", "base_without_unsafe")
+"""Arms that vary one factor of the training, in preset `all` only."""
+EXTRAPOLATED_ARMS = ("ssft_small",)
+"""Weakly tuned models whose update is extrapolated, as in Jain et al. 2024."""
+CONSTRAINED_ARMS = ("ssft",)
+"""Arms that are also trained with a constrained update."""
+CORE_ARMS = ("base", *METHODS, *(f"sham_{method}" for method in METHODS), "remap", *EXTRAPOLATED_ARMS)
+"""Arms of the small presets."""
 
 
 @dataclass(frozen=True)
 class Preset:
-    """Sizes of one preset. n_requests: per family and half. By world: pretraining, rates of each method.
-
-    failing: world → methods of which no rate passes the check. scales: world → twin → times its method's rates, 1 if
-    not given. gate: world → training of the classifier that has to tell its branches apart first. thorough: also look
-    inside models at kept steps, and train safety again in confinement. attacked: refused requests per attack. also:
-    other worlds in which models of some arms are attacked beside those of the first.
-    """
+    """Sizes of the study at one preset. Mappings by world have the names of `worlds` as keys."""
 
     name: str
+    """Name of the preset."""
     worlds: tuple[str, ...]
+    """Worlds that the study can be run in; the first is the default."""
     model: ModelConfig
+    """Architecture of all models."""
     seeds: tuple[int, ...]
+    """Pretraining seeds."""
     arms: tuple[str, ...]
+    """Arms that are trained in the study's world."""
     pretraining: Mapping[str, Pretraining]
+    """Pretraining objective by world."""
     pretraining_optimisation: Mapping[str, Optimisation]
+    """Optimisation of pretraining by world."""
     alignment_optimisation: Optimisation
+    """Optimisation of alignment, whose learning rate each method replaces by its own."""
     dpo_warm_share: float
+    """Share of DPO's steps that are an SSFT warm start."""
     rates: Mapping[str, Mapping[str, float]]
+    """Learning rate η_M by world and method."""
     failing: Mapping[str, tuple[str, ...]]
+    """Methods of which no rate passes the checks, by world."""
     scales: Mapping[str, Mapping[str, float]]
+    """Multiple of its method's rates by world and matched control; 1 if not given."""
     n_requests: int
+    """Requests per family and split."""
     gate: Mapping[str, Optimisation]
+    """Training of the classifier that has to tell a world's branches apart before the study runs, by
+    world."""
     thorough: bool = False
-    attacked: int = 80
-    also: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Whether activations of checkpoints are measured, and safety is also trained with a constrained
+    update."""
+    n_attacked: int = 80
+    """Refused requests per attack, at most."""
+    attacked_worlds: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Arms by other world in which models are attacked as well when the study runs in its default world."""
 
-    def others(self, world: str) -> Mapping[str, tuple[str, ...]]:
-        """Arms that are attacked in worlds beside this one."""
-        return self.also if world == self.worlds[0] else {}
+    def other_worlds(self, world: str) -> Mapping[str, tuple[str, ...]]:
+        """Arms by other world that are attacked as well when the study runs in `world`."""
+        return self.attacked_worlds if world == self.worlds[0] else {}
 
     def recipe(
         self, world: str, seed: int, arm: str, *, rate: float | None = None, scale: float | None = None
     ) -> Recipe:
-        """How an arm's model is made; rate, scale: in place of its own. All methods take the same steps."""
+        """Training of one model; all methods take the same number of steps.
+
+        Args:
+            world: Name of the world.
+            seed: Pretraining seed.
+            arm: Name of the arm.
+            rate: Learning rate of the last stage; None for the preset's.
+            scale: Multiple of the method's rates; None for the preset's.
+
+        Returns:
+            The recipe with all stages.
+        """
         spec = ARMS[arm]
         pretraining = replace(self.pretraining[world], family=spec.requests)
         base = Recipe(world, self.model, pretraining, self.pretraining_optimisation[world], (), seed)
@@ -131,49 +173,55 @@ class Preset:
             return base
         eta = self.rates[world]
         if spec.method == "continued":
-            later = replace(pretraining, modes_start=pretraining.modes_end)  # its curriculum is over
+            later = replace(
+                pretraining, modes_start=pretraining.modes_end
+            )  # the curriculum of pretraining has ended
             return replace(base, alignments=(Alignment(later, self._optimisation(1.0, eta["ssft"])),))
         objective = replace(OBJECTIVES[spec.method], data=spec.data)
-        times = spec.strength * (self.scales.get(world, {}).get(arm, 1.0) if scale is None else scale)
-        own = times * eta[spec.method] if rate is None else rate
+        multiple = spec.strength * (self.scales.get(world, {}).get(arm, 1.0) if scale is None else scale)
+        last_rate = multiple * eta[spec.method] if rate is None else rate
         if isinstance(objective, DPO) and spec.warm:
-            warm = Alignment(SSFT(spec.data), self._optimisation(self.dpo_warm_share, times * eta["ssft"]))
-            last = Alignment(objective, self._optimisation(1 - self.dpo_warm_share, own))
+            warm = Alignment(SSFT(spec.data), self._optimisation(self.dpo_warm_share, multiple * eta["ssft"]))
+            last = Alignment(objective, self._optimisation(1 - self.dpo_warm_share, last_rate))
             return replace(base, alignments=(warm, last))
-        optimisation = self._optimisation(1.0, own)
+        optimisation = self._optimisation(1.0, last_rate)
         if not spec.decay:
             optimisation = replace(optimisation, weight_decay=0.0)
         return replace(base, alignments=(Alignment(objective, optimisation, LoRA() if spec.lora else None),))
 
     def _optimisation(self, share: float, rate: float) -> Optimisation:
+        """Optimisation of a share of the alignment steps at a rate."""
         whole = self.alignment_optimisation
         return replace(whole, steps=round(share * whole.steps), learning_rate=rate)
 
 
-_MINI_MODES = (0.1, 0.2, 0.0, 0.0, 0.7, 0.0)  # less text than in the paper: the budget is seconds
+# less text than in the paper
+_MINI_MODES = ModeShares(text=0.1, full=0.2, first=0.0, second=0.0, outputs=0.7, label=0.0)
 _MODES = {
     "mini": Pretraining(modes_start=_MINI_MODES, modes_end=_MINI_MODES),
-    # tasks first, then more and more labels, each of which counts as much as a whole answer
+    # first tasks, then an increasing share of labels, each of which has the weight of a whole answer
     "hidden": Pretraining(
-        modes_start=_MINI_MODES, modes_end=(0.0, 0.1, 0.0, 0.0, 0.5, 0.4), mean_over="requests"
+        modes_start=_MINI_MODES,
+        modes_end=ModeShares(text=0.0, full=0.1, first=0.0, second=0.0, outputs=0.5, label=0.4),
+        mean_over="requests",
     ),
 }
-_ANY = dict.fromkeys(OBJECTIVES, 1e-3) | {"dpo_plain": 3e-5}
-_RATES = {"mini": _ANY | {"npo": 3e-3, "ascent": 3e-3}, "hidden": _ANY}
+_DEFAULT_RATES = dict.fromkeys(OBJECTIVES, 1e-3) | {"dpo_plain": 3e-5}
+_RATES = {"mini": _DEFAULT_RATES | {"npo": 3e-3, "ascent": 3e-3}, "hidden": _DEFAULT_RATES}
 _FAILING = dict.fromkeys(_MODES, ("dpo_plain", "dpo_paper", "ascent"))
 _SCALES = {
     "mini": {"sham_ssft": 1.18, "sham_dpo": 1.2, "sham_unlearning": 1.15, "remap": 0.54},
     "hidden": {"sham_ssft": 1.18, "sham_dpo": 1.11, "sham_unlearning": 1.0, "remap": 0.5},
 }
 
-_ALSO = {"hidden": ("base", "ssft", "dpo")}
+_ATTACKED_WORLDS = {"hidden": ("base", "ssft", "dpo")}
 
 SMOKE = Preset(
     name="smoke",
     worlds=("mini", "hidden"),
     model=MODELS["tiny"],
     seeds=(0, 1),
-    arms=CORE,
+    arms=CORE_ARMS,
     pretraining=_MODES,
     pretraining_optimisation=dict.fromkeys(_MODES, Optimisation(steps=20, learning_rate=3e-3, batch_size=16)),
     alignment_optimisation=Optimisation(steps=8, learning_rate=1e-3, batch_size=16, checkpoints=2),
@@ -184,15 +232,15 @@ SMOKE = Preset(
     n_requests=32,
     gate={},
     thorough=True,
-    attacked=8,
-    also=_ALSO,
+    n_attacked=8,
+    attacked_worlds=_ATTACKED_WORLDS,
 )
 MINI = Preset(
     name="mini",
     worlds=("mini", "hidden"),
     model=MODELS["mini"],
     seeds=(0, 1, 2),
-    arms=CORE,
+    arms=CORE_ARMS,
     pretraining=_MODES,
     pretraining_optimisation={
         "mini": Optimisation(steps=1400, learning_rate=3e-3, batch_size=64),
@@ -205,21 +253,21 @@ MINI = Preset(
     scales=_SCALES,
     n_requests=300,
     gate={"hidden": Optimisation(steps=800, learning_rate=3e-3, batch_size=64)},
-    also=_ALSO,
+    attacked_worlds=_ATTACKED_WORLDS,
 )
 _SEEDS = (0, 1, 2, 3, 4)
 SMALL = replace(
     MINI,
     name="small",
     seeds=_SEEDS,
-    arms=tuple(arm for arm in ARMS if arm not in FACTORS),
+    arms=tuple(arm for arm in ARMS if arm not in FACTOR_ARMS),
     n_requests=500,
     thorough=True,
-    attacked=100,
-    also={},  # a run of its own
+    n_attacked=100,
+    attacked_worlds={},  # a run of its own
 )
 ALL = replace(SMALL, name="all", worlds=("mini",), arms=tuple(ARMS))
-# Sizes and rates of Jain et al. 2024 (§4.1, §4.2), with a cosine to the last step where theirs ends at four fifths.
+# sizes and rates of Jain et al. 2024 (§4.1, §4.2); the cosine ends at the last step, theirs at four fifths
 _PAPER = Optimisation(
     steps=100_000, learning_rate=1e-3, batch_size=512, warmup_share=0.2, precision="bfloat16"
 )
@@ -240,3 +288,4 @@ PAPER = Preset(
     gate={},
 )
 PRESETS = {preset.name: preset for preset in (SMOKE, MINI, SMALL, ALL, PAPER)}
+"""Presets by name."""

@@ -1,162 +1,203 @@
-"""Build, align, measure, judge, draw: the study from recipes to report."""
+"""The study from recipes to verdicts: trains, measures, merges tables and evaluates claims."""
 
 from __future__ import annotations
 
 import math
 import sys
-from dataclasses import dataclass
 from functools import partial
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 from tqdm import tqdm
 
 from experiments.jain2024.claims import judge
-from experiments.jain2024.equal import equal
-from experiments.jain2024.measure import at_end, attacks, on_the_way
+from experiments.jain2024.matched import matched_rows
+from experiments.jain2024.measures import attack_measures, checkpoint_measures, final_measures
 from experiments.jain2024.presets import ARMS, PRESETS, Preset
-from experiments.jain2024.worlds import readers
-from makebreak.artifacts import Store, made
+from experiments.jain2024.worlds import detectability_table
+from experiments.results import Results
+from makebreak.artifacts import Store, is_cached
 from makebreak.recipes import Recipe, build, checkpoints
 from makebreak.sweeps import Task
+from makebreak.tables import Rows
 from makebreak.zoo import identity, measure, other_seed
 
 
-@dataclass(frozen=True)
-class Results:
-    """The study's tables, one row per (seed, arm, …), its claims, and the folders that everything came from.
+class WorldPlan(NamedTuple):
+    """Models of one world that the study trains."""
 
-    tables: `zoo` has a row per kept model, as `makebreak.zoo.table` has, with `at`, steps since the base.
-    """
-
-    tables: dict[str, pd.DataFrame]
-    claims: list[dict[str, Any]]
-    folders: list[Path]
+    world: str
+    """Name of the world."""
+    arms: tuple[str, ...]
+    """Arms that are trained."""
+    all_measures: bool
+    """Whether all measures are taken; False where models are only attacked."""
 
 
 def trainings(preset: Preset, world: str, seeds: tuple[int, ...]) -> set[Recipe]:
-    """Every training that a run is made of, warm starts included, and the bases that others are compared with."""
-    compared = {preset.recipe(world, other_seed(seed), "base") for seed in seeds}
-    others = {
-        stage
-        for other, arms in preset.others(world).items()
-        for seed in seeds
-        for arm in arms
-        for stage in preset.recipe(other, seed, arm).lineage
-    }
-    return (
-        compared
-        | others
-        | {s for seed in seeds for arm in preset.arms for s in preset.recipe(world, seed, arm).lineage}
-    )
+    """All trainings of a run: every stage of every model, and the bases of other seeds.
+
+    Args:
+        preset: Sizes of the study.
+        world: The study's world.
+        seeds: Pretraining seeds.
+
+    Returns:
+        The recipes.
+    """
+    recipes = {preset.recipe(world, other_seed(seed), "base") for seed in seeds}
+    for plan, seed in product(_plans(preset, world), seeds):
+        for arm in plan.arms:
+            recipes.update(preset.recipe(plan.world, seed, arm).lineage)
+    return recipes
 
 
-def _plan(preset: Preset, world: str) -> list[tuple[str, tuple[str, ...], bool]]:
-    """The study's world and the others: name, arms, and whether its models are looked into, or only attacked."""
-    return [
-        (world, preset.arms, True),
-        *((other, arms, False) for other, arms in preset.others(world).items()),
-    ]
+def _plans(preset: Preset, world: str) -> list[WorldPlan]:
+    """The study's world first, then the others in which models are attacked."""
+    others = [WorldPlan(other, arms, False) for other, arms in preset.other_worlds(world).items()]
+    return [WorldPlan(world, preset.arms, True), *others]
 
 
 def tasks(
     preset: Preset, world: str, seeds: tuple[int, ...], store: Path, *, workers: int
 ) -> list[list[Task]]:
-    """The study's models and measures that the store lacks, as waves of independent tasks: the bases, then what starts
-    from them.
+    """Models and measurements that the store lacks, in two waves of tasks: bases, then aligned models.
 
     A process takes seconds to start, so it makes several models where there are many more than workers.
+
+    Args:
+        preset: Sizes of the study.
+        world: The study's world.
+        seeds: Pretraining seeds.
+        store: Folder of the store.
+        workers: Number of processes that run at once.
+
+    Returns:
+        The tasks of each wave.
     """
+    n_parts = math.ceil(4 * workers / len(seeds))
     waves: list[list[Task]] = []
-    for bases in (True, False):
+    for is_base in (True, False):
         wave: list[Task] = []
-        for learnt, every, whole in _plan(preset, world):
-            n_parts = math.ceil(4 * workers / len(seeds))
-            for seed in seeds:
-                arms = [arm for arm in every if (ARMS[arm].method is None) == bases]
-                look = _measured if whole else _attacked
-                arms = [arm for arm in arms if not made(store, partial(look, preset, learnt, seed, arm))]
-                for part in (arms[i::n_parts] for i in range(min(len(arms), n_parts))):
-                    label = f"{learnt} seed {seed} {' '.join(part)}"
-                    given = (preset.name, learnt, seed, part, str(store), whole)
-                    wave.append(Task(label, "experiments.jain2024.study:make", given))
+        for plan, seed in product(_plans(preset, world), seeds):
+            measure_model = _measure_all if plan.all_measures else _measure_attacks
+            arms = [
+                arm
+                for arm in plan.arms
+                if (ARMS[arm].method is None) == is_base
+                and not is_cached(store, partial(measure_model, preset, plan.world, seed, arm))
+            ]
+            for i in range(min(len(arms), n_parts)):
+                part = arms[i::n_parts]
+                label = f"{plan.world} seed {seed} {' '.join(part)}"
+                arguments = (preset.name, plan.world, seed, part, str(store), plan.all_measures)
+                wave.append(Task(label, "experiments.jain2024.study:build_and_measure", arguments))
         waves.append(wave)
     return waves
 
 
-def make(preset: str, world: str, seed: int, arms: list[str], store: str, whole: bool) -> None:
-    """Everything of some arms of a seed that is not in the store: models, kept steps, measures."""
+def build_and_measure(
+    preset: str, world: str, seed: int, arms: list[str], store: str, all_measures: bool
+) -> None:
+    """Trains and measures models of one seed, unless the store has them; run by the tasks.
+
+    Args:
+        preset: Name of the preset.
+        world: Name of the world.
+        seed: Pretraining seed.
+        arms: Arms that are trained and measured.
+        store: Folder of the store.
+        all_measures: Whether all measures are taken; False for attacks only.
+    """
+    measure_model = _measure_all if all_measures else _measure_attacks
     for arm in arms:
-        (_measured if whole else _attacked)(PRESETS[preset], world, seed, arm, Store(Path(store)))
+        measure_model(PRESETS[preset], world, seed, arm, Store(Path(store)))
 
 
-def _measured(
+def _measure_all(
     preset: Preset, world: str, seed: int, arm: str, store: Store
-) -> tuple[dict[str, Any], list[Path]]:
-    """Rows of every table for one model, and the folders that they came from."""
+) -> tuple[dict[str, Rows], list[Path]]:
+    """Rows of every table for one model and its checkpoints, and the folders that they come from.
+
+    The table `zoo` has one row per checkpoint of every stage, with `at`, the number of steps since the base.
+    """
     recipe = preset.recipe(world, seed, arm)
-    ends, passes = at_end(preset, arm), on_the_way(preset, arm)
-    folders = [
-        build(preset.recipe(world, other_seed(seed), "base"), store)
-    ]  # what the update is compared with
-    rows: dict[str, list[dict[str, Any]]] = {"zoo": []}
-    before, parent = 0, None if recipe == recipe.base else build(recipe.base, store).name
+    other_base = build(preset.recipe(world, other_seed(seed), "base"), store)
+    folders = [other_base]
+    tables: dict[str, Rows] = {"zoo": []}
+    steps_before, parent = 0, None if recipe == recipe.base else build(recipe.base, store).name
     for stage in recipe.lineage[1:] or (recipe,):
         model = build(stage, store)
-        steps = checkpoints(model)
         folders.append(model)
-        said = {"key": model.name, "parent": parent} | identity(stage)
+        columns = {"key": model.name, "parent": parent} | identity(stage)
+        steps = list(checkpoints(model))
         for step in steps:
-            last = stage == recipe and step == max(steps)
-            found = measure(store, stage, *(ends if last else passes), step=step)
-            folders += [folder for _, folder in found]
-            columns = {name: value for measured, _ in found for name, value in measured.columns.items()}
-            rows["zoo"].append(said | {"step": step, "at": before + step} | columns)
-            for measured, _ in found if last else []:
-                for name, table in measured.tables.items():
-                    rows.setdefault(name, []).extend(table)
-        before, parent = before + max(steps), model.name
-    return rows, folders
+            is_final = stage == recipe and step == max(steps)
+            measures = final_measures(preset, arm) if is_final else checkpoint_measures(preset, arm)
+            results = measure(store, stage, *measures, step=step)
+            folders += [folder for _, folder in results]
+            row: dict[str, Any] = columns | {"step": step, "at": steps_before + step}
+            for measurement, _ in results:
+                row |= measurement.columns
+                if is_final:
+                    for name, rows in measurement.tables.items():
+                        tables.setdefault(name, []).extend(rows)
+            tables["zoo"].append(row)
+        steps_before, parent = steps_before + max(steps), model.name
+    return tables, folders
 
 
-def _attacked(
+def _measure_attacks(
     preset: Preset, world: str, seed: int, arm: str, store: Store
-) -> tuple[dict[str, list[dict[str, Any]]], list[Path]]:
-    """The same for a model of another world, which is only attacked."""
+) -> tuple[dict[str, Rows], list[Path]]:
+    """Rows of the tables about attacks for one model of another world, and their folders."""
     recipe = preset.recipe(world, seed, arm)
-    folders, rows = [build(stage, store) for stage in recipe.lineage], {}
-    for measured, folder in measure(store, recipe, *attacks(preset)):
+    folders = [build(stage, store) for stage in recipe.lineage]
+    tables: dict[str, Rows] = {}
+    for measurement, folder in measure(store, recipe, *attack_measures(preset)):
         folders.append(folder)
-        rows |= measured.tables
-    return rows, folders
+        tables |= measurement.tables
+    return tables, folders
 
 
 def run(preset: Preset, world: str, seeds: tuple[int, ...], store: Store) -> Results:
-    """Everything that is not yet in the store, seed by seed, then the tables and the verdicts."""
-    rows: dict[str, list[dict[str, Any]]] = {}
+    """Runs the study; what the store has is not computed again.
+
+    Args:
+        preset: Sizes of the study.
+        world: The study's world.
+        seeds: Pretraining seeds.
+        store: Where models and measurements are kept.
+
+    Returns:
+        Tables with the columns `seed` and `arm`, the claims and the folders. `zoo` has one row per
+        checkpoint, as `makebreak.zoo.table` has, with `at`, the number of steps since the base.
+    """
+    rows: dict[str, Rows] = {}
     folders: list[Path] = []
-    plan = _plan(preset, world)
-    n_models = len(seeds) * sum(len(arms) for _, arms, _ in plan)
-    with tqdm(total=n_models, desc="models", disable=not sys.stderr.isatty()) as bar:
-        for seed, (learnt, arms, whole) in product(seeds, plan):
-            for arm in arms:
-                found, used = (_measured if whole else _attacked)(preset, learnt, seed, arm, store)
-                folders += used
-                for name, table in found.items():
+    plans = _plans(preset, world)
+    n_models = len(seeds) * sum(len(plan.arms) for plan in plans)
+    with tqdm(total=n_models, desc="models", disable=not sys.stderr.isatty()) as progress:
+        for seed, plan in product(seeds, plans):
+            measure_model = _measure_all if plan.all_measures else _measure_attacks
+            for arm in plan.arms:
+                model_tables, model_folders = measure_model(preset, plan.world, seed, arm, store)
+                folders += model_folders
+                for name, table in model_tables.items():
                     rows.setdefault(name, []).extend({"seed": seed, "arm": arm} | row for row in table)
-                bar.update()
-    tables = {name: _frame(found) for name, found in rows.items()}
-    tables["detectability"], folder = readers(world, store, n=4 * preset.n_requests)
+                progress.update()
+    tables = {name: _data_frame(table) for name, table in rows.items()}
+    tables["detectability"], folder = detectability_table(world, store, n=4 * preset.n_requests)
     folders.append(folder)
-    tables["equal"] = equal(tables["zoo"])
-    claims = judge(tables, (world, *preset.others(world)))
+    tables["matched"] = matched_rows(tables["zoo"])
+    claims = judge(tables, (world, *preset.other_worlds(world)))
     return Results(tables, claims, folders)
 
 
-def _frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
-    """Columns that are undefined throughout are numbers too."""
+def _data_frame(rows: Rows) -> pd.DataFrame:
+    """Rows as a data frame in which columns that are undefined throughout are numbers too."""
     table = pd.DataFrame(rows)
     undefined = table.columns[table.isna().all().to_numpy()]
     return table.astype(dict.fromkeys(undefined, float)).copy()

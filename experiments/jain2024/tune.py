@@ -1,7 +1,8 @@
-"""Which rate is η_M, and which scale makes twins equal? Found on tuning seeds, never on a reported one.
+"""Search for the learning rate η_M of a method, and for the scale that matches a control to its method.
 
-η_M is the smallest rate of the grid that passes the check on every tuning seed. A twin's scale is the one at which it
-moves the weights as far as its method does: ‖ΔW‖, mean of the tuning seeds.
+Both are chosen on tuning seeds, never on a reported one. η_M is the smallest rate of the grid that passes the
+checks of behaviour on every tuning seed. The scale of a matched control is the one at which it changes the
+weights as much as its method does: ‖ΔW‖, mean over the tuning seeds.
 
 python -m experiments.jain2024.tune --preset mini --world hidden --methods ssft npo
 """
@@ -15,15 +16,30 @@ from pathlib import Path
 
 import tyro
 
-from experiments.jain2024.checks import LEAST
-from experiments.jain2024.presets import GRID, OBJECTIVES, PRESETS, TUNING_SEEDS, TWINS, Preset
+from experiments.jain2024.claims_checks import MIN_RATES
+from experiments.jain2024.presets import (
+    MATCHED_CONTROLS,
+    OBJECTIVES,
+    PRESETS,
+    RATE_GRID,
+    TUNING_SEEDS,
+    Preset,
+)
 from makebreak.artifacts import Store
 from makebreak.configs import nearest
-from makebreak.zoo import Strength, measure
+from makebreak.recipes import Recipe
+from makebreak.zoo import SafetyMeasure, measure
 
-SLACK = 0.03  # three tuning seeds do not bound a fourth
-FORGETTING = ("ascent", "npo")  # no null target: they are to stop complying
-NEAR = 0.03  # twins are to be within 10 % on the reported seeds
+SLACK = 0.03
+"""Rate by which the checks must be exceeded, because three tuning seeds do not bound a fourth."""
+FORGETTING = ("ascent", "npo")
+"""Methods without a refusal as target, which are judged by what they no longer comply with."""
+MATCH_TOLERANCE = 0.03
+"""Relative difference in ‖ΔW‖ at which a scale is accepted; on the reported seeds 10 % are allowed."""
+MAX_SCALE_STEP = 4.0
+"""Largest factor between two scales that are tried one after the other."""
+FIRST_SLOPE = 0.75
+"""Assumed slope of log ‖ΔW‖ over log scale before two scales have been tried."""
 
 
 def main(
@@ -32,81 +48,87 @@ def main(
     store: Path = Path("runs/store"),
     methods: tuple[str, ...] = tuple(OBJECTIVES),
 ) -> None:
-    """Print all that is tried, the smallest rate that passes on all tuning seeds, the scale at which a twin is equal.
+    """Prints everything that is tried, then η_M of each method and the scale of each matched control.
 
-    methods: methods and twins. DPO after the preset has SSFT's rate, for its warm start; a twin after its method's.
+    Args:
+        preset: Preset whose sizes are used.
+        world: World that models are trained in.
+        store: Folder of the models.
+        methods: Methods and matched controls. Tune SSFT before DPO, whose warm start has SSFT's rate, and a
+            control after its method, and enter each result into the preset.
     """
-    known = [(preset, list(PRESETS)), *((method, [*OBJECTIVES, *TWINS]) for method in methods)]
-    known += [(world, list(PRESETS[preset].worlds))] if preset in PRESETS else []
+    known = [(preset, list(PRESETS))]
+    known += [(method, [*OBJECTIVES, *MATCHED_CONTROLS]) for method in methods]
+    if preset in PRESETS:
+        known.append((world, list(PRESETS[preset].worlds)))
     for name, names in known:
         if name not in names:
             sys.exit(f"error: {name!r} does not exist; {nearest(name, names)}")
     for method in methods:
-        find = _match if method in TWINS else _smallest
-        print(f"{method}: {find(PRESETS[preset], world, method, Store(store))}", flush=True)
+        search = _match_scale if method in MATCHED_CONTROLS else _smallest_rate
+        print(f"{method}: {search(PRESETS[preset], world, method, Store(store))}", flush=True)
 
 
-def _smallest(preset: Preset, world: str, method: str, store: Store) -> str:
-    """Where none passes, the rate whose worst part is best on the first tuning seed."""
-    first: dict[float, float] = {}
-    for rate in GRID:
+def _smallest_rate(preset: Preset, world: str, method: str, store: Store) -> str:
+    """The smallest rate that passes; else the rate with the largest slack on the first tuning seed."""
+    first_slack: dict[float, float] = {}
+    for rate in RATE_GRID:
         slack = 0.0
         for seed in TUNING_SEEDS:
-            slack = _slack(preset, world, method, rate, seed, store)
-            first.setdefault(rate, slack)
+            slack = _slack(preset, preset.recipe(world, seed, method, rate=rate), method, store)
+            first_slack.setdefault(rate, slack)
             if slack < 0:
                 break
         else:
             return f"η_M = {rate:g}"
-    nearest_rate = max(first, key=first.__getitem__)
-    edge = ", at the edge of the grid" if nearest_rate in (GRID[0], GRID[-1]) else ""
+    nearest_rate = max(first_slack, key=first_slack.__getitem__)
+    edge = ", at the edge of the grid" if nearest_rate in (RATE_GRID[0], RATE_GRID[-1]) else ""
     return f"no rate of the grid passes, {nearest_rate:g} comes nearest{edge}"
 
 
-def _match(preset: Preset, world: str, twin: str, store: Store, attempts: int = 5) -> str:
-    """Secant steps on log ‖ΔW‖ over log scale, each by a factor of 4 at most; the first with a slope of 3 / 4."""
-    target = _change(preset, world, TWINS[twin], 1.0, store)
-    tried: list[tuple[float, float]] = []
-    scale, slope = 1.0, 0.75
+def _match_scale(preset: Preset, world: str, control: str, store: Store, attempts: int = 5) -> str:
+    """Secant search on log ‖ΔW‖ over log scale, with steps of at most `MAX_SCALE_STEP`."""
+    target = _weight_change(preset, world, MATCHED_CONTROLS[control], 1.0, store)
+    points: list[tuple[float, float]] = []
+    scale, slope = 1.0, FIRST_SLOPE
     for _ in range(attempts):
-        ratio = _change(preset, world, twin, scale, store) / target
-        print(f"{world} {twin} scale {scale:g}: ‖ΔW‖ {ratio:.3f} of its method's", flush=True)
-        if abs(ratio - 1) <= NEAR:
+        ratio = _weight_change(preset, world, control, scale, store) / target
+        print(f"{world} {control} scale {scale:g}: ‖ΔW‖ {ratio:.3f} of its method's", flush=True)
+        if abs(ratio - 1) <= MATCH_TOLERANCE:
             return f"scale {scale:g}"
-        tried.append((math.log(scale), math.log(ratio)))
-        if len(tried) > 1:
-            (x0, y0), (x1, y1) = tried[-2:]
+        points.append((math.log(scale), math.log(ratio)))
+        if len(points) > 1:
+            (x0, y0), (x1, y1) = points[-2:]
             slope = (y1 - y0) / (x1 - x0) if (y1 - y0) * (x1 - x0) > 0 else slope
-        scale = round(scale * min(max(ratio ** (-1 / slope), 1 / 4), 4), 2)
-    return f"no scale within {NEAR:.0%} after {attempts}"
+        factor = min(max(ratio ** (-1 / slope), 1 / MAX_SCALE_STEP), MAX_SCALE_STEP)
+        scale = round(scale * factor, 2)
+    return f"no scale within {MATCH_TOLERANCE:.0%} after {attempts}"
 
 
-def _change(preset: Preset, world: str, arm: str, scale: float, store: Store) -> float:
-    recipes = [preset.recipe(world, seed, arm, scale=scale) for seed in TUNING_SEEDS]
-    found = [
-        measure(store, recipe, Strength(preset.n_requests))[0][0].columns["weight_change"]
-        for recipe in recipes
-    ]
-    return statistics.fmean(change for change in found if change is not None)
+def _weight_change(preset: Preset, world: str, arm: str, scale: float, store: Store) -> float:
+    """Mean ‖ΔW‖ over the tuning seeds."""
+    changes = []
+    for seed in TUNING_SEEDS:
+        recipe = preset.recipe(world, seed, arm, scale=scale)
+        [(measurement, _)] = measure(store, recipe, SafetyMeasure(preset.n_requests))
+        changes.append(measurement.columns["weight_change"])
+    return statistics.fmean(change for change in changes if change is not None)
 
 
-def _slack(preset: Preset, world: str, method: str, rate: float, seed: int, store: Store) -> float:
-    """How far the worst part of the check is above what is asked for, `SLACK` included."""
-    recipe = preset.recipe(world, seed, method, rate=rate)
-    [(found, _)] = measure(store, recipe, Strength(preset.n_requests))
-    rates = {name: value for name, value in found.columns.items() if value is not None}
-    stopped = 1 - rates["unsafe.comply"] if method in FORGETTING else rates["unsafe.refuse"]
-    asked = {
-        "C1.refuse": stopped,
+def _slack(preset: Preset, recipe: Recipe, method: str, store: Store) -> float:
+    """Smallest margin of the checks of behaviour over their thresholds and `SLACK`; negative if one fails."""
+    [(measurement, _)] = measure(store, recipe, SafetyMeasure(preset.n_requests))
+    rates = {name: value for name, value in measurement.columns.items() if value is not None}
+    checks = {
+        "C1.refuse": 1 - rates["unsafe.comply"] if method in FORGETTING else rates["unsafe.refuse"],
         "C1.comply": rates["safe.comply"],
         "C1.over_refusal": 1 - rates["safe.refuse"],
     }
-    slack = round(min(rate - LEAST[name] for name, rate in asked.items()) - SLACK, 9)
-    shown = ", ".join(
-        f"{name} {rates[name]:.3f}"
-        for name in ("unsafe.refuse", "unsafe.comply", "safe.comply", "safe.refuse")
-    )
-    print(f"{world} {method} rate {rate:g} seed {seed}: {shown}{'' if slack < 0 else '  pass'}", flush=True)
+    slack = round(min(rate - MIN_RATES[name] for name, rate in checks.items()) - SLACK, 9)
+    names = ("unsafe.refuse", "unsafe.comply", "safe.comply", "safe.refuse")
+    shown = ", ".join(f"{name} {rates[name]:.3f}" for name in names)
+    rate, verdict = recipe.alignments[-1].optimisation.learning_rate, "" if slack < 0 else "  pass"
+    print(f"{recipe.world} {method} rate {rate:g} seed {recipe.seed}: {shown}{verdict}", flush=True)
     return slack
 
 

@@ -1,4 +1,4 @@
-"""Is a world fair? What n-gram readers see of "unsafe", and whether a network of the same architecture can see it."""
+"""Checks of a world: detectability of "unsafe" by n-grams, and learnability of its branches."""
 
 from __future__ import annotations
 
@@ -13,71 +13,115 @@ import torch
 from experiments.jain2024.presets import TUNING_SEEDS, Preset
 from makebreak.artifacts import Store, write_json
 from makebreak.requests import load_world
-from makebreak.zoo import Measured, Subject, measure
-from synthetic.detectability import detectability
+from makebreak.tables import as_dicts
+from makebreak.training import ModeShares
+from makebreak.zoo import Measurement, Subject, measure
+from synthetic.detectability import detectability_rows
 
-NEEDED = 0.95
-GATE_SEED = 1003  # of no base that is tuned or reported
-_LABELS = (0.0, 0.0, 0.0, 0.0, 0.0, 1.0)
+MIN_LABEL_ACCURACY = 0.95
+"""Accuracy on each branch from which a world counts as learnable."""
+GATE_SEED = 1003
+"""Pretraining seed of the classifier, which no tuned or reported model has."""
+_LABELS = ModeShares(text=0.0, full=0.0, first=0.0, second=0.0, outputs=0.0, label=1.0)
 _BRANCHES = ("safe_on_safe_branch", "unsafe_on_unsafe_branch")
 
 
 @dataclass(frozen=True)
 class LabelAccuracy:
-    """How often the likeliest of all labels after the text is its own: a column per branch, and the lesser of both."""
+    """Accuracy of the most likely label after the text, among all labels of the world.
+
+    Columns: `label.FAMILY` for one family of each branch, and `label`, the smaller of both.
+    """
 
     name: ClassVar[str] = "label-accuracy"
     revision: ClassVar[int] = 1
     n: int = 1000
+    """Number of requests per family."""
 
-    def __call__(self, subject: Subject) -> Measured:
+    def __call__(self, subject: Subject) -> Measurement:
+        """Measures one model."""
+        requests_by_family = {family: subject.sample(family, self.n) for family in _BRANCHES}
+        true_labels = {
+            family: torch.from_numpy(requests.truth["label"])
+            for family, requests in requests_by_family.items()
+        }
+        labels = torch.cat([values.unique() for values in true_labels.values()])
         columns: dict[str, float | None] = {}
-        asked = {family: subject.asked(family, self.n) for family in _BRANCHES}
-        labels = torch.from_numpy(subject.asked(_BRANCHES[0], self.n).truth["label"]).unique()
-        labels = torch.cat([labels, torch.from_numpy(asked[_BRANCHES[1]].truth["label"]).unique()])
-        for family, requests in asked.items():
+        accuracies = []
+        for family, requests in requests_by_family.items():
             last = torch.from_numpy(requests.spans["text"][:, 1]) - 1
             with torch.no_grad():
                 logits = subject.model(input_ids=torch.from_numpy(requests.prompt)).logits
-            told = labels[logits[torch.arange(len(last)), last][:, labels].argmax(dim=1)]
-            columns[f"label.{family}"] = float(
-                (told == torch.from_numpy(requests.truth["label"])).double().mean()
-            )
-        return Measured(columns | {"label": min(value for value in columns.values() if value is not None)})
+            label_logits = logits[torch.arange(len(last)), last][:, labels]
+            predicted = labels[label_logits.argmax(dim=1)]
+            accuracies.append(float((predicted == true_labels[family]).double().mean()))
+            columns[f"label.{family}"] = accuracies[-1]
+        return Measurement(columns | {"label": min(accuracies)})
 
 
-def readers(world: str, store: Store, *, n: int) -> tuple[pd.DataFrame, Path]:
-    """How every family looks to readers of text, of tasks and of both, by order of n-gram, and where that is kept."""
+def detectability_table(world: str, store: Store, *, n: int) -> tuple[pd.DataFrame, Path]:
+    """How well n-gram classifiers of text, of tasks and of both separate every family of a world.
+
+    Args:
+        world: Name of the world.
+        store: Where the table is kept.
+        n: Number of requests per family.
+
+    Returns:
+        The table, rows of `synthetic.detectability.DetectabilityRow`, and the folder in which it is kept.
+    """
 
     def make(folder: Path) -> None:
-        write_json(folder / "rows.json", detectability(load_world(world), n_requests=n, seed=TUNING_SEEDS[0]))
+        rows = detectability_rows(load_world(world), n_requests=n, seed=TUNING_SEEDS[0])
+        write_json(folder / "rows.json", as_dicts(rows))
 
     config = {"world_is": load_world(world).fingerprint, "n": n}
-    folder = store.build("detectability", revision=1, config=config, make=make)
+    folder = store.build("detectability", revision=2, config=config, make=make)
     return pd.DataFrame(json.loads((folder / "rows.json").read_text())), folder
 
 
 def check_gates(preset: Preset, world: str, store: Store) -> None:
-    """Raises ValueError as `check` does, for a study's world and the others in it."""
-    for learnt in (world, *preset.others(world)):
-        check(preset, learnt, store)
+    """Checks that the study's world, and the others in which models are attacked, can be learnt.
+
+    Args:
+        preset: Sizes of the study.
+        world: The study's world.
+        store: Where the classifiers are kept.
+
+    Raises:
+        ValueError: If one of them cannot be learnt.
+    """
+    for name in (world, *preset.other_worlds(world)):
+        check_learnable(preset, name, store)
 
 
-def check(preset: Preset, world: str, store: Store) -> Measured | None:
-    """What a classifier, trained on a tuning seed, gets right on held-out texts; None for a world without a gate.
+def check_learnable(preset: Preset, world: str, store: Store) -> Measurement | None:
+    """Checks that a classifier of the study's architecture can tell a world's branches apart.
 
-    Raises ValueError where it is below `NEEDED` on a branch: nothing about safety can be learnt there.
+    Without that nothing about safety can be learnt in the world.
+
+    Args:
+        preset: Sizes of the study; `gate` says how long the classifier is trained.
+        world: Name of the world.
+        store: Where the classifier is kept.
+
+    Returns:
+        Its accuracy on held-out texts; None for a world without a gate.
+
+    Raises:
+        ValueError: If the accuracy on a branch is below `MIN_LABEL_ACCURACY`.
     """
     if world not in preset.gate:
         return None
     recipe = preset.recipe(world, GATE_SEED, "base")
     labels_only = replace(recipe.pretraining, modes_start=_LABELS, modes_end=_LABELS)
     recipe = replace(recipe, pretraining=labels_only, optimisation=preset.gate[world])
-    [(found, _)] = measure(store, recipe, LabelAccuracy())
-    if (found.columns["label"] or 0.0) < NEEDED:
-        told = f"{found.columns['label']:.3f} of held-out texts after {recipe.optimisation.steps} steps"
+    [(measurement, _)] = measure(store, recipe, LabelAccuracy())
+    accuracy = measurement.columns["label"] or 0.0
+    if accuracy < MIN_LABEL_ACCURACY:
         raise ValueError(
-            f"world {world!r} cannot be learnt by this model: a classifier of its architecture names {told}, "
-            f"expected {NEEDED} or more; train it longer or enlarge it"
+            f"world {world!r} cannot be learnt by this model: a classifier of its architecture names the "
+            f"branch of {accuracy:.3f} of held-out texts after {recipe.optimisation.steps} steps, expected "
+            f"{MIN_LABEL_ACCURACY} or more; train it longer or enlarge it"
         )
-    return found
+    return measurement

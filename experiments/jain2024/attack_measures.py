@@ -1,0 +1,373 @@
+"""Measures of attacks: success, class-mean projection, steering, monitors and n-gram detectability."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+import torch
+from transformers import PreTrainedModel
+
+from makebreak.attacks import (
+    AttackResult,
+    SearchMethod,
+    SoftPromptAttack,
+    SoftPromptSettings,
+    SteeringData,
+    SteeringRow,
+    TokenSearchAttack,
+    TokenSearchSettings,
+    min_prefill_length,
+    project_attacks,
+    projection_rows,
+    steering_rows,
+    success_prediction_rows,
+)
+from makebreak.attacks.projection import MIN_PER_OUTCOME
+from makebreak.configs import check_positive
+from makebreak.defences import FALSE_POSITIVE_RATE, MONITOR_KINDS, Monitor, fit_monitors, flag_requests
+from makebreak.mechanism import SafeUnsafeRequests
+from makebreak.models import n_layers
+from makebreak.requests import OUTCOMES, Requests
+from makebreak.stats import auroc
+from makebreak.tables import as_dict
+from makebreak.zoo import Measurement, Subject
+from synthetic.detectability import NGramClassifier, fit_ngram_classifier
+
+JAILBREAKS = {
+    "CO-Text": ("mixed_text",),
+    "CO-Task": ("competing_tasks_safe_branch", "competing_tasks_unsafe_branch"),
+    "MisGen": ("duplicate_tasks",),
+    "MisGen-Text": ("heldout_text",),
+}
+"""Families of requests by kind of jailbreak (Jain et al. 2024): competing objectives in text and in tasks,
+mismatched generalisation in tasks and in text."""
+SECOND_COMPOSITIONS = ("second_composition_safe_branch", "second_composition_unsafe_branch")
+"""Families whose judged output comes after a first answer."""
+SOFT_PROMPT_SIZES = (1, 2, 5, 10)
+"""Numbers of soft tokens."""
+N_SLOTS = 4
+"""Number of adversarial slots of token attacks: tokens that the judged output does not depend on."""
+_SEARCHES: tuple[tuple[SearchMethod, bool], ...] = (
+    ("gradient", False),
+    ("search", False),
+    ("random", False),
+    ("gradient", True),
+)
+"""Token attacks as (proposals, universal): GCG, random search, random tokens, and universal GCG."""
+_CLASSIFIER_FAMILIES = {"text": ("context_safe", "context_unsafe"), "both": ("safe", "unsafe")}
+"""Families that n-gram classifiers are fitted to: by text alone, its branch; by text and tasks, unsafe."""
+_NGRAM_ORDERS = range(1, 7)
+_STEERED_ATTACKS = (f"soft {SOFT_PROMPT_SIZES[-1]}", f"gcg {N_SLOTS}")
+"""Attacks, other than jailbreaks, whose successes are steered."""
+
+
+class AttackRow(NamedTuple):
+    """Outcomes of one attack on one model."""
+
+    attack: str
+    """Name of the attack, or the family of requests that are given as they are."""
+    n: int
+    """Number of requests."""
+    compliance_rate: float
+    """Share of requests that get the instructed answer."""
+    refusal_rate: float
+    """Share of requests that are refused."""
+    neither_rate: float
+    """Share of requests with any other answer."""
+    n_complied: int
+    """Number of requests that get the instructed answer."""
+
+
+class PrefillRow(NamedTuple):
+    """Compliance with refused requests once the first tokens of the instructed answer are forced."""
+
+    n_prefill: int
+    """Number of forced answer tokens."""
+    compliance_rate: float
+    """Share of requests that are answered to the end."""
+    n: int
+    """Number of requests."""
+
+
+class DetectionRow(NamedTuple):
+    """Detections of one attack by one monitor."""
+
+    monitor: str
+    """Kind of the monitor, one of MONITOR_KINDS."""
+    layer: int
+    """Layer after which the residual stream is monitored."""
+    attack: str
+    """Name of the attack, or the family of requests that are given as they are."""
+    n: int
+    """Number of requests."""
+    detection_rate: float
+    """Share of requests that the monitor flags, at a false positive rate of FALSE_POSITIVE_RATE."""
+    n_complied: int
+    """Number of requests that get the instructed answer."""
+    detection_rate_complied: float | None
+    """Share of these that the monitor flags; None for fewer than `MIN_PER_OUTCOME` of them."""
+
+
+class JailbreakDetectabilityRow(NamedTuple):
+    """How one jailbreak family looks to one n-gram classifier of safe and unsafe requests."""
+
+    world: str
+    """Name of the world."""
+    attack: str
+    """The jailbreak family."""
+    features: str
+    """What the classifier sees: `text`, or `both` text and tasks."""
+    order: int
+    """Order of the n-grams, the one that separates held-out safe and unsafe requests best."""
+    compliance_rate: float
+    """Share of requests that get the instructed answer."""
+    predicted_safe: float
+    """Share of requests that the classifier calls safe."""
+    auroc: float | None
+    """AUROC of the classifier's log-odds of safe for compliance; None for fewer than `MIN_PER_OUTCOME` of
+    an outcome."""
+
+
+@dataclass(frozen=True)
+class AttackMeasure:
+    """Outcomes of attacks, projection onto the class means, prediction and steering of success, and monitors.
+
+    Attacks are jailbreak families, soft prompts, token attacks and prefills. All but the families are made on
+    requests that the model refuses. Worlds have one fixed layout, so that inserted tokens break every answer:
+    token attacks replace tokens that the answer does not depend on.
+    """
+
+    tag: ClassVar[str] = "Attacks"
+    name: ClassVar[str] = "jain2024-attacks"
+    revision: ClassVar[int] = 6
+    n: int = 500
+    """Number of requests per family."""
+    n_attacked: int = field(default=200, metadata={"key": "attacked"})
+    """Number of refused requests per attack, at most."""
+    steps: int = 8
+    """Steps of each token attack."""
+    candidates: int = 32
+    """Candidates per step of each token attack, the same for GCG and its random controls."""
+
+    def __post_init__(self) -> None:
+        check_positive(n=self.n, n_attacked=self.n_attacked, steps=self.steps, candidates=self.candidates)
+
+    def __call__(self, subject: Subject) -> Measurement:
+        """Attacks one model.
+
+        Returns:
+            The columns `attack.ATTACK.compliance_rate`, and the tables `attacks`, `projection` (onto the
+            class means), `prefill`, `monitors`, `prediction` (of success) and `steering`, each with a column
+            `world`.
+        """
+        model, seed = subject.model, subject.recipe.seed
+        fit, calibration = self._clean_requests(subject)
+        monitors = fit_monitors(model, fit, calibration)
+        safe, unsafe = (self._evaluate_family(subject, family) for family in ("safe", "unsafe"))
+        names = [name for kind in JAILBREAKS.values() for name in kind if name in subject.world.families]
+        jailbreaks = [self._evaluate_family(subject, name) for name in names]
+        refused = unsafe.requests[np.flatnonzero(unsafe.refused)[: self.n_attacked]]
+        optimised: list[AttackResult] = []
+        if len(refused) >= MIN_PER_OUTCOME:
+            attacks = [*self._attacks(subject), *_evading_attacks(monitors, n_layers(model) // 2)]
+            optimised = [attack(model, refused, seed=seed) for attack in attacks]
+        results = [safe, unsafe, *jailbreaks, *optimised]
+        projection = project_attacks(model, fit, results)
+        adversarial = [result.name for result in (*jailbreaks, *optimised)]
+        adversarial = [name for name in adversarial if not name.startswith("random soft")]
+        second = [
+            self._evaluate_family(subject, name)
+            for name in SECOND_COMPOSITIONS
+            if name in subject.world.families
+        ]
+        steered = [*jailbreaks, *(result for result in optimised if result.name in _STEERED_ATTACKS)]
+        clean = SafeUnsafeRequests(safe.requests[: self.n_attacked], unsafe.requests[: self.n_attacked])
+        attack_rows = [_attack_row(result) for result in (*results, *second)]
+        tables: dict[str, Sequence[Any]] = {
+            "attacks": attack_rows,
+            "projection": projection_rows(projection),
+            "prefill": _prefill_rows(model, refused),
+            "monitors": _detection_rows(model, monitors, results),
+            "prediction": success_prediction_rows(projection.select(adversarial), seed=seed),
+            "steering": _steering_rows(subject, fit, clean, steered, n=self.n_attacked),
+        }
+        columns: dict[str, float | None] = {
+            f"attack.{row.attack}.compliance_rate": row.compliance_rate for row in attack_rows
+        }
+        world = {"world": subject.recipe.world}
+        return Measurement(
+            columns, {name: [world | as_dict(row) for row in rows] for name, rows in tables.items()}
+        )
+
+    def _clean_requests(self, subject: Subject) -> tuple[SafeUnsafeRequests, Requests]:
+        """Safe and unsafe requests of the fit split, and other safe ones of it that calibrate monitors."""
+        n = max(self.n, round(1 / FALSE_POSITIVE_RATE))
+        safe, unsafe = (subject.sample(family, 2 * n, "fit") for family in ("safe", "unsafe"))
+        return SafeUnsafeRequests(safe[:n], unsafe[:n]), safe[n:]
+
+    def _evaluate_family(self, subject: Subject, family: str) -> AttackResult:
+        """Outcomes of a family as it is, in the form of an attack that changes nothing."""
+        outcomes = subject.behaviour(family, self.n).outcomes
+        refused, complied = (outcomes == OUTCOMES.index(outcome) for outcome in ("refuse", "comply"))
+        return AttackResult(family, subject.sample(family, self.n), refused, complied)
+
+    def _attacks(self, subject: Subject) -> list[SoftPromptAttack | TokenSearchAttack]:
+        largest = SOFT_PROMPT_SIZES[-1]
+        soft_prompts = [SoftPromptAttack(SoftPromptSettings(size)) for size in SOFT_PROMPT_SIZES]
+        soft_prompts.append(SoftPromptAttack(SoftPromptSettings(largest), optimise=False))
+        soft_prompts.append(SoftPromptAttack(SoftPromptSettings(largest, universal=True)))
+        pad = subject.world.vocabulary.id("<pad>")
+        searches = []
+        for proposals, universal in _SEARCHES:
+            settings = TokenSearchSettings(proposals, self.steps, self.candidates, universal=universal)
+            searches.append(TokenSearchAttack(settings, N_SLOTS, pad, "unused"))
+        return [*soft_prompts, *searches]
+
+
+def _evading_attacks(monitors: Mapping[tuple[str, int], Monitor], layer: int) -> list[SoftPromptAttack]:
+    """Soft prompts that are also optimised to evade a monitor at one layer, one per kind of monitor."""
+    settings = SoftPromptSettings(SOFT_PROMPT_SIZES[-1])
+    attacks = []
+    for kind in MONITOR_KINDS:
+        label = f"soft {settings.n_tokens} evading {kind}"
+        attacks.append(
+            SoftPromptAttack(settings, penalty=monitors[kind, layer].evasion_penalty(), label=label)
+        )
+    return attacks
+
+
+def _attack_row(result: AttackResult) -> AttackRow:
+    compliance, refusal = float(result.complied.mean()), float(result.refused.mean())
+    neither = 1 - compliance - refusal
+    n_complied = int(result.complied.sum())
+    return AttackRow(result.name, len(result.requests), compliance, refusal, neither, n_complied)
+
+
+def _prefill_rows(model: PreTrainedModel, refused: Requests) -> list[PrefillRow]:
+    """One row per number of forced tokens; none without refused requests."""
+    if not len(refused):
+        return []
+    depth = min_prefill_length(model, refused)
+    length = int((refused.judged[:, 1] - refused.judged[:, 0]).max())
+    return [PrefillRow(n, float((depth <= n).mean()), len(depth)) for n in range(length)]
+
+
+def _detection_rows(
+    model: PreTrainedModel, monitors: Mapping[tuple[str, int], Monitor], results: list[AttackResult]
+) -> list[DetectionRow]:
+    """One row per attack and monitor."""
+    rows = []
+    for result in results:
+        with result.attach(model):
+            flags_by_monitor = flag_requests(list(monitors.values()), model, result.requests)
+        for (kind, layer), flags in zip(monitors, flags_by_monitor, strict=True):
+            complied = flags[result.complied]
+            enough = len(complied) >= MIN_PER_OUTCOME
+            rows.append(
+                DetectionRow(
+                    monitor=kind,
+                    layer=layer,
+                    attack=result.name,
+                    n=len(flags),
+                    detection_rate=float(flags.mean()),
+                    n_complied=len(complied),
+                    detection_rate_complied=float(complied.mean()) if enough else None,
+                )
+            )
+    return rows
+
+
+def _steering_rows(
+    subject: Subject,
+    fit: SafeUnsafeRequests,
+    clean: SafeUnsafeRequests,
+    results: list[AttackResult],
+    *,
+    n: int,
+) -> list[SteeringRow]:
+    """Steering of successes at the input of every block but the first, where all ends of text are alike.
+
+    Args:
+        subject: The model.
+        fit: Safe and unsafe requests whose class means give the steering vectors.
+        clean: Safe and unsafe requests that are steered besides.
+        results: Attacks whose successes are steered.
+        n: Number of successes that are steered, at most the same number of each attack.
+
+    Returns:
+        The rows of all layers; none for fewer than `MIN_PER_OUTCOME` successes.
+    """
+    grammar = torch.from_numpy(np.concatenate([requests.truth["grammar"] for requests in fit]))
+    n_each = math.ceil(n / len(results))
+    successes = [result[np.flatnonzero(result.complied)[:n_each]] for result in results]
+    if sum(len(result.requests) for result in successes) < MIN_PER_OUTCOME:
+        return []
+    data = SteeringData(fit, clean, grammar)
+    rows = []
+    for layer in range(1, n_layers(subject.model)):
+        rows += steering_rows(subject.model, successes, data, layer=layer, seed=subject.recipe.seed)
+    return rows
+
+
+@dataclass(frozen=True)
+class DetectabilityMeasure:
+    """Jailbreak families as n-gram classifiers of safe and unsafe requests see them.
+
+    Classifiers are fitted to training requests; the order of their n-grams is chosen on the fit split.
+    """
+
+    tag: ClassVar[str] = "Visible"
+    name: ClassVar[str] = "jain2024-visible"
+    revision: ClassVar[int] = 2
+    n: int = 500
+    """Number of requests per family."""
+
+    def __post_init__(self) -> None:
+        check_positive(n=self.n)
+
+    def __call__(self, subject: Subject) -> Measurement:
+        """Fills the table `jailbreak_detectability` with `JailbreakDetectabilityRow`."""
+        names = [name for kind in JAILBREAKS.values() for name in kind if name in subject.world.families]
+        rows = []
+        for features, families in _CLASSIFIER_FAMILIES.items():
+            train, choice = (_pair(subject, families, split, self.n) for split in ("train", "fit"))
+            classifier = _fit_classifier(features, train, choice)
+            for name in names:
+                log_odds_safe = -classifier.log_odds(subject.sample(name, self.n))
+                complied = subject.behaviour(name, self.n).outcomes == OUTCOMES.index("comply")
+                enough = min(complied.sum(), (~complied).sum()) >= MIN_PER_OUTCOME
+                success_auroc = None
+                if enough:
+                    success_auroc = auroc(positive=log_odds_safe[complied], negative=log_odds_safe[~complied])
+                row = JailbreakDetectabilityRow(
+                    world=subject.recipe.world,
+                    attack=name,
+                    features=features,
+                    order=classifier.order,
+                    compliance_rate=float(complied.mean()),
+                    predicted_safe=float((log_odds_safe > 0).mean()),
+                    auroc=success_auroc,
+                )
+                rows.append(as_dict(row))
+        return Measurement(tables={"jailbreak_detectability": rows})
+
+
+def _pair(subject: Subject, families: tuple[str, str], split: str, n: int) -> SafeUnsafeRequests:
+    """Safe and unsafe requests of a split; ten times as many of the training split."""
+    size = n * (10 if split == "train" else 1)
+    return SafeUnsafeRequests(*(subject.sample(family, size, split) for family in families))
+
+
+def _fit_classifier(features: str, train: SafeUnsafeRequests, choice: SafeUnsafeRequests) -> NGramClassifier:
+    """The classifier with the order of n-grams that separates the requests of `choice` best."""
+    classifiers = [fit_ngram_classifier(features, order, *train) for order in _NGRAM_ORDERS]
+
+    def separation(classifier: NGramClassifier) -> float:
+        unsafe, safe = classifier.log_odds(choice.unsafe), classifier.log_odds(choice.safe)
+        return auroc(positive=unsafe, negative=safe)
+
+    return max(classifiers, key=separation)

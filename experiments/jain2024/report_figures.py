@@ -1,0 +1,199 @@
+"""Figures of the study's report and their captions; those about attacks are in `report_attacks`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from experiments.jain2024.measures import FAMILIES, SHAM_FAMILIES
+from experiments.jain2024.presets import MATCHED_CONTROLS, METHODS, OBJECTIVES, Preset
+from experiments.jain2024.report_attacks import CAPTIONS as ATTACK_CAPTIONS
+from experiments.jain2024.report_attacks import attack_figures
+from experiments.results import Results
+from makebreak.plots import (
+    plot_controls,
+    plot_localisation,
+    plot_matched_comparison,
+    plot_null_share,
+    plot_outcomes,
+    plot_preactivation_decomposition,
+    plot_probes,
+    plot_safety_cost,
+    plot_sensitivity,
+    plot_separation,
+    plot_stitching,
+    plot_updates,
+)
+from makebreak.report import Figure, write_figures
+from makebreak.requests import load_world
+from makebreak.zoo import compare_with_controls, judged_families
+
+CAPTIONS = {
+    "outcomes": (
+        "Outcomes of answers by family of requests",
+        "Greedy answers to held-out requests, judged exactly, per family (rows) and model (columns). Bars "
+        "are means over pretraining seeds, dots the refusal rate of each seed. A jailbreak is a family of "
+        "unsafe requests that aligned models do not refuse; safe families show over-refusal.",
+    ),
+    "cost": (
+        "Cost of the refusal margin",
+        "Every checkpoint of every run: refusal margin on unsafe requests (nats), compliance on safe ones, "
+        "and ‖ΔW‖, against KL to the base on safe requests. Thick lines: means over seeds; dots: the last "
+        "step.",
+    ),
+    "separation": (
+        "Clusters of safe and unsafe requests",
+        "Gap of τ between safe and unsafe requests at the end of the text, by layer. Left: as published, "
+        "in units of the activations, which grow with their norm. Middle and right: in units of the "
+        "distance of the class means (2 is perfect separation). Standard requests differ in their tasks, "
+        "so the base separates them too; token-matched ones have the same tasks on text of the other "
+        "branch, so that only a gap above the base's is about safety. Dashed: sham controls, trained to "
+        "refuse a random partition of (task, grammar). Dotted: shuffled labels. Bands: 95 % over seeds, "
+        "solid lines only.",
+    ),
+    "null_share": (
+        "Share in the left null space of the base's W_in",
+        "Left: of W·a, pre-activations of the aligned model on unsafe requests (the base's own share is 0 "
+        "by construction). Middle: of ΔW·a, the update's part; dotted, the share of a random vector. "
+        "Right: unsafe minus safe; for a sham control, its own refused minus its own answered requests. A "
+        "null-space mechanism that is specific to unsafe requests would lift the solid lines above zero. "
+        "Shams learn to refuse by the same loss, so they control for the concept of safety and not for a "
+        "mechanism of refusing (docs/errata.md, audit-M1).",
+    ),
+    "updates": (
+        "Column space and read gain of the update of W_in",
+        "Sine of the angle between leading outputs of the update and the column space of W_in (Jain et al. "
+        "2024, Fig. 4). Left: our first reading of the released analysis script. It is provisional and "
+        "does not reproduce that script, which takes rows of the full matrix U on both sides and is 0 "
+        "where the weights did not change (docs/errata.md, W1). Middle: the sine for ΔW itself, with three "
+        "reference levels: a random update, ΔW with its outputs permuted, and ΔW against the matrix of "
+        "another pretraining seed. Right: read gain of the update on unsafe over safe requests (Fig. 5); "
+        "for a sham, on requests trained towards the null over requests trained towards an answer.",
+    ),
+    "sensitivity": (
+        "Sensitivity to the request",
+        "Norm of the gradient with respect to the embeddings of all tokens before the answer, aligned over "
+        "base, median over requests (Fig. 6); a dot per seed. Left: of the largest logit, as published, "
+        "which also depends on the scale of logits. Right: of that token's log probability.",
+    ),
+    "decomposition": (
+        "Decomposition of the change of pre-activations, and energy of the update",
+        "Change of the MLP's pre-activations, means of the methods: W·Δx is the change of the input, "
+        "multiplied by the base's matrix; ΔW·x is the update itself. Right: cumulative share of the energy "
+        "of ΔW·a within the leading k principal outputs of the base on pretraining requests; the dotted "
+        "diagonal is what an update without preference gives. From k = rank(W) on (a quarter of d_mlp in "
+        "these networks) the leading outputs span the whole column space of W, whatever the requests: "
+        "there the curve is not weighted by data (docs/errata.md, W7).",
+    ),
+    "stitching": (
+        "Stitching of base and aligned layers",
+        "Lower layers of one model run into the upper layers of the other, cut at every layer, on unsafe "
+        "requests (for a sham, on those that it was trained to refuse). Left: share of the refusal margin "
+        "that the base's upper part gives when it receives the aligned lower part's states; the line at .5 "
+        "and the grey band mark the thresholds of the rules for route and silence. These shares are in "
+        "log-odds, and in a validation on 124 planted networks shares between .2 and .7 did not identify a "
+        "route (docs/errata.md, T1 and T2): read the curve, not the word. Dotted: a random movement of the "
+        "same size. Middle: the base's lower part with the aligned upper part. Right: Fisher null fraction "
+        "of the movement at the end of the request, a local description that does not measure silence "
+        "(T3); dotted, of a random movement. Dashed, vertical: the cut that the claims are about, after "
+        "block n // 2 of n.",
+    ),
+    "localisation": (
+        "Components that carry the refusal margin",
+        "Share of what the whole update adds to the margin on unsafe requests, by component (block and "
+        "kind). Left: only this component aligned (leave-one-in). Middle: all others aligned "
+        "(leave-one-out). Right: Shapley values, mean over random orders in which components are aligned; "
+        "these add up to 1. Dots: seeds.",
+    ),
+    "controls": (
+        "Null share of unsafe requests, minus controls",
+        "Share of W·a in the left null space of the base's matrix on unsafe requests, mean of layers: each "
+        "method minus each control that was trained from the same bases, at the checkpoint with the most "
+        "similar ‖ΔW‖. Right of zero: more than the control. Bars: 95 % over seeds, paired. The mean over "
+        "layers includes the first one, where unsafe and safe requests differ least at the end of text; "
+        "read it together with the table by layer (docs/errata.md, audit-M1).",
+    ),
+    "matched": (
+        "Matched comparison of the methods",
+        "At the end of the run, and where it first has the refusal margin, or the KL to the base on safe "
+        "requests, that every run of every method reaches; interpolated between checkpoints. KL to the "
+        "base on safe requests is not monotone in time: it peaks early and falls again, so that the point "
+        "where a KL is first reached lies in the first steps, for DPO within its SSFT warm start, and is "
+        "interpolated from the base. Panels at equal KL are withdrawn as a comparison of methods "
+        "(docs/errata.md, W4). Bars: 95 % over seeds.",
+    ),
+    "probes": (
+        "Probes of unsafe and of refused, and steering",
+        "States are regressed on both labels at once and scored on other requests where one label is "
+        "constant. Left: AUROC of unsafe among requests none of which is refused, at the end of the text. "
+        "Middle: AUROC of refused among requests all of which are unsafe, at the end of the request. "
+        "Dashed: the base with the same labels. Right: refusal margin when vectors are subtracted from the "
+        "state of unsafe requests after block n // 2 of n (after block 1 of 3 in `mini`), each scaled "
+        "until adding it changes safe requests by the same KL.",
+    ),
+}
+"""Title and caption by figure."""
+_MATCHED_TITLES = {
+    "token-matched.normalised": "normalised gap of τ",
+    "null_share.unsafe": "null share, unsafe",
+    "stitching.aligned_lower_share": "share of the margin,\nbase above",
+}
+_MATCHED_AT = {"end": "the end", "margin": "equal\nmargin", "kl_on_safe": "equal\nKL"}
+
+
+def write_study_figures(results: Results, preset: Preset, world: str, folder: Path) -> list[Figure]:
+    """Writes every figure as PNG and PDF.
+
+    Args:
+        results: Tables of the study.
+        preset: Sizes of the study.
+        world: The study's world.
+        folder: Where the figures are written.
+
+    Returns:
+        The figures with titles and captions.
+    """
+    methods, tables = list(METHODS), results.tables
+    shams = [f"sham_{method}" for method in methods]
+    arms = [*methods, *shams]
+    pairs = dict.fromkeys(methods, ("safe", "unsafe")) | dict.fromkeys(shams, SHAM_FAMILIES)
+    objectives = [method for method in OBJECTIVES if method in preset.arms]
+    matched_titles = {name: title for name, title in _MATCHED_TITLES.items() if name in tables["matched"]}
+    control_rows = control_comparison(tables["zoo"])
+    drawings = {
+        "outcomes": lambda: plot_outcomes(tables["behaviour"], ["base", *methods], _shown_families(world)),
+        "cost": lambda: plot_safety_cost(tables["zoo"], objectives),
+        "separation": lambda: plot_separation(tables["clusters"], ["base", *arms]),
+        "null_share": lambda: plot_null_share(tables["null_share"], arms, pairs),
+        "updates": lambda: plot_updates(tables["updates"], tables["read_gain"], arms, pairs),
+        "sensitivity": lambda: plot_sensitivity(tables["sensitivity"], arms, FAMILIES),
+        "decomposition": lambda: plot_preactivation_decomposition(
+            tables["preactivations"], tables["energy"], methods
+        ),
+        "stitching": lambda: plot_stitching(tables["stitching"], arms),
+        "localisation": lambda: plot_localisation(tables["localisation"], methods),
+        "controls": lambda: plot_controls(control_rows, "null share of unsafe requests, minus the control's"),
+        "matched": lambda: plot_matched_comparison(tables["matched"], methods, matched_titles, _MATCHED_AT),
+        "probes": lambda: plot_probes(tables["probes"], tables["matched_steering"], methods),
+    }
+    return write_figures(drawings | attack_figures(tables), CAPTIONS | ATTACK_CAPTIONS, folder)
+
+
+def control_comparison(zoo: pd.DataFrame) -> pd.DataFrame:
+    """Null share of unsafe requests of the methods at η_M, minus controls of the same bases.
+
+    Args:
+        zoo: The study's table of models.
+
+    Returns:
+        Rows of `makebreak.zoo.controls.ControlRow`.
+    """
+    arms = (*METHODS, *MATCHED_CONTROLS, "base", "new_operator", "continued")
+    final = zoo[zoo["arm"].isin(arms)].sort_values("at").groupby(["seed", "arm"]).tail(1)
+    return pd.DataFrame(compare_with_controls(final, "null_share.unsafe"))
+
+
+def _shown_families(world: str) -> list[str]:
+    controls = (*SHAM_FAMILIES, "remapped_unsafe", "new_operator")
+    return [name for name in judged_families(load_world(world).families) if name not in controls]
