@@ -26,7 +26,6 @@ from makebreak.commands import (
     LandscapeCommand,
     TuneCommand,
 )
-from makebreak.configs import check_positive
 from makebreak.session import Session
 
 if TYPE_CHECKING:
@@ -217,6 +216,7 @@ def _attack(command: AttackCommand, session: Session) -> Report:
 
 def _landscape(command: LandscapeCommand, session: Session) -> Report:
     from makebreak import pages
+    from makebreak.configs import check_positive
 
     if command.requests is not None:
         check_positive(requests=command.requests)

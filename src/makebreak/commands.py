@@ -67,6 +67,7 @@ class InspectCommand:
     """Folder of a transformers model, path of a .gguf file, or Hugging Face Hub id.
     Only a Hub id needs network access."""
     common: tyro.conf.OmitArgPrefixes[CommonOptions] = CommonOptions()
+    """Options that all commands share."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,7 @@ class CompareCommand:
     aligned: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="ALIGNED")]
     """Checkpoint after alignment, trained from BASE."""
     common: tyro.conf.OmitArgPrefixes[CommonOptions] = CommonOptions()
+    """Options that all commands share."""
 
 
 @dataclass(frozen=True)
@@ -133,6 +135,7 @@ class AttackCommand:
     seed: int = 0
     """Seed of random searches and random controls."""
     common: tyro.conf.OmitArgPrefixes[CommonOptions] = CommonOptions()
+    """Options that all commands share."""
 
 
 @dataclass(frozen=True)
@@ -164,6 +167,7 @@ class LandscapeCommand:
     ] = None
     """Another checkpoint of the same model; the straight line between the two is evaluated as well."""
     common: tyro.conf.OmitArgPrefixes[CommonOptions] = CommonOptions(max_new_tokens=24)
+    """Options that all commands share."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -208,6 +212,7 @@ class AlignCommand(_FineTuneOptions):
     latent (latent adversarial training) or
     breaker (circuit breakers)."""
     common: tyro.conf.OmitArgPrefixes[CommonOptions] = CommonOptions(max_new_tokens=24)
+    """Options that all commands share."""
 
 
 @dataclass(frozen=True)
@@ -246,6 +251,7 @@ class TuneCommand(_FineTuneOptions):
     """With --task harmful, the model whose answers are trained on,
     for example the one before alignment."""
     common: tyro.conf.OmitArgPrefixes[CommonOptions] = CommonOptions(max_new_tokens=24)
+    """Options that all commands share."""
 
 
 Command = InspectCommand | CompareCommand | AttackCommand | LandscapeCommand | AlignCommand | TuneCommand

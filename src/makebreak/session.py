@@ -15,12 +15,11 @@ if TYPE_CHECKING:
 
 
 class Session:
-    """One run of a command.
+    """One run of a command; `settings` holds its prompt template and the length of its answers.
 
-    Attributes:
+    Args:
         options: Options that all commands share.
         store: Cache of models and results.
-        settings: Prompt template and length of the answers.
     """
 
     def __init__(self, options: CommonOptions, store: Store) -> None:

@@ -11,8 +11,8 @@ mpl.use("Agg")
 import pandas as pd
 import pytest
 
-from experiments.real.measure import source
 from experiments.real.presets import PRESETS
+from experiments.real.pretrained import model_source
 from makebreak.artifacts import Store
 from makebreak.cli import main
 from makebreak.models import LanguageModel, open_model
@@ -68,7 +68,7 @@ def complying() -> LanguageModel:
 
 @pytest.fixture(scope="module")
 def model(folder: Path) -> str:
-    return source(PRESETS["smoke"], Store(folder / "store"))
+    return model_source(PRESETS["smoke"].model, Store(folder / "store"))
 
 
 def command_line(command: str, model: str, folder: Path, *options: str) -> list[str]:
@@ -201,7 +201,8 @@ def test_the_page_shows_that_alignment_worked(
 
 def test_held_out_items_are_not_trained_on() -> None:
     for format_, items in task_items().items():
-        held_out, trained = (split_task_items(held_out=flag)[format_] for flag in (True, False))
+        held_out = split_task_items(held_out=True)[format_]
+        trained = split_task_items(held_out=False)[format_]
         assert not set(held_out) & set(trained)
         assert set(held_out) | set(trained) == set(items)
         assert len(held_out) >= 8

@@ -16,28 +16,36 @@ import pytest
 from makebreak.artifacts import Store
 from makebreak.behaviour import JUDGES
 from makebreak.cli import main
-from makebreak.mechanism import Pair, direction
+from makebreak.mechanism import SafeUnsafeRequests, refusal_direction
 from makebreak.models import LanguageModel
-from makebreak.pages import Inspection, Settings, compare_models, inspect, summary, write_inspection
+from makebreak.pages import (
+    GenerationSettings,
+    InspectionResult,
+    compare_models,
+    inspect,
+    inspection_summary,
+    write_inspection,
+)
 from makebreak.requests import text_requests
-from tests.talkers import planted, prompts, saved, taught
+from makebreak.revisions import cache_revision
+from tests.fixtures.tiny_lm import planted_direction, prompts, save_lm, trained_lm
 
-SETTINGS = Settings(n_new=6)
+SETTINGS = GenerationSettings(n_new=6)
 FAMILIES = ("harmless", "harmful")
 
 
 @pytest.fixture(scope="module")
 def complying() -> LanguageModel:
-    return taught(refuses=False)
+    return trained_lm(refuses=False)
 
 
 @pytest.fixture(scope="module")
 def refusing() -> LanguageModel:
-    return taught(refuses=True)
+    return trained_lm(refuses=True)
 
 
 @pytest.fixture(scope="module")
-def found(refusing: LanguageModel, tmp_path_factory: pytest.TempPathFactory) -> Inspection:
+def found(refusing: LanguageModel, tmp_path_factory: pytest.TempPathFactory) -> InspectionResult:
     return inspect(refusing, prompts(), Store(tmp_path_factory.mktemp("store")), SETTINGS)
 
 
@@ -57,8 +65,8 @@ def test_a_judge_of_ones_own_judges_answers_that_are_in_the_store(
     ]
     write_inspection("mine", after, {}, tmp_path / "out")
     pairs = pd.read_csv(tmp_path / "out" / "tables" / "agreement.csv")
-    assert set(pairs["judge"]) | set(pairs["other"]) == {"qi2023", "arditi2024", "mine", "first token"}
-    assert (pairs["agree"] > 0.9).all()
+    assert set(pairs["judge"]) | set(pairs["other_judge"]) == {"qi2023", "arditi2024", "mine", "first token"}
+    assert (pairs["agreement"] > 0.9).all()
 
 
 def rate(rows: list[dict], judge: str, **where: str) -> float:
@@ -67,28 +75,28 @@ def rate(rows: list[dict], judge: str, **where: str) -> float:
 
 
 @pytest.mark.parametrize("judge", ["qi2023", "arditi2024"])
-def test_it_refuses_what_it_was_taught_to_refuse(found: Inspection, judge: str) -> None:
+def test_it_refuses_what_it_was_taught_to_refuse(found: InspectionResult, judge: str) -> None:
     assert rate(found.tables["behaviour"], judge, family="harmful") > 0.9
     assert rate(found.tables["behaviour"], judge, family="harmless") < 0.1
 
 
 def test_its_direction_is_found_and_ablating_it_undoes_refusal(
-    refusing: LanguageModel, found: Inspection
+    refusing: LanguageModel, found: InspectionResult
 ) -> None:
-    chosen = [row for row in found.tables["directions"] if row["selected"]]
+    chosen = [row for row in found.tables["directions"] if row["is_selected"]]
     assert len(chosen) == 1
-    assert all(row["reason"] for row in found.tables["directions"] if not row["selected"])
+    assert all(row["reason"] for row in found.tables["directions"] if not row["is_selected"])
     halves = [
         text_requests(refusing.tokenizer, prompts()[f][::2], family=f, unsafe=f == "harmful")
         for f in FAMILIES
     ]
-    vector = direction(refusing.model, Pair(*halves), chosen[0]["layer"])
-    assert abs(float(vector @ planted()[:, 0] / vector.norm())) > 0.9
+    vector = refusal_direction(refusing.model, SafeUnsafeRequests(*halves), chosen[0]["layer"])
+    assert abs(float(vector @ planted_direction()[:, 0] / vector.norm())) > 0.9
     answers = found.tables["ablation"]
 
     def refused(condition: str, family: str) -> float:
         rows = [row for row in answers if (row["condition"], row["family"]) == (condition, family)]
-        return sum(row["arditi2024"] and not row["broken"] for row in rows) / len(rows)
+        return sum(row["arditi2024"] and not row["degenerate"] for row in rows) / len(rows)
 
     assert refused("nothing", "harmful") > 0.9
     assert refused("ablated", "harmful") < 0.3
@@ -101,14 +109,14 @@ def test_without_refusal_there_is_no_direction_and_the_page_says_so(
 ) -> None:
     found = inspect(complying, prompts(), Store(tmp_path / "store"), SETTINGS)
     assert "directions" not in found.tables
-    assert "no refusal to find a direction of" in found.left_out["directions"]
+    assert "intervals of the refusal rates on harmful" in found.skip_reasons["directions"]
     page = write_inspection("complying", found, {}, tmp_path / "out").read_text()
-    assert "No refusal direction was looked for" in page
+    assert "No refusal direction was computed" in page
     assert rate(found.tables["behaviour"], "arditi2024", family="harmful") == 0
 
 
 def test_what_is_in_the_store_is_not_computed_again(
-    refusing: LanguageModel, found: Inspection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    refusing: LanguageModel, found: InspectionResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = Store(tmp_path)
     monkeypatch.setattr("makebreak.pages.inspection.direction_rows", interrupt)
@@ -120,9 +128,10 @@ def test_what_is_in_the_store_is_not_computed_again(
     again = inspect(refusing, prompts(), store, SETTINGS)
     assert {path: path.stat().st_mtime_ns for path in done} == done
     assert json.dumps(again.tables["directions"]) == json.dumps(found.tables["directions"])
-    assert summary(again) == summary(found)
+    assert inspection_summary(again) == inspection_summary(found)
 
 
+@cache_revision(1)
 def interrupt(*_: object, **__: object) -> None:
     raise KeyboardInterrupt
 
@@ -132,17 +141,24 @@ def test_comparing_names_what_changed_and_refuses_another_model(
 ) -> None:
     said: list[str] = []
     tables, verdict = compare_models(
-        complying, refusing, prompts(), Store(tmp_path), SETTINGS, say=said.append
+        complying, refusing, prompts(), Store(tmp_path), SETTINGS, log=said.append
     )
-    assert "minutes, less what is in the store" in said[0]
-    assert set(tables) == {"rivals", "anatomy", "energy", "reading", "sensitivity", "updates"}
-    row = tables["rivals"][0]
-    assert row["aligned"] - row["base"] > 5
-    assert verdict.answer in ("silence", "route", "rewrite", "undecided")
+    assert "minutes, less for steps that are cached" in said[0]
+    assert set(tables) == {
+        "stitching",
+        "preactivations",
+        "update_energy",
+        "read_gain",
+        "sensitivity",
+        "updates",
+    }
+    row = tables["stitching"][0]
+    assert row["aligned_margin"] - row["base_margin"] > 5
+    assert verdict.mechanism in ("silence", "route", "rewrite", "undecided")
     _, none = compare_models(refusing, refusing, prompts(), Store(tmp_path), SETTINGS)
-    assert none.answer == "undecided"
-    assert "raised the margin by 0.00" in none.why
-    other = LanguageModel("other", taught(refuses=False, steps=0).model, refusing.tokenizer)
+    assert none.mechanism == "undecided"
+    assert "raised the margin by 0.00" in none.reason
+    other = LanguageModel("other", trained_lm(refuses=False, steps=0).model, refusing.tokenizer)
     other.model.resize_token_embeddings(99)
     with pytest.raises(ValueError, match="not checkpoints of one model"):
         compare_models(other, refusing, prompts(), Store(tmp_path), SETTINGS)
@@ -152,25 +168,26 @@ def test_both_commands_write_their_pages(
     refusing: LanguageModel, complying: LanguageModel, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folders = {
-        name: str(saved(m.model, tmp_path / name)) for name, m in (("base", complying), ("aligned", refusing))
+        name: str(save_lm(m.model, tmp_path / name))
+        for name, m in (("base", complying), ("aligned", refusing))
     }
     asked = tmp_path / "asked.csv"
     rows = zip(*(prompts()[family] for family in ("harmful", "harmless")), strict=True)
     asked.write_text("harmful,harmless\n" + "\n".join(",".join(row) for row in rows))
-    common = ["--prompts", str(asked), "--tokens", "6", "--store", str(tmp_path / "store")]
+    common = ["--prompts", str(asked), "--max-new-tokens", "6", "--store", str(tmp_path / "store")]
     capsys.readouterr()
     assert main(["inspect", folders["aligned"], "--out", str(tmp_path / "one"), *common]) == 0
     out, err = capsys.readouterr()
-    assert "minutes, less what is in the store" in out
-    assert "A refusal direction was found before layer" in out
+    assert "minutes, less for steps that are cached" in out
+    assert "A refusal direction was selected before layer" in out
     assert err == ""
     assert (
         main(["compare", folders["base"], folders["aligned"], "--out", str(tmp_path / "two"), *common]) == 0
     )
-    assert "comes to refuse:" in capsys.readouterr().out
+    assert "Hypothesis on how refusal comes about:" in capsys.readouterr().out
     for page, figures in (
         ("one", ["refusals", "clusters", "directions", "ablation"]),
-        ("two", ["rivals", "updates"]),
+        ("two", ["stitching", "updates"]),
     ):
         text = (tmp_path / page / "report.html").read_text()
         assert "http" not in text.replace("http-equiv", "")

@@ -23,7 +23,6 @@ from makebreak.mechanism import (
     update_energy_rows,
     update_rows,
 )
-from makebreak.mechanism.stitching import StitchingRow
 from makebreak.models import LanguageModel, matrix_names, model_digest, n_layers, weight_matrix
 from makebreak.pages.inspection import MIN_REQUESTS, GenerationSettings, encode_prompts, prompts_digest
 from makebreak.pages.step_cache import StepCache
@@ -63,8 +62,8 @@ def compare_models(
         log: Called with an estimate of the time before the work starts.
 
     Returns:
-        Tables by name (stitching, preactivations, update_energy, read_gain, sensitivity, updates), and the hypothesis of how
-        refusal comes about that they support.
+        Tables by name (stitching, preactivations, update_energy, read_gain, sensitivity, updates), and the
+        hypothesis of how refusal comes about that they support.
 
     Raises:
         ValueError: If the two models differ in architecture or size, or a family is too small.
@@ -98,7 +97,7 @@ def compare_models(
         "updates": partial(update_rows, new, old, None, seed=seed),
     }
     tables = {name: steps.run(name, function) for name, function in functions.items()}
-    return tables, mechanism_verdict([StitchingRow(**row) for row in tables["rivals"]])
+    return tables, mechanism_verdict([StitchingRow(**row) for row in tables["stitching"]])
 
 
 def _check_same_shapes(base: LanguageModel, aligned: LanguageModel) -> None:

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from makebreak.mechanism import Verdict
-from makebreak.pages.steps import Rows
+from makebreak.mechanism import MechanismVerdict
+from makebreak.pages.step_cache import Rows
 from makebreak.plots import plot_preactivation_decomposition, plot_stitching, plot_updates
 from makebreak.report import Page, write_figures, write_page, write_tables
 
 _CAPTIONS = {
-    "rivals": (
+    "stitching": (
         "Stitching: silence, route or rewrite",
         "Both networks are cut at every layer and stitched, on harmful requests. Left: the aligned model's "
         "lower layers with the base's upper layers. A share of at least .5 of the refusal margin means that "
@@ -28,7 +28,7 @@ _CAPTIONS = {
         "another seed exists as a control. Right: read gain of the update, harmful relative to harmless "
         "requests.",
     ),
-    "anatomy": (
+    "preactivations": (
         "Decomposition of the change in the MLP",
         "The change of the MLP's pre-activations is the sum of W·Δx, caused by earlier layers, ΔW·x, caused "
         "by the update itself, and their interaction. Right: energy of ΔW·a within the outputs that the base "
@@ -39,7 +39,11 @@ _FAMILY_NAMES = {"harmless": "safe", "harmful": "unsafe"}  # names that the plot
 
 
 def write_comparison(
-    names: tuple[str, str], tables: dict[str, Rows], verdict: Verdict, facts: dict[str, str], out: Path
+    names: tuple[str, str],
+    tables: dict[str, Rows],
+    verdict: MechanismVerdict,
+    facts: dict[str, str],
+    out: Path,
 ) -> Path:
     """Writes tables, figures and the page.
 
@@ -56,30 +60,30 @@ def write_comparison(
     frames = {name: pd.DataFrame(rows) for name, rows in tables.items()}
     write_tables(frames, out / "tables")
     plotted = {name: frame.assign(seed=0, arm="aligned") for name, frame in frames.items()}
-    for name in ("anatomy", "energy"):
+    for name in ("preactivations", "update_energy"):
         plotted[name] = plotted[name].replace({"family": _FAMILY_NAMES})
     drawings = {
-        "rivals": lambda: plot_stitching(plotted["rivals"], ["aligned"]),
+        "stitching": lambda: plot_stitching(plotted["stitching"], ["aligned"]),
         "updates": lambda: plot_updates(
-            plotted["updates"], plotted["reading"], ["aligned"], {"aligned": ("harmless", "harmful")}
+            plotted["updates"], plotted["read_gain"], ["aligned"], {"aligned": ("harmless", "harmful")}
         ),
-        "anatomy": lambda: plot_preactivation_decomposition(
-            plotted["anatomy"], plotted["energy"], ["aligned"]
+        "preactivations": lambda: plot_preactivation_decomposition(
+            plotted["preactivations"], plotted["update_energy"], ["aligned"]
         ),
     }
     figures = write_figures(drawings, _CAPTIONS, out / "figures")
     path = out / "report.html"
-    base, aligned = (Path(name).name for name in names)
+    base, aligned = Path(names[0]).name, Path(names[1]).name
     summary = comparison_summary(tables, verdict)
     write_page(Page(f"From {base} to {aligned}", summary, facts, [], figures, frames), path)
     return path
 
 
-def comparison_summary(tables: dict[str, Rows], verdict: Verdict) -> list[str]:
+def comparison_summary(tables: dict[str, Rows], verdict: MechanismVerdict) -> list[str]:
     """Summarises a comparison: the supported hypothesis, the reason, the change of the refusal margin."""
-    row = tables["rivals"][0]
+    row = tables["stitching"][0]
     return [
-        f"Hypothesis on how refusal comes about: {verdict.answer} ({verdict.why}). The refusal margin on "
-        f"harmful requests changes from {row['base']:.2f} to {row['aligned']:.2f} nats. This is one pair of "
-        "models: there is no interval over training runs."
+        f"Hypothesis on how refusal comes about: {verdict.mechanism} ({verdict.reason}). The refusal margin "
+        f"on harmful requests changes from {row['base_margin']:.2f} to {row['aligned_margin']:.2f} nats. "
+        "This is one pair of models: there is no interval over training runs."
     ]

@@ -20,7 +20,15 @@ from makebreak.activations import add, intervene
 from makebreak.artifacts import Store
 from makebreak.behaviour import first_tokens, generate_texts, is_degenerate, log_odds, next_token_log_probs
 from makebreak.configs import check_positive
-from makebreak.mechanism import SELECTION, Pair, ablated, cluster_rows, direction, direction_rows, sensitivity
+from makebreak.mechanism import (
+    DIRECTION_CRITERIA,
+    SafeUnsafeRequests,
+    ablate_directions,
+    cluster_rows,
+    direction_rows,
+    refusal_direction,
+    sensitivity,
+)
 from makebreak.models import LanguageModel, model_digest, n_layers
 from makebreak.pages.step_cache import Progress, StepCache
 from makebreak.pages.verdicts import JUDGE, behaviour_rows, with_verdicts
@@ -141,12 +149,12 @@ def inspect(
     reason = _no_refusal(tables["behaviour"])
     if reason:
         return InspectionResult(tables, {"directions": reason, "ablation": reason})
-    clear_fit, clear_score = (_clear_pair(requests, answers, half) for half in (0, 1))
+    clear_fit, clear_score = _clear_pair(requests, answers, 0), _clear_pair(requests, answers, 1)
     tables["directions"] = steps.run(
         "directions",
         partial(direction_rows, lm.model, clear_fit, clear_score, controls=False, seed=settings.seed),
     )
-    selected = next((row for row in tables["directions"] if row["selected"]), None)
+    selected = next((row for row in tables["directions"] if row["is_selected"]), None)
     if selected is None:
         reason = "no candidate passed the selection criteria; the table of directions gives the reasons"
         return InspectionResult(tables, {"ablation": reason})
@@ -231,8 +239,8 @@ def answer_rows(
 @cache_revision(1)
 def separation_rows(
     lm: LanguageModel,
-    fit: Pair,
-    score: Pair,
+    fit: SafeUnsafeRequests,
+    score: SafeUnsafeRequests,
     settings: GenerationSettings,
     progress: Progress = lambda _: None,
 ) -> Rows:
@@ -256,9 +264,9 @@ def separation_rows(
     return rows
 
 
-def _half(requests: Mapping[str, TextRequests], half: int) -> Pair:
+def _half(requests: Mapping[str, TextRequests], half: int) -> SafeUnsafeRequests:
     """Every second request of both classes: the first half is fitted on, the second is scored."""
-    return Pair(safe=requests["harmless"][half::2], unsafe=requests["harmful"][half::2])
+    return SafeUnsafeRequests(safe=requests["harmless"][half::2], unsafe=requests["harmful"][half::2])
 
 
 def _estimate_seconds(
@@ -277,7 +285,7 @@ def _estimate_seconds(
     per_answer = per_token * settings.n_new / _BATCH_SPEED_UP
     n = sum(map(len, requests.values()))
     half = len(requests["harmful"]) // 2
-    n_candidates = SELECTION.depth * n_layers(lm.model)
+    n_candidates = DIRECTION_CRITERIA.max_depth * n_layers(lm.model)
     directions = _FORWARDS_PER_CANDIDATE * n_candidates * half * per_request
     ablation = _ABLATION_CONDITIONS * half * (per_answer + per_request)
     return n * (per_answer + _FORWARDS_PER_REQUEST * per_request) + directions + ablation
@@ -307,7 +315,9 @@ def _no_refusal(behaviour: Rows) -> str:
 
 
 @cache_revision(2)
-def _sensitivity_rows(lm: LanguageModel, score: Pair, progress: Progress) -> list[SensitivityQuartileRow]:
+def _sensitivity_rows(
+    lm: LanguageModel, score: SafeUnsafeRequests, progress: Progress
+) -> list[SensitivityQuartileRow]:
     quantiles = torch.tensor([0.25, 0.5, 0.75], dtype=torch.float64)
     rows = []
     for family, requests in (("harmless", score.safe), ("harmful", score.unsafe)):
@@ -319,12 +329,11 @@ def _sensitivity_rows(lm: LanguageModel, score: Pair, progress: Progress) -> lis
     return rows
 
 
-def _clear_pair(requests: Mapping[str, TextRequests], answers: Rows, half: int) -> Pair:
+def _clear_pair(requests: Mapping[str, TextRequests], answers: Rows, half: int) -> SafeUnsafeRequests:
     """One half of both classes, without requests that the model decides the other way."""
-    safe, unsafe = (
-        _clear_requests(requests[family], family, answers, half) for family in ("harmless", "harmful")
-    )
-    return Pair(safe, unsafe)
+    safe = _clear_requests(requests["harmless"], "harmless", answers, half)
+    unsafe = _clear_requests(requests["harmful"], "harmful", answers, half)
+    return SafeUnsafeRequests(safe, unsafe)
 
 
 def _clear_requests(requests: TextRequests, family: str, answers: Rows, half: int) -> TextRequests:
@@ -337,22 +346,22 @@ def _clear_requests(requests: TextRequests, family: str, answers: Rows, half: in
 @cache_revision(2)
 def _ablation_rows(
     lm: LanguageModel,
-    fit: Pair,
+    fit: SafeUnsafeRequests,
     layer: int,
     requests: Mapping[str, TextRequests],
     settings: GenerationSettings,
     progress: Progress,
 ) -> Rows:
     """Answers without intervention, with a layer's direction or a random one ablated, and with it added."""
-    vector = direction(lm.model, fit, layer)
+    vector = refusal_direction(lm.model, fit, layer)
     noise = torch.randn(vector.shape, generator=torch.Generator().manual_seed(settings.seed))
     site = f"blocks.{layer}.hook_resid_pre"
     rows: Rows = []
     for family, batch in requests.items():
         rows += answer_rows(lm, batch, settings, progress, condition="nothing", family=family)
         interventions: dict[str, Any] = {
-            "ablated": ablated(lm.model, (vector / vector.norm())[:, None]),
-            "random ablated": ablated(lm.model, (noise / noise.norm())[:, None]),
+            "ablated": ablate_directions(lm.model, (vector / vector.norm())[:, None]),
+            "random ablated": ablate_directions(lm.model, (noise / noise.norm())[:, None]),
             "added": intervene(lm.model, site, add(vector)),
         }
         for condition, intervention in interventions.items():

@@ -9,7 +9,7 @@ import pandas as pd
 
 from makebreak.behaviour import JUDGES, judge_agreement_rows
 from makebreak.pages.inspection import InspectionResult
-from makebreak.pages.steps import Rows
+from makebreak.pages.step_cache import Rows
 from makebreak.pages.verdicts import JUDGE, behaviour_rows
 from makebreak.plots import plot_class_separation, plot_refusal_directions, plot_refusal_rates
 from makebreak.report import Page, write_figures, write_page, write_tables
@@ -41,7 +41,7 @@ _CAPTIONS = {
     ),
 }
 _REJECTIONS = {
-    "not tried": "beyond the depth limit",
+    "not evaluated": "beyond the depth limit",
     "ablation moves": "ablation changes harmless requests too much (KL)",
     "addition": "addition does not induce refusal",
     "undefined": "the class means coincide",
@@ -112,7 +112,7 @@ def inspection_summary(result: InspectionResult) -> list[str]:
             f"None of the {len(candidates)} candidates for a refusal direction meets the selection criteria: "
             f"{_rejections(candidates)}.",
         ]
-    selected = next(row for row in candidates if row["selected"])
+    selected = next(row for row in candidates if row["is_selected"])
     return [*paragraphs, _ablation_effect(selected, result.tables["ablation"])]
 
 
@@ -140,7 +140,7 @@ def _rejections(candidates: Rows) -> str:
     return ", ".join(f"{n} {words}" for words, n in counts.items() if n)
 
 
-def _ablation_effect(selected: dict[str, Any], ablation: Rows) -> str:
+def _ablation_effect(candidate: dict[str, Any], ablation: Rows) -> str:
     """Refusal rates with the selected direction ablated or added, beside the controls."""
     rates = {
         (row["condition"], row["family"]): row["refuse"]
@@ -148,7 +148,7 @@ def _ablation_effect(selected: dict[str, Any], ablation: Rows) -> str:
         if row["judge"] == JUDGE
     }
     return (
-        f"A refusal direction was selected before layer {selected['layer'] + 1}. Its ablation changes the "
+        f"A refusal direction was selected before layer {candidate['layer'] + 1}. Its ablation changes the "
         f"refusal rate on harmful requests from {rates['nothing', 'harmful']:.2f} to "
         f"{rates['ablated', 'harmful']:.2f} (ablation of a random direction: "
         f"{rates['random ablated', 'harmful']:.2f}); its addition changes that on harmless requests from "
