@@ -1,4 +1,4 @@
-"""Does the main job keep its contract: complete, repeatable, resumable, and clear about bad input?"""
+"""The command line of the studies is complete, repeatable, resumable, and clear about bad input."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from makebreak.zoo import table
 
 REPOSITORY = Path(__file__).parents[2]
 FIELDS = {
-    "id", "kind", "source", "statement", "statistic", "estimate", "interval", "unit", "chance", "threshold", "n_seeds",
-    "verdict",
+    "id", "kind", "source", "statement", "statistic", "estimate", "interval", "unit", "chance", "threshold",
+    "n_seeds", "verdict",
 }  # fmt: skip
 
 
@@ -46,7 +46,7 @@ def mtimes(folder: Path) -> dict[str, int]:
     return {str(p): p.stat().st_mtime_ns for p in folder.rglob("*") if p.is_file() and p.suffix != ".lock"}
 
 
-def test_every_file_of_the_contract(done: Path) -> None:
+def test_every_documented_file_is_written(done: Path) -> None:
     out = done / "out"
     claims = json.loads((out / "claims.json").read_text())
     assert {row["id"] for row in claims} >= {
@@ -77,38 +77,46 @@ def test_every_file_of_the_contract(done: Path) -> None:
         "null_share",
         "updates",
         "sensitivity",
-        "anatomy",
-        "rivals",
-        "parts",
-        "ladder",
-        "equal",
-        "apart",
+        "decomposition",
+        "stitching",
+        "localisation",
+        "controls",
+        "matched",
+        "probes",
     ):
         assert (out / "figures" / f"{figure}.png").read_bytes().startswith(b"\x89PNG")
         assert (out / "figures" / f"{figure}.pdf").read_bytes().startswith(b"%PDF")
     tables = {
         "behaviour",
         "zoo",
-        "equal",
+        "matched",
         "clusters",
         "null_share",
         "detectability",
-        "rivals",
-        "anatomy",
+        "stitching",
+        "preactivations",
         "energy",
     }
     tables |= {
-        "reading",
+        "read_gain",
         "updates",
         "sensitivity",
         "extrapolation",
-        "parts",
-        "patches",
+        "localisation",
+        "patching",
         "directions",
-        "ranks",
+        "refusal_rank",
     }
-    tables |= {"labels", "shifts", "confined"}
-    tables |= {"attacks", "landing", "prediction", "cause", "monitors", "depth", "visible"}
+    tables |= {"probes", "matched_steering", "constrained"}
+    tables |= {
+        "attacks",
+        "projection",
+        "prediction",
+        "steering",
+        "monitors",
+        "prefill",
+        "jailbreak_detectability",
+    }
     assert {p.name for p in (out / "tables").iterdir()} == {f"{name}.csv" for name in tables}
     page = (out / "report.html").read_text()
     assert "http" not in page.replace("http-equiv", "")
@@ -117,36 +125,36 @@ def test_every_file_of_the_contract(done: Path) -> None:
     assert all({"seconds", "process_peak_mib"} <= set(stage) for stage in provenance["stages"])
 
 
-def test_the_table_of_models_is_the_zoo_of_the_store(done: Path) -> None:
-    """But for bases of other seeds, which are there for the ladder of chance alone, and another world's models."""
-    written = (
+def test_table_of_models_is_the_zoo_of_the_store(done: Path) -> None:
+    """Except for bases of other seeds, which are references of updates, and another world's models."""
+    from_csv = (
         pd.read_csv(done / "out" / "tables" / "zoo.csv")
         .drop_duplicates(["key", "step"])
         .set_index(["key", "step"])
     )
-    found = table(done / "store").query("world == 'mini'").set_index(["key", "step"])
-    assert set(written.index) <= set(found.index)
-    assert {name for name, _ in found.index.difference(written.index)} <= set(
-        found[found.mechanism == "base"].reset_index().key
+    zoo = table(done / "store").query("world == 'mini'").set_index(["key", "step"])
+    assert set(from_csv.index) <= set(zoo.index)
+    assert {name for name, _ in zoo.index.difference(from_csv.index)} <= set(
+        zoo[zoo.mechanism == "base"].reset_index().key
     )
     for name in (
         "parent",
         "mechanism",
         "margin",
-        "half.lower_share",
+        "stitching.aligned_lower_share",
         "null_share.unsafe",
         "mixed_text.refuse",
     ):
-        pd.testing.assert_series_equal(written[name], found[name][written.index], check_dtype=False)
+        pd.testing.assert_series_equal(from_csv[name], zoo[name][from_csv.index], check_dtype=False)
 
 
-def test_again_computes_nothing_and_says_the_same(done: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_second_run_computes_nothing(done: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before, claims = mtimes(done / "store"), (done / "out" / "claims.json").read_bytes()
     torn = [done / "out" / name for name in (".claims.json.1.new", "tables/.zoo.csv.2.new")]
     for path in torn:
         path.write_text("half")
     assert main(arguments(done)) == 0
-    assert not any(path.exists() for path in torn), "what a killed write left is removed"
+    assert not any(path.exists() for path in torn), "what a killed write has left is removed"
     assert mtimes(done / "store") == before
     assert (done / "out" / "claims.json").read_bytes() == claims
     out, err = capsys.readouterr()
@@ -156,7 +164,7 @@ def test_again_computes_nothing_and_says_the_same(done: Path, capsys: pytest.Cap
     assert err == "", "no progress bar without a terminal"
 
 
-def test_killed_in_the_middle_and_run_again_gives_the_same(done: Path, tmp_path: Path) -> None:
+def test_killed_run_resumes_to_the_same_result(done: Path, tmp_path: Path) -> None:
     """One seed; SIGKILL as soon as some models, but not all, are in the store."""
     whole = [*arguments(done, "--seeds", "0"), "--out", str(tmp_path / "whole")]
     assert main(whole) == 0
@@ -181,7 +189,7 @@ def test_killed_in_the_middle_and_run_again_gives_the_same(done: Path, tmp_path:
 
 
 @pytest.mark.parametrize(
-    ("bad", "named"),
+    ("command_line", "message"),
     [
         (["jain2025"], "study 'jain2025' does not exist; did you mean 'jain2024'?"),
         (["jain2024", "--preset", "smok"], "preset 'smok' does not exist; did you mean 'smoke'?"),
@@ -194,29 +202,29 @@ def test_killed_in_the_middle_and_run_again_gives_the_same(done: Path, tmp_path:
         ([], "study"),
     ],
 )
-def test_bad_input_is_one_clear_line_and_status_2(
-    bad: list[str],
-    named: str,
+def test_bad_input_is_one_line_and_status_2(
+    command_line: list[str],
+    message: str,
     capsys: pytest.CaptureFixture[str],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert main(bad) == 2
+    assert main(command_line) == 2
     out, err = capsys.readouterr()
     assert out == ""
     assert len(err.splitlines()) == 1
-    assert named.lower() in err.lower()
+    assert message.lower() in err.lower()
     assert not list(tmp_path.iterdir())
 
 
-def test_an_unwritable_out_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_unwritable_out_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "file").write_text("in the way")
     assert main(["jain2024", "--preset", "smoke", "--out", str(tmp_path / "file" / "out")]) == 2
     assert "cannot be written" in capsys.readouterr().err
 
 
-def test_a_damaged_store_is_named_with_the_remedy(done: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_damaged_store_is_named_with_the_remedy(done: Path, capsys: pytest.CaptureFixture[str]) -> None:
     weights = next((done / "store" / "pretraining").glob("*/model.safetensors"))
     whole = weights.read_bytes()
     try:

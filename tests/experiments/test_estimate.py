@@ -1,4 +1,4 @@
-"""Is an estimate what its timed steps say, for every training of a run?"""
+"""Estimates of training time and memory follow from the timed steps."""
 
 from __future__ import annotations
 
@@ -14,52 +14,52 @@ from experiments.jain2024 import PRESETS, trainings
 from makebreak.recipes import Recipe
 
 
-def test_hours_are_steps_times_seconds_scaled_to_the_batch(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A planted machine: 2 s to begin, .5 s for every step and .01 s for each of its requests."""
+def test_hours_are_steps_times_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a planted machine: 2 s of start-up, .5 s for every step and .01 s for each of its requests."""
 
     def planted(recipe: Recipe, world: str, steps: int, size: int) -> float:
         return 2 + steps * (0.5 + 0.01 * size)
 
-    monkeypatch.setattr(module, "_train", planted)
+    monkeypatch.setattr(module, "_train_briefly", planted)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     preset = PRESETS["paper"]
-    told = estimate(trainings(preset, "jain2024", (0, 1)), "jain2024")
+    text = estimate(trainings(preset, "jain2024", (0, 1)), "jain2024")
     runs = trainings(preset, "jain2024", (0, 1))
     steps = [(r.alignments[-1].optimisation if r.alignments else r.optimisation).steps for r in runs]
-    assert all("s, " in line and "steps of 5.62 s" in line for line in told.splitlines()[:-1])
-    assert sum(int(n) for n in re.findall(r"^(\d+) ×", told, flags=re.MULTILINE)) == len(runs)
-    assert f"training: {sum(steps) * 5.62 / 3600:.1f} h in all" in told
-    assert "extrapolated from batches of 16 and 32" in told
+    assert all("s, " in line and "steps of 5.62 s" in line for line in text.splitlines()[:-1])
+    assert sum(int(n) for n in re.findall(r"^(\d+) ×", text, flags=re.MULTILINE)) == len(runs)
+    assert f"training: {sum(steps) * 5.62 / 3600:.1f} h in all" in text
+    assert "extrapolated from batches of 16 and 32" in text
 
 
 @pytest.mark.parametrize(
     ("values", "expected"),
     [((1.0, 1.5), 1.5 + 0.5 * 30), ((1.0, 1.0), 16.0), ((2.0, 1.0), 16.0)],
 )
-def test_a_line_is_followed_where_it_rises(values: tuple[float, float], expected: float) -> None:
-    assert module._line(512, [16, 32], list(values)) == pytest.approx(expected)
+def test_extrapolation_is_linear_if_rising(values: tuple[float, float], expected: float) -> None:
+    assert module._extrapolate(512, [16, 32], list(values)) == pytest.approx(expected)
 
 
-def test_memory_lies_on_the_line_through_two_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A planted process: 1 GiB, and 1/8 for each request of the largest step so far."""
+def test_memory_is_extrapolated_from_two_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a planted process: 1 GiB, and 1/8 for each request of the largest step so far."""
     largest = [0]
 
     def planted(recipe: object, world: str, steps: int, size: int) -> float:
         largest[0] = max(largest[0], size)
         return 0.0
 
-    monkeypatch.setattr(module, "_train", planted)
+    monkeypatch.setattr(module, "_train_briefly", planted)
     monkeypatch.setattr(
         module.resource, "getrusage", lambda who: SimpleNamespace(ru_maxrss=(1 + largest[0] / 8) * 2**20)
     )
-    assert module._memory([None], "mini", 512) == pytest.approx(65)
+    assert module._peak_memory([None], "mini", 512) == pytest.approx(65)
 
 
-def test_an_estimate_of_real_steps() -> None:
-    told = estimate(trainings(PRESETS["smoke"], "mini", (0,)), "mini").splitlines()
-    assert len(told) > 5
+def test_estimate_from_real_steps() -> None:
+    lines = estimate(trainings(PRESETS["smoke"], "mini", (0,)), "mini").splitlines()
+    assert len(lines) > 5
     hours, memory = re.fullmatch(
-        r"training: ([\d.]+) h in all, at most ([\d.]+) GiB; timed on .*", told[-1]
+        r"training: ([\d.]+) h in all, at most ([\d.]+) GiB; timed on .*", lines[-1]
     ).groups()
     assert float(hours) < 1
     assert 0.1 < float(memory) < 64

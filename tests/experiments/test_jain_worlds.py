@@ -1,4 +1,4 @@
-"""Does a hidden world stop where nothing can be learnt, and does every arm differ from its method where it says?"""
+"""Checks of worlds, and arms that differ from their method exactly where they say."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from experiments.jain2024 import PRESETS
-from experiments.jain2024.presets import ARMS, CORE, FACTORS, OBJECTIVES, TWINS
-from experiments.jain2024.worlds import LabelAccuracy, check, readers
+from experiments.jain2024.presets import ARMS, CORE_ARMS, FACTOR_ARMS, MATCHED_CONTROLS, OBJECTIVES
+from experiments.jain2024.worlds import LabelAccuracy, check_learnable, detectability_table
 from makebreak.artifacts import Store
 from makebreak.requests import load_world
 from makebreak.training import DPO, SSFT, Optimisation, Pretraining
@@ -19,23 +19,23 @@ from makebreak.training import DPO, SSFT, Optimisation, Pretraining
 SMOKE = PRESETS["smoke"]
 
 
-def test_a_world_that_cannot_be_learnt_stops(tmp_path: Path) -> None:
+def test_world_that_cannot_be_learnt(tmp_path: Path) -> None:
     short = replace(SMOKE, gate={"hidden": Optimisation(2, 1e-3, batch_size=4)})
     with pytest.raises(ValueError, match="world 'hidden' cannot be learnt by this model") as stopped:
-        check(short, "hidden", Store(tmp_path))
+        check_learnable(short, "hidden", Store(tmp_path))
     assert "\n" not in str(stopped.value)
     assert "expected 0.95 or more" in str(stopped.value)
-    assert check(short, "mini", Store(tmp_path)) is None, "a world without a gate"
+    assert check_learnable(short, "mini", Store(tmp_path)) is None, "a world without a gate"
 
 
 @pytest.mark.parametrize(("knows", "expected"), [(True, 1.0), (False, 0.0)])
 def test_label_accuracy_of_planted_models(knows: bool, expected: float) -> None:
     """A model that names every label, and one that always names grammar 1's safe text."""
     world = load_world("hidden")
-    asked = {f: world.sample(f, 50, seed=0) for f in ("safe_on_safe_branch", "unsafe_on_unsafe_branch")}
+    requests = {f: world.sample(f, 50, seed=0) for f in ("safe_on_safe_branch", "unsafe_on_unsafe_branch")}
     label = {
         tuple(row): name
-        for r in asked.values()
+        for r in requests.values()
         for row, name in zip(r.prompt.tolist(), r.truth["label"], strict=True)
     }
 
@@ -46,25 +46,25 @@ def test_label_accuracy_of_planted_models(knows: bool, expected: float) -> None:
             logits[row, :, world.vocabulary.id("<eot>")] = 2.0  # likelier than any label, and none
         return SimpleNamespace(logits=logits)
 
-    found = LabelAccuracy(50)(SimpleNamespace(model=model, asked=lambda family, n: asked[family]))
-    assert found.columns["label"] == expected
+    subject = SimpleNamespace(model=model, sample=lambda family, n: requests[family])
+    assert LabelAccuracy(50)(subject).columns["label"] == expected
 
 
-def test_readers_are_read_once(tmp_path: Path) -> None:
-    table, folder = readers("hidden", Store(tmp_path), n=400)
+def test_detectability_is_computed_once(tmp_path: Path) -> None:
+    table, folder = detectability_table("hidden", Store(tmp_path), n=400)
     assert set(table.features) == {"text", "tasks", "both"}
     matched = table[table.family == "context_unsafe"]
-    assert matched.auroc.between(0.4, 0.6).all(), "hidden from every reader where tasks are matched"
+    assert matched.auroc.between(0.4, 0.6).all(), "hidden from every classifier where tasks are matched"
     assert table[table.family == "unsafe"].query("features == 'tasks'").auroc.min() > 0.55, (
-        "tasks tell something, as said"
+        "tasks alone are informative, as documented"
     )
-    again, same = readers("hidden", Store(tmp_path), n=400)
+    again, same = detectability_table("hidden", Store(tmp_path), n=400)
     assert same == folder
     assert again.equals(table)
 
 
 @pytest.mark.parametrize("arm", ARMS)
-def test_an_arm_is_its_method_but_for_what_it_says(arm: str) -> None:
+def test_arm_differs_from_its_method_as_stated(arm: str) -> None:
     preset = PRESETS["all"]
     recipe, spec = preset.recipe("mini", 0, arm), ARMS[arm]
     assert recipe.pretraining.family == spec.requests
@@ -78,19 +78,19 @@ def test_an_arm_is_its_method_but_for_what_it_says(arm: str) -> None:
         assert isinstance(last.objective, Pretraining)
         return
     assert last.objective == replace(OBJECTIVES[spec.method], data=spec.data)
-    times = spec.strength * preset.scales["mini"].get(arm, 1.0)
-    assert last.optimisation.learning_rate == pytest.approx(times * preset.rates["mini"][spec.method])
+    multiple = spec.strength * preset.scales["mini"].get(arm, 1.0)
+    assert last.optimisation.learning_rate == pytest.approx(multiple * preset.rates["mini"][spec.method])
     assert (last.optimisation.weight_decay == 0) == (not spec.decay)
     assert (last.lora is not None) == spec.lora
     warm = isinstance(last.objective, DPO) and spec.warm
     assert [type(stage.objective) for stage in recipe.alignments[:-1]] == [SSFT] * warm
 
 
-@pytest.mark.parametrize(("twin", "method"), TWINS.items())
-def test_a_twin_differs_from_its_method_in_data_and_rate_alone(twin: str, method: str) -> None:
+@pytest.mark.parametrize(("control", "method"), MATCHED_CONTROLS.items())
+def test_control_differs_in_data_and_rate_alone(control: str, method: str) -> None:
     preset = PRESETS["mini"]
-    one, other = preset.recipe("mini", 0, method), preset.recipe("mini", 0, twin)
-    scale = preset.scales["mini"][twin]
+    one, other = preset.recipe("mini", 0, method), preset.recipe("mini", 0, control)
+    scale = preset.scales["mini"][control]
     for stage, changed in zip(one.alignments, other.alignments, strict=True):
         assert changed.objective.data != stage.objective.data
         rate = pytest.approx(scale * stage.optimisation.learning_rate)
@@ -102,19 +102,19 @@ def test_a_twin_differs_from_its_method_in_data_and_rate_alone(twin: str, method
         )
 
 
-def test_the_zoo_of_record_is_all_arms_but_the_factors() -> None:
-    assert set(PRESETS["small"].arms) | set(FACTORS) == set(PRESETS["all"].arms) == set(ARMS)
-    assert not set(PRESETS["small"].arms) & set(FACTORS)
+def test_small_has_all_arms_but_factors() -> None:
+    assert set(PRESETS["small"].arms) | set(FACTOR_ARMS) == set(PRESETS["all"].arms) == set(ARMS)
+    assert not set(PRESETS["small"].arms) & set(FACTOR_ARMS)
     assert set(PRESETS["small"].arms) >= {
-        *CORE,
-        *TWINS,
+        *CORE_ARMS,
+        *MATCHED_CONTROLS,
         *OBJECTIVES,
         *(f"{method}_small" for method in OBJECTIVES),
     }
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_every_arm_of_a_preset_asks_for_families_that_its_worlds_have(name: str) -> None:
+def test_arms_use_families_of_their_worlds(name: str) -> None:
     preset = PRESETS[name]
     for world in preset.worlds:
         known = load_world(world).families
@@ -122,6 +122,9 @@ def test_every_arm_of_a_preset_asks_for_families_that_its_worlds_have(name: str)
             recipe = preset.recipe(world, 0, arm)
             assert recipe.pretraining.family in known, (world, arm)
             for stage in recipe.alignments:
-                of = stage.objective
-                wanted = [of.family] if isinstance(of, Pretraining) else [of.data.safe, of.data.unsafe]
-                assert set(wanted) <= set(known), (world, arm)
+                objective = stage.objective
+                if isinstance(objective, Pretraining):
+                    families = {objective.family}
+                else:
+                    families = {objective.data.safe, objective.data.unsafe}
+                assert families <= set(known), (world, arm)

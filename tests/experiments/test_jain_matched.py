@@ -1,18 +1,18 @@
-"""Are methods compared where they have come equally far, on runs of which the answer is known?"""
+"""Matched comparison of methods on runs whose answer is known."""
 
 from __future__ import annotations
 
 import pandas as pd
 import pytest
 
-from experiments.jain2024.equal import equal, of_equal
+from experiments.jain2024.matched import matched_rows, matched_values
 from experiments.jain2024.presets import METHODS
 
 GAP = "token-matched.normalised"
 
 
 def run(seed: int, arm: str, stages: list[list[tuple[int, float, float, float]]]) -> list[dict[str, object]]:
-    """stages: of each, kept (step, margin, KL, gap)."""
+    """Rows of one run; stages: (step, margin, KL, gap) of the checkpoints of each."""
     common = {
         "world": "mini",
         "seed": seed,
@@ -21,20 +21,20 @@ def run(seed: int, arm: str, stages: list[list[tuple[int, float, float, float]]]
         "learning_rate": 1e-3,
     }
     rows, before, parent = [], 0, f"base {seed}"
-    for i, kept in enumerate(stages):
-        own = {
+    for i, checkpoints in enumerate(stages):
+        model = {
             "arm": arm,
             "mechanism": arm,
             "weight_decay": 0.1,
-            "steps": kept[-1][0],
+            "steps": checkpoints[-1][0],
             "key": f"{arm} {seed} {i}",
         }
-        for step, margin, kl, gap in kept:
-            found = {
+        for step, margin, kl, gap in checkpoints:
+            columns = {
                 "margin": margin,
                 "kl_on_safe": kl,
                 GAP: gap,
-                "half.lower_share": 0.5,
+                "stitching.aligned_lower_share": 0.5,
                 "unsafe.refuse": 1.0,
             }
             shares = {
@@ -43,9 +43,11 @@ def run(seed: int, arm: str, stages: list[list[tuple[int, float, float, float]]]
                 "weight_change": 1.0,
                 "safe.comply": 1.0,
             }
-            where = {"parent": parent, "step": step, "at": before + step}
-            rows.append(common | own | where | found | shares | {"half.unheard": 0.6})
-        before, parent = before + kept[-1][0], f"{arm} {seed} {i}"
+            position = {"parent": parent, "step": step, "at": before + step}
+            rows.append(
+                common | model | position | columns | shares | {"stitching.fisher_null_fraction": 0.6}
+            )
+        before, parent = before + checkpoints[-1][0], f"{arm} {seed} {i}"
     return rows
 
 
@@ -54,38 +56,44 @@ def zoo(seeds: tuple[int, ...] = (0, 1)) -> pd.DataFrame:
     rows = []
     for seed in seeds:
         base = run(seed, "base", [[(1000, -10.0, 0.0, 0.0)]])
-        rows += [row | {"parent": None, "key": f"base {seed}", "half.lower_share": None} for row in base]
+        rows += [
+            row | {"parent": None, "key": f"base {seed}", "stitching.aligned_lower_share": None}
+            for row in base
+        ]
         rows += run(seed, "ssft", [[(200, 2.0, 0.3, 0.2), (400, 4.0, 0.1, 0.4)]])
         rows += run(seed, "dpo", [[(100, 0.0, 0.2, 0.1)], [(150, 4.0, 0.4, 0.4), (300, 8.0, 0.2, 1.0)]])
         rows += run(seed, "unlearning", [[(200, 3.0, 0.6, 0.3), (400, 8.0, 0.2, 1.3)]])
         rows += run(seed, "sham_ssft", [[(200, 1.0, 9.0, 9.0), (400, 1.0, 9.0, 9.0)]])
-    return pd.DataFrame(rows).astype({"half.lower_share": float})
+    return pd.DataFrame(rows).astype({"stitching.aligned_lower_share": float})
 
 
-def test_a_difference_that_is_only_of_how_far_they_went_goes_away_at_equal_margin() -> None:
-    found = equal(zoo().sample(frac=1, random_state=0)).set_index(["on", "seed", "arm"])
-    assert set(found.index.get_level_values("arm")) == set(METHODS)
-    assert found.loc["end", 0][GAP].to_dict() == {"ssft": 0.4, "dpo": 1.0, "unlearning": 1.3}
-    at = found.loc["margin", 0]
+def test_difference_of_dose_vanishes_at_equal_margin() -> None:
+    matched = matched_rows(zoo().sample(frac=1, random_state=0)).set_index(["on", "seed", "arm"])
+    assert set(matched.index.get_level_values("arm")) == set(METHODS)
+    assert matched.loc["end", 0][GAP].to_dict() == {"ssft": 0.4, "dpo": 1.0, "unlearning": 1.3}
+    at = matched.loc["margin", 0]
     assert at.margin.tolist() == [4.0] * 3
     assert at[GAP].to_dict() == pytest.approx({"ssft": 0.4, "dpo": 0.4, "unlearning": 0.5})
     assert at["at"].to_dict() == pytest.approx({"ssft": 400, "dpo": 250, "unlearning": 240})  # since the base
-    values = of_equal(found.reset_index())
+    values = matched_values(matched.reset_index())
     assert values["C2.order_margin"] == pytest.approx([0.0, 0.0])
     assert values["M1.margin"] == pytest.approx([(0.04 + 0.04 + 0.05) / 3 - 0.01] * 2)
     assert values["M3.margin"] == pytest.approx([0.5, 0.5])
 
 
 def test_equal_kl_is_where_it_is_first_reached() -> None:
-    at = equal(zoo()).set_index(["on", "seed", "arm"]).loc["kl_on_safe", 1]
+    at = matched_rows(zoo()).set_index(["on", "seed", "arm"]).loc["kl_on_safe", 1]
     assert at.kl_on_safe.tolist() == pytest.approx([0.3] * 3)
     assert at[GAP].to_dict() == pytest.approx({"ssft": 0.2, "dpo": 0.25, "unlearning": 0.15})
-    assert pd.isna(at["half.lower_share"]["unlearning"])  # before its first kept step: a base has none
-    assert of_equal(equal(zoo()))["C2.order_kl"] == pytest.approx([-0.05, -0.05])
+    assert pd.isna(
+        at["stitching.aligned_lower_share"]["unlearning"]
+    )  # before its first checkpoint, and a base has none
+    assert matched_values(matched_rows(zoo()))["C2.order_kl"] == pytest.approx([-0.05, -0.05])
 
 
-def test_a_value_that_only_a_seed_reaches_is_asked_of_none() -> None:
+def test_common_value_is_reached_by_every_run() -> None:
+    """A margin that one seed does not reach is asked of none."""
     rows = zoo()
     rows.loc[(rows.seed == 1) & (rows.arm == "ssft") & (rows["at"] == 400), "margin"] = 3.0
-    found = equal(rows).set_index(["on", "seed", "arm"])
-    assert found.loc["margin"].margin.tolist() == [3.0] * 6
+    matched = matched_rows(rows).set_index(["on", "seed", "arm"])
+    assert matched.loc["margin"].margin.tolist() == [3.0] * 6

@@ -1,0 +1,150 @@
+"""Claims about attacks follow their tables, and are not run where too few attacks succeed or fail."""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from experiments.jain2024.attack_measures import JAILBREAKS, N_SLOTS, SOFT_PROMPT_SIZES
+from experiments.jain2024.claims_attacks import CLAIMS, attack_claims, attack_values
+from experiments.jain2024.report_attacks import attack_figures, attack_paragraph
+
+FAMILIES = [family for kind in JAILBREAKS.values() for family in kind]
+SOFT = [f"soft {k}" for k in SOFT_PROMPT_SIZES]
+ATTACKS = ["safe", "unsafe", *FAMILIES, *SOFT, "random soft 10", "soft 10 evading probe", f"gcg {N_SLOTS}"]
+ATTACKS += [f"random search {N_SLOTS}", f"random tokens {N_SLOTS}"]
+KINDS = (
+    "difference",
+    "distance",
+    "shuffled",
+    "other_label",
+    "covariance",
+    "random",
+    "mirrored",
+    "mirrored_distance",
+)
+
+
+def tables(
+    *, shift: float = 0.5, reversal: float = 0.9, n: int = 50, arms: tuple[str, ...] = ("base", "ssft", "dpo")
+) -> dict[str, pd.DataFrame]:
+    """Attacks succeed .6 of the time, soft prompts better the longer they are; successful jailbreaks lie
+    `shift` nearer the safe side; mirroring reverses the share `reversal`, everything else .1."""
+    success = (
+        dict.fromkeys(ATTACKS, 0.6)
+        | {name: 0.1 * i for i, name in enumerate(SOFT, 3)}
+        | {"random soft 10": 0.05}
+    )
+    success |= {
+        f"random search {N_SLOTS}": 0.3,
+        f"random tokens {N_SLOTS}": 0.2,
+        "competing_tasks_safe_branch": 0.4,
+    }
+    rows: dict[str, list[dict[str, Any]]] = {
+        name: [] for name in ("attacks", "projection", "prediction", "steering", "monitors", "prefill")
+    }
+    for seed, arm in product((0, 1, 2), arms):
+        model = {"world": "mini", "seed": seed, "arm": arm}
+        rows["attacks"] += [
+            model | {"attack": a, "compliance_rate": success[a], "refusal_rate": 1 - success[a]}
+            for a in ATTACKS
+        ]
+        for attack, layer, outcome in product(ATTACKS, (0, 1, 2), ("all", "complied", "refused")):
+            tau = -0.3 + (shift if outcome == "complied" and attack in FAMILIES else 0.0)
+            tau += 0.01 * SOFT_PROMPT_SIZES[SOFT.index(attack)] if attack in SOFT else 0.0
+            rows["projection"].append(
+                model | {"attack": attack, "layer": layer, "outcome": outcome, "n": n, "tau_normalised": tau}
+            )
+        aurocs = {"attack": (0.7, None), "tau": (0.7, 0.8), "both": (0.9, 0.8), "shuffled": (0.5, 0.5)}
+        rows["prediction"] += [
+            model | {"predictor": predictor, "auroc": auroc, "auroc_within_attack": within}
+            for predictor, (auroc, within) in aurocs.items()
+        ]
+        for kind, layer in product(KINDS, (1, 2)):
+            share = reversal if kind == "mirrored" else 0.1
+            effects = {"reversal_rate": share, "refusal_rate": share}
+            effects["induction_rate"] = 0.2 if kind == "difference" else 0.1
+            rows["steering"].append(
+                model
+                | effects
+                | {"kind": kind, "layer": layer, "scale": 1.0}
+                | {"safe_compliance_baseline": 1.0, "safe_compliance_rate": 0.97}
+            )
+        for attack, layer in product(ATTACKS, (0, 1, 2)):
+            detections = {"detection_rate": 0.2, "detection_rate_complied": 0.2, "n": n, "n_complied": n}
+            monitor = {"monitor": "probe", "layer": layer, "attack": attack}
+            rows["monitors"].append(model | detections | monitor)
+        rows["prefill"] += [model | {"n_prefill": k, "compliance_rate": 0.3 * k} for k in range(3)]
+    return {name: pd.DataFrame(table) for name, table in rows.items()}
+
+
+def evaluate_claims(planted: dict[str, pd.DataFrame]) -> dict[str, dict[str, Any]]:
+    values = attack_values(planted, "mini", "mini")
+    assert set(values) == {claim.id for claim in CLAIMS}
+    return {claim.id: claim.evaluate(values[claim.id], "no such arm") for claim in attack_claims(("mini",))}
+
+
+def test_verdicts_follow_the_tables() -> None:
+    yes, no = evaluate_claims(tables()), evaluate_claims(tables(shift=0.0, reversal=0.1))
+    for claim, (a, b) in {
+        "C6": (0.5, 0.0),
+        "C6.failed": (0.5, 0.0),
+        "C6.co_text": (0.5, 0.0),
+        "A2": (0.4, -0.4),
+        "A2.random": (0.8, 0.0),
+        "A2.refused": (0.4, -0.4),
+    }.items():
+        assert yes[claim]["estimate"] == pytest.approx(a), claim
+        assert no[claim]["estimate"] == pytest.approx(b, abs=1e-9), claim
+        assert (yes[claim]["verdict"], no[claim]["verdict"]) == ("supported", "not supported"), claim
+    same = {
+        "C7": 0.01,
+        "C7.success": 0.3,
+        "A1": 0.2,
+        "A1.within": 0.3,
+        "A3": 0.1,
+        "A4": -0.3,
+        "A4.unsafe": -0.3,
+        "A5": 0.3,
+        "A6": 0.55,
+        "A7": -0.2,
+    }
+    same |= {"C6.method": 0.0, "A2.cost": 0.0, "A4.adaptive": 0.0, "C6.order": 0.6 - 0.5, "C6.base": 0.0}
+    for claim, value in same.items():
+        assert yes[claim]["estimate"] == pytest.approx(value, abs=1e-9), claim
+    for claims, share in ((yes, "0.90"), (no, "0.10")):
+        text = attack_paragraph(claims, "mini")
+        assert "Whether the projection causes success is not decided" in text, "whatever the verdict (W2)"
+        assert f"{share} of all successes fail" in text
+    assert "jailbreaks that succeed lie +0.50" in attack_paragraph(yes, "mini")
+    assert "(supported), and" in attack_paragraph(yes, "mini")
+    assert "(not supported), and" in attack_paragraph(no, "mini")
+
+
+def test_few_successes_are_not_evaluated() -> None:
+    """Fewer than twenty: the claim is not run."""
+    claims = evaluate_claims(tables(n=3))
+    for claim in ("C6.co_text", "C6.misgen", "C7", "C7.random", "A4.unsafe"):
+        assert claims[claim]["verdict"] == "not run", claim
+        assert claims[claim]["estimate"] is None
+    assert "not measured" in attack_paragraph(claims, "mini")
+
+
+def test_claims_of_another_world() -> None:
+    """They have its name in their ids, and no values where it was not run."""
+    planted = tables(arms=("base", "ssft"))
+    both = {name: pd.concat([table, table.assign(world="hidden")]) for name, table in planted.items()}
+    values = attack_values(both, "hidden", "mini")
+    assert values["C6.hidden"] == pytest.approx(attack_values(both, "mini", "mini")["C6"])
+    assert values["C6.method.hidden"] == [None] * 3  # there is no other method
+    assert attack_values(planted, "hidden", "mini") == {f"{claim.id}.hidden": [] for claim in CLAIMS}
+    assert len({claim.id for claim in attack_claims(("mini", "hidden"))}) == 2 * len(CLAIMS)
+
+
+def test_no_figures_without_steered_successes() -> None:
+    planted = tables()
+    assert set(attack_figures(planted)) == {"attacks", "projection", "steering"}
+    assert attack_figures(planted | {"steering": pd.DataFrame()}) == {}
