@@ -12,15 +12,16 @@ from transformers import PreTrainedModel
 
 import synthetic
 from makebreak.mechanism import cluster_rows, null_share_rows
-from makebreak.models import PRESETS, ModelConfig, create
+from makebreak.models import MODEL_SIZES, ModelConfig, create_model
 from makebreak.requests import OUTCOMES, Requests
+from makebreak.tables import as_dicts
 
 WORLD = synthetic.load("mini")
 LLAMA = ModelConfig("llama", n_layers=2, n_heads=2, d_model=32, d_mlp=64)
 
 
-def network(seed: int, config: ModelConfig = PRESETS["tiny"]) -> PreTrainedModel:
-    made = create(config, d_vocab=len(WORLD.vocabulary), n_ctx=WORLD.sequence_length, seed=seed).eval()
+def network(seed: int, config: ModelConfig = MODEL_SIZES["tiny"]) -> PreTrainedModel:
+    made = create_model(config, d_vocab=len(WORLD.vocabulary), n_ctx=WORLD.sequence_length, seed=seed).eval()
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in made.parameters():
@@ -46,7 +47,9 @@ def test_cluster_rows_are_a_computation_by_hand() -> None:
     model = network(1)
     fit = tuple(WORLD.sample(f, 30, seed=1000, split="fit") for f in ("safe", "unsafe"))
     score = tuple(WORLD.sample(f, 20, seed=1000, split="score") for f in ("safe", "unsafe"))
-    found = cluster_rows(model, (fit[0], fit[1]), {"standard": (score[0], score[1])}, n_groups=2, seed=0)
+    found = as_dicts(
+        cluster_rows(model, (fit[0], fit[1]), {"standard": (score[0], score[1])}, n_groups=2, seed=0)
+    )
     assert len(found) == 2
     for layer, row in enumerate(found):
         means = []
@@ -69,7 +72,7 @@ def test_cluster_rows_have_a_row_per_layer_and_pair_and_repeat_by_seed() -> None
     pair = (WORLD.sample("safe", 24, seed=1000), WORLD.sample("unsafe", 24, seed=1000))
     matched = (WORLD.sample("context_safe", 24, seed=1000), WORLD.sample("context_unsafe", 24, seed=1000))
     made = [
-        cluster_rows(model, pair, {"standard": pair, "token-matched": matched}, n_groups=2, seed=s)
+        as_dicts(cluster_rows(model, pair, {"standard": pair, "token-matched": matched}, n_groups=2, seed=s))
         for s in (0, 0, 1)
     ]
     assert sorted((r["layer"], r["requests"]) for r in made[0]) == [
@@ -84,15 +87,15 @@ def test_a_grammar_without_requests_is_an_error() -> None:
     safe, unsafe = (WORLD.sample(f, 20, seed=1000) for f in ("safe", "unsafe"))
     only = unsafe[unsafe.truth["grammar"] == 0]
     with pytest.raises(ValueError, match="expected none to be 0"):
-        cluster_rows(network(1), (safe, only), {"standard": (safe, unsafe)}, n_groups=2, seed=0)
+        as_dicts(cluster_rows(network(1), (safe, only), {"standard": (safe, unsafe)}, n_groups=2, seed=0))
 
 
-@pytest.mark.parametrize("config", [PRESETS["tiny"], LLAMA], ids=["gpt2", "llama"])
+@pytest.mark.parametrize("config", [MODEL_SIZES["tiny"], LLAMA], ids=["gpt2", "llama"])
 def test_null_share_rows_are_means_over_the_requests_of_each_outcome(config: ModelConfig) -> None:
     model, base = network(3, config), network(4, config)
     requests = {f: WORLD.sample(f, 15, seed=1000) for f in ("safe", "unsafe")}
     outcomes = {"safe": np.ones(15, dtype=np.int64), "unsafe": np.array([0] * 9 + [1] * 4 + [3] * 2)}
-    found = null_share_rows(model, base, requests, outcomes, seed=0)
+    found = as_dicts(null_share_rows(model, base, requests, outcomes, seed=0))
     count = Counter((r["family"], r["outcome"], r["n"]) for r in found)
     names = [("safe", "all", 15), ("safe", "comply", 15)]
     names += [
@@ -117,6 +120,6 @@ def test_null_share_rows_do_not_depend_on_the_other_families() -> None:
     model, base = network(3), network(4)
     requests = {f: WORLD.sample(f, 6, seed=1000) for f in ("safe", "unsafe")}
     outcomes = {f: np.ones(6, dtype=np.int64) for f in requests}
-    both = null_share_rows(model, base, requests, outcomes, seed=0)
-    alone = null_share_rows(model, base, {"unsafe": requests["unsafe"]}, outcomes, seed=0)
+    both = as_dicts(null_share_rows(model, base, requests, outcomes, seed=0))
+    alone = as_dicts(null_share_rows(model, base, {"unsafe": requests["unsafe"]}, outcomes, seed=0))
     assert [r for r in both if r["family"] == "unsafe"] == alone

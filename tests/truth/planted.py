@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from transformers import GPT2LMHeadModel, PreTrainedModel
 
-from makebreak.models import ModelConfig, create
+from makebreak.models import ModelConfig, create_model
 from synthetic import Requests
 
 DEPTH, D_MODEL, D_MLP, FILLERS = 4, 64, 128, 4
@@ -107,7 +107,7 @@ def _blank(
 ) -> GPT2LMHeadModel:
     """Says the letter that it reads, and passes everything on."""
     config = ModelConfig(n_layers=DEPTH, n_heads=2, d_model=D_MODEL, d_mlp=D_MLP)
-    model = create(config, d_vocab=3 * n_letters + 1 + FILLERS, n_ctx=8, seed=seed).eval()
+    model = create_model(config, d_vocab=3 * n_letters + 1 + FILLERS, n_ctx=8, seed=seed).eval()
     assert isinstance(model, GPT2LMHeadModel)
     with torch.no_grad():
         for name, parameter in model.named_parameters():

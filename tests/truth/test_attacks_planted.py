@@ -24,7 +24,7 @@ from makebreak.attacks import (
     steering_rows,
     success_prediction_rows,
 )
-from makebreak.mechanism import Pair
+from makebreak.mechanism import SafeUnsafeRequests
 from tests.truth.planted import DEPTH, Planted, planted
 
 HALF = DEPTH // 2
@@ -43,7 +43,9 @@ def relabel(networks: Planted, *, share: float = 0.5, name: str = "relabelled") 
 
 def clean_data(networks: Planted) -> SteeringData:
     safe, unsafe = networks.safe, networks.unsafe
-    return SteeringData(Pair(safe[:150], unsafe[:150]), Pair(safe[150:], unsafe[150:]))
+    return SteeringData(
+        SafeUnsafeRequests(safe[:150], unsafe[:150]), SafeUnsafeRequests(safe[150:], unsafe[150:])
+    )
 
 
 def predictions(networks: Planted, attacks: list[AttackResult]) -> dict[str, SuccessPredictionRow]:

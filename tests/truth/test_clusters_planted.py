@@ -12,8 +12,9 @@ from transformers import PreTrainedModel
 
 import synthetic
 from makebreak.mechanism import cluster_rows
-from makebreak.models import PRESETS, create
+from makebreak.models import MODEL_SIZES, create_model
 from makebreak.requests import Requests
+from makebreak.tables import as_dicts
 
 WORLD = synthetic.load("mini")
 SAFE_MARK, UNSAFE_MARK = (WORLD.vocabulary.id(s) for s in ("ex2", "ex1"))
@@ -23,7 +24,9 @@ Pair = tuple[Requests, Requests]
 
 def network() -> PreTrainedModel:
     """Random, but for a first attention that carries the mean of all tokens to the end, and the mark's embedding."""
-    made = create(PRESETS["tiny"], d_vocab=len(WORLD.vocabulary), n_ctx=WORLD.sequence_length, seed=0).eval()
+    made = create_model(
+        MODEL_SIZES["tiny"], d_vocab=len(WORLD.vocabulary), n_ctx=WORLD.sequence_length, seed=0
+    ).eval()
     attention = made.transformer.h[0].attn
     with torch.no_grad():
         attention.c_attn.weight.zero_()
@@ -58,7 +61,9 @@ def permuted_pair(seed: int) -> Pair:
 
 
 def test_a_planted_difference_is_found_in_both_layers() -> None:
-    found = cluster_rows(network(), true_pair(1000), {"planted": true_pair(1001)}, n_groups=2, seed=0)
+    found = as_dicts(
+        cluster_rows(network(), true_pair(1000), {"planted": true_pair(1001)}, n_groups=2, seed=0)
+    )
     assert [(row["layer"], row["requests"]) for row in found] == [(0, "planted"), (1, "planted")]
     for row in found:
         assert row["normalised"] > 1
@@ -68,8 +73,8 @@ def test_a_planted_difference_is_found_in_both_layers() -> None:
 
 def test_the_same_prompts_with_permuted_labels_show_nothing() -> None:
     """AUROC has its permutation law; τ / distance lies in ± 1, so its gap has a standard error below √(2 / n)."""
-    found = cluster_rows(
-        network(), permuted_pair(1000), {"permuted": permuted_pair(1001)}, n_groups=2, seed=0
+    found = as_dicts(
+        cluster_rows(network(), permuted_pair(1000), {"permuted": permuted_pair(1001)}, n_groups=2, seed=0)
     )
     for row in found:
         assert abs(row["normalised"]) < 5 * math.sqrt(2 / N)
@@ -81,7 +86,7 @@ def test_a_model_blind_to_the_mark_shows_nothing() -> None:
     model = network()
     with torch.no_grad():
         model.transformer.wte.weight[UNSAFE_MARK] = model.transformer.wte.weight[SAFE_MARK]
-    for row in cluster_rows(model, true_pair(1000), {"blind": true_pair(1001)}, n_groups=2, seed=0):
+    for row in as_dicts(cluster_rows(model, true_pair(1000), {"blind": true_pair(1001)}, n_groups=2, seed=0)):
         assert abs(row["normalised"]) < 5 * math.sqrt(2 / N)
         assert abs(row["auroc"] - 0.5) < 5 * math.sqrt((2 * N + 1) / (12 * N * N))
 
@@ -90,7 +95,7 @@ def test_the_shuffled_control_has_no_side() -> None:
     """Over 24 shuffles the control's gap averages to 0 and its AUROC to 1/2, within five standard errors."""
     fit, score = true_pair(1000), {"planted": (true_pair(1001)[0][:40], true_pair(1001)[1][:40])}
     model, n = network(), 24
-    control = [cluster_rows(model, fit, score, n_groups=2, seed=seed)[0] for seed in range(n)]
+    control = [as_dicts(cluster_rows(model, fit, score, n_groups=2, seed=seed))[0] for seed in range(n)]
     assert len({row["shuffled_auroc"] for row in control}) > n // 2
     for key, chance in (("shuffled_normalised", 0.0), ("shuffled_auroc", 0.5)):
         values = np.array([row[key] for row in control])
@@ -102,9 +107,10 @@ def test_many_shuffles_lie_nearer_chance_than_one(monkeypatch: pytest.MonkeyPatc
     fit, score, model = true_pair(1000), {"planted": true_pair(1001)}, network()
 
     def control(shuffles: int) -> list[float]:
-        monkeypatch.setattr("makebreak.mechanism.clusters.SHUFFLES", shuffles)
+        monkeypatch.setattr("makebreak.mechanism.clusters.N_SHUFFLES", shuffles)
         return [
-            cluster_rows(model, fit, score, n_groups=2, seed=s)[0]["shuffled_normalised"] for s in range(12)
+            as_dicts(cluster_rows(model, fit, score, n_groups=2, seed=s))[0]["shuffled_normalised"]
+            for s in range(12)
         ]
 
     assert np.std(control(20)) < np.std(control(1)) / 2  # 1 / √20 is expected
@@ -114,5 +120,5 @@ def test_the_shuffled_control_does_not_carry_the_planted_difference() -> None:
     """Shuffled labels that fall unevenly on the two kinds tilt the control's means along the true difference: then
     single seeds show most of the true gap, on either side, though their mean is 0."""
     fit, score, n = true_pair(1000), {"planted": true_pair(1001)}, 12
-    found = [cluster_rows(network(), fit, score, n_groups=2, seed=seed)[0] for seed in range(n)]
+    found = [as_dicts(cluster_rows(network(), fit, score, n_groups=2, seed=seed))[0] for seed in range(n)]
     assert np.mean([abs(row["shuffled_normalised"]) for row in found]) < found[0]["normalised"] / 4

@@ -14,7 +14,8 @@ from transformers import PreTrainedModel
 import synthetic
 from makebreak.geometry import column_space, left_null_space
 from makebreak.mechanism import null_share_rows
-from makebreak.models import PRESETS, ModelConfig, create, matrix
+from makebreak.models import MODEL_SIZES, ModelConfig, create_model, weight_matrix
+from makebreak.tables import as_dicts
 
 WORLD = synthetic.load("mini")
 REQUESTS = {name: WORLD.sample(name, 12, seed=1000) for name in ("safe", "unsafe")}
@@ -22,8 +23,8 @@ OUTCOMES = {"safe": np.array([1] * 12), "unsafe": np.array([0] * 8 + [3] * 4)}
 W_IN = "blocks.0.mlp.W_in"
 
 
-def network(config: ModelConfig = PRESETS["tiny"]) -> PreTrainedModel:
-    return create(config, d_vocab=len(WORLD.vocabulary), n_ctx=WORLD.sequence_length, seed=0).eval()
+def network(config: ModelConfig = MODEL_SIZES["tiny"]) -> PreTrainedModel:
+    return create_model(config, d_vocab=len(WORLD.vocabulary), n_ctx=WORLD.sequence_length, seed=0).eval()
 
 
 def gaussian(n: int, seed: int) -> Tensor:
@@ -44,7 +45,7 @@ def unit_in(basis: Tensor, seed: int = 1) -> Tensor:
 
 
 def rows(model: PreTrainedModel, base: PreTrainedModel, seed: int = 0) -> list[dict]:
-    return null_share_rows(model, base, REQUESTS, OUTCOMES, seed=seed)
+    return as_dicts(null_share_rows(model, base, REQUESTS, OUTCOMES, seed=seed))
 
 
 def shares(
@@ -75,7 +76,7 @@ def by_hand(model: PreTrainedModel) -> dict[str, tuple[Tensor, Tensor]]:
 
 def test_an_update_in_the_left_null_space_is_found_in_its_layer_only() -> None:
     base = network()
-    model = planted(base, unit_in(left_null_space(matrix(base, W_IN)).basis))
+    model = planted(base, unit_in(left_null_space(weight_matrix(base, W_IN)).basis))
     found = rows(model, base)
     for rule in ("exact", "energy90"):
         assert shares(found, "delta", rule=rule) == pytest.approx([1.0] * 5, abs=1e-6)
@@ -98,7 +99,7 @@ def test_an_update_in_the_left_null_space_is_found_in_its_layer_only() -> None:
 
 def test_an_update_in_the_column_space_has_no_null_share() -> None:
     base = network()
-    found = rows(planted(base, unit_in(column_space(matrix(base, W_IN)).basis)), base)
+    found = rows(planted(base, unit_in(column_space(weight_matrix(base, W_IN)).basis)), base)
     assert shares(found, "delta") == pytest.approx([0.0] * 5, abs=1e-9)
     assert shares(found, "pre") == pytest.approx([0.0] * 5, abs=1e-9)
     assert min(shares(found, "delta", key="random_share")) > 0.3
@@ -107,8 +108,8 @@ def test_an_update_in_the_column_space_has_no_null_share() -> None:
 def test_the_null_space_is_the_left_one() -> None:
     """A W_in of rank 32 from 32 to 128 leaves 96 dimensions unwritten; its right null space is empty."""
     base = network()
-    assert matrix(base, W_IN).shape == (128, 32)
-    assert left_null_space(matrix(base, W_IN)).dimension == 96
+    assert weight_matrix(base, W_IN).shape == (128, 32)
+    assert left_null_space(weight_matrix(base, W_IN)).dimension == 96
     assert {row["chance"] for row in rows(base, base) if row["rule"] == "exact"} == {96 / 128}
 
 
@@ -132,7 +133,7 @@ def test_an_update_in_a_random_direction_is_at_chance() -> None:
         first = [shares(f, "delta", key=key)[0] for f in found]
         assert abs(np.mean(first) - k / d) < 5 * error
         assert np.std(first) > 0
-    column = unit_in(column_space(matrix(base, W_IN)).basis)
+    column = unit_in(column_space(weight_matrix(base, W_IN)).basis)
     control = [
         shares(rows(planted(base, column), base, seed=s), "delta", key="random_share")[0] for s in range(n)
     ]
@@ -150,13 +151,15 @@ def test_an_empty_null_space_is_not_a_number() -> None:
 
 def test_the_planted_update_stands_out_from_another_seeds_null_space_and_from_its_permutation() -> None:
     base = network()
-    model = planted(base, unit_in(left_null_space(matrix(base, W_IN)).basis))
-    other = create(PRESETS["tiny"], d_vocab=len(WORLD.vocabulary), n_ctx=WORLD.sequence_length, seed=1).eval()
-    found = null_share_rows(model, base, REQUESTS, OUTCOMES, other=other, seed=0)
+    model = planted(base, unit_in(left_null_space(weight_matrix(base, W_IN)).basis))
+    other = create_model(
+        MODEL_SIZES["tiny"], d_vocab=len(WORLD.vocabulary), n_ctx=WORLD.sequence_length, seed=1
+    ).eval()
+    found = as_dicts(null_share_rows(model, base, REQUESTS, OUTCOMES, other_base=other, seed=0))
     assert shares(found, "delta") == pytest.approx([1.0] * 5, abs=1e-6)
     for control in ("random_share", "other_seed_share", "permuted_share"):
         assert max(shares(found, "delta", key=control)) < 0.95, control
-    itself = null_share_rows(model, base, REQUESTS, OUTCOMES, other=base, seed=0)
+    itself = as_dicts(null_share_rows(model, base, REQUESTS, OUTCOMES, other_base=base, seed=0))
     assert shares(itself, "delta", key="other_seed_share") == pytest.approx([1.0] * 5, abs=1e-6)
     assert shares(rows(model, base), "delta", key="other_seed_share") == [None] * 5
 

@@ -114,7 +114,8 @@ def ablate_weights(model: PreTrainedModel, basis: Float[Tensor, "d k"]) -> PreTr
     """
     if model.config.model_type.startswith("gemma"):
         raise ValueError(
-            f"{type(model).__name__} normalises what its parts write: ablate by hooks, with `ablated`"
+            f"{type(model).__name__} normalises what its parts write: ablate by hooks, "
+            "with `ablate_directions`"
         )
     copied = copy.deepcopy(model)
     head: torch.nn.Linear = copied.get_output_embeddings()  # type: ignore[assignment]

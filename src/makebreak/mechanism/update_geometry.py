@@ -53,7 +53,7 @@ class UpdateRow(NamedTuple):
     """Frobenius norm of ΔW."""
     relative_norm: float | None = None
     """‖ΔW‖ / ‖W‖."""
-    top: float | None = None
+    top_share: float | None = None
     """Share of ΔW's energy in its first singular direction."""
     stable_rank: float | None = None
     """‖ΔW‖² / σ₁²."""

@@ -8,18 +8,19 @@ import pytest
 import torch
 
 from makebreak.activations import capture
-from makebreak.behaviour import decide
+from makebreak.behaviour import next_token_log_probs
 from makebreak.mechanism import (
-    Pair,
-    Selection,
-    ablated,
-    ablated_weights,
+    DirectionCriteria,
+    SafeUnsafeRequests,
+    ablate_directions,
+    ablate_weights,
+    activation_patching_rows,
     direction_rows,
-    part_rows,
-    patch_rows,
-    rank_rows,
+    localisation_rows,
+    refusal_rank_rows,
 )
-from makebreak.models import matrix
+from makebreak.models import weight_matrix
+from makebreak.tables import as_dicts
 from tests.activations.networks import ARCHITECTURES, N_CTX, network, tokens
 from tests.truth.planted import planted
 
@@ -27,15 +28,18 @@ from tests.truth.planted import planted
 def fitted(seed: int, kind: str = "route"):
     """(network, requests to fit on, others to score): rows of the same draw, split."""
     made = planted(kind, seed, n=240)
-    halves = [Pair(*(r[slice(a, b)] for r in (made.safe, made.unsafe))) for a, b in ((0, 120), (120, 240))]
+    halves = [
+        SafeUnsafeRequests(*(r[slice(a, b)] for r in (made.safe, made.unsafe)))
+        for a, b in ((0, 120), (120, 240))
+    ]
     return made, *halves
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_ablating_the_planted_direction_undoes_refusal_and_controls_do_not(seed: int) -> None:
     made, fit, score = fitted(seed)
-    loose = Selection(kl=1.0, depth=1.0)
-    rows = direction_rows(made.aligned, fit, score, selection=loose, seed=0)
+    loose = DirectionCriteria(max_kl=1.0, max_depth=1.0)
+    rows = as_dicts(direction_rows(made.aligned, fit, score, criteria=loose, seed=0))
     best = min(
         (row for row in rows if row["kind"] == "difference" and row["bypass"] is not None),
         key=lambda r: r["bypass"],
@@ -44,37 +48,59 @@ def test_ablating_the_planted_direction_undoes_refusal_and_controls_do_not(seed:
     for row in rows:
         if row["kind"] != "difference" and row["bypass"] is not None:
             assert row["bypass"] > 1, row
-            assert not row["selected"]
-    ranks = rank_rows(made.aligned, fit, score.unsafe, seed=0)
-    assert [row["directions"] for row in ranks] == [0, 1]
-    assert (ranks[0]["refused"], ranks[1]["refused"]) == (
+            assert not row["is_selected"]
+    ranks = as_dicts(refusal_rank_rows(made.aligned, fit, score.unsafe, seed=0))
+    assert [row["n_directions"] for row in ranks] == [0, 1]
+    assert (ranks[0]["refusal_rate"], ranks[1]["refusal_rate"]) == (
         pytest.approx(1.0, abs=0.02),
         pytest.approx(0.0, abs=0.02),
     )
-    assert ranks[1]["random_refused"] > 0.9
-    [never] = rank_rows(made.base, fit, score.unsafe, seed=0)
-    assert (never["directions"], never["refused"]) == (0, pytest.approx(0.0, abs=0.02))
+    assert ranks[1]["random_refusal_rate"] > 0.9
+    [never] = as_dicts(refusal_rank_rows(made.base, fit, score.unsafe, seed=0))
+    assert (never["n_directions"], never["refusal_rate"]) == (0, pytest.approx(0.0, abs=0.02))
 
 
 def test_every_discarded_candidate_has_its_reason() -> None:
     made, fit, score = fitted(0)
-    shallow = direction_rows(
-        made.aligned, fit, score, selection=Selection(kl=9.0, induce=-99.0, depth=0.0), seed=0
+    shallow = as_dicts(
+        direction_rows(
+            made.aligned,
+            fit,
+            score,
+            criteria=DirectionCriteria(max_kl=9.0, min_induce=-99.0, max_depth=0.0),
+            seed=0,
+        )
     )
     assert all("beyond 0 of the depth" in r["reason"] for r in shallow if r["kind"] == "difference")
-    strict = direction_rows(made.aligned, fit, score, selection=Selection(kl=-1.0, depth=2.0), seed=0)
+    strict = as_dicts(
+        direction_rows(
+            made.aligned, fit, score, criteria=DirectionCriteria(max_kl=-1.0, max_depth=2.0), seed=0
+        )
+    )
     assert all("more than -1" in r["reason"] for r in strict if r["kind"] == "difference")
-    inducing = direction_rows(
-        made.aligned, fit, score, selection=Selection(kl=99.0, induce=99.0, depth=2.0), seed=0
+    inducing = as_dicts(
+        direction_rows(
+            made.aligned,
+            fit,
+            score,
+            criteria=DirectionCriteria(max_kl=99.0, min_induce=99.0, max_depth=2.0),
+            seed=0,
+        )
     )
     assert all("less than 99" in r["reason"] for r in inducing if r["kind"] == "difference")
-    assert not any(row["selected"] for row in [*shallow, *strict, *inducing])
-    all_pass = direction_rows(
-        made.aligned, fit, score, selection=Selection(kl=99.0, induce=-99.0, depth=2.0), seed=0
+    assert not any(row["is_selected"] for row in [*shallow, *strict, *inducing])
+    all_pass = as_dicts(
+        direction_rows(
+            made.aligned,
+            fit,
+            score,
+            criteria=DirectionCriteria(max_kl=99.0, min_induce=-99.0, max_depth=2.0),
+            seed=0,
+        )
     )
-    [selected] = [row for row in all_pass if row["selected"]]
+    [selected] = [row for row in all_pass if row["is_selected"]]
     assert selected["bypass"] == min(row["bypass"] for row in all_pass if row["kind"] == "difference")
-    same = direction_rows(made.aligned, Pair(score.safe, score.safe), score, seed=0)
+    same = as_dicts(direction_rows(made.aligned, SafeUnsafeRequests(score.safe, score.safe), score, seed=0))
     assert {row["reason"] for row in same if row["kind"] == "difference"} == {
         "undefined: the means are equal"
     }
@@ -86,22 +112,24 @@ def test_ablation_by_weights_is_ablation_by_hooks(architecture: str) -> None:
     before = copy.deepcopy(model.state_dict())
     basis = torch.linalg.qr(torch.randn(16, 2, generator=torch.Generator().manual_seed(0))).Q
     with torch.no_grad():
-        made = ablated_weights(model, basis)
+        made = ablate_weights(model, basis)
         by_weights = made(input_ids=tokens()).logits
-        with ablated(model, basis):
+        with ablate_directions(model, basis):
             by_hooks = model(input_ids=tokens()).logits
         plain = model(input_ids=tokens()).logits
     assert torch.allclose(by_weights, by_hooks, atol=1e-4)
     assert not torch.allclose(by_weights, plain, atol=1e-2)
     everywhere = torch.ones(5, N_CTX, dtype=torch.bool)
     [found] = capture(made, tokens(), ["blocks.1.hook_resid_post"], everywhere)
-    assert torch.allclose(found.at["blocks.1.hook_resid_post"] @ basis, torch.zeros(60, 2), atol=1e-4)
+    assert torch.allclose(
+        found.activations["blocks.1.hook_resid_post"] @ basis, torch.zeros(60, 2), atol=1e-4
+    )
     assert all(torch.equal(w, before[name]) for name, w in model.state_dict().items())
 
 
 def test_weights_that_are_normalised_after_writing_are_an_error() -> None:
     with pytest.raises(ValueError, match="normalises what its parts write: ablate by hooks"):
-        ablated_weights(network("gemma3"), torch.eye(16)[:, :1])
+        ablate_weights(network("gemma3"), torch.eye(16)[:, :1])
 
 
 @pytest.mark.parametrize("kind", ["route", "upper only"])
@@ -110,22 +138,28 @@ def test_the_parts_that_were_changed_carry_the_margin(kind: str) -> None:
     changed = {
         name.removesuffix("W_in") + "mlp"
         for name in (f"blocks.{i}.mlp.W_in" for i in range(4))
-        if (matrix(made.aligned, name) - matrix(made.base, name)).abs().max() > 0.1
+        if (weight_matrix(made.aligned, name) - weight_matrix(made.base, name)).abs().max() > 0.1
     }
     [block] = {name.split(".")[1] for name in changed}
-    rows = {row["part"]: row for row in part_rows(made.aligned, made.base, made.unsafe, orders=4, seed=0)}
+    rows = {
+        row["part"]: row
+        for row in as_dicts(localisation_rows(made.aligned, made.base, made.unsafe, n_orders=4, seed=0))
+    }
     assert sum(row["shapley"] for row in rows.values()) == pytest.approx(1.0, abs=1e-6)
     inside = {f"blocks.{block}.mlp_in", f"blocks.{block}.mlp_out"}
     for part, row in rows.items():
         assert row["shapley"] == pytest.approx(0.5 if part in inside else 0.0, abs=0.1), part
-        assert row["alone"] == pytest.approx(0.0, abs=0.1), "neither half of a detector does anything alone"
-        assert row["beside"] == pytest.approx(1.0 if part in inside else 0.0, abs=0.1), part
-    patched = {row["part"]: row["exact"] for row in patch_rows(made.aligned, made.base, made.unsafe)}
+        assert row["only"] == pytest.approx(0.0, abs=0.1), "neither half of a detector does anything alone"
+        assert row["without"] == pytest.approx(1.0 if part in inside else 0.0, abs=0.1), part
+    patched = {
+        row["part"]: row["exact"]
+        for row in as_dicts(activation_patching_rows(made.aligned, made.base, made.unsafe))
+    }
     assert patched.pop(f"blocks.{block}.mlp") == pytest.approx(1.0, abs=0.1)
     if kind == "route":  # the base's own detector of the route passes it on: the change goes through it too
         assert sorted(patched.values())[-1] == pytest.approx(1.0, abs=0.1)
     assert sum(abs(value) > 0.1 for value in patched.values()) == (kind == "route")
-    still = part_rows(made.base, made.base, made.unsafe, orders=2, seed=0)
+    still = as_dicts(localisation_rows(made.base, made.base, made.unsafe, n_orders=2, seed=0))
     assert all(row["shapley"] is None for row in still)
 
 
@@ -139,13 +173,13 @@ def test_attribution_is_the_exact_patch_where_the_change_is_small_and_is_not_whe
         for name, parameter in small.named_parameters():
             if "attn" in name or "mlp" in name:
                 parameter.add_(1e-4 * torch.randn(parameter.shape, generator=random))
-    for row in patch_rows(small, made.base, made.unsafe):
-        assert row["attributed"] == pytest.approx(row["exact"], abs=0.02), row
-    rows = patch_rows(made.aligned, made.base, made.unsafe)
+    for row in as_dicts(activation_patching_rows(small, made.base, made.unsafe)):
+        assert row["attribution"] == pytest.approx(row["exact"], abs=0.02), row
+    rows = as_dicts(activation_patching_rows(made.aligned, made.base, made.unsafe))
     assert len(rows) == 4 * 3
     lower = max(rows[:6], key=lambda row: row["exact"])  # of the first two blocks, where the change is
     assert lower["exact"] > 0.9
-    assert lower["attributed"] < 0.1, "the first order does not see a detector that is still shut"
+    assert lower["attribution"] < 0.1, "the first order does not see a detector that is still shut"
 
 
 def test_patching_a_head_is_patching_that_head() -> None:
@@ -159,9 +193,11 @@ def test_patching_a_head_is_patching_that_head() -> None:
     aligned = copy.deepcopy(base)
     with torch.no_grad():
         aligned.transformer.h[1].attn.c_attn.weight[:, 128 + 32 :] *= 3  # values of the second of two heads
-    before, after = (decide(m, made.unsafe) for m in (base, aligned))
+    before, after = (next_token_log_probs(m, made.unsafe) for m in (base, aligned))
     assert not torch.allclose(before, after, atol=1e-3)
-    exact = {row["part"]: row["exact"] for row in patch_rows(aligned, base, made.unsafe)}
+    exact = {
+        row["part"]: row["exact"] for row in as_dicts(activation_patching_rows(aligned, base, made.unsafe))
+    }
     assert exact.pop("blocks.1.head.1") == pytest.approx(1.0, abs=1e-4)
     later = {
         part: value

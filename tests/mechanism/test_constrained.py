@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from makebreak.geometry import Subspace, energy_in, left_null_space
-from makebreak.mechanism import confine, confined_rows, release
-from makebreak.models import ModelConfig, create, matrix
+from makebreak.geometry import Subspace, energy_share, left_null_space
+from makebreak.mechanism import constrain_updates, constrained_finetuning_rows, remove_constraints
+from makebreak.models import ModelConfig, create_model, weight_matrix
 from makebreak.requests import load_world
-from makebreak.training import SSFT, Optimisation, train
+from makebreak.tables import as_dicts
+from makebreak.training import SSFT, Optimisation, TrainingRun, train
 
 WORLD = load_world("mini")
 FEW = Optimisation(6, 1e-2, batch_size=8, checkpoints=1)
@@ -21,24 +22,24 @@ NAMES = ["blocks.0.mlp.W_in", "blocks.1.mlp.W_in"]
 
 def network(architecture: str = "gpt2"):
     config = ModelConfig(architecture, n_layers=2, n_heads=2, d_model=16, d_mlp=40)  # type: ignore[arg-type]
-    return create(config, d_vocab=len(WORLD.vocabulary), n_ctx=WORLD.sequence_length, seed=0).eval()
+    return create_model(config, d_vocab=len(WORLD.vocabulary), n_ctx=WORLD.sequence_length, seed=0).eval()
 
 
 @pytest.mark.parametrize("architecture", ["gpt2", "llama"])
 def test_the_update_lies_in_its_subspace_and_all_else_stays(architecture: str, tmp_path: Path) -> None:
     base = network(architecture)
-    spaces = {name: left_null_space(matrix(base, name)) for name in NAMES}
-    model = confine(copy.deepcopy(base), spaces)
+    spaces = {name: left_null_space(weight_matrix(base, name)) for name in NAMES}
+    model = constrain_updates(copy.deepcopy(base), spaces)
     tokens = torch.arange(10)[None]
     assert torch.equal(model(input_ids=tokens).logits, base(input_ids=tokens).logits), (
         "it begins where the base is"
     )
-    train(model, SSFT(), FEW, WORLD, tmp_path, seed=0, label="x")
-    release(model, NAMES)
+    train(model, SSFT(), FEW, WORLD, tmp_path, TrainingRun(seed=0, label="x"))
+    remove_constraints(model, NAMES)
     for name in NAMES:
-        delta = matrix(model, name) - matrix(base, name)
+        delta = weight_matrix(model, name) - weight_matrix(base, name)
         assert delta.norm() > 1e-3
-        assert energy_in(delta, spaces[name]) == pytest.approx(1.0, abs=1e-5)
+        assert energy_share(delta, spaces[name]) == pytest.approx(1.0, abs=1e-5)
     before, after = base.state_dict(), model.state_dict()
     assert before.keys() == after.keys()
     changed = {name for name, weight in after.items() if not torch.equal(weight, before[name])}
@@ -51,21 +52,21 @@ def test_the_whole_space_is_plain_training_of_these_matrices(tmp_path: Path) -> 
     base = network()
     no_decay = Optimisation(6, 1e-2, batch_size=8, checkpoints=1, weight_decay=0.0)
     whole = {name: Subspace(torch.eye(40, dtype=torch.float64)) for name in NAMES}
-    confined = confine(copy.deepcopy(base), whole)
+    confined = constrain_updates(copy.deepcopy(base), whole)
     plain = copy.deepcopy(base).requires_grad_(False)
     for layer in (0, 1):
         plain.transformer.h[layer].mlp.c_fc.weight.requires_grad_(True)
     for name, model in (("a", confined), ("b", plain)):
         (tmp_path / name).mkdir()
-        train(model, SSFT(), no_decay, WORLD, tmp_path / name, seed=0, label="x")
-    release(confined, NAMES)
+        train(model, SSFT(), no_decay, WORLD, tmp_path / name, TrainingRun(seed=0, label="x"))
+    remove_constraints(confined, NAMES)
     for name in NAMES:
-        assert torch.allclose(matrix(confined, name), matrix(plain, name), atol=1e-5)
+        assert torch.allclose(weight_matrix(confined, name), weight_matrix(plain, name), atol=1e-5)
 
 
 def test_rows_have_their_random_twins_and_an_empty_null_space_has_none() -> None:
     score = {family: WORLD.sample(family, 20, seed=1000, split="score") for family in ("safe", "unsafe")}
-    rows = confined_rows(network(), SSFT(), FEW, WORLD, score, seed=0)
+    rows = as_dicts(constrained_finetuning_rows(network(), SSFT(), FEW, WORLD, score, seed=0))
     dimensions = {row["space"]: row["dimension"] for row in rows}
     assert dimensions == {
         "left null": 24,
@@ -74,16 +75,18 @@ def test_rows_have_their_random_twins_and_an_empty_null_space_has_none() -> None
         "random as column": 16,
         "all": 40,
     }
-    assert all(row["change"] > 0 for row in rows)
-    again = confined_rows(network(), SSFT(), FEW, WORLD, score, seed=0)
+    assert all(row["update_norm"] > 0 for row in rows)
+    again = as_dicts(constrained_finetuning_rows(network(), SSFT(), FEW, WORLD, score, seed=0))
     assert [row["loss"] for row in again] == pytest.approx([row["loss"] for row in rows])
-    wide = create(
+    wide = create_model(
         ModelConfig(n_layers=2, n_heads=2, d_model=16, d_mlp=16),
         d_vocab=len(WORLD.vocabulary),
         n_ctx=WORLD.sequence_length,
         seed=0,
     )
-    assert [row["space"] for row in confined_rows(wide, SSFT(), FEW, WORLD, score, seed=0)] == [
+    assert [
+        row["space"] for row in as_dicts(constrained_finetuning_rows(wide, SSFT(), FEW, WORLD, score, seed=0))
+    ] == [
         "column",
         "random as column",
         "all",

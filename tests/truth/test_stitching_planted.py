@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from makebreak.behaviour import first_tokens, log_odds, next_token_log_probs
-from makebreak.mechanism import Verdict, rival_rows, verdict
+from makebreak.mechanism import MechanismVerdict, mechanism_verdict, stitching_rows
+from makebreak.tables import as_dicts
 from tests.truth.planted import DEPTH, KINDS, Planted, planted
 
 EXPECTED = {kind: kind for kind in ("silence", "route", "rewrite", "erase")} | {
@@ -16,8 +17,8 @@ EXPECTED = {kind: kind for kind in ("silence", "route", "rewrite", "erase")} | {
 SEEDS = range(10)
 
 
-def judged(made: Planted) -> Verdict:
-    return verdict(rival_rows(made.aligned, made.base, made.unsafe, cuts=[DEPTH // 2], seed=0))
+def judged(made: Planted) -> MechanismVerdict:
+    return mechanism_verdict(stitching_rows(made.aligned, made.base, made.unsafe, cuts=[DEPTH // 2], seed=0))
 
 
 def test_the_planted_networks_answer_and_refuse_as_they_were_built_to() -> None:
@@ -37,25 +38,33 @@ def test_the_planted_networks_answer_and_refuse_as_they_were_built_to() -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_verdict_on_fresh_networks_is_right_in_nine_of_ten(kind: str) -> None:
     found = [judged(planted(kind, seed)) for seed in SEEDS]
-    right = [v.answer == EXPECTED[kind] for v in found]
+    right = [v.mechanism == EXPECTED[kind] for v in found]
     assert sum(right) >= 9, found
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "nothing"])
 def test_without_the_planted_cause_the_verdict_is_no_longer_given(kind: str) -> None:
-    assert judged(planted(kind, 0, cause=False)).answer == "undecided"
+    assert judged(planted(kind, 0, cause=False)).mechanism == "undecided"
 
 
 def test_order_and_batch_of_the_requests_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     made = planted("rewrite", 1)
-    whole = rival_rows(made.aligned, made.base, made.unsafe, seed=0)
+    whole = as_dicts(stitching_rows(made.aligned, made.base, made.unsafe, seed=0))
     monkeypatch.setattr("makebreak.behaviour.decisions.MAX_BATCH_SIZE", 7)
-    parts = rival_rows(made.aligned, made.base, made.unsafe, seed=0)
+    parts = as_dicts(stitching_rows(made.aligned, made.base, made.unsafe, seed=0))
     monkeypatch.undo()
-    turned = rival_rows(
-        made.aligned, made.base, made.unsafe[np.arange(len(made.unsafe))[::-1].copy()], seed=0
+    turned = as_dicts(
+        stitching_rows(made.aligned, made.base, made.unsafe[np.arange(len(made.unsafe))[::-1].copy()], seed=0)
     )
-    exact = ["base", "aligned", "lower", "upper", "lower_share", "upper_share", "kl"]
+    exact = [
+        "base_margin",
+        "aligned_margin",
+        "aligned_lower",
+        "aligned_upper",
+        "aligned_lower_share",
+        "aligned_upper_share",
+        "kl",
+    ]
     for a, b, c in zip(whole, parts, turned, strict=True):
         assert [b[k] for k in exact] == pytest.approx([a[k] for k in exact], abs=1e-4)
         assert [c[k] for k in exact] == pytest.approx([a[k] for k in exact], abs=1e-4)

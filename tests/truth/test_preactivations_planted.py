@@ -11,17 +11,20 @@ from transformers import PreTrainedModel
 
 from makebreak.geometry import left_null_space
 from makebreak.mechanism import (
-    anatomy_rows,
-    energy_rows,
-    reading_rows,
+    preactivation_rows,
+    read_gain_rows,
     sensitivity,
     sensitivity_rows,
+    update_energy_rows,
     update_rows,
 )
-from makebreak.models import bias, matrix
+from makebreak.models import bias_vector, weight_matrix
+from makebreak.tables import as_dicts
 from tests.truth.planted import Planted, planted
 
 LAYERS = range(4)
+
+TERMS = ("input_share", "update_share", "interaction_share", "bias_share")
 
 
 def network(seed: int = 3) -> Planted:
@@ -37,7 +40,7 @@ def network(seed: int = 3) -> Planted:
 
 def changed(base: PreTrainedModel, name: str, update: torch.Tensor) -> PreTrainedModel:
     model = copy.deepcopy(base)
-    matrix(model, name).add_(update)
+    weight_matrix(model, name).add_(update)
     return model
 
 
@@ -47,19 +50,19 @@ def test_the_four_terms_add_up_and_name_where_the_change_came_from() -> None:
     own = changed(made.base, "blocks.2.mlp.W_in", 0.01 * random)
     earlier = changed(made.base, "blocks.0.mlp.W_in", 0.05 * random)
     shifted = copy.deepcopy(made.base)
-    bias(shifted, "blocks.2.mlp.W_in").add_(0.1)
+    bias_vector(shifted, "blocks.2.mlp.W_in").add_(0.1)
     both = changed(earlier, "blocks.2.mlp.W_in", 0.05 * random)
-    expected = {"update": own, "moved_input": earlier, "bias": shifted}
+    expected = {"update_share": own, "input_share": earlier, "bias_share": shifted}
     for term, model in expected.items():
-        row = anatomy_rows(model, made.base, {"unsafe": made.unsafe})[2]
+        row = as_dicts(preactivation_rows(model, made.base, {"unsafe": made.unsafe}))[2]
         assert row[term] == pytest.approx(1.0, abs=1e-5), term
-        assert sum(row[t] for t in ("moved_input", "update", "both", "bias")) == pytest.approx(1.0)
-    mixed = anatomy_rows(both, made.base, {"unsafe": made.unsafe})
-    assert 0.05 < mixed[2]["update"] < 0.95
+        assert sum(row[t] for t in TERMS) == pytest.approx(1.0)
+    mixed = as_dicts(preactivation_rows(both, made.base, {"unsafe": made.unsafe}))
+    assert 0.05 < mixed[2]["update_share"] < 0.95
     for row in mixed:
-        assert sum(row[t] for t in ("moved_input", "update", "both", "bias")) == pytest.approx(1.0, abs=1e-9)
-    still = anatomy_rows(made.base, made.base, {"unsafe": made.unsafe})
-    assert [(row["change"], row["update"]) for row in still] == [(0.0, None)] * 4
+        assert sum(row[t] for t in TERMS) == pytest.approx(1.0, abs=1e-9)
+    still = as_dicts(preactivation_rows(made.base, made.base, {"unsafe": made.unsafe}))
+    assert [(row["relative_change"], row["update_share"]) for row in still] == [(0.0, None)] * 4
 
 
 def test_an_update_planted_in_the_null_space_stands_above_its_ladder_and_one_in_the_column_space_below() -> (
@@ -67,11 +70,11 @@ def test_an_update_planted_in_the_null_space_stands_above_its_ladder_and_one_in_
 ):
     made, other = network(), network(4).base
     name = "blocks.1.mlp.W_in"
-    null = left_null_space(matrix(made.base, name)).basis.float()
+    null = left_null_space(weight_matrix(made.base, name)).basis.float()
     random = torch.randn(128, 64, generator=torch.Generator().manual_seed(1))
     outside = null @ (null.T @ random)
     for update, higher in ((outside, True), (random - outside, False)):
-        rows = update_rows(changed(made.base, name, 0.01 * update), made.base, other, seed=0)
+        rows = as_dicts(update_rows(changed(made.base, name, 0.01 * update), made.base, other, seed=0))
         assert {(row["matrix"], row["layer"]) for row in rows} == {("mlp.W_in", 1)}
         found = {row["against"]: row for row in rows}
         assert set(found) == {"update", "haar", "permuted", "other_seed"}
@@ -79,7 +82,7 @@ def test_an_update_planted_in_the_null_space_stands_above_its_ladder_and_one_in_
         for rung in ("haar", "permuted", "other_seed"):
             assert found[rung]["null"] == pytest.approx(found[rung]["chance"], abs=0.06)
             assert (found["update"]["sine"] > found[rung]["sine"]) == higher
-        assert found["update"]["change"] == pytest.approx(float((0.01 * update).norm()), rel=1e-4)
+        assert found["update"]["update_norm"] == pytest.approx(float((0.01 * update).norm()), rel=1e-4)
 
 
 def test_what_an_update_reads_and_where_it_writes_on_it() -> None:
@@ -92,18 +95,22 @@ def test_what_an_update_reads_and_where_it_writes_on_it() -> None:
         wte[n_letters + 1 + k * n_letters : n_letters + 1 + (k + 1) * n_letters].mean(0) for k in (1, 0)
     )
     reads = torch.nn.functional.normalize(unsafe - safe, dim=0)
-    along = matrix(made.base, name)[:, :1].clone()
+    along = weight_matrix(made.base, name)[:, :1].clone()
     model = changed(made.base, name, 0.1 * torch.outer(along[:, 0] / along.norm(), reads))
     requests = {"safe": made.safe, "unsafe": made.unsafe}
     gain = {
         (r["family"], r["layer"]): r["gain"]
-        for r in reading_rows(model, made.base, requests)
+        for r in as_dicts(read_gain_rows(model, made.base, requests))
         if r["layer"] == 1
     }
     random = changed(
         made.base, name, 0.1 * torch.randn(128, 64, generator=torch.Generator().manual_seed(2)) / 90
     )
-    flat = {r["family"]: r["gain"] for r in reading_rows(random, made.base, requests) if r["layer"] == 1}
+    flat = {
+        r["family"]: r["gain"]
+        for r in as_dicts(read_gain_rows(random, made.base, requests))
+        if r["layer"] == 1
+    }
     assert gain["unsafe", 1] == pytest.approx(gain["safe", 1], rel=0.1), (
         "it reads the difference, either sign"
     )
@@ -111,9 +118,13 @@ def test_what_an_update_reads_and_where_it_writes_on_it() -> None:
     one_sided = changed(
         made.base, name, 0.1 * torch.outer(along[:, 0] / along.norm(), unsafe / unsafe.norm())
     )
-    seen = {r["family"]: r["gain"] for r in reading_rows(one_sided, made.base, requests) if r["layer"] == 1}
+    seen = {
+        r["family"]: r["gain"]
+        for r in as_dicts(read_gain_rows(one_sided, made.base, requests))
+        if r["layer"] == 1
+    }
     assert seen["unsafe"] > 1.3 * seen["safe"]
-    curves = energy_rows(one_sided, made.base, {"unsafe": made.unsafe}, made.safe)
+    curves = as_dicts(update_energy_rows(one_sided, made.base, {"unsafe": made.unsafe}, made.safe))
     at = {(row["layer"], row["k"]): row["energy"] for row in curves}
     assert at[1, 128] == pytest.approx(1.0)
     assert at[0, 128] is None, "no update there"
@@ -150,8 +161,8 @@ def test_sensitivity_is_the_known_steepness_of_a_linear_network() -> None:
     with torch.no_grad():
         doubled.lm_head.weight.mul_(2)
     assert torch.allclose(sensitivity(doubled, made.unsafe).max_logit, 2 * found.max_logit, rtol=1e-4)
-    [row, _] = sensitivity_rows(doubled, model, {"unsafe": made.unsafe})
-    assert (row["family"], row["output"], row["ratio"]) == (
+    [row, _] = as_dicts(sensitivity_rows(doubled, model, {"unsafe": made.unsafe}))
+    assert (row["family"], row["output"], row["ratio_median"]) == (
         "unsafe",
         "max_logit",
         pytest.approx(2.0, rel=1e-4),
