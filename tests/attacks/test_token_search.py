@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from makebreak.activations import run_embedded
+from makebreak.activations import forward_from_embeddings
 from makebreak.attacks import (
     AdversarialSlots,
     SearchOptions,
@@ -84,7 +84,7 @@ def test_proposals_follow_the_one_hot_gradient(architecture: str) -> None:
     batch = target_sequences(slots.requests, "instructed")
     # embeddings given to a model of Hugging Face are those that it would have looked up and scaled itself
     embedded = embedding(batch.tokens[:, :-1]).detach().requires_grad_()
-    logits = run_embedded(model, embedded).logits
+    logits = forward_from_embeddings(model, embedded).logits
     mask = batch.supervised[:, 1:]
     nll = nn.functional.cross_entropy(logits[mask], batch.tokens[:, 1:][mask], reduction="none")
     (nll.sum() / 2).backward()

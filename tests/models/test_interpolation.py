@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
-from makebreak.activations import capture, intervene, set_to
+from makebreak.activations import capture, intervene, patch
 from makebreak.models import extrapolate_weights, interpolate_weights, part_names, part_of, stitch_models
 from tests.activations.networks import ARCHITECTURES, N_CTX, network, tokens
 
@@ -65,7 +65,7 @@ def test_stitching_equals_patching_the_states(architecture: str) -> None:
         site = f"blocks.{layer}.hook_resid_pre"
         for lower, upper in ((aligned, base), (base, aligned)):
             [states] = capture(lower, tokens(), [site], EVERYWHERE)
-            with intervene(upper, site, set_to(states.at[site]), EVERYWHERE):
+            with intervene(upper, site, patch(states.activations[site]), EVERYWHERE):
                 expected = logits(upper)
             assert torch.allclose(logits(stitch_models(lower, upper, layer)), expected, atol=1e-4), layer
             assert not torch.allclose(expected, logits(upper), atol=1e-2)

@@ -12,7 +12,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, BertConfig, BertModel, PreTrainedModel, PreTrainedTokenizerFast
 
-from makebreak.activations import at_last
+from makebreak.activations import logits_at_last
 from makebreak.artifacts import Store
 from makebreak.behaviour import first_tokens, log_odds, next_token_log_probs
 from makebreak.models import model_digest, n_parameters, open_model
@@ -93,7 +93,7 @@ def test_logits_at_one_position_are_those_of_all(architecture: str) -> None:
     last = torch.tensor([3, 5, 0, 11, 7])
     with torch.no_grad():
         everywhere = model(input_ids=ids).logits[torch.arange(5), last]
-        with at_last(model, last):
+        with logits_at_last(model, last):
             at_last_only = model(input_ids=ids).logits
         assert at_last_only.shape == (5, 1, D_VOCAB)
         torch.testing.assert_close(at_last_only[:, 0], everywhere)

@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from makebreak.activations import at_last, run
+from makebreak.activations import forward, logits_at_last
 from makebreak.requests import Requests, TextRequests
 
 MAX_BATCH_SIZE = 512
@@ -37,8 +37,8 @@ def next_token_log_probs(model: PreTrainedModel, requests: Requests) -> Float[Te
     log_probs = []
     for batch in batches(requests):
         tokens, last = prompt_tokens(batch)
-        with torch.no_grad(), at_last(model, last):
-            log_probs.append(run(model, tokens).logits[:, 0].float().log_softmax(-1).cpu())
+        with torch.no_grad(), logits_at_last(model, last):
+            log_probs.append(forward(model, tokens).logits[:, 0].float().log_softmax(-1).cpu())
     return torch.cat(log_probs)
 
 

@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from transformers import Cache, PreTrainedModel
 
-from makebreak.activations import add, at_last, intervene
+from makebreak.activations import add, intervene, logits_at_last
 from makebreak.behaviour.decisions import batches, prompt_tokens
 from makebreak.behaviour.targets import outcome_targets, score_targets
 from makebreak.requests import Requests, Sequences, span_mask
@@ -77,7 +77,7 @@ class PrefixCachedRunner:
         for batch, vector in self._with_vectors(steering_vector):
             tokens, last = prompt_tokens(batch.requests)
             steering = self._steering(batch, site, vector, tokens.shape[1])
-            with steering, at_last(self.model, last - batch.n_cached):
+            with steering, logits_at_last(self.model, last - batch.n_cached):
                 logits = self.model(
                     input_ids=tokens[:, batch.n_cached :].to(self.model.device),
                     past_key_values=copy.deepcopy(batch.cache),

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from transformers import Cache, PreTrainedModel
 
-from makebreak.activations import at_positions, run
+from makebreak.activations import forward, logits_at
 from makebreak.requests import Requests, Sequences, TextRequests, target_sequences
 
 _MAX_TOKENS = 16_384
@@ -43,9 +43,9 @@ def score_targets(model: PreTrainedModel, batch: Sequences, *, cache: Cache | No
     """
     mask = batch.supervised[:, 1:]
     row, targets = mask.nonzero(as_tuple=True)[0], batch.tokens[:, 1:][mask].to(model.device)
-    with at_positions(model, mask):
+    with logits_at(model, mask):
         if cache is None:
-            logits = run(model, batch.tokens[:, :-1]).logits[0]
+            logits = forward(model, batch.tokens[:, :-1]).logits[0]
         else:
             ids = batch.tokens[:, :-1].to(model.device)
             logits = model(input_ids=ids, past_key_values=cache, use_cache=True).logits[0]
