@@ -1,4 +1,4 @@
-"""What of the synthetic worlds carries over to a real language model that is made safe in the same ways?"""
+"""Claims of the synthetic worlds on a pretrained language model that is aligned by the same methods."""
 
 from experiments.real.presets import PRESETS, check_gates
 from experiments.real.report import write_report

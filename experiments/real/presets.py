@@ -1,124 +1,153 @@
-"""Which language model, made safe in which ways, and how large is each measurement?
+"""The language model, the alignments, the users' fine-tuning and the sizes of the study.
 
-Alignment seeds are the unit: one pretrained model, other orders of the same examples. So an interval here says how
-another alignment of this model would have come out, not how another model would.
+Alignment seeds are the unit: one pretrained model, other orders of the same examples. An interval therefore
+says how another alignment of this model would have come out, not how another model would.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from experiments.real.pretrained import SMOLLM, STAND_IN, model_source
 from makebreak.artifacts import Store
 from makebreak.attacks import PLACEBO
-from makebreak.pages import Attacking, Settings, Teaching, Walking
+from makebreak.pages import AttackSettings, FineTuneSettings, GenerationSettings, LandscapeSettings
 
 BASE = "base"
-STAND_IN = "stand-in"  # a tiny untrained model, which is made where it is needed
-SMOLLM = "runs/models/SmolLM2-135M-Instruct.Q4_1.gguf"
-USERS = {  # strategies of eiras2024: what a user tunes on, plainly or in a template
+"""Name of the model before alignment in the tables."""
+USER_TASKS = {
     "harmful": ("harmful", "plain"),
     "benign": ("mcq", "plain"),
     "aoa": ("mcq", "obey"),
     "neutral": ("mcq", "neutral"),
 }
+"""Task and template that a user fine-tunes on, by strategy; the strategies are those of `eiras2024`."""
 
 
 @dataclass(frozen=True)
 class Arm:
-    """name: as of the same method in the synthetic worlds. by: one of `pages.OBJECTIVES`."""
+    """One way to align the model."""
 
     name: str
-    by: str
-    teaching: Teaching
+    """Name of the same method in the synthetic worlds."""
+    objective: str
+    """Name of the objective, one of `makebreak.pages.OBJECTIVES`."""
+    training: FineTuneSettings
+    """Hyperparameters; the seed is set by the run."""
 
 
 @dataclass(frozen=True)
 class User:
-    """strategy: of `USERS`. mitigation, rate: what is mixed in."""
+    """A user who fine-tunes the aligned model."""
 
     strategy: str
+    """Strategy, a name in `USER_TASKS`."""
     mitigation: str = "none"
-    rate: float = 0.0
+    """Mitigation that provides safety examples, or `none`."""
+    safety_share: float = 0.0
+    """Share of the examples that the mitigation provides."""
 
     @property
     def name(self) -> str:
-        return self.strategy + ("" if self.mitigation == "none" else f", {self.rate:.0%} {self.mitigation}")
+        """Name in tables, such as `aoa, 12% canonical`."""
+        if self.mitigation == "none":
+            return self.strategy
+        return f"{self.strategy}, {self.safety_share:.0%} {self.mitigation}"
 
 
 @dataclass(frozen=True)
 class Preset:
-    """arms: the ways to make the model safe; users tune the first of them, and the matrix too. taught: of our training
-    prompts, how many are used at most. n, n_compared, n_attacked, n_walked, n_matrix: requests of a kind for each
-    measure. matrix: formats that are tuned on and asked in, at the first seed only."""
+    """Models and sizes of one run of the study; numbers of requests are per family."""
 
     name: str
+    """Name of the preset."""
     worlds: tuple[str, ...]
+    """`text`, the world of language models."""
     model: str
+    """The pretrained model: a folder, a .gguf file, a hub id or `STAND_IN`."""
     seeds: tuple[int, ...]
+    """Alignment seeds; the first one also has what is measured once."""
     arms: tuple[Arm, ...]
-    taught: int
-    settings: Settings
-    n: int
+    """Alignments; users fine-tune the models of the first one."""
+    max_per_family: int
+    """Most examples of a family that are trained on."""
+    generation: GenerationSettings
+    """Prompt template and length of answers."""
+    n_behaviour: int
+    """Requests of which answers are judged."""
     n_compared: int
-    attacking: Attacking
+    """Requests of the comparison with the base."""
+    attacks: AttackSettings
+    """Sizes of the attacks."""
     n_attacked: int
-    walking: Walking
-    n_walked: int
-    n_walked_tokens: int
+    """Harmful requests that are attacked."""
+    landscape: LandscapeSettings
+    """Directions and points of the safety landscape."""
+    n_landscape: int
+    """Requests of the safety landscape."""
+    landscape_tokens: int
+    """Tokens per answer in the safety landscape."""
     users: tuple[User, ...]
-    tuning: Teaching
-    examples: int
-    matrix: tuple[str, ...]
+    """Users who fine-tune the first alignment."""
+    user_training: FineTuneSettings
+    """Hyperparameters of users' fine-tuning; the seed is set by the run."""
+    n_examples: int
+    """Examples of a user."""
+    matrix_formats: tuple[str, ...]
+    """Formats that are fine-tuned on and requested in, at the first seed."""
     n_matrix: int
+    """Harmful requests per format of the matrix."""
 
 
 MINI = Preset(
     name="mini",
     worlds=("text",),
     model=SMOLLM,
-    seeds=(1, 2, 3),  # 0 was looked at while this was written
-    arms=(  # of pairs a step costs twice and more
-        Arm("ssft", "ssft", Teaching(160)),
-        Arm("dpo", "dpo_nll", Teaching(80, batch_size=8)),
-        Arm("unlearning", "unlearning", Teaching(80, batch_size=8)),
+    seeds=(1, 2, 3),  # seed 0 was used while the study was written
+    arms=(
+        Arm("ssft", "ssft", FineTuneSettings(160)),
+        # a step on pairs costs more than twice as much
+        Arm("dpo", "dpo_nll", FineTuneSettings(80, batch_size=8)),
+        Arm("unlearning", "unlearning", FineTuneSettings(80, batch_size=8)),
     ),
-    taught=10_000,
-    settings=Settings(n_new=24),
-    n=32,
+    max_per_family=10_000,
+    generation=GenerationSettings(n_new=24),
+    n_behaviour=32,
     n_compared=16,
-    attacking=Attacking(
+    attacks=AttackSettings(
         attack_tokens=8,
         soft_tokens=5,
         steps=4,
         candidates=16,
         prefill=2,
-        phrasings=("prefix injection", "refusal suppression", "role play", PLACEBO),  # those that it can read
+        # those that a model of this size can read
+        jailbreak_templates=("prefix injection", "refusal suppression", "role play", PLACEBO),
     ),
     n_attacked=6,
-    walking=Walking(directions=1, points=9, window=0.4),
-    n_walked=24,  # one more that is not refused is no rise
-    n_walked_tokens=12,
+    landscape=LandscapeSettings(directions=1, points=9, window=0.4),
+    n_landscape=24,  # one more that is not refused is less than the tolerance of T1
+    landscape_tokens=12,
     users=(
-        *(User(name) for name in USERS),
+        *(User(name) for name in USER_TASKS),
         User("aoa", "canonical", 0.125),
         User("aoa", "paraphrase_blind", 0.125),
     ),
-    tuning=Teaching(16, batch_size=8),
-    examples=64,
-    matrix=("gen", "map", "sum", "label", "mcq"),
+    user_training=FineTuneSettings(16, batch_size=8),
+    n_examples=64,
+    matrix_formats=("gen", "map", "sum", "label", "mcq"),
     n_matrix=12,
 )
 SMALL = replace(
     MINI,
     name="small",
     seeds=(1, 2, 3, 4, 5),
-    n=104,
+    n_behaviour=104,
     n_compared=48,
-    attacking=Attacking(),
+    attacks=AttackSettings(),
     n_attacked=16,
-    walking=Walking(),
-    n_walked=16,
-    n_walked_tokens=24,
+    landscape=LandscapeSettings(),
+    n_landscape=16,
+    landscape_tokens=24,
     n_matrix=26,
 )
 SMOKE = replace(
@@ -126,29 +155,28 @@ SMOKE = replace(
     name="smoke",
     model=STAND_IN,
     seeds=(0, 1),
-    arms=tuple(Arm(by, by, Teaching(2, 1e-3, 4)) for by in ("ssft", "unlearning")),
-    taught=12,
-    settings=Settings(n_new=4),
-    n=8,
+    arms=tuple(Arm(name, name, FineTuneSettings(2, 1e-3, 4)) for name in ("ssft", "unlearning")),
+    max_per_family=12,
+    generation=GenerationSettings(n_new=4),
+    n_behaviour=8,
     n_compared=8,
-    attacking=Attacking(
-        attack_tokens=2, soft_tokens=2, steps=1, candidates=2, prefill=1, phrasings=("base64",)
+    attacks=AttackSettings(
+        attack_tokens=2, soft_tokens=2, steps=1, candidates=2, prefill=1, jailbreak_templates=("base64",)
     ),
     n_attacked=4,
-    walking=Walking(directions=1, points=3, window=0.4),
-    n_walked=4,
-    n_walked_tokens=3,
+    landscape=LandscapeSettings(directions=1, points=3, window=0.4),
+    n_landscape=4,
+    landscape_tokens=3,
     users=(User("harmful"), User("benign"), User("aoa"), User("aoa", "paraphrase_blind", 0.25)),
-    tuning=Teaching(2, 1e-3, 4),
-    examples=16,
-    matrix=("gen", "label"),
+    user_training=FineTuneSettings(2, 1e-3, 4),
+    n_examples=16,
+    matrix_formats=("gen", "label"),
     n_matrix=4,
 )
 PRESETS = {preset.name: preset for preset in (SMOKE, MINI, SMALL)}
+"""Presets by name."""
 
 
 def check_gates(preset: Preset, world: str, store: Store) -> None:
-    """Raises ValueError where the model is not there."""
-    from experiments.real.measure import source
-
-    source(preset, store)
+    """Raises ValueError if the pretrained model does not exist."""
+    model_source(preset.model, store)

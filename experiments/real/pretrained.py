@@ -1,0 +1,74 @@
+"""The pretrained language model of the study, or a tiny untrained one in its place."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tokenizers import ByteLevelBPETokenizer
+from transformers import PreTrainedTokenizerFast
+from transformers.utils import logging
+
+from makebreak.artifacts import Store
+from makebreak.models import LanguageModel, ModelConfig, create_model, open_model
+from makebreak.requests import evaluation_prompts
+
+SMOLLM = "runs/models/SmolLM2-135M-Instruct.Q4_1.gguf"
+"""The model of the reported presets, relative to the working directory."""
+STAND_IN = "stand-in"
+"""Name of a tiny untrained model, which is created in the store when it is needed."""
+_CHAT_TEMPLATE = (
+    "{% for m in messages %}<{{ m['role'] }}> {{ m['content'] }}\n{% endfor %}"
+    "{% if add_generation_prompt %}<assistant> {% endif %}"
+)
+_END_OF_TEXT = "<|end|>"
+
+
+def model_source(model: str, store: Store) -> str:
+    """Path or hub id of a model that `open_model` accepts.
+
+    Args:
+        model: A folder, a .gguf file, a hub id, or `STAND_IN`.
+        store: Where the stand-in is created.
+
+    Returns:
+        The path or hub id.
+
+    Raises:
+        ValueError: If the .gguf file does not exist.
+    """
+    if model == STAND_IN:
+        return str(store.build("stand-in", revision=1, config={}, make=_write_stand_in))
+    if model.endswith(".gguf") and not Path(model).is_file():
+        raise ValueError(
+            f"{model} does not exist: fetch it with `make smollm`, or name another model with --model"
+        )
+    return model
+
+
+def open_pretrained(model: str, store: Store) -> LanguageModel:
+    """Opens the pretrained model.
+
+    Args:
+        model: As `model_source` accepts it.
+        store: Where a stand-in or a converted model is cached.
+
+    Returns:
+        The model and its tokenizer.
+    """
+    logging.disable_progress_bar()  # bars of loading and saving would hide those of the study
+    return open_model(model_source(model, store), store=store)
+
+
+def _write_stand_in(folder: Path) -> None:
+    """Saves a tiny untrained model whose tokenizer reads our prompts byte by byte."""
+    pairs = ByteLevelBPETokenizer()
+    prompts = [prompt for family in evaluation_prompts().values() for prompt in family]
+    pairs.train_from_iterator(prompts, vocab_size=500, special_tokens=[_END_OF_TEXT], show_progress=False)
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=pairs._tokenizer, eos_token=_END_OF_TEXT, pad_token=_END_OF_TEXT
+    )
+    tokenizer.chat_template = _CHAT_TEMPLATE
+    config = ModelConfig("llama", n_layers=3, n_heads=2, d_model=32, d_mlp=64)
+    logging.disable_progress_bar()
+    create_model(config, d_vocab=len(tokenizer), n_ctx=1024, seed=0).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
