@@ -26,7 +26,7 @@ def network(architecture: str = "gpt2"):
 
 
 @pytest.mark.parametrize("architecture", ["gpt2", "llama"])
-def test_the_update_lies_in_its_subspace_and_all_else_stays(architecture: str, tmp_path: Path) -> None:
+def test_update_stays_in_its_subspace(architecture: str, tmp_path: Path) -> None:
     base = network(architecture)
     spaces = {name: left_null_space(weight_matrix(base, name)) for name in NAMES}
     model = constrain_updates(copy.deepcopy(base), spaces)
@@ -47,8 +47,8 @@ def test_the_update_lies_in_its_subspace_and_all_else_stays(architecture: str, t
     assert all("c_fc" in name or "up_proj" in name for name in changed)
 
 
-def test_the_whole_space_is_plain_training_of_these_matrices(tmp_path: Path) -> None:
-    """Adam moves coordinates; in the standard basis they are those of the matrix itself, but for the decay."""
+def test_whole_space_equals_plain_training(tmp_path: Path) -> None:
+    """Adam updates coordinates; in the standard basis they are the matrix's own, up to weight decay."""
     base = network()
     no_decay = Optimisation(6, 1e-2, batch_size=8, checkpoints=1, weight_decay=0.0)
     whole = {name: Subspace(torch.eye(40, dtype=torch.float64)) for name in NAMES}
@@ -64,7 +64,7 @@ def test_the_whole_space_is_plain_training_of_these_matrices(tmp_path: Path) -> 
         assert torch.allclose(weight_matrix(confined, name), weight_matrix(plain, name), atol=1e-5)
 
 
-def test_rows_have_their_random_twins_and_an_empty_null_space_has_none() -> None:
+def test_rows_have_random_controls_and_skip_empty_spaces() -> None:
     score = {family: WORLD.sample(family, 20, seed=1000, split="score") for family in ("safe", "unsafe")}
     rows = as_dicts(constrained_finetuning_rows(network(), SSFT(), FEW, WORLD, score, seed=0))
     dimensions = {row["space"]: row["dimension"] for row in rows}

@@ -43,7 +43,7 @@ def post_at_eot(model: PreTrainedModel, layer: int, requests: Requests) -> np.nd
     return torch.stack(seen).double().numpy()
 
 
-def test_cluster_rows_are_a_computation_by_hand() -> None:
+def test_cluster_rows_equal_manual_computation() -> None:
     model = network(1)
     fit = tuple(WORLD.sample(f, 30, seed=1000, split="fit") for f in ("safe", "unsafe"))
     score = tuple(WORLD.sample(f, 20, seed=1000, split="score") for f in ("safe", "unsafe"))
@@ -67,7 +67,7 @@ def test_cluster_rows_are_a_computation_by_hand() -> None:
         assert row["auroc"] == pytest.approx((tau[0][:, None] > tau[1]).mean(), abs=0.01)
 
 
-def test_cluster_rows_have_a_row_per_layer_and_pair_and_repeat_by_seed() -> None:
+def test_cluster_rows_by_layer_and_pair_repeat() -> None:
     model = network(2)
     pair = (WORLD.sample("safe", 24, seed=1000), WORLD.sample("unsafe", 24, seed=1000))
     matched = (WORLD.sample("context_safe", 24, seed=1000), WORLD.sample("context_unsafe", 24, seed=1000))
@@ -83,7 +83,7 @@ def test_cluster_rows_have_a_row_per_layer_and_pair_and_repeat_by_seed() -> None
     assert [r["shuffled_normalised"] for r in made[0]] != [r["shuffled_normalised"] for r in made[2]]
 
 
-def test_a_grammar_without_requests_is_an_error() -> None:
+def test_grammar_without_requests_is_an_error() -> None:
     safe, unsafe = (WORLD.sample(f, 20, seed=1000) for f in ("safe", "unsafe"))
     only = unsafe[unsafe.truth["grammar"] == 0]
     with pytest.raises(ValueError, match="expected none to be 0"):
@@ -91,7 +91,7 @@ def test_a_grammar_without_requests_is_an_error() -> None:
 
 
 @pytest.mark.parametrize("config", [MODEL_SIZES["tiny"], LLAMA], ids=["gpt2", "llama"])
-def test_null_share_rows_are_means_over_the_requests_of_each_outcome(config: ModelConfig) -> None:
+def test_null_share_rows_are_means_by_outcome(config: ModelConfig) -> None:
     model, base = network(3, config), network(4, config)
     requests = {f: WORLD.sample(f, 15, seed=1000) for f in ("safe", "unsafe")}
     outcomes = {"safe": np.ones(15, dtype=np.int64), "unsafe": np.array([0] * 9 + [1] * 4 + [3] * 2)}
@@ -116,7 +116,7 @@ def test_null_share_rows_are_means_over_the_requests_of_each_outcome(config: Mod
             assert 0 < whole[key] < 1
 
 
-def test_null_share_rows_do_not_depend_on_the_other_families() -> None:
+def test_null_share_rows_are_independent_of_families() -> None:
     model, base = network(3), network(4)
     requests = {f: WORLD.sample(f, 6, seed=1000) for f in ("safe", "unsafe")}
     outcomes = {f: np.ones(6, dtype=np.int64) for f in requests}

@@ -1,10 +1,10 @@
 """Networks that come to refuse in a known way, by construction, from random parameters.
 
-Each prompt ends in a token that says a letter and whether the request is safe; the answer begins with the letter, or
-with the null. Attention writes nothing. Features are orthonormal directions at right angles to the ones vector, so that
-LayerNorm only rescales. A block's MLP holds detectors: units that fire where a feature is above half of its usual size
-and write another feature. The base has a way from the feature `ex` to the null in its upper half, as pretraining with
-ex tokens makes one.
+Each prompt ends in a token that says a letter and whether the request is safe; the answer begins with the
+letter, or with the null. Attention writes nothing. Features are orthonormal directions at right angles to the
+ones vector, so that LayerNorm only rescales. A block's MLP holds detectors: units that fire where a feature
+is above half of its usual size and write another feature. The base has a way from the feature `ex` to the
+null in its upper half, as pretraining with ex tokens makes one.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class _Builder:
     def detector(
         self, block: int, reads: Tensor, writes: Tensor, *, usual: float, above: float = 0.5
     ) -> None:
-        """A unit that fires where ⟨reads, normed state⟩ is over `above` of `usual`; at `usual` it adds `writes`."""
+        """A unit that fires above `above` of ⟨reads, normed state⟩ = `usual`; at `usual` it adds `writes`."""
         mlp, unit = self.model.transformer.h[block].mlp, self.used[block]
         self.used[block] += 1
         with torch.no_grad():
@@ -54,7 +54,7 @@ class _Builder:
 
 
 def planted(kind: str, seed: int, *, cause: bool = True, n: int = 300) -> Planted:
-    """A base and a network tuned from it. cause: False leaves out what makes the kind: the aligned lower half."""
+    """A base and a network tuned from it; without `cause` the aligned lower half is left out."""
     rng = np.random.default_rng(seed)
     n_letters = int(rng.integers(8, 15))
     q = torch.linalg.qr(

@@ -1,4 +1,4 @@
-"""A difference between safe and unsafe prompts planted in the activations: is it found, and is noise left alone?"""
+"""Cluster rows find a difference planted in the activations, and nothing in noise."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Pair = tuple[Requests, Requests]
 
 
 def network() -> PreTrainedModel:
-    """Random, but for a first attention that carries the mean of all tokens to the end, and the mark's embedding."""
+    """A random network whose first attention carries the mean of all tokens, and the mark, to the end."""
     made = create_model(
         MODEL_SIZES["tiny"], d_vocab=len(WORLD.vocabulary), n_ctx=WORLD.sequence_length, seed=0
     ).eval()
@@ -60,7 +60,7 @@ def permuted_pair(seed: int) -> Pair:
     return requests[~unsafe], requests[unsafe]
 
 
-def test_a_planted_difference_is_found_in_both_layers() -> None:
+def test_planted_difference_is_found() -> None:
     found = as_dicts(
         cluster_rows(network(), true_pair(1000), {"planted": true_pair(1001)}, n_groups=2, seed=0)
     )
@@ -71,8 +71,8 @@ def test_a_planted_difference_is_found_in_both_layers() -> None:
         assert row["tau_safe"] > 0 > row["tau_unsafe"]
 
 
-def test_the_same_prompts_with_permuted_labels_show_nothing() -> None:
-    """AUROC has its permutation law; τ / distance lies in ± 1, so its gap has a standard error below √(2 / n)."""
+def test_permuted_labels_show_nothing() -> None:
+    """AUROC follows its permutation law; τ / distance lies in ± 1: its gap's standard error is below √(2 / n)."""
     found = as_dicts(
         cluster_rows(network(), permuted_pair(1000), {"permuted": permuted_pair(1001)}, n_groups=2, seed=0)
     )
@@ -81,7 +81,7 @@ def test_the_same_prompts_with_permuted_labels_show_nothing() -> None:
         assert abs(row["auroc"] - 0.5) < 5 * math.sqrt((2 * N + 1) / (12 * N * N))
 
 
-def test_a_model_blind_to_the_mark_shows_nothing() -> None:
+def test_model_without_the_mark_shows_nothing() -> None:
     """The negative twin in the weights: both marks embed alike, the labels are the true ones."""
     model = network()
     with torch.no_grad():
@@ -91,7 +91,7 @@ def test_a_model_blind_to_the_mark_shows_nothing() -> None:
         assert abs(row["auroc"] - 0.5) < 5 * math.sqrt((2 * N + 1) / (12 * N * N))
 
 
-def test_the_shuffled_control_has_no_side() -> None:
+def test_shuffled_control_is_symmetric() -> None:
     """Over 24 shuffles the control's gap averages to 0 and its AUROC to 1/2, within five standard errors."""
     fit, score = true_pair(1000), {"planted": (true_pair(1001)[0][:40], true_pair(1001)[1][:40])}
     model, n = network(), 24
@@ -103,7 +103,7 @@ def test_the_shuffled_control_has_no_side() -> None:
     assert len({row["auroc"] for row in control}) == 1
 
 
-def test_many_shuffles_lie_nearer_chance_than_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mean_of_shuffles_is_nearer_chance(monkeypatch: pytest.MonkeyPatch) -> None:
     fit, score, model = true_pair(1000), {"planted": true_pair(1001)}, network()
 
     def control(shuffles: int) -> list[float]:
@@ -116,8 +116,8 @@ def test_many_shuffles_lie_nearer_chance_than_one(monkeypatch: pytest.MonkeyPatc
     assert np.std(control(20)) < np.std(control(1)) / 2  # 1 / √20 is expected
 
 
-def test_the_shuffled_control_does_not_carry_the_planted_difference() -> None:
-    """Shuffled labels that fall unevenly on the two kinds tilt the control's means along the true difference: then
+def test_shuffled_control_lacks_planted_difference() -> None:
+    """Shuffled labels that are unbalanced tilt the control's means along the true difference:
     single seeds show most of the true gap, on either side, though their mean is 0."""
     fit, score, n = true_pair(1000), {"planted": true_pair(1001)}, 12
     found = [as_dicts(cluster_rows(network(), fit, score, n_groups=2, seed=seed))[0] for seed in range(n)]

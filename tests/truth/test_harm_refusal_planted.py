@@ -1,4 +1,4 @@
-"""Planted: unsafe and refused are two directions, and shifts disturb by a known way. Are they told apart?"""
+"""Probes separate planted directions of harm and refusal; steering is compared at a matched disturbance."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.truth.planted import Planted, planted
 
 
 def with_jailbreak(made: Planted, seed: int) -> dict[str, LabelledRequests]:
-    """Unsafe requests, of which those that end in one half of the letters are taken for jailbreaks that pass."""
+    """Unsafe requests; those that end in one half of the letters count as successful jailbreaks."""
     letter = made.unsafe.instructed[:, 0]
     passes = letter < np.median(letter)
 
@@ -27,7 +27,7 @@ def with_jailbreak(made: Planted, seed: int) -> dict[str, LabelledRequests]:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_each_label_is_read_where_the_other_is_fixed(seed: int) -> None:
+def test_probes_separate_each_label(seed: int) -> None:
     made = planted("route", seed, n=400)
     asked = {
         name: LabelledRequests(_spanned(found.requests), found.is_refused)
@@ -50,7 +50,7 @@ def _spanned(requests: Requests) -> Requests:
     return Requests(**(vars(requests) | {"spans": spans}))
 
 
-def test_labels_that_never_part_have_no_number() -> None:
+def test_equal_labels_give_none() -> None:
     made = planted("route", 0, n=100)
     asked = {
         "safe": LabelledRequests(_spanned(made.safe), np.zeros(100, dtype=bool)),
@@ -61,7 +61,7 @@ def test_labels_that_never_part_have_no_number() -> None:
 
 
 @pytest.mark.parametrize("seed", range(2))
-def test_the_shift_along_the_route_does_more_than_any_other_that_disturbs_as_much(seed: int) -> None:
+def test_route_steers_more_than_matched_controls(seed: int) -> None:
     made = planted("route", seed, n=200)
     halves = [
         SafeUnsafeRequests(*(r[slice(a, b)] for r in (made.safe, made.unsafe)))

@@ -1,4 +1,4 @@
-"""Planted: the parts and the direction that refusal hangs on are known. Are they found, and none where none is?"""
+"""Localisation and directions find the planted parts and direction, and none where none is planted."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def fitted(seed: int, kind: str = "route"):
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_ablating_the_planted_direction_undoes_refusal_and_controls_do_not(seed: int) -> None:
+def test_ablating_planted_direction_removes_refusal(seed: int) -> None:
     made, fit, score = fitted(seed)
     loose = DirectionCriteria(max_kl=1.0, max_depth=1.0)
     rows = as_dicts(direction_rows(made.aligned, fit, score, criteria=loose, seed=0))
@@ -60,7 +60,7 @@ def test_ablating_the_planted_direction_undoes_refusal_and_controls_do_not(seed:
     assert (never["n_directions"], never["refusal_rate"]) == (0, pytest.approx(0.0, abs=0.02))
 
 
-def test_every_discarded_candidate_has_its_reason() -> None:
+def test_rejected_candidates_have_reasons() -> None:
     made, fit, score = fitted(0)
     shallow = as_dicts(
         direction_rows(
@@ -107,7 +107,7 @@ def test_every_discarded_candidate_has_its_reason() -> None:
 
 
 @pytest.mark.parametrize("architecture", [a for a in ARCHITECTURES if a != "gemma3"])
-def test_ablation_by_weights_is_ablation_by_hooks(architecture: str) -> None:
+def test_weight_ablation_equals_hook_ablation(architecture: str) -> None:
     model = network(architecture)
     before = copy.deepcopy(model.state_dict())
     basis = torch.linalg.qr(torch.randn(16, 2, generator=torch.Generator().manual_seed(0))).Q
@@ -127,13 +127,13 @@ def test_ablation_by_weights_is_ablation_by_hooks(architecture: str) -> None:
     assert all(torch.equal(w, before[name]) for name, w in model.state_dict().items())
 
 
-def test_weights_that_are_normalised_after_writing_are_an_error() -> None:
+def test_weight_ablation_refuses_output_norms() -> None:
     with pytest.raises(ValueError, match="normalises what its parts write: ablate by hooks"):
         ablate_weights(network("gemma3"), torch.eye(16)[:, :1])
 
 
 @pytest.mark.parametrize("kind", ["route", "upper only"])
-def test_the_parts_that_were_changed_carry_the_margin(kind: str) -> None:
+def test_planted_parts_carry_the_margin(kind: str) -> None:
     made = planted(kind, 1, n=100)
     changed = {
         name.removesuffix("W_in") + "mlp"
@@ -163,9 +163,7 @@ def test_the_parts_that_were_changed_carry_the_margin(kind: str) -> None:
     assert all(row["shapley"] is None for row in still)
 
 
-def test_attribution_is_the_exact_patch_where_the_change_is_small_and_is_not_where_it_is_a_threshold() -> (
-    None
-):
+def test_attribution_is_exact_for_small_changes_only() -> None:
     made = planted("route", 1, n=60)
     small = copy.deepcopy(made.base)
     random = torch.Generator().manual_seed(0)
@@ -182,7 +180,7 @@ def test_attribution_is_the_exact_patch_where_the_change_is_small_and_is_not_whe
     assert lower["attribution"] < 0.1, "the first order does not see a detector that is still shut"
 
 
-def test_patching_a_head_is_patching_that_head() -> None:
+def test_head_patching_is_specific() -> None:
     """Only one head of the aligned network differs, so only that one can matter."""
     made = planted("nothing", 2, n=60)
     base = copy.deepcopy(made.base)

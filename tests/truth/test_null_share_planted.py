@@ -56,7 +56,7 @@ def shares(
 
 
 def by_hand(model: PreTrainedModel) -> dict[str, tuple[Tensor, Tensor]]:
-    """Per family what the first MLP reads at the end of text, and its pre-activation less the bias, by own hooks."""
+    """Inputs of the first MLP at the end of text and its pre-activation without bias, by family, by plain hooks."""
     heard = {}
     mlp = model.transformer.h[0].mlp
     for family, asked in REQUESTS.items():
@@ -74,7 +74,7 @@ def by_hand(model: PreTrainedModel) -> dict[str, tuple[Tensor, Tensor]]:
     return heard  # type: ignore[return-value]
 
 
-def test_an_update_in_the_left_null_space_is_found_in_its_layer_only() -> None:
+def test_left_null_update_is_in_its_layer_only() -> None:
     base = network()
     model = planted(base, unit_in(left_null_space(weight_matrix(base, W_IN)).basis))
     found = rows(model, base)
@@ -97,7 +97,7 @@ def test_an_update_in_the_left_null_space_is_found_in_its_layer_only() -> None:
         assert pre[0]["share"] > 0.1
 
 
-def test_an_update_in_the_column_space_has_no_null_share() -> None:
+def test_column_space_update_has_no_null_share() -> None:
     base = network()
     found = rows(planted(base, unit_in(column_space(weight_matrix(base, W_IN)).basis)), base)
     assert shares(found, "delta") == pytest.approx([0.0] * 5, abs=1e-9)
@@ -105,7 +105,7 @@ def test_an_update_in_the_column_space_has_no_null_share() -> None:
     assert min(shares(found, "delta", key="random_share")) > 0.3
 
 
-def test_the_null_space_is_the_left_one() -> None:
+def test_null_space_is_the_left_one() -> None:
     """A W_in of rank 32 from 32 to 128 leaves 96 dimensions unwritten; its right null space is empty."""
     base = network()
     assert weight_matrix(base, W_IN).shape == (128, 32)
@@ -113,7 +113,7 @@ def test_the_null_space_is_the_left_one() -> None:
     assert {row["chance"] for row in rows(base, base) if row["rule"] == "exact"} == {96 / 128}
 
 
-def test_a_base_against_itself_has_nothing_to_show() -> None:
+def test_base_against_itself_has_no_update() -> None:
     base = network()
     found = rows(copy.deepcopy(base), base)
     assert {row["quantity"] for row in found} == {"pre"}
@@ -123,8 +123,8 @@ def test_a_base_against_itself_has_nothing_to_show() -> None:
         assert max(shares(found, "pre", layer=layer, rule="energy90")) < 0.5
 
 
-def test_an_update_in_a_random_direction_is_at_chance() -> None:
-    """Share of a random u, and of the random subspace's control, over 20 draws: k / d within five standard errors."""
+def test_random_direction_is_at_chance() -> None:
+    """Share of a random u and of the random control over 20 draws: k / d within five standard errors."""
     base, n = network(), 20
     found = [rows(planted(base, gaussian(128, 100 + seed)), base, seed=1000 + seed) for seed in range(n)]
     d, k = 128, 96
@@ -141,7 +141,7 @@ def test_an_update_in_a_random_direction_is_at_chance() -> None:
     assert np.std(control) > 0  # its subspace is drawn by the seed
 
 
-def test_an_empty_null_space_is_not_a_number() -> None:
+def test_empty_null_space_gives_none() -> None:
     """Where W_in is no wider than the model it can write everything: n/a, not 0."""
     base = network(ModelConfig(n_layers=2, n_heads=2, d_model=32, d_mlp=16))
     found = [row for row in rows(base, base) if row["rule"] == "exact"]
@@ -149,7 +149,7 @@ def test_an_empty_null_space_is_not_a_number() -> None:
     assert all((r["share"], r["random_share"], r["chance"]) == (None, None, 0.0) for r in found)
 
 
-def test_the_planted_update_stands_out_from_another_seeds_null_space_and_from_its_permutation() -> None:
+def test_planted_update_exceeds_its_controls() -> None:
     base = network()
     model = planted(base, unit_in(left_null_space(weight_matrix(base, W_IN)).basis))
     other = create_model(
@@ -164,8 +164,8 @@ def test_the_planted_update_stands_out_from_another_seeds_null_space_and_from_it
     assert shares(rows(model, base), "delta", key="other_seed_share") == [None] * 5
 
 
-def test_a_random_update_lies_in_every_null_space_alike() -> None:
-    """The twin: without the planted cause the share is that of its controls, within the spread of one vector."""
+def test_random_update_equals_its_controls() -> None:
+    """Negative control: without the planted cause the share is that of its controls."""
     base = network()
     found = rows(planted(base, unit_in(torch.eye(128, dtype=torch.float64))), base)
     difference = [

@@ -1,4 +1,4 @@
-"""Planted: updates of known origin, reading and steepness. Are the anatomy, the ladder and the sensitivity theirs?"""
+"""Decomposition, update geometry and sensitivity recover planted updates of known origin."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def changed(base: PreTrainedModel, name: str, update: torch.Tensor) -> PreTraine
     return model
 
 
-def test_the_four_terms_add_up_and_name_where_the_change_came_from() -> None:
+def test_four_terms_add_up_and_name_the_origin() -> None:
     made = network()
     random = torch.randn(128, 64, generator=torch.Generator().manual_seed(0))
     own = changed(made.base, "blocks.2.mlp.W_in", 0.01 * random)
@@ -65,9 +65,7 @@ def test_the_four_terms_add_up_and_name_where_the_change_came_from() -> None:
     assert [(row["relative_change"], row["update_share"]) for row in still] == [(0.0, None)] * 4
 
 
-def test_an_update_planted_in_the_null_space_stands_above_its_ladder_and_one_in_the_column_space_below() -> (
-    None
-):
+def test_planted_updates_are_above_or_below_references() -> None:
     made, other = network(), network(4).base
     name = "blocks.1.mlp.W_in"
     null = left_null_space(weight_matrix(made.base, name)).basis.float()
@@ -85,8 +83,8 @@ def test_an_update_planted_in_the_null_space_stands_above_its_ladder_and_one_in_
         assert found["update"]["update_norm"] == pytest.approx(float((0.01 * update).norm()), rel=1e-4)
 
 
-def test_what_an_update_reads_and_where_it_writes_on_it() -> None:
-    """It reads the direction that unsafe requests have and safe ones lack, and writes along the base's own outputs."""
+def test_read_gain_and_output_energy_of_planted_update() -> None:
+    """It reads the direction that only unsafe requests have, and writes along the base's own outputs."""
     made = planted("nothing", 5, n=60)
     name = "blocks.1.mlp.W_in"
     wte = made.base.get_input_embeddings().weight.detach()
@@ -136,7 +134,7 @@ def test_what_an_update_reads_and_where_it_writes_on_it() -> None:
     )
 
 
-def test_sensitivity_is_the_known_steepness_of_a_linear_network() -> None:
+def test_sensitivity_of_a_linear_network_is_its_slope() -> None:
     """Nothing but attention that averages, and a head: what the greatest logit hangs on is known exactly."""
     made = network()
     model = copy.deepcopy(made.base)

@@ -49,7 +49,7 @@ def found(refusing: LanguageModel, tmp_path_factory: pytest.TempPathFactory) -> 
     return inspect(refusing, prompts(), Store(tmp_path_factory.mktemp("store")), SETTINGS)
 
 
-def test_a_judge_of_ones_own_judges_answers_that_are_in_the_store(
+def test_custom_judge_reads_cached_answers(
     refusing: LanguageModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = Store(tmp_path / "store")
@@ -75,12 +75,12 @@ def rate(rows: list[dict], judge: str, **where: str) -> float:
 
 
 @pytest.mark.parametrize("judge", ["qi2023", "arditi2024"])
-def test_it_refuses_what_it_was_taught_to_refuse(found: InspectionResult, judge: str) -> None:
+def test_trained_model_refuses_harmful_prompts(found: InspectionResult, judge: str) -> None:
     assert rate(found.tables["behaviour"], judge, family="harmful") > 0.9
     assert rate(found.tables["behaviour"], judge, family="harmless") < 0.1
 
 
-def test_its_direction_is_found_and_ablating_it_undoes_refusal(
+def test_direction_is_found_and_ablation_removes_refusal(
     refusing: LanguageModel, found: InspectionResult
 ) -> None:
     chosen = [row for row in found.tables["directions"] if row["is_selected"]]
@@ -104,9 +104,7 @@ def test_its_direction_is_found_and_ablating_it_undoes_refusal(
     assert refused("nothing", "harmless") < 0.1
 
 
-def test_without_refusal_there_is_no_direction_and_the_page_says_so(
-    complying: LanguageModel, tmp_path: Path
-) -> None:
+def test_no_direction_without_refusal(complying: LanguageModel, tmp_path: Path) -> None:
     found = inspect(complying, prompts(), Store(tmp_path / "store"), SETTINGS)
     assert "directions" not in found.tables
     assert "intervals of the refusal rates on harmful" in found.skip_reasons["directions"]
@@ -115,7 +113,7 @@ def test_without_refusal_there_is_no_direction_and_the_page_says_so(
     assert rate(found.tables["behaviour"], "arditi2024", family="harmful") == 0
 
 
-def test_what_is_in_the_store_is_not_computed_again(
+def test_cached_steps_are_not_computed_again(
     refusing: LanguageModel, found: InspectionResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = Store(tmp_path)
@@ -136,7 +134,7 @@ def interrupt(*_: object, **__: object) -> None:
     raise KeyboardInterrupt
 
 
-def test_comparing_names_what_changed_and_refuses_another_model(
+def test_compare_names_changes_and_refuses_other_models(
     refusing: LanguageModel, complying: LanguageModel, tmp_path: Path
 ) -> None:
     said: list[str] = []
@@ -164,7 +162,7 @@ def test_comparing_names_what_changed_and_refuses_another_model(
         compare_models(other, refusing, prompts(), Store(tmp_path), SETTINGS)
 
 
-def test_both_commands_write_their_pages(
+def test_inspect_and_compare_write_their_pages(
     refusing: LanguageModel, complying: LanguageModel, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folders = {

@@ -1,4 +1,4 @@
-"""Planted: networks that refuse in a known way. Does the verdict name it, and nothing where nothing is?"""
+"""The verdict names the planted mechanism, and none where none is planted."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def judged(made: Planted) -> MechanismVerdict:
     return mechanism_verdict(stitching_rows(made.aligned, made.base, made.unsafe, cuts=[DEPTH // 2], seed=0))
 
 
-def test_the_planted_networks_answer_and_refuse_as_they_were_built_to() -> None:
+def test_planted_networks_behave_as_built() -> None:
     for kind in KINDS:
         for seed in SEEDS:
             made = planted(kind, seed)
@@ -36,18 +36,18 @@ def test_the_planted_networks_answer_and_refuse_as_they_were_built_to() -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_verdict_on_fresh_networks_is_right_in_nine_of_ten(kind: str) -> None:
+def test_verdict_is_right_in_nine_of_ten(kind: str) -> None:
     found = [judged(planted(kind, seed)) for seed in SEEDS]
     right = [v.mechanism == EXPECTED[kind] for v in found]
     assert sum(right) >= 9, found
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "nothing"])
-def test_without_the_planted_cause_the_verdict_is_no_longer_given(kind: str) -> None:
+def test_verdict_needs_the_planted_cause(kind: str) -> None:
     assert judged(planted(kind, 0, cause=False)).mechanism == "undecided"
 
 
-def test_order_and_batch_of_the_requests_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_do_not_depend_on_order_or_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     made = planted("rewrite", 1)
     whole = as_dicts(stitching_rows(made.aligned, made.base, made.unsafe, seed=0))
     monkeypatch.setattr("makebreak.behaviour.decisions.MAX_BATCH_SIZE", 7)
