@@ -1,7 +1,7 @@
 """Generates docs/reference/columns.md: every table of the project, column by column, from its row class.
 
-A row class is a NamedTuple or a dataclass whose name ends in `Row`, with one documented line under each field.
-Run `make columns` after a change; a test holds the file to the code.
+A row class is a NamedTuple or a dataclass whose name ends in `Row`, with one documented line under each
+field. Run `make columns` after a change; a test holds the file to the code.
 """
 
 from __future__ import annotations

@@ -9,22 +9,22 @@ from typing import Any
 import pytest
 
 from makebreak.artifacts import Store, result_key
-from makebreak.defences import Mixed
-from makebreak.models import PRESETS
+from makebreak.defences import MixedFineTuning
+from makebreak.models import MODEL_SIZES
 from makebreak.recipes import Alignment, Recipe, build
 from makebreak.training import (
     DPO,
     NPO,
     SSFT,
-    Ascent,
+    AlignmentData,
     CircuitBreaker,
-    Data,
-    Deep,
+    DeepAlignment,
     FineTuning,
-    LatentAdversarial,
+    GradientAscent,
+    JainDPO,
+    LatentAdversarialTraining,
     LoRA,
     Optimisation,
-    PaperDPO,
     Pretraining,
     Unlearning,
 )
@@ -33,13 +33,15 @@ from makebreak.training import (
 class KeyStore(Store):
     """A store that computes keys and trains nothing."""
 
-    def build(self, stage: str, *, revision: int, config: dict[str, Any], parents: Any = (), make: Any) -> Path:
+    def build(
+        self, stage: str, *, revision: int, config: dict[str, Any], parents: Any = (), make: Any
+    ) -> Path:
         return self.root / stage / result_key(stage, revision, config, parents)
 
 
-BASE = Recipe("mini", PRESETS["mini"], Pretraining(), Optimisation(4500, 1e-3, batch_size=128), (), 0)
-SHAM = Data("sham_safe", "sham_unsafe", safe_share=0.25)
-FORMATS = replace(BASE, world="formats_templates", model=PRESETS["tiny"])
+BASE = Recipe("mini", MODEL_SIZES["mini"], Pretraining(), Optimisation(4500, 1e-3, batch_size=128), (), 0)
+SHAM = AlignmentData("sham_safe", "sham_unsafe", safe_share=0.25)
+FORMATS = replace(BASE, world="formats_templates", model=MODEL_SIZES["tiny"])
 STEPS = Optimisation(400, 3e-4, checkpoints=4, precision="bfloat16")
 
 
@@ -49,18 +51,18 @@ def aligned(base: Recipe, *objectives: Any, lora: LoRA | None = None) -> Recipe:
 
 RECIPES = {
     "base": BASE,
-    "hidden llama": replace(BASE, world="hidden", model=PRESETS["mini-llama"], seed=3),
+    "hidden llama": replace(BASE, world="hidden", model=MODEL_SIZES["mini-llama"], seed=3),
     "formats": FORMATS,
     "sham": aligned(BASE, SSFT(SHAM)),
-    "remap": aligned(BASE, SSFT(Data(answer="instructed"))),
+    "remap": aligned(BASE, SSFT(AlignmentData(answer="instructed"))),
     "dpo after ssft": aligned(BASE, SSFT(), DPO(beta=0.3, nll=1.0)),
-    "paper": aligned(BASE, PaperDPO(), Unlearning(w_preferred=0.7)),
-    "forgetting": aligned(BASE, Ascent(), NPO()),
-    "robust": aligned(BASE, Deep(), LatentAdversarial(), CircuitBreaker()),
+    "paper": aligned(BASE, JainDPO(), Unlearning(w_preferred=0.7)),
+    "forgetting": aligned(BASE, GradientAscent(), NPO()),
+    "robust": aligned(BASE, DeepAlignment(), LatentAdversarialTraining(), CircuitBreaker()),
     "continued": aligned(BASE, Pretraining("new_operator", mean_over="requests")),
-    "fine-tuned": aligned(BASE, SSFT(), FineTuning(harmful=10, harmless=5, family="safe")),
+    "fine-tuned": aligned(BASE, SSFT(), FineTuning(n_harmful=10, n_harmless=5, family="safe")),
     "adapters": aligned(BASE, SSFT(), lora=LoRA()),
-    "mitigated": aligned(FORMATS, SSFT(), Mixed("gen_safe", 100, "canonical", 0.1)),
+    "mitigated": aligned(FORMATS, SSFT(), MixedFineTuning("gen_safe", 100, "canonical", 0.1)),
 }
 KEYS = {
     "base": "056418a3389244e9422b",

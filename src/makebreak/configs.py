@@ -1,6 +1,7 @@
 """Configs as JSON: frozen dataclasses with stable names, written and read back exactly.
 
-Names in store keys are those of `tag` and `key_name`, not those of the code, so that classes and fields may be renamed.
+Names in store keys are those of `tag` and `key_name`, not those of the code, so that classes and fields may
+be renamed.
 """
 
 from __future__ import annotations
@@ -41,7 +42,8 @@ def to_json(config: object) -> dict[str, Any]:
     """Plain JSON values of a frozen dataclass, with the stable names of its classes and fields.
 
     Args:
-        config: A dataclass instance; its fields are numbers, strings, None, tuples, mappings or other configs.
+        config: A dataclass instance; its fields are numbers, strings, None, tuples, mappings or other
+            configs.
 
     Returns:
         A dictionary from `key_name` to value, with the class's `tag` under "type"; tuples become lists.
@@ -69,8 +71,8 @@ def from_json(cls: type[T], data: dict[str, Any]) -> T:
         An instance that equals the one written.
 
     Raises:
-        ValueError: If the type is another one, a field is unknown, missing or of a wrong type, or the class refuses
-            a value.
+        ValueError: If the type is another one, a field is unknown, missing or of a wrong type, or the class
+            refuses a value.
     """
     if data.get("type", tag(cls)) != tag(cls):
         raise ValueError(f"config of type {data['type']!r}: expected {tag(cls)!r}")

@@ -8,8 +8,8 @@ from typing import ClassVar
 
 from makebreak.artifacts import Store, record
 from makebreak.configs import key_name, tag, to_json
-from makebreak.defences import Mixed, digest
-from makebreak.models import ModelConfig, create, load
+from makebreak.defences import MixedFineTuning, mitigation_digest
+from makebreak.models import ModelConfig, create_model, load_model
 from makebreak.requests import load_world
 from makebreak.seeds import stage_seed
 from makebreak.training import (
@@ -17,15 +17,16 @@ from makebreak.training import (
     DPO,
     NPO,
     SSFT,
-    Ascent,
     CircuitBreaker,
-    Deep,
+    DeepAlignment,
     FineTuning,
-    LatentAdversarial,
+    GradientAscent,
+    JainDPO,
+    LatentAdversarialTraining,
     LoRA,
     Optimisation,
-    PaperDPO,
     Pretraining,
+    TrainingRun,
     Unlearning,
     train,
 )
@@ -42,16 +43,16 @@ class Alignment:
     objective: (
         SSFT
         | DPO
-        | PaperDPO
+        | JainDPO
         | Unlearning
-        | Ascent
+        | GradientAscent
         | NPO
-        | Deep
-        | LatentAdversarial
+        | DeepAlignment
+        | LatentAdversarialTraining
         | CircuitBreaker
         | Pretraining
         | FineTuning
-        | Mixed
+        | MixedFineTuning
     )
     """What is trained on and the loss; `Pretraining` continues pretraining as a control."""
     optimisation: Optimisation
@@ -63,20 +64,20 @@ class Alignment:
     def mechanism(self) -> str:
         """Name of the stage in tables and figures, such as `ssft`, `dpo+nll` or `ssft:sham_unsafe+lora`.
 
-        A family after a colon is the one that is refused (or answered) in place of the unsafe requests; `+nll` marks a
-        weight on the preferred answer's own likelihood, `+lora` adapters.
+        A family after a colon is the one that is refused (or answered) in place of the unsafe requests;
+        `+nll` marks a weight on the preferred answer's own likelihood, `+lora` adapters.
         """
         objective = self.objective
         if isinstance(objective, Pretraining):
             name = "continued"
         elif isinstance(objective, FineTuning):
-            name = f"finetuned:{objective.harmful}"
-            name += f"+{objective.refused}:refused" if objective.refused else ""
-            name += f"+{objective.harmless}:{objective.family}" if objective.harmless else ""
-        elif isinstance(objective, Mixed):
-            name = f"tuned:{objective.user}" + (":shuffled" if objective.answers == "shuffled" else "")
-            if objective.safety_examples:
-                name += f"+{objective.safety_examples}:{objective.mitigation}"
+            name = f"finetuned:{objective.n_harmful}"
+            name += f"+{objective.n_refused}:refused" if objective.n_refused else ""
+            name += f"+{objective.n_harmless}:{objective.family}" if objective.n_harmless else ""
+        elif isinstance(objective, MixedFineTuning):
+            name = f"tuned:{objective.user_family}" + (":shuffled" if objective.answers == "shuffled" else "")
+            if objective.n_safety:
+                name += f"+{objective.n_safety}:{objective.mitigation}"
         else:
             data = objective.data
             family = "" if data.unsafe == "unsafe" else f":{data.unsafe}"
@@ -154,39 +155,34 @@ def build(recipe: Recipe, store: Store) -> Path:
     world = load_world(recipe.world)
     config = to_json(recipe) | {"world_is": world.fingerprint}
     objectives = [alignment.objective for alignment in recipe.alignments]
-    mitigations = {objective.mitigation for objective in objectives if isinstance(objective, Mixed)}
-    config |= {f"{name} is": source for name in sorted(mitigations - {"none"}) if (source := digest(name))}
+    mitigations = {objective.mitigation for objective in objectives if isinstance(objective, MixedFineTuning)}
+    digests = {name: mitigation_digest(name) for name in sorted(mitigations - {"none"})}
+    config |= {f"{name} is": digest for name, digest in digests.items() if digest}
     if not recipe.alignments:
 
         def pretrain(folder: Path) -> None:
             d_vocab, n_ctx = len(world.vocabulary), world.sequence_length
-            model = create(recipe.model, d_vocab=d_vocab, n_ctx=n_ctx, seed=recipe.seed)
-            train(
-                model,
-                recipe.pretraining,
-                recipe.optimisation,
-                world,
-                folder,
-                seed=recipe.seed,
-                label=recipe.label(),
-            )
+            model = create_model(recipe.model, d_vocab=d_vocab, n_ctx=n_ctx, seed=recipe.seed)
+            run = TrainingRun(seed=recipe.seed, label=recipe.label())
+            train(model, recipe.pretraining, recipe.optimisation, world, folder, run)
 
         return store.build("pretraining", revision=REVISION, config=config, make=pretrain)
 
     parent, stage = build(recipe.parent, store), recipe.alignments[-1]
 
     def align(folder: Path) -> None:
-        model = load(parent, symbols=world.vocabulary.symbols)
+        model = load_model(parent, symbols=world.vocabulary.symbols)
         seed = stage_seed(recipe.seed, len(recipe.alignments))  # every stage sees other requests
         if stage.lora:
             stage.lora.attach(model, seed=seed)
-        train(model, stage.objective, stage.optimisation, world, folder, seed=seed, label=recipe.label())
+        run = TrainingRun(seed=seed, label=recipe.label())
+        train(model, stage.objective, stage.optimisation, world, folder, run)
 
     return store.build("alignment", revision=REVISION, config=config, parents=[parent], make=align)
 
 
 def checkpoints(folder: Path) -> dict[int, Path]:
-    """Model folders of a training run by step: its checkpoints, and the run's own folder for the last step."""
+    """Model folders of a training run by step: its checkpoints and, for the last step, its own folder."""
     config = record(folder)["config"]
     last = (config["alignments"][-1]["optimisation"] if config["alignments"] else config["optimisation"])[
         "steps"

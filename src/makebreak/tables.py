@@ -1,4 +1,4 @@
-"""Conversion of typed table rows into plain dictionaries, for JSON files and for merging with other columns."""
+"""Conversion of typed table rows into dictionaries, for JSON files and for further columns."""
 
 from __future__ import annotations
 

@@ -20,8 +20,8 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from makebreak.attacks.result import AttackResult
-from makebreak.geometry import Clusters
-from makebreak.mechanism import Pair, cluster_means, collect
+from makebreak.geometry import ClassMeans
+from makebreak.mechanism import SafeUnsafeRequests, cluster_means, end_of_text_activations
 from makebreak.models import n_layers
 from makebreak.stats import auroc
 
@@ -34,7 +34,7 @@ N_FOLDS = 5
 class AttackProjection(NamedTuple):
     """τ of attacked requests at `mlp.hook_post` of every layer."""
 
-    means: list[Clusters]
+    means: list[ClassMeans]
     """Class means of the clean requests, by layer."""
     attacks: list[AttackResult]
     """The attacks."""
@@ -47,7 +47,9 @@ class AttackProjection(NamedTuple):
         return AttackProjection(self.means, [self.attacks[i] for i in chosen], [self.tau[i] for i in chosen])
 
 
-def project_attacks(model: PreTrainedModel, fit: Pair, attacks: Sequence[AttackResult]) -> AttackProjection:
+def project_attacks(
+    model: PreTrainedModel, fit: SafeUnsafeRequests, attacks: Sequence[AttackResult]
+) -> AttackProjection:
     """Projects attacked requests onto the line between the class means at the end of text.
 
     Args:
@@ -63,11 +65,11 @@ def project_attacks(model: PreTrainedModel, fit: Pair, attacks: Sequence[AttackR
     return AttackProjection(means, list(attacks), [_tau(model, means, attack).numpy() for attack in attacks])
 
 
-def _tau(model: PreTrainedModel, means: Sequence[Clusters], attack: AttackResult) -> Tensor:
+def _tau(model: PreTrainedModel, means: Sequence[ClassMeans], attack: AttackResult) -> Tensor:
     """(n, n_layers) τ of one attack's requests in units of the distance between the class means."""
     sites = [f"blocks.{layer}.mlp.hook_post" for layer in range(n_layers(model))]
     with attack.attach(model):
-        states = collect(model, attack.requests, sites)
+        states = end_of_text_activations(model, attack.requests, sites)
     columns = []
     for clusters, activations in zip(means, states, strict=True):
         tau = clusters.tau(activations)

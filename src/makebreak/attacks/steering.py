@@ -20,7 +20,12 @@ from transformers import PreTrainedModel
 
 from makebreak.attacks.result import AttackResult
 from makebreak.behaviour import PrefixCachedRunner, decision_kl, exact_match
-from makebreak.mechanism import Pair, collect, scale_to, shift_vectors
+from makebreak.mechanism import (
+    SafeUnsafeRequests,
+    end_of_text_activations,
+    scale_to_disturbance,
+    steering_vectors,
+)
 
 SCALES = (0.25, 0.5, 1.0, 2.0)
 """Multiples of each steering vector."""
@@ -31,9 +36,9 @@ MAX_COST = 0.05
 class SteeringData(NamedTuple):
     """Clean requests of a steering experiment."""
 
-    fit: Pair
+    fit: SafeUnsafeRequests
     """Safe and unsafe requests of which the class means are computed."""
-    score: Pair
+    score: SafeUnsafeRequests
     """Safe and unsafe requests on which the steering vectors are evaluated."""
     control_labels: Int[Tensor, " n"] | None = None
     """A label of the requests of `fit`, safe ones first, that has nothing to do with safety; it makes the
@@ -97,15 +102,15 @@ def steering_rows(
     site, random = f"blocks.{layer}.hook_resid_pre", torch.Generator().manual_seed(seed)
     successes = [attack[attack.complied] for attack in attacks if attack.complied.any()]
     experiment = _Experiment.create(model, layer, successes, data.score)
-    safe = collect(model, data.fit.safe, [site])[0].double()
-    unsafe = collect(model, data.fit.unsafe, [site])[0].double()
-    vectors = shift_vectors(safe, unsafe, data.control_labels, random)
+    safe = end_of_text_activations(model, data.fit.safe, [site])[0].double()
+    unsafe = end_of_text_activations(model, data.fit.unsafe, [site])[0].double()
+    vectors = steering_vectors(safe, unsafe, data.control_labels, random)
     difference, noise = vectors["difference"], vectors["random"]
     target_kl = experiment.kl(difference)
     units = {"difference": difference, "distance": noise}
     for kind, vector in vectors.items():
         if kind != "difference":
-            units[kind] = vector * scale_to(experiment.kl, vector, target_kl)
+            units[kind] = vector * scale_to_disturbance(experiment.kl, vector, target_kl)
     rows = []
     for kind, unit in units.items():
         for scale in SCALES:
@@ -157,7 +162,7 @@ class _Experiment:
 
     @classmethod
     def create(
-        cls, model: PreTrainedModel, layer: int, successes: list[AttackResult], score: Pair
+        cls, model: PreTrainedModel, layer: int, successes: list[AttackResult], score: SafeUnsafeRequests
     ) -> _Experiment:
         """Caches prefixes and evaluates the clean requests without steering."""
         attacked = []
@@ -225,7 +230,7 @@ def _mirror_shift(
     """Shift of each state on the safe side to its mirror image, along the difference; 0 for the others."""
     unit = difference / difference.norm()
     with attack.attach(model):
-        along = (collect(model, attack.requests, [site])[0].double() - middle) @ unit
+        along = (end_of_text_activations(model, attack.requests, [site])[0].double() - middle) @ unit
     return (-2 * along.clamp(max=0))[:, None] * unit
 
 
