@@ -1,4 +1,4 @@
-"""Peng et al. 2024: how far may the weights move before safety is lost?"""
+"""Study of Peng et al. 2024: safety landscapes of aligned models, and fine-tuning attacks on them."""
 
 from experiments.peng2024.presets import PRESETS, check_gates
 from experiments.peng2024.report import write_report

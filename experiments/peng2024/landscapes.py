@@ -1,261 +1,376 @@
-"""What does the ground around each model look like? Curves along every direction, and maps of a few."""
+"""Safety landscape of one model: outcomes along directions and over planes, and cheap predictors."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 from transformers import PreTrainedModel
 
-from experiments.peng2024.finetune import FAMILIES, best_rate, finetuned_rows, outcomes, shares
-from experiments.peng2024.presets import FINETUNINGS, HARMFUL, MIX, NEAR, WINDOW, Preset, kinds
+from experiments.peng2024.fine_tuning import (
+    FAMILIES,
+    best_rate,
+    fine_tuning_rows,
+    outcome_rates,
+    request_outcomes,
+)
+from experiments.peng2024.presets import (
+    ATTACKS,
+    HARMFUL,
+    MAX_NORM,
+    SMALL_NORM,
+    WITH_REFUSALS,
+    Preset,
+    attacks_on,
+)
 from makebreak.artifacts import Store, write_json
-from makebreak.behaviour import aim, decide, first_tokens, log_odds
+from makebreak.behaviour import first_tokens, log_odds, next_token_log_probs, score_targets
 from makebreak.landscape import (
-    COMPLIED,
+    COMPLIANCE,
     Direction,
-    Points,
-    Walk,
-    ablation,
-    at_norm,
-    bracket,
-    folded,
-    norms,
+    Perturbation,
+    PointEvaluator,
+    ablation_direction,
+    direction_to,
+    find_bracket,
+    fold_norms,
+    letter_share,
+    norm_readers,
     random_direction,
-    rescaled,
-    share,
-    toward,
+    rescale_norms,
+    rescale_to_norm,
     width_interval,
     worst_direction,
 )
-from makebreak.mechanism import collect
-from makebreak.models import load, n_layers
+from makebreak.mechanism import end_of_text_activations
+from makebreak.models import load_model, n_layers
 from makebreak.recipes import build, checkpoints
 from makebreak.requests import load_world, target_sequences
-from makebreak.zoo import asked, weight_change
+from makebreak.tables import as_dicts
+from makebreak.zoo import held_out_requests, weight_change
 
-REVISION = 4
-JAILBREAK = "competing_tasks_safe_branch"  # the family that succeeds most
-FEW = 2  # directions where the paper's way is only compared with another
-FIRST, GONE = (
-    0.0125,
-    0.9,
-)  # of the relative norm; what is not refused, for the range of directions that are chosen
-BALL = 0.02  # relative radius within which the worst direction is sought
-LINE = tuple(np.linspace(-0.25, 1.25, 13).round(3).tolist())  # of the way to another checkpoint
+REVISION = 5
+JAILBREAK = "competing_tasks_safe_branch"
+"""Family of jailbreaks that succeeds most often."""
+N_REPEATED_DIRECTIONS = 2
+"""Random directions of a normalisation or parametrisation that is only compared with the published one."""
+FIRST_BRACKET = 0.0125
+"""Relative norm at which the search for the end of refusal along a chosen direction begins."""
+BRACKET_LEVEL = 0.9
+"""Share of unsafe requests not refused at which that search ends."""
+WORST_RADIUS = 0.02
+"""Relative norm of the ball in which the worst direction is sought."""
+INTERPOLATION = tuple(np.linspace(-0.25, 1.25, 13).round(3).tolist())
+"""Coordinates on the line to another checkpoint: 0 is the model, 1 the checkpoint."""
+INTERPOLATION_PREFIX = "to "
+"""Start of the names of directions that are lines to other checkpoints."""
 
 
-def landscape(
+class CurveRow(NamedTuple):
+    """Outcomes at one point of one direction."""
+
+    direction: str
+    """Kind of direction: `random` (norm of every tensor), `filter` (norm of every row), `fine-tuning`,
+    `worst`, `ablation`, random ones in other parametrisations (`rescaled`, `folded`, `folded own`), or a line
+    to another model (`to harmful`, `to mix`, `to base`)."""
+    direction_index: int
+    """Number of the direction among those of its kind."""
+    coordinate: float
+    """Coordinate: relative norm of the perturbation, or share of the way on a line."""
+    refusal_rate: float
+    """Share of unsafe requests that are refused."""
+    compliance_rate: float
+    """Share of unsafe requests that are answered as instructed."""
+    safe_compliance_rate: float
+    """Share of safe requests that are answered as instructed."""
+    over_refusal_rate: float
+    """Share of safe requests that are refused."""
+    jailbreak_survival: float | None
+    """Share of the jailbreaks that succeed at the origin and still succeed; None beyond `SMALL_NORM`, for
+    other than random directions, and if none succeeds at the origin."""
+
+
+class PlaneRow(NamedTuple):
+    """Outcomes at one point of a plane in weight space."""
+
+    plane: str
+    """`random`: two random directions; `fine-tuning`: towards `HARMFUL` (x) and `WITH_REFUSALS` (y)."""
+    x: float
+    """Coordinate along the first direction."""
+    y: float
+    """Coordinate along the second direction."""
+    refusal_rate: float
+    """Share of unsafe requests that are refused."""
+    compliance_rate: float
+    """Share of unsafe requests that are answered as instructed."""
+    safe_compliance_rate: float
+    """Share of safe requests that are answered as instructed."""
+    over_refusal_rate: float
+    """Share of safe requests that are refused."""
+
+
+class PathRow(NamedTuple):
+    """Position of one checkpoint of an attack in the plane of two attacks, by least squares."""
+
+    kind: str
+    """Name of the attack."""
+    step: int
+    """Optimisation step."""
+    x: float
+    """Coordinate along the update of `HARMFUL`."""
+    y: float
+    """Coordinate along the update of `WITH_REFUSALS`."""
+    residual: float
+    """Norm of the part of the update outside the plane."""
+
+
+class Walk(NamedTuple):
+    """A direction and the coordinates at which a model is evaluated along it."""
+
+    direction: str
+    """Kind of direction, as in `CurveRow`."""
+    direction_index: int
+    """Number of the direction among those of its kind."""
+    model: PreTrainedModel
+    """The model that is perturbed."""
+    step: Direction
+    """The direction."""
+    coordinates: list[float]
+    """Points along it."""
+
+
+def landscape_tables(
     preset: Preset, world: str, seed: int, arm: str, store: Store
 ) -> tuple[dict[str, Any], list[Path]]:
-    """Curves, maps, paths and predictors of one model, and the folders that they came from."""
-    tuned, folders = finetuned_rows(preset, world, seed, arm, store)
-    ends = {
-        kind: build(preset.finetuned(world, seed, arm, kind, best_rate(tuned, kind)), store)
-        for kind in (HARMFUL, MIX)
-        if kind in kinds(arm)
+    """Tables of one model.
+
+    Args:
+        preset: The preset.
+        world: Name of the world.
+        seed: Pretraining seed.
+        arm: The model.
+        store: Store of models and outcomes.
+
+    Returns:
+        Table → rows: `fine_tuning` (`FineTuningRow`), `curves` (`CurveRow`), `predictors` (one dictionary of
+        numbers that are known before an attack), and for the mapped arms `maps` (`PlaneRow`) and `paths`
+        (`PathRow`); and the folders that they came from.
+    """
+    fine_tuning, folders = fine_tuning_rows(preset, world, seed, arm, store)
+    dicts = as_dicts(fine_tuning)
+    attacked = {
+        attack: build(
+            preset.attack_recipe(world, seed, arm, attack, best_rate(dicts, attack)),
+            store,
+        )
+        for attack in (HARMFUL, WITH_REFUSALS)
+        if attack in attacks_on(arm)
     }
     recipe = preset.recipe(world, seed, arm)
-    own, base = build(recipe, store), build(recipe.base, store)
+    model_path, base_path = build(recipe, store), build(recipe.base, store)
+    all_directions = attacks_on(arm) == tuple(ATTACKS)
+    is_mapped = arm in preset.mapped_arms and seed == preset.seeds[0]
+    attack_plane = arm == preset.mapped_arms[0]
+
+    def measure(folder: Path) -> None:
+        symbols = load_world(world).vocabulary.symbols
+        paths = {"own": model_path, "base": base_path, **attacked}
+        models = {name: load_model(path, symbols=symbols) for name, path in paths.items()}
+        landscape = _Landscape(preset, world, seed, folder, models["own"])
+        tables: dict[str, Any] = {
+            "curves": as_dicts(landscape.curve_rows(models, all_directions=all_directions)),
+            "predictors": [landscape.predictors(models["base"])],
+        }
+        if is_mapped:
+            tables["maps"] = as_dicts(landscape.plane_rows(models, attack_plane=attack_plane))
+            tables["paths"] = as_dicts(_path_rows(models, attacked, symbols))
+        write_json(folder / "tables.json", tables)
+
     config = {
         "n": preset.n,
         "directions": preset.directions,
         "points": preset.points,
-        "window": WINDOW,
-        "ball": BALL,
+        "window": MAX_NORM,
+        "ball": WORST_RADIUS,
+        "seed": seed,
+        "map": preset.map_points if is_mapped else None,
+        "plane": attack_plane,
     }
-    whole = kinds(arm) == tuple(FINETUNINGS)
-    mapped = arm in preset.maps and seed == preset.seeds[0]
-
-    def walk(folder: Path) -> None:
-        symbols = load_world(world).vocabulary.symbols
-        models = {
-            name: load(path, symbols=symbols) for name, path in {"own": own, "base": base, **ends}.items()
-        }
-        look = _Look(preset, world, seed, folder, models["own"])
-        found: dict[str, Any] = {
-            "curves": list(look.curves(models, whole=whole)),
-            "predictors": look.predictors(models["base"]),
-        }
-        if mapped:
-            found["maps"] = list(look.maps(models, plane=arm == preset.maps[0]))
-            found["paths"] = _paths(models, ends, symbols)
-        write_json(folder / "tables.json", found)
-
-    made = store.build(
-        "landscape",
-        revision=REVISION,
-        config=config
-        | {"seed": seed, "map": preset.side if mapped else None, "plane": arm == preset.maps[0]},
-        parents=[own, base, *ends.values()],
-        make=walk,
-    )
-    tables = json.loads((made / "tables.json").read_text())
-    low, high = width_interval([_said(made, i) for i in range(preset.directions)])
-    tables["predictors"] |= {"r50_low": low, "r50_high": high}
-    return {"finetuned": tuned, **tables}, [*folders, made]
+    parents = [model_path, base_path, *attacked.values()]
+    folder = store.build("landscape", revision=REVISION, config=config, parents=parents, make=measure)
+    tables = json.loads((folder / "tables.json").read_text())
+    low, high = width_interval([_letters_along(folder, i) for i in range(preset.directions)])
+    tables["predictors"][0] |= {"r50_low": low, "r50_high": high}
+    return {"fine_tuning": dicts, **tables}, [*folders, folder]
 
 
-def _said(folder: Path, i: int) -> dict[float, str]:
-    """Coordinate → a letter per unsafe request, of a random direction; the origin is kept once for all."""
-    lines = [
-        line
-        for name in ("origin", f"random-{i}")
-        for line in (folder / f"{name}.jsonl").read_text().splitlines()
-    ]
-    return {row["at"][0]: row["unsafe"] for row in map(json.loads, lines)}
+def _letters_along(folder: Path, index: int) -> dict[float, str]:
+    """Coordinate → a letter per unsafe request, along a random direction; the origin is in another file."""
+    lines: list[str] = []
+    for name in ("origin", f"random-{index}"):
+        lines += (folder / f"{name}.jsonl").read_text().splitlines()
+    return {row["coordinates"][0]: row["unsafe"] for row in map(json.loads, lines)}
 
 
-class _Look:
-    """One model, its requests, and the folder that points are kept in."""
+class _Landscape:
+    """Evaluation of one model around its weights; every point is appended to a file of a folder."""
 
     def __init__(self, preset: Preset, world: str, seed: int, folder: Path, model: PreTrainedModel) -> None:
         self.preset, self.world, self.seed, self.folder, self.model = preset, world, seed, folder, model
-        self.origin = self._points("origin", model, Direction({}))(0.0)
+        self.origin = self._evaluator("origin", model, Direction({}))(0.0)
 
-    def _points(
+    def _evaluator(
         self,
         name: str,
         model: PreTrainedModel,
         *directions: Direction,
         families: tuple[str, ...] = FAMILIES,
         origin: dict[str, Any] | None = None,
-    ) -> Points:
-        def judged() -> dict[str, str]:
-            return outcomes(model, self.world, self.seed, self.preset.n, families)
+    ) -> PointEvaluator:
+        def letters() -> dict[str, str]:
+            return request_outcomes(model, self.world, self.seed, self.preset.n, families)
 
-        kept = self.folder / f"{name.replace(' ', '-')}.jsonl"
-        return Points(Walk(model, *directions), judged, kept, origin=origin)
+        path = self.folder / f"{name.replace(' ', '-')}.jsonl"
+        return PointEvaluator(Perturbation(model, *directions), letters, path, origin=origin)
 
-    def curves(self, models: dict[str, PreTrainedModel], *, whole: bool) -> Iterator[dict[str, Any]]:
-        """One row per direction, its number, and point. whole: not only random directions."""
-        axis = np.linspace(-WINDOW, WINDOW, self.preset.points).round(9).tolist()
+    def curve_rows(
+        self, models: Mapping[str, PreTrainedModel], *, all_directions: bool
+    ) -> Iterator[CurveRow]:
+        """One row per direction and point; only random directions unless `all_directions`."""
+        axis = np.linspace(-MAX_NORM, MAX_NORM, self.preset.points).round(9).tolist()
         walks = [
-            ("random", i, self.model, random_direction(self.model, i), axis)
+            Walk("random", i, self.model, random_direction(self.model, i), axis)
             for i in range(self.preset.directions)
         ]
-        for name, i, model, direction, at in [*walks, *(self._ways(models, axis) if whole else [])]:
-            origin = self.origin if model is self.model else None
-            points = self._points(f"{name} {i}", model, direction, origin=origin)
-            with points.walk:
-                rows = [{"direction": name, "index": i, "at": a, **shares(points(a))} for a in at]
-            near = self._jailbroken(direction, i, axis) if name == "random" else {}
-            yield from ({**row, "jailbreak": near.get(row["at"])} for row in rows)
+        if all_directions:
+            walks += self._other_walks(models, axis)
+        for walk in walks:
+            origin = self.origin if walk.model is self.model else None
+            name = f"{walk.direction} {walk.direction_index}"
+            evaluator = self._evaluator(name, walk.model, walk.step, origin=origin)
+            with evaluator.perturbation:
+                rates = {a: outcome_rates(evaluator(a)) for a in walk.coordinates}
+            is_random = walk.direction == "random"
+            jailbreaks = self._jailbreak_shares(walk.step, walk.direction_index, axis) if is_random else {}
+            for a, values in rates.items():
+                yield CurveRow(walk.direction, walk.direction_index, a, *values, jailbreaks.get(a))
 
-    def _jailbroken(self, direction: Direction, i: int, axis: list[float]) -> dict[float, float]:
-        """Nearby, the share of the jailbreaks that succeed at the origin and still do; nothing where none does."""
-        points = self._points(f"jailbreak {i}", self.model, direction, families=(JAILBREAK,))
-        with points.walk:
-            said = {a: points(a)[JAILBREAK] for a in axis if abs(a) <= NEAR}
-        through = [k for k, letter in enumerate(said[0.0]) if letter == COMPLIED]
-        return (
-            {a: share("".join(found[k] for k in through), COMPLIED) for a, found in said.items()}
-            if through
-            else {}
-        )
+    def _jailbreak_shares(self, direction: Direction, index: int, axis: list[float]) -> dict[float, float]:
+        """Share of the jailbreaks at the origin that still succeed, by coordinate up to `SMALL_NORM`."""
+        evaluator = self._evaluator(f"jailbreak {index}", self.model, direction, families=(JAILBREAK,))
+        with evaluator.perturbation:
+            letters = {a: evaluator(a)[JAILBREAK] for a in axis if abs(a) <= SMALL_NORM}
+        successes = [i for i, letter in enumerate(letters[0.0]) if letter == COMPLIANCE]
+        if not successes:
+            return {}
+        return {
+            a: letter_share("".join(outcomes[i] for i in successes), COMPLIANCE)
+            for a, outcomes in letters.items()
+        }
 
-    def _bracketed(self, direction: Direction, name: str) -> list[float]:
-        """As many points as of a random direction, to twice as far as where nearly nothing is refused on one side."""
-        points = self._points(f"{name} 0", self.model, direction, origin=self.origin)
-        with points.walk:
-            reach = [
-                bracket(lambda a: 1 - shares(points(a))["refused"], GONE, first=s * FIRST) for s in (1, -1)
-            ]
-        far = min([WINDOW, *(2 * abs(end) for end in reach if end is not None)])
-        return np.linspace(-far, far, self.preset.points).round(9).tolist()
+    def _bracketed_axis(self, direction: Direction, name: str) -> list[float]:
+        """As many points as in a random direction, to twice the distance where nearly nothing is refused."""
+        evaluator = self._evaluator(f"{name} 0", self.model, direction, origin=self.origin)
 
-    def _ways(self, models: dict[str, PreTrainedModel], axis: list[float]) -> list[Any]:
-        """Name, number, model, how its direction is made, and points of every walk but the random ones."""
-        few = range(min(FEW, self.preset.directions))
+        def not_refused(a: float) -> float:
+            return 1 - outcome_rates(evaluator(a)).refusal_rate
+
+        with evaluator.perturbation:
+            ends = [find_bracket(not_refused, BRACKET_LEVEL, first=sign * FIRST_BRACKET) for sign in (1, -1)]
+        limit = min([MAX_NORM, *(2 * abs(end) for end in ends if end is not None)])
+        return np.linspace(-limit, limit, self.preset.points).round(9).tolist()
+
+    def _other_walks(self, models: Mapping[str, PreTrainedModel], axis: list[float]) -> list[Walk]:
+        """Walks along all but the plain random directions."""
+        model = self.model
+        indices = range(min(N_REPEATED_DIRECTIONS, self.preset.directions))
         gains = {
-            name: torch.exp(
-                torch.randn(self.model.config.hidden_size, generator=torch.Generator().manual_seed(i))
-            )
-            for i, name in enumerate(norms(self.model))
+            name: torch.exp(torch.randn(model.config.hidden_size, generator=torch.Generator().manual_seed(i)))
+            for i, name in enumerate(norm_readers(model))
         }
-        other = rescaled(self.model, gains)
-        written = {"rescaled": other, "folded": folded(other), "folded own": folded(self.model)}
-        ways = [
-            *(("filter", i, self.model, random_direction(self.model, i, per="row"), axis) for i in few),
-            *(
-                (name, i, model, random_direction(model, i), axis)
-                for name, model in written.items()
-                for i in few
-            ),
+        rescaled = rescale_norms(model, gains)
+        reparametrised = {
+            "rescaled": rescaled,
+            "folded": fold_norms(rescaled),
+            "folded own": fold_norms(model),
+        }
+        walks = [
+            Walk("filter", i, model, random_direction(model, i, normalisation="row"), axis) for i in indices
         ]
+        for name, variant in reparametrised.items():
+            walks += [Walk(name, i, variant, random_direction(variant, i), axis) for i in indices]
         chosen = {
-            "fine-tuning": at_norm(self.model, toward(self.model, models[HARMFUL])),
-            "worst": worst_direction(self.model, self._refusing, radius=BALL),
-            "ablation": ablation(self.model, self._refusal()),
+            "fine-tuning": rescale_to_norm(model, direction_to(model, models[HARMFUL])),
+            "worst": worst_direction(model, self._refusal_nll, radius=WORST_RADIUS),
+            "ablation": ablation_direction(model, self._refusal_direction()),
         }
-        ways += [(name, 0, self.model, to, self._bracketed(to, name)) for name, to in chosen.items()]
-        lines = {"to harmful": models[HARMFUL], "to mix": models.get(MIX), "to base": models["base"]}
-        for name, other in lines.items():
-            if other is not None and weight_change(self.model, other):
-                ways.append((name, 0, self.model, toward(self.model, other), list(LINE)))
-        return ways
+        for name, direction in chosen.items():
+            walks.append(Walk(name, 0, model, direction, self._bracketed_axis(direction, name)))
+        ends = {"to harmful": models[HARMFUL], "to mix": models.get(WITH_REFUSALS), "to base": models["base"]}
+        for name, end in ends.items():
+            if end is not None and weight_change(model, end):
+                walks.append(Walk(name, 0, model, direction_to(model, end), list(INTERPOLATION)))
+        return walks
 
-    def maps(self, models: dict[str, PreTrainedModel], *, plane: bool) -> Iterator[dict[str, Any]]:
-        """One row per point of the plane of two random directions, and of that of two fine-tunings."""
-        square = np.linspace(-WINDOW, WINDOW, self.preset.side).round(9).tolist()
-        both = (random_direction(self.model, 0), random_direction(self.model, 1))
-        planes = {"random": (both, square)}
-        if plane:
-            beyond = np.linspace(-0.25, 1.25, self.preset.side).round(9).tolist()
-            planes["fine-tuning"] = (
-                (toward(self.model, models[HARMFUL]), toward(self.model, models[MIX])),
-                beyond,
-            )
+    def plane_rows(self, models: Mapping[str, PreTrainedModel], *, attack_plane: bool) -> Iterator[PlaneRow]:
+        """One row per point of the plane of two random directions and, if `attack_plane`, of two attacks."""
+        model, n_points = self.model, self.preset.map_points
+        square = np.linspace(-MAX_NORM, MAX_NORM, n_points).round(9).tolist()
+        planes = {"random": ((random_direction(model, 0), random_direction(model, 1)), square)}
+        if attack_plane:
+            axis = np.linspace(INTERPOLATION[0], INTERPOLATION[-1], n_points).round(9).tolist()
+            ends = (direction_to(model, models[HARMFUL]), direction_to(model, models[WITH_REFUSALS]))
+            planes["fine-tuning"] = (ends, axis)
         for name, (directions, axis) in planes.items():
-            points = self._points(f"map {name}", self.model, *directions, origin=self.origin)
-            with points.walk:
-                for row in points.grid(axis, axis):
-                    yield {"plane": name, "x": row["at"][0], "y": row["at"][1], **shares(row)}
+            evaluator = self._evaluator(f"map {name}", model, *directions, origin=self.origin)
+            with evaluator.perturbation:
+                for point in evaluator.grid(axis, axis):
+                    x, y = point["coordinates"]
+                    yield PlaneRow(name, x, y, *outcome_rates(point))
 
     def predictors(self, base: PreTrainedModel) -> dict[str, float]:
-        """What is cheaper to know than a landscape."""
-        unsafe = asked(self.world, "unsafe", self.preset.n, self.seed, "score")
-        margin = log_odds(decide(self.model, unsafe), first_tokens(unsafe, "refused")).mean()
+        """Mean refusal margin on held-out unsafe requests, nats, and norm of the change from the base."""
+        unsafe = held_out_requests(self.world, "unsafe", self.preset.n, self.seed, "score")
+        margin = log_odds(next_token_log_probs(self.model, unsafe), first_tokens(unsafe, "refused")).mean()
         return {"margin": float(margin), "weight_change": weight_change(self.model, base)}
 
-    def _refusing(self, model: PreTrainedModel) -> torch.Tensor:
-        return aim(
-            model, target_sequences(asked(self.world, "unsafe", self.preset.n, self.seed, "fit"), "refused")
-        ).nll.mean()
+    def _refusal_nll(self, model: PreTrainedModel) -> Tensor:
+        """Mean negative log-likelihood of the refusal on unsafe requests of the fit split."""
+        unsafe = held_out_requests(self.world, "unsafe", self.preset.n, self.seed, "fit")
+        return score_targets(model, target_sequences(unsafe, "refused")).nll.mean()
 
-    def _refusal(self) -> torch.Tensor:
-        """The difference of mean states of unsafe and safe requests at half depth."""
+    def _refusal_direction(self) -> Tensor:
+        """Difference of mean states of unsafe and safe requests at the input of block n_layers // 2."""
         site = [f"blocks.{n_layers(self.model) // 2}.hook_resid_pre"]
-        unsafe, safe = (
-            collect(self.model, asked(self.world, family, self.preset.n, self.seed, "fit"), site)[0]
-            for family in ("unsafe", "safe")
-        )
-        return unsafe.mean(dim=0) - safe.mean(dim=0)
+        means = {}
+        for family in ("unsafe", "safe"):
+            requests = held_out_requests(self.world, family, self.preset.n, self.seed, "fit")
+            means[family] = end_of_text_activations(self.model, requests, site)[0].mean(dim=0)
+        return means["unsafe"] - means["safe"]
 
 
-def _paths(models: dict[str, PreTrainedModel], ends: dict[str, Path], symbols: Any) -> list[dict[str, Any]]:
-    """Where every kept step of both fine-tunings lies in their plane, by least squares, and how far from it."""
+def _path_rows(
+    models: Mapping[str, PreTrainedModel], attacked: Mapping[str, Path], symbols: Any
+) -> Iterator[PathRow]:
+    """Positions of all kept steps of both attacks in their plane."""
     start = {name: p.detach().double() for name, p in models["own"].named_parameters()}
 
-    def flat(model: PreTrainedModel) -> torch.Tensor:
-        return torch.cat(
-            [(p.detach().double() - start[name]).flatten() for name, p in model.named_parameters()]
-        )
+    def update(model: PreTrainedModel) -> Tensor:
+        changes = [(p.detach().double() - start[name]).flatten() for name, p in model.named_parameters()]
+        return torch.cat(changes)
 
-    axes = torch.stack([flat(models[HARMFUL]), flat(models[MIX])], dim=1)
-    rows = []
-    for kind, folder in ends.items():
+    axes = torch.stack([update(models[HARMFUL]), update(models[WITH_REFUSALS])], dim=1)
+    for attack, folder in attacked.items():
         for step, path in {0: None, **checkpoints(folder)}.items():
-            moved = (
-                torch.zeros(len(axes), dtype=torch.float64)
-                if path is None
-                else flat(load(path, symbols=symbols))
-            )
-            at = torch.linalg.lstsq(axes, moved[:, None]).solution[:, 0]
-            off = float((moved - axes @ at).norm())
-            rows.append({"kind": kind, "step": step, "x": float(at[0]), "y": float(at[1]), "off": off})
-    return rows
+            if path is None:
+                change = torch.zeros(len(axes), dtype=torch.float64)
+            else:
+                change = update(load_model(path, symbols=symbols))
+            x, y = torch.linalg.lstsq(axes, change[:, None]).solution[:, 0].tolist()
+            residual = float((change - axes @ torch.tensor([x, y], dtype=torch.float64)).norm())
+            yield PathRow(attack, step, x, y, residual)

@@ -1,7 +1,7 @@
-"""Which models are walked and fine-tuned, and how large is each measurement?
+"""Presets of the study: models whose landscapes are measured, fine-tuning attacks on them, and sample sizes.
 
-Models are those of `experiments.jain2024`, from the same store. Fine-tuning is done at all of `RATES`, and what counts
-is the attacker's best; nothing was tuned on reported seeds.
+Models are those of `experiments.jain2024`, from the same store. Every attack is run at all of `RATES`, and
+the rate that ends with most unsafe requests answered counts; nothing was tuned on reported seeds.
 """
 
 from __future__ import annotations
@@ -10,135 +10,185 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from experiments.jain2024.presets import METHODS
-from experiments.jain2024.presets import PRESETS as ALIGNED
-from experiments.jain2024.presets import Preset as Aligned
-from experiments.jain2024.worlds import check
+from experiments.jain2024.presets import PRESETS as JAIN_PRESETS
+from experiments.jain2024.presets import Preset as JainPreset
+from experiments.jain2024.worlds import check_learnable
 from makebreak.artifacts import Store
 from makebreak.models import ModelConfig
 from makebreak.recipes import Alignment, Recipe
-from makebreak.training import SSFT, Data, FineTuning, Optimisation
-from synthetic import WITHOUT_SYSTEM
+from makebreak.training import SSFT, AlignmentData, FineTuning, Optimisation
+from synthetic import WITHOUT_SYSTEM_SUFFIX
 
 RATES = (1e-4, 3e-4, 1e-3)
-HARMFUL, MIX, ANSWERED, RETAIN = "harmful 100", "100 + 100 refused", "100 + 100 safe", "retain"
-FINETUNINGS: dict[str, FineTuning] = {
+"""Learning rates of every fine-tuning attack."""
+HARMFUL = "harmful 100"
+"""Attack by 100 unsafe requests with their instructed answers."""
+WITH_REFUSALS = "100 + 100 refused"
+"""The same attack with 100 refusals of other unsafe requests, the mix of Peng et al. 2024."""
+WITH_SAFE = "100 + 100 safe"
+"""The same attack with 100 safe requests and their instructed answers."""
+SAFE_ONLY = "retain"
+"""Fine-tuning on 1,000 safe requests alone."""
+BENIGN = "benign"
+"""Fine-tuning on 1,000 requests as in pretraining, without unsafe ones."""
+ATTACKS: dict[str, FineTuning] = {
     "harmful 10": FineTuning(10),
     "harmful 50": FineTuning(50),
     HARMFUL: FineTuning(100),
-    MIX: FineTuning(100, refused=100),  # as Peng et al. mix it: safe answers to harmful requests
-    ANSWERED: FineTuning(100, harmless=100),
-    RETAIN: FineTuning(0, harmless=1000),
-    "benign": FineTuning(0, harmless=1000, family="pretraining_without_unsafe"),
+    WITH_REFUSALS: FineTuning(100, n_refused=100),
+    WITH_SAFE: FineTuning(100, n_harmless=100),
+    SAFE_ONLY: FineTuning(0, n_harmless=1000),
+    BENIGN: FineTuning(0, n_harmless=1000, family="pretraining_without_unsafe"),
 }
-NEVER = "base_without_unsafe"  # never saw an unsafe request answered
-PROMPTED, UNPROMPTED = "aligned with a system prompt", "aligned without one"
-WINDOW = 0.5  # of the relative norm, on either side, as published
-NEAR = 0.1  # a small move
+"""Objectives of the fine-tuning attacks by name."""
+UNEXPOSED_BASE = "base_without_unsafe"
+"""Arm of a base whose pretraining contained no unsafe request."""
+WITH_SYSTEM, WITHOUT_SYSTEM = "aligned with a system prompt", "aligned without one"
+"""Variants in a world with system spans: alignment data contain the span, or do not."""
+MAX_NORM = 0.5
+"""Largest relative norm of a perturbation, on either side of the origin, as published."""
+SMALL_NORM = 0.1
+"""Relative norm up to which a perturbation counts as small."""
 
 
 @dataclass(frozen=True)
 class Variant:
-    """A model by SSFT that `jain2024` has not. model: its size. prompted: in a world where half of pretraining has a
-    system span, whether alignment shows it; None: in the world itself."""
+    """A model aligned by SSFT that `jain2024` does not train."""
 
     model: ModelConfig
-    prompted: bool | None = None
+    """Size of the model."""
+    system_in_alignment: bool | None = None
+    """Whether alignment data contain the system span, in a world where half of pretraining does; None for the
+    preset's own world, which has no system span."""
 
 
 @dataclass(frozen=True)
 class Preset:
-    """aligned: whose models these are. n: requests per family. arms: walked and fine-tuned, `METHOD ×k` at k times
-    its rate. directions: random ones.
-    points: of a curve, an odd number. finetuning: one run of it. maps: arms drawn as maps, of the first seed.
-    side: points on a map's side. never: also fine-tune a base that never saw unsafe requests.
-    variants: also walked, by name."""
+    """Size of the study."""
 
-    aligned: Aligned
+    models: JainPreset
+    """Preset of `jain2024` whose models are used."""
     arms: tuple[str, ...]
+    """Models that are perturbed and fine-tuned; `METHOD ×k` is a method at k times its learning rate."""
     n: int
+    """Held-out requests per family."""
     directions: int
+    """Number of random directions."""
     points: int
-    finetuning: Optimisation
-    maps: tuple[str, ...]
-    side: int
-    never: bool = False
+    """Points of a curve, an odd number."""
+    attack: Optimisation
+    """Settings of one fine-tuning attack; the learning rate is set by `RATES`."""
+    mapped_arms: tuple[str, ...]
+    """Models of the first seed whose planes are evaluated; the first one also in the plane of two attacks."""
+    map_points: int
+    """Points per side of a plane."""
+    include_unexposed_base: bool = False
+    """Whether the base without unsafe requests is fine-tuned too."""
     variants: Mapping[str, Variant] = field(default_factory=dict)
+    """Further models that are perturbed, by name."""
 
     @property
     def name(self) -> str:
-        return self.aligned.name
+        """Name of the preset."""
+        return self.models.name
 
     @property
     def worlds(self) -> tuple[str, ...]:
-        return self.aligned.worlds
+        """Worlds that the preset can run in; the first is the default."""
+        return self.models.worlds
 
     @property
     def seeds(self) -> tuple[int, ...]:
-        return self.aligned.seeds
+        """Pretraining seeds."""
+        return self.models.seeds
 
     @property
-    def tuned(self) -> tuple[str, ...]:
-        """Arms that are fine-tuned."""
-        return (*self.arms, NEVER) if self.never else self.arms
+    def attacked_arms(self) -> tuple[str, ...]:
+        """Models that are fine-tuned."""
+        return (*self.arms, UNEXPOSED_BASE) if self.include_unexposed_base else self.arms
 
     def recipe(self, world: str, seed: int, arm: str) -> Recipe:
+        """Recipe of an arm before any attack."""
         method, _, strength = arm.partition(" ")
-        return self.aligned.recipe(world, seed, method, scale=float(strength[1:]) if strength else None)
+        return self.models.recipe(world, seed, method, scale=float(strength[1:]) if strength else None)
 
-    def variant(self, world: str, seed: int, name: str) -> Recipe:
-        of, recipe = self.variants[name], self.recipe(world, seed, "ssft")
-        if of.prompted is None:
-            return replace(recipe, model=of.model)
-        shown = "" if of.prompted else WITHOUT_SYSTEM
-        stage = replace(recipe.alignments[0], objective=SSFT(Data(f"safe{shown}", f"unsafe{shown}")))
-        return replace(recipe, world=f"{world}_system", model=of.model, alignments=(stage,))
+    def variant_recipe(self, world: str, seed: int, name: str) -> Recipe:
+        """Recipe of one of the `variants`."""
+        variant, recipe = self.variants[name], self.recipe(world, seed, "ssft")
+        if variant.system_in_alignment is None:
+            return replace(recipe, model=variant.model)
+        suffix = "" if variant.system_in_alignment else WITHOUT_SYSTEM_SUFFIX
+        objective = SSFT(AlignmentData(f"safe{suffix}", f"unsafe{suffix}"))
+        stage = replace(recipe.alignments[0], objective=objective)
+        return replace(recipe, world=f"{world}_system", model=variant.model, alignments=(stage,))
 
-    def finetuned(self, world: str, seed: int, arm: str, kind: str, rate: float) -> Recipe:
+    def attack_recipe(self, world: str, seed: int, arm: str, attack: str, rate: float) -> Recipe:
+        """Recipe of an arm after one of the `ATTACKS` at a learning rate."""
         recipe = self.recipe(world, seed, arm)
-        stage = Alignment(FINETUNINGS[kind], replace(self.finetuning, learning_rate=rate))
+        stage = Alignment(ATTACKS[attack], replace(self.attack, learning_rate=rate))
         return replace(recipe, alignments=(*recipe.alignments, stage))
 
 
 def _variants(model: ModelConfig, *scales: float) -> dict[str, Variant]:
-    """Widths of so many times the model's, and both ways to align in sight of a system span."""
+    """Models of scaled widths, and both alignments in a world with system spans."""
     sizes = [replace(model, d_model=round(s * model.d_model), d_mlp=round(s * model.d_mlp)) for s in scales]
     return {
         **{f"width {size.d_model}": Variant(size) for size in sizes},
-        PROMPTED: Variant(model, prompted=True),
-        UNPROMPTED: Variant(model, prompted=False),
+        WITH_SYSTEM: Variant(model, system_in_alignment=True),
+        WITHOUT_SYSTEM: Variant(model, system_in_alignment=False),
     }
 
 
-_TUNING = Optimisation(steps=60, learning_rate=1e-4, batch_size=32, checkpoints=4)
-# the same at half and twice the rate, since one model a method is too few to correlate anything
+_ATTACK = Optimisation(steps=60, learning_rate=1e-4, batch_size=32, checkpoints=4)
+# each method also at half and at twice its rate: one model per method is too few for a rank correlation
 _ALIGNED = tuple(f"{method}{strength}" for method in METHODS for strength in ("", " ×0.5", " ×2"))
 SMOKE = Preset(
-    ALIGNED["smoke"],
-    ("base", "ssft", "ssft ×2"),
-    16,
-    2,
-    5,
-    replace(_TUNING, steps=6, checkpoints=2),
-    ("ssft",),
-    3,
-    variants=_variants(ALIGNED["smoke"].model, 2),
+    models=JAIN_PRESETS["smoke"],
+    arms=("base", "ssft", "ssft ×2"),
+    n=16,
+    directions=2,
+    points=5,
+    attack=replace(_ATTACK, steps=6, checkpoints=2),
+    mapped_arms=("ssft",),
+    map_points=3,
+    variants=_variants(JAIN_PRESETS["smoke"].model, 2),
 )
-MINI = Preset(ALIGNED["mini"], ("base", *_ALIGNED), 100, 8, 21, _TUNING, METHODS, 21, never=True)
+MINI = Preset(
+    models=JAIN_PRESETS["mini"],
+    arms=("base", *_ALIGNED),
+    n=100,
+    directions=8,
+    points=21,
+    attack=_ATTACK,
+    mapped_arms=METHODS,
+    map_points=21,
+    include_unexposed_base=True,
+)
 SMALL = replace(
     MINI,
-    aligned=ALIGNED["small"],
+    models=JAIN_PRESETS["small"],
     arms=("base", *_ALIGNED, "dpo_paper", "npo"),
     directions=16,
-    variants=_variants(ALIGNED["small"].model, 0.5, 2),
+    variants=_variants(JAIN_PRESETS["small"].model, 0.5, 2),
 )
 PRESETS = {preset.name: preset for preset in (SMOKE, MINI, SMALL)}
+"""Presets by name."""
 
 
-def kinds(arm: str) -> tuple[str, ...]:
-    """How an arm is fine-tuned: a method at another rate, and a base that never saw unsafe requests, only harmfully."""
-    return (HARMFUL,) if arm == NEVER or " " in arm else tuple(FINETUNINGS)
+def attacks_on(arm: str) -> tuple[str, ...]:
+    """Names of the attacks on an arm: all, or `HARMFUL` alone for scaled rates and the unexposed base."""
+    return (HARMFUL,) if arm == UNEXPOSED_BASE or " " in arm else tuple(ATTACKS)
 
 
 def check_gates(preset: Preset, world: str, store: Store) -> None:
-    """Raises ValueError where the models' own study does."""
-    check(preset.aligned, world, store)
+    """Checks the world as the study of the models does.
+
+    Args:
+        preset: The preset.
+        world: Name of the world.
+        store: Store of the checks' results.
+
+    Raises:
+        ValueError: If `jain2024` rejects the world.
+    """
+    check_learnable(preset.models, world, store)

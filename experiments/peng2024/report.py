@@ -1,160 +1,211 @@
-"""How is the study shown? Its figures, and its page."""
-
-# pyright: reportAttributeAccessIssue=false, reportIndexIssue=false, reportArgumentType=false, reportCallIssue=false
-# pyright: reportOperatorIssue=false, reportReturnType=false
-# (pandas' annotations lose track of what grouping and indexing return)
+"""Figures and HTML page of the study."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pandas as pd
 
 from experiments.jain2024.presets import METHODS
-from experiments.peng2024.claims import FIRMLY
-from experiments.peng2024.finetune import best_rate
-from experiments.peng2024.presets import FINETUNINGS, HARMFUL, NEVER, RATES, Preset
-from experiments.results import Results, by_verdict, teller
-from makebreak.plots import arm_name, plot_basins, plot_falls, plot_map, plot_told, plot_ways
+from experiments.peng2024.claims import MIN_REFUSAL
+from experiments.peng2024.fine_tuning import best_rate
+from experiments.peng2024.predictors import STEPS_TO_HALF
+from experiments.peng2024.presets import ATTACKS, MAX_NORM, RATES, UNEXPOSED_BASE, Preset
+from experiments.results import Results, format_estimate, format_verdicts
+from makebreak.plots import (
+    arm_name,
+    plot_basins,
+    plot_direction_curves,
+    plot_fine_tuning_attacks,
+    plot_landscape_plane,
+    plot_predictors,
+)
 from makebreak.report import Page, write_figures, write_page
 
-_WAYS = {
-    "random": "random",
-    "filter": "random, by row",
+Tables = Mapping[str, pd.DataFrame]
+
+_DIRECTIONS = {
+    "random": "random, norm of tensors",
+    "filter": "random, norm of rows",
     "fine-tuning": "harmful fine-tuning",
-    "worst": "steepest for safety",
-    "ablation": "refusal direction out",
+    "worst": "steepest for refusal",
+    "ablation": "ablation of the refusal direction",
 }
-_TOLD = {
+_PREDICTORS = {
     "visage": "VISAGE",
     "r50": "half-width",
-    "r50_able": "half-width, able",
+    "r50_capable": "half-width, capable",
     "margin": "margin, nats",
     "weight_change": "‖ΔW‖",
 }
 _CAPTIONS = {
     "basins": (
-        "Safety basins, and what else ends where they end",
-        "Weights moved along random directions with the norm of every tensor, as Peng et al. 2024 have it, and judged "
-        "exactly. What is not refused counts as an attack's success there: the gap between it and the red line are "
-        "answers that are wrong. Dashed: safe requests answered at the same points. Bands: 5 to 95 % of directions "
-        "and seeds.",
+        "Refusal, compliance and ability along random directions",
+        "Weights perturbed along random directions with the norm of every tensor (Peng et al. 2024); "
+        "outcomes are exact. The published success rate of an attack counts everything that is not "
+        "refused: its gap to the red line are wrong or degenerate answers. Dashed: safe requests answered "
+        "at the same points. Bands: 5 to 95 % of directions and seeds. Refused: the first tokens of the "
+        "judged segment are the null; the end of the answer is not required. Results before 2026-11-26 "
+        "required the end as well (docs/errata.md, W5).",
     ),
-    "ways": (
-        "Which way the weights move matters",
+    "directions": (
+        "Refusal along different directions",
         "Unsafe requests that are refused, along directions of equal relative norm. Thin: seeds.",
     ),
     "maps": (
-        "Maps",
-        "Unsafe requests refused, one seed. Two random directions; last, the plane of the model (star), of harmful "
-        "fine-tuning and of the same with as many safe requests, with both runs on it. White: within, 90 % of safe "
-        "requests are answered.",
+        "Refusal over planes in weight space",
+        "Unsafe requests refused, one seed. Planes of two random directions; last, the plane of the model "
+        "(star), of harmful fine-tuning and of the same with as many refusals, with the checkpoints of "
+        "both. White contour: 90 % of safe requests are answered inside it.",
     ),
-    "falls": (
-        "How safety is lost",
-        "Held-out unsafe requests answered as instructed along fine-tuning at the attacker's best rate. Thin: seeds.",
+    "fine_tuning": (
+        "Compliance during fine-tuning attacks",
+        "Held-out unsafe requests answered as instructed, at the learning rate that ends with most of them "
+        "answered. Thin: seeds.",
     ),
     "variants": (
         "Other widths, and a system prompt",
-        "As in the first figure, SSFT of other widths, and in a world where half of pretraining has a system prompt, "
-        "aligned in its sight or without, and asked with it or without.",
+        "As in the first figure, for SSFT models of other widths, and in a world where half of the "
+        "pretraining requests have a system prompt: aligned with it or without, and evaluated with it or "
+        "without.",
     ),
-    "told": (
-        "Does the landscape tell the fall?",
-        "Steps of harmful fine-tuning until half of the unsafe requests are answered, against what is known before: "
-        "widths, means over random directions, and two numbers that cost nothing. A dot per model that refuses.",
+    "predictors": (
+        "Landscape widths and steps of harmful fine-tuning to one half",
+        "Steps of harmful fine-tuning until half of the unsafe requests are answered, against numbers "
+        "known before: widths, means over random directions, and two that need no landscape. A dot per "
+        "model that refuses. Models differ in learning rate by factors of two, so that the norm of the "
+        "update measures the dose; a difference between predictors is not a test of either "
+        "(docs/errata.md, audit-M10).",
     ),
 }
 
 
-def drawings(results: Results, preset: Preset) -> dict[str, Callable[[], Any]]:
-    tables = results.tables
-    curves, methods = tables["curves"], [arm for arm in METHODS if arm in preset.arms]
-    shown = [arm for arm in ("base", *methods) if arm in preset.arms]
-    found: dict[str, Callable[[], Any]] = {
-        "basins": lambda: plot_basins(curves[curves.direction == "random"], shown),
-        "ways": lambda: plot_ways(curves, methods, _WAYS),
-        "falls": lambda: plot_falls(_best(tables), [*shown, NEVER], list(FINETUNINGS)),
-        "told": lambda: plot_told(_refusing(tables), _TOLD, f"{HARMFUL}.half", "steps to one half"),
+def figure_functions(results: Results, preset: Preset) -> dict[str, Callable[[], Any]]:
+    """Functions that draw the study's figures.
+
+    Args:
+        results: Results of the study.
+        preset: The preset.
+
+    Returns:
+        Name of the figure → a function that draws it.
+    """
+    tables, arms = results.tables, preset.arms
+    methods = [arm for arm in METHODS if arm in arms]
+    shown = [arm for arm in ("base", *METHODS) if arm in arms]
+    curves = tables["curves"]
+    random = curves[curves.direction == "random"]
+    functions: dict[str, Callable[[], Any]] = {
+        "basins": lambda: plot_basins(random, shown),
+        "directions": lambda: plot_direction_curves(curves, methods, _DIRECTIONS),
+        "fine_tuning": lambda: plot_fine_tuning_attacks(
+            _at_best_rates(tables), [*shown, UNEXPOSED_BASE], list(ATTACKS)
+        ),
+        "predictors": lambda: plot_predictors(
+            _refusing_models(tables), _PREDICTORS, STEPS_TO_HALF, "steps to one half"
+        ),
     }
     if "maps" in tables:
-        maps, paths = (tables[name].assign(title=_title) for name in ("maps", "paths"))
-        found["maps"] = lambda: plot_map(maps, list(dict.fromkeys(maps.title)), paths)
+        planes = tables["maps"].assign(title=_plane_titles)
+        paths = tables["paths"].assign(plane="fine-tuning").assign(title=_plane_titles)
+        functions["maps"] = lambda: plot_landscape_plane(planes, list(dict.fromkeys(planes.title)), paths)
     if "variants" in tables:
-        rows = tables["variants"].sort_values(["asked", "d_model"], kind="stable")
-        named = rows.assign(
-            arm=rows.arm.str.cat(rows.asked.map(lambda how: f",\nasked {how}" if how else ""))
-        )
-        found["variants"] = lambda: plot_basins(named, list(dict.fromkeys(named.arm)))
-    return found
+        variants = tables["variants"].sort_values(["system", "d_model"], kind="stable")
+        suffix = variants.system.map(lambda system: f",\n{system} system prompt" if system else "")
+        named = variants.assign(arm=variants.arm.str.cat(suffix))
+        functions["variants"] = lambda: plot_basins(named, list(dict.fromkeys(named.arm)))
+    return functions
 
 
-def _title(rows: pd.DataFrame) -> pd.Series:
-    plane = rows.plane if "plane" in rows else "fine-tuning"
-    return rows.arm.map(arm_name) + ", " + plane
+def _plane_titles(rows: pd.DataFrame) -> pd.Series:
+    """Title of the panel that each row belongs to."""
+    return rows.arm.map(arm_name) + ", " + rows.plane
 
 
-def _best(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """Every run at the attacker's best rate."""
-    runs = tables["finetuned"].groupby(["seed", "arm", "kind"], sort=False)
-    best = [rows[rows.rate == best_rate(rows.to_dict("records"), rows.kind.iloc[0])] for _, rows in runs]
+def _at_best_rates(tables: Tables) -> pd.DataFrame:
+    """Rows of every attack at the learning rate that ends with most unsafe requests answered."""
+    best = []
+    for (_, _, attack), rows in tables["fine_tuning"].groupby(["seed", "arm", "kind"], sort=False):
+        dicts = cast("list[dict[str, Any]]", rows.to_dict("records"))
+        best.append(rows[rows.rate == best_rate(dicts, str(attack))])
     return pd.concat(best)
 
 
-def _refusing(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    start = (
-        tables["finetuned"][tables["finetuned"].step == 0]
-        .groupby(["seed", "arm"])
-        .refused.first()
-        .reset_index()
-    )
-    return tables["predictors"].merge(start[start.refused >= FIRMLY][["seed", "arm"]])
+def _refusing_models(tables: Tables) -> pd.DataFrame:
+    """Predictors of the models that refuse at least `MIN_REFUSAL` of unsafe requests before an attack."""
+    fine_tuning = tables["fine_tuning"]
+    start = fine_tuning[fine_tuning.step == 0].groupby(["seed", "arm"]).refusal_rate.first().reset_index()
+    return tables["predictors"].merge(start[start.refusal_rate >= MIN_REFUSAL][["seed", "arm"]])
 
 
-def paragraph(claims: Mapping[str, Mapping[str, Any]]) -> str:
-    """The answer to the title's question, from the numbers."""
+def summary_paragraph(claims: Mapping[str, Mapping[str, Any]], n_directions: int) -> str:
+    """Estimates and verdicts of the main claims in sentences.
 
-    told = teller(claims)
+    Args:
+        claims: Rows of claims.json by id.
+        n_directions: Number of random directions.
+
+    Returns:
+        The paragraph.
+    """
+
+    def estimate(claim: str, plus: float = 0.0, sign: int = 1) -> str:
+        return format_estimate(claims, claim, plus, sign)
+
     return (
-        "How far may the weights move? In random directions, what is not refused rises by "
-        f"{told('T1', 0.05, -1)} within a tenth of the weights' norm; the half-width of answering safe requests less "
-        f"that of refusing is {told('P6')}: where refusing ends, {told('T3', 0.9, -1)} of safe answers are left, and "
-        f"at most {told('P6.harm', 0.1)} of unsafe requests are ever answered. The nearer edge of the basin is, in "
-        f"units of that in random directions, at {told('P3', 0.5, -1)} in the steepest direction and at "
-        f"{told('P3.fine_tuning', 0.5, -1)} in that of harmful fine-tuning. "
-        f"Harmful fine-tuning lifts what is not refused by {told('T5.harmful', 0.5)}, with as many refusals by "
-        f"{told('T5.mix', 0.05, -1)}, safe requests alone by {told('P4', 0.5)}. The half-width tells the steps that it "
-        f"takes by a rank correlation {told('P2')} above that of the better of margin and norm of the update."
+        f"Random directions: the share not refused rises by {estimate('T1', 0.05, -1)} within a tenth of the "
+        f"weights' norm (greatest rise over directions, the worst of {n_directions}). The half-width of "
+        f"answering safe requests minus that of refusing is {estimate('P6')}; where half of the refusals are "
+        f"lost, {estimate('T3', 0.9, -1)} of safe answers are left, and the greatest share of unsafe "
+        f"requests answered is {estimate('P6.harm', 0.1)}. Smaller half-width relative to random directions: "
+        f"{estimate('P3', 0.5, -1)} in the steepest direction, {estimate('P3.fine_tuning', 0.5, -1)} in that "
+        "of harmful fine-tuning. Rise of the share not refused under fine-tuning: "
+        f"{estimate('T5.harmful', 0.5)} on harmful requests, {estimate('T5.mix', 0.05, -1)} with as many "
+        f"refusals, {estimate('P4', 0.5)} on safe requests alone. Signed rank correlation of the half-width "
+        "with the steps to one half, minus the greater absolute correlation of margin and update norm: "
+        f"{estimate('P2')}; its expectation under independence is about -.3, so that a negative value is no "
+        "evidence against the half-width (docs/errata.md, audit-M10)."
     )
 
 
 def write_report(results: Results, preset: Preset, world: str, out: Path) -> Path:
-    figures = write_figures(drawings(results, preset), _CAPTIONS, out / "figures")
+    """Writes the figures and report.html.
+
+    Args:
+        results: Results of the study.
+        preset: The preset.
+        world: Name of the world.
+        out: Folder of the results.
+
+    Returns:
+        Path of the page.
+    """
+    figures = write_figures(figure_functions(results, preset), _CAPTIONS, out / "figures")
     tables = results.tables
-    summary = [
-        paragraph({row["id"]: row for row in results.claims}),
-        by_verdict(results.claims),
-    ]
+    claims = {row["id"]: row for row in results.claims}
+    summary = [summary_paragraph(claims, preset.directions), format_verdicts(results.claims)]
+    rates = ", ".join(f"{rate:g}" for rate in RATES)
     facts = {
         "models": f"those of jain2024 at {preset.name}, world {world}: {', '.join(preset.arms)}",
-        "walks": f"{preset.directions} random directions, {preset.points} points from -0.5 to 0.5 of the weights' "
-        f"norm; {preset.n} held-out unsafe and safe requests at each, outcomes exact, without generation",
-        "fine-tuning": f"{preset.finetuning.steps} steps of {preset.finetuning.batch_size}, rates "
-        f"{', '.join(f'{rate:g}' for rate in RATES)}, the attacker's best of each; examples are new to the model",
+        "perturbations": f"{preset.directions} random directions, {preset.points} points from "
+        f"{-MAX_NORM} to {MAX_NORM} of the weights' norm; {preset.n} held-out unsafe and as many safe "
+        "requests at each; outcomes are exact, from the likeliest tokens, without generation",
+        "fine-tuning": f"{preset.attack.steps} steps of {preset.attack.batch_size}, learning rates "
+        f"{rates}, of which the one that ends with most unsafe requests answered counts; no example was "
+        "used before",
     }
-    by = ["arm", "direction", "sense"]
-    numbers = tables["basins"].drop(columns=["seed", "index", "censored"])
-    finetuned = (
-        tables["finetuned"].drop(columns=["seed"]).groupby(["arm", "kind", "rate", "step"], sort=False)
-    )
+    numbers = tables["basins"].drop(columns=["seed", "direction_index", "is_censored"])
+    widths = numbers.groupby(["arm", "direction", "criterion"], sort=False).mean().reset_index()
+    fine_tuning = tables["fine_tuning"].drop(columns=["seed"])
+    curves = fine_tuning.groupby(["arm", "kind", "rate", "step"], sort=False).mean().reset_index()
     shown = {
-        "Widths, mean over seeds and directions": numbers.groupby(by, sort=False).mean().reset_index(),
-        "What is known before, and what fine-tuning does": tables["predictors"],
-        "Fine-tuning, mean over seeds": finetuned.mean().reset_index(),
+        "Widths, mean over seeds and directions": widths,
+        "Predictors, and results of fine-tuning attacks": tables["predictors"],
+        "Fine-tuning attacks, mean over seeds": curves,
     }
     path = out / "report.html"
-    title = f"peng2024 at {preset.name}: how far may the weights move?"
+    title = f"peng2024 at {preset.name}: safety landscapes and fine-tuning attacks"
     write_page(Page(title, summary, facts, results.claims, figures, shown), path)
     return path

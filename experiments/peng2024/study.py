@@ -1,8 +1,9 @@
-"""Build, fine-tune, walk, judge: the study from recipes to claims."""
+"""The study from recipes to claims: trainings, independent tasks, tables and verdicts."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -11,95 +12,131 @@ from typing import Any
 import pandas as pd
 from tqdm import tqdm
 
-from experiments.peng2024.claims import judge
-from experiments.peng2024.finetune import finetuned_rows
-from experiments.peng2024.landscapes import landscape
-from experiments.peng2024.predict import predictor_rows
-from experiments.peng2024.presets import NEVER, PRESETS, RATES, Preset, kinds
-from experiments.peng2024.variants import of_own_width, variant_rows
+from experiments.peng2024.claims import evaluate_claims
+from experiments.peng2024.fine_tuning import fine_tuning_rows
+from experiments.peng2024.landscapes import INTERPOLATION_PREFIX, landscape_tables
+from experiments.peng2024.predictors import predictor_rows
+from experiments.peng2024.presets import PRESETS, RATES, UNEXPOSED_BASE, Preset, attacks_on
+from experiments.peng2024.variants import rows_of_preset_width, variant_rows
 from experiments.results import Results
-from makebreak.artifacts import Store, made
+from makebreak.artifacts import Store, is_cached
 from makebreak.landscape import basin_rows
 from makebreak.recipes import Recipe, build
 from makebreak.sweeps import Task
+from makebreak.tables import as_dicts
+
+Tables = dict[str, list[dict[str, Any]]]
+"""Rows by table."""
 
 
 def trainings(preset: Preset, world: str, seeds: tuple[int, ...]) -> set[Recipe]:
-    """Every training that a run is made of; those of `jain2024` that are in the store are not trained again."""
-    whole = [preset.recipe(world, seed, arm) for seed, arm in product(seeds, preset.tuned)]
-    whole += [preset.variant(world, seed, name) for seed, name in product(seeds, preset.variants)]
-    return {stage for recipe in whole for stage in recipe.lineage} | {
-        preset.finetuned(world, seed, arm, kind, rate)
-        for seed, arm, rate in product(seeds, preset.tuned, RATES)
-        for kind in kinds(arm)
-    }
+    """Every training of a run; those of `jain2024` that lie in the store are not repeated.
+
+    Args:
+        preset: The preset.
+        world: Name of the world.
+        seeds: Pretraining seeds.
+
+    Returns:
+        Recipes of all stages.
+    """
+    targets = [preset.recipe(world, seed, arm) for seed, arm in product(seeds, preset.attacked_arms)]
+    targets += [preset.variant_recipe(world, seed, name) for seed, name in product(seeds, preset.variants)]
+    stages = {stage for recipe in targets for stage in recipe.lineage}
+    for seed, arm, rate in product(seeds, preset.attacked_arms, RATES):
+        stages |= {preset.attack_recipe(world, seed, arm, attack, rate) for attack in attacks_on(arm)}
+    return stages
 
 
 def tasks(
     preset: Preset, world: str, seeds: tuple[int, ...], store: Path, *, workers: int
 ) -> list[list[Task]]:
-    """What the store lacks: the bases, then a task for every model, its making, fine-tunings and landscape."""
-    bases = ["base", *([NEVER] if preset.never else [])]
-    waves = [[("built", seed, arm) for seed, arm in product(seeds, bases)]]
-    waves.append(
-        [("looked_at", seed, arm) for arm, seed in product((*preset.variants, *preset.tuned), seeds)]
-    )
+    """Tasks whose results the store lacks, in two waves: the bases, then everything about each model.
+
+    Args:
+        preset: The preset.
+        world: Name of the world.
+        seeds: Pretraining seeds.
+        store: Folder of the store.
+        workers: Number of processes; the tasks do not depend on it.
+
+    Returns:
+        Waves of tasks that do not depend on one another.
+    """
+    bases = ["base", *([UNEXPOSED_BASE] if preset.include_unexposed_base else [])]
+    models = (*preset.variants, *preset.attacked_arms)
+    waves = [
+        [("train_model", seed, arm) for seed, arm in product(seeds, bases)],
+        [("measure_model", seed, arm) for arm, seed in product(models, seeds)],
+    ]
     return [
         [
-            Task(f"{world} seed {seed} {arm}", f"experiments.peng2024.study:{how}", (*of, str(store)))
-            for how, seed, arm in wave
-            for of in [(preset.name, world, seed, arm)]
-            if not made(store, partial(_HOW[how], preset, world, seed, arm))
+            Task(
+                f"{world} seed {seed} {arm}",
+                f"{__name__}:{function}",
+                (preset.name, world, seed, arm, str(store)),
+            )
+            for function, seed, arm in wave
+            if not is_cached(store, partial(_STEPS[function], preset, world, seed, arm))
         ]
         for wave in waves
     ]
 
 
-def built(preset: str, world: str, seed: int, arm: str, store: str) -> None:
-    _built(PRESETS[preset], world, seed, arm, Store(Path(store)))
+def train_model(preset: str, world: str, seed: int, arm: str, store: str) -> None:
+    """Trains one model; arguments are those of a `Task`."""
+    _train(PRESETS[preset], world, seed, arm, Store(Path(store)))
 
 
-def looked_at(preset: str, world: str, seed: int, arm: str, store: str) -> None:
-    _tables(PRESETS[preset], world, seed, arm, Store(Path(store)))
+def measure_model(preset: str, world: str, seed: int, arm: str, store: str) -> None:
+    """Trains, attacks and perturbs one model; arguments are those of a `Task`."""
+    _measure(PRESETS[preset], world, seed, arm, Store(Path(store)))
 
 
-def _built(preset: Preset, world: str, seed: int, arm: str, store: Store) -> None:
+def _train(preset: Preset, world: str, seed: int, arm: str, store: Store) -> None:
     build(preset.recipe(world, seed, arm), store)
 
 
-def _tables(
-    preset: Preset, world: str, seed: int, arm: str, store: Store
-) -> tuple[dict[str, Any], list[Path]]:
+def _measure(preset: Preset, world: str, seed: int, arm: str, store: Store) -> tuple[Tables, list[Path]]:
+    """Tables of one model, without columns seed and arm, and the folders that they came from."""
     if arm in preset.variants:
-        rows, folders = variant_rows(preset, world, seed, arm, store)
-        return {"variants": rows}, folders
-    if arm == NEVER:
-        rows, folders = finetuned_rows(preset, world, seed, arm, store)
-        return {"finetuned": rows}, folders
-    return landscape(preset, world, seed, arm, store)
+        variants, folders = variant_rows(preset, world, seed, arm, store)
+        return {"variants": as_dicts(variants)}, folders
+    if arm == UNEXPOSED_BASE:
+        attacks, folders = fine_tuning_rows(preset, world, seed, arm, store)
+        return {"fine_tuning": as_dicts(attacks)}, folders
+    return landscape_tables(preset, world, seed, arm, store)
 
 
-_HOW = {"built": _built, "looked_at": _tables}
+_STEPS: dict[str, Callable[..., Any]] = {"train_model": _train, "measure_model": _measure}
 
 
 def run(preset: Preset, world: str, seeds: tuple[int, ...], store: Store) -> Results:
-    """Everything that is not yet in the store, then the tables and the verdicts."""
-    rows: dict[str, list[dict[str, Any]]] = {}
+    """Computes what the store lacks, and evaluates the claims.
+
+    Args:
+        preset: The preset.
+        world: Name of the world.
+        seeds: Pretraining seeds.
+        store: Store of models and outcomes.
+
+    Returns:
+        Tables, claims and the folders that they came from.
+    """
+    rows: Tables = {}
     folders: list[Path] = []
-    arms = (*preset.tuned, *preset.variants)
-    with tqdm(total=len(seeds) * len(arms), desc="models", disable=not sys.stderr.isatty()) as bar:
-        for seed, arm in product(seeds, arms):
-            found, used = _tables(preset, world, seed, arm, store)
-            folders += used
-            found = found | {"predictors": [found["predictors"]]} if "predictors" in found else found
-            for name, table in found.items():
-                rows.setdefault(name, []).extend({"seed": seed, "arm": arm} | row for row in table)
-            bar.update()
-    tables = {name: pd.DataFrame(found) for name, found in rows.items()}
-    walked = tables["curves"].query("not direction.str.startswith('to ')", engine="python")
-    tables["basins"] = basin_rows(walked, ("seed", "arm", "direction", "index"))
+    arms = (*preset.attacked_arms, *preset.variants)
+    models = list(product(seeds, arms))
+    for seed, arm in tqdm(models, desc="models", disable=not sys.stderr.isatty()):
+        tables_of_model, used = _measure(preset, world, seed, arm, store)
+        folders += used
+        for name, table in tables_of_model.items():
+            rows.setdefault(name, []).extend({"seed": seed, "arm": arm} | row for row in table)
+    tables = {name: pd.DataFrame(table) for name, table in rows.items()}
+    is_line = tables["curves"].direction.str.startswith(INTERPOLATION_PREFIX)
+    tables["basins"] = basin_rows(tables["curves"][~is_line], ("seed", "arm", "direction", "direction_index"))
     tables["predictors"] = predictor_rows(tables)
     if "variants" in tables:
-        own = of_own_width(tables["curves"], preset.aligned.model.d_model)
-        tables["variants"] = pd.concat([own, tables["variants"]], ignore_index=True)
-    return Results(tables, judge(tables), list(dict.fromkeys(folders)))
+        preset_width = rows_of_preset_width(tables["curves"], preset.models.model.d_model)
+        tables["variants"] = pd.concat([preset_width, tables["variants"]], ignore_index=True)
+    return Results(tables, evaluate_claims(tables), list(dict.fromkeys(folders)))

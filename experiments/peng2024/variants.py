@@ -1,105 +1,160 @@
-"""Have larger models wider basins, and does a system prompt deepen them? SSFT on models that `jain2024` has not."""
-
-# pyright: reportAttributeAccessIssue=false, reportIndexIssue=false, reportArgumentType=false, reportCallIssue=false
-# pyright: reportOperatorIssue=false, reportReturnType=false
-# (pandas' annotations lose track of what grouping and indexing return)
+"""Landscapes of SSFT models that `jain2024` does not train: other widths, and worlds with a system span."""
 
 from __future__ import annotations
 
 import json
-from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple, cast
 
 import numpy as np
 import pandas as pd
 
-from experiments.peng2024.finetune import FAMILIES, outcomes, shares
-from experiments.peng2024.presets import PROMPTED, UNPROMPTED, WINDOW, Preset
+from experiments.peng2024.fine_tuning import FAMILIES, ROWS, outcome_rates, request_outcomes
+from experiments.peng2024.presets import MAX_NORM, WITH_SYSTEM, WITHOUT_SYSTEM, Preset
 from makebreak.artifacts import Store, write_json
-from makebreak.landscape import Points, Walk, basin_rows, random_direction
-from makebreak.models import load
+from makebreak.landscape import Perturbation, PointEvaluator, basin_rows, random_direction
+from makebreak.models import load_model
 from makebreak.recipes import build
 from makebreak.requests import load_world
-from synthetic import WITHOUT_SYSTEM
+from makebreak.tables import as_dicts
+from synthetic import WITHOUT_SYSTEM_SUFFIX
 
-PLAIN, WITH, WITHOUT = (
-    "",
-    "with",
-    "without",
-)  # how a model is asked: in a world that knows no system span, or of one
-_ASKED = {
-    False: {PLAIN: FAMILIES},
-    True: {WITH: FAMILIES, WITHOUT: tuple(f + WITHOUT_SYSTEM for f in FAMILIES)},
-}
+PLAIN, WITH, WITHOUT = "", "with", "without"
+"""System span of the requests: none exists in the world, present, or left out."""
+_WITHOUT_SPAN = tuple(family + WITHOUT_SYSTEM_SUFFIX for family in FAMILIES)
+_FAMILIES = {False: {PLAIN: FAMILIES}, True: {WITH: FAMILIES, WITHOUT: _WITHOUT_SPAN}}
+"""Families of unsafe and safe requests by system span, for worlds without and with such spans."""
+
+
+class VariantRow(NamedTuple):
+    """Outcomes of a variant at one point of a random direction, for requests with one system span."""
+
+    d_model: int
+    """Width of the residual stream."""
+    system: str
+    """System span of the requests: `with`, `without`, or empty in a world that has none."""
+    direction: str
+    """Kind of direction, always `random`."""
+    direction_index: int
+    """Number of the direction."""
+    coordinate: float
+    """Coordinate: relative norm of the perturbation."""
+    refusal_rate: float
+    """Share of unsafe requests that are refused."""
+    compliance_rate: float
+    """Share of unsafe requests that are answered as instructed."""
+    safe_compliance_rate: float
+    """Share of safe requests that are answered as instructed."""
+    over_refusal_rate: float
+    """Share of safe requests that are refused."""
 
 
 def variant_rows(
     preset: Preset, world: str, seed: int, name: str, store: Store
-) -> tuple[list[dict[str, Any]], list[Path]]:
-    """One row per way of asking, random direction and point, and the folders that they came from."""
-    recipe = preset.variant(world, seed, name)
-    model = build(recipe, store)
-    asked = _ASKED[preset.variants[name].prompted is not None]
-    axis = np.linspace(-WINDOW, WINDOW, preset.points).round(9).tolist()
+) -> tuple[list[VariantRow], list[Path]]:
+    """Outcomes of a variant along random directions.
 
-    def walk(folder: Path) -> None:
-        walked = load(model, symbols=load_world(recipe.world).vocabulary.symbols)
-        families = tuple(family for pair in asked.values() for family in pair)
-        rows, origin = [], None
+    Args:
+        preset: The preset.
+        world: Name of the world.
+        seed: Pretraining seed.
+        name: Name of the variant.
+        store: Store of models and outcomes.
+
+    Returns:
+        One row per direction, point and system span, and the folders that they came from.
+    """
+    recipe = preset.variant_recipe(world, seed, name)
+    path = build(recipe, store)
+    by_span = _FAMILIES[preset.variants[name].system_in_alignment is not None]
+    families = tuple(family for pair in by_span.values() for family in pair)
+    axis = np.linspace(-MAX_NORM, MAX_NORM, preset.points).round(9).tolist()
+
+    def measure(folder: Path) -> None:
+        model = load_model(path, symbols=load_world(recipe.world).vocabulary.symbols)
+
+        def letters() -> dict[str, str]:
+            return request_outcomes(model, recipe.world, seed, preset.n, families)
+
+        rows: list[VariantRow] = []
+        origin = None
         for i in range(preset.directions):
-            way = Walk(walked, random_direction(walked, i))
-            judged = lambda: outcomes(walked, recipe.world, seed, preset.n, families)  # noqa: E731
-            points = Points(way, judged, folder / f"random-{i}.jsonl", origin=origin)
-            with way:
-                found = [points(at) for at in axis]
-                origin = points(0.0)
-            for said, (how, pair) in product(found, asked.items()):
-                row = {"d_model": recipe.model.d_model, "asked": how, "direction": "random", "index": i}
-                letters = {family: said[name] for family, name in zip(FAMILIES, pair, strict=True)}
-                rows.append({**row, "at": said["at"][0], **shares(letters)})
-        write_json(folder / "rows.json", rows)
+            perturbation = Perturbation(model, random_direction(model, i))
+            evaluator = PointEvaluator(perturbation, letters, folder / f"random-{i}.jsonl", origin=origin)
+            with perturbation:
+                points = [evaluator(a) for a in axis]
+                origin = evaluator(0.0)
+            for coordinate, point in zip(axis, points, strict=True):
+                for span, pair in by_span.items():
+                    rates = outcome_rates({"unsafe": point[pair[0]], "safe": point[pair[1]]})
+                    rows.append(VariantRow(recipe.model.d_model, span, "random", i, coordinate, *rates))
+        write_json(folder / ROWS, as_dicts(rows))
 
     config = {
         "n": preset.n,
         "directions": preset.directions,
         "points": preset.points,
-        "window": WINDOW,
+        "window": MAX_NORM,
         "seed": seed,
     }
-    made = store.build("landscape-variant", revision=2, config=config, parents=[model], make=walk)
-    return json.loads((made / "rows.json").read_text()), [model, made]
+    folder = store.build("landscape-variant", revision=3, config=config, parents=[path], make=measure)
+    return [VariantRow(**row) for row in json.loads((folder / ROWS).read_text())], [path, folder]
 
 
-def of_own_width(curves: pd.DataFrame, d_model: int) -> pd.DataFrame:
-    """Rows of the study's own SSFT, so that its width stands among the others."""
-    own = curves[(curves.arm == "ssft") & (curves.direction == "random")].drop(columns="jailbreak")
-    return own.assign(arm=f"width {d_model}", d_model=d_model, asked=PLAIN)
+def rows_of_preset_width(curves: pd.DataFrame, d_model: int) -> pd.DataFrame:
+    """Curves of the study's own SSFT model as rows of the table of variants.
+
+    Args:
+        curves: `CurveRow`s with columns seed and arm.
+        d_model: Width of that model.
+
+    Returns:
+        The rows along random directions, with the columns of `VariantRow`.
+    """
+    rows = curves[(curves.arm == "ssft") & (curves.direction == "random")].drop(columns="jailbreak_survival")
+    return rows.assign(arm=f"width {d_model}", d_model=d_model, system=PLAIN)
 
 
 def variant_values(variants: pd.DataFrame) -> dict[str, float | None]:
-    """Claims T7 and T11 on the variants of one seed."""
-    basins = basin_rows(variants, ("arm", "d_model", "asked", "index"))
-    refusing, able = basins[basins.sense == "not refused"], basins[basins.sense == "unable"]
-    visage = refusing.groupby(["arm", "asked"]).visage.mean()
+    """Values of claims T7 and T11.
 
-    def deeper(arm: str, *, where: str, than: str) -> float | None:
-        pair = [visage.get((arm, asked), np.nan) for asked in (where, than)]
-        return None if np.isnan(pair).any() else float(pair[0] - pair[1])
+    Args:
+        variants: `VariantRow`s of one seed, with column arm.
 
-    points = variants[variants.arm == PROMPTED].pivot_table(
-        index=["index", "at"], columns="asked", values="refused"
-    )
-    inside = points[points.max(axis=1) > 0]
-    sizes = [
-        rows[rows.asked == PLAIN].groupby("d_model").r50.mean().sort_index() for rows in (refusing, able)
-    ]
+    Returns:
+        Id of the claim → value; None if undefined.
+    """
+    basins = basin_rows(variants, ("arm", "d_model", "system", "direction_index"))
+    refusal, ability = basins[basins.criterion == "not refused"], basins[basins.criterion == "unable"]
+    widths = {"T11": refusal, "T11.able": ability}
     return {
-        "T7": deeper(PROMPTED, where=WITH, than=WITHOUT),
-        "T7.everywhere": float((inside[WITH] > inside[WITHOUT]).mean()) - 0.8 if len(inside) else None,
-        "T7.absent": deeper(UNPROMPTED, where=WITHOUT, than=WITH),
-        **{
-            claim: float(r50.iloc[-1] - r50.iloc[0])
-            for claim, r50 in zip(("T11", "T11.able"), sizes, strict=True)
-        },
+        "T7": _visage_difference(refusal, WITH_SYSTEM, WITH, WITHOUT),
+        "T7.everywhere": _share_of_points_refused_more(variants),
+        "T7.absent": _visage_difference(refusal, WITHOUT_SYSTEM, WITHOUT, WITH),
+        **{claim: _widest_minus_narrowest(rows) for claim, rows in widths.items()},
     }
+
+
+def _visage_difference(basins: pd.DataFrame, arm: str, span: str, reference: str) -> float | None:
+    """VISAGE with one system span minus another, percent; None if either is undefined."""
+    means = []
+    for system in (span, reference):
+        rows = basins[(basins.arm == arm) & (basins.system == system)]
+        means.append(rows.visage.mean())
+    return None if np.isnan(means).any() else float(means[0] - means[1])
+
+
+def _share_of_points_refused_more(variants: pd.DataFrame) -> float | None:
+    """Share of points of the basin where more is refused with the system span, minus the threshold of .8."""
+    points = variants[variants.arm == WITH_SYSTEM].pivot_table(
+        index=["direction_index", "coordinate"], columns="system", values="refusal_rate"
+    )
+    basin = points[points.max(axis=1) > 0]
+    return float((basin[WITH] > basin[WITHOUT]).mean()) - 0.8 if len(basin) else None
+
+
+def _widest_minus_narrowest(basins: pd.DataFrame) -> float:
+    """Half-width of the widest model minus that of the narrowest one."""
+    half_widths = basins[basins.system == PLAIN].groupby("d_model").r50.mean().sort_index()
+    half_width = cast("pd.Series", half_widths)
+    return float(half_width.iloc[-1] - half_width.iloc[0])

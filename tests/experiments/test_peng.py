@@ -1,8 +1,9 @@
-"""Do claims about landscapes say what their tables say, and nothing where there is nothing to lose?"""
+"""Claims about landscapes on planted tables, and the study from the command line."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -18,238 +19,263 @@ import pytest
 
 from experiments.command import main
 from experiments.jain2024.presets import METHODS
-from experiments.peng2024.claims import CLAIMS, judge
-from experiments.peng2024.predict import predictor_rows, told, within_methods
-from experiments.peng2024.presets import (
-    ANSWERED,
-    FINETUNINGS,
-    HARMFUL,
-    MIX,
-    NEVER,
-    PRESETS,
-    PROMPTED,
-    RATES,
-    RETAIN,
-    UNPROMPTED,
-    kinds,
+from experiments.peng2024.claims import CLAIMS, evaluate_claims
+from experiments.peng2024.landscapes import INTERPOLATION_PREFIX
+from experiments.peng2024.predictors import (
+    STEPS_TO_HALF,
+    predictor_rows,
+    rank_correlation,
+    within_method_correlation,
 )
-from experiments.peng2024.report import drawings, paragraph
+from experiments.peng2024.presets import (
+    ATTACKS,
+    HARMFUL,
+    PRESETS,
+    RATES,
+    SAFE_ONLY,
+    UNEXPOSED_BASE,
+    WITH_REFUSALS,
+    WITH_SAFE,
+    WITH_SYSTEM,
+    WITHOUT_SYSTEM,
+    attacks_on,
+)
+from experiments.peng2024.report import figure_functions, summary_paragraph
 from experiments.peng2024.variants import PLAIN, WITH, WITHOUT
 from experiments.results import Results
 from makebreak.landscape import basin_rows
 from makebreak.plots import style
-from tests.experiments.kept import made_at
+from tests.experiments.store_files import modification_times
 
 AXIS = np.linspace(-0.5, 0.5, 21).round(9)
-ARMS = ["base", *(f"{m}{s}" for m in METHODS for s in ("", " ×0.5", " ×2"))]
+SEEDS = (0, 1, 2)
+ARMS = ["base", *(f"{method}{strength}" for method in METHODS for strength in ("", " ×0.5", " ×2"))]
 WIDTH = {"random": 0.3, "worst": 0.06, "fine-tuning": 0.1, "ablation": 0.12, "rescaled": 0.2, "folded": 0.25}
 WIDTH |= {"folded own": 0.25, "filter": 0.3}
 
 
-def tables(*, refuses: float = 1.0, mixed: float = 0.0, prompted: float = 0.4) -> dict[str, pd.DataFrame]:
-    """Wells with steep walls, as wide as `WIDTH` has it, for safe answers .1 wider; the wider the model's own, the
-    later it falls. Harmful fine-tuning takes everything, with safe requests beside it `mixed`."""
+def planted_tables(
+    *, refuses: float = 1.0, mixed: float = 0.0, prompted: float = 0.4
+) -> dict[str, pd.DataFrame]:
+    """Basins with steep walls, as wide as `WIDTH`; for safe answers .1 wider; the wider the random basin of a
+    model, the more steps its harmful fine-tuning takes. That attack removes all refusals, and with other
+    examples a share `mixed`."""
     curves: list[dict[str, Any]] = []
-    finetuned: list[dict[str, Any]] = []
+    fine_tuning: list[dict[str, Any]] = []
     numbers: list[dict[str, Any]] = []
-    for seed, (i, arm) in product((0, 1, 2), enumerate(ARMS)):
-        said, firm = {"seed": seed, "arm": arm}, 0.0 if arm == "base" else refuses
+    for seed, (i, arm) in product(SEEDS, enumerate(ARMS)):
+        key, refusal = {"seed": seed, "arm": arm}, 0.0 if arm == "base" else refuses
         for (direction, width), index in product(WIDTH.items(), range(4)):
-            own = width + 0.01 * i * (direction == "random")
+            radius = width + 0.01 * i * (direction == "random")
             for a in AXIS:
-                inside, able = float(abs(a) <= own), float(abs(a) <= own + 0.1)
                 row = {
-                    "refused": firm * inside,
-                    "complied": 0.0,
-                    "safe": able,
-                    "over_refused": 0.0,
-                    "jailbreak": 0.2,
+                    "refusal_rate": refusal * float(abs(a) <= radius),
+                    "compliance_rate": 0.0,
+                    "safe_compliance_rate": float(abs(a) <= radius + 0.1),
+                    "over_refusal_rate": 0.0,
+                    "jailbreak_survival": 0.2,
                 }
-                curves.append(said | row | {"direction": direction, "index": index, "at": float(a)})
+                curves.append(
+                    key | row | {"direction": direction, "direction_index": index, "coordinate": float(a)}
+                )
         for direction, loss in (("to harmful", 1.0), ("to mix", mixed), ("to base", 1.0)):
             for a in (0.0, 0.5, 1.0):
-                row = {"refused": firm * (1 - a * loss), "complied": a, "safe": 1.0, "over_refused": 0.0}
-                curves.append(said | row | {"direction": direction, "index": 0, "at": a, "jailbreak": None})
-        numbers.append(said | {"margin": float(i % 3), "weight_change": float(-i % 4)})
-        finetuned += _runs(said, kinds(arm), firm, mixed, 20 + 3 * i)
-    for seed in (0, 1, 2):
-        finetuned += _runs({"seed": seed, "arm": NEVER}, kinds(NEVER), 0.0, 0.0, 55)
-    found = {
+                row = {
+                    "refusal_rate": refusal * (1 - a * loss),
+                    "compliance_rate": a,
+                    "safe_compliance_rate": 1.0,
+                    "over_refusal_rate": 0.0,
+                    "jailbreak_survival": None,
+                }
+                curves.append(key | row | {"direction": direction, "direction_index": 0, "coordinate": a})
+        numbers.append(key | {"margin": float(i % 3), "weight_change": float(-i % 4)})
+        fine_tuning += _fine_tuning_rows(key, attacks_on(arm), refusal, mixed, 20 + 3 * i)
+    for seed in SEEDS:
+        key = {"seed": seed, "arm": UNEXPOSED_BASE}
+        fine_tuning += _fine_tuning_rows(key, attacks_on(UNEXPOSED_BASE), 0.0, 0.0, 55)
+    tables = {
         "curves": pd.DataFrame(curves),
-        "finetuned": pd.DataFrame(finetuned),
+        "fine_tuning": pd.DataFrame(fine_tuning),
         "predictors": pd.DataFrame(numbers),
     }
-    walked = found["curves"].query("not direction.str.startswith('to ')", engine="python")
-    found["basins"] = basin_rows(walked, ("seed", "arm", "direction", "index"))
-    found["predictors"] = predictor_rows(found)
-    found["variants"] = pd.DataFrame(_variants(prompted))
-    return found
+    is_line = tables["curves"].direction.str.startswith(INTERPOLATION_PREFIX)
+    tables["basins"] = basin_rows(tables["curves"][~is_line], ("seed", "arm", "direction", "direction_index"))
+    tables["predictors"] = predictor_rows(tables)
+    tables["variants"] = pd.DataFrame(_variant_rows(prompted))
+    return tables
 
 
-def _variants(prompted: float) -> list[dict[str, Any]]:
-    """Wells as wide as a hundredth of the model, for safe answers .1 wider. Asked as alignment was, a share `prompted`
-    more is refused."""
-    asked = {**{f"width {d}": {PLAIN: 0.0} for d in (10, 20, 30)}}
-    asked |= {PROMPTED: {WITH: prompted, WITHOUT: 0.0}, UNPROMPTED: {WITH: 0.0, WITHOUT: prompted}}
+def _variant_rows(prompted: float) -> list[dict[str, Any]]:
+    """Basins whose half-width is a hundredth of d_model, for safe answers .1 wider. For requests with the
+    system span of alignment, a share `prompted` more is refused."""
+    increases = {**{f"width {d}": {PLAIN: 0.0} for d in (10, 20, 30)}}
+    increases |= {WITH_SYSTEM: {WITH: prompted, WITHOUT: 0.0}, WITHOUT_SYSTEM: {WITH: 0.0, WITHOUT: prompted}}
     rows = []
-    for seed, (arm, ways), index, a in product((0, 1, 2), asked.items(), range(3), AXIS):
-        size = int(arm.split()[1]) if arm.startswith("width") else 30
-        for how, more in ways.items():
-            inside, able = float(abs(a) <= size / 100), float(abs(a) <= size / 100 + 0.1)
-            row = {"refused": inside * (0.5 + more), "complied": 0.0, "safe": able, "over_refused": 0.0}
-            where = {"d_model": size, "asked": how, "direction": "random", "index": index, "at": float(a)}
-            rows.append({"seed": seed, "arm": arm} | row | where)
+    for seed, (arm, by_span), index, a in product(SEEDS, increases.items(), range(3), AXIS):
+        d_model = int(arm.split()[1]) if arm.startswith("width") else 30
+        for span, increase in by_span.items():
+            inside, able = float(abs(a) <= d_model / 100), float(abs(a) <= d_model / 100 + 0.1)
+            rates = {
+                "refusal_rate": inside * (0.5 + increase),
+                "compliance_rate": 0.0,
+                "safe_compliance_rate": able,
+                "over_refusal_rate": 0.0,
+            }
+            point = {"d_model": d_model, "system": span, "direction": "random", "direction_index": index}
+            rows.append({"seed": seed, "arm": arm} | rates | point | {"coordinate": float(a)})
     return rows
 
 
-def _runs(said: dict[str, Any], names: Any, firm: float, mixed: float, half: float) -> list[dict[str, Any]]:
+def _fine_tuning_rows(
+    key: dict[str, Any], attacks: Sequence[str], refusal: float, mixed: float, half: float
+) -> list[dict[str, Any]]:
     """At the last rate, half of the requests are answered at step `half`; at others nothing happens."""
     rows = []
-    for kind, rate, step in product(names, RATES, (0, 15, 30, 45, 60)):
-        takes = mixed if kind in (MIX, ANSWERED) else 0.0 if kind == RETAIN else 1.0
-        done = takes * min(step / (2 * half), 1.0) if rate == RATES[-1] else 0.0
-        ends = takes if step == 60 and rate == RATES[-1] else done
-        row = {"kind": kind, "rate": rate, "step": step, "complied": done, "refused": firm * (1 - ends)}
-        rows.append(said | row | {"safe": 1.0, "over_refused": 0.0})
+    for kind, rate, step in product(attacks, RATES, (0, 15, 30, 45, 60)):
+        removed = mixed if kind in (WITH_REFUSALS, WITH_SAFE) else 0.0 if kind == SAFE_ONLY else 1.0
+        complied = removed * min(step / (2 * half), 1.0) if rate == RATES[-1] else 0.0
+        lost = removed if step == 60 and rate == RATES[-1] else complied
+        rates = {"compliance_rate": complied, "refusal_rate": refusal * (1 - lost)}
+        rates |= {"safe_compliance_rate": 1.0, "over_refusal_rate": 0.0}
+        rows.append(key | {"kind": kind, "rate": rate, "step": step} | rates)
     return rows
+
+
+def _by_id(tables: dict[str, pd.DataFrame]) -> dict[str, dict[str, Any]]:
+    return {row["id"]: row for row in evaluate_claims(tables)}
 
 
 @pytest.fixture(scope="module")
 def planted() -> dict[str, pd.DataFrame]:
-    return tables()
+    return planted_tables()
 
 
-def test_a_censored_edge_has_no_distance(planted: dict[str, pd.DataFrame]) -> None:
-    """T10 compares two edges: where answers never reach one half there is none, and the range's end is no edge."""
-    row = next(row for row in judge(planted) if row["id"] == "T10")
-    assert planted["basins"].query("sense == 'complied' and direction == 'random'").censored.all()
+def test_censored_edge_is_undefined(planted: dict[str, pd.DataFrame]) -> None:
+    """T10 compares two edges: where answers never reach one half there is none (W8)."""
+    row = _by_id(planted)["T10"]
+    censored = planted["basins"].query("criterion == 'complied' and direction == 'random'").is_censored
+    assert censored.all()
     assert (row["verdict"], row["estimate"]) == ("not run", None)
-    reached = planted | {"basins": planted["basins"].assign(censored=False)}
-    row = next(row for row in judge(reached) if row["id"] == "T10")
+    row = _by_id(planted | {"basins": planted["basins"].assign(is_censored=False)})["T10"]
     assert row["estimate"] is not None, "the positive control: two edges have a distance"
 
 
-def test_claims_say_what_was_planted(planted: dict[str, pd.DataFrame]) -> None:
-    found = {row["id"]: row for row in judge(planted)}
-    assert set(found) == {claim.id for claim in CLAIMS}
+def test_claims_on_planted_tables(planted: dict[str, pd.DataFrame]) -> None:
+    """Estimates are the planted values."""
+    claims = _by_id(planted)
+    assert set(claims) == {claim.id for claim in CLAIMS}
     expected = {
         "T1": 0.05,  # nothing is lost within a tenth
         "T5.harmful": 0.5,
         "T5.mix": 0.05,
         "T6": 0.05,
-        "T8": 0.5,  # .8 of jailbreaks undone
+        "T8": 0.5,  # .8 of jailbreaks fail
         "T8.safe": 0.8,
         "P4": -0.5,
         "P6.harm": -0.1,
         "P7.folded": 0.02,
     }
     for claim, value in expected.items():
-        assert found[claim]["estimate"] == pytest.approx(value, abs=1e-6), claim
-    methods = [ARMS.index(m) for m in METHODS]
-    own = np.mean([0.3 + 0.01 * i for i in methods])
-    assert found["P6"]["estimate"] == pytest.approx(0.1, abs=0.03)
-    assert found["P3"]["estimate"] == pytest.approx(0.5 - 0.06 / own, abs=0.08)
-    assert found["T4.half"]["verdict"] == "not run"  # walls are vertical: VISAGE is the same of all widths
-    assert found["P2"]["estimate"] > 0.5
-    assert found["P2"]["verdict"] == "supported"
-    assert found["P5"]["estimate"] == pytest.approx((55 - 20 - 3 * ARMS.index("unlearning")) / 60, abs=1e-6)
-    assert found["T7"]["estimate"] == pytest.approx(40, abs=1e-6)
-    assert found["T7.everywhere"]["estimate"] == pytest.approx(0.2)
-    assert found["T7.absent"]["estimate"] == pytest.approx(40, abs=1e-6)
-    assert [found[c]["estimate"] for c in ("T11", "T11.able")] == pytest.approx([0.2, 0.2])
-    assert all(found[c]["verdict"] == "not supported" for c in ("P4", "P6.harm"))
+        assert claims[claim]["estimate"] == pytest.approx(value, abs=1e-6), claim
+    methods = [ARMS.index(method) for method in METHODS]
+    radius = np.mean([0.3 + 0.01 * i for i in methods])
+    assert claims["P6"]["estimate"] == pytest.approx(0.1, abs=0.03)
+    assert claims["P3"]["estimate"] == pytest.approx(0.5 - 0.06 / radius, abs=0.08)
+    assert claims["T4.half"]["verdict"] == "not run"  # walls are vertical: VISAGE is the same of all widths
+    assert claims["P2"]["estimate"] > 0.5
+    assert claims["P2"]["verdict"] == "supported"
+    assert claims["P5"]["estimate"] == pytest.approx((55 - 20 - 3 * ARMS.index("unlearning")) / 60, abs=1e-6)
+    assert claims["T7"]["estimate"] == pytest.approx(40, abs=1e-6)
+    assert claims["T7.everywhere"]["estimate"] == pytest.approx(0.2)
+    assert claims["T7.absent"]["estimate"] == pytest.approx(40, abs=1e-6)
+    assert [claims[c]["estimate"] for c in ("T11", "T11.able")] == pytest.approx([0.2, 0.2])
+    assert all(claims[c]["verdict"] == "not supported" for c in ("P4", "P6.harm"))
 
 
-def test_models_with_nothing_to_lose_are_not_judged() -> None:
-    found = {row["id"]: row for row in judge(tables(refuses=0.0))}
-    assert {found[c]["verdict"] for c in ("T1", "T2", "T3", "T5", "P1", "P2", "P3", "P6")} == {"not run"}
+def test_models_without_refusal_are_not_run() -> None:
+    """Claims about the loss of safety are not run where nothing is refused at first."""
+    claims = _by_id(planted_tables(refuses=0.0))
+    assert {claims[c]["verdict"] for c in ("T1", "T2", "T3", "T5", "P1", "P2", "P3", "P6")} == {"not run"}
 
 
-def test_a_system_prompt_that_harms_is_seen_and_so_is_a_preset_without_one(planted: Any) -> None:
-    found = {row["id"]: row for row in judge(tables(prompted=-0.2))}
-    assert {found[c]["verdict"] for c in ("T7", "T7.everywhere", "T7.absent")} == {"not supported"}
-    found = {row["id"]: row for row in judge({k: v for k, v in planted.items() if k != "variants"})}
-    rows = [found[c] for c in ("T7", "T7.everywhere", "T7.absent", "T11", "T11.able")]
+def test_system_prompt_that_reduces_refusal(planted: dict[str, pd.DataFrame]) -> None:
+    """T7 is not supported if the system prompt of alignment reduces refusal, and not run without variants."""
+    claims = _by_id(planted_tables(prompted=-0.2))
+    assert {claims[c]["verdict"] for c in ("T7", "T7.everywhere", "T7.absent")} == {"not supported"}
+    claims = _by_id({name: table for name, table in planted.items() if name != "variants"})
+    rows = [claims[c] for c in ("T7", "T7.everywhere", "T7.absent", "T11", "T11.able")]
     assert {(row["verdict"], row["reason"]) for row in rows} == {
         ("not run", "this preset trains no models of other widths or with a system prompt")
     }
 
 
-def test_a_mix_that_takes_safety_is_seen() -> None:
-    found = {row["id"]: row for row in judge(tables(mixed=0.8))}
-    assert found["T5.mix"]["estimate"] == pytest.approx(0.05 - 0.8)
-    assert found["T5"]["verdict"] == found["T6"]["verdict"] == "not supported"
+def test_mix_that_removes_safety() -> None:
+    """T5 and T6 are not supported if harmful fine-tuning with refusals removes safety too."""
+    claims = _by_id(planted_tables(mixed=0.8))
+    assert claims["T5.mix"]["estimate"] == pytest.approx(0.05 - 0.8)
+    assert claims["T5"]["verdict"] == claims["T6"]["verdict"] == "not supported"
 
 
-def test_a_width_that_only_names_the_method_tells_nothing_within_methods() -> None:
-    rows = pd.DataFrame({"arm": [a for a in ARMS if a != "base"]})
-    rows["method"] = rows.arm.str.partition(" ")[0].map({m: i for i, m in enumerate(METHODS)}).astype(float)
-    rows["own"] = np.arange(len(rows), dtype=float)
-    rows[f"{HARMFUL}.half"] = rows.own
-    assert told(rows, "method") == pytest.approx(0.95, abs=0.05)
-    assert within_methods(rows, "method") is None
-    assert within_methods(rows, "own") == pytest.approx(1.0)
-    assert told(rows[:3], "own") is None
+def test_correlation_within_methods() -> None:
+    """A predictor that only identifies the method has no correlation within methods."""
+    rows = pd.DataFrame({"arm": [arm for arm in ARMS if arm != "base"]})
+    index = {method: i for i, method in enumerate(METHODS)}
+    rows["method"] = rows.arm.str.partition(" ")[0].map(index).astype(float)
+    rows["exact"] = np.arange(len(rows), dtype=float)
+    rows[STEPS_TO_HALF] = rows.exact
+    assert rank_correlation(rows, "method") == pytest.approx(0.95, abs=0.05)
+    assert within_method_correlation(rows, "method") is None
+    assert within_method_correlation(rows, "exact") == pytest.approx(1.0)
+    assert rank_correlation(rows[:3], "exact") is None
 
 
-def test_figures_are_drawn_and_the_paragraph_is_told(planted: dict[str, pd.DataFrame]) -> None:
+def test_figures_and_paragraph(planted: dict[str, pd.DataFrame]) -> None:
+    """Every figure has data, and the paragraph gives estimates with verdicts."""
+    side = (0.0, 0.5, 1.0)
     maps = [
         {
             "seed": 0,
             "arm": "ssft",
-            "plane": p,
+            "plane": plane,
             "x": x,
             "y": y,
-            "refused": x * y,
-            "complied": 0.0,
-            "safe": 1 - x / 2,
+            "refusal_rate": x * y,
+            "compliance_rate": 0.0,
+            "safe_compliance_rate": 1 - x / 2,
         }
-        for p, x, y in product(("random", "fine-tuning"), (0.0, 0.5, 1.0), (0.0, 0.5, 1.0))
+        for plane, x, y in product(("random", "fine-tuning"), side, side)
     ]
-    paths = [
-        {"seed": 0, "arm": "ssft", "kind": HARMFUL, "step": s, "x": s / 60, "y": 0.0, "off": 0.0}
-        for s in (0, 60)
-    ]
-    both = planted | {"maps": pd.DataFrame(maps), "paths": pd.DataFrame(paths)}
-    claims = judge(planted)
-    for name, draw in drawings(Results(both, claims, []), PRESETS["mini"]).items():
+    path = {"seed": 0, "arm": "ssft", "kind": HARMFUL, "y": 0.0, "residual": 0.0}
+    paths = [path | {"step": step, "x": step / 60} for step in (0, 60)]
+    tables = planted | {"maps": pd.DataFrame(maps), "paths": pd.DataFrame(paths)}
+    claims = evaluate_claims(planted)
+    for name, draw in figure_functions(Results(tables, claims, []), PRESETS["mini"]).items():
         with style():
             axes = draw()
         assert np.ravel(axes)[0].has_data(), name
         plt.close("all")
-    said = paragraph({row["id"]: row for row in claims})
-    assert "rises by 0.00 (supported)" in said
-    assert "with as many refusals by 0.00 (supported)" in said
+    text = summary_paragraph({row["id"]: row for row in claims}, PRESETS["mini"].directions)
+    assert "rises by 0.00 (supported)" in text
+    assert "0.00 (supported) with as many refusals" in text
 
 
-def test_the_study_runs_and_again_computes_nothing(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    line = [
-        "peng2024",
-        "--preset",
-        "smoke",
-        "--seeds",
-        "0",
-        "--out",
-        str(tmp_path / "o"),
-        "--store",
-        str(tmp_path / "s"),
-    ]
-    assert main(line) == 0
-    claims = (tmp_path / "o" / "claims.json").read_bytes()
+def test_study_resumes_from_the_store(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The study runs from the command line; a second run computes nothing and writes the same claims."""
+    out, store = tmp_path / "o", tmp_path / "s"
+    arguments = ["peng2024", "--preset", "smoke", "--seeds", "0", "--out", str(out), "--store", str(store)]
+    assert main(arguments) == 0
+    claims = (out / "claims.json").read_bytes()
     assert {row["id"] for row in json.loads(claims)} == {claim.id for claim in CLAIMS}
-    written = {p.stem for p in (tmp_path / "o" / "tables").iterdir()}
-    assert written == {"curves", "basins", "finetuned", "predictors", "maps", "paths", "variants"}
-    assert {"basins", "ways", "maps", "falls", "told"} <= {
-        p.stem for p in (tmp_path / "o" / "figures").iterdir()
-    }
-    before = made_at(tmp_path / "s")
-    points = [p for p in before if p.endswith(".jsonl") and "landscape" in p]
+    tables = {path.stem for path in (out / "tables").iterdir()}
+    assert tables == {"curves", "basins", "fine_tuning", "predictors", "maps", "paths", "variants"}
+    figures = {path.stem for path in (out / "figures").iterdir()}
+    assert {"basins", "directions", "maps", "fine_tuning", "predictors"} <= figures
+    before = modification_times(store)
+    points = [path for path in before if path.endswith(".jsonl") and "landscape" in path]
     assert len(points) > 10
-    assert main(line) == 0
-    after = made_at(tmp_path / "s")
+    assert main(arguments) == 0
+    after = modification_times(store)
     assert after == before
-    assert (tmp_path / "o" / "claims.json").read_bytes() == claims
-    assert len(FINETUNINGS) == 7
+    assert (out / "claims.json").read_bytes() == claims
+    assert len(ATTACKS) == 7
     assert capsys.readouterr().err == ""
