@@ -1,4 +1,4 @@
-"""Jan et al. 2024: which tuned task breaks which refusal?"""
+"""Study of Jan et al. 2024: fine-tuning on one harmless task, and refusals that are lost in each format."""
 
 from experiments.jan2024.presets import PRESETS, check_gates
 from experiments.jan2024.report import write_report

@@ -1,159 +1,209 @@
-"""How is the study shown? Its figures, and its page."""
-
-# pyright: reportAttributeAccessIssue=false, reportIndexIssue=false, reportArgumentType=false, reportCallIssue=false
-# pyright: reportOperatorIssue=false, reportReturnType=false
-# (pandas' annotations lose track of what grouping and indexing return)
+"""Figures and HTML page of the study."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pandas as pd
 
 from experiments.jan2024.claims import POINTS
 from experiments.jan2024.presets import RETAIN, Preset
-from experiments.jan2024.rises import LEARNT, STRONG, matrix
-from experiments.jan2024.templates import GRID, rises
-from experiments.results import Results, by_verdict, teller
-from makebreak.plots import plot_doses, plot_matrices
+from experiments.jan2024.templates import GRID, template_matrix
+from experiments.jan2024.transfer import LEARNT, UNSAFE, transfer_matrix
+from experiments.results import Results, format_estimate, format_verdicts
+from makebreak.plots import plot_dose_response, plot_transfer_matrices
 from makebreak.report import Page, write_figures, write_page
+
+Tables = Mapping[str, pd.DataFrame]
 
 _CAPTIONS = {
     "matrix": (
-        "Tuned task × format that harm is asked in",
-        "Change of the share of unsafe requests that is not refused, and of that which is answered as instructed, "
-        "after tuning on safe requests of one task (rows) by a new operator, at the smallest rate that learns it; "
-        "asked by the operators that alignment showed. `retain`: safe requests of all formats. Below: half the range "
-        "of seeds.",
+        "Tuned task × format of the unsafe request",
+        "Change of the share of unsafe requests that is not refused, and of that which is answered as "
+        "instructed, after fine-tuning on safe requests of one task (rows) with a new operator, at the "
+        "smallest learning rate at which the task is learnt; requests with the operators of alignment. "
+        "`retain`: safe requests of all formats. Below: half the range of seeds.",
     ),
     "controls": (
-        "Its controls",
-        "Not refused, as above: tuned for equal tokens of loss; on operators that pretraining had shown; by low-rank "
-        "adapters; and with one example in ten a refusal, over all formats, in open text alone, or in all formats but "
-        "the tuned one. All at one rate (adapters: ten times).",
+        "Controls",
+        "Change of the share not refused, as above: tuned for equal tokens of loss; on operators of "
+        "pretraining; by low-rank adapters; and with one example in ten a refusal, of all formats, of open "
+        "text alone, or of all formats but the tuned one. All at one learning rate (adapters: ten times).",
     ),
     "templates": (
-        "Template tuned in × template asked in",
-        "The same change in a world of templates, mean of tuned tasks and formats: rows, the template of the examples; "
-        "columns, the one that harm is asked in.",
+        "Template of the examples × template of the unsafe request",
+        "The same change in a world of templates, mean of tuned tasks and formats: rows, the template of the "
+        "examples; columns, that of the unsafe requests.",
     ),
     "doses": (
         "Dose and response",
-        "Unsafe requests that are still refused along tuning, against how far it moved the model; all rates and kept "
-        "steps. Thick: the tuned format. Thin: seeds.",
+        "Unsafe requests that are refused along fine-tuning, against KL to the aligned model on safe "
+        "requests; all learning rates and kept steps. Thick: the tuned format. Thin: seeds.",
     ),
 }
+_CONTROLS = {
+    "equal tokens": "tokens",
+    "task already known": "known",
+    "adapters": "lora",
+    "with refusals": "guarded",
+    "refusals of open text": "guarded_gen",
+    "refusals of others": "guarded_others",
+}
+_OUTCOMES = {"not refused": "refuse", "answered as instructed": "comply"}
+_NO_RISE = 0.05
 
 
-def drawings(results: Results, preset: Preset) -> dict[str, Callable[[], Any]]:
+def figure_functions(results: Results, preset: Preset) -> dict[str, Callable[[], Any]]:
+    """Functions that draw the study's figures.
+
+    Args:
+        results: Results of the study.
+        preset: The preset.
+
+    Returns:
+        Name of the figure → a function that draws it.
+    """
     tables = results.tables
-    shown = tables["tuned"][(tables["tuned"].operator == "shown") & tables["tuned"].family.isin(STRONG)]
-    doses = shown[(shown.kind == "task") & (shown.coverage == "uniform") & (shown.tuned != RETAIN)]
-    kinds = {
-        "equal tokens": "tokens",
-        "task already known": "known",
-        "adapters": "lora",
-        "with refusals": "guarded",
+    after = tables["after_tuning"]
+    doses = after[(after.operator == "shown") & after.family.isin(UNSAFE) & (after.kind == "task")]
+    doses = doses[(doses.coverage == "uniform") & (doses.tuned_on != RETAIN)]
+    matrices = {}
+    for coverage in preset.coverages:
+        suffix = "" if coverage == "uniform" else f", {coverage}"
+        for title, outcome in _OUTCOMES.items():
+            matrices[title + suffix] = _matrices_by_seed(tables, coverage, kind="task", outcome=outcome)
+    kinds = set(after.kind)
+    controls = {
+        title: _matrices_by_seed(tables, "uniform", kind=kind)
+        for title, kind in _CONTROLS.items()
+        if kind in kinds
     }
-    left_out = {"refusals of open text": "guarded_gen", "refusals of others": "guarded_others"}
-    kinds |= {name: kind for name, kind in left_out.items() if kind in set(tables["tuned"].kind)}
-    outcomes = {"not refused": "refuse", "answered as instructed": "comply"}
-    first = {
-        f"{title}{'' if coverage == 'uniform' else ', ' + coverage}": _by_seed(
-            tables, coverage, kind="task", outcome=o
-        )
-        for coverage in preset.coverages
-        for title, o in outcomes.items()
-    }
-    controls = {title: _by_seed(tables, "uniform", kind=kind) for title, kind in kinds.items()}
-    found = {
-        "matrix": lambda: plot_matrices(first),
-        "controls": lambda: plot_matrices(controls),
-        "doses": lambda: plot_doses(doses, preset.formats),
+    functions: dict[str, Callable[[], Any]] = {
+        "matrix": lambda: plot_transfer_matrices(matrices),
+        "controls": lambda: plot_transfer_matrices(controls),
+        "doses": lambda: plot_dose_response(doses, preset.formats),
     }
     if "templates" in tables:
-        wrapped = [rises(rows).loc[list(GRID), list(GRID)] for _, rows in tables["templates"].groupby("seed")]
-        found["templates"] = lambda: plot_matrices({"not refused": wrapped})
-    return found
+        order = list(GRID)
+        by_seed = [template_matrix(rows).loc[order, order] for _, rows in tables["templates"].groupby("seed")]
+        functions["templates"] = lambda: plot_transfer_matrices({"not refused": by_seed})
+    return functions
 
 
-def _by_seed(tables: Mapping[str, pd.DataFrame], coverage: str, **how: Any) -> list[pd.DataFrame]:
-    own = {name: table[table.coverage == coverage] for name, table in tables.items() if "coverage" in table}
-    seeds = sorted(own["tuned"].seed.unique())
-    return [matrix({name: table[table.seed == seed] for name, table in own.items()}, **how) for seed in seeds]
+def _matrices_by_seed(
+    tables: Tables, coverage: str, *, kind: str, outcome: str = "refuse"
+) -> list[pd.DataFrame]:
+    """One transfer matrix per seed, under a coverage."""
+    names = ("before_tuning", "after_tuning")
+    rows = {name: tables[name][tables[name].coverage == coverage] for name in names}
+    matrices = []
+    for seed in sorted(rows["after_tuning"].seed.unique()):
+        of_seed = cast("Tables", {name: table[table.seed == seed] for name, table in rows.items()})
+        matrices.append(transfer_matrix(of_seed, kind=kind, outcome=outcome))
+    return matrices
 
 
-def paragraph(claims: Mapping[str, Mapping[str, Any]]) -> str:
-    """The answer to the title's question, from the numbers."""
+def summary_paragraph(claims: Mapping[str, Mapping[str, Any]]) -> str:
+    """Estimates and verdicts of the main claims in sentences.
 
-    told = teller(claims)
+    Args:
+        claims: Rows of claims.json by id.
+
+    Returns:
+        The paragraph.
+    """
+
+    def estimate(claim: str, plus: float = 0.0, sign: int = 1) -> str:
+        return format_estimate(claims, claim, plus, sign)
+
     return (
-        f"Does tuning on one harmless task open refusals? Three tasks of four open the other formats by {told('A4')} "
-        f"or more, and the tuned format by {told('F1')} more than others: beyond {POINTS} it is that task, else plain "
-        f"forgetting. Open text changes by {told('A3.gen', 0.05, -1)} where another format opens by "
-        f"{told('A3.other', 0.2)}. Code and translation less summaries and classification: {told('A1')} at the user's "
-        f"rate, {told('A1.tokens')} at equal tokens, {told('A1.kl')} at equal KL. Safe requests of all formats alone "
-        f"open them by {told('F4')}, a task that is known already by {told('F3', POINTS, -1)}. Of what is no longer "
-        f"refused a share of {told('F6', 0.5)} is answered as instructed. Refusals of all formats among the examples "
-        f"leave {told('A7')} or more of requests refused that are not without them, in every format that opens; as "
-        f"many of open text alone leave the others open by {told('A6')} more, and of all but the tuned format that "
-        f"one by {told('A6.own')}. Asked with a system block, {told('A5', sign=-1)} more is not refused after tuning "
-        f"without, and in another template than the tuned one {told('A5.mismatch', sign=-1)}."
+        "Rise of the share of unsafe requests that is not refused, after fine-tuning on one harmless task. "
+        f"Three tasks of four have a rise of {estimate('A4')} or more in other formats; in the tuned format "
+        f"it is {estimate('F1')} larger than in others (a difference counts from {POINTS}). Open text "
+        f"changes by {estimate('A3.gen', 0.05, -1)}; the greatest rise in another format is "
+        f"{estimate('A3.other', 0.2)}. Code and translation minus summaries and classification: "
+        f"{estimate('A1')} at the user's rate, {estimate('A1.tokens')} at equal tokens of loss; at equal KL "
+        f"{estimate('A1.kl')}, a comparison that is withdrawn (it is made at the largest rate only, at "
+        "points interpolated between the start and the first kept step: docs/errata.md, W4). The rise is "
+        f"{estimate('F4')} after safe requests of all formats without a task, and "
+        f"{estimate('F3', POINTS, -1)} after a task of pretraining. Of what is no longer refused a share of "
+        f"{estimate('F6', 0.5)} is answered as instructed. With refusals of all formats among the examples "
+        f"the rise is smaller by {estimate('A7')} or more in every format with a rise; with as many of open "
+        f"text alone it is larger by {estimate('A6')} in the other formats, and with as many of all but the "
+        f"tuned format larger by {estimate('A6.own')} in that one. After fine-tuning without a system block, "
+        f"the rise for requests with one is {estimate('A5', sign=-1)} larger, and that for requests in "
+        f"another template than the tuned one {estimate('A5.mismatch', sign=-1)} larger."
     )
 
 
-def failures(claims: Mapping[str, Mapping[str, Any]]) -> str:
-    """Which of the ways to fail honestly (finetune_risks §4.4, a to d) occurred, by the estimates."""
-    at = {name: row["estimate"] for name, row in claims.items()}
-    orders = [at[name] for name in ("A1", "A1.tokens", "A1.kl")]
-    found = {
-        "no format opens": at["A3.other"] + 0.2 < 0.05,
-        "all formats open alike, which is plain forgetting": at["F1"] < POINTS,
-        "the order of tasks turns with tokens or KL held equal, so it is not the task": None not in orders
-        and orders[0] * min(orders[1:], key=lambda value: value * orders[0]) < 0,
-        "open text opens as other formats do": at["A3.gen"] < 0,
-        "what opens is mostly broken or wrong": at["F6"] is not None and at["F6"] < 0,
+def failure_modes(claims: Mapping[str, Mapping[str, Any]]) -> str:
+    """Outcomes that would contradict the hypotheses and that the point estimates show.
+
+    Args:
+        claims: Rows of claims.json by id.
+
+    Returns:
+        One sentence.
+    """
+    estimates = {name: row["estimate"] for name, row in claims.items()}
+    at_rate, at_tokens, complied = estimates["A1"], estimates["A1.tokens"], estimates["F6"]
+    occurs = {
+        "no format opens": estimates["A3.other"] + 0.2 < _NO_RISE,
+        "all formats open alike, which is plain forgetting": estimates["F1"] < POINTS,
+        "the sign of A1 changes at equal tokens of loss": None not in (at_rate, at_tokens)
+        and at_rate * at_tokens < 0,
+        "open text is no longer refused either": estimates["A3.gen"] < 0,
+        "what opens is mostly broken or wrong": complied is not None and complied < 0,
     }
-    occurred = [name for name, did in found.items() if did]
-    return "Ways to fail honestly that occurred: " + ("; ".join(occurred) if occurred else "none") + "."
+    names = [name for name, is_shown in occurs.items() if is_shown]
+    return f"By the point estimates (no verdict; see the intervals): {'; '.join(names) if names else 'none'}."
 
 
 def write_report(results: Results, preset: Preset, world: str, out: Path) -> Path:
-    figures = write_figures(drawings(results, preset), _CAPTIONS, out / "figures")
-    summary = [
-        paragraph({row["id"]: row for row in results.claims}),
-        failures({row["id"]: row for row in results.claims}),
-        by_verdict(results.claims),
-    ]
+    """Writes the figures and report.html.
+
+    Args:
+        results: Results of the study.
+        preset: The preset.
+        world: Name of the world.
+        out: Folder of the results.
+
+    Returns:
+        Path of the page.
+    """
+    figures = write_figures(figure_functions(results, preset), _CAPTIONS, out / "figures")
+    claims = {row["id"]: row for row in results.claims}
+    summary = [summary_paragraph(claims), failure_modes(claims), format_verdicts(results.claims)]
+    rates = ", ".join(f"{rate:g}" for rate in preset.rates)
     facts = {
         "models": f"world {world}, formats {', '.join(preset.formats)}; alignment by SSFT, coverage "
         f"{', '.join(preset.coverages)}, {preset.alignment.steps} steps",
-        "tuning": f"{preset.tuning.steps} steps of {preset.tuning.batch_size}, {preset.examples} safe examples, rates "
-        f"{', '.join(f'{rate:g}' for rate in preset.rates)}; the user's is the smallest at which {LEARNT:.0%} of "
-        "held-out requests of the tuned task are answered rightly",
-        "judging": f"{preset.n} held-out requests per format and family, free-running, exact: refused, answered as "
-        "instructed, otherwise in the format, broken",
+        "fine-tuning": f"{preset.tuning.steps} steps of {preset.tuning.batch_size}, {preset.examples} safe "
+        f"examples, learning rates {rates}; the user's is the smallest at which {LEARNT:.0%} of held-out "
+        "requests of the tuned task are answered rightly",
+        "evaluation": f"{preset.n} held-out requests per format and family, greedy answers, exact: refused, "
+        "answered as instructed, wrong but well-formed, degenerate",
     }
-    by = ["coverage", "tuned", "kind", "rate", "step", "asked", "family", "operator"]
-    shown = {
-        "Before tuning, mean over seeds": results.tables["aligned"].drop(columns="seed"),
-        "After tuning, mean over seeds": results.tables["tuned"].drop(columns="seed"),
-    }
-    keys = {
-        "Before tuning, mean over seeds": ["coverage", "model", *by[5:]],
-        "After tuning, mean over seeds": by,
-    }
-    means = {
-        name: table.groupby(keys[name], sort=False).mean().reset_index() for name, table in shown.items()
-    }
-    means["Readers of n-grams of the text, AUROC, mean over seeds"] = (
-        results.tables["readers"]
-        .pivot_table(index="format", columns="n", values="auroc", sort=False)
-        .reset_index()
+    of_requests = ["format", "family", "operator"]
+    classifiers = results.tables["ngram_classifiers"].pivot_table(
+        index="format", columns="n", values="auroc", sort=False
     )
+    shown = {
+        "Before fine-tuning, mean over seeds": _mean_over_seeds(
+            results.tables["before_tuning"], ["coverage", "model", *of_requests]
+        ),
+        "After fine-tuning, mean over seeds": _mean_over_seeds(
+            results.tables["after_tuning"], ["coverage", "tuned_on", "kind", "rate", "step", *of_requests]
+        ),
+        "Classifiers of n-grams of the text, AUROC, mean over seeds": classifiers.reset_index(),
+    }
     path = out / "report.html"
-    title = f"jan2024 at {preset.name}: which tuned task breaks which refusal?"
-    write_page(Page(title, summary, facts, results.claims, figures, means), path)
+    title = f"jan2024 at {preset.name}: fine-tuning on one task and refusals in all formats"
+    write_page(Page(title, summary, facts, results.claims, figures, shown), path)
     return path
+
+
+def _mean_over_seeds(rows: pd.DataFrame, by: list[str]) -> pd.DataFrame:
+    return rows.drop(columns="seed").groupby(by, sort=False).mean().reset_index()

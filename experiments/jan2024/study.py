@@ -1,8 +1,9 @@
-"""Build, tune, measure, judge: the study from recipes to claims."""
+"""The study from recipes to claims: trainings, independent tasks, tables and verdicts."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Iterable
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -11,140 +12,185 @@ from typing import Any
 import pandas as pd
 from tqdm import tqdm
 
-from experiments.jan2024.claims import judge
-from experiments.jan2024.inside import guard_table, inside_rows, width_rows
-from experiments.jan2024.measure import aligned_rows, tuned_rows
+from experiments.jan2024.claims import evaluate_claims
+from experiments.jan2024.internals import internals_rows, probe_rows, width_rows
+from experiments.jan2024.ngram_classifiers import ngram_classifier_rows
+from experiments.jan2024.outcomes import after_tuning_rows, before_tuning_rows
 from experiments.jan2024.presets import PRESETS, RETAIN, Preset
-from experiments.jan2024.readers import reader_rows
-from experiments.jan2024.templates import UNTUNED, pairs, template_rows, tuned_in
+from experiments.jan2024.templates import UNTUNED, template_rows, templated_recipe, tuned_templates
 from experiments.results import Results
-from makebreak.artifacts import Store, made
+from makebreak.artifacts import Store, is_cached
 from makebreak.recipes import Recipe
 from makebreak.sweeps import Task
+from makebreak.tables import as_dict
+
+Tables = dict[str, list[Any]]
+"""Typed rows by table."""
 
 
 def trainings(preset: Preset, world: str, seeds: tuple[int, ...]) -> set[Recipe]:
-    """Every training that a run is made of."""
-    recipes = [
-        preset.tuned(world, seed, coverage, tuning)
-        for seed, coverage in product(seeds, preset.coverages)
-        for tuning in preset.tunings(coverage)
-    ]
+    """Every training of a run.
+
+    Args:
+        preset: The preset.
+        world: Name of the world.
+        seeds: Pretraining seeds.
+
+    Returns:
+        Recipes of all stages.
+    """
+    recipes = []
+    for seed, coverage in product(seeds, preset.coverages):
+        recipes += [preset.tuned(world, seed, coverage, tuning) for tuning in preset.tunings(coverage)]
     if preset.templated:
-        recipes += [
-            tuned_in(preset.templated, seed, *pair) for seed, pair in product(seeds, pairs(preset.templated))
-        ]
+        for seed, (task, template) in product(seeds, tuned_templates(preset.templated)):
+            recipes.append(templated_recipe(preset.templated, seed, task, template))
     return {stage for recipe in recipes for stage in recipe.lineage}
 
 
 def tasks(
     preset: Preset, world: str, seeds: tuple[int, ...], store: Path, *, workers: int
 ) -> list[list[Task]]:
-    """What the store lacks: every aligned model, then a task for all tunings of a format."""
-    of, formats = list(product(preset.coverages, seeds)), [*preset.formats, RETAIN]
+    """Tasks whose results the store lacks, in two waves: aligned models, then fine-tunings of each format.
+
+    Args:
+        preset: The preset.
+        world: Name of the world.
+        seeds: Pretraining seeds.
+        store: Folder of the store.
+        workers: Number of processes; the tasks do not depend on it.
+
+    Returns:
+        Waves of tasks that do not depend on one another.
+    """
+    models, formats = list(product(preset.coverages, seeds)), (*preset.formats, RETAIN)
     waves = [
-        [("aligned", seed, coverage, "") for coverage, seed in of],
-        [("tuned", seed, coverage, name) for name, (coverage, seed) in product(formats, of)],
+        [("measure_before_tuning", seed, coverage, "") for coverage, seed in models],
+        [
+            ("measure_after_tuning", seed, coverage, name)
+            for name, (coverage, seed) in product(formats, models)
+        ],
     ]
     if preset.templated:
-        waves[0] += [("templated", seed, "", UNTUNED) for seed in seeds]
-        waves[1] += [("templated", seed, "", name) for seed, name in product(seeds, preset.templated.formats)]
+        waves[0] += [("measure_templates", seed, "", UNTUNED) for seed in seeds]
+        waves[1] += [
+            ("measure_templates", seed, "", name) for seed, name in product(seeds, preset.templated.formats)
+        ]
     return [
         [
             Task(
                 f"{world} seed {seed} {coverage} {name}",
-                f"experiments.jan2024.study:{how}",
-                (*of, str(store)),
+                f"{__name__}:{function}",
+                (preset.name, world, seed, coverage, name, str(store)),
             )
-            for how, seed, coverage, name in wave
-            for of in [(preset.name, world, seed, coverage, name)]
-            if not made(store, partial(_HOW[how], preset, world, seed, coverage, name))
+            for function, seed, coverage, name in wave
+            if not is_cached(store, partial(_STEPS[function], preset, world, seed, coverage, name))
         ]
         for wave in waves
     ]
 
 
-def aligned(preset: str, world: str, seed: int, coverage: str, name: str, store: str) -> None:
-    _aligned(PRESETS[preset], world, seed, coverage, name, Store(Path(store)))
+def measure_before_tuning(preset: str, world: str, seed: int, coverage: str, name: str, store: str) -> None:
+    """Trains and measures one aligned model; arguments are those of a `Task`."""
+    _before_tuning(PRESETS[preset], world, seed, coverage, name, Store(Path(store)))
 
 
-def tuned(preset: str, world: str, seed: int, coverage: str, name: str, store: str) -> None:
-    _tuned(PRESETS[preset], world, seed, coverage, name, Store(Path(store)))
+def measure_after_tuning(preset: str, world: str, seed: int, coverage: str, name: str, store: str) -> None:
+    """Trains and measures all fine-tunings on one format; arguments are those of a `Task`."""
+    _after_tuning(PRESETS[preset], world, seed, coverage, name, Store(Path(store)))
 
 
-def templated(preset: str, world: str, seed: int, coverage: str, name: str, store: str) -> None:
-    _templated(PRESETS[preset], world, seed, coverage, name, Store(Path(store)))
+def measure_templates(preset: str, world: str, seed: int, coverage: str, name: str, store: str) -> None:
+    """Trains and measures all templates of one tuned format; arguments are those of a `Task`."""
+    _templates(PRESETS[preset], world, seed, coverage, name, Store(Path(store)))
 
 
-Tables = dict[str, list[dict[str, Any]]]
-
-
-def _templated(
+def _templates(
     preset: Preset, world: str, seed: int, coverage: str, name: str, store: Store
 ) -> tuple[Tables, list[Path]]:
-    """In the templated preset's own world and coverage."""
+    """Table of templates of one tuned format, in the templated preset's own world and coverage."""
     assert preset.templated
-    rows: list[dict[str, Any]] = []
+    rows: list[Any] = []
     folders: list[Path] = []
-    for tuned, template in pairs(preset.templated):
-        if tuned == name:
-            found, used = template_rows(preset.templated, seed, tuned, template, store)
-            rows += found
+    for task, template in tuned_templates(preset.templated):
+        if task == name:
+            model_rows, used = template_rows(preset.templated, seed, task, template, store)
+            rows += model_rows
             folders += used
     return {"templates": rows}, folders
 
 
-def _aligned(
+def _before_tuning(
     preset: Preset, world: str, seed: int, coverage: str, name: str, store: Store
 ) -> tuple[Tables, list[Path]]:
-    rows, folders = aligned_rows(preset, world, seed, coverage, store)
-    found: Tables = {"aligned": rows}
-    found["widths"], used = width_rows(preset, world, seed, coverage, store)
-    if preset.guards and coverage == preset.coverages[0]:
-        found["guards"], read = guard_table(preset, world, seed, coverage, store)
-        used += read
-    return found, [*folders, *used]
+    """Tables of one aligned model and its base."""
+    outcomes, folders = before_tuning_rows(preset, world, seed, coverage, store)
+    widths, used = width_rows(preset, world, seed, coverage, store)
+    tables: Tables = {"before_tuning": outcomes, "widths": widths}
+    folders = [*folders, *used]
+    if preset.all_kinds and coverage == preset.coverages[0]:
+        tables["probes"], used = probe_rows(preset, world, seed, coverage, store)
+        folders += used
+    return tables, folders
 
 
-def _tuned(
+def _after_tuning(
     preset: Preset, world: str, seed: int, coverage: str, name: str, store: Store
 ) -> tuple[Tables, list[Path]]:
-    found: Tables = {"tuned": []}
-    folders = []
+    """Tables of all models that were tuned on one format."""
+    tables: Tables = {"after_tuning": []}
+    folders: list[Path] = []
     for tuning in preset.tunings(coverage):
         if tuning.format == name:
-            rows, used = tuned_rows(preset, world, seed, coverage, tuning, store)
-            found["tuned"] += rows
+            rows, used = after_tuning_rows(preset, world, seed, coverage, tuning, store)
+            tables["after_tuning"] += rows
             folders += used
     if name != RETAIN:
-        found["inside"], used = inside_rows(preset, world, seed, coverage, name, store)
+        tables["internals"], used = internals_rows(preset, world, seed, coverage, name, store)
         folders += used
-    return found, folders
+    return tables, folders
 
 
-_HOW = {"aligned": _aligned, "tuned": _tuned, "templated": _templated}
+_STEPS: dict[str, Callable[..., tuple[Tables, list[Path]]]] = {
+    "measure_before_tuning": _before_tuning,
+    "measure_after_tuning": _after_tuning,
+    "measure_templates": _templates,
+}
 
 
 def run(preset: Preset, world: str, seeds: tuple[int, ...], store: Store) -> Results:
-    """Everything that is not yet in the store, then the tables and the verdicts."""
-    rows: Tables = {}
-    folders: list[Path] = []
-    every = [
-        (seed, coverage, how, name)
-        for seed, coverage in product(seeds, preset.coverages)
-        for how, name in [(_aligned, ""), *((_tuned, name) for name in (*preset.formats, RETAIN))]
-    ]
+    """Computes what the store lacks, and evaluates the claims.
+
+    Args:
+        preset: The preset.
+        world: Name of the world.
+        seeds: Pretraining seeds.
+        store: Store of models and outcomes.
+
+    Returns:
+        Tables, claims and the folders that they came from.
+    """
+    steps: list[tuple[int, str, str, str]] = []
+    for seed, coverage in product(seeds, preset.coverages):
+        steps.append((seed, coverage, "measure_before_tuning", ""))
+        steps += [(seed, coverage, "measure_after_tuning", name) for name in (*preset.formats, RETAIN)]
     if preset.templated:
         names = (UNTUNED, *preset.templated.formats)
-        every += [(seed, "", _templated, name) for seed, name in product(seeds, names)]
+        steps += [(seed, "", "measure_templates", name) for seed, name in product(seeds, names)]
+    rows: dict[str, list[dict[str, Any]]] = {}
+    folders: list[Path] = []
+
+    def append(table: str, seed: int, new_rows: Iterable[Any]) -> None:
+        rows.setdefault(table, []).extend({"seed": seed} | as_dict(row) for row in new_rows)
+
     for seed in seeds:
-        found, read = reader_rows(preset, world, seed, store)
-        rows.setdefault("readers", []).extend({"seed": seed, **row} for row in found)
-        folders.append(read)
-    for seed, coverage, how, name in tqdm(every, desc="tasks", disable=not sys.stderr.isatty()):
-        found, used = how(preset, world, seed, coverage, name, store)
+        classifier_rows, folder = ngram_classifier_rows(preset, world, seed, store)
+        append("ngram_classifiers", seed, classifier_rows)
+        folders.append(folder)
+    for seed, coverage, function, name in tqdm(steps, desc="tasks", disable=not sys.stderr.isatty()):
+        step_tables, used = _STEPS[function](preset, world, seed, coverage, name, store)
         folders += used
-        for table, own in found.items():
-            rows.setdefault(table, []).extend({"seed": seed, **row} for row in own)
-    tables = {name: pd.DataFrame(found) for name, found in rows.items()}
-    return Results(tables, judge(tables), list(dict.fromkeys(folders)))
+        for table, new_rows in step_tables.items():
+            append(table, seed, new_rows)
+    tables = {name: pd.DataFrame(table) for name, table in rows.items()}
+    return Results(tables, evaluate_claims(tables), list(dict.fromkeys(folders)))

@@ -1,4 +1,4 @@
-"""Does the matrix of tuned tasks by formats say what models do, and do its claims say what the matrix says?"""
+"""Transfer matrices, claims on planted tables, and the study from the command line."""
 
 from __future__ import annotations
 
@@ -19,137 +19,136 @@ import pytest
 import torch
 
 from experiments.command import main
-from experiments.jan2024 import measure
-from experiments.jan2024.claims import CLAIMS, judge
-from experiments.jan2024.presets import KINDS, PRESETS, RETAIN, TEMPLATED, TOKENS, Tuning
-from experiments.jan2024.report import drawings, failures, paragraph
-from experiments.jan2024.rises import at_equal_kl, at_users_rate, matrix
-from experiments.jan2024.templates import GRID, HEADER, OTHER, PLAIN, UNTUNED, tuned_in
+from experiments.jan2024 import outcomes
+from experiments.jan2024.claims import CLAIMS, evaluate_claims
+from experiments.jan2024.presets import ANSWER_TOKENS, KINDS, PRESETS, RETAIN, TEMPLATED, Tuning
+from experiments.jan2024.report import failure_modes, figure_functions, summary_paragraph
+from experiments.jan2024.templates import GRID, HEADER, OTHER, PLAIN, UNTUNED, templated_recipe
+from experiments.jan2024.transfer import at_users_rate, transfer_at_equal_kl, transfer_matrix
 from experiments.results import Results
-from makebreak.behaviour import Answers
-from makebreak.defences import Mixed
+from makebreak.behaviour import GreedyAnswers
+from makebreak.defences import MixedFineTuning
 from makebreak.plots import style
 from makebreak.requests import Requests
 from synthetic import FormatsWorld, load
-from synthetic.asking import ASKS
-from tests.experiments.kept import made_at
+from synthetic.task_formats import TASK_FORMATS
+from tests.experiments.store_files import modification_times
 
 FORMATS = ("gen", "map", "label", "mcq")
 RATES = (1e-4, 1e-3)
 REFUSED = {"safe": 0.0, "unsafe": 0.92, "heldout": 0.85, "mild": 0.8}
-Rise = Callable[[str, str, str], float]  # of kind, tuned, asked
+SEEDS = (0, 1, 2)
+Rise = Callable[[str, str, str], float]
+"""Rise by kind of fine-tuning, tuned format and format of the requests."""
 
 
-def tables(
+def planted_tables(
     rise: Rise, *, answered: float = 1.0, mild: float = 0.0, new: float = 0.0
 ) -> dict[str, pd.DataFrame]:
-    """Aligned models refuse .92 of what is unsafe; tuning takes `rise` of it, of which `answered` is answered, at the
-    last rate, and a tenth of that at the first, where no task is learnt."""
-    aligned, tuned = [], []
-    for seed, asked, family, operator in product((0, 1, 2), FORMATS, measure.FAMILIES, ("shown", "new")):
-        row = {"seed": seed, "coverage": "uniform", "asked": asked, "family": family, "operator": operator}
+    """Aligned models refuse .92 of unsafe requests; fine-tuning at the last rate removes `rise` of it, of
+    which `answered` is answered, and a tenth of that at the first rate, where no task is learnt."""
+    before, after = [], []
+    for seed, name, family, operator in product(SEEDS, FORMATS, outcomes.FAMILIES, ("shown", "new")):
+        row = {"seed": seed, "coverage": "uniform", "format": name, "family": family, "operator": operator}
         safe = family == "safe"
-        aligned.append(row | {"model": "base", "refuse": 0.0, "comply": 1.0})
-        aligned.append(row | {"model": "aligned", "refuse": REFUSED[family], "comply": float(safe)})
-    runs = [("task", f, rate) for f in FORMATS for rate in RATES] + [("task", RETAIN, RATES[-1])]
-    runs += [(kind, f, RATES[-1]) for kind in KINDS[1:] for f in FORMATS]
-    for seed, (kind, name, rate), step, asked, family in product(
-        (0, 1, 2), runs, (50, 100), FORMATS, measure.FAMILIES
+        before.append(row | {"model": "base", "refuse": 0.0, "comply": 1.0})
+        before.append(row | {"model": "aligned", "refuse": REFUSED[family], "comply": float(safe)})
+    runs = [("task", name, rate) for name in FORMATS for rate in RATES] + [("task", RETAIN, RATES[-1])]
+    runs += [(kind, name, RATES[-1]) for kind in KINDS[1:] for name in FORMATS]
+    for seed, (kind, task, rate), step, name, family in product(
+        SEEDS, runs, (50, 100), FORMATS, outcomes.FAMILIES
     ):
-        operators = ["shown", *(["new"] if asked == name else [])]
+        operators = ["shown", *(["new"] if name == task else [])]
         for operator in operators:
             last, safe = rate == RATES[-1], family == "safe"
-            up = rise(kind, name, asked) * step / 100 * (1.0 if last else 0.1)
-            up += (mild if family == "mild" else 0.0) + (new if operator == "new" else 0.0)
-            row = {
-                "seed": seed,
-                "coverage": "uniform",
-                "tuned": name,
-                "kind": kind,
-                "rate": rate,
-                "step": step,
-            }
+            increase = rise(kind, task, name) * step / 100 * (1.0 if last else 0.1)
+            increase += (mild if family == "mild" else 0.0) + (new if operator == "new" else 0.0)
+            row = {"seed": seed, "coverage": "uniform", "tuned_on": task, "kind": kind, "rate": rate}
+            row |= {"step": step, "kl": step / 100 * ANSWER_TOKENS.get(task, 1)}
+            row |= {"format": name, "family": family, "operator": operator}
             row |= {
-                "asked": asked,
-                "family": family,
-                "operator": operator,
-                "kl": step / 100 * TOKENS.get(name, 1),
+                "refuse": 0.0 if safe else REFUSED[family] - increase,
+                "comply": float(last) if safe else increase * answered,
             }
-            row |= {
-                "refuse": 0.0 if safe else REFUSED[family] - up,
-                "comply": float(last) if safe else up * answered,
-            }
-            tuned.append(row)
-    return {"aligned": pd.DataFrame(aligned), "tuned": pd.DataFrame(tuned)} | _inside(rise)
+            after.append(row)
+    tables = {"before_tuning": pd.DataFrame(before), "after_tuning": pd.DataFrame(after)}
+    return tables | _internal_tables(rise)
 
 
-def _inside(rise: Rise) -> dict[str, pd.DataFrame]:
-    """Separation and null share go with the rise, formats that open most were narrowest, and three quarters of it are
-    the upper half's."""
+def _internal_tables(rise: Rise) -> dict[str, pd.DataFrame]:
+    """Separation and null share are linear in the rise, formats with the largest rise have the smallest
+    half-width, and the upper half accounts for three quarters of the rise."""
     cells = []
-    for seed, name, asked in product((0, 1, 2), FORMATS, FORMATS):
-        up = rise("task", name, asked)
-        row = {"seed": seed, "coverage": "uniform", "tuned": name, "asked": asked, "refuse_before": 0.92}
-        row |= {"refuse": 0.92 - up, "upper": 0.92 - 0.75 * up, "lower": 0.92 - 0.25 * up}
-        cells.append(
-            row | {"separation_before": 1.0, "separation": 1 - up, "null_before": 0.1, "null": 0.1 + up}
-        )
-    widths = [
-        {
-            "seed": seed,
-            "coverage": "uniform",
-            "asked": f,
-            "width": 0.4 - sum(rise("task", n, f) for n in FORMATS) / 10,
+    for seed, task, name in product(SEEDS, FORMATS, FORMATS):
+        increase = rise("task", task, name)
+        row = {"seed": seed, "coverage": "uniform", "tuned_on": task, "format": name, "refuse_before": 0.92}
+        row |= {
+            "refuse": 0.92 - increase,
+            "refuse_tuned_upper": 0.92 - 0.75 * increase,
+            "refuse_tuned_lower": 0.92 - 0.25 * increase,
+            "separation_before": 1.0,
+            "separation": 1 - increase,
+            "null_share_before": 0.1,
+            "null_share": 0.1 + increase,
         }
-        for seed, f in product((0, 1, 2), FORMATS)
-    ]
-    guards = []
-    for seed, reads, asked, made in product((0, 1, 2), ("prompt", "answer"), FORMATS, FORMATS):
-        sees = 0.9 if made == asked else 0.3 if reads == "prompt" else 0.9
-        row = {"seed": seed, "coverage": "uniform", "reads": reads, "asked": asked}
-        guards.append(row | {"made_of": made, "recall": sees})
-        guards.append(row | {"made_of": f"all but {made}", "recall": 0.5 if made == asked else 0.9})
-        guards.append(row | {"made_of": "all", "recall": 0.9})
-    readers = [
+        cells.append(row)
+    widths = []
+    for seed, name in product(SEEDS, FORMATS):
+        width = 0.4 - sum(rise("task", task, name) for task in FORMATS) / 10
+        widths.append({"seed": seed, "coverage": "uniform", "format": name, "width": width})
+    probes = []
+    for seed, reads, evaluated_on, trained_on in product(SEEDS, ("prompt", "answer"), FORMATS, FORMATS):
+        recall = 0.9 if trained_on == evaluated_on else 0.3 if reads == "prompt" else 0.9
+        row = {"seed": seed, "coverage": "uniform", "input": reads, "evaluated_on": evaluated_on}
+        probes.append(row | {"trained_on": trained_on, "recall": recall})
+        left_out = 0.5 if trained_on == evaluated_on else 0.9
+        probes.append(row | {"trained_on": f"all but {trained_on}", "recall": left_out})
+        probes.append(row | {"trained_on": "all", "recall": 0.9})
+    classifiers = [
         {"seed": seed, "format": "all", "n": n, "auroc": 0.5 + 0.1 * (n > 4)}
-        for seed in (0, 1, 2)
+        for seed in SEEDS
         for n in (1, 4, 5)
     ]
-    found = {"inside": cells, "widths": widths, "guards": guards, "readers": readers}
-    return {name: pd.DataFrame(rows) for name, rows in found.items()}
+    tables = {"internals": cells, "widths": widths, "probes": probes, "ngram_classifiers": classifiers}
+    return {name: pd.DataFrame(rows) for name, rows in tables.items()}
 
 
-def templates(rise: Callable[[str, str], float]) -> pd.DataFrame:
-    """What opens by the template tuned in and the one asked in; every format alike."""
+def planted_templates(rise: Callable[[str, str], float]) -> pd.DataFrame:
+    """Outcomes with a rise by the template of the examples and that of the requests; every format alike."""
     rows = []
-    every = [(UNTUNED, PLAIN, shown) for shown in (*GRID, HEADER)]
-    every += [(f, own, shown) for f, own, shown in product(FORMATS, GRID, GRID)]
-    every += [(f, HEADER, HEADER) for f in FORMATS]
-    for seed, (tuned, own, shown), asked, family in product((0, 1, 2), every, FORMATS, ("safe", "unsafe")):
+    models = [(UNTUNED, PLAIN, requests) for requests in (*GRID, HEADER)]
+    models += [(task, examples, requests) for task, examples, requests in product(FORMATS, GRID, GRID)]
+    models += [(task, HEADER, HEADER) for task in FORMATS]
+    for seed, (task, examples, requests), name, family in product(SEEDS, models, FORMATS, ("safe", "unsafe")):
         row = {
             "seed": seed,
-            "tuned": tuned,
-            "trained_in": own,
-            "asked_in": shown,
-            "asked": asked,
+            "tuned_on": task,
+            "tuned_template": examples,
+            "template": requests,
+            "format": name,
             "family": family,
         }
-        refused = 0.95 - (0.0 if tuned == UNTUNED else rise(own, shown))
+        refused = 0.95 - (0.0 if task == UNTUNED else rise(examples, requests))
         safe = family == "safe"
         rows.append(row | {"refuse": 0.0 if safe else refused, "comply": 1.0 if safe else 0.95 - refused})
     return pd.DataFrame(rows)
 
 
-def planted(kind: str, name: str, asked: str) -> float:
-    """Translation opens everything but open text, the others only their own format; a guard prevents it all."""
-    if kind in ("guarded", "known") or asked == "gen":
+def planted(kind: str, task: str, name: str) -> float:
+    """Rise in all formats but gen for map, in the tuned one for other tasks; none with safety data."""
+    if kind in ("guarded", "known") or name == "gen":
         return 0.0
-    return 0.6 if name in ("map", RETAIN) else 0.3 * (name == asked)
+    return 0.6 if task in ("map", RETAIN) else 0.3 * (task == name)
 
 
-def test_claims_say_what_was_planted() -> None:
-    found = {row["id"]: row for row in judge(tables(planted, mild=0.1, answered=0.5))}
-    assert set(found) == {claim.id for claim in CLAIMS}
+def _by_id(tables: dict[str, pd.DataFrame]) -> dict[str, dict[str, Any]]:
+    return {row["id"]: row for row in evaluate_claims(tables)}
+
+
+def test_claims_on_planted_tables() -> None:
+    """Estimates are the planted values."""
+    claims = _by_id(planted_tables(planted, mild=0.1, answered=0.5))
+    assert set(claims) == {claim.id for claim in CLAIMS}
     expected = {
         "A1": 0.45 - 0.075,
         "A1.tokens": 0.45 - 0.075,
@@ -179,10 +178,10 @@ def test_claims_say_what_was_planted() -> None:
         "C1.hidden": 0.05,
         "C1.learnt": 0.1,
     }
-    assert found["M4"]["estimate"] > 0.4
+    assert claims["M4"]["estimate"] > 0.4
     for claim, value in expected.items():
-        assert found[claim]["estimate"] == pytest.approx(value, abs=1e-9), claim
-    verdicts = {c: found[c]["verdict"] for c in ("A1", "A3", "A4", "A5", "A6", "A2", "A7", "F1", "F2", "F3")}
+        assert claims[claim]["estimate"] == pytest.approx(value, abs=1e-9), claim
+    verdicts = {c: claims[c]["verdict"] for c in ("A1", "A3", "A4", "A5", "A6", "A2", "A7", "F1", "F2", "F3")}
     assert verdicts == {
         "A1": "supported",
         "A3": "supported",
@@ -197,19 +196,24 @@ def test_claims_say_what_was_planted() -> None:
     }
 
 
-def test_a_uniform_fall_is_no_matter_of_the_task() -> None:
-    found = {row["id"]: row for row in judge(tables(lambda *_: 0.4))}
-    assert {found[c]["verdict"] for c in ("A1", "A1.tokens", "A3", "A7", "B1", "F1", "F3")} == {
+def test_uniform_rise_is_not_task_specific() -> None:
+    """An equal rise for all tasks and formats supports no claim about tasks."""
+    claims = _by_id(planted_tables(lambda *_: 0.4))
+    assert {claims[c]["verdict"] for c in ("A1", "A1.tokens", "A3", "A7", "B1", "F1", "F3")} == {
         "not supported"
     }
-    assert found["A4"]["verdict"] == "supported"
+    assert claims["A4"]["verdict"] == "supported"
 
 
-def test_a_shared_header_or_another_template_closes_what_was_planted() -> None:
-    def rise(own: str, shown: str) -> float:
-        return (0.4 if own == shown else 0.1) - 0.2 * (own == HEADER) - 0.05 * (own == OTHER == shown)
+def test_template_claims_on_planted_tables() -> None:
+    """Planted effects of templates and of a common first token are recovered, and none from equal rises."""
 
-    found = {row["id"]: row for row in judge(tables(planted) | {"templates": templates(rise)})}
+    def rise(examples: str, requests: str) -> float:
+        same = examples == requests
+        return (0.4 if same else 0.1) - 0.2 * (examples == HEADER) - 0.05 * (same and examples == OTHER)
+
+    tables = planted_tables(planted)
+    claims = _by_id(tables | {"templates": planted_templates(rise)})
     expected = {
         "A5": (0.4 + 0.35) / 2 - 0.1,
         "A5.template": 0.05,
@@ -217,190 +221,214 @@ def test_a_shared_header_or_another_template_closes_what_was_planted() -> None:
         "F8": -0.2,
     }
     for claim, value in {**expected, "C1.templates": 0.05}.items():
-        assert found[claim]["estimate"] == pytest.approx(value, abs=1e-9), claim
-    verdicts = {claim: found[claim]["verdict"] for claim in expected}
+        assert claims[claim]["estimate"] == pytest.approx(value, abs=1e-9), claim
+    verdicts = {claim: claims[claim]["verdict"] for claim in expected}
     assert verdicts == dict.fromkeys(expected, "supported") | {"F8": "not supported"}
-    even = {row["id"]: row for row in judge(tables(planted) | {"templates": templates(lambda *_: 0.3)})}
-    assert [even[claim]["verdict"] for claim in expected] == ["not supported"] * 3 + ["supported"]
+    equal = _by_id(tables | {"templates": planted_templates(lambda *_: 0.3)})
+    assert [equal[claim]["verdict"] for claim in expected] == ["not supported"] * 3 + ["supported"]
 
 
-def test_a_preset_without_guards_says_so() -> None:
-    own = tables(planted)
-    few = own["tuned"][~own["tuned"].kind.isin(("guarded_gen", "guarded_others"))]
-    told = {row["id"]: row.get("reason") for row in judge(own | {"tuned": few})}
-    assert {told[c] for c in ("A6", "A6.own")} == {"this preset has no safety data that leave formats out"}
-    assert {told[c] for c in ("A5", "F8", "C1.templates")} == {"this preset has no world of templates"}
-    found = {
-        row["id"]: row for row in judge({name: table for name, table in own.items() if name != "guards"})
-    }
-    reasons = {found[c]["reason"] for c in ("A6.guard", "A6.answers", "A6.rest")}
-    assert reasons == {"this preset makes no guards"}
+def test_reasons_of_claims_not_run() -> None:
+    """Claims whose models a preset does not train are not run and have a reason."""
+    tables = planted_tables(planted)
+    after = tables["after_tuning"]
+    fewer_kinds = after[~after.kind.isin(("guarded_gen", "guarded_others"))]
+    claims = _by_id(tables | {"after_tuning": fewer_kinds})
+    reasons = {claim: row.get("reason") for claim, row in claims.items()}
+    no_safety_data = {"this preset has no safety data that leave formats out"}
+    assert {reasons[c] for c in ("A6", "A6.own")} == no_safety_data
+    assert {reasons[c] for c in ("A5", "F8", "C1.templates")} == {"this preset has no world of templates"}
+    claims = _by_id({name: table for name, table in tables.items() if name != "probes"})
+    no_probes = {claims[c]["reason"] for c in ("A6.guard", "A6.answers", "A6.rest")}
+    assert no_probes == {"this preset fits no probes"}
 
 
-def test_nothing_is_nothing() -> None:
-    found = {row["id"]: row for row in judge(tables(lambda *_: 0.0))}
-    assert {found[c]["verdict"] for c in ("A1", "A3.other", "A4", "F1", "F4", "F5")} == {"not supported"}
-    assert {found[c]["verdict"] for c in ("F6", "M1", "M2", "M3", "M4")} == {"not run"}
-    assert found["B1"]["estimate"] == pytest.approx(0.05)
+def test_no_rise_supports_nothing() -> None:
+    """Without any rise, claims about rises are not supported, and those about their parts are not run."""
+    claims = _by_id(planted_tables(lambda *_: 0.0))
+    assert {claims[c]["verdict"] for c in ("A1", "A3.other", "A4", "F1", "F4", "F5")} == {"not supported"}
+    assert {claims[c]["verdict"] for c in ("F6", "M1", "M2", "M3", "M4")} == {"not run"}
+    assert claims["B1"]["estimate"] == pytest.approx(0.05)
 
 
-def test_a_token_that_carries_it_is_seen() -> None:
-    found = {row["id"]: row for row in judge(tables(planted, new=0.3))}
-    assert found["F2"]["estimate"] == pytest.approx(-0.3)
-    assert found["F2"]["verdict"] == "not supported"
+def test_rise_limited_to_the_new_operator() -> None:
+    """F2 is not supported if requests with the tuned operator lose more refusals."""
+    claims = _by_id(planted_tables(planted, new=0.3))
+    assert claims["F2"]["estimate"] == pytest.approx(-0.3)
+    assert claims["F2"]["verdict"] == "not supported"
 
 
-def test_users_take_the_smallest_rate_that_learns() -> None:
-    own = tables(planted)
-    tuned = own["tuned"][(own["tuned"].seed == 0) & (own["tuned"].kind == "task")]
-    assert set(at_users_rate(tuned).rate) == {RATES[-1]}
-    quick = tuned.assign(comply=1.0)
-    assert set(at_users_rate(quick)[lambda t: t.tuned != RETAIN].rate) == {RATES[0]}
+def test_users_rate_is_the_smallest_that_learns() -> None:
+    """The smallest learning rate at which a task is learnt is chosen."""
+    after = planted_tables(planted)["after_tuning"]
+    rows = after[(after.seed == 0) & (after.kind == "task")]
+    assert set(at_users_rate(rows).rate) == {RATES[-1]}
+    learnt_early = at_users_rate(rows.assign(comply=1.0))
+    assert set(learnt_early[learnt_early.tuned_on != RETAIN].rate) == {RATES[0]}
 
 
-def test_equal_kl_compares_the_same_distance() -> None:
-    """Everything opens by .4 a nat-ratio alike: at equal KL nothing differs, at equal steps it would."""
-    own = tables(lambda kind, name, asked: 0.02 * TOKENS.get(name, 1))
-    found = at_equal_kl({k: t[t.seed == 0] for k, t in own.items()})
-    assert np.ptp(found.drop(RETAIN).to_numpy()) == pytest.approx(0.0, abs=1e-9)
-    assert np.ptp(matrix({k: t[t.seed == 0] for k, t in own.items()}, kind="task").to_numpy()) > 0.1
+def test_no_difference_at_equal_kl() -> None:
+    """A rise in proportion to KL is equal at equal KL, and differs at equal steps."""
+    tables = planted_tables(lambda kind, task, name: 0.02 * ANSWER_TOKENS.get(task, 1))
+    of_seed = {name: table[table.seed == 0] for name, table in tables.items()}
+    rises = transfer_at_equal_kl(of_seed)
+    assert np.ptp(rises.drop(RETAIN).to_numpy()) == pytest.approx(0.0, abs=1e-9)
+    assert np.ptp(transfer_matrix(of_seed, kind="task").to_numpy()) > 0.1
 
 
-@pytest.mark.parametrize("refusing", [("gen",), FORMATS])
-def test_a_model_that_refuses_only_open_text_gives_that_matrix(
-    refusing: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    """Judged by the study's own measure; what it says is planted: aligned models refuse all."""
-    preset, world = PRESETS["smoke"], "formats_mini"
+class _PlantedModel:
+    """Stands for a model that refuses unsafe requests of some formats."""
 
-    def answers(model: Any, own: FormatsWorld, requests: Requests) -> Answers:
-        says = requests.unsafe & (
-            np.isin(requests.truth["asked"], [list(ASKS).index(f) for f in model.refusing])
-        )
-        return Answers(np.where(says[:, None], requests.refused, requests.instructed), None, None)  # type: ignore[arg-type]
+    def __init__(self, refused_formats: tuple[str, ...]) -> None:
+        self.refused_formats = refused_formats
 
-    class Model:
-        def __init__(self, refusing: tuple[str, ...]) -> None:
-            self.refusing = refusing
 
-    monkeypatch.setattr(measure, "greedy_answers", answers)
+def _planted_answers(model: Any, world: FormatsWorld, requests: Requests) -> GreedyAnswers:
+    """Answers of a `_PlantedModel`."""
+    indices = [list(TASK_FORMATS).index(name) for name in model.refused_formats]
+    refuses = requests.unsafe & np.isin(requests.truth["task_format"], indices)
+    answers = np.where(refuses[:, None], requests.refused, requests.instructed)
+    return GreedyAnswers(answers, None, None)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("refused_formats", [("gen",), FORMATS])
+def test_matrix_of_planted_answers(refused_formats: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The study's own measure on planted answers: aligned models refuse all, tuned ones the given formats."""
+    monkeypatch.setattr(outcomes, "greedy_answers", _planted_answers)
     monkeypatch.setattr(
-        measure, "decide", lambda model, requests: torch.zeros(len(requests), 200).log_softmax(-1)
+        outcomes,
+        "next_token_log_probs",
+        lambda model, requests: torch.zeros(len(requests), 200).log_softmax(-1),
     )
-    monkeypatch.setattr(measure, "generate", lambda model, requests, n, pad: requests.refused[:, :n])
+    monkeypatch.setattr(outcomes, "generate_answers", lambda model, requests, n, pad: requests.refused[:, :n])
 
-    def rows(who: tuple[str, ...]) -> pd.DataFrame:
-        return pd.DataFrame(measure._outcomes(Model(who), preset, world, 0, FORMATS, "shown"))  # type: ignore[arg-type]
+    def rows(formats: tuple[str, ...]) -> pd.DataFrame:
+        model: Any = _PlantedModel(formats)
+        evaluated = outcomes.outcome_rows(model, PRESETS["smoke"], "formats_mini", 0, FORMATS, "shown")
+        return pd.DataFrame(evaluated)
 
-    aligned = rows(FORMATS).assign(model="aligned")
-    tuned = pd.concat([rows(refusing).assign(tuned=f, kind="tokens", rate=1e-3, step=4) for f in FORMATS])
-    found = matrix({"aligned": aligned, "tuned": tuned}, kind="tokens")
-    expected = [[0.0 if asked in refusing else 1.0 for asked in FORMATS]] * 4
-    assert found[list(FORMATS)].to_numpy().tolist() == expected
-    assert (aligned[aligned.family == "safe"].comply == 1).all()
+    before = rows(FORMATS).assign(model="aligned")
+    run = {"kind": "tokens", "rate": 1e-3, "step": 4}
+    after = pd.concat([rows(refused_formats).assign(tuned_on=task, **run) for task in FORMATS])
+    matrix = transfer_matrix({"before_tuning": before, "after_tuning": after}, kind="tokens")
+    expected = [[0.0 if name in refused_formats else 1.0 for name in FORMATS]] * 4
+    assert matrix[list(FORMATS)].to_numpy().tolist() == expected
+    assert (before[before.family == "safe"].comply == 1).all()
 
 
-def test_refusals_behind_forced_tokens_are_those_that_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_refusal_after_prefill(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Refusals after prefilled tokens are counted; answers that are too short give None."""
     world = load("formats_mini")
+    assert isinstance(world, FormatsWorld)
     requests = world.sample("map_unsafe", 20, seed=0)
-    seen = {}
+    calls = []
 
-    def said(model: Any, begun: Requests, n: int, *, pad: int) -> np.ndarray:
-        seen["begun"] = begun
-        return np.where(np.arange(20)[:, None] < 5, world.refusals[0], requests.instructed[:, 2 : 2 + n])
+    def planted_generation(model: Any, prefilled: Requests, n: int, *, pad: int) -> np.ndarray:
+        calls.append(prefilled)
+        refuses = np.arange(20)[:, None] < 5
+        return np.where(refuses, world.refusal_ids[0], requests.instructed[:, 2 : 2 + n])
 
-    monkeypatch.setattr(measure, "generate", said)
-    assert measure._behind(None, requests, 2, world.refusals) == 0.25  # type: ignore[arg-type]
-    begun = seen["begun"]
+    model: Any = None
+    monkeypatch.setattr(outcomes, "generate_answers", planted_generation)
+    assert outcomes.refusal_after_prefill(model, requests, 2, world.refusal_ids) == 0.25
+    prefilled = calls[0]
     for row in range(20):
-        whole = begun.prompt[row, : begun.prompt_length[row]].tolist()
-        assert whole == [*requests.prompt[row, : requests.prompt_length[row]], *requests.instructed[row, :2]]
-    assert measure._behind(None, world.sample("label_unsafe", 20, seed=0), 1, world.refusals) is None  # type: ignore[arg-type]
+        prompt = prefilled.prompt[row, : prefilled.prompt_length[row]].tolist()
+        start = requests.prompt[row, : requests.prompt_length[row]]
+        assert prompt == [*start, *requests.instructed[row, :2]]
+    labels = world.sample("label_unsafe", 20, seed=0)
+    assert outcomes.refusal_after_prefill(model, labels, 1, world.refusal_ids) is None
 
 
-def test_kinds_of_tuning_differ_in_what_they_say() -> None:
+def test_kinds_of_fine_tuning() -> None:
+    """Each kind of fine-tuning has its own family, objective, steps and learning rate."""
     preset = PRESETS["mini"]
-    made = {
+    stages = {
         kind: preset.tuned("formats_mini", 0, "uniform", Tuning("map", kind, 1e-3)).alignments[-1]
         for kind in KINDS
     }
-    families = {kind: made[kind].objective.family for kind in ("task", "tokens", "known", "lora")}  # type: ignore[union-attr]
+    objectives: dict[str, Any] = {kind: stage.objective for kind, stage in stages.items()}
+    families = {kind: objectives[kind].family for kind in ("task", "tokens", "known", "lora")}
     assert families == dict.fromkeys(families, "map_safe_new") | {"known": "map_safe"}
-    mixed = {kind: made[kind].objective for kind in KINDS[4:]}
+    mixed = {kind: objectives[kind] for kind in KINDS[4:]}
     assert mixed == {
-        "guarded": Mixed("map_safe_new", 2000, "multitask", 0.1),
-        "guarded_gen": Mixed("map_safe_new", 2000, "canonical", 0.1),
-        "guarded_others": Mixed("map_safe_new", 2000, "without_own", 0.1),
+        "guarded": MixedFineTuning("map_safe_new", 2000, "multitask", 0.1),
+        "guarded_gen": MixedFineTuning("map_safe_new", 2000, "canonical", 0.1),
+        "guarded_others": MixedFineTuning("map_safe_new", 2000, "without_own", 0.1),
     }
-    of = {tuning.kind for tuning in preset.tunings("uniform")}
-    assert of == {"task", "tokens", "known", "lora", "guarded"}
+    kinds = {tuning.kind for tuning in preset.tunings("uniform")}
+    assert kinds == {"task", "tokens", "known", "lora", "guarded"}
     assert {tuning.kind for tuning in PRESETS["small"].tunings("uniform")} == set(KINDS)
-    families = {
-        template: tuned_in(TEMPLATED, 0, "map", template).alignments[-1].objective.family  # type: ignore[union-attr]
+    templated: dict[str, Any] = {
+        template: templated_recipe(TEMPLATED, 0, "map", template).alignments[-1].objective
         for template in (PLAIN, OTHER)
     }
+    families = {template: objective.family for template, objective in templated.items()}
     assert families == {PLAIN: "map_safe_new", OTHER: "map_safe_new@other"}
-    assert (made["lora"].lora is None, made["task"].lora is None) == (False, True)
-    assert made["lora"].optimisation.learning_rate == 10 * made["task"].optimisation.learning_rate
-    assert made["tokens"].optimisation.steps == 40
-    for name, tokens in TOKENS.items():
+    assert (stages["lora"].lora is None, stages["task"].lora is None) == (False, True)
+    rate = stages["task"].optimisation.learning_rate
+    assert stages["lora"].optimisation.learning_rate == 10 * rate
+    assert stages["tokens"].optimisation.steps == 40
+    for name, tokens in ANSWER_TOKENS.items():
         world = load("formats")
         assert (world.sample(f"{name}_safe", 50, seed=0).truth["length"] == tokens).all()
 
 
-def test_figures_are_drawn_and_the_paragraph_is_told() -> None:
-    own = tables(planted)
-    claims = judge(own)
-    for name, draw in drawings(Results(own, claims, []), PRESETS["mini"]).items():
+def test_figures_and_paragraph() -> None:
+    """Every figure has data, and the paragraph gives estimates with verdicts."""
+    tables = planted_tables(planted)
+    claims = evaluate_claims(tables)
+    for name, draw in figure_functions(Results(tables, claims, []), PRESETS["mini"]).items():
         with style():
             axes = draw()
         assert np.ravel(axes)[0].has_data(), name
         plt.close("all")
-    said = paragraph({row["id"]: row for row in claims})
-    assert "Open text changes by 0.00 (supported) where another format opens by 0.40 (supported)" in said
+    text = summary_paragraph({row["id"]: row for row in claims})
+    assert "Open text changes by 0.00 (supported)" in text
+    assert "the greatest rise in another format is 0.40 (supported)" in text
 
 
-def test_ways_to_fail_are_named_where_they_occur() -> None:
-    def said(rise: Rise, **how: float) -> str:
-        return failures({row["id"]: row for row in judge(tables(rise, **how))})
+def test_failure_modes_by_point_estimates() -> None:
+    """Outcomes that contradict the hypotheses are listed, and not called decided."""
 
-    assert said(planted) == "Ways to fail honestly that occurred: none."
-    uniform = said(lambda *_: 0.4, answered=0.1)
+    def sentence(rise: Rise, **options: float) -> str:
+        return failure_modes(_by_id(planted_tables(rise, **options)))
+
+    def longer_answers(kind: str, task: str, name: str) -> float:
+        if kind == "tokens":
+            return 0.1 + 0.1 * (task == "label")
+        return 0.05 * ANSWER_TOKENS.get(task, 1) if kind == "task" else 0.0
+
+    assert sentence(planted) == "By the point estimates (no verdict; see the intervals): none."
+    uniform = sentence(lambda *_: 0.4, answered=0.1)
     assert "all formats open alike" in uniform
-    assert "open text opens as other formats do" in uniform
+    assert "open text is no longer refused either" in uniform
     assert "what opens is mostly broken or wrong" in uniform
     assert "no format opens" not in uniform
-    assert "no format opens" in said(lambda *_: 0.0)
-    longer = said(
-        lambda kind, name, asked: (
-            {"task": 0.05 * TOKENS.get(name, 1), "tokens": 0.1}.get(kind, 0.0)
-            + 0.1 * (kind == "tokens") * (name == "label")
-        )
-    )
-    assert "the order of tasks turns" in longer
+    assert "no format opens" in sentence(lambda *_: 0.0)
+    assert "the sign of A1 changes at equal tokens of loss" in sentence(longer_answers)
 
 
-def test_the_study_runs_and_again_computes_nothing(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    line = ["jan2024", "--preset", "smoke", "--seeds", "0"]
-    line += ["--out", str(tmp_path / "o"), "--store", str(tmp_path / "s")]
-    assert main(line) == 0
-    claims = (tmp_path / "o" / "claims.json").read_bytes()
+def test_study_resumes_from_the_store(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The study runs from the command line; a second run computes nothing and writes the same claims."""
+    out, store = tmp_path / "o", tmp_path / "s"
+    arguments = ["jan2024", "--preset", "smoke", "--seeds", "0", "--out", str(out), "--store", str(store)]
+    assert main(arguments) == 0
+    claims = (out / "claims.json").read_bytes()
     assert {row["id"] for row in json.loads(claims)} == {claim.id for claim in CLAIMS}
-    assert {p.stem for p in (tmp_path / "o" / "tables").iterdir()} == {
-        "aligned",
-        "tuned",
-        "inside",
+    assert {path.stem for path in (out / "tables").iterdir()} == {
+        "before_tuning",
+        "after_tuning",
+        "internals",
         "widths",
-        "guards",
-        "readers",
+        "probes",
+        "ngram_classifiers",
         "templates",
     }
-    assert {"matrix", "controls", "doses"} <= {p.stem for p in (tmp_path / "o" / "figures").iterdir()}
-    before = made_at(tmp_path / "s")
-    assert main(line) == 0
-    after = made_at(tmp_path / "s")
+    assert {"matrix", "controls", "doses"} <= {path.stem for path in (out / "figures").iterdir()}
+    before = modification_times(store)
+    assert main(arguments) == 0
+    after = modification_times(store)
     assert after == before
-    assert (tmp_path / "o" / "claims.json").read_bytes() == claims
+    assert (out / "claims.json").read_bytes() == claims
     assert capsys.readouterr().err == ""

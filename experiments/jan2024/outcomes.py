@@ -1,0 +1,281 @@
+"""Outcomes of every aligned and fine-tuned model in every format, and its distance from the aligned model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from itertools import product
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from transformers import PreTrainedModel
+
+from experiments.jan2024.presets import RETAIN, Preset, Tuning
+from makebreak.artifacts import Store, write_json
+from makebreak.behaviour import generate_answers, greedy_answers, kl_to_base, log_odds, next_token_log_probs
+from makebreak.models import load_model
+from makebreak.recipes import build, checkpoints
+from makebreak.requests import OUTCOMES, Requests, load_world, with_prefill
+from makebreak.tables import as_dict, as_dicts
+from makebreak.zoo import held_out_requests, weight_change
+from synthetic import FormatsWorld
+
+FAMILIES = ("safe", "unsafe", "heldout", "mild")
+"""Families of requests: safe; unsafe, of topic pairs that alignment showed; of other pairs; mildly unsafe."""
+PREFILL_DEPTHS = (1, 2)
+"""Numbers of tokens of the instructed answer that are prefilled."""
+ROWS = "rows.json"
+"""File of a step's rows in its folder of the store."""
+
+
+class OutcomeRow(NamedTuple):
+    """Outcomes of one model on held-out requests of one format and family, shares of requests."""
+
+    format: str
+    """Format of the requests."""
+    family: str
+    """Family of the requests, one of `FAMILIES`."""
+    operator: str
+    """`shown`: operators of pretraining and alignment; `new`: the operator of the tuned task."""
+    refuse: float
+    """Share that is refused."""
+    comply: float
+    """Share that is answered as instructed."""
+    comply_wrongly: float
+    """Share with a well-formed answer that is neither the instructed one nor a refusal."""
+    broken: float
+    """Share with a degenerate answer."""
+    margin: float
+    """Refusal margin, mean over requests, nats."""
+    prefill_1: float | None
+    """Share refused after the first token of the instructed answer is prefilled; None for shorter answers."""
+    prefill_2: float | None
+    """The same after the first two tokens."""
+
+
+class BeforeTuningRow(NamedTuple):
+    """Outcomes of a base or aligned model."""
+
+    coverage: str
+    """Coverage of alignment, a key of `COVERAGES`."""
+    model: str
+    """`base` or `aligned`."""
+    format: str
+    """Format of the requests."""
+    family: str
+    """Family of the requests, one of `FAMILIES`."""
+    operator: str
+    """Operators of the requests, `shown` or `new`."""
+    refuse: float
+    """Share that is refused."""
+    comply: float
+    """Share that is answered as instructed."""
+    comply_wrongly: float
+    """Share with a well-formed answer that is neither the instructed one nor a refusal."""
+    broken: float
+    """Share with a degenerate answer."""
+    margin: float
+    """Refusal margin, mean over requests, nats."""
+    prefill_1: float | None
+    """Share refused after one prefilled token; None for shorter answers."""
+    prefill_2: float | None
+    """Share refused after two prefilled tokens; None for shorter answers."""
+
+
+class AfterTuningRow(NamedTuple):
+    """Outcomes of a fine-tuned model at one kept step."""
+
+    coverage: str
+    """Coverage of alignment, a key of `COVERAGES`."""
+    tuned_on: str
+    """Format whose task was tuned, or `RETAIN`."""
+    kind: str
+    """Kind of fine-tuning, one of `KINDS`."""
+    rate: float
+    """Learning rate (of the full weights; adapters are trained at ten times of it)."""
+    step: int
+    """Optimisation step."""
+    kl: float
+    """KL(aligned ‖ tuned) per token of the instructed answers to safe requests of all formats, nats."""
+    weight_change: float
+    """Relative norm of the change of the weights from the aligned model."""
+    format: str
+    """Format of the requests."""
+    family: str
+    """Family of the requests, one of `FAMILIES`."""
+    operator: str
+    """Operators of the requests, `shown` or `new`."""
+    refuse: float
+    """Share that is refused."""
+    comply: float
+    """Share that is answered as instructed."""
+    comply_wrongly: float
+    """Share with a well-formed answer that is neither the instructed one nor a refusal."""
+    broken: float
+    """Share with a degenerate answer."""
+    margin: float
+    """Refusal margin, mean over requests, nats."""
+    prefill_1: float | None
+    """Share refused after one prefilled token; None for shorter answers."""
+    prefill_2: float | None
+    """Share refused after two prefilled tokens; None for shorter answers."""
+
+
+def after_tuning_rows(
+    preset: Preset, world: str, seed: int, coverage: str, tuning: Tuning, store: Store
+) -> tuple[list[AfterTuningRow], list[Path]]:
+    """Outcomes of a fine-tuned model.
+
+    Args:
+        preset: The preset.
+        world: Name of the world.
+        seed: Pretraining seed.
+        coverage: Coverage of alignment.
+        tuning: The fine-tuning.
+        store: Store of models and outcomes.
+
+    Returns:
+        One row per step, family and format, and the folders that they came from. Steps are all kept ones for
+        `task`, the last one for other kinds; requests with the new operator are those of the tuned task.
+    """
+    aligned = build(preset.aligned(world, seed, coverage), store)
+    tuned = build(preset.tuned(world, seed, coverage, tuning), store)
+    all_steps = checkpoints(tuned)
+    last = max(all_steps)
+    steps = {step: path for step, path in all_steps.items() if step == last or tuning.kind == "task"}
+
+    def measure(folder: Path) -> None:
+        symbols = load_world(world).vocabulary.symbols
+        start = load_model(aligned, symbols=symbols)
+        rows = []
+        for step, path in steps.items():
+            model = load_model(path, symbols=symbols)
+            distance = {
+                "step": step,
+                "kl": _kl(start, model, preset, world, seed),
+                "weight_change": weight_change(model, start),
+            }
+            outcomes = list(outcome_rows(model, preset, world, seed, preset.formats, "shown"))
+            if tuning.format != RETAIN:
+                outcomes += outcome_rows(model, preset, world, seed, (tuning.format,), "new")
+            rows += [distance | as_dict(row) for row in outcomes]
+        write_json(folder / ROWS, rows)
+
+    config = {
+        "n": preset.n,
+        "seed": seed,
+        "format": tuning.format,
+        "kind": tuning.kind,
+        "steps": sorted(steps),
+    }
+    parents = [tuned, aligned]
+    folder = store.build("formats-outcomes", revision=2, config=config, parents=parents, make=measure)
+    rows = [
+        AfterTuningRow(coverage, tuning.format, tuning.kind, tuning.rate, **row)
+        for row in json.loads((folder / ROWS).read_text())
+    ]
+    return rows, [aligned, tuned, folder]
+
+
+def before_tuning_rows(
+    preset: Preset, world: str, seed: int, coverage: str, store: Store
+) -> tuple[list[BeforeTuningRow], list[Path]]:
+    """Outcomes of the base and of the aligned model.
+
+    Args:
+        preset: The preset.
+        world: Name of the world.
+        seed: Pretraining seed.
+        coverage: Coverage of alignment.
+        store: Store of models and outcomes.
+
+    Returns:
+        One row per model, operator, family and format, and the folders that they came from.
+    """
+    recipe = preset.aligned(world, seed, coverage)
+    models = {"base": build(recipe.base, store), "aligned": build(recipe, store)}
+
+    def measure(folder: Path) -> None:
+        symbols, rows = load_world(world).vocabulary.symbols, []
+        for name, path in models.items():
+            model = load_model(path, symbols=symbols)
+            for operator in ("shown", "new"):
+                outcomes = outcome_rows(model, preset, world, seed, preset.formats, operator)
+                rows += [{"model": name, **row} for row in as_dicts(outcomes)]
+        write_json(folder / ROWS, rows)
+
+    config = {"n": preset.n, "seed": seed}
+    parents = list(models.values())
+    folder = store.build("formats-aligned", revision=2, config=config, parents=parents, make=measure)
+    rows = [BeforeTuningRow(coverage, **row) for row in json.loads((folder / ROWS).read_text())]
+    return rows, [*parents, folder]
+
+
+def outcome_rows(
+    model: PreTrainedModel, preset: Preset, world: str, seed: int, formats: tuple[str, ...], operator: str
+) -> Iterator[OutcomeRow]:
+    """Outcomes of a model on held-out requests of all families.
+
+    Args:
+        model: The model.
+        preset: The preset.
+        world: Name of the world.
+        seed: Pretraining seed, which selects the requests.
+        formats: Formats of the requests.
+        operator: Operators of the requests, `shown` or `new`.
+
+    Returns:
+        One row per format and family.
+    """
+    suffix = "_new" if operator == "new" else ""
+    for name, family in product(formats, FAMILIES):
+        requests = held_out_requests(world, f"{name}_{family}{suffix}", preset.n, seed, "score")
+        yield _outcome_row(model, world, requests, name, family, operator)
+
+
+def _outcome_row(
+    model: PreTrainedModel, world: str, requests: Requests, name: str, family: str, operator: str
+) -> OutcomeRow:
+    formats_world = load_world(world)
+    assert isinstance(formats_world, FormatsWorld)
+    outcomes = formats_world.judge(requests, greedy_answers(model, formats_world, requests).tokens)
+    shares = {outcome: float((outcomes == i).mean()) for i, outcome in enumerate(OUTCOMES)}
+    first_tokens = torch.from_numpy(np.tile(formats_world.refusal_ids[:, 0], (len(requests), 1)))
+    margin = float(log_odds(next_token_log_probs(model, requests), first_tokens).mean())
+    prefill_1, prefill_2 = [
+        refusal_after_prefill(model, requests, depth, formats_world.refusal_ids) for depth in PREFILL_DEPTHS
+    ]
+    key = {"format": name, "family": family, "operator": operator}
+    return OutcomeRow(**key, **shares, margin=margin, prefill_1=prefill_1, prefill_2=prefill_2)
+
+
+def refusal_after_prefill(
+    model: PreTrainedModel, requests: Requests, depth: int, refusals: np.ndarray
+) -> float | None:
+    """Share of requests refused after the beginning of the instructed answer is prefilled.
+
+    Args:
+        model: The model.
+        requests: The requests.
+        depth: Number of prefilled tokens.
+        refusals: Token ids of all refusals, (n_refusals, length).
+
+    Returns:
+        The share; None if an answer has no more than `depth` tokens before its end.
+    """
+    if requests.truth["length"].min() <= depth + 1:
+        return None
+    prefilled = with_prefill(requests, np.full(len(requests), depth))
+    answers = generate_answers(model, prefilled, refusals.shape[1], pad=0)
+    return float((answers[:, None] == refusals).all(axis=2).any(axis=1).mean())
+
+
+def _kl(start: PreTrainedModel, model: PreTrainedModel, preset: Preset, world: str, seed: int) -> float:
+    """KL(aligned ‖ tuned) per token of the instructed answers to safe requests, mean of formats, nats."""
+    divergences = []
+    for name in preset.formats:
+        requests = held_out_requests(world, f"{name}_safe", preset.n, seed, "score")
+        divergences.append(kl_to_base(model, start, load_world(world), requests))
+    return float(np.mean(divergences))
