@@ -121,11 +121,7 @@ def _run_speed(out: Path) -> None:
 
 
 def _resolve(command: Command) -> _Run:
-    """The command's study, preset, world, seeds and folder.
-
-    Raises:
-        ValueError: If one of them does not exist, does not fit the others or cannot be written.
-    """
+    """The command's study, preset, world, seeds and folder; ValueError if one is unknown or does not fit."""
     study = importlib.import_module(f"experiments.{command.study}")
     _check_name("preset", command.preset, list(study.PRESETS))
     preset = study.PRESETS[command.preset]
@@ -144,11 +140,11 @@ def _resolve(command: Command) -> _Run:
     return _Run(command, study, preset, world, seeds, command.out or Path("runs") / command.study / folder)
 
 
-def _check_name(kind: str, name: str, known: Sequence[str]) -> None:
+def _check_name(kind: str, name: str, names: Sequence[str]) -> None:
     from makebreak.configs import nearest
 
-    if name not in known:
-        raise ValueError(f"{kind} {name!r} does not exist; {nearest(name, list(known))}")
+    if name not in names:
+        raise ValueError(f"{kind} {name!r} does not exist; {nearest(name, list(names))}")
 
 
 def _check_world(world: str, preset: Any) -> None:
@@ -238,11 +234,7 @@ def _write_results(run: _Run, results: Results) -> Path:
 
 
 def _check_writable(folder: Path) -> None:
-    """Checks that the folder, or the nearest existing one above it, can be written; creates nothing.
-
-    Raises:
-        ValueError: If it cannot.
-    """
+    """ValueError unless the folder, or the nearest existing one above it, can be written; creates nothing."""
     try:
         parents = (parent for parent in folder.absolute().parents if parent.exists())
         existing = folder if folder.is_dir() else next(parents)

@@ -159,6 +159,9 @@ class AttackMeasure:
     def __call__(self, subject: Subject) -> Measurement:
         """Attacks one model.
 
+        Args:
+            subject: The model.
+
         Returns:
             The columns `attack.ATTACK.compliance_rate`, and the tables `attacks`, `projection` (onto the
             class means), `prefill`, `monitors`, `prediction` (of success) and `steering`, each with a column
@@ -247,12 +250,12 @@ def _attack_row(result: AttackResult) -> AttackRow:
     return AttackRow(result.name, len(result.requests), compliance, refusal, neither, n_complied)
 
 
-def _prefill_rows(model: PreTrainedModel, refused: Requests) -> list[PrefillRow]:
-    """One row per number of forced tokens; none without refused requests."""
-    if not len(refused):
+def _prefill_rows(model: PreTrainedModel, requests: Requests) -> list[PrefillRow]:
+    """One row per number of forced tokens; none without requests."""
+    if not len(requests):
         return []
-    depth = min_prefill_length(model, refused)
-    length = int((refused.judged[:, 1] - refused.judged[:, 0]).max())
+    depth = min_prefill_length(model, requests)
+    length = int((requests.judged[:, 1] - requests.judged[:, 0]).max())
     return [PrefillRow(n, float((depth <= n).mean()), len(depth)) for n in range(length)]
 
 

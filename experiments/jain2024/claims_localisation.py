@@ -98,11 +98,11 @@ def _steering_values(shifts: pd.DataFrame) -> dict[str, float]:
     return {"M9": above_controls("removal"), "M9.induce": above_controls("induction")}
 
 
-def _constrained_values(constrained: pd.DataFrame | None) -> Values:
+def _constrained_values(table: pd.DataFrame | None) -> Values:
     """M10 for SSFT; undefined for a base whose matrices have full row rank, and so no left null space."""
-    if constrained is None:
+    if table is None:
         return {"M10": [], "M10.column": []}
-    loss = constrained.set_index(["seed", "space"])["loss"].unstack().reindex(columns=_SPACES)
+    loss = table.set_index(["seed", "space"])["loss"].unstack().reindex(columns=_SPACES)
     rows = [
         {
             "M10": row["random as left null"] - row["left null"],

@@ -86,12 +86,12 @@ def _smallest_rate(preset: Preset, world: str, method: str, store: Store) -> str
     return f"no rate of the grid passes, {nearest_rate:g} comes nearest{edge}"
 
 
-def _match_scale(preset: Preset, world: str, control: str, store: Store, attempts: int = 5) -> str:
+def _match_scale(preset: Preset, world: str, control: str, store: Store, max_scales: int = 5) -> str:
     """Secant search on log ‖ΔW‖ over log scale, with steps of at most `MAX_SCALE_STEP`."""
     target = _weight_change(preset, world, MATCHED_CONTROLS[control], 1.0, store)
     points: list[tuple[float, float]] = []
     scale, slope = 1.0, FIRST_SLOPE
-    for _ in range(attempts):
+    for _ in range(max_scales):
         ratio = _weight_change(preset, world, control, scale, store) / target
         print(f"{world} {control} scale {scale:g}: ‖ΔW‖ {ratio:.3f} of its method's", flush=True)
         if abs(ratio - 1) <= MATCH_TOLERANCE:
@@ -102,7 +102,7 @@ def _match_scale(preset: Preset, world: str, control: str, store: Store, attempt
             slope = (y1 - y0) / (x1 - x0) if (y1 - y0) * (x1 - x0) > 0 else slope
         factor = min(max(ratio ** (-1 / slope), 1 / MAX_SCALE_STEP), MAX_SCALE_STEP)
         scale = round(scale * factor, 2)
-    return f"no scale within {MATCH_TOLERANCE:.0%} after {attempts}"
+    return f"no scale within {MATCH_TOLERANCE:.0%} after {max_scales}"
 
 
 def _weight_change(preset: Preset, world: str, arm: str, scale: float, store: Store) -> float:
