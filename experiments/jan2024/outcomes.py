@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
 from typing import NamedTuple
@@ -157,7 +156,7 @@ def after_tuning_rows(
                 "kl": _kl(start, model, preset, world, seed),
                 "weight_change": weight_change(model, start),
             }
-            outcomes = list(outcome_rows(model, preset, world, seed, preset.formats, "shown"))
+            outcomes = outcome_rows(model, preset, world, seed, preset.formats, "shown")
             if tuning.format != RETAIN:
                 outcomes += outcome_rows(model, preset, world, seed, (tuning.format,), "new")
             rows += [distance | as_dict(row) for row in outcomes]
@@ -215,7 +214,7 @@ def before_tuning_rows(
 
 def outcome_rows(
     model: PreTrainedModel, preset: Preset, world: str, seed: int, formats: tuple[str, ...], operator: str
-) -> Iterator[OutcomeRow]:
+) -> list[OutcomeRow]:
     """Outcomes of a model on held-out requests of all families.
 
     Args:
@@ -230,9 +229,11 @@ def outcome_rows(
         One row per format and family.
     """
     suffix = "_new" if operator == "new" else ""
+    rows = []
     for name, family in product(formats, FAMILIES):
         requests = held_out_requests(world, f"{name}_{family}{suffix}", preset.n, seed, "score")
-        yield _outcome_row(model, world, requests, name, family, operator)
+        rows.append(_outcome_row(model, world, requests, name, family, operator))
+    return rows
 
 
 def _outcome_row(
