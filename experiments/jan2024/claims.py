@@ -440,15 +440,20 @@ def _partial_safety_data_values(tables: Tables, formats: list[str]) -> dict[str,
 
 def _probe_values(rows: pd.DataFrame) -> dict[str, float]:
     """Values of the claims about probes."""
-    recall = rows.pivot_table(index=["input", "trained_on"], columns="evaluated_on", values="recall")
-    names = [str(name) for name in recall.columns]
-    prompts, answers = recall.xs("prompt"), recall.xs("answer")
+    prompts, answers = _recall_matrix(rows, "prompt"), _recall_matrix(rows, "answer")
+    names = [str(name) for name in prompts.columns]
     left_out = [_cell(prompts, "all", name) - _cell(prompts, f"all but {name}", name) for name in names]
     return {
         "A6.guard": _own_minus_other(prompts.loc[names, names]),
         "A6.answers": _own_minus_other(answers.loc[names, names]),
         "A6.rest": float(np.mean(left_out)),
     }
+
+
+def _recall_matrix(rows: pd.DataFrame, probe_input: str) -> pd.DataFrame:
+    """Recall by the formats that a probe was fitted on (rows) and the evaluated format (columns)."""
+    of_input = rows[rows.input == probe_input]
+    return of_input.pivot_table(index="trained_on", columns="evaluated_on", values="recall")
 
 
 def _own_minus_other(matrix: pd.DataFrame) -> float:

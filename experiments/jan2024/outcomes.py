@@ -248,8 +248,9 @@ def _outcome_row(
     prefill_1, prefill_2 = [
         refusal_after_prefill(model, requests, depth, formats_world.refusal_ids) for depth in PREFILL_DEPTHS
     ]
-    key = {"format": name, "family": family, "operator": operator}
-    return OutcomeRow(**key, **shares, margin=margin, prefill_1=prefill_1, prefill_2=prefill_2)
+    return OutcomeRow(
+        name, family, operator, **shares, margin=margin, prefill_1=prefill_1, prefill_2=prefill_2
+    )
 
 
 def refusal_after_prefill(
