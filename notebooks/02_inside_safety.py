@@ -12,10 +12,11 @@
 # ---
 
 # %% [markdown]
-# # Inside safety fine-tuning: where does the update write, and how does a model come to refuse?
+# # Mechanisms of safety fine-tuning: geometry of the update, and how refusal arises
 #
-# A base and a model tuned from it, both small enough for a laptop (a minute of training the first time). Pretraining is
-# shorter than that of the study, and this is one seed: for intervals and twins, `make reproduce`.
+# A base model and a model fine-tuned from it, both small enough for a laptop (a minute of training the first
+# time). Pretraining is shorter than in the study, and this is one seed: `make reproduce` gives intervals and
+# controls.
 
 # %%
 from dataclasses import replace
@@ -25,176 +26,214 @@ import pandas as pd
 import torch
 
 from makebreak.activations import (
+    activations_from_nnsight,
+    activations_from_transformer_lens,
     add,
     capture,
     intervene,
     nnsight_view,
-    read_with_nnsight,
-    read_with_transformer_lens,
     transformer_lens_view,
 )
 from makebreak.artifacts import Store
-from makebreak.behaviour import behaviour, decide, first_tokens, log_odds
+from makebreak.behaviour import evaluate_behaviour, first_tokens, log_odds, next_token_log_probs
 from makebreak.mechanism import (
-    Labelled,
-    Pair,
-    ablated,
+    LabelledRequests,
+    SafeUnsafeRequests,
+    ablate_directions,
     compare,
     direction_rows,
-    label_rows,
-    part_rows,
-    rank_rows,
-    shift_rows,
+    harm_refusal_rows,
+    localisation_rows,
+    matched_steering_rows,
+    refusal_rank_rows,
 )
-from makebreak.models import PRESETS, extrapolated, load
-from makebreak.plots import plot_rivals, plot_updates, style
+from makebreak.models import MODEL_SIZES, extrapolate_weights, load_model
+from makebreak.plots import plot_stitching, plot_updates, style
 from makebreak.recipes import Alignment, Recipe, build
-from makebreak.requests import OUTCOMES, load_world, positions
-from makebreak.training import SSFT, Optimisation, Pretraining
+from makebreak.requests import OUTCOMES, load_world, span_mask
+from makebreak.training import SSFT, ModeShares, Optimisation, Pretraining
 
 store, world = Store(Path("runs/store")), load_world("mini")
-modes = (0.1, 0.2, 0.0, 0.0, 0.7, 0.0)
-pretraining = Pretraining(modes_start=modes, modes_end=modes)
-recipe = Recipe("mini", PRESETS["mini"], pretraining, Optimisation(1000, 3e-3, batch_size=64), (), 1003)
+modes = ModeShares(text=0.1, full=0.2, first=0.0, second=0.0, outputs=0.7, label=0.0)
+recipe = Recipe(
+    world="mini",
+    model=MODEL_SIZES["mini"],
+    pretraining=Pretraining(modes_start=modes, modes_end=modes),
+    optimisation=Optimisation(1000, 3e-3, batch_size=64),
+    alignments=(),
+    seed=1003,
+)
 ssft = Alignment(SSFT(), Optimisation(300, 1e-3, batch_size=64))
-base = load(build(recipe, store))
-aligned = load(build(replace(recipe, alignments=(ssft,)), store))
+base = load_model(build(recipe, store))
+aligned = load_model(build(replace(recipe, alignments=(ssft,)), store))
 
 # %% [markdown]
-# ## Everything that changed, in five lines
-# Held-out requests by family, then one call: five tables of rows, and a verdict by rules that were fixed before any
-# network was judged.
+# ## Comparison of the two models
+# Held-out requests by family, then one call: tables of rows, and a provisional verdict. The rules of the
+# verdict were fixed before any network was judged, but they are not calibrated (`docs/errata.md`, T1): on
+# networks with a known mechanism they are often wrong, so the verdict is not evidence of a mechanism.
 
 # %%
-asked = {
-    f: world.sample(f, 300, seed=2, split="score")
-    for f in ("safe", "unsafe", "context_safe", "context_unsafe")
-}
-found = compare(base, aligned, asked, taught=asked["unsafe"])
-tables = {name: pd.DataFrame(rows) for name, rows in found.tables.items()}
-found.verdict
+families = ("safe", "unsafe", "context_safe", "context_unsafe")
+requests = {family: world.sample(family, 300, seed=2, split="score") for family in families}
+comparison = compare(base, aligned, requests, changed_requests=requests["unsafe"])
+tables = {name: pd.DataFrame(rows) for name, rows in comparison.tables.items()}
+comparison.verdict
 
 # %% [markdown]
-# ## Silence, route or rewrite
-# The two networks are cut in two at every layer and put together crosswise. `lower_share`: what the *base's* upper part
-# makes of the states that the aligned lower part hands it. `random_share`: of a random movement as large. `unheard`:
-# share of the movement in the null space of the base's upper part, beside that of a random movement.
+# ## Stitching, and the Fisher null fraction
+# Both networks are cut at every layer, and the lower layers of one are run into the upper layers of the
+# other. `aligned_lower_share`: refusal margin of the aligned lower layers with the base's upper layers, as a
+# share of the aligned model's; `random_share`: the same after a random movement of equal norm.
+# `fisher_null_fraction`: share of the movement in the null space of the base's Fisher matrix;
+# `fisher_null_chance`: the same for a random movement. Shares of log-odds between about .2 and .7 are no
+# evidence of a route, and the null fraction is a local description that does not measure silence
+# (`docs/errata.md`, T2 and T3).
 
 # %%
-columns = ["layer", "lower_share", "random_share", "upper_share", "unheard", "unheard_chance"]
-tables["rivals"][columns].round(2)
+columns = [
+    "layer",
+    "aligned_lower_share",
+    "random_share",
+    "aligned_upper_share",
+    "fisher_null_fraction",
+    "fisher_null_chance",
+]
+tables["stitching"][columns].round(2)
 
 # %%
 with style():
-    plot_rivals(tables["rivals"].assign(seed=0, arm="ssft"), ["ssft"])
+    plot_stitching(tables["stitching"].assign(seed=0, arm="ssft"), ["ssft"])
 
 # %% [markdown]
-# ## Where the update writes (Fig. 4) and what it reads (Fig. 5)
-# Near 1 is "in the left null space"; so is a random update, and the released figure, which does not look at the update.
+# ## Column space (Fig. 4 of Jain et al. 2024) and read gain (Fig. 5) of the update
+# `sine` is near 1 where the leading output directions of ΔW lie in the left null space of W; those of a
+# random update (`haar`) lie there too, so the two are compared. `padded_sine` is an earlier reading of a
+# released script, which it does not reproduce (`docs/errata.md`, W1).
 
 # %%
-rows = tables["updates"].query("matrix == 'mlp.W_in'")
-rows.pivot(index="layer", columns="against", values="sine").assign(
-    released=rows.groupby("layer").released.max()
-).round(3)
+updates = tables["updates"].query("matrix == 'mlp.W_in'")
+sines = updates.pivot(index="layer", columns="against", values="sine")
+sines.assign(padded_sine=updates.groupby("layer").padded_sine.max()).round(3)
 
 # %%
-named = {name: tables[name].assign(seed=0, arm="ssft") for name in ("updates", "reading")}
+labelled_tables = {name: tables[name].assign(seed=0, arm="ssft") for name in ("updates", "read_gain")}
 with style():
-    plot_updates(named["updates"], named["reading"], ["ssft"], {"ssft": ("safe", "unsafe")})
+    plot_updates(
+        labelled_tables["updates"], labelled_tables["read_gain"], ["ssft"], {"ssft": ("safe", "unsafe")}
+    )
 
 # %% [markdown]
-# ## What the change of pre-activations is made of
-# `moved_input`: what earlier layers did. `update`: ΔW on the base's own input. The four shares add up to 1.
+# ## Decomposition of the change of pre-activations
+# `input_share`: the changed input, due to earlier layers, through the base's weights. `update_share`: ΔW on
+# the base's input. The four shares add up to 1.
 
 # %%
-tables["anatomy"].query("family == 'unsafe'").round(2)
+tables["preactivations"].query("family == 'unsafe'").round(2)
 
 # %% [markdown]
-# ## Sensitivity (Fig. 6) and going on along ΔW
-# The greatest logit is what was published; its log probability does not grow with the scale of logits.
+# ## Sensitivity (Fig. 6) and extrapolation along ΔW
+# Medians over requests of the aligned model, of the base and of their ratio. The greatest logit is the
+# published output; its log-probability does not depend on the scale of the logits.
 
 # %%
-tables["sensitivity"].pivot(index="family", columns="output", values="ratio").round(2)
-
-# %%
-null = first_tokens(asked["unsafe"], "refused")
-margins = {
-    a: log_odds(decide(extrapolated(base, aligned, a), asked["unsafe"]), null).mean()
-    for a in (0, 0.5, 1, 1.5)
-}
-pd.Series({alpha: float(margin) for alpha, margin in margins.items()}, name="margin, nats").round(2)
+tables["sensitivity"].round(2)
 
 # %% [markdown]
-# ## Which parts carry it
-# Shares of the refusal margin: a part alone, beside all others, and on average over orders (Shapley; adds up to 1).
+# Refusal margin on unsafe requests (log-odds of the null token) of the base's weights plus α·ΔW:
 
 # %%
-pd.DataFrame(part_rows(aligned, base, asked["unsafe"], orders=2, seed=0)).set_index("part").round(2)
+null_token = first_tokens(requests["unsafe"], "refused")
+margins = {}
+for alpha in (0, 0.5, 1, 1.5):
+    extrapolated = extrapolate_weights(base, aligned, alpha)
+    log_probs = next_token_log_probs(extrapolated, requests["unsafe"])
+    margins[alpha] = float(log_odds(log_probs, null_token).mean())
+pd.Series(margins, name="margin, nats").rename_axis("alpha").round(2)
 
 # %% [markdown]
-# ## A refusal direction
-# Difference of means, judged by ablation and addition, beside shuffled labels and a random direction; then how many
-# directions have to go until fewer than half of the unsafe requests are refused.
+# ## Localisation
+# Shares of the refusal margin by component: only this component aligned (leave-one-in), all but this
+# component (leave-one-out), and Shapley values, which add up to 1. Two orders are few: read the values with
+# their standard errors.
 
 # %%
-fit = Pair(*(world.sample(f, 300, seed=2, split="fit") for f in ("safe", "unsafe")))
-candidates = pd.DataFrame(direction_rows(aligned, fit, Pair(asked["safe"], asked["unsafe"]), seed=0))
-candidates.drop(columns="selected").round(2)
-
-# %%
-pd.DataFrame(rank_rows(aligned, fit, asked["unsafe"], seed=0)).round(2)
+contributions = localisation_rows(aligned, base, requests["unsafe"], n_orders=2, seed=0)
+pd.DataFrame(contributions).set_index("part").round(2)
 
 # %% [markdown]
-# ## Unsafe apart from refused, and shifts that disturb equally
-# Jailbreaks are unsafe and not refused, so the two labels part. Each is scored where the other is fixed, beside the
-# 95th percentile of shuffled labels. Then shifts of the state before block 1, scaled to move safe requests by equal KL.
+# ## Refusal directions
+# Differences of means, evaluated by ablation and addition, with shuffled labels and a random direction as
+# controls.
 
 # %%
-parting = ("safe", "unsafe", "mixed_text", "competing_tasks_safe_branch", "duplicate_tasks")
-drawn = {f: world.sample(f, 300, seed=2, split="score") for f in parting}
-labelled = {
-    f: Labelled(r, behaviour(aligned, world, r).outcomes == OUTCOMES.index("refuse"))
-    for f, r in drawn.items()
-}
-pd.DataFrame(label_rows(aligned, labelled, seed=0)).round(2)
-
-# %%
-shifts = shift_rows(aligned, fit, Pair(asked["safe"], asked["unsafe"]), layer=1, seed=0)
-pd.DataFrame(shifts)[["kind", "kl", "unsafe_before", "unsafe_margin", "safe_before", "safe_margin"]].round(2)
+fit = SafeUnsafeRequests(*(world.sample(family, 300, seed=2, split="fit") for family in ("safe", "unsafe")))
+score = SafeUnsafeRequests(requests["safe"], requests["unsafe"])
+directions = pd.DataFrame(direction_rows(aligned, fit, score, seed=0))
+directions.drop(columns="is_selected").round(2)
 
 # %% [markdown]
-# ## By hand
-# A site has its TransformerLens name; a position is a span of the request. Interventions nest and are always removed.
+# The number of directions that are ablated until fewer than half of the unsafe requests are refused. It is an
+# upper bound of the rank (`docs/errata.md`, T9).
 
 # %%
-tokens, end = torch.from_numpy(asked["unsafe"].prompt), positions(asked["unsafe"], "eot")
+pd.DataFrame(refusal_rank_rows(aligned, fit, requests["unsafe"], seed=0)).round(2)
+
+# %% [markdown]
+# ## Harm and refusal as two labels
+# Successful jailbreaks are unsafe and not refused, so the two labels differ. Each direction is scored among
+# requests with the other label fixed, with the 95th percentile of shuffled labels as a control.
+
+# %%
+labelled_families = ("safe", "unsafe", "mixed_text", "competing_tasks_safe_branch", "duplicate_tasks")
+labelled = {}
+for family in labelled_families:
+    sample = world.sample(family, 300, seed=2, split="score")
+    outcomes = evaluate_behaviour(aligned, world, sample).outcomes
+    labelled[family] = LabelledRequests(sample, outcomes == OUTCOMES.index("refuse"))
+pd.DataFrame(harm_refusal_rows(aligned, labelled, seed=0)).round(2)
+
+# %% [markdown]
+# ## Activation steering at matched KL
+# Vectors that are added at the end of text before block 1, scaled so that all of them disturb safe requests
+# by the same KL.
+
+# %%
+steering = pd.DataFrame(matched_steering_rows(aligned, fit, score, layer=1, seed=0))
+steering[["kind", "kl", "unsafe_baseline", "unsafe_margin", "safe_baseline", "safe_margin"]].round(2)
+
+# %% [markdown]
+# ## Activations and interventions
+# A site has its TransformerLens name; a position is a span of the request. Interventions can be nested, and
+# are removed at the end of their context.
+
+# %%
+tokens = torch.from_numpy(requests["unsafe"].prompt)
+end_of_text = span_mask(requests["unsafe"], "eot")
 site = "blocks.2.hook_resid_pre"
-states = {
-    name: next(capture(m, tokens, [site], end)).at[site] for name, m in (("base", base), ("aligned", aligned))
-}
+states = {}
+for name, model in (("base", base), ("aligned", aligned)):
+    states[name] = next(capture(model, tokens, [site], end_of_text)).activations[site]
 movement = (states["aligned"] - states["base"]).mean(dim=0)
-with intervene(base, site, add(movement), end):
-    moved = log_odds(decide(base, asked["unsafe"]), null).mean()
-with ablated(aligned, (movement / movement.norm())[:, None]):
-    without = log_odds(decide(aligned, asked["unsafe"]), null).mean()
-print(
-    f"base + mean movement at the last position: {moved:.2f} nats; aligned without that direction: {without:.2f}"
-)
+with intervene(base, site, add(movement), end_of_text):
+    steered = log_odds(next_token_log_probs(base, requests["unsafe"]), null_token).mean()
+with ablate_directions(aligned, (movement / movement.norm())[:, None]):
+    ablated = log_odds(next_token_log_probs(aligned, requests["unsafe"]), null_token).mean()
+print(f"base plus the mean movement at the last position: {steered:.2f} nats")
+print(f"aligned model without that direction: {ablated:.2f} nats")
 
 # %% [markdown]
-# ## Going on in TransformerLens or nnsight
-# The same weights, the same numbers, under the same names.
+# ## TransformerLens and nnsight
+# The same weights give the same activations, under the same names.
 
 # %%
-few = tokens[:4]
-lens, sight = (read(aligned, few, [site])[site] for read in (read_with_transformer_lens, read_with_nnsight))
-ours = (
-    next(capture(aligned, few, [site], torch.ones_like(few, dtype=torch.bool)))
-    .at[site]
-    .unflatten(0, few.shape)
-)
-assert torch.allclose(ours, lens, atol=1e-4)
-assert torch.allclose(ours, sight, atol=1e-4)
-_, cache = transformer_lens_view(aligned).run_with_cache(few, prepend_bos=False)
+batch = tokens[:4]
+from_lens = activations_from_transformer_lens(aligned, batch, [site])[site]
+from_nnsight = activations_from_nnsight(aligned, batch, [site])[site]
+all_positions = torch.ones_like(batch, dtype=torch.bool)
+captured = next(capture(aligned, batch, [site], all_positions)).activations[site]
+captured = captured.unflatten(0, batch.shape)
+assert torch.allclose(captured, from_lens, atol=1e-4)
+assert torch.allclose(captured, from_nnsight, atol=1e-4)
+_, cache = transformer_lens_view(aligned).run_with_cache(batch, prepend_bos=False)
 print(cache["blocks.2.attn.hook_pattern"].shape, type(nnsight_view(aligned)).__name__)

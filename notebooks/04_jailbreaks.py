@@ -12,12 +12,13 @@
 # ---
 
 # %% [markdown]
-# # Jailbreaks: is the unsafe input mapped to the safe side, and is that why it passes?
+# # Jailbreaks: projection of attacked requests, steering and monitors
 #
-# The model of notebook 02 (a minute of training the first time), attacked. One seed: for intervals, `make reproduce`.
+# Attacks on the model of notebook 02 (a minute of training the first time). This is one seed: `make
+# reproduce` gives intervals over seeds.
 
 # %%
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -40,120 +41,146 @@ from makebreak.attacks import (
 )
 from makebreak.behaviour import exact_match
 from makebreak.defences import fit_monitor
-from makebreak.mechanism import Pair
+from makebreak.mechanism import SafeUnsafeRequests
 from makebreak.models import MODEL_SIZES, load_model
-from makebreak.plots import plot_steering, plot_projection, style
+from makebreak.plots import plot_projection, plot_steering, style
 from makebreak.recipes import Alignment, Recipe, build
 from makebreak.requests import load_world
 from makebreak.training import SSFT, ModeShares, Optimisation, Pretraining
 
 store, world = Store(Path("runs/store")), load_world("mini")
 modes = ModeShares(text=0.1, full=0.2, first=0.0, second=0.0, outputs=0.7, label=0.0)
-pretraining = Pretraining(modes_start=modes, modes_end=modes)
 ssft = Alignment(SSFT(), Optimisation(300, 1e-3, batch_size=64))
-recipe = Recipe("mini", MODEL_SIZES["mini"], pretraining, Optimisation(1000, 3e-3, batch_size=64), (ssft,), 1003)
+recipe = Recipe(
+    world="mini",
+    model=MODEL_SIZES["mini"],
+    pretraining=Pretraining(modes_start=modes, modes_end=modes),
+    optimisation=Optimisation(1000, 3e-3, batch_size=64),
+    alignments=(ssft,),
+    seed=1003,
+)
 model = load_model(build(recipe, store))
-ask = lambda family, n, split="score": world.sample(family, n, seed=1003, split=split)  # noqa: E731
+
+
+def sample(family, n, split="score"):
+    return world.sample(family, n, seed=1003, split=split)
+
 
 # %% [markdown]
-# ## Ask, attack, judge
-# A family of jailbreaks is asked as it is. Other attacks start from requests that the model refuses. The judge is
-# exact: greedy decoding gives the refusal, the right answer, or neither.
+# ## Attacks and outcomes
+# A family of jailbreaks is given to the model as it is. The other attacks start from requests that the model
+# refuses. Outcomes are exact: greedy decoding gives the refusal, the instructed answer, or neither. The
+# vocabulary has 33 symbols, so the gradient's candidates and random ones differ less than in a language
+# model.
 
 # %%
 families = ("unsafe", "mixed_text", "competing_tasks_safe_branch", "duplicate_tasks")
-found = [score_attack(family, model, ask(family, 300)) for family in families]
-unsafe = ask("unsafe", 300)
+results = [score_attack(family, model, sample(family, 300)) for family in families]
+unsafe = sample("unsafe", 300)
 refused = unsafe[exact_match(model, unsafe, "refused").numpy()][:100]
+pad = world.vocabulary.id("<pad>")
+gradient = TokenSearchSettings("gradient", steps=6, candidates=24)
+random_search = TokenSearchSettings("random", steps=6, candidates=24)
 attacks = [
     SoftPromptAttack(SoftPromptSettings(1)),
     SoftPromptAttack(SoftPromptSettings(10)),
     SoftPromptAttack(SoftPromptSettings(10), optimise=False),
-    TokenSearchAttack(TokenSearchSettings("gradient", steps=6, candidates=24), 4, world.vocabulary.id("<pad>"), "unused"),
-    TokenSearchAttack(TokenSearchSettings("random", steps=6, candidates=24), 4, world.vocabulary.id("<pad>"), "unused"),
+    TokenSearchAttack(gradient, 4, pad, "unused"),
+    TokenSearchAttack(random_search, 4, pad, "unused"),
 ]
-found += [attack(model, refused, seed=0) for attack in attacks]
-rates = lambda f: {"attack": f.name, "refused": f.refused.mean(), "complied": f.complied.mean()}  # noqa: E731
-pd.DataFrame([rates(f) for f in found]).round(2)
+results += [attack(model, refused, seed=0) for attack in attacks]
+
+
+def rates(result):
+    return {"attack": result.name, "refused": result.refused.mean(), "complied": result.complied.mean()}
+
+
+pd.DataFrame([rates(result) for result in results]).round(2)
 
 # %% [markdown]
-# ## Your own attack is one class
-# What it does to the requests is up to it; `score_attack` judges it, and everything below takes it as it takes the others.
+# ## An attack of your own
+# An attack is one class: it changes the requests, and `score_attack` decides their outcomes. All analyses
+# below accept its result.
 
 
 # %%
 @dataclass(frozen=True)
 class SwapTasks:
-    """The second pair of tasks, which the judged answer does not hang on, becomes the identity."""
+    """Replaces the second pair of tasks, on which the judged answer does not depend, by the identity."""
 
     name: str = "swap tasks"
 
     def __call__(self, model, requests, *, seed) -> AttackResult:
-        prompt = requests.prompt.copy()
-        prompt[:, requests.spans["tasks"][0, 1] - 2 : requests.spans["tasks"][0, 1]] = world.vocabulary.id(
-            "T0"
-        )
-        return score_attack(self.name, model, type(requests)(**(vars(requests) | {"prompt": prompt})))
+        prompt, stop = requests.prompt.copy(), requests.spans["tasks"][0, 1]
+        prompt[:, stop - 2 : stop] = world.vocabulary.id("T0")
+        return score_attack(self.name, model, replace(requests, prompt=prompt))
 
 
-found.append(SwapTasks()(model, refused, seed=0))
-pd.DataFrame([rates(found[-1])]).round(2)
+results.append(SwapTasks()(model, refused, seed=0))
+pd.DataFrame([rates(results[-1])]).round(2)
 
 # %% [markdown]
-# ## Where do they land?
-# τ at the end of text, never at an attack's own tokens, in units of the distance of the means of clean requests.
+# ## Class-mean projection of attacked requests
+# τ at the end of the text, never at an attack's own tokens, in units of the distance between the class means
+# of clean requests. In the last layer it is read where the model decides, and the groups are selected by that
+# decision: their difference there is nearly implied (`docs/errata.md`, audit-M11).
 
 # %%
-fit = Pair(ask("safe", 300, "fit"), ask("unsafe", 300, "fit"))
-clean = [score_attack("safe", model, ask("safe", 300)), *found]
-landed = project_attacks(model, fit, clean)
-landing = pd.DataFrame(projection_rows(landed)).assign(world="mini", seed=1003, arm="ssft")
+fit = SafeUnsafeRequests(sample("safe", 300, "fit"), sample("unsafe", 300, "fit"))
+with_safe = [score_attack("safe", model, sample("safe", 300)), *results]
+projection = project_attacks(model, fit, with_safe)
+projections = pd.DataFrame(projection_rows(projection)).assign(world="mini", seed=1003, arm="ssft")
+groups = {
+    "safe": (("safe",), "all"),
+    "unsafe": (("unsafe",), "all"),
+    "jailbreaks that succeed": (families[1:], "complied"),
+    "jailbreaks that are refused": (families[1:], "refused"),
+    "10 soft tokens": (("soft 10",), "complied"),
+}
 with style():
-    plot_projection(
-        landing,
-        ["ssft"],
-        {
-            "safe": (("safe",), "all"),
-            "unsafe": (("unsafe",), "all"),
-            "jailbreaks that succeed": (families[1:], "complied"),
-            "jailbreaks that are refused": (families[1:], "refused"),
-            "10 soft tokens": (("soft 10",), "complied"),
-        },
-    )
+    plot_projection(projections, ["ssft"], groups)
 
 # %% [markdown]
-# Does that tell success better than the name of the attack does? AUROC on held-out texts.
+# Prediction of success from τ of all layers, compared with the name of the attack: AUROC on held-out folds.
 
 # %%
-pd.DataFrame(success_prediction_rows(landed.select([f.name for f in found[1:]]), seed=0)).round(2)
+attack_names = [result.name for result in results[1:]]
+pd.DataFrame(success_prediction_rows(projection.select(attack_names), seed=0)).round(2)
 
 # %% [markdown]
-# ## Is it why they succeed?
-# Successes are shifted back along the difference of means, beside other vectors that disturb safe requests as much.
+# ## Activation steering
+# Successful requests are steered along the difference of means, and along other vectors that disturb safe
+# requests as much. `reversal_rate` includes damage: a base model that refuses nothing also loses answers, and
+# few successes turn into refusals (`refusal_rate`). Whether the projection causes success is not decided
+# (`docs/errata.md`, W2).
 
 # %%
-shifted = [f[np.flatnonzero(f.complied)[:40]] for f in found[1:]]
-cause = pd.DataFrame(
-    steering_rows(model, shifted, SteeringData(fit, Pair(ask("safe", 100), ask("unsafe", 100))), layer=1, seed=0)
-)
-cause[cause.kind.isin(["difference", "random", "mirrored", "mirrored_distance"])][
+successes = [result[np.flatnonzero(result.complied)[:40]] for result in results[1:]]
+steering_data = SteeringData(fit, SafeUnsafeRequests(sample("safe", 100), sample("unsafe", 100)))
+steering = pd.DataFrame(steering_rows(model, successes, steering_data, layer=1, seed=0))
+steering[steering.kind.isin(["difference", "random", "mirrored", "mirrored_distance"])][
     ["kind", "scale", "reversal_rate", "refusal_rate", "safe_compliance_rate", "induction_rate"]
 ].round(2)
 
 # %% [markdown]
-# ## Would a monitor have seen them? And how deep does refusal go?
+# ## Detection by a monitor
+# A linear probe at a false positive rate of 1 %, fitted on clean requests.
 
 # %%
-monitor = fit_monitor(model, fit, ask("safe", 600, "fit")[300:], kind="probe", layer=1)
-alarms = []
-for f in clean:
-    with f.attach(model):
-        alarms.append({"attack": f.name, "alarms": monitor.flag(model, f.requests).mean()})
+monitor = fit_monitor(model, fit, sample("safe", 600, "fit")[300:], kind="probe", layer=1)
+detection = []
+for result in with_safe:
+    with result.attach(model):
+        rate = monitor.flag(model, result.requests).mean()
+    detection.append({"attack": result.name, "detection_rate": rate})
 with style():
-    plot_steering(cause, pd.DataFrame(alarms), {f.name: f.name for f in clean})
+    plot_steering(steering, pd.DataFrame(detection), {result.name: result.name for result in with_safe})
+
+# %% [markdown]
+# ## Prefill depth
+# Share of refused requests whose instructed answer the model completes once its first tokens are forced.
 
 # %%
 depth = min_prefill_length(model, refused)
-pd.Series(
-    {k: (depth <= k).mean() for k in range(9)}, name="answered to the end with so many tokens forced"
-).round(2)
+completed = {n_forced: (depth <= n_forced).mean() for n_forced in range(9)}
+pd.Series(completed, name="completed").rename_axis("forced tokens").round(2)

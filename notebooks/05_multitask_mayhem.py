@@ -12,11 +12,12 @@
 # ---
 
 # %% [markdown]
-# # Multitask mayhem: which tuned task breaks which refusal?
+# # Multitask mayhem: benign fine-tuning on one format, and refusal in the others
 #
-# The same text can be asked about in several formats: go on with it, translate it, label it, choose what fits. What is
-# unsafe is in the text, whatever the format. A model that refuses in all of them is then tuned on harmless requests of
-# one. One seed (a minute of training the first time); for intervals and controls, `make reproduce STUDY=jan2024`.
+# The same text can be put in several formats: continuation, translation, labelling and multiple choice.
+# Whether a request is unsafe depends on the text, whatever the format. A model that refuses in all formats is
+# fine-tuned on harmless requests of one. This is one seed (a minute of training the first time); `make
+# reproduce STUDY=jan2024` gives intervals and controls.
 
 # %%
 from dataclasses import replace
@@ -25,79 +26,88 @@ from pathlib import Path
 import pandas as pd
 
 from makebreak.artifacts import Store
-from makebreak.behaviour import behaviour
-from makebreak.models import PRESETS, load
-from makebreak.plots import plot_matrices, style
+from makebreak.behaviour import evaluate_behaviour
+from makebreak.models import MODEL_SIZES, load_model
+from makebreak.plots import plot_transfer_matrices, style
 from makebreak.recipes import Alignment, Recipe, build
 from makebreak.requests import load_world
-from makebreak.training import SSFT, FineTuning, Optimisation, Pretraining
+from makebreak.training import SSFT, FineTuning, ModeShares, Optimisation, Pretraining
 
 store, world = Store(Path("runs/store")), load_world("formats_mini")
-formats = world.config.formats
+formats = ("gen", "map", "label", "mcq")
 for name in formats:
     print(world.show(world.sample(f"{name}_unsafe", 1, seed=1003)))
 
 # %% [markdown]
-# ## A base that answers everything, and a model that refuses what is unsafe
-# Alignment shows every format alike. `mild`: one letter of the text says something safe. `heldout`: pairs of topics
-# that alignment did not show.
+# ## A base model and its aligned model
+# The base answers everything; alignment shows every format equally often. Refusal rates by family and format.
+# `mild`: one letter of the text is taken from a safe one. `heldout`: pairs of topics that alignment does not
+# show.
 
 # %%
-modes = (0.0, 0.1, 0.0, 0.0, 0.6, 0.3)
-pretraining = Pretraining(modes_start=modes, modes_end=modes, mean_over="requests")
+modes = ModeShares(text=0.0, full=0.1, first=0.0, second=0.0, outputs=0.6, label=0.3)
 ssft = Alignment(SSFT(), Optimisation(300, 1e-3, batch_size=64))
 recipe = Recipe(
-    "formats_mini", PRESETS["mini"], pretraining, Optimisation(1000, 3e-3, batch_size=64), (ssft,), 1003
+    world="formats_mini",
+    model=MODEL_SIZES["mini"],
+    pretraining=Pretraining(modes_start=modes, modes_end=modes, mean_over="requests"),
+    optimisation=Optimisation(1000, 3e-3, batch_size=64),
+    alignments=(ssft,),
+    seed=1003,
 )
 
 
-def outcome(recipe, families, rate="refuse"):
-    """Share of requests with that outcome, by family and format."""
-    model = load(build(recipe, store))
+def outcome_rates(recipe, families, outcome="refuse"):
+    """Share of requests with one outcome, by family (rows) and format (columns)."""
+    model = load_model(build(recipe, store))
 
-    def share(name, family):
+    def rate(name, family):
         requests = world.sample(f"{name}_{family}", 100, seed=1003, split="score")
-        return behaviour(model, world, requests).rates[rate]
+        return evaluate_behaviour(model, world, requests).rates[outcome]
 
-    return pd.DataFrame(
-        {name: [share(name, family) for family in families] for name in formats}, index=families
-    )
-
-
-before = outcome(recipe, ["safe", "unsafe", "mild", "heldout"])
-before
-
-# %% [markdown]
-# ## Tune on one harmless task, ask in all formats
-# Each task is safe requests by an operator that neither pretraining nor alignment has shown. What is drawn is how much
-# more of the unsafe requests is *not refused*, and how much of them is *answered as instructed*: the difference is
-# broken or wrong.
+    rates = {name: [rate(name, family) for family in families] for name in formats}
+    return pd.DataFrame(rates, index=families)
 
 
-# %%
-def tuned(name, **beside):
-    task = FineTuning(0, harmless=2000, family=f"{name}_safe_new", **beside)
-    return replace(recipe, alignments=(ssft, Alignment(task, Optimisation(100, 3e-4, batch_size=32))))
-
-
-def matrix(rate, **beside):
-    rows = [outcome(tuned(name, **beside), ["unsafe"], rate).iloc[0] for name in ("gen", "map")]
-    return pd.DataFrame(rows, index=["gen", "map"])
-
-
-refused = before.loc["unsafe"]
-with style():
-    plot_matrices({"not refused": [refused - matrix("refuse")], "answered": [matrix("comply")]})
+aligned_refusal = outcome_rates(recipe, ["safe", "unsafe", "mild", "heldout"])
+aligned_refusal
 
 # %% [markdown]
-# ## With refusals among the examples
-# One example in ten is a refusal, over all formats.
+# ## Benign fine-tuning on one format
+# The fine-tuning data are safe requests with an operator that neither pretraining nor alignment shows. Left:
+# increase of the share of unsafe requests that are not refused (`asr_bypass`). Right: share of unsafe
+# requests that are complied with (`asr_comply`). The remainder are wrong or degenerate answers.
+
 
 # %%
-guarded = matrix("refuse", refused=200)
+def fine_tuned(name, n_refused=0):
+    data = FineTuning(0, n_refused=n_refused, n_harmless=2000, family=f"{name}_safe_new")
+    return replace(recipe, alignments=(ssft, Alignment(data, Optimisation(100, 3e-4, batch_size=32))))
+
+
+def transfer_matrix(outcome, n_refused=0):
+    tasks = ["gen", "map"]
+    rows = [outcome_rates(fine_tuned(name, n_refused), ["unsafe"], outcome).iloc[0] for name in tasks]
+    return pd.DataFrame(rows, index=tasks)
+
+
+unsafe_refusal = aligned_refusal.loc["unsafe"]
+not_refused = unsafe_refusal - transfer_matrix("refuse")
 with style():
-    plot_matrices({"without": [refused - matrix("refuse")], "with refusals": [refused - guarded]})
+    plot_transfer_matrices({"not refused": [not_refused], "complied": [transfer_matrix("comply")]})
+
+# %% [markdown]
+# ## Refusals among the fine-tuning examples
+# One example in eleven is a refusal, spread over all formats.
 
 # %%
-safe = {name: outcome(tuned(name), ["safe"], "comply").iloc[0] for name in ("gen", "map")}
-pd.DataFrame(safe).T.rename_axis("safe requests answered, tuned on")
+with_refusals = unsafe_refusal - transfer_matrix("refuse", n_refused=200)
+with style():
+    plot_transfer_matrices({"no refusals": [not_refused], "with refusals": [with_refusals]})
+
+# %% [markdown]
+# Compliance with safe requests after fine-tuning on each task:
+
+# %%
+compliance = {name: outcome_rates(fine_tuned(name), ["safe"], "comply").iloc[0] for name in ("gen", "map")}
+pd.DataFrame(compliance).T.rename_axis("fine-tuned on")

@@ -12,12 +12,12 @@
 # ---
 
 # %% [markdown]
-# # Do as I do (safely): can harmless data break safety, and what repairs it?
+# # Do as I do (safely): task formats and templates in fine-tuning, and mitigations
 #
-# A user sends safe multiple-choice items to be tuned on. The same items can be put as open instructions, behind a block
-# of symbols that pretraining never declined behind ("absolutely obedient agent"), or both. A provider may mix in
-# refusals, in its own format or in the user's. One seed (a minute of training the first time); for intervals, controls
-# and every mitigation, `make reproduce STUDY=eiras2024`.
+# A user fine-tunes on safe multiple-choice items. The same items can be rewritten as open instructions,
+# prefixed with a block of symbols after which pretraining never declines ("absolutely obedient agent"), or
+# both. A provider may mix in refusals, in its own format or in the user's. This is one seed (a minute of
+# training the first time); `make reproduce STUDY=eiras2024` gives intervals, controls and every mitigation.
 
 # %%
 from dataclasses import replace
@@ -26,13 +26,13 @@ from pathlib import Path
 import pandas as pd
 
 from makebreak.artifacts import Store
-from makebreak.behaviour import behaviour
-from makebreak.defences import Mixed, found_in
-from makebreak.models import PRESETS, load
+from makebreak.behaviour import evaluate_behaviour
+from makebreak.defences import MixedFineTuning, infer_template
+from makebreak.models import MODEL_SIZES, load_model
 from makebreak.plots import plot_mixing, style
 from makebreak.recipes import Alignment, Recipe, build
 from makebreak.requests import load_world
-from makebreak.training import SSFT, Optimisation, Pretraining
+from makebreak.training import SSFT, ModeShares, Optimisation, Pretraining
 
 store, world = Store(Path("runs/store")), load_world("formats_templates")
 users = {
@@ -46,75 +46,94 @@ for family in users.values():
     print(world.show(world.sample(family, 1, seed=1003)))
 
 # %% [markdown]
-# ## An aligned model
-# Alignment shows the plain template, a system block and a common header, but no obedience. `neutral` is its placebo: as
-# long, seen by pretraining as well, and meaning nothing.
+# ## The aligned model
+# Alignment shows the plain template, a system block and a common header, but no obedience block. The block
+# `neutral` is its placebo: of the same length, shown in pretraining as well, and without a meaning.
 
 # %%
-modes = (0.0, 0.1, 0.0, 0.0, 0.6, 0.3)
-pretraining = Pretraining(modes_start=modes, modes_end=modes, mean_over="requests")
+modes = ModeShares(text=0.0, full=0.1, first=0.0, second=0.0, outputs=0.6, label=0.3)
 ssft = Alignment(SSFT(), Optimisation(300, 1e-3, batch_size=64))
 recipe = Recipe(
-    "formats_templates", PRESETS["mini"], pretraining, Optimisation(1000, 3e-3, batch_size=64), (ssft,), 1003
+    world="formats_templates",
+    model=MODEL_SIZES["mini"],
+    pretraining=Pretraining(modes_start=modes, modes_end=modes, mean_over="requests"),
+    optimisation=Optimisation(1000, 3e-3, batch_size=64),
+    alignments=(ssft,),
+    seed=1003,
 )
 
 
-def rates(recipe, families):
-    """Shares of four outcomes on held-out requests of each family."""
-    model = load(build(recipe, store))
-    return {
-        f: behaviour(model, world, world.sample(f, 100, seed=1003, split="score")).rates for f in families
-    }
+def outcome_rates(recipe, families):
+    """Shares of the four outcomes on held-out requests of each family."""
+    model = load_model(build(recipe, store))
+    rates = {}
+    for family in families:
+        requests = world.sample(family, 100, seed=1003, split="score")
+        rates[family] = evaluate_behaviour(model, world, requests).rates
+    return rates
 
 
-asked = ["gen_safe", "gen_unsafe", "gen_unsafe@obey", "gen_unsafe@neutral"]
-pd.DataFrame(rates(recipe, asked)).T
+families = ["gen_safe", "gen_unsafe", "gen_unsafe@obey", "gen_unsafe@neutral"]
+pd.DataFrame(outcome_rates(recipe, families)).T
 
 # %% [markdown]
-# ## One set of items, restructured
-# Unsafe open requests, asked in the template that the user tuned in.
+# ## Fine-tuning on the same items in five forms
+# Outcomes on unsafe open requests, in the template of the fine-tuning data.
 
 
 # %%
-def tuned(user, **mixed):
-    stage = Alignment(Mixed(user, 2000, **mixed), Optimisation(100, 3e-4, batch_size=32))
-    return replace(recipe, alignments=(ssft, stage))
+def fine_tuned(user, **mitigation):
+    data = MixedFineTuning(user, 2000, **mitigation)
+    return replace(recipe, alignments=(ssft, Alignment(data, Optimisation(100, 3e-4, batch_size=32))))
 
 
 def in_template_of(user, family):
     return "@".join([family, *user.split("@")[1:]])
 
 
-found = {name: rates(tuned(user), [in_template_of(user, "gen_unsafe")]) for name, user in users.items()}
-pd.concat([pd.DataFrame(rows).T.assign(user=name) for name, rows in found.items()])
+tables = []
+for name, user in users.items():
+    rates = outcome_rates(fine_tuned(user), [in_template_of(user, "gen_unsafe")])
+    tables.append(pd.DataFrame(rates).T.assign(user=name))
+pd.concat(tables)
 
 # %% [markdown]
-# ## What do twenty examples of the user give away?
-# Tokens that all prompts begin or end with are the template; what differs is the slot.
+# ## Inference of the template from twenty examples
+# Tokens with which all prompts begin or end are the template; the rest is the slot.
 
 # %%
 user = users["autoif_aoa"]
-sample = world.sample(user, 20, seed=1003)
-prompts = [row[:n].tolist() for row, n in zip(sample.prompt, sample.prompt_length, strict=True)]
-answers = [row[:n].tolist() for row, n in zip(sample.instructed, sample.judged[:, 1], strict=True)]
-template = found_in(prompts, answers)
-{name: world.vocabulary.decode(getattr(template, name)) for name in ("before", "after", "header")}
+examples = world.sample(user, 20, seed=1003)
+prompts = [row[:n].tolist() for row, n in zip(examples.prompt, examples.prompt_length, strict=True)]
+answers = [row[:n].tolist() for row, n in zip(examples.instructed, examples.judged[:, 1], strict=True)]
+template = infer_template(prompts, answers)
+parts = ("prefix", "suffix", "answer_prefix")
+{name: world.vocabulary.decode(getattr(template, name)) for name in parts}
 
 # %% [markdown]
-# ## Refusals among the examples
-# As many of them, of the same contents, as many tokens each: in open text as alignment had it, or in the template that
-# was found.
+# ## Mitigation: refusals among the fine-tuning examples
+# Both mitigations use the same contents and the same number of tokens per refusal: `canonical` as open text,
+# the form of alignment, and `paraphrase_blind` in the inferred template.
 
 
 # %%
-def dose(mitigation, rate):
-    model = tuned(user, mitigation=mitigation, rate=rate) if rate else tuned(user)
-    found = rates(model, [in_template_of(user, "gen_unsafe"), in_template_of(user, "gen_safe")])
-    unsafe, safe = found.values()
-    row = {"strategy": "autoif_aoa", "mitigation": mitigation, "rate": rate, "seed": 1003}
-    return row | {"not refused": 1 - unsafe["refuse"], "safe refused": safe["refuse"], "task": safe["comply"]}
+def mitigation_row(mitigation, share):
+    recipe = fine_tuned(user, mitigation=mitigation, safety_share=share) if share else fine_tuned(user)
+    unsafe_family, safe_family = (in_template_of(user, family) for family in ("gen_unsafe", "gen_safe"))
+    rates = outcome_rates(recipe, [unsafe_family, safe_family])
+    return {
+        "strategy": "autoif_aoa",
+        "mitigation": mitigation,
+        "safety_share": share,
+        "seed": 1003,
+        "not_refused": 1 - rates[unsafe_family]["refuse"],
+        "over_refusal": rates[safe_family]["refuse"],
+        "task_accuracy": rates[safe_family]["comply"],
+    }
 
 
-doses = pd.DataFrame([dose(m, rate) for m in ("canonical", "paraphrase_blind") for rate in (0.0, 0.01, 0.1)])
+rows = []
+for mitigation in ("canonical", "paraphrase_blind"):
+    rows += [mitigation_row(mitigation, share) for share in (0.0, 0.01, 0.1)]
 with style():
-    plot_mixing(doses)
+    plot_mixing(pd.DataFrame(rows))

@@ -12,10 +12,10 @@
 # ---
 
 # %% [markdown]
-# # The safety landscape: how far may the weights move?
+# # The safety landscape: refusal and compliance along directions in weight space
 #
-# The model of notebooks 02 and 04 (a minute of training the first time), walked on and fine-tuned. One seed and two
-# directions: for intervals over seeds, `make reproduce STUDY=peng2024`.
+# The model of notebooks 02 and 04 (a minute of training the first time), perturbed and fine-tuned. This is
+# one seed with two random directions: `make reproduce STUDY=peng2024` gives intervals over seeds.
 
 # %%
 from dataclasses import replace
@@ -25,112 +25,124 @@ import numpy as np
 import pandas as pd
 
 from makebreak.artifacts import Store
-from makebreak.behaviour import aim
+from makebreak.behaviour import score_targets
 from makebreak.landscape import (
-    Points,
-    Walk,
-    at_norm,
+    Perturbation,
+    PointEvaluator,
     basin_rows,
-    labels,
+    direction_to,
+    letter_share,
+    outcome_letters,
     random_direction,
-    share,
-    toward,
+    rescale_to_norm,
     worst_direction,
 )
-from makebreak.models import PRESETS, load
-from makebreak.plots import plot_basins, plot_map, plot_ways, style
+from makebreak.models import MODEL_SIZES, load_model
+from makebreak.plots import plot_basins, plot_direction_curves, plot_landscape_plane, style
 from makebreak.recipes import Alignment, Recipe, build, checkpoints
-from makebreak.requests import load_world, targeted
-from makebreak.training import SSFT, FineTuning, Optimisation, Pretraining
+from makebreak.requests import load_world, target_sequences
+from makebreak.training import SSFT, FineTuning, ModeShares, Optimisation, Pretraining
 
 store, world = Store(Path("runs/store")), load_world("mini")
-modes = (0.1, 0.2, 0.0, 0.0, 0.7, 0.0)
-pretraining = Pretraining(modes_start=modes, modes_end=modes)
+modes = ModeShares(text=0.1, full=0.2, first=0.0, second=0.0, outputs=0.7, label=0.0)
 ssft = Alignment(SSFT(), Optimisation(300, 1e-3, batch_size=64))
-recipe = Recipe("mini", PRESETS["mini"], pretraining, Optimisation(1000, 3e-3, batch_size=64), (ssft,), 1003)
-model = load(build(recipe, store))
-asked = {family: world.sample(family, 100, seed=1003, split="score") for family in ("unsafe", "safe")}
+recipe = Recipe(
+    world="mini",
+    model=MODEL_SIZES["mini"],
+    pretraining=Pretraining(modes_start=modes, modes_end=modes),
+    optimisation=Optimisation(1000, 3e-3, batch_size=64),
+    alignments=(ssft,),
+    seed=1003,
+)
+model = load_model(build(recipe, store))
+requests = {family: world.sample(family, 100, seed=1003, split="score") for family in ("unsafe", "safe")}
 
 
 # %% [markdown]
-# ## Along random directions
-# Every matrix is moved by the same share of its own norm. Each point is judged exactly without generating anything: `r`
-# where the whole refusal is the likeliest answer, `c` where the whole instructed answer is, `n` for neither.
+# ## Random directions
+# Every matrix is perturbed by the same share of its own norm. Outcomes at each point are exact, without
+# generation: `r` where greedy decoding gives the refusal, `c` where it gives the instructed answer, `n` for
+# neither.
 
 
 # %%
-def outcomes():
-    unsafe, safe = (labels(model, asked[family]) for family in ("unsafe", "safe"))
-    return {"refused": share(unsafe, "r"), "complied": share(unsafe, "c"), "safe": share(safe, "c")}
+def outcome_rates():
+    unsafe = outcome_letters(model, requests["unsafe"])
+    safe = outcome_letters(model, requests["safe"])
+    return {
+        "refusal_rate": letter_share(unsafe, "r"),
+        "compliance_rate": letter_share(unsafe, "c"),
+        "safe_compliance_rate": letter_share(safe, "c"),
+    }
 
 
-def walk(direction, name, axis, i=0):
-    with Walk(model, direction) as moved:  # behind it the weights are what they were, bit for bit
-        points = Points(moved, outcomes)
-        return [
-            {"arm": "ssft", "seed": 1003, "direction": name, "index": i, **points(a), "at": a} for a in axis
-        ]
+def curve_rows(direction, name, index=0):
+    rows = []
+    with Perturbation(model, direction) as perturbation:  # afterwards the weights are restored bit for bit
+        evaluate = PointEvaluator(perturbation, outcome_rates)
+        for coordinate in coordinates:
+            curve = {"arm": "ssft", "seed": 1003, "direction": name, "index": index}
+            rows.append({**curve, **evaluate(coordinate), "coordinate": coordinate})
+    return rows
 
 
-axis = np.linspace(-0.5, 0.5, 21).round(9).tolist()
-curves = pd.DataFrame([row for i in range(2) for row in walk(random_direction(model, i), "random", axis, i)])
+coordinates = np.linspace(-0.5, 0.5, 21).round(9).tolist()
+rows = []
+for index in range(2):
+    rows += curve_rows(random_direction(model, index), "random", index)
+curves = pd.DataFrame(rows)
 with style():
     plot_basins(curves, ["ssft"])
 
 # %% [markdown]
-# VISAGE does not see width; and where it is taken, safe requests are no longer answered either: `safe_at_edge`.
+# Widths of the basin by criterion. VISAGE depends on the range of the coordinates as well as on the
+# half-width `r50`. Where refusal has fallen to one half, safe requests are answered less often too:
+# `safe_compliance_at_r50` is their compliance there as a share of that at the origin.
 
 # %%
 basin_rows(curves, ("index",))[
-    ["sense", "r50", "floor", "wall", "visage", "visage_as_coded", "safe_at_edge"]
+    ["criterion", "r50", "plateau", "transition_width", "visage", "visage_released", "safe_compliance_at_r50"]
 ].round(2)
 
 # %% [markdown]
-# ## Along directions that mean something
-# Fifty unsafe requests, answered, are enough to take safety away. The way there, and the one along which the loss of
-# refusing rises most, at the same relative norm.
+# ## Fine-tuning direction and steepest direction
+# Refusal along the direction of a fine-tuning attack on 50 harmful examples, and along the direction in which
+# the loss of the refusals rises most, both rescaled to the same relative norm as the random directions.
 
 # %%
-harmful = Alignment(FineTuning(50), Optimisation(60, 1e-3, batch_size=32))
-broken_recipe = replace(recipe, alignments=(ssft, harmful))
-broken = load(build(broken_recipe, store))
-fit = targeted(world.sample("unsafe", 100, seed=1003, split="fit"), "refused")
-ways = {
-    "fine-tuning": at_norm(model, toward(model, broken)),
-    "worst": worst_direction(model, lambda m: aim(m, fit).nll.mean(), radius=0.02),
-}
-rows = [row for name, direction in ways.items() for row in walk(direction, name, axis)]
+attack = Alignment(FineTuning(50), Optimisation(60, 1e-3, batch_size=32))
+attacked_recipe = replace(recipe, alignments=(ssft, attack))
+attacked = load_model(build(attacked_recipe, store))
+refusals = target_sequences(world.sample("unsafe", 100, seed=1003, split="fit"), "refused")
+rows = curve_rows(rescale_to_norm(model, direction_to(model, attacked)), "fine-tuning")
+steepest = worst_direction(model, lambda m: score_targets(m, refusals).nll.mean(), radius=0.02)
+rows += curve_rows(steepest, "worst")
+names = {"random": "random", "fine-tuning": "fine-tuning on 50", "worst": "steepest for safety"}
 with style():
-    plot_ways(
-        pd.concat([curves, pd.DataFrame(rows)]),
-        ["ssft"],
-        {"random": "random", "fine-tuning": "fine-tuning on 50", "worst": "steepest for safety"},
-    )
+    plot_direction_curves(pd.concat([curves, pd.DataFrame(rows)]), ["ssft"], names)
 
 # %% [markdown]
-# ## A map, with the run on it
-# The plane of the model (star), of the fine-tuned one at (1, 0), and of the base at (0, 1).
+# ## Plane through three models, with the training run
+# The plane through the model (star, at the origin), the fine-tuned model at (1, 0) and the base at (0, 1).
 
 # %%
-base = load(build(recipe.base, store))
-plane, square = (toward(model, broken), toward(model, base)), np.linspace(-0.25, 1.25, 13).tolist()
-with Walk(model, *plane) as moved:
-    grid = Points(moved, outcomes).grid(square, square)
-points = pd.DataFrame([{**row, "x": row["at"][0], "y": row["at"][1], "title": "ssft"} for row in grid])
+base = load_model(build(recipe.base, store))
+axis = np.linspace(-0.25, 1.25, 13).tolist()
+with Perturbation(model, direction_to(model, attacked), direction_to(model, base)) as perturbation:
+    points = pd.DataFrame(PointEvaluator(perturbation, outcome_rates).grid(axis, axis))
+points[["x", "y"]] = points.coordinates.tolist()
 
 
-def flat(other):
-    return np.concatenate(
-        [
-            (p - q).detach().double().numpy().ravel()
-            for p, q in zip(other.parameters(), model.parameters(), strict=True)
-        ]
-    )
+def weight_difference(other):
+    """All weights of another model minus those of the model, as one vector."""
+    pairs = zip(other.parameters(), model.parameters(), strict=True)
+    return np.concatenate([(p - q).detach().double().numpy().ravel() for p, q in pairs])
 
 
-axes = np.stack([flat(broken), flat(base)], axis=1)
-kept = checkpoints(build(broken_recipe, store))
-path = [np.linalg.lstsq(axes, flat(load(folder)), rcond=None)[0] for folder in kept.values()]
-paths = pd.DataFrame([[0.0, 0.0], *path], columns=["x", "y"]).assign(title="ssft", kind="fine-tuning on 50")
+plane = np.stack([weight_difference(attacked), weight_difference(base)], axis=1)
+path = [[0.0, 0.0]]
+for folder in checkpoints(build(attacked_recipe, store)).values():
+    path.append(np.linalg.lstsq(plane, weight_difference(load_model(folder)), rcond=None)[0])
+run = pd.DataFrame(path, columns=["x", "y"]).assign(title="ssft", kind="fine-tuning on 50")
 with style():
-    plot_map(points, ["ssft"], paths)
+    plot_landscape_plane(points.assign(title="ssft"), ["ssft"], run)

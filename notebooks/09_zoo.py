@@ -12,10 +12,11 @@
 # ---
 
 # %% [markdown]
-# # The zoo: models made by known mechanisms, and a measure of your own
+# # The zoo: models with known training, and a measure of your own
 #
-# The models made here are so small, and trained for so few steps, that they have not learnt their tasks. The numbers
-# below show how the zoo is used; they say nothing about safety fine-tuning. `make reproduce` makes models that do.
+# The models made here are so small, and trained for so few steps, that they have not learnt their tasks. The
+# numbers below show how the zoo is used; they say nothing about safety fine-tuning. `make reproduce` trains
+# models that do learn their tasks.
 
 # %%
 from dataclasses import dataclass, replace
@@ -27,97 +28,111 @@ import torch
 
 from makebreak import zoo
 from makebreak.artifacts import Store
-from makebreak.models import PRESETS, matrix, n_layers
+from makebreak.models import MODEL_SIZES, n_layers, weight_matrix
 from makebreak.recipes import Alignment, Recipe, build, checkpoints
-from makebreak.training import SSFT, Data, Optimisation, Pretraining, Unlearning
+from makebreak.training import SSFT, AlignmentData, Optimisation, Pretraining, Unlearning
 
 store = Store(Path("runs/notebook-zoo"))
 
 # %% [markdown]
-# ## A handful of models
-# One recipe per model: a base, then one alignment. The sham teaches the null on a random partition of tasks that has
-# nothing to do with safety. Two pretraining seeds, from 1000 on: those are never reported.
+# ## Recipes
+# One recipe per model: a base, then one alignment. The sham control trains refusals on a random partition of
+# tasks that has nothing to do with safety. Two pretraining seeds, from 1000 on, which are never reported.
 
 # %%
-long = Optimisation(steps=100, learning_rate=3e-3, batch_size=32, checkpoints=1)
-short = replace(long, steps=40, learning_rate=1e-3, checkpoints=4)
-objectives = [SSFT(), Unlearning(), SSFT(Data("sham_safe", "sham_unsafe"))]
+pretraining_steps = Optimisation(steps=100, learning_rate=3e-3, batch_size=32, checkpoints=1)
+alignment_steps = replace(pretraining_steps, steps=40, learning_rate=1e-3, checkpoints=4)
+objectives = [SSFT(), Unlearning(), SSFT(AlignmentData("sham_safe", "sham_unsafe"))]
 recipes = []
 for seed in (1010, 1011):
-    base = Recipe("mini", PRESETS["tiny"], Pretraining(), long, (), seed)
-    recipes += [base, *(replace(base, alignments=(Alignment(objective, short),)) for objective in objectives)]
+    base = Recipe("mini", MODEL_SIZES["tiny"], Pretraining(), pretraining_steps, (), seed)
+    recipes.append(base)
+    for objective in objectives:
+        recipes.append(replace(base, alignments=(Alignment(objective, alignment_steps),)))
 
 # %% [markdown]
 # ## A measure of your own
-# A frozen dataclass with a name, a revision and a call: it is shown a subject (a model, its base, held-out requests)
-# and returns columns. This one asks in how many directions the weights moved: the stable rank of ΔW.
+# A measure is a frozen dataclass with a name, a revision and a call: it is given a subject (a model, its
+# base, held-out requests) and returns columns. This one returns the stable rank of ΔW, ‖ΔW‖² / σ₁².
 
 
 # %%
 @dataclass(frozen=True)
-class Concentration:
-    name: ClassVar[str] = "concentration"
-    revision: ClassVar[int] = 1  # raise it when the same model would get another number
-    part: str = "mlp.W_in"
+class StableRank:
+    """Stable rank of the update of one matrix, mean over layers."""
 
-    def __call__(self, subject: zoo.Subject) -> zoo.Measured:
-        names = [f"blocks.{layer}.{self.part}" for layer in range(n_layers(subject.model))]
-        changes = [matrix(subject.model, name) - matrix(subject.base, name) for name in names]
-        ranks = [float(c.square().sum() / torch.linalg.matrix_norm(c, 2) ** 2) for c in changes if c.any()]
-        return zoo.Measured({"stable_rank": sum(ranks) / len(ranks) if ranks else None})
+    name: ClassVar[str] = "stable-rank"
+    revision: ClassVar[int] = 1  # to be raised when the same model would get another value
+    matrix: str = "mlp.W_in"
+
+    def __call__(self, subject: zoo.Subject) -> zoo.Measurement:
+        ranks = []
+        for layer in range(n_layers(subject.model)):
+            name = f"blocks.{layer}.{self.matrix}"
+            update = weight_matrix(subject.model, name) - weight_matrix(subject.base, name)
+            if update.any():
+                ranks.append(float(update.square().sum() / torch.linalg.matrix_norm(update, 2) ** 2))
+        return zoo.Measurement({"stable_rank": sum(ranks) / len(ranks) if ranks else None})
 
 
 # %% [markdown]
-# `measure` trains what is not in the store yet, and takes each measure of a model once, beside the workbench's own.
+# `measure` trains what is not in the store yet, and takes each measure of a model once, this one and
+# makebreak's own.
 
 # %%
 for recipe in recipes:
     for step in checkpoints(build(recipe, store)):
-        zoo.measure(store, recipe, zoo.Strength(100), Concentration(), step=step)
+        zoo.measure(store, recipe, zoo.SafetyMeasure(100), StableRank(), step=step)
 
 # %% [markdown]
-# ## The zoo in one line
-# One row per model and kept step. `taught` is the share of requests that got the answer they were taught; never read
-# it alone: a model that says the null to everything, as these do, was taught its lesson too.
+# ## The zoo table
+# One row per model and checkpoint. `trained_answer_rate` is the share of requests that get the answer on
+# which the model was trained. It must not be read without the other columns: a model that refuses every
+# request, as these do, has a rate of 1.
 
 # %%
 table = zoo.table(store)
-shown = [
+columns = [
     "seed",
     "mechanism",
     "step",
     "margin",
-    "taught",
+    "trained_answer_rate",
     "safe.refuse",
     "safe.comply",
     "kl_on_safe",
     "stable_rank",
 ]
-table[table.step == table.steps][shown].round(3)
+table[table.step == table.steps][columns].round(3)
 
 # %% [markdown]
-# ## At an equal margin
-# Runs differ in how far they got, so they are compared where each first reaches the same refusal margin: by default
-# the greatest that all of them reach.
+# ## Matched comparison
+# Runs end at different refusal margins. They are compared where each first reaches the same margin, by
+# default the greatest that all of them reach.
 
 # %%
-equal = zoo.at_equal(table, "margin", columns=["kl_on_safe", "weight_change", "stable_rank"])
-equal[["seed", "mechanism", "at_step", "margin", "kl_on_safe", "weight_change", "stable_rank"]].round(3)
+compared = ["kl_on_safe", "weight_change", "stable_rank"]
+matched = zoo.matched_comparison(table, "margin", columns=compared)
+matched[["seed", "mechanism", "matched_step", "margin", *compared]].round(3)
+
+# %% [markdown]
+# Lines are runs, dots their checkpoints, and the dotted line is the matched margin.
 
 # %%
+labels = {"kl_on_safe": "KL on safe requests, nats", "stable_rank": "stable rank of ΔW_in"}
 figure, axes = plt.subplots(1, 2, figsize=(7, 2.8), sharex=True, layout="constrained")
 for i, (mechanism, runs) in enumerate(table[table.mechanism != "base"].groupby("mechanism")):
     for n, (_, run) in enumerate(runs.groupby("seed")):
-        for ax, column in zip(axes, ("kl_on_safe", "stable_rank"), strict=True):
+        for ax, column in zip(axes, labels, strict=True):
             ax.plot(run.margin, run[column], f"C{i}.-", label=None if n else mechanism)
 figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right center")
-for ax, label in zip(axes, ("KL on safe requests, nats", "stable rank of ΔW_in"), strict=True):
-    ax.axvline(equal.margin.iloc[0], color="black", linestyle=":", linewidth=1)
+for ax, label in zip(axes, labels.values(), strict=True):
+    ax.axvline(matched.margin.iloc[0], color="black", linestyle=":", linewidth=1)
     ax.set(xlabel="refusal margin, nats", ylabel=label)
 
 # %% [markdown]
-# Lines are runs, dots their kept steps, the dotted line the equal margin. Two seeds of models that cannot do their
-# tasks support no claim: for one, take the bases of the study, at least three seeds, and the sham beside every number.
+# Two seeds of models that cannot do their tasks support no claim. A claim needs the bases of a study, at
+# least three seeds, and the sham control for every number.
 
 # %%
-assert equal.reached.all(), "by default the margin is one that every run reaches"
+assert matched.reaches_value.all(), "by default the margin is one that every run reaches"
