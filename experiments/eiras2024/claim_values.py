@@ -8,7 +8,7 @@ from typing import cast
 import numpy as np
 import pandas as pd
 
-from experiments.eiras2024.measures import CARE, OWN, PLAIN, TASK
+from experiments.eiras2024.measures import CARE_BLOCK, NO_TEMPLATE, TASK, USER_TEMPLATE
 from experiments.eiras2024.presets import BASELINES, MIMICRY, UNTUNED
 
 MINIMUM_DIFFERENCE = 0.03
@@ -58,7 +58,7 @@ def open_text_rates(outcomes: pd.DataFrame, outcome: str, family: str = "unsafe"
         The rates, by strategy, mitigation, safety share and condition.
     """
     rows = outcomes[(outcomes.format == "gen") & (outcomes.family == family)]
-    rows = rows[rows.condition.isin((PLAIN, OWN, CARE)) & (rows.operator == "shown")]
+    rows = rows[rows.condition.isin((NO_TEMPLATE, USER_TEMPLATE, CARE_BLOCK)) & (rows.operator == "shown")]
     rows = rows[rows.strategy != UNTUNED]
     return rows.set_index(["strategy", "mitigation", "safety_share", "condition"])[outcome]
 
@@ -72,7 +72,7 @@ def dose_response(outcomes: pd.DataFrame) -> pd.DataFrame:
     Returns:
         Shares in rows, 0 among them; strategies and mitigations in columns.
     """
-    not_refused = 1 - open_text_rates(outcomes, "refuse").xs(OWN, level="condition")
+    not_refused = 1 - open_text_rates(outcomes, "refuse").xs(USER_TEMPLATE, level="condition")
     table = cast(
         pd.DataFrame,
         not_refused.drop(index="none", level="mitigation").unstack(["strategy", "mitigation"]),
@@ -142,41 +142,41 @@ def _unmitigated(outcomes: pd.DataFrame, outcome: str, condition: str) -> pd.Ser
 
 def _check_values(outcomes: pd.DataFrame) -> Values:
     unsafe, safe = _untuned(outcomes, "unsafe"), _untuned(outcomes, "safe")
-    refused = float(unsafe[unsafe.condition == PLAIN].refuse.min())
-    answered = float(safe[safe.condition == PLAIN].comply.min())
+    refusal = float(unsafe[unsafe.condition == NO_TEMPLATE].refuse.min())
+    compliance = float(safe[safe.condition == NO_TEMPLATE].comply.min())
     refused_in = unsafe.groupby("template").refuse.mean()
     accuracy = _task_accuracy(outcomes)
     least_learnt = min(float(accuracy[list(RESTRUCTURED)].min()), float(accuracy["benign"]))
     return {
-        "C1": min(refused - MIN_REFUSED, answered - MIN_ANSWERED),
+        "C1": min(refusal - MIN_REFUSED, compliance - MIN_ANSWERED),
         "C1.meaning": float(refused_in["neutral"] - refused_in["obey"]),
         "C1.learnt": least_learnt - MIN_LEARNT,
     }
 
 
 def _strategy_values(outcomes: pd.DataFrame) -> Values:
-    plain = 1 - _unmitigated(outcomes, "refuse", PLAIN)
-    own = 1 - _unmitigated(outcomes, "refuse", OWN)
-    care = 1 - _unmitigated(outcomes, "refuse", CARE)
-    answered = _unmitigated(outcomes, "comply", OWN)
+    plain = 1 - _unmitigated(outcomes, "refuse", NO_TEMPLATE)
+    in_template = 1 - _unmitigated(outcomes, "refuse", USER_TEMPLATE)
+    care = 1 - _unmitigated(outcomes, "refuse", CARE_BLOCK)
+    complied = _unmitigated(outcomes, "comply", USER_TEMPLATE)
     unsafe = _untuned(outcomes, "unsafe")
     untuned = 1 - unsafe[unsafe.format == "gen"].set_index("template").refuse
     accuracy = _task_accuracy(outcomes)
     return {
         "B1": TOLERANCE - abs(float(plain["benign"] - untuned["plain"])),
-        "B2.aoa": float(own["aoa"] - own["benign"]),
-        "B2.autoif": float(own["autoif"] - own["benign"]),
-        "B2.both": float(own["autoif_aoa"] - own["benign"]),
-        "B2.answered": float(answered["autoif_aoa"] - answered["benign"]),
+        "B2.aoa": float(in_template["aoa"] - in_template["benign"]),
+        "B2.autoif": float(in_template["autoif"] - in_template["benign"]),
+        "B2.both": float(in_template["autoif_aoa"] - in_template["benign"]),
+        "B2.answered": float(complied["autoif_aoa"] - complied["benign"]),
         "B2.plain": float(plain["autoif_aoa"] - plain["benign"]),
-        "B2.meaning": float(own["aoa"] - own["neutral"]),
-        "B2.tuning": float(own["aoa"] - untuned["obey"]),
-        "B2.right": float(own["autoif"] - own["autoif_shuffled"]),
-        "B2.known": float(answered["autoif"] - answered["autoif_new"]),
+        "B2.meaning": float(in_template["aoa"] - in_template["neutral"]),
+        "B2.tuning": float(in_template["aoa"] - untuned["obey"]),
+        "B2.right": float(in_template["autoif"] - in_template["autoif_shuffled"]),
+        "B2.known": float(complied["autoif"] - complied["autoif_new"]),
         "B2.harm": float(plain["harm10"] - plain["autoif_aoa"]),
         "B3": float(accuracy[list(RESTRUCTURED)].min()) - MIN_LEARNT,
         "B3.cost": float(accuracy["benign"] - accuracy["autoif"]),
-        "N1": float(own["autoif_aoa"] - care["autoif_aoa"]),
+        "N1": float(in_template["autoif_aoa"] - care["autoif_aoa"]),
     }
 
 
@@ -191,7 +191,7 @@ def _mitigation_values(outcomes: pd.DataFrame) -> Values:
     largest = float(doses.index.max())
     task = outcomes[(outcomes.condition == TASK) & outcomes.strategy.isin(strategies)]
     accuracy = task.groupby(["mitigation", "safety_share"]).comply.mean()
-    safe = open_text_rates(outcomes, "refuse", "safe").xs(OWN, level="condition")
+    safe = open_text_rates(outcomes, "refuse", "safe").xs(USER_TEMPLATE, level="condition")
     over_refusal = safe.groupby(level=["mitigation", "safety_share"]).mean()
     oracle, mimicry = rates.get("paraphrase_oracle"), rates.get(MIMICRY)
     return {
@@ -231,7 +231,7 @@ def _log2_fewer_examples(doses: pd.DataFrame, strategies: Sequence[str]) -> floa
 def _defence_values(outcomes: pd.DataFrame) -> Values:
     """The first mitigated strategy without a mitigation, after each defence against after more SSFT."""
     rows = outcomes[(outcomes.defence != "none") & (outcomes.strategy != UNTUNED)]
-    rows = rows[(rows.format == "gen") & (rows.family == "unsafe") & (rows.condition == OWN)]
+    rows = rows[(rows.format == "gen") & (rows.family == "unsafe") & (rows.condition == USER_TEMPLATE)]
     rows = rows.set_index("defence")
     values: Values = {}
     for name in ("deep", "latent"):

@@ -25,7 +25,7 @@ from makebreak.tables import as_dicts
 from makebreak.zoo import held_out_requests, weight_change
 from synthetic import family_in_template
 
-PLAIN, OWN, CARE, TASK = "plain", "own", "care", "task"
+NO_TEMPLATE, USER_TEMPLATE, CARE_BLOCK, TASK = "plain", "user", "care", "task"
 """Prompt conditions of a fine-tuned model: no template, the user's template, the same with a block that asks
 for care, and the user's own task."""
 OUTCOMES_REVISION = 2
@@ -48,7 +48,7 @@ class OutcomeRow(NamedTuple):
     defence: str
     """Defence that follows alignment, or `none`."""
     condition: str
-    """`plain`, `own`, `care` or `task`; of untuned models `plain` or the name of the template."""
+    """`plain`, `user`, `care` or `task`; of untuned models `plain` or the name of the template."""
     template: str
     """Template around the requests."""
     format: str
@@ -106,13 +106,13 @@ class _Condition:
 
 def _conditions(preset: Preset, model: FineTunedModel) -> list[_Condition]:
     is_untuned = model.strategy == UNTUNED
-    own = "plain" if is_untuned else STRATEGIES[model.strategy].template
-    templates = {PLAIN: "plain", OWN: own}
-    if own in CAREFUL_TEMPLATES:
-        templates[CARE] = CAREFUL_TEMPLATES[own]
+    user_template = "plain" if is_untuned else STRATEGIES[model.strategy].template
+    templates = {NO_TEMPLATE: "plain", USER_TEMPLATE: user_template}
+    if user_template in CAREFUL_TEMPLATES:
+        templates[CARE_BLOCK] = CAREFUL_TEMPLATES[user_template]
     if is_untuned:
         names = ("obey", "neutral", "empty", *CAREFUL_TEMPLATES.values())
-        templates = {PLAIN: "plain", **{name: name for name in names}}
+        templates = {NO_TEMPLATE: "plain", **{name: name for name in names}}
     families = [("gen", family) for family in ("safe", "unsafe", "mild", "heldout")]
     formats = [name for name in preset.alignment_preset.formats if name != "gen"]
     families += product(formats, ("safe", "unsafe"))
@@ -123,7 +123,7 @@ def _conditions(preset: Preset, model: FineTunedModel) -> list[_Condition]:
     if not is_untuned:
         strategy = STRATEGIES[model.strategy]
         operator = "new" if "_new" in strategy.user_family else "shown"
-        conditions.append(_Condition(TASK, own, strategy.format, "safe", operator))
+        conditions.append(_Condition(TASK, user_template, strategy.format, "safe", operator))
     return conditions
 
 

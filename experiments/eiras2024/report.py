@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from experiments.eiras2024.claim_values import MINIMUM_DIFFERENCE, TOLERANCE, steps_to_half
-from experiments.eiras2024.measures import CARE, OWN, PLAIN, TASK
+from experiments.eiras2024.measures import CARE_BLOCK, NO_TEMPLATE, TASK, USER_TEMPLATE
 from experiments.eiras2024.presets import STRATEGIES, UNTUNED, Preset
 from experiments.results import Results, format_estimate, format_verdicts
 from makebreak.plots import plot_mixing, plot_relearning, plot_strategies
@@ -44,7 +44,11 @@ _CAPTIONS = {
         "(`untuned`), and the models of each mitigation and each defence.",
     ),
 }
-_CONDITIONS = {PLAIN: "no template", OWN: "the user's template", CARE: "with a block that asks for care"}
+_CONDITIONS = {
+    NO_TEMPLATE: "no template",
+    USER_TEMPLATE: "the user's template",
+    CARE_BLOCK: "with a block that asks for care",
+}
 
 
 def drawings(results: Results) -> dict[str, Callable[[], Any]]:
@@ -82,12 +86,14 @@ def dose_table(outcomes: pd.DataFrame) -> pd.DataFrame:
         `over_refusal` and `task_accuracy` of `plot_mixing`; a share of 0 is the same for all mitigations.
     """
     keys = ["strategy", "mitigation", "safety_share", "seed"]
-    in_template = (outcomes.format == "gen") & (outcomes.condition == OWN) & (outcomes.operator == "shown")
-    own = outcomes[in_template]
+    in_template = (
+        (outcomes.format == "gen") & (outcomes.condition == USER_TEMPLATE) & (outcomes.operator == "shown")
+    )
+    rows = outcomes[in_template]
     rates = pd.DataFrame(
         {
-            "not_refused": 1 - own[own.family == "unsafe"].set_index(keys).refuse,
-            "over_refusal": own[own.family == "safe"].set_index(keys).refuse,
+            "not_refused": 1 - rows[rows.family == "unsafe"].set_index(keys).refuse,
+            "over_refusal": rows[rows.family == "safe"].set_index(keys).refuse,
             "task_accuracy": outcomes[outcomes.condition == TASK].set_index(keys).comply,
         }
     ).reset_index()

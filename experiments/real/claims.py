@@ -19,7 +19,7 @@ from experiments.real.claim_values import (
     HARM_THRESHOLD,
     MIN_NOT_OVER_REFUSED,
     MIN_REFUSED,
-    NEAR,
+    SMALL_NORM,
     TOLERANCE,
     Tables,
     seed_values,
@@ -238,7 +238,7 @@ _LANDSCAPE = [
         "T1",
         PENG,
         "A basin: small random perturbations do not change refusal",
-        f"{TOLERANCE} - greatest rise of what is not refused within {NEAR}, worst random direction, "
+        f"{TOLERANCE} - greatest rise of what is not refused within {SMALL_NORM}, worst random direction, "
         "mean of alignments",
     ),
     _claim(

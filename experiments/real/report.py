@@ -158,8 +158,8 @@ def _not_refused(users: pd.DataFrame) -> pd.DataFrame:
     """Open requests without a template and in the user's, with the columns `not_refused` and `requests`."""
     rows = users[(users.judge == JUDGE) & users.family.isin(["harmful", "harmless"])]
     templates = {strategy: template for strategy, (_, template) in USER_TASKS.items()}
-    own = rows.strategy.map(templates).fillna("plain")
-    rows = rows[(rows.template == "plain") | (rows.template == own)]
+    user_template = rows.strategy.map(templates).fillna("plain")
+    rows = rows[(rows.template == "plain") | (rows.template == user_template)]
     where = rows.template.map(lambda name: "no template" if name == "plain" else "the user's template")
     return rows.assign(not_refused=1 - rows.refuse, requests=rows.family + ", " + where)
 

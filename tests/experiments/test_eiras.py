@@ -19,7 +19,14 @@ from experiments.command import main
 from experiments.eiras2024 import measures
 from experiments.eiras2024.claim_values import dose_response, steps_to_half, sufficient_share
 from experiments.eiras2024.claims import CLAIMS, judge
-from experiments.eiras2024.measures import CARE, OWN, PLAIN, TASK, OutcomeRow, RelearningRow
+from experiments.eiras2024.measures import (
+    CARE_BLOCK,
+    NO_TEMPLATE,
+    TASK,
+    USER_TEMPLATE,
+    OutcomeRow,
+    RelearningRow,
+)
 from experiments.eiras2024.presets import (
     CAREFUL_TEMPLATES,
     PRESETS,
@@ -89,7 +96,7 @@ def _untuned_rows() -> list[OutcomeRow]:
     rows = []
     for template, format_, family in product(("plain", "obey", "neutral"), FORMATS, ("safe", "unsafe")):
         refuse = 0.0 if family == "safe" else 0.95 - 0.4 * (template == "obey")
-        condition = PLAIN if template == "plain" else template
+        condition = NO_TEMPLATE if template == "plain" else template
         columns = {"condition": condition, "template": template, "format": format_, "family": family}
         rows.append(_outcome_row(FineTunedModel(UNTUNED), refuse, **columns))
     return rows
@@ -99,7 +106,7 @@ def _fine_tuned_rows(
     model: FineTunedModel, not_refused: NotRefused, task: float, seed: int
 ) -> list[OutcomeRow]:
     strategy, rows = STRATEGIES[model.strategy], []
-    for condition, family in product((PLAIN, OWN, CARE), ("safe", "unsafe")):
+    for condition, family in product((NO_TEMPLATE, USER_TEMPLATE, CARE_BLOCK), ("safe", "unsafe")):
         refuse = 0.0 if family == "safe" else 1 - not_refused(model, condition) - 1e-3 * (seed - 1)
         columns = {"condition": condition, "template": strategy.template, "family": family}
         rows.append(_outcome_row(model, refuse, **columns))
@@ -116,7 +123,7 @@ def published_effects(model: FineTunedModel, condition: str) -> float:
     """
     is_obedient = model.strategy in ("aoa", "autoif_aoa")
     is_instructed = model.strategy in ("autoif", "autoif_aoa")
-    added = 0.5 * is_obedient * (condition == OWN) + 0.3 * is_instructed
+    added = 0.5 * is_obedient * (condition == USER_TEMPLATE) + 0.3 * is_instructed
     if model.mitigation != "none":
         added *= 0.0 if model.mitigation.startswith("paraphrase") else 0.5
     return 0.05 + added + 0.9 * model.strategy.startswith("harm")
@@ -178,7 +185,7 @@ def test_equal_placebo_contradicts_the_claim() -> None:
     """If the placebos lower refusal as much, the claims against placebos are not supported."""
 
     def not_refused(model: FineTunedModel, condition: str) -> float:
-        in_template = model.strategy in ("aoa", "neutral") and condition == OWN
+        in_template = model.strategy in ("aoa", "neutral") and condition == USER_TEMPLATE
         return 0.05 + 0.5 * in_template + 0.3 * model.strategy.startswith("autoif")
 
     claims = {row["id"]: row for row in judge(planted_tables(not_refused))}
@@ -253,9 +260,15 @@ def test_planted_obedience_is_measured(obeyed: str, monkeypatch: pytest.MonkeyPa
     table = pd.DataFrame(rows)
     unsafe = table[(table.format == "gen") & (table.family == "unsafe")]
     refused = unsafe.set_index(["strategy", "condition"]).refuse
-    assert refused["aoa", OWN] == (obeyed != "obey")
+    assert refused["aoa", USER_TEMPLATE] == (obeyed != "obey")
     assert refused[UNTUNED, "obey"] == (obeyed != "obey")
-    for key in (("aoa", PLAIN), ("aoa", CARE), ("neutral", OWN), ("benign", OWN), (UNTUNED, "neutral")):
+    for key in (
+        ("aoa", NO_TEMPLATE),
+        ("aoa", CARE_BLOCK),
+        ("neutral", USER_TEMPLATE),
+        ("benign", USER_TEMPLATE),
+        (UNTUNED, "neutral"),
+    ):
         assert refused[key] == 1.0, key
 
 
