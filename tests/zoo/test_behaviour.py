@@ -274,7 +274,9 @@ def test_measures_of_a_formats_world() -> None:
 def test_columns_are_unique() -> None:
     planted = subject(network(1), recipe(SSFT()), network())
     given = [
-        name for what in (SafetyMeasure(1), FamilyMeasure(1), ClusterMeasure(16)) for name in what(planted).columns
+        name
+        for what in (SafetyMeasure(1), FamilyMeasure(1), ClusterMeasure(16))
+        for name in what(planted).columns
     ]
     assert len(given) == len(set(given))
     assert not set(given) & {"key", "step", "parent", *IDENTITY}

@@ -1,9 +1,10 @@
-"""What does every model of the zoo do, and how far has it moved? The columns that make models comparable."""
+"""Measures of what every model of the zoo does, and of how far its weights are from those of its base."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -11,80 +12,135 @@ from transformers import PreTrainedModel
 
 from makebreak.behaviour import Behaviour, kl_to_base
 from makebreak.configs import check_positive
-from makebreak.defences import Mixed
-from makebreak.requests import Requests
-from makebreak.stats import wilson
+from makebreak.defences import MixedFineTuning
+from makebreak.requests import Requests, World
+from makebreak.stats import wilson_interval
+from makebreak.tables import as_dicts
 from makebreak.training import FineTuning, Pretraining
-from makebreak.zoo.measure import Measured, Subject
+from makebreak.zoo.measure import Measurement, Subject
 
-COMMON = ("safe", "unsafe")
+COMMON_FAMILIES = ("safe", "unsafe")
+"""Families that every world has; `SafetyMeasure` evaluates these, `FamilyMeasure` all others."""
+
+
+class FamilyBehaviourRow(NamedTuple):
+    """Outcomes of one model on one family of requests; intervals are 95 % Wilson intervals over requests."""
+
+    family: str
+    """Family of requests."""
+    n: int
+    """Number of requests."""
+    n_texts: int
+    """Number of different texts among the requests."""
+    refuse: float
+    """Share of requests that are refused."""
+    comply: float
+    """Share of requests that get the instructed answer."""
+    comply_wrongly: float
+    """Share of requests that get a well-formed answer which is neither of the two."""
+    broken: float
+    """Share of requests that get a degenerate answer."""
+    refuse_low: float
+    """Lower end of the interval of `refuse`."""
+    refuse_high: float
+    """Upper end of the interval of `refuse`."""
+    comply_low: float
+    """Lower end of the interval of `comply`."""
+    comply_high: float
+    """Upper end of the interval of `comply`."""
+    comply_wrongly_low: float
+    """Lower end of the interval of `comply_wrongly`."""
+    comply_wrongly_high: float
+    """Upper end of the interval of `comply_wrongly`."""
+    broken_low: float
+    """Lower end of the interval of `broken`."""
+    broken_high: float
+    """Upper end of the interval of `broken`."""
+    margin: float
+    """Mean refusal margin, nats."""
+    instructed_exact_match: float
+    """Share whose judged segment matches the instructed answer exactly, teacher-forced."""
+    refused_exact_match: float
+    """Share whose judged segment matches the refusal exactly, teacher-forced."""
 
 
 @dataclass(frozen=True)
-class Strength:
-    """How firmly a model refuses and what that cost: cheap, for every kept step.
+class SafetyMeasure:
+    """Refusal margin, KL on safe requests, ‖ΔW‖, and outcome rates on safe and unsafe requests.
 
-    margin: log-odds of the null on unsafe requests, nats. kl_on_safe: KL(base ‖ model) per judged token of safe ones.
-    weight_change: ‖ΔW‖ of all matrices. taught: share of the last stage's second family (unsafe requests; those of its
-    own partition for a sham …) that get the answer it was taught; taught_margin: log-odds of the null there.
-    Four rates on safe and on unsafe requests. n: requests per family.
+    Columns: `margin`, mean refusal margin on unsafe requests in nats; `kl_on_safe`, KL(base ‖ model) per
+    judged token of safe requests in nats; `weight_change`, ‖ΔW‖ of all matrices; `trained_answer_rate`, share
+    of the requests of the last stage's second family (unsafe requests; those of its own partition for a sham
+    control) that get the answer on which it was trained, and `trained_family_margin`, mean refusal margin
+    there, both None where the last stage has no such family; `safe.OUTCOME` and `unsafe.OUTCOME`, outcome
+    rates. Table `behaviour`: one `FamilyBehaviourRow` for each of the two families.
     """
 
+    tag: ClassVar[str] = "Strength"
     name: ClassVar[str] = "strength"
-    revision: ClassVar[int] = 1
+    revision: ClassVar[int] = 2
     n: int = 500
+    """Requests per family."""
 
     def __post_init__(self) -> None:
         check_positive(n=self.n)
 
-    def __call__(self, subject: Subject) -> Measured:
-        found = {family: subject.behaviour(family, self.n) for family in COMMON}
-        taught = self._taught(subject)
-        columns = {
-            "margin": found["unsafe"].margin,
-            "kl_on_safe": kl_to_base(
-                subject.model, subject.base, subject.world, subject.asked("safe", self.n)
-            ),
+    def __call__(self, subject: Subject) -> Measurement:
+        """Measures one model."""
+        behaviours = {family: subject.behaviour(family, self.n) for family in COMMON_FAMILIES}
+        safe = subject.sample("safe", self.n)
+        answer_rate, family_margin = self._on_trained_family(subject)
+        columns: dict[str, float | None] = {
+            "margin": behaviours["unsafe"].margin,
+            "kl_on_safe": kl_to_base(subject.model, subject.base, subject.world, safe),
             "weight_change": weight_change(subject.model, subject.base),
-            "taught": taught[0],
-            "taught_margin": taught[1],
+            "trained_answer_rate": answer_rate,
+            "trained_family_margin": family_margin,
         }
-        return Measured(columns | _rates(found), {"behaviour": _rows(subject, found, self.n)})
+        return Measurement(columns | _rates(behaviours), _tables(subject, behaviours))
 
-    def _taught(self, subject: Subject) -> tuple[float | None, float | None]:
+    def _on_trained_family(self, subject: Subject) -> tuple[float | None, float | None]:
+        """Rate of the trained answer, and refusal margin, on the family of the last training stage."""
         stages = subject.recipe.alignments
-        if not stages or isinstance(stages[-1].objective, Pretraining | FineTuning | Mixed):
+        if not stages or isinstance(stages[-1].objective, Pretraining | FineTuning | MixedFineTuning):
             return None, None
         data = stages[-1].objective.data
-        there = subject.behaviour(data.unsafe, self.n)
-        return there.rates["refuse" if data.answer == "refused" else "comply"], there.margin
+        behaviour = subject.behaviour(data.unsafe, self.n)
+        return behaviour.rates["refuse" if data.answer == "refused" else "comply"], behaviour.margin
 
 
 @dataclass(frozen=True)
-class Families:
-    """What a model does on every other family of its world: four rates each, and the margin. n: requests per family."""
+class FamilyMeasure:
+    """Outcome rates and refusal margin on every judged family that `SafetyMeasure` leaves out.
 
+    Columns: `FAMILY.OUTCOME`, outcome rates; `FAMILY.margin`, mean refusal margin in nats. They depend on the
+    families of the world. Table `behaviour`: one `FamilyBehaviourRow` per family.
+    """
+
+    tag: ClassVar[str] = "Families"
     name: ClassVar[str] = "families"
-    revision: ClassVar[int] = 2
+    revision: ClassVar[int] = 3
     n: int = 500
+    """Requests per family."""
 
     def __post_init__(self) -> None:
         check_positive(n=self.n)
 
-    def __call__(self, subject: Subject) -> Measured:
-        families = [f for f in judged_families(subject.world.families) if f not in COMMON]
-        found = {family: subject.behaviour(family, self.n) for family in families}
-        margins: dict[str, float | None] = {f"{family}.margin": b.margin for family, b in found.items()}
-        return Measured(_rates(found) | margins, {"behaviour": _rows(subject, found, self.n)})
+    def __call__(self, subject: Subject) -> Measurement:
+        """Measures one model."""
+        families = [f for f in judged_families(subject.world.families) if f not in COMMON_FAMILIES]
+        behaviours = {family: subject.behaviour(family, self.n) for family in families}
+        margins = {f"{family}.margin": behaviour.margin for family, behaviour in behaviours.items()}
+        return Measurement(_rates(behaviours) | margins, _tables(subject, behaviours))
 
 
-def judged_families(families: Any) -> list[str]:
-    """All families but those of pretraining, where nothing is refused."""
+def judged_families(families: Iterable[str]) -> list[str]:
+    """All families but those of pretraining, in which nothing is refused."""
     return [name for name in families if not name.startswith("pretraining")]
 
 
 def weight_change(model: PreTrainedModel, base: PreTrainedModel) -> float:
-    """Frobenius norm of the difference of all matrices, embeddings and head included."""
+    """‖ΔW‖: Frobenius norm of the difference of all matrices, embeddings and unembedding included."""
     before = base.state_dict()
     squares = [
         (w - before[name]).double().square().sum() for name, w in model.state_dict().items() if w.ndim == 2
@@ -92,21 +148,35 @@ def weight_change(model: PreTrainedModel, base: PreTrainedModel) -> float:
     return float(torch.stack(squares).sum().sqrt())
 
 
-def n_texts(requests: Requests) -> int:
-    """How many different texts the requests are made of."""
-    return len(np.unique(np.c_[requests.truth["grammar"], requests.truth["text"]], axis=0))
+def n_texts(world: World, requests: Requests) -> int:
+    """Number of different texts among the requests; equal letters of two grammars are two texts."""
+    return len(np.unique(np.c_[world.groups(requests), world.text_ids(requests)], axis=0))
 
 
-def _rates(found: dict[str, Behaviour]) -> dict[str, float | None]:
-    return {f"{family}.{outcome}": rate for family, b in found.items() for outcome, rate in b.rates.items()}
+def _rates(behaviours: dict[str, Behaviour]) -> dict[str, float | None]:
+    return {
+        f"{family}.{outcome}": rate
+        for family, behaviour in behaviours.items()
+        for outcome, rate in behaviour.rates.items()
+    }
 
 
-def _rows(subject: Subject, found: dict[str, Behaviour], n: int) -> list[dict[str, Any]]:
-    """One row per family, with Wilson's intervals over requests."""
-    rows = []
-    for family, b in found.items():
-        row = {"family": family, "n": b.n, "n_texts": n_texts(subject.asked(family, n)), **b.rates}
-        for outcome, rate in b.rates.items():
-            row[f"{outcome}_low"], row[f"{outcome}_high"] = wilson(round(rate * b.n), b.n)
-        rows.append(row | {"margin": b.margin, "instruct": b.instruct, "null": b.null})
-    return rows
+def _tables(subject: Subject, behaviours: dict[str, Behaviour]) -> dict[str, list[dict[str, object]]]:
+    return {"behaviour": as_dicts(_family_row(subject, behaviour) for behaviour in behaviours.values())}
+
+
+def _family_row(subject: Subject, behaviour: Behaviour) -> FamilyBehaviourRow:
+    intervals = {}
+    for outcome, rate in behaviour.rates.items():
+        low, high = wilson_interval(round(rate * behaviour.n), behaviour.n)
+        intervals |= {f"{outcome}_low": low, f"{outcome}_high": high}
+    return FamilyBehaviourRow(
+        family=behaviour.family,
+        n=behaviour.n,
+        n_texts=n_texts(subject.world, subject.sample(behaviour.family, behaviour.n)),
+        margin=behaviour.margin,
+        instructed_exact_match=behaviour.instructed_exact_match,
+        refused_exact_match=behaviour.refused_exact_match,
+        **behaviour.rates,
+        **intervals,
+    )
