@@ -1,28 +1,45 @@
-"""Hundreds of models made by known mechanisms, on which any measure gets its honest verdict.
+"""A zoo of models with known training, and a table of what measures find in them.
 
 from makebreak import zoo
 zoo.table("runs/store")
 """
 
-from makebreak.zoo.behaviour import Families, Strength, judged_families, weight_change
-from makebreak.zoo.ladder import RUNGS, ladder
-from makebreak.zoo.measure import FIRST_TUNING_SEED, Measure, Measured, Subject, asked, measure, other_seed
-from makebreak.zoo.table import IDENTITY, at_equal, identity, table
+from makebreak.zoo.behaviour import (
+    FamilyBehaviourRow,
+    FamilyMeasure,
+    SafetyMeasure,
+    judged_families,
+    weight_change,
+)
+from makebreak.zoo.controls import CONTROLS, ControlRow, compare_with_controls
+from makebreak.zoo.matched import matched_comparison
+from makebreak.zoo.measure import (
+    FIRST_TUNING_SEED,
+    Measure,
+    Measurement,
+    Subject,
+    held_out_requests,
+    measure,
+    other_seed,
+)
+from makebreak.zoo.table import IDENTITY, identity, table
 
 __all__ = [
+    "CONTROLS",
     "FIRST_TUNING_SEED",
     "IDENTITY",
-    "RUNGS",
-    "Families",
+    "ControlRow",
+    "FamilyBehaviourRow",
+    "FamilyMeasure",
     "Measure",
-    "Measured",
-    "Strength",
+    "Measurement",
+    "SafetyMeasure",
     "Subject",
-    "asked",
-    "at_equal",
+    "compare_with_controls",
+    "held_out_requests",
     "identity",
     "judged_families",
-    "ladder",
+    "matched_comparison",
     "measure",
     "other_seed",
     "table",

@@ -1,4 +1,4 @@
-"""How is a model of the zoo measured? By a function of a subject; what it found is kept beside the model, once."""
+"""Measures of models: the subject that a measure is given, and `measure`, which stores each result once."""
 
 from __future__ import annotations
 
@@ -11,100 +11,128 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 from transformers import PreTrainedModel
 
 from makebreak.artifacts import Store, write_json
-from makebreak.behaviour import Behaviour, behaviour
+from makebreak.behaviour import Behaviour, evaluate_behaviour
 from makebreak.configs import to_json
-from makebreak.models import load
+from makebreak.models import load_model
 from makebreak.recipes import Recipe, build, checkpoints
 from makebreak.requests import Requests, World, load_world
 
-MEASURED = "measured.json"
-FIRST_TUNING_SEED = 1000  # settings are found on seeds from there on, which are never reported
+MEASUREMENT_FILE = "measured.json"
+"""File of a measurement within its folder of the store."""
+FIRST_TUNING_SEED = 1000
+"""Pretraining seeds from here on are for tuning hyperparameters; their models are never reported."""
 
 
 @dataclass(frozen=True)
 class Subject:
-    """A model of the zoo: the weights after `step` steps of its last stage, and the pretrained model of its line."""
+    """A model at one step of its last training stage, and the base model that it was trained from."""
 
     recipe: Recipe
+    """How the model was trained."""
     step: int
+    """Training step of the last stage whose weights are measured."""
     model: PreTrainedModel
+    """The model."""
     base: PreTrainedModel
+    """The pretrained model before all alignments."""
     store: Store
-    _behaved: dict[tuple[str, int], Behaviour] = field(default_factory=dict, repr=False, compare=False)
+    """Store that the model was loaded from."""
+    _behaviours: dict[tuple[str, int], Behaviour] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def world(self) -> World:
+        """The synthetic world of the recipe."""
         return load_world(self.recipe.world)
 
-    def asked(self, family: str, n: int, split: str = "score") -> Requests:
-        """Held-out requests of a family: the same for every model of a world and pretraining seed."""
-        return asked(self.recipe.world, family, n, self.recipe.seed, split)
+    def sample(self, family: str, n: int, split: str = "score") -> Requests:
+        """Held-out requests of a family, the same for every model of a world and pretraining seed."""
+        return held_out_requests(self.recipe.world, family, n, self.recipe.seed, split)
 
     def other_base(self) -> PreTrainedModel:
-        """A base that differs in its seed alone: the one below, of seed 0 the one above. Trained now if missing."""
+        """Base model of another pretraining seed, `other_seed`; trained now unless the store has it."""
         other = replace(self.recipe.base, seed=other_seed(self.recipe.seed))
-        return load(build(other, self.store), symbols=self.world.vocabulary.symbols)
+        return load_model(build(other, self.store), symbols=self.world.vocabulary.symbols)
 
     def behaviour(self, family: str, n: int) -> Behaviour:
-        """What the model does on `asked(family, n)`; several measures may ask, it is found once."""
-        if (family, n) not in self._behaved:
-            self._behaved[family, n] = behaviour(self.model, self.world, self.asked(family, n))
-        return self._behaved[family, n]
+        """Outcomes of the model on `sample(family, n)`; computed once for all measures of a subject."""
+        if (family, n) not in self._behaviours:
+            requests = self.sample(family, n)
+            self._behaviours[family, n] = evaluate_behaviour(self.model, self.world, requests)
+        return self._behaviours[family, n]
 
 
 def other_seed(seed: int) -> int:
+    """The pretraining seed below; the one above for the first seed, and for the first seed of tuning."""
     return seed - 1 if seed % FIRST_TUNING_SEED else seed + 1
 
 
 @lru_cache(maxsize=256)
-def asked(world: str, family: str, n: int, seed: int, split: str) -> Requests:
+def held_out_requests(world: str, family: str, n: int, seed: int, split: str) -> Requests:
+    """The first n requests of a family, a seed and a held-out split (`fit` or `score`) of a named world."""
     return load_world(world).sample(family, n, seed=seed, split=split)
 
 
 @dataclass(frozen=True)
-class Measured:
-    """What was found: one value per column of the zoo table (None where undefined), and longer tables as rows."""
+class Measurement:
+    """Result of one measure on one model."""
 
     columns: dict[str, float | None] = field(default_factory=dict)
+    """Values by column of the zoo table; None where a value is undefined."""
     tables: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    """Longer tables by name, as rows; they are stored with the measurement, but not part of the zoo table."""
 
 
 @runtime_checkable
 class Measure(Protocol):
-    """A frozen dataclass: its fields are its settings, `revision` rises when the same model would get other numbers."""
+    """A function of a subject, as a frozen dataclass whose fields are its settings."""
 
     name: ClassVar[str]
+    """Name of the measure in the store."""
     revision: ClassVar[int]
+    """Number that is raised when the same model would get other values or other columns."""
 
-    def __call__(self, subject: Subject) -> Measured: ...
+    def __call__(self, subject: Subject) -> Measurement:
+        """Measures one model."""
+        ...
 
 
 def measure(
-    store: Store, recipe: Recipe, *hows: Measure, step: int | None = None
-) -> list[tuple[Measured, Path]]:
-    """What each of `hows` finds in a model, trained and measured now where that is missing, and where it is kept.
+    store: Store, recipe: Recipe, *measures: Measure, step: int | None = None
+) -> list[tuple[Measurement, Path]]:
+    """Takes measures of one model; the model is trained, and measures are taken, unless the store has them.
 
-    step: a kept checkpoint of the last stage; the last one by default. Raises ValueError for a step not kept.
+    Args:
+        store: Where models and measurements are kept.
+        recipe: The model.
+        measures: What is measured.
+        step: Checkpoint of the last training stage; None for its last step.
+
+    Returns:
+        For each measure its result and the folder in which it is kept.
+
+    Raises:
+        ValueError: If there is no checkpoint of this step.
     """
     model, base = build(recipe, store), build(recipe.base, store)
-    kept = checkpoints(model)
-    at = max(kept) if step is None else step
-    if at not in kept:
-        raise ValueError(f"step {at} of {recipe.label()} was not kept: expected one of {sorted(kept)}")
+    folders = checkpoints(model)
+    step = max(folders) if step is None else step
+    if step not in folders:
+        raise ValueError(f"step {step} of {recipe.label()} was not kept: expected one of {sorted(folders)}")
 
     @cache
     def subject() -> Subject:
         symbols = load_world(recipe.world).vocabulary.symbols
-        return Subject(recipe, at, load(kept[at], symbols=symbols), load(base, symbols=symbols), store)
+        measured = load_model(folders[step], symbols=symbols)
+        return Subject(recipe, step, measured, load_model(base, symbols=symbols), store)
 
-    found = []
-    for how in hows:
+    results = []
+    for each in measures:
         folder = store.build(
-            f"measure-{how.name}",
-            revision=how.revision,
-            config={"measure": to_json(how), "step": at},
+            f"measure-{each.name}",
+            revision=each.revision,
+            config={"measure": to_json(each), "step": step},
             parents=[model, base],
-            make=lambda folder, how=how: write_json(folder / MEASURED, vars(how(subject()))),
+            make=lambda folder, each=each: write_json(folder / MEASUREMENT_FILE, vars(each(subject()))),
         )
-        found.append((Measured(**json.loads((folder / MEASURED).read_text())), folder))
-    return found
+        results.append((Measurement(**json.loads((folder / MEASUREMENT_FILE).read_text())), folder))
+    return results

@@ -1,4 +1,4 @@
-"""Is the zoo table one row per model and kept step, of models that `build` would return, and nothing else?"""
+"""The zoo table: one row per model and kept step, of the models that `build` would return."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ import pytest
 
 import makebreak.recipes
 from makebreak.artifacts import RECORD_FILE, Store, record, result_key, write_json
-from makebreak.defences import Mixed
+from makebreak.defences import MixedFineTuning
 from makebreak.models import MODEL_SIZES
 from makebreak.recipes import Alignment, Recipe, build
 from makebreak.training import DPO, SSFT, AlignmentData, GradientAscent, LoRA, Optimisation, Pretraining
-from makebreak.zoo import IDENTITY, Measured, Subject, measure, table
-from makebreak.zoo.measure import MEASURED
+from makebreak.zoo import IDENTITY, Measurement, Subject, measure, table
+from makebreak.zoo.measure import MEASUREMENT_FILE
 from synthetic import CompositionWorld
 from synthetic.presets import MINI
 
@@ -50,71 +50,71 @@ MODELS = {
 
 @dataclass(frozen=True)
 class Step:
-    """What a measure finds is known: its step, and its setting."""
+    """A measure whose values are known: its step and its setting."""
 
     name: ClassVar[str] = "step-again"
     revision: ClassVar[int] = 1
     setting: float = 0.0
 
-    def __call__(self, subject: Subject) -> Measured:
-        return Measured(
+    def __call__(self, subject: Subject) -> Measurement:
+        return Measurement(
             {"again": float(subject.step), "setting": self.setting, "undefined": None},
             {"rows": [{"layer": 0}]},
         )
 
 
 @dataclass(frozen=True)
-class Given:
-    name: ClassVar[str] = "given"
+class Constant:
+    name: ClassVar[str] = "constant"
     revision: ClassVar[int] = 1
-    column: str = "given"
+    column: str = "constant"
 
-    def __call__(self, subject: Subject) -> Measured:
-        return Measured({self.column: 1.0})
+    def __call__(self, subject: Subject) -> Measurement:
+        return Measurement({self.column: 1.0})
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
     """A store with all MODELS, and their keys."""
-    root = tmp_path_factory.mktemp("made") / "store"
+    root = tmp_path_factory.mktemp("trained") / "store"
     return root, {name: build(recipe, Store(root)).name for name, recipe in MODELS.items()}
 
 
 @pytest.fixture
-def keys(made: tuple[Path, dict[str, str]]) -> dict[str, str]:
-    return made[1]
+def keys(trained: tuple[Path, dict[str, str]]) -> dict[str, str]:
+    return trained[1]
 
 
 @pytest.fixture
-def store(made: tuple[Path, dict[str, str]], tmp_path: Path) -> Store:
+def store(trained: tuple[Path, dict[str, str]], tmp_path: Path) -> Store:
     """A store of its own with all MODELS."""
-    shutil.copytree(made[0], tmp_path / "store")
+    shutil.copytree(trained[0], tmp_path / "store")
     return Store(tmp_path / "store")
 
 
-def newer(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Training's revision rises."""
+def raise_revision(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Raises the revision of training."""
     revision = makebreak.recipes.REVISION + 1
     for module in (makebreak.recipes, TABLE):
         monkeypatch.setattr(module, "REVISION", revision)
 
 
-def rows(found: pd.DataFrame) -> set[tuple[str, int]]:
-    return set(found[["key", "step"]].itertuples(index=False, name=None))
+def rows(zoo: pd.DataFrame) -> set[tuple[str, int]]:
+    return set(zoo[["key", "step"]].itertuples(index=False, name=None))
 
 
-def test_one_row_for_every_model_and_kept_step(store: Store, keys: dict[str, str]) -> None:
+def test_one_row_per_model_and_step(store: Store, keys: dict[str, str]) -> None:
     """Of two-step and one-step runs; bases and warm starts count as the models that they are."""
-    found = table(store)
-    assert list(found) == HEAD
+    zoo = table(store)
+    assert list(zoo) == HEAD
     long = {(keys[name], step) for name in ("base", "ssft") for step in (2, 4)}
     short = {(keys[name], 1) for name in MODELS if name not in ("base", "ssft")}
-    assert rows(found) == long | short
-    assert len(found) == len(long | short)
+    assert rows(zoo) == long | short
+    assert len(zoo) == len(long | short)
 
 
-def test_identity_is_that_of_the_recipe(store: Store, keys: dict[str, str]) -> None:
-    found = table(store).set_index("key")
+def test_identity_of_recipes(store: Store, keys: dict[str, str]) -> None:
+    zoo = table(store).set_index("key")
     plain = {
         "world": "mini",
         "seed": 1000,
@@ -134,40 +134,40 @@ def test_identity_is_that_of_the_recipe(store: Store, keys: dict[str, str]) -> N
             expected |= {"parent": keys["ssft"]}
         if "base" in name:
             del expected["parent"]
-            assert found.parent[[keys[name]]].isna().all()
+            assert zoo.parent[[keys[name]]].isna().all()
         if name == "other base":
             expected |= {"seed": 7, "pretraining": "pretraining_without_null", "mechanism": "base"}
-        for row in found.loc[[keys[name]], list(expected)].to_dict("records"):
+        for row in zoo.loc[[keys[name]], list(expected)].to_dict("records"):
             assert row == expected
 
 
-def test_rows_are_in_the_order_of_identity_and_step(store: Store) -> None:
-    found = table(store)
-    order = list(found[[*IDENTITY, "step"]].itertuples(index=False, name=None))
+def test_order_of_rows(store: Store) -> None:
+    zoo = table(store)
+    order = list(zoo[[*IDENTITY, "step"]].itertuples(index=False, name=None))
     assert order == sorted(order)
-    assert found.index.tolist() == list(range(len(found)))
+    assert zoo.index.tolist() == list(range(len(zoo)))
     for path in sorted(store.root.glob("*/*"), reverse=True):
         path.rename(path.with_name("moved"))  # another order on disk
         path.with_name("moved").rename(path)
-    pd.testing.assert_frame_equal(table(store), found)
+    pd.testing.assert_frame_equal(table(store), zoo)
 
 
-def test_a_path_in_words_is_a_store(store: Store) -> None:
+def test_store_may_be_a_path(store: Store) -> None:
     expected = table(store)
     pd.testing.assert_frame_equal(table(str(store.root)), expected)
     pd.testing.assert_frame_equal(table(store.root), expected)
 
 
-def test_an_empty_store_is_an_empty_table(tmp_path: Path) -> None:
+def test_empty_store(tmp_path: Path) -> None:
     (tmp_path / "store" / "pretraining").mkdir(parents=True)
-    (tmp_path / "store" / "measure-given").mkdir()
-    found = table(tmp_path / "store")
-    assert list(found) == HEAD
-    assert found.empty
+    (tmp_path / "store" / "measure-constant").mkdir()
+    zoo = table(tmp_path / "store")
+    assert list(zoo) == HEAD
+    assert zoo.empty
 
 
 @pytest.mark.parametrize("kind", ["missing", "file"])
-def test_a_store_must_be_a_folder(tmp_path: Path, kind: str) -> None:
+def test_store_must_be_a_folder(tmp_path: Path, kind: str) -> None:
     """A mistyped path is an error, not an empty table, and nothing is created."""
     path = tmp_path / "store"
     if kind == "file":
@@ -221,8 +221,8 @@ def test_unreadable_models_are_reported(store: Store, keys: dict[str, str], chan
     """A model that this program cannot read is left out with one warning; all others keep their rows."""
     before = table(store)
     folder = rewrite(store.root / "alignment" / keys["ssft+lora"], CHANGES[change][0])
-    found, message = unread(store)
-    assert rows(before) - rows(found) == {(keys["ssft+lora"], 1)}
+    zoo, message = unread(store)
+    assert rows(before) - rows(zoo) == {(keys["ssft+lora"], 1)}
     assert f"{folder} (" in message
     assert CHANGES[change][1] in message
     assert "\n" not in message
@@ -238,67 +238,68 @@ STRAY = {
 }
 
 
-@pytest.mark.parametrize("stage", ["pretraining", "alignment", "measure-given"])
+@pytest.mark.parametrize("stage", ["pretraining", "alignment", "measure-constant"])
 def test_stray_folders_are_reported(store: Store, stage: str) -> None:
     """Folders that are no results are all named in one warning, and change no row."""
-    measure(store, MODELS["ssft"], Given())
+    measure(store, MODELS["ssft"], Constant())
     before = table(store)
     contents = {"torn": "{", "list": "[]", "no entry": "{}"}
     for name in STRAY:
         (store.root / stage / name).mkdir(parents=True)
         if name in contents:
             (store.root / stage / name / RECORD_FILE).write_text(contents[name])
-    found, message = unread(store)
-    pd.testing.assert_frame_equal(found, before)
+    zoo, message = unread(store)
+    pd.testing.assert_frame_equal(zoo, before)
     for name, reason in STRAY.items():
         assert f"{store.root / stage / name} ({reason}" in message
 
 
-def test_a_copy_of_a_result_is_no_second_row(store: Store, keys: dict[str, str]) -> None:
+def test_copies_are_reported(store: Store, keys: dict[str, str]) -> None:
     """A copy that lies beside a result is reported, and is neither another model nor another setting."""
-    ((_, folder),) = measure(store, MODELS["ssft"], Given())
+    ((_, folder),) = measure(store, MODELS["ssft"], Constant())
     before = table(store)
     for path in (folder, store.root / "alignment" / keys["ssft"]):
         shutil.copytree(path, path.with_name("copy"))
-    found, message = unread(store)
-    pd.testing.assert_frame_equal(found, before)
+    zoo, message = unread(store)
+    pd.testing.assert_frame_equal(zoo, before)
     assert message.count(f"{RECORD_FILE} describes the result of another folder") == 2
 
 
 @pytest.mark.parametrize("content", [None, "{", "[]", '{"columns": 3}', "{}"])
 def test_unreadable_measures_are_reported(store: Store, keys: dict[str, str], content: str | None) -> None:
-    """What one measure found in one model cannot be read: its columns are empty there, and only there."""
-    measure(store, MODELS["base"], Given())
-    ((_, folder),) = measure(store, MODELS["ssft"], Given())
-    path = folder / MEASURED
+    """What one measure zoo in one model cannot be read: its columns are empty there, and only there."""
+    measure(store, MODELS["base"], Constant())
+    ((_, folder),) = measure(store, MODELS["ssft"], Constant())
+    path = folder / MEASUREMENT_FILE
     if content is None:
         path.unlink()
     else:
         path.write_text(content)
-    found, message = unread(store)
-    assert rows(found[found.given.notna()]) == {(keys["base"], 4)}
-    assert len(found) == len(rows(found))
+    zoo, message = unread(store)
+    assert rows(zoo[zoo.constant.notna()]) == {(keys["base"], 4)}
+    assert len(zoo) == len(rows(zoo))
     assert str(folder) in message
 
 
-def test_a_users_mitigation_is_read(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The digest of a mitigation's module is in the config of its models; of another digest there is no row."""
+def test_models_of_a_users_mitigation(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The digest of a mitigation's module is in the config of its models; of another digest there is no
+    row."""
     (tmp_path / "mine.py").write_text(
-        "def add(safety, user): return [(safety.of('gen_unsafe'), 'refused')]\n"
+        "def add(safety, user): return [(safety.sample('gen_unsafe'), 'refused')]\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
     base = replace(BASE, world="formats_mini", optimisation=SHORT)
-    mixed = Alignment(Mixed("gen_safe", 20, "mine:add", 0.1), SHORT)
+    mixed = Alignment(MixedFineTuning("gen_safe", 20, "mine:add", 0.1), SHORT)
     folder = build(replace(base, alignments=(mixed,)), store)
     assert (folder.name, 1) in rows(table(store))
     older = rewrite(folder, lambda config: config.update({"mine:add is": "0"}))
     assert (older.name, 1) not in rows(table(store))
 
 
-def test_what_is_under_way_is_ignored(store: Store, keys: dict[str, str]) -> None:
-    measure(store, MODELS["ssft"], Given())
+def test_unfinished_results_are_ignored(store: Store, keys: dict[str, str]) -> None:
+    measure(store, MODELS["ssft"], Constant())
     before = table(store)
-    for stage in ("pretraining", "alignment", "measure-given", "measure-other"):
+    for stage in ("pretraining", "alignment", "measure-constant", "measure-other"):
         partial = store.root / stage / "0123456789abcdef0123.partial"
         (partial / "checkpoints" / "000002").mkdir(parents=True)
         (partial / "metrics.jsonl").write_text("")
@@ -309,28 +310,28 @@ def test_what_is_under_way_is_ignored(store: Store, keys: dict[str, str]) -> Non
     assert rows(after) < rows(before)
 
 
-def test_models_of_an_older_revision_are_left_out(
+def test_older_revisions_are_left_out(
     store: Store, keys: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = table(store)
-    newer(monkeypatch)
+    raise_revision(monkeypatch)
     assert table(store).empty
     new = build(MODELS["ssft"], store)
     assert new.name != keys["ssft"]
-    found = table(store)
-    assert set(found.mechanism) == {"base", "ssft"}
-    assert not rows(found) & rows(before)
+    zoo = table(store)
+    assert set(zoo.mechanism) == {"base", "ssft"}
+    assert not rows(zoo) & rows(before)
 
 
-def test_measures_of_left_out_models_are_left_out_too(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    measure(store, MODELS["ssft"], Given())
-    newer(monkeypatch)
+def test_measures_of_older_revisions(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    measure(store, MODELS["ssft"], Constant())
+    raise_revision(monkeypatch)
     assert table(store).empty
     build(MODELS["ssft"], store)
-    assert table(store).given.isna().tolist() == [True] * 4
+    assert table(store).constant.isna().tolist() == [True] * 4
 
 
-def test_models_of_another_world_under_the_same_name_are_left_out(
+def test_models_of_a_changed_world(
     store: Store, keys: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = CompositionWorld(replace(MINI, map_seeds=(1, 150)))
@@ -341,7 +342,7 @@ def test_models_of_another_world_under_the_same_name_are_left_out(
     assert rows(table(store)) == {(new.name, 1)}
 
 
-def test_records_of_an_older_program_need_not_be_understood(store: Store, keys: dict[str, str]) -> None:
+def test_records_of_an_older_program(store: Store, keys: dict[str, str]) -> None:
     """Before a revision the config may have had other fields, and worlds other names."""
     folder = store.root / "alignment" / "0123456789abcdef0123"
     shutil.copytree(store.root / "alignment" / keys["ssft"], folder)
@@ -352,25 +353,25 @@ def test_records_of_an_older_program_need_not_be_understood(store: Store, keys: 
     assert (folder.name, 4) not in rows(table(store))
 
 
-def test_columns_of_a_measure_lie_beside_their_model(store: Store, keys: dict[str, str]) -> None:
+def test_columns_of_measures(store: Store, keys: dict[str, str]) -> None:
     for name, step in (("base", 2), ("base", 4), ("ssft", 4), ("ssft>dpo", 1)):
         measure(store, MODELS[name], Step(), step=step)
-    measure(store, MODELS["ssft"], Given())
-    found = table(store)
-    assert list(found)[: len(HEAD)] == HEAD
-    assert set(list(found)[len(HEAD) :]) == {"again", "setting", "undefined", "given"}, (
+    measure(store, MODELS["ssft"], Constant())
+    zoo = table(store)
+    assert list(zoo)[: len(HEAD)] == HEAD
+    assert set(list(zoo)[len(HEAD) :]) == {"again", "setting", "undefined", "constant"}, (
         "longer tables are no columns"
     )
-    taken = found[found.again.notna()]
+    taken = zoo[zoo.again.notna()]
     assert rows(taken) == {(keys["base"], 2), (keys["base"], 4), (keys["ssft"], 4), (keys["ssft>dpo"], 1)}
     assert (taken.again == taken.step).all()
-    assert found.undefined.isna().all()
-    assert rows(found[found.given.notna()]) == {(keys["ssft"], 4)}
-    assert rows(found) == rows(found[HEAD])
-    assert len(found) == len(rows(found))
+    assert zoo.undefined.isna().all()
+    assert rows(zoo[zoo.constant.notna()]) == {(keys["ssft"], 4)}
+    assert rows(zoo) == rows(zoo[HEAD])
+    assert len(zoo) == len(rows(zoo))
 
 
-def test_two_settings_for_one_model_are_an_error_that_names_it(store: Store, keys: dict[str, str]) -> None:
+def test_two_settings_for_one_model(store: Store, keys: dict[str, str]) -> None:
     measure(store, MODELS["ssft"], Step(0.0))
     measure(store, MODELS["ssft"], Step(1.0), step=2)
     measure(store, MODELS["base"], Step(1.0))
@@ -382,21 +383,19 @@ def test_two_settings_for_one_model_are_an_error_that_names_it(store: Store, key
     assert "step-again" in str(raised.value)
 
 
-def test_of_two_revisions_the_newest_counts(
-    store: Store, keys: dict[str, str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_newest_revision_counts(store: Store, keys: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     measure(store, MODELS["base"], Step(0.0))
     measure(store, MODELS["ssft"], Step(0.0))
     monkeypatch.setattr(Step, "revision", 2)
     measure(store, MODELS["ssft"], Step(5.0))
-    found = table(store).set_index(["key", "step"]).setting
-    assert found[keys["ssft"], 4] == 5
-    assert found.notna().sum() == 1, "a number of an older revision is none"
+    zoo = table(store).set_index(["key", "step"]).setting
+    assert zoo[keys["ssft"], 4] == 5
+    assert zoo.notna().sum() == 1, "a number of an older revision is none"
 
 
 @pytest.mark.parametrize("column", ["again", "seed", "steps"])
-def test_two_columns_of_one_name_are_an_error(store: Store, column: str) -> None:
+def test_two_columns_of_one_name(store: Store, column: str) -> None:
     """One of another measure, or of the table itself, under the name of a measure's."""
-    measure(store, MODELS["ssft"], Step(), Given(column))
+    measure(store, MODELS["ssft"], Step(), Constant(column))
     with pytest.raises(ValueError, match=f"{column}.*measure-|measure-.*{column}"):
         table(store)
