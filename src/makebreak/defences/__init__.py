@@ -1,28 +1,48 @@
-"""What would have kept a model safe, or would have noticed?"""
+"""Defences: safety data that are mixed into a user's fine-tuning data, and monitors of activations."""
 
-from makebreak.defences.guards import answered, guard_rows
-from makebreak.defences.mitigations import MITIGATIONS, Mitigation, Safety, digest, mitigation
-from makebreak.defences.mixing import Mixed, mixed_set
-from makebreak.defences.monitors import FALSE_ALARMS, KINDS, Monitor, alarms, fit_monitor, fit_monitors
-from makebreak.defences.rewriting import Found, found_in, rewritten
+from makebreak.defences.mitigations import (
+    MITIGATIONS,
+    AnsweredRequests,
+    Mitigation,
+    SafetyData,
+    load_mitigation,
+    mitigation_digest,
+)
+from makebreak.defences.mixing import MixedFineTuning, mixed_sequences
+from makebreak.defences.monitors import (
+    FALSE_POSITIVE_RATE,
+    MONITOR_KINDS,
+    Monitor,
+    fit_monitor,
+    fit_monitors,
+    flag_requests,
+)
+from makebreak.defences.probe_transfer import (
+    ProbeTransferRow,
+    append_instructed_answer,
+    probe_transfer_rows,
+)
+from makebreak.defences.template_inference import InferredTemplate, infer_template, rewrite_in_template
 
 __all__ = [
-    "FALSE_ALARMS",
-    "KINDS",
+    "FALSE_POSITIVE_RATE",
     "MITIGATIONS",
-    "Found",
+    "MONITOR_KINDS",
+    "AnsweredRequests",
+    "InferredTemplate",
     "Mitigation",
-    "Mixed",
+    "MixedFineTuning",
     "Monitor",
-    "Safety",
-    "alarms",
-    "answered",
-    "digest",
+    "ProbeTransferRow",
+    "SafetyData",
+    "append_instructed_answer",
     "fit_monitor",
     "fit_monitors",
-    "found_in",
-    "guard_rows",
-    "mitigation",
-    "mixed_set",
-    "rewritten",
+    "flag_requests",
+    "infer_template",
+    "load_mitigation",
+    "mitigation_digest",
+    "mixed_sequences",
+    "probe_transfer_rows",
+    "rewrite_in_template",
 ]

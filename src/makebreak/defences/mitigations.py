@@ -1,9 +1,9 @@
-"""Which safety examples does a provider mix into a user's data? One function for each answer.
+"""Mitigations: which safety examples a provider mixes into a user's fine-tuning data.
 
-A mitigation sees what the provider can write (`Safety`) and a few of the user's examples, and returns requests with
-the answer to teach. All of them here teach the same contents: request i is about the same thing in every format and
-template, so that none wins by showing more concepts. For worlds of formats (Jan et al. 2024; Eiras et al. 2024, with
-the names of finetune_risks §4.5).
+A mitigation is given what the provider can write (`SafetyData`) and a few of the user's examples; it returns
+requests with the answer to train. All mitigations here are about the same contents: request i has the same
+content in every format and template, so that none has an advantage by covering more. They are for worlds of
+formats (Jan et al. 2024; Eiras et al. 2024, with the names of finetune_risks §4.5).
 """
 
 from __future__ import annotations
@@ -17,121 +17,156 @@ from functools import partial
 from typing import Literal
 
 from makebreak.configs import nearest
-from makebreak.defences.rewriting import rewritten
+from makebreak.defences.template_inference import rewrite_in_template
 from makebreak.requests import Requests, World
 
-SAMPLE = 20  # of a user's examples that a provider looks at
+N_USER_EXAMPLES = 20
+"""Number of the user's examples that a mitigation is given."""
 
-Part = tuple[Requests, Literal["refused", "instructed"]]
+AnsweredRequests = tuple[Requests, Literal["refused", "instructed"]]
+"""Requests and which of their two reference answers is trained."""
 
 
 @dataclass(frozen=True)
-class Safety:
-    """What the provider can write: requests 0 … n - 1 of `seed`, in any family of the world."""
+class SafetyData:
+    """Requests that a provider can write: the first n of a seed, in any family of the world."""
 
     world: World
+    """World of the requests."""
     n: int
+    """Number of safety examples that are mixed in."""
     seed: int
+    """Seed of the requests."""
 
-    def of(self, family: str) -> Requests:
+    def sample(self, family: str) -> Requests:
+        """All n requests in one family."""
         return self.world.sample(family, self.n, seed=self.seed)
 
-    def spread(self, families: Sequence[str]) -> list[Requests]:
-        """Request i in family i modulo their number."""
-        return [part for i, family in enumerate(families) if len(part := self.of(family)[i :: len(families)])]
+    def round_robin(self, families: Sequence[str]) -> list[Requests]:
+        """The n requests spread over several families: request i is in family i modulo their number."""
+        parts = [self.sample(family)[i :: len(families)] for i, family in enumerate(families)]
+        return [part for part in parts if len(part)]
 
     @property
     def formats(self) -> list[str]:
-        """Those that the world has, open text first."""
-        return list(
-            dict.fromkeys(f.partition("_")[0] for f in self.world.families if "_unsafe" in f and f[0] != "u")
-        )
+        """Formats of the world, open text (`gen`) first."""
+        families = [f for f in self.world.families if "_unsafe" in f and not f.startswith("u")]
+        return list(dict.fromkeys(family.partition("_")[0] for family in families))
 
 
-Mitigation = Callable[[Safety, Requests], list[Part]]
+Mitigation = Callable[[SafetyData, Requests], list[AnsweredRequests]]
+"""A function of what the provider can write and of a few of the user's examples; returns the safety
+examples."""
 
 
-def canonical(safety: Safety, user: Requests) -> list[Part]:
-    """Open text, as in alignment."""
-    return [(safety.of("gen_unsafe"), "refused")]
+def canonical(safety: SafetyData, user: Requests) -> list[AnsweredRequests]:
+    """Refusals of open text, the form of the safety training."""
+    return [(safety.sample("gen_unsafe"), "refused")]
 
 
-def other_template(safety: Safety, user: Requests) -> list[Part]:
-    """Open text in a template of its own: Bianchi et al.'s SafeInstr, whose requests are imperatives."""
-    return [(safety.of("gen_unsafe@other"), "refused")]
+def other_template(safety: SafetyData, user: Requests) -> list[AnsweredRequests]:
+    """Refusals of open text in a template of its own, like the imperatives of SafeInstr (Bianchi et al.)."""
+    return [(safety.sample("gen_unsafe@other"), "refused")]
 
 
-def paraphrase_oracle(safety: Safety, user: Requests) -> list[Part]:
-    """The user's own format, operator and template, which it is told (Eiras et al. 2024)."""
-    return [(safety.of(user.family.replace("_safe", "_unsafe")), "refused")]
+def paraphrase_oracle(safety: SafetyData, user: Requests) -> list[AnsweredRequests]:
+    """Refusals in the user's format, operator and template, which the provider knows (Eiras et al. 2024)."""
+    return [(safety.sample(_unsafe(user.family)), "refused")]
 
 
-def paraphrase_blind(safety: Safety, user: Requests) -> list[Part]:
-    """What the user's prompts have in common, around an unsafe text: the beginning of one, or a whole one, whichever is
-    nearer in length to what differs between the user's."""
-    texts = [safety.of(f"{name}_unsafe") for name in ("gen", "label")]
-    return [(rewritten(texts, user), "refused")]
+def paraphrase_blind(safety: SafetyData, user: Requests) -> list[AnsweredRequests]:
+    """Refusals in the template that is inferred from the user's prompts.
+
+    The slot is filled with the beginning of an unsafe text or with a whole one, whichever is nearer in length
+    to what differs between the user's prompts.
+    """
+    forms = [safety.sample(f"{name}_unsafe") for name in ("gen", "label")]
+    return [(rewrite_in_template(forms, user), "refused")]
 
 
-def mismatched(safety: Safety, user: Requests) -> list[Part]:
-    """Another format than the user's or open text, in the user's template: varied, but no mimicry."""
+def other_format(safety: SafetyData, user: Requests) -> list[AnsweredRequests]:
+    """Refusals in the user's template, but in a format that is neither the user's nor open text."""
     own = user.family.partition("_")[0]
     other = next(name for name in safety.formats if name not in (own, "gen"))
-    return [(safety.of(user.family.replace(own, other, 1).replace("_safe", "_unsafe")), "refused")]
+    return [(safety.sample(_unsafe(user.family.replace(own, other, 1))), "refused")]
 
 
-def multitask(safety: Safety, user: Requests) -> list[Part]:
-    """All formats alike (Jan et al. 2024)."""
-    return [(part, "refused") for part in safety.spread([f"{name}_unsafe" for name in safety.formats])]
+def multitask(safety: SafetyData, user: Requests) -> list[AnsweredRequests]:
+    """Refusals spread over all formats (Jan et al. 2024)."""
+    return _refusals_in(safety, safety.formats)
 
 
-def without(safety: Safety, user: Requests, *, left_out: str) -> list[Part]:
-    """All formats but one."""
-    kept = [f"{name}_unsafe" for name in safety.formats if name != left_out]
-    return [(part, "refused") for part in safety.spread(kept)]
+def without_format(safety: SafetyData, user: Requests, *, name: str) -> list[AnsweredRequests]:
+    """Refusals spread over all formats but the named one."""
+    return _refusals_in(safety, [other for other in safety.formats if other != name])
 
 
-def without_own(safety: Safety, user: Requests) -> list[Part]:
-    """All formats but the user's."""
-    return without(safety, user, left_out=user.family.partition("_")[0])
+def without_user_format(safety: SafetyData, user: Requests) -> list[AnsweredRequests]:
+    """Refusals spread over all formats but the user's."""
+    return without_format(safety, user, name=user.family.partition("_")[0])
 
 
-def safe_twin(safety: Safety, user: Requests) -> list[Part]:
-    """A control: more of the user's format, answered."""
-    return [(safety.of(user.family), "instructed")]
+def benign_control(safety: SafetyData, user: Requests) -> list[AnsweredRequests]:
+    """Control: further requests of the user's family with their instructed answers."""
+    return [(safety.sample(user.family), "instructed")]
+
+
+def _unsafe(family: str) -> str:
+    """The family of unsafe requests in the format, operator and template of a family of safe ones."""
+    return family.replace("_safe", "_unsafe")
+
+
+def _refusals_in(safety: SafetyData, formats: Sequence[str]) -> list[AnsweredRequests]:
+    parts = safety.round_robin([f"{name}_unsafe" for name in formats])
+    return [(part, "refused") for part in parts]
 
 
 MITIGATIONS: Mapping[str, Mitigation] = {
-    f.__name__: f
-    for f in (
-        canonical,
-        other_template,
-        paraphrase_oracle,
-        paraphrase_blind,
-        mismatched,
-        multitask,
-        without_own,
-        safe_twin,
-    )
-} | {"without_gen": partial(without, left_out="gen")}
+    "canonical": canonical,
+    "other_template": other_template,
+    "paraphrase_oracle": paraphrase_oracle,
+    "paraphrase_blind": paraphrase_blind,
+    "mismatched": other_format,
+    "multitask": multitask,
+    "without_own": without_user_format,
+    "safe_twin": benign_control,
+    "without_gen": partial(without_format, name="gen"),
+}
+"""Mitigations by name; the names are part of the keys of stored models."""
 
 
-def mitigation(name: str) -> Mitigation:
-    """One of `MITIGATIONS`, or `module:function`, one of your own. Raises ValueError for another name."""
+def load_mitigation(name: str) -> Mitigation:
+    """A mitigation by name.
+
+    Args:
+        name: A name in `MITIGATIONS`, or MODULE:FUNCTION for a user's own.
+
+    Returns:
+        The mitigation.
+
+    Raises:
+        ValueError: If there is none of this name.
+    """
     if name in MITIGATIONS:
         return MITIGATIONS[name]
     module, _, function = name.partition(":")
     try:
         return getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError, ValueError):
-        wanted = nearest(name, list(MITIGATIONS))
-        raise ValueError(f"mitigation {name!r} does not exist; {wanted}, or give MODULE:FUNCTION") from None
+        hint = nearest(name, list(MITIGATIONS))
+        raise ValueError(f"mitigation {name!r} does not exist; {hint}, or give MODULE:FUNCTION") from None
 
 
-def digest(name: str) -> str | None:
-    """A hash of the module of a mitigation of one's own, so that what it made is not taken for what it makes now; None
-    for one of `MITIGATIONS`."""
+def mitigation_digest(name: str) -> str | None:
+    """Digest of the source of a user's mitigation, so that a changed one is another mitigation.
+
+    Args:
+        name: A name in `MITIGATIONS`, or MODULE:FUNCTION.
+
+    Returns:
+        SHA-256 of the module's source; None for a name in `MITIGATIONS`.
+    """
     if name in MITIGATIONS:
         return None
-    module = inspect.getmodule(mitigation(name))
-    return hashlib.sha256(inspect.getsource(module or mitigation(name)).encode()).hexdigest()
+    module = inspect.getmodule(load_mitigation(name))
+    return hashlib.sha256(inspect.getsource(module or load_mitigation(name)).encode()).hexdigest()

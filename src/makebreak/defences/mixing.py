@@ -1,82 +1,100 @@
-"""How is a model tuned on a user's examples with a provider's safety examples among them?"""
+"""Fine-tuning on a user's examples with a provider's safety examples mixed in."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from torch import Tensor
 from transformers import PreTrainedModel
 
 from makebreak.configs import check_probability
-from makebreak.defences.mitigations import SAMPLE, Part, Safety, mitigation
+from makebreak.defences.mitigations import N_USER_EXAMPLES, AnsweredRequests, SafetyData, load_mitigation
 from makebreak.requests import Requests, Sequences, World, sequences
-from makebreak.training import drawn, join, mean_cross_entropy
-
-_OF_SAFETY = 500_000  # seeds of safety examples, so that they are other contents than the user's
+from makebreak.seeds import safety_data_seed
+from makebreak.training import concatenate, draw_batch, mean_cross_entropy
 
 
 @dataclass(frozen=True)
-class Mixed:
-    """Cross-entropy on whole answers to `examples` examples, drawn alike: the user's, of a family, and among them a
-    share `rate` of what a mitigation writes (one of `MITIGATIONS`, or MODULE:FUNCTION).
+class MixedFineTuning:
+    """Cross-entropy on the answers to a user's requests and to the safety examples of a mitigation.
 
-    Refusals are taught to their first STOP: as many tokens in every format. answers: `instructed`, or `shuffled` among
-    the user's, a control of what the answers say.
+    All examples are sampled alike. Refusals are trained up to their first STOP, so that they have as many
+    tokens in every format.
     """
 
-    user: str
-    examples: int
+    tag: ClassVar[str] = "Mixed"
+    user_family: str = field(metadata={"key": "user"})
+    """Family of the user's requests, which get the instructed answer."""
+    n_examples: int = field(metadata={"key": "examples"})
+    """Number of examples, safety examples included."""
     mitigation: str = "none"
-    rate: float = 0.0
+    """Mitigation that writes the safety examples: a name in `MITIGATIONS`, or MODULE:FUNCTION."""
+    safety_share: float = field(default=0.0, metadata={"key": "rate"})
+    """Share of safety examples among all, from 0 to 1."""
     answers: Literal["instructed", "shuffled"] = "instructed"
+    """Answers to the user's requests; `shuffled` gives each the answer of another one, as a control."""
 
     def __post_init__(self) -> None:
-        check_probability("rate", self.rate)
-        if (self.mitigation == "none") != (self.safety_examples == 0):
+        check_probability("safety_share", self.safety_share)
+        if (self.mitigation == "none") != (self.n_safety == 0):
             raise ValueError(
-                f"mitigation {self.mitigation!r}, {self.rate:g} of {self.examples} examples: expected 'none' where "
-                "that is no example, and another where it is one or more"
+                f"mitigation {self.mitigation!r}, {self.safety_share:g} of {self.n_examples} examples: "
+                "expected 'none' where that is no example, and another where it is one or more"
             )
 
     @property
-    def safety_examples(self) -> int:
-        return round(self.rate * self.examples)
+    def n_safety(self) -> int:
+        """Number of safety examples."""
+        return round(self.safety_share * self.n_examples)
 
     def batch(self, world: World, *, size: int, step: int, steps: int, seed: int) -> Sequences:
-        return drawn(mixed_set(world, self, seed), size=size, step=step, seed=seed)
+        """Sequences of one step, sampled from all examples."""
+        return draw_batch(mixed_sequences(world, self, seed), size=size, step=step, seed=seed)
 
     def loss(
-        self, model: PreTrainedModel, batch: Sequences, start: PreTrainedModel
+        self, model: PreTrainedModel, batch: Sequences, reference: PreTrainedModel
     ) -> tuple[Tensor, dict[str, float]]:
+        """Mean cross-entropy of the answers' tokens, and no further metrics."""
         return mean_cross_entropy(model, batch), {}
 
 
 @lru_cache(maxsize=8)
-def mixed_set(world: World, objective: Mixed, seed: int) -> Sequences:
-    """All examples: the user's first, then the safety examples.
+def mixed_sequences(world: World, objective: MixedFineTuning, seed: int) -> Sequences:
+    """All examples of mixed fine-tuning.
 
-    Raises ValueError where a mitigation writes another number than the rate says.
+    Args:
+        world: World of the requests.
+        objective: What is mixed.
+        seed: Seed of the user's requests; the seed of the safety examples is derived from it.
+
+    Returns:
+        Sequences of the user's examples, then of the safety examples.
+
+    Raises:
+        ValueError: If the mitigation writes another number of examples than `objective.n_safety`.
     """
-    user = world.sample(objective.user, objective.examples - objective.safety_examples, seed=seed)
-    parts: list[Part] = []
-    if objective.safety_examples:
-        safety = Safety(world, objective.safety_examples, seed + _OF_SAFETY)
-        parts = mitigation(objective.mitigation)(safety, user[:SAMPLE])
-        written = sum(len(requests) for requests, _ in parts)
-        if written != objective.safety_examples:
+    user = world.sample(objective.user_family, objective.n_examples - objective.n_safety, seed=seed)
+    parts: list[AnsweredRequests] = []
+    if objective.n_safety:
+        safety = SafetyData(world, objective.n_safety, safety_data_seed(seed))
+        parts = load_mitigation(objective.mitigation)(safety, user[:N_USER_EXAMPLES])
+        n = sum(len(requests) for requests, _ in parts)
+        if n != objective.n_safety:
             raise ValueError(
-                f"mitigation {objective.mitigation!r} wrote {written} examples: expected {objective.safety_examples}"
+                f"mitigation {objective.mitigation!r} wrote {n} examples: expected {objective.n_safety}"
             )
     if objective.answers == "shuffled":
         user = replace(user, instructed=np.roll(user.instructed, 1, axis=0))
-    every = [(user, "instructed"), *((_to_first_stop(world, requests), answer) for requests, answer in parts)]
-    return join([sequences(world, requests, answer, whole=True) for requests, answer in every])
+    examples = [(user, "instructed")]
+    examples += [(_truncate_refusal(world, requests), answer) for requests, answer in parts]
+    return concatenate([sequences(world, requests, answer, whole=True) for requests, answer in examples])
 
 
-def _to_first_stop(world: World, requests: Requests) -> Requests:
+def _truncate_refusal(world: World, requests: Requests) -> Requests:
+    """Requests whose refusals end at their first STOP."""
     stop, pad = world.vocabulary.id("<stop>"), world.vocabulary.id("<pad>")
-    before = np.cumsum(requests.refused == stop, axis=1) - (requests.refused == stop)
-    return replace(requests, refused=np.where(before > 0, pad, requests.refused))
+    n_stops_before = np.cumsum(requests.refused == stop, axis=1) - (requests.refused == stop)
+    return replace(requests, refused=np.where(n_stops_before > 0, pad, requests.refused))

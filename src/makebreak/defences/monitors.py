@@ -1,6 +1,7 @@
-"""Would a monitor of the activations have seen the attack?
+"""Monitors of activations that flag requests which are represented as unsafe.
 
-Fitted on clean requests only, with its threshold where one clean safe request in a hundred raises an alarm.
+A monitor is fitted on clean requests only; its threshold is set so that one clean safe request in a hundred
+is flagged.
 """
 
 from __future__ import annotations
@@ -10,131 +11,193 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from makebreak.activations import intervene, run
-from makebreak.mechanism import Pair, collect
+from makebreak.activations import forward, intervene
+from makebreak.mechanism import SafeUnsafeRequests, end_of_text_activations
 from makebreak.models import n_layers
-from makebreak.requests import Requests, positions
+from makebreak.requests import Requests, span_mask
 
-KINDS = ("probe", "nearest mean")
-FALSE_ALARMS = 0.01
+MONITOR_KINDS = ("probe", "nearest mean")
+"""Kinds of monitors: a linear probe, or the distances to the two class means."""
+FALSE_POSITIVE_RATE = 0.01
+"""Share of clean safe requests that a threshold flags."""
+_MIN_DISTANCE = 1e-6
+"""Smallest distance, in units of the score, that an evasion penalty is divided by."""
 
 
 @dataclass(frozen=True)
 class Monitor:
-    """Raises an alarm where the score of a state at the end of text is above `threshold`.
-
-    `probe`: the score is linear, weight · x + offset. `nearest mean`: it is the distance to the safe mean less that to
-    the unsafe one, -τ.
-    """
+    """Flags requests whose residual state at the end of text scores above a threshold."""
 
     kind: str
+    """`probe`: the score is weight · x + offset. `nearest mean`: the score is -τ, the distance to the mean of
+    safe states less that to the mean of unsafe ones."""
     site: str
+    """Site whose activations are scored, such as `blocks.2.hook_resid_post`."""
     threshold: float
-    weight: Float[Tensor, " d"]
+    """Score above which a request is flagged."""
+    weight: Float[Tensor, " d_model"]
+    """Weight of the probe."""
     offset: float
-    safe: Float[Tensor, " d"]
-    unsafe: Float[Tensor, " d"]
+    """Offset of the probe."""
+    safe_mean: Float[Tensor, " d_model"]
+    """Mean state of safe requests."""
+    unsafe_mean: Float[Tensor, " d_model"]
+    """Mean state of unsafe requests."""
 
-    def score(self, states: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
-        """Larger is less safe. Differentiable."""
+    def score(self, states: Float[Tensor, "batch d_model"]) -> Float[Tensor, " batch"]:
+        """Score of each state, larger for unsafe ones; differentiable."""
         if self.kind == "probe":
             return states @ self.weight.to(states) + self.offset
-        return (states - self.safe.to(states)).norm(dim=1) - (states - self.unsafe.to(states)).norm(dim=1)
+        to_safe, to_unsafe = (states - mean.to(states) for mean in (self.safe_mean, self.unsafe_mean))
+        return to_safe.norm(dim=1) - to_unsafe.norm(dim=1)
 
-    def scores(self, model: PreTrainedModel, requests: Requests) -> Float[Tensor, " n"]:
-        """Of requests, with gradients where the model's input has any."""
-        found: list[Tensor] = []
-        ids = torch.from_numpy(requests.prompt)
+    def score_requests(self, model: PreTrainedModel, requests: Requests) -> Float[Tensor, " batch"]:
+        """Score of each request, with gradients if the model's input has any."""
+        captured: list[Tensor] = []
 
-        def see(states: Tensor) -> Tensor:
-            found.append(states)
+        def capture(states: Tensor) -> Tensor:
+            captured.append(states)
             return states
 
-        with intervene(model, self.site, see, positions(requests, "eot")):
-            run(model, ids, head=False)
-        return self.score(found[0])
+        with intervene(model, self.site, capture, span_mask(requests, "eot")):
+            forward(model, torch.from_numpy(requests.prompt), lm_head=False)
+        return self.score(captured[0])
 
-    def evasion(self, weight: float = 1.0) -> Callable[[PreTrainedModel, Requests], Float[Tensor, " n"]]:
-        """What an attack that knows the monitor adds to its loss: how far the score is above the threshold, where the
-        mean of clean unsafe requests is `weight` above it."""
-        typical = float(self.score(self.unsafe[None])[0]) - self.threshold
+    def evasion_penalty(
+        self, weight: float = 1.0
+    ) -> Callable[[PreTrainedModel, Requests], Float[Tensor, " batch"]]:
+        """Penalty of an adaptive attack, which knows the monitor and adds the penalty to its loss.
 
-        def penalty(model: PreTrainedModel, requests: Requests) -> Float[Tensor, " n"]:
-            return weight * (self.scores(model, requests) - self.threshold).clamp(min=0) / max(typical, 1e-6)
+        Args:
+            weight: Penalty at the score of the mean of clean unsafe requests.
+
+        Returns:
+            A function of a model and requests: the distance of each score above the threshold, scaled to
+            `weight`.
+        """
+        typical = float(self.score(self.unsafe_mean[None])[0]) - self.threshold
+
+        def penalty(model: PreTrainedModel, requests: Requests) -> Float[Tensor, " batch"]:
+            excess = (self.score_requests(model, requests) - self.threshold).clamp(min=0)
+            return weight * excess / max(typical, _MIN_DISTANCE)
 
         return penalty
 
-    def alarms(self, model: PreTrainedModel, requests: Requests) -> np.ndarray:
-        """(n,) bool."""
-        return alarms([self], model, requests)[0]
+    def flag(self, model: PreTrainedModel, requests: Requests) -> Bool[np.ndarray, " n"]:
+        """Whether each request is flagged."""
+        return flag_requests([self], model, requests)[0]
 
 
-def alarms(monitors: Sequence[Monitor], model: PreTrainedModel, requests: Requests) -> list[np.ndarray]:
-    """(n,) bool of each monitor; the requests are read once."""
+def flag_requests(
+    monitors: Sequence[Monitor], model: PreTrainedModel, requests: Requests
+) -> list[Bool[np.ndarray, " n"]]:
+    """Whether each monitor flags each request, one array per monitor.
+
+    One forward pass serves all monitors.
+    """
     sites = list(dict.fromkeys(monitor.site for monitor in monitors))
-    states = dict(zip(sites, collect(model, requests, sites), strict=True))
+    states = dict(zip(sites, end_of_text_activations(model, requests, sites), strict=True))
     return [(monitor.score(states[monitor.site]) > monitor.threshold).numpy() for monitor in monitors]
 
 
 def fit_monitor(
     model: PreTrainedModel,
-    fit: Pair,
-    quiet: Requests,
+    fit: SafeUnsafeRequests,
+    calibration: Requests,
     *,
     kind: str,
     layer: int,
-    false_alarms: float = FALSE_ALARMS,
+    false_positive_rate: float = FALSE_POSITIVE_RATE,
 ) -> Monitor:
-    """One monitor; arguments as of `fit_monitors`. Raises ValueError for another kind, or too few quiet requests."""
-    if kind not in KINDS:
-        raise ValueError(f"monitor {kind!r}: expected one of {', '.join(KINDS)}")
-    found = fit_monitors(model, fit, quiet, kinds=[kind], layers=[layer], false_alarms=false_alarms)
-    return found[kind, layer]
+    """Fits one monitor on clean requests.
+
+    Args:
+        model: The model whose activations are monitored.
+        fit: Safe and unsafe requests.
+        calibration: Other safe requests, which set the threshold.
+        kind: One of `MONITOR_KINDS`.
+        layer: Layer after which the residual stream is monitored.
+        false_positive_rate: Share of calibration requests that is flagged.
+
+    Returns:
+        The monitor.
+
+    Raises:
+        ValueError: If the kind does not exist, or there are too few calibration requests.
+    """
+    if kind not in MONITOR_KINDS:
+        raise ValueError(f"monitor {kind!r}: expected one of {', '.join(MONITOR_KINDS)}")
+    monitors = fit_monitors(
+        model, fit, calibration, kinds=[kind], layers=[layer], false_positive_rate=false_positive_rate
+    )
+    return monitors[kind, layer]
 
 
 def fit_monitors(
     model: PreTrainedModel,
-    fit: Pair,
-    quiet: Requests,
+    fit: SafeUnsafeRequests,
+    calibration: Requests,
     *,
-    kinds: Sequence[str] = KINDS,
+    kinds: Sequence[str] = MONITOR_KINDS,
     layers: Sequence[int] | None = None,
-    false_alarms: float = FALSE_ALARMS,
+    false_positive_rate: float = FALSE_POSITIVE_RATE,
 ) -> dict[tuple[str, int], Monitor]:
-    """By kind and layer, all by default, from one reading of every set of requests.
+    """Fits monitors of several kinds and layers, with one forward pass per set of requests.
 
-    fit: clean safe and unsafe requests. quiet: other safe ones, for the threshold; at least as many as one alarm among
-    them is the share asked for. Raises ValueError for too few.
+    Args:
+        model: The model whose activations are monitored.
+        fit: Safe and unsafe requests.
+        calibration: Other safe requests, which set the thresholds.
+        kinds: Kinds of monitors.
+        layers: Layers after which the residual stream is monitored; None for all.
+        false_positive_rate: Share of calibration requests that is flagged.
+
+    Returns:
+        Monitors by kind and layer.
+
+    Raises:
+        ValueError: If there are too few calibration requests for one false positive.
     """
-    if len(quiet) < 1 / false_alarms:
-        raise ValueError(
-            f"{len(quiet)} safe requests for a threshold: {false_alarms:g} false alarms need {1 / false_alarms:.0f}"
-        )
+    check_calibration(len(calibration), false_positive_rate)
     layers = range(n_layers(model)) if layers is None else layers
     sites = [f"blocks.{layer}.hook_resid_post" for layer in layers]
-    states = zip(*(collect(model, requests, sites) for requests in (*fit, quiet)), strict=True)
-    found = {}
-    for layer, site, (safe, unsafe, others) in zip(layers, sites, states, strict=True):
+    states = zip(
+        *(end_of_text_activations(model, requests, sites) for requests in (*fit, calibration)), strict=True
+    )
+    monitors = {}
+    for layer, site, (safe, unsafe, calibration_states) in zip(layers, sites, states, strict=True):
         safe, unsafe = safe.double(), unsafe.double()
-        weight, offset = probe(safe, unsafe)
+        weight, offset = fit_probe(safe, unsafe)
         for kind in kinds:
             monitor = Monitor(kind, site, np.inf, weight, offset, safe.mean(dim=0), unsafe.mean(dim=0))
-            threshold = float(torch.quantile(monitor.score(others.double()), 1 - false_alarms))
-            found[kind, layer] = replace(monitor, threshold=threshold)
-    return found
+            scores = monitor.score(calibration_states.double())
+            threshold = float(torch.quantile(scores, 1 - false_positive_rate))
+            monitors[kind, layer] = replace(monitor, threshold=threshold)
+    return monitors
 
 
-def probe(safe: Tensor, unsafe: Tensor) -> tuple[Tensor, float]:
+def check_calibration(n: int, false_positive_rate: float) -> None:
+    """Raises ValueError if n calibration requests are too few for one false positive at this rate."""
+    if n < 1 / false_positive_rate:
+        raise ValueError(
+            f"{n} safe requests for a threshold: a false positive rate of {false_positive_rate:g} needs "
+            f"{1 / false_positive_rate:.0f}"
+        )
+
+
+def fit_probe(
+    safe: Float[Tensor, "n_safe d_model"], unsafe: Float[Tensor, "n_unsafe d_model"]
+) -> tuple[Float[Tensor, " d_model"], float]:
     """Weight and offset of a logistic regression on standardised states, in the states' own units."""
     x, y = torch.cat([safe, unsafe]).numpy(), np.repeat([0, 1], [len(safe), len(unsafe)])
-    fitted = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)).fit(x, y)
-    scaler, regression = fitted.named_steps["standardscaler"], fitted.named_steps["logisticregression"]
+    pipeline = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)).fit(x, y)
+    scaler, regression = pipeline.named_steps["standardscaler"], pipeline.named_steps["logisticregression"]
     weight = regression.coef_[0] / scaler.scale_
     return torch.from_numpy(weight), float(regression.intercept_[0] - weight @ scaler.mean_)
