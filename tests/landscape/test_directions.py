@@ -1,4 +1,4 @@
-"""Do exactly those weights move that should, by exactly as much, and do they come back?"""
+"""Directions and perturbations: which weights change, by how much, and that they are restored."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ from transformers.pytorch_utils import Conv1D
 
 from makebreak.landscape import (
     Direction,
-    Points,
-    Walk,
-    ablation,
-    at_norm,
-    bracket,
-    edge,
-    movable,
+    Perturbation,
+    PointEvaluator,
+    ablation_direction,
+    bisect,
+    direction_to,
+    find_bracket,
+    perturbable_parameters,
     random_direction,
     relative_norm,
-    toward,
+    rescale_to_norm,
     worst_direction,
 )
-from makebreak.mechanism import ablated
-from tests.attacks.asked import answering
+from makebreak.mechanism import ablate_directions
+from tests.attacks.random_requests import random_network
 
-MODELS = {name: answering(name, d_vocab=12) for name in ("gpt2", "llama")}
+MODELS = {name: random_network(name, d_vocab=12) for name in ("gpt2", "llama")}
 
 
 def state(model: nn.Module) -> dict[str, torch.Tensor]:
     return {name: tensor.clone() for name, tensor in model.state_dict().items()}
 
 
-def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+def equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
@@ -48,7 +48,7 @@ class RMSNorm(nn.Module):
         self.weight = nn.Parameter(torch.ones(2, 4))
 
 
-class Named(nn.Module):
+class TiedModel(nn.Module):
     """Norms under three schemes of names, tied weights, buffers of every kind, a bias."""
 
     def __init__(self) -> None:
@@ -62,45 +62,47 @@ class Named(nn.Module):
         self.register_buffer("pe", torch.randn(4, 4))
 
 
-def test_matrices_move_and_nothing_else() -> None:
-    model = Named()
-    assert list(movable(model)) == ["embed.weight", "c_fc.weight"]
+def test_only_matrices_are_perturbed() -> None:
+    model = TiedModel()
+    assert list(perturbable_parameters(model)) == ["embed.weight", "c_fc.weight"]
     before = state(model)
-    with Walk(model, random_direction(model, 0)) as walk:
-        walk.to(0.3)
-        moved = {name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])}
-        assert moved == {"embed.weight", "head.weight", "c_fc.weight"}
-        once = (model.embed.weight.detach() - before["embed.weight"]).norm() / before["embed.weight"].norm()
-        assert float(once) == pytest.approx(0.3, rel=1e-5)  # tied weights are not moved twice
-    assert same(before, state(model))
+    with Perturbation(model, random_direction(model, 0)) as perturbation:
+        perturbation.set(0.3)
+        changed = {
+            name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])
+        }
+        assert changed == {"embed.weight", "head.weight", "c_fc.weight"}
+        share = (model.embed.weight.detach() - before["embed.weight"]).norm() / before["embed.weight"].norm()
+        assert float(share) == pytest.approx(0.3, rel=1e-5)  # tied weights are perturbed once
+    assert equal(before, state(model))
 
 
 @pytest.mark.parametrize("layout", list(MODELS))
-@pytest.mark.parametrize("at", [-0.5, 0.05, 0.2])
-def test_the_relative_norm_is_the_coordinate(layout: str, at: float) -> None:
+@pytest.mark.parametrize("coordinate", [-0.5, 0.05, 0.2])
+def test_relative_norm_is_the_coordinate(layout: str, coordinate: float) -> None:
     model = copy.deepcopy(MODELS[layout])
     before = state(model)
-    with Walk(model, random_direction(model, 3)) as walk:
-        walk.to(at)
-        for name, weight in movable(model).items():
+    with Perturbation(model, random_direction(model, 3)) as perturbation:
+        perturbation.set(coordinate)
+        for name, weight in perturbable_parameters(model).items():
             assert float((weight.detach() - before[name]).norm() / before[name].norm()) == pytest.approx(
-                abs(at), rel=1e-4
+                abs(coordinate), rel=1e-4
             )
-    assert same(before, state(model))
+    assert equal(before, state(model))
 
 
 @pytest.mark.parametrize("layout", list(MODELS))
-def test_by_row_every_output_has_its_own_norm(layout: str) -> None:
+def test_row_normalisation(layout: str) -> None:
     model = MODELS[layout]
     modules = dict(model.named_modules())
-    for name, step in random_direction(model, 1, per="row").step.items():
-        weight = movable(model)[name]
+    for name, step in random_direction(model, 1, normalisation="row").step.items():
+        weight = perturbable_parameters(model)[name]
         if isinstance(modules[name.rpartition(".")[0]], Conv1D):
             step, weight = step.T, weight.T
         torch.testing.assert_close(step.norm(dim=1), weight.norm(dim=1), rtol=1e-4, atol=1e-5)
 
 
-def test_a_direction_is_the_same_after_a_parameter_is_added() -> None:
+def test_direction_ignores_added_parameters() -> None:
     model = copy.deepcopy(MODELS["gpt2"])
     before = random_direction(model, 5).step
     model.transformer.register_parameter("another", nn.Parameter(torch.randn(3, 3)))  # type: ignore[union-attr]
@@ -111,131 +113,135 @@ def test_a_direction_is_the_same_after_a_parameter_is_added() -> None:
     assert not any(torch.equal(after[name], other[name]) for name in after)
 
 
-def test_lines_reach_both_ends_exactly_and_a_plane_all_three() -> None:
-    made = [answering("gpt2", d_vocab=12, seed=seed) for seed in range(3)]
-    model, one, two = made
+def test_lines_and_planes_reach_checkpoints_exactly() -> None:
+    model, one, two = [random_network("gpt2", d_vocab=12, seed=seed) for seed in range(3)]
     start = state(model)
-    with Walk(model, toward(model, one)) as walk:
-        for at, expected in ((1.0, state(one)), (0.0, start), (0.37, None), (1.0, state(one))):
-            walk.to(at)
-            assert expected is None or same(state(model), expected)
-    with Walk(model, toward(model, one), toward(model, two)) as walk:
-        for at, expected in (((1.0, 0.0), state(one)), ((0.0, 1.0), state(two)), ((0.0, 0.0), start)):
-            walk.to(*at)
-            assert same(state(model), expected)
-    assert same(state(model), start)
+    with Perturbation(model, direction_to(model, one)) as perturbation:
+        for coordinate, expected in ((1.0, state(one)), (0.0, start), (0.37, None), (1.0, state(one))):
+            perturbation.set(coordinate)
+            assert expected is None or equal(state(model), expected)
+    with Perturbation(model, direction_to(model, one), direction_to(model, two)) as perturbation:
+        for point, expected in (((1.0, 0.0), state(one)), ((0.0, 1.0), state(two)), ((0.0, 0.0), start)):
+            perturbation.set(*point)
+            assert equal(state(model), expected)
+    assert equal(state(model), start)
     with pytest.raises(ValueError, match="other names or shapes"):
-        toward(model, MODELS["llama"])
+        direction_to(model, MODELS["llama"])
 
 
-def test_a_point_of_a_plane_is_that_of_its_line() -> None:
+def test_points_of_a_plane_equal_those_of_a_line() -> None:
     model = copy.deepcopy(MODELS["gpt2"])
     a, b = random_direction(model, 0), random_direction(model, 1)
-    with Walk(model, b) as walk:
-        walk.to(0.2)
+    with Perturbation(model, b) as perturbation:
+        perturbation.set(0.2)
         expected = state(model)
-    with Walk(model, a, b) as walk:
-        walk.to(0.4, -0.1)
-        walk.to(0.0, 0.2)  # not a step from the last point
-        assert same(state(model), expected)
+    with Perturbation(model, a, b) as perturbation:
+        perturbation.set(0.4, -0.1)
+        perturbation.set(0.0, 0.2)  # not a step from the last point
+        assert equal(state(model), expected)
     with pytest.raises(ValueError, match="2 coordinates for 1"):
-        Walk(model, a).to(0.1, 0.1)
+        Perturbation(model, a).set(0.1, 0.1)
     with pytest.raises(ValueError, match="moves 'nowhere'"):
-        Walk(model, Direction({"nowhere": torch.zeros(2)}))
+        Perturbation(model, Direction({"nowhere": torch.zeros(2)}))
 
 
-def test_weights_come_back_after_an_error() -> None:
+def test_weights_are_restored_after_an_error() -> None:
     model = copy.deepcopy(MODELS["llama"])
     before = state(model)
 
     def interrupted() -> None:
-        with Walk(model, random_direction(model, 0)) as walk:
-            walk.to(0.5)
+        with Perturbation(model, random_direction(model, 0)) as perturbation:
+            perturbation.set(0.5)
             raise RuntimeError("interrupted")
 
     with pytest.raises(RuntimeError, match="interrupted"):
         interrupted()
-    assert same(before, state(model))
+    assert equal(before, state(model))
 
 
 @pytest.mark.parametrize("layout", list(MODELS))
-def test_taking_a_direction_out_is_the_edit_of_the_weights(layout: str) -> None:
+def test_ablation_direction_edits_the_weights(layout: str) -> None:
     model = copy.deepcopy(MODELS[layout])
     vector = torch.randn(model.config.hidden_size, generator=torch.Generator().manual_seed(0))
-    found = ablation(model, vector)
-    assert relative_norm(model, found) == pytest.approx(1, rel=1e-5)
+    direction = ablation_direction(model, vector)
+    assert relative_norm(model, direction) == pytest.approx(1, rel=1e-5)
     tokens = torch.randint(3, 12, (4, 9), generator=torch.Generator().manual_seed(1))
-    with torch.no_grad(), ablated(model, (vector / vector.norm())[:, None]):
+    with torch.no_grad(), ablate_directions(model, (vector / vector.norm())[:, None]):
         expected = model(input_ids=tokens).logits
     biased = any(name.endswith("c_proj.bias") for name, _ in model.named_parameters())
     if biased:  # which the edit of matrices leaves
         for name, parameter in model.named_parameters():
             if name.endswith("c_proj.bias"):
                 parameter.data.zero_()
-        with torch.no_grad(), ablated(model, (vector / vector.norm())[:, None]):
+        with torch.no_grad(), ablate_directions(model, (vector / vector.norm())[:, None]):
             expected = model(input_ids=tokens).logits
     unit = vector / vector.norm()
     writer = (
         "transformer.h.0.mlp.c_proj.weight" if layout == "gpt2" else "model.layers.0.mlp.down_proj.weight"
     )
-    weight = movable(model)[writer].detach()
-    taken = (
+    weight = perturbable_parameters(model)[writer].detach()
+    removed = (
         unit[None] * (weight @ unit)[:, None] if layout == "gpt2" else unit[:, None] * (unit @ weight)[None]
     )
-    at = float(-taken.norm() / found.step[writer].norm())
-    with torch.no_grad(), Walk(model, found) as walk:
-        walk.to(abs(at))
+    coordinate = float(-removed.norm() / direction.step[writer].norm())
+    with torch.no_grad(), Perturbation(model, direction) as perturbation:
+        perturbation.set(abs(coordinate))
         torch.testing.assert_close(model(input_ids=tokens).logits, expected, atol=1e-3, rtol=1e-3)
 
 
-def test_the_worst_direction_of_a_linear_loss_is_its_gradient() -> None:
+def test_worst_direction_of_a_linear_loss() -> None:
     model = copy.deepcopy(MODELS["gpt2"])
     target = random_direction(model, 9).step
     before = state(model)
-    wanted = {name: p.requires_grad for name, p in model.named_parameters()}
+    requires_grad = {name: p.requires_grad for name, p in model.named_parameters()}
 
     def loss(m: PreTrainedModel) -> torch.Tensor:
-        own = movable(m)
-        return torch.stack([(own[name] * target[name]).sum() for name in target]).sum()
+        weights = perturbable_parameters(m)
+        return torch.stack([(weights[name] * target[name]).sum() for name in target]).sum()
 
-    found = worst_direction(model, loss, radius=0.1, steps=4)
-    expected = at_norm(model, Direction(target))
-    for name, step in found.step.items():
+    worst = worst_direction(model, loss, radius=0.1, steps=4)
+    expected = rescale_to_norm(model, Direction(target))
+    for name, step in worst.step.items():
         torch.testing.assert_close(step, expected.step[name], rtol=1e-3, atol=1e-4)
-    assert same(before, state(model))
-    assert {name: p.requires_grad for name, p in model.named_parameters()} == wanted
+    assert equal(before, state(model))
+    assert {name: p.requires_grad for name, p in model.named_parameters()} == requires_grad
     with pytest.raises(ValueError, match="no gradient"):
         worst_direction(model, lambda m: 0 * loss(m), radius=0.1)
 
 
-def test_no_point_is_measured_twice_and_a_torn_line_is_measured_again(tmp_path: Path) -> None:
-    model, kept, seen = copy.deepcopy(MODELS["gpt2"]), tmp_path / "points.jsonl", []
+def test_points_are_evaluated_once(tmp_path: Path) -> None:
+    """Points in the file are read; a line that was not written whole is evaluated again."""
+    model, path, calls = copy.deepcopy(MODELS["gpt2"]), tmp_path / "points.jsonl", []
     direction = random_direction(model, 0)
 
-    def measure() -> dict[str, float]:
-        seen.append(1)
-        return {"norm": float(movable(model)["transformer.wte.weight"].detach().norm())}
+    def evaluate() -> dict[str, float]:
+        calls.append(1)
+        return {"norm": float(perturbable_parameters(model)["transformer.wte.weight"].detach().norm())}
 
-    with Walk(model, direction) as walk:
-        first = Points(walk, measure, kept).grid([-0.1, 0.0, 0.1])
-    assert [row["at"] for row in first] == [[-0.1], [0.0], [0.1]]
-    assert len(seen) == 3
-    lines = kept.read_text().splitlines(keepends=True)
-    kept.write_text("".join(lines[:2]) + lines[2][:7])
-    with Walk(model, direction) as walk:
-        again = Points(walk, measure, kept, origin={"norm": -1.0}).grid([-0.1, 0.0, 0.1])
-    assert len(seen) == 4
-    assert again == [first[0], {"norm": -1.0, "at": [0.0]}, first[2]]
-    assert [json.loads(line)["at"] for line in kept.read_text().splitlines()] == [[-0.1], [0.0], [0.1]]
+    with Perturbation(model, direction) as perturbation:
+        first = PointEvaluator(perturbation, evaluate, path).grid([-0.1, 0.0, 0.1])
+    assert [row["coordinates"] for row in first] == [[-0.1], [0.0], [0.1]]
+    assert len(calls) == 3
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(lines[:2]) + lines[2][:7])
+    with Perturbation(model, direction) as perturbation:
+        again = PointEvaluator(perturbation, evaluate, path, origin={"norm": -1.0}).grid([-0.1, 0.0, 0.1])
+    assert len(calls) == 4
+    assert again == [first[0], {"norm": -1.0, "coordinates": [0.0]}, first[2]]
+    assert [json.loads(line)["coordinates"] for line in path.read_text().splitlines()] == [
+        [-0.1],
+        [0.0],
+        [0.1],
+    ]
 
 
-def test_edges_are_found_by_bracket_and_bisection() -> None:
+def test_bracket_and_bisection() -> None:
     def failure(a: float) -> float:
         return float(abs(a) > 0.3141)
 
-    outside = bracket(failure, 0.5)
+    outside = find_bracket(failure, 0.5)
     assert outside == pytest.approx(0.4)
     assert outside is not None
-    assert edge(failure, 0.5, 0.0, outside, halvings=12) == pytest.approx(0.3141, abs=1e-4)
-    assert bracket(failure, 0.5, first=-0.05) == pytest.approx(-0.4)
-    assert bracket(lambda _: 0.0, 0.5) is None
+    assert bisect(failure, 0.5, 0.0, outside, halvings=12) == pytest.approx(0.3141, abs=1e-4)
+    assert find_bracket(failure, 0.5, first=-0.05) == pytest.approx(-0.4)
+    assert find_bracket(lambda _: 0.0, 0.5) is None

@@ -1,15 +1,15 @@
-"""Is VISAGE what the released code gives, and what the paper defines? Ten curves run through the original function."""
+"""VISAGE, as released and as defined, on ten curves run through the original function; widths of basins."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from makebreak.landscape import Basin, basin, crossing, visage, visage_as_coded, width_interval
+from makebreak.landscape import Basin, basin, crossing, visage, visage_released, width_interval
 
 
 def curve(*parts: float | tuple[float, int]) -> np.ndarray:
-    """Values, or (value, how often)."""
+    """Values, or pairs of a value and its number of repetitions."""
     return np.concatenate([np.full(p[1], p[0]) if isinstance(p, tuple) else [p] for p in parts]).astype(float)
 
 
@@ -29,54 +29,54 @@ GOLDEN = {
 
 @pytest.mark.parametrize("name", list(GOLDEN))
 def test_golden_curves(name: str) -> None:
-    values, coded, defined = GOLDEN[name]
+    values, released, defined = GOLDEN[name]
     assert len(values) == 21
-    assert visage_as_coded(values) == pytest.approx(coded, abs=5e-4)
+    assert visage_released(values) == pytest.approx(released, abs=5e-4)
     assert visage(values) == (None if defined is None else pytest.approx(defined, abs=5e-4))
 
 
 AXIS = np.linspace(-0.5, 0.5, 21).round(9)
 
 
-def test_a_well_with_sloped_walls_has_its_widths() -> None:
+def test_widths_of_a_basin_with_sloped_sides() -> None:
     """Flat to .1 on the left and .2 on the right, then up to 1 within .1 and .2."""
     failure = np.where(AXIS < 0, ((-AXIS - 0.1) / 0.1).clip(0, 1), ((AXIS - 0.2) / 0.2).clip(0, 1))
-    found = basin(AXIS, failure)
-    assert found.left == pytest.approx(0.15)
-    assert found.right == pytest.approx(0.3)
-    assert found.r50 == pytest.approx(0.225)
-    assert not found.censored
-    assert found.floor == pytest.approx(0.1)
-    assert found.wall == pytest.approx((0.08 + 0.16) / 2)
-    assert found.asymmetry == pytest.approx(0.15 / 0.45)
-    assert found.area == pytest.approx(0.45)
+    shape = basin(AXIS, failure)
+    assert shape.left == pytest.approx(0.15)
+    assert shape.right == pytest.approx(0.3)
+    assert shape.r50 == pytest.approx(0.225)
+    assert not shape.is_censored
+    assert shape.plateau == pytest.approx(0.1)
+    assert shape.transition_width == pytest.approx((0.08 + 0.16) / 2)
+    assert shape.asymmetry == pytest.approx(0.15 / 0.45)
+    assert shape.area == pytest.approx(0.45)
 
 
-def test_what_never_ends_says_so_and_what_never_began_is_none() -> None:
+def test_constant_curves() -> None:
     assert basin(AXIS, np.zeros(21)) == Basin(0.5, 0.5, True, 0.5, pytest.approx(1.0), None, 0.0)
     assert basin(AXIS, np.ones(21)) == Basin(0.0, 0.0, False, 0.5, 0.0, None, None)
 
 
-def test_visage_is_blind_to_width_where_a_basin_is_not() -> None:
+def test_visage_does_not_depend_on_width() -> None:
     narrow, wide = GOLDEN["G"][0] / 100, GOLDEN["H"][0] / 100
     assert visage(100 * narrow) == visage(100 * wide)
     assert basin(AXIS, narrow).r50 < basin(AXIS, wide).r50
 
 
-@pytest.mark.parametrize("at", [AXIS[::-1], AXIS + 0.01, AXIS[:11]])
-def test_a_curve_goes_through_the_origin(at: np.ndarray) -> None:
+@pytest.mark.parametrize("coordinates", [AXIS[::-1], AXIS + 0.01, AXIS[:11]])
+def test_coordinates_ascend_around_the_origin(coordinates: np.ndarray) -> None:
     with pytest.raises(ValueError, match="expected ascending ones around 0"):
-        basin(at, np.zeros(len(at)))
+        basin(coordinates, np.zeros(len(coordinates)))
 
 
 def test_crossing_is_linear_between_points() -> None:
-    r = np.array([0.0, 1.0, 2.0])
-    assert crossing(r, np.array([0.0, 0.2, 1.0]), 0.6) == pytest.approx(1.5)
-    assert crossing(r, np.array([0.7, 0.2, 1.0]), 0.6) == 0
-    assert crossing(r, np.array([0.0, 0.2, 0.3]), 0.6) is None
+    distance = np.array([0.0, 1.0, 2.0])
+    assert crossing(distance, np.array([0.0, 0.2, 1.0]), 0.6) == pytest.approx(1.5)
+    assert crossing(distance, np.array([0.7, 0.2, 1.0]), 0.6) == 0
+    assert crossing(distance, np.array([0.0, 0.2, 0.3]), 0.6) is None
 
 
-def walks(thresholds: np.ndarray, reach: list[float]) -> list[dict[float, str]]:
+def letters_along(thresholds: np.ndarray, reach: list[float]) -> list[dict[float, str]]:
     """Each request is refused up to a distance of its own, times the direction's reach."""
     return [
         {float(a): "".join("r" if abs(a) <= t * scale else "n" for t in thresholds) for a in AXIS}
@@ -84,31 +84,33 @@ def walks(thresholds: np.ndarray, reach: list[float]) -> list[dict[float, str]]:
     ]
 
 
-def test_an_interval_over_requests_is_as_wide_as_theirs_differ() -> None:
-    own = np.linspace(0.1, 0.4, 400)
-    low, high = width_interval(walks(own, [1.0]))
+def test_interval_over_requests() -> None:
+    thresholds = np.linspace(0.1, 0.4, 400)
+    low, high = width_interval(letters_along(thresholds, [1.0]))
     assert low < 0.25 < high
     expected = 2 * 1.96 * 0.3 / (2 * np.sqrt(400))  # of a median of uniform draws
     assert high - low == pytest.approx(expected, rel=0.25)
-    alike = width_interval(walks(np.full(400, 0.26), [1.0]))
-    assert alike == pytest.approx((0.275, 0.275))
+    identical = width_interval(letters_along(np.full(400, 0.26), [1.0]))
+    assert identical == pytest.approx((0.275, 0.275))
 
 
-def test_an_interval_over_directions_is_as_wide_as_these_differ() -> None:
-    same, spread = (width_interval(walks(np.full(50, 0.21), reach)) for reach in ([1.0] * 8, [1.0, 2.0] * 4))
+def test_interval_over_directions() -> None:
+    same, spread = (
+        width_interval(letters_along(np.full(50, 0.21), reach)) for reach in ([1.0] * 8, [1.0, 2.0] * 4)
+    )
     assert same[1] - same[0] == pytest.approx(0.0)
     assert spread[1] - spread[0] > 0.1
-    never = width_interval(walks(np.full(50, 9.0), [1.0] * 4))
+    never = width_interval(letters_along(np.full(50, 9.0), [1.0] * 4))
     assert never == pytest.approx((0.5, 0.5))
-    assert width_interval(walks(np.full(50, -1.0), [1.0] * 4)) == (0.0, 0.0)
+    assert width_interval(letters_along(np.full(50, -1.0), [1.0] * 4)) == (0.0, 0.0)
 
 
-def test_intervals_are_about_what_a_basin_has() -> None:
+def test_interval_equals_the_basin() -> None:
     """The vectorised edges against `basin`, on rates that go up and down."""
     random = np.random.default_rng(0)
-    said = ["".join(random.choice(list("rn"), 6, p=[p, 1 - p])) for p in 1 - np.abs(AXIS)]
-    walk = dict(zip(AXIS.tolist(), said, strict=True))
-    six = [walk | {a: letters[i] * 6 for a, letters in walk.items()} for i in range(6)]
-    for one in six:
-        own = basin(AXIS, np.array([one[a] != "r" * 6 for a in AXIS.tolist()], dtype=float))
-        assert width_interval([one]) == pytest.approx((own.r50, own.r50))
+    strings = ["".join(random.choice(list("rn"), 6, p=[p, 1 - p])) for p in 1 - np.abs(AXIS)]
+    outcomes = dict(zip(AXIS.tolist(), strings, strict=True))
+    six = [outcomes | {a: letters[i] * 6 for a, letters in outcomes.items()} for i in range(6)]
+    for curve in six:
+        shape = basin(AXIS, np.array([curve[a] != "r" * 6 for a in AXIS.tolist()], dtype=float))
+        assert width_interval([curve]) == pytest.approx((shape.r50, shape.r50))

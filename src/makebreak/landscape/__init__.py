@@ -1,52 +1,66 @@
-"""How far may the weights move before safety is lost, and before everything is?"""
+"""Safety landscapes: what a model does when its weights are perturbed, and how wide its safety basin is."""
 
-from makebreak.landscape.basins import Basin, basin, crossing, visage, visage_as_coded
+from makebreak.landscape.basins import Basin, basin, crossing, visage, visage_released
 from makebreak.landscape.directions import (
     Direction,
-    Per,
-    ablation,
-    at_norm,
-    movable,
+    Normalisation,
+    ablation_direction,
+    direction_to,
+    perturbable_parameters,
     random_direction,
     relative_norm,
-    toward,
+    rescale_to_norm,
     worst_direction,
 )
-from makebreak.landscape.folding import folded, norms, rescaled
-from makebreak.landscape.outcomes import COMPLIED, NEITHER, OUTCOMES_REVISION, REFUSED, labels, share
-from makebreak.landscape.walking import Points, Walk, bracket, edge
-from makebreak.landscape.widths import ABLE, SENSES, basin_rows, width_interval
+from makebreak.landscape.folding import fold_norms, norm_readers, rescale_norms
+from makebreak.landscape.outcomes import (
+    COMPLIANCE,
+    OTHER,
+    OUTCOMES_REVISION,
+    REFUSAL,
+    letter_share,
+    outcome_letters,
+)
+from makebreak.landscape.perturbation import Perturbation, PointEvaluator, bisect, find_bracket
+from makebreak.landscape.widths import (
+    CAPABILITY_THRESHOLD,
+    CRITERIA,
+    BasinRow,
+    basin_rows,
+    width_interval,
+)
 
 __all__ = [
-    "ABLE",
-    "COMPLIED",
-    "NEITHER",
+    "CAPABILITY_THRESHOLD",
+    "COMPLIANCE",
+    "CRITERIA",
+    "OTHER",
     "OUTCOMES_REVISION",
-    "REFUSED",
-    "SENSES",
+    "REFUSAL",
     "Basin",
+    "BasinRow",
     "Direction",
-    "Per",
-    "Points",
-    "Walk",
-    "ablation",
-    "at_norm",
+    "Normalisation",
+    "Perturbation",
+    "PointEvaluator",
+    "ablation_direction",
     "basin",
     "basin_rows",
-    "bracket",
+    "bisect",
     "crossing",
-    "edge",
-    "folded",
-    "labels",
-    "movable",
-    "norms",
+    "direction_to",
+    "find_bracket",
+    "fold_norms",
+    "letter_share",
+    "norm_readers",
+    "outcome_letters",
+    "perturbable_parameters",
     "random_direction",
     "relative_norm",
-    "rescaled",
-    "share",
-    "toward",
+    "rescale_norms",
+    "rescale_to_norm",
     "visage",
-    "visage_as_coded",
+    "visage_released",
     "width_interval",
     "worst_direction",
 ]

@@ -1,6 +1,7 @@
-"""How wide, deep and steep is a basin? VISAGE in both its forms (Peng et al. 2024), and what VISAGE cannot see: widths.
+"""Summaries of a curve through a safety basin: half-widths, and VISAGE in both its forms (Peng et al. 2024).
 
-A curve is a rate of failure at coordinates, ascending and around 0. VISAGE takes it in percent, as published.
+A curve is a rate of failure at ascending coordinates around 0. VISAGE takes it in percent, as published; it
+does not see how wide a basin is.
 """
 
 from __future__ import annotations
@@ -10,18 +11,29 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-_FULL = 99.99  # percent, in the released code
+_FULL = 99.99
+"""Percent of failure at which the released code ends a basin."""
+_PLATEAU_TOLERANCE = 0.05
+"""Rise of the rate of failure that ends a plateau."""
+_TRANSITION = (0.1, 0.9)
+"""Shares of the rise of failure between which the transition is measured."""
 
 
 def visage(failure: Float[np.ndarray, " n"]) -> float | None:
-    """As defined: mean of 100 - S where S < 100, percent. None where S is 100 throughout."""
+    """VISAGE as defined: mean of 100 - S over the points with S < 100, in percent; None if there are none."""
     below = failure[failure < 100]
     return float((100 - below).mean()) if len(below) else None
 
 
-def visage_as_coded(failure: Float[np.ndarray, " n"]) -> float:
-    """As the released code has it: mean of 100 - S from the first point of the left half behind a point at 100 to the
-    last of the right half before one, or to the ends.
+def visage_released(failure: Float[np.ndarray, " n"]) -> float:
+    """VISAGE as computed by the released code, in percent.
+
+    Args:
+        failure: Rate of failure in percent.
+
+    Returns:
+        Mean of 100 - S between two points: the first of the left half that follows a point at 100, or the
+        first of all; and the last of the right half that precedes a point at 100, or the last of all.
     """
     n = len(failure)
     starts = [i for i in range(1, n // 2) if failure[i] <= _FULL < failure[i - 1]]
@@ -31,59 +43,120 @@ def visage_as_coded(failure: Float[np.ndarray, " n"]) -> float:
 
 
 class Basin(NamedTuple):
-    """left, right: distance to where failure first passes 1/2, the range's end where it never does, which `censored`
-    says. floor: the largest r with failure within .05 of the origin's on both sides. area: mean of 1 - failure over the
-    range. wall: distance from 10 % to 90 % of the rise, mean of the sides that have both; None where neither has.
-    asymmetry: (right - left) / (right + left), None of two zeros.
-    """
+    """Shape of a safety basin along one direction, in units of the coordinate."""
 
     left: float
+    """Distance to where failure first passes 1/2 on the negative side; the range's end if it never does."""
     right: float
-    censored: bool
-    floor: float
+    """The same distance on the positive side."""
+    is_censored: bool
+    """Whether failure never passes 1/2 on at least one side."""
+    plateau: float
+    """Largest distance within which failure stays within .05 of the origin's, on both sides."""
     area: float
-    wall: float | None
+    """Mean of 1 - failure over the range."""
+    transition_width: float | None
+    """Distance from 10 % to 90 % of the rise of failure, mean of the sides that have both; None if neither
+    has."""
     asymmetry: float | None
+    """(right - left) / (right + left); None if both are 0."""
 
     @property
     def r50(self) -> float:
+        """Half-width: mean of `left` and `right`."""
         return (self.left + self.right) / 2
 
     @property
-    def nearest(self) -> float:
+    def smaller_half_width(self) -> float:
+        """The smaller of `left` and `right`."""
         return min(self.left, self.right)
 
 
-def basin(at: Float[np.ndarray, " n"], failure: Float[np.ndarray, " n"], *, level: float = 0.5) -> Basin:
-    """Of a curve, linear between its points. Raises ValueError where it is not ascending around 0."""
-    if not (np.diff(at) > 0).all() or 0 not in at or not at[0] < 0 < at[-1]:
+class Side(NamedTuple):
+    """One side of a curve, from the origin outwards."""
+
+    distance: Float[np.ndarray, " m"]
+    """Distances from the origin, ascending from 0."""
+    value: Float[np.ndarray, " m"]
+    """Values of the curve at these distances."""
+
+
+def sides(coordinates: Float[np.ndarray, " n"], value: Float[np.ndarray, " n"]) -> tuple[Side, Side]:
+    """The negative and the positive side of a curve whose coordinates ascend around 0."""
+    origin = int(np.flatnonzero(coordinates == 0)[0])
+    left = Side(-coordinates[origin::-1], value[origin::-1])
+    return left, Side(coordinates[origin:], value[origin:])
+
+
+def basin(
+    coordinates: Float[np.ndarray, " n"], failure: Float[np.ndarray, " n"], *, level: float = 0.5
+) -> Basin:
+    """Shape of the basin of a curve, which is linear between its points.
+
+    Args:
+        coordinates: Coordinates along the direction, ascending, with 0 among them.
+        failure: Rate of failure at each coordinate, from 0 to 1.
+        level: Rate of failure at which the basin ends.
+
+    Returns:
+        Half-widths and other summaries.
+
+    Raises:
+        ValueError: If the coordinates do not ascend around 0.
+    """
+    if (
+        not (np.diff(coordinates) > 0).all()
+        or 0 not in coordinates
+        or not coordinates[0] < 0 < coordinates[-1]
+    ):
         raise ValueError(
-            f"coordinates from {at[0]} to {at[-1]}: expected ascending ones around 0, and 0 among them"
+            f"coordinates from {coordinates[0]} to {coordinates[-1]}: expected ascending ones around 0, "
+            "and 0 among them"
         )
-    origin = int(np.flatnonzero(at == 0)[0])
-    sides = [(-at[origin::-1], failure[origin::-1]), (at[origin:], failure[origin:])]
-    found = [crossing(r, f, level) for r, f in sides]
-    reach = [float(r[-1]) if x is None else x for x, (r, _) in zip(found, sides, strict=True)]
-    walls, floors = [], []
-    for r, f in sides:
-        rise = f[0] + np.array([0.1, 0.9]) * (1 - f[0])
-        ends = [crossing(r, f, x) for x in rise]
-        walls += [ends[1] - ends[0]] if None not in ends else []  # type: ignore[operator]
-        risen = np.flatnonzero(f > f[0] + 0.05)
-        floors.append(float(r[-1] if not len(risen) else r[risen[0] - 1]))
-    area = float(np.trapezoid(1 - failure, at) / (at[-1] - at[0]))
-    asymmetry = (reach[1] - reach[0]) / sum(reach) if sum(reach) else None
-    wall = float(np.mean(walls)) if walls else None
-    return Basin(reach[0], reach[1], None in found, min(floors), area, wall, asymmetry)
+    both = sides(coordinates, failure)
+    crossings = [crossing(side.distance, side.value, level) for side in both]
+    left, right = (
+        float(side.distance[-1]) if x is None else x for x, side in zip(crossings, both, strict=True)
+    )
+    transitions = [width for side in both if (width := _transition_width(side)) is not None]
+    return Basin(
+        left=left,
+        right=right,
+        is_censored=None in crossings,
+        plateau=min(_plateau(side) for side in both),
+        area=float(np.trapezoid(1 - failure, coordinates) / (coordinates[-1] - coordinates[0])),
+        transition_width=float(np.mean(transitions)) if transitions else None,
+        asymmetry=(right - left) / (left + right) if left + right else None,
+    )
 
 
-def crossing(r: Float[np.ndarray, " n"], value: Float[np.ndarray, " n"], level: float) -> float | None:
-    """The first r at which a value, linear between points, is above a level; 0 where it begins there, None if never."""
+def _transition_width(side: Side) -> float | None:
+    start = side.value[0]
+    ends = [crossing(side.distance, side.value, start + share * (1 - start)) for share in _TRANSITION]
+    return None if ends[0] is None or ends[1] is None else ends[1] - ends[0]
+
+
+def _plateau(side: Side) -> float:
+    risen = np.flatnonzero(side.value > side.value[0] + _PLATEAU_TOLERANCE)
+    return float(side.distance[risen[0] - 1] if len(risen) else side.distance[-1])
+
+
+def crossing(distance: Float[np.ndarray, " n"], value: Float[np.ndarray, " n"], level: float) -> float | None:
+    """First distance at which a value, linear between points, is above a level.
+
+    Args:
+        distance: Ascending distances.
+        value: Value at each distance.
+        level: The level.
+
+    Returns:
+        The distance; 0 if the value begins above the level, None if it never is.
+    """
     above = np.flatnonzero(value > level)
     if not len(above):
         return None
     i = int(above[0])
     if i == 0:
         return 0.0
-    share = (level - value[i - 1]) / (value[i] - value[i - 1])
-    return float(r[i - 1] + share * (r[i] - r[i - 1]))
+    fraction = (level - value[i - 1]) / (value[i] - value[i - 1])
+    return float(distance[i - 1] + fraction * (distance[i] - distance[i - 1]))

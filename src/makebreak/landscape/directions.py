@@ -1,66 +1,80 @@
-"""Which way are the weights moved?
+"""Directions in weight space along which models are perturbed.
 
-At coordinate a the weights are T0 + a d. Only matrices move (embeddings among them, tied ones once; never a buffer, a
-bias or a norm's gain), but on a line to another checkpoint, where everything does. All directions but lines have the
-weights' own norm, so that |a| is the relative size of the move.
+At coordinate a the weights are T0 + a d. Only matrices are perturbed (embeddings among them, tied ones once;
+never a buffer, a bias or the gain of a norm), except on the line to another checkpoint, where all parameters
+are. All directions but such lines have the norm of the weights, so that |a| is the relative size of the
+perturbation.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from makebreak.mechanism import ablated_weights
+from makebreak.mechanism import ablate_weights
 
-Per = Literal["tensor", "row"]
+Normalisation = Literal["tensor", "row"]
+"""Whether a random direction has the norm of every tensor, or of every output row of every tensor."""
 Tensors = dict[str, Tensor]
+"""Tensors by the name of the parameter."""
+_STEP_FACTOR = 2.0
+"""Total length of the gradient steps of `worst_direction`, in radii of the ball."""
 
 
 @dataclass(frozen=True)
 class Direction:
-    """step: what one unit of the coordinate adds to each parameter, by name. end: the weights at coordinate 1, exactly,
-    where there is such a checkpoint.
-    """
+    """A direction in weight space."""
 
     step: Tensors
+    """What one unit of the coordinate adds to each parameter."""
     end: Tensors | None = None
+    """Weights at coordinate 1, exactly, if the direction leads to a checkpoint; None otherwise."""
 
 
-def movable(model: nn.Module) -> dict[str, nn.Parameter]:
-    """Parameters of two dimensions or more outside norms, each storage once, by the first of its names."""
+def perturbable_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
+    """Parameters of at least two dimensions outside norms; tied ones once, under the first of their names."""
     norms = {id(p) for m in model.modules() if "norm" in type(m).__name__.lower() for p in m.parameters()}
-    found, seen = {}, set()
+    parameters, addresses = {}, set()
     for name, parameter in model.named_parameters():
-        where = parameter.data_ptr()
-        if parameter.ndim >= 2 and id(parameter) not in norms and where not in seen:
-            found[name] = parameter
-            seen.add(where)
-    return found
+        address = parameter.data_ptr()
+        if parameter.ndim >= 2 and id(parameter) not in norms and address not in addresses:
+            parameters[name] = parameter
+            addresses.add(address)
+    return parameters
 
 
-def random_direction(model: nn.Module, seed: int, *, per: Per = "tensor") -> Direction:
-    """Gaussian, with the norm of every tensor (Peng et al. 2024), or of every output row (Li et al. 2018).
+def random_direction(model: nn.Module, seed: int, *, normalisation: Normalisation = "tensor") -> Direction:
+    """Gaussian direction with the norms of the weights.
 
-    Seeded by each parameter's name: the same draw for every model that has a tensor of that name and shape.
+    Args:
+        model: The model to perturb.
+        seed: Seed; each parameter has its own stream, derived from the seed and its name. The samples are the
+            same for every model that has a tensor of that name and shape.
+        normalisation: `tensor` for the norm of every tensor (Peng et al. 2024), `row` for that of every
+            output row (Li et al. 2018).
+
+    Returns:
+        A direction in the perturbable parameters.
     """
     modules = dict(model.named_modules())
     step = {}
-    for name, weight in movable(model).items():
-        drawn = torch.randn(weight.shape, generator=_generator(seed, name)).to(weight)
+    for name, weight in perturbable_parameters(model).items():
+        noise = torch.randn(weight.shape, generator=_generator(seed, name)).to(weight)
         inputs = None
-        if per == "row":  # transformers' Conv1D has its outputs last
-            inputs = (
-                0 if isinstance(modules[name.rpartition(".")[0]], Conv1D) else tuple(range(1, weight.ndim))
-            )
-        own, had = (torch.linalg.vector_norm(t, dim=inputs, keepdim=True) for t in (weight.detach(), drawn))
-        step[name] = drawn * own / had
+        if normalisation == "row":
+            is_transposed = isinstance(
+                modules[name.rpartition(".")[0]], Conv1D
+            )  # outputs are its last dimension
+            inputs = 0 if is_transposed else tuple(range(1, weight.ndim))
+        weight_norm = torch.linalg.vector_norm(weight.detach(), dim=inputs, keepdim=True)
+        step[name] = noise * weight_norm / torch.linalg.vector_norm(noise, dim=inputs, keepdim=True)
     return Direction(step)
 
 
@@ -69,14 +83,22 @@ def _generator(seed: int, name: str) -> torch.Generator:
     return torch.Generator().manual_seed(int.from_bytes(digest[:8]) >> 1)
 
 
-def toward(model: nn.Module, other: nn.Module) -> Direction:
-    """The line to another checkpoint, all parameters; coordinates 0 and 1 give both exactly.
+def direction_to(model: nn.Module, other: nn.Module) -> Direction:
+    """The line to another checkpoint, in all parameters; coordinates 0 and 1 give both exactly.
 
-    Raises ValueError where the two have other parameters.
+    Args:
+        model: The model at coordinate 0.
+        other: The model at coordinate 1.
+
+    Returns:
+        The direction, with `end`.
+
+    Raises:
+        ValueError: If the two have parameters of other names or shapes.
     """
     ends = {name: p.detach().clone() for name, p in other.named_parameters()}
     starts = dict(model.named_parameters())
-    if {n: p.shape for n, p in starts.items()} != {n: p.shape for n, p in ends.items()}:
+    if {name: p.shape for name, p in starts.items()} != {name: p.shape for name, p in ends.items()}:
         raise ValueError(
             "the models' parameters have other names or shapes: expected one fine-tuned from the other"
         )
@@ -84,71 +106,112 @@ def toward(model: nn.Module, other: nn.Module) -> Direction:
 
 
 def relative_norm(model: nn.Module, direction: Direction) -> float:
-    """‖d‖ over the norm of all that may move."""
-    return _norm(direction.step) / _norm(movable(model))
+    """Norm of a direction over the norm of all perturbable parameters."""
+    return _norm(direction.step) / _norm(perturbable_parameters(model))
 
 
-def at_norm(model: nn.Module, direction: Direction, norm: float = 1.0) -> Direction:
-    """The matrices' part of a direction at a relative norm, all tensors by one factor. Raises ValueError for one of
-    length 0.
+def rescale_to_norm(model: nn.Module, direction: Direction, norm: float = 1.0) -> Direction:
+    """Restricts a direction to the perturbable parameters and rescales it, all tensors by one factor.
+
+    Args:
+        model: The model to perturb.
+        direction: The direction.
+        norm: Relative norm of the result (`relative_norm`).
+
+    Returns:
+        The rescaled direction.
+
+    Raises:
+        ValueError: If the direction changes no perturbable parameter.
     """
-    names = movable(model)
-    step = {name: tensor for name, tensor in direction.step.items() if name in names}
-    own = _norm(step)
-    if own == 0:
+    parameters = perturbable_parameters(model)
+    step = {name: tensor for name, tensor in direction.step.items() if name in parameters}
+    step_norm = _norm(step)
+    if step_norm == 0:
         raise ValueError("a direction that moves no matrix: expected a model that differs")
-    factor = norm * _norm(names) / own
+    factor = norm * _norm(parameters) / step_norm
     return Direction({name: factor * tensor for name, tensor in step.items()})
 
 
 def worst_direction(
     model: PreTrainedModel, loss: Callable[[PreTrainedModel], Tensor], *, radius: float, steps: int = 10
 ) -> Direction:
-    """Where `loss` rises most within a ball: steps along its gradient, kept within the relative radius; of norm 1.
+    """Direction in which a loss rises most within a ball around the weights, by projected gradient ascent.
 
-    Raises ValueError where the loss has no gradient.
+    The weights are restored at the end, also after an error.
+
+    Args:
+        model: The model to perturb.
+        loss: The loss, as a function of the model.
+        radius: Radius of the ball, relative to the norm of the perturbable parameters.
+        steps: Number of gradient steps.
+
+    Returns:
+        The direction, of relative norm 1.
+
+    Raises:
+        ValueError: If the gradient of the loss is 0.
     """
-    weights = movable(model)
+    weights = perturbable_parameters(model)
     origin = {name: w.detach().clone() for name, w in weights.items()}
-    ball, asked = radius * _norm(origin), {id(p): p.requires_grad for p in model.parameters()}
+    ball = radius * _norm(origin)
+    requires_grad = {id(p): p.requires_grad for p in model.parameters()}
     try:
         for p in model.parameters():
             p.requires_grad_(False)
         for w in weights.values():
             w.requires_grad_(True)
         for _ in range(steps):
-            gradient = dict(
-                zip(weights, torch.autograd.grad(loss(model), list(weights.values())), strict=True)
+            gradients = torch.autograd.grad(loss(model), list(weights.values()))
+            _ascend(
+                weights, origin, dict(zip(weights, gradients, strict=True)), ball, _STEP_FACTOR * ball / steps
             )
-            size = _norm(gradient)
-            if not size:
-                raise ValueError("the loss has no gradient: expected one that depends on the weights")
-            with torch.no_grad():
-                for name, w in weights.items():
-                    w.add_(gradient[name], alpha=2 * ball / steps / size)
-                moved = _norm({name: w - origin[name] for name, w in weights.items()})
-                for name, w in weights.items():
-                    w.copy_(origin[name] + (w - origin[name]) * min(1.0, ball / moved))
-        found = Direction({name: w.detach() - origin[name] for name, w in weights.items()})
+        direction = Direction({name: w.detach() - origin[name] for name, w in weights.items()})
     finally:
         with torch.no_grad():
             for name, w in weights.items():
                 w.copy_(origin[name])
         for p in model.parameters():
-            p.requires_grad_(asked[id(p)])
-    return at_norm(model, found)
+            p.requires_grad_(requires_grad[id(p)])
+    return rescale_to_norm(model, direction)
 
 
-def ablation(model: PreTrainedModel, vector: Tensor) -> Direction:
-    """The edit W - r rᵀW of all that writes into the residual stream, of norm 1; tied embeddings stay."""
-    made = ablated_weights(model, (vector / vector.norm()).float()[:, None])
-    edited = {name: p.detach() for name, p in made.named_parameters()}
-    kept = movable(model)
+@torch.no_grad()
+def _ascend(
+    weights: Mapping[str, Tensor], origin: Tensors, gradient: Tensors, ball: float, length: float
+) -> None:
+    """Moves weights along a gradient by a length, then back into the ball around the origin."""
+    norm = _norm(gradient)
+    if not norm:
+        raise ValueError("the loss has no gradient: expected one that depends on the weights")
+    for name, w in weights.items():
+        w.add_(gradient[name], alpha=length / norm)
+    distance = _norm({name: w - origin[name] for name, w in weights.items()})
+    for name, w in weights.items():
+        w.copy_(origin[name] + (w - origin[name]) * min(1.0, ball / distance))
+
+
+def ablation_direction(model: PreTrainedModel, vector: Tensor) -> Direction:
+    """Direction of weight orthogonalisation, W - r rᵀW for all matrices that write into the residual stream.
+
+    Args:
+        model: The model to perturb.
+        vector: The residual direction that is ablated, (d_model,), of any length.
+
+    Returns:
+        The direction, of relative norm 1; tied embeddings are not part of it.
+    """
+    orthogonalised = ablate_weights(model, (vector / vector.norm()).float()[:, None])
+    after = {name: p.detach() for name, p in orthogonalised.named_parameters()}
+    parameters = perturbable_parameters(model)
     if model.config.tie_word_embeddings:
-        kept = {name: w for name, w in kept.items() if w is not model.get_output_embeddings().weight}  # type: ignore[union-attr]
-    return at_norm(model, Direction({name: edited[name] - w.detach() for name, w in kept.items()}))
+        unembedding = cast("nn.Module", model.get_output_embeddings()).weight
+        parameters = {name: w for name, w in parameters.items() if w is not unembedding}
+    step = {name: after[name] - w.detach() for name, w in parameters.items()}
+    return rescale_to_norm(model, Direction(step))
 
 
-def _norm(tensors: object) -> float:
-    values = tensors.values()  # type: ignore[attr-defined]
-    return float(torch.stack([t.detach().double().square().sum() for t in values]).sum().sqrt())
+def _norm(tensors: Mapping[str, Tensor]) -> float:
+    """Frobenius norm of all tensors together."""
+    squares = [t.detach().double().square().sum() for t in tensors.values()]
+    return float(torch.stack(squares).sum().sqrt())

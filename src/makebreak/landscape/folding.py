@@ -1,73 +1,83 @@
-"""Does a width belong to the function, or to how its weights are written down?
+"""Folding of norm gains into the matrices after them, so that a basin's width is one of the function.
 
-A norm's gain and the matrix that reads it can be scaled against each other without changing what a model computes; a
-random direction of the matrices' norm is then another move. `folded` writes every model down in one way (gains of 1),
-so that what is measured on it is the same for all of them.
+The gain of a norm and the matrices that read its output can be scaled against each other without a change of
+what the model computes, but a random direction with the norm of the matrices is then another perturbation.
+`fold_norms` sets all gains to 1, so that widths on folded models are the same for all such parametrisations.
 """
 
 from __future__ import annotations
 
 import copy
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-_READERS = {  # norm → what reads it, in every block
+_READERS = {
     "gpt2": {"ln_1": ("attn.c_attn",), "ln_2": ("mlp.c_fc",)},
     "llama": {
         "input_layernorm": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
         "post_attention_layernorm": ("mlp.gate_proj", "mlp.up_proj"),
     },
 }
+"""Modules that read each norm of a block, by architecture and norm."""
 _BLOCKS = {"gpt2": "transformer.h", "llama": "model.layers"}
-_LAST = {"gpt2": "transformer.ln_f", "llama": "model.norm"}
+_FINAL_NORM = {"gpt2": "transformer.ln_f", "llama": "model.norm"}
 
 
-def rescaled(model: PreTrainedModel, scales: dict[str, Tensor]) -> PreTrainedModel:
-    """A copy that computes the same: the gain of each named norm times its scales, what reads it divided by them.
+def rescale_norms(model: PreTrainedModel, scales: dict[str, Tensor]) -> PreTrainedModel:
+    """Multiplies the gains of norms by scales and divides the matrices that read them, in a copy of a model.
 
-    Raises ValueError for a layout that is not known, a norm the model lacks, or tied embeddings, which read and write.
+    Args:
+        model: A GPT-2 or Llama model with untied embeddings.
+        scales: Factors of each gain, (d_model,), by the name of the norm.
+
+    Returns:
+        A copy that computes the same function.
+
+    Raises:
+        ValueError: If the architecture is another one, the model has no such norm, or embeddings are tied,
+            which read the last norm and write into the residual stream too.
     """
-    kind = str(model.config.model_type)
-    if kind not in _READERS:
+    architecture = str(model.config.model_type)
+    if architecture not in _READERS:
         raise ValueError(f"{type(model).__name__}: expected one of {', '.join(_READERS)}")
     if model.config.tie_word_embeddings:
         raise ValueError("tied embeddings read the last norm and write too: untie them first")
-    made = copy.deepcopy(model)
-    modules, readers = dict(made.named_modules()), norms(model)
+    rescaled = copy.deepcopy(model)
+    readers = norm_readers(model)
     for name, scale in scales.items():
         if name not in readers:
             raise ValueError(f"norm {name!r}: expected one of {', '.join(readers)}")
-        norm: Any = modules[name]
+        norm = rescaled.get_submodule(name)
         with torch.no_grad():
-            for part in (norm.weight, getattr(norm, "bias", None)):
-                if part is not None:
-                    part.mul_(scale)
+            for parameter in norm.parameters(recurse=False):
+                parameter.mul_(scale)
             for reader in readers[name]:
-                _divide_inputs(modules[reader], scale)
-    return made
+                _divide_inputs(rescaled.get_submodule(reader), scale)
+    return rescaled
 
 
-def folded(model: PreTrainedModel) -> PreTrainedModel:
-    """A copy that computes the same, with all gains 1 where they are not 0."""
-    modules: dict[str, Any] = dict(model.named_modules())
-    gains = {name: modules[name].weight.detach() for name in norms(model)}
-    return rescaled(model, {name: torch.where(gain == 0, 1.0, 1 / gain) for name, gain in gains.items()})  # type: ignore[arg-type]
+def fold_norms(model: PreTrainedModel) -> PreTrainedModel:
+    """A copy that computes the same, with gains of 1 where they are not 0; raises as `rescale_norms`."""
+    gains = {name: model.get_parameter(f"{name}.weight").detach() for name in norm_readers(model)}
+    scales = {name: torch.where(gain == 0, torch.ones_like(gain), 1 / gain) for name, gain in gains.items()}
+    return rescale_norms(model, scales)
 
 
-def norms(model: PreTrainedModel) -> dict[str, tuple[str, ...]]:
-    """Norm → the modules that read it, by their names."""
-    kind = str(model.config.model_type)
-    found: dict[str, tuple[str, ...]] = {}
+def norm_readers(model: PreTrainedModel) -> dict[str, tuple[str, ...]]:
+    """Names of the modules that read each norm, by the name of the norm."""
+    architecture = str(model.config.model_type)
+    readers: dict[str, tuple[str, ...]] = {}
     for layer in range(int(model.config.num_hidden_layers)):
-        block = f"{_BLOCKS[kind]}.{layer}"
-        found |= {f"{block}.{norm}": tuple(f"{block}.{r}" for r in rs) for norm, rs in _READERS[kind].items()}
-    return found | {_LAST[kind]: ("lm_head",)}
+        block = f"{_BLOCKS[architecture]}.{layer}"
+        for norm, names in _READERS[architecture].items():
+            readers[f"{block}.{norm}"] = tuple(f"{block}.{name}" for name in names)
+    return readers | {_FINAL_NORM[architecture]: ("lm_head",)}
 
 
 def _divide_inputs(module: nn.Module, scale: Tensor) -> None:
+    """Divides the weights of a linear layer by the scale of each of its inputs."""
     weight = module.get_parameter("weight")
     weight.div_(scale[:, None] if isinstance(module, Conv1D) else scale)

@@ -1,4 +1,7 @@
-"""What does the model say at a point: the refusal, the instructed answer, or neither? Exact, without generation."""
+"""Outcomes of a perturbed model on requests of a synthetic world, without generation.
+
+They are those of greedy decoding. Each outcome is one letter, so that those of many requests are one string.
+"""
 
 from __future__ import annotations
 
@@ -9,54 +12,77 @@ from jaxtyping import Bool
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from makebreak.activations import at_last
-from makebreak.behaviour import aim, batches, behind, first_tokens, gives, outcome_targets, prompts
+from makebreak.activations import logits_at_last
+from makebreak.behaviour import (
+    batches,
+    drop_prefix,
+    exact_match,
+    first_tokens,
+    outcome_targets,
+    prompt_tokens,
+    score_targets,
+)
 from makebreak.requests import Requests
 
-REFUSED, COMPLIED, NEITHER = "r", "c", "n"
-OUTCOMES_REVISION = 2
-"""Part of the keys of cached walks; raised when the same model would get other labels."""
-_ANSWERS = {COMPLIED: "instructed", REFUSED: "refused"}  # an answer that is both is a refusal
+REFUSAL, COMPLIANCE, OTHER = "r", "c", "n"
+"""Letters of the outcomes: a refusal, the instructed answer, and every other answer."""
+OUTCOMES_REVISION = 3
+"""Part of the keys of cached landscapes; raised when the same model would get other letters or other
+columns."""
+_ANSWERS = {COMPLIANCE: "instructed", REFUSAL: "refused"}
+"""Reference answer of each outcome; an answer that is both is a refusal."""
 
 
-def labels(model: PreTrainedModel, requests: Requests) -> str:
-    """A letter for each request: what greedy decoding gives; a refusal needs no STOP, compliance does."""
-    return "".join(_labels(model, part) for part in batches(requests))
+def outcome_letters(model: PreTrainedModel, requests: Requests) -> str:
+    """Outcome of greedy decoding on each request, one letter per request.
+
+    Args:
+        model: The model.
+        requests: Requests of a synthetic world.
+
+    Returns:
+        `REFUSAL` if the answer is the refusal, with or without a STOP after it; `COMPLIANCE` if it is the
+        instructed answer, STOP included; `OTHER` otherwise.
+    """
+    return "".join(_batch_letters(model, batch) for batch in batches(requests))
 
 
-def _labels(model: PreTrainedModel, requests: Requests) -> str:
-    found = [NEITHER] * len(requests)
-    for letter, hit in _hits(model, requests).items():
-        for row in hit.nonzero()[:, 0].tolist():
-            found[row] = letter
-    return "".join(found)
+def _batch_letters(model: PreTrainedModel, requests: Requests) -> str:
+    letters = [OTHER] * len(requests)
+    for letter, is_match in _matches(model, requests).items():
+        for row in is_match.nonzero()[:, 0].tolist():
+            letters[row] = letter
+    return "".join(letters)
 
 
-def _hits(model: PreTrainedModel, requests: Requests) -> dict[str, Bool[Tensor, " n"]]:
-    """An answer is only looked at where its first token is the likeliest, behind a prompt that is read once."""
+def _matches(model: PreTrainedModel, requests: Requests) -> dict[str, Bool[Tensor, " n"]]:
+    """Whether greedy decoding gives each reference answer, by letter.
+
+    Prompts are run once; an answer is scored, on the cache of the prompt, only where its first token is the
+    likeliest.
+    """
     length = requests.prompt.shape[1]
     if requests.judged[:, 0].any() or (requests.prompt_length != length).any():
-        return {letter: gives(model, requests, answer) for letter, answer in _ANSWERS.items()}
-    tokens, last = prompts(requests)
-    with torch.no_grad(), at_last(model, last):
-        read = model(input_ids=tokens.to(model.device), use_cache=True)
-    likeliest, cache = read.logits[:, 0].argmax(dim=-1).cpu(), read.past_key_values
-    cache.crop(-1)  # the end of the prompt is read again, with what follows
-    hits = {}
+        return {letter: exact_match(model, requests, answer) for letter, answer in _ANSWERS.items()}
+    tokens, last = prompt_tokens(requests)
+    with torch.no_grad(), logits_at_last(model, last):
+        output = model(input_ids=tokens.to(model.device), use_cache=True)
+    likeliest, cache = output.logits[:, 0].argmax(dim=-1).cpu(), output.past_key_values
+    cache.crop(-1)  # the last token of the prompt is run again, with the answer
+    matches = {}
     for letter, answer in _ANSWERS.items():
-        hit = likeliest == first_tokens(requests, answer)
-        rows = hit.nonzero()[:, 0]
+        is_match = likeliest == first_tokens(requests, answer)
+        rows = is_match.nonzero()[:, 0]
         if len(rows):
-            some = requests[rows.numpy()]
-            before = copy.deepcopy(cache)
-            before.batch_select_indices(rows.to(model.device))
+            batch = drop_prefix(outcome_targets(requests[rows.numpy()], answer), length - 1)
+            rows_cache = copy.deepcopy(cache)
+            rows_cache.batch_select_indices(rows.to(model.device))
             with torch.no_grad():
-                hit[rows] = aim(
-                    model, behind(outcome_targets(some, answer), length - 1), before=before
-                ).hit.cpu()
-        hits[letter] = hit
-    return hits
+                is_match[rows] = score_targets(model, batch, cache=rows_cache).exact_match.cpu()
+        matches[letter] = is_match
+    return matches
 
 
-def share(found: str, letter: str) -> float:
-    return found.count(letter) / len(found)
+def letter_share(letters: str, letter: str) -> float:
+    """Share of requests with one outcome, from 0 to 1."""
+    return letters.count(letter) / len(letters)
