@@ -1,4 +1,4 @@
-"""Does a figure show the numbers of its table, and leave the caller's settings as they were?"""
+"""Figures show the numbers of their tables, and leave the caller's settings as they were."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 
 from makebreak.plots import plot_null_share, plot_outcomes, plot_separation, style
 from makebreak.plots.style import OUTCOME_COLOURS, arm_colours, arm_name
-from makebreak.stats import over_seeds
+from makebreak.stats import mean_confidence_interval
 
 ARMS = ["base", "ssft", "sham_ssft"]
 FAMILIES = ["unsafe", "safe", "unsafe_long"]
@@ -82,8 +82,8 @@ PAIRS = {"base": ("safe", "unsafe"), "ssft": ("safe", "unsafe"), "sham_ssft": ("
 
 
 def line(ax: Axes, label: str) -> tuple[list[float], list[float]]:
-    (found,) = [drawn for drawn in ax.lines if drawn.get_label() == label]
-    return list(map(float, found.get_xdata())), list(map(float, found.get_ydata()))  # type: ignore[arg-type]
+    (shown,) = [drawn for drawn in ax.lines if drawn.get_label() == label]
+    return list(map(float, shown.get_xdata())), list(map(float, shown.get_ydata()))  # type: ignore[arg-type]
 
 
 def means(table: pd.DataFrame, column: str, n_layers: int) -> list[float]:
@@ -93,7 +93,7 @@ def means(table: pd.DataFrame, column: str, n_layers: int) -> list[float]:
     ]
 
 
-def test_bars_are_the_mean_shares_and_dots_the_seeds() -> None:
+def test_outcome_bars_and_dots() -> None:
     table = outcomes()
     axes = plot_outcomes(table, ARMS, FAMILIES)
     assert [ax.get_title() for ax in axes] == ["base", "SSFT", "SSFT sham"]
@@ -116,13 +116,13 @@ def test_bars_are_the_mean_shares_and_dots_the_seeds() -> None:
         assert len(expected) == 9
 
 
-def test_one_arm_is_one_panel_and_a_family_without_rows_is_an_empty_bar() -> None:
+def test_family_without_rows_is_an_empty_bar() -> None:
     axes = plot_outcomes(outcomes(1), ["ssft"], ["unsafe", "never_asked"])
     assert axes.shape == (1,)
     assert all(np.isnan(bars[1].get_width()) for bars in axes[0].containers)
 
 
-def test_separation_lines_are_the_means_over_seeds() -> None:
+def test_separation_lines_are_means() -> None:
     table = separations()
     axes = plot_separation(table, ARMS)
     shown = [("standard", "gap"), ("standard", "normalised"), ("token-matched", "normalised")]
@@ -138,27 +138,27 @@ def test_separation_lines_are_the_means_over_seeds() -> None:
             assert len(ax.lines) == len(ARMS)
 
 
-def test_bands_are_students_intervals_and_one_seed_has_none() -> None:
+def test_bands_are_student_intervals() -> None:
     table = separations()
     ax = plot_separation(table, ["ssft"])[0]
     (band,) = ax.collections
     drawn = band.get_paths()[0].vertices
     part = table[(table.requests == "standard") & (table.arm == "ssft")]
     for layer in range(4):
-        found = over_seeds(part[part.layer == layer].gap.tolist())
-        at = drawn[drawn[:, 0] == layer + 1][:, 1]
-        assert (at.min(), at.max()) == pytest.approx((found.low, found.high))
+        interval = mean_confidence_interval(part[part.layer == layer].gap.tolist())
+        band_values = drawn[drawn[:, 0] == layer + 1][:, 1]
+        assert (band_values.min(), band_values.max()) == pytest.approx((interval.low, interval.high))
     single = plot_separation(separations(1), ["ssft"])[0]
     assert len(single.collections) == 0
     assert len(single.lines) == 1
 
 
-def test_null_share_lines_are_the_exact_shares_of_all_requests() -> None:
+def test_null_share_lines() -> None:
     table = null_shares()
     axes = plot_null_share(table, ARMS, PAIRS)
     exact = table[(table.rule == "exact") & (table.outcome == "all")]
     for arm, (safe, unsafe) in PAIRS.items():
-        of = {
+        expected = {
             (family, quantity): means(
                 exact[(exact.arm == arm) & (exact.family == family) & (exact.quantity == quantity)],
                 "share",
@@ -167,11 +167,11 @@ def test_null_share_lines_are_the_exact_shares_of_all_requests() -> None:
             for family in (safe, unsafe)
             for quantity in (("pre",) if arm == "base" else ("pre", "delta"))
         }
-        assert line(axes[0], arm_name(arm))[1] == pytest.approx(of[unsafe, "pre"])
-        difference = np.subtract(of[unsafe, "pre"], of[safe, "pre"])
+        assert line(axes[0], arm_name(arm))[1] == pytest.approx(expected[unsafe, "pre"])
+        difference = np.subtract(expected[unsafe, "pre"], expected[safe, "pre"])
         assert line(axes[2], arm_name(arm))[1] == pytest.approx(difference)
         if arm != "base":
-            assert line(axes[1], arm_name(arm))[1] == pytest.approx(of[unsafe, "delta"])
+            assert line(axes[1], arm_name(arm))[1] == pytest.approx(expected[unsafe, "delta"])
     assert "base" not in [drawn.get_label() for drawn in axes[1].lines]  # the base has no update
     assert line(axes[1], "chance")[1] == [0.75, 0.75]
     shown = pd.concat(
@@ -182,30 +182,31 @@ def test_null_share_lines_are_the_exact_shares_of_all_requests() -> None:
     assert line(axes[1], "another seed's null space")[1] == pytest.approx(means(delta, "other_seed_share", 3))
 
 
-def test_a_layer_without_an_update_leaves_the_others_where_they_are() -> None:
-    """`null_share_rows` has no `delta` where a layer's W_in did not move: layers 2 and 3 are not layers 1 and 2."""
+def test_layer_without_an_update() -> None:
+    """`null_share_rows` has no `delta` where a layer's W_in did not move: layers 2 and 3 are not layers 1 and
+    2."""
     axes = plot_null_share(null_shares(delta_layers=(1, 2)), ARMS, PAIRS)
     assert line(axes[1], "SSFT")[0] == [2, 3]
     assert line(axes[0], "SSFT")[0] == [1, 2, 3]
 
 
-def test_a_layer_whose_null_space_is_empty_is_left_out() -> None:
+def test_layer_without_a_null_space() -> None:
     table = null_shares()
     table["share"] = table["share"].where(table.layer != 1)
     axes = plot_null_share(table, ARMS, PAIRS)
     assert [line(ax, "SSFT")[0] for ax in axes] == [[1, 3]] * 3
 
 
-def test_shams_are_dashed_in_the_colour_of_their_method() -> None:
+def test_shams_are_dashed() -> None:
     ax = plot_separation(separations(), ARMS)[0]
-    drawn = {found.get_label(): found for found in ax.lines}
+    drawn = {shown.get_label(): shown for shown in ax.lines}
     assert drawn["SSFT sham"].get_linestyle() == "--"
     assert drawn["SSFT"].get_linestyle() == "-"
     assert drawn["SSFT sham"].get_color() == drawn["SSFT"].get_color() != drawn["base"].get_color()
     assert arm_colours(["sham_dpo", "dpo"])["sham_dpo"] == arm_colours(["dpo"])["dpo"]
 
 
-def test_style_leaves_the_settings_as_they_were() -> None:
+def test_style_restores_settings() -> None:
     before = dict(mpl.rcParams)
     with style():
         assert mpl.rcParams["savefig.dpi"] == 200

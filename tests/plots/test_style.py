@@ -1,4 +1,4 @@
-"""Does a style leave everything else as it was, and can its ticks be read?"""
+"""The style of figures restores settings; ticks of layers can be read."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from makebreak.plots import style
 from makebreak.plots.style import layer_ticks
 
 
-def test_settings_come_back_but_for_what_a_notebook_turns_on_with_its_first_figure() -> None:
+def test_style_keeps_interactive_mode() -> None:
     before, interactive = dict(mpl.rcParams), mpl.is_interactive()
     try:
         with style():
@@ -23,7 +23,7 @@ def test_settings_come_back_but_for_what_a_notebook_turns_on_with_its_first_figu
         mpl.interactive(interactive)
 
 
-def test_layers_have_as_many_ticks_as_can_be_read() -> None:
+def test_layer_ticks() -> None:
     assert layer_ticks([3, 1, 2, 1]) == [1, 2, 3]
     assert layer_ticks(range(1, 31)) == [5, 10, 15, 20, 25, 30]
     for depth in (9, 12, 13, 32, 80, 126):

@@ -1,56 +1,72 @@
-"""How does a result look? One function per figure: a tidy table in, Axes out."""
+"""Figures: one function per figure, which takes tidy tables and returns matplotlib Axes."""
 
-from makebreak.plots.apart import plot_apart
-from makebreak.plots.attack import plot_attacks, plot_search
+from makebreak.plots.attacks import plot_attacks, plot_search
 from makebreak.plots.behaviour import plot_outcomes
-from makebreak.plots.carried import plot_gaps, plot_shares
-from makebreak.plots.cost import plot_cost
-from makebreak.plots.equal import plot_equal
-from makebreak.plots.ladder import plot_ladder
-from makebreak.plots.landing import plot_causes, plot_landing, plot_success
-from makebreak.plots.landscape import plot_basins, plot_falls, plot_map, plot_told, plot_ways
-from makebreak.plots.language import plot_directions, plot_layers, plot_refusals, plot_training
+from makebreak.plots.controls import plot_controls
+from makebreak.plots.landscape import (
+    plot_basins,
+    plot_direction_curves,
+    plot_fine_tuning_attacks,
+    plot_landscape_plane,
+    plot_predictors,
+)
+from makebreak.plots.language import (
+    plot_class_separation,
+    plot_refusal_directions,
+    plot_refusal_rates,
+    plot_training_loss,
+)
 from makebreak.plots.layers import plot_null_share, plot_separation
-from makebreak.plots.matrix import plot_doses, plot_matrices
-from makebreak.plots.mechanism import plot_anatomy, plot_rivals, plot_sensitivity, plot_updates
-from makebreak.plots.mixing import plot_mixing, plot_relearning, plot_restructured
-from makebreak.plots.parts import plot_parts
+from makebreak.plots.localisation import plot_localisation
+from makebreak.plots.matched import plot_matched_comparison
+from makebreak.plots.mechanism import (
+    plot_preactivation_decomposition,
+    plot_sensitivity,
+    plot_stitching,
+    plot_updates,
+)
+from makebreak.plots.mixing import plot_mixing, plot_relearning, plot_strategies
+from makebreak.plots.probes import plot_probes
+from makebreak.plots.projection import plot_attack_success, plot_projection, plot_steering
+from makebreak.plots.safety_cost import plot_safety_cost
+from makebreak.plots.seed_means import plot_cluster_gaps, plot_seed_means
 from makebreak.plots.style import arm_name, style
+from makebreak.plots.transfer import plot_dose_response, plot_transfer_matrices
 
 __all__ = [
     "arm_name",
-    "plot_anatomy",
-    "plot_apart",
+    "plot_attack_success",
     "plot_attacks",
     "plot_basins",
-    "plot_causes",
-    "plot_cost",
-    "plot_directions",
-    "plot_doses",
-    "plot_equal",
-    "plot_falls",
-    "plot_gaps",
-    "plot_ladder",
-    "plot_landing",
-    "plot_layers",
-    "plot_map",
-    "plot_matrices",
+    "plot_class_separation",
+    "plot_cluster_gaps",
+    "plot_controls",
+    "plot_direction_curves",
+    "plot_dose_response",
+    "plot_fine_tuning_attacks",
+    "plot_landscape_plane",
+    "plot_localisation",
+    "plot_matched_comparison",
     "plot_mixing",
     "plot_null_share",
     "plot_outcomes",
-    "plot_parts",
-    "plot_refusals",
+    "plot_preactivation_decomposition",
+    "plot_predictors",
+    "plot_probes",
+    "plot_projection",
+    "plot_refusal_directions",
+    "plot_refusal_rates",
     "plot_relearning",
-    "plot_restructured",
-    "plot_rivals",
+    "plot_safety_cost",
     "plot_search",
+    "plot_seed_means",
     "plot_sensitivity",
     "plot_separation",
-    "plot_shares",
-    "plot_success",
-    "plot_told",
-    "plot_training",
+    "plot_steering",
+    "plot_stitching",
+    "plot_strategies",
+    "plot_training_loss",
+    "plot_transfer_matrices",
     "plot_updates",
-    "plot_ways",
     "style",
 ]

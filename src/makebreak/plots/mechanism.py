@@ -1,12 +1,8 @@
-"""How does a model come to refuse, and where does its update write and read?"""
-
-# pyright: reportAttributeAccessIssue=false, reportIndexIssue=false, reportArgumentType=false, reportCallIssue=false
-# pyright: reportOperatorIssue=false, reportReturnType=false
-# (pandas' annotations lose track of what grouping and indexing return)
+"""Figures of the mechanism of refusal: stitching, geometry of the update, sensitivity and pre-activations."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -15,37 +11,54 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.ticker import LogFormatter
 
-from makebreak.plots.layers import lines
+from makebreak.plots.layers import plot_layer_means
 from makebreak.plots.style import arm_colours, arm_name, layer_ticks
-from makebreak.stats import over_seeds
+from makebreak.stats import mean_confidence_interval
 
-_CHANCE = {"haar": "random update", "permuted": "outputs permuted", "other_seed": "another seed's W"}
+_REFERENCES = {"haar": "random update", "permuted": "outputs permuted", "other_seed": "another seed's W"}
+"""Names of the references that an update is compared with."""
+_OUTPUTS = {"max_logit": "greatest logit", "log_p": "its log-probability"}
+_TERMS = {
+    "input_share": "W·Δx",
+    "update_share": "ΔW·x",
+    "interaction_share": "ΔW·Δx",
+    "bias_share": "Δb",
+}
+_LEGEND_Y = {"safe": 0.3, "unsafe": 0.2}
 
 
-def plot_rivals(table: pd.DataFrame, arms: Sequence[str]) -> np.ndarray:
-    """Share of the refusal margin by cut: aligned below and base above, base below and aligned above; then how much of
-    the movement the base hears.
+def plot_stitching(table: pd.DataFrame, arms: Sequence[str]) -> np.ndarray:
+    """Share of the refusal margin of stitched models by cut, and the Fisher null fraction of the change.
 
-    table: columns seed, arm, layer, n_layers, lower_share, upper_share, random_share, unheard, unheard_chance.
+    Left: aligned layers below the cut, base above; middle: base below, aligned above; right: share of the
+    energy of the change of activations that lies in the null space of the base's Fisher matrix.
+
+    Args:
+        table: Columns seed, arm, layer, n_layers, aligned_lower_share, aligned_upper_share, random_share,
+            fisher_null_fraction, fisher_null_chance.
+        arms: Arms to show.
+
+    Returns:
+        Three Axes.
     """
     figure, axes = plt.subplots(1, 3, figsize=(8.4, 2.6), layout="constrained")
     part = table[table.arm.isin(arms)]
     cuts = part.assign(layer=part.layer - 1)  # a cut lies below its layer
-    lines(axes[0], cuts, arms, "lower_share")
+    plot_layer_means(axes[0], cuts, arms, "aligned_lower_share")
     random = cuts.groupby("layer").random_share.mean()
-    axes[0].plot(random.index + 1, random, ":", color="black", linewidth=1, label="random, as large")
+    axes[0].plot(random.index + 1, random, ":", color="black", linewidth=1, label="random, same norm")
     axes[0].axhline(0.5, color="black", linewidth=0.6)
     axes[0].annotate("route", (0.02, 0.52), xycoords=("axes fraction", "data"), fontsize=7)
     axes[0].axhspan(-0.1, 0.1, color="black", alpha=0.07, linewidth=0)
     axes[0].annotate("silence", (0.02, -0.09), xycoords=("axes fraction", "data"), fontsize=7)
-    axes[0].set(title="aligned below, base above", ylabel="share of the margin")
-    lines(axes[1], cuts, arms, "upper_share")
-    axes[1].set(title="base below, aligned above", ylabel="share of the margin")
-    heard = cuts[cuts.unheard.notna()]
-    lines(axes[2], heard, arms, "unheard")
-    chance = heard.groupby("layer").unheard_chance.mean()
+    axes[0].set(title="aligned below, base above", ylabel="share of the refusal margin")
+    plot_layer_means(axes[1], cuts, arms, "aligned_upper_share")
+    axes[1].set(title="base below, aligned above", ylabel="share of the refusal margin")
+    known = cuts[cuts.fisher_null_fraction.notna()]
+    plot_layer_means(axes[2], known, arms, "fisher_null_fraction")
+    chance = known.groupby("layer").fisher_null_chance.mean()
     axes[2].plot(chance.index + 1, chance, ":", color="black", linewidth=1)
-    axes[2].set(title="unheard by the base", ylabel="share of energy", ylim=(0, 1.02))
+    axes[2].set(title="Fisher null fraction", ylabel="share of energy", ylim=(0, 1.02))
     depth = int(part.n_layers.max())
     for ax in axes:
         ax.axvline(depth // 2, color="black", linestyle="--", linewidth=0.6)
@@ -55,72 +68,76 @@ def plot_rivals(table: pd.DataFrame, arms: Sequence[str]) -> np.ndarray:
 
 
 def plot_updates(
-    updates: pd.DataFrame, reading: pd.DataFrame, arms: Sequence[str], pairs: dict[str, tuple[str, str]]
+    updates: pd.DataFrame, reading: pd.DataFrame, arms: Sequence[str], pairs: Mapping[str, tuple[str, str]]
 ) -> np.ndarray:
-    """Figs. 4 and 5 of Jain et al. 2024, corrected: sine of W_in's update to the base's column space, then the gain of
-    the update on unsafe over safe requests.
+    """Geometry of the update of W_in by layer, after Figs. 4 and 5 of Jain et al. 2024.
 
-    updates: columns seed, arm, layer, matrix, against, sine, released. reading: seed, arm, layer, family, gain.
-    pairs: arm → (safe, unsafe) families: a sham's own.
+    Left and middle: sine of the update to the base's column space, as in the released code and corrected;
+    right: read gain on unsafe over safe requests.
+
+    Args:
+        updates: Columns seed, arm, layer, matrix, against, sine, padded_sine.
+        reading: Columns seed, arm, layer, family, gain.
+        arms: Arms to show.
+        pairs: Safe and unsafe family of each arm; those of a sham control are its own.
+
+    Returns:
+        Three Axes.
     """
     figure, axes = plt.subplots(1, 3, figsize=(8.4, 2.6), layout="constrained", sharex=True)
     inputs = updates[(updates.matrix == "mlp.W_in") & updates.arm.isin(arms)]
-    own = inputs[inputs.against == "update"]
-    for ax, column, title in (
-        (axes[0], "released", "where it writes, as released"),
-        (axes[1], "sine", "corrected"),
-    ):
-        lines(ax, own, arms, column)
+    titles = {"padded_sine": "column space, as released", "sine": "column space, corrected"}
+    for ax, (column, title) in zip(axes, titles.items(), strict=False):
+        plot_layer_means(ax, inputs[inputs.against == "update"], arms, column)
         ax.set(title=title, ylabel="sine to the column space")
-    for style, (against, label) in zip((":", "-.", "--"), _CHANCE.items(), strict=True):
+    for dashes, (against, label) in zip((":", "-.", "--"), _REFERENCES.items(), strict=True):
         chance = inputs[inputs.against == against].groupby("layer").sine.mean()
-        if not chance.empty:  # of a real model there is no other seed
-            axes[1].plot(chance.index + 1, chance, style, color="black", linewidth=1, label=label)
+        if not chance.empty:  # a real model has no base of another seed
+            axes[1].plot(chance.index + 1, chance, dashes, color="black", linewidth=1, label=label)
     low = min(ax.get_ylim()[0] for ax in axes[:2])
     for ax in axes[:2]:
         ax.set_ylim(low, 1)
-    index = ["seed", "arm", "layer"]
-    of = [
-        pd.concat(
-            [reading[(reading.arm == arm) & (reading.family == pair[side])] for arm, pair in pairs.items()]
-        )
-        for side in (0, 1)
-    ]
-    safe, unsafe = (part.set_index(index).gain for part in of)
-    lines(axes[2], (unsafe / safe).rename("ratio").reset_index(), [a for a in arms if a in pairs], "ratio")
+    safe, unsafe = (_gain(reading, {arm: pair[side] for arm, pair in pairs.items()}) for side in (0, 1))
+    ratio = (unsafe / safe).rename("ratio").reset_index()
+    plot_layer_means(axes[2], ratio, [arm for arm in arms if arm in pairs], "ratio")
     axes[2].axhline(1, color="black", linestyle=":", linewidth=1)
-    axes[2].set(title="what it reads", ylabel="‖ΔW a‖ / ‖a‖, unsafe / safe")
+    axes[2].set(title="read gain", ylabel="‖ΔW a‖ / ‖a‖, unsafe / safe")
     figure.legend(*axes[1].get_legend_handles_labels(), loc="outside right center")
     return axes
 
 
-def plot_sensitivity(table: pd.DataFrame, arms: Sequence[str], families: Sequence[str]) -> np.ndarray:
-    """Sensitivity of the aligned model over the base's, medians over requests, a dot per seed: of the greatest logit
-    (as published) and of its log probability.
+def _gain(reading: pd.DataFrame, families: Mapping[str, str]) -> pd.Series:
+    """Read gain of each arm on one family, by seed, arm and layer."""
+    parts = [reading[(reading.arm == arm) & (reading.family == family)] for arm, family in families.items()]
+    return pd.concat(parts).set_index(["seed", "arm", "layer"]).gain
 
-    table: columns seed, arm, family, output, ratio.
+
+def plot_sensitivity(table: pd.DataFrame, arms: Sequence[str], families: Sequence[str]) -> np.ndarray:
+    """Sensitivity of the aligned model over that of the base; markers are medians over seeds, dots the seeds.
+
+    Args:
+        table: Columns seed, arm, family, output, ratio_median. Outputs are the greatest logit (as published)
+            and its log-probability.
+        arms: Arms to show.
+        families: Families of requests to show.
+
+    Returns:
+        One Axes per output.
     """
     figure, axes = plt.subplots(1, 2, figsize=(8.4, 2.4), layout="constrained")
     colours = arm_colours(arms)
-    for ax, output, name in zip(axes, ("max_logit", "log_p"), ("greatest logit", "its log p"), strict=True):
+    for ax, (output, title) in zip(axes, _OUTPUTS.items(), strict=True):
         part = table[(table.output == output) & table.family.isin(families)]
         for i, arm in enumerate(arms):
-            place = np.arange(len(families)) + (i - (len(arms) - 1) / 2) * 0.8 / len(arms)
-            rows = part[part.arm == arm].pivot(index="seed", columns="family", values="ratio")[list(families)]
+            x = np.arange(len(families)) + (i - (len(arms) - 1) / 2) * 0.8 / len(arms)
+            rows = part[part.arm == arm].pivot(index="seed", columns="family", values="ratio_median")
+            rows, colour, label = rows[list(families)], colours[arm], arm_name(arm)
             marker = "x" if arm.startswith("sham") else "o"
-            ax.plot(place, rows.to_numpy().T, ".", color=colours[arm], markersize=2, alpha=0.5)
-            ax.plot(
-                place,
-                rows.median(),
-                marker,
-                color=colours[arm],
-                markersize=4,
-                linestyle="",
-                label=arm_name(arm),
-            )
+            ax.plot(x, rows.to_numpy().T, ".", color=colour, markersize=2, alpha=0.5)
+            ax.plot(x, rows.median(), marker, color=colour, markersize=4, linestyle="", label=label)
         ax.axhline(1, color="black", linestyle=":", linewidth=1)
-        ax.set(title=name, xlabel="requests", yscale="log")
-        ax.set_xticks(range(len(families)), [f.replace("_", "\n") for f in families], fontsize=7)
+        ax.set(title=title, xlabel="requests", yscale="log")
+        ax.set_xticks(range(len(families)), [family.replace("_", "\n") for family in families], fontsize=7)
         ax.yaxis.set_major_formatter("{x:g}")
         ax.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(1.5, 0.5)))
     axes[0].set_ylabel("sensitivity, aligned / base")
@@ -128,43 +145,54 @@ def plot_sensitivity(table: pd.DataFrame, arms: Sequence[str], families: Sequenc
     return axes
 
 
-def plot_anatomy(anatomy: pd.DataFrame, energy: pd.DataFrame, arms: Sequence[str]) -> np.ndarray:
-    """What the change of pre-activations is made of on safe and unsafe requests, stacked by layer, means over seeds and
-    arms; then the energy of the update's writing within the base's top outputs.
+def plot_preactivation_decomposition(
+    preactivations: pd.DataFrame, energy: pd.DataFrame, arms: Sequence[str]
+) -> np.ndarray:
+    """Terms of the change of MLP pre-activations by layer, and energy of the update in the base's outputs.
 
-    anatomy: columns arm, layer, family and one per term. energy: arm, layer, family, energy, chance.
+    Left and middle: shares of the terms on safe and on unsafe requests, stacked, means over seeds and arms;
+    right: share of the energy of ΔW·a within the leading output directions of the base's W.
+
+    Args:
+        preactivations: Columns arm, layer, family, input_share, update_share, interaction_share, bias_share.
+        energy: Columns seed, arm, layer, family, energy, chance.
+        arms: Arms to average.
+
+    Returns:
+        Three Axes.
     """
     figure, axes = plt.subplots(1, 3, figsize=(8.4, 2.6), layout="constrained")
-    terms = {"moved_input": "W·Δx", "update": "ΔW·x", "both": "ΔW·Δx", "bias": "Δb"}
     for ax, family in zip(axes[:2], ("safe", "unsafe"), strict=True):
-        means = (
-            anatomy[(anatomy.family == family) & anatomy.arm.isin(arms)].groupby("layer")[list(terms)].mean()
-        )
-        ends = {
-            True: np.zeros(len(means)),
-            False: np.zeros(len(means)),
-        }  # a negative share hangs below nought
-        for (term, label), shade in zip(terms.items(), sns.color_palette("colorblind"), strict=False):
-            for up, end in ends.items():
-                height = means[term].clip(lower=0) if up else means[term].clip(upper=0)
-                ax.bar(
-                    means.index + 1, height, bottom=end, color=shade, width=0.7, label=label if up else None
-                )
-                ends[up] = end + height.to_numpy()
+        part = preactivations[(preactivations.family == family) & preactivations.arm.isin(arms)]
+        _plot_stacked_terms(ax, part.groupby("layer")[list(_TERMS)].mean())
         ax.axhline(0, color="black", linewidth=0.6)
-        ax.set(title=f"{family} requests", xlabel="layer", xticks=layer_ticks(means.index + 1))
-    axes[0].set_ylabel("share of Δpre")
-    _curves(axes[2], energy[energy.arm.isin(arms)])
+        ax.set(title=f"{family} requests", xlabel="layer", xticks=layer_ticks(part.layer + 1))
+    axes[0].set_ylabel("share of Δ(pre-activation)")
+    _plot_energy(axes[2], energy[energy.arm.isin(arms)])
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right center")
     return axes
 
 
-def _curves(ax: Axes, energy: pd.DataFrame) -> None:
-    for family, style in (("safe", "--"), ("unsafe", "-")):
+def _plot_stacked_terms(ax: Axes, means: pd.DataFrame) -> None:
+    """Stacked bars by layer: positive shares upwards from 0, negative ones downwards."""
+    top, bottom = np.zeros(len(means)), np.zeros(len(means))
+    for (term, label), colour in zip(_TERMS.items(), sns.color_palette("colorblind"), strict=False):
+        positive, negative = means[term].clip(lower=0), means[term].clip(upper=0)
+        ax.bar(means.index + 1, positive, bottom=top, color=colour, width=0.7, label=label)
+        ax.bar(means.index + 1, negative, bottom=bottom, color=colour, width=0.7)
+        top, bottom = top + positive.to_numpy(), bottom + negative.to_numpy()
+
+
+def _plot_energy(ax: Axes, energy: pd.DataFrame) -> None:
+    for family, dashes in (("safe", "--"), ("unsafe", "-")):
         part = energy[energy.family == family].groupby(["seed", "chance"]).energy.mean().reset_index()
-        found = {k: over_seeds(values.dropna().tolist()) for k, values in part.groupby("chance").energy}
-        ax.plot(list(found), [f.mean for f in found.values()], style, color="black", linewidth=1)
-        ax.annotate(family, (0.55, 0.3 if family == "safe" else 0.2), fontsize=7)
-        ax.plot([0.75, 0.85], [0.32 if family == "safe" else 0.22] * 2, style, color="black", linewidth=1)
+        x, means = [], []
+        for chance, values in part.groupby("chance").energy:
+            x.append(chance)
+            means.append(mean_confidence_interval(values.dropna().tolist()).mean)
+        ax.plot(x, means, dashes, color="black", linewidth=1)
+        y = _LEGEND_Y[family]
+        ax.annotate(family, (0.55, y), fontsize=7)
+        ax.plot([0.75, 0.85], [y + 0.02] * 2, dashes, color="black", linewidth=1)
     ax.plot([0, 1], [0, 1], ":", color="grey", linewidth=1)
-    ax.set(title="where ΔW·a lies", xlabel="base's top outputs, share", ylabel="share of energy")
+    ax.set(title="energy of ΔW·a", xlabel="share of the base's output directions", ylabel="share of energy")

@@ -1,14 +1,17 @@
-"""What do all figures share? Sizes, fonts and colours fit for a paper; arms keep their colour everywhere."""
+"""Style that all figures share: sizes and fonts for a paper, and one colour per arm in every figure."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import matplotlib as mpl
 import seaborn as sns
 from matplotlib.ticker import MaxNLocator
 
+Colour = tuple[float, ...]
+"""Red, green and blue, each from 0 to 1."""
 _COLOURS = sns.color_palette("colorblind")
 ARM_COLOURS = {
     "base": (0.45, 0.45, 0.45),
@@ -20,61 +23,67 @@ ARM_COLOURS = {
     "ascent": _COLOURS[3],
     "npo": _COLOURS[4],
 }
+"""Colour of each arm; a sham control has that of its method."""
 ARM_NAMES = {
     "ssft": "SSFT",
     "dpo": "DPO + NLL",
     "dpo_plain": "DPO",
     "dpo_paper": "DPO (paper's)",
     "npo": "NPO",
+    "base_without_unsafe": "base, never unsafe",
 }
-ARM_NAMES |= {"base_without_unsafe": "base, never unsafe"}
+"""Names of arms in figures, where they differ from the arm's own."""
 OUTCOME_COLOURS = {
     "refuse": _COLOURS[0],
     "comply": _COLOURS[3],
     "comply_wrongly": _COLOURS[4],
     "broken": (0.7, 0.7, 0.7),
 }
+"""Colour of each outcome."""
+OUTCOME_NAMES = {
+    "refuse": "refusal",
+    "comply": "compliance",
+    "comply_wrongly": "wrong answer",
+    "broken": "degenerate answer",
+}
+"""Names of outcomes in figures."""
+_ALL_LAYERS = 8
+"""Largest number of layers that are all labelled on an axis."""
 
 
 def arm_name(arm: str) -> str:
-    """Name of an arm as shown; a sham arm names its method."""
+    """Name of an arm in figures; a sham control is named after its method."""
     method = arm.removeprefix("sham_")
     return ARM_NAMES.get(method, method) + (" sham" if arm != method else "")
 
 
-def arm_colours(arms: Sequence[str]) -> dict[str, tuple[float, ...]]:
+def arm_colours(arms: Sequence[str]) -> dict[str, Colour]:
+    """Colour of each arm; black for an arm without one of its own."""
     return {arm: tuple(ARM_COLOURS.get(arm.removeprefix("sham_"), (0.0, 0.0, 0.0))) for arm in arms}
 
 
 def layer_ticks(layers: Iterable[int]) -> list[int]:
-    """As many as can be read side by side: all of up to eight layers, of more every second, fifth, tenth …"""
+    """Layers to label on an axis: all of up to eight, of more every second, fifth or tenth."""
     every = sorted({int(layer) for layer in layers})
-    if len(every) <= 8:
+    if len(every) <= _ALL_LAYERS:
         return every
-    chosen = MaxNLocator(7, integer=True, steps=[1, 2, 5, 10]).tick_values(every[0], every[-1])
-    return [layer for layer in every if layer in chosen]
+    ticks = MaxNLocator(7, integer=True, steps=[1, 2, 5, 10]).tick_values(every[0], every[-1])
+    return [layer for layer in every if layer in ticks]
 
 
 @contextmanager
 def style() -> Iterator[None]:
-    """Paper style for figures made within, without touching the caller's settings."""
-    with (
-        sns.axes_style("ticks"),
-        sns.plotting_context("paper"),
-        mpl.rc_context(
-            {
-                "figure.dpi": 150,
-                "savefig.dpi": 200,
-                "savefig.bbox": "tight",
-                "pdf.fonttype": 42,
-                "axes.spines.top": False,
-                "axes.spines.right": False,
-                "legend.frameon": False,
-            }
-        ),
-    ):
+    """Context with paper style for the figures made in it; the caller's settings are restored afterwards."""
+    settings: dict[Any, Any] = {
+        "figure.dpi": 150,
+        "savefig.dpi": 200,
+        "savefig.bbox": "tight",
+        "pdf.fonttype": 42,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "legend.frameon": False,
+    }
+    with sns.axes_style("ticks"), sns.plotting_context("paper"), mpl.rc_context(settings):
         yield
-        interactive = mpl.is_interactive()
-    mpl.interactive(
-        interactive
-    )  # a notebook's backend turns it on with its first figure, which may be one of these
+        is_interactive = mpl.is_interactive()
+    mpl.interactive(is_interactive)  # a notebook's backend turns it on with its first figure, maybe in here

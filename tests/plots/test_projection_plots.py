@@ -1,4 +1,4 @@
-"""Do the figures of attacks show the numbers of their tables?"""
+"""Figures of attacks show the numbers of their tables."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ mpl.use("Agg")
 import matplotlib.pyplot as plt
 import pytest
 
-from makebreak.plots import plot_steering, plot_projection, plot_attack_success
+from makebreak.plots import plot_attack_success, plot_projection, plot_steering
 from tests.plots.test_mechanism_plots import at, table
 from tests.plots.test_plots import closed  # noqa: F401
 
 ARMS = ["ssft", "dpo"]
 
 
-def test_success_has_a_bar_per_arm_and_attack_in_every_world() -> None:
+def test_attack_success_bars() -> None:
     rows = table(
-        ["complied", "refused"],
+        ["compliance_rate", "refusal_rate"],
         world=["mini", "hidden"],
         seed=[0, 1],
         arm=[*ARMS, "npo"],
@@ -34,13 +34,13 @@ def test_success_has_a_bar_per_arm_and_attack_in_every_world() -> None:
     widths = [patch.get_width() for patch in shown["world mini"].patches]
     for arm in ARMS:
         assert any(
-            width == pytest.approx(at(rows, "complied", world="mini", arm=arm, attack="b"))
+            width == pytest.approx(at(rows, "compliance_rate", world="mini", arm=arm, attack="b"))
             for width in widths
         )
     plt.gcf().canvas.draw()
 
 
-def test_landing_is_the_mean_over_requests_of_a_group() -> None:
+def test_projection_is_the_mean_over_requests() -> None:
     rows = table(
         ["tau_normalised"],
         world=["mini"],
@@ -59,30 +59,30 @@ def test_landing_is_the_mean_over_requests_of_a_group() -> None:
     assert axes.shape == (1, 4)
     assert not axes[0, 3].axison
     mean = next(line for line in axes[0, 1].get_lines() if line.get_label() == "both")
-    own = rows[(rows.arm == "ssft") & (rows.outcome == "complied")]
+    complied = rows[(rows.arm == "ssft") & (rows.outcome == "complied")]
     for layer, weights in enumerate(((30, 0), (30, 10), (30, 10))):
-        values = [at(own, "tau_normalised", layer=layer, attack=attack) for attack in ("a", "b")]
+        values = [at(complied, "tau_normalised", layer=layer, attack=attack) for attack in ("a", "b")]
         expected = sum(w * v for w, v in zip(weights, values, strict=True)) / sum(weights)
         assert mean.get_ydata()[layer] == pytest.approx(expected)  # type: ignore[index]
     plt.gcf().canvas.draw()
 
 
-def test_causes_are_drawn_against_what_they_cost() -> None:
+def test_steering_is_drawn_against_its_cost() -> None:
     kinds = ["difference", "shuffled", "other_label", "covariance", "random", "mirrored"]
-    cause = table(
+    steering = table(
         ["reversal_rate", "induction_rate", "safe_compliance_baseline", "safe_compliance_rate"],
         seed=[0, 1],
         arm=ARMS,
         kind=kinds,
         scale=[0.5, 1.0],
     )
-    monitors = table(["alarms"], seed=[0, 1], arm=ARMS, attack=["a", "b"])
-    axes = plot_steering(cause, monitors, {"b": "second", "missing": "none"})
+    monitors = table(["detection_rate"], seed=[0, 1], arm=ARMS, attack=["a", "b"])
+    axes = plot_steering(steering, monitors, {"b": "second", "missing": "none"})
     line = next(line for line in axes[0].get_lines() if line.get_label() == "difference of means")
-    lost = cause.assign(lost=cause.safe_compliance_baseline - cause.safe_compliance_rate)
+    cost = steering.assign(cost=steering.safe_compliance_baseline - steering.safe_compliance_rate)
     for i, scale in enumerate((0.5, 1.0)):
-        assert line.get_xdata()[i] == pytest.approx(at(lost, "lost", kind="difference", scale=scale))  # type: ignore[index]
-        assert line.get_ydata()[i] == pytest.approx(at(lost, "reversal_rate", kind="difference", scale=scale))  # type: ignore[index]
+        assert line.get_xdata()[i] == pytest.approx(at(cost, "cost", kind="difference", scale=scale))  # type: ignore[index]
+        assert line.get_ydata()[i] == pytest.approx(at(cost, "reversal_rate", kind="difference", scale=scale))  # type: ignore[index]
     widths = [patch.get_width() for patch in axes[2].patches]
-    assert widths == [pytest.approx(at(monitors, "alarms", attack="b")), 0.0]
+    assert widths == [pytest.approx(at(monitors, "detection_rate", attack="b")), 0.0]
     plt.gcf().canvas.draw()

@@ -1,8 +1,4 @@
-"""What does firmness cost? Refusal margin against KL on safe requests, along every run."""
-
-# pyright: reportAttributeAccessIssue=false, reportIndexIssue=false, reportArgumentType=false, reportCallIssue=false
-# pyright: reportOperatorIssue=false, reportReturnType=false
-# (pandas' annotations lose track of what grouping and indexing return)
+"""Figure of the cost of safety: refusal margin, compliance and ‖ΔW‖ against KL on safe requests."""
 
 from __future__ import annotations
 
@@ -14,17 +10,29 @@ import pandas as pd
 
 from makebreak.plots.style import arm_colours, arm_name
 
+_PANELS = {
+    "margin": "refusal margin on unsafe (nats)",
+    "safe.comply": "compliance on safe",
+    "weight_change": "‖ΔW‖",
+}
 
-def plot_cost(zoo: pd.DataFrame, arms: Sequence[str]) -> np.ndarray:
-    """Three panels: margin on unsafe requests, compliance on safe ones and ‖ΔW‖, each against KL on safe requests.
 
-    zoo: columns seed, arm, at, margin, safe.comply, weight_change, kl_on_safe. A line is an arm's mean over seeds
-    from its first kept step to its last (the marker); thin lines are seeds.
+def plot_safety_cost(zoo: pd.DataFrame, arms: Sequence[str]) -> np.ndarray:
+    """Refusal margin on unsafe requests, compliance on safe ones and ‖ΔW‖, each against KL on safe requests.
+
+    A line goes from the first kept step of an arm to its last (the marker), mean over seeds; thin lines are
+    seeds.
+
+    Args:
+        zoo: Columns seed, arm, at (steps since the base), margin, safe.comply, weight_change, kl_on_safe.
+        arms: Arms to show.
+
+    Returns:
+        Three Axes.
     """
     figure, axes = plt.subplots(1, 3, figsize=(9, 2.8), layout="constrained")
-    shown = {"margin": "margin on unsafe (nats)", "safe.comply": "comply on safe", "weight_change": "‖ΔW‖"}
     colours = arm_colours(arms)
-    for ax, (column, label) in zip(axes, shown.items(), strict=True):
+    for ax, (column, label) in zip(axes, _PANELS.items(), strict=True):
         for arm in arms:
             rows = zoo[zoo.arm == arm]
             if rows.empty:
