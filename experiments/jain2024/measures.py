@@ -16,6 +16,7 @@ from makebreak.behaviour import evaluate_behaviour
 from makebreak.configs import check_positive
 from makebreak.defences import MixedFineTuning
 from makebreak.mechanism import (
+    ChangedRequests,
     LabelledRequests,
     SafeUnsafeRequests,
     activation_patching_rows,
@@ -140,12 +141,14 @@ class UpdateMeasure:
         model, base = subject.model, subject.base
         requests, objective = _sample_families(subject, self.n), subject.recipe.alignments[-1].objective
         data = None if isinstance(objective, Pretraining | FineTuning | MixedFineTuning) else objective.data
+        changed = None
+        if data is not None:
+            changed = ChangedRequests(subject.sample(data.unsafe, self.n), data.answer)
         comparison = compare(
             base,
             model,
             requests,
-            changed_requests=None if data is None else subject.sample(data.unsafe, self.n),
-            answer="refused" if data is None else data.answer,
+            changed_requests=changed,
             other_base=subject.other_base(),
             seed=subject.recipe.seed,
         )
