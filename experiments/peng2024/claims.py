@@ -373,11 +373,9 @@ def _sooner_than_random(model: _ModelTables, direction: str) -> float | None:
     return _plus(_ratio(model.width(column, direction), model.width(column)), 0.5, -1)
 
 
-def _parametrisation_change(
-    model: _ModelTables, reparametrised: str, reference: str, column: str
-) -> float | None:
+def _parametrisation_change(model: _ModelTables, direction: str, reference: str, column: str) -> float | None:
     """Change of a width between parametrisations, same directions: absolute for VISAGE, else relative."""
-    basins, references = model.basins_along(reparametrised), model.basins_along(reference)
+    basins, references = model.basins_along(direction), model.basins_along(reference)
     same_directions = references[references["direction_index"].isin(basins["direction_index"])]
     reference_width, width = same_directions[column].dropna().mean(), basins[column].dropna().mean()
     change = abs(width - reference_width)

@@ -163,7 +163,7 @@ def landscape_tables(
     """
     fine_tuning, folders = fine_tuning_rows(preset, world, seed, arm, store)
     dicts = as_dicts(fine_tuning)
-    attacked = {
+    attack_folders = {
         attack: build(
             preset.attack_recipe(world, seed, arm, attack, best_rate(dicts, attack)),
             store,
@@ -179,7 +179,7 @@ def landscape_tables(
 
     def measure(folder: Path) -> None:
         symbols = load_world(world).vocabulary.symbols
-        paths = {"own": model_path, "base": base_path, **attacked}
+        paths = {"own": model_path, "base": base_path, **attack_folders}
         models = {name: load_model(path, symbols=symbols) for name, path in paths.items()}
         landscape = _Landscape(preset, world, seed, folder, models["own"])
         tables: dict[str, Any] = {
@@ -188,7 +188,7 @@ def landscape_tables(
         }
         if is_mapped:
             tables["maps"] = as_dicts(landscape.plane_rows(models, attack_plane=attack_plane))
-            tables["paths"] = as_dicts(_path_rows(models, attacked, symbols))
+            tables["paths"] = as_dicts(_path_rows(models, attack_folders, symbols))
         write_json(folder / "tables.json", tables)
 
     config = {
@@ -201,7 +201,7 @@ def landscape_tables(
         "map": preset.map_points if is_mapped else None,
         "plane": attack_plane,
     }
-    parents = [model_path, base_path, *attacked.values()]
+    parents = [model_path, base_path, *attack_folders.values()]
     folder = store.build("landscape", revision=REVISION, config=config, parents=parents, make=measure)
     tables = json.loads((folder / "tables.json").read_text())
     low, high = width_interval([_letters_along(folder, i) for i in range(preset.directions)])
@@ -355,7 +355,7 @@ class _Landscape:
 
 
 def _path_rows(
-    models: Mapping[str, PreTrainedModel], attacked: Mapping[str, Path], symbols: Any
+    models: Mapping[str, PreTrainedModel], attack_folders: Mapping[str, Path], symbols: Any
 ) -> Iterator[PathRow]:
     """Positions of all kept steps of both attacks in their plane."""
     start = {name: p.detach().double() for name, p in models["own"].named_parameters()}
@@ -365,7 +365,7 @@ def _path_rows(
         return torch.cat(changes)
 
     axes = torch.stack([update(models[HARMFUL]), update(models[WITH_REFUSALS])], dim=1)
-    for attack, folder in attacked.items():
+    for attack, folder in attack_folders.items():
         for step, path in {0: None, **checkpoints(folder)}.items():
             if path is None:
                 change = torch.zeros(len(axes), dtype=torch.float64)

@@ -255,11 +255,11 @@ def _attack_tables(preset: Preset, model: LanguageModel, store: Store) -> Tables
 
 
 def _landscape_tables(
-    preset: Preset, model: LanguageModel, interpolate_to: LanguageModel | None, store: Store
+    preset: Preset, model: LanguageModel, other: LanguageModel | None, store: Store
 ) -> Tables:
     """Tables of the safety landscape; what no claim needs is computed only with a model to interpolate to."""
     prompts = _prompts(preset.n_landscape, "harmful", "harmless")
-    data = LandscapeData(prompts, interpolate_to, check_truncation=interpolate_to is not None)
+    data = LandscapeData(prompts, other, check_truncation=other is not None)
     generation = replace(preset.generation, n_new=preset.landscape_tokens)
     return language_model_landscape(model, data, store, generation, preset.landscape).tables
 

@@ -51,7 +51,7 @@ def landscape_rows() -> list[SpeedRow]:
     def ours() -> None:
         with Perturbation(model, direction) as walk:
             points = PointEvaluator(
-                walk, lambda: {"refused": letter_share(outcome_letters(model, requests), REFUSAL)}
+                walk, lambda: {"refusal_rate": letter_share(outcome_letters(model, requests), REFUSAL)}
             )
             points.grid(np.linspace(-0.5, 0.5, N_POINTS).tolist())
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from experiments.jain2024.measures import at_end, on_the_way
+from experiments.jain2024.measures import checkpoint_measures, final_measures
 from experiments.jain2024.presets import PRESETS, Preset
 from experiments.speed.timing import SpeedRow, median_ratio, seconds
 from makebreak.artifacts import Store
@@ -102,8 +102,9 @@ class Replay:
 def training_rows() -> list[SpeedRow]:
     """Seconds per training step of a plain GPT and of a model as that of Jain et al. 2024, relative to ours.
 
-    All three see the same batches, so that their tokens per second compare as their seconds per step; the time
-    to make the batches is not counted.
+    All three see the same batches, so that their tokens per second compare as their seconds per step; making
+    the batches is not timed.
+
     """
     rows = []
     for name, preset, batch_size in (("mini", "mini", 64), ("jain2024", "paper", 8)):
@@ -153,7 +154,7 @@ def throughput_row(preset: Preset, world: str, arm: str) -> ThroughputRow:
     """
     recipe = preset.recipe(world, SEED, arm)
     recipe = replace(recipe, optimisation=replace(recipe.optimisation, steps=4, checkpoints=1))
-    final, passing = at_end(preset, arm), on_the_way(preset, arm)
+    final, passing = final_measures(preset, arm), checkpoint_measures(preset, arm)
     with tempfile.TemporaryDirectory() as folder:
         store = Store(Path(folder))
         build(recipe.base, store)

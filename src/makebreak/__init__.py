@@ -1,3 +1,3 @@
-"""makebreak: what makes safety fine-tuning work inside a network, and what breaks it?"""
+"""Workbench for the mechanisms of safety fine-tuning: what makes it work, and what breaks it."""
 
 __version__ = "0.1.0"

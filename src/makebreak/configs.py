@@ -19,10 +19,10 @@ from pydantic import TypeAdapter, ValidationError
 T = TypeVar("T")
 
 
-def nearest(name: str, known: list[str]) -> str:
-    """End of an error message: the known name most like the given one, else the list of all known names."""
-    matches = difflib.get_close_matches(name, known, n=1)
-    return f"did you mean {matches[0]!r}?" if matches else f"expected one of {', '.join(known)}"
+def nearest(name: str, options: list[str]) -> str:
+    """End of an error message: the valid name most like the given one, or the list of all valid names."""
+    matches = difflib.get_close_matches(name, options, n=1)
+    return f"did you mean {matches[0]!r}?" if matches else f"expected one of {', '.join(options)}"
 
 
 def tag(cls: type) -> str:

@@ -40,7 +40,7 @@ def network() -> PreTrainedModel:
 
 
 def pool(seed: int) -> tuple[Requests, np.ndarray]:
-    """Prompts of one family whose tasks are one of two marks, drawn by a coin that has nothing to do with the text."""
+    """Prompts of one family whose tasks are one of two marks, drawn at random, independently of the text."""
     requests = WORLD.sample("pretraining", 2 * N, seed=seed)
     marked = np.random.default_rng(seed).permutation(2 * N) < N
     prompt = requests.prompt.copy()
@@ -72,7 +72,7 @@ def test_planted_difference_is_found() -> None:
 
 
 def test_permuted_labels_show_nothing() -> None:
-    """AUROC follows its permutation law; τ / distance lies in ± 1: its gap's standard error is below √(2 / n)."""
+    """AUROC has its permutation law; τ / distance is in ± 1: the gap's standard error is below √(2 / n)."""
     found = as_dicts(
         cluster_rows(network(), permuted_pair(1000), {"permuted": permuted_pair(1001)}, n_groups=2, seed=0)
     )

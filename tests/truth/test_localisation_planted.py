@@ -10,7 +10,7 @@ import torch
 from makebreak.activations import capture
 from makebreak.behaviour import next_token_log_probs
 from makebreak.mechanism import (
-    DirectionCriteria,
+    DirectionSettings,
     SafeUnsafeRequests,
     ablate_directions,
     ablate_weights,
@@ -38,8 +38,8 @@ def fitted(seed: int, kind: str = "route"):
 @pytest.mark.parametrize("seed", range(3))
 def test_ablating_planted_direction_removes_refusal(seed: int) -> None:
     made, fit, score = fitted(seed)
-    loose = DirectionCriteria(max_kl=1.0, max_depth=1.0)
-    rows = as_dicts(direction_rows(made.aligned, fit, score, criteria=loose, seed=0))
+    loose = DirectionSettings(max_kl=1.0, max_depth=1.0)
+    rows = as_dicts(direction_rows(made.aligned, fit, score, settings=loose, seed=0))
     best = min(
         (row for row in rows if row["kind"] == "difference" and row["bypass"] is not None),
         key=lambda r: r["bypass"],
@@ -67,14 +67,14 @@ def test_rejected_candidates_have_reasons() -> None:
             made.aligned,
             fit,
             score,
-            criteria=DirectionCriteria(max_kl=9.0, min_induce=-99.0, max_depth=0.0),
+            settings=DirectionSettings(max_kl=9.0, min_induce=-99.0, max_depth=0.0),
             seed=0,
         )
     )
     assert all("beyond 0 of the depth" in r["reason"] for r in shallow if r["kind"] == "difference")
     strict = as_dicts(
         direction_rows(
-            made.aligned, fit, score, criteria=DirectionCriteria(max_kl=-1.0, max_depth=2.0), seed=0
+            made.aligned, fit, score, settings=DirectionSettings(max_kl=-1.0, max_depth=2.0), seed=0
         )
     )
     assert all("more than -1" in r["reason"] for r in strict if r["kind"] == "difference")
@@ -83,7 +83,7 @@ def test_rejected_candidates_have_reasons() -> None:
             made.aligned,
             fit,
             score,
-            criteria=DirectionCriteria(max_kl=99.0, min_induce=99.0, max_depth=2.0),
+            settings=DirectionSettings(max_kl=99.0, min_induce=99.0, max_depth=2.0),
             seed=0,
         )
     )
@@ -94,7 +94,7 @@ def test_rejected_candidates_have_reasons() -> None:
             made.aligned,
             fit,
             score,
-            criteria=DirectionCriteria(max_kl=99.0, min_induce=-99.0, max_depth=2.0),
+            settings=DirectionSettings(max_kl=99.0, min_induce=-99.0, max_depth=2.0),
             seed=0,
         )
     )

@@ -56,7 +56,7 @@ def shares(
 
 
 def by_hand(model: PreTrainedModel) -> dict[str, tuple[Tensor, Tensor]]:
-    """Inputs of the first MLP at the end of text and its pre-activation without bias, by family, by plain hooks."""
+    """Inputs and bias-free pre-activations of the first MLP at the end of text, by family, by plain hooks."""
     heard = {}
     mlp = model.transformer.h[0].mlp
     for family, asked in REQUESTS.items():

@@ -100,9 +100,9 @@ def capture(
         yield ActivationBatch(row + rows.start, position, activations)
 
 
-def _collect(collected: dict[str, Tensor], site: str, activations: Tensor, _: Tensor) -> None:
+def _collect(activations_by_site: dict[str, Tensor], site: str, activations: Tensor, _: Tensor) -> None:
     """Consumer that keeps the activations of one site in a dict."""
-    collected[site] = activations
+    activations_by_site[site] = activations
 
 
 def save_activations(batches: Iterator[ActivationBatch], folder: Path) -> list[Path]:
@@ -162,12 +162,12 @@ def _forward_to_last(
     if not where.any():
         return
     width = int(where.any(dim=0).nonzero().max()) + 1
-    fired: set[str] = set()
+    fired_sites: set[str] = set()
     with ExitStack() as hooks, torch.no_grad():
         for site, consume in consumers.items():
-            hooks.enter_context(_hooked(model, site, where[:, :width], rows.start, consume, fired))
+            hooks.enter_context(_hooked(model, site, where[:, :width], rows.start, consume, fired_sites))
         forward(model, tokens[rows, :width], None if mask is None else mask[rows, :width], lm_head=False)
-    missing = [site for site in consumers if site not in fired]
+    missing = [site for site in consumers if site not in fired_sites]
     if missing:
         raise RuntimeError(
             f"hooks at {missing} never fired: this model's forward pass does not call their modules"
@@ -176,16 +176,16 @@ def _forward_to_last(
 
 @contextmanager
 def _hooked(
-    model: PreTrainedModel, site: str, where: Tensor, first_row: int, consume: Consumer, fired: set[str]
+    model: PreTrainedModel, site: str, where: Tensor, first_row: int, consume: Consumer, fired_sites: set[str]
 ) -> Iterator[None]:
-    """A context that passes the site's activations to its consumer and adds the site to `fired`."""
+    """A context that passes the site's activations to its consumer and adds the site to `fired_sites`."""
     module, side = resolve_site(model, site)
     rows = where.nonzero()[:, 0] + first_row
 
     def consume_once(value: Tensor) -> None:
-        if site in fired:
+        if site in fired_sites:
             raise RuntimeError(f"the hook at {site} fired twice in one forward pass; expected once")
-        fired.add(site)
+        fired_sites.add(site)
         consume(value[where.to(value.device)].detach(), rows)
 
     handle = attach(module, side, consume_once)

@@ -159,9 +159,9 @@ def on_units(units: slice, intervention: Intervention) -> Intervention:
         An intervention that leaves the other units as they are.
     """
 
-    def restricted(x: Tensor) -> Tensor:
+    def apply_to_units(x: Tensor) -> Tensor:
         result = x.clone()
         result[:, units] = intervention(x[:, units])
         return result
 
-    return restricted
+    return apply_to_units

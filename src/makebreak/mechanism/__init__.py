@@ -1,7 +1,7 @@
 """Measures of what safety fine-tuning changes inside a network."""
 
 from makebreak.mechanism.clusters import ClusterRow, cluster_means, cluster_rows
-from makebreak.mechanism.compare import Comparison, compare
+from makebreak.mechanism.compare import ChangedRequests, Comparison, compare
 from makebreak.mechanism.constrained import (
     ConstrainedRow,
     constrain_updates,
@@ -9,9 +9,9 @@ from makebreak.mechanism.constrained import (
     remove_constraints,
 )
 from makebreak.mechanism.directions import (
-    DIRECTION_CRITERIA,
-    DirectionCriteria,
+    DIRECTION_SETTINGS,
     DirectionRow,
+    DirectionSettings,
     RefusalRankRow,
     SafeUnsafeRequests,
     ablate_directions,
@@ -54,13 +54,14 @@ from makebreak.mechanism.stitching import (
 from makebreak.mechanism.update_geometry import ReadGainRow, UpdateRow, read_gain_rows, update_rows
 
 __all__ = [
-    "DIRECTION_CRITERIA",
+    "DIRECTION_SETTINGS",
     "VERDICT_RULES",
+    "ChangedRequests",
     "ClusterRow",
     "Comparison",
     "ConstrainedRow",
-    "DirectionCriteria",
     "DirectionRow",
+    "DirectionSettings",
     "HarmRefusalRow",
     "LabelledRequests",
     "LayerFisher",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from transformers import PreTrainedModel
 
@@ -13,6 +14,15 @@ from makebreak.mechanism.stitching import MechanismVerdict, mechanism_verdict, s
 from makebreak.mechanism.update_geometry import read_gain_rows, update_rows
 from makebreak.requests import Requests
 from makebreak.tables import Rows, as_dicts
+
+
+class ChangedRequests(NamedTuple):
+    """Requests whose answer alignment changed."""
+
+    requests: Requests
+    """The requests."""
+    answer: str = "refused"
+    """The answer that alignment trained on them, `refused` or `instructed`."""
 
 
 @dataclass(frozen=True)
@@ -30,8 +40,7 @@ def compare(
     aligned: PreTrainedModel,
     requests: Mapping[str, Requests],
     *,
-    changed_requests: Requests | None = None,
-    answer: str = "refused",
+    changed_requests: ChangedRequests | None = None,
     other_base: PreTrainedModel | None = None,
     seed: int = 0,
 ) -> Comparison:
@@ -42,7 +51,6 @@ def compare(
         aligned: The model after alignment.
         requests: Requests by family, for measures of activations.
         changed_requests: Requests whose answer alignment changed; stitching is skipped without them.
-        answer: The answer that alignment trained on them, `refused` or `instructed`.
         other_base: A base of another pretraining seed, for a reference of the updates.
         seed: Seed of all random references.
 
@@ -51,7 +59,9 @@ def compare(
     """
     stitching = []
     if changed_requests is not None:
-        stitching = stitching_rows(aligned, base, changed_requests, answer=answer, seed=seed)
+        stitching = stitching_rows(
+            aligned, base, changed_requests.requests, answer=changed_requests.answer, seed=seed
+        )
     tables = {
         "stitching": as_dicts(stitching),
         "preactivations": as_dicts(preactivation_rows(aligned, base, requests)),

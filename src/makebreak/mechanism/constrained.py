@@ -52,11 +52,11 @@ class ConstrainedRow(NamedTuple):
 class _Constraint(nn.Module):
     """Parametrisation of a weight as its start plus a basis times the trained coordinates."""
 
-    def __init__(self, weight: Tensor, basis: Tensor, transposed: bool) -> None:
+    def __init__(self, weight: Tensor, basis: Tensor, is_transposed: bool) -> None:
         super().__init__()
         self.register_buffer("start", weight.detach().clone())
         self.register_buffer("basis", basis.to(weight))
-        self._transposed = transposed
+        self._transposed = is_transposed
 
     def forward(self, coordinates: Tensor) -> Tensor:
         change = self.basis @ coordinates  # type: ignore[operator]

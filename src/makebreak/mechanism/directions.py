@@ -39,8 +39,8 @@ class SafeUnsafeRequests(NamedTuple):
 
 
 @dataclass(frozen=True)
-class DirectionCriteria:
-    """Criteria that a candidate direction must meet (Arditi et al. 2024)."""
+class DirectionSettings:
+    """Which vectors are evaluated, and what a refusal direction must meet (Arditi et al. 2024)."""
 
     max_kl: float = 0.1
     """Largest KL of the decision on safe requests under ablation, nats."""
@@ -48,9 +48,11 @@ class DirectionCriteria:
     """Least refusal margin on safe requests under addition, nats."""
     max_depth: float = 0.8
     """Layers below this share of all layers are candidates."""
+    controls: bool = True
+    """Whether shuffled labels and random directions are evaluated too, at three times the cost."""
 
 
-DIRECTION_CRITERIA = DirectionCriteria()
+DIRECTION_SETTINGS = DirectionSettings()
 
 
 class DirectionRow(NamedTuple):
@@ -69,9 +71,9 @@ class DirectionRow(NamedTuple):
     kl: float | None
     """KL of the decision on safe requests under ablation, mean, nats."""
     reason: str
-    """Reason why the vector is not a refusal direction; empty for a candidate that meets all criteria."""
+    """Reason why the vector is not a refusal direction; empty for a candidate that meets all settings."""
     is_selected: bool
-    """Whether it is the candidate with the least `bypass` among those that meet all criteria."""
+    """Whether it is the candidate with the least `bypass` among those that meet all settings."""
 
 
 class RefusalRankRow(NamedTuple):
@@ -141,8 +143,7 @@ def direction_rows(
     fit: SafeUnsafeRequests,
     score: SafeUnsafeRequests,
     *,
-    criteria: DirectionCriteria = DIRECTION_CRITERIA,
-    controls: bool = True,
+    settings: DirectionSettings = DIRECTION_SETTINGS,
     seed: int,
     progress: Callable[[int], object] = lambda _: None,
 ) -> list[DirectionRow]:
@@ -152,8 +153,7 @@ def direction_rows(
         model: The model.
         fit: Requests that give the means; they should share no texts with `score`.
         score: Requests on which the interventions are evaluated.
-        criteria: What a direction must meet to be selected.
-        controls: Also evaluate shuffled labels and random directions, at three times the cost.
+        settings: Which vectors are evaluated, and what a direction must meet to be selected.
         seed: Seed of the controls.
         progress: Called with 1 after every vector.
 
@@ -165,10 +165,10 @@ def direction_rows(
     random = torch.Generator().manual_seed(seed)
     rows = []
     for layer, vectors in enumerate(_vectors(model, fit, random)):
-        for kind, vector in vectors.items() if controls else [("difference", vectors["difference"])]:
+        for kind, vector in vectors.items() if settings.controls else [("difference", vectors["difference"])]:
             row = DirectionRow(layer, kind, float(vector.norm()), None, None, None, "", False)
             progress(1)
-            excluded = _exclusion(layer, n_layers(model), vector, criteria)
+            excluded = _exclusion(layer, n_layers(model), vector, settings)
             if excluded:
                 rows.append(row._replace(reason=excluded))
                 continue
@@ -183,7 +183,7 @@ def direction_rows(
                 induce=float(log_odds(added_log_p, refusals["safe"]).mean()),
                 kl=float(decision_kl(base_log_p, ablated_log_p).mean()),
             )
-            rows.append(row._replace(reason=_rejection(row, criteria) if kind == "difference" else "control"))
+            rows.append(row._replace(reason=_rejection(row, settings) if kind == "difference" else "control"))
     candidates = [row for row in rows if not row.reason]
     best = min(candidates, key=lambda row: row.bypass, default=None)
     return [row._replace(is_selected=row is best) for row in rows]
@@ -214,23 +214,23 @@ def _vectors(
     return vectors
 
 
-def _exclusion(layer: int, depth: int, vector: Tensor, criteria: DirectionCriteria) -> str:
+def _exclusion(layer: int, depth: int, vector: Tensor, settings: DirectionSettings) -> str:
     """Reason why a vector is not evaluated; empty if it is."""
-    if layer >= criteria.max_depth * depth:
-        return f"not evaluated: layer {layer} is beyond {criteria.max_depth:g} of the depth"
+    if layer >= settings.max_depth * depth:
+        return f"not evaluated: layer {layer} is beyond {settings.max_depth:g} of the depth"
     if not vector.norm() > 0:
         return "undefined: the means are equal"
     return ""
 
 
-def _rejection(row: DirectionRow, criteria: DirectionCriteria) -> str:
-    """Reason why an evaluated candidate is rejected; empty if it meets the criteria."""
+def _rejection(row: DirectionRow, settings: DirectionSettings) -> str:
+    """Reason why an evaluated candidate is rejected; empty if it meets the settings."""
     assert row.kl is not None
     assert row.induce is not None
-    if row.kl > criteria.max_kl:
-        return f"ablation moves safe requests by {row.kl:.2f} nats, more than {criteria.max_kl:g}"
-    if row.induce < criteria.min_induce:
-        return f"addition gives safe requests a margin of {row.induce:.2f}, less than {criteria.min_induce:g}"
+    if row.kl > settings.max_kl:
+        return f"ablation moves safe requests by {row.kl:.2f} nats, more than {settings.max_kl:g}"
+    if row.induce < settings.min_induce:
+        return f"addition gives safe requests a margin of {row.induce:.2f}, less than {settings.min_induce:g}"
     return ""
 
 

@@ -74,9 +74,9 @@ class _Labels(NamedTuple):
         direction = _directions(x, unsafe, self.refused, self.is_fit)[0]
         return _auroc_or_none(x @ direction, self.unsafe, ~self.is_fit & ~self.refused)
 
-    def refusal_auroc(self, x: np.ndarray, refused: np.ndarray) -> float | None:
+    def refusal_auroc(self, x: np.ndarray, refusals: np.ndarray) -> float | None:
         """AUROC of the direction of a refusal label, scored among unsafe requests."""
-        direction = _directions(x, self.unsafe, refused, self.is_fit)[1]
+        direction = _directions(x, self.unsafe, refusals, self.is_fit)[1]
         return _auroc_or_none(x @ direction, self.refused, ~self.is_fit & self.unsafe)
 
 
@@ -146,9 +146,9 @@ def _last_states(model: PreTrainedModel, requests: Requests, span: str) -> list[
     return [torch.cat([batch.activations[site] for batch in batches]) for site in sites]
 
 
-def _directions(x: np.ndarray, unsafe: np.ndarray, refused: np.ndarray, rows: np.ndarray) -> np.ndarray:
+def _directions(x: np.ndarray, unsafe: np.ndarray, refusals: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """(2, d) what each label adds to the state, by least squares with both labels in the model."""
-    design = np.stack([np.ones(len(x)), unsafe, refused], axis=1)[rows]
+    design = np.stack([np.ones(len(x)), unsafe, refusals], axis=1)[rows]
     return np.linalg.lstsq(design, x[rows], rcond=None)[0][1:]
 
 
@@ -160,10 +160,10 @@ def _auroc_or_none(score: np.ndarray, label: np.ndarray, rows: np.ndarray) -> fl
     return auroc(positive=positive, negative=negative)
 
 
-def _shuffle_within(label: np.ndarray, fixed: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """The label shuffled among rows that have the same value of `fixed`."""
+def _shuffle_within(label: np.ndarray, strata: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """The label shuffled among rows that have the same value of `strata`."""
     out = label.copy()
     for value in (False, True):
-        rows = np.flatnonzero(fixed == value)
+        rows = np.flatnonzero(strata == value)
         out[rows] = label[random.permutation(rows)]
     return out

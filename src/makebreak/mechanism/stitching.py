@@ -292,10 +292,10 @@ def _answer_skills(
     return base_skill, _probe_skill(aligned_states.numpy() + noise, token, shuffled)
 
 
-def _probe_skill(states: np.ndarray, token: np.ndarray, shuffled: np.ndarray) -> float:
+def _probe_skill(states: np.ndarray, token: np.ndarray, shuffled_token: np.ndarray) -> float:
     """Accuracy of a linear probe, scaled so that 0 is that of a probe of shuffled labels and 1 is perfect."""
     scores = []
-    for label in (token, shuffled):
+    for label in (token, shuffled_token):
         probe = make_pipeline(StandardScaler(), RidgeClassifier())
         prediction = probe.fit(states[::2], label[::2]).predict(states[1::2])
         scores.append(float((prediction == label[1::2]).mean()))

@@ -292,13 +292,13 @@ def user_objective(
 
 
 def before_and_after(
-    lm: LanguageModel, tuned_lm: LanguageModel, evaluation: Evaluation, store: Store
+    lm: LanguageModel, aligned: LanguageModel, evaluation: Evaluation, store: Store
 ) -> dict[str, Rows]:
     """Evaluates a model before and after fine-tuning.
 
     Args:
         lm: The model before.
-        tuned_lm: The model after.
+        aligned: The model after.
         evaluation: What both are asked.
         store: Cache of the answers.
 
@@ -307,7 +307,7 @@ def before_and_after(
         `condition`.
     """
     rows: Rows = []
-    for condition, model in ((BEFORE, lm), (AFTER, tuned_lm)):
+    for condition, model in ((BEFORE, lm), (AFTER, aligned)):
         judged = judged_answer_rows(model, evaluation.prompts, store, evaluation.settings)
         rows += [{"condition": condition} | row for row in judged]
     return {"answers": rows, "behaviour": as_dicts(behaviour_rows(rows))}

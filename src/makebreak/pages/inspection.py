@@ -21,7 +21,8 @@ from makebreak.artifacts import Store
 from makebreak.behaviour import first_tokens, generate_texts, is_degenerate, log_odds, next_token_log_probs
 from makebreak.configs import check_positive
 from makebreak.mechanism import (
-    DIRECTION_CRITERIA,
+    DIRECTION_SETTINGS,
+    DirectionSettings,
     SafeUnsafeRequests,
     ablate_directions,
     cluster_rows,
@@ -39,6 +40,8 @@ from makebreak.tables import Rows, as_dicts
 
 FAMILIES = ("harmful", "harmless", "borderline")
 """Families of prompts, in the order of the tables; `borderline` may be missing."""
+WITHOUT_CONTROLS = DirectionSettings(controls=False)
+"""Settings of the directions: their controls would take three times as long."""
 MIN_REQUESTS = 8
 """Fewest requests of each family that a direction is fitted to, and that it is scored on."""
 Item = TypeVar("Item")
@@ -152,7 +155,9 @@ def inspect(
     clear_fit, clear_score = _clear_pair(requests, answers, 0), _clear_pair(requests, answers, 1)
     tables["directions"] = steps.run(
         "directions",
-        partial(direction_rows, lm.model, clear_fit, clear_score, controls=False, seed=settings.seed),
+        partial(
+            direction_rows, lm.model, clear_fit, clear_score, settings=WITHOUT_CONTROLS, seed=settings.seed
+        ),
     )
     selected = next((row for row in tables["directions"] if row["is_selected"]), None)
     if selected is None:
@@ -285,7 +290,7 @@ def _estimate_seconds(
     per_answer = per_token * settings.n_new / _BATCH_SPEED_UP
     n = sum(map(len, requests.values()))
     half = len(requests["harmful"]) // 2
-    n_candidates = DIRECTION_CRITERIA.max_depth * n_layers(lm.model)
+    n_candidates = DIRECTION_SETTINGS.max_depth * n_layers(lm.model)
     directions = _FORWARDS_PER_CANDIDATE * n_candidates * half * per_request
     ablation = _ABLATION_CONDITIONS * half * (per_answer + per_request)
     return n * (per_answer + _FORWARDS_PER_REQUEST * per_request) + directions + ablation
