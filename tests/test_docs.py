@@ -1,4 +1,4 @@
-"""Does the code in docs/ run as it is written, one block after the other?"""
+"""The code blocks of docs/ run as they are written, one after the other."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
@@ -16,7 +17,8 @@ import pandas as pd
 import pytest
 
 from makebreak.artifacts import Store
-from makebreak.defences import SafetyData, mitigation_digest, load_mitigation
+from makebreak.defences import SafetyData, load_mitigation, mitigation_digest
+from makebreak.mechanism import SafeUnsafeRequests
 from makebreak.models import MODEL_SIZES, create_model
 from makebreak.recipes import Alignment, Recipe
 from makebreak.requests import load_world
@@ -26,37 +28,45 @@ mpl.use("Agg")
 DOCS = Path(__file__).parents[1] / "docs"
 
 
+def code_blocks(page: str) -> list[str]:
+    """The Python blocks of a page of the documentation, in their order."""
+    text = (DOCS / page).read_text(encoding="utf-8")
+    return re.findall(r"```python\n(.*?)```", text, flags=re.S)
+
+
+def n_code_lines(block: str) -> int:
+    return len([line for line in block.splitlines() if line])
+
+
+def run_block(block: str, page: str, names: dict[str, Any]) -> None:
+    """Runs one block of a page in a namespace, as a reader who goes on from the blocks before it."""
+    exec(compile(block, page, "exec", dont_inherit=True), names)
+
+
 def test_adding_a_measure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The measure of the documentation runs, is short, and gives a table, a comparison and a figure."""
     monkeypatch.chdir(tmp_path)
-    few = Optimisation(2, 1e-3, batch_size=4, checkpoints=1)
-    base = Recipe("mini", MODEL_SIZES["tiny"], Pretraining(), few, (), 1000)
-    sham = AlignmentData("sham_safe", "sham_unsafe")
-    recipes = [base, *(replace(base, alignments=(Alignment(how, few),)) for how in (SSFT(), SSFT(sham)))]
-    blocks = re.findall(r"```python\n(.*?)```", (DOCS / "adding_a_measure.md").read_text(), flags=re.S)
+    optimisation = Optimisation(2, 1e-3, batch_size=4, checkpoints=1)
+    base = Recipe("mini", MODEL_SIZES["tiny"], Pretraining(), optimisation, (), 1000)
+    objectives = SSFT(), SSFT(AlignmentData("sham_safe", "sham_unsafe"))
+    tuned = [replace(base, alignments=(Alignment(objective, optimisation),)) for objective in objectives]
+    blocks = code_blocks("adding_a_measure.md")
     assert len(blocks) == 3
     module = ModuleType("stable_rank")  # a dataclass looks its module up
     monkeypatch.setitem(sys.modules, "stable_rank", module)
     names = vars(module)
-    names["recipes"] = recipes
+    names["recipes"] = [base, *tuned]
     for block in blocks:
-        exec(
-            compile(
-                block.replace("zoo.Strength()", "zoo.Strength(8)"),
-                "adding_a_measure.md",
-                "exec",
-                dont_inherit=True,
-            ),
-            names,
-        )
-    table, found = names["table"], names["found"]
+        shortened = block.replace("zoo.SafetyMeasure()", "zoo.SafetyMeasure(8)")
+        run_block(shortened, "adding_a_measure.md", names)
+    table, controls = names["table"], names["controls"]
     assert isinstance(table, pd.DataFrame)
-    assert isinstance(found, pd.DataFrame)
-    assert table.stable_rank.notna().sum() == 2, "of a base there is no update"
-    assert set(found.rung) == {"value", "sham"}
+    assert isinstance(controls, pd.DataFrame)
+    assert table.stable_rank.notna().sum() == 2, "a base has no update"
+    assert set(controls.control) == {"none", "sham"}
     assert len(plt.get_fignums()) == 1
     plt.close("all")
-    lines = [line for line in blocks[0].splitlines() if line]
-    assert len(lines) <= 30, "about thirty lines"
+    assert n_code_lines(blocks[0]) <= 30, "about thirty lines"
 
 
 def test_adding_an_attack(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,45 +75,53 @@ def test_adding_an_attack(monkeypatch: pytest.MonkeyPatch) -> None:
     model = create_model(
         MODEL_SIZES["tiny"], d_vocab=len(world.vocabulary), n_ctx=world.sequence_length, seed=0
     ).eval()
-    blocks = re.findall(r"```python\n(.*?)```", (DOCS / "adding_an_attack.md").read_text(), flags=re.S)
+
+    def request_pair(split: str) -> SafeUnsafeRequests:
+        safe, unsafe = (world.sample(family, 100, seed=1000, split=split) for family in ("safe", "unsafe"))
+        return SafeUnsafeRequests(safe, unsafe)
+
     module = ModuleType("repeat")
     monkeypatch.setitem(sys.modules, "repeat", module)
     names = vars(module) | {"__name__": "repeat", "model": model, "world": world}
     names["refused"] = world.sample("unsafe", 20, seed=1000, split="score")
-    names["ask"] = lambda split: [world.sample(f, 100, seed=1000, split=split) for f in ("safe", "unsafe")]
+    names["request_pair"] = request_pair
+    blocks = code_blocks("adding_an_attack.md")
     assert len(blocks) == 2
     for block in blocks:
-        exec(compile(block, "adding_an_attack.md", "exec", dont_inherit=True), names)
+        run_block(block, "adding_an_attack.md", names)
     assert set(names["projections"].attack) == set(names["flag_rates"]) == {"repeat", "random tokens 1"}
     assert (names["refused"].prompt != names["attacks"][0].requests.prompt).any()
     assert {"prediction", "steering"} <= set(names)
 
 
 def test_adding_a_defence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The mitigation of the documentation runs, is short, and a changed file is another mitigation."""
     world = load_world("formats_templates")
-    few = Optimisation(2, 1e-3, batch_size=8, checkpoints=1)
-    base = Recipe("formats_templates", MODEL_SIZES["tiny"], Pretraining(), few, (), 1000)
-    blocks = re.findall(r"```python\n(.*?)```", (DOCS / "adding_a_defence.md").read_text(), flags=re.S)
+    optimisation = Optimisation(2, 1e-3, batch_size=8, checkpoints=1)
+    base = Recipe("formats_templates", MODEL_SIZES["tiny"], Pretraining(), optimisation, (), 1000)
+    blocks = code_blocks("adding_a_defence.md")
     assert len(blocks) == 2
-    assert len([line for line in blocks[0].splitlines() if line]) <= 30
+    assert n_code_lines(blocks[0]) <= 30
     (tmp_path / "first_words.py").write_text(blocks[0])
     monkeypatch.syspath_prepend(str(tmp_path))
-    names = {"world": world, "store": Store(tmp_path / "store"), "steps": 2}
-    names["aligned"] = replace(base, alignments=(Alignment(SSFT(), few),))
-    exec(compile(blocks[1], "adding_a_defence.md", "exec", dont_inherit=True), names)
-    assert set(names["found"]) == {"none", "canonical", "first_words:first_words"}
-    made = load_mitigation("first_words:first_words")
-    mcq, translation = (
-        [requests.family for requests, _ in made(SafetyData(world, 10, 0), world.sample(f, 20, seed=1))]
-        for f in ("mcq_safe_new", "map_safe@obey")
-    )
-    assert (mcq, translation) == (["mcq_unsafe"], ["gen_unsafe"])
+    names: dict[str, Any] = {"world": world, "store": Store(tmp_path / "store"), "steps": 2}
+    names["aligned"] = replace(base, alignments=(Alignment(SSFT(), optimisation),))
+    run_block(blocks[1], "adding_a_defence.md", names)
+    assert set(names["results"]) == {"none", "canonical", "first_words:first_words"}
+    mitigation = load_mitigation("first_words:first_words")
+    safety = SafetyData(world, 10, 0)
+
+    def families(user_family: str) -> list[str]:
+        return [part.family for part, _ in mitigation(safety, world.sample(user_family, 20, seed=1))]
+
+    assert families("mcq_safe_new") == ["mcq_unsafe"]
+    assert families("map_safe@obey") == ["gen_unsafe"]
     assert mitigation_digest("canonical") is None
-    before = mitigation_digest("first_words:first_words")
+    digest = mitigation_digest("first_words:first_words")
     (tmp_path / "first_words.py").write_text(blocks[0] + "\n# another\n")
     importlib.reload(sys.modules["first_words"])
     linecache.checkcache()
-    assert mitigation_digest("first_words:first_words") != before
+    assert mitigation_digest("first_words:first_words") != digest
 
 
 def test_files_of_an_architecture() -> None:
