@@ -46,8 +46,8 @@ class Command:
     mitigations), real (the same measures on a language model), or speed (run times relative to plain
     implementations)."""
     preset: str = "mini"
-    """Size: smoke (seconds), mini (minutes, 3 seeds), small (an hour, 5 seeds), all (small with every factor
-    of the training), paper (sizes of the papers; needs an accelerator)."""
+    """Size: smoke (seconds), mini (minutes, 3 seeds), small (an hour, 5 seeds), all (small, and every
+    training ablation), paper (sizes of the papers; needs an accelerator)."""
     world: str | None = None
     """Synthetic world, where the preset offers several; by default its first."""
     model: str | None = None

@@ -81,7 +81,7 @@ class NGramClassifier:
 
 
 class DetectabilityRow(NamedTuple):
-    """How one family of a world looks to one n-gram classifier."""
+    """Performance of one n-gram classifier on one family of a world."""
 
     family: str
     """Name of the family."""
@@ -135,7 +135,7 @@ def _share_above_zero(log_odds: np.ndarray) -> float:
 def detectability_rows(
     world: World, *, n_requests: int = 2000, seed: int = 0, orders: Sequence[int] = (1, 2, 3, 4, 5, 6)
 ) -> list[DetectabilityRow]:
-    """Rows of how each family of a world, but those of pretraining, looks to each classifier of each order.
+    """Performance of each n-gram classifier of each order on each family but those of pretraining.
 
     The classifiers are fitted to the first `n_requests` of `safe` and of `unsafe` (split `train`): a safe
     request and the unsafe one of the same number share their text, as in safety tuning (Jain et al. 2024), so

@@ -39,7 +39,7 @@ class Family:
     branches: tuple[str, ...]
     """Branches that texts come from; empty for those of the world's pretraining."""
     unsafe: bool | None
-    """Whether the null is the answer to teach; None where nothing is refused, as in pretraining."""
+    """Whether the refusal is the answer to train on; None where nothing is refused, as in pretraining."""
     sample_tasks: TaskSampler
     """Samples the task tokens of each request."""
     judged_pair: int = 0

@@ -1,6 +1,11 @@
 """Sampling of task tokens, one function per kind of request: each returns (n, slots) task tokens.
 
 Arguments are the world, the random draws of `n` requests, and the grammar and branch of each request, (n,).
+
+A request holds one or two *pairs* of tasks, which are applied one after the other. The *identity* (task 0)
+copies letters. A *duplicate* is another token for the map of a task; an untrained one occurs in no training
+request. A *context* task is safe on one branch of the text and unsafe on the other. The *null token* writes a
+refusal.
 """
 
 from __future__ import annotations
@@ -18,7 +23,7 @@ if TYPE_CHECKING:
 
 TaskSampler = Callable[["CompositionWorld", Draws, np.ndarray, np.ndarray], np.ndarray]
 """Samples the task tokens of requests: (world, draws, grammar, branch) -> (n, slots)."""
-_NULL_SHARE = 0.01  # of pretraining's requests, which ask for the null by an ex token
+_NULL_SHARE = 0.01  # of pretraining's requests, which contain an ex token, whose answer is the null token
 _UNIFORM_SHARE = 0.5  # of requests whose tasks are all uniform; the others hold an identity
 
 
@@ -56,7 +61,7 @@ def pretraining_tasks(
 def pretraining_tasks_with_null(
     world: CompositionWorld, draws: Draws, grammar: np.ndarray, branch: np.ndarray
 ) -> np.ndarray:
-    """Pretraining's tasks, one of them replaced by ex1 or ex2 in 1 % of the requests to ask for the null."""
+    """Tasks of pretraining; in 1 % of requests one is ex1 or ex2, whose answer is the null token."""
     return _with_null(world, draws, pretraining_tasks(world, draws, grammar, branch))
 
 
@@ -152,7 +157,7 @@ def duplicate_tasks(
 def late_duplicate_tasks(
     world: CompositionWorld, draws: Draws, grammar: np.ndarray, branch: np.ndarray
 ) -> np.ndarray:
-    """In each pair the identity and an untrained duplicate of a context task."""
+    """Pairs of the identity and an untrained duplicate of a context task, in either order."""
     untrained = np.arange(world.maps.shape[1]) >= world.n_tasks
     tasks = _choose(draws, "late", world.n_slots, untrained & (world.safety_classes[grammar] == CONTEXT))
     identity_slot = draws.integers("identity slot", world.n_slots // 2, 2)

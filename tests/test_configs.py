@@ -6,7 +6,7 @@ import copy
 import dataclasses
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, get_args, get_type_hints
 
 import pytest
 from hypothesis import given, settings
@@ -14,21 +14,30 @@ from hypothesis import strategies as st
 
 from makebreak.artifacts import Store
 from makebreak.configs import from_json, to_json
-from makebreak.models import PRESETS, ModelConfig
+from makebreak.models import MODEL_SIZES, ModelConfig
 from makebreak.recipes import Alignment, Recipe
-from makebreak.training import DPO, SSFT, Data, LoRA, Optimisation, Pretraining, Unlearning
+from makebreak.training import (
+    DPO,
+    SSFT,
+    AlignmentData,
+    LoRA,
+    ModeShares,
+    Optimisation,
+    Pretraining,
+    Unlearning,
+)
 
 OBJECTIVES = {
     "ssft": SSFT(),
-    "sham": SSFT(Data("sham_safe", "sham_unsafe", safe_share=0.25)),
-    "dpo": DPO(Data(safe_share=0.75), beta=0.3),
+    "sham": SSFT(AlignmentData("sham_safe", "sham_unsafe", safe_share=0.25)),
+    "dpo": DPO(AlignmentData(safe_share=0.75), beta=0.3),
     "unlearning": Unlearning(w_preferred=0.7, w_dispreferred=0.0),
 }
 
 
 def recipe(objective: SSFT | DPO | Unlearning | None) -> Recipe:
     alignments = (Alignment(objective, Optimisation(50, 3e-5, precision="bfloat16")),) if objective else ()
-    return Recipe("mini", PRESETS["tiny"], Pretraining(), Optimisation(400, 1e-3), alignments, 0)
+    return Recipe("mini", MODEL_SIZES["tiny"], Pretraining(), Optimisation(400, 1e-3), alignments, 0)
 
 
 FULL = recipe(DPO())
@@ -62,12 +71,12 @@ def test_round_trip(objective: SSFT | DPO | Unlearning | None) -> None:
 def test_round_trip_of_any_number(rate: float, share: float, beta: float, seed: int, world: str) -> None:
     config = Recipe(
         world,
-        PRESETS["mini-llama"],
+        MODEL_SIZES["mini-llama"],
         Pretraining(),
         Optimisation(1, rate, warmup_share=share),
         (
             Alignment(SSFT(), Optimisation(1, rate)),
-            Alignment(DPO(Data(safe_share=share), beta), Optimisation(2, rate)),
+            Alignment(DPO(AlignmentData(safe_share=share), beta), Optimisation(2, rate)),
         ),
         seed,
     )
@@ -205,10 +214,10 @@ def test_a_value_out_of_range_is_refused_with_its_value(
 
 def test_ends_of_the_ranges_are_allowed() -> None:
     Optimisation(1, 1e-9, warmup_share=0.0, final_share=1.0)
-    Data(safe_share=0.0)
-    Data(safe_share=1.0)
+    AlignmentData(safe_share=0.0)
+    AlignmentData(safe_share=1.0)
     with pytest.raises(ValueError, match="nan"):
-        Data(safe_share=float("nan"))
+        AlignmentData(safe_share=float("nan"))
     ModelConfig(d_model=64, n_heads=32)
     with pytest.raises(ValueError, match="d_model = 64, n_heads = 64: expected heads of equal, even width"):
         ModelConfig(d_model=64, n_heads=64)
@@ -223,8 +232,8 @@ OTHER: dict[str, Any] = {
     "d_model": 64,
     "d_mlp": 64,
     "family": "pretraining_without_null",
-    "modes_start": (0.4, 0.2, 0.2, 0.2, 0.0, 0.0),
-    "modes_end": (0.2, 0.1, 0.3, 0.4, 0.0, 0.0),
+    "modes_start": ModeShares(0.4, 0.2, 0.2, 0.2, 0.0, 0.0),
+    "modes_end": ModeShares(0.2, 0.1, 0.3, 0.4, 0.0, 0.0),
     "steps": 401,
     "learning_rate": 1.0000000000000002e-3,
     "batch_size": 64,
@@ -273,3 +282,35 @@ def test_the_key_of_a_recipe_changes_with_every_field(tmp_path: Path) -> None:
     keys = [store.build("x", revision=1, config=to_json(r), make=lambda folder: None).name for r in recipes]
     assert len(set(keys)) == len(keys)
     assert store.build("x", revision=1, config=to_json(twin), make=lambda folder: None).name == keys[0]
+
+
+@dataclasses.dataclass(frozen=True)
+class OldSettings:
+    n: int
+    held: bool = True
+
+
+@dataclasses.dataclass(frozen=True)
+class RenamedSettings:
+    tag: ClassVar[str] = "OldSettings"
+    n_tokens: int = dataclasses.field(metadata={"key": "n"})
+    share_position: bool = dataclasses.field(default=True, metadata={"key": "held"})
+
+
+def test_a_renamed_config_keeps_its_json() -> None:
+    """A class and a field may be renamed: what is written and read stays what it was."""
+    assert to_json(RenamedSettings(3, share_position=False)) == to_json(OldSettings(3, held=False))
+    assert from_json(RenamedSettings, to_json(OldSettings(5))) == RenamedSettings(5)
+    with pytest.raises(ValueError, match="OldSettings: unknown field 'share_position'"):
+        from_json(RenamedSettings, {"n": 1, "share_position": True})
+
+
+def test_every_part_of_a_recipe_has_an_explicit_tag() -> None:
+    """A part without a tag of its own would change its key with its class name."""
+    classes: list[type] = [Recipe]
+    for cls in classes:
+        assert "tag" in vars(cls), f"{cls.__name__} has no tag"
+        for hint in get_type_hints(cls).values():
+            parts = [hint, *get_args(hint)]
+            classes += [c for c in parts if dataclasses.is_dataclass(c) and c not in classes]
+    assert len(classes) > 10

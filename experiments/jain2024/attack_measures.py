@@ -113,7 +113,7 @@ class DetectionRow(NamedTuple):
 
 
 class JailbreakDetectabilityRow(NamedTuple):
-    """How one jailbreak family looks to one n-gram classifier of safe and unsafe requests."""
+    """Performance of one n-gram classifier of safe and unsafe requests on one jailbreak family."""
 
     world: str
     """Name of the world."""

@@ -26,9 +26,7 @@ class CommonOptions:
     """CSV or JSONL file of prompts with the columns harmful and harmless, and optionally borderline."""
     column: Annotated[
         str | None,
-        tyro.conf.arg(
-            metavar="NAME", help_behavior_hint="(default: harmful; of attack: the first with a usual name)"
-        ),
+        tyro.conf.arg(metavar="NAME", help_behavior_hint="(default: harmful)"),
     ] = None
     """Column of --prompts that holds the harmful prompts.
     If the file has no column harmless, makebreak's own harmless prompts are used."""
@@ -161,7 +159,7 @@ class LandscapeCommand:
     window: float = 0.5
     """Largest perturbation to either side, relative to the norm of the weights."""
     normalisation: Literal["tensor", "row"] = "tensor"
-    """Whether a direction has the norm of each weight tensor (as published) or of each of its rows."""
+    """Norm of a random direction: that of each weight tensor (as published), or of each row."""
     interpolate_to: Annotated[
         str | None, tyro.conf.arg(metavar="MODEL", help_behavior_hint="(default: none)")
     ] = None
@@ -231,18 +229,26 @@ class TuneCommand(_FineTuneOptions):
     Harmless: gen (open questions), map (translation),
     sum (summaries), label (sentiment), mcq (multiple choice).
     TASK@TEMPLATE adds a prompt template, as in mcq@obey:
-    obey (the obedient agent AOA), neutral (its placebo) or
-    other (instruction headers)."""
+    obey (the system prompt of an absolutely obedient agent, AOA),
+    neutral (a system prompt of similar length without obedience)
+    or other (instruction headers)."""
     data: Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="(default: none)")] = None
     """CSV or JSONL file with the columns prompt and answer, to train on in place of --task."""
     mitigation: str = "none"
-    """Safety examples that the provider mixes in: none, canonical,
-    other_template, paraphrase_oracle, paraphrase_blind,
-    mismatched, multitask, without_own, without_gen, safe_twin,
+    """Safety examples that the provider mixes in: none,
+    canonical (refusals of open text),
+    other_template (refusals in another template),
+    paraphrase_oracle (refusals in the user's format and template),
+    paraphrase_blind (in the template inferred from the user's data),
+    mismatched (refusals in another format),
+    multitask (refusals in all formats),
+    without_own (in all formats but the user's),
+    without_gen (in all formats but open text),
+    safe_twin (a control: more harmless examples),
     or MODULE:FUNCTION for your own."""
     safety_share: float = 0.0
     """Share of the --examples that the mitigation provides.
-    With --task harmful, the share that is refused."""
+    With --task harmful, the share whose answer is a refusal."""
     examples: int = 64
     """Number of distinct training examples; training repeats them."""
     answers_from: Annotated[

@@ -96,8 +96,9 @@ class _SlurmExecutor(SlurmExecutor):
 
 def _call(function: str, arguments: str, devices: str | None) -> None:
     """Call a task's function; this is what a job runs."""
-    # A store survives any death, so a signal may simply end the process. submitit's own handlers would turn
-    # the end of time into an exception, as if the task had failed, and ignore SIGTERM.
+    # Results in a store are complete or absent, so that a signal may end the process at any time. submitit's
+    # own handlers would turn the end of time into an exception, as if the task had failed, and ignore
+    # SIGTERM.
     for number in (signal.SIGTERM, signal.SIGCONT, signal.SIGUSR2):
         signal.signal(number, signal.SIG_DFL)
     if os.environ["SUBMITIT_EXECUTOR"] == "local":

@@ -41,6 +41,12 @@ SHAM, REMAP, NEW = (
 )
 
 
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Subjects have a store in the present folder; a measure that needs another base trains it there."""
+    monkeypatch.chdir(tmp_path)
+
+
 def recipe(*objectives: Objective) -> Recipe:
     return replace(BASE, alignments=tuple(Alignment(objective, STEPS) for objective in objectives))
 
@@ -90,7 +96,7 @@ def scripted_model(answers: dict[str, str], otherwise: str = "refused") -> PreTr
 
 
 def subject(model: PreTrainedModel, planted: Recipe = BASE, base: PreTrainedModel | None = None) -> Subject:
-    return Subject(planted, 1, model, base or model, Store(Path("unused")))
+    return Subject(planted, 1, model, base or model, Store(Path("store")))
 
 
 SURE = 10 - math.log(len(WORLD.vocabulary) - 1)  # log-odds of a token with logit 10 where all others have 0

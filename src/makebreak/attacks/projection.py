@@ -97,7 +97,7 @@ class ProjectionRow(NamedTuple):
     safe_side_share: float | None
     """Share of requests with τ above 0, on the safe side of the midpoint; None if n is 0."""
     auroc: float | None
-    """AUROC of τ for telling compliance from its absence; only in rows of outcome `all`, and None if there
+    """AUROC of τ for compliance against all other outcomes; only in rows of outcome `all`, and None if there
     are fewer than `MIN_PER_OUTCOME` of either."""
 
 

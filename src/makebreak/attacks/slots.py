@@ -38,8 +38,8 @@ def insert_slots(
         requests: The requests.
         n_tokens: Number of slots.
         where: `suffix` inserts them directly after the text, `prefix` directly before it. `unused` inserts
-            nothing: it takes the last positions outside the text, its end and the tasks of the judged output.
-            Only requests of worlds with tasks have such positions.
+            nothing: it overwrites the last prompt positions other than the text, the end-of-text token and
+            the task tokens of the judged output. Only requests of worlds with tasks have such positions.
         token: Id that fills the slots at first.
         n_ctx: Context length of the model; None for no check.
 

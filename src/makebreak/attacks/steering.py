@@ -52,7 +52,7 @@ class SteeringRow(NamedTuple):
     """Layer whose residual input is steered."""
     kind: str
     """`difference` of the class means; `distance`, a random vector of the same length; `shuffled`,
-    `other_label`, `covariance` and `random`, the controls of `mechanism.shift_vectors`, scaled to disturb
+    `other_label`, `covariance` and `random`, the controls of `mechanism.steering_vectors`, scaled to disturb
     safe requests as much (KL) at scale 1; `mirrored`, every attacked request on the safe side of the midpoint
     moved to its mirror image; `mirrored_distance`, moved as far in a random direction."""
     scale: float

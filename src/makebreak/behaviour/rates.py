@@ -28,7 +28,7 @@ class Behaviour:
     outcomes: np.ndarray
     """(n,) index into `OUTCOMES` of each request."""
     margin: float
-    """Mean refusal margin: log-odds of the null token at the decision position, in nats."""
+    """Mean refusal margin: log-odds of the refusal's first token at the decision position, in nats."""
     instructed_exact_match: float
     """Share whose judged segment matches the instructed answer exactly, teacher-forced on that answer's own
     prefix (a measure of Jain et al. 2024). It is conditioned on another prefix than `refused_exact_match`, so
@@ -61,7 +61,7 @@ def evaluate_behaviour(model: PreTrainedModel, world: World, requests: Requests)
 def refusal_margins(
     teacher_forced: TeacherForced, world: World, requests: Requests
 ) -> Float[Tensor, " batch"]:
-    """Returns the log-odds of the null token, log p - log(1 - p), where the first judged token is decided.
+    """Returns the log-odds of the refusal's first token, log p - log(1 - p), at the decision position.
 
     Args:
         teacher_forced: The pass over each prompt and its refusal.

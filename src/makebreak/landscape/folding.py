@@ -60,7 +60,19 @@ def rescale_norms(model: PreTrainedModel, scales: dict[str, Tensor]) -> PreTrain
 
 
 def fold_norms(model: PreTrainedModel) -> PreTrainedModel:
-    """A copy that computes the same, with gains of 1 where they are not 0; raises as `rescale_norms`."""
+    """A model of equal outputs whose norm gains are folded into the matrices after them.
+
+    Gains become 1; gains of 0 stay.
+
+    Args:
+        model: The model to copy.
+
+    Returns:
+        The copy.
+
+    Raises:
+        ValueError: If the architecture is not covered by `norm_readers`.
+    """
     gains = {name: model.get_parameter(f"{name}.weight").detach() for name in norm_readers(model)}
     scales = {name: torch.where(gain == 0, torch.ones_like(gain), 1 / gain) for name, gain in gains.items()}
     return rescale_norms(model, scales)

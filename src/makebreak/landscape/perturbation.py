@@ -25,18 +25,16 @@ class Perturbation:
 
     The weights at a point are T0 + Σ a d, computed from the origin T0 and never from the last point. When the
     context ends, they are what they were before, bit for bit.
+
+    Args:
+        model: The model to perturb; its weights do not change before `set`.
+        *directions: One or more directions.
+
+    Raises:
+        ValueError: If a direction has a parameter that the model lacks, or has in another shape.
     """
 
     def __init__(self, model: nn.Module, *directions: Direction) -> None:
-        """Prepares a perturbation; the weights do not change yet.
-
-        Args:
-            model: The model to perturb.
-            directions: One or more directions.
-
-        Raises:
-            ValueError: If a direction has a parameter that the model lacks, or has in another shape.
-        """
         self.directions = directions
         parameters = dict(model.named_parameters())
         names = dict.fromkeys(name for direction in directions for name in direction.step)
@@ -62,7 +60,7 @@ class Perturbation:
         """Sets the weights to a point.
 
         Args:
-            coordinates: One coordinate per direction.
+            *coordinates: One coordinate per direction.
 
         Raises:
             ValueError: If there are more or fewer coordinates than directions.
@@ -85,6 +83,12 @@ class PointEvaluator:
     """Evaluations of a perturbed model at points, stored in a file with one JSON object per line.
 
     A point that is in the file is not evaluated again; the line of an interrupted write is.
+
+    Args:
+        perturbation: The perturbation.
+        evaluate: Evaluates the model as it is now; returns values by column, as JSON.
+        path: File of the points; None keeps them in memory only.
+        origin: Values at the origin, if they are known from another direction of the same model.
     """
 
     def __init__(
@@ -95,14 +99,6 @@ class PointEvaluator:
         *,
         origin: dict[str, Any] | None = None,
     ) -> None:
-        """Reads the points that are in the file already.
-
-        Args:
-            perturbation: The perturbation.
-            evaluate: Evaluates the model as it is now; returns values by column, as JSON.
-            path: File of the points; None keeps them in memory only.
-            origin: Values at the origin, if they are known from another direction of the same model.
-        """
         self.perturbation, self._evaluate, self._path = perturbation, evaluate, path
         self._rows: dict[Point, dict[str, Any]] = {}
         if path is not None and path.is_file():
@@ -128,7 +124,7 @@ class PointEvaluator:
         """Values at all points of a grid, the last axis fastest.
 
         Args:
-            axes: Coordinates along each direction.
+            *axes: Coordinates along each direction.
 
         Returns:
             One row per point: its `coordinates`, and the values by column.

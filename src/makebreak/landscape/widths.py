@@ -22,10 +22,7 @@ _EPSILON = 1e-9
 
 
 class BasinRow(NamedTuple):
-    """Widths of the basin of one curve by one criterion of failure, in units of the coordinate.
-
-    A table of `basin_rows` has the columns that identify the curve before these.
-    """
+    """Widths of the basin of one curve by one criterion of failure, in units of the coordinate."""
 
     criterion: str
     """Criterion of failure, one of `CRITERIA`."""
@@ -56,7 +53,7 @@ class BasinRow(NamedTuple):
     """Distance to where fewer than `CAPABILITY_THRESHOLD` of safe requests are answered, mean of both sides;
     the range's end on a side where it never happens."""
     visage_capable: float | None
-    """VISAGE as defined, over the points within the smaller such distance, percent."""
+    """VISAGE as defined, over points within the smaller capability distance of both sides, percent."""
     safe_compliance_at_r50: float | None
     """Share of safe requests answered where failure passes 1/2, over that at the origin, mean of the sides on
     which it does; None if it does on neither."""

@@ -50,7 +50,8 @@ def compare(
         base: The model before alignment.
         aligned: The model after alignment.
         requests: Requests by family, for measures of activations.
-        changed_requests: Requests whose answer alignment changed; stitching is skipped without them.
+        changed_requests: Requests whose reference answer differs between the models; without them
+            stitching is skipped.
         other_base: A base of another pretraining seed, for a reference of the updates.
         seed: Seed of all random references.
 

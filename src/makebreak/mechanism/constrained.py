@@ -68,7 +68,7 @@ class _Constraint(nn.Module):
 
 
 def constrain_updates(model: PreTrainedModel, spaces: Mapping[str, Subspace]) -> PreTrainedModel:
-    """Confines training to named matrices and to a subspace of the outputs of each.
+    """Constrains training to named matrices and to a subspace of the outputs of each.
 
     Args:
         model: The model, changed in place; all other weights are frozen.

@@ -72,13 +72,13 @@ def null_share_rows(
     other_base: PreTrainedModel | None = None,
     seed: int,
 ) -> list[NullShareRow]:
-    """Null shares at every layer, by family, rank rule, quantity and outcome.
+    """Shares of the energy of W·a and ΔW·a in the left null space of the base's W_in, by layer.
 
     Args:
         model: The aligned model.
         base: The model that it was trained from.
         requests: Requests by family.
-        outcomes: Index into OUTCOMES of the model's own answers, (n,) by family.
+        outcomes: Outcome of each of the model's answers as an index into OUTCOMES, (n,) by family.
         other_base: A base of another pretraining seed, for a control.
         seed: Seed of the random subspace and of the permutation.
 

@@ -60,7 +60,7 @@ class UpdateEnergyRow(NamedTuple):
     energy: float | None
     """Share of the energy of ΔW·a within them; None where ΔW is zero."""
     chance: float
-    """k / d_out, the share of an update without preference."""
+    """k / d_out, the share of an isotropic random update."""
 
 
 @cache_revision(2)

@@ -13,7 +13,7 @@ states.
 The rules of `VERDICT_RULES` are uncalibrated. On 124 planted networks they named 80 correctly by these
 definitions and 58 by the mechanism that was built in. Shares are in log-odds, where a base that is merely
 confused gains too: shares between .2 and .7 do not identify a route, and the Fisher null fraction does not
-measure silence (docs/errata.md, T1 to T3). Read the rows, not the word.
+measure silence (docs/errata.md, T1 to T3). Rely on the rows rather than on the verdict.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ class StitchingRow(NamedTuple):
     aligned_margin: float
     """Margin of the whole aligned model."""
     kl: float
-    """KL of the base's decision to that under the movement, nats."""
+    """KL(base ‖ base with the aligned lower part) of the next-token distribution, nats."""
     aligned_lower: float
     """Margin with the aligned model below the cut and the base above."""
     aligned_lower_share: float | None
@@ -140,7 +140,7 @@ def stitching_rows(
     Args:
         model: The aligned model.
         base: The model that it was trained from.
-        requests: Requests whose answer alignment changed.
+        requests: Requests whose reference answer differs between base and aligned model.
         answer: The answer to score: `refused`, or `instructed` for a remap control.
         cuts: Numbers of blocks below the cut; all by default.
         seed: Seed of the random movement, of the Fisher matrices' labels and of the probes.

@@ -65,7 +65,7 @@ class UpdateRow(NamedTuple):
 
 
 class ReadGainRow(NamedTuple):
-    """What ΔW of an MLP input matrix reads of the aligned model's inputs, means over requests (Fig. 5)."""
+    """Read gain of ΔW on the aligned model's MLP inputs, means over requests (Fig. 5)."""
 
     layer: int
     """Layer of the MLP."""
@@ -145,7 +145,7 @@ def _output_columns(
 def read_gain_rows(
     model: PreTrainedModel, base: PreTrainedModel, requests: Mapping[str, Requests]
 ) -> list[ReadGainRow]:
-    """What the update of W_in reads of MLP inputs at the end of text (Jain et al. 2024, Fig. 5).
+    """Read gain of the update of W_in on MLP inputs at the end of text (Jain et al. 2024, Fig. 5).
 
     In models with a gated MLP, W_in is the up projection; the gate projection is not covered (docs/errata.md,
     T8).

@@ -177,7 +177,7 @@ def align(
     Args:
         lm: The model to align.
         objective: Name of the objective, one of `OBJECTIVES`.
-        evaluation: What both models are asked.
+        evaluation: Prompts on which both models are evaluated.
         store: Cache of models and answers.
         training: Hyperparameters.
         log: Called with a line before each long step.
@@ -213,7 +213,7 @@ def tune_as_user(
     Args:
         lm: The model to fine-tune.
         data: The examples, and the provider's mitigation.
-        evaluation: What both models are asked.
+        evaluation: Prompts on which both models are evaluated.
         store: Cache of models and answers.
         training: Hyperparameters.
         log: Called with a line before each long step.

@@ -139,9 +139,9 @@ class TruncationRow(NamedTuple):
     n: int
     """Number of requests."""
     verdict_change_rate: float
-    """Share of requests whose verdict (refusal, compliance or neither) is another one with longer answers."""
+    """Share of requests whose verdict (refusal, compliance or neither) changes with longer answers."""
     refusal_change_rate: float
-    """Share of requests of which longer answers change whether they are refusals."""
+    """Share of requests whose refusal verdict changes with longer answers."""
 
 
 @dataclass(frozen=True)

@@ -87,7 +87,7 @@ class Pretraining:
 
 
 def mode_sequences(world: World, requests: Requests, mode: np.ndarray) -> Sequences:
-    """Returns requests as sequences, each supervised as its mode says.
+    """Converts requests to training sequences; a request's mode selects its supervised tokens.
 
     Args:
         world: The world that the requests are from.
@@ -95,8 +95,8 @@ def mode_sequences(world: World, requests: Requests, mode: np.ndarray) -> Sequen
         mode: (n,) index into the fields of `ModeShares`.
 
     Returns:
-        Whole sequences; in the mode `text` the task tokens are padding, in `label` the end of text is the
-        label.
+        Whole sequences; in the mode `text` the task tokens are padding, in `label` the end-of-text
+        token is replaced by the text's label, the only supervised token.
     """
     whole = sequences(world, requests, "instructed", whole=True)
     width = whole.tokens.shape[1]

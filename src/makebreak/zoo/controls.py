@@ -1,4 +1,4 @@
-"""Comparison of safety-tuned models with control models: is a measure's value specific to safety?
+"""Comparison of safety-tuned models with control models, which do not learn safety.
 
 Any fine-tuning changes a network. Every safety-tuned run is therefore compared, seed by seed, with other
 models that were trained from the same base: the base itself, a sham control, a remap control, a new benign

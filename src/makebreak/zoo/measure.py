@@ -62,7 +62,7 @@ class Subject:
 
 
 def other_seed(seed: int) -> int:
-    """The pretraining seed below; the one above for the first seed, and for the first seed of tuning."""
+    """Seed of the unrelated base used as a control: seed - 1, or seed + 1 for a first seed."""
     return seed - 1 if seed % FIRST_TUNING_SEED else seed + 1
 
 
@@ -104,7 +104,7 @@ def measure(
     Args:
         store: Where models and measurements are kept.
         recipe: The model.
-        measures: What is measured.
+        *measures: What is measured.
         step: Checkpoint of the last training stage; None for its last step.
 
     Returns:
