@@ -40,6 +40,7 @@ from makebreak.mechanism import (
     LabelledRequests,
     SafeUnsafeRequests,
     ablate_directions,
+    ChangedRequests,
     compare,
     direction_rows,
     harm_refusal_rows,
@@ -76,7 +77,7 @@ aligned = load_model(build(replace(recipe, alignments=(ssft,)), store))
 # %%
 families = ("safe", "unsafe", "context_safe", "context_unsafe")
 requests = {family: world.sample(family, 300, seed=2, split="score") for family in families}
-comparison = compare(base, aligned, requests, changed_requests=requests["unsafe"])
+comparison = compare(base, aligned, requests, changed_requests=ChangedRequests(requests["unsafe"]))
 tables = {name: pd.DataFrame(rows) for name, rows in comparison.tables.items()}
 comparison.verdict
 

@@ -39,6 +39,7 @@ from makebreak.mechanism import (
     SafeUnsafeRequests,
     ablate_directions,
     cluster_rows,
+    DirectionSettings,
     direction_rows,
     refusal_direction,
 )
@@ -107,7 +108,7 @@ with style():
 
 # %%
 few = SafeUnsafeRequests(score.safe[:8], score.unsafe[:8])
-candidates = pd.DataFrame(direction_rows(model, fit, few, controls=False, seed=0))
+candidates = pd.DataFrame(direction_rows(model, fit, few, settings=DirectionSettings(controls=False), seed=0))
 candidates[["layer", "bypass", "induce", "kl", "reason"]].round(2).head(8)
 
 # %% [markdown]

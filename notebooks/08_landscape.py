@@ -142,7 +142,8 @@ def weight_difference(other):
 plane = np.stack([weight_difference(attacked), weight_difference(base)], axis=1)
 path = [[0.0, 0.0]]
 for folder in checkpoints(build(attacked_recipe, store)).values():
-    path.append(np.linalg.lstsq(plane, weight_difference(load_model(folder)), rcond=None)[0])
+    difference = weight_difference(load_model(folder))
+    path.append(np.linalg.lstsq(plane, difference, rcond=None)[0].tolist())
 run = pd.DataFrame(path, columns=["x", "y"]).assign(title="ssft", kind="fine-tuning on 50")
 with style():
     plot_landscape_plane(points.assign(title="ssft"), ["ssft"], run)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import cast
 
 import jupytext
 import nbformat
@@ -40,7 +41,7 @@ def test_it_runs(script: Path, tmp_path_factory: pytest.TempPathFactory) -> None
     """All run in one folder, as a reader would run them: some share a base, which is trained once."""
     folder = tmp_path_factory.getbasetemp().parent / "notebooks"  # common to all workers of pytest
     folder.mkdir(exist_ok=True)
-    notebook = nbformat.from_dict(jupytext.read(script))
+    notebook = cast(nbformat.NotebookNode, nbformat.from_dict(jupytext.read(script)))
     resources = {"metadata": {"path": folder}}
     NotebookClient(notebook, timeout=200, kernel_name="python3", resources=resources).execute()
 
