@@ -20,7 +20,7 @@ _RATES: dict[str, tuple[str, Colour, str]] = {
     "safe_compliance_rate": ("compliance on safe", (0.25, 0.25, 0.25), "--"),
 }
 """Name, colour and line of each rate."""
-_RELATIVE_NORM = "relative norm of the perturbation"
+_RELATIVE_NORM = "relative norm"
 _CAPABLE = 0.9
 """Share of safe requests answered at which a plane has its contour."""
 _MEAN_POINTS = 201
@@ -72,7 +72,7 @@ def plot_direction_curves(
             rows = curves[(curves.arm == arm) & (curves.direction == direction)]
             _plot_seed_curves(ax, rows, name, tuple(colour))
         ax.set(title=arm_name(arm), xlabel=_RELATIVE_NORM, ylim=(-0.02, 1.02))
-    axes[0].set_ylabel("refusal of unsafe requests")
+    axes[0].set_ylabel("refusal of unsafe")
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return axes
 
@@ -153,7 +153,7 @@ def plot_fine_tuning_attacks(
             ax.plot(by_seed.index, by_seed, color=colour, linewidth=0.4, alpha=0.5)
             ax.plot(by_seed.index, by_seed.mean(axis=1), color=colour, linewidth=1.4, label=arm_name(arm))
         ax.set(title=kind, xlabel="steps", ylim=(-0.02, 1.02))
-    axes[0].set_ylabel("compliance on unsafe requests")
+    axes[0].set_ylabel("compliance on unsafe")
     legends = [ax.get_legend_handles_labels() for ax in axes]
     figure.legend(*max(legends, key=lambda legend: len(legend[0])), loc="outside lower center", ncols=5)
     return axes

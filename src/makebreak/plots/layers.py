@@ -101,7 +101,7 @@ def plot_null_share(
         plot_layer_means(ax, part, [arm for arm in arms if (part.arm == arm).any()], "share")
         if quantity == "delta":
             _plot_null_controls(ax, part)
-        ax.set(title=f"{name}, unsafe requests", ylabel="share in the left null space")
+        ax.set(title=f"{name}, unsafe requests", ylabel="left null space share")
     index = ["seed", "arm", "layer"]
     unsafe_share, safe_share = (t[t.quantity == "pre"].set_index(index)["share"] for t in (unsafe, safe))
     plot_layer_means(axes[2], (unsafe_share - safe_share).reset_index(), arms, "share")

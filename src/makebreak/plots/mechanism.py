@@ -51,9 +51,9 @@ def plot_stitching(table: pd.DataFrame, arms: Sequence[str]) -> np.ndarray:
     axes[0].annotate("route", (0.02, 0.52), xycoords=("axes fraction", "data"), fontsize=7)
     axes[0].axhspan(-0.1, 0.1, color="black", alpha=0.07, linewidth=0)
     axes[0].annotate("silence", (0.02, -0.09), xycoords=("axes fraction", "data"), fontsize=7)
-    axes[0].set(title="aligned below, base above", ylabel="share of the refusal margin")
+    axes[0].set(title="aligned below, base above", ylabel="share of the margin")
     plot_layer_means(axes[1], cuts, arms, "aligned_upper_share")
-    axes[1].set(title="base below, aligned above", ylabel="share of the refusal margin")
+    axes[1].set(title="base below, aligned above", ylabel="share of the margin")
     known = cuts[cuts.fisher_null_fraction.notna()]
     plot_layer_means(axes[2], known, arms, "fisher_null_fraction")
     chance = known.groupby("layer").fisher_null_chance.mean()
@@ -73,7 +73,7 @@ def plot_updates(
     """Geometry of the update of W_in by layer, after Figs. 4 and 5 of Jain et al. 2024.
 
     Left and middle: sine of the update to the base's column space, as in the released code and corrected;
-    right: read gain on unsafe over safe requests.
+    right: read gain ‖ΔW a‖ / ‖a‖ on unsafe over safe requests.
 
     Args:
         updates: Columns seed, arm, layer, matrix, against, sine, padded_sine.
@@ -101,7 +101,7 @@ def plot_updates(
     ratio = (unsafe / safe).rename("ratio").reset_index()
     plot_layer_means(axes[2], ratio, [arm for arm in arms if arm in pairs], "ratio")
     axes[2].axhline(1, color="black", linestyle=":", linewidth=1)
-    axes[2].set(title="read gain", ylabel="‖ΔW a‖ / ‖a‖, unsafe / safe")
+    axes[2].set(title="read gain", ylabel="gain, unsafe / safe")
     figure.legend(*axes[1].get_legend_handles_labels(), loc="outside right center")
     return axes
 
@@ -167,7 +167,7 @@ def plot_preactivation_decomposition(
         _plot_stacked_terms(ax, part.groupby("layer")[list(_TERMS)].mean())
         ax.axhline(0, color="black", linewidth=0.6)
         ax.set(title=f"{family} requests", xlabel="layer", xticks=layer_ticks(part.layer + 1))
-    axes[0].set_ylabel("share of Δ(pre-activation)")
+    axes[0].set_ylabel("share of the change")
     _plot_energy(axes[2], energy[energy.arm.isin(arms)])
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right center")
     return axes

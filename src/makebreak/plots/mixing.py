@@ -115,7 +115,7 @@ def plot_relearning(rows: pd.DataFrame) -> Axes:
             ax.plot(seed.step, seed.comply, color=colour, linewidth=0.3, alpha=0.4)
         mean = part.groupby("step").comply.mean()
         ax.plot(mean.index, mean, ".-", color=colour, label=start)
-    label = "compliance on unsafe requests"
+    label = "compliance on unsafe"
     ax.set(xlabel="steps of harmful fine-tuning", ylabel=label, ylim=(-0.02, 1.02))
     plt.gcf().legend(loc="outside right upper", title="after")
     return ax

@@ -149,7 +149,7 @@ def plot_steering(steering: pd.DataFrame, monitors: pd.DataFrame, attacks: Mappi
     """
     figure, axes = plt.subplots(1, 3, figsize=(9.6, 3.0), layout="constrained", width_ratios=(1, 1, 0.9))
     cost = steering.assign(cost=steering.safe_compliance_baseline - steering.safe_compliance_rate)
-    panels = {"reversal_rate": "successes reversed", "induction_rate": "unsafe requests complied with"}
+    panels = {"reversal_rate": "successes reversed", "induction_rate": "unsafe complied with"}
     for ax, (column, label) in zip(axes, panels.items(), strict=False):
         for kind, (name, colour, marker) in _VECTORS.items():
             rows = cost[cost.kind == kind].groupby("scale")[["cost", column]].mean()

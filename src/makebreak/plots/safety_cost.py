@@ -11,7 +11,7 @@ import pandas as pd
 from makebreak.plots.style import arm_colours, arm_name
 
 _PANELS = {
-    "margin": "refusal margin on unsafe (nats)",
+    "margin": "margin on unsafe (nats)",
     "safe.comply": "compliance on safe",
     "weight_change": "‖ΔW‖",
 }
@@ -20,8 +20,8 @@ _PANELS = {
 def plot_safety_cost(zoo: pd.DataFrame, arms: Sequence[str]) -> np.ndarray:
     """Refusal margin on unsafe requests, compliance on safe ones and ‖ΔW‖, each against KL on safe requests.
 
-    A line goes from the first kept step of an arm to its last (the marker), mean over seeds; thin lines are
-    seeds.
+    KL is KL(base ‖ model). A line goes from the first kept step of an arm to its last (the marker), mean over
+    seeds; thin lines are seeds.
 
     Args:
         zoo: Columns seed, arm, at (steps since the base), margin, safe.comply, weight_change, kl_on_safe.
@@ -42,7 +42,7 @@ def plot_safety_cost(zoo: pd.DataFrame, arms: Sequence[str]) -> np.ndarray:
             mean = rows.groupby("at")[["kl_on_safe", column]].mean()
             ax.plot(mean.kl_on_safe, mean[column], color=colours[arm], lw=1.4, label=arm_name(arm))
             ax.plot(mean.kl_on_safe.iloc[-1:], mean[column].iloc[-1:], "o", ms=4, color=colours[arm])
-        ax.set(xscale="log", xlabel="KL(base ‖ model) on safe (nats per token)", ylabel=label)
+        ax.set(xscale="log", xlabel="KL on safe (nats per token)", ylabel=label)
     axes[1].set_ylim(None, 1.01)
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=4)

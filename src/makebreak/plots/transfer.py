@@ -92,9 +92,9 @@ def plot_dose_response(fine_tuned: pd.DataFrame, formats: Sequence[str]) -> np.n
             mean = points.groupby(level=["rate", "step"]).mean().sort_values("kl")
             width = 2.2 if name == task else 1.2
             ax.plot(mean.kl, mean.refuse, ".-", color=colours[name], linewidth=width, markersize=3)
-        label = "KL on safe requests (nats)"
+        label = "KL on safe (nats)"
         ax.set(title=f"fine-tuned on {task}", xlabel=label, xscale="log", ylim=(-0.02, 1.02))
-    axes[0][0].set_ylabel("refusal of unsafe requests")
+    axes[0][0].set_ylabel("refusal of unsafe")
     handles = [Line2D([], [], color=colours[name], marker=".", label=name) for name in formats]
     figure.legend(handles=handles, loc="outside lower center", ncols=6, title="evaluated format")
     return axes[0]
