@@ -109,8 +109,8 @@ with style():
 # %% [markdown]
 # ## Column space (Fig. 4 of Jain et al. 2024) and read gain (Fig. 5) of the update
 # `sine` is near 1 where the leading output directions of ΔW lie in the left null space of W; those of a
-# random update (`haar`) lie there too, so the two are compared. `padded_sine` is an earlier reading of a
-# released script, which it does not reproduce (`docs/errata.md`, W1).
+# random update (`haar`) lie there too, so the two are compared. `padded_sine`, the left panel below, is an
+# earlier reading of a released script, which it does not reproduce (`docs/errata.md`, W1).
 
 # %%
 updates = tables["updates"].query("matrix == 'mlp.W_in'")

@@ -151,8 +151,8 @@ pd.DataFrame(success_prediction_rows(projection.select(attack_names), seed=0)).r
 # ## Activation steering
 # Successful requests are steered along the difference of means, and along other vectors that disturb safe
 # requests as much. `reversal_rate` includes damage: a base model that refuses nothing also loses answers, and
-# few successes turn into refusals (`refusal_rate`). Whether the projection causes success is not decided
-# (`docs/errata.md`, W2).
+# only a part of the reversed successes become refusals (`refusal_rate`). Whether the projection causes
+# success is not decided (`docs/errata.md`, W2).
 
 # %%
 successes = [result[np.flatnonzero(result.complied)[:40]] for result in results[1:]]
