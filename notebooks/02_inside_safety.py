@@ -37,10 +37,10 @@ from makebreak.activations import (
 from makebreak.artifacts import Store
 from makebreak.behaviour import evaluate_behaviour, first_tokens, log_odds, next_token_log_probs
 from makebreak.mechanism import (
+    ChangedRequests,
     LabelledRequests,
     SafeUnsafeRequests,
     ablate_directions,
-    ChangedRequests,
     compare,
     direction_rows,
     harm_refusal_rows,

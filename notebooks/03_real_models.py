@@ -36,10 +36,10 @@ from makebreak.behaviour import (
     next_token_log_probs,
 )
 from makebreak.mechanism import (
+    DirectionSettings,
     SafeUnsafeRequests,
     ablate_directions,
     cluster_rows,
-    DirectionSettings,
     direction_rows,
     refusal_direction,
 )
