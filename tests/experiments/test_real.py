@@ -57,7 +57,7 @@ def test_run_writes_all_results(folder: Path) -> None:
     assert len(table) == sum(claim.kind == "claim" for claim in CLAIMS)
     page = (out / "report.html").read_text()
     assert "Synthetic and real, side by side" in page
-    assert "over\nalignment seeds" in page
+    assert "intervals over alignment seeds" in page
     for figure in ("behaviour", "clusters", "basins", "interpolation", "users", "matrix"):
         assert (out / "figures" / f"{figure}.png").read_bytes().startswith(b"\x89PNG")
     users = pd.read_csv(out / "tables" / "users.csv")
@@ -98,7 +98,7 @@ def test_bad_input_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str
     common = ["--out", str(tmp_path / "out"), "--store", str(tmp_path / "store")]
     for arguments, message in (
         (["real", "--preset", "mini", "--model", "nowhere.gguf"], "fetch it with `make smollm`"),
-        (["real", "--preset", "smoke", "--estimate"], "--estimate is of studies that pretrain"),
+        (["real", "--preset", "smoke", "--estimate"], "--estimate is for studies that pretrain"),
         (["jain2024", "--preset", "smoke", "--model", "x"], "jain2024 makes its own models"),
     ):
         assert main([*arguments, *common]) == 2

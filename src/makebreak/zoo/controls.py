@@ -85,7 +85,7 @@ def compare_with_controls(zoo: pd.DataFrame, column: str) -> pd.DataFrame:
         run_names = dict(zip(_RUN, list(names), strict=True))
         rows.append(run_names | {"control": NO_CONTROL} | _estimate(runs[column].tolist()))
         for control, control_mechanism in CONTROLS.items():
-            controls = last[last.mechanism == control_mechanism(run_names["mechanism"])]
+            controls = last[last.mechanism == control_mechanism(str(run_names["mechanism"]))]
             pairs = _pairs(runs, controls)
             if pairs:
                 differences = [float(run[column] - other[column]) for run, other in pairs]
