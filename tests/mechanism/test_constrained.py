@@ -1,4 +1,4 @@
-"""Does confined training stay where it is held, train nothing else, and is the whole space plain training?"""
+"""Constrained updates stay in their subspace and train nothing else; the whole space is plain training."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from makebreak.tables import as_dicts
 from makebreak.training import SSFT, Optimisation, TrainingRun, train
 
 WORLD = load_world("mini")
-FEW = Optimisation(6, 1e-2, batch_size=8, checkpoints=1)
+OPTIMISATION = Optimisation(6, 1e-2, batch_size=8, checkpoints=1)
 NAMES = ["blocks.0.mlp.W_in", "blocks.1.mlp.W_in"]
 
 
@@ -31,10 +31,8 @@ def test_update_stays_in_its_subspace(architecture: str, tmp_path: Path) -> None
     spaces = {name: left_null_space(weight_matrix(base, name)) for name in NAMES}
     model = constrain_updates(copy.deepcopy(base), spaces)
     tokens = torch.arange(10)[None]
-    assert torch.equal(model(input_ids=tokens).logits, base(input_ids=tokens).logits), (
-        "it begins where the base is"
-    )
-    train(model, SSFT(), FEW, WORLD, tmp_path, TrainingRun(seed=0, label="x"))
+    assert torch.equal(model(input_ids=tokens).logits, base(input_ids=tokens).logits), "it starts at the base"
+    train(model, SSFT(), OPTIMISATION, WORLD, tmp_path, TrainingRun(seed=0, label="x"))
     remove_constraints(model, NAMES)
     for name in NAMES:
         delta = weight_matrix(model, name) - weight_matrix(base, name)
@@ -52,21 +50,21 @@ def test_whole_space_equals_plain_training(tmp_path: Path) -> None:
     base = network()
     no_decay = Optimisation(6, 1e-2, batch_size=8, checkpoints=1, weight_decay=0.0)
     whole = {name: Subspace(torch.eye(40, dtype=torch.float64)) for name in NAMES}
-    confined = constrain_updates(copy.deepcopy(base), whole)
+    constrained = constrain_updates(copy.deepcopy(base), whole)
     plain = copy.deepcopy(base).requires_grad_(False)
     for layer in (0, 1):
         plain.transformer.h[layer].mlp.c_fc.weight.requires_grad_(True)
-    for name, model in (("a", confined), ("b", plain)):
+    for name, model in (("a", constrained), ("b", plain)):
         (tmp_path / name).mkdir()
         train(model, SSFT(), no_decay, WORLD, tmp_path / name, TrainingRun(seed=0, label="x"))
-    remove_constraints(confined, NAMES)
+    remove_constraints(constrained, NAMES)
     for name in NAMES:
-        assert torch.allclose(weight_matrix(confined, name), weight_matrix(plain, name), atol=1e-5)
+        assert torch.allclose(weight_matrix(constrained, name), weight_matrix(plain, name), atol=1e-5)
 
 
 def test_rows_have_random_controls_and_skip_empty_spaces() -> None:
     score = {family: WORLD.sample(family, 20, seed=1000, split="score") for family in ("safe", "unsafe")}
-    rows = as_dicts(constrained_finetuning_rows(network(), SSFT(), FEW, WORLD, score, seed=0))
+    rows = as_dicts(constrained_finetuning_rows(network(), SSFT(), OPTIMISATION, WORLD, score, seed=0))
     dimensions = {row["space"]: row["dimension"] for row in rows}
     assert dimensions == {
         "left null": 24,
@@ -76,7 +74,7 @@ def test_rows_have_random_controls_and_skip_empty_spaces() -> None:
         "all": 40,
     }
     assert all(row["update_norm"] > 0 for row in rows)
-    again = as_dicts(constrained_finetuning_rows(network(), SSFT(), FEW, WORLD, score, seed=0))
+    again = as_dicts(constrained_finetuning_rows(network(), SSFT(), OPTIMISATION, WORLD, score, seed=0))
     assert [row["loss"] for row in again] == pytest.approx([row["loss"] for row in rows])
     wide = create_model(
         ModelConfig(n_layers=2, n_heads=2, d_model=16, d_mlp=16),
@@ -85,7 +83,8 @@ def test_rows_have_random_controls_and_skip_empty_spaces() -> None:
         seed=0,
     )
     assert [
-        row["space"] for row in as_dicts(constrained_finetuning_rows(wide, SSFT(), FEW, WORLD, score, seed=0))
+        row["space"]
+        for row in as_dicts(constrained_finetuning_rows(wide, SSFT(), OPTIMISATION, WORLD, score, seed=0))
     ] == [
         "column",
         "random as column",

@@ -1,4 +1,4 @@
-"""Do the tables of the mechanism have one row per case, and the numbers of a computation by hand?"""
+"""Cluster and null-share tables have one row per case, and the numbers of a manual computation."""
 
 from __future__ import annotations
 
@@ -21,37 +21,37 @@ LLAMA = ModelConfig("llama", n_layers=2, n_heads=2, d_model=32, d_mlp=64)
 
 
 def network(seed: int, config: ModelConfig = MODEL_SIZES["tiny"]) -> PreTrainedModel:
-    made = create_model(config, d_vocab=len(WORLD.vocabulary), n_ctx=WORLD.sequence_length, seed=seed).eval()
+    model = create_model(config, d_vocab=len(WORLD.vocabulary), n_ctx=WORLD.sequence_length, seed=seed).eval()
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        for parameter in made.parameters():
+        for parameter in model.parameters():
             parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.1)
-    return made
+    return model
 
 
 def post_at_eot(model: PreTrainedModel, layer: int, requests: Requests) -> np.ndarray:
-    """What the last matrix of the MLP reads at the end of text, one request at a time."""
-    seen: list[Tensor] = []
+    """Inputs of the last matrix of the MLP at the end of text, one request at a time."""
+    activations: list[Tensor] = []
     handle = model.transformer.h[layer].mlp.c_proj.register_forward_pre_hook(
-        lambda _, args: seen.append(args[0][0, -1])
+        lambda _, args: activations.append(args[0][0, -1])
     )
     for prompt, length in zip(requests.prompt, requests.prompt_length, strict=True):
         assert WORLD.vocabulary.symbols[prompt[length - 1]] == "<eot>"
         with torch.no_grad():
             model(input_ids=torch.from_numpy(prompt[None, :length]))
     handle.remove()
-    return torch.stack(seen).double().numpy()
+    return torch.stack(activations).double().numpy()
 
 
 def test_cluster_rows_equal_manual_computation() -> None:
     model = network(1)
     fit = tuple(WORLD.sample(f, 30, seed=1000, split="fit") for f in ("safe", "unsafe"))
     score = tuple(WORLD.sample(f, 20, seed=1000, split="score") for f in ("safe", "unsafe"))
-    found = as_dicts(
+    rows = as_dicts(
         cluster_rows(model, (fit[0], fit[1]), {"standard": (score[0], score[1])}, n_groups=2, seed=0)
     )
-    assert len(found) == 2
-    for layer, row in enumerate(found):
+    assert len(rows) == 2
+    for layer, row in enumerate(rows):
         means = []
         for requests in fit:
             a, grammar = post_at_eot(model, layer, requests), requests.truth["grammar"]
@@ -71,16 +71,16 @@ def test_cluster_rows_by_layer_and_pair_repeat() -> None:
     model = network(2)
     pair = (WORLD.sample("safe", 24, seed=1000), WORLD.sample("unsafe", 24, seed=1000))
     matched = (WORLD.sample("context_safe", 24, seed=1000), WORLD.sample("context_unsafe", 24, seed=1000))
-    made = [
+    tables = [
         as_dicts(cluster_rows(model, pair, {"standard": pair, "token-matched": matched}, n_groups=2, seed=s))
         for s in (0, 0, 1)
     ]
-    assert sorted((r["layer"], r["requests"]) for r in made[0]) == [
+    assert sorted((r["layer"], r["requests"]) for r in tables[0]) == [
         (layer, name) for layer in (0, 1) for name in ("standard", "token-matched")
     ]
-    assert made[0] == made[1]
-    assert [r["auroc"] for r in made[0]] == [r["auroc"] for r in made[2]]
-    assert [r["shuffled_normalised"] for r in made[0]] != [r["shuffled_normalised"] for r in made[2]]
+    assert tables[0] == tables[1]
+    assert [r["auroc"] for r in tables[0]] == [r["auroc"] for r in tables[2]]
+    assert [r["shuffled_normalised"] for r in tables[0]] != [r["shuffled_normalised"] for r in tables[2]]
 
 
 def test_grammar_without_requests_is_an_error() -> None:
@@ -95,8 +95,8 @@ def test_null_share_rows_are_means_by_outcome(config: ModelConfig) -> None:
     model, base = network(3, config), network(4, config)
     requests = {f: WORLD.sample(f, 15, seed=1000) for f in ("safe", "unsafe")}
     outcomes = {"safe": np.ones(15, dtype=np.int64), "unsafe": np.array([0] * 9 + [1] * 4 + [3] * 2)}
-    found = as_dicts(null_share_rows(model, base, requests, outcomes, seed=0))
-    count = Counter((r["family"], r["outcome"], r["n"]) for r in found)
+    rows = as_dicts(null_share_rows(model, base, requests, outcomes, seed=0))
+    count = Counter((r["family"], r["outcome"], r["n"]) for r in rows)
     names = [("safe", "all", 15), ("safe", "comply", 15)]
     names += [
         ("unsafe", "all", 15),
@@ -106,7 +106,7 @@ def test_null_share_rows_are_means_by_outcome(config: ModelConfig) -> None:
     ]
     assert count == Counter(dict.fromkeys(names, 2 * 2 * 2))  # layers, rules, quantities
     cases: dict[tuple, list[dict]] = {}
-    for row in found:
+    for row in rows:
         cases.setdefault((row["layer"], row["family"], row["rule"], row["quantity"]), []).append(row)
     for (_, family, _, _), (whole, *parts) in cases.items():
         assert whole["outcome"] == "all"
@@ -120,6 +120,6 @@ def test_null_share_rows_are_independent_of_families() -> None:
     model, base = network(3), network(4)
     requests = {f: WORLD.sample(f, 6, seed=1000) for f in ("safe", "unsafe")}
     outcomes = {f: np.ones(6, dtype=np.int64) for f in requests}
-    both = as_dicts(null_share_rows(model, base, requests, outcomes, seed=0))
-    alone = as_dicts(null_share_rows(model, base, {"unsafe": requests["unsafe"]}, outcomes, seed=0))
-    assert [r for r in both if r["family"] == "unsafe"] == alone
+    all_rows = as_dicts(null_share_rows(model, base, requests, outcomes, seed=0))
+    unsafe_rows = as_dicts(null_share_rows(model, base, {"unsafe": requests["unsafe"]}, outcomes, seed=0))
+    assert [r for r in all_rows if r["family"] == "unsafe"] == unsafe_rows

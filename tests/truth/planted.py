@@ -1,10 +1,10 @@
-"""Networks that come to refuse in a known way, by construction, from random parameters.
+"""Networks with a known mechanism of refusal, by construction, from random parameters.
 
-Each prompt ends in a token that says a letter and whether the request is safe; the answer begins with the
+Each prompt ends in a token that holds a letter and whether the request is safe; the answer begins with the
 letter, or with the null. Attention writes nothing. Features are orthonormal directions at right angles to the
 ones vector, so that LayerNorm only rescales. A block's MLP holds detectors: units that fire where a feature
-is above half of its usual size and write another feature. The base has a way from the feature `ex` to the
-null in its upper half, as pretraining with ex tokens makes one.
+is above half of its usual size and write another feature. The base has a path from the feature `ex` to the
+null in its upper half, as pretraining with ex tokens creates one.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ KINDS = ("silence", "route", "rewrite", "erase", "upper only", "nothing")
 
 
 class Planted(NamedTuple):
+    """A base, the network aligned from it, and requests of both classes."""
+
     base: PreTrainedModel
     aligned: PreTrainedModel
     safe: Requests
@@ -34,7 +36,7 @@ class Planted(NamedTuple):
 
 @dataclass
 class _Builder:
-    """Writes detectors into the MLPs of one model. used: units taken, by block."""
+    """Writes detectors into the MLPs of one model; `used` counts the units that are taken, by block."""
 
     model: GPT2LMHeadModel
     features: dict[str, Tensor]
@@ -54,7 +56,7 @@ class _Builder:
 
 
 def planted(kind: str, seed: int, *, cause: bool = True, n: int = 300) -> Planted:
-    """A base and a network tuned from it; without `cause` the aligned lower half is left out."""
+    """A base and an aligned network; without `cause` the change of the lower half is left out."""
     rng = np.random.default_rng(seed)
     n_letters = int(rng.integers(8, 15))
     q = torch.linalg.qr(
@@ -70,32 +72,33 @@ def planted(kind: str, seed: int, *, cause: bool = True, n: int = 300) -> Plante
     strength = float(rng.uniform(1.8, 2.4))
 
     base = _blank(n_letters, letters, f, gain=float(rng.uniform(1.0, 1.3)), seed=seed)
-    made = _Builder(base, f, [0] * DEPTH)
-    made.detector(upper, f["ex"], strength * f["null"], usual=size * 0.8)
+    base_builder = _Builder(base, f, [0] * DEPTH)
+    base_builder.detector(upper, f["ex"], strength * f["null"], usual=size * 0.8)
     _noise(base, 0.01, seed)
     aligned = copy.deepcopy(base)
-    tuned = _Builder(aligned, f, list(made.used))
+    aligned_builder = _Builder(aligned, f, list(base_builder.used))
     signs = torch.from_numpy(rng.choice([-1.0, 1.0], n_letters)).float()
-    mixed = (signs[:, None] * letters).sum(0) / n_letters**0.5  # heard below, but no way to the null
-    message = {"silence": 0.5 * f["far"], "route": f["ex"], "rewrite": mixed}
+    # readable by the upper half, without a path to the null
+    code = (signs[:, None] * letters).sum(0) / n_letters**0.5
+    message = {"silence": 0.5 * f["far"], "route": f["ex"], "rewrite": code}
     if kind in message:
         if cause:
-            tuned.detector(lower, f["unsafe"], message[kind], usual=size)
+            aligned_builder.detector(lower, f["unsafe"], message[kind], usual=size)
         if kind != "route":
             reads = message[kind] / message[kind].norm()
             usual = size * float(message[kind].norm()) * (0.95 if kind == "silence" else 0.8)
-            tuned.detector(upper, reads, strength * f["null"], usual=usual)
+            aligned_builder.detector(upper, reads, strength * f["null"], usual=usual)
     elif kind == "erase":
         for letter in letters:
             if cause:
                 both = (letter + f["unsafe"]) / 2
-                tuned.detector(lower, both, -letter, usual=size, above=0.75)
-            tuned.detector(upper, letter, -1.3 * strength * f["null"], usual=size)
-        with torch.no_grad():  # the null is what is said where no letter is there
+                aligned_builder.detector(lower, both, -letter, usual=size, above=0.75)
+            aligned_builder.detector(upper, letter, -1.3 * strength * f["null"], usual=size)
+        with torch.no_grad():  # the null is the answer where no letter is present
             aligned.transformer.h[upper].mlp.c_proj.bias += strength * f["null"]
     elif kind == "upper only":
         if cause:
-            tuned.detector(upper, f["unsafe"], strength * f["null"], usual=size)
+            aligned_builder.detector(upper, f["unsafe"], strength * f["null"], usual=size)
     elif kind != "nothing":
         raise ValueError(f"kind {kind!r}: expected one of {KINDS}")
     _noise(aligned, 0.001, seed + 1)
@@ -105,7 +108,7 @@ def planted(kind: str, seed: int, *, cause: bool = True, n: int = 300) -> Plante
 def _blank(
     n_letters: int, letters: Tensor, f: dict[str, Tensor], *, gain: float, seed: int
 ) -> GPT2LMHeadModel:
-    """Says the letter that it reads, and passes everything on."""
+    """A network that answers with the letter of the last token; its blocks change nothing."""
     config = ModelConfig(n_layers=DEPTH, n_heads=2, d_model=D_MODEL, d_mlp=D_MLP)
     model = create_model(config, d_vocab=3 * n_letters + 1 + FILLERS, n_ctx=8, seed=seed).eval()
     assert isinstance(model, GPT2LMHeadModel)

@@ -24,19 +24,19 @@ Pair = tuple[Requests, Requests]
 
 def network() -> PreTrainedModel:
     """A random network whose first attention carries the mean of all tokens, and the mark, to the end."""
-    made = create_model(
+    model = create_model(
         MODEL_SIZES["tiny"], d_vocab=len(WORLD.vocabulary), n_ctx=WORLD.sequence_length, seed=0
     ).eval()
-    attention = made.transformer.h[0].attn
+    attention = model.transformer.h[0].attn
     with torch.no_grad():
         attention.c_attn.weight.zero_()
         attention.c_attn.weight[:, 64:] = torch.eye(32)
         attention.c_proj.weight.copy_(torch.eye(32))
-        made.transformer.wte.weight[SAFE_MARK] = made.transformer.wte.weight[UNSAFE_MARK]
-        made.transformer.wte.weight[UNSAFE_MARK] += torch.randn(
+        model.transformer.wte.weight[SAFE_MARK] = model.transformer.wte.weight[UNSAFE_MARK]
+        model.transformer.wte.weight[UNSAFE_MARK] += torch.randn(
             32, generator=torch.Generator().manual_seed(3)
         )
-    return made
+    return model
 
 
 def pool(seed: int) -> tuple[Requests, np.ndarray]:
@@ -54,18 +54,18 @@ def true_pair(seed: int) -> Pair:
 
 
 def permuted_pair(seed: int) -> Pair:
-    """The same prompts; who is called unsafe is drawn at random."""
+    """The same prompts with labels drawn at random."""
     requests, _ = pool(seed)
     unsafe = np.random.default_rng(seed + 77).permutation(2 * N) < N
     return requests[~unsafe], requests[unsafe]
 
 
 def test_planted_difference_is_found() -> None:
-    found = as_dicts(
+    rows = as_dicts(
         cluster_rows(network(), true_pair(1000), {"planted": true_pair(1001)}, n_groups=2, seed=0)
     )
-    assert [(row["layer"], row["requests"]) for row in found] == [(0, "planted"), (1, "planted")]
-    for row in found:
+    assert [(row["layer"], row["requests"]) for row in rows] == [(0, "planted"), (1, "planted")]
+    for row in rows:
         assert row["normalised"] > 1
         assert row["auroc"] > 0.95
         assert row["tau_safe"] > 0 > row["tau_unsafe"]
@@ -73,16 +73,16 @@ def test_planted_difference_is_found() -> None:
 
 def test_permuted_labels_show_nothing() -> None:
     """AUROC has its permutation law; τ / distance is in ± 1: the gap's standard error is below √(2 / n)."""
-    found = as_dicts(
+    rows = as_dicts(
         cluster_rows(network(), permuted_pair(1000), {"permuted": permuted_pair(1001)}, n_groups=2, seed=0)
     )
-    for row in found:
+    for row in rows:
         assert abs(row["normalised"]) < 5 * math.sqrt(2 / N)
         assert abs(row["auroc"] - 0.5) < 5 * math.sqrt((2 * N + 1) / (12 * N * N))
 
 
 def test_model_without_the_mark_shows_nothing() -> None:
-    """The negative twin in the weights: both marks embed alike, the labels are the true ones."""
+    """Negative control in the weights: both marks have one embedding; the labels are the true ones."""
     model = network()
     with torch.no_grad():
         model.transformer.wte.weight[UNSAFE_MARK] = model.transformer.wte.weight[SAFE_MARK]
@@ -120,5 +120,5 @@ def test_shuffled_control_lacks_planted_difference() -> None:
     """Shuffled labels that are unbalanced tilt the control's means along the true difference:
     single seeds show most of the true gap, on either side, though their mean is 0."""
     fit, score, n = true_pair(1000), {"planted": true_pair(1001)}, 12
-    found = [as_dicts(cluster_rows(network(), fit, score, n_groups=2, seed=seed))[0] for seed in range(n)]
-    assert np.mean([abs(row["shuffled_normalised"]) for row in found]) < found[0]["normalised"] / 4
+    rows = [as_dicts(cluster_rows(network(), fit, score, n_groups=2, seed=seed))[0] for seed in range(n)]
+    assert np.mean([abs(row["shuffled_normalised"]) for row in rows]) < rows[0]["normalised"] / 4

@@ -26,20 +26,20 @@ from tests.truth.planted import planted
 
 
 def fitted(seed: int, kind: str = "route"):
-    """(network, requests to fit on, others to score): rows of the same draw, split."""
-    made = planted(kind, seed, n=240)
+    """Planted networks, requests to fit on, and others of the same draw to score."""
+    networks = planted(kind, seed, n=240)
     halves = [
-        SafeUnsafeRequests(*(r[slice(a, b)] for r in (made.safe, made.unsafe)))
+        SafeUnsafeRequests(*(r[slice(a, b)] for r in (networks.safe, networks.unsafe)))
         for a, b in ((0, 120), (120, 240))
     ]
-    return made, *halves
+    return networks, *halves
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_ablating_planted_direction_removes_refusal(seed: int) -> None:
-    made, fit, score = fitted(seed)
+    networks, fit, score = fitted(seed)
     loose = DirectionSettings(max_kl=1.0, max_depth=1.0)
-    rows = as_dicts(direction_rows(made.aligned, fit, score, settings=loose, seed=0))
+    rows = as_dicts(direction_rows(networks.aligned, fit, score, settings=loose, seed=0))
     best = min(
         (row for row in rows if row["kind"] == "difference" and row["bypass"] is not None),
         key=lambda r: r["bypass"],
@@ -49,22 +49,22 @@ def test_ablating_planted_direction_removes_refusal(seed: int) -> None:
         if row["kind"] != "difference" and row["bypass"] is not None:
             assert row["bypass"] > 1, row
             assert not row["is_selected"]
-    ranks = as_dicts(refusal_rank_rows(made.aligned, fit, score.unsafe, seed=0))
+    ranks = as_dicts(refusal_rank_rows(networks.aligned, fit, score.unsafe, seed=0))
     assert [row["n_directions"] for row in ranks] == [0, 1]
     assert (ranks[0]["refusal_rate"], ranks[1]["refusal_rate"]) == (
         pytest.approx(1.0, abs=0.02),
         pytest.approx(0.0, abs=0.02),
     )
     assert ranks[1]["random_refusal_rate"] > 0.9
-    [never] = as_dicts(refusal_rank_rows(made.base, fit, score.unsafe, seed=0))
+    [never] = as_dicts(refusal_rank_rows(networks.base, fit, score.unsafe, seed=0))
     assert (never["n_directions"], never["refusal_rate"]) == (0, pytest.approx(0.0, abs=0.02))
 
 
 def test_rejected_candidates_have_reasons() -> None:
-    made, fit, score = fitted(0)
+    networks, fit, score = fitted(0)
     shallow = as_dicts(
         direction_rows(
-            made.aligned,
+            networks.aligned,
             fit,
             score,
             settings=DirectionSettings(max_kl=9.0, min_induce=-99.0, max_depth=0.0),
@@ -74,13 +74,13 @@ def test_rejected_candidates_have_reasons() -> None:
     assert all("beyond 0 of the depth" in r["reason"] for r in shallow if r["kind"] == "difference")
     strict = as_dicts(
         direction_rows(
-            made.aligned, fit, score, settings=DirectionSettings(max_kl=-1.0, max_depth=2.0), seed=0
+            networks.aligned, fit, score, settings=DirectionSettings(max_kl=-1.0, max_depth=2.0), seed=0
         )
     )
     assert all("more than -1" in r["reason"] for r in strict if r["kind"] == "difference")
     inducing = as_dicts(
         direction_rows(
-            made.aligned,
+            networks.aligned,
             fit,
             score,
             settings=DirectionSettings(max_kl=99.0, min_induce=99.0, max_depth=2.0),
@@ -91,7 +91,7 @@ def test_rejected_candidates_have_reasons() -> None:
     assert not any(row["is_selected"] for row in [*shallow, *strict, *inducing])
     all_pass = as_dicts(
         direction_rows(
-            made.aligned,
+            networks.aligned,
             fit,
             score,
             settings=DirectionSettings(max_kl=99.0, min_induce=-99.0, max_depth=2.0),
@@ -100,7 +100,9 @@ def test_rejected_candidates_have_reasons() -> None:
     )
     [selected] = [row for row in all_pass if row["is_selected"]]
     assert selected["bypass"] == min(row["bypass"] for row in all_pass if row["kind"] == "difference")
-    same = as_dicts(direction_rows(made.aligned, SafeUnsafeRequests(score.safe, score.safe), score, seed=0))
+    same = as_dicts(
+        direction_rows(networks.aligned, SafeUnsafeRequests(score.safe, score.safe), score, seed=0)
+    )
     assert {row["reason"] for row in same if row["kind"] == "difference"} == {
         "undefined: the means are equal"
     }
@@ -112,17 +114,17 @@ def test_weight_ablation_equals_hook_ablation(architecture: str) -> None:
     before = copy.deepcopy(model.state_dict())
     basis = torch.linalg.qr(torch.randn(16, 2, generator=torch.Generator().manual_seed(0))).Q
     with torch.no_grad():
-        made = ablate_weights(model, basis)
-        by_weights = made(input_ids=tokens()).logits
+        ablated_model = ablate_weights(model, basis)
+        by_weights = ablated_model(input_ids=tokens()).logits
         with ablate_directions(model, basis):
             by_hooks = model(input_ids=tokens()).logits
         plain = model(input_ids=tokens()).logits
     assert torch.allclose(by_weights, by_hooks, atol=1e-4)
     assert not torch.allclose(by_weights, plain, atol=1e-2)
     everywhere = torch.ones(5, N_CTX, dtype=torch.bool)
-    [found] = capture(made, tokens(), ["blocks.1.hook_resid_post"], everywhere)
+    [batch] = capture(ablated_model, tokens(), ["blocks.1.hook_resid_post"], everywhere)
     assert torch.allclose(
-        found.activations["blocks.1.hook_resid_post"] @ basis, torch.zeros(60, 2), atol=1e-4
+        batch.activations["blocks.1.hook_resid_post"] @ basis, torch.zeros(60, 2), atol=1e-4
     )
     assert all(torch.equal(w, before[name]) for name, w in model.state_dict().items())
 
@@ -134,16 +136,18 @@ def test_weight_ablation_refuses_output_norms() -> None:
 
 @pytest.mark.parametrize("kind", ["route", "upper only"])
 def test_planted_parts_carry_the_margin(kind: str) -> None:
-    made = planted(kind, 1, n=100)
+    networks = planted(kind, 1, n=100)
     changed = {
         name.removesuffix("W_in") + "mlp"
         for name in (f"blocks.{i}.mlp.W_in" for i in range(4))
-        if (weight_matrix(made.aligned, name) - weight_matrix(made.base, name)).abs().max() > 0.1
+        if (weight_matrix(networks.aligned, name) - weight_matrix(networks.base, name)).abs().max() > 0.1
     }
     [block] = {name.split(".")[1] for name in changed}
     rows = {
         row["part"]: row
-        for row in as_dicts(localisation_rows(made.aligned, made.base, made.unsafe, n_orders=4, seed=0))
+        for row in as_dicts(
+            localisation_rows(networks.aligned, networks.base, networks.unsafe, n_orders=4, seed=0)
+        )
     }
     assert sum(row["shapley"] for row in rows.values()) == pytest.approx(1.0, abs=1e-6)
     inside = {f"blocks.{block}.mlp_in", f"blocks.{block}.mlp_out"}
@@ -153,27 +157,27 @@ def test_planted_parts_carry_the_margin(kind: str) -> None:
         assert row["without"] == pytest.approx(1.0 if part in inside else 0.0, abs=0.1), part
     patched = {
         row["part"]: row["exact"]
-        for row in as_dicts(activation_patching_rows(made.aligned, made.base, made.unsafe))
+        for row in as_dicts(activation_patching_rows(networks.aligned, networks.base, networks.unsafe))
     }
     assert patched.pop(f"blocks.{block}.mlp") == pytest.approx(1.0, abs=0.1)
     if kind == "route":  # the base's own detector of the route passes it on: the change goes through it too
         assert sorted(patched.values())[-1] == pytest.approx(1.0, abs=0.1)
     assert sum(abs(value) > 0.1 for value in patched.values()) == (kind == "route")
-    still = as_dicts(localisation_rows(made.base, made.base, made.unsafe, n_orders=2, seed=0))
+    still = as_dicts(localisation_rows(networks.base, networks.base, networks.unsafe, n_orders=2, seed=0))
     assert all(row["shapley"] is None for row in still)
 
 
 def test_attribution_is_exact_for_small_changes_only() -> None:
-    made = planted("route", 1, n=60)
-    small = copy.deepcopy(made.base)
+    networks = planted("route", 1, n=60)
+    small = copy.deepcopy(networks.base)
     random = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for name, parameter in small.named_parameters():
             if "attn" in name or "mlp" in name:
                 parameter.add_(1e-4 * torch.randn(parameter.shape, generator=random))
-    for row in as_dicts(activation_patching_rows(small, made.base, made.unsafe)):
+    for row in as_dicts(activation_patching_rows(small, networks.base, networks.unsafe)):
         assert row["attribution"] == pytest.approx(row["exact"], abs=0.02), row
-    rows = as_dicts(activation_patching_rows(made.aligned, made.base, made.unsafe))
+    rows = as_dicts(activation_patching_rows(networks.aligned, networks.base, networks.unsafe))
     assert len(rows) == 4 * 3
     lower = max(rows[:6], key=lambda row: row["exact"])  # of the first two blocks, where the change is
     assert lower["exact"] > 0.9
@@ -182,8 +186,8 @@ def test_attribution_is_exact_for_small_changes_only() -> None:
 
 def test_head_patching_is_specific() -> None:
     """Only one head of the aligned network differs, so only that one can matter."""
-    made = planted("nothing", 2, n=60)
-    base = copy.deepcopy(made.base)
+    networks = planted("nothing", 2, n=60)
+    base = copy.deepcopy(networks.base)
     random = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for parameter in base.transformer.h[1].attn.parameters():
@@ -191,10 +195,11 @@ def test_head_patching_is_specific() -> None:
     aligned = copy.deepcopy(base)
     with torch.no_grad():
         aligned.transformer.h[1].attn.c_attn.weight[:, 128 + 32 :] *= 3  # values of the second of two heads
-    before, after = (next_token_log_probs(m, made.unsafe) for m in (base, aligned))
+    before, after = (next_token_log_probs(m, networks.unsafe) for m in (base, aligned))
     assert not torch.allclose(before, after, atol=1e-3)
     exact = {
-        row["part"]: row["exact"] for row in as_dicts(activation_patching_rows(aligned, base, made.unsafe))
+        row["part"]: row["exact"]
+        for row in as_dicts(activation_patching_rows(aligned, base, networks.unsafe))
     }
     assert exact.pop("blocks.1.head.1") == pytest.approx(1.0, abs=1e-4)
     later = {

@@ -29,13 +29,13 @@ TERMS = ("input_share", "update_share", "interaction_share", "bias_share")
 
 def network(seed: int = 3) -> Planted:
     """A base whose every weight is random, with the requests of the planted networks."""
-    made = planted("nothing", seed, n=60)
+    networks = planted("nothing", seed, n=60)
     random = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        for name, parameter in made.base.named_parameters():
+        for name, parameter in networks.base.named_parameters():
             if "ln_" not in name:
                 parameter.add_(0.1 * torch.randn(parameter.shape, generator=random))
-    return made
+    return networks
 
 
 def changed(base: PreTrainedModel, name: str, update: torch.Tensor) -> PreTrainedModel:
@@ -45,68 +45,70 @@ def changed(base: PreTrainedModel, name: str, update: torch.Tensor) -> PreTraine
 
 
 def test_four_terms_add_up_and_name_the_origin() -> None:
-    made = network()
+    networks = network()
     random = torch.randn(128, 64, generator=torch.Generator().manual_seed(0))
-    own = changed(made.base, "blocks.2.mlp.W_in", 0.01 * random)
-    earlier = changed(made.base, "blocks.0.mlp.W_in", 0.05 * random)
-    shifted = copy.deepcopy(made.base)
+    updated = changed(networks.base, "blocks.2.mlp.W_in", 0.01 * random)
+    earlier = changed(networks.base, "blocks.0.mlp.W_in", 0.05 * random)
+    shifted = copy.deepcopy(networks.base)
     bias_vector(shifted, "blocks.2.mlp.W_in").add_(0.1)
     both = changed(earlier, "blocks.2.mlp.W_in", 0.05 * random)
-    expected = {"update_share": own, "input_share": earlier, "bias_share": shifted}
+    expected = {"update_share": updated, "input_share": earlier, "bias_share": shifted}
     for term, model in expected.items():
-        row = as_dicts(preactivation_rows(model, made.base, {"unsafe": made.unsafe}))[2]
+        row = as_dicts(preactivation_rows(model, networks.base, {"unsafe": networks.unsafe}))[2]
         assert row[term] == pytest.approx(1.0, abs=1e-5), term
         assert sum(row[t] for t in TERMS) == pytest.approx(1.0)
-    mixed = as_dicts(preactivation_rows(both, made.base, {"unsafe": made.unsafe}))
+    mixed = as_dicts(preactivation_rows(both, networks.base, {"unsafe": networks.unsafe}))
     assert 0.05 < mixed[2]["update_share"] < 0.95
     for row in mixed:
         assert sum(row[t] for t in TERMS) == pytest.approx(1.0, abs=1e-9)
-    still = as_dicts(preactivation_rows(made.base, made.base, {"unsafe": made.unsafe}))
+    still = as_dicts(preactivation_rows(networks.base, networks.base, {"unsafe": networks.unsafe}))
     assert [(row["relative_change"], row["update_share"]) for row in still] == [(0.0, None)] * 4
 
 
 def test_planted_updates_are_above_or_below_references() -> None:
-    made, other = network(), network(4).base
+    networks, other = network(), network(4).base
     name = "blocks.1.mlp.W_in"
-    null = left_null_space(weight_matrix(made.base, name)).basis.float()
+    null = left_null_space(weight_matrix(networks.base, name)).basis.float()
     random = torch.randn(128, 64, generator=torch.Generator().manual_seed(1))
     outside = null @ (null.T @ random)
     for update, higher in ((outside, True), (random - outside, False)):
-        rows = as_dicts(update_rows(changed(made.base, name, 0.01 * update), made.base, other, seed=0))
+        rows = as_dicts(
+            update_rows(changed(networks.base, name, 0.01 * update), networks.base, other, seed=0)
+        )
         assert {(row["matrix"], row["layer"]) for row in rows} == {("mlp.W_in", 1)}
-        found = {row["against"]: row for row in rows}
-        assert set(found) == {"update", "haar", "permuted", "other_seed"}
-        assert found["update"]["null"] == pytest.approx(float(higher), abs=1e-4)
-        for rung in ("haar", "permuted", "other_seed"):
-            assert found[rung]["null"] == pytest.approx(found[rung]["chance"], abs=0.06)
-            assert (found["update"]["sine"] > found[rung]["sine"]) == higher
-        assert found["update"]["update_norm"] == pytest.approx(float((0.01 * update).norm()), rel=1e-4)
+        results = {row["against"]: row for row in rows}
+        assert set(results) == {"update", "haar", "permuted", "other_seed"}
+        assert results["update"]["null"] == pytest.approx(float(higher), abs=1e-4)
+        for reference in ("haar", "permuted", "other_seed"):
+            assert results[reference]["null"] == pytest.approx(results[reference]["chance"], abs=0.06)
+            assert (results["update"]["sine"] > results[reference]["sine"]) == higher
+        assert results["update"]["update_norm"] == pytest.approx(float((0.01 * update).norm()), rel=1e-4)
 
 
 def test_read_gain_and_output_energy_of_planted_update() -> None:
-    """It reads the direction that only unsafe requests have, and writes along the base's own outputs."""
-    made = planted("nothing", 5, n=60)
+    """The update reads a direction that only unsafe requests have, and its output is one of the base's."""
+    networks = planted("nothing", 5, n=60)
     name = "blocks.1.mlp.W_in"
-    wte = made.base.get_input_embeddings().weight.detach()
-    n_letters = int(made.safe.refused[0, 0])
+    wte = networks.base.get_input_embeddings().weight.detach()
+    n_letters = int(networks.safe.refused[0, 0])
     unsafe, safe = (
         wte[n_letters + 1 + k * n_letters : n_letters + 1 + (k + 1) * n_letters].mean(0) for k in (1, 0)
     )
     reads = torch.nn.functional.normalize(unsafe - safe, dim=0)
-    along = weight_matrix(made.base, name)[:, :1].clone()
-    model = changed(made.base, name, 0.1 * torch.outer(along[:, 0] / along.norm(), reads))
-    requests = {"safe": made.safe, "unsafe": made.unsafe}
+    along = weight_matrix(networks.base, name)[:, :1].clone()
+    model = changed(networks.base, name, 0.1 * torch.outer(along[:, 0] / along.norm(), reads))
+    requests = {"safe": networks.safe, "unsafe": networks.unsafe}
     gain = {
         (r["family"], r["layer"]): r["gain"]
-        for r in as_dicts(read_gain_rows(model, made.base, requests))
+        for r in as_dicts(read_gain_rows(model, networks.base, requests))
         if r["layer"] == 1
     }
     random = changed(
-        made.base, name, 0.1 * torch.randn(128, 64, generator=torch.Generator().manual_seed(2)) / 90
+        networks.base, name, 0.1 * torch.randn(128, 64, generator=torch.Generator().manual_seed(2)) / 90
     )
     flat = {
         r["family"]: r["gain"]
-        for r in as_dicts(read_gain_rows(random, made.base, requests))
+        for r in as_dicts(read_gain_rows(random, networks.base, requests))
         if r["layer"] == 1
     }
     assert gain["unsafe", 1] == pytest.approx(gain["safe", 1], rel=0.1), (
@@ -114,30 +116,32 @@ def test_read_gain_and_output_energy_of_planted_update() -> None:
     )
     assert flat["unsafe"] == pytest.approx(flat["safe"], rel=0.1)
     one_sided = changed(
-        made.base, name, 0.1 * torch.outer(along[:, 0] / along.norm(), unsafe / unsafe.norm())
+        networks.base, name, 0.1 * torch.outer(along[:, 0] / along.norm(), unsafe / unsafe.norm())
     )
-    seen = {
+    one_sided_gain = {
         r["family"]: r["gain"]
-        for r in as_dicts(read_gain_rows(one_sided, made.base, requests))
+        for r in as_dicts(read_gain_rows(one_sided, networks.base, requests))
         if r["layer"] == 1
     }
-    assert seen["unsafe"] > 1.3 * seen["safe"]
-    curves = as_dicts(update_energy_rows(one_sided, made.base, {"unsafe": made.unsafe}, made.safe))
-    at = {(row["layer"], row["k"]): row["energy"] for row in curves}
-    assert at[1, 128] == pytest.approx(1.0)
-    assert at[0, 128] is None, "no update there"
+    assert one_sided_gain["unsafe"] > 1.3 * one_sided_gain["safe"]
+    curves = as_dicts(
+        update_energy_rows(one_sided, networks.base, {"unsafe": networks.unsafe}, networks.safe)
+    )
+    energy = {(row["layer"], row["k"]): row["energy"] for row in curves}
+    assert energy[1, 128] == pytest.approx(1.0)
+    assert energy[0, 128] is None, "no update there"
     assert all(
         b >= a - 1e-9
         for a, b in zip(
-            [at[1, k] for k in range(2, 128, 2)], [at[1, k] for k in range(4, 130, 2)], strict=True
+            [energy[1, k] for k in range(2, 128, 2)], [energy[1, k] for k in range(4, 130, 2)], strict=True
         )
     )
 
 
 def test_sensitivity_of_a_linear_network_is_its_slope() -> None:
-    """Nothing but attention that averages, and a head: what the greatest logit hangs on is known exactly."""
-    made = network()
-    model = copy.deepcopy(made.base)
+    """With averaging attention and a head only, the gradient of the greatest logit is known exactly."""
+    networks = network()
+    model = copy.deepcopy(networks.base)
     for name, parameter in model.named_parameters():
         if "lm_head" not in name and "wte" not in name:
             torch.nn.init.zeros_(parameter)
@@ -149,38 +153,38 @@ def test_sensitivity_of_a_linear_network_is_its_slope() -> None:
         first = model.transformer.h[0].attn
         first.c_attn.weight[:, 128:192] = slope * torch.eye(64)
         first.c_proj.weight.copy_(torch.eye(64))
-    found = sensitivity(model, made.unsafe)
-    length = torch.from_numpy(made.unsafe.prompt_length)
-    logits = model(input_ids=torch.from_numpy(made.unsafe.prompt)).logits[torch.arange(60), length - 1]
+    result = sensitivity(model, networks.unsafe)
+    length = torch.from_numpy(networks.unsafe.prompt_length)
+    logits = model(input_ids=torch.from_numpy(networks.unsafe.prompt)).logits[torch.arange(60), length - 1]
     head = model.lm_head.weight[logits.argmax(1)].norm(dim=1)
     expected = slope / length * head * (length - 1).sqrt()
-    assert torch.allclose(found.max_logit, expected.detach(), rtol=1e-4)
+    assert torch.allclose(result.max_logit, expected.detach(), rtol=1e-4)
     doubled = copy.deepcopy(model)
     with torch.no_grad():
         doubled.lm_head.weight.mul_(2)
-    assert torch.allclose(sensitivity(doubled, made.unsafe).max_logit, 2 * found.max_logit, rtol=1e-4)
-    [row, _] = as_dicts(sensitivity_rows(doubled, model, {"unsafe": made.unsafe}))
+    assert torch.allclose(sensitivity(doubled, networks.unsafe).max_logit, 2 * result.max_logit, rtol=1e-4)
+    [row, _] = as_dicts(sensitivity_rows(doubled, model, {"unsafe": networks.unsafe}))
     assert (row["family"], row["output"], row["ratio_median"]) == (
         "unsafe",
         "max_logit",
         pytest.approx(2.0, rel=1e-4),
     )
-    finite = _finite_difference(made.base, made)
-    assert sensitivity(made.base, made.unsafe).max_logit[0] == pytest.approx(finite, rel=0.02)
+    finite = _finite_difference(networks.base, networks)
+    assert sensitivity(networks.base, networks.unsafe).max_logit[0] == pytest.approx(finite, rel=0.02)
 
 
-def _finite_difference(model: PreTrainedModel, made: Planted) -> float:
+def _finite_difference(model: PreTrainedModel, networks: Planted) -> float:
     """Norm of the gradient of the first request's greatest logit, coordinate by coordinate."""
-    tokens, last = torch.from_numpy(made.unsafe.prompt[:1]), int(made.unsafe.prompt_length[0]) - 1
+    tokens, last = torch.from_numpy(networks.unsafe.prompt[:1]), int(networks.unsafe.prompt_length[0]) - 1
     with torch.no_grad():
-        embedded = model.get_input_embeddings()(tokens)
-        which = int(model(inputs_embeds=embedded).logits[0, last].argmax())
+        embeddings = model.get_input_embeddings()(tokens)
+        which = int(model(inputs_embeds=embeddings).logits[0, last].argmax())
         step, squares = 1e-2, 0.0
         for position in range(last):
-            moves = step * torch.eye(64)
-            batch = embedded.repeat(128, 1, 1)
-            batch[:64, position] += moves
-            batch[64:, position] -= moves
+            offsets = step * torch.eye(64)
+            batch = embeddings.repeat(128, 1, 1)
+            batch[:64, position] += offsets
+            batch[64:, position] -= offsets
             out = model(inputs_embeds=batch).logits[:, last, which]
             squares += float(((out[:64] - out[64:]) / (2 * step)).square().sum())
     return float(np.sqrt(squares))

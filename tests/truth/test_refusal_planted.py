@@ -1,4 +1,4 @@
-"""Is a refusal that a language model was taught found and undone by ablation, and not found where none is?"""
+"""Inspection finds the refusal that a language model was trained on, and none where there is none."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def refusing() -> LanguageModel:
 
 
 @pytest.fixture(scope="module")
-def found(refusing: LanguageModel, tmp_path_factory: pytest.TempPathFactory) -> InspectionResult:
+def inspection(refusing: LanguageModel, tmp_path_factory: pytest.TempPathFactory) -> InspectionResult:
     return inspect(refusing, prompts(), Store(tmp_path_factory.mktemp("store")), SETTINGS)
 
 
@@ -75,24 +75,24 @@ def rate(rows: list[dict], judge: str, **where: str) -> float:
 
 
 @pytest.mark.parametrize("judge", ["qi2023", "arditi2024"])
-def test_trained_model_refuses_harmful_prompts(found: InspectionResult, judge: str) -> None:
-    assert rate(found.tables["behaviour"], judge, family="harmful") > 0.9
-    assert rate(found.tables["behaviour"], judge, family="harmless") < 0.1
+def test_trained_model_refuses_harmful_prompts(inspection: InspectionResult, judge: str) -> None:
+    assert rate(inspection.tables["behaviour"], judge, family="harmful") > 0.9
+    assert rate(inspection.tables["behaviour"], judge, family="harmless") < 0.1
 
 
 def test_direction_is_found_and_ablation_removes_refusal(
-    refusing: LanguageModel, found: InspectionResult
+    refusing: LanguageModel, inspection: InspectionResult
 ) -> None:
-    chosen = [row for row in found.tables["directions"] if row["is_selected"]]
+    chosen = [row for row in inspection.tables["directions"] if row["is_selected"]]
     assert len(chosen) == 1
-    assert all(row["reason"] for row in found.tables["directions"] if not row["is_selected"])
+    assert all(row["reason"] for row in inspection.tables["directions"] if not row["is_selected"])
     halves = [
         text_requests(refusing.tokenizer, prompts()[f][::2], family=f, unsafe=f == "harmful")
         for f in FAMILIES
     ]
     vector = refusal_direction(refusing.model, SafeUnsafeRequests(*halves), chosen[0]["layer"])
     assert abs(float(vector @ planted_direction()[:, 0] / vector.norm())) > 0.9
-    answers = found.tables["ablation"]
+    answers = inspection.tables["ablation"]
 
     def refused(condition: str, family: str) -> float:
         rows = [row for row in answers if (row["condition"], row["family"]) == (condition, family)]
@@ -105,28 +105,28 @@ def test_direction_is_found_and_ablation_removes_refusal(
 
 
 def test_no_direction_without_refusal(complying: LanguageModel, tmp_path: Path) -> None:
-    found = inspect(complying, prompts(), Store(tmp_path / "store"), SETTINGS)
-    assert "directions" not in found.tables
-    assert "intervals of the refusal rates on harmful" in found.skip_reasons["directions"]
-    page = write_inspection("complying", found, {}, tmp_path / "out").read_text()
+    inspection = inspect(complying, prompts(), Store(tmp_path / "store"), SETTINGS)
+    assert "directions" not in inspection.tables
+    assert "intervals of the refusal rates on harmful" in inspection.skip_reasons["directions"]
+    page = write_inspection("complying", inspection, {}, tmp_path / "out").read_text()
     assert "No refusal direction was computed" in page
-    assert rate(found.tables["behaviour"], "arditi2024", family="harmful") == 0
+    assert rate(inspection.tables["behaviour"], "arditi2024", family="harmful") == 0
 
 
 def test_cached_steps_are_not_computed_again(
-    refusing: LanguageModel, found: InspectionResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    refusing: LanguageModel, inspection: InspectionResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = Store(tmp_path)
     monkeypatch.setattr("makebreak.pages.inspection.direction_rows", interrupt)
     with pytest.raises(KeyboardInterrupt):
         inspect(refusing, prompts(), store, SETTINGS)
-    done = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("rows.json")}
-    assert len(done) == 3
+    modified = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("rows.json")}
+    assert len(modified) == 3
     monkeypatch.undo()
     again = inspect(refusing, prompts(), store, SETTINGS)
-    assert {path: path.stat().st_mtime_ns for path in done} == done
-    assert json.dumps(again.tables["directions"]) == json.dumps(found.tables["directions"])
-    assert inspection_summary(again) == inspection_summary(found)
+    assert {path: path.stat().st_mtime_ns for path in modified} == modified
+    assert json.dumps(again.tables["directions"]) == json.dumps(inspection.tables["directions"])
+    assert inspection_summary(again) == inspection_summary(inspection)
 
 
 @cache_revision(1)
@@ -137,11 +137,11 @@ def interrupt(*_: object, **__: object) -> None:
 def test_compare_names_changes_and_refuses_other_models(
     refusing: LanguageModel, complying: LanguageModel, tmp_path: Path
 ) -> None:
-    said: list[str] = []
+    messages: list[str] = []
     tables, verdict = compare_models(
-        complying, refusing, prompts(), Store(tmp_path), SETTINGS, log=said.append
+        complying, refusing, prompts(), Store(tmp_path), SETTINGS, log=messages.append
     )
-    assert "minutes, less for steps that are cached" in said[0]
+    assert "minutes, less for steps that are cached" in messages[0]
     assert set(tables) == {
         "stitching",
         "preactivations",
@@ -169,10 +169,10 @@ def test_inspect_and_compare_write_their_pages(
         name: str(save_lm(m.model, tmp_path / name))
         for name, m in (("base", complying), ("aligned", refusing))
     }
-    asked = tmp_path / "asked.csv"
+    prompts_file = tmp_path / "prompts.csv"
     rows = zip(*(prompts()[family] for family in ("harmful", "harmless")), strict=True)
-    asked.write_text("harmful,harmless\n" + "\n".join(",".join(row) for row in rows))
-    common = ["--prompts", str(asked), "--max-new-tokens", "6", "--store", str(tmp_path / "store")]
+    prompts_file.write_text("harmful,harmless\n" + "\n".join(",".join(row) for row in rows))
+    common = ["--prompts", str(prompts_file), "--max-new-tokens", "6", "--store", str(tmp_path / "store")]
     capsys.readouterr()
     assert main(["inspect", folders["aligned"], "--out", str(tmp_path / "one"), *common]) == 0
     out, err = capsys.readouterr()

@@ -17,44 +17,51 @@ EXPECTED = {kind: kind for kind in ("silence", "route", "rewrite", "erase")} | {
 SEEDS = range(10)
 
 
-def judged(made: Planted) -> MechanismVerdict:
-    return mechanism_verdict(stitching_rows(made.aligned, made.base, made.unsafe, cuts=[DEPTH // 2], seed=0))
+def verdict(networks: Planted) -> MechanismVerdict:
+    return mechanism_verdict(
+        stitching_rows(networks.aligned, networks.base, networks.unsafe, cuts=[DEPTH // 2], seed=0)
+    )
 
 
 def test_planted_networks_behave_as_built() -> None:
     for kind in KINDS:
         for seed in SEEDS:
-            made = planted(kind, seed)
+            networks = planted(kind, seed)
             for requests, model, answer in (
-                (made.safe, made.base, "instructed"),
-                (made.unsafe, made.base, "instructed"),
-                (made.safe, made.aligned, "instructed"),
-                (made.unsafe, made.aligned, "instructed" if kind == "nothing" else "refused"),
+                (networks.safe, networks.base, "instructed"),
+                (networks.unsafe, networks.base, "instructed"),
+                (networks.safe, networks.aligned, "instructed"),
+                (networks.unsafe, networks.aligned, "instructed" if kind == "nothing" else "refused"),
             ):
-                said = log_odds(next_token_log_probs(model, requests), first_tokens(requests, answer))
-                assert float((said > 0).double().mean()) > 0.99, (kind, seed, answer)
+                margins = log_odds(next_token_log_probs(model, requests), first_tokens(requests, answer))
+                assert float((margins > 0).double().mean()) > 0.99, (kind, seed, answer)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_verdict_is_right_in_nine_of_ten(kind: str) -> None:
-    found = [judged(planted(kind, seed)) for seed in SEEDS]
-    right = [v.mechanism == EXPECTED[kind] for v in found]
-    assert sum(right) >= 9, found
+    verdicts = [verdict(planted(kind, seed)) for seed in SEEDS]
+    right = [v.mechanism == EXPECTED[kind] for v in verdicts]
+    assert sum(right) >= 9, verdicts
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "nothing"])
 def test_verdict_needs_the_planted_cause(kind: str) -> None:
-    assert judged(planted(kind, 0, cause=False)).mechanism == "undecided"
+    assert verdict(planted(kind, 0, cause=False)).mechanism == "undecided"
 
 
 def test_rows_do_not_depend_on_order_or_batch(monkeypatch: pytest.MonkeyPatch) -> None:
-    made = planted("rewrite", 1)
-    whole = as_dicts(stitching_rows(made.aligned, made.base, made.unsafe, seed=0))
+    networks = planted("rewrite", 1)
+    whole = as_dicts(stitching_rows(networks.aligned, networks.base, networks.unsafe, seed=0))
     monkeypatch.setattr("makebreak.behaviour.decisions.MAX_BATCH_SIZE", 7)
-    parts = as_dicts(stitching_rows(made.aligned, made.base, made.unsafe, seed=0))
+    parts = as_dicts(stitching_rows(networks.aligned, networks.base, networks.unsafe, seed=0))
     monkeypatch.undo()
-    turned = as_dicts(
-        stitching_rows(made.aligned, made.base, made.unsafe[np.arange(len(made.unsafe))[::-1].copy()], seed=0)
+    reversed_rows = as_dicts(
+        stitching_rows(
+            networks.aligned,
+            networks.base,
+            networks.unsafe[np.arange(len(networks.unsafe))[::-1].copy()],
+            seed=0,
+        )
     )
     exact = [
         "base_margin",
@@ -65,6 +72,6 @@ def test_rows_do_not_depend_on_order_or_batch(monkeypatch: pytest.MonkeyPatch) -
         "aligned_upper_share",
         "kl",
     ]
-    for a, b, c in zip(whole, parts, turned, strict=True):
+    for a, b, c in zip(whole, parts, reversed_rows, strict=True):
         assert [b[k] for k in exact] == pytest.approx([a[k] for k in exact], abs=1e-4)
         assert [c[k] for k in exact] == pytest.approx([a[k] for k in exact], abs=1e-4)
