@@ -72,8 +72,8 @@ def plot_updates(
 ) -> np.ndarray:
     """Geometry of the update of W_in by layer, after Figs. 4 and 5 of Jain et al. 2024.
 
-    Left and middle: sine of the update to the base's column space, as in the released code and corrected;
-    right: read gain ‖ΔW a‖ / ‖a‖ on unsafe over safe requests.
+    Left: an earlier reading of the released script, which it does not reproduce (docs/errata.md, W1); middle:
+    sine of the update to the base's column space; right: read gain ‖ΔW a‖ / ‖a‖ on unsafe over safe requests.
 
     Args:
         updates: Columns seed, arm, layer, matrix, against, sine, padded_sine.
@@ -86,7 +86,7 @@ def plot_updates(
     """
     figure, axes = plt.subplots(1, 3, figsize=(8.4, 2.6), layout="constrained", sharex=True)
     inputs = updates[(updates.matrix == "mlp.W_in") & updates.arm.isin(arms)]
-    titles = {"padded_sine": "column space, as released", "sine": "column space, corrected"}
+    titles = {"padded_sine": "earlier reading (provisional)", "sine": "update ΔW"}
     for ax, (column, title) in zip(axes, titles.items(), strict=False):
         plot_layer_means(ax, inputs[inputs.against == "update"], arms, column)
         ax.set(title=title, ylabel="sine to the column space")
