@@ -15,16 +15,17 @@ _CAPTIONS = {
     "stitching": (
         "Stitching: silence, route or rewrite",
         "Both networks are cut at every layer and stitched, on harmful requests. Left: the aligned model's "
-        "lower layers with the base's upper layers. A share of at least .5 of the refusal margin means that "
-        "the base already had the route to refusal; within the grey band the changed states have no effect "
-        "there (silence). Dotted: a random change of the same norm. Middle: the base's lower layers with the "
-        "aligned model's upper layers. Right: Fisher null fraction, the share of the change's energy in the "
-        "null space of the base's Fisher matrix.",
+        "lower layers with the base's upper layers. The thresholds of the rules for route (.5) and silence "
+        "(grey band) are uncalibrated: read the curve, not the word (docs/errata.md, T1 and T2). Dotted: a "
+        "random change of the same norm. Middle: the base's lower layers with the aligned model's upper "
+        "layers. Right: Fisher null fraction, the share of the change's energy in the null space of the "
+        "base's Fisher matrix; it does not measure silence (T3).",
     ),
     "updates": (
         "Column space and inputs of the MLP update",
-        "Sine of the angle between the leading left singular vectors of ΔW_in and the column space of W_in, "
-        "as published and corrected. Chance: a random update, and ΔW with its outputs permuted. No base of "
+        "Left: an earlier reading of the released script, which it does not reproduce (docs/errata.md, W1). "
+        "Middle: sine of the angle between the leading left singular vectors of ΔW_in and the column space "
+        "of W_in. Chance: a random update, and ΔW with its outputs permuted. No base of "
         "another seed exists as a control. Right: read gain of the update, harmful relative to harmless "
         "requests.",
     ),
