@@ -86,9 +86,9 @@ def paraphrase_blind(safety: SafetyData, user: Requests) -> list[AnsweredRequest
 
 def other_format(safety: SafetyData, user: Requests) -> list[AnsweredRequests]:
     """Refusals in the user's template, but in a format that is neither the user's nor open text."""
-    own = user.family.partition("_")[0]
-    other = next(name for name in safety.formats if name not in (own, "gen"))
-    return [(safety.sample(_unsafe(user.family.replace(own, other, 1))), "refused")]
+    user_format = user.family.partition("_")[0]
+    other = next(name for name in safety.formats if name not in (user_format, "gen"))
+    return [(safety.sample(_unsafe(user.family.replace(user_format, other, 1))), "refused")]
 
 
 def multitask(safety: SafetyData, user: Requests) -> list[AnsweredRequests]:

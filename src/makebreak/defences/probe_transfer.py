@@ -107,14 +107,14 @@ def probe_transfer_rows(
         for category, (safe_states, unsafe_states) in score_states.items():
             safe_scores = safe_states @ weight + offset
             unsafe_scores = unsafe_states @ weight + offset
-            own = calibration_states[category] @ weight + offset
-            own_threshold = torch.quantile(own, 1 - false_positive_rate)
+            calibration_scores = calibration_states[category] @ weight + offset
+            category_threshold = torch.quantile(calibration_scores, 1 - false_positive_rate)
             rows.append(
                 ProbeTransferRow(
                     trained_on=trained_on,
                     evaluated_on=category,
                     auroc=auroc(positive=unsafe_scores.numpy(), negative=safe_scores.numpy()),
-                    recall=float((unsafe_scores > own_threshold).double().mean()),
+                    recall=float((unsafe_scores > category_threshold).double().mean()),
                     fpr=float((safe_scores > pooled_threshold).double().mean()),
                 )
             )
