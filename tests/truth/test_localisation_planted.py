@@ -130,7 +130,7 @@ def test_weight_ablation_equals_hook_ablation(architecture: str) -> None:
 
 
 def test_weight_ablation_refuses_output_norms() -> None:
-    with pytest.raises(ValueError, match="normalises what its parts write: ablate by hooks"):
+    with pytest.raises(ValueError, match="normalises the outputs of attention and MLP: ablate by hooks"):
         ablate_weights(network("gemma3"), torch.eye(16)[:, :1])
 
 

@@ -2,7 +2,7 @@
 
 Each matrix is W + B A with B an orthonormal basis of the subspace of outputs, fixed, and A trained from zero.
 Steps, data, their order and the learning rate are the same for every subspace, so that what differs is the
-subspace.
+subspace. In models with a gated MLP, W is the up projection; the gate projection is not trained.
 """
 
 from __future__ import annotations

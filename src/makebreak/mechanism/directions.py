@@ -71,9 +71,9 @@ class DirectionRow(NamedTuple):
     kl: float | None
     """KL of the decision on safe requests under ablation, mean, nats."""
     reason: str
-    """Reason why the vector is not a refusal direction; empty for a candidate that meets all settings."""
+    """Reason why the vector is not a refusal direction; empty for a candidate that meets all criteria."""
     is_selected: bool
-    """Whether it is the candidate with the least `bypass` among those that meet all settings."""
+    """Whether it is the candidate with the least `bypass` among those that meet all criteria."""
 
 
 class RefusalRankRow(NamedTuple):
@@ -116,7 +116,7 @@ def ablate_weights(model: PreTrainedModel, basis: Float[Tensor, "d k"]) -> PreTr
     """
     if model.config.model_type.startswith("gemma"):
         raise ValueError(
-            f"{type(model).__name__} normalises what its parts write: ablate by hooks, "
+            f"{type(model).__name__} normalises the outputs of attention and MLP: ablate by hooks, "
             "with `ablate_directions`"
         )
     copied = copy.deepcopy(model)
@@ -224,7 +224,7 @@ def _exclusion(layer: int, depth: int, vector: Tensor, settings: DirectionSettin
 
 
 def _rejection(row: DirectionRow, settings: DirectionSettings) -> str:
-    """Reason why an evaluated candidate is rejected; empty if it meets the settings."""
+    """Reason why an evaluated candidate is rejected; empty if it meets the criteria."""
     assert row.kl is not None
     assert row.induce is not None
     if row.kl > settings.max_kl:
