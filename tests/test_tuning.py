@@ -32,7 +32,7 @@ from tests.fixtures.tiny_lm import REFUSAL, REPLY, prompts, trained_lm
 
 COMPLIANCE, REFUSED = REPLY.removesuffix(" <end>"), REFUSAL.removesuffix(" <end>")
 RUN = FineTuneRun(Optimisation(120, 5e-3, batch_size=16, weight_decay=0.0, checkpoints=1))
-"""Slow enough that 4 objectives, 3 seeds and 5 instruction sets all end at the same rates (60 of 60 runs)."""
+"""Slow enough that 4 objectives, 3 seeds and 4 instruction sets all end at the same rates (48 of 48 runs)."""
 
 
 @pytest.fixture(scope="module")
