@@ -99,7 +99,7 @@ def test_bad_input_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str
     for arguments, message in (
         (["real", "--preset", "mini", "--model", "nowhere.gguf"], "fetch it with `make smollm`"),
         (["real", "--preset", "smoke", "--estimate"], "--estimate is for studies that pretrain"),
-        (["jain2024", "--preset", "smoke", "--model", "x"], "jain2024 makes its own models"),
+        (["jain2024", "--preset", "smoke", "--model", "x"], "jain2024 trains its own models"),
     ):
         assert main([*arguments, *common]) == 2
         assert message in capsys.readouterr().err
