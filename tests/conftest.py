@@ -16,21 +16,24 @@ from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
 
-class OneWorkerPerModuleFixture(LoadScopeScheduling):
-    """Runs a file with module fixtures on one worker, so that the fixtures are set up once.
+class OneWorkerPerFile(LoadScopeScheduling):
+    """Runs a file with module fixtures, or with jobs of Slurm, on one worker.
 
-    Groups by mark, which pytest-xdist offers for this, are lost with pytest 9.2 (pytest-xdist issue 1386).
+    The fixtures are set up once then, and two tests do not wait for the same processors of the one Slurm
+    machine. Groups by mark, which pytest-xdist offers for this, are lost with pytest 9.2 (pytest-xdist issue
+    1386).
     """
 
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.split("::")[0]
-        return file if _has_module_fixture(self.config.rootpath / file) else nodeid
+        return file if _needs_one_worker(self.config.rootpath / file) else nodeid
 
 
 @cache
-def _has_module_fixture(file: Path) -> bool:
-    return 'scope="module"' in file.read_text(encoding="utf-8")
+def _needs_one_worker(file: Path) -> bool:
+    text = file.read_text(encoding="utf-8")
+    return 'scope="module"' in text or "needs_slurm" in text
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling:
-    return OneWorkerPerModuleFixture(config, log)
+    return OneWorkerPerFile(config, log)
