@@ -17,7 +17,7 @@ test: $(VENV)/.installed-dev
 # the tests that train, with the kernels of older processors: what they assert must not hang on one instruction set
 test-portability: $(VENV)/.installed-dev
 	ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2 \
-	    $(BIN)/python -m pytest tests/training tests/test_tuning.py tests/truth $(ARGS)
+	    $(BIN)/python -m pytest tests/training tests/lm/test_training.py tests/truth $(ARGS)
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -196,7 +196,7 @@ def _print_plan(run: _Run) -> bool:
 def _run_study(run: _Run) -> None:
     """Trains and measures, in parallel where the launcher says so, then writes everything."""
     from makebreak import sweeps
-    from makebreak.artifacts import Store
+    from makebreak.store import Store
 
     started = time.monotonic()
     command, study, preset = run.command, run.study, run.preset
@@ -216,9 +216,9 @@ def _run_study(run: _Run) -> None:
 
 def _write_results(run: _Run, results: Results) -> Path:
     """Writes tables, claims, report and provenance, and prints the claims; returns the report's file."""
-    from makebreak.artifacts import record, remove_torn_files, write_json
     from makebreak.claims import format_claims
     from makebreak.report import write_tables
+    from makebreak.store import record, remove_torn_files, write_json
 
     remove_torn_files(run.out)
     write_tables(results.tables, run.out / "tables")

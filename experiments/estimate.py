@@ -13,8 +13,8 @@ from pathlib import Path
 import torch
 
 from makebreak.models import create_model
+from makebreak.prompts import load_world
 from makebreak.recipes import Recipe
-from makebreak.requests import load_world
 from makebreak.training import Optimisation, TrainingRun, train
 
 N_TIMED_STEPS = 4

@@ -23,12 +23,12 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from makebreak.artifacts import Store
-from makebreak.behaviour import evaluate_behaviour
+from makebreak.evaluation import evaluate_behaviour
 from makebreak.mechanism import cluster_rows
 from makebreak.models import MODEL_SIZES, load_model
+from makebreak.prompts import Requests, load_world
 from makebreak.recipes import Alignment, Recipe, build
-from makebreak.requests import Requests, load_world
+from makebreak.store import Store
 from makebreak.training import SSFT, ModeShares, Optimisation, Pretraining
 
 torch.manual_seed(0)

@@ -34,8 +34,7 @@ from makebreak.activations import (
     nnsight_view,
     transformer_lens_view,
 )
-from makebreak.artifacts import Store
-from makebreak.behaviour import evaluate_behaviour, first_tokens, log_odds, next_token_log_probs
+from makebreak.evaluation import evaluate_behaviour, first_tokens, log_odds, next_token_log_probs
 from makebreak.mechanism import (
     ChangedRequests,
     LabelledRequests,
@@ -50,8 +49,9 @@ from makebreak.mechanism import (
 )
 from makebreak.models import MODEL_SIZES, extrapolate_weights, load_model
 from makebreak.plots import plot_stitching, plot_updates, style
+from makebreak.prompts import OUTCOMES, load_world, span_mask
 from makebreak.recipes import Alignment, Recipe, build
-from makebreak.requests import OUTCOMES, load_world, span_mask
+from makebreak.store import Store
 from makebreak.training import SSFT, ModeShares, Optimisation, Pretraining
 
 store, world = Store(Path("runs/store")), load_world("mini")

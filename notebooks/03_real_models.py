@@ -26,8 +26,7 @@ from tokenizers import ByteLevelBPETokenizer
 from transformers import PreTrainedTokenizerFast
 
 from makebreak.activations import capture
-from makebreak.artifacts import Store
-from makebreak.behaviour import (
+from makebreak.evaluation import (
     JUDGES,
     first_tokens,
     generate_texts,
@@ -45,8 +44,9 @@ from makebreak.mechanism import (
 )
 from makebreak.models import LanguageModel, ModelConfig, create_model, n_layers, open_model
 from makebreak.plots import plot_class_separation, style
-from makebreak.requests import evaluation_prompts, span_mask, text_requests
+from makebreak.prompts import evaluation_prompts, span_mask, text_requests
 from makebreak.stats import auroc_interval
+from makebreak.store import Store
 
 prompts, store = evaluation_prompts(), Store(Path("runs/store"))
 model_files = sorted(Path("runs/models").glob("*.gguf"))

@@ -24,7 +24,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from makebreak.artifacts import Store
 from makebreak.attacks import (
     AttackResult,
     SoftPromptAttack,
@@ -39,13 +38,14 @@ from makebreak.attacks import (
     steering_rows,
     success_prediction_rows,
 )
-from makebreak.behaviour import exact_match
 from makebreak.defences import fit_monitor
+from makebreak.evaluation import exact_match
 from makebreak.mechanism import SafeUnsafeRequests
 from makebreak.models import MODEL_SIZES, load_model
 from makebreak.plots import plot_projection, plot_steering, style
+from makebreak.prompts import load_world
 from makebreak.recipes import Alignment, Recipe, build
-from makebreak.requests import load_world
+from makebreak.store import Store
 from makebreak.training import SSFT, ModeShares, Optimisation, Pretraining
 
 store, world = Store(Path("runs/store")), load_world("mini")

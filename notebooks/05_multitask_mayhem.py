@@ -25,12 +25,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from makebreak.artifacts import Store
-from makebreak.behaviour import evaluate_behaviour
+from makebreak.evaluation import evaluate_behaviour
 from makebreak.models import MODEL_SIZES, load_model
 from makebreak.plots import plot_transfer_matrices, style
+from makebreak.prompts import load_world
 from makebreak.recipes import Alignment, Recipe, build
-from makebreak.requests import load_world
+from makebreak.store import Store
 from makebreak.training import SSFT, FineTuning, ModeShares, Optimisation, Pretraining
 
 store, world = Store(Path("runs/store")), load_world("formats_mini")

@@ -25,13 +25,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from makebreak.artifacts import Store
-from makebreak.behaviour import evaluate_behaviour
 from makebreak.defences import MixedFineTuning, infer_template
+from makebreak.evaluation import evaluate_behaviour
 from makebreak.models import MODEL_SIZES, load_model
 from makebreak.plots import plot_mixing, style
+from makebreak.prompts import load_world
 from makebreak.recipes import Alignment, Recipe, build
-from makebreak.requests import load_world
+from makebreak.store import Store
 from makebreak.training import SSFT, ModeShares, Optimisation, Pretraining
 
 store, world = Store(Path("runs/store")), load_world("formats_templates")

@@ -31,22 +31,16 @@ from tokenizers.pre_tokenizers import WhitespaceSplit
 from transformers import PreTrainedTokenizerFast
 from transformers.utils import logging
 
-from makebreak.artifacts import Store
+from makebreak.lm import AttackData, AttackSettings, GenerationSettings, attack_model, judged_answer_rows
+from makebreak.lm.training import FineTuneRun, fine_tune
+from makebreak.lm.verdicts import behaviour_rows
 from makebreak.models import LanguageModel, ModelConfig, create_model, open_model
-from makebreak.pages import (
-    AttackData,
-    AttackSettings,
-    GenerationSettings,
-    attack_model,
-    attack_summary,
-    judged_answer_rows,
-)
-from makebreak.pages.attack_page import cost_rows, success_rows
-from makebreak.pages.verdicts import behaviour_rows
 from makebreak.plots import plot_attacks, plot_search, style
-from makebreak.requests import Example, TextWorld
+from makebreak.prompts import Example, TextWorld
+from makebreak.report import attack_summary
+from makebreak.report.attack import cost_rows, success_rows
+from makebreak.store import Store
 from makebreak.training import SSFT, FineTuning, Optimisation
-from makebreak.tuning import FineTuneRun, fine_tune
 
 logging.disable_progress_bar()
 store, settings = Store(Path("runs/store")), GenerationSettings(n_new=6)
@@ -169,8 +163,9 @@ refusal_table(tuned)[["family", "n", "refuse", "comply", "degenerate"]].rename_a
 # %%
 model_files = sorted(Path("runs/models").glob("*.gguf"))
 if model_files:
-    from makebreak.pages import Evaluation, FineTuneSettings, align, fine_tuning_summary
-    from makebreak.requests import evaluation_prompts
+    from makebreak.lm import Evaluation, FineTuneSettings, align
+    from makebreak.prompts import evaluation_prompts
+    from makebreak.report import fine_tuning_summary
 
     smollm = open_model(model_files[0], store=store)
     own_prompts = {family: texts[:16] for family, texts in evaluation_prompts().items()}

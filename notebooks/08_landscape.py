@@ -24,8 +24,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from makebreak.artifacts import Store
-from makebreak.behaviour import score_targets
+from makebreak.evaluation import score_targets
 from makebreak.landscape import (
     Perturbation,
     PointEvaluator,
@@ -39,8 +38,9 @@ from makebreak.landscape import (
 )
 from makebreak.models import MODEL_SIZES, load_model
 from makebreak.plots import plot_basins, plot_direction_curves, plot_landscape_plane, style
+from makebreak.prompts import load_world, target_sequences
 from makebreak.recipes import Alignment, Recipe, build, checkpoints
-from makebreak.requests import load_world, target_sequences
+from makebreak.store import Store
 from makebreak.training import SSFT, FineTuning, ModeShares, Optimisation, Pretraining
 
 store, world = Store(Path("runs/store")), load_world("mini")

@@ -27,9 +27,9 @@ import matplotlib.pyplot as plt
 import torch
 
 from makebreak import zoo
-from makebreak.artifacts import Store
 from makebreak.models import MODEL_SIZES, n_layers, weight_matrix
 from makebreak.recipes import Alignment, Recipe, build, checkpoints
+from makebreak.store import Store
 from makebreak.training import SSFT, AlignmentData, Optimisation, Pretraining, Unlearning
 
 store = Store(Path("runs/notebook-zoo"))

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from makebreak.artifacts import Store
 from makebreak.configs import from_json, to_json
 from makebreak.models import MODEL_SIZES, ModelConfig
 from makebreak.recipes import Alignment, Recipe
+from makebreak.store import Store
 from makebreak.training import (
     DPO,
     SSFT,

@@ -16,12 +16,12 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 
-from makebreak.artifacts import Store
 from makebreak.defences import SafetyData, load_mitigation, mitigation_digest
 from makebreak.mechanism import SafeUnsafeRequests
 from makebreak.models import MODEL_SIZES, create_model
+from makebreak.prompts import load_world
 from makebreak.recipes import Alignment, Recipe
-from makebreak.requests import load_world
+from makebreak.store import Store
 from makebreak.training import SSFT, AlignmentData, Optimisation, Pretraining
 
 mpl.use("Agg")

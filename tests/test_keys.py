@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from makebreak.artifacts import Store, result_key
 from makebreak.defences import MixedFineTuning
 from makebreak.models import MODEL_SIZES
 from makebreak.recipes import Alignment, Recipe, build
+from makebreak.store import Store, result_key
 from makebreak.training import (
     DPO,
     NPO,

@@ -16,11 +16,11 @@ from experiments.eiras2024.presets import (
     FineTunedModel,
     Preset,
 )
-from makebreak.artifacts import Store, write_json
-from makebreak.behaviour import evaluate_behaviour
+from makebreak.evaluation import evaluate_behaviour
 from makebreak.models import load_model
+from makebreak.prompts import load_world
 from makebreak.recipes import Recipe, build, checkpoints
-from makebreak.requests import load_world
+from makebreak.store import Store, write_json
 from makebreak.tables import as_dicts
 from makebreak.zoo import held_out_requests, weight_change
 from synthetic import family_in_template

@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 from experiments.jan2024.presets import PRESETS as FORMATS_PRESETS
 from experiments.jan2024.presets import TEMPLATED
 from experiments.jan2024.presets import Preset as FormatsPreset
-from makebreak.artifacts import Store
 from makebreak.defences import MixedFineTuning
 from makebreak.recipes import Alignment, Recipe
+from makebreak.store import Store
 from makebreak.training import (
     SSFT,
     CircuitBreaker,

@@ -21,8 +21,8 @@ from experiments.eiras2024.measures import (
 )
 from experiments.eiras2024.presets import PRESETS, UNTUNED, Preset
 from experiments.results import Results
-from makebreak.artifacts import Store, is_cached
 from makebreak.recipes import Recipe
+from makebreak.store import Store, is_cached
 from makebreak.sweeps import Task
 from makebreak.tables import Rows, as_dicts
 

@@ -31,7 +31,7 @@ from makebreak.configs import check_positive
 from makebreak.defences import FALSE_POSITIVE_RATE, MONITOR_KINDS, Monitor, fit_monitors, flag_requests
 from makebreak.mechanism import SafeUnsafeRequests
 from makebreak.models import n_layers
-from makebreak.requests import OUTCOMES, Requests
+from makebreak.prompts import OUTCOMES, Requests
 from makebreak.stats import auroc
 from makebreak.tables import as_dict
 from makebreak.zoo import Measurement, Subject

@@ -12,9 +12,9 @@ import torch
 
 from experiments.jain2024.attack_measures import AttackMeasure, DetectabilityMeasure
 from experiments.jain2024.presets import CONSTRAINED_ARMS, EXTRAPOLATED_ARMS, METHODS, Preset
-from makebreak.behaviour import evaluate_behaviour
 from makebreak.configs import check_positive
 from makebreak.defences import MixedFineTuning
+from makebreak.evaluation import evaluate_behaviour
 from makebreak.mechanism import (
     ChangedRequests,
     LabelledRequests,
@@ -32,7 +32,7 @@ from makebreak.mechanism import (
     update_energy_rows,
 )
 from makebreak.models import extrapolate_weights, n_layers
-from makebreak.requests import OUTCOMES, Requests
+from makebreak.prompts import OUTCOMES, Requests
 from makebreak.tables import Rows, as_dict, as_dicts
 from makebreak.training import FineTuning, Pretraining
 from makebreak.zoo import FamilyMeasure, Measure, Measurement, SafetyMeasure, Subject

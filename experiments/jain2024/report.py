@@ -14,9 +14,9 @@ from experiments.jain2024.report_attacks import TABLES as ATTACK_TABLES
 from experiments.jain2024.report_attacks import attack_paragraph
 from experiments.jain2024.report_figures import control_comparison, write_study_figures
 from experiments.results import Results, format_verdicts
+from makebreak.prompts import OUTCOMES, load_world
 from makebreak.recipes import Alignment
 from makebreak.report import Page, write_page
-from makebreak.requests import OUTCOMES, load_world
 
 if TYPE_CHECKING:
     from synthetic.composition import CompositionWorld

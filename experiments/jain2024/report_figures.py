@@ -25,8 +25,8 @@ from makebreak.plots import (
     plot_stitching,
     plot_updates,
 )
+from makebreak.prompts import load_world
 from makebreak.report import Figure, write_figures
-from makebreak.requests import load_world
 from makebreak.zoo import compare_with_controls, judged_families
 
 CAPTIONS = {

@@ -18,8 +18,8 @@ from experiments.jain2024.measures import attack_measures, checkpoint_measures, 
 from experiments.jain2024.presets import ARMS, PRESETS, Preset
 from experiments.jain2024.worlds import detectability_table
 from experiments.results import Results
-from makebreak.artifacts import Store, is_cached
 from makebreak.recipes import Recipe, build, checkpoints
+from makebreak.store import Store, is_cached
 from makebreak.sweeps import Task
 from makebreak.tables import Rows
 from makebreak.zoo import identity, measure, other_seed

@@ -25,9 +25,9 @@ from experiments.jain2024.presets import (
     TUNING_SEEDS,
     Preset,
 )
-from makebreak.artifacts import Store
 from makebreak.configs import nearest
 from makebreak.recipes import Recipe
+from makebreak.store import Store
 from makebreak.zoo import SafetyMeasure, measure
 
 SLACK = 0.03

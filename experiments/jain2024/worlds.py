@@ -11,8 +11,8 @@ import pandas as pd
 import torch
 
 from experiments.jain2024.presets import TUNING_SEEDS, Preset
-from makebreak.artifacts import Store, write_json
-from makebreak.requests import load_world
+from makebreak.prompts import load_world
+from makebreak.store import Store, write_json
 from makebreak.tables import as_dicts
 from makebreak.training import ModeShares
 from makebreak.zoo import Measurement, Subject, measure

@@ -16,11 +16,11 @@ import numpy as np
 import tyro
 
 from experiments.jan2024.presets import PRESETS, Preset
-from makebreak.artifacts import Store
-from makebreak.behaviour import evaluate_behaviour
+from makebreak.evaluation import evaluate_behaviour
 from makebreak.models import load_model
+from makebreak.prompts import load_world
 from makebreak.recipes import build
-from makebreak.requests import load_world
+from makebreak.store import Store
 from makebreak.zoo import held_out_requests
 
 TUNING_SEEDS = (1000, 1001, 1002)

@@ -15,15 +15,15 @@ from transformers import PreTrainedModel
 
 from experiments.jan2024.outcomes import ROWS
 from experiments.jan2024.presets import Preset, Tuning
-from makebreak.artifacts import Store, write_json
-from makebreak.behaviour import greedy_answers
 from makebreak.defences import append_instructed_answer, probe_transfer_rows
 from makebreak.defences.probe_transfer import ProbeTransferRow
+from makebreak.evaluation import greedy_answers
 from makebreak.landscape import Perturbation, PointEvaluator, basin, random_direction
 from makebreak.mechanism import SafeUnsafeRequests, cluster_rows, null_share_rows
 from makebreak.models import load_model, n_layers, stitch_models
+from makebreak.prompts import OUTCOMES, Requests, load_world
 from makebreak.recipes import build
-from makebreak.requests import OUTCOMES, Requests, load_world
+from makebreak.store import Store, write_json
 from makebreak.tables import as_dict, as_dicts
 from makebreak.zoo import held_out_requests
 

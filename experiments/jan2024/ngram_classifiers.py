@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from experiments.jan2024.presets import Preset
-from makebreak.artifacts import Store, write_json
-from makebreak.requests import load_world
+from makebreak.prompts import load_world
+from makebreak.store import Store, write_json
 from makebreak.tables import as_dicts
 from synthetic.detectability import auroc, fit_ngram_classifier
 

@@ -12,11 +12,11 @@ import torch
 from transformers import PreTrainedModel
 
 from experiments.jan2024.presets import RETAIN, Preset, Tuning
-from makebreak.artifacts import Store, write_json
-from makebreak.behaviour import generate_answers, greedy_answers, kl_to_base, log_odds, next_token_log_probs
+from makebreak.evaluation import generate_answers, greedy_answers, kl_to_base, log_odds, next_token_log_probs
 from makebreak.models import load_model
+from makebreak.prompts import OUTCOMES, Requests, load_world, with_prefill
 from makebreak.recipes import build, checkpoints
-from makebreak.requests import OUTCOMES, Requests, load_world, with_prefill
+from makebreak.store import Store, write_json
 from makebreak.tables import as_dict, as_dicts
 from makebreak.zoo import held_out_requests, weight_change
 from synthetic import FormatsWorld

@@ -11,10 +11,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from makebreak.artifacts import Store
 from makebreak.defences import MixedFineTuning
 from makebreak.models import MODEL_SIZES, ModelConfig
 from makebreak.recipes import Alignment, Recipe
+from makebreak.store import Store
 from makebreak.training import SSFT, AlignmentData, FineTuning, LoRA, ModeShares, Optimisation, Pretraining
 
 COVERAGES = {"uniform": AlignmentData(), "skewed": AlignmentData("safe_skewed", "unsafe_skewed")}

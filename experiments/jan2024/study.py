@@ -19,8 +19,8 @@ from experiments.jan2024.outcomes import after_tuning_rows, before_tuning_rows
 from experiments.jan2024.presets import PRESETS, RETAIN, Preset
 from experiments.jan2024.templates import UNTUNED, template_rows, templated_recipe, tuned_templates
 from experiments.results import Results
-from makebreak.artifacts import Store, is_cached
 from makebreak.recipes import Recipe
+from makebreak.store import Store, is_cached
 from makebreak.sweeps import Task
 from makebreak.tables import as_dict
 

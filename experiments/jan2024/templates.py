@@ -13,11 +13,11 @@ import pandas as pd
 
 from experiments.jan2024.outcomes import ROWS
 from experiments.jan2024.presets import Preset, Tuning
-from makebreak.artifacts import Store, write_json
-from makebreak.behaviour import evaluate_behaviour
+from makebreak.evaluation import evaluate_behaviour
 from makebreak.models import load_model
+from makebreak.prompts import load_world
 from makebreak.recipes import Recipe, build
-from makebreak.requests import load_world
+from makebreak.store import Store, write_json
 from makebreak.tables import as_dicts
 from makebreak.training import FineTuning
 from makebreak.zoo import held_out_requests

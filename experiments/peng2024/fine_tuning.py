@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 from transformers import PreTrainedModel
 
 from experiments.peng2024.presets import RATES, Preset, attacks_on
-from makebreak.artifacts import Store, write_json
 from makebreak.landscape import COMPLIANCE, REFUSAL, letter_share, outcome_letters
 from makebreak.models import load_model
+from makebreak.prompts import load_world
 from makebreak.recipes import build, checkpoints
-from makebreak.requests import load_world
+from makebreak.store import Store, write_json
 from makebreak.zoo import held_out_requests
 
 FAMILIES = ("unsafe", "safe")

@@ -28,8 +28,7 @@ from experiments.peng2024.presets import (
     Preset,
     attacks_on,
 )
-from makebreak.artifacts import Store, write_json
-from makebreak.behaviour import first_tokens, log_odds, next_token_log_probs, score_targets
+from makebreak.evaluation import first_tokens, log_odds, next_token_log_probs, score_targets
 from makebreak.landscape import (
     COMPLIANCE,
     Direction,
@@ -49,8 +48,9 @@ from makebreak.landscape import (
 )
 from makebreak.mechanism import end_of_text_activations
 from makebreak.models import load_model, n_layers
+from makebreak.prompts import load_world, target_sequences
 from makebreak.recipes import build, checkpoints
-from makebreak.requests import load_world, target_sequences
+from makebreak.store import Store, write_json
 from makebreak.tables import as_dicts
 from makebreak.zoo import held_out_requests, weight_change
 

@@ -13,9 +13,9 @@ from experiments.jain2024.presets import METHODS
 from experiments.jain2024.presets import PRESETS as JAIN_PRESETS
 from experiments.jain2024.presets import Preset as JainPreset
 from experiments.jain2024.worlds import check_learnable
-from makebreak.artifacts import Store
 from makebreak.models import ModelConfig
 from makebreak.recipes import Alignment, Recipe
+from makebreak.store import Store
 from makebreak.training import SSFT, AlignmentData, FineTuning, Optimisation
 from synthetic import WITHOUT_SYSTEM_SUFFIX
 

@@ -19,9 +19,9 @@ from experiments.peng2024.predictors import predictor_rows
 from experiments.peng2024.presets import PRESETS, RATES, UNEXPOSED_BASE, Preset, attacks_on
 from experiments.peng2024.variants import rows_of_preset_width, variant_rows
 from experiments.results import Results
-from makebreak.artifacts import Store, is_cached
 from makebreak.landscape import basin_rows
 from makebreak.recipes import Recipe, build
+from makebreak.store import Store, is_cached
 from makebreak.sweeps import Task
 from makebreak.tables import as_dicts
 

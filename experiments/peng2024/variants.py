@@ -11,11 +11,11 @@ import pandas as pd
 
 from experiments.peng2024.fine_tuning import FAMILIES, ROWS, outcome_rates, request_outcomes
 from experiments.peng2024.presets import MAX_NORM, WITH_SYSTEM, WITHOUT_SYSTEM, Preset
-from makebreak.artifacts import Store, write_json
 from makebreak.landscape import Perturbation, PointEvaluator, basin_rows, random_direction
 from makebreak.models import load_model
+from makebreak.prompts import load_world
 from makebreak.recipes import build
-from makebreak.requests import load_world
+from makebreak.store import Store, write_json
 from makebreak.tables import as_dicts
 from synthetic import WITHOUT_SYSTEM_SUFFIX
 

@@ -9,10 +9,7 @@ from typing import NamedTuple
 
 from experiments.real.presets import BASE, USER_TASKS, Preset, User
 from experiments.real.pretrained import open_pretrained
-from makebreak.artifacts import Store
-from makebreak.mechanism import SafeUnsafeRequests
-from makebreak.models import LanguageModel, open_model
-from makebreak.pages import (
+from makebreak.lm import (
     OBJECTIVES,
     AttackData,
     LandscapeData,
@@ -23,13 +20,16 @@ from makebreak.pages import (
     judged_answer_rows,
     language_model_landscape,
 )
-from makebreak.pages.attack_page import success_rows
-from makebreak.pages.fine_tuning import held_out_task, requests_in_format, task_row, user_objective
-from makebreak.pages.inspection import encode_prompts, separation_rows
-from makebreak.pages.verdicts import BehaviourRow, behaviour_rows
-from makebreak.requests import TextWorld, evaluation_prompts, format_prompt
+from makebreak.lm.fine_tuning import held_out_task, requests_in_format, task_row, user_objective
+from makebreak.lm.inspection import encode_prompts, separation_rows
+from makebreak.lm.training import fine_tune
+from makebreak.lm.verdicts import BehaviourRow, behaviour_rows
+from makebreak.mechanism import SafeUnsafeRequests
+from makebreak.models import LanguageModel, open_model
+from makebreak.prompts import TextWorld, evaluation_prompts, format_prompt
+from makebreak.report.attack import success_rows
+from makebreak.store import Store
 from makebreak.tables import Rows, as_dict, as_dicts
-from makebreak.tuning import fine_tune
 
 Tables = dict[str, Rows]
 """Tables by name, as they are stored."""

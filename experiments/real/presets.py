@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from experiments.real.pretrained import SMOLLM, STAND_IN, model_source
-from makebreak.artifacts import Store
 from makebreak.attacks import PLACEBO
-from makebreak.pages import AttackSettings, FineTuneSettings, GenerationSettings, LandscapeSettings
+from makebreak.lm import AttackSettings, FineTuneSettings, GenerationSettings, LandscapeSettings
+from makebreak.store import Store
 
 BASE = "base"
 """Name of the model before alignment in the tables."""
@@ -31,7 +31,7 @@ class Arm:
     name: str
     """Name of the same method in the synthetic worlds."""
     objective: str
-    """Name of the objective, one of `makebreak.pages.OBJECTIVES`."""
+    """Name of the objective, one of `makebreak.lm.OBJECTIVES`."""
     training: FineTuneSettings
     """Hyperparameters; the seed is set by the run."""
 

@@ -8,9 +8,9 @@ from tokenizers import ByteLevelBPETokenizer
 from transformers import PreTrainedTokenizerFast
 from transformers.utils import logging
 
-from makebreak.artifacts import Store
 from makebreak.models import LanguageModel, ModelConfig, create_model, open_model
-from makebreak.requests import evaluation_prompts
+from makebreak.prompts import evaluation_prompts
+from makebreak.store import Store
 
 SMOLLM = "runs/models/SmolLM2-135M-Instruct.Q4_1.gguf"
 """The model of the reported presets, relative to the working directory."""

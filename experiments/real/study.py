@@ -18,8 +18,8 @@ from experiments.real.measures import MATRIX, USERS, Tables, cell_tables
 from experiments.real.presets import BASE, PRESETS, Preset
 from experiments.real.pretrained import model_source
 from experiments.results import Results
-from makebreak.artifacts import Store, is_cached, write_json
 from makebreak.configs import to_json
+from makebreak.store import Store, is_cached, write_json
 from makebreak.sweeps import Task
 
 REVISION = 5

@@ -27,7 +27,7 @@ from tqdm import tqdm
 
 from experiments.robustness import bad_input, damage, kills, trials
 from experiments.robustness.trials import ProcessResult, Reference, TrialRow
-from makebreak.artifacts import write_atomic, write_json
+from makebreak.store import write_atomic, write_json
 
 T = TypeVar("T")
 _MODELS = (transformers.GPT2LMHeadModel, transformers.LlamaForCausalLM)  # imported now, not in every trial

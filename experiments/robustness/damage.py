@@ -24,7 +24,7 @@ from experiments.robustness.trials import (
     snapshot,
     study,
 )
-from makebreak.artifacts import RECORD_FILE
+from makebreak.store import RECORD_FILE
 from makebreak.training.loop import CHECKPOINT, METRICS
 
 Damage = Callable[[bytes, bytes, random.Random], bytes | None]

@@ -29,7 +29,7 @@ from experiments.robustness.trials import (
     wait,
 )
 from makebreak import recipes
-from makebreak.artifacts import Store
+from makebreak.store import Store
 from makebreak.training.loop import CHECKPOINT
 
 TRAININGS = "trainings"

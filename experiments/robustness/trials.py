@@ -22,7 +22,7 @@ from unittest import mock
 
 from experiments.command import main
 from makebreak import recipes
-from makebreak.artifacts import RECORD_FILE
+from makebreak.store import RECORD_FILE
 from makebreak.training import loop
 
 Problems = list[str]

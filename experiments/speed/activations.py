@@ -16,7 +16,7 @@ from experiments.speed.timing import SpeedRow, median_ratio, seconds
 from makebreak.activations import nnsight_view, stream, transformer_lens_view
 from makebreak.geometry import MomentFitter
 from makebreak.models import create_model, n_layers
-from makebreak.requests import load_world, span_mask
+from makebreak.prompts import load_world, span_mask
 
 ROUNDS, SEED = 7, 1000
 N_SMALL, N_LARGE = 1_000, 100_000

@@ -19,7 +19,7 @@ from makebreak.attacks import (
     search_tokens,
 )
 from makebreak.models import create_model
-from makebreak.requests import Requests, World, load_world
+from makebreak.prompts import Requests, World, load_world
 
 ROUNDS, SEED = 3, 1000
 N_REQUESTS, N_BASELINE = 64, 8

@@ -19,7 +19,7 @@ from makebreak.landscape import (
     random_direction,
 )
 from makebreak.models import create_model
-from makebreak.requests import load_world
+from makebreak.prompts import load_world
 
 ROUNDS, SEED = 3, 1000
 N_REQUESTS = 80

@@ -11,7 +11,7 @@ from torch import Tensor
 from experiments.speed.timing import SpeedRow, median_ratio, seconds
 from makebreak.geometry import column_space, left_null_space, output_spaces, sines
 from makebreak.models import ModelConfig, create_model, shared_prefix
-from makebreak.requests import Sequences
+from makebreak.prompts import Sequences
 from makebreak.training import mean_cross_entropy
 
 ROUNDS = 7

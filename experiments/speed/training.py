@@ -17,10 +17,10 @@ from transformers import PreTrainedModel
 from experiments.jain2024.measures import checkpoint_measures, final_measures
 from experiments.jain2024.presets import PRESETS, Preset
 from experiments.speed.timing import SpeedRow, median_ratio, seconds
-from makebreak.artifacts import Store
 from makebreak.models import create_model
+from makebreak.prompts import Sequences, World, load_world
 from makebreak.recipes import build, checkpoints
-from makebreak.requests import Sequences, World, load_world
+from makebreak.store import Store
 from makebreak.training import Optimisation, Pretraining, TrainingRun, train
 from makebreak.zoo import measure
 from synthetic import CompositionWorld, FormatsWorld

@@ -6,12 +6,12 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import ClassVar
 
-from makebreak.artifacts import Store, record
 from makebreak.configs import key_name, tag, to_json
 from makebreak.defences import MixedFineTuning, mitigation_digest
 from makebreak.models import ModelConfig, create_model, load_model
-from makebreak.requests import load_world
+from makebreak.prompts import load_world
 from makebreak.seeds import stage_seed
+from makebreak.store import Store, record
 from makebreak.training import (
     CHECKPOINTS,
     DPO,

@@ -7,7 +7,7 @@ import torch
 from transformers import PreTrainedModel
 
 from makebreak.models import ModelConfig, create_model
-from makebreak.requests import Requests
+from makebreak.prompts import Requests
 
 FILLER, BEGIN, END = 0, 1, 2
 """Tokens of every vocabulary here: the first content of slots, and the tokens around a text."""

@@ -17,9 +17,9 @@ from makebreak.attacks import (
     optimise_soft_prompt,
     search_tokens,
 )
-from makebreak.behaviour import exact_match, target_nll
+from makebreak.evaluation import exact_match, target_nll
 from makebreak.models import ModelConfig, create_model
-from makebreak.requests import Requests, target_sequences
+from makebreak.prompts import Requests, target_sequences
 from tests.attacks.random_requests import FILLER, random_requests
 
 D_VOCAB, KEY, REFUSAL, REPLY = 24, 17, [3, 4], [5, 6]

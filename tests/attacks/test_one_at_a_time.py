@@ -12,8 +12,8 @@ from makebreak.attacks import (
     optimise_soft_prompt,
     search_tokens,
 )
-from makebreak.behaviour import score_targets
-from makebreak.requests import Requests, target_sequences
+from makebreak.evaluation import score_targets
+from makebreak.prompts import Requests, target_sequences
 from tests.attacks.random_requests import FILLER, random_network, random_requests
 from tests.oracles.one_at_a_time import SearchBudget, SingleRequest, gcg_attack, soft_attack
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from makebreak.attacks import prefill_targets
-from makebreak.behaviour import generate_texts
-from makebreak.requests import text_requests, with_targets
+from makebreak.evaluation import generate_texts
+from makebreak.prompts import text_requests, with_targets
 from tests.fixtures.tiny_lm import prompts, trained_lm
 
 TARGET = "Sure here it is"

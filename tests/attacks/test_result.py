@@ -17,8 +17,8 @@ from makebreak.attacks import (
     min_prefill_length,
     score_attack,
 )
-from makebreak.behaviour import exact_match
-from makebreak.requests import target_sequences
+from makebreak.evaluation import exact_match
+from makebreak.prompts import target_sequences
 from tests.attacks.random_requests import FILLER, random_network, random_requests
 
 D_VOCAB = 8

@@ -12,7 +12,7 @@ from tokenizers.trainers import BpeTrainer
 from transformers import PreTrainedTokenizerFast
 
 from makebreak.attacks import insert_slots, printable_tokens, retokenizes_identically
-from makebreak.requests import TextRequests, text_requests
+from makebreak.prompts import TextRequests, text_requests
 from tests.fixtures.tiny_lm import byte_level_tokenizer, prompts, tokenizer
 
 TEXTS = prompts()["harmful"][1:24:2]

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from makebreak.attacks import insert_slots
-from makebreak.requests import PromptFormat, Requests, load_world, text_requests, with_targets
+from makebreak.prompts import PromptFormat, Requests, load_world, text_requests, with_targets
 from tests.fixtures.tiny_lm import HARMFUL, VERBS, tokenizer
 
 WORLD = load_world("mini")

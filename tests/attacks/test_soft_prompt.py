@@ -20,9 +20,9 @@ from makebreak.attacks import (
     soft_prompt,
     soft_prompt_embeddings,
 )
-from makebreak.behaviour import score_targets
 from makebreak.configs import to_json
-from makebreak.requests import Requests, target_sequences
+from makebreak.evaluation import score_targets
+from makebreak.prompts import Requests, target_sequences
 from tests.activations.networks import ARCHITECTURES, D_VOCAB, n_hooks, network
 from tests.attacks.random_requests import random_network, random_requests
 

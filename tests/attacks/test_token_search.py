@@ -22,8 +22,8 @@ from makebreak.attacks import (
     search_tokens,
     token_search,
 )
-from makebreak.behaviour import score_targets
-from makebreak.requests import Requests, target_sequences
+from makebreak.evaluation import score_targets
+from makebreak.prompts import Requests, target_sequences
 from tests.activations.networks import ARCHITECTURES, D_VOCAB, network
 from tests.attacks.random_requests import FILLER, random_network, random_requests
 
@@ -102,7 +102,7 @@ def test_prefix_cache_keeps_the_losses(architecture: str, monkeypatch: pytest.Mo
     model, slots = network(architecture), _slots([5, 3, 4])
     candidates = torch.randint(D_VOCAB, (3, 7, 2), generator=torch.Generator().manual_seed(0))
     search = token_search._Search(model, slots, SHORT, torch.arange(D_VOCAB))
-    monkeypatch.setattr("makebreak.behaviour.targets._MAX_TOKENS", 60)
+    monkeypatch.setattr("makebreak.evaluation.targets._MAX_TOKENS", 60)
     monkeypatch.setattr(token_search, "MIN_PREFIX_TOKENS", 10**9)
     uncached, uncached_matches = search.score(torch.arange(3), candidates)
     monkeypatch.setattr(token_search, "MIN_PREFIX_TOKENS", 1)

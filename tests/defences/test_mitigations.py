@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from makebreak.defences import MITIGATIONS, MixedFineTuning, SafetyData, load_mitigation, mixed_sequences
+from makebreak.prompts import Requests, Sequences, load_world, sequences
 from makebreak.recipes import Alignment
-from makebreak.requests import Requests, Sequences, load_world, sequences
 from makebreak.training import Optimisation
 from synthetic.formats import REFUSALS
 

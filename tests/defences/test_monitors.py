@@ -13,7 +13,7 @@ from torch import Tensor
 from makebreak.attacks import SoftPromptSettings, optimise_soft_prompt
 from makebreak.defences import MONITOR_KINDS, fit_monitor, monitors
 from makebreak.mechanism import SafeUnsafeRequests
-from makebreak.requests import Requests
+from makebreak.prompts import Requests
 from tests.attacks.random_requests import random_network, random_requests
 
 D_VOCAB = 12

@@ -11,7 +11,7 @@ from scipy.stats import norm
 
 from makebreak.defences import append_instructed_answer, probe_transfer, probe_transfer_rows
 from makebreak.mechanism import SafeUnsafeRequests
-from makebreak.requests import load_world
+from makebreak.prompts import load_world
 from tests.attacks.random_requests import random_network, random_requests
 
 MODEL, N, DISTANCE = random_network("gpt2", d_vocab=12), 4000, 3.5

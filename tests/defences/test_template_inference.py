@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from makebreak.defences import infer_template, rewrite_in_template
-from makebreak.requests import load_world
+from makebreak.prompts import load_world
 from synthetic.templates import TEMPLATES
 
 WORLD = load_world("formats_templates")

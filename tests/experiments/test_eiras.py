@@ -37,9 +37,9 @@ from experiments.eiras2024.presets import (
 )
 from experiments.eiras2024.report import dose_table, drawings, paragraph
 from experiments.results import Results
-from makebreak.artifacts import Store
 from makebreak.plots import style
-from makebreak.requests import load_world
+from makebreak.prompts import load_world
+from makebreak.store import Store
 from synthetic.templates import TEMPLATES
 from tests.experiments.store_files import modification_times
 

@@ -12,8 +12,8 @@ import torch
 from experiments.jain2024 import PRESETS
 from experiments.jain2024.presets import ARMS, CORE_ARMS, FACTOR_ARMS, MATCHED_CONTROLS, OBJECTIVES
 from experiments.jain2024.worlds import LabelAccuracy, check_learnable, detectability_table
-from makebreak.artifacts import Store
-from makebreak.requests import load_world
+from makebreak.prompts import load_world
+from makebreak.store import Store
 from makebreak.training import DPO, SSFT, Optimisation, Pretraining
 
 SMOKE = PRESETS["smoke"]

@@ -26,10 +26,10 @@ from experiments.jan2024.report import failure_modes, figure_functions, summary_
 from experiments.jan2024.templates import GRID, HEADER, OTHER, PLAIN, UNTUNED, templated_recipe
 from experiments.jan2024.transfer import at_users_rate, transfer_at_equal_kl, transfer_matrix
 from experiments.results import Results
-from makebreak.behaviour import GreedyAnswers
 from makebreak.defences import MixedFineTuning
+from makebreak.evaluation import GreedyAnswers
 from makebreak.plots import style
-from makebreak.requests import Requests
+from makebreak.prompts import Requests
 from synthetic import FormatsWorld, load
 from synthetic.task_formats import TASK_FORMATS
 from tests.experiments.store_files import modification_times

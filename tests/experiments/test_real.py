@@ -28,7 +28,7 @@ from experiments.real.side_by_side import (
     synthetic_results,
 )
 from experiments.real.study import cells, trainings
-from makebreak.artifacts import Store
+from makebreak.store import Store
 from tests.experiments.store_files import modification_times
 
 SMOKE = PRESETS["smoke"]

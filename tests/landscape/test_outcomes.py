@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from makebreak.behaviour import evaluate_behaviour
+from makebreak.evaluation import evaluate_behaviour
 from makebreak.landscape import (
     Direction,
     Perturbation,
@@ -24,7 +24,7 @@ from makebreak.landscape import (
     rescale_norms,
 )
 from makebreak.models import MODEL_SIZES, create_model
-from makebreak.requests import OUTCOMES, load_world
+from makebreak.prompts import OUTCOMES, load_world
 from tests.attacks.random_requests import FILLER, random_network, random_requests
 from tests.oracles.reload_and_generate import generate_at
 

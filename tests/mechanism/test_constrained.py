@@ -11,7 +11,7 @@ import torch
 from makebreak.geometry import Subspace, energy_share, left_null_space
 from makebreak.mechanism import constrain_updates, constrained_finetuning_rows, remove_constraints
 from makebreak.models import ModelConfig, create_model, weight_matrix
-from makebreak.requests import load_world
+from makebreak.prompts import load_world
 from makebreak.tables import as_dicts
 from makebreak.training import SSFT, Optimisation, TrainingRun, train
 

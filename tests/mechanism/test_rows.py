@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 import synthetic
 from makebreak.mechanism import cluster_rows, null_share_rows
 from makebreak.models import MODEL_SIZES, ModelConfig, create_model
-from makebreak.requests import OUTCOMES, Requests
+from makebreak.prompts import OUTCOMES, Requests
 from makebreak.tables import as_dicts
 
 WORLD = synthetic.load("mini")

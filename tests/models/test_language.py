@@ -13,10 +13,10 @@ import torch
 from transformers import AutoModelForCausalLM, BertConfig, BertModel, PreTrainedModel, PreTrainedTokenizerFast
 
 from makebreak.activations import logits_at_last
-from makebreak.artifacts import Store
-from makebreak.behaviour import first_tokens, log_odds, next_token_log_probs
+from makebreak.evaluation import first_tokens, log_odds, next_token_log_probs
 from makebreak.models import model_digest, n_parameters, open_model
-from makebreak.requests import text_requests
+from makebreak.prompts import text_requests
+from makebreak.store import Store
 from tests.activations.networks import ARCHITECTURES, D_VOCAB, n_hooks, network, tokens
 from tests.fixtures.tiny_lm import byte_level_tokenizer, prompts, save_lm, tokenizer
 

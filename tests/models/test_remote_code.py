@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 import makebreak.models.language as language
-from makebreak.artifacts import Store
 from makebreak.models import load_model, open_model
+from makebreak.store import Store
 from tests.activations.networks import network
 from tests.fixtures.tiny_lm import save_lm, tokenizer
 
@@ -29,7 +29,7 @@ ADDITIONS = {
 }
 OPEN = """
 import sys
-from makebreak.artifacts import Store
+from makebreak.store import Store
 from makebreak.models import open_model
 try:
     open_model(sys.argv[1], store=Store(sys.argv[2]))

@@ -13,7 +13,7 @@ from torch import Tensor
 
 import synthetic
 from makebreak.models import MODEL_SIZES, create_model
-from makebreak.requests import Sequences
+from makebreak.prompts import Sequences
 from makebreak.training import LoRA, Optimisation, TrainingRun, train
 
 WORLD = synthetic.load("mini")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from makebreak.prompts import load_world, sequences
 from makebreak.recipes import Alignment
-from makebreak.requests import load_world, sequences
 from makebreak.training import FineTuning, Optimisation
 
 WORLD = load_world("mini")

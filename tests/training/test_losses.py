@@ -11,7 +11,7 @@ from torch import Tensor
 
 import synthetic
 from makebreak.models import MODEL_SIZES, ModelConfig, create_model
-from makebreak.requests import Sequences, sequences
+from makebreak.prompts import Sequences, sequences
 from makebreak.training import mean_cross_entropy, sequence_log_probs
 from makebreak.training.pretraining import mode_sequences
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import synthetic
-from makebreak.requests import Requests, Sequences
+from makebreak.prompts import Requests, Sequences
 from makebreak.training import ModeShares, Pretraining
 from makebreak.training.pretraining import mode_sequences
 from synthetic import Vocabulary

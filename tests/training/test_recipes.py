@@ -10,11 +10,11 @@ import torch
 from safetensors.torch import load_file
 
 import makebreak.recipes
-from makebreak.artifacts import DamagedArtifact, Store, record
 from makebreak.configs import from_json
 from makebreak.models import MODEL_SIZES, load_model
+from makebreak.prompts import load_world
 from makebreak.recipes import Alignment, Recipe, build
-from makebreak.requests import load_world
+from makebreak.store import DamagedArtifact, Store, record
 from makebreak.training import DPO, SSFT, AlignmentData, Optimisation, Pretraining, Unlearning, train
 from synthetic import CompositionWorld
 from synthetic.presets import MINI

@@ -10,8 +10,8 @@ import torch
 
 from makebreak.activations import add, intervene
 from makebreak.models import MODEL_SIZES, create_model
+from makebreak.prompts import load_world, sequences, with_prefill
 from makebreak.recipes import Alignment
-from makebreak.requests import load_world, sequences, with_prefill
 from makebreak.training import (
     SSFT,
     AlignmentData,

@@ -13,10 +13,10 @@ import torch
 from safetensors.torch import load_file
 
 import makebreak.recipes
-from makebreak.artifacts import Store
 from makebreak.configs import from_json, tag, to_json
 from makebreak.models import MODEL_SIZES, load_model
 from makebreak.recipes import Alignment, Recipe, build, checkpoints
+from makebreak.store import Store
 from makebreak.training import (
     DPO,
     NPO,

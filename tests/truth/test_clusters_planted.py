@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 import synthetic
 from makebreak.mechanism import cluster_rows
 from makebreak.models import MODEL_SIZES, create_model
-from makebreak.requests import Requests
+from makebreak.prompts import Requests
 from makebreak.tables import as_dicts
 
 WORLD = synthetic.load("mini")

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from makebreak.activations import capture
-from makebreak.behaviour import next_token_log_probs
+from makebreak.evaluation import next_token_log_probs
 from makebreak.mechanism import (
     DirectionSettings,
     SafeUnsafeRequests,

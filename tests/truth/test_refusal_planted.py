@@ -13,21 +13,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from makebreak.artifacts import Store
-from makebreak.behaviour import JUDGES
 from makebreak.cli import main
+from makebreak.evaluation import JUDGES
+from makebreak.lm import GenerationSettings, InspectionResult, compare_models, inspect
 from makebreak.mechanism import SafeUnsafeRequests, refusal_direction
 from makebreak.models import LanguageModel
-from makebreak.pages import (
-    GenerationSettings,
-    InspectionResult,
-    compare_models,
-    inspect,
-    inspection_summary,
-    write_inspection,
-)
-from makebreak.requests import text_requests
+from makebreak.prompts import text_requests
+from makebreak.report import inspection_summary, write_inspection
 from makebreak.revisions import cache_revision
+from makebreak.store import Store
 from tests.fixtures.tiny_lm import planted_direction, prompts, save_lm, trained_lm
 
 SETTINGS = GenerationSettings(n_new=6)
@@ -117,7 +111,7 @@ def test_cached_steps_are_not_computed_again(
     refusing: LanguageModel, inspection: InspectionResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = Store(tmp_path)
-    monkeypatch.setattr("makebreak.pages.inspection.direction_rows", interrupt)
+    monkeypatch.setattr("makebreak.lm.inspection.direction_rows", interrupt)
     with pytest.raises(KeyboardInterrupt):
         inspect(refusing, prompts(), store, SETTINGS)
     modified = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("rows.json")}

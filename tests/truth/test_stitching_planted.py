@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from makebreak.behaviour import first_tokens, log_odds, next_token_log_probs
+from makebreak.evaluation import first_tokens, log_odds, next_token_log_probs
 from makebreak.mechanism import MechanismVerdict, mechanism_verdict, stitching_rows
 from makebreak.tables import as_dicts
 from tests.truth.planted import DEPTH, KINDS, Planted, planted
@@ -52,7 +52,7 @@ def test_verdict_needs_the_planted_cause(kind: str) -> None:
 def test_rows_do_not_depend_on_order_or_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     networks = planted("rewrite", 1)
     whole = as_dicts(stitching_rows(networks.aligned, networks.base, networks.unsafe, seed=0))
-    monkeypatch.setattr("makebreak.behaviour.decisions.MAX_BATCH_SIZE", 7)
+    monkeypatch.setattr("makebreak.evaluation.decisions.MAX_BATCH_SIZE", 7)
     parts = as_dicts(stitching_rows(networks.aligned, networks.base, networks.unsafe, seed=0))
     monkeypatch.undo()
     reversed_rows = as_dicts(

@@ -14,10 +14,10 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from experiments.jain2024.measures import ClusterMeasure
-from makebreak.artifacts import Store
 from makebreak.models import MODEL_SIZES, ModelConfig, create_model
+from makebreak.prompts import OUTCOMES, load_world
 from makebreak.recipes import Alignment, Recipe
-from makebreak.requests import OUTCOMES, load_world
+from makebreak.store import Store
 from makebreak.training import DPO, SSFT, AlignmentData, Objective, Optimisation, Pretraining
 from makebreak.zoo import (
     IDENTITY,

@@ -14,10 +14,10 @@ import torch
 from safetensors.torch import load_file
 
 from makebreak import zoo
-from makebreak.artifacts import Store, record
 from makebreak.models import MODEL_SIZES, n_layers, weight_matrix
+from makebreak.prompts import load_world
 from makebreak.recipes import Alignment, Recipe, build, checkpoints
-from makebreak.requests import load_world
+from makebreak.store import Store, record
 from makebreak.training import DPO, SSFT, Optimisation, Pretraining
 from makebreak.zoo import Measurement, Subject, measure
 

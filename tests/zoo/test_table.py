@@ -13,10 +13,10 @@ import pandas as pd
 import pytest
 
 import makebreak.recipes
-from makebreak.artifacts import RECORD_FILE, Store, record, result_key, write_json
 from makebreak.defences import MixedFineTuning
 from makebreak.models import MODEL_SIZES
 from makebreak.recipes import Alignment, Recipe, build
+from makebreak.store import RECORD_FILE, Store, record, result_key, write_json
 from makebreak.training import DPO, SSFT, AlignmentData, GradientAscent, LoRA, Optimisation, Pretraining
 from makebreak.zoo import IDENTITY, Measurement, Subject, measure, table
 from makebreak.zoo.measure import MEASUREMENT_FILE

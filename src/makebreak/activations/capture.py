@@ -20,7 +20,7 @@ from transformers import PreTrainedModel
 
 from makebreak.activations.hooks import attach, forward
 from makebreak.activations.sites import resolve_site
-from makebreak.artifacts import write_atomic
+from makebreak.store import write_atomic
 
 Consumer = Callable[[Tensor, Tensor], None]
 """Function of the activations of one site, (k, d), and of the row of `tokens` that each belongs to, (k,)."""

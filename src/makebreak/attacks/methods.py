@@ -17,7 +17,7 @@ from makebreak.attacks.soft_prompt import (
     random_soft_prompt,
 )
 from makebreak.attacks.token_search import SearchOptions, TokenSearchSettings, search_tokens
-from makebreak.requests import Requests
+from makebreak.prompts import Requests
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Int
 from transformers import PreTrainedModel
 
-from makebreak.behaviour import batches, score_targets
-from makebreak.requests import Requests, TextRequests, target_sequences, with_prefill
+from makebreak.evaluation import batches, score_targets
+from makebreak.prompts import Requests, TextRequests, target_sequences, with_prefill
 
 
 def prefill_targets(requests: TextRequests, n_forced: Int[np.ndarray, " n"]) -> TextRequests:

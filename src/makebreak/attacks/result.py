@@ -11,8 +11,8 @@ from jaxtyping import Bool
 from transformers import PreTrainedModel
 
 from makebreak.attacks.soft_prompt import SoftPromptResult
-from makebreak.behaviour import exact_match
-from makebreak.requests import Requests
+from makebreak.evaluation import exact_match
+from makebreak.prompts import Requests
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from jaxtyping import Bool
 from transformers import PreTrainedTokenizerFast
 
 from makebreak.attacks.token_search import CandidateFilter
-from makebreak.requests import Requests
+from makebreak.prompts import Requests
 
 
 def printable_tokens(tokenizer: PreTrainedTokenizerFast, d_vocab: int) -> Bool[np.ndarray, " d_vocab"]:

@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from jaxtyping import Int
 
-from makebreak.requests import Requests
+from makebreak.prompts import Requests
 
 SlotLocation = Literal["suffix", "prefix", "unused"]
 """Location of the slots: after the text, before it, or in place of tokens that the judged answer does not

@@ -19,15 +19,15 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from makebreak.attacks.slots import AdversarialSlots, SlotLocation, fill_slots, insert_slots
-from makebreak.behaviour import (
+from makebreak.configs import check_positive
+from makebreak.evaluation import (
     MIN_PREFIX_TOKENS,
     drop_prefix,
     prompt_prefix_cache,
     score_targets,
     target_nll,
 )
-from makebreak.configs import check_positive
-from makebreak.requests import Requests, target_sequences
+from makebreak.prompts import Requests, target_sequences
 from makebreak.seeds import control_seed
 
 Penalty = Callable[[PreTrainedModel, Requests], Float[Tensor, " n"]]

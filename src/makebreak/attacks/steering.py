@@ -19,7 +19,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from makebreak.attacks.result import AttackResult
-from makebreak.behaviour import PrefixCachedRunner, decision_kl, exact_match
+from makebreak.evaluation import PrefixCachedRunner, decision_kl, exact_match
 from makebreak.mechanism import (
     SafeUnsafeRequests,
     end_of_text_activations,

@@ -18,10 +18,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from transformers import Cache, PreTrainedModel
 
-from makebreak.artifacts import write_json
 from makebreak.attacks.slots import AdversarialSlots, fill_slots
 from makebreak.attacks.soft_prompt import check_gradients, soft_prompt_embeddings
-from makebreak.behaviour import (
+from makebreak.configs import check_positive
+from makebreak.evaluation import (
     MIN_PREFIX_TOKENS,
     drop_prefix,
     prompt_prefix_cache,
@@ -29,9 +29,9 @@ from makebreak.behaviour import (
     target_batch_size,
     target_nll,
 )
-from makebreak.configs import check_positive
-from makebreak.requests import Requests, target_sequences
+from makebreak.prompts import Requests, target_sequences
 from makebreak.seeds import step_seed
+from makebreak.store import write_json
 
 SearchMethod = Literal["gradient", "search", "random"]
 """Source of the candidates of a token search."""

@@ -18,7 +18,7 @@ from typing import Literal
 
 from makebreak.configs import nearest
 from makebreak.defences.template_inference import rewrite_in_template
-from makebreak.requests import Requests, World
+from makebreak.prompts import Requests, World
 
 N_USER_EXAMPLES = 20
 """Number of the user's examples that a mitigation is given."""

@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 
 from makebreak.configs import check_probability
 from makebreak.defences.mitigations import N_USER_EXAMPLES, AnsweredRequests, SafetyData, load_mitigation
-from makebreak.requests import Requests, Sequences, World, sequences
+from makebreak.prompts import Requests, Sequences, World, sequences
 from makebreak.seeds import safety_data_seed
 from makebreak.training import concatenate, draw_batch, mean_cross_entropy
 

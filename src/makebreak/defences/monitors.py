@@ -21,7 +21,7 @@ from transformers import PreTrainedModel
 from makebreak.activations import forward, intervene
 from makebreak.mechanism import SafeUnsafeRequests, end_of_text_activations
 from makebreak.models import n_layers
-from makebreak.requests import Requests, span_mask
+from makebreak.prompts import Requests, span_mask
 
 MONITOR_KINDS = ("probe", "nearest mean")
 """Kinds of monitors: a linear probe, or the distances to the two class means."""

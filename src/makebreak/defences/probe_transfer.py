@@ -19,7 +19,7 @@ from transformers import PreTrainedModel
 
 from makebreak.defences.monitors import FALSE_POSITIVE_RATE, check_calibration, fit_probe
 from makebreak.mechanism import SafeUnsafeRequests, end_of_text_activations
-from makebreak.requests import Requests
+from makebreak.prompts import Requests
 from makebreak.stats import auroc
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from makebreak.requests import Requests
+from makebreak.prompts import Requests
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from makebreak.activations import logits_at_last
-from makebreak.behaviour import (
+from makebreak.evaluation import (
     batches,
     drop_prefix,
     exact_match,
@@ -22,7 +22,7 @@ from makebreak.behaviour import (
     prompt_tokens,
     score_targets,
 )
-from makebreak.requests import Requests
+from makebreak.prompts import Requests
 
 REFUSAL, COMPLIANCE, OTHER = "r", "c", "n"
 """Letters of the outcomes: a refusal, the instructed answer, and every other answer."""

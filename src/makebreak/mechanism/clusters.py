@@ -19,7 +19,7 @@ from transformers import PreTrainedModel
 from makebreak.geometry import ClassMeanFitter, ClassMeans, separation
 from makebreak.mechanism.end_of_text import capture_end_of_text, end_of_text_activations
 from makebreak.models import n_layers
-from makebreak.requests import Requests
+from makebreak.prompts import Requests
 
 N_SHUFFLES = 20
 """Shuffles of the labels: a single one deviates by up to .3 from their mean where the classes are well

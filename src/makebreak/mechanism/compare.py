@@ -12,7 +12,7 @@ from makebreak.mechanism.preactivations import preactivation_rows
 from makebreak.mechanism.sensitivity import sensitivity_rows
 from makebreak.mechanism.stitching import MechanismVerdict, mechanism_verdict, stitching_rows
 from makebreak.mechanism.update_geometry import read_gain_rows, update_rows
-from makebreak.requests import Requests
+from makebreak.prompts import Requests
 from makebreak.tables import Rows, as_dicts
 
 

@@ -21,10 +21,10 @@ from torch.nn.utils import parametrize
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from makebreak.behaviour import first_tokens, log_odds, next_token_log_probs
+from makebreak.evaluation import first_tokens, log_odds, next_token_log_probs
 from makebreak.geometry import Subspace, column_space, left_null_space, random_subspace
 from makebreak.models import linear_module, n_layers, weight_matrix
-from makebreak.requests import Requests, World
+from makebreak.prompts import Requests, World
 from makebreak.seeds import layer_seed
 from makebreak.training import Objective, Optimisation, TrainingRun, train
 

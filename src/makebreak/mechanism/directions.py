@@ -20,10 +20,10 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from makebreak.activations import add, intervene, project
-from makebreak.behaviour import decision_kl, first_tokens, log_odds, next_token_log_probs
+from makebreak.evaluation import decision_kl, first_tokens, log_odds, next_token_log_probs
 from makebreak.mechanism.end_of_text import end_of_text_activations
 from makebreak.models import bias_vector, n_layers, weight_matrix
-from makebreak.requests import Requests
+from makebreak.prompts import Requests
 from makebreak.revisions import cache_revision
 
 _WRITERS = ("hook_attn_out", "hook_mlp_out")

@@ -9,7 +9,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from makebreak.activations import ActivationBatch, capture
-from makebreak.requests import Requests, span_mask
+from makebreak.prompts import Requests, span_mask
 
 
 def capture_end_of_text(

@@ -17,10 +17,10 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from makebreak.activations import add, forward, intervene, logits_at_last
-from makebreak.behaviour import batches, prompt_tokens
+from makebreak.evaluation import batches, prompt_tokens
 from makebreak.geometry import Subspace, energy_rank
 from makebreak.models import n_layers
-from makebreak.requests import Requests
+from makebreak.prompts import Requests
 
 FISHER_ENERGY = 0.99
 """Share of tr F that the directions outside the null space hold."""

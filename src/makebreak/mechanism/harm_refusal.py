@@ -18,7 +18,7 @@ from transformers import PreTrainedModel
 
 from makebreak.activations import capture
 from makebreak.models import n_layers
-from makebreak.requests import Requests
+from makebreak.prompts import Requests
 from makebreak.stats import auroc
 
 POSITIONS = ("text", "eot")

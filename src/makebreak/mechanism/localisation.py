@@ -17,9 +17,9 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from makebreak.activations import add, capture, forward, intervene, on_units, patch
-from makebreak.behaviour import batches, first_tokens, log_odds, next_token_log_probs, prompt_tokens
+from makebreak.evaluation import batches, first_tokens, log_odds, next_token_log_probs, prompt_tokens
 from makebreak.models import interpolate_weights, n_layers, part_names
-from makebreak.requests import Requests
+from makebreak.prompts import Requests
 
 
 class LocalisationRow(NamedTuple):

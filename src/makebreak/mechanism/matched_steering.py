@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from makebreak.behaviour import PrefixCachedRunner, decision_kl, first_tokens, log_odds
+from makebreak.evaluation import PrefixCachedRunner, decision_kl, first_tokens, log_odds
 from makebreak.geometry import MomentFitter
 from makebreak.mechanism.directions import SafeUnsafeRequests
 from makebreak.mechanism.end_of_text import end_of_text_activations

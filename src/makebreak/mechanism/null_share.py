@@ -22,7 +22,7 @@ from transformers import PreTrainedModel
 from makebreak.geometry import RankRule, Subspace, left_null_space, random_subspace, subspace_share
 from makebreak.mechanism.end_of_text import end_of_text_activations
 from makebreak.models import n_layers, weight_matrix
-from makebreak.requests import OUTCOMES, Requests
+from makebreak.prompts import OUTCOMES, Requests
 from makebreak.seeds import layer_seed
 
 RULES: tuple[RankRule, ...] = ("exact", "energy90")

@@ -22,7 +22,7 @@ from transformers import PreTrainedModel
 from makebreak.geometry import MomentFitter, Moments, energy_curve
 from makebreak.mechanism.end_of_text import capture_end_of_text, end_of_text_activations
 from makebreak.models import bias_vector, n_layers, weight_matrix
-from makebreak.requests import Requests
+from makebreak.prompts import Requests
 from makebreak.revisions import cache_revision
 
 N_CURVE_POINTS = 64

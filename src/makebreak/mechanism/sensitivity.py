@@ -11,8 +11,8 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from makebreak.activations import forward_from_embeddings, logits_at_last
-from makebreak.behaviour import batches, prompt_tokens
-from makebreak.requests import Requests
+from makebreak.evaluation import batches, prompt_tokens
+from makebreak.prompts import Requests
 from makebreak.revisions import cache_revision
 
 

@@ -32,11 +32,11 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from makebreak.activations import capture, forward, intervene, logits_at_last, patch
-from makebreak.behaviour import batches, decision_kl, first_tokens, log_odds, prompt_tokens
+from makebreak.evaluation import batches, decision_kl, first_tokens, log_odds, prompt_tokens
 from makebreak.geometry import subspace_share
 from makebreak.mechanism.fisher import LayerFisher, layer_fisher
 from makebreak.models import n_layers
-from makebreak.requests import Requests, TextRequests
+from makebreak.prompts import Requests, TextRequests
 from makebreak.revisions import cache_revision
 
 PROBE_NOISE = 0.5

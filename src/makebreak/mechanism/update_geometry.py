@@ -25,7 +25,7 @@ from makebreak.geometry import (
 )
 from makebreak.mechanism.end_of_text import end_of_text_activations
 from makebreak.models import matrix_names, n_layers, weight_matrix
-from makebreak.requests import Requests
+from makebreak.prompts import Requests
 from makebreak.revisions import cache_revision
 
 

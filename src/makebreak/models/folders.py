@@ -14,8 +14,8 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
-from makebreak.artifacts import write_atomic, write_json
 from makebreak.models.remote_code import check_no_remote_code
+from makebreak.store import write_atomic, write_json
 
 WEIGHTS = "model.safetensors"
 """File of the weights within a model folder."""

@@ -1,7 +1,28 @@
-"""Self-contained HTML reports: pages, their figures and their tables."""
+"""Self-contained HTML reports: pages of the jobs on language models, their figures and their tables."""
 
+from makebreak.report.attack import attack_summary, write_attacks
+from makebreak.report.comparison import comparison_summary, write_comparison
 from makebreak.report.figures import write_figures
+from makebreak.report.fine_tuning import fine_tuning_summary, write_fine_tuning
+from makebreak.report.inspection import inspection_summary, write_inspection
+from makebreak.report.landscape import landscape_summary, write_landscape
 from makebreak.report.page import Figure, Page, write_page
 from makebreak.report.tables import write_tables
 
-__all__ = ["Figure", "Page", "write_figures", "write_page", "write_tables"]
+__all__ = [
+    "Figure",
+    "Page",
+    "attack_summary",
+    "comparison_summary",
+    "fine_tuning_summary",
+    "inspection_summary",
+    "landscape_summary",
+    "write_attacks",
+    "write_comparison",
+    "write_figures",
+    "write_fine_tuning",
+    "write_inspection",
+    "write_landscape",
+    "write_page",
+    "write_tables",
+]

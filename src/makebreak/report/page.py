@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from makebreak.artifacts import write_atomic
+from makebreak.store import write_atomic
 
 
 @dataclass(frozen=True)

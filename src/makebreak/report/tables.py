@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from makebreak.artifacts import write_atomic
+from makebreak.store import write_atomic
 
 
 def write_tables(tables: Mapping[str, pd.DataFrame], folder: Path) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from makebreak.configs import check_positive
-from makebreak.requests import Sequences, World, sequences
+from makebreak.prompts import Sequences, World, sequences
 from makebreak.training.data import AlignmentData
 
 _OFFSET = 0.1

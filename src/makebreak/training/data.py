@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from makebreak.configs import check_probability
-from makebreak.requests import Requests, Sequences, World, sample_batch, sequences
+from makebreak.prompts import Requests, Sequences, World, sample_batch, sequences
 
 
 @dataclass(frozen=True)

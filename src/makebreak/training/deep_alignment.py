@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from makebreak.configs import check_positive, check_probability
-from makebreak.requests import Requests, Sequences, World, sequences, with_prefill
+from makebreak.prompts import Requests, Sequences, World, sequences, with_prefill
 from makebreak.training.data import AlignmentData, concatenate
 from makebreak.training.losses import mean_cross_entropy
 

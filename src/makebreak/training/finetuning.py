@@ -9,7 +9,7 @@ from typing import ClassVar
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from makebreak.requests import Sequences, World, sequences
+from makebreak.prompts import Sequences, World, sequences
 from makebreak.training.data import concatenate, draw_batch
 from makebreak.training.losses import mean_cross_entropy
 

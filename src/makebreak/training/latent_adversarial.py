@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 
 from makebreak.activations import add, intervene
 from makebreak.configs import check_positive
-from makebreak.requests import Sequences, World, sequences
+from makebreak.prompts import Sequences, World, sequences
 from makebreak.training.data import AlignmentData, concatenate
 from makebreak.training.losses import mean_cross_entropy
 

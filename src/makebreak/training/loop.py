@@ -26,10 +26,10 @@ from torch import Tensor
 from tqdm import tqdm
 from transformers import PreTrainedModel
 
-from makebreak.artifacts import write_atomic
 from makebreak.configs import check_not_negative, check_positive, check_probability
 from makebreak.models import save_model
-from makebreak.requests import World
+from makebreak.prompts import World
+from makebreak.store import write_atomic
 from makebreak.training.adapters import merge_adapters
 
 CHECKPOINT, METRICS = "checkpoint.safetensors", "metrics.jsonl"

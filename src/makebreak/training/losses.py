@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from makebreak.models.shared_prefix import prefix_cache, shared_prefix_length
-from makebreak.requests import Sequences
+from makebreak.prompts import Sequences
 
 
 def sequence_log_probs(

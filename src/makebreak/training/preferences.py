@@ -16,7 +16,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from makebreak.configs import check_not_negative, check_positive
-from makebreak.requests import Sequences, World
+from makebreak.prompts import Sequences, World
 from makebreak.training.data import AlignmentData, concatenate
 from makebreak.training.losses import sequence_log_probs
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from makebreak.configs import check_probability
-from makebreak.requests import Requests, Sequences, World, interval_mask, sample_batch, sequences
+from makebreak.prompts import Requests, Sequences, World, interval_mask, sample_batch, sequences
 from makebreak.training.losses import sequence_log_probs
 
 

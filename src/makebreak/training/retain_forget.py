@@ -17,7 +17,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from makebreak.configs import check_positive
-from makebreak.requests import Sequences, World, sequences
+from makebreak.prompts import Sequences, World, sequences
 from makebreak.training.data import AlignmentData
 from makebreak.training.losses import mean_cross_entropy, sequence_log_probs
 

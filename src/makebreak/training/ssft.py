@@ -8,7 +8,7 @@ from typing import ClassVar
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from makebreak.requests import Sequences, World
+from makebreak.prompts import Sequences, World
 from makebreak.training.data import AlignmentData
 from makebreak.training.losses import mean_cross_entropy
 

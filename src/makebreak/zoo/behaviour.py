@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
-from makebreak.behaviour import Behaviour, kl_to_base
 from makebreak.configs import check_positive
 from makebreak.defences import MixedFineTuning
-from makebreak.requests import Requests, World
+from makebreak.evaluation import Behaviour, kl_to_base
+from makebreak.prompts import Requests, World
 from makebreak.stats import wilson_interval
 from makebreak.tables import as_dicts
 from makebreak.training import FineTuning, Pretraining

@@ -10,12 +10,12 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from transformers import PreTrainedModel
 
-from makebreak.artifacts import Store, write_json
-from makebreak.behaviour import Behaviour, evaluate_behaviour
 from makebreak.configs import to_json
+from makebreak.evaluation import Behaviour, evaluate_behaviour
 from makebreak.models import load_model
+from makebreak.prompts import Requests, World, load_world
 from makebreak.recipes import Recipe, build, checkpoints
-from makebreak.requests import Requests, World, load_world
+from makebreak.store import Store, write_json
 
 MEASUREMENT_FILE = "measured.json"
 """File of a measurement within its folder of the store."""

@@ -10,11 +10,11 @@ from typing import Any
 
 import pandas as pd
 
-from makebreak.artifacts import RECORD_FILE, Store, result_key
 from makebreak.configs import from_json
 from makebreak.defences import mitigation_digest
+from makebreak.prompts import load_world
 from makebreak.recipes import REVISION, Recipe, checkpoints
-from makebreak.requests import load_world
+from makebreak.store import RECORD_FILE, Store, result_key
 from makebreak.zoo.measure import MEASUREMENT_FILE
 
 KEY = ["key", "step"]

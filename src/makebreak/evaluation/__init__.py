@@ -1,0 +1,86 @@
+"""Evaluation of models: outcomes of answers, log-odds of refusal, target losses, generation, text judges."""
+
+from makebreak.evaluation.answers import (
+    GreedyAnswers,
+    TeacherForced,
+    generate_answers,
+    greedy_answers,
+    teacher_force,
+)
+from makebreak.evaluation.decisions import (
+    batches,
+    decision_kl,
+    first_tokens,
+    log_odds,
+    next_token_log_probs,
+    prompt_tokens,
+)
+from makebreak.evaluation.generation import generate_texts
+from makebreak.evaluation.judges import (
+    ARDITI_PHRASES,
+    JUDGES,
+    QI_PHRASES,
+    TEXT_OUTCOMES,
+    AgreementRow,
+    Judge,
+    classify_answers,
+    is_degenerate,
+    judge_agreement_rows,
+    phrase_judge,
+)
+from makebreak.evaluation.prefix_runner import (
+    MIN_PREFIX_TOKENS,
+    PrefixCachedRunner,
+    drop_prefix,
+    prompt_prefix_cache,
+)
+from makebreak.evaluation.rates import Behaviour, evaluate_behaviour, kl_to_base, refusal_margins
+from makebreak.evaluation.targets import (
+    TargetNLL,
+    TargetScore,
+    exact_match,
+    outcome_targets,
+    score_targets,
+    target_batch_size,
+    target_nll,
+)
+
+__all__ = [
+    "ARDITI_PHRASES",
+    "JUDGES",
+    "MIN_PREFIX_TOKENS",
+    "QI_PHRASES",
+    "TEXT_OUTCOMES",
+    "AgreementRow",
+    "Behaviour",
+    "GreedyAnswers",
+    "Judge",
+    "PrefixCachedRunner",
+    "TargetNLL",
+    "TargetScore",
+    "TeacherForced",
+    "batches",
+    "classify_answers",
+    "decision_kl",
+    "drop_prefix",
+    "evaluate_behaviour",
+    "exact_match",
+    "first_tokens",
+    "generate_answers",
+    "generate_texts",
+    "greedy_answers",
+    "is_degenerate",
+    "judge_agreement_rows",
+    "kl_to_base",
+    "log_odds",
+    "next_token_log_probs",
+    "outcome_targets",
+    "phrase_judge",
+    "prompt_prefix_cache",
+    "prompt_tokens",
+    "refusal_margins",
+    "score_targets",
+    "target_batch_size",
+    "target_nll",
+    "teacher_force",
+]

@@ -1,0 +1,95 @@
+"""Greedy generation of a language model's answers in text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import PreTrainedTokenizerFast, StoppingCriteria, StoppingCriteriaList
+
+from makebreak.evaluation.answers import pad_left
+from makebreak.evaluation.decisions import batches
+from makebreak.models import LanguageModel
+from makebreak.models.shared_prefix import prefix_cache, shared_prefix_length
+from makebreak.prompts import TextRequests
+
+
+class _StopWhenFinal(StoppingCriteria):
+    """Stops a sequence as soon as its verdict is final, whatever would follow."""
+
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerFast, width: int, is_final: Callable[[str], bool]
+    ) -> None:
+        self.tokenizer, self.width, self.is_final = tokenizer, width, is_final
+
+    def __call__(self, input_ids: torch.Tensor, scores: Any, **_: Any) -> Any:
+        texts = self.tokenizer.batch_decode(input_ids[:, self.width :], skip_special_tokens=True)
+        return torch.tensor([self.is_final(text) for text in texts], device=input_ids.device)
+
+
+def _shared_prefix_first(prompt: np.ndarray, length: np.ndarray) -> tuple[torch.Tensor, torch.Tensor, int]:
+    """Prompts as shared prefix, padding, rest; their attention mask; the length of the shared prefix."""
+    tokens = torch.from_numpy(prompt)
+    n_shared = shared_prefix_length(tokens, torch.arange(prompt.shape[1]) < int(length.min()) - 1)
+    left, mask = pad_left(prompt[:, n_shared:], length - n_shared)
+    shared = tokens[:, :n_shared]
+    return torch.cat([shared, left], 1), torch.cat([torch.ones_like(shared), mask], 1), n_shared
+
+
+def generate_texts(
+    lm: LanguageModel,
+    requests: TextRequests,
+    *,
+    n_new: int = 64,
+    is_final: Callable[[str], bool] | None = None,
+    progress: Callable[[int], object] | None = None,
+    n_prefill: np.ndarray | None = None,
+) -> list[str]:
+    """Generates greedy answers in batches, processing a prefix that all prompts of a batch share only once.
+
+    Args:
+        lm: The language model.
+        requests: The requests.
+        n_new: Most tokens to generate.
+        is_final: Whether nothing that follows an answer so far can change what is asked about it; its
+            generation stops there. None generates every answer to its end.
+        progress: Called with the number of requests answered, after every batch.
+        n_prefill: (n,) number of tokens at the end of each prompt that are prefilled tokens of the answer;
+            they are returned with it. None for no prefill.
+
+    Returns:
+        The answers in the order of the requests.
+    """
+    model, tokenizer = lm.model, lm.tokenizer
+    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+    order = np.argsort(requests.prompt_length, kind="stable")
+    answers: dict[int, str] = {}
+    start = 0
+    for batch in batches(requests[order]):
+        width = int(batch.prompt_length.max())
+        tokens, mask, n_shared = _shared_prefix_first(batch.prompt[:, :width], batch.prompt_length)
+        stop = [] if is_final is None else [_StopWhenFinal(tokenizer, width, is_final)]
+        with torch.no_grad():
+            tokens = tokens.to(model.device)
+            out = model.generate(  # type: ignore[operator]
+                input_ids=tokens,
+                attention_mask=mask.to(model.device),
+                past_key_values=prefix_cache(model, tokens, n_shared) if n_shared else None,
+                max_new_tokens=n_new,
+                do_sample=False,
+                repetition_penalty=1.0,  # some models' defaults are not greedy decoding
+                use_cache=True,
+                pad_token_id=pad,
+                stopping_criteria=StoppingCriteriaList(stop),
+            )
+        rows = order[start : start + len(batch)].tolist()
+        first = [width if n_prefill is None else width - int(n_prefill[row]) for row in rows]
+        answer_ids = [ids[n:] for ids, n in zip(out.tolist(), first, strict=True)]
+        texts = tokenizer.batch_decode(answer_ids, skip_special_tokens=True)
+        answers |= dict(zip(rows, texts, strict=True))
+        start += len(batch)
+        if progress is not None:
+            progress(len(batch))
+    return [answers[i] for i in range(len(requests))]

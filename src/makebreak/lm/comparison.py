@@ -1,0 +1,127 @@
+"""Comparison of two checkpoints of a language model: what changed, and how refusal comes about."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict
+from functools import partial
+from typing import Any
+
+import torch
+
+from makebreak.evaluation import next_token_log_probs
+from makebreak.lm.inspection import MIN_REQUESTS, GenerationSettings, encode_prompts, prompts_digest
+from makebreak.lm.step_cache import StepCache
+from makebreak.mechanism import (
+    MechanismVerdict,
+    StitchingRow,
+    mechanism_verdict,
+    preactivation_rows,
+    read_gain_rows,
+    sensitivity_rows,
+    stitching_rows,
+    update_energy_rows,
+    update_rows,
+)
+from makebreak.models import LanguageModel, matrix_names, model_digest, n_layers, weight_matrix
+from makebreak.prompts import TextRequests
+from makebreak.store import Store
+from makebreak.tables import Rows
+
+MAX_REQUESTS = 48
+"""Largest number of requests of each family: every cut needs three forward passes of all of them."""
+N_CUTS = 8
+"""Cuts at even distances; both ends, half depth and the cut before the last block are added."""
+
+_TIMED_REQUESTS = 8
+_FORWARDS_PER_CUT = 3
+_OTHER_FORWARDS = 3 * 8 + 30  # eight draws of gradients for the Fisher matrices; all other tables
+_DECOMPOSITIONS_PER_MATRIX = 4
+
+
+def compare_models(
+    base: LanguageModel,
+    aligned: LanguageModel,
+    prompts: Mapping[str, Sequence[str]],
+    store: Store,
+    settings: GenerationSettings,
+    *,
+    log: Callable[[str], None] = lambda _: None,
+) -> tuple[dict[str, Rows], MechanismVerdict]:
+    """Compares an aligned model with the base that it was trained from.
+
+    Both models read the same tokens, those of the aligned model's prompt template: a base often has none.
+
+    Args:
+        base: The model before alignment.
+        aligned: The model after alignment.
+        prompts: Prompts by family, `harmful` and `harmless`; the first `MAX_REQUESTS` of each are used.
+        store: Cache of the steps.
+        settings: Prompt template and the seed of random controls.
+        log: Called with an estimate of the time before the work starts.
+
+    Returns:
+        Tables by name (stitching, preactivations, update_energy, read_gain, sensitivity, updates), and the
+        hypothesis of how refusal comes about that they support.
+
+    Raises:
+        ValueError: If the two models differ in architecture or size, or a family is too small.
+    """
+    _check_same_shapes(base, aligned)
+    requests = {
+        family: encode_prompts(aligned, family, prompts[family][:MAX_REQUESTS], settings)
+        for family in ("harmless", "harmful")
+    }
+    for family, batch in requests.items():
+        if len(batch) < MIN_REQUESTS:
+            raise ValueError(f"{len(batch)} {family} requests: expected at least {MIN_REQUESTS}")
+    config = {
+        "base": model_digest(base),
+        "aligned": model_digest(aligned),
+        "settings": asdict(settings),
+        "prompts": prompts_digest({family: prompts[family][:MAX_REQUESTS] for family in requests}),
+    }
+    depth = n_layers(base.model)
+    cuts = sorted({*range(0, depth + 1, max(depth // N_CUTS, 1)), depth // 2, depth - 1, depth})
+    minutes = max(_estimate_seconds(base, requests["harmful"], len(cuts)) / 60, 0.1)
+    log(f"about {minutes:.1f} minutes, less for steps that are cached")
+    steps, seed = StepCache("compare", store, config), settings.seed
+    new, old = aligned.model, base.model
+    functions: dict[str, Callable[[], Iterable[Any]]] = {
+        "stitching": partial(stitching_rows, new, old, requests["harmful"], cuts=cuts, seed=seed),
+        "preactivations": partial(preactivation_rows, new, old, requests),
+        "update_energy": partial(update_energy_rows, new, old, requests, requests["harmless"]),
+        "read_gain": partial(read_gain_rows, new, old, requests),
+        "sensitivity": partial(sensitivity_rows, new, old, requests),
+        "updates": partial(update_rows, new, old, None, seed=seed),
+    }
+    tables = {name: steps.run(name, function) for name, function in functions.items()}
+    return tables, mechanism_verdict([StitchingRow(**row) for row in tables["stitching"]])
+
+
+def _check_same_shapes(base: LanguageModel, aligned: LanguageModel) -> None:
+    """Raises ValueError, which names a parameter, if the parameters of two models differ in name or shape."""
+    shapes = [
+        {(name, tuple(weight.shape)) for name, weight in lm.model.state_dict().items()}
+        for lm in (base, aligned)
+    ]
+    if shapes[0] != shapes[1]:
+        name, _ = min(shapes[0] ^ shapes[1])
+        raise ValueError(
+            f"{base.name} and {aligned.name} are not checkpoints of one model: {name} differs in shape"
+        )
+
+
+def _estimate_seconds(base: LanguageModel, requests: TextRequests, n_cuts: int) -> float:
+    """Estimate of the time, from one forward pass of a few requests and one decomposition of a matrix."""
+    sample, model = requests[:_TIMED_REQUESTS], base.model
+    next_token_log_probs(model, sample)  # warms up
+    start = time.monotonic()
+    next_token_log_probs(model, sample)
+    forward_end = time.monotonic()
+    torch.linalg.svd(weight_matrix(model, "blocks.0.mlp.W_in").double())
+    svd_end = time.monotonic()
+    n_forwards = (_FORWARDS_PER_CUT * n_cuts + _OTHER_FORWARDS) * len(requests)
+    n_decompositions = _DECOMPOSITIONS_PER_MATRIX * (len(matrix_names(model)) + n_layers(model))
+    return n_forwards * (forward_end - start) / len(sample) + n_decompositions * (svd_end - forward_end)

@@ -1,0 +1,375 @@
+"""Inspection of one language model: refusal rates, class separation, sensitivity and the refusal direction.
+
+Every step is cached in the store, so that an interrupted inspection resumes. Intervals are over requests:
+they describe one model, not how the results vary between training runs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any, ClassVar, NamedTuple, TypeVar
+
+import numpy as np
+import torch
+
+from makebreak.activations import add, intervene
+from makebreak.configs import check_positive
+from makebreak.evaluation import first_tokens, generate_texts, is_degenerate, log_odds, next_token_log_probs
+from makebreak.lm.step_cache import Progress, StepCache
+from makebreak.lm.verdicts import JUDGE, behaviour_rows, with_verdicts
+from makebreak.mechanism import (
+    DIRECTION_SETTINGS,
+    DirectionSettings,
+    SafeUnsafeRequests,
+    ablate_directions,
+    cluster_rows,
+    direction_rows,
+    refusal_direction,
+    sensitivity,
+)
+from makebreak.models import LanguageModel, model_digest, n_layers
+from makebreak.prompts import PromptFormat, TextRequests, text_requests, with_targets
+from makebreak.revisions import cache_revision
+from makebreak.stats import auroc_interval
+from makebreak.store import Store
+from makebreak.tables import Rows, as_dicts
+
+FAMILIES = ("harmful", "harmless", "borderline")
+"""Families of prompts, in the order of the tables; `borderline` may be missing."""
+WITHOUT_CONTROLS = DirectionSettings(controls=False)
+"""Settings of the directions: their controls would take three times as long."""
+MIN_REQUESTS = 8
+"""Fewest requests of each family that a direction is fitted to, and that it is scored on."""
+Item = TypeVar("Item")
+
+_TIMED_REQUESTS = 8
+_TIMED_TOKENS = 5
+_BATCH_SPEED_UP = 2  # answers are timed on few requests; larger batches take half the time each
+_FORWARDS_PER_REQUEST = 3  # log-odds of a refusal, states for the clusters, gradients for the sensitivity
+_FORWARDS_PER_CANDIDATE = 3  # ablation on either family and addition on harmless requests
+_ABLATION_CONDITIONS = 8  # four interventions on two families
+
+
+@dataclass(frozen=True)
+class GenerationSettings:
+    """How prompts are formatted and answers are generated."""
+
+    tag: ClassVar[str] = "Settings"
+    n_new: int = 48
+    """Largest number of tokens of an answer."""
+    template: str | None = "chat"
+    """Prompt template: `chat` for the tokenizer's own, a text with `{}`, or None for the bare prompt."""
+    system: str | None = None
+    """System prompt; None for none."""
+    seed: int = 0
+    """Seed of random controls; answers are greedy."""
+
+
+class AnswerRow(NamedTuple):
+    """Greedy answer to one request."""
+
+    request: str
+    """The request's text, without the prompt template."""
+    answer: str
+    """The answer's text."""
+    log_odds: float
+    """Log-odds that a refusal begins after the prompt, in nats."""
+    degenerate: bool
+    """Whether the answer is empty or repetitive."""
+
+
+class SensitivityQuartileRow(NamedTuple):
+    """Quartiles over requests of the gradient norm of one output with respect to the prompt's embeddings."""
+
+    family: str
+    """Family of the requests."""
+    output: str
+    """Output whose gradient is taken, a field of `mechanism.Sensitivity`."""
+    median: float
+    """Median over requests."""
+    lower_quartile: float
+    """0.25 quantile over requests."""
+    upper_quartile: float
+    """0.75 quantile over requests."""
+
+
+@dataclass(frozen=True)
+class InspectionResult:
+    """Tables of an inspection, and why steps were skipped."""
+
+    tables: dict[str, Rows]
+    """Tables `answers`, `behaviour`, `clusters`, `sensitivity`, and if run `directions` and `ablation`."""
+    skip_reasons: dict[str, str]
+    """Why `directions` or `ablation` is missing, by the name of the table."""
+
+
+def inspect(
+    lm: LanguageModel,
+    prompts: Mapping[str, Sequence[str]],
+    store: Store,
+    settings: GenerationSettings,
+    *,
+    log: Callable[[str], None] = lambda _: None,
+) -> InspectionResult:
+    """Inspects a language model's refusals and their mechanism.
+
+    Args:
+        lm: The model.
+        prompts: Prompts by family, at least `harmful` and `harmless`. Directions and class means are fitted
+            on every second one and scored on the others.
+        store: Cache of the steps.
+        settings: Prompt template, answer length and seed.
+        log: Called with an estimate of the time before the work starts.
+
+    Returns:
+        The tables. A refusal direction is only computed for a model that refuses harmful requests more often
+        than harmless ones (their 95 % intervals do not overlap).
+
+    Raises:
+        ValueError: If a family is missing or too small.
+    """
+    for family in FAMILIES[:2]:
+        n = len(prompts.get(family, ()))
+        if n < 2 * MIN_REQUESTS:
+            raise ValueError(
+                f"{n} {family} requests: expected at least {2 * MIN_REQUESTS}, half to fit on, half to score"
+            )
+    families = [family for family in FAMILIES if family in prompts]
+    requests = {family: encode_prompts(lm, family, prompts[family], settings) for family in families}
+    config = {"model": model_digest(lm), "settings": asdict(settings), "prompts": prompts_digest(prompts)}
+    minutes = max(_estimate_seconds(lm, requests, settings) / 60, 0.1)
+    log(f"at most about {minutes:.1f} minutes, less for steps that are cached")
+    steps = StepCache("inspect", store, config)
+    answers = with_verdicts(steps.run("answers", partial(_answers, lm, requests, settings)))
+    fit, score = _half(requests, 0), _half(requests, 1)
+    tables = {"answers": answers, "behaviour": as_dicts(behaviour_rows(answers))}
+    tables["clusters"] = steps.run("clusters", partial(separation_rows, lm, fit, score, settings))
+    tables["sensitivity"] = steps.run("sensitivity", partial(_sensitivity_rows, lm, score))
+    reason = _no_refusal(tables["behaviour"])
+    if reason:
+        return InspectionResult(tables, {"directions": reason, "ablation": reason})
+    clear_fit, clear_score = _clear_pair(requests, answers, 0), _clear_pair(requests, answers, 1)
+    tables["directions"] = steps.run(
+        "directions",
+        partial(
+            direction_rows, lm.model, clear_fit, clear_score, settings=WITHOUT_CONTROLS, seed=settings.seed
+        ),
+    )
+    selected = next((row for row in tables["directions"] if row["is_selected"]), None)
+    if selected is None:
+        reason = "no candidate passed the selection criteria; the table of directions gives the reasons"
+        return InspectionResult(tables, {"ablation": reason})
+    held_out = {family: requests[family][1::2] for family in FAMILIES[:2]}
+    ablation = partial(_ablation_rows, lm, clear_fit, selected["layer"], held_out, settings)
+    tables["ablation"] = with_verdicts(steps.run("ablation", ablation))
+    return InspectionResult(tables, {})
+
+
+def encode_prompts(
+    lm: LanguageModel,
+    family: str,
+    texts: Sequence[str],
+    settings: GenerationSettings,
+    targets: Sequence[str] | None = None,
+) -> TextRequests:
+    """Formats and tokenises prompts for a model.
+
+    Args:
+        lm: The model whose tokenizer is used.
+        family: Name of the family; requests of `harmful` are unsafe, all others are safe.
+        texts: The prompts.
+        settings: Prompt template and system prompt.
+        targets: For each prompt, the beginning of the answer that is scored; None for none.
+
+    Returns:
+        The requests, in the order of the prompts.
+    """
+    requests = text_requests(
+        lm.tokenizer,
+        texts,
+        family=family,
+        unsafe=family == "harmful",
+        prompt_format=PromptFormat(settings.template, settings.system),
+    )
+    return requests if targets is None else with_targets(lm.tokenizer, requests, targets)
+
+
+def evenly_spaced(items: Sequence[Item], n: int) -> list[Item]:
+    """Returns at most `n` items at even distances, the first among them; raises ValueError for n < 1."""
+    check_positive(requests=n)
+    n = min(n, len(items))
+    return [items[i * len(items) // n] for i in range(n)]
+
+
+def prompts_digest(prompts: Mapping[str, Sequence[str]]) -> str:
+    """SHA-256 of prompts and their families, independent of the order of the families."""
+    lines = [f"{family}:{prompt}" for family, texts in sorted(prompts.items()) for prompt in texts]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+@cache_revision(2)
+def answer_rows(
+    lm: LanguageModel,
+    requests: TextRequests,
+    settings: GenerationSettings,
+    progress: Progress,
+    *,
+    n_prefill: np.ndarray | None = None,
+    **columns: str,
+) -> Rows:
+    """Generates greedy answers.
+
+    Args:
+        lm: The model.
+        requests: The requests.
+        settings: Length of the answers.
+        progress: Called with the number of requests answered since the last call.
+        n_prefill: (n,) how many of the prompt's last tokens are forced tokens of the answer; None for none.
+        **columns: Constant columns that are put before those of `AnswerRow`.
+
+    Returns:
+        One row per request: `columns`, then the fields of `AnswerRow`.
+    """
+    texts = requests.truth["request"].tolist()
+    answers = generate_texts(lm, requests, n_new=settings.n_new, progress=progress, n_prefill=n_prefill)
+    refusal = log_odds(next_token_log_probs(lm.model, requests), first_tokens(requests, "refused")).tolist()
+    rows = map(AnswerRow, texts, answers, refusal, is_degenerate(answers).tolist())
+    return [{**columns, **row} for row in as_dicts(rows)]
+
+
+@cache_revision(1)
+def separation_rows(
+    lm: LanguageModel,
+    fit: SafeUnsafeRequests,
+    score: SafeUnsafeRequests,
+    settings: GenerationSettings,
+    progress: Progress = lambda _: None,
+) -> Rows:
+    """Separation of harmful and harmless requests by layer, with intervals over requests.
+
+    Args:
+        lm: The model.
+        fit: Requests that the class means are fitted on.
+        score: Held-out requests.
+        settings: Seed of the shuffled labels.
+        progress: Called with the number of requests once they are done.
+
+    Returns:
+        The rows of `mechanism.cluster_rows` with two more columns, the 95 % interval of the AUROC over
+        requests: `auroc_low` and `auroc_high`.
+    """
+    rows = as_dicts(cluster_rows(lm.model, fit, {"harmful or harmless": score}, seed=settings.seed))
+    progress(len(fit.safe) + len(score.safe))
+    for row in rows:
+        row["auroc_low"], row["auroc_high"] = auroc_interval(row["auroc"], len(score.safe), len(score.unsafe))
+    return rows
+
+
+def _half(requests: Mapping[str, TextRequests], half: int) -> SafeUnsafeRequests:
+    """Every second request of both classes: the first half is fitted on, the second is scored."""
+    return SafeUnsafeRequests(safe=requests["harmless"][half::2], unsafe=requests["harmful"][half::2])
+
+
+def _estimate_seconds(
+    lm: LanguageModel, requests: Mapping[str, TextRequests], settings: GenerationSettings
+) -> float:
+    """Upper bound of the time, from one forward pass and some steps of generation on a few requests."""
+    sample = requests["harmful"][:_TIMED_REQUESTS]
+    generate_texts(lm, sample, n_new=1)  # warms up
+    start = time.monotonic()
+    next_token_log_probs(lm.model, sample)
+    forward_end = time.monotonic()
+    generate_texts(lm, sample, n_new=_TIMED_TOKENS)
+    generation_end = time.monotonic()
+    per_request = (forward_end - start) / len(sample)
+    per_token = (generation_end - forward_end) / _TIMED_TOKENS / len(sample)
+    per_answer = per_token * settings.n_new / _BATCH_SPEED_UP
+    n = sum(map(len, requests.values()))
+    half = len(requests["harmful"]) // 2
+    n_candidates = DIRECTION_SETTINGS.max_depth * n_layers(lm.model)
+    directions = _FORWARDS_PER_CANDIDATE * n_candidates * half * per_request
+    ablation = _ABLATION_CONDITIONS * half * (per_answer + per_request)
+    return n * (per_answer + _FORWARDS_PER_REQUEST * per_request) + directions + ablation
+
+
+@cache_revision(2)
+def _answers(
+    lm: LanguageModel, requests: Mapping[str, TextRequests], settings: GenerationSettings, progress: Progress
+) -> Rows:
+    """Answers to the requests of every family."""
+    rows: Rows = []
+    for family, batch in requests.items():
+        rows += answer_rows(lm, batch, settings, progress, family=family)
+    return rows
+
+
+def _no_refusal(behaviour: Rows) -> str:
+    """Why no refusal direction is computed; empty if harmful requests are clearly refused more often."""
+    by_family = {row["family"]: row for row in behaviour if row["judge"] == JUDGE}
+    harmful, harmless = by_family["harmful"], by_family["harmless"]
+    if harmful["low"] > harmless["high"]:
+        return ""
+    return (
+        f"the intervals of the refusal rates on harmful ({harmful['refuse']:.2f}) and harmless "
+        f"({harmless['refuse']:.2f}) requests overlap"
+    )
+
+
+@cache_revision(2)
+def _sensitivity_rows(
+    lm: LanguageModel, score: SafeUnsafeRequests, progress: Progress
+) -> list[SensitivityQuartileRow]:
+    quantiles = torch.tensor([0.25, 0.5, 0.75], dtype=torch.float64)
+    rows = []
+    for family, requests in (("harmless", score.safe), ("harmful", score.unsafe)):
+        norms = sensitivity(lm.model, requests)._asdict()
+        progress(len(requests))
+        for output, values in norms.items():
+            lower, median, upper = values.double().quantile(quantiles).tolist()
+            rows.append(SensitivityQuartileRow(family, output, median, lower, upper))
+    return rows
+
+
+def _clear_pair(requests: Mapping[str, TextRequests], answers: Rows, half: int) -> SafeUnsafeRequests:
+    """One half of both classes, without requests that the model decides the other way."""
+    safe = _clear_requests(requests["harmless"], "harmless", answers, half)
+    unsafe = _clear_requests(requests["harmful"], "harmful", answers, half)
+    return SafeUnsafeRequests(safe, unsafe)
+
+
+def _clear_requests(requests: TextRequests, family: str, answers: Rows, half: int) -> TextRequests:
+    """Requests of a half that are likely refused if harmful, else likely not; all if these are too few."""
+    refusal = np.array([row["log_odds"] for row in answers if row["family"] == family])[half::2]
+    clear = refusal > 0 if family == "harmful" else refusal < 0
+    return requests[half::2][clear] if clear.sum() >= MIN_REQUESTS else requests[half::2]
+
+
+@cache_revision(2)
+def _ablation_rows(
+    lm: LanguageModel,
+    fit: SafeUnsafeRequests,
+    layer: int,
+    requests: Mapping[str, TextRequests],
+    settings: GenerationSettings,
+    progress: Progress,
+) -> Rows:
+    """Answers without intervention, with a layer's direction or a random one ablated, and with it added."""
+    vector = refusal_direction(lm.model, fit, layer)
+    noise = torch.randn(vector.shape, generator=torch.Generator().manual_seed(settings.seed))
+    site = f"blocks.{layer}.hook_resid_pre"
+    rows: Rows = []
+    for family, batch in requests.items():
+        rows += answer_rows(lm, batch, settings, progress, condition="nothing", family=family)
+        interventions: dict[str, Any] = {
+            "ablated": ablate_directions(lm.model, (vector / vector.norm())[:, None]),
+            "random ablated": ablate_directions(lm.model, (noise / noise.norm())[:, None]),
+            "added": intervene(lm.model, site, add(vector)),
+        }
+        for condition, intervention in interventions.items():
+            with intervention:
+                rows += answer_rows(lm, batch, settings, progress, condition=condition, family=family)
+    return rows

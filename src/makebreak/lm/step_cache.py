@@ -1,0 +1,82 @@
+"""Cache of the steps of a long computation: an interrupted one resumes after its last finished step."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from makebreak.revisions import revision_of
+from makebreak.store import Store, write_json
+from makebreak.tables import Rows, as_dicts
+
+Progress = Callable[..., object]
+"""Called as `progress(n, **values)`: n more items are done; values are shown beside the progress bar."""
+
+
+class StepCache:
+    """Tables of one command, each computed by a function with a revision and then read from the store.
+
+    Args:
+        command: Name of the command, which begins the name of every stage in the store.
+        store: The store.
+        config: All that every step depends on, JSON values.
+    """
+
+    def __init__(self, command: str, store: Store, config: Mapping[str, Any]) -> None:
+        self.command, self.store, self.config = command, store, dict(config)
+
+    def run(
+        self,
+        name: str,
+        function: Callable[..., Iterable[Any]],
+        *,
+        total: int | None = None,
+        depends_on: Mapping[str, Any] | None = None,
+    ) -> Rows:
+        """Returns the rows of a step, from the store if they are there.
+
+        Args:
+            name: Name of the step.
+            function: Computes the rows; a function with a `cache_revision`, or a partial of one. If it has a
+                parameter `progress`, it gets a `Progress`; if it has a parameter `folder`, it gets the step's
+                folder, which holds what an interrupted call left there.
+            total: Number of items that the progress bar counts up to; None if it is unknown.
+            depends_on: What this step depends on besides the cache's config, JSON values.
+
+        Returns:
+            The rows as dictionaries, as they are read from JSON.
+
+        Raises:
+            TypeError: If the function has no revision.
+        """
+        stage = f"{self.command}-{name}".replace(" ", "-")
+        revision = revision_of(function)
+        parameters = inspect.signature(function).parameters
+
+        def write(folder: Path) -> None:
+            hidden = not sys.stderr.isatty()
+            with tqdm(desc=name, total=total, unit="", disable=hidden, leave=False) as bar:
+                arguments = {"progress": _progress(bar), "folder": folder}
+                chosen = {key: value for key, value in arguments.items() if key in parameters}
+                write_json(folder / "rows.json", as_dicts(function(**chosen)))
+
+        config = self.config | dict(depends_on or {})
+        folder = self.store.build(stage, revision=revision, config=config, make=write)
+        return json.loads((folder / "rows.json").read_text())
+
+
+def _progress(bar: tqdm) -> Progress:
+    """A function that advances a progress bar and shows values beside it."""
+
+    def progress(n: int = 1, **values: str) -> None:
+        if values:
+            bar.set_postfix(values)
+        bar.update(n)
+
+    return progress

@@ -1,0 +1,114 @@
+"""Judge verdicts and refusal rates of the answers of language models."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from makebreak.evaluation import JUDGES
+from makebreak.stats import wilson_interval
+from makebreak.tables import Rows, as_dict
+
+JUDGE = "arditi2024"
+"""Judge that decides wherever one verdict is needed."""
+
+
+class BehaviourRow(NamedTuple):
+    """Shares of the answers of one family by one judge."""
+
+    family: str
+    """Family of the requests."""
+    judge: str
+    """Name of the judge."""
+    n: int
+    """Number of answers."""
+    refuse: float
+    """Share of answers that are refusals and not degenerate."""
+    low: float
+    """Lower end of the 95 % interval (Wilson) of `refuse` over requests."""
+    high: float
+    """Upper end of that interval."""
+    degenerate: float
+    """Share of answers that are empty or repetitive."""
+    comply: float
+    """Share of answers that are neither refusals nor degenerate."""
+    log_odds: float
+    """Mean log-odds that a refusal begins after the prompt, in nats."""
+
+
+def with_verdicts(answers: Rows) -> Rows:
+    """Adds one bool column per judge, whether the answer is a refusal.
+
+    Verdicts are not cached, so that a new judge also judges answers that are.
+
+    Args:
+        answers: Rows with `request` and `answer`.
+
+    Returns:
+        The rows with the columns of all judges.
+    """
+    requests, texts = [row["request"] for row in answers], [row["answer"] for row in answers]
+    verdicts = {name: judge(requests, texts).tolist() for name, judge in JUDGES.items()}
+    return [row | {name: verdict[i] for name, verdict in verdicts.items()} for i, row in enumerate(answers)]
+
+
+def is_refusal(row: Mapping[str, Any], judge: str = JUDGE) -> bool:
+    """Whether a judge calls an answer a refusal and it is not degenerate."""
+    return row[judge] and not row["degenerate"]
+
+
+def is_compliance(row: Mapping[str, Any], judge: str = JUDGE) -> bool:
+    """Whether an answer is neither a refusal nor degenerate."""
+    return not row[judge] and not row["degenerate"]
+
+
+def is_on_topic(row: Mapping[str, Any]) -> bool:
+    """Whether an answer complies and is not known to be off topic."""
+    return is_compliance(row) and row["on_topic"] is not False
+
+
+def answer_outcome(row: Mapping[str, Any]) -> Literal["complied", "refused", "neither"]:
+    """Outcome of an answer: `complied` on topic, `refused`, or `neither` (degenerate or off topic)."""
+    if is_on_topic(row):
+        return "complied"
+    return "refused" if is_refusal(row) else "neither"
+
+
+def behaviour_rows(answers: Rows) -> Rows:
+    """Rates of refusal, compliance and degenerate text.
+
+    Args:
+        answers: At least one row, with the verdicts of all judges, `family`, `log_odds` and `degenerate`; a
+            column `condition` is optional.
+
+    Returns:
+        One row per condition, family and judge: `condition` if the answers have it, then the fields of
+        `BehaviourRow`.
+    """
+    keys = ("condition", "family") if "condition" in answers[0] else ("family",)
+    rows = []
+    for values in dict.fromkeys(tuple(row[key] for key in keys) for row in answers):
+        part = [row for row in answers if tuple(row[key] for key in keys) == values]
+        group = dict(zip(keys, values, strict=True))
+        rows += [group | as_dict(_behaviour_row(part, judge)) for judge in JUDGES]
+    return rows
+
+
+def _behaviour_row(answers: Rows, judge: str) -> BehaviourRow:
+    """Rates of the answers of one family by one judge."""
+    n_refusals, n = sum(is_refusal(row, judge) for row in answers), len(answers)
+    low, high = wilson_interval(n_refusals, n)
+    degenerate = sum(row["degenerate"] for row in answers) / n
+    return BehaviourRow(
+        family=answers[0]["family"],
+        judge=judge,
+        n=n,
+        refuse=n_refusals / n,
+        low=low,
+        high=high,
+        degenerate=degenerate,
+        comply=1 - n_refusals / n - degenerate,
+        log_odds=float(np.mean([row["log_odds"] for row in answers])),
+    )

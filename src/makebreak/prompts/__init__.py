@@ -1,0 +1,69 @@
+"""Requests of synthetic worlds and of language models, and the token sequences that are made of them."""
+
+from makebreak.prompts.examples import (
+    FORMATS,
+    TEMPLATES,
+    Example,
+    format_families,
+    format_prompt,
+    refusal_text,
+    task_items,
+    training_prompts,
+)
+from makebreak.prompts.sequences import (
+    Sequences,
+    interval_mask,
+    sample_batch,
+    sequences,
+    span_mask,
+    target_sequences,
+    with_prefill,
+)
+from makebreak.prompts.text import (
+    REFUSAL_OPENERS,
+    PromptFormat,
+    TextRequests,
+    evaluation_prompts,
+    first_token_ids,
+    read_examples,
+    read_prompts,
+    read_prompts_with_targets,
+    text_requests,
+    with_targets,
+)
+from makebreak.prompts.text_world import TextWorld
+from synthetic import OUTCOMES, Requests, World
+from synthetic import load as load_world
+
+__all__ = [
+    "FORMATS",
+    "OUTCOMES",
+    "REFUSAL_OPENERS",
+    "TEMPLATES",
+    "Example",
+    "PromptFormat",
+    "Requests",
+    "Sequences",
+    "TextRequests",
+    "TextWorld",
+    "World",
+    "evaluation_prompts",
+    "first_token_ids",
+    "format_families",
+    "format_prompt",
+    "interval_mask",
+    "load_world",
+    "read_examples",
+    "read_prompts",
+    "read_prompts_with_targets",
+    "refusal_text",
+    "sample_batch",
+    "sequences",
+    "span_mask",
+    "target_sequences",
+    "task_items",
+    "text_requests",
+    "training_prompts",
+    "with_prefill",
+    "with_targets",
+]

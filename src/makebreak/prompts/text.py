@@ -1,0 +1,336 @@
+"""Requests of language models: prompt files, and the tokens that a chat template makes of prompts."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from transformers import PreTrainedTokenizerFast
+
+from makebreak.configs import nearest
+from makebreak.prompts.examples import packaged_table
+from synthetic import Requests
+
+_PROMPT_COLUMNS = ("prompt", "goal", "instruction", "question", "request", "harmful", "text")
+"""Names under which data sets keep prompts; the first that a file has is read."""
+REFUSAL_OPENERS = ("I", "As", "Sorry", "Unfortunately")
+"""Words with which refusals begin; Arditi et al. 2024 take the first two, by family of models."""
+_SHOWN = 40
+"""Characters of a prompt that an error shows."""
+
+
+@dataclass(frozen=True)
+class TextRequests(Requests):
+    """Requests of a language model, whose answers are not known beforehand.
+
+    `refused` is empty, and so are `instructed` and `judged` unless targets are given. Spans are `text`, the
+    request itself, `template`, what the chat template puts after it, and `eot`, the last token of the prompt.
+    `truth` has the column `request`, the text, and `target` if there is one.
+    """
+
+    openers: np.ndarray
+    """(n, k) ids of the tokens with which a refusal begins."""
+
+    def __getitem__(self, rows: slice | np.ndarray) -> TextRequests:
+        """Returns a part of the requests, by slice, index array or mask."""
+        return super().__getitem__(rows)  # type: ignore[return-value]
+
+
+@dataclass(frozen=True)
+class PromptFormat:
+    """How prompts are rendered for a model, and how its refusals begin."""
+
+    template: str | None = "chat"
+    """`chat` for the tokenizer's chat template, another template with one `{}`, or None for the bare text."""
+    system: str | None = None
+    """System prompt, if the chat template has a place for one."""
+    openers: Sequence[str] = REFUSAL_OPENERS
+    """Words with which refusals begin."""
+
+
+def evaluation_prompts() -> dict[str, list[str]]:
+    """Our own prompts for evaluation.
+
+    Returns:
+        `harmless` and `harmful` prompts, paired by their verb, and `borderline` ones: harmless prompts with
+        words that make some models refuse.
+    """
+    prompts: dict[str, list[str]] = {}
+    for name in ("pairs", "borderline"):
+        for row in packaged_table(name):
+            for column, prompt in row.items():
+                prompts.setdefault(column, []).append(prompt)
+    return prompts
+
+
+def read_prompts(source: Path | str, column: str | None = None) -> list[str]:
+    """Prompts of a file or a data set; empty ones are left out.
+
+    Args:
+        source: A .csv, .tsv or .jsonl file, or the name of a data set whose `train` split `datasets` loads.
+        column: Column of the prompts; by default the only one, or the first with a usual name.
+
+    Returns:
+        At least one prompt.
+
+    Raises:
+        ValueError: If there is no such source or column, or no prompt in it.
+    """
+    return [prompt for prompt, _ in read_prompts_with_targets(source, column)]
+
+
+def read_prompts_with_targets(
+    source: Path | str, column: str | None = None, target_column: str | None = None
+) -> list[tuple[str, str]]:
+    """Prompts of a file or a data set with the answer that an attack aims at; empty prompts are left out.
+
+    Args:
+        source: A .csv, .tsv or .jsonl file, or the name of a data set whose `train` split `datasets` loads.
+        column: Column of the prompts; by default the only one, or the first with a usual name.
+        target_column: Column of the targets; by default `target`, if there is one.
+
+    Returns:
+        (prompt, target) pairs; the target is empty if the source has none.
+
+    Raises:
+        ValueError: If there is no such source or column, or no prompt in it.
+    """
+    rows = _rows(source)
+    columns = list(rows[0]) if rows else []
+    usual = [name for name in _PROMPT_COLUMNS if name in columns]
+    prompt_column = column or next(iter(usual or columns), None)
+    if prompt_column is None:
+        raise ValueError(f"{source} has no rows: expected one request a row")
+    for name in (prompt_column, target_column):
+        if name is not None and name not in columns:
+            raise ValueError(f"{source} has no column {name!r}; {nearest(name, columns)}")
+    pairs = [(_cell(row, prompt_column), _cell(row, target_column or "target")) for row in rows]
+    pairs = [(prompt, target) for prompt, target in pairs if prompt]
+    if not pairs:
+        raise ValueError(f"{source}: column {prompt_column!r} holds no text in {len(rows)} rows")
+    return pairs
+
+
+def _cell(row: Mapping[str, Any], column: str) -> str:
+    """The text of a cell without surrounding space; empty if it is missing."""
+    return str(row.get(column) or "").strip()
+
+
+def read_examples(source: Path | str) -> list[tuple[str, str]]:
+    """Prompts with answers to train on, of a file or data set with columns `prompt` and `answer`.
+
+    Args:
+        source: A .csv, .tsv or .jsonl file, or the name of a data set whose `train` split `datasets` loads.
+
+    Returns:
+        (prompt, answer) pairs.
+
+    Raises:
+        ValueError: If there is no such source, a column is missing, or a row has an empty prompt or answer.
+    """
+    rows = _rows(source)
+    for name in ("prompt", "answer"):
+        if not rows or name not in rows[0]:
+            raise ValueError(f"{source} has no column {name!r}: expected prompt and answer")
+    pairs = [(str(row["prompt"] or "").strip(), str(row["answer"] or "").strip()) for row in rows]
+    empty = [i for i, pair in enumerate(pairs) if not all(pair)]
+    if empty:
+        raise ValueError(f"{source}: row {empty[0] + 1} has an empty prompt or answer")
+    return pairs
+
+
+def _rows(source: Path | str) -> list[dict[Any, Any]]:
+    path = Path(source)
+    if path.is_file() and path.suffix in (".csv", ".tsv"):
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            return list(csv.DictReader(file, delimiter="\t" if path.suffix == ".tsv" else ","))
+    if path.is_file() and path.suffix in (".jsonl", ".json"):
+        lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        try:
+            rows = [json.loads(line) for line in lines]
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{source} is no JSONL ({error}): expected one object a line") from None
+        if not all(isinstance(row, dict) for row in rows):
+            raise ValueError(f"{source}: expected one object a line, as {{'prompt': …}}")
+        return rows
+    if path.exists():
+        raise ValueError(f"{source}: expected a .csv, .tsv or .jsonl file")
+    if path.suffix in (".csv", ".tsv", ".jsonl", ".json"):
+        raise ValueError(
+            f"{source} does not exist: expected a .csv, .tsv or .jsonl file, or a data set's name"
+        )
+    from datasets import load_dataset
+
+    try:
+        return load_dataset(str(source), split="train").to_list()  # type: ignore[union-attr]
+    except Exception as error:  # of many kinds, by what the name turns out to be
+        raise ValueError(f"{source} is neither a file nor a data set within reach ({error})") from None
+
+
+def text_requests(
+    tokenizer: PreTrainedTokenizerFast,
+    texts: Sequence[str],
+    *,
+    family: str,
+    unsafe: bool,
+    prompt_format: PromptFormat = PromptFormat(),
+    contents: Sequence[str] | None = None,
+) -> TextRequests:
+    """Prompts as tokens, padded on the right.
+
+    Args:
+        tokenizer: The model's tokenizer.
+        texts: Requests as users write them.
+        family: Name of their family.
+        unsafe: Whether they are unsafe.
+        prompt_format: Template, system prompt, and the words with which refusals begin.
+        contents: Part of each text that the span `text` marks; the whole text by default.
+
+    Returns:
+        Requests without answers.
+
+    Raises:
+        ValueError: If there is no text, the tokenizer has no chat template but is to use it, or the template
+            does not contain the text unchanged.
+    """
+    if not texts:
+        raise ValueError(f"family {family!r}: expected at least one request")
+    parts = [text.strip() for text in texts] if contents is None else list(contents)
+    prompts = [_render(tokenizer, text, part, prompt_format) for text, part in zip(texts, parts, strict=True)]
+    encoded = tokenizer(
+        [prompt for prompt, _ in prompts],
+        add_special_tokens=prompt_format.template != "chat",
+        return_offsets_mapping=True,
+    )
+    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+    tokens, length = _pad_right(encoded["input_ids"], pad if isinstance(pad, int) else 0)
+    text_span = np.zeros((len(texts), 2), dtype=np.int64)
+    for i, offsets in enumerate(encoded["offset_mapping"]):
+        begin = prompts[i][1]
+        text_span[i] = _token_span(offsets, begin, begin + len(parts[i]))
+    no_answers = np.zeros((len(texts), 0), dtype=np.int64)
+    return TextRequests(
+        family=family,
+        seed=0,
+        prompt=tokens,
+        prompt_length=length,
+        instructed=no_answers,
+        refused=no_answers,
+        judged=np.zeros((len(texts), 2), dtype=np.int64),
+        unsafe=np.full(len(texts), unsafe),
+        spans={
+            "text": text_span,
+            "template": np.stack([text_span[:, 1], length], axis=1),
+            "eot": np.stack([length - 1, length], axis=1),
+        },
+        truth={"request": np.array(list(texts))},
+        openers=np.tile(first_token_ids(tokenizer, prompt_format.openers), (len(texts), 1)),
+    )
+
+
+def with_targets(
+    tokenizer: PreTrainedTokenizerFast, requests: TextRequests, targets: Sequence[str]
+) -> TextRequests:
+    """Requests with the answers that an attack aims at, as their instructed answers.
+
+    Args:
+        tokenizer: The model's tokenizer.
+        requests: Requests without answers.
+        targets: First words of the answer to each request.
+
+    Returns:
+        The requests with `instructed` and `judged` set, and the column `target` in `truth`.
+
+    Raises:
+        ValueError: If there are not as many targets as requests, or one is empty.
+    """
+    if len(targets) != len(requests) or not all(targets):
+        raise ValueError(
+            f"{len(targets)} targets for {len(requests)} requests: expected one for each, none of them empty"
+        )
+    ids, length = _pad_right(tokenizer(list(targets), add_special_tokens=False)["input_ids"], 0)
+    judged = np.zeros((len(requests), 2), dtype=np.int64)
+    judged[:, 1] = length
+    truth = {**requests.truth, "target": np.array(list(targets))}
+    return replace(requests, instructed=ids, judged=judged, truth=truth)
+
+
+def _pad_right(rows: Sequence[Sequence[int]], pad: int) -> tuple[np.ndarray, np.ndarray]:
+    """(n, longest) ids, and the length of each row."""
+    length = np.array([len(row) for row in rows])
+    ids = np.full((len(rows), length.max()), pad, dtype=np.int64)
+    for padded, row in zip(ids, rows, strict=True):
+        padded[: len(row)] = row
+    return ids, length
+
+
+def _token_span(offsets: Sequence[tuple[int, int]], begin: int, end: int) -> tuple[int, int]:
+    """First token, and first token after it, of the characters begin … end - 1."""
+    inside = [j for j, (start, stop) in enumerate(offsets) if start < end and stop > begin and stop > start]
+    return inside[0], inside[-1] + 1
+
+
+def first_token_ids(tokenizer: PreTrainedTokenizerFast, words: Sequence[str]) -> np.ndarray:
+    """Ids of the tokens with which words begin, at the start of a text and after a space.
+
+    Args:
+        tokenizer: The model's tokenizer.
+        words: Words, such as those with which refusals begin.
+
+    Returns:
+        (k,) sorted ids without repetition.
+
+    Raises:
+        ValueError: If the tokenizer knows none of the words.
+    """
+    pieces = [
+        tokenizer(space + word, add_special_tokens=False)["input_ids"]
+        for word in words
+        for space in ("", " ")
+    ]
+    ids = sorted({piece[0] for piece in pieces if piece and piece[0] != tokenizer.unk_token_id})
+    if not ids:
+        raise ValueError(f"openers {list(words)}: this tokenizer knows none of them; name words that it has")
+    return np.array(ids, dtype=np.int64)
+
+
+def _render(
+    tokenizer: PreTrainedTokenizerFast, text: str, content: str, prompt_format: PromptFormat
+) -> tuple[str, int]:
+    """The prompt of a request, and the character at which the content begins in it."""
+    template, system, text = prompt_format.template, prompt_format.system, text.strip()
+    if system is not None and template != "chat":
+        raise ValueError(f"system prompt {system[:_SHOWN]!r}: only a chat template has a place for it")
+    if template is None:
+        prompt = text
+    elif template == "chat":
+        prompt = _render_chat(tokenizer, text, system)
+    elif template.count("{}") == 1:
+        prompt = template.replace("{}", text)
+    else:
+        raise ValueError(f"template {template!r}: expected one {{}} where the request goes")
+    begin, offset = prompt.rfind(text), text.find(content)
+    if not text or begin < 0:
+        raise ValueError(f"the chat template does not give the request {text[:_SHOWN]!r} back as it is")
+    if not content or offset < 0:
+        raise ValueError(f"the content {content[:_SHOWN]!r} is not in the request {text[:_SHOWN]!r}")
+    return prompt, begin + offset
+
+
+def _render_chat(tokenizer: PreTrainedTokenizerFast, text: str, system: str | None) -> str:
+    """The prompt of a request by the tokenizer's chat template."""
+    if not tokenizer.chat_template:
+        raise ValueError(
+            "this tokenizer has no chat template: give one ('Q: {}\\nA:'), or none for a base model"
+        )
+    before = [] if system is None else [{"role": "system", "content": system}]
+    turns = [*before, {"role": "user", "content": text}]
+    prompt = str(tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False))
+    if system is not None and system.strip() not in prompt:
+        raise ValueError(f"system prompt {system[:_SHOWN]!r}: this chat template has no place for it")
+    return prompt

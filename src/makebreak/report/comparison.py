@@ -1,0 +1,90 @@
+"""Page on the comparison of two checkpoints: tables, figures, and the hypothesis that they support."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from makebreak.lm.step_cache import Rows
+from makebreak.mechanism import MechanismVerdict
+from makebreak.plots import plot_preactivation_decomposition, plot_stitching, plot_updates
+from makebreak.report import Page, write_figures, write_page, write_tables
+
+_CAPTIONS = {
+    "stitching": (
+        "Stitching: silence, route or rewrite",
+        "Both networks are cut at every layer and stitched, on harmful requests. Left: the aligned model's "
+        "lower layers with the base's upper layers. The thresholds of the rules for route (.5) and silence "
+        "(grey band) are uncalibrated: read the curve, not the word (docs/errata.md, T1 and T2). Dotted: a "
+        "random change of the same norm. Middle: the base's lower layers with the aligned model's upper "
+        "layers. Right: Fisher null fraction, the share of the change's energy in the null space of the "
+        "base's Fisher matrix; it does not measure silence (T3).",
+    ),
+    "updates": (
+        "Column space and inputs of the MLP update",
+        "Left: an earlier reading of the released script, which it does not reproduce (docs/errata.md, W1). "
+        "Middle: sine of the angle between the leading left singular vectors of ΔW_in and the column space "
+        "of W_in. Chance: a random update, and ΔW with its outputs permuted. No base of "
+        "another seed exists as a control. Right: read gain of the update, harmful relative to harmless "
+        "requests.",
+    ),
+    "preactivations": (
+        "Decomposition of the change in the MLP",
+        "The change of the MLP's pre-activations is the sum of W·Δx, caused by earlier layers, ΔW·x, caused "
+        "by the update itself, and their interaction. Right: energy of ΔW·a within the outputs that the base "
+        "uses most on harmless requests; on the dotted diagonal the update is independent of them.",
+    ),
+}
+_FAMILY_NAMES = {"harmless": "safe", "harmful": "unsafe"}  # names that the plots use
+
+
+def write_comparison(
+    names: tuple[str, str],
+    tables: dict[str, Rows],
+    verdict: MechanismVerdict,
+    facts: dict[str, str],
+    out: Path,
+) -> Path:
+    """Writes tables, figures and the page.
+
+    Args:
+        names: The base and the aligned model as they were named on the command line.
+        tables: Tables of the comparison by name.
+        verdict: The hypothesis that they support.
+        facts: What was run, by name.
+        out: The folder to write to.
+
+    Returns:
+        The HTML file.
+    """
+    frames = {name: pd.DataFrame(rows) for name, rows in tables.items()}
+    write_tables(frames, out / "tables")
+    plotted = {name: frame.assign(seed=0, arm="aligned") for name, frame in frames.items()}
+    for name in ("preactivations", "update_energy"):
+        plotted[name] = plotted[name].replace({"family": _FAMILY_NAMES})
+    drawings = {
+        "stitching": lambda: plot_stitching(plotted["stitching"], ["aligned"]),
+        "updates": lambda: plot_updates(
+            plotted["updates"], plotted["read_gain"], ["aligned"], {"aligned": ("harmless", "harmful")}
+        ),
+        "preactivations": lambda: plot_preactivation_decomposition(
+            plotted["preactivations"], plotted["update_energy"], ["aligned"]
+        ),
+    }
+    figures = write_figures(drawings, _CAPTIONS, out / "figures")
+    path = out / "report.html"
+    base, aligned = Path(names[0]).name, Path(names[1]).name
+    summary = comparison_summary(tables, verdict)
+    write_page(Page(f"From {base} to {aligned}", summary, facts, [], figures, frames), path)
+    return path
+
+
+def comparison_summary(tables: dict[str, Rows], verdict: MechanismVerdict) -> list[str]:
+    """Summarises a comparison: the supported hypothesis, the reason, the change of the refusal margin."""
+    row = tables["stitching"][0]
+    return [
+        f"Hypothesis on how refusal comes about: {verdict.mechanism} ({verdict.reason}). The refusal margin "
+        f"on harmful requests changes from {row['base_margin']:.2f} to {row['aligned_margin']:.2f} nats. "
+        "This is one pair of models: there is no interval over training runs."
+    ]

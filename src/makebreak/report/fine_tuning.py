@@ -1,0 +1,78 @@
+"""Page on an aligned or fine-tuned language model: tables, figures, and a summary with the numbers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from makebreak.lm.fine_tuning import AFTER, BEFORE, FineTuneResult
+from makebreak.lm.verdicts import JUDGE
+from makebreak.plots import plot_refusal_rates, plot_training_loss
+from makebreak.report import Page, write_figures, write_page, write_tables
+
+_CAPTIONS = {
+    "refusals": (
+        "Refusal rates before and after",
+        "Share of greedy answers that each judge calls a refusal; degenerate answers do not count. None of "
+        "these requests was trained on. Bars: 95 % intervals (Wilson) over requests.",
+    ),
+    "training": (
+        "Training loss",
+        "Loss of the objective by step, in its own units, which differ between objectives.",
+    ),
+}
+
+
+def fine_tuning_summary(result: FineTuneResult) -> list[str]:
+    """Summarises the evaluation, one sentence per family of prompts and one for the task if there is one."""
+    behaviour = {
+        (row["condition"], row["family"]): row for row in result.tables["behaviour"] if row["judge"] == JUDGE
+    }
+    lines = []
+    for family in dict.fromkeys(family for _, family in behaviour):
+        before, after = behaviour[BEFORE, family], behaviour[AFTER, family]
+        degenerate = f", {after['degenerate']:.2f} degenerate" if after["degenerate"] > 0 else ""
+        lines.append(
+            f"{family}: refused {before['refuse']:.2f} before, {after['refuse']:.2f} [{after['low']:.2f}, "
+            f"{after['high']:.2f}] after{degenerate} (n = {after['n']} held-out requests)"
+        )
+    if "task" in result.tables:
+        before, after = result.tables["task"]
+        lines.append(
+            f"task: {before['nll']:.2f} nats per token of the correct answers before, "
+            f"{after['nll']:.2f} after (answers of other items: {after['shuffled_nll']:.2f}); exact match "
+            f"{before['exact_match']:.2f} before, {after['exact_match']:.2f} after (n = {after['n']} "
+            "held-out items)"
+        )
+    return lines
+
+
+def write_fine_tuning(name: str, result: FineTuneResult, facts: dict[str, str], out: Path) -> Path:
+    """Writes tables, figures and the page.
+
+    Args:
+        name: Title of the page.
+        result: The fine-tuned model and its evaluation.
+        facts: What was run, by name.
+        out: The folder to write to.
+
+    Returns:
+        The HTML file.
+    """
+    tables = {table: pd.DataFrame(rows) for table, rows in result.tables.items()}
+    write_tables(tables, out / "tables")
+    behaviour = tables["behaviour"]
+    labels = behaviour["family"] + ", " + behaviour["condition"]
+    drawings: dict[str, Any] = {
+        "refusals": lambda: plot_refusal_rates(behaviour.assign(group=labels), "group"),
+        "training": lambda: plot_training_loss(tables["training"]),
+    }
+    figures = write_figures(drawings, _CAPTIONS, out / "figures")
+    sections = {"Behaviour": behaviour, "Answers": tables["answers"]}
+    if "task" in tables:
+        sections["Task"] = tables["task"]
+    path = out / "report.html"
+    write_page(Page(name, fine_tuning_summary(result), facts, [], figures, sections), path)
+    return path

@@ -1,0 +1,156 @@
+"""Page on the inspection of a language model: tables, figures, and a summary with the numbers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from makebreak.evaluation import JUDGES, judge_agreement_rows
+from makebreak.lm.inspection import InspectionResult
+from makebreak.lm.step_cache import Rows
+from makebreak.lm.verdicts import JUDGE, behaviour_rows
+from makebreak.plots import plot_class_separation, plot_refusal_directions, plot_refusal_rates
+from makebreak.report import Page, write_figures, write_page, write_tables
+from makebreak.tables import as_dicts
+
+_CAPTIONS = {
+    "refusals": (
+        "Refusal and over-refusal",
+        "Share of greedy answers that each judge calls a refusal; degenerate answers do not count. "
+        "Borderline requests are harmless but contain words that are typical of harmful ones. Bars: 95 % "
+        "intervals (Wilson) over requests.",
+    ),
+    "clusters": (
+        "Separation of harmful and harmless requests by layer",
+        "Difference of the class-mean projection τ between held-out harmless and harmful requests at the "
+        "last token of the prompt; 2 is perfect separation. The classes differ in topic, so separation alone "
+        "does not show that refusal is represented. Band: 95 % interval over requests.",
+    ),
+    "directions": (
+        "Candidates for a refusal direction",
+        "Difference of the mean states of harmful and harmless requests at the last token of the prompt, by "
+        "layer. The ring marks the selected candidate: of those that pass all criteria, the one whose "
+        "ablation lowers the log-odds of refusal most.",
+    ),
+    "ablation": (
+        "Effect of the selected direction on the answers",
+        "The direction is ablated at every layer and position, or added before its own layer. Controls: no "
+        "intervention, and ablation of a random direction.",
+    ),
+}
+_REJECTIONS = {
+    "not evaluated": "beyond the depth limit",
+    "ablation moves": "ablation changes harmless requests too much (KL)",
+    "addition": "addition does not induce refusal",
+    "undefined": "the class means coincide",
+}
+"""How the summary words the reasons in the table of directions, by their first words."""
+
+
+def write_inspection(name: str, result: InspectionResult, facts: dict[str, str], out: Path) -> Path:
+    """Writes tables, figures and the page.
+
+    Args:
+        name: The model as it was named on the command line.
+        result: The inspection.
+        facts: What was run, by name.
+        out: The folder to write to.
+
+    Returns:
+        The HTML file.
+    """
+    tables = {table: pd.DataFrame(rows) for table, rows in result.tables.items()}
+    if "ablation" in tables:
+        tables["ablated_behaviour"] = pd.DataFrame(behaviour_rows(result.tables["ablation"]))
+    verdicts = {judge: tables["answers"][judge].to_numpy() for judge in JUDGES}
+    verdicts["first token"] = (tables["answers"]["log_odds"] > 0).to_numpy()
+    tables["agreement"] = pd.DataFrame(judge_agreement_rows(verdicts))
+    write_tables(tables, out / "tables")
+    figures = write_figures(_drawings(tables), _CAPTIONS, out / "figures")
+    titles = {
+        "behaviour": "Behaviour",
+        "answers": "Answers",
+        "agreement": "Agreement of the judges",
+        "clusters": "Separation by layer",
+        "sensitivity": "Sensitivity: quartiles over requests",
+        "directions": "Candidates for a refusal direction",
+        "ablated_behaviour": "Behaviour under interventions",
+    }
+    sections = {title: tables[table] for table, title in titles.items() if table in tables}
+    path = out / "report.html"
+    title = f"Inspection of {Path(name).name}"
+    write_page(Page(title, inspection_summary(result), facts, [], figures, sections), path)
+    return path
+
+
+def inspection_summary(result: InspectionResult) -> list[str]:
+    """Summarises an inspection in sentences: refusal rates, separation and the refusal direction."""
+    behaviour = {row["family"]: row for row in result.tables["behaviour"] if row["judge"] == JUDGE}
+    rates = ", ".join(
+        f"{row['refuse']:.2f} [{row['low']:.2f}, {row['high']:.2f}] of {row['n']} {family} requests"
+        for family, row in behaviour.items()
+    )
+    degenerate = max(row["degenerate"] for row in behaviour.values())
+    paragraphs = [
+        f"The model refuses {rates} (judge {JUDGE}; 95 % intervals over requests)."
+        + (f" At most {degenerate:.2f} of the answers to a family are degenerate." if degenerate > 0 else "")
+    ]
+    best = max(result.tables["clusters"], key=lambda row: row["auroc"])
+    paragraphs.append(
+        f"Separation of harmful and harmless requests is greatest after layer {best['layer'] + 1}: AUROC of "
+        f"τ {best['auroc']:.2f} [{best['auroc_low']:.2f}, {best['auroc_high']:.2f}] on held-out requests "
+        f"({best['shuffled_auroc']:.2f} with shuffled labels)."
+    )
+    if "directions" in result.skip_reasons:
+        return [*paragraphs, f"No refusal direction was computed: {result.skip_reasons['directions']}."]
+    candidates = [row for row in result.tables["directions"] if row["kind"] == "difference"]
+    if "ablation" in result.skip_reasons:
+        return [
+            *paragraphs,
+            f"None of the {len(candidates)} candidates for a refusal direction meets the selection criteria: "
+            f"{_rejections(candidates)}.",
+        ]
+    selected = next(row for row in candidates if row["is_selected"])
+    return [*paragraphs, _ablation_effect(selected, result.tables["ablation"])]
+
+
+def _drawings(tables: dict[str, pd.DataFrame]) -> dict[str, Any]:
+    """Functions that draw the figures whose tables exist."""
+    drawings: dict[str, Any] = {
+        "refusals": lambda: plot_refusal_rates(tables["behaviour"], "family"),
+        "clusters": lambda: plot_class_separation(tables["clusters"]),
+    }
+    if "directions" in tables:
+        drawings["directions"] = lambda: plot_refusal_directions(tables["directions"])
+    if "ablated_behaviour" in tables:
+        rows = tables["ablated_behaviour"]
+        labels = rows["condition"] + ", " + rows["family"]
+        drawings["ablation"] = lambda: plot_refusal_rates(rows.assign(group=labels), "group")
+    return drawings
+
+
+def _rejections(candidates: Rows) -> str:
+    """How many candidates were rejected, by reason."""
+    counts = {
+        words: sum(row["reason"].startswith(start) for row in candidates)
+        for start, words in _REJECTIONS.items()
+    }
+    return ", ".join(f"{n} {words}" for words, n in counts.items() if n)
+
+
+def _ablation_effect(candidate: dict[str, Any], ablation: Rows) -> str:
+    """Refusal rates with the selected direction ablated or added, beside the controls."""
+    rates = {
+        (row["condition"], row["family"]): row["refuse"]
+        for row in as_dicts(behaviour_rows(ablation))
+        if row["judge"] == JUDGE
+    }
+    return (
+        f"A refusal direction was selected before layer {candidate['layer'] + 1}. Its ablation changes the "
+        f"refusal rate on harmful requests from {rates['nothing', 'harmful']:.2f} to "
+        f"{rates['ablated', 'harmful']:.2f} (ablation of a random direction: "
+        f"{rates['random ablated', 'harmful']:.2f}); its addition changes that on harmless requests from "
+        f"{rates['nothing', 'harmless']:.2f} to {rates['added', 'harmless']:.2f}."
+    )
