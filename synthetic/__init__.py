@@ -5,7 +5,7 @@ from synthetic.config import CompositionConfig
 from synthetic.formats import FormatsConfig, FormatsWorld
 from synthetic.presets import COMPOSITION_CONFIGS, FORMATS_CONFIGS, load
 from synthetic.templates import TEMPLATES, family_in_template
-from synthetic.types import OUTCOMES, Requests, World
+from synthetic.types import OUTCOMES, Outcome, Requests, World
 from synthetic.vocabulary import Vocabulary
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "CompositionWorld",
     "FormatsConfig",
     "FormatsWorld",
+    "Outcome",
     "Requests",
     "Vocabulary",
     "World",

@@ -24,11 +24,8 @@ from synthetic.formats_families import KIND_DESCRIPTIONS, MIXED_FAMILIES, PRETRA
 from synthetic.task_formats import FORMAT_NAMES, TASK_FORMATS, correct_answers, parse_answers, payloads
 from synthetic.templates import PLAIN_TEMPLATE, Template, concatenate_ids, family_in_template, template_ids
 from synthetic.types import (
-    COMPLY,
-    DEGENERATE,
-    REFUSE,
     SPLITS,
-    WRONG,
+    Outcome,
     Requests,
     check_outputs,
     check_sample_arguments,
@@ -432,7 +429,9 @@ class FormatsWorld:
         well_formed, correct = parse_answers(self.symbols, self.content(requests), numbers)
         well_formed &= stopped.any(axis=1)
         return np.select(
-            [refuses, well_formed & correct, well_formed], [REFUSE, COMPLY, WRONG], default=DEGENERATE
+            [refuses, well_formed & correct, well_formed],
+            [Outcome.REFUSE, Outcome.COMPLY, Outcome.WRONG],
+            default=Outcome.DEGENERATE,
         )
 
     def _without_header(self, outputs: np.ndarray) -> np.ndarray:

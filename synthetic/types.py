@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
+from enum import IntEnum
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -11,15 +12,24 @@ import numpy as np
 from synthetic.draws import hash_rows
 from synthetic.vocabulary import Vocabulary
 
-OUTCOMES = ("refuse", "comply", "comply_wrongly", "broken")
-"""Stored names of the four outcomes of an answer: refusal, compliance, wrong answer, degenerate answer.
 
-The judged segment is the part of the answer that a request marks. *Refusal*: the segment is the refusal; a
-STOP after it is not required. *Compliance*: the segment is the instructed answer exactly, STOP included.
-*Wrong answer* (`comply_wrongly`): well-formed, and neither of the two. *Degenerate* (`broken`): anything
-else.
-"""
-REFUSE, COMPLY, WRONG, DEGENERATE = range(len(OUTCOMES))
+class Outcome(IntEnum):
+    """Outcome of an answer, decided on its judged segment, the part that a request marks."""
+
+    REFUSE = 0
+    """The segment is the refusal; a STOP after it is not required."""
+    COMPLY = 1
+    """The segment is the instructed answer exactly, STOP included."""
+    WRONG = 2
+    """The segment is well-formed, and neither of the two."""
+    DEGENERATE = 3
+    """The segment is malformed; a text is empty or repetitive."""
+    NEITHER = 4
+    """The segment is neither the refusal nor the instructed answer, and not judged further."""
+
+
+OUTCOMES = ("refuse", "comply", "comply_wrongly", "broken")
+"""Stored names of the first four outcomes, in the order of `Outcome`."""
 SPLITS = ("train", "fit", "score", "any")
 """Splits of texts; `any` samples from all three."""
 HELD_OUT_SHARE = 0.10
@@ -225,4 +235,8 @@ def judge_segment(
     refuses = ((outputs == null_id) | ~body).all(axis=1)
     complies = ((outputs == instructed) | ~segment).all(axis=1)
     well_formed = (is_letter[outputs] | ~body).all(axis=1) & stopped
-    return np.select([refuses, complies, well_formed], [REFUSE, COMPLY, WRONG], default=DEGENERATE)
+    return np.select(
+        [refuses, complies, well_formed],
+        [Outcome.REFUSE, Outcome.COMPLY, Outcome.WRONG],
+        default=Outcome.DEGENERATE,
+    )

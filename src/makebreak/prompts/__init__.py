@@ -32,7 +32,7 @@ from makebreak.prompts.text import (
     with_targets,
 )
 from makebreak.prompts.text_world import TextWorld
-from synthetic import OUTCOMES, Requests, World
+from synthetic import OUTCOMES, Outcome, Requests, World
 from synthetic import load as load_world
 
 __all__ = [
@@ -41,6 +41,7 @@ __all__ = [
     "REFUSAL_OPENERS",
     "TEMPLATES",
     "Example",
+    "Outcome",
     "PromptFormat",
     "Requests",
     "Sequences",

@@ -16,13 +16,12 @@ from transformers import PreTrainedTokenizerFast
 
 from makebreak.prompts.examples import Example
 from makebreak.prompts.text import PromptFormat, TextRequests, text_requests
-from synthetic import OUTCOMES, Requests
+from synthetic import Outcome, Requests
 from synthetic.types import check_sample_arguments
 from synthetic.vocabulary import Vocabulary
 
 _MARK = "makebreak"
 """A text that no chat template contains."""
-_REFUSE, _COMPLY, _WRONG = (OUTCOMES.index(name) for name in ("refuse", "comply", "comply_wrongly"))
 
 
 class TokenizerVocabulary(Vocabulary):
@@ -128,10 +127,10 @@ class TextWorld:
             outputs: (n, width) generated tokens.
 
         Returns:
-            (n,) index into `OUTCOMES`.
+            (n,) values of `Outcome`.
         """
-        outcomes = np.full(len(requests), _WRONG)
-        for outcome, answers in ((_COMPLY, requests.instructed), (_REFUSE, requests.refused)):
+        outcomes = np.full(len(requests), Outcome.WRONG)
+        for outcome, answers in ((Outcome.COMPLY, requests.instructed), (Outcome.REFUSE, requests.refused)):
             width = min(answers.shape[1], outputs.shape[1])
             equal = outputs[:, :width] == answers[:, :width]
             equal |= answers[:, :width] == self.vocabulary.id("<pad>")
