@@ -8,16 +8,13 @@ formats (Jan et al. 2024; Eiras et al. 2024, with the names of finetune_risks §
 
 from __future__ import annotations
 
-import hashlib
-import importlib
-import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
-from makebreak.configs import nearest
 from makebreak.defences.template_inference import rewrite_in_template
+from makebreak.plugins import load_plugin, source_digest
 from makebreak.prompts import Requests, World
 
 N_USER_EXAMPLES = 20
@@ -139,34 +136,24 @@ def load_mitigation(name: str) -> Mitigation:
     """A mitigation by name.
 
     Args:
-        name: A name in `MITIGATIONS`, or MODULE:FUNCTION for a user's own.
+        name: A name in `MITIGATIONS`, that of an entry point, or MODULE:FUNCTION for a user's own.
 
     Returns:
         The mitigation.
 
     Raises:
-        ValueError: If there is none of this name.
+        ValueError: If there is none of this name, or its module cannot be imported.
     """
-    if name in MITIGATIONS:
-        return MITIGATIONS[name]
-    module, _, function = name.partition(":")
-    try:
-        return getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError, ValueError):
-        hint = nearest(name, list(MITIGATIONS))
-        raise ValueError(f"mitigation {name!r} does not exist; {hint}, or give MODULE:FUNCTION") from None
+    return load_plugin("mitigation", name, MITIGATIONS)
 
 
 def mitigation_digest(name: str) -> str | None:
     """Digest of the source of a user's mitigation, so that a changed one is another mitigation.
 
     Args:
-        name: A name in `MITIGATIONS`, or MODULE:FUNCTION.
+        name: As for `load_mitigation`.
 
     Returns:
         SHA-256 of the module's source; None for a name in `MITIGATIONS`.
     """
-    if name in MITIGATIONS:
-        return None
-    module = inspect.getmodule(load_mitigation(name))
-    return hashlib.sha256(inspect.getsource(module or load_mitigation(name)).encode()).hexdigest()
+    return None if name in MITIGATIONS else source_digest(load_mitigation(name))

@@ -1,0 +1,87 @@
+"""Plug-ins: objectives, mitigations, attacks and architectures by name, and digests of their source.
+
+A plug-in is named in one of three ways: by a name that makebreak registers, by the name of an entry point
+that an installed package declares (group `makebreak.objectives`, `makebreak.mitigations`,
+`makebreak.attacks` or `makebreak.architectures`), or as MODULE:NAME, an object of an importable module.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import inspect
+from collections.abc import Mapping
+from importlib.metadata import entry_points
+from typing import Any, TypeVar
+
+from makebreak.configs import nearest
+
+T = TypeVar("T")
+
+
+def load_plugin(kind: str, name: str, registered: Mapping[str, T]) -> T:
+    """The plug-in of a kind and a name.
+
+    Args:
+        kind: `objective`, `mitigation`, `attack` or `architecture`; entry points have the group
+            `makebreak.KINDs`.
+        name: A registered name, the name of an entry point, or MODULE:NAME.
+        registered: Plug-ins of makebreak by name; they precede entry points.
+
+    Returns:
+        The object of that name, as it is: what a kind accepts is for the caller to check.
+
+    Raises:
+        ValueError: If there is none of this name, or its module cannot be imported.
+    """
+    if name in registered:
+        return registered[name]
+    installed = {entry.name: entry.value for entry in entry_points(group=f"makebreak.{kind}s")}
+    address = installed.get(name, name)
+    module_name, separator, attribute = address.partition(":")
+    if not (module_name and separator and attribute):
+        hint = nearest(name, [*registered, *installed])
+        raise ValueError(f"{kind} {name!r} does not exist; {hint} (MODULE:NAME loads one of your own)")
+    try:
+        module = importlib.import_module(module_name)
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}"
+        remedy = "correct it, or put its folder on PYTHONPATH"
+        raise ValueError(
+            f"{kind} {name!r}: module {module_name!r} cannot be imported ({reason}); {remedy}"
+        ) from error
+    if not hasattr(module, attribute):
+        hint = nearest(attribute, [public for public in dir(module) if not public.startswith("_")])
+        raise ValueError(f"{kind} {name!r}: module {module_name!r} has no {attribute!r}; {hint}")
+    return getattr(module, attribute)
+
+
+def plugin_address(definition: Any) -> str:
+    """MODULE:NAME of a class or a function, by which `load_plugin` finds it."""
+    return f"{definition.__module__}:{definition.__qualname__}"
+
+
+def source_digest(definition: Any) -> str:
+    """SHA-256 of the source of the module that defines a class or a function.
+
+    It is part of the keys of results that depend on a user's code, so that a changed file gives another
+    result. Modules that the file imports are not part of it.
+
+    Args:
+        definition: A class or a function.
+
+    Returns:
+        The digest in hexadecimal digits.
+
+    Raises:
+        ValueError: If the source cannot be read, as that of a class typed into an interpreter.
+    """
+    try:
+        if not (inspect.isclass(definition) or inspect.isfunction(definition)):
+            raise TypeError  # the module of a partial function is functools, which would never change
+        source = inspect.getsource(inspect.getmodule(definition) or definition)
+    except (OSError, TypeError):
+        raise ValueError(
+            f"the source of {definition!r} cannot be read: define a class or a function in a file"
+        ) from None
+    return hashlib.sha256(source.encode()).hexdigest()
