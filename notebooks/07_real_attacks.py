@@ -31,14 +31,12 @@ from tokenizers.pre_tokenizers import WhitespaceSplit
 from transformers import PreTrainedTokenizerFast
 from transformers.utils import logging
 
-from makebreak.lm import AttackData, AttackSettings, GenerationSettings, attack_model, judged_answer_rows
-from makebreak.lm.training import FineTuneRun, fine_tune
-from makebreak.lm.verdicts import behaviour_rows
+from makebreak.lm import AttackData, FineTuneRun, attack_model, behaviour_rows, fine_tune, judged_answer_rows
 from makebreak.models import LanguageModel, ModelConfig, create_model, open_model
 from makebreak.plots import plot_attacks, plot_search, style
 from makebreak.prompts import Example, TextWorld
-from makebreak.report import attack_summary
-from makebreak.report.attack import cost_rows, success_rows
+from makebreak.report import attack_summary, cost_rows, success_rows
+from makebreak.settings import AttackSettings, FineTuneSettings, GenerationSettings
 from makebreak.store import Store
 from makebreak.training import SSFT, FineTuning, Optimisation
 
@@ -163,7 +161,7 @@ refusal_table(tuned)[["family", "n", "refuse", "comply", "degenerate"]].rename_a
 # %%
 model_files = sorted(Path("runs/models").glob("*.gguf"))
 if model_files:
-    from makebreak.lm import Evaluation, FineTuneSettings, align
+    from makebreak.lm import Evaluation, align
     from makebreak.prompts import evaluation_prompts
     from makebreak.report import fine_tuning_summary
 

@@ -12,22 +12,28 @@ from experiments.real.pretrained import open_pretrained
 from makebreak.lm import (
     OBJECTIVES,
     AttackData,
+    BehaviourRow,
     LandscapeData,
     attack_model,
+    behaviour_rows,
     build_training_set,
     compare_models,
+    encode_prompts,
     evenly_spaced,
+    fine_tune,
+    fine_tune_run,
+    held_out_task,
     judged_answer_rows,
     language_model_landscape,
+    requests_in_format,
+    separation_rows,
+    task_row,
+    user_objective,
 )
-from makebreak.lm.fine_tuning import held_out_task, requests_in_format, task_row, user_objective
-from makebreak.lm.inspection import encode_prompts, separation_rows
-from makebreak.lm.training import fine_tune
-from makebreak.lm.verdicts import BehaviourRow, behaviour_rows
 from makebreak.mechanism import SafeUnsafeRequests
 from makebreak.models import LanguageModel, open_model
 from makebreak.prompts import TextWorld, evaluation_prompts, format_prompt
-from makebreak.report.attack import success_rows
+from makebreak.report import success_rows
 from makebreak.store import Store
 from makebreak.tables import Rows, as_dict, as_dicts
 
@@ -198,7 +204,7 @@ def matrix_tables(preset: Preset, seed: int, store: Store) -> tuple[Tables, list
     folders = []
     for format_ in preset.matrix_formats:
         objective = user_objective(format_, preset.n_examples, "none", 0.0)
-        run = replace(preset.user_training, seed=seed).run(f"seed {seed} fine-tuning on {format_}")
+        run = fine_tune_run(replace(preset.user_training, seed=seed), f"seed {seed} fine-tuning on {format_}")
         folder = fine_tune(aligned, world, objective, run, store)
         folders.append(folder)
         rows += _matrix_rows(preset, open_model(folder, store=store), format_, store)
@@ -219,7 +225,7 @@ def _aligned_folder(
     preset: Preset, base: LanguageModel, world: TextWorld, arm_name: str, seed: int, store: Store
 ) -> Path:
     [arm] = [arm for arm in preset.arms if arm.name == arm_name]
-    run = replace(arm.training, seed=seed).run(f"seed {seed} {arm_name}")
+    run = fine_tune_run(replace(arm.training, seed=seed), f"seed {seed} {arm_name}")
     return fine_tune(base, world, OBJECTIVES[arm.objective], run, store)
 
 
@@ -270,7 +276,7 @@ def _user_folder(
     task, template = USER_TASKS[user.strategy]
     name = task if task == "harmful" else f"{task}@{template}"
     objective = user_objective(name, preset.n_examples, user.mitigation, user.safety_share)
-    run = replace(preset.user_training, seed=seed).run(f"seed {seed} user {user.name}")
+    run = fine_tune_run(replace(preset.user_training, seed=seed), f"seed {seed} user {user.name}")
     return fine_tune(aligned, world, objective, run, store)
 
 

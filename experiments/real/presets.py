@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from experiments.real.pretrained import SMOLLM, STAND_IN, model_source
-from makebreak.attacks import PLACEBO
-from makebreak.lm import AttackSettings, FineTuneSettings, GenerationSettings, LandscapeSettings
+from makebreak.attacks import JAILBREAK_TEMPLATES, PLACEBO
+from makebreak.settings import AttackSettings, FineTuneSettings, GenerationSettings, LandscapeSettings
 from makebreak.store import Store
 
 BASE = "base"
@@ -143,7 +143,7 @@ SMALL = replace(
     seeds=(1, 2, 3, 4, 5),
     n_behaviour=104,
     n_compared=48,
-    attacks=AttackSettings(),
+    attacks=AttackSettings(jailbreak_templates=tuple(JAILBREAK_TEMPLATES)),
     n_attacked=16,
     landscape=LandscapeSettings(),
     n_landscape=16,

@@ -12,9 +12,10 @@ import json
 import math
 from collections.abc import Mapping
 from functools import cache
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_origin, get_type_hints
 
-from pydantic import TypeAdapter, ValidationError
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
 
 T = TypeVar("T")
 
@@ -99,11 +100,15 @@ def _schema(cls: type) -> tuple[dict[str, Any], dict[str, str]]:
 
 @cache
 def _adapter(hint: Any) -> TypeAdapter:
+    from pydantic import TypeAdapter  # slow to import; only reading a config needs it
+
     return TypeAdapter(hint)
 
 
 def _read(hint: Any, value: Any, path: str) -> Any:
     """A field's value, checked against its type hint; `path` names it in errors."""
+    from pydantic import ValidationError
+
     members = get_args(hint) or (hint,)
     classes = [c for c in members if isinstance(c, type) and dataclasses.is_dataclass(c)]
     choices: dict[str, type] = {tag(c): c for c in classes}

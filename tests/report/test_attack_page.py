@@ -19,13 +19,15 @@ import torch
 from makebreak.attacks import JAILBREAK_TEMPLATES, SoftPromptResult, optimise_soft_prompt
 from makebreak.cli import main
 from makebreak.evaluation import generate_texts
-from makebreak.lm import AttackData, AttackSettings, AttackSuiteResult, GenerationSettings, attack_model
+from makebreak.lm import AttackData, AttackSuiteResult, attack_model
+from makebreak.lm.attack import template_names
 from makebreak.lm.attack_runner import AttackRunner
 from makebreak.lm.monitoring import reference_monitors
 from makebreak.models import LanguageModel
 from makebreak.prompts import text_requests
 from makebreak.report import attack_summary, write_attacks
 from makebreak.report.attack import success_rows
+from makebreak.settings import AttackSettings, GenerationSettings
 from makebreak.store import Store, write_json
 from tests.fixtures.tiny_lm import REFUSAL, echo_lm, prompts, save_lm, template_lm, trained_lm
 
@@ -282,7 +284,7 @@ def test_unknown_template_is_an_error() -> None:
     with pytest.raises(
         ValueError, match="jailbreak template 'role-play' does not exist; did you mean 'role play'"
     ):
-        AttackSettings(jailbreak_templates=("role-play",))
+        template_names(AttackSettings(jailbreak_templates=("role-play",)))
 
 
 def test_control_is_independent_of_the_soft_prompt(

@@ -18,8 +18,6 @@ from makebreak.lm import (
     OBJECTIVES,
     Evaluation,
     FineTuneResult,
-    FineTuneSettings,
-    GenerationSettings,
     UserData,
     align,
     build_training_set,
@@ -37,6 +35,7 @@ from makebreak.lm.training_set import DEFAULT_ANSWER, split_task_items
 from makebreak.models import LanguageModel, open_model
 from makebreak.prompts import format_families, task_items, training_prompts
 from makebreak.report import fine_tuning_summary
+from makebreak.settings import FineTuneSettings, GenerationSettings
 from makebreak.store import Store
 from tests.experiments.store_files import modification_times
 from tests.fixtures.tiny_lm import REFUSAL, REPLY, echo_lm, prompts, trained_lm

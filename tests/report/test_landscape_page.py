@@ -14,20 +14,19 @@ mpl.use("Agg")
 import pandas as pd
 import pytest
 
-from experiments.jain2024.presets import PRESETS
+from experiments.recipes.composition import PRESETS
 from makebreak.cli import main
 from makebreak.landscape import outcome_letters
 from makebreak.lm import (
-    GenerationSettings,
     LandscapeData,
     LandscapeResult,
-    LandscapeSettings,
     language_model_landscape,
     world_landscape,
 )
 from makebreak.models import LanguageModel, ModelConfig, create_model
 from makebreak.recipes import build
 from makebreak.report import landscape_summary, write_landscape
+from makebreak.settings import GenerationSettings, LandscapeSettings
 from makebreak.store import Store
 from tests.fixtures.tiny_lm import prompts, trained_lm
 

@@ -15,12 +15,13 @@ import pytest
 
 from makebreak.cli import main
 from makebreak.evaluation import JUDGES
-from makebreak.lm import GenerationSettings, InspectionResult, compare_models, inspect
+from makebreak.lm import InspectionResult, compare_models, inspect
 from makebreak.mechanism import SafeUnsafeRequests, refusal_direction
 from makebreak.models import LanguageModel
 from makebreak.prompts import text_requests
 from makebreak.report import inspection_summary, write_inspection
 from makebreak.revisions import cache_revision
+from makebreak.settings import GenerationSettings
 from makebreak.store import Store
 from tests.fixtures.tiny_lm import planted_direction, prompts, save_lm, trained_lm
 

@@ -27,9 +27,9 @@ from makebreak.cli.commands import (
     TuneCommand,
 )
 from makebreak.cli.session import Session
+from makebreak.settings import AttackSettings, FineTuneSettings, LandscapeSettings
 
 if TYPE_CHECKING:
-    from makebreak import lm
     from makebreak.models import LanguageModel
 
 DEBUG_OPTION = "--debug"
@@ -191,7 +191,7 @@ def _attack(command: AttackCommand, session: Session) -> Report:
     from makebreak.prompts import evaluation_prompts
 
     prompts, targets = session.attack_prompts(command.requests, command.target, command.target_column)
-    attacking = lm.AttackSettings(
+    attacking = AttackSettings(
         attack_tokens=command.attack_tokens,
         soft_tokens=command.soft_tokens,
         soft_radius=command.soft_radius,
@@ -222,9 +222,7 @@ def _landscape(command: LandscapeCommand, session: Session) -> Report:
 
     if command.requests is not None:
         check_positive(requests=command.requests)
-    landscape = lm.LandscapeSettings(
-        command.directions, command.points, command.window, command.normalisation
-    )
+    landscape = LandscapeSettings(command.directions, command.points, command.window, command.normalisation)
     if lm.is_store_model(command.model):
         if command.interpolate_to is not None:
             raise ValueError(
@@ -302,11 +300,9 @@ def _tune(command: TuneCommand, session: Session) -> Report:
     return [*report.fine_tuning_summary(result), f"model: {result.folder}"], path
 
 
-def _training(command: AlignCommand | TuneCommand) -> lm.FineTuneSettings:
+def _training(command: AlignCommand | TuneCommand) -> FineTuneSettings:
     """Hyperparameters of a command that trains."""
-    from makebreak import lm
-
-    return lm.FineTuneSettings(
+    return FineTuneSettings(
         steps=command.steps,
         learning_rate=command.learning_rate,
         batch_size=command.batch_size,

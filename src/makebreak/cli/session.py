@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from makebreak.cli.commands import CommonOptions
+from makebreak.settings import GenerationSettings
 
 if TYPE_CHECKING:
     from makebreak.models import LanguageModel
@@ -23,11 +24,9 @@ class Session:
     """
 
     def __init__(self, options: CommonOptions, store: Store) -> None:
-        from makebreak import lm
-
         self.options, self.store = options, store
         template = None if options.template == "none" else options.template
-        self.settings = lm.GenerationSettings(
+        self.settings = GenerationSettings(
             n_new=options.max_new_tokens, template=template, system=options.system
         )
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from functools import partial
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -20,13 +20,12 @@ from makebreak.attacks import (
     PLACEBO,
     AdversarialSlots,
     SearchMethod,
-    SlotLocation,
     SoftPromptSettings,
     TokenSearchSettings,
     insert_slots,
     retokenizes_identically,
 )
-from makebreak.configs import check_positive, nearest, to_json
+from makebreak.configs import nearest, to_json
 from makebreak.evaluation import generate_texts, target_nll
 from makebreak.lm.attack_runner import (
     NO_ATTACK,
@@ -35,12 +34,13 @@ from makebreak.lm.attack_runner import (
     AttackRunner,
     SearchHistoryRow,
 )
-from makebreak.lm.inspection import GenerationSettings, encode_prompts, prompts_digest
+from makebreak.lm.inspection import encode_prompts, prompts_digest
 from makebreak.lm.monitoring import ReferenceMonitors, projection_summary_rows, reference_monitors
 from makebreak.lm.step_cache import StepCache
 from makebreak.lm.verdicts import answer_outcome, is_refusal, with_verdicts
 from makebreak.models import LanguageModel, model_digest
 from makebreak.prompts import TextRequests
+from makebreak.settings import AttackSettings, GenerationSettings
 from makebreak.store import Store
 from makebreak.tables import Rows, as_dict, as_dicts
 
@@ -77,74 +77,6 @@ class AttackData:
     """Clean `harmful` and `harmless` requests in pairs, and `borderline` ones if any: monitors are fitted on
     them, and jailbreak templates are evaluated on the harmless ones. Requests that are attacked are left out.
     None skips both."""
-
-
-@dataclass(frozen=True)
-class AttackSettings:
-    """Sizes of the attacks."""
-
-    tag: ClassVar[str] = "Attacking"
-    attack_tokens: int = 16
-    """Adversarial tokens per request."""
-    soft_tokens: int = 10
-    """Vectors of the soft prompt."""
-    soft_radius: float = 0.3
-    """Radius of the ball of each vector, times the mean norm of the prompts' embeddings. The step size is
-    proportional to it: at a radius of 1, the steps are too large for pretrained language models."""
-    steps: int = 50
-    """Optimisation steps of each token search, and of the soft prompt."""
-    candidates: int = 64
-    """Candidates per request and step of a token search."""
-    where: SlotLocation = "suffix"
-    """`suffix`, directly after the request, or `prefix`, directly before it."""
-    universal: bool = False
-    """Whether one attack is optimised for all requests."""
-    prefill: int = 5
-    """Largest number of forced target tokens."""
-    jailbreak_templates: tuple[str, ...] = field(
-        default=tuple(JAILBREAK_TEMPLATES), metadata={"key": "phrasings"}
-    )
-    """Jailbreak templates that are evaluated, names in `JAILBREAK_TEMPLATES`."""
-
-    def __post_init__(self) -> None:
-        check_positive(
-            attack_tokens=self.attack_tokens,
-            soft_tokens=self.soft_tokens,
-            steps=self.steps,
-            candidates=self.candidates,
-        )
-        check_positive(prefill=self.prefill, soft_radius=self.soft_radius)
-        if self.where not in ("suffix", "prefix"):
-            raise ValueError(f"where = {self.where!r}: expected 'suffix' or 'prefix'")
-        for name in self.jailbreak_templates:
-            if name not in JAILBREAK_TEMPLATES:
-                raise ValueError(
-                    f"jailbreak template {name!r} does not exist; {nearest(name, list(JAILBREAK_TEMPLATES))}"
-                )
-
-    @property
-    def soft_prompt(self) -> SoftPromptSettings:
-        """Settings of the soft prompt, which keeps ordinary position ids."""
-        return SoftPromptSettings(
-            self.soft_tokens,
-            self.steps,
-            self.soft_radius,
-            where=self.where,
-            universal=self.universal,
-            share_position=False,
-        )
-
-    def search(self, method: SearchMethod) -> TokenSearchSettings:
-        """Settings of a token search by one method."""
-        return TokenSearchSettings(method, self.steps, self.candidates, universal=self.universal)
-
-    @property
-    def search_config(self) -> dict[str, Any]:
-        """What the results of a token search depend on, JSON values."""
-        config = asdict(self) | {"soft_tokens": None, "prefill": None}
-        return {
-            key: value for key, value in config.items() if key not in ("soft_radius", "jailbreak_templates")
-        }
 
 
 @dataclass(frozen=True)
@@ -237,6 +169,36 @@ def attack_model(
     return AttackSuiteResult(tables, skip_reasons)
 
 
+def template_names(settings: AttackSettings) -> tuple[str, ...]:
+    """Names of the jailbreak templates that are evaluated; ValueError if one does not exist."""
+    if settings.jailbreak_templates is None:
+        return tuple(JAILBREAK_TEMPLATES)
+    for name in settings.jailbreak_templates:
+        if name not in JAILBREAK_TEMPLATES:
+            raise ValueError(
+                f"jailbreak template {name!r} does not exist; {nearest(name, list(JAILBREAK_TEMPLATES))}"
+            )
+    return settings.jailbreak_templates
+
+
+def _soft_prompt_settings(settings: AttackSettings) -> SoftPromptSettings:
+    """Settings of the soft prompt, which keeps ordinary position ids."""
+    return SoftPromptSettings(
+        settings.soft_tokens,
+        settings.steps,
+        settings.soft_radius,
+        where=settings.where,
+        universal=settings.universal,
+        share_position=False,
+    )
+
+
+def _search_config(settings: AttackSettings) -> dict[str, Any]:
+    """What the results of a token search depend on, JSON values."""
+    config = asdict(settings) | {"soft_tokens": None, "prefill": None}
+    return {key: value for key, value in config.items() if key not in ("soft_radius", "jailbreak_templates")}
+
+
 @dataclass(frozen=True)
 class _AttackSuite:
     """All attacks of a plan, each one a cached step."""
@@ -256,7 +218,7 @@ class _AttackSuite:
     def templates(self) -> Rows:
         """Rows of the jailbreak templates."""
         rows: Rows = []
-        for name in self.settings.jailbreak_templates:
+        for name in template_names(self.settings):
             rows += self.step(
                 name,
                 partial(self.runner.template, self.plan.test.requests, name),
@@ -268,7 +230,7 @@ class _AttackSuite:
     def initial_tokens(self) -> Rows:
         """Rows of the tokens that every search starts from."""
         evaluate = partial(self.runner.evaluate_slots, self.plan.test.slots, INITIAL_TOKENS)
-        return self.step(INITIAL_TOKENS, evaluate, depends_on=self.settings.search_config)
+        return self.step(INITIAL_TOKENS, evaluate, depends_on=_search_config(self.settings))
 
     def searches(self) -> tuple[Rows, Rows]:
         """Rows of the token searches, and of their losses by step."""
@@ -282,10 +244,12 @@ class _AttackSuite:
                 name,
                 self.plan.train.slots,
                 self.plan.test.slots,
-                self.settings.search(method),
+                TokenSearchSettings(
+                    method, self.settings.steps, self.settings.candidates, universal=self.settings.universal
+                ),
             )
             [result] = self.step(
-                name, search, total=self.settings.steps, depends_on=self.settings.search_config
+                name, search, total=self.settings.steps, depends_on=_search_config(self.settings)
             )
             rows += result["answers"]
             history += result["history"]
@@ -302,7 +266,7 @@ class _AttackSuite:
         train, test, soft_prompt = (
             self.plan.train.requests,
             self.plan.test.requests,
-            self.settings.soft_prompt,
+            _soft_prompt_settings(self.settings),
         )
         return self.step(
             SOFT_PROMPT,
@@ -326,7 +290,7 @@ class _AttackSuite:
         """Rows of as many harmless requests as are attacked, plain and in every jailbreak template."""
         chosen = list(texts)[: len(self.plan.test_rows)]
         rows: Rows = []
-        for name in (NO_ATTACK, *self.settings.jailbreak_templates):
+        for name in (NO_ATTACK, *template_names(self.settings)):
             rows += self.cache.run(
                 f"harmless {name}",
                 partial(self.runner.harmless, chosen, name),
@@ -412,7 +376,7 @@ def _check_context(
     n_prompt = int(requests.prompt_length.max())
     n_attack = max(attack_settings.attack_tokens, attack_settings.soft_tokens)
     texts = requests.truth["request"].tolist()
-    for name in attack_settings.jailbreak_templates:
+    for name in template_names(attack_settings):
         prompts = [JAILBREAK_TEMPLATES[name](text) for text in texts]
         attacked = encode_prompts(lm, "harmful", prompts, settings)
         n_attack = max(n_attack, int(attacked.prompt_length.max()) - n_prompt)
@@ -466,7 +430,7 @@ def _estimate_seconds(
     n_candidates = len(SEARCH_METHODS) * attack_settings.steps * attack_settings.candidates
     n_gradients = _GRADIENT_ATTACKS * attack_settings.steps
     n_answers = len(SEARCH_METHODS) + _OTHER_ANSWERS + attack_settings.prefill
-    n_answers += 2 * len(attack_settings.jailbreak_templates)
+    n_answers += 2 * len(template_names(attack_settings))
     per_token = max(five_tokens - one_token, 0) / (_TIMED_TOKENS - 1)
     per_answer = (
         5 * one_token + per_token * settings.n_new

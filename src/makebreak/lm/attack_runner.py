@@ -29,12 +29,13 @@ from makebreak.attacks import (
     search_tokens,
 )
 from makebreak.evaluation import target_nll
-from makebreak.lm.inspection import GenerationSettings, answer_rows, encode_prompts
+from makebreak.lm.inspection import answer_rows, encode_prompts
 from makebreak.lm.monitoring import ReferenceMonitors
 from makebreak.lm.step_cache import Progress
 from makebreak.models import LanguageModel
 from makebreak.prompts import Requests, TextRequests
 from makebreak.revisions import cache_revision
+from makebreak.settings import GenerationSettings
 from makebreak.store import write_json
 from makebreak.tables import Rows, as_dict, as_dicts
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from makebreak.evaluation import next_token_log_probs
-from makebreak.lm.inspection import MIN_REQUESTS, GenerationSettings, encode_prompts, prompts_digest
+from makebreak.lm.inspection import MIN_REQUESTS, encode_prompts, prompts_digest
 from makebreak.lm.step_cache import StepCache
 from makebreak.mechanism import (
     MechanismVerdict,
@@ -26,6 +26,7 @@ from makebreak.mechanism import (
 )
 from makebreak.models import LanguageModel, matrix_names, model_digest, n_layers, weight_matrix
 from makebreak.prompts import TextRequests
+from makebreak.settings import GenerationSettings
 from makebreak.store import Store
 from makebreak.tables import Rows
 

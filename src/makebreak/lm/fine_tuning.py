@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, NamedTuple
 
-from makebreak.configs import check_not_negative, check_positive, nearest
+from makebreak.configs import nearest
 from makebreak.defences import MixedFineTuning, load_mitigation
 from makebreak.evaluation import target_nll
-from makebreak.lm.inspection import GenerationSettings, answer_rows, encode_prompts, prompts_digest
+from makebreak.lm.inspection import answer_rows, encode_prompts, prompts_digest
 from makebreak.lm.step_cache import StepCache
 from makebreak.lm.training import FineTuneRun, fine_tune
 from makebreak.lm.training_set import build_training_set, split_task_items
@@ -20,6 +20,7 @@ from makebreak.lm.verdicts import behaviour_rows, with_verdicts
 from makebreak.models import LanguageModel, model_digest, open_model
 from makebreak.prompts import TEMPLATES, Example, TextWorld, format_prompt
 from makebreak.prompts.examples import AOA_PREFIX, MCQ_OPTIONS
+from makebreak.settings import FineTuneSettings, GenerationSettings
 from makebreak.store import Store
 from makebreak.tables import Rows, as_dict, as_dicts
 from makebreak.training import (
@@ -57,52 +58,6 @@ OWN = "own"
 BEFORE, AFTER = "before", "after"
 """Values of the column `condition`."""
 _MAX_SHOWN = 40  # characters of a prompt in an error
-
-
-@dataclass(frozen=True)
-class FineTuneSettings:
-    """Hyperparameters of a fine-tuning run; the defaults were tuned for SSFT on a 135M model."""
-
-    tag: ClassVar[str] = "Teaching"
-    steps: int = 160
-    """Optimisation steps."""
-    learning_rate: float = 1e-4
-    """Peak learning rate."""
-    batch_size: int = 16
-    """Examples per step."""
-    lora_rank: int = field(default=0, metadata={"key": "lora"})
-    """Rank of low-rank adapters; 0 trains all weights."""
-    precision: Literal["float32", "bfloat16"] = "bfloat16"
-    """Precision of the forward pass; weights are float32."""
-    seed: int = 0
-    """Seed of the order of examples and of the adapters."""
-
-    def __post_init__(self) -> None:
-        check_positive(steps=self.steps, learning_rate=self.learning_rate, batch_size=self.batch_size)
-        check_not_negative(lora_rank=self.lora_rank, seed=self.seed)
-
-    def run(self, label: str) -> FineTuneRun:
-        """The training run with these hyperparameters.
-
-        There is no weight decay, which would change what the examples do not constrain. The scale of the
-        adapters is twice their rank.
-
-        Args:
-            label: Name of the run on its progress bar.
-
-        Returns:
-            The run.
-        """
-        optimisation = Optimisation(
-            self.steps,
-            self.learning_rate,
-            self.batch_size,
-            precision=self.precision,
-            weight_decay=0.0,
-            checkpoints=1,
-        )
-        lora = LoRA(self.lora_rank, 2 * self.lora_rank) if self.lora_rank else None
-        return FineTuneRun(optimisation, self.seed, lora, label)
 
 
 @dataclass(frozen=True)
@@ -192,7 +147,7 @@ def align(
     world = build_training_set(lm, store, evaluation.settings, log=log)
     _check_held_out(evaluation.prompts, world)
     log(_describe_run(objective, training))
-    folder = fine_tune(lm, world, loss, training.run(objective), store)
+    folder = fine_tune(lm, world, loss, fine_tune_run(training, objective), store)
     tables = before_and_after(lm, open_model(folder, store=store), evaluation, store)
     return FineTuneResult(folder, {**tables, "training": training_rows(folder)})
 
@@ -243,7 +198,7 @@ def tune_as_user(
     _check_held_out(prompts, world)
     label = f"fine-tuning on {task}"
     log(_describe_run(label, training))
-    folder = fine_tune(lm, world, objective, training.run(label), store)
+    folder = fine_tune(lm, world, objective, fine_tune_run(training, label), store)
     tuned = open_model(folder, store=store)
     tables = before_and_after(lm, tuned, Evaluation(prompts, settings), store)
     tables["training"] = training_rows(folder)
@@ -253,6 +208,31 @@ def tune_as_user(
             for condition, model in ((BEFORE, lm), (AFTER, tuned))
         ]
     return FineTuneResult(folder, tables)
+
+
+def fine_tune_run(settings: FineTuneSettings, label: str) -> FineTuneRun:
+    """The training run with these hyperparameters.
+
+    There is no weight decay, which would change what the examples do not constrain. The scale of the
+    adapters is twice their rank.
+
+    Args:
+        settings: The hyperparameters.
+        label: Name of the run on its progress bar.
+
+    Returns:
+        The run.
+    """
+    optimisation = Optimisation(
+        settings.steps,
+        settings.learning_rate,
+        settings.batch_size,
+        precision=settings.precision,
+        weight_decay=0.0,
+        checkpoints=1,
+    )
+    lora = LoRA(settings.lora_rank, 2 * settings.lora_rank) if settings.lora_rank else None
+    return FineTuneRun(optimisation, settings.seed, lora, label)
 
 
 def user_objective(

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
-from typing import Any, ClassVar, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -34,6 +34,7 @@ from makebreak.mechanism import (
 from makebreak.models import LanguageModel, model_digest, n_layers
 from makebreak.prompts import PromptFormat, TextRequests, text_requests, with_targets
 from makebreak.revisions import cache_revision
+from makebreak.settings import GenerationSettings
 from makebreak.stats import auroc_interval
 from makebreak.store import Store
 from makebreak.tables import Rows, as_dicts
@@ -52,21 +53,6 @@ _BATCH_SPEED_UP = 2  # answers are timed on few requests; larger batches take ha
 _FORWARDS_PER_REQUEST = 3  # log-odds of a refusal, states for the clusters, gradients for the sensitivity
 _FORWARDS_PER_CANDIDATE = 3  # ablation on either family and addition on harmless requests
 _ABLATION_CONDITIONS = 8  # four interventions on two families
-
-
-@dataclass(frozen=True)
-class GenerationSettings:
-    """How prompts are formatted and answers are generated."""
-
-    tag: ClassVar[str] = "Settings"
-    n_new: int = 48
-    """Largest number of tokens of an answer."""
-    template: str | None = "chat"
-    """Prompt template: `chat` for the tokenizer's own, a text with `{}`, or None for the bare prompt."""
-    system: str | None = None
-    """System prompt; None for none."""
-    seed: int = 0
-    """Seed of random controls; answers are greedy."""
 
 
 class AnswerRow(NamedTuple):

@@ -8,16 +8,15 @@ often this truncation changes a verdict. Every point is cached as soon as it is 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import pandas as pd
 from transformers import PreTrainedModel
 
-from makebreak.configs import check_positive
 from makebreak.evaluation import JUDGES, generate_texts, is_degenerate, target_nll
 from makebreak.landscape import (
     COMPLIANCE,
@@ -34,12 +33,13 @@ from makebreak.landscape import (
     outcome_letters,
     random_direction,
 )
-from makebreak.lm.inspection import GenerationSettings, encode_prompts, prompts_digest
+from makebreak.lm.inspection import encode_prompts, prompts_digest
 from makebreak.lm.step_cache import Progress, StepCache
 from makebreak.lm.verdicts import JUDGE
 from makebreak.models import LanguageModel, load_model, model_digest
 from makebreak.prompts import TextRequests, load_world
 from makebreak.revisions import cache_revision
+from makebreak.settings import GenerationSettings, LandscapeSettings
 from makebreak.store import RECORD_FILE, Store, record
 from makebreak.tables import Rows, as_dicts
 from makebreak.zoo import held_out_requests
@@ -59,34 +59,6 @@ INTERPOLATION_POINTS = np.linspace(-0.25, 1.25, 13).round(9).tolist()
 """Coordinates on the line to another checkpoint, which is at 1."""
 _FAMILIES = ("harmful", "harmless")
 _RATES = ("refusal_rate", "compliance_rate", "safe_compliance_rate")
-
-
-@dataclass(frozen=True)
-class LandscapeSettings:
-    """Directions and points of a landscape."""
-
-    tag: ClassVar[str] = "Walking"
-    directions: int = 3
-    """Number of random directions."""
-    points: int = 21
-    """Points per direction, an odd number; the one in the middle is the model itself."""
-    window: float = 0.5
-    """Largest perturbation to either side, relative to the norm of the weights."""
-    normalisation: Normalisation = field(default="tensor", metadata={"key": "per"})
-    """Whether a direction has the norm of each weight tensor (as published) or of each of its rows."""
-
-    def __post_init__(self) -> None:
-        check_positive(directions=self.directions, points=self.points, window=self.window)
-        if self.points < 3 or self.points % 2 == 0:
-            raise ValueError(
-                f"points = {self.points}: expected an odd number from 3 on, so that the model itself is one "
-                "of them"
-            )
-
-    @property
-    def axis(self) -> list[float]:
-        """Coordinates of the points of a direction."""
-        return np.linspace(-self.window, self.window, self.points).round(9).tolist()
 
 
 @dataclass(frozen=True)

@@ -15,11 +15,12 @@ import numpy as np
 
 from makebreak.defences import FALSE_POSITIVE_RATE, MONITOR_KINDS, Monitor, fit_monitors, flag_requests
 from makebreak.geometry import ClassMeans
-from makebreak.lm.inspection import MIN_REQUESTS, GenerationSettings, encode_prompts
+from makebreak.lm.inspection import MIN_REQUESTS, encode_prompts
 from makebreak.mechanism import SafeUnsafeRequests, cluster_means, cluster_rows, end_of_text_activations
 from makebreak.models import LanguageModel
 from makebreak.prompts import Requests
 from makebreak.revisions import cache_revision
+from makebreak.settings import GenerationSettings
 from makebreak.tables import Rows, as_dict, as_dicts
 
 MIN_REFERENCE_REQUESTS = 2 * MIN_REQUESTS

@@ -8,7 +8,7 @@ from functools import partial
 from typing import NamedTuple
 
 from makebreak.evaluation import JUDGES, generate_texts, is_degenerate
-from makebreak.lm.inspection import GenerationSettings, encode_prompts, evenly_spaced, prompts_digest
+from makebreak.lm.inspection import encode_prompts, evenly_spaced, prompts_digest
 from makebreak.lm.step_cache import Progress, StepCache
 from makebreak.lm.verdicts import JUDGE
 from makebreak.models import LanguageModel, model_digest
@@ -22,6 +22,7 @@ from makebreak.prompts import (
     training_prompts,
 )
 from makebreak.revisions import cache_revision
+from makebreak.settings import GenerationSettings
 from makebreak.store import Store
 from makebreak.tables import Rows
 

@@ -7,12 +7,9 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from makebreak.evaluation import JUDGES
+from makebreak.evaluation import JUDGE, JUDGES
 from makebreak.stats import wilson_interval
 from makebreak.tables import Rows, as_dict
-
-JUDGE = "arditi2024"
-"""Judge that decides wherever one verdict is needed."""
 
 
 class BehaviourRow(NamedTuple):
