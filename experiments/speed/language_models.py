@@ -10,7 +10,7 @@ from torch import Tensor
 
 from experiments.speed.timing import SpeedRow, median_ratio, seconds
 from makebreak.geometry import column_space, left_null_space, output_spaces, sines
-from makebreak.models import ModelConfig, create_model, shared_prefix
+from makebreak.models import ModelConfig, create_model
 from makebreak.prompts import Sequences
 from makebreak.training import mean_cross_entropy
 
@@ -35,15 +35,10 @@ def _training_step() -> SpeedRow:
     supervised[:, -20:] = True
     batch = Sequences(tokens, supervised, torch.full((BATCH,), SEQUENCE_LENGTH - 21))
 
-    def step(min_prefix: int) -> None:
-        default = shared_prefix.MIN_SHARED_PREFIX
-        shared_prefix.MIN_SHARED_PREFIX = min_prefix
-        try:
-            mean_cross_entropy(model, batch).backward()
-        finally:
-            shared_prefix.MIN_SHARED_PREFIX = default
+    def step(*, share_prefix: bool) -> None:
+        mean_cross_entropy(model, batch, share_prefix=share_prefix).backward()
 
-    ratio = _ratio(partial(step, SEQUENCE_LENGTH), partial(step, 16))
+    ratio = _ratio(partial(step, share_prefix=False), partial(step, share_prefix=True))
     return SpeedRow(
         "a training step on dialogues with one system prompt", "reading it in each dialogue", ratio
     )

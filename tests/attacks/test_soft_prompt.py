@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from makebreak.activations import prefix_cache
 from makebreak.attacks import (
     SoftPromptSettings,
     insert_slots,
     optimise_soft_prompt,
-    soft_prompt,
     soft_prompt_embeddings,
 )
 from makebreak.configs import to_json
@@ -113,7 +113,7 @@ def test_prefix_cache_keeps_the_vectors(
     """The tokens before all slots are processed once."""
     model, results = network(architecture), []
     for least in (1, 10**9):
-        monkeypatch.setattr(soft_prompt, "MIN_PREFIX_TOKENS", least)
+        monkeypatch.setattr(prefix_cache, "MIN_PREFIX_TOKENS", least)
         results.append(
             optimise_soft_prompt(
                 model, REQUESTS, SoftPromptSettings(2, 4, share_position=share_position), seed=0

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from makebreak.activations import forward_from_embeddings
+from makebreak.activations import forward_from_embeddings, prefix_cache
 from makebreak.attacks import (
     AdversarialSlots,
     SearchOptions,
@@ -103,9 +103,9 @@ def test_prefix_cache_keeps_the_losses(architecture: str, monkeypatch: pytest.Mo
     candidates = torch.randint(D_VOCAB, (3, 7, 2), generator=torch.Generator().manual_seed(0))
     search = token_search._Search(model, slots, SHORT, torch.arange(D_VOCAB))
     monkeypatch.setattr("makebreak.evaluation.targets._MAX_TOKENS", 60)
-    monkeypatch.setattr(token_search, "MIN_PREFIX_TOKENS", 10**9)
+    monkeypatch.setattr(prefix_cache, "MIN_PREFIX_TOKENS", 10**9)
     uncached, uncached_matches = search.score(torch.arange(3), candidates)
-    monkeypatch.setattr(token_search, "MIN_PREFIX_TOKENS", 1)
+    monkeypatch.setattr(prefix_cache, "MIN_PREFIX_TOKENS", 1)
     cached, cached_matches = search.score(torch.arange(3), candidates)
     assert torch.allclose(uncached, cached, atol=1e-4)
     assert (uncached_matches == cached_matches).all()

@@ -89,7 +89,7 @@ def test_a_shared_prefix_is_processed_once(lm: LanguageModel, monkeypatch: pytes
     separate = generate_texts(lm, requests, n_new=6)
     whole = reads[0]
     reads.clear()
-    monkeypatch.setattr("makebreak.models.shared_prefix.MIN_SHARED_PREFIX", 4)
+    monkeypatch.setattr("makebreak.activations.prefix_cache.MIN_PREFIX_TOKENS", 4)
     once = generate_texts(lm, requests, n_new=6)
     handle.remove()
     assert once == separate

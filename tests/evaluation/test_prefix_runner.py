@@ -6,14 +6,12 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
-from makebreak.activations import add, intervene
+from makebreak.activations import MIN_PREFIX_TOKENS, add, intervene, prefix_cache
 from makebreak.attacks import SoftPromptSettings, optimise_soft_prompt
 from makebreak.evaluation import (
-    MIN_PREFIX_TOKENS,
     PrefixCachedRunner,
     exact_match,
     next_token_log_probs,
-    prefix_runner,
     score_targets,
 )
 from makebreak.prompts import Requests, span_mask, target_sequences
@@ -45,10 +43,10 @@ def uncached(
 @pytest.mark.parametrize("layout", ["gpt2", "llama"])
 @pytest.mark.parametrize("min_prefix", [1, MIN_PREFIX_TOKENS, 10**9])
 def test_cached_equals_uncached(layout: str, min_prefix: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prefix_runner, "MIN_PREFIX_TOKENS", min_prefix)
+    monkeypatch.setattr(prefix_cache, "MIN_PREFIX_TOKENS", min_prefix)
     model = random_network(layout, d_vocab=D_VOCAB)
     runner = PrefixCachedRunner.create(model, REQUESTS)
-    assert (runner.batches[0].cache is None) == (min_prefix > 100)
+    assert (runner.batches[0].cache.n_tokens == 0) == (min_prefix > 100)
     torch.testing.assert_close(
         runner.next_token_log_probs(), next_token_log_probs(model, REQUESTS), atol=1e-4, rtol=0
     )
@@ -71,6 +69,6 @@ def test_soft_prompts_stay_out_of_the_cache() -> None:
     with result.attach(model):
         log_probs, matches = uncached(model, result.requests, vector)
         runner = PrefixCachedRunner.create(model, result.requests)
-        assert runner.batches[0].cache is not None
+        assert runner.batches[0].cache.n_tokens
         torch.testing.assert_close(runner.next_token_log_probs(SITE, vector), log_probs, atol=1e-4, rtol=0)
         assert torch.equal(runner.exact_match("instructed", SITE, vector), matches)

@@ -77,7 +77,7 @@ def test_latent_attacks_reach_shared_prefixes(
     complying: LanguageModel, world: TextWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A system prompt is processed once per batch, but not where the objective intervenes on its states."""
-    monkeypatch.setattr("makebreak.models.shared_prefix.MIN_SHARED_PREFIX", 2)
+    monkeypatch.setattr("makebreak.training.losses.MIN_SHARED_PREFIX", 2)
     with_system = TextWorld(world.tokenizer, world.examples, system="now please now")
     folder = fine_tune(
         complying,

@@ -159,7 +159,7 @@ def test_shared_prefix_is_processed_once(model, monkeypatch: pytest.MonkeyPatch)
 
     plain, slopes = read()
     assert len(reads) == 1
-    monkeypatch.setattr("makebreak.models.shared_prefix.MIN_SHARED_PREFIX", 4)
+    monkeypatch.setattr("makebreak.training.losses.MIN_SHARED_PREFIX", 4)
     shared, others = read()
     first, rest = reads[1:]
     assert first[0] == 1

@@ -3,6 +3,7 @@
 from makebreak.activations.capture import ActivationBatch, capture, save_activations, stream
 from makebreak.activations.hooks import forward, forward_from_embeddings, logits_at, logits_at_last
 from makebreak.activations.interventions import add, intervene, on_units, patch, project, scale
+from makebreak.activations.prefix_cache import MIN_PREFIX_TOKENS, PrefixCache
 from makebreak.activations.sites import resolve_site, site_names
 from makebreak.activations.views import (
     activations_from_nnsight,
@@ -12,7 +13,9 @@ from makebreak.activations.views import (
 )
 
 __all__ = [
+    "MIN_PREFIX_TOKENS",
     "ActivationBatch",
+    "PrefixCache",
     "activations_from_nnsight",
     "activations_from_transformer_lens",
     "add",

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 from transformers import PreTrainedModel
 
+from makebreak.activations.prefix_cache import PrefixCache
 from makebreak.activations.sites import Side
 
 
@@ -99,8 +100,9 @@ def forward(
     mask: Bool[Tensor, "batch pos"] | None = None,
     *,
     lm_head: bool = True,
+    cache: PrefixCache | None = None,
 ) -> Any:
-    """Forward pass without KV cache.
+    """Forward pass, with a key-value cache only for a prefix that was processed before.
 
     Args:
         model: Model that is run.
@@ -108,11 +110,14 @@ def forward(
         mask: Attention mask, True at real tokens. Position ids count real tokens, so that padding on either
             side gives the same result. None for sequences without padding, or with padding on the right only.
         lm_head: Whether logits are computed; if not, only the body of the model is run.
+        cache: Cache of the tokens that precede `tokens`; None for none.
 
     Returns:
         The transformers model output.
     """
     arguments: dict[str, Any] = {"input_ids": tokens.to(model.device), "use_cache": False}
+    if cache is not None and cache.n_tokens:
+        arguments |= {"past_key_values": cache.past_key_values(), "use_cache": True}
     if mask is not None:
         arguments["attention_mask"] = mask.long().to(model.device)
         arguments["position_ids"] = (mask.cumsum(dim=1) - 1).clamp(min=0).to(model.device)

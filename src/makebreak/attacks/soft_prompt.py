@@ -6,7 +6,6 @@ The vectors are inserted before the end of the request and found by projected gr
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
@@ -18,12 +17,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from makebreak.activations import PrefixCache
 from makebreak.attacks.slots import AdversarialSlots, SlotLocation, fill_slots, insert_slots
 from makebreak.configs import check_positive
 from makebreak.evaluation import (
-    MIN_PREFIX_TOKENS,
-    drop_prefix,
-    prompt_prefix_cache,
     score_targets,
     target_nll,
 )
@@ -297,9 +294,8 @@ def _descend(
     """Vectors of the least loss met in projected gradient descent, for one batch of requests."""
     (n, k), table = slots.positions.shape, _embedding_table(model)
     requests = _with_soft_ids(slots, len(table))
-    batch, n_prefix, cache = target_sequences(requests, "instructed"), int(slots.positions.min()), None
-    if n_prefix >= MIN_PREFIX_TOKENS:
-        cache, batch = prompt_prefix_cache(model, requests, n_prefix), drop_prefix(batch, n_prefix)
+    batch = target_sequences(requests, "instructed")
+    cache = PrefixCache.of_rows(model, batch.tokens, int(slots.positions.min()))
     step_size = 2 * radius / settings.steps  # as many steps as cross the ball once
     n_sets = 1 if settings.universal else n
     vectors = _INITIAL_SCALE * torch.randn(n_sets, k, table.shape[1], generator=random).to(table)
@@ -308,7 +304,7 @@ def _descend(
         vectors.requires_grad_()
         flat = vectors.expand(n, -1, -1).flatten(0, 1)
         with soft_prompt_embeddings(model, flat, share_position=settings.share_position):
-            loss = score_targets(model, batch, cache=copy.deepcopy(cache)).nll
+            loss = score_targets(model, batch, cache=cache).nll
             objective = loss if penalty is None else loss + penalty(model, requests)
         current = objective.mean().expand(n) if settings.universal else objective
         current = current.detach().float().cpu()

@@ -16,15 +16,13 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from transformers import Cache, PreTrainedModel
+from transformers import PreTrainedModel
 
+from makebreak.activations import PrefixCache
 from makebreak.attacks.slots import AdversarialSlots, fill_slots
 from makebreak.attacks.soft_prompt import check_gradients, soft_prompt_embeddings
 from makebreak.configs import check_positive
 from makebreak.evaluation import (
-    MIN_PREFIX_TOKENS,
-    drop_prefix,
-    prompt_prefix_cache,
     score_targets,
     target_batch_size,
     target_nll,
@@ -336,17 +334,10 @@ class _Search:
                 if not usable.any():
                     continue
                 flat, row, attacked = flat[usable], row[usable], attacked[usable]
-            batch, cache = target_sequences(attacked, "instructed"), None
-            if n_prefix >= MIN_PREFIX_TOKENS:
-                cache, batch = self._prefix_cache(requests, row, n_prefix), drop_prefix(batch, n_prefix)
+            unique, repeats = row.unique_consecutive(return_inverse=True)
+            prompts = torch.from_numpy(requests.prompt[unique.numpy()])
+            cache = PrefixCache.of_rows(self.model, prompts, n_prefix).select(repeats)
             with torch.no_grad():
-                score = score_targets(self.model, batch, cache=cache)
+                score = score_targets(self.model, target_sequences(attacked, "instructed"), cache=cache)
             losses[flat], matches[flat] = score.nll.float().cpu(), score.exact_match.cpu()
         return _Scores(losses.reshape(n_requests, n), matches.reshape(n_requests, n))
-
-    def _prefix_cache(self, requests: Requests, row: Tensor, n_prefix: int) -> Cache:
-        """Key-value cache of the tokens before the slots, computed once and repeated per candidate."""
-        unique, repeats = row.unique_consecutive(return_inverse=True)
-        cache: Any = prompt_prefix_cache(self.model, requests[unique.numpy()], n_prefix)
-        cache.batch_select_indices(repeats.to(self.model.device))
-        return cache

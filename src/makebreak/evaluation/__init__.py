@@ -28,12 +28,7 @@ from makebreak.evaluation.judges import (
     judge_agreement_rows,
     phrase_judge,
 )
-from makebreak.evaluation.prefix_runner import (
-    MIN_PREFIX_TOKENS,
-    PrefixCachedRunner,
-    drop_prefix,
-    prompt_prefix_cache,
-)
+from makebreak.evaluation.prefix_runner import PrefixCachedRunner
 from makebreak.evaluation.rates import Behaviour, evaluate_behaviour, kl_to_base, refusal_margins
 from makebreak.evaluation.targets import (
     TargetNLL,
@@ -48,7 +43,6 @@ from makebreak.evaluation.targets import (
 __all__ = [
     "ARDITI_PHRASES",
     "JUDGES",
-    "MIN_PREFIX_TOKENS",
     "QI_PHRASES",
     "TEXT_OUTCOMES",
     "AgreementRow",
@@ -62,7 +56,6 @@ __all__ = [
     "batches",
     "classify_answers",
     "decision_kl",
-    "drop_prefix",
     "evaluate_behaviour",
     "exact_match",
     "first_tokens",
@@ -76,7 +69,6 @@ __all__ = [
     "next_token_log_probs",
     "outcome_targets",
     "phrase_judge",
-    "prompt_prefix_cache",
     "prompt_tokens",
     "refusal_margins",
     "score_targets",

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import PreTrainedTokenizerFast, StoppingCriteria, StoppingCriteriaList
+from transformers import PreTrainedModel, PreTrainedTokenizerFast, StoppingCriteria, StoppingCriteriaList
 
+from makebreak.activations import PrefixCache
 from makebreak.evaluation.answers import pad_left
 from makebreak.evaluation.decisions import batches
 from makebreak.models import LanguageModel
-from makebreak.models.shared_prefix import prefix_cache, shared_prefix_length
 from makebreak.prompts import TextRequests
 
 
@@ -29,13 +29,15 @@ class _StopWhenFinal(StoppingCriteria):
         return torch.tensor([self.is_final(text) for text in texts], device=input_ids.device)
 
 
-def _shared_prefix_first(prompt: np.ndarray, length: np.ndarray) -> tuple[torch.Tensor, torch.Tensor, int]:
-    """Prompts as shared prefix, padding, rest; their attention mask; the length of the shared prefix."""
+def _shared_prefix_first(
+    model: PreTrainedModel, prompt: np.ndarray, length: np.ndarray
+) -> tuple[torch.Tensor, torch.Tensor, PrefixCache]:
+    """Prompts as shared prefix, padding, rest; their attention mask; the cache of the shared prefix."""
     tokens = torch.from_numpy(prompt)
-    n_shared = shared_prefix_length(tokens, torch.arange(prompt.shape[1]) < int(length.min()) - 1)
-    left, mask = pad_left(prompt[:, n_shared:], length - n_shared)
-    shared = tokens[:, :n_shared]
-    return torch.cat([shared, left], 1), torch.cat([torch.ones_like(shared), mask], 1), n_shared
+    cache = PrefixCache.shared(model, tokens, torch.arange(prompt.shape[1]) < int(length.min()) - 1)
+    left, mask = pad_left(prompt[:, cache.n_tokens :], length - cache.n_tokens)
+    shared = tokens[:, : cache.n_tokens]
+    return torch.cat([shared, left], 1), torch.cat([torch.ones_like(shared), mask], 1), cache
 
 
 def generate_texts(
@@ -69,14 +71,13 @@ def generate_texts(
     start = 0
     for batch in batches(requests[order]):
         width = int(batch.prompt_length.max())
-        tokens, mask, n_shared = _shared_prefix_first(batch.prompt[:, :width], batch.prompt_length)
         stop = [] if is_final is None else [_StopWhenFinal(tokenizer, width, is_final)]
         with torch.no_grad():
-            tokens = tokens.to(model.device)
+            tokens, mask, cache = _shared_prefix_first(model, batch.prompt[:, :width], batch.prompt_length)
             out = model.generate(  # type: ignore[operator]
-                input_ids=tokens,
+                input_ids=tokens.to(model.device),
                 attention_mask=mask.to(model.device),
-                past_key_values=prefix_cache(model, tokens, n_shared) if n_shared else None,
+                past_key_values=cache.past_key_values(),
                 max_new_tokens=n_new,
                 do_sample=False,
                 repetition_penalty=1.0,  # some models' defaults are not greedy decoding

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -12,35 +11,19 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
-from transformers import Cache, PreTrainedModel
+from transformers import PreTrainedModel
 
-from makebreak.activations import add, intervene, logits_at_last
+from makebreak.activations import PrefixCache, add, forward, intervene, logits_at_last
 from makebreak.evaluation.decisions import batches, prompt_tokens
 from makebreak.evaluation.targets import outcome_targets, score_targets
-from makebreak.prompts import Requests, Sequences, span_mask
-
-MIN_PREFIX_TOKENS = 8
-"""Least number of prefix tokens that are worth caching."""
-
-
-def prompt_prefix_cache(model: PreTrainedModel, requests: Requests, n_tokens: int) -> Cache:
-    """Returns the key-value cache of the first `n_tokens` tokens of every prompt; none may be padding."""
-    with torch.no_grad():
-        tokens = torch.from_numpy(requests.prompt[:, :n_tokens]).to(model.device)
-        return model.base_model(input_ids=tokens, use_cache=True).past_key_values
-
-
-def drop_prefix(batch: Sequences, n_tokens: int) -> Sequences:
-    """Returns sequences without their first `n_tokens` tokens, which a cache holds."""
-    return Sequences(batch.tokens[:, n_tokens:], batch.supervised[:, n_tokens:], batch.decision - n_tokens)
+from makebreak.prompts import Requests, span_mask
 
 
 class _CachedBatch(NamedTuple):
-    """One batch of requests and the cache of their first `n_cached` tokens, None if that is 0."""
+    """One batch of requests and the cache of their first tokens."""
 
     requests: Requests
-    n_cached: int
-    cache: Cache | None
+    cache: PrefixCache
 
 
 @dataclass(frozen=True)
@@ -77,19 +60,16 @@ class PrefixCachedRunner:
         for batch, vector in self._with_vectors(steering_vector):
             tokens, last = prompt_tokens(batch.requests)
             steering = self._steering(batch, site, vector, tokens.shape[1])
-            with steering, logits_at_last(self.model, last - batch.n_cached):
-                logits = self.model(
-                    input_ids=tokens[:, batch.n_cached :].to(self.model.device),
-                    past_key_values=copy.deepcopy(batch.cache),
-                    use_cache=batch.cache is not None,
-                ).logits[:, 0]
+            n_cached = batch.cache.n_tokens
+            with steering, logits_at_last(self.model, last - n_cached):
+                logits = forward(self.model, tokens[:, n_cached:], cache=batch.cache).logits[:, 0]
             log_probs.append(logits.float().log_softmax(-1).cpu())
         return torch.cat(log_probs)
 
     def exact_match(
         self, answer: str, site: str = "", steering_vector: Tensor | None = None
     ) -> Bool[Tensor, " n"]:
-        """Returns whether greedy decoding produces an answer, defined by `behaviour.outcome_targets`.
+        """Returns whether greedy decoding produces an answer, defined by `evaluation.outcome_targets`.
 
         Args:
             answer: `refused` (STOP is not required) or `instructed` (STOP included).
@@ -103,8 +83,7 @@ class PrefixCachedRunner:
         for batch, vector in self._with_vectors(steering_vector):
             targets = outcome_targets(batch.requests, answer)
             with self._steering(batch, site, vector, targets.tokens.shape[1] - 1):
-                suffixes = drop_prefix(targets, batch.n_cached)
-                score = score_targets(self.model, suffixes, cache=copy.deepcopy(batch.cache))
+                score = score_targets(self.model, targets, cache=batch.cache)
             matches.append(score.exact_match.cpu())
         return torch.cat(matches)
 
@@ -124,7 +103,7 @@ class PrefixCachedRunner:
         """Context in which the vector is added at the end of text of sequences of this width."""
         with torch.no_grad(), ExitStack() as stack:
             if vector is not None:
-                mask = span_mask(batch.requests, "eot", width)[:, batch.n_cached :]
+                mask = span_mask(batch.requests, "eot", width)[:, batch.cache.n_tokens :]
                 stack.enter_context(intervene(self.model, site, add(vector.float()), mask))
             yield
 
@@ -137,6 +116,4 @@ def _cached_batch(model: PreTrainedModel, requests: Requests) -> _CachedBatch:
     embedding: Any = model.get_input_embeddings()
     soft = np.flatnonzero((requests.prompt >= embedding.weight.shape[0]).any(axis=0))
     n_cached = min([int(requests.spans["eot"][:, 0].min()), *soft.tolist()])
-    if n_cached < MIN_PREFIX_TOKENS:
-        return _CachedBatch(requests, 0, None)
-    return _CachedBatch(requests, n_cached, prompt_prefix_cache(model, requests, n_cached))
+    return _CachedBatch(requests, PrefixCache.of_rows(model, torch.from_numpy(requests.prompt), n_cached))

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
-from transformers import Cache, PreTrainedModel
+from transformers import PreTrainedModel
 
-from makebreak.activations import forward, logits_at
+from makebreak.activations import PrefixCache, forward, logits_at
 from makebreak.prompts import Requests, Sequences, TextRequests, target_sequences
 
 _MAX_TOKENS = 16_384
@@ -30,25 +30,24 @@ class TargetScore(NamedTuple):
     """Whether all supervised tokens are the likeliest, that is, whether greedy decoding produces them."""
 
 
-def score_targets(model: PreTrainedModel, batch: Sequences, *, cache: Cache | None = None) -> TargetScore:
+def score_targets(
+    model: PreTrainedModel, batch: Sequences, *, cache: PrefixCache | None = None
+) -> TargetScore:
     """Scores the supervised tokens of sequences in one teacher-forced pass.
 
     Args:
         model: A causal language model.
         batch: Sequences with at least one supervised token each.
-        cache: Key-value cache of the tokens before those of `batch`; the pass extends it in place.
+        cache: Cache of the first tokens of the sequences, none of which is supervised; None for none.
 
     Returns:
         The score of every sequence.
     """
+    batch = batch if cache is None else cache.remainder(batch)
     mask = batch.supervised[:, 1:]
     row, targets = mask.nonzero(as_tuple=True)[0], batch.tokens[:, 1:][mask].to(model.device)
     with logits_at(model, mask):
-        if cache is None:
-            logits = forward(model, batch.tokens[:, :-1]).logits[0]
-        else:
-            ids = batch.tokens[:, :-1].to(model.device)
-            logits = model(input_ids=ids, past_key_values=cache, use_cache=True).logits[0]
+        logits = forward(model, batch.tokens[:, :-1], cache=cache).logits[0]
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     losses = torch.nn.functional.cross_entropy(logits, targets, reduction="none")
     correct, row = logits.argmax(dim=-1) == targets, row.to(model.device)

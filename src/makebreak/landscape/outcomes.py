@@ -5,17 +5,14 @@ They are those of greedy decoding. Each outcome is one letter, so that those of 
 
 from __future__ import annotations
 
-import copy
-
 import torch
 from jaxtyping import Bool
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from makebreak.activations import logits_at_last
+from makebreak.activations import PrefixCache, logits_at_last
 from makebreak.evaluation import (
     batches,
-    drop_prefix,
     exact_match,
     first_tokens,
     outcome_targets,
@@ -67,18 +64,17 @@ def _matches(model: PreTrainedModel, requests: Requests) -> dict[str, Bool[Tenso
     tokens, last = prompt_tokens(requests)
     with torch.no_grad(), logits_at_last(model, last):
         output = model(input_ids=tokens.to(model.device), use_cache=True)
-    likeliest, cache = output.logits[:, 0].argmax(dim=-1).cpu(), output.past_key_values
-    cache.crop(-1)  # the last token of the prompt is run again, with the answer
+    likeliest = output.logits[:, 0].argmax(dim=-1).cpu()
+    cache = PrefixCache.from_output(output, length - 1)  # the last token is run again, with the answer
     matches = {}
     for letter, answer in _ANSWERS.items():
         is_match = likeliest == first_tokens(requests, answer)
         rows = is_match.nonzero()[:, 0]
         if len(rows):
-            batch = drop_prefix(outcome_targets(requests[rows.numpy()], answer), length - 1)
-            rows_cache = copy.deepcopy(cache)
-            rows_cache.batch_select_indices(rows.to(model.device))
+            batch = outcome_targets(requests[rows.numpy()], answer)
             with torch.no_grad():
-                is_match[rows] = score_targets(model, batch, cache=rows_cache).exact_match.cpu()
+                score = score_targets(model, batch, cache=cache.select(rows))
+            is_match[rows] = score.exact_match.cpu()
         matches[letter] = is_match
     return matches
 

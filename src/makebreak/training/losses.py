@@ -11,8 +11,12 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from makebreak.models.shared_prefix import prefix_cache, shared_prefix_length
+from makebreak.activations import PrefixCache, forward
 from makebreak.prompts import Sequences
+
+MIN_SHARED_PREFIX = 16
+"""Least length in tokens of a shared prefix that training processes once. It stays, so that training again
+rounds every loss as before."""
 
 
 def sequence_log_probs(
@@ -39,31 +43,20 @@ def sequence_log_probs(
     if not counts.any():
         raise ValueError(f"nothing to supervise: none of {targets.numel()} targets of the batch is marked")
     width = int(targets.any(dim=0).nonzero().max()) + 1
-    n_shared = 0
+    tokens, cache = batch.tokens[:, :width], PrefixCache()
     if share_prefix:
-        n_shared = shared_prefix_length(batch.tokens[:, :width], ~targets[:, :width].any(dim=0))
-    targets = targets[:, n_shared:width]
-    hidden = _last_hidden_states(model, batch.tokens[:, :width], n_shared)
+        separable = ~targets[:, :width].any(dim=0)
+        cache = PrefixCache.shared(model, tokens, separable, min_tokens=MIN_SHARED_PREFIX)
+    targets = targets[:, cache.n_tokens : width]
+    hidden = forward(model, tokens[:, cache.n_tokens :], lm_head=False, cache=cache).last_hidden_state
     head = model.get_output_embeddings()
     assert head is not None, "a causal language model has a head"
     logits = head(hidden[targets])
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))  # bfloat16 would lose the sum
-    expected = batch.tokens[:, n_shared + 1 : width + 1][targets]
+    expected = batch.tokens[:, cache.n_tokens + 1 : width + 1][targets]
     per_token = F.cross_entropy(logits, expected, reduction="none")
     rows = torch.nonzero(targets)[:, 0]
     return -per_token.new_zeros(len(batch)).index_add(0, rows, per_token), counts
-
-
-def _last_hidden_states(
-    model: PreTrainedModel, tokens: Int[Tensor, "batch pos"], n_shared: int
-) -> Float[Tensor, "batch rest d_model"]:
-    """Last hidden states after a shared prefix, such as a system prompt, which is processed once."""
-    if not n_shared:
-        return model.base_model(input_ids=tokens, use_cache=False).last_hidden_state
-    cache = prefix_cache(model, tokens, n_shared)
-    return model.base_model(
-        input_ids=tokens[:, n_shared:], past_key_values=cache, use_cache=True
-    ).last_hidden_state
 
 
 def mean_cross_entropy(
