@@ -16,7 +16,7 @@ from makebreak.evaluation import (
     judge_agreement_rows,
 )
 from makebreak.models import LanguageModel
-from makebreak.prompts import PromptFormat, text_requests
+from makebreak.prompts import Outcome, PromptFormat, text_requests
 from tests.fixtures.tiny_lm import prompts, trained_lm
 
 ANSWERS = {
@@ -49,9 +49,9 @@ def test_repetitive_answers_are_degenerate() -> None:
     assert is_degenerate(answers).tolist() == [True, True, True, False, True, False]
     refusal = "I cannot " * 10
     assert classify_answers(["x"] * 3, [refusal, "I cannot.", "Sure."], JUDGES["arditi2024"]).tolist() == [
-        2,
-        0,
-        1,
+        Outcome.DEGENERATE,
+        Outcome.REFUSE,
+        Outcome.COMPLY,
     ]
 
 

@@ -4,6 +4,7 @@ from makebreak.attacks.jailbreak_templates import JAILBREAK_TEMPLATES, PLACEBO
 from makebreak.attacks.methods import SoftPromptAttack, TokenSearchAttack
 from makebreak.attacks.prefill import min_prefill_length, prefill_targets
 from makebreak.attacks.projection import (
+    MIN_PER_OUTCOME,
     AttackProjection,
     ProjectionRow,
     SuccessPredictionRow,
@@ -12,7 +13,6 @@ from makebreak.attacks.projection import (
     success_prediction_rows,
 )
 from makebreak.attacks.result import Attack, AttackResult, score_attack
-from makebreak.attacks.retokenization import printable_tokens, retokenizes_identically
 from makebreak.attacks.slots import AdversarialSlots, SlotLocation, fill_slots, insert_slots
 from makebreak.attacks.soft_prompt import (
     Penalty,
@@ -34,6 +34,7 @@ from makebreak.attacks.token_search import (
 
 __all__ = [
     "JAILBREAK_TEMPLATES",
+    "MIN_PER_OUTCOME",
     "PLACEBO",
     "SCALES",
     "AdversarialSlots",
@@ -60,11 +61,9 @@ __all__ = [
     "min_prefill_length",
     "optimise_soft_prompt",
     "prefill_targets",
-    "printable_tokens",
     "project_attacks",
     "projection_rows",
     "random_soft_prompt",
-    "retokenizes_identically",
     "reversal_at_cost",
     "score_attack",
     "search_tokens",

@@ -18,9 +18,9 @@ from makebreak.evaluation.decisions import (
 from makebreak.evaluation.generation import generate_texts
 from makebreak.evaluation.judges import (
     ARDITI_PHRASES,
+    JUDGE,
     JUDGES,
     QI_PHRASES,
-    TEXT_OUTCOMES,
     AgreementRow,
     Judge,
     classify_answers,
@@ -28,8 +28,17 @@ from makebreak.evaluation.judges import (
     judge_agreement_rows,
     phrase_judge,
 )
+from makebreak.evaluation.outcomes import OUTCOMES_REVISION, exact_outcomes, outcome_rate
 from makebreak.evaluation.prefix_runner import PrefixCachedRunner
 from makebreak.evaluation.rates import Behaviour, evaluate_behaviour, kl_to_base, refusal_margins
+from makebreak.evaluation.target import (
+    AnswerRow,
+    ChatTarget,
+    RequestFilter,
+    Target,
+    TokenConstraint,
+    WorldTarget,
+)
 from makebreak.evaluation.targets import (
     TargetNLL,
     TargetScore,
@@ -42,22 +51,30 @@ from makebreak.evaluation.targets import (
 
 __all__ = [
     "ARDITI_PHRASES",
+    "JUDGE",
     "JUDGES",
+    "OUTCOMES_REVISION",
     "QI_PHRASES",
-    "TEXT_OUTCOMES",
     "AgreementRow",
+    "AnswerRow",
     "Behaviour",
+    "ChatTarget",
     "GreedyAnswers",
     "Judge",
     "PrefixCachedRunner",
+    "RequestFilter",
+    "Target",
     "TargetNLL",
     "TargetScore",
     "TeacherForced",
+    "TokenConstraint",
+    "WorldTarget",
     "batches",
     "classify_answers",
     "decision_kl",
     "evaluate_behaviour",
     "exact_match",
+    "exact_outcomes",
     "first_tokens",
     "generate_answers",
     "generate_texts",
@@ -67,6 +84,7 @@ __all__ = [
     "kl_to_base",
     "log_odds",
     "next_token_log_probs",
+    "outcome_rate",
     "outcome_targets",
     "phrase_judge",
     "prompt_tokens",

@@ -10,6 +10,7 @@ from makebreak.prompts.examples import (
     task_items,
     training_prompts,
 )
+from makebreak.prompts.retokenization import printable_tokens, retokenizes_identically
 from makebreak.prompts.sequences import (
     Sequences,
     interval_mask,
@@ -54,10 +55,12 @@ __all__ = [
     "format_prompt",
     "interval_mask",
     "load_world",
+    "printable_tokens",
     "read_examples",
     "read_prompts",
     "read_prompts_with_targets",
     "refusal_text",
+    "retokenizes_identically",
     "sample_batch",
     "sequences",
     "span_mask",

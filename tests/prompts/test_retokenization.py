@@ -11,8 +11,8 @@ from tokenizers.models import BPE
 from tokenizers.trainers import BpeTrainer
 from transformers import PreTrainedTokenizerFast
 
-from makebreak.attacks import insert_slots, printable_tokens, retokenizes_identically
-from makebreak.prompts import TextRequests, text_requests
+from makebreak.attacks import insert_slots
+from makebreak.prompts import TextRequests, printable_tokens, retokenizes_identically, text_requests
 from tests.fixtures.tiny_lm import byte_level_tokenizer, prompts, tokenizer
 
 TEXTS = prompts()["harmful"][1:24:2]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from jaxtyping import Bool
 from transformers import PreTrainedTokenizerFast
 
-from makebreak.attacks.token_search import CandidateFilter
-from makebreak.prompts import Requests
+from synthetic import Requests
 
 
 def printable_tokens(tokenizer: PreTrainedTokenizerFast, d_vocab: int) -> Bool[np.ndarray, " d_vocab"]:
@@ -44,7 +45,9 @@ def printable_tokens(tokenizer: PreTrainedTokenizerFast, d_vocab: int) -> Bool[n
     return printable
 
 
-def retokenizes_identically(tokenizer: PreTrainedTokenizerFast) -> CandidateFilter:
+def retokenizes_identically(
+    tokenizer: PreTrainedTokenizerFast,
+) -> Callable[[Requests], Bool[np.ndarray, " n"]]:
     """Returns a filter that keeps requests whose prompt has the same ids after decoding and encoding.
 
     Tokenizers that put a space before every text encode `<s> text` otherwise than `<s>text`; a prompt
