@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
@@ -10,7 +9,7 @@ from typing import Any
 
 import torch
 
-from makebreak.evaluation import next_token_log_probs
+from makebreak.lm.estimate import estimate_message, time_call, time_model
 from makebreak.lm.inspection import MIN_REQUESTS, encode_prompts, prompts_digest
 from makebreak.lm.step_cache import StepCache
 from makebreak.mechanism import (
@@ -35,7 +34,6 @@ MAX_REQUESTS = 48
 N_CUTS = 8
 """Cuts at even distances; both ends, half depth and the cut before the last block are added."""
 
-_TIMED_REQUESTS = 8
 _FORWARDS_PER_CUT = 3
 _OTHER_FORWARDS = 3 * 8 + 30  # eight draws of gradients for the Fisher matrices; all other tables
 _DECOMPOSITIONS_PER_MATRIX = 4
@@ -85,8 +83,7 @@ def compare_models(
     }
     depth = n_layers(base.model)
     cuts = sorted({*range(0, depth + 1, max(depth // N_CUTS, 1)), depth // 2, depth - 1, depth})
-    minutes = max(_estimate_seconds(base, requests["harmful"], len(cuts)) / 60, 0.1)
-    log(f"about {minutes:.1f} minutes, less for steps that are cached")
+    log(estimate_message(_estimate_seconds(base, requests["harmful"], len(cuts))))
     steps, seed = StepCache("compare", store, config), settings.seed
     new, old = aligned.model, base.model
     functions: dict[str, Callable[[], Iterable[Any]]] = {
@@ -115,14 +112,9 @@ def _check_same_shapes(base: LanguageModel, aligned: LanguageModel) -> None:
 
 
 def _estimate_seconds(base: LanguageModel, requests: TextRequests, n_cuts: int) -> float:
-    """Estimate of the time, from one forward pass of a few requests and one decomposition of a matrix."""
-    sample, model = requests[:_TIMED_REQUESTS], base.model
-    next_token_log_probs(model, sample)  # warms up
-    start = time.monotonic()
-    next_token_log_probs(model, sample)
-    forward_end = time.monotonic()
-    torch.linalg.svd(weight_matrix(model, "blocks.0.mlp.W_in").double())
-    svd_end = time.monotonic()
+    """Upper bound of the time of all steps, from a few forward passes and one decomposition of a matrix."""
+    model, timing = base.model, time_model(base, requests)
+    svd = time_call(lambda: torch.linalg.svd(weight_matrix(model, "blocks.0.mlp.W_in").double()))
     n_forwards = (_FORWARDS_PER_CUT * n_cuts + _OTHER_FORWARDS) * len(requests)
     n_decompositions = _DECOMPOSITIONS_PER_MATRIX * (len(matrix_names(model)) + n_layers(model))
-    return n_forwards * (forward_end - start) / len(sample) + n_decompositions * (svd_end - forward_end)
+    return n_forwards * timing.forward + n_decompositions * svd

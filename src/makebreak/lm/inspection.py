@@ -7,7 +7,6 @@ they describe one model, not how the results vary between training runs.
 from __future__ import annotations
 
 import hashlib
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -19,6 +18,7 @@ import torch
 from makebreak.activations import add, intervene
 from makebreak.configs import check_positive
 from makebreak.evaluation import first_tokens, generate_texts, is_degenerate, log_odds, next_token_log_probs
+from makebreak.lm.estimate import estimate_message, time_model
 from makebreak.lm.step_cache import Progress, StepCache
 from makebreak.lm.verdicts import JUDGE, behaviour_rows, with_verdicts
 from makebreak.mechanism import (
@@ -47,9 +47,6 @@ MIN_REQUESTS = 8
 """Fewest requests of each family that a direction is fitted to, and that it is scored on."""
 Item = TypeVar("Item")
 
-_TIMED_REQUESTS = 8
-_TIMED_TOKENS = 5
-_BATCH_SPEED_UP = 2  # answers are timed on few requests; larger batches take half the time each
 _FORWARDS_PER_REQUEST = 3  # log-odds of a refusal, states for the clusters, gradients for the sensitivity
 _FORWARDS_PER_CANDIDATE = 3  # ablation on either family and addition on harmless requests
 _ABLATION_CONDITIONS = 8  # four interventions on two families
@@ -127,8 +124,7 @@ def inspect(
     families = [family for family in FAMILIES if family in prompts]
     requests = {family: encode_prompts(lm, family, prompts[family], settings) for family in families}
     config = {"model": model_digest(lm), "settings": asdict(settings), "prompts": prompts_digest(prompts)}
-    minutes = max(_estimate_seconds(lm, requests, settings) / 60, 0.1)
-    log(f"at most about {minutes:.1f} minutes, less for steps that are cached")
+    log(estimate_message(_estimate_seconds(lm, requests, settings.n_new)))
     steps = StepCache("inspect", store, config)
     answers = with_verdicts(steps.run("answers", partial(_answers, lm, requests, settings)))
     fit, score = _half(requests, 0), _half(requests, 1)
@@ -260,26 +256,14 @@ def _half(requests: Mapping[str, TextRequests], half: int) -> SafeUnsafeRequests
     return SafeUnsafeRequests(safe=requests["harmless"][half::2], unsafe=requests["harmful"][half::2])
 
 
-def _estimate_seconds(
-    lm: LanguageModel, requests: Mapping[str, TextRequests], settings: GenerationSettings
-) -> float:
-    """Upper bound of the time, from one forward pass and some steps of generation on a few requests."""
-    sample = requests["harmful"][:_TIMED_REQUESTS]
-    generate_texts(lm, sample, n_new=1)  # warms up
-    start = time.monotonic()
-    next_token_log_probs(lm.model, sample)
-    forward_end = time.monotonic()
-    generate_texts(lm, sample, n_new=_TIMED_TOKENS)
-    generation_end = time.monotonic()
-    per_request = (forward_end - start) / len(sample)
-    per_token = (generation_end - forward_end) / _TIMED_TOKENS / len(sample)
-    per_answer = per_token * settings.n_new / _BATCH_SPEED_UP
-    n = sum(map(len, requests.values()))
-    half = len(requests["harmful"]) // 2
+def _estimate_seconds(lm: LanguageModel, requests: Mapping[str, TextRequests], n_new: int) -> float:
+    """Upper bound of the time of all steps."""
+    timing = time_model(lm, requests["harmful"])
+    n, half = sum(map(len, requests.values())), len(requests["harmful"]) // 2
     n_candidates = DIRECTION_SETTINGS.max_depth * n_layers(lm.model)
-    directions = _FORWARDS_PER_CANDIDATE * n_candidates * half * per_request
-    ablation = _ABLATION_CONDITIONS * half * (per_answer + per_request)
-    return n * (per_answer + _FORWARDS_PER_REQUEST * per_request) + directions + ablation
+    directions = _FORWARDS_PER_CANDIDATE * n_candidates * half * timing.forward
+    ablation = _ABLATION_CONDITIONS * half * (timing.answer(n_new) + timing.forward)
+    return n * (timing.answer(n_new) + _FORWARDS_PER_REQUEST * timing.forward) + directions + ablation
 
 
 @cache_revision(2)
