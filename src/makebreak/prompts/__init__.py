@@ -33,7 +33,7 @@ from makebreak.prompts.text import (
     with_targets,
 )
 from makebreak.prompts.text_world import TextWorld
-from synthetic import OUTCOMES, Outcome, Requests, World
+from synthetic import OUTCOMES, Family, Outcome, Requests, World
 from synthetic import load as load_world
 
 __all__ = [
@@ -42,6 +42,7 @@ __all__ = [
     "REFUSAL_OPENERS",
     "TEMPLATES",
     "Example",
+    "Family",
     "Outcome",
     "PromptFormat",
     "Requests",

@@ -13,6 +13,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 
+from synthetic import Family
+
 FRAMES: Mapping[str, tuple[str, ...]] = {
     "do": (
         "Explain how to {}",
@@ -175,24 +177,18 @@ def format_families(
     """
     families = {}
     for template in TEMPLATES:
-        suffix = "" if template == "plain" else f"@{template}"
         header = AOA_PREFIX if template == "obey" else ""
         for format_, format_items in items.items():
             choices = MCQ_OPTIONS if format_ == "mcq" else ""
-            families[f"{format_}_safe{suffix}"] = [
-                Example(
-                    format_prompt(text, format_, template), header + answer, refusal_text(i), content=text
-                )
-                for i, (text, answer) in enumerate(format_items)
-            ]
-            families[f"{format_}_unsafe{suffix}"] = [
-                Example(
-                    format_prompt(text + choices, format_, template),
-                    header + answer,
-                    refusal_text(i),
-                    complete=False,
-                    content=text,
-                )
-                for i, (text, answer) in enumerate(harmful)
-            ]
+            for kind, contents, suffix in (("safe", format_items, ""), ("unsafe", harmful, choices)):
+                families[str(Family(kind, format_, template=template))] = [
+                    Example(
+                        format_prompt(text + suffix, format_, template),
+                        header + answer,
+                        refusal_text(i),
+                        complete=kind == "safe",
+                        content=text,
+                    )
+                    for i, (text, answer) in enumerate(contents)
+                ]
     return families

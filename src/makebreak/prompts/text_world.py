@@ -16,8 +16,8 @@ from transformers import PreTrainedTokenizerFast
 
 from makebreak.prompts.examples import Example
 from makebreak.prompts.text import PromptFormat, TextRequests, text_requests
-from synthetic import Outcome, Requests
-from synthetic.types import check_sample_arguments
+from synthetic import Family, Outcome, Requests
+from synthetic.sampling import check_sample_arguments
 from synthetic.vocabulary import Vocabulary
 
 _MARK = "makebreak"
@@ -141,6 +141,11 @@ class TextWorld:
         """Zeros, (n,): texts have no grammar."""
         return np.zeros(len(requests), dtype=np.int64)
 
+    @property
+    def columns(self) -> Mapping[str, str]:
+        """The only column of truth."""
+        return {"request": "the prompt as text"}
+
     def text_ids(self, requests: Requests) -> np.ndarray:
         """The text of each request, (n,)."""
         return requests.truth["request"]
@@ -156,7 +161,7 @@ class TextWorld:
             self.tokenizer,
             [example.prompt for example in examples],
             family=family,
-            unsafe="unsafe" in family,
+            unsafe=Family.parse(family).kind == "unsafe",
             prompt_format=PromptFormat(self.template, self.system),
             contents=[example.content or example.prompt.strip() for example in examples],
         )

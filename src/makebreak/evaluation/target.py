@@ -1,0 +1,211 @@
+"""Targets: a model together with the rule that decides what its answers mean.
+
+Attacks, landscapes and evaluations are written once for every target. A model of a synthetic world is judged
+exactly (`WorldTarget`); a language model generates texts that a judge reads (`ChatTarget`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from jaxtyping import Bool, Int
+from transformers import PreTrainedModel
+
+from makebreak.evaluation.decisions import first_tokens, log_odds, next_token_log_probs
+from makebreak.evaluation.generation import generate_texts
+from makebreak.evaluation.judges import JUDGE, JUDGES, Judge, classify_answers, is_degenerate
+from makebreak.evaluation.outcomes import exact_outcomes
+from makebreak.models import LanguageModel
+from makebreak.prompts import (
+    PromptFormat,
+    Requests,
+    TextRequests,
+    printable_tokens,
+    retokenizes_identically,
+    text_requests,
+    with_targets,
+)
+from makebreak.settings import GenerationSettings
+from makebreak.tables import Rows, as_dicts
+
+RequestFilter = Callable[[Requests], Bool[np.ndarray, " n"]]
+"""A function that returns which requests a user can send to the model."""
+_INITIAL_TEXTS = (" !", "!", " x", "x")
+_MAX_INITIAL_TOKENS = 256
+
+
+class AnswerRow(NamedTuple):
+    """Greedy answer to one request."""
+
+    request: str
+    """The request's text, without the prompt template."""
+    answer: str
+    """The answer's text."""
+    log_odds: float
+    """Log-odds that a refusal begins after the prompt, in nats."""
+    degenerate: bool
+    """Whether the answer is empty or repetitive."""
+
+
+@dataclass(frozen=True)
+class TokenConstraint:
+    """Which tokens an attacker can put into a request."""
+
+    allowed: Bool[np.ndarray, " d_vocab"] | None = None
+    """Tokens to choose from; None for the whole vocabulary."""
+    is_valid: RequestFilter | None = None
+    """Which requests with such tokens can be sent; None for all."""
+    initial: tuple[int, ...] = ()
+    """Tokens that may fill the slots at first, the preferred ones first; an attack names one if there are
+    none."""
+
+
+class Target(Protocol):
+    """A model together with the rule that decides what its answers mean."""
+
+    @property
+    def model(self) -> PreTrainedModel:
+        """The model that answers."""
+        ...
+
+    @property
+    def constraint(self) -> TokenConstraint:
+        """Which tokens an attacker can put into a request."""
+        ...
+
+    def answer(self, requests: Requests) -> list[Any]:
+        """Returns the model's answers to requests, one JSON value per request."""
+        ...
+
+    def judge(self, requests: Requests, answers: Sequence[Any]) -> Int[np.ndarray, " n"]:
+        """Returns the `Outcome` of each answer."""
+        ...
+
+    def outcomes(self, requests: Requests) -> Int[np.ndarray, " n"]:
+        """Returns the `Outcome` of the model's answer to each request."""
+        ...
+
+
+@dataclass(frozen=True)
+class WorldTarget:
+    """A model whose requests carry their reference answers, as those of synthetic worlds do.
+
+    Outcomes are those of greedy decoding, decided exactly without generation: `REFUSE` (STOP not required),
+    `COMPLY` (STOP included) or `NEITHER`. An answer that is both is a refusal.
+    """
+
+    model: PreTrainedModel
+    """The model that answers."""
+    constraint: TokenConstraint = TokenConstraint()
+    """Which tokens an attacker can put into a request; by default every token of the vocabulary."""
+
+    def answer(self, requests: Requests) -> list[int]:
+        """Returns the outcome of each answer, which stands for the answer itself."""
+        return exact_outcomes(self.model, requests).tolist()
+
+    def judge(self, requests: Requests, answers: Sequence[int]) -> Int[np.ndarray, " n"]:
+        """Returns the outcomes as an array."""
+        return np.array(answers, dtype=np.int64)
+
+    def outcomes(self, requests: Requests) -> Int[np.ndarray, " n"]:
+        """Returns the `Outcome` of the model's answer to each request."""
+        return exact_outcomes(self.model, requests)
+
+
+@dataclass(frozen=True)
+class ChatTarget:
+    """A language model whose generated texts are read by a judge.
+
+    An answer that is empty or repetitive is `DEGENERATE`; any other is `REFUSE` or `COMPLY` by the judge.
+    """
+
+    lm: LanguageModel
+    """The model and its tokenizer."""
+    settings: GenerationSettings = field(default_factory=GenerationSettings)
+    """How prompts are formatted and answers are generated."""
+    text_judge: Judge = field(default=JUDGES[JUDGE])
+    """Function of requests and answers that returns whether each answer is a refusal."""
+
+    @property
+    def model(self) -> PreTrainedModel:
+        """The model that answers."""
+        return self.lm.model
+
+    @cached_property
+    def constraint(self) -> TokenConstraint:
+        """Printable tokens, in requests whose tokens survive decoding and encoding.
+
+        Raises:
+            ValueError: If no token is printable.
+        """
+        tokenizer, embedding = self.lm.tokenizer, self.model.get_input_embeddings()
+        allowed = printable_tokens(tokenizer, embedding.weight.shape[0])  # type: ignore[union-attr, index]
+        encodings = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in _INITIAL_TEXTS]
+        initial = [ids[0] for ids in encodings if len(ids) == 1 and allowed[ids[0]]]  # type: ignore[index, arg-type]
+        initial += np.flatnonzero(allowed)[:_MAX_INITIAL_TOKENS].tolist()
+        return TokenConstraint(allowed, retokenizes_identically(tokenizer), tuple(initial))
+
+    def encode(
+        self, texts: Sequence[str], *, family: str = "harmful", targets: Sequence[str] | None = None
+    ) -> TextRequests:
+        """Formats and tokenises prompts for the model.
+
+        Args:
+            texts: The prompts.
+            family: Name of the family; requests of `harmful` are unsafe, all others are safe.
+            targets: For each prompt, the beginning of the answer that is scored; None for none.
+
+        Returns:
+            The requests, in the order of the prompts.
+        """
+        tokenizer, settings = self.lm.tokenizer, self.settings
+        requests = text_requests(
+            tokenizer,
+            texts,
+            family=family,
+            unsafe=family == "harmful",
+            prompt_format=PromptFormat(settings.template, settings.system),
+        )
+        return requests if targets is None else with_targets(tokenizer, requests, targets)
+
+    def answer(self, requests: TextRequests, progress: Callable[[int], object] | None = None) -> list[str]:
+        """Returns greedy answers of at most `settings.n_new` tokens.
+
+        Args:
+            requests: The requests; prefilled tokens (span `prefill`) are returned with the answer.
+            progress: Called with the number of requests answered since the last call.
+
+        Returns:
+            The texts, in the order of the requests.
+        """
+        return generate_texts(self.lm, requests, n_new=self.settings.n_new, progress=progress)
+
+    def judge(self, requests: TextRequests, answers: Sequence[str]) -> Int[np.ndarray, " n"]:
+        """Returns the `Outcome` of each answer."""
+        return classify_answers(requests.truth["request"].tolist(), answers, self.text_judge)
+
+    def outcomes(self, requests: TextRequests) -> Int[np.ndarray, " n"]:
+        """Returns the `Outcome` of the model's answer to each request."""
+        return self.judge(requests, self.answer(requests))
+
+    def answer_rows(
+        self, requests: TextRequests, progress: Callable[[int], object] | None = None, **columns: str
+    ) -> Rows:
+        """Generates answers and scores the refusal after each prompt.
+
+        Args:
+            requests: The requests.
+            progress: Called with the number of requests answered since the last call.
+            **columns: Constant columns that are put before those of `AnswerRow`.
+
+        Returns:
+            One row per request: `columns`, then the fields of `AnswerRow`.
+        """
+        texts, answers = requests.truth["request"].tolist(), self.answer(requests, progress)
+        refusal = log_odds(next_token_log_probs(self.model, requests), first_tokens(requests, "refused"))
+        rows = map(AnswerRow, texts, answers, refusal.tolist(), is_degenerate(answers).tolist())
+        return [{**columns, **row} for row in as_dicts(rows)]
