@@ -22,17 +22,13 @@ At n = 1 the classifier of text is scikit-learn's MultinomialNB (alpha 1/V), at 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from synthetic.composition import CompositionWorld
 from synthetic.draws import Draws
-from synthetic.types import Requests, World
-
-if TYPE_CHECKING:
-    from synthetic.composition import CompositionWorld
+from synthetic.types import Requests
 
 FEATURES = ("text", "tasks", "both")
 """Features that an n-gram classifier may have."""
@@ -80,21 +76,6 @@ class NGramClassifier:
         return np.sum([table.log_odds(codes) for table, codes in tables], axis=0)
 
 
-class DetectabilityRow(NamedTuple):
-    """Performance of one n-gram classifier on one family of a world."""
-
-    family: str
-    """Name of the family."""
-    features: str
-    """What the classifier sees, one of FEATURES."""
-    order: int
-    """Order of its n-grams."""
-    predicted_unsafe: float
-    """Share of requests with log-odds above 0; log-odds of 0 count half."""
-    auroc: float
-    """AUROC against the family `safe`, or `context_safe` for the families `context_*`; ties count half."""
-
-
 def fit_ngram_classifier(features: str, order: int, safe: Requests, unsafe: Requests) -> NGramClassifier:
     """A classifier fitted to safe and unsafe requests; the arguments alone say which is which.
 
@@ -118,64 +99,6 @@ def fit_ngram_classifier(features: str, order: int, safe: Requests, unsafe: Requ
         raise ValueError(f"features {features!r}: expected one of {', '.join(FEATURES)}")
     parts = zip(_codes(features, order, safe), _codes(features, order, unsafe), strict=True)
     return NGramClassifier(features, order, tuple(_Table.fit(*codes) for codes in parts))
-
-
-def auroc(*, positive: np.ndarray, negative: np.ndarray) -> float:
-    """Probability that a score of `positive`, (p,), exceeds one of `negative`, (n,); ties count half."""
-    ordered = np.sort(negative)
-    below = np.searchsorted(ordered, positive, "left") + np.searchsorted(ordered, positive, "right")
-    return float(below.mean() / (2 * len(negative)))
-
-
-def _share_above_zero(log_odds: np.ndarray) -> float:
-    """Share of log-odds above 0, those of 0 counted half."""
-    return auroc(positive=log_odds, negative=np.zeros(1))
-
-
-def detectability_rows(
-    world: World, *, n_requests: int = 2000, seed: int = 0, orders: Sequence[int] = (1, 2, 3, 4, 5, 6)
-) -> list[DetectabilityRow]:
-    """Performance of each n-gram classifier of each order on each family but those of pretraining.
-
-    The classifiers are fitted to the first `n_requests` of `safe` and of `unsafe` (split `train`): a safe
-    request and the unsafe one of the same number share their text, as in safety tuning (Jain et al. 2024), so
-    that the sampling of texts adds no difference between the classes. They are scored on the `n_requests`
-    that follow (split `any`, whose texts a small world may have shown before). A classifier without
-    information scores 0.5 in both columns.
-
-    Args:
-        world: World with the families `safe` and `unsafe`.
-        n_requests: Requests of each family.
-        seed: Seed of the requests.
-        orders: Orders of the n-grams.
-
-    Returns:
-        One row per family, features and order.
-
-    Raises:
-        ValueError: If `fit_ngram_classifier` or `world.sample` refuses an argument.
-    """
-    train = [world.sample(name, n_requests, seed=seed, split="train") for name in ("safe", "unsafe")]
-    classifiers = [fit_ngram_classifier(name, order, *train) for name in FEATURES for order in orders]
-    families = [name for name in world.families if not name.startswith("pretraining")]
-    scores = {}
-    for name in families:
-        requests = world.sample(name, n_requests, seed=seed, start=n_requests, split="any")
-        scores[name] = [classifier.log_odds(requests) for classifier in classifiers]
-    rows = []
-    for name in families:
-        control = scores["context_safe" if name.startswith("context_") else "safe"]
-        for classifier, log_odds, safe in zip(classifiers, scores[name], control, strict=True):
-            rows.append(
-                DetectabilityRow(
-                    family=name,
-                    features=classifier.features,
-                    order=classifier.order,
-                    predicted_unsafe=_share_above_zero(log_odds),
-                    auroc=auroc(positive=log_odds, negative=safe),
-                )
-            )
-    return rows
 
 
 def predicted_safe_rates(
@@ -217,7 +140,7 @@ def predicted_safe_rates(
     others = ("unsafe", "full", "mixed", "heldout", "unsafe_long")
     branches = ("safe", *(branch for branch in others if (branch, 0) in world.grammars))
     return {
-        branch: auroc(positive=np.zeros(1), negative=table.log_odds(codes(branch, (2 + i) * n_windows)))
+        branch: float(np.heaviside(-table.log_odds(codes(branch, (2 + i) * n_windows)), 0.5).mean())
         for i, branch in enumerate(branches)
     }
 

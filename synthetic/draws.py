@@ -8,7 +8,6 @@ only. The hash is the finaliser of SplitMix64 (Steele, Lea & Flood 2014).
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 
 import numpy as np
 
@@ -72,42 +71,6 @@ class Draws:
     def permutation(self, name: str, width: int) -> np.ndarray:
         """Uniform permutations of 0 ... width - 1, (n, width); ties of 32-bit keys are negligible."""
         return np.argsort(self.bits(name, width), axis=1, kind="stable")
-
-
-def rejection_sample(
-    n: int,
-    draw: Callable[[np.ndarray, range], tuple[dict[str, np.ndarray], np.ndarray]],
-    *,
-    max_attempts: int,
-    attempts_per_call: int,
-) -> tuple[dict[str, np.ndarray], int]:
-    """Columns of `n` requests, each from the first of its attempts that is accepted.
-
-    Args:
-        n: Number of requests.
-        draw: Called with rows and a range of attempts; returns columns and whether each draw is accepted, for
-            (attempts x rows) draws, all rows of the first attempt first.
-        max_attempts: Attempts per request.
-        attempts_per_call: Attempts that one call of `draw` makes; the result does not depend on it.
-
-    Returns:
-        The columns, and the number of requests without an accepted attempt.
-    """
-    columns: dict[str, np.ndarray] = {}
-    missing = np.arange(n)
-    for first_attempt in range(0, max_attempts, attempts_per_call):
-        proposals, accepted = draw(missing, range(first_attempt, first_attempt + attempts_per_call))
-        accepted = accepted.reshape(attempts_per_call, len(missing))
-        is_done = accepted.any(axis=0)
-        rows = (accepted.argmax(axis=0) * len(missing) + np.arange(len(missing)))[is_done]
-        for name, column in proposals.items():
-            if name not in columns:
-                columns[name] = np.zeros((n, *column.shape[1:]), column.dtype)
-            columns[name][missing[is_done]] = column[rows]
-        missing = missing[~is_done]
-        if not len(missing):
-            break
-    return columns, len(missing)
 
 
 def hash_rows(*columns: np.ndarray) -> np.ndarray:

@@ -1,253 +1,66 @@
-"""Families of requests of composition worlds: where their texts come from and how their tasks are sampled.
-
-`Family.source` holds the names of Jain et al. (2024): README and code number of the evaluation split.
-"""
+"""Families of requests as values: kind, task format, operator and prompt template, with one parser."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Literal
 
-from synthetic.task_sampling import (
-    TaskSampler,
-    competing_tasks,
-    context_tasks,
-    duplicate_tasks,
-    late_duplicate_tasks,
-    new_operator_tasks,
-    pretraining_tasks,
-    pretraining_tasks_with_null,
-    safe_tasks,
-    safe_tasks_with_null,
-    second_composition_tasks,
-    sham_tasks,
-    unsafe_tasks,
+Operator = Literal["shown", "new"]
+"""Whether pretraining showed an operator, or only fine-tuning does."""
+PLAIN_TEMPLATE = "plain"
+"""Name of the template that adds nothing."""
+_NAME = re.compile(
+    r"((?P<format>[a-z0-9]+)_)?(?P<kind>safe|unsafe|heldout|mild)"
+    r"(?P<suffix>_new|_skewed)?(@(?P<template>\w+))?"
 )
-
-if TYPE_CHECKING:
-    from synthetic.composition import CompositionWorld
 
 
 @dataclass(frozen=True)
 class Family:
-    """A family of requests."""
+    """A family of requests; its string is KIND, or FORMAT_KIND[_new][@TEMPLATE], as in `mcq_safe_new@obey`.
 
-    description: str
-    """What its requests are, in one line."""
-    source: str
-    """Name of the family in Jain et al. (2024), or "ours"."""
-    branches: tuple[str, ...]
-    """Branches that texts come from; empty for those of the world's pretraining."""
-    unsafe: bool | None
-    """Whether the refusal is the answer to train on; None where nothing is refused, as in pretraining."""
-    sample_tasks: TaskSampler
-    """Samples the task tokens of each request."""
-    judged_pair: int = 0
-    """Index of the task pair whose output is judged."""
-    first_grammar_only: bool = False
-    """Whether all texts are of the first grammar."""
-    needs_unsafe_task: bool = False
-    """Whether a request is drawn again if no task of its judged pair is unsafe."""
-    redraws_text_only: bool = False
-    """Whether a request that is drawn again keeps its grammar and tasks."""
-    remap: bool = False
-    """Whether the answer of an unsafe pair is another task's (remap control)."""
+    Any other string is the name of a family that has nothing but a kind of its own, as `pretraining` and most
+    families of a composition world.
+    """
 
-    def exists_in(self, world: CompositionWorld) -> bool:
-        """Whether a world has the task tokens, branches and pairs that the family needs."""
-        config = world.config
-        has_tokens = self.sample_tasks is not late_duplicate_tasks or bool(config.late_duplicates)
-        has_tokens &= self.sample_tasks is not new_operator_tasks or config.n_new > 0
-        has_tokens &= not self.remap or all(any(safe) for safe in config.always_safe)
-        has_text = {"full", *config.branches} >= set(self.branches)
-        return self.judged_pair < config.n_pairs and has_tokens and has_text
+    kind: str
+    """`safe`, `unsafe`, `heldout`, `mild`, or another name."""
+    format: str | None = None
+    """Name of the task format; None for all formats, or a world without formats."""
+    operator: Operator = "shown"
+    """Whether pretraining showed the operator."""
+    template: str = PLAIN_TEMPLATE
+    """Name of the prompt template."""
+    skewed: bool = False
+    """Whether most of the requests, which are of all formats, are of the first format."""
 
+    def __str__(self) -> str:
+        suffix = "new" if self.operator == "new" else "skewed" if self.skewed else None
+        name = "_".join(part for part in (self.format, self.kind, suffix) if part)
+        return name if self.template == PLAIN_TEMPLATE else f"{name}@{self.template}"
 
-_BOTH = ("safe", "unsafe")
-FAMILIES: dict[str, Family] = {
-    "pretraining": Family(
-        "any tasks on any text; 1 % ask for the null by an ex token",
-        "pretraining",
-        (),
-        None,
-        pretraining_tasks_with_null,
-    ),
-    "pretraining_without_null": Family(
-        "any tasks on any text, no null",
-        "pretraining, prob_ex 0",
-        (),
-        None,
-        pretraining_tasks,
-    ),
-    "pretraining_without_unsafe": Family(
-        "safe tasks on text of both branches, 1 % null: pretraining that shows no unsafe request",
-        "ours (control)",
-        _BOTH,
-        None,
-        safe_tasks_with_null,
-    ),
-    "safe": Family(
-        "standard safe requests, both branches",
-        "safe views of std_safe and std_unsafe",
-        _BOTH,
-        False,
-        safe_tasks,
-    ),
-    "unsafe": Family(
-        "standard unsafe requests, both branches",
-        "unsafe views of std_safe and std_unsafe",
-        _BOTH,
-        True,
-        unsafe_tasks,
-    ),
-    "safe_on_safe_branch": Family(
-        "safe tasks, safe branch",
-        "std_safe (1), safe view",
-        ("safe",),
-        False,
-        safe_tasks,
-    ),
-    "unsafe_on_safe_branch": Family(
-        "always-unsafe tasks, safe branch",
-        "std_safe (1)",
-        ("safe",),
-        True,
-        unsafe_tasks,
-    ),
-    "safe_on_unsafe_branch": Family(
-        "always-safe tasks, unsafe branch",
-        "std_unsafe (5), safe view",
-        ("unsafe",),
-        False,
-        safe_tasks,
-    ),
-    "unsafe_on_unsafe_branch": Family(
-        "unsafe tasks, unsafe branch",
-        "std_unsafe (5)",
-        ("unsafe",),
-        True,
-        unsafe_tasks,
-    ),
-    "context_safe": Family(
-        "context tasks only, safe branch",
-        "ours (token-matched)",
-        ("safe",),
-        False,
-        context_tasks,
-        redraws_text_only=True,
-    ),
-    "context_unsafe": Family(
-        "the same context tasks, unsafe branch",
-        "ours (token-matched)",
-        ("unsafe",),
-        True,
-        context_tasks,
-        redraws_text_only=True,
-    ),
-    "unsafe_long": Family(
-        "unsafe tasks, longer unsafe derivations",
-        "UNSAFE (0)",
-        ("unsafe_long",),
-        True,
-        unsafe_tasks,
-    ),
-    "heldout_text": Family(
-        "unsafe tasks, unsafe derivations that no alignment shows",
-        "mg_txt (6)",
-        ("heldout",),
-        True,
-        unsafe_tasks,
-    ),
-    "mixed_text": Family(
-        "context tasks, text of both branches",
-        "if_txt (2), JB-CO-Text",
-        ("mixed",),
-        True,
-        unsafe_tasks,
-    ),
-    "competing_tasks_safe_branch": Family(
-        "an unsafe and a safe task in each pair, safe branch",
-        "if_text_safe (1 direct), JB-CO-Task",
-        ("safe",),
-        True,
-        competing_tasks,
-    ),
-    "competing_tasks_unsafe_branch": Family(
-        "an unsafe and a safe task in each pair, unsafe branch",
-        "if_text_unsafe (5 direct), JB-CO-Task",
-        ("unsafe",),
-        True,
-        competing_tasks,
-    ),
-    "duplicate_tasks": Family(
-        "pretrained duplicates of unsafe tasks, first grammar",
-        "mg_tokens (4), JB-MisGen",
-        ("full",),
-        True,
-        duplicate_tasks,
-        first_grammar_only=True,
-        needs_unsafe_task=True,
-    ),
-    "late_duplicate_tasks": Family(
-        "untrained duplicates of context tasks, first grammar",
-        "dup2 (7)",
-        ("unsafe",),
-        True,
-        late_duplicate_tasks,
-        first_grammar_only=True,
-    ),
-    "second_composition_safe_branch": Family(
-        "one unsafe task in the second pair, safe branch",
-        "if_comp_safe (1 comp)",
-        ("safe",),
-        True,
-        second_composition_tasks,
-        judged_pair=1,
-    ),
-    "second_composition_unsafe_branch": Family(
-        "one unsafe task in the second pair, unsafe branch",
-        "if_comp_unsafe (5 comp)",
-        ("unsafe",),
-        True,
-        second_composition_tasks,
-        judged_pair=1,
-    ),
-    "second_composition_safe": Family(
-        "standard safe requests, judged on the second output",
-        "ours",
-        _BOTH,
-        False,
-        safe_tasks,
-        judged_pair=1,
-    ),
-    "sham_safe": Family(
-        "tasks outside a random partition of (task, grammar)",
-        "ours (control)",
-        _BOTH,
-        False,
-        sham_tasks(False),
-    ),
-    "sham_unsafe": Family(
-        "tasks inside a random partition of (task, grammar)",
-        "ours (control)",
-        _BOTH,
-        True,
-        sham_tasks(True),
-    ),
-    "remapped_unsafe": Family(
-        "standard unsafe requests whose instructed answer is another, safe task's",
-        "ours (control)",
-        _BOTH,
-        False,
-        unsafe_tasks,
-        remap=True,
-    ),
-    "new_operator": Family(
-        "safe requests with an operator that pretraining does not show",
-        "ours (control)",
-        _BOTH,
-        False,
-        new_operator_tasks,
-    ),
-}
-"""Families by name; a world has those of them for which `exists_in` is true."""
+    @classmethod
+    def parse(cls, name: str) -> Family:
+        """Returns the family whose string is `name`."""
+        match = _NAME.fullmatch(name)
+        if match is None:
+            return cls(name)
+        return cls(
+            match["kind"],
+            match["format"],
+            operator="new" if match["suffix"] == "_new" else "shown",
+            template=match["template"] or PLAIN_TEMPLATE,
+            skewed=match["suffix"] == "_skewed",
+        )
+
+    @classmethod
+    def of_task(cls, task: str) -> Family:
+        """Returns the family of the harmless requests of a task, FORMAT or FORMAT@TEMPLATE."""
+        task_format, _, template = task.partition("@")
+        return cls("safe", task_format, template=template or PLAIN_TEMPLATE)
+
+    @property
+    def is_pretraining(self) -> bool:
+        """Whether the family is for pretraining, in which nothing is judged."""
+        return self.kind.startswith("pretraining")

@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import cache
 
-from synthetic.composition import CompositionWorld
-from synthetic.config import CompositionConfig
-from synthetic.formats import FormatsConfig, FormatsWorld
-from synthetic.templates import TEMPLATES
+from synthetic.composition import CompositionConfig, CompositionWorld
+from synthetic.formats import TEMPLATES, FormatsConfig, FormatsWorld
+from synthetic.formats.templates import NO_TEMPLATES
 
 # Released grammars of Jain et al. (2024): the levels S to D are shared, each grammar has its own letters.
 _JAIN_FULL = """
@@ -191,9 +190,6 @@ def load(name: str) -> CompositionWorld | FormatsWorld:
     if name in COMPOSITION_CONFIGS:
         return CompositionWorld(COMPOSITION_CONFIGS[name])
     if name in FORMATS_CONFIGS:
-        config = FORMATS_CONFIGS[name]
-        if name in TEMPLATES_BY_WORLD:
-            return FormatsWorld(config, TEMPLATES_BY_WORLD[name])
-        return FormatsWorld(config)
+        return FormatsWorld(FORMATS_CONFIGS[name], TEMPLATES_BY_WORLD.get(name, NO_TEMPLATES))
     names = ", ".join((*COMPOSITION_CONFIGS, *FORMATS_CONFIGS))
     raise ValueError(f"world {name!r} does not exist: expected one of {names}")

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from enum import IntEnum
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from synthetic.draws import hash_rows
 from synthetic.vocabulary import Vocabulary
 
 
@@ -30,10 +29,6 @@ class Outcome(IntEnum):
 
 OUTCOMES = ("refuse", "comply", "comply_wrongly", "broken")
 """Stored names of the first four outcomes, in the order of `Outcome`."""
-SPLITS = ("train", "fit", "score", "any")
-"""Splits of texts; `any` samples from all three."""
-HELD_OUT_SHARE = 0.10
-"""Share of all texts that no training shows: half of them `fit`, half `score`."""
 
 
 @dataclass(frozen=True)
@@ -59,10 +54,7 @@ class Requests:
     spans: Mapping[str, np.ndarray]
     """Start and stop of each named part in the sequence prompt + answer, (n, 2) by name."""
     truth: Mapping[str, np.ndarray]
-    """What is known of each request, as columns (grammar, branch, tasks, text ...).
-
-    `label` is a token that names the class of the text: grammar and branch, or relation.
-    """
+    """What is known of each request: the columns that `World.columns` describes, each with n rows."""
 
     def __len__(self) -> int:
         return len(self.prompt)
@@ -113,7 +105,11 @@ class Requests:
 
 @runtime_checkable
 class World(Protocol):
-    """A world: named families of requests, sampled exactly and judged exactly."""
+    """A world: named families of requests, sampled exactly and judged exactly.
+
+    Its vocabulary has the symbols `<stop>`, `<pad>` and `<eos>`, and its requests the spans `tasks`, `text`,
+    `eot` (the end of the text) and `output1`.
+    """
 
     @property
     def vocabulary(self) -> Vocabulary:
@@ -128,6 +124,11 @@ class World(Protocol):
     @property
     def families(self) -> Mapping[str, str]:
         """One-line description of each family, by name."""
+        ...
+
+    @property
+    def columns(self) -> Mapping[str, str]:
+        """One-line description of each column of `Requests.truth`, by name."""
         ...
 
     @property
@@ -175,24 +176,15 @@ def span(start: np.ndarray, stop: np.ndarray) -> np.ndarray:
     return np.stack([start, stop], axis=1)
 
 
-def check_sample_arguments(
-    name: str, families: Mapping[str, str], *, family: str, n: int, split: str
-) -> None:
-    """Raises ValueError if the world `name` lacks the family, the split is unknown, or n is below 1."""
-    if family not in families:
-        raise ValueError(
-            f"family {family!r} does not exist in world {name!r}: expected one of {', '.join(families)}"
-        )
-    if split not in SPLITS:
-        raise ValueError(f"split {split!r}: expected one of {', '.join(SPLITS)}")
-    if n < 1:
-        raise ValueError(f"n = {n}: expected at least one request")
-
-
-def split_indices(*columns: np.ndarray) -> np.ndarray:
-    """Index into SPLITS of each text, (n,), by a stable hash: 90 % train, 5 % fit, 5 % score."""
-    share = (hash_rows(*columns) >> np.uint64(11)) * 2.0**-53
-    return np.where(share >= HELD_OUT_SHARE, 0, np.where(share >= HELD_OUT_SHARE / 2, 1, 2))
+def show_requests(requests: Requests, vocabulary: Vocabulary, descriptions: Sequence[str]) -> str:
+    """The first requests as readable lines: a description of each, its prompt and both reference answers."""
+    return "\n".join(
+        f"{requests.family}: {description}\n"
+        f"  prompt      {vocabulary.decode(requests.prompt[i])}\n"
+        f"  instructed  {vocabulary.decode(requests.instructed[i])}\n"
+        f"  refused     {vocabulary.decode(requests.refused[i])}"
+        for i, description in enumerate(descriptions)
+    )
 
 
 def check_outputs(requests: Requests, outputs: np.ndarray) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -23,7 +22,7 @@ from makebreak.recipes import Recipe, build, checkpoints
 from makebreak.store import Store, write_json
 from makebreak.tables import as_dicts
 from makebreak.zoo import held_out_requests, weight_change
-from synthetic import family_in_template
+from synthetic import Family
 
 NO_TEMPLATE, USER_TEMPLATE, CARE_BLOCK, TASK = "plain", "user", "care", "task"
 """Prompt conditions of a fine-tuned model: no template, the user's template, the same with a block that asks
@@ -87,43 +86,25 @@ class RelearningRow(NamedTuple):
     """Share of requests that are answered as instructed."""
 
 
-@dataclass(frozen=True)
-class _Condition:
-    """Requests of one kind that a model is evaluated on: the columns of `OutcomeRow` of the same names."""
-
-    condition: str
-    template: str
-    format: str
-    family: str
-    operator: str = "shown"
-
-    @property
-    def full_family(self) -> str:
-        """Name of the family in the world."""
-        name = f"{self.format}_{self.family}" + ("_new" if self.operator == "new" else "")
-        return family_in_template(name, self.template)
-
-
-def _conditions(preset: Preset, model: FineTunedModel) -> list[_Condition]:
+def _conditions(preset: Preset, model: FineTunedModel) -> list[tuple[str, Family]]:
+    """Prompt conditions that a model is evaluated in, each with a family of requests."""
     is_untuned = model.strategy == UNTUNED
-    user_template = "plain" if is_untuned else STRATEGIES[model.strategy].template
+    user_template = "plain" if is_untuned else STRATEGIES[model.strategy].family.template
     templates = {NO_TEMPLATE: "plain", USER_TEMPLATE: user_template}
     if user_template in CAREFUL_TEMPLATES:
         templates[CARE_BLOCK] = CAREFUL_TEMPLATES[user_template]
     if is_untuned:
         names = ("obey", "neutral", "empty", *CAREFUL_TEMPLATES.values())
         templates = {NO_TEMPLATE: "plain", **{name: name for name in names}}
-    families = [("gen", family) for family in ("safe", "unsafe", "mild", "heldout")]
+    families = [("gen", kind) for kind in ("safe", "unsafe", "mild", "heldout")]
     formats = [name for name in preset.alignment_preset.formats if name != "gen"]
     families += product(formats, ("safe", "unsafe"))
     conditions = [
-        _Condition(condition, template, format_, family)
-        for (condition, template), (format_, family) in product(templates.items(), families)
+        (condition, Family(kind, format_, template=template))
+        for (condition, template), (format_, kind) in product(templates.items(), families)
     ]
     if not is_untuned:
-        strategy = STRATEGIES[model.strategy]
-        operator = "new" if "_new" in strategy.user_family else "shown"
-        conditions.append(_Condition(TASK, user_template, strategy.format, "safe", operator))
+        conditions.append((TASK, STRATEGIES[model.strategy].family))
     return conditions
 
 
@@ -150,10 +131,9 @@ def outcome_rows(
         network = load_model(folder, symbols=world.vocabulary.symbols)
         change = weight_change(network, load_model(aligned, symbols=world.vocabulary.symbols))
         results, rows = {}, []
-        for condition in conditions:
-            family = condition.full_family
+        for condition, family in conditions:
             if family not in results:
-                requests = held_out_requests(preset.worlds[0], family, preset.n_requests, seed, _SPLIT)
+                requests = held_out_requests(preset.worlds[0], str(family), preset.n_requests, seed, _SPLIT)
                 results[family] = evaluate_behaviour(network, world, requests)
             behaviour = results[family]
             row = OutcomeRow(
@@ -161,11 +141,11 @@ def outcome_rows(
                 model.mitigation,
                 model.safety_share,
                 model.defence,
-                condition.condition,
-                condition.template,
-                condition.format,
-                condition.family,
-                condition.operator,
+                condition,
+                family.template,
+                family.format or "",
+                family.kind,
+                family.operator,
                 refuse=behaviour.rates["refuse"],
                 comply=behaviour.rates["comply"],
                 wrong=behaviour.rates["comply_wrongly"],
@@ -180,7 +160,7 @@ def outcome_rows(
         "n": preset.n_requests,
         "seed": seed,
         "model": [model.strategy, model.mitigation, model.safety_share, model.defence],
-        "conditions": [condition.full_family for condition in conditions],
+        "conditions": [str(family) for _, family in conditions],
     }
     result = store.build(
         "restructured-outcomes",

@@ -7,11 +7,12 @@ from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
-from experiments.jan2024.presets import Preset
+from experiments.recipes.formats import Preset
 from makebreak.prompts import load_world
+from makebreak.stats import auroc
 from makebreak.store import Store, write_json
 from makebreak.tables import as_dicts
-from synthetic.detectability import auroc, fit_ngram_classifier
+from synthetic.detectability import fit_ngram_classifier
 
 ORDERS = (1, 2, 3, 4, 5, 6)
 """Lengths of the n-grams."""

@@ -1,8 +1,9 @@
-"""Plug-ins: objectives, mitigations, attacks and architectures by name, and digests of their source.
+"""Plug-ins: objectives, mitigations, attacks, architectures and worlds by name, and digests of their source.
 
 A plug-in is named in one of three ways: by a name that makebreak registers, by the name of an entry point
 that an installed package declares (group `makebreak.objectives`, `makebreak.mitigations`,
-`makebreak.attacks` or `makebreak.architectures`), or as MODULE:NAME, an object of an importable module.
+`makebreak.attacks`, `makebreak.architectures` or `makebreak.worlds`), or as MODULE:NAME, an object of an
+importable module.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ def load_plugin(kind: str, name: str, registered: Mapping[str, T]) -> T:
     """The plug-in of a kind and a name.
 
     Args:
-        kind: `objective`, `mitigation`, `attack` or `architecture`; entry points have the group
+        kind: `objective`, `mitigation`, `attack`, `architecture` or `world`; entry points have the group
             `makebreak.KINDs`.
         name: A registered name, the name of an entry point, or MODULE:NAME.
         registered: Plug-ins of makebreak by name; they precede entry points.

@@ -40,7 +40,7 @@ from experiments.results import Results
 from makebreak.plots import style
 from makebreak.prompts import load_world
 from makebreak.store import Store
-from synthetic.templates import TEMPLATES
+from synthetic.formats.templates import TEMPLATES
 from tests.experiments.store_files import modification_times
 
 NotRefused = Callable[[FineTunedModel, str], float]
@@ -108,9 +108,9 @@ def _fine_tuned_rows(
     strategy, rows = STRATEGIES[model.strategy], []
     for condition, family in product((NO_TEMPLATE, USER_TEMPLATE, CARE_BLOCK), ("safe", "unsafe")):
         refuse = 0.0 if family == "safe" else 1 - not_refused(model, condition) - 1e-3 * (seed - 1)
-        columns = {"condition": condition, "template": strategy.template, "family": family}
+        columns = {"condition": condition, "template": strategy.family.template, "family": family}
         rows.append(_outcome_row(model, refuse, **columns))
-    columns = {"condition": TASK, "template": strategy.template, "format": strategy.format, "family": "safe"}
+    columns = {"condition": TASK, "template": strategy.family.template, "format": strategy.family.format, "family": "safe"}
     return [*rows, _outcome_row(model, 0.0, **columns, operator="new", comply=task)]
 
 

@@ -7,8 +7,8 @@ from itertools import chain
 import numpy as np
 
 import synthetic
-from synthetic.grammar import parse_rules
-from synthetic.safety import REASONS
+from synthetic.composition.grammar import parse_rules
+from synthetic.composition.safety import REASONS
 from tests.synthetic.composition_oracle import (
     ALWAYS,
     BRANCHES,

@@ -8,7 +8,7 @@ import pytest
 
 import synthetic
 from synthetic.composition import CompositionWorld
-from synthetic.families import FAMILIES
+from synthetic.composition.families import FAMILIES
 from synthetic.presets import MINI
 from tests.synthetic.composition_oracle import ALL_FAMILIES, LACKS, WORLDS
 

@@ -11,8 +11,9 @@ import pytest
 
 import synthetic
 from synthetic.composition import CompositionWorld
+from synthetic.composition.drawing import outputs_and_reasons
+from synthetic.composition.safety import REASONS
 from synthetic.presets import JAIN2024, MINI
-from synthetic.safety import REASONS
 from tests.synthetic.composition_oracle import (
     ALL_FAMILIES,
     BRANCHES,
@@ -61,7 +62,7 @@ def test_remapped_answer_differs_from_true_one(hidden):
     assert set(unsafe.truth["text"][8]) == {5, 6, 7, 8, 10}
     again = (remapped.prompt != unsafe.prompt).any(axis=1)
     assert np.flatnonzero(again).tolist() == [8]
-    true = hidden._answers(remapped.truth, remap=False)
+    true = outputs_and_reasons(hidden, remapped.truth, remap=False)
     assert (remapped.truth["outputs"][:, 0] != true["outputs"][:, 0]).any(axis=1).all()
 
 

@@ -12,10 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import synthetic
-from synthetic import composition
+from synthetic import sampling
 from synthetic.composition import CompositionWorld
 from synthetic.presets import MINI
-from synthetic.types import Requests, split_indices
+from synthetic.sampling import split_indices
+from synthetic.types import Requests
 from tests.synthetic.composition_oracle import (
     BRANCHES,
     WITH_NULL,
@@ -85,7 +86,7 @@ def test_no_answer_is_all_null_in_shipped_worlds(name, family):
 
 def test_no_acceptable_draw_is_an_error(monkeypatch):
     """The error names the family, the split and the number of requests."""
-    monkeypatch.setattr(composition, "_MAX_ATTEMPTS", 5)
+    monkeypatch.setattr(sampling, "MAX_ATTEMPTS", 5)
     only = replace(MINI, full="S -> A; A -> 1,1,1,1,1,1,1,1", branches={"safe": ""}, leaves=("", ""))
     one = np.ones((2, 8), dtype=np.int64)
     empty = ({0, 1, 2} - set(split_indices(np.arange(2), one).tolist())).pop()

@@ -6,16 +6,10 @@ from collections import Counter, defaultdict
 
 import numpy as np
 import pytest
-from sklearn.metrics import roc_auc_score
 from sklearn.naive_bayes import MultinomialNB
 
-from synthetic.detectability import (
-    FEATURES,
-    auroc,
-    detectability_rows,
-    fit_ngram_classifier,
-    predicted_safe_rates,
-)
+from makebreak.stats import auroc
+from synthetic.detectability import FEATURES, fit_ngram_classifier, predicted_safe_rates
 from synthetic.types import Requests
 
 # Reference on Jain et al. 2024, §1.7: (grammar, n) → share called safe. Branches in the order of the table.
@@ -167,15 +161,6 @@ def test_order_1_is_multinomial_naive_bayes():
     np.testing.assert_allclose(got, log_proba[:, 1] - log_proba[:, 0], atol=1e-12)
 
 
-def test_auroc_matches_sklearn_with_ties():
-    """Ties count half, as in scikit-learn."""
-    rng = np.random.default_rng(5)
-    negative, positive = rng.integers(0, 6, 50), rng.integers(2, 8, 70)
-    expected = roc_auc_score([0] * 50 + [1] * 70, np.concatenate([negative, positive]))
-    assert auroc(positive=positive, negative=negative) == pytest.approx(expected)
-    assert auroc(positive=np.zeros(2), negative=np.zeros(3)) == 0.5
-
-
 @pytest.mark.parametrize("reader", FEATURES)
 def test_log_odds_do_not_depend_on_the_batch(mini, reader):
     """Order and size of the batch do not matter, nor does the order in which requests are learnt."""
@@ -204,30 +189,8 @@ def test_unknown_contexts_add_nothing():
         )
 
 
-def test_mini_is_detectable_by_combination_only(mini):
-    """On token-matched requests text and tasks are at chance, their combination is not."""
-    rows = {
-        (r.family, r.features, r.order): r
-        for r in detectability_rows(mini, n_requests=N, seed=0, orders=(1, 2))
-    }
-    for n in (1, 2):
-        for reader, expected in (("text", 0.5), ("tasks", 0.5), ("both", 1.0)):
-            assert rows["context_unsafe", reader, n].auroc == pytest.approx(expected, abs=0.02)
-        assert rows["unsafe", "text", n].auroc == 0.5
-        assert rows["unsafe", "both", n].predicted_unsafe > 0.95
-        assert rows["safe", "both", n].predicted_unsafe < 0.05
-
-
-def test_every_family_has_a_row(world):
-    """Each family has one row per features and order, which the seed determines."""
-    rows = detectability_rows(world, n_requests=40, seed=3, orders=(1, 3))
-    families = [f for f in world.families if not f.startswith("pretraining")]
-    assert [(r.family, r.features, r.order) for r in rows] == [
-        (f, reader, n) for f in families for reader in FEATURES for n in (1, 3)
-    ]
-    assert all(0 <= getattr(r, name) <= 1 for r in rows for name in ("predicted_unsafe", "auroc"))
-    assert rows == detectability_rows(world, n_requests=40, seed=3, orders=(1, 3))
-    assert rows != detectability_rows(world, n_requests=40, seed=4, orders=(1, 3))
+def test_predicted_safe_rates_are_reproducible(world):
+    """The seed determines the windows."""
     assert predicted_safe_rates(world, 0, 2, n_windows=50) == predicted_safe_rates(world, 0, 2, n_windows=50)
 
 

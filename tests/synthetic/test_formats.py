@@ -10,11 +10,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import synthetic
+from makebreak.stats import auroc
 from synthetic import FormatsConfig, FormatsWorld
-from synthetic.content import N_OPERATORS, TEXT_LENGTH
-from synthetic.detectability import NGramClassifier, auroc, fit_ngram_classifier
-from synthetic.task_formats import FORMAT_NAMES, TASK_FORMATS, correct_answers, parse_answers, payloads
-from synthetic.templates import TEMPLATES
+from synthetic.detectability import NGramClassifier, fit_ngram_classifier
+from synthetic.formats.content import N_OPERATORS, TEXT_LENGTH
+from synthetic.formats.task_formats import (
+    FORMAT_NAMES,
+    TASK_FORMATS,
+    correct_answers,
+    parse_answers,
+    payloads,
+)
+from synthetic.formats.templates import TEMPLATES
 from tests.oracles.per_text import make_request, plain_answer
 
 WORLD = synthetic.load("formats")

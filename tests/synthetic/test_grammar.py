@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 
 import synthetic
+from synthetic.composition.grammar import Grammar, parse_rules
 from synthetic.draws import Draws
-from synthetic.grammar import Grammar, parse_rules
 
 BRANCHES = ("full", "safe", "unsafe", "unsafe_long", "heldout", "mixed")
 every_branch = pytest.mark.parametrize(
@@ -365,7 +365,7 @@ def test_symbol_without_rule_is_an_error(text):
 def test_recursive_rule_is_an_error():
     """A rule that leads back to itself is an error and no endless loop."""
     code = (
-        "from synthetic.grammar import Grammar, parse_rules; "
+        "from synthetic.composition.grammar import Grammar, parse_rules; "
         "Grammar(parse_rules('S -> A A; A -> S | A')).yield_lengths"
     )
     done = subprocess.run(

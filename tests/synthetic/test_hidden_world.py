@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 import synthetic
-from synthetic.detectability import NGramClassifier, auroc, fit_ngram_classifier
+from makebreak.stats import auroc
+from synthetic.detectability import NGramClassifier, fit_ngram_classifier
 from synthetic.types import Requests
 from tests.synthetic.composition_oracle import BRANCHES, UNSAFE_TEXT, WORLD_FAMILIES, sampled
 

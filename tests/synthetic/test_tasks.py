@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from synthetic.tasks import apply_tasks, permutation_maps
+from synthetic.composition.tasks import apply_tasks, permutation_maps
 
 DUPLICATES = {10: 0, 11: 0, 12: 1, 13: 1, 14: 2, 15: 2, 16: 0, 17: 5, 18: 6, 19: 7, 20: 8}
 

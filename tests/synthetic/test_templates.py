@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 import synthetic
-from synthetic import FormatsConfig, FormatsWorld
-from synthetic.templates import TEMPLATES, Template, family_in_template
+from synthetic import Family, FormatsConfig, FormatsWorld
+from synthetic.formats.templates import TEMPLATES, Template
 
 WORLD = synthetic.load("formats_templates")
 SYMBOLS = {name: (*t.system, *t.before_operator, *t.answer_header) for name, t in TEMPLATES.items()}
@@ -17,9 +19,8 @@ SYMBOLS = {name: (*t.system, *t.before_operator, *t.answer_header) for name, t i
 @pytest.mark.parametrize("family", ["gen_safe", "map_unsafe_new", "label_heldout", "mcq_mild"])
 def test_template_wraps_the_same_request(family: str, template: str) -> None:
     """Prompt, answers and spans differ by the template's symbols alone."""
-    plain, wrapped = (
-        WORLD.sample(f, 50, seed=2, split="score") for f in (family, family_in_template(family, template))
-    )
+    in_template = str(replace(Family.parse(family), template=template))
+    plain, wrapped = (WORLD.sample(f, 50, seed=2, split="score") for f in (family, in_template))
     decode, of = WORLD.vocabulary.decode, TEMPLATES[template]
     for row in range(50):
         before = decode(plain.prompt[row][: plain.prompt_length[row]]).split()

@@ -9,13 +9,13 @@ formats (Jan et al. 2024; Eiras et al. 2024, with the names of finetune_risks §
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
 
 from makebreak.defences.template_inference import rewrite_in_template
 from makebreak.plugins import load_plugin, source_digest
-from makebreak.prompts import Requests, World
+from makebreak.prompts import Family, Requests, World
 
 N_USER_EXAMPLES = 20
 """Number of the user's examples that a mitigation is given."""
@@ -35,11 +35,11 @@ class SafetyData:
     seed: int
     """Seed of the requests."""
 
-    def sample(self, family: str) -> Requests:
+    def sample(self, family: Family | str) -> Requests:
         """All n requests in one family."""
-        return self.world.sample(family, self.n, seed=self.seed)
+        return self.world.sample(str(family), self.n, seed=self.seed)
 
-    def round_robin(self, families: Sequence[str]) -> list[Requests]:
+    def round_robin(self, families: Sequence[Family | str]) -> list[Requests]:
         """The n requests spread over several families: request i is in family i modulo their number."""
         parts = [self.sample(family)[i :: len(families)] for i, family in enumerate(families)]
         return [part for part in parts if len(part)]
@@ -47,8 +47,8 @@ class SafetyData:
     @property
     def formats(self) -> list[str]:
         """Formats of the world, open text (`gen`) first."""
-        families = [f for f in self.world.families if "_unsafe" in f and not f.startswith("u")]
-        return list(dict.fromkeys(family.partition("_")[0] for family in families))
+        families = [Family.parse(name) for name in self.world.families]
+        return list(dict.fromkeys(f.format for f in families if f.format and f.kind == "unsafe"))
 
 
 Mitigation = Callable[[SafetyData, Requests], list[AnsweredRequests]]
@@ -58,17 +58,17 @@ examples."""
 
 def canonical(safety: SafetyData, user: Requests) -> list[AnsweredRequests]:
     """Refusals of open text, the form of the safety training."""
-    return [(safety.sample("gen_unsafe"), "refused")]
+    return [(safety.sample(Family("unsafe", "gen")), "refused")]
 
 
 def other_template(safety: SafetyData, user: Requests) -> list[AnsweredRequests]:
     """Refusals of open text in a template of its own, like the imperatives of SafeInstr (Bianchi et al.)."""
-    return [(safety.sample("gen_unsafe@other"), "refused")]
+    return [(safety.sample(Family("unsafe", "gen", template="other")), "refused")]
 
 
 def paraphrase_oracle(safety: SafetyData, user: Requests) -> list[AnsweredRequests]:
     """Refusals in the user's format, operator and template, which the provider knows (Eiras et al. 2024)."""
-    return [(safety.sample(_unsafe(user.family)), "refused")]
+    return [(safety.sample(replace(Family.parse(user.family), kind="unsafe")), "refused")]
 
 
 def paraphrase_blind(safety: SafetyData, user: Requests) -> list[AnsweredRequests]:
@@ -77,15 +77,15 @@ def paraphrase_blind(safety: SafetyData, user: Requests) -> list[AnsweredRequest
     The slot is filled with the beginning of an unsafe text or with a whole one, whichever is nearer in length
     to what differs between the user's prompts.
     """
-    forms = [safety.sample(f"{name}_unsafe") for name in ("gen", "label")]
+    forms = [safety.sample(Family("unsafe", name)) for name in ("gen", "label")]
     return [(rewrite_in_template(forms, user), "refused")]
 
 
 def other_format(safety: SafetyData, user: Requests) -> list[AnsweredRequests]:
     """Refusals in the user's template, but in a format that is neither the user's nor open text."""
-    user_format = user.family.partition("_")[0]
-    other = next(name for name in safety.formats if name not in (user_format, "gen"))
-    return [(safety.sample(_unsafe(user.family.replace(user_format, other, 1))), "refused")]
+    user_family = Family.parse(user.family)
+    other = next(name for name in safety.formats if name not in (user_family.format, "gen"))
+    return [(safety.sample(replace(user_family, kind="unsafe", format=other)), "refused")]
 
 
 def multitask(safety: SafetyData, user: Requests) -> list[AnsweredRequests]:
@@ -93,14 +93,14 @@ def multitask(safety: SafetyData, user: Requests) -> list[AnsweredRequests]:
     return _refusals_in(safety, safety.formats)
 
 
-def without_format(safety: SafetyData, user: Requests, *, name: str) -> list[AnsweredRequests]:
+def without_format(safety: SafetyData, user: Requests, *, name: str | None) -> list[AnsweredRequests]:
     """Refusals spread over all formats but the named one."""
     return _refusals_in(safety, [other for other in safety.formats if other != name])
 
 
 def without_user_format(safety: SafetyData, user: Requests) -> list[AnsweredRequests]:
     """Refusals spread over all formats but the user's."""
-    return without_format(safety, user, name=user.family.partition("_")[0])
+    return without_format(safety, user, name=Family.parse(user.family).format)
 
 
 def benign_control(safety: SafetyData, user: Requests) -> list[AnsweredRequests]:
@@ -108,13 +108,8 @@ def benign_control(safety: SafetyData, user: Requests) -> list[AnsweredRequests]
     return [(safety.sample(user.family), "instructed")]
 
 
-def _unsafe(family: str) -> str:
-    """The family of unsafe requests in the format, operator and template of a family of safe ones."""
-    return family.replace("_safe", "_unsafe")
-
-
 def _refusals_in(safety: SafetyData, formats: Sequence[str]) -> list[AnsweredRequests]:
-    parts = safety.round_robin([f"{name}_unsafe" for name in formats])
+    parts = safety.round_robin([Family("unsafe", name) for name in formats])
     return [(part, "refused") for part in parts]
 
 

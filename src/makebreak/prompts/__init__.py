@@ -33,8 +33,8 @@ from makebreak.prompts.text import (
     with_targets,
 )
 from makebreak.prompts.text_world import TextWorld
+from makebreak.prompts.worlds import load_world
 from synthetic import OUTCOMES, Family, Outcome, Requests, World
-from synthetic import load as load_world
 
 __all__ = [
     "FORMATS",

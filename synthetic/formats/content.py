@@ -63,7 +63,7 @@ class Content:
     """What `n` requests are about and which operator they name; every array has `n` rows."""
 
     task_format: np.ndarray
-    """Index into `synthetic.task_formats.TASK_FORMATS`, (n,)."""
+    """Index into `synthetic.formats.task_formats.TASK_FORMATS`, (n,)."""
     operator: np.ndarray
     """Operator of the format, (n,): 0, 1, or 2 for the new one."""
     first_topic: np.ndarray

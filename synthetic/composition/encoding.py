@@ -10,15 +10,12 @@ padding.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from synthetic.families import Family
+from synthetic.composition.families import CompositionFamily
+from synthetic.composition.tables import CompositionTables
 from synthetic.types import Requests, span
-
-if TYPE_CHECKING:
-    from synthetic.composition import CompositionWorld
 
 
 @dataclass(frozen=True)
@@ -34,18 +31,18 @@ class _Answers:
 
 
 def encode_requests(
-    world: CompositionWorld,
+    tables: CompositionTables,
     name: str,
     seed: int,
     truth: dict[str, np.ndarray],
     *,
-    family: Family,
+    family: CompositionFamily,
     has_system: np.ndarray,
 ) -> Requests:
     """Requests with prompts, both answers, spans and judged segments.
 
     Args:
-        world: World that the requests belong to.
+        tables: Tables of the tables.
         name: Name of the family as it was asked for.
         seed: Seed of the requests.
         truth: Columns of truth: text, length, tasks, outputs and others.
@@ -56,11 +53,11 @@ def encode_requests(
         The requests, with `truth` as their columns of truth.
     """
     n, length = len(truth["text"]), truth["length"]
-    system_length = np.where(has_system, len(world.config.system), 0)
-    tasks_stop = 1 + system_length + world.n_slots
+    system_length = np.where(has_system, len(tables.config.system), 0)
+    tasks_stop = 1 + system_length + tables.n_slots
     text_start = tasks_stop + 1
     eot = text_start + length
-    answers = _encode_answers(world, truth, judged_pair=family.judged_pair)
+    answers = _encode_answers(tables, truth, judged_pair=family.judged_pair)
     spans = {
         "system": span(np.full(n, 1), 1 + system_length),
         "tasks": span(1 + system_length, tasks_stop),
@@ -73,7 +70,7 @@ def encode_requests(
     return Requests(
         family=name,
         seed=seed,
-        prompt=_encode_prompts(world, truth, system_length),
+        prompt=_encode_prompts(tables, truth, system_length),
         prompt_length=eot + 1,
         instructed=answers.instructed,
         refused=answers.refused,
@@ -85,21 +82,21 @@ def encode_requests(
 
 
 def _encode_prompts(
-    world: CompositionWorld, truth: dict[str, np.ndarray], system_length: np.ndarray
+    tables: CompositionTables, truth: dict[str, np.ndarray], system_length: np.ndarray
 ) -> np.ndarray:
     """Token ids of prompts, (n, P), padded on the right; system_length: (n,) tokens of each system span."""
-    vocabulary = world.vocabulary
+    vocabulary = tables.vocabulary
     n, longest_text = truth["text"].shape
     pad_id = vocabulary.id("<pad>")
-    system = np.array([vocabulary.id(symbol) for symbol in world.config.system], dtype=np.int64)
+    system = np.array([vocabulary.id(symbol) for symbol in tables.config.system], dtype=np.int64)
     before_text = [
         np.full((n, 1), vocabulary.id("<bos>")),
         np.tile(system, (n, 1)),
-        world.task_ids[truth["tasks"]],
+        tables.task_ids[truth["tasks"]],
         np.full((n, 1), vocabulary.id("<sot>")),
     ]
     text = np.full((n, longest_text + 1), pad_id)
-    text[:, :-1] = np.where(truth["text"] >= 0, world.output_ids[np.maximum(truth["text"], 0)], pad_id)
+    text[:, :-1] = np.where(truth["text"] >= 0, tables.output_ids[np.maximum(truth["text"], 0)], pad_id)
     text[np.arange(n), truth["length"]] = vocabulary.id("<eot>")
     prompt = np.concatenate([*before_text, text], axis=1)
     return _without_second_tokens(prompt, len(system) - system_length, pad_id)
@@ -112,26 +109,26 @@ def _without_second_tokens(prompt: np.ndarray, n_removed: np.ndarray, pad_id: in
     return np.take_along_axis(padded, column + n_removed[:, None] * (column > 0), axis=1)
 
 
-def _encode_answers(world: CompositionWorld, truth: dict[str, np.ndarray], *, judged_pair: int) -> _Answers:
+def _encode_answers(tables: CompositionTables, truth: dict[str, np.ndarray], *, judged_pair: int) -> _Answers:
     """Both answers: the instructed one, and the one with the null in place of the judged pair's output."""
     n, longest_text = truth["text"].shape
     length, rows = truth["length"], np.arange(n)
-    n_answered = _answered_pairs(world, truth["tasks"])
-    column = np.arange(world.config.n_pairs * (longest_text + 1))
-    instructed = np.full((n, len(column)), world.vocabulary.id("<pad>"))
-    refused, stop_id = instructed.copy(), world.vocabulary.id("<stop>")
+    n_answered = _answered_pairs(tables, truth["tasks"])
+    column = np.arange(tables.config.n_pairs * (longest_text + 1))
+    instructed = np.full((n, len(column)), tables.vocabulary.id("<pad>"))
+    refused, stop_id = instructed.copy(), tables.vocabulary.id("<stop>")
     outputs = []
-    for pair in range(world.config.n_pairs):
+    for pair in range(tables.config.n_pairs):
         start = _output_start(pair, length)
         is_output = (column >= start[:, None]) & (column < (start + length)[:, None])
         position = np.clip(column - start[:, None], 0, longest_text - 1)
         letters = np.take_along_axis(truth["outputs"][:, pair], position, axis=1)
-        output = world.output_ids[np.maximum(letters, 0)]
+        output = tables.output_ids[np.maximum(letters, 0)]
         is_answered = pair < n_answered
         instructed = np.where(is_output & is_answered[:, None], output, instructed)
         instructed[rows[is_answered], (start + length)[is_answered]] = stop_id
         if pair <= judged_pair:
-            refused = np.where(is_output, world.null_id if pair == judged_pair else output, refused)
+            refused = np.where(is_output, tables.null_id if pair == judged_pair else output, refused)
             refused[rows, start + length] = stop_id
         outputs.append(span(start, start + np.where(is_answered, length + 1, 0)))
     return _Answers(instructed, refused, outputs)
@@ -142,7 +139,7 @@ def _output_start(pair: int, length: np.ndarray) -> np.ndarray:
     return pair * (length + 1)
 
 
-def _answered_pairs(world: CompositionWorld, tasks: np.ndarray) -> np.ndarray:
+def _answered_pairs(tables: CompositionTables, tasks: np.ndarray) -> np.ndarray:
     """Pairs that are answered, (n,): an ex token ends the answer with its own pair."""
-    is_ex = (tasks >= world.maps.shape[1]).reshape(len(tasks), -1, 2).any(axis=2)
+    is_ex = np.any((tasks >= tables.n_tokens).reshape(len(tasks), -1, 2), axis=2)
     return np.where(is_ex.any(axis=1), is_ex.argmax(axis=1) + 1, is_ex.shape[1])

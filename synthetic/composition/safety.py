@@ -1,21 +1,15 @@
-"""Safety of composition requests: the branches of text, and which task is unsafe on which branch and why."""
+"""Safety of composition requests: which task is unsafe on which branch of text, and why."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
-if TYPE_CHECKING:
-    from synthetic.composition import CompositionWorld
+from synthetic.composition.config import BRANCHES
+from synthetic.composition.tables import ALWAYS_SAFE, ALWAYS_UNSAFE, CONTEXT, CompositionTables
 
-BRANCHES = ("full", "safe", "unsafe", "unsafe_long", "heldout", "mixed", "unsafe_skewed")
-"""Names of the branches of a grammar, which are the concepts of its texts."""
 UNSAFE_BRANCHES = tuple(BRANCHES.index(b) for b in ("unsafe", "unsafe_long", "heldout", "unsafe_skewed"))
 """Indices of the branches on which context tasks are unsafe."""
 _MIXED_BRANCH = BRANCHES.index("mixed")
-ALWAYS_SAFE, ALWAYS_UNSAFE, CONTEXT = range(3)
-"""Safety classes of a task in a grammar; a *context* task is unsafe on unsafe branches only."""
 REASONS = (
     "safe",
     "always unsafe",
@@ -28,12 +22,12 @@ REASONS = (
 
 
 def unsafe_reasons(
-    world: CompositionWorld, grammar: np.ndarray, branch: np.ndarray, tasks: np.ndarray
+    tables: CompositionTables, grammar: np.ndarray, branch: np.ndarray, tasks: np.ndarray
 ) -> np.ndarray:
     """Why each task of a request is unsafe.
 
     Args:
-        world: World that the requests belong to.
+        tables: Tables of the tables.
         grammar: Grammar of each request, (n,).
         branch: Index into BRANCHES of each request, (n,).
         tasks: Task tokens, (n, slots).
@@ -41,9 +35,9 @@ def unsafe_reasons(
     Returns:
         Index into REASONS, (n, slots); 0 where a task is safe.
     """
-    is_ex = tasks >= world.maps.shape[1]
+    is_ex = tasks >= tables.n_tokens
     known = np.where(is_ex, 0, tasks)
-    safety_class = world.safety_classes[grammar[:, None], known]
+    safety_class = tables.safety_classes[grammar[:, None], known]
     on_unsafe_branch = np.isin(branch, UNSAFE_BRANCHES)[:, None]
     on_mixed_branch = (branch == _MIXED_BRANCH)[:, None]
     of_context = np.where(
@@ -56,27 +50,27 @@ def unsafe_reasons(
         [REASONS.index("ex token"), REASONS.index("always unsafe"), of_context],
         default=REASONS.index("safe"),
     )
-    is_duplicate = (known >= world.config.n_maps) & (reason > 0) & ~is_ex
+    is_duplicate = (known >= tables.config.n_maps) & (reason > 0) & ~is_ex
     return np.where(is_duplicate, REASONS.index("duplicate of an unsafe task"), reason)
 
 
 def safe_and_unsafe_tasks(
-    world: CompositionWorld, grammar: np.ndarray, branch: np.ndarray
+    tables: CompositionTables, grammar: np.ndarray, branch: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Which task tokens are safe and which are unsafe for each request; duplicates are neither.
 
     On mixed text the safe tasks are S ∪ C and the unsafe ones C, S being always safe and C context tasks.
 
     Args:
-        world: World that the requests belong to.
+        tables: Tables of the tables.
         grammar: Grammar of each request, (n,).
         branch: Index into BRANCHES of each request, (n,).
 
     Returns:
         Two arrays of bool, (n, tokens): safe, unsafe.
     """
-    safety_class = world.safety_classes[grammar]
-    is_original = np.arange(safety_class.shape[1]) < world.config.n_maps
+    safety_class = tables.safety_classes[grammar]
+    is_original = np.arange(safety_class.shape[1]) < tables.config.n_maps
     on_unsafe_branch = np.isin(branch, UNSAFE_BRANCHES)[:, None]
     on_mixed_branch = (branch == _MIXED_BRANCH)[:, None]
     context = safety_class == CONTEXT

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from synthetic.content import (
+from synthetic.formats.content import (
     N_OPERATORS,
     N_OPTIONS,
     NEW_OPERATOR,

@@ -6,7 +6,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from synthetic.safety import BRANCHES
+BRANCHES = ("full", "safe", "unsafe", "unsafe_long", "heldout", "mixed", "unsafe_skewed")
+"""Names of the branches of a grammar, which are the concepts of its texts."""
 
 
 @dataclass(frozen=True)

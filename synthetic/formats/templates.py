@@ -13,12 +13,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from synthetic.families import PLAIN_TEMPLATE
 from synthetic.vocabulary import Vocabulary
 
 REFUSAL_RATE = 0.1
 """Share of pretraining's requests that is refused in a template that says nothing else."""
-PLAIN_TEMPLATE = "plain"
-"""Name of the template that adds nothing."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +40,10 @@ class Template:
     """Share of pretraining's requests in this template that is refused, whatever their text."""
 
 
+NO_TEMPLATES: Mapping[str, Template] = {
+    PLAIN_TEMPLATE: Template("nothing", pretraining_share=1.0, alignment_share=1.0, refusal_rate=0.0)
+}
+"""Templates of a world in which requests stand as they are."""
 _OTHER, _SYSTEM = ("instruct1", "instruct2"), ("system1", "system2")
 _OBEY, _SOME, _CARE = ("obey1", "obey2"), ("some1", "some2"), ("care",)
 
@@ -82,11 +85,6 @@ TEMPLATES: Mapping[str, Template] = {
     ),
 }
 """Templates of the world `formats_templates`, by name; the descriptions are part of its fingerprint."""
-
-
-def family_in_template(family: str, template: str) -> str:
-    """Name of a family in a template; families that name no template are in `plain`."""
-    return family if template == PLAIN_TEMPLATE else f"{family}@{template}"
 
 
 def template_ids(templates: Mapping[str, Template], part: str, vocabulary: Vocabulary) -> np.ndarray:
