@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import inspect
 import json
 from pathlib import Path
 from typing import Any, ClassVar, get_args, get_type_hints
@@ -22,6 +23,7 @@ from makebreak.training import (
     AlignmentData,
     LoRA,
     ModeShares,
+    Objective,
     Optimisation,
     Pretraining,
     Unlearning,
@@ -305,12 +307,22 @@ def test_a_renamed_config_keeps_its_json() -> None:
         from_json(RenamedSettings, {"n": 1, "share_position": True})
 
 
+def subclasses(cls: type) -> list[type]:
+    """All subclasses that are not abstract."""
+    found = [c for direct in cls.__subclasses__() for c in [direct, *subclasses(direct)]]
+    return [c for c in found if dataclasses.is_dataclass(c) and not inspect.isabstract(c)]
+
+
 def test_every_part_of_a_recipe_has_an_explicit_tag() -> None:
     """A part without a tag of its own would change its key with its class name."""
+    objectives = [c for c in subclasses(Objective) if c.__module__.startswith("makebreak.")]
+    assert len({c.tag for c in objectives}) == len(objectives) >= 12
     classes: list[type] = [Recipe]
     for cls in classes:
         assert "tag" in vars(cls), f"{cls.__name__} has no tag"
         for hint in get_type_hints(cls).values():
             parts = [hint, *get_args(hint)]
+            parts += objectives if hint is Objective else []
             classes += [c for c in parts if dataclasses.is_dataclass(c) and c not in classes]
     assert len(classes) > 10
+    assert set(objectives) < set(classes)

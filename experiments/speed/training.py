@@ -6,6 +6,7 @@ import random
 import statistics
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -14,17 +15,18 @@ from typing import NamedTuple
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from experiments.jain2024.measures import checkpoint_measures, final_measures
-from experiments.jain2024.presets import PRESETS, Preset
+from experiments.recipes.composition import PRESETS, Preset
 from experiments.speed.timing import SpeedRow, median_ratio, seconds
 from makebreak.models import create_model
 from makebreak.prompts import Sequences, World, load_world
 from makebreak.recipes import build, checkpoints
 from makebreak.store import Store
-from makebreak.training import Optimisation, Pretraining, TrainingRun, train
-from makebreak.zoo import measure
+from makebreak.training import Objective, Optimisation, Pretraining, TrainingRun, train
+from makebreak.zoo import Measure, measure
 from synthetic import CompositionWorld, FormatsWorld
 
+Measures = Callable[[Preset, str], tuple[Measure, ...]]
+"""Measures that a study takes of an arm."""
 N_OURS, N_BASELINE, ROUNDS = 4096, 200, 7
 N_TIMED_STEPS = 4
 """Training steps that are timed in every round; one before and one after are not."""
@@ -73,7 +75,7 @@ def generation_rows() -> list[SpeedRow]:
 
 
 @dataclass(frozen=True)
-class Replay:
+class Replay(Objective):
     """Pretraining on batches made beforehand, which notes when each batch is requested."""
 
     pretraining: Pretraining
@@ -147,10 +149,22 @@ def _step_ratios(preset: Preset, name: str, batch_size: int) -> dict[str, list[f
     return ratios
 
 
-def throughput_row(preset: Preset, world: str, arm: str) -> ThroughputRow:
+def throughput_row(
+    preset: Preset, world: str, arm: str, final_measures: Measures, checkpoint_measures: Measures
+) -> ThroughputRow:
     """Cost of one more model, aligned and fully measured as in the study, in seconds of one core.
 
     Its base is trained for four steps and not counted: neither cost depends on what the base can do.
+
+    Args:
+        preset: Sizes of the model and of its measures.
+        world: Name of the world.
+        arm: Name of the arm.
+        final_measures: Measures of the finished model.
+        checkpoint_measures: Measures of the checkpoints before.
+
+    Returns:
+        The cost of alignment and of all measures.
     """
     recipe = preset.recipe(world, SEED, arm)
     recipe = replace(recipe, optimisation=replace(recipe.optimisation, steps=4, checkpoints=1))

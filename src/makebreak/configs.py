@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import inspect
 import json
 import math
 from collections.abc import Mapping
@@ -54,11 +55,22 @@ def to_json(config: object) -> dict[str, Any]:
 
 def _plain(value: object) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        _check_decorated(type(value))
         fields = {key_name(f): _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
         return {"type": tag(type(value))} | fields
     if isinstance(value, Mapping):
         return {name: _plain(v) for name, v in value.items()}
     return [_plain(v) for v in value] if isinstance(value, tuple | list) else value
+
+
+def _check_decorated(cls: type) -> None:
+    """Raises TypeError if a subclass of a config has settings that are no fields, and so in no key."""
+    names = {field.name for field in dataclasses.fields(cls)}  # pyright: ignore[reportArgumentType]
+    for name, hint in inspect.get_annotations(cls).items():
+        if name not in names and "ClassVar" not in str(hint):
+            raise TypeError(
+                f"{cls.__name__}.{name} is no field: decorate the class with @dataclass(frozen=True)"
+            )
 
 
 def from_json(cls: type[T], data: dict[str, Any]) -> T:
@@ -110,21 +122,37 @@ def _read(hint: Any, value: Any, path: str) -> Any:
     from pydantic import ValidationError
 
     members = get_args(hint) or (hint,)
-    classes = [c for c in members if isinstance(c, type) and dataclasses.is_dataclass(c)]
-    choices: dict[str, type] = {tag(c): c for c in classes}
-    if isinstance(value, list) and choices and get_origin(hint) is tuple:
+    classes = [c for c in members if isinstance(c, type) and (dataclasses.is_dataclass(c) or _is_open(c))]
+    if isinstance(value, list) and classes and get_origin(hint) is tuple:
         return tuple(_read(get_args(hint)[0], item, f"{path}[{i}]") for i, item in enumerate(value))
-    if isinstance(value, dict) and choices:
-        name = value.get("type", next(iter(choices)) if len(choices) == 1 else None)
-        if name not in choices:
-            raise ValueError(f"{path} of type {name!r}: expected one of {', '.join(choices)}")
-        return from_json(choices[name], value)
-    if isinstance(value, dict | list) and (choices or isinstance(value, dict)):
+    if isinstance(value, dict) and classes:
+        return from_json(_config_class(classes, value, path), value)
+    if isinstance(value, dict | list) and (classes or isinstance(value, dict)):
         raise ValueError(f"{path} = {value!r}: expected {hint}")
     try:
         return _adapter(hint).validate_json(json.dumps(value), strict=True)
     except ValidationError as error:
         raise ValueError(f"{path} = {value!r}: {error.errors()[0]['msg'].lower()}") from None
+
+
+def _is_open(cls: type) -> bool:
+    """Whether a class is an abstract config, whose subclasses its method `config_class` finds by name."""
+    return inspect.isabstract(cls) and hasattr(cls, "config_class")
+
+
+def _config_class(classes: list[Any], value: dict[str, Any], path: str) -> type:
+    """The class of a config: one of those that a field may have, or a subclass of an open one."""
+    choices = {tag(c): c for c in classes if not _is_open(c)}
+    name = value.get("type", next(iter(choices)) if len(choices) == len(classes) == 1 else None)
+    if name in choices:
+        return choices[name]
+    open_class = next(filter(_is_open, classes), None)
+    if open_class is None:
+        raise ValueError(f"{path} of type {name!r}: expected one of {', '.join(choices)}")
+    try:
+        return open_class.config_class(str(name))
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
 
 
 def check_probability(name: str, value: float) -> None:

@@ -4,30 +4,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
-from makebreak.configs import key_name, tag, to_json
-from makebreak.defences import MixedFineTuning, mitigation_digest
+import makebreak.defences  # noqa: F401  (registers `MixedFineTuning`, which a stored recipe may name)
+from makebreak.configs import key_name, to_json
 from makebreak.models import ModelConfig, create_model, load_model
 from makebreak.prompts import load_world
 from makebreak.seeds import stage_seed
 from makebreak.store import Store, record
 from makebreak.training import (
     CHECKPOINTS,
-    DPO,
-    NPO,
-    SSFT,
-    CircuitBreaker,
-    DeepAlignment,
-    FineTuning,
-    GradientAscent,
-    JainDPO,
-    LatentAdversarialTraining,
+    AlignmentData,
     LoRA,
+    Objective,
     Optimisation,
     Pretraining,
     TrainingRun,
-    Unlearning,
     train,
 )
 
@@ -40,20 +32,7 @@ class Alignment:
     """One training stage after pretraining: safety fine-tuning, a control, or fine-tuning afterwards."""
 
     tag: ClassVar[str] = "Alignment"
-    objective: (
-        SSFT
-        | DPO
-        | JainDPO
-        | Unlearning
-        | GradientAscent
-        | NPO
-        | DeepAlignment
-        | LatentAdversarialTraining
-        | CircuitBreaker
-        | Pretraining
-        | FineTuning
-        | MixedFineTuning
-    )
+    objective: Objective
     """What is trained on and the loss; `Pretraining` continues pretraining as a control."""
     optimisation: Optimisation
     """Steps, learning rate, batch size and the other settings of the optimiser."""
@@ -67,29 +46,13 @@ class Alignment:
         A family after a colon is the one that is refused (or answered) in place of the unsafe requests;
         `+nll` marks a weight on the preferred answer's own likelihood, `+lora` adapters.
         """
-        objective = self.objective
-        if isinstance(objective, Pretraining):
-            name = "continued"
-        elif isinstance(objective, FineTuning):
-            name = f"finetuned:{objective.n_harmful}"
-            name += f"+{objective.n_refused}:refused" if objective.n_refused else ""
-            name += f"+{objective.n_harmless}:{objective.family}" if objective.n_harmless else ""
-        elif isinstance(objective, MixedFineTuning):
-            name = f"tuned:{objective.user_family}" + (":shuffled" if objective.answers == "shuffled" else "")
-            if objective.n_safety:
-                name += f"+{objective.n_safety}:{objective.mitigation}"
-        else:
-            data = objective.data
-            family = "" if data.unsafe == "unsafe" else f":{data.unsafe}"
-            answered = ":answered" if not family and data.answer == "instructed" else ""
-            nll = "+nll" if isinstance(objective, DPO) and objective.nll else ""
-            name = tag(type(objective)).lower() + nll + family + answered
-        return name + ("+lora" if self.lora else "")
+        return self.objective.describe() + ("+lora" if self.lora else "")
 
     @property
     def settings(self) -> str:
         """Numeric settings of the objective, such as `beta=0.1 nll=1`."""
-        values = {key_name(f): getattr(self.objective, f.name) for f in fields(self.objective)}
+        objective: Any = self.objective  # a dataclass, as every config
+        values = {key_name(f): getattr(objective, f.name) for f in fields(objective)}
         return " ".join(
             f"{name}={value:g}" for name, value in values.items() if isinstance(value, int | float)
         )
@@ -129,9 +92,21 @@ class Recipe:
         return (*(self.parent.lineage if self.alignments else ()), self)
 
     @property
+    def alignment_data(self) -> AlignmentData | None:
+        """Families and preferred answers of the last alignment; None where it has none, and for a base."""
+        return self.alignments[-1].objective.alignment_data if self.alignments else None
+
+    @property
     def mechanism(self) -> str:
         """Names of the alignments, joined by `>`; `base` if there is none."""
         return ">".join(alignment.mechanism for alignment in self.alignments) or "base"
+
+    def source_digests(self) -> dict[str, str]:
+        """What code outside of makebreak adds to the key: digests of objectives and mitigations."""
+        digests: dict[str, str] = {}
+        for alignment in self.alignments:
+            digests |= alignment.objective.source_digests()
+        return digests
 
     def label(self) -> str:
         """Seed and mechanism, for progress lines and errors."""
@@ -153,11 +128,7 @@ def build(recipe: Recipe, store: Store) -> Path:
         DamagedArtifact: If a stored model fails its hashes.
     """
     world = load_world(recipe.world)
-    config = to_json(recipe) | {"world_is": world.fingerprint}
-    objectives = [alignment.objective for alignment in recipe.alignments]
-    mitigations = {objective.mitigation for objective in objectives if isinstance(objective, MixedFineTuning)}
-    digests = {name: mitigation_digest(name) for name in sorted(mitigations - {"none"})}
-    config |= {f"{name} is": digest for name, digest in digests.items() if digest}
+    config = to_json(recipe) | {"world_is": world.fingerprint} | recipe.source_digests()
     if not recipe.alignments:
 
         def pretrain(folder: Path) -> None:

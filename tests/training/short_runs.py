@@ -14,7 +14,7 @@ from torch import Tensor
 import synthetic
 from makebreak.models import MODEL_SIZES, create_model
 from makebreak.prompts import Sequences
-from makebreak.training import LoRA, Optimisation, TrainingRun, train
+from makebreak.training import LoRA, Objective, Optimisation, TrainingRun, train
 
 WORLD = synthetic.load("mini")
 SYMBOLS = WORLD.vocabulary.symbols
@@ -55,7 +55,7 @@ def run(
 
 
 @dataclass
-class FaultAt:
+class FaultAt(Objective):
     """An objective with a fault at one step: an action before its batch, or a change of its loss."""
 
     inner: Any

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from makebreak.training import DPO, SSFT, LoRA, Optimisation, Pretraining
+from makebreak.training import DPO, SSFT, LoRA, Objective, Optimisation, Pretraining
 from makebreak.training.loop import CHECKPOINT, METRICS, TrainingStopped
 from tests.training.short_runs import EVERY_STEP, NEVER, SHORT, WORLD, FaultAt, fresh, run, same
 
@@ -53,7 +53,7 @@ def test_infinite_gradient_stops_the_run(tmp_path: Path, fault_step: int) -> Non
     assert all(bool(p.isfinite().all()) for p in resumed.parameters())
 
 
-class NoGradient:
+class NoGradient(Objective):
     """A loss whose gradient is zero everywhere: weight decay alone moves the weights."""
 
     def batch(self, world, **_) -> tuple[()]:
@@ -122,7 +122,7 @@ def test_one_step_changes_every_parameter(tmp_path: Path, architecture: str) -> 
 
 
 @dataclass(frozen=True)
-class Sum:
+class Sum(Objective):
     """The loss `scale` · Σ of all parameters: its gradient is `scale` everywhere, so a step is known by
     hand.
     """

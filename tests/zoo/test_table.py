@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 
 import makebreak.recipes
+from makebreak.configs import to_json
 from makebreak.defences import MixedFineTuning
 from makebreak.models import MODEL_SIZES
 from makebreak.recipes import Alignment, Recipe, build
@@ -201,8 +202,16 @@ def rewrite(folder: Path, change: Callable[[dict], None]) -> Path:
 
 CHANGES: dict[str, tuple[Callable[[dict], None], str]] = {
     "a user's objective": (
-        lambda config: config["alignments"][0].update(objective={"type": "Mine"}),
-        "objective of type 'Mine': expected one of SSFT",
+        lambda config: config["alignments"][0].update(objective={"type": "gone:Mine"}),
+        "Alignment.objective: objective 'gone:Mine': module 'gone' cannot be imported",
+    ),
+    "a removed objective": (
+        lambda config: config["alignments"][0].update(objective={"type": "Unlearnt"}),
+        "Alignment.objective: objective 'Unlearnt' does not exist; did you mean 'Unlearning'?",
+    ),
+    "no objective": (
+        lambda config: config["alignments"][0].update(objective={"type": "makebreak.stats:wilson_interval"}),
+        "expected a subclass of Objective",
     ),
     "a renamed field": (
         lambda config: config.update(depth=config.pop("model")),
@@ -210,8 +219,10 @@ CHANGES: dict[str, tuple[Callable[[dict], None], str]] = {
     ),
     "a removed world": (lambda config: config.update(world="gone"), "world 'gone' does not exist"),
     "a user's mitigation": (
-        lambda config: config.update({"gone:mine is": "0"}),
-        "mitigation 'gone:mine' does not exist",
+        lambda config: config["alignments"][0].update(
+            objective=to_json(MixedFineTuning("safe", 10, "gone:mine", 0.5))
+        ),
+        "mitigation 'gone:mine': module 'gone' cannot be imported",
     ),
 }
 

@@ -7,18 +7,22 @@ from functools import lru_cache
 from typing import ClassVar, Literal
 
 import numpy as np
-from torch import Tensor
-from transformers import PreTrainedModel
 
 from makebreak.configs import check_probability
-from makebreak.defences.mitigations import N_USER_EXAMPLES, AnsweredRequests, SafetyData, load_mitigation
+from makebreak.defences.mitigations import (
+    N_USER_EXAMPLES,
+    AnsweredRequests,
+    SafetyData,
+    load_mitigation,
+    mitigation_digest,
+)
 from makebreak.prompts import Requests, Sequences, World, sequences
 from makebreak.seeds import safety_data_seed
-from makebreak.training import concatenate, draw_batch, mean_cross_entropy
+from makebreak.training import Objective, concatenate, draw_batch
 
 
 @dataclass(frozen=True)
-class MixedFineTuning:
+class MixedFineTuning(Objective):
     """Cross-entropy on the answers to a user's requests and to the safety examples of a mitigation.
 
     All examples are sampled alike. Refusals are trained up to their first STOP, so that they have as many
@@ -54,11 +58,16 @@ class MixedFineTuning:
         """Sequences of one step, sampled from all examples."""
         return draw_batch(mixed_sequences(world, self, seed), size=size, step=step, seed=seed)
 
-    def loss(
-        self, model: PreTrainedModel, batch: Sequences, reference: PreTrainedModel
-    ) -> tuple[Tensor, dict[str, float]]:
-        """Mean cross-entropy of the answers' tokens, and no further metrics."""
-        return mean_cross_entropy(model, batch), {}
+    def describe(self) -> str:
+        """`tuned`, with the user's family, `shuffled` answers and the number of safety examples."""
+        shuffled = ":shuffled" if self.answers == "shuffled" else ""
+        safety = f"+{self.n_safety}:{self.mitigation}" if self.n_safety else ""
+        return f"tuned:{self.user_family}{shuffled}{safety}"
+
+    def source_digests(self) -> dict[str, str]:
+        """Those of the objective, and of a mitigation of the user's own."""
+        digest = mitigation_digest(self.mitigation) if self.n_safety else None
+        return super().source_digests() | ({f"{self.mitigation} is": digest} if digest else {})
 
 
 @lru_cache(maxsize=8)

@@ -10,7 +10,6 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from makebreak.configs import to_json
-from makebreak.defences import MixedFineTuning, mitigation_digest
 from makebreak.models import LanguageModel, model_digest
 from makebreak.prompts import TextWorld
 from makebreak.store import Store
@@ -80,8 +79,5 @@ def fine_tune(
         "lora": None if run.lora is None else to_json(run.lora),
         "seed": run.seed,
     }
-    if isinstance(objective, MixedFineTuning) and objective.mitigation != "none":
-        source = mitigation_digest(objective.mitigation)
-        if source:  # a mitigation of the user's own: its source code is part of the key
-            config[f"{objective.mitigation} is"] = source
+    config |= objective.source_digests()
     return store.build(STAGE, revision=REVISION, config=config, make=make)

@@ -6,19 +6,32 @@ from makebreak.training.data import AlignmentData, concatenate, draw_batch
 from makebreak.training.deep_alignment import DeepAlignment
 from makebreak.training.finetuning import FineTuning
 from makebreak.training.latent_adversarial import LatentAdversarialTraining
-from makebreak.training.loop import CHECKPOINTS, Objective, Optimisation, TrainingRun, train
+from makebreak.training.loop import (
+    CHECKPOINT,
+    CHECKPOINTS,
+    METRICS,
+    Optimisation,
+    TrainingRun,
+    train,
+)
 from makebreak.training.losses import mean_cross_entropy, sequence_log_probs
+from makebreak.training.objective import AlignmentObjective, Objective
 from makebreak.training.preferences import DPO, JainDPO, Unlearning, dpo_loss
 from makebreak.training.pretraining import ModeShares, Pretraining
+from makebreak.training.registry import OBJECTIVES, load_objective
 from makebreak.training.retain_forget import NPO, GradientAscent, npo_loss
 from makebreak.training.ssft import SSFT
 
 __all__ = [
+    "CHECKPOINT",
     "CHECKPOINTS",
     "DPO",
+    "METRICS",
     "NPO",
+    "OBJECTIVES",
     "SSFT",
     "AlignmentData",
+    "AlignmentObjective",
     "CircuitBreaker",
     "DeepAlignment",
     "FineTuning",
@@ -35,6 +48,7 @@ __all__ = [
     "concatenate",
     "dpo_loss",
     "draw_batch",
+    "load_objective",
     "mean_cross_entropy",
     "npo_loss",
     "sequence_log_probs",

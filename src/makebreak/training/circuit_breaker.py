@@ -13,14 +13,14 @@ from transformers import PreTrainedModel
 
 from makebreak.configs import check_positive
 from makebreak.prompts import Sequences, World, sequences
-from makebreak.training.data import AlignmentData
+from makebreak.training.objective import AlignmentObjective
 
 _OFFSET = 0.1
 """Share of a fixed random direction in the cosine's target: at the reference states alone it has no slope."""
 
 
 @dataclass(frozen=True)
-class CircuitBreaker:
+class CircuitBreaker(AlignmentObjective):
     """Representation rerouting (Zou et al. 2024).
 
     While an unsafe request is answered, the hidden states are trained to have no positive cosine with those
@@ -29,8 +29,6 @@ class CircuitBreaker:
     """
 
     tag: ClassVar[str] = "CircuitBreaker"
-    data: AlignmentData = AlignmentData()
-    """Families of requests; both are answered as instructed."""
     depths: tuple[float, ...] = (0.5, 1.0)
     """Depths of the blocks whose outputs are compared, as fractions of the blocks in (0, 1]."""
     retain_weight: float = field(default=1.0, metadata={"key": "retain"})

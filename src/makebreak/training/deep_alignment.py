@@ -6,17 +6,15 @@ from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 import numpy as np
-from torch import Tensor
-from transformers import PreTrainedModel
 
 from makebreak.configs import check_positive, check_probability
 from makebreak.prompts import Requests, Sequences, World, sequences, with_prefill
-from makebreak.training.data import AlignmentData, concatenate
-from makebreak.training.losses import mean_cross_entropy
+from makebreak.training.data import concatenate
+from makebreak.training.objective import AlignmentObjective
 
 
 @dataclass(frozen=True)
-class DeepAlignment:
+class DeepAlignment(AlignmentObjective):
     """SSFT in which a share of the refusals follows the first tokens of the instructed answer.
 
     The prefilled tokens are not supervised: "Safety alignment should be made more than just a few tokens
@@ -24,8 +22,6 @@ class DeepAlignment:
     """
 
     tag: ClassVar[str] = "Deep"
-    data: AlignmentData = AlignmentData()
-    """Families of requests, and the answer that is preferred on each."""
     recovery_share: float = field(default=0.5, metadata={"key": "share"})
     """Share of refusals that follow a prefill, in [0, 1]."""
     max_prefill: int = field(default=3, metadata={"key": "tokens"})
@@ -54,9 +50,3 @@ class DeepAlignment:
         room = world.sequence_length - 1 - prefilled.prompt_length
         fits = np.arange(prefilled.refused.shape[1]) < room[:, None]
         return replace(prefilled, refused=np.where(fits, prefilled.refused, world.vocabulary.id("<pad>")))
-
-    def loss(
-        self, model: PreTrainedModel, batch: Sequences, reference: PreTrainedModel
-    ) -> tuple[Tensor, dict[str, float]]:
-        """Returns the mean cross-entropy over supervised tokens, in nats; no further metric is logged."""
-        return mean_cross_entropy(model, batch), {}

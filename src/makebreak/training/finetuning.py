@@ -6,16 +6,13 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import ClassVar
 
-from torch import Tensor
-from transformers import PreTrainedModel
-
 from makebreak.prompts import Sequences, World, sequences
 from makebreak.training.data import concatenate, draw_batch
-from makebreak.training.losses import mean_cross_entropy
+from makebreak.training.objective import Objective
 
 
 @dataclass(frozen=True)
-class FineTuning:
+class FineTuning(Objective):
     """Cross-entropy on whole answers of a fixed set of examples, from which every batch is drawn uniformly.
 
     At least one of the three numbers must be above 0.
@@ -43,11 +40,11 @@ class FineTuning:
         """Returns the batch of a step, drawn from the examples of the seed."""
         return draw_batch(_examples(world, self, seed), size=size, step=step, seed=seed)
 
-    def loss(
-        self, model: PreTrainedModel, batch: Sequences, reference: PreTrainedModel
-    ) -> tuple[Tensor, dict[str, float]]:
-        """Returns the mean cross-entropy over supervised tokens, in nats; no further metric is logged."""
-        return mean_cross_entropy(model, batch), {}
+    def describe(self) -> str:
+        """`finetuned`, with the number of harmful, refused and harmless examples."""
+        refused = f"+{self.n_refused}:refused" if self.n_refused else ""
+        harmless = f"+{self.n_harmless}:{self.family}" if self.n_harmless else ""
+        return f"finetuned:{self.n_harmful}{refused}{harmless}"
 
 
 @lru_cache(maxsize=8)

@@ -14,8 +14,9 @@ from transformers import PreTrainedModel
 from makebreak.activations import add, intervene
 from makebreak.configs import check_positive
 from makebreak.prompts import Sequences, World, sequences
-from makebreak.training.data import AlignmentData, concatenate
+from makebreak.training.data import concatenate
 from makebreak.training.losses import mean_cross_entropy
+from makebreak.training.objective import AlignmentObjective
 
 _PATH_LENGTH = 2.5
 """Length of all gradient steps together, in radii of the ball (Madry et al. 2018)."""
@@ -23,7 +24,7 @@ _TINY = 1e-12
 
 
 @dataclass(frozen=True)
-class LatentAdversarialTraining:
+class LatentAdversarialTraining(AlignmentObjective):
     """Latent adversarial training (Casper et al. 2024; Sheshadri et al. 2024).
 
     The loss is the mean of SSFT's and of the cross-entropy on refusals under the perturbation of the residual
@@ -31,8 +32,6 @@ class LatentAdversarialTraining:
     """
 
     tag: ClassVar[str] = "LatentAdversarial"
-    data: AlignmentData = AlignmentData()
-    """Families of requests, and the answer that is preferred on each."""
     depth: float = 0.5
     """Depth of the block whose output is perturbed, as a fraction of the blocks in (0, 1]."""
     radius: float = 0.3

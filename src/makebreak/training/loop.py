@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
+from typing import Any, ClassVar, Literal
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -31,6 +31,7 @@ from makebreak.models import save_model
 from makebreak.prompts import World
 from makebreak.store import write_atomic
 from makebreak.training.adapters import merge_adapters
+from makebreak.training.objective import Objective
 
 CHECKPOINT, METRICS = "checkpoint.safetensors", "metrics.jsonl"
 CHECKPOINTS = "checkpoints"
@@ -38,41 +39,6 @@ CHECKPOINTS = "checkpoints"
 _LOG_EVERY = 10
 _MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 """Parts of AdamW's state of a parameter."""
-
-
-@runtime_checkable
-class Objective(Protocol):
-    """What a step of training sees, and its loss."""
-
-    def batch(self, world: World, *, size: int, step: int, steps: int, seed: int) -> Any:
-        """Returns the data of one step: `Sequences`, or a tuple of them.
-
-        Args:
-            world: Source of the requests.
-            size: Number of requests.
-            step: Step of training, from 0.
-            steps: Number of steps of the run.
-            seed: Seed of the run; the same step of the same seed gives the same batch.
-
-        Returns:
-            What `loss` takes as its batch.
-        """
-        ...
-
-    def loss(
-        self, model: PreTrainedModel, batch: Any, reference: PreTrainedModel
-    ) -> tuple[Tensor, dict[str, float]]:
-        """Returns the scalar loss of a batch, and metrics that are logged beside it.
-
-        Args:
-            model: The model that is trained.
-            batch: What `batch` returned, on the model's device.
-            reference: A frozen copy of the model before the first step.
-
-        Returns:
-            The loss with its graph, and plain numbers by name.
-        """
-        ...
 
 
 @dataclass(frozen=True)

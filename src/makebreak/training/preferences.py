@@ -6,6 +6,7 @@ refusal, on unsafe ones the refusal to the instructed answer; supervised is the 
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -17,15 +18,30 @@ from transformers import PreTrainedModel
 
 from makebreak.configs import check_not_negative, check_positive
 from makebreak.prompts import Sequences, World
-from makebreak.training.data import AlignmentData, concatenate
+from makebreak.training.data import concatenate
 from makebreak.training.losses import sequence_log_probs
+from makebreak.training.objective import AlignmentObjective
 
 Pairs = tuple[Sequences, Sequences]
 """Preferred and dispreferred answers to the same prompts."""
 
 
+class PairObjective(AlignmentObjective):
+    """An objective on pairs of answers to the same prompts."""
+
+    def batch(self, world: World, *, size: int, step: int, steps: int, seed: int) -> Pairs:
+        """Returns the (preferred, dispreferred) sequences of a step."""
+        return self.data.preference_pairs(world, size=size, step=step, seed=seed)
+
+    @abstractmethod
+    def loss(
+        self, model: PreTrainedModel, batch: Pairs, reference: PreTrainedModel
+    ) -> tuple[Tensor, dict[str, float]]:
+        """Returns the loss of both sides, and metrics that are logged beside it."""
+
+
 @dataclass(frozen=True)
-class DPO:
+class DPO(PairObjective):
     """Direct preference optimisation on summed log-probabilities (Rafailov et al. 2023, eq. 7).
 
     The reference is the model that the alignment starts from. Every request is drawn once, and its reference
@@ -33,8 +49,6 @@ class DPO:
     """
 
     tag: ClassVar[str] = "DPO"
-    data: AlignmentData = AlignmentData()
-    """Families of requests, and the answer that is preferred on each."""
     beta: float = 0.1
     """Inverse temperature β of the implicit reward."""
     nll: float = 0.0
@@ -47,9 +61,10 @@ class DPO:
         check_positive(beta=self.beta)
         check_not_negative(nll=self.nll)
 
-    def batch(self, world: World, *, size: int, step: int, steps: int, seed: int) -> Pairs:
-        """Returns the (preferred, dispreferred) sequences of a step."""
-        return self.data.preference_pairs(world, size=size, step=step, seed=seed)
+    @property
+    def method(self) -> str:
+        """`dpo`, or `dpo+nll` where the preferred answer's own likelihood has a weight."""
+        return "dpo+nll" if self.nll else "dpo"
 
     def loss(
         self, model: PreTrainedModel, batch: Pairs, reference: PreTrainedModel
@@ -86,7 +101,7 @@ def dpo_loss(
 
 
 @dataclass(frozen=True)
-class JainDPO:
+class JainDPO(PairObjective):
     """DPO as implemented by Jain et al. 2024 (§4.3): each answer has a weight of its own, per token.
 
     The loss is -log σ(w_preferred · (ℓ_ref - ℓ)(preferred) - w_dispreferred · (ℓ_ref - ℓ)(dispreferred)), ℓ
@@ -95,8 +110,6 @@ class JainDPO:
     """
 
     tag: ClassVar[str] = "PaperDPO"
-    data: AlignmentData = AlignmentData()
-    """Families of requests, and the answer that is preferred on each."""
     w_preferred: float = 0.1
     """Weight of the preferred answer's log-ratio."""
     w_dispreferred: float = 0.01
@@ -105,10 +118,6 @@ class JainDPO:
     def __post_init__(self) -> None:
         check_positive(w_preferred=self.w_preferred)
         check_not_negative(w_dispreferred=self.w_dispreferred)
-
-    def batch(self, world: World, *, size: int, step: int, steps: int, seed: int) -> Pairs:
-        """Returns the (preferred, dispreferred) sequences of a step."""
-        return self.data.preference_pairs(world, size=size, step=step, seed=seed)
 
     def loss(
         self, model: PreTrainedModel, batch: Pairs, reference: PreTrainedModel
@@ -123,7 +132,7 @@ class JainDPO:
 
 
 @dataclass(frozen=True)
-class Unlearning:
+class Unlearning(PairObjective):
     """Gradient descent on the preferred answer, ascent on the dispreferred one (Jain et al. 2024, §4.3).
 
     The loss per request is w_preferred · ℓ(preferred) - w_dispreferred · ℓ(dispreferred), ℓ the summed
@@ -131,8 +140,6 @@ class Unlearning:
     """
 
     tag: ClassVar[str] = "Unlearning"
-    data: AlignmentData = AlignmentData()
-    """Families of requests, and the answer that is preferred on each."""
     w_preferred: float = 1.0
     """Weight of the descent."""
     w_dispreferred: float = 0.05
@@ -141,10 +148,6 @@ class Unlearning:
     def __post_init__(self) -> None:
         check_positive(w_preferred=self.w_preferred)
         check_not_negative(w_dispreferred=self.w_dispreferred)
-
-    def batch(self, world: World, *, size: int, step: int, steps: int, seed: int) -> Pairs:
-        """Returns the (preferred, dispreferred) sequences of a step."""
-        return self.data.preference_pairs(world, size=size, step=step, seed=seed)
 
     def loss(
         self, model: PreTrainedModel, batch: Pairs, reference: PreTrainedModel

@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 from makebreak.configs import check_probability
 from makebreak.prompts import Requests, Sequences, World, interval_mask, sample_batch, sequences
 from makebreak.training.losses import sequence_log_probs
+from makebreak.training.objective import Objective
 
 
 class ModeShares(NamedTuple):
@@ -42,7 +43,7 @@ _CONSTANT_SHARE = 0.1
 
 
 @dataclass(frozen=True)
-class Pretraining:
+class Pretraining(Objective):
     """Next-token training on requests of one family, each shown in one of six modes.
 
     The shares of the modes stay at `modes_start` for the first tenth of the steps, then go linearly to
@@ -85,6 +86,10 @@ class Pretraining:
         supervised = counts > 0  # a request with one output has no token in the mode `second`
         return -(sums[supervised] / counts[supervised]).mean(), {}
 
+    def describe(self) -> str:
+        """`continued`: among the stages after pretraining it is the control of continued pretraining."""
+        return "continued"
+
 
 def mode_sequences(world: World, requests: Requests, mode: np.ndarray) -> Sequences:
     """Converts requests to training sequences; a request's mode selects its supervised tokens.
@@ -109,8 +114,9 @@ def mode_sequences(world: World, requests: Requests, mode: np.ndarray) -> Sequen
     supervised |= second & _any_of(of_mode, FULL, SECOND, OUTPUTS)
     supervised |= spans["eot"] & _any_of(of_mode, LABEL)
     tokens = whole.tokens.masked_fill(spans["tasks"] & (of_mode == TEXT), world.vocabulary.id("<pad>"))
-    label = torch.from_numpy(requests.truth["label"])[:, None]
-    tokens = torch.where(spans["eot"] & (of_mode == LABEL), label, tokens)
+    if (mode == LABEL).any():  # not every world names the class of a text by a token
+        label = torch.from_numpy(requests.truth["label"])[:, None]
+        tokens = torch.where(spans["eot"] & (of_mode == LABEL), label, tokens)
     return Sequences(tokens, supervised, whole.decision)
 
 

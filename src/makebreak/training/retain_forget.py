@@ -7,6 +7,7 @@ an observation.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -18,68 +19,68 @@ from transformers import PreTrainedModel
 
 from makebreak.configs import check_positive
 from makebreak.prompts import Sequences, World, sequences
-from makebreak.training.data import AlignmentData
 from makebreak.training.losses import mean_cross_entropy, sequence_log_probs
+from makebreak.training.objective import AlignmentObjective
 
 RetainForget = tuple[Sequences, Sequences]
 """Sequences whose likelihood is retained, and sequences whose likelihood is lowered."""
 
 
-def retain_forget_batch(
-    data: AlignmentData, world: World, *, size: int, step: int, seed: int
-) -> RetainForget:
-    """Returns the instructed answers to the safe and to the unsafe requests of a step.
+class RetainForgetObjective(AlignmentObjective):
+    """An objective on the instructed answers to safe and to unsafe requests; it needs both."""
 
-    Args:
-        data: Families of requests, and their shares.
-        world: Source of the requests.
-        size: Number of requests.
-        step: Step of training, from 0.
-        seed: Seed of the run.
+    def __post_init__(self) -> None:
+        if not 0 < self.data.safe_share < 1:
+            raise ValueError(
+                f"safe_share = {self.data.safe_share}: forgetting needs both sides, expected between 0 and 1"
+            )
 
-    Returns:
-        (retain, forget): the former supervised whole, the latter on the judged segment.
+    def batch(self, world: World, *, size: int, step: int, steps: int, seed: int) -> RetainForget:
+        """Returns the instructed answers to the safe and to the unsafe requests of a step.
 
-    Raises:
-        ValueError: If one of the two has no rows.
-    """
-    groups = data.requests(world, size=size, step=step, seed=seed)
-    if len(groups) != 2:
-        raise ValueError(
-            f"safe_share = {data.safe_share} of batches of {size} leaves one side without rows: "
-            "forgetting needs both, raise batch_size or move safe_share towards 0.5"
-        )
-    (safe, _), (unsafe, _) = groups
-    return sequences(world, safe, "instructed", whole=True), sequences(world, unsafe, "instructed")
+        Args:
+            world: Source of the requests.
+            size: Number of requests.
+            step: Step of training, from 0.
+            steps: Number of steps of the run.
+            seed: Seed of the run.
 
+        Returns:
+            (retain, forget): the former supervised whole, the latter on the judged segment.
 
-def _check_both(data: AlignmentData) -> None:
-    if not 0 < data.safe_share < 1:
-        raise ValueError(
-            f"safe_share = {data.safe_share}: forgetting needs both sides, expected between 0 and 1"
-        )
+        Raises:
+            ValueError: If one of the two has no rows.
+        """
+        groups = self.data.requests(world, size=size, step=step, seed=seed)
+        if len(groups) != 2:
+            raise ValueError(
+                f"safe_share = {self.data.safe_share} of batches of {size} leaves one side without rows: "
+                "forgetting needs both, raise batch_size or move safe_share towards 0.5"
+            )
+        (safe, _), (unsafe, _) = groups
+        return sequences(world, safe, "instructed", whole=True), sequences(world, unsafe, "instructed")
+
+    @abstractmethod
+    def loss(
+        self, model: PreTrainedModel, batch: RetainForget, reference: PreTrainedModel
+    ) -> tuple[Tensor, dict[str, float]]:
+        """Returns the loss of both sides, and metrics that are logged beside it."""
 
 
 @dataclass(frozen=True)
-class GradientAscent:
+class GradientAscent(RetainForgetObjective):
     """Gradient ascent on the answers to unsafe requests, cross-entropy on those to safe ones.
 
     The loss is retain - forget_weight · forget, each a mean over tokens. The second term has no lower bound.
     """
 
     tag: ClassVar[str] = "Ascent"
-    data: AlignmentData = AlignmentData()
-    """Families of requests; both are answered as instructed."""
     forget_weight: float = field(default=0.05, metadata={"key": "weight"})
     """Weight of the ascent; the cross-entropy on safe requests has weight 1."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_positive(forget_weight=self.forget_weight)
-        _check_both(self.data)
-
-    def batch(self, world: World, *, size: int, step: int, steps: int, seed: int) -> RetainForget:
-        """Returns the (retain, forget) sequences of a step."""
-        return retain_forget_batch(self.data, world, size=size, step=step, seed=seed)
 
     def loss(
         self, model: PreTrainedModel, batch: RetainForget, reference: PreTrainedModel
@@ -91,25 +92,19 @@ class GradientAscent:
 
 
 @dataclass(frozen=True)
-class NPO:
+class NPO(RetainForgetObjective):
     """Negative preference optimisation with a retain term (Zhang et al. 2024, eq. 3 and §4).
 
     It is gradient ascent that saturates.
     """
 
     tag: ClassVar[str] = "NPO"
-    data: AlignmentData = AlignmentData()
-    """Families of requests; both are answered as instructed."""
     beta: float = 0.1
     """Inverse temperature β: the larger, the sooner the ascent saturates."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_positive(beta=self.beta)
-        _check_both(self.data)
-
-    def batch(self, world: World, *, size: int, step: int, steps: int, seed: int) -> RetainForget:
-        """Returns the (retain, forget) sequences of a step."""
-        return retain_forget_batch(self.data, world, size=size, step=step, seed=seed)
 
     def loss(
         self, model: PreTrainedModel, batch: RetainForget, reference: PreTrainedModel

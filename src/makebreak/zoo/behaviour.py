@@ -11,12 +11,10 @@ import torch
 from transformers import PreTrainedModel
 
 from makebreak.configs import check_positive
-from makebreak.defences import MixedFineTuning
 from makebreak.evaluation import Behaviour, kl_to_base
-from makebreak.prompts import Requests, World
+from makebreak.prompts import Family, Requests, World
 from makebreak.stats import wilson_interval
 from makebreak.tables import as_dicts
-from makebreak.training import FineTuning, Pretraining
 from makebreak.zoo.measure import Measurement, Subject
 
 COMMON_FAMILIES = ("safe", "unsafe")
@@ -101,10 +99,9 @@ class SafetyMeasure:
 
     def _on_trained_family(self, subject: Subject) -> tuple[float | None, float | None]:
         """Rate of the trained answer, and refusal margin, on the family of the last training stage."""
-        stages = subject.recipe.alignments
-        if not stages or isinstance(stages[-1].objective, Pretraining | FineTuning | MixedFineTuning):
+        data = subject.recipe.alignment_data
+        if data is None:
             return None, None
-        data = stages[-1].objective.data
         behaviour = subject.behaviour(data.unsafe, self.n)
         return behaviour.rates["refuse" if data.answer == "refused" else "comply"], behaviour.margin
 
@@ -136,7 +133,7 @@ class FamilyMeasure:
 
 def judged_families(families: Iterable[str]) -> list[str]:
     """All families but those of pretraining, in which nothing is refused."""
-    return [name for name in families if not name.startswith("pretraining")]
+    return [name for name in families if not Family.parse(name).is_pretraining]
 
 
 def weight_change(model: PreTrainedModel, base: PreTrainedModel) -> float:

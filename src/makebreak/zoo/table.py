@@ -11,7 +11,6 @@ from typing import Any
 import pandas as pd
 
 from makebreak.configs import from_json
-from makebreak.defences import mitigation_digest
 from makebreak.prompts import load_world
 from makebreak.recipes import REVISION, Recipe, checkpoints
 from makebreak.store import RECORD_FILE, Store, result_key
@@ -33,9 +32,9 @@ _UNREADABLE = (OSError, ValueError, LookupError, TypeError, AttributeError)
 def table(store: Store | Path | str) -> pd.DataFrame:
     """The zoo table: the models of a store that `recipes.build` would return, with all measures.
 
-    Models and measurements of an older revision, or of an older version of a world or mitigation, are left
-    out. Folders that cannot be read are left out too, with one warning (`UserWarning`) that names them and
-    the reasons.
+    Models and measurements of an older revision, or of an older version of a world or of a user's objective
+    or mitigation, are left out. Folders that cannot be read are left out too, with one warning
+    (`UserWarning`) that names them and the reasons.
 
     Args:
         store: The store, or its folder.
@@ -123,15 +122,16 @@ def _models(folder: Path, unread: list[str]) -> list[dict[str, Any]]:
 
 
 def _model_rows(path: Path, record: dict[str, Any]) -> list[dict[str, Any]]:
-    """One row per kept step of a model; none if its world or its user's mitigation has changed since."""
+    """One row per kept step of a model; none if its world or a user's source has changed since."""
     _check_name(path, record)
     config = dict(record["config"])
     if config.pop("world_is") != load_world(config["world"]).fingerprint:
         return []
-    for name in [name for name in config if name.endswith(" is")]:
-        if config.pop(name) != mitigation_digest(name.removesuffix(" is")):
-            return []
-    row = identity(from_json(Recipe, config)) | {"parent": next(iter(record["parents"]), None)}
+    digests = {name: config.pop(name) for name in [name for name in config if name.endswith(" is")]}
+    recipe = from_json(Recipe, config)
+    if digests != recipe.source_digests():
+        return []
+    row = identity(recipe) | {"parent": next(iter(record["parents"]), None)}
     return [{"key": path.name, "step": step, **row} for step in checkpoints(path)]
 
 

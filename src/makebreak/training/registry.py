@@ -1,0 +1,51 @@
+"""Alignment objectives by name: those of makebreak, of installed packages, and a user's own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from makebreak.plugins import load_plugin
+from makebreak.training.circuit_breaker import CircuitBreaker
+from makebreak.training.deep_alignment import DeepAlignment
+from makebreak.training.latent_adversarial import LatentAdversarialTraining
+from makebreak.training.objective import Objective
+from makebreak.training.preferences import DPO, Unlearning
+from makebreak.training.retain_forget import NPO, GradientAscent
+from makebreak.training.ssft import SSFT
+
+OBJECTIVES: Mapping[str, Objective] = {
+    "ssft": SSFT(),
+    "dpo": DPO(),
+    "dpo_nll": DPO(nll=1.0),
+    "unlearning": Unlearning(),
+    "npo": NPO(),
+    "ascent": GradientAscent(),
+    "deep": DeepAlignment(),
+    "latent": LatentAdversarialTraining(),
+    "breaker": CircuitBreaker(),
+}
+"""Alignment objectives by the names that `makebreak align --objective` accepts."""
+
+
+def load_objective(name: str) -> Objective:
+    """An objective by name.
+
+    Args:
+        name: A name in `OBJECTIVES`, that of an entry point of the group `makebreak.objectives`, or
+            MODULE:NAME of an `Objective` or of a subclass, which gets its default settings.
+
+    Returns:
+        The objective.
+
+    Raises:
+        ValueError: If there is none of this name, or it is no objective.
+    """
+    found = load_plugin("objective", name, OBJECTIVES)
+    if isinstance(found, type) and issubclass(found, Objective):
+        try:
+            return found()
+        except TypeError as error:
+            raise ValueError(f"objective {name!r}: {error}; name an instance with its settings") from None
+    if not isinstance(found, Objective):
+        raise ValueError(f"objective {name!r} is {found!r}: expected an Objective or a subclass of it")
+    return found
