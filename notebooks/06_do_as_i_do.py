@@ -29,7 +29,7 @@ from makebreak.defences import MixedFineTuning, infer_template
 from makebreak.evaluation import evaluate_behaviour
 from makebreak.models import MODEL_SIZES, load_model
 from makebreak.plots import plot_mixing, style
-from makebreak.prompts import load_world
+from makebreak.prompts import Family, load_world
 from makebreak.recipes import Alignment, Recipe, build
 from makebreak.store import Store
 from makebreak.training import SSFT, ModeShares, Optimisation, Pretraining
@@ -88,7 +88,7 @@ def fine_tuned(user, **mitigation):
 
 
 def in_template_of(user, family):
-    return "@".join([family, *user.split("@")[1:]])
+    return str(replace(Family.parse(family), template=Family.parse(user).template))
 
 
 tables = []

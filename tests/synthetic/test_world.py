@@ -27,6 +27,17 @@ def test_text_ids_identify_texts(name: str) -> None:
     assert not texts["fit"] & texts["score"]
 
 
+@pytest.mark.parametrize("name", [*synthetic.COMPOSITION_CONFIGS, *synthetic.FORMATS_CONFIGS])
+def test_columns_of_truth_are_declared(name: str) -> None:
+    """The requests of every family have exactly the columns that the world describes, in that order."""
+    world = synthetic.load(name)
+    for family in world.families:
+        requests = world.sample(family, 2, seed=0)
+        assert list(requests.truth) == list(world.columns), family
+        assert all(len(column) == 2 for column in requests.truth.values())
+    assert all(description.strip() for description in world.columns.values())
+
+
 def test_groups_are_the_grammars() -> None:
     """Both grammars of `mini` occur; a world of formats has one group."""
     requests = synthetic.load("mini").sample("safe", N, seed=1)
