@@ -17,7 +17,7 @@ import synthetic
 from makebreak.stats import auroc
 from synthetic.detectability import NGramClassifier, fit_ngram_classifier
 from synthetic.types import Requests
-from tests.synthetic.composition_oracle import BRANCHES, UNSAFE_TEXT, WORLD_FAMILIES, sampled
+from tests.synthetic.composition.oracle import BRANCHES, UNSAFE_TEXT, WORLD_FAMILIES, sampled
 
 RELATED = {(first, last) for first, last in product(range(12), repeat=2) if (last // 3 - first // 3) % 4 == 1}
 HELD_OUT = {(first, last) for first, last in RELATED if (last - first) % 3 == 0}

@@ -17,7 +17,7 @@ from synthetic.composition import CompositionWorld
 from synthetic.presets import MINI
 from synthetic.sampling import split_indices
 from synthetic.types import Requests
-from tests.synthetic.composition_oracle import (
+from tests.synthetic.composition.oracle import (
     BRANCHES,
     WITH_NULL,
     WORLD_FAMILIES,

@@ -10,7 +10,7 @@ import synthetic
 from synthetic.composition import CompositionWorld
 from synthetic.composition.families import FAMILIES
 from synthetic.presets import MINI
-from tests.synthetic.composition_oracle import ALL_FAMILIES, LACKS, WORLDS
+from tests.synthetic.composition.oracle import ALL_FAMILIES, LACKS, WORLDS
 
 
 def test_the_families_of_a_world(jain, mini):

@@ -9,7 +9,7 @@ import numpy as np
 import synthetic
 from synthetic.composition.grammar import parse_rules
 from synthetic.composition.safety import REASONS
-from tests.synthetic.composition_oracle import (
+from tests.synthetic.composition.oracle import (
     ALWAYS,
     BRANCHES,
     CONTEXT,

@@ -14,7 +14,7 @@ from synthetic.composition import CompositionWorld
 from synthetic.composition.drawing import outputs_and_reasons
 from synthetic.composition.safety import REASONS
 from synthetic.presets import JAIN2024, MINI
-from tests.synthetic.composition_oracle import (
+from tests.synthetic.composition.oracle import (
     ALL_FAMILIES,
     BRANCHES,
     LACKS,

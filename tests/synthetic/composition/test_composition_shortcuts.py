@@ -7,7 +7,7 @@ from collections import Counter
 import numpy as np
 
 from synthetic.types import Requests
-from tests.synthetic.composition_oracle import sampled
+from tests.synthetic.composition.oracle import sampled
 
 READ = 8000
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import synthetic
-from tests.synthetic.composition_oracle import (
+from tests.synthetic.composition.oracle import (
     ALWAYS,
     BRANCHES,
     CONTEXT,
