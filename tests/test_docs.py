@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 import importlib
-import linecache
 import re
 import sys
-from dataclasses import replace
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
-import pandas as pd
 import pytest
 
 from makebreak.defences import SafetyData, load_mitigation, mitigation_digest
 from makebreak.mechanism import SafeUnsafeRequests
 from makebreak.models import MODEL_SIZES, create_model
 from makebreak.prompts import load_world
-from makebreak.recipes import Alignment, Recipe
-from makebreak.store import Store
-from makebreak.training import SSFT, AlignmentData, Optimisation, Pretraining
 
 mpl.use("Agg")
 DOCS = Path(__file__).parents[1] / "docs"
@@ -43,30 +38,104 @@ def run_block(block: str, page: str, names: dict[str, Any]) -> None:
     exec(compile(block, page, "exec", dont_inherit=True), names)
 
 
-def test_adding_a_measure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The measure of the documentation runs, is short, and gives a table, a comparison and a figure."""
+GUIDES = sorted((DOCS / "guides").glob("*.md"))
+FILE_BLOCK = re.compile(r"# (\w+\.py)\n")
+"""Beginning of a block that a reader saves as a file."""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The working folder of a reader, from which files are imported; modules are forgotten afterwards."""
     monkeypatch.chdir(tmp_path)
-    optimisation = Optimisation(2, 1e-3, batch_size=4, checkpoints=1)
-    base = Recipe("mini", MODEL_SIZES["tiny"], Pretraining(), optimisation, (), 1000)
-    objectives = SSFT(), SSFT(AlignmentData("sham_safe", "sham_unsafe"))
-    tuned = [replace(base, alignments=(Alignment(objective, optimisation),)) for objective in objectives]
-    blocks = code_blocks("adding_a_measure.md")
-    assert len(blocks) == 3
-    module = ModuleType("stable_rank")  # a dataclass looks its module up
-    monkeypatch.setitem(sys.modules, "stable_rank", module)
-    names = vars(module)
-    names["recipes"] = [base, *tuned]
-    for block in blocks:
-        shortened = block.replace("zoo.SafetyMeasure()", "zoo.SafetyMeasure(8)")
-        run_block(shortened, "adding_a_measure.md", names)
-    table, controls = names["table"], names["controls"]
-    assert isinstance(table, pd.DataFrame)
-    assert isinstance(controls, pd.DataFrame)
-    assert table.stable_rank.notna().sum() == 2, "a base has no update"
-    assert set(controls.control) == {"none", "sham"}
-    assert len(plt.get_fignums()) == 1
+    monkeypatch.syspath_prepend(str(tmp_path))
+    before = set(sys.modules)
+    yield tmp_path
+    for name in set(sys.modules) - before:
+        if str(tmp_path) in str(getattr(sys.modules[name], "__file__", "")):
+            del sys.modules[name]
     plt.close("all")
-    assert n_code_lines(blocks[0]) <= 30, "about thirty lines"
+
+
+def run_guide(page: Path, folder: Path) -> dict[str, Any]:
+    """Runs the blocks of a guide as a reader who pastes them: named ones into files, others one after the
+    other into a session, whose names are returned.
+    """
+    names: dict[str, Any] = {}
+    for block in code_blocks(f"guides/{page.name}"):
+        if file := FILE_BLOCK.match(block):
+            (folder / file[1]).write_text(block)
+        else:
+            run_block(block, page.name, names)
+    return names
+
+
+def check_measure(names: dict[str, Any]) -> None:
+    """A table, a comparison with controls, and a figure; a base has no update."""
+    assert names["table"].stable_rank.notna().sum() == 4
+    assert set(names["controls"].control) == {"none", "sham"}
+    assert len(plt.get_fignums()) == 1
+
+
+def check_objective(names: dict[str, Any]) -> None:
+    """A name and settings in the table, with those of the sham control."""
+    rows = names["table"].query("mechanism != 'base'")
+    assert set(zip(rows.mechanism, rows.settings, strict=True)) == {
+        *(("ssft", ""), ("ipo", "beta=0.1"), ("ipo", "beta=0.5"), ("ipo:sham_unsafe", "beta=0.1"))
+    }
+    assert rows.margin.notna().all()
+
+
+def check_mitigation(names: dict[str, Any]) -> None:
+    """Every mitigation has rates, the guide's infers formats, and a changed file is another mitigation."""
+    assert set(names["results"]) == {"none", "canonical", "first_words:first_words"}
+    mitigation, world = load_mitigation("first_words:first_words"), names["world"]
+
+    def families(user_family: str) -> list[str]:
+        user = world.sample(user_family, 20, seed=1)
+        return [part.family for part, _ in mitigation(SafetyData(world, 10, 0), user)]
+
+    assert families("mcq_safe_new") == ["mcq_unsafe"]
+    assert families("map_safe@obey") == ["gen_unsafe"]
+    assert mitigation_digest("canonical") is None
+    digest = mitigation_digest("first_words:first_words")
+    file = Path("first_words.py")
+    file.write_text(file.read_text() + "\n# another\n")
+    importlib.reload(sys.modules["first_words"])
+    assert mitigation_digest("first_words:first_words") != digest
+
+
+def check_world(names: dict[str, Any]) -> None:
+    """The base answers everything; the aligned model refuses unsafe requests and still answers safe ones."""
+    base, aligned = names["results"].values()
+    assert (base["unsafe.refuse"], aligned["unsafe.comply"]) == (0, 0)
+    assert min(base["safe.comply"], base["unsafe.comply"], aligned["safe.comply"]) > 0.8
+    assert aligned["unsafe.refuse"] > 0.9
+    assert names["world"] is load_world("first_letter:FirstLetterWorld")
+
+
+CHECKS: dict[str, Callable[[dict[str, Any]], None]] = {
+    "adding_a_measure": check_measure,
+    "adding_an_objective": check_objective,
+    "adding_a_mitigation": check_mitigation,
+    "adding_a_world": check_world,
+}
+"""What the names of a guide's session must be, beyond that it runs."""
+
+
+@pytest.mark.parametrize("page", GUIDES, ids=lambda page: page.stem)
+def test_guide_runs_as_it_stands(page: Path, folder: Path) -> None:
+    """A guide begins with an import, its extension is short, and it runs as it is pasted."""
+    blocks = code_blocks(f"guides/{page.name}")
+    first = FILE_BLOCK.sub("", blocks[0], count=1)
+    assert first.startswith(("import ", "from "))
+    names = run_guide(page, folder)
+    if check := CHECKS.get(page.stem):
+        assert n_code_lines(blocks[0]) <= (80 if page.stem == "adding_a_world" else 30)
+        check(names)
+
+
+def test_every_checked_guide_exists() -> None:
+    assert set(CHECKS) <= {page.stem for page in GUIDES}
 
 
 def test_adding_an_attack(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -92,49 +161,3 @@ def test_adding_an_attack(monkeypatch: pytest.MonkeyPatch) -> None:
     assert set(names["projections"].attack) == set(names["flag_rates"]) == {"repeat", "random tokens 1"}
     assert (names["refused"].prompt != names["attacks"][0].requests.prompt).any()
     assert {"prediction", "steering"} <= set(names)
-
-
-def test_adding_a_defence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The mitigation of the documentation runs, is short, and a changed file is another mitigation."""
-    world = load_world("formats_templates")
-    optimisation = Optimisation(2, 1e-3, batch_size=8, checkpoints=1)
-    base = Recipe("formats_templates", MODEL_SIZES["tiny"], Pretraining(), optimisation, (), 1000)
-    blocks = code_blocks("adding_a_defence.md")
-    assert len(blocks) == 2
-    assert n_code_lines(blocks[0]) <= 30
-    (tmp_path / "first_words.py").write_text(blocks[0])
-    monkeypatch.syspath_prepend(str(tmp_path))
-    names: dict[str, Any] = {"world": world, "store": Store(tmp_path / "store"), "steps": 2}
-    names["aligned"] = replace(base, alignments=(Alignment(SSFT(), optimisation),))
-    run_block(blocks[1], "adding_a_defence.md", names)
-    assert set(names["results"]) == {"none", "canonical", "first_words:first_words"}
-    mitigation = load_mitigation("first_words:first_words")
-    safety = SafetyData(world, 10, 0)
-
-    def families(user_family: str) -> list[str]:
-        return [part.family for part, _ in mitigation(safety, world.sample(user_family, 20, seed=1))]
-
-    assert families("mcq_safe_new") == ["mcq_unsafe"]
-    assert families("map_safe@obey") == ["gen_unsafe"]
-    assert mitigation_digest("canonical") is None
-    digest = mitigation_digest("first_words:first_words")
-    (tmp_path / "first_words.py").write_text(blocks[0] + "\n# another\n")
-    importlib.reload(sys.modules["first_words"])
-    linecache.checkcache()
-    assert mitigation_digest("first_words:first_words") != digest
-
-
-def test_files_of_an_architecture() -> None:
-    """The documentation lists exactly the files that name the modules or the family of an architecture."""
-    source = DOCS.parent / "src" / "makebreak"
-    layout = re.compile(
-        r'"(?:model\.layers|transformer\.h|gpt_neox)\b|"[a-z.]*mlp\.down_proj"|model_type\.startswith'
-    )
-    files = {
-        str(path.relative_to(source))
-        for path in source.rglob("*.py")
-        if layout.search(path.read_text(encoding="utf-8"))
-    }
-    text = (DOCS / "your_model.md").read_text(encoding="utf-8")
-    table = text[text.index("## Another architecture") :]
-    assert set(re.findall(r"^\| `([\w/]+\.py)`", table, flags=re.M)) == files
