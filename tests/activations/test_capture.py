@@ -120,7 +120,7 @@ def test_unknown_model_type_is_an_error() -> None:
     model = network("gpt2")
     model.config.model_type = "mamba"
     with pytest.raises(
-        ValueError, match="model type 'mamba' has no table of sites: expected one of gpt2, llama"
+        ValueError, match="model type 'mamba' has no architecture: expected one of gpt2, llama"
     ):
         site_names(model)
 

@@ -13,7 +13,7 @@ from torch.utils.hooks import RemovableHandle
 from transformers import PreTrainedModel
 
 from makebreak.activations.prefix_cache import PrefixCache
-from makebreak.activations.sites import Side
+from makebreak.architectures import Side
 
 
 def attach(module: nn.Module, side: Side, callback: Callable[[Tensor], Tensor | None]) -> RemovableHandle:

@@ -20,6 +20,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from makebreak.activations import add, intervene, project
+from makebreak.architectures import architecture_of
 from makebreak.evaluation import decision_kl, first_tokens, log_odds, next_token_log_probs
 from makebreak.mechanism.end_of_text import end_of_text_activations
 from makebreak.models import bias_vector, n_layers, weight_matrix
@@ -114,7 +115,7 @@ def ablate_weights(model: PreTrainedModel, basis: Float[Tensor, "d k"]) -> PreTr
         ValueError: If the architecture normalises the outputs of attention and MLP: no change of weights
             equals the intervention there.
     """
-    if model.config.model_type.startswith("gemma"):
+    if architecture_of(model).normalises_writes:
         raise ValueError(
             f"{type(model).__name__} normalises the outputs of attention and MLP: ablate by hooks, "
             "with `ablate_directions`"

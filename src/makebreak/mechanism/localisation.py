@@ -17,6 +17,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from makebreak.activations import add, capture, forward, intervene, on_units, patch
+from makebreak.architectures import head_size
 from makebreak.evaluation import batches, first_tokens, log_odds, next_token_log_probs, prompt_tokens
 from makebreak.models import interpolate_weights, n_layers, part_names
 from makebreak.prompts import Requests
@@ -26,7 +27,7 @@ class LocalisationRow(NamedTuple):
     """Contribution of one component, as shares of the whole update's margin; None if that is zero."""
 
     part: str
-    """Component, such as `embedding`, `blocks.0.attn` or `blocks.0.mlp`."""
+    """Component, such as `embed`, `blocks.0.attn` or `blocks.0.mlp_in`."""
     only: float | None
     """Leave-one-in: the margin with only this component aligned."""
     without: float | None
@@ -145,13 +146,12 @@ def activation_patching_rows(
 
 def _units(model: PreTrainedModel) -> list[tuple[str, slice]]:
     """Site and columns of every head and MLP."""
-    n_heads, d_model = int(model.config.num_attention_heads), int(model.config.hidden_size)
-    d_head = int(getattr(model.config, "head_dim", None) or d_model // n_heads)
+    n_heads, d_head = int(model.config.num_attention_heads), head_size(model.config)
     units = []
     for layer in range(n_layers(model)):
         site = f"blocks.{layer}.attn.hook_z"
         units += [(site, slice(head * d_head, (head + 1) * d_head)) for head in range(n_heads)]
-        units.append((f"blocks.{layer}.hook_mlp_out", slice(0, d_model)))
+        units.append((f"blocks.{layer}.hook_mlp_out", slice(0, int(model.config.hidden_size))))
     return units
 
 

@@ -14,6 +14,7 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
+from makebreak.architectures import check_architecture
 from makebreak.models.remote_code import check_no_remote_code
 from makebreak.store import write_atomic, write_json
 
@@ -65,7 +66,7 @@ def load_model(folder: Path, *, symbols: tuple[str, ...] | None = None) -> PreTr
 
     Raises:
         ValueError: If the folder is missing or has `auto_map`, its weights are truncated or do not fit its
-            config, or its vocabulary is another one.
+            config, its vocabulary is another one, or it is not built as its architecture says.
     """
     for name in ("config.json", WEIGHTS):
         if not (folder / name).is_file():
@@ -93,6 +94,7 @@ def load_model(folder: Path, *, symbols: tuple[str, ...] | None = None) -> PreTr
         raise ValueError(
             f"checkpoint {folder}: weights do not fit the config ({str(error).splitlines()[-1].strip()})"
         ) from None
+    check_architecture(model)
     return model.eval()
 
 

@@ -8,24 +8,21 @@ weight and 1 the other's, both exactly; other coefficients lie on the straight l
 from __future__ import annotations
 
 import copy
-import re
 from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from makebreak.architectures import architecture_of
 from makebreak.configs import nearest
 from makebreak.models.weights import n_layers
-
-_EMBED = ("wte", "wpe", "embed_tokens", "embed_in")
-_MLP_OUT = ("mlp.c_proj", "mlp.down_proj", "mlp.dense_4h_to_h", "post_feedforward_layernorm")
-_ATTN = ("attn", "self_attn", "attention.", "ln_1", "input_layernorm")
 
 
 def part_names(model: PreTrainedModel) -> list[str]:
     """Names of all parts of a model, from the embedding up."""
-    blocks = [f"blocks.{i}.{part}" for i in range(n_layers(model)) for part in ("attn", "mlp_in", "mlp_out")]
+    parts = architecture_of(model).parts
+    blocks = [f"blocks.{layer}.{part}" for layer in range(n_layers(model)) for part in parts]
     return ["embed", *blocks, "unembed"]
 
 
@@ -33,23 +30,22 @@ def part_of(model: PreTrainedModel, parameter: str) -> str:
     """The part that a parameter belongs to.
 
     Args:
-        model: A GPT-2, a Llama or a model of similar layout.
+        model: A model of a known architecture.
         parameter: Name of the parameter in `state_dict()`.
 
     Returns:
         One of `part_names`.
+
+    Raises:
+        ValueError: If the architecture gives the parameter to no part or to several.
     """
-    layer = re.search(r"\.(?:h|layers)\.(\d+)\.(.+)", parameter)
-    if layer is None:
-        return "embed" if any(name in parameter.split(".") for name in _EMBED) else "unembed"
-    rest = layer[2]
-    # Gemma 3 normalises attention's output by a LayerNorm that has the name of other models' MLP norm
-    is_gemma = model.config.model_type.startswith("gemma")
-    if rest.startswith(_ATTN) or (is_gemma and rest.startswith("post_attention_layernorm")):
-        kind = "attn"
-    else:
-        kind = "mlp_out" if rest.startswith(_MLP_OUT) else "mlp_in"
-    return f"blocks.{layer[1]}.{kind}"
+    parts = architecture_of(model).parts_of(parameter)
+    if len(parts) != 1:
+        raise ValueError(
+            f"parameter {parameter!r} belongs to {len(parts)} parts of this {type(model).__name__}; "
+            "expected one: check_architecture says what is wrong"
+        )
+    return parts[0]
 
 
 def interpolate_weights(

@@ -20,6 +20,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from makebreak.architectures import check_architecture
 from makebreak.models.remote_code import check_no_remote_code
 from makebreak.store import Store
 
@@ -46,6 +47,13 @@ class LanguageModel:
     """The network, in evaluation mode."""
     tokenizer: PreTrainedTokenizerFast
     """The tokenizer, with its chat template if there is one."""
+
+    @property
+    def description(self) -> str:
+        """One line: name, architecture, size and data type."""
+        config, millions = self.model.config, self.model.num_parameters() / 1e6
+        size = f"{config.num_hidden_layers} layers, d_model {config.hidden_size}, {millions:.0f} M parameters"
+        return f"{self.name}: {config.model_type}, {size}, {str(self.model.dtype).removeprefix('torch.')}"
 
 
 def open_model(
@@ -88,6 +96,7 @@ def open_model(
         )
     except (OSError, ValueError, RuntimeError) as error:
         raise ValueError(f"{name}: its weights cannot be loaded ({_one_line(error)})") from None
+    check_architecture(model)
     return LanguageModel(str(name), model.eval(), tokenizer)
 
 

@@ -7,36 +7,13 @@ the outputs of W_Q, W_K and W_V and in the inputs of W_O.
 
 from __future__ import annotations
 
+from typing import Any
+
 from jaxtyping import Float
 from torch import Tensor, nn
-from transformers.pytorch_utils import Conv1D
 
+from makebreak.architectures import architecture_of
 from makebreak.configs import nearest
-
-_PATHS = {
-    "attn.W_Q": ("model.layers.{}.self_attn.q_proj",),
-    "attn.W_K": ("model.layers.{}.self_attn.k_proj",),
-    "attn.W_V": ("model.layers.{}.self_attn.v_proj",),
-    "attn.W_O": (
-        "transformer.h.{}.attn.c_proj",
-        "model.layers.{}.self_attn.o_proj",
-        "gpt_neox.layers.{}.attention.dense",
-    ),
-    "mlp.W_in": (
-        "transformer.h.{}.mlp.c_fc",
-        "model.layers.{}.mlp.up_proj",
-        "gpt_neox.layers.{}.mlp.dense_h_to_4h",
-    ),
-    "mlp.W_gate": ("model.layers.{}.mlp.gate_proj",),
-    "mlp.W_out": (
-        "transformer.h.{}.mlp.c_proj",
-        "model.layers.{}.mlp.down_proj",
-        "gpt_neox.layers.{}.mlp.dense_4h_to_h",
-    ),
-}
-_JOINT = {"transformer.h.{}.attn.c_attn": False, "gpt_neox.layers.{}.attention.query_key_value": True}
-"""Modules that hold queries, keys and values in one matrix, and whether it is ordered head by head."""
-_QKV = ("attn.W_Q", "attn.W_K", "attn.W_V")
 
 
 def n_layers(model: nn.Module) -> int:
@@ -46,7 +23,8 @@ def n_layers(model: nn.Module) -> int:
 
 def matrix_names(model: nn.Module) -> list[str]:
     """All names that `weight_matrix` accepts for this model, layer by layer."""
-    return list(_modules_by_name(model))
+    matrices = architecture_of(model).matrices
+    return [f"blocks.{layer}.{matrix}" for layer in range(n_layers(model)) for matrix in matrices]
 
 
 def weight_matrix(model: nn.Module, name: str) -> Float[Tensor, "d_out d_in"]:
@@ -62,16 +40,8 @@ def weight_matrix(model: nn.Module, name: str) -> Float[Tensor, "d_out d_in"]:
     Raises:
         ValueError: If the model lacks the name; the message suggests a similar one.
     """
-    module, joint_by_head = _lookup(model, name)
-    weight = module.get_parameter("weight").detach()
-    weight = weight.T if isinstance(module, Conv1D) else weight
-    if joint_by_head is None:
-        return weight
-    which = _QKV.index(name.split(".", 2)[2])
-    if not joint_by_head:
-        return weight.chunk(3)[which]
-    heads = int(model.config.num_attention_heads)  # type: ignore[union-attr, arg-type]
-    return weight.unflatten(0, (heads, 3, -1))[:, which].flatten(0, 1)
+    weight = _module(model, name).get_parameter("weight").detach()
+    return _rows_of_matrix(model, name, weight.T if architecture_of(model).stores_transposed else weight)
 
 
 def linear_module(model: nn.Module, name: str) -> nn.Module:
@@ -87,9 +57,10 @@ def linear_module(model: nn.Module, name: str) -> nn.Module:
     Raises:
         ValueError: If the model lacks the name, or stores its matrix jointly with others.
     """
-    module, joint_by_head = _lookup(model, name)
-    if joint_by_head is not None:
-        raise ValueError(f"{name!r}: queries, keys and values are one matrix in {type(model).__name__}")
+    module = _module(model, name)
+    joint = architecture_of(model).joint_matrices(_matrix(name))
+    if len(joint) > 1:
+        raise ValueError(f"{name!r}: {', '.join(joint)} are one matrix in {type(model).__name__}")
     return module
 
 
@@ -104,36 +75,39 @@ def bias_vector(model: nn.Module, name: str) -> Float[Tensor, " d_out"]:
         One number per output.
 
     Raises:
-        ValueError: If the model lacks the name, or stores its matrix jointly with others.
+        ValueError: If the model lacks the name.
     """
+    bias = getattr(_module(model, name), "bias", None)
+    if bias is not None:
+        return _rows_of_matrix(model, name, bias.detach())
     weight = weight_matrix(model, name)
-    bias = getattr(linear_module(model, name), "bias", None)
-    return weight.new_zeros(len(weight)) if bias is None else bias.detach()
+    return weight.new_zeros(len(weight))
 
 
-def _lookup(model: nn.Module, name: str) -> tuple[nn.Module, bool | None]:
-    """The module of a name; for a joint matrix whether it is ordered head by head, else None."""
-    modules = _modules_by_name(model)
-    if name not in modules:
+def _matrix(name: str) -> str:
+    """Name of a matrix within its block."""
+    return name.split(".", 2)[2]
+
+
+def _module(model: nn.Module, name: str) -> nn.Module:
+    """The module that holds the matrix of a name."""
+    known = matrix_names(model)
+    if name not in known:
         raise ValueError(
-            f"matrix {name!r} does not exist in this {type(model).__name__}; {nearest(name, list(modules))}"
+            f"matrix {name!r} does not exist in this {type(model).__name__}; {nearest(name, known)}"
         )
-    return modules[name]
+    architecture, layer = architecture_of(model), int(name.split(".", 2)[1])
+    return model.get_submodule(architecture.path(layer, architecture.matrices[_matrix(name)]))
 
 
-def _modules_by_name(model: nn.Module) -> dict[str, tuple[nn.Module, bool | None]]:
-    """The module of every matrix; for a joint matrix whether it is ordered head by head, else None."""
-    modules = dict(model.named_modules())
-    by_name: dict[str, tuple[nn.Module, bool | None]] = {}
-    for layer in range(n_layers(model)):
-        joint_paths = {path.format(layer): by_head for path, by_head in _JOINT.items()}
-        joint = [(modules[path], by_head) for path, by_head in joint_paths.items() if path in modules]
-        for matrix, templates in _PATHS.items():
-            paths = [template.format(layer) for template in templates]
-            single = [modules[path] for path in paths if path in modules]
-            name = f"blocks.{layer}.{matrix}"
-            if single:
-                by_name[name] = (single[0], None)
-            elif matrix in _QKV and joint:
-                by_name[name] = joint[0]
-    return by_name
+def _rows_of_matrix(model: nn.Module, name: str, joint: Tensor) -> Tensor:
+    """The rows that belong to one matrix, of a tensor whose rows belong to all that are stored jointly."""
+    architecture = architecture_of(model)
+    config: Any = model.config
+    matrices = architecture.joint_matrices(_matrix(name))
+    which = matrices.index(_matrix(name))
+    if not architecture.joint_by_head:
+        shapes = architecture.matrix_shapes(config)
+        return joint.split([shapes[matrix][0] for matrix in matrices])[which]
+    by_head = joint.unflatten(0, (int(config.num_attention_heads), len(matrices), -1))
+    return by_head[:, which].flatten(0, 1)
