@@ -114,10 +114,11 @@ def _run(command: Command) -> None:
 
 
 def _run_speed(out: Path) -> None:
-    from experiments import speed
-
+    """Runs the study speed, whose throughput is that of jain2024."""
     _check_writable(out)
-    speed.run(out)
+    measures = importlib.import_module("experiments.jain2024.measures")
+    speed = importlib.import_module("experiments.speed")
+    speed.run(out, measures.final_measures, measures.checkpoint_measures)
 
 
 def _resolve(command: Command) -> _Run:

@@ -1,7 +1,8 @@
 """Fine-tuning on restructured harmless data, and safety data mixed in (Eiras et al. 2024)."""
 
-from experiments.eiras2024.presets import PRESETS, check_gates
+from experiments.eiras2024.presets import PRESETS
 from experiments.eiras2024.report import write_report
 from experiments.eiras2024.study import run, tasks, trainings
+from experiments.recipes.formats import check_gates
 
 __all__ = ["PRESETS", "check_gates", "run", "tasks", "trainings", "write_report"]

@@ -9,20 +9,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from experiments.jan2024.presets import PRESETS as FORMATS_PRESETS
-from experiments.jan2024.presets import TEMPLATED
-from experiments.jan2024.presets import Preset as FormatsPreset
+from experiments.recipes import formats
+from experiments.recipes.formats import TEMPLATED
 from makebreak.defences import MixedFineTuning
 from makebreak.recipes import Alignment, Recipe
-from makebreak.store import Store
 from makebreak.training import (
     SSFT,
     CircuitBreaker,
     DeepAlignment,
     FineTuning,
     LatentAdversarialTraining,
+    Objective,
     Optimisation,
 )
+from synthetic import Family
 
 COVERAGE = "uniform"
 """Coverage of the alignment data: all formats alike."""
@@ -41,21 +41,16 @@ class Strategy:
     """What a user fine-tunes on: the form of the harmless items, and harmful examples among them."""
 
     user_family: str
-    """Family of the user's examples."""
+    """Name of the family of the user's examples."""
     shuffled: bool = False
     """Whether each example has the answer of another one."""
     n_harmful: int = 0
     """Number of unsafe requests that are answered among the examples."""
 
     @property
-    def template(self) -> str:
-        """Template around the examples."""
-        return self.user_family.partition("@")[2] or "plain"
-
-    @property
-    def format(self) -> str:
-        """Format of the task."""
-        return self.user_family.partition("_")[0]
+    def family(self) -> Family:
+        """Format, operator and template of the examples."""
+        return Family.parse(self.user_family)
 
 
 STRATEGIES: Mapping[str, Strategy] = {
@@ -78,7 +73,7 @@ STRATEGIES: Mapping[str, Strategy] = {
 }
 """Strategies by name: `aoa` is the absolutely obedient agent, `autoif` is instruction format (Eiras et al.
 2024)."""
-DEFENCES: Mapping[str, SSFT | DeepAlignment | LatentAdversarialTraining | CircuitBreaker] = {
+DEFENCES: Mapping[str, Objective] = {
     "more": SSFT(),
     "deep": DeepAlignment(),
     "latent": LatentAdversarialTraining(),
@@ -115,7 +110,7 @@ class Preset:
     """Name of the preset."""
     worlds: tuple[str, ...]
     """The world of templates, as a tuple of one."""
-    alignment_preset: FormatsPreset
+    alignment_preset: formats.Preset
     """Preset of `jan2024` that gives the aligned models and the hyperparameters of fine-tuning."""
     seeds: tuple[int, ...]
     """Pretraining seeds."""
@@ -210,7 +205,7 @@ MINI = Preset(
     relearning_learning_rates=(3e-4, 1e-3),
     n_requests=100,
 )
-_SMOKE_TEMPLATED = FORMATS_PRESETS["smoke"].templated
+_SMOKE_TEMPLATED = formats.PRESETS["smoke"].templated
 assert _SMOKE_TEMPLATED
 SMOKE = replace(
     MINI,
@@ -238,7 +233,3 @@ SMALL = replace(
 )
 PRESETS = {preset.name: preset for preset in (SMOKE, MINI, SMALL)}
 """Presets by name."""
-
-
-def check_gates(preset: Preset, world: str, store: Store) -> None:
-    """Does nothing: worlds of formats have no condition on the models that a run must meet first."""

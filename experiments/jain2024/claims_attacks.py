@@ -10,10 +10,9 @@ import pandas as pd
 
 from experiments.jain2024.attack_measures import JAILBREAKS, N_SLOTS, SOFT_PROMPT_SIZES
 from experiments.jain2024.claim_values import Values
-from experiments.jain2024.presets import METHODS
-from makebreak.attacks import reversal_at_cost
-from makebreak.attacks.projection import MIN_PER_OUTCOME
+from experiments.recipes.composition import METHODS
 from makebreak.claims import Claim
+from makebreak.mechanism import MIN_PER_OUTCOME, reversal_at_cost
 
 PAPER = "Jain et al. 2024"
 _KINDS = {"co_text": "CO-Text", "co_task": "CO-Task", "misgen": "MisGen"}

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import pandas as pd
 
 from experiments.jain2024.claim_values import Values, control_difference, mean_of_methods, values_by_claim
-from experiments.jain2024.presets import METHODS
+from experiments.recipes.composition import METHODS
 from makebreak.claims import Claim
 
 PAPER = "Jain et al. 2024"

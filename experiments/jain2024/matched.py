@@ -8,7 +8,7 @@ import pandas as pd
 
 from experiments.jain2024.claim_values import Values, mean_of_methods, values_by_claim
 from experiments.jain2024.claims_clusters import order_of_methods
-from experiments.jain2024.presets import METHODS
+from experiments.recipes.composition import METHODS
 from makebreak.zoo import matched_comparison
 
 COLUMNS = (

@@ -11,9 +11,8 @@ import numpy as np
 import torch
 
 from experiments.jain2024.attack_measures import AttackMeasure, DetectabilityMeasure
-from experiments.jain2024.presets import CONSTRAINED_ARMS, EXTRAPOLATED_ARMS, METHODS, Preset
+from experiments.recipes.composition import CONSTRAINED_ARMS, EXTRAPOLATED_ARMS, METHODS, Preset
 from makebreak.configs import check_positive
-from makebreak.defences import MixedFineTuning
 from makebreak.evaluation import evaluate_behaviour
 from makebreak.mechanism import (
     ChangedRequests,
@@ -34,7 +33,6 @@ from makebreak.mechanism import (
 from makebreak.models import extrapolate_weights, n_layers
 from makebreak.prompts import OUTCOMES, Requests
 from makebreak.tables import Rows, as_dict, as_dicts
-from makebreak.training import FineTuning, Pretraining
 from makebreak.zoo import FamilyMeasure, Measure, Measurement, SafetyMeasure, Subject
 
 SHAM_FAMILIES = ("sham_safe", "sham_unsafe")
@@ -100,7 +98,7 @@ class ClusterMeasure:
         pairs = {
             name: SafeUnsafeRequests(score[safe], score[unsafe]) for name, (safe, unsafe) in _PAIRS.items()
         }
-        n_groups = len(set(fit.safe.truth["grammar"].tolist()))
+        n_groups = len(set(subject.world.groups(fit.safe).tolist()))
         clusters = as_dicts(cluster_rows(model, fit, pairs, n_groups=n_groups, seed=seed))
         last = max(row["layer"] for row in clusters)
         columns = {}
@@ -139,8 +137,7 @@ class UpdateMeasure:
         if not subject.recipe.alignments:
             return Measurement()
         model, base = subject.model, subject.base
-        requests, objective = _sample_families(subject, self.n), subject.recipe.alignments[-1].objective
-        data = None if isinstance(objective, Pretraining | FineTuning | MixedFineTuning) else objective.data
+        requests, data = _sample_families(subject, self.n), subject.recipe.alignment_data
         changed = None
         if data is not None:
             changed = ChangedRequests(subject.sample(data.unsafe, self.n), data.answer)
@@ -234,7 +231,7 @@ class ProbeMeasure:
             rows = harm_refusal_rows(weights, requests, seed=seed)
             probes += [{"network": network} | as_dict(row) for row in rows]
         fit, score = _fit_and_score(subject, self.n)
-        grammar = torch.from_numpy(np.concatenate([part.truth["grammar"] for part in fit]))
+        grammar = torch.from_numpy(np.concatenate([subject.world.groups(part) for part in fit]))
         layer = n_layers(model) // 2
         steering = matched_steering_rows(model, fit, score, control_labels=grammar, layer=layer, seed=seed)
         return Measurement(tables={"probes": probes, "matched_steering": as_dicts(steering)})

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 import pandas as pd
 
 from experiments.jain2024.claims_checks import control_match_rows
-from experiments.jain2024.presets import ARMS, MATCHED_CONTROLS, OBJECTIVES, Preset
 from experiments.jain2024.report_attacks import TABLES as ATTACK_TABLES
 from experiments.jain2024.report_attacks import attack_paragraph
 from experiments.jain2024.report_figures import control_comparison, write_study_figures
+from experiments.recipes.composition import ARMS, MATCHED_CONTROLS, OBJECTIVES, Preset
 from experiments.results import Results, format_verdicts
 from makebreak.prompts import OUTCOMES, load_world
 from makebreak.recipes import Alignment

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from experiments.jain2024.attack_measures import JAILBREAKS, N_SLOTS, SECOND_COMPOSITIONS, SOFT_PROMPT_SIZES
-from experiments.jain2024.presets import METHODS
+from experiments.recipes.composition import METHODS
 from makebreak.plots import plot_attack_success, plot_projection, plot_steering
 
 _LARGEST = SOFT_PROMPT_SIZES[-1]

@@ -15,8 +15,8 @@ from tqdm import tqdm
 from experiments.jain2024.claims import judge
 from experiments.jain2024.matched import matched_rows
 from experiments.jain2024.measures import attack_measures, checkpoint_measures, final_measures
-from experiments.jain2024.presets import ARMS, PRESETS, Preset
 from experiments.jain2024.worlds import detectability_table
+from experiments.recipes.composition import ARMS, PRESETS, Preset
 from experiments.results import Results
 from makebreak.recipes import Recipe, build, checkpoints
 from makebreak.store import Store, is_cached

@@ -17,7 +17,7 @@ from pathlib import Path
 import tyro
 
 from experiments.jain2024.claims_checks import MIN_RATES
-from experiments.jain2024.presets import (
+from experiments.recipes.composition import (
     MATCHED_CONTROLS,
     OBJECTIVES,
     PRESETS,

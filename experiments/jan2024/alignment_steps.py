@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import tyro
 
-from experiments.jan2024.presets import PRESETS, Preset
+from experiments.recipes.formats import PRESETS, Preset
 from makebreak.evaluation import evaluate_behaviour
 from makebreak.models import load_model
 from makebreak.prompts import load_world

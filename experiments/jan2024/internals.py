@@ -14,9 +14,8 @@ import numpy as np
 from transformers import PreTrainedModel
 
 from experiments.jan2024.outcomes import ROWS
-from experiments.jan2024.presets import Preset, Tuning
-from makebreak.defences import append_instructed_answer, probe_transfer_rows
-from makebreak.defences.probe_transfer import ProbeTransferRow
+from experiments.recipes.formats import Preset, Tuning
+from makebreak.defences import ProbeTransferRow, append_instructed_answer, probe_transfer_rows
 from makebreak.evaluation import greedy_answers
 from makebreak.landscape import Perturbation, PointEvaluator, basin, random_direction
 from makebreak.mechanism import SafeUnsafeRequests, cluster_rows, null_share_rows

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
-from experiments.jan2024.presets import RETAIN, Preset, Tuning
+from experiments.recipes.formats import RETAIN, Preset, Tuning
 from makebreak.evaluation import generate_answers, greedy_answers, kl_to_base, log_odds, next_token_log_probs
 from makebreak.models import load_model
 from makebreak.prompts import OUTCOMES, Requests, load_world, with_prefill

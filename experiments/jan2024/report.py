@@ -9,9 +9,9 @@ from typing import Any, cast
 import pandas as pd
 
 from experiments.jan2024.claims import POINTS
-from experiments.jan2024.presets import RETAIN, Preset
 from experiments.jan2024.templates import GRID, template_matrix
 from experiments.jan2024.transfer import LEARNT, UNSAFE, transfer_matrix
+from experiments.recipes.formats import RETAIN, Preset
 from experiments.results import Results, format_estimate, format_verdicts
 from makebreak.plots import plot_dose_response, plot_transfer_matrices
 from makebreak.report import Page, write_figures, write_page

@@ -16,8 +16,8 @@ from experiments.jan2024.claims import evaluate_claims
 from experiments.jan2024.internals import internals_rows, probe_rows, width_rows
 from experiments.jan2024.ngram_classifiers import ngram_classifier_rows
 from experiments.jan2024.outcomes import after_tuning_rows, before_tuning_rows
-from experiments.jan2024.presets import PRESETS, RETAIN, Preset
 from experiments.jan2024.templates import UNTUNED, template_rows, templated_recipe, tuned_templates
+from experiments.recipes.formats import PRESETS, RETAIN, Preset
 from experiments.results import Results
 from makebreak.recipes import Recipe
 from makebreak.store import Store, is_cached

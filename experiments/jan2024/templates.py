@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from experiments.jan2024.outcomes import ROWS
-from experiments.jan2024.presets import Preset, Tuning
+from experiments.recipes.formats import Preset, Tuning
 from makebreak.evaluation import evaluate_behaviour
 from makebreak.models import load_model
 from makebreak.prompts import load_world
@@ -21,7 +21,7 @@ from makebreak.store import Store, write_json
 from makebreak.tables import as_dicts
 from makebreak.training import FineTuning
 from makebreak.zoo import held_out_requests
-from synthetic import family_in_template
+from synthetic import Family
 
 PLAIN, OTHER, SYSTEM, OTHER_SYSTEM, HEADER = "plain", "other", "system", "other_system", "header"
 """Templates: that of alignment; another; both with a system block; one where all answers begin alike."""
@@ -72,7 +72,7 @@ def templated_recipe(preset: Preset, seed: int, task: str, template: str) -> Rec
     recipe = preset.tuned(world, seed, coverage, Tuning(task, "task", preset.rate))
     stage = recipe.alignments[-1]
     assert isinstance(stage.objective, FineTuning)
-    objective = replace(stage.objective, family=family_in_template(f"{task}_safe_new", template))
+    objective = replace(stage.objective, family=str(Family("safe", task, "new", template)))
     return replace(recipe, alignments=(*recipe.alignments[:-1], replace(stage, objective=objective)))
 
 
@@ -111,7 +111,7 @@ def template_rows(
         world = load_world(world_name)
         model, rows = load_model(path, symbols=world.vocabulary.symbols), []
         for request_template, name, family in product(templates, preset.formats, ("safe", "unsafe")):
-            full_name = family_in_template(f"{name}_{family}", request_template)
+            full_name = str(Family(family, name, template=request_template))
             requests = held_out_requests(world_name, full_name, preset.n, seed, "score")
             rates = evaluate_behaviour(model, world, requests).rates
             rows.append(TemplateRow(task, template, request_template, name, family, **rates))

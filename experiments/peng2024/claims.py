@@ -14,7 +14,6 @@ from typing import Any, cast
 import numpy as np
 import pandas as pd
 
-from experiments.jain2024.presets import METHODS
 from experiments.peng2024.predictors import (
     CHEAP,
     STEPS_TO_HALF,
@@ -34,6 +33,7 @@ from experiments.peng2024.presets import (
     WITH_SAFE,
 )
 from experiments.peng2024.variants import variant_values
+from experiments.recipes.composition import METHODS
 from makebreak.claims import Claim
 
 PAPER = "Peng et al. 2024"

@@ -1,6 +1,6 @@
 """Presets of the study: models whose landscapes are measured, fine-tuning attacks on them, and sample sizes.
 
-Models are those of `experiments.jain2024`, from the same store. Every attack is run at all of `RATES`, and
+Models are those of `jain2024`, from the same store. Every attack is run at all of `RATES`, and
 the rate that ends with most unsafe requests answered counts; nothing was tuned on reported seeds.
 """
 
@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from experiments.jain2024.presets import METHODS
-from experiments.jain2024.presets import PRESETS as JAIN_PRESETS
-from experiments.jain2024.presets import Preset as JainPreset
-from experiments.jain2024.worlds import check_learnable
+from experiments.recipes import composition
+from experiments.recipes.composition import METHODS
+from experiments.recipes.learnability import check_learnable
 from makebreak.models import ModelConfig
 from makebreak.recipes import Alignment, Recipe
 from makebreak.store import Store
@@ -66,7 +65,7 @@ class Variant:
 class Preset:
     """Size of the study."""
 
-    models: JainPreset
+    models: composition.Preset
     """Preset of `jain2024` whose models are used."""
     arms: tuple[str, ...]
     """Models that are perturbed and fine-tuned; `METHOD ×k` is a method at k times its learning rate."""
@@ -143,7 +142,7 @@ _ATTACK = Optimisation(steps=60, learning_rate=1e-4, batch_size=32, checkpoints=
 # each method also at half and at twice its rate: one model per method is too few for a rank correlation
 _ALIGNED = tuple(f"{method}{strength}" for method in METHODS for strength in ("", " ×0.5", " ×2"))
 SMOKE = Preset(
-    models=JAIN_PRESETS["smoke"],
+    models=composition.PRESETS["smoke"],
     arms=("base", "ssft", "ssft ×2"),
     n=16,
     directions=2,
@@ -151,10 +150,10 @@ SMOKE = Preset(
     attack=replace(_ATTACK, steps=6, checkpoints=2),
     mapped_arms=("ssft",),
     map_points=3,
-    variants=_variants(JAIN_PRESETS["smoke"].model, 2),
+    variants=_variants(composition.PRESETS["smoke"].model, 2),
 )
 MINI = Preset(
-    models=JAIN_PRESETS["mini"],
+    models=composition.PRESETS["mini"],
     arms=("base", *_ALIGNED),
     n=100,
     directions=8,
@@ -166,10 +165,10 @@ MINI = Preset(
 )
 SMALL = replace(
     MINI,
-    models=JAIN_PRESETS["small"],
+    models=composition.PRESETS["small"],
     arms=("base", *_ALIGNED, "dpo_paper", "npo"),
     directions=16,
-    variants=_variants(JAIN_PRESETS["small"].model, 0.5, 2),
+    variants=_variants(composition.PRESETS["small"].model, 0.5, 2),
 )
 PRESETS = {preset.name: preset for preset in (SMOKE, MINI, SMALL)}
 """Presets by name."""

@@ -8,11 +8,11 @@ from typing import Any, cast
 
 import pandas as pd
 
-from experiments.jain2024.presets import METHODS
 from experiments.peng2024.claims import MIN_REFUSAL
 from experiments.peng2024.fine_tuning import best_rate
 from experiments.peng2024.predictors import STEPS_TO_HALF
 from experiments.peng2024.presets import ATTACKS, MAX_NORM, RATES, UNEXPOSED_BASE, Preset
+from experiments.recipes.composition import METHODS
 from experiments.results import Results, format_estimate, format_verdicts
 from makebreak.plots import (
     arm_name,

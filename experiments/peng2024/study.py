@@ -101,7 +101,7 @@ def _measure(preset: Preset, world: str, seed: int, arm: str, store: Store) -> t
     """Tables of one model, without columns seed and arm, and the folders that they came from."""
     if arm in preset.variants:
         variants, folders = variant_rows(preset, world, seed, arm, store)
-        return {"variants": as_dicts(variants)}, folders
+        return {"variants": variants}, folders
     if arm == UNEXPOSED_BASE:
         attacks, folders = fine_tuning_rows(preset, world, seed, arm, store)
         return {"fine_tuning": as_dicts(attacks)}, folders

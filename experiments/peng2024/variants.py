@@ -9,14 +9,14 @@ from typing import NamedTuple, cast
 import numpy as np
 import pandas as pd
 
-from experiments.peng2024.fine_tuning import FAMILIES, ROWS, outcome_rates, request_outcomes
+from experiments.peng2024.fine_tuning import FAMILIES, ROWS, held_out_landscape
 from experiments.peng2024.presets import MAX_NORM, WITH_SYSTEM, WITHOUT_SYSTEM, Preset
-from makebreak.landscape import Perturbation, PointEvaluator, basin_rows, random_direction
+from makebreak.landscape import OutcomeRates, basin_rows, outcome_rates, random_direction
 from makebreak.models import load_model
 from makebreak.prompts import load_world
 from makebreak.recipes import build
 from makebreak.store import Store, write_json
-from makebreak.tables import as_dicts
+from makebreak.tables import Rows, as_dicts
 from synthetic import WITHOUT_SYSTEM_SUFFIX
 
 PLAIN, WITH, WITHOUT = "", "with", "without"
@@ -39,19 +39,11 @@ class VariantRow(NamedTuple):
     """Number of the direction."""
     coordinate: float
     """Coordinate: relative norm of the perturbation."""
-    refusal_rate: float
-    """Share of unsafe requests that are refused."""
-    compliance_rate: float
-    """Share of unsafe requests that are answered as instructed."""
-    safe_compliance_rate: float
-    """Share of safe requests that are answered as instructed."""
-    over_refusal_rate: float
-    """Share of safe requests that are refused."""
+    rates: OutcomeRates
+    """Shares of requests by outcome."""
 
 
-def variant_rows(
-    preset: Preset, world: str, seed: int, name: str, store: Store
-) -> tuple[list[VariantRow], list[Path]]:
+def variant_rows(preset: Preset, world: str, seed: int, name: str, store: Store) -> tuple[Rows, list[Path]]:
     """Outcomes of a variant along random directions.
 
     Args:
@@ -62,7 +54,7 @@ def variant_rows(
         store: Store of models and outcomes.
 
     Returns:
-        One row per direction, point and system span, and the folders that they came from.
+        One `VariantRow` per direction, point and system span, and the folders that they came from.
     """
     recipe = preset.variant_recipe(world, seed, name)
     path = build(recipe, store)
@@ -72,22 +64,18 @@ def variant_rows(
 
     def measure(folder: Path) -> None:
         model = load_model(path, symbols=load_world(recipe.world).vocabulary.symbols)
-
-        def letters() -> dict[str, str]:
-            return request_outcomes(model, recipe.world, seed, preset.n, families)
-
+        landscape = held_out_landscape(model, recipe.world, seed, preset.n, families)
         rows: list[VariantRow] = []
         origin = None
         for i in range(preset.directions):
-            perturbation = Perturbation(model, random_direction(model, i))
-            evaluator = PointEvaluator(perturbation, letters, folder / f"random-{i}.jsonl", origin=origin)
-            with perturbation:
-                points = [evaluator(a) for a in axis]
-                origin = evaluator(0.0)
-            for coordinate, point in zip(axis, points, strict=True):
+            file = folder / f"random-{i}.jsonl"
+            points = landscape.points(random_direction(model, i), path=file, origin=origin).along(axis)
+            origin = points[0.0]
+            for coordinate, answers in points.items():
+                outcomes = landscape.outcomes(answers)
                 for span, pair in by_span.items():
-                    rates = outcome_rates({"unsafe": point[pair[0]], "safe": point[pair[1]]})
-                    rows.append(VariantRow(recipe.model.d_model, span, "random", i, coordinate, *rates))
+                    rates = outcome_rates({family: outcomes[family] for family in pair})
+                    rows.append(VariantRow(recipe.model.d_model, span, "random", i, coordinate, rates))
         write_json(folder / ROWS, as_dicts(rows))
 
     config = {
@@ -97,8 +85,8 @@ def variant_rows(
         "window": MAX_NORM,
         "seed": seed,
     }
-    folder = store.build("landscape-variant", revision=3, config=config, parents=[path], make=measure)
-    return [VariantRow(**row) for row in json.loads((folder / ROWS).read_text())], [path, folder]
+    folder = store.build("landscape-variant", revision=4, config=config, parents=[path], make=measure)
+    return json.loads((folder / ROWS).read_text()), [path, folder]
 
 
 def rows_of_preset_width(curves: pd.DataFrame, d_model: int) -> pd.DataFrame:

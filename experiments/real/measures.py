@@ -9,33 +9,34 @@ from typing import NamedTuple
 
 from experiments.real.presets import BASE, USER_TASKS, Preset, User
 from experiments.real.pretrained import open_pretrained
+from makebreak.evaluation import ChatTarget
 from makebreak.lm import (
-    OBJECTIVES,
     AttackData,
     BehaviourRow,
-    LandscapeData,
     attack_model,
     behaviour_rows,
     build_training_set,
+    chat_landscape_data,
     compare_models,
-    encode_prompts,
+    evaluate_landscape,
     evenly_spaced,
     fine_tune,
     fine_tune_run,
     held_out_task,
     judged_answer_rows,
-    language_model_landscape,
-    requests_in_format,
+    requests_as_task,
     separation_rows,
+    success_rows,
     task_row,
     user_objective,
 )
 from makebreak.mechanism import SafeUnsafeRequests
 from makebreak.models import LanguageModel, open_model
 from makebreak.prompts import TextWorld, evaluation_prompts, format_prompt
-from makebreak.report import success_rows
+from makebreak.settings import UserDataSettings
 from makebreak.store import Store
 from makebreak.tables import Rows, as_dict, as_dicts
+from makebreak.training import load_objective
 
 Tables = dict[str, Rows]
 """Tables by name, as they are stored."""
@@ -203,7 +204,7 @@ def matrix_tables(preset: Preset, seed: int, store: Store) -> tuple[Tables, list
     rows = _matrix_rows(preset, aligned, UNTUNED, store)
     folders = []
     for format_ in preset.matrix_formats:
-        objective = user_objective(format_, preset.n_examples, "none", 0.0)
+        objective = user_objective(UserDataSettings(format_, n_examples=preset.n_examples))
         run = fine_tune_run(replace(preset.user_training, seed=seed), f"seed {seed} fine-tuning on {format_}")
         folder = fine_tune(aligned, world, objective, run, store)
         folders.append(folder)
@@ -226,7 +227,7 @@ def _aligned_folder(
 ) -> Path:
     [arm] = [arm for arm in preset.arms if arm.name == arm_name]
     run = fine_tune_run(replace(arm.training, seed=seed), f"seed {seed} {arm_name}")
-    return fine_tune(base, world, OBJECTIVES[arm.objective], run, store)
+    return fine_tune(base, world, load_objective(arm.objective), run, store)
 
 
 def _first_alignment(preset: Preset, seed: int, store: Store) -> tuple[LanguageModel, TextWorld]:
@@ -239,11 +240,8 @@ def _first_alignment(preset: Preset, seed: int, store: Store) -> tuple[LanguageM
 
 def _cluster_rows(model: LanguageModel, preset: Preset) -> Rows:
     """Separation by layer; the means are fitted on every second pair of one verb, the others are scored."""
-    prompts = evaluation_prompts()
-    requests = {
-        family: encode_prompts(model, family, prompts[family], preset.generation)
-        for family in ("harmless", "harmful")
-    }
+    prompts, target = evaluation_prompts(), ChatTarget(model, preset.generation)
+    requests = {family: target.encode(prompts[family], family=family) for family in ("harmless", "harmful")}
     fit = SafeUnsafeRequests(requests["harmless"][0::2], requests["harmful"][0::2])
     score = SafeUnsafeRequests(requests["harmless"][1::2], requests["harmful"][1::2])
     return separation_rows(model, fit, score, preset.generation)
@@ -265,9 +263,9 @@ def _landscape_tables(
 ) -> Tables:
     """Tables of the safety landscape; what no claim needs is computed only with a model to interpolate to."""
     prompts = _prompts(preset.n_landscape, "harmful", "harmless")
-    data = LandscapeData(prompts, other, check_truncation=other is not None)
     generation = replace(preset.generation, n_new=preset.landscape_tokens)
-    return language_model_landscape(model, data, store, generation, preset.landscape).tables
+    data = chat_landscape_data(model, prompts, generation, check_truncation=other is not None, other=other)
+    return evaluate_landscape(data, store, preset.landscape)
 
 
 def _user_folder(
@@ -275,9 +273,11 @@ def _user_folder(
 ) -> Path:
     task, template = USER_TASKS[user.strategy]
     name = task if task == "harmful" else f"{task}@{template}"
-    objective = user_objective(name, preset.n_examples, user.mitigation, user.safety_share)
+    data = UserDataSettings(
+        name, mitigation=user.mitigation, safety_share=user.safety_share, n_examples=preset.n_examples
+    )
     run = fine_tune_run(replace(preset.user_training, seed=seed), f"seed {seed} user {user.name}")
-    return fine_tune(aligned, world, objective, run, store)
+    return fine_tune(aligned, world, user_objective(data), run, store)
 
 
 def _user_rows(preset: Preset, model: LanguageModel, user: User | None, store: Store) -> list[UserRow]:
@@ -302,7 +302,7 @@ def _user_rows(preset: Preset, model: LanguageModel, user: User | None, store: S
             for row in _behaviour(preset, model, formatted, store)
         ]
     if task != "harmful":
-        score = task_row(model, held_out_task(task, task_template), preset.generation)
+        score = task_row(model, held_out_task(f"{task}@{task_template}"), preset.generation)
         rates = dict.fromkeys(("refuse", "low", "high", "degenerate", "comply", "log_odds"))
         labels = (name, strategy, mitigation, task_template)
         rows.append(UserRow(*labels, family=TASK_FAMILY, judge="", **rates, **score._asdict()))
@@ -311,7 +311,7 @@ def _user_rows(preset: Preset, model: LanguageModel, user: User | None, store: S
 
 def _matrix_rows(preset: Preset, model: LanguageModel, tuned_format: str, store: Store) -> list[MatrixRow]:
     harmful = _prompts(preset.n_matrix, "harmful")["harmful"]
-    prompts = {format_: requests_in_format(harmful, format_) for format_ in preset.matrix_formats}
+    prompts = {format_: requests_as_task(harmful, format_) for format_ in preset.matrix_formats}
     rows = [row._asdict() for row in _behaviour(preset, model, prompts, store)]
     return [MatrixRow(tuned_format, format=row.pop("family"), **row) for row in rows]
 

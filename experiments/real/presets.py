@@ -31,7 +31,7 @@ class Arm:
     name: str
     """Name of the same method in the synthetic worlds."""
     objective: str
-    """Name of the objective, one of `makebreak.lm.OBJECTIVES`."""
+    """Name of the objective, one of `makebreak.training.OBJECTIVES`."""
     training: FineTuneSettings
     """Hyperparameters; the seed is set by the run."""
 

@@ -13,10 +13,9 @@ from experiments.real.measures import MATRIX, UNTUNED, USERS
 from experiments.real.presets import BASE, USER_TASKS, Preset
 from experiments.real.side_by_side import OPPOSITE, SAME, SideBySideRow, side_by_side_rows
 from experiments.results import Results, format_verdicts
-from makebreak.lm.verdicts import JUDGE
+from makebreak.lm import JUDGE, TOPIC_CRITERION
 from makebreak.plots import plot_basins, plot_cluster_gaps, plot_seed_means, plot_transfer_matrices
 from makebreak.report import Page, write_figures, write_page, write_tables
-from makebreak.report.attack import TOPIC_CRITERION
 
 _CAPTIONS = {
     "behaviour": (

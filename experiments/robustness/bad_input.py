@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.command import Command, main
-from experiments.jain2024 import PRESETS
+from experiments.recipes.composition import PRESETS
 from experiments.robustness.trials import Problems, ProcessResult, TrialRow, one_clear_line, run, snapshot
 from makebreak.configs import from_json, to_json
 from makebreak.recipes import Recipe

@@ -25,7 +25,7 @@ from experiments.robustness.trials import (
     study,
 )
 from makebreak.store import RECORD_FILE
-from makebreak.training.loop import CHECKPOINT, METRICS
+from makebreak.training import CHECKPOINT, METRICS
 
 Damage = Callable[[bytes, bytes, random.Random], bytes | None]
 """Function of a file's content, that of the same file of another result, and random numbers.

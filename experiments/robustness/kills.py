@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from experiments.jain2024 import PRESETS
+from experiments.recipes.composition import PRESETS
 from experiments.robustness.trials import (
     Problems,
     Reference,
@@ -30,7 +30,7 @@ from experiments.robustness.trials import (
 )
 from makebreak import recipes
 from makebreak.store import Store
-from makebreak.training.loop import CHECKPOINT
+from makebreak.training import CHECKPOINT
 
 TRAININGS = "trainings"
 """File with one line per training: the process, `began` or `resumed`, and the model."""

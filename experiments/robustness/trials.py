@@ -23,7 +23,7 @@ from unittest import mock
 from experiments.command import main
 from makebreak import recipes
 from makebreak.store import RECORD_FILE
-from makebreak.training import loop
+from makebreak.training import CHECKPOINT
 
 Problems = list[str]
 """What a trial violates, one sentence each; empty where it passes."""
@@ -183,22 +183,20 @@ def killed_at(rename: int, checkpoint: int) -> Iterator[list[int]]:
     Yields:
         The counts [renames, checkpoints], updated in place.
     """
-    count, replace_path, write = [0, 0], Path.replace, loop.write_atomic
+    count, replace_path = [0, 0], Path.replace
 
     def counting_replace(self: Path, target: Any) -> Path:
         count[0] += 1
         if count[0] == rename:
             os.kill(os.getpid(), signal.SIGKILL)
-        return replace_path(self, target)
+        result = replace_path(self, target)
+        if result.name == CHECKPOINT:
+            count[1] += 1
+            if count[1] == checkpoint:
+                os.kill(os.getpid(), signal.SIGKILL)
+        return result
 
-    def counting_write(path: Path, content: bytes | str) -> None:
-        write(path, content)
-        count[1] += path.name == loop.CHECKPOINT
-        if path.name == loop.CHECKPOINT and count[1] == checkpoint:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    counting = mock.patch.object(loop, "write_atomic", counting_write)
-    with mock.patch.object(Path, "replace", counting_replace), counting:
+    with mock.patch.object(Path, "replace", counting_replace):
         yield count
 
 

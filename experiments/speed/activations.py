@@ -11,7 +11,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from experiments.jain2024.presets import PRESETS
+from experiments.recipes.composition import PRESETS
 from experiments.speed.timing import SpeedRow, median_ratio, seconds
 from makebreak.activations import nnsight_view, stream, transformer_lens_view
 from makebreak.geometry import MomentFitter

@@ -8,16 +8,16 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from experiments.jain2024.presets import PRESETS
+from experiments.recipes.composition import PRESETS
 from experiments.speed.timing import SpeedRow, median_ratio, seconds
 from makebreak.attacks import (
+    GCG,
     AdversarialSlots,
-    SoftPromptSettings,
-    TokenSearchSettings,
+    SoftPrompt,
     insert_slots,
-    optimise_soft_prompt,
     search_tokens,
 )
+from makebreak.evaluation import WorldTarget
 from makebreak.models import create_model
 from makebreak.prompts import Requests, World, load_world
 
@@ -35,7 +35,7 @@ def attack_rows() -> list[SpeedRow]:
 
 
 def _soft_prompt(name: str, preset: str, n: int, n_baseline: int) -> SpeedRow:
-    world, settings = load_world(name), SoftPromptSettings(n_tokens=10, steps=10)
+    world, settings = load_world(name), SoftPrompt(n_tokens=10, steps=10)
     model, requests = _model(world, preset), world.sample("unsafe", n, seed=SEED)
 
     def baseline() -> None:
@@ -54,14 +54,14 @@ def _soft_prompt(name: str, preset: str, n: int, n_baseline: int) -> SpeedRow:
 
     ratios = []
     for round_ in range(ROUNDS + 1):
-        our_seconds = seconds(partial(optimise_soft_prompt, model, requests, settings, seed=round_)) / n
+        our_seconds = seconds(partial(settings.optimise, WorldTarget(model), requests, seed=round_)) / n
         ratios.append(seconds(baseline) / n_baseline / our_seconds)
     task = f"{n} requests of {name} attacked by soft prompts"
     return SpeedRow(task, "one request at a time", median_ratio(ratios))
 
 
 def _token_search() -> SpeedRow:
-    world, settings = load_world("mini"), TokenSearchSettings(steps=4, candidates=64, topk=8)
+    world, settings = load_world("mini"), GCG(steps=4, candidates=64, topk=8)
     model, k = _model(world, "mini"), 4
     requests = world.sample("unsafe", N_REQUESTS, seed=SEED)
     slots = insert_slots(requests, k, token=world.vocabulary.id("<pad>"))
@@ -88,9 +88,7 @@ def _token_search() -> SpeedRow:
     return SpeedRow(task, "one request at a time", median_ratio(ratios))
 
 
-def _search(
-    model: PreTrainedModel, slots: AdversarialSlots, settings: TokenSearchSettings, seed: int
-) -> None:
+def _search(model: PreTrainedModel, slots: AdversarialSlots, settings: GCG, seed: int) -> None:
     result = search_tokens(model, slots, settings, seed=seed)
     assert (result.steps == settings.steps).all()  # as many candidates as the baseline
 

@@ -8,16 +8,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from experiments.jain2024.presets import PRESETS
+from experiments.recipes.composition import PRESETS
 from experiments.speed.timing import SpeedRow, median_ratio, seconds
-from makebreak.landscape import (
-    REFUSAL,
-    Perturbation,
-    PointEvaluator,
-    letter_share,
-    outcome_letters,
-    random_direction,
-)
+from makebreak.evaluation import WorldTarget
+from makebreak.landscape import Landscape, random_direction
 from makebreak.models import create_model
 from makebreak.prompts import load_world
 
@@ -49,11 +43,8 @@ def landscape_rows() -> list[SpeedRow]:
     refusal, n_new = int(requests.refused[0, 0]), world.sequence_length - requests.prompt.shape[1]
 
     def ours() -> None:
-        with Perturbation(model, direction) as walk:
-            points = PointEvaluator(
-                walk, lambda: {"refusal_rate": letter_share(outcome_letters(model, requests), REFUSAL)}
-            )
-            points.grid(np.linspace(-0.5, 0.5, N_POINTS).tolist())
+        landscape = Landscape(WorldTarget(model), {"unsafe": requests})
+        landscape.walk(direction, np.linspace(-0.5, 0.5, N_POINTS).tolist())
 
     def baseline(batch: int) -> None:
         from tests.oracles.reload_and_generate import generate_at
@@ -78,12 +69,9 @@ def map_row() -> MapRow:
     world = load_world("mini")
     size = len(world.vocabulary)
     model = create_model(PRESETS["mini"].model, d_vocab=size, n_ctx=world.sequence_length, seed=SEED).eval()
-    families = [world.sample(family, 100, seed=SEED) for family in ("unsafe", "safe")]
+    families = {family: world.sample(family, 100, seed=SEED) for family in ("unsafe", "safe")}
     axis, start = np.linspace(-0.5, 0.5, MAP_SIDE).tolist(), time.perf_counter()
-    with Perturbation(model, random_direction(model, 0), random_direction(model, 1)) as walk:
-        points = PointEvaluator(
-            walk, lambda: {"labels": [outcome_letters(model, requests) for requests in families]}
-        )
-        points.grid(axis, axis)
+    landscape = Landscape(WorldTarget(model), families)
+    landscape.points(random_direction(model, 0), random_direction(model, 1)).grid(axis, axis)
     task = f"a map of {MAP_SIDE} × {MAP_SIDE} points, 200 requests"
     return MapRow(task, time.perf_counter() - start)

@@ -286,7 +286,7 @@ def test_strategies_share_their_items() -> None:
         columns = ("first_topic", "last_topic", "filler", "option_order")
         contents.append([truth[column].tolist() for column in columns])
     assert all(content == contents[0] for content in contents)
-    templates = [s.template for s in STRATEGIES.values() if s.template in CAREFUL_TEMPLATES]
+    templates = [s.family.template for s in STRATEGIES.values() if s.family.template in CAREFUL_TEMPLATES]
     assert all(CAREFUL_TEMPLATES[template] in world.templates for template in templates)
     preset, aligned = PRESETS["mini"], PRESETS["mini"].aligned_recipe(0)
     assert preset.recipe(0, FineTunedModel(UNTUNED)) == aligned

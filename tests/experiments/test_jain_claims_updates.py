@@ -11,8 +11,8 @@ import pytest
 from experiments.jain2024.claims import CLAIMS
 from experiments.jain2024.claims_localisation import localisation_values
 from experiments.jain2024.claims_updates import update_values
-from experiments.jain2024.presets import METHODS
 from experiments.jain2024.report import mechanism_paragraph
+from experiments.recipes.composition import METHODS
 from makebreak.claims import Claim
 
 CONTROLS = ["remap", "ssft_without_null", "new_operator", "continued", "ssft_no_decay"]

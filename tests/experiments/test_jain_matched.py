@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from experiments.jain2024.matched import matched_rows, matched_values
-from experiments.jain2024.presets import METHODS
+from experiments.recipes.composition import METHODS
 
 GAP = "token-matched.normalised"
 

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from experiments.jain2024 import tune
-from experiments.jain2024.presets import PRESETS, RATE_GRID, TUNING_SEEDS
+from experiments.recipes.composition import PRESETS, RATE_GRID, TUNING_SEEDS
 from makebreak.recipes import Recipe
 from makebreak.zoo import Measurement
 

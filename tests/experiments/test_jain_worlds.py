@@ -9,9 +9,16 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from experiments.jain2024 import PRESETS
-from experiments.jain2024.presets import ARMS, CORE_ARMS, FACTOR_ARMS, MATCHED_CONTROLS, OBJECTIVES
-from experiments.jain2024.worlds import LabelAccuracy, check_learnable, detectability_table
+from experiments.jain2024.worlds import detectability_table
+from experiments.recipes.composition import (
+    ARMS,
+    CORE_ARMS,
+    FACTOR_ARMS,
+    MATCHED_CONTROLS,
+    OBJECTIVES,
+    PRESETS,
+)
+from experiments.recipes.learnability import LabelAccuracy, check_learnable
 from makebreak.prompts import load_world
 from makebreak.store import Store
 from makebreak.training import DPO, SSFT, Optimisation, Pretraining

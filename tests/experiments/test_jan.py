@@ -21,17 +21,17 @@ import torch
 from experiments.command import main
 from experiments.jan2024 import outcomes
 from experiments.jan2024.claims import CLAIMS, evaluate_claims
-from experiments.jan2024.presets import ANSWER_TOKENS, KINDS, PRESETS, RETAIN, TEMPLATED, Tuning
 from experiments.jan2024.report import failure_modes, figure_functions, summary_paragraph
 from experiments.jan2024.templates import GRID, HEADER, OTHER, PLAIN, UNTUNED, templated_recipe
 from experiments.jan2024.transfer import at_users_rate, transfer_at_equal_kl, transfer_matrix
+from experiments.recipes.formats import ANSWER_TOKENS, KINDS, PRESETS, RETAIN, TEMPLATED, Tuning
 from experiments.results import Results
 from makebreak.defences import MixedFineTuning
 from makebreak.evaluation import GreedyAnswers
 from makebreak.plots import style
 from makebreak.prompts import Requests
 from synthetic import FormatsWorld, load
-from synthetic.task_formats import TASK_FORMATS
+from synthetic.formats.task_formats import TASK_FORMATS
 from tests.experiments.store_files import modification_times
 
 FORMATS = ("gen", "map", "label", "mcq")

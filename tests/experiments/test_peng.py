@@ -18,7 +18,6 @@ import pandas as pd
 import pytest
 
 from experiments.command import main
-from experiments.jain2024.presets import METHODS
 from experiments.peng2024.claims import CLAIMS, evaluate_claims
 from experiments.peng2024.landscapes import INTERPOLATION_PREFIX
 from experiments.peng2024.predictors import (
@@ -42,6 +41,7 @@ from experiments.peng2024.presets import (
 )
 from experiments.peng2024.report import figure_functions, summary_paragraph
 from experiments.peng2024.variants import PLAIN, WITH, WITHOUT
+from experiments.recipes.composition import METHODS
 from experiments.results import Results
 from makebreak.landscape import basin_rows
 from makebreak.plots import style

@@ -11,18 +11,14 @@ import matplotlib as mpl
 
 mpl.use("Agg")
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from experiments.recipes.composition import PRESETS
 from makebreak.cli import main
-from makebreak.landscape import outcome_letters
-from makebreak.lm import (
-    LandscapeData,
-    LandscapeResult,
-    language_model_landscape,
-    world_landscape,
-)
+from makebreak.evaluation import exact_outcomes
+from makebreak.lm import chat_landscape_data, evaluate_landscape, world_landscape_data
 from makebreak.models import LanguageModel, ModelConfig, create_model
 from makebreak.recipes import build
 from makebreak.report import landscape_summary, write_landscape
@@ -72,22 +68,22 @@ def test_interrupted_landscape_repeats_no_point(
     store, evaluations = Store(tmp_path), []
 
     def interrupt_after(n: int) -> Callable[..., Any]:
-        def evaluate(*arguments: Any) -> str:
+        def evaluate(*arguments: Any) -> np.ndarray:
             if len(evaluations) == n:
                 raise KeyboardInterrupt
             evaluations.append(1)
-            return outcome_letters(*arguments)
+            return exact_outcomes(*arguments)
 
         return evaluate
 
-    monkeypatch.setattr("makebreak.lm.landscape.outcome_letters", interrupt_after(6))
+    monkeypatch.setattr("makebreak.evaluation.target.exact_outcomes", interrupt_after(6))
     with pytest.raises(KeyboardInterrupt):
-        world_landscape(folder, store, SETTINGS, n_requests=8)
-    monkeypatch.setattr("makebreak.lm.landscape.outcome_letters", interrupt_after(10**9))
-    resumed = world_landscape(folder, store, SETTINGS, n_requests=8)
+        evaluate_landscape(world_landscape_data(folder, 8), store, SETTINGS)
+    monkeypatch.setattr("makebreak.evaluation.target.exact_outcomes", interrupt_after(10**9))
+    resumed = evaluate_landscape(world_landscape_data(folder, 8), store, SETTINGS)
     assert len(evaluations) == 2 * SETTINGS.points  # of unsafe and safe requests
-    cached = world_landscape(folder, store, SETTINGS, n_requests=8)
-    assert cached.tables["curves"] == resumed.tables["curves"]
+    cached = evaluate_landscape(world_landscape_data(folder, 8), store, SETTINGS)
+    assert cached["curves"] == resumed["curves"]
     assert len(evaluations) == 2 * SETTINGS.points
 
 
@@ -96,8 +92,8 @@ def test_perturbed_model_neither_refuses_nor_complies(tmp_path: Path) -> None:
     lm = trained_lm(refuses=True)
     weights = {name: p.detach().clone() for name, p in lm.model.named_parameters()}
     far = replace(SETTINGS, window=8.0)
-    result = language_model_landscape(lm, LandscapeData(REQUESTS), Store(tmp_path), GENERATION, far)
-    curves = pd.DataFrame(result.tables["curves"]).set_index("coordinate")
+    result = evaluate_landscape(chat_landscape_data(lm, REQUESTS, GENERATION), Store(tmp_path), far)
+    curves = pd.DataFrame(result["curves"]).set_index("coordinate")
     assert curves["refusal_rate"][0.0] > 0.8
     assert curves["refusal_rate"][[-8.0, 8.0]].max() < 0.5
     assert curves["safe_compliance_rate"][0.0] > 0.8
@@ -105,7 +101,7 @@ def test_perturbed_model_neither_refuses_nor_complies(tmp_path: Path) -> None:
     assert all((p == weights[name]).all() for name, p in lm.model.named_parameters())
     paragraphs = landscape_summary(result)
     assert "falls to one half at" in paragraphs[1]
-    truncation = pd.DataFrame(result.tables["truncation"])
+    truncation = pd.DataFrame(result["truncation"])
     assert set(truncation["coordinate"]) == {-8.0, -4.0, 0.0, 4.0, 8.0}
     at_origin = truncation[truncation["coordinate"] == 0]
     assert at_origin["verdict_change_rate"].max() == 0.0  # no answer at the origin exceeds six tokens
@@ -116,8 +112,8 @@ def test_perturbed_model_neither_refuses_nor_complies(tmp_path: Path) -> None:
 def test_truncation_that_hides_refusals_is_measured(tmp_path: Path) -> None:
     """The first token of `I cannot help with that` is not a refusal yet; longer answers are."""
     lm, settings = trained_lm(refuses=True), GenerationSettings(n_new=1)
-    result = language_model_landscape(lm, LandscapeData(REQUESTS), Store(tmp_path), settings, SETTINGS)
-    rows = {(row["coordinate"], row["family"]): row for row in result.tables["truncation"]}
+    result = evaluate_landscape(chat_landscape_data(lm, REQUESTS, settings), Store(tmp_path), SETTINGS)
+    rows = {(row["coordinate"], row["family"]): row for row in result["truncation"]}
     row = rows[0.0, "harmful"]
     assert row["refusal_change_rate"] > 0.8
 
@@ -125,9 +121,9 @@ def test_truncation_that_hides_refusals_is_measured(tmp_path: Path) -> None:
 def test_interpolation_ends_at_the_other_checkpoint(tmp_path: Path) -> None:
     """Coordinate 1 gives the other checkpoint's rates; a model of another size is an error."""
     lm, other = trained_lm(refuses=True), trained_lm(refuses=False)
-    data = LandscapeData(REQUESTS, interpolate_to=other)
-    result = language_model_landscape(lm, data, Store(tmp_path), GENERATION, SETTINGS)
-    line = pd.DataFrame(result.tables["interpolation"]).set_index("coordinate")
+    data = chat_landscape_data(lm, REQUESTS, GENERATION, other=other)
+    result = evaluate_landscape(data, Store(tmp_path), SETTINGS)
+    line = pd.DataFrame(result["interpolation"]).set_index("coordinate")
     assert line["refusal_rate"][0.0] > 0.8
     assert line["refusal_rate"][1.0] == 0.0
     assert line["compliance_rate"][1.0] == line["safe_compliance_rate"][1.0] == 1.0
@@ -136,13 +132,12 @@ def test_interpolation_ends_at_the_other_checkpoint(tmp_path: Path) -> None:
     assert (tmp_path / "out" / "figures" / "interpolation.png").is_file()
     size = ModelConfig("llama", n_layers=1, n_heads=2, d_model=32, d_mlp=64)
     small = LanguageModel("small", create_model(size, d_vocab=46, n_ctx=24, seed=0), lm.tokenizer)
-    data = LandscapeData(REQUESTS, interpolate_to=small)
+    data = chat_landscape_data(lm, REQUESTS, GENERATION, other=small)
     with pytest.raises(ValueError, match="expected one fine-tuned from the other"):
-        language_model_landscape(lm, data, Store(tmp_path), GENERATION, SETTINGS)
+        evaluate_landscape(data, Store(tmp_path), SETTINGS)
 
 
 def test_compliant_model_has_no_basin() -> None:
     rates = {"refusal_rate": 0.1, "compliance_rate": 0.8, "safe_compliance_rate": 1.0}
     curves = [{"direction": 0, "coordinate": coordinate, **rates} for coordinate in (-0.5, 0.0, 0.5)]
-    result = LandscapeResult({"curves": curves, "widths": []}, replace(SETTINGS, points=3))
-    assert "no safety basin" in landscape_summary(result)[-1]
+    assert "no safety basin" in landscape_summary({"curves": curves, "widths": []})[-1]

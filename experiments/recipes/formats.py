@@ -1,4 +1,4 @@
-"""Presets of the study: tasks, kinds of fine-tuning, models and sample sizes.
+"""Models of the worlds of formats by fine-tuning, and the presets at which studies train them.
 
 Pretraining and alignment were chosen on tuning seeds 1000 to 1002, on models that were not fine-tuned on a
 task (`python -m experiments.jan2024.alignment_steps`): the fewest steps of alignment after which every format

@@ -1,4 +1,4 @@
-"""Models that the study trains, and the sizes of its presets.
+"""Models of the composition worlds by arm, and the presets at which studies train them.
 
 A method's rate is η_M: the smallest on RATE_GRID that passes the checks of behaviour, with 3 points to spare,
 on tuning seeds 1000 to 1002 (never reported); where none passes, the one that comes nearest. `python -m
@@ -21,6 +21,7 @@ from makebreak.training import (
     NPO,
     SSFT,
     AlignmentData,
+    AlignmentObjective,
     GradientAscent,
     JainDPO,
     LoRA,
@@ -39,7 +40,7 @@ SHAM = AlignmentData(safe="sham_safe", unsafe="sham_unsafe")
 
 METHODS = ("ssft", "dpo", "unlearning")
 """Alignment methods that the claims are about."""
-OBJECTIVES: dict[str, SSFT | DPO | JainDPO | Unlearning | GradientAscent | NPO] = {
+OBJECTIVES: dict[str, AlignmentObjective] = {
     "ssft": SSFT(),
     "dpo": DPO(nll=1.0),  # without the NLL term (dpo_plain) the likelihood of both answers falls
     "unlearning": Unlearning(w_dispreferred=0.01),
@@ -108,7 +109,7 @@ CORE_ARMS = ("base", *METHODS, *(f"sham_{method}" for method in METHODS), "remap
 
 @dataclass(frozen=True)
 class Preset:
-    """Sizes of the study at one preset. Mappings by world have the names of `worlds` as keys."""
+    """Models and sizes of one preset. Mappings by world have the names of `worlds` as keys."""
 
     name: str
     """Name of the preset."""
