@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import inspect
-from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from makebreak.activations import capture, save_activations, site_names, stream
+from makebreak.activations import capture, site_names, stream
 from tests.activations.networks import ARCHITECTURES, D_VOCAB, N_CTX, n_hooks, network, tokens
 
 POSITION = torch.tensor([0, 11, 4, 7, 4])
@@ -209,16 +207,3 @@ def test_a_padded_position_is_an_error() -> None:
     mask = torch.arange(N_CTX).expand(5, N_CTX) < 8
     with pytest.raises(ValueError, match=r"positions of real tokens only.*some are padding"):
         next(capture(network("gpt2"), tokens(), ["blocks.0.mlp.hook_in"], WHERE, mask=mask))
-
-
-def test_saved_activations_are_read_back(tmp_path: Path) -> None:
-    model, sites = network("gpt2"), ["blocks.0.mlp.hook_post"]
-    paths = save_activations(capture(model, tokens(), sites, WHERE, batch_size=2), tmp_path / "raw")
-    shards = [load_file(path) for path in paths]
-    assert [shard["rows"].tolist() for shard in shards] == [[0, 1], [2, 3], [4]]
-    assert torch.equal(torch.cat([shard["positions"] for shard in shards]), POSITION)
-    assert torch.allclose(
-        torch.cat([shard[sites[0]] for shard in shards]), collect(model, sites)[sites[0]], atol=1e-5
-    )
-    with pytest.raises(ValueError, match="holds activations already"):
-        save_activations(capture(model, tokens(), sites, WHERE), tmp_path / "raw")

@@ -1,6 +1,6 @@
 """Reading and changing activations of transformers models, at sites named as in TransformerLens."""
 
-from makebreak.activations.capture import ActivationBatch, capture, save_activations, stream
+from makebreak.activations.capture import ActivationBatch, capture, stream
 from makebreak.activations.hooks import forward, forward_from_embeddings, logits_at, logits_at_last
 from makebreak.activations.interventions import add, intervene, on_units, patch, project, scale
 from makebreak.activations.prefix_cache import MIN_PREFIX_TOKENS, PrefixCache
@@ -30,7 +30,6 @@ __all__ = [
     "patch",
     "project",
     "resolve_site",
-    "save_activations",
     "scale",
     "site_names",
     "stream",

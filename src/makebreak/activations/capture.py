@@ -1,7 +1,7 @@
-"""Activations at named sites and chosen positions: streamed to consumers, collected by batch, or saved.
+"""Activations at named sites and chosen positions: streamed to consumers, or collected by batch.
 
 `stream` passes activations to consumers inside the hook, site by site, so that memory does not grow with the
-number of sequences; `capture` collects those of one batch; `save_activations` writes them to disk.
+number of sequences; `capture` collects those of one batch.
 """
 
 from __future__ import annotations
@@ -9,18 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
-from safetensors.torch import save as save_tensors
 from torch import Tensor
 from transformers import PreTrainedModel
 
 from makebreak.activations.hooks import attach, forward
 from makebreak.activations.sites import resolve_site
-from makebreak.store import write_atomic
 
 Consumer = Callable[[Tensor, Tensor], None]
 """Function of the activations of one site, (k, d), and of the row of `tokens` that each belongs to, (k,)."""
@@ -103,32 +100,6 @@ def capture(
 def _collect(activations_by_site: dict[str, Tensor], site: str, activations: Tensor, _: Tensor) -> None:
     """Consumer that keeps the activations of one site in a dict."""
     activations_by_site[site] = activations
-
-
-def save_activations(batches: Iterator[ActivationBatch], folder: Path) -> list[Path]:
-    """Write captured activations to disk, one safetensors shard per batch, each written atomically.
-
-    Args:
-        batches: Batches of `capture`. Each shard holds one tensor per site, and the tensors `rows` and
-            `positions`.
-        folder: Folder of the shards, created if absent.
-
-    Returns:
-        Paths of the shards, in the order of the batches.
-
-    Raises:
-        ValueError: If the folder already holds shards.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    if any(folder.glob("*.safetensors")):
-        raise ValueError(f"{folder} holds activations already: choose another folder, or delete it")
-    paths = []
-    for i, batch in enumerate(batches):
-        tensors = {"rows": batch.rows, "positions": batch.positions, **batch.activations}
-        path = folder / f"{i:05d}.safetensors"
-        write_atomic(path, save_tensors({name: tensor.contiguous() for name, tensor in tensors.items()}))
-        paths.append(path)
-    return paths
 
 
 def _batches(

@@ -93,11 +93,11 @@ def _wrong_norms(modules: Mapping[str, nn.Module], architecture: Architecture, l
     """Norms of a block that are not listed or listed in error, and readers that hold no matrix."""
     block = modules[architecture.path(layer, "")]
     weights = {path: getattr(module, "weight", None) for path, module in block.named_modules()}
-    found = {path for path, weight in weights.items() if weight is not None and weight.ndim == 1}
-    for norm in sorted(found - architecture.norms.keys()):
+    gains = {path for path, weight in weights.items() if weight is not None and weight.ndim == 1}
+    for norm in sorted(gains - architecture.norms.keys()):
         yield f"norm {architecture.path(layer, norm)} is not listed"
     for norm, readers in architecture.norms.items():
-        if norm not in found:
+        if norm not in gains:
             yield f"norm {architecture.path(layer, norm)} has no vector of weights"
         for reader in set(readers) - set(architecture.matrices.values()):
             yield f"{architecture.path(layer, reader)} reads norm {norm}, but holds no matrix"
