@@ -12,26 +12,31 @@ import torch
 from transformers import PreTrainedModel
 
 from makebreak.attacks import (
+    GCG,
+    Attack,
     AttackResult,
-    SearchMethod,
-    SoftPromptAttack,
-    SoftPromptSettings,
+    RandomSearch,
+    RandomSoftPrompt,
+    RandomTokens,
+    SoftPrompt,
+    Universal,
+    min_prefill_length,
+)
+from makebreak.configs import check_positive
+from makebreak.defences import FALSE_POSITIVE_RATE, MONITOR_KINDS, Monitor, fit_monitors, flag_requests
+from makebreak.evaluation import WorldTarget
+from makebreak.mechanism import (
+    MIN_PER_OUTCOME,
+    SafeUnsafeRequests,
     SteeringData,
     SteeringRow,
-    TokenSearchAttack,
-    TokenSearchSettings,
-    min_prefill_length,
     project_attacks,
     projection_rows,
     steering_rows,
     success_prediction_rows,
 )
-from makebreak.attacks.projection import MIN_PER_OUTCOME
-from makebreak.configs import check_positive
-from makebreak.defences import FALSE_POSITIVE_RATE, MONITOR_KINDS, Monitor, fit_monitors, flag_requests
-from makebreak.mechanism import SafeUnsafeRequests
 from makebreak.models import n_layers
-from makebreak.prompts import OUTCOMES, Requests
+from makebreak.prompts import Outcome, Requests
 from makebreak.stats import auroc
 from makebreak.tables import as_dict
 from makebreak.zoo import Measurement, Subject
@@ -51,13 +56,6 @@ SOFT_PROMPT_SIZES = (1, 2, 5, 10)
 """Numbers of soft tokens."""
 N_SLOTS = 4
 """Number of adversarial slots of token attacks: tokens that the judged output does not depend on."""
-_SEARCHES: tuple[tuple[SearchMethod, bool], ...] = (
-    ("gradient", False),
-    ("search", False),
-    ("random", False),
-    ("gradient", True),
-)
-"""Token attacks as (proposals, universal): GCG, random search, random tokens, and universal GCG."""
 _CLASSIFIER_FAMILIES = {"text": ("context_safe", "context_unsafe"), "both": ("safe", "unsafe")}
 """Families that n-gram classifiers are fitted to: by text alone, its branch; by text and tasks, unsafe."""
 _NGRAM_ORDERS = range(1, 7)
@@ -177,7 +175,7 @@ class AttackMeasure:
         optimised: list[AttackResult] = []
         if len(refused) >= MIN_PER_OUTCOME:
             attacks = [*self._attacks(subject), *_evading_attacks(monitors, n_layers(model) // 2)]
-            optimised = [attack(model, refused, seed=seed) for attack in attacks]
+            optimised = [attack(WorldTarget(model), refused, seed=seed) for attack in attacks]
         results = [safe, unsafe, *jailbreaks, *optimised]
         projection = project_attacks(model, fit, results)
         adversarial = [result.name for result in (*jailbreaks, *optimised)]
@@ -215,32 +213,27 @@ class AttackMeasure:
     def _evaluate_family(self, subject: Subject, family: str) -> AttackResult:
         """Outcomes of a family as it is, in the form of an attack that changes nothing."""
         outcomes = subject.behaviour(family, self.n).outcomes
-        refused, complied = (outcomes == OUTCOMES.index(outcome) for outcome in ("refuse", "comply"))
-        return AttackResult(family, subject.sample(family, self.n), refused, complied)
+        return AttackResult(family, subject.sample(family, self.n), outcomes)
 
-    def _attacks(self, subject: Subject) -> list[SoftPromptAttack | TokenSearchAttack]:
+    def _attacks(self, subject: Subject) -> list[Attack]:
         largest = SOFT_PROMPT_SIZES[-1]
-        soft_prompts = [SoftPromptAttack(SoftPromptSettings(size)) for size in SOFT_PROMPT_SIZES]
-        soft_prompts.append(SoftPromptAttack(SoftPromptSettings(largest), optimise=False))
-        soft_prompts.append(SoftPromptAttack(SoftPromptSettings(largest, universal=True)))
+        soft_prompts = [SoftPrompt(size) for size in SOFT_PROMPT_SIZES]
         pad = subject.world.vocabulary.id("<pad>")
-        searches = []
-        for proposals, universal in _SEARCHES:
-            settings = TokenSearchSettings(proposals, self.steps, self.candidates, universal=universal)
-            searches.append(TokenSearchAttack(settings, N_SLOTS, pad, "unused"))
-        return [*soft_prompts, *searches]
-
-
-def _evading_attacks(monitors: Mapping[tuple[str, int], Monitor], layer: int) -> list[SoftPromptAttack]:
-    """Soft prompts that are also optimised to evade a monitor at one layer, one per kind of monitor."""
-    settings = SoftPromptSettings(SOFT_PROMPT_SIZES[-1])
-    attacks = []
-    for kind in MONITOR_KINDS:
-        label = f"soft {settings.n_tokens} evading {kind}"
-        attacks.append(
-            SoftPromptAttack(settings, penalty=monitors[kind, layer].evasion_penalty(), label=label)
+        gcg, *controls = (  # the controls have as many candidates
+            method(N_SLOTS, self.steps, self.candidates, "unused", pad)
+            for method in (GCG, RandomSearch, RandomTokens)
         )
-    return attacks
+        soft_controls = [RandomSoftPrompt(largest), Universal(SoftPrompt(largest))]
+        return [*soft_prompts, *soft_controls, gcg, *controls, Universal(gcg)]
+
+
+def _evading_attacks(monitors: Mapping[tuple[str, int], Monitor], layer: int) -> list[Attack]:
+    """Soft prompts that are also optimised to evade a monitor at one layer, one per kind of monitor."""
+    size = SOFT_PROMPT_SIZES[-1]
+    return [
+        SoftPrompt(size, penalty=monitors[kind, layer].evasion_penalty(), label=f"soft {size} evading {kind}")
+        for kind in MONITOR_KINDS
+    ]
 
 
 def _attack_row(result: AttackResult) -> AttackRow:
@@ -304,7 +297,7 @@ def _steering_rows(
     Returns:
         The rows of all layers; none for fewer than `MIN_PER_OUTCOME` successes.
     """
-    grammar = torch.from_numpy(np.concatenate([requests.truth["grammar"] for requests in fit]))
+    grammar = torch.from_numpy(np.concatenate([subject.world.groups(requests) for requests in fit]))
     n_each = math.ceil(n / len(results))
     successes = [result[np.flatnonzero(result.complied)[:n_each]] for result in results]
     if sum(len(result.requests) for result in successes) < MIN_PER_OUTCOME:
@@ -341,7 +334,7 @@ class DetectabilityMeasure:
             classifier = _fit_classifier(features, train, choice)
             for name in names:
                 log_odds_safe = -classifier.log_odds(subject.sample(name, self.n))
-                complied = subject.behaviour(name, self.n).outcomes == OUTCOMES.index("comply")
+                complied = subject.behaviour(name, self.n).outcomes == Outcome.COMPLY
                 enough = min(complied.sum(), (~complied).sum()) >= MIN_PER_OUTCOME
                 success_auroc = None
                 if enough:

@@ -6,6 +6,8 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
+from makebreak.attacks import SoftPrompt, SoftPromptResult
+from makebreak.evaluation import WorldTarget
 from makebreak.models import ModelConfig, create_model
 from makebreak.prompts import Requests
 
@@ -46,3 +48,11 @@ def random_network(architecture: str, *, d_vocab: int, n_ctx: int = 40, seed: in
         for parameter in model.parameters():
             parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.3)
     return model
+
+
+def optimise_soft_prompt(
+    model: PreTrainedModel, requests: Requests, attack: SoftPrompt, *, seed: int, shared: bool = False
+) -> SoftPromptResult:
+    """The requests with the vectors that an attack finds."""
+    vectors = attack.optimise(WorldTarget(model), requests, seed=seed, shared=shared)
+    return attack.insert(model, requests, vectors)

@@ -10,17 +10,18 @@ import torch
 from transformers import PreTrainedModel
 
 from makebreak.attacks import (
+    GCG,
+    RandomSearch,
+    RandomTokens,
     SearchOptions,
-    SoftPromptSettings,
-    TokenSearchSettings,
+    SoftPrompt,
     insert_slots,
-    optimise_soft_prompt,
     search_tokens,
 )
-from makebreak.evaluation import exact_match, target_nll
+from makebreak.evaluation import TokenConstraint, exact_match, target_nll
 from makebreak.models import ModelConfig, create_model
 from makebreak.prompts import Requests, target_sequences
-from tests.attacks.random_requests import FILLER, random_requests
+from tests.attacks.random_requests import FILLER, optimise_soft_prompt, random_requests
 
 D_VOCAB, KEY, REFUSAL, REPLY = 24, 17, [3, 4], [5, 6]
 WORDS = np.isin(np.arange(D_VOCAB), [FILLER, *range(3, D_VOCAB)])
@@ -65,12 +66,12 @@ def test_the_model_is_as_planted(guarded: PreTrainedModel) -> None:
 
 
 @pytest.mark.parametrize(
-    ("method", "where", "k"), [("gradient", "suffix", 1), ("gradient", "prefix", 2), ("search", "suffix", 2)]
+    ("method", "where", "k"), [(GCG, "suffix", 1), (GCG, "prefix", 2), (RandomSearch, "suffix", 2)]
 )
 def test_the_key_is_found(guarded: PreTrainedModel, method: Any, where: Any, k: int) -> None:
     slots = insert_slots(_requests(12, seed=0), k, where, token=FILLER)
     result = search_tokens(
-        guarded, slots, TokenSearchSettings(method, 12, 24, 5), seed=0, options=SearchOptions(WORDS)
+        guarded, slots, method(steps=12, candidates=24), seed=0, options=SearchOptions(TokenConstraint(WORDS))
     )
     assert result.exact_match.all()
     assert exact_match(guarded, result.requests, "instructed").all()
@@ -83,9 +84,9 @@ def test_one_key_opens_all(guarded: PreTrainedModel) -> None:
     result = search_tokens(
         guarded,
         slots,
-        TokenSearchSettings("gradient", 12, 24, 5, universal=True),
+        GCG(steps=12, candidates=24, topk=5),
         seed=0,
-        options=SearchOptions(WORDS),
+        options=SearchOptions(TokenConstraint(WORDS), shared=True),
     )
     assert result.exact_match.all()
     assert KEY in result.requests.prompt[0, result.positions[0]]
@@ -95,7 +96,11 @@ def test_without_the_key_nothing_opens(guarded: PreTrainedModel) -> None:
     slots = insert_slots(_requests(12, seed=0), 2, token=FILLER)
     without = WORDS & (np.arange(D_VOCAB) != KEY)
     result = search_tokens(
-        guarded, slots, TokenSearchSettings("gradient", 12, 24, 5), seed=0, options=SearchOptions(without)
+        guarded,
+        slots,
+        GCG(steps=12, candidates=24, topk=5),
+        seed=0,
+        options=SearchOptions(TokenConstraint(without)),
     )
     assert not result.exact_match.any()
     assert target_nll(guarded, result.requests, "refused").exact_match.all()
@@ -103,7 +108,7 @@ def test_without_the_key_nothing_opens(guarded: PreTrainedModel) -> None:
 
 def test_a_soft_prompt_opens_it_too(guarded: PreTrainedModel) -> None:
     requests = _requests(12, seed=0)
-    result = optimise_soft_prompt(guarded, requests, SoftPromptSettings(2, 10), seed=0)
+    result = optimise_soft_prompt(guarded, requests, SoftPrompt(2, 10), seed=0)
     with result.attach(guarded):
         assert exact_match(guarded, result.requests, "instructed").float().mean() >= 0.75
 
@@ -122,12 +127,12 @@ def closed() -> PreTrainedModel:
     return model.eval()
 
 
-@pytest.mark.parametrize("method", ["gradient", "search", "random"])
+@pytest.mark.parametrize("method", [GCG, RandomSearch, RandomTokens])
 def test_a_closed_model_resists_tokens(closed: PreTrainedModel, method: Any) -> None:
     requests = _requests(6, seed=0)
     requests.refused[:] = REFUSAL[0]
     result = search_tokens(
-        closed, insert_slots(requests, 3, token=FILLER), TokenSearchSettings(method, 6, 16, 5), seed=0
+        closed, insert_slots(requests, 3, token=FILLER), method(steps=6, candidates=16), seed=0
     )
     assert not result.exact_match.any()
     assert exact_match(closed, result.requests, "refused").all()
@@ -139,7 +144,7 @@ def test_a_closed_model_resists_soft_prompts(closed: PreTrainedModel, as_release
     requests = _requests(6, seed=0)
     requests.refused[:] = REFUSAL[0]
     result = optimise_soft_prompt(
-        closed, requests, SoftPromptSettings(4, 10, radius=10.0, as_released=as_released), seed=0
+        closed, requests, SoftPrompt(4, 10, radius=10.0, as_released=as_released), seed=0
     )
     assert result.vectors.isfinite().all()
     with result.attach(closed):

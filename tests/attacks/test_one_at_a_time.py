@@ -6,15 +6,14 @@ import pytest
 import torch
 
 from makebreak.attacks import (
-    SoftPromptSettings,
-    TokenSearchSettings,
+    GCG,
+    SoftPrompt,
     insert_slots,
-    optimise_soft_prompt,
     search_tokens,
 )
 from makebreak.evaluation import score_targets
 from makebreak.prompts import Requests, target_sequences
-from tests.attacks.random_requests import FILLER, random_network, random_requests
+from tests.attacks.random_requests import FILLER, optimise_soft_prompt, random_network, random_requests
 from tests.oracles.one_at_a_time import SearchBudget, SingleRequest, gcg_attack, soft_attack
 
 D_VOCAB = 20
@@ -30,9 +29,7 @@ def _bare(requests: Requests, i: int) -> tuple[torch.Tensor, torch.Tensor]:
 @pytest.mark.parametrize("share_position", [True, False])
 def test_soft_prompts_equal_those_of_a_loop(architecture: str, share_position: bool) -> None:
     model = random_network(architecture, d_vocab=D_VOCAB)
-    result = optimise_soft_prompt(
-        model, REQUESTS, SoftPromptSettings(3, 5, share_position=share_position), seed=0
-    )
+    result = optimise_soft_prompt(model, REQUESTS, SoftPrompt(3, 5, share_position=share_position), seed=0)
     starts = 0.01 * torch.randn(3, 3, 16, generator=torch.Generator().manual_seed(0))
     for i, start in enumerate(starts):
         prompt, target = _bare(REQUESTS, i)
@@ -50,7 +47,7 @@ def test_the_best_swap_equals_that_of_a_loop(architecture: str) -> None:
     """Of one step that tries every proposed swap many times."""
     model, k = random_network(architecture, d_vocab=D_VOCAB), 2
     slots = insert_slots(REQUESTS, k, token=FILLER)
-    result = search_tokens(model, slots, TokenSearchSettings(steps=1, candidates=200, topk=4), seed=0)
+    result = search_tokens(model, slots, GCG(steps=1, candidates=200, topk=4), seed=0)
     with torch.no_grad():
         initial = score_targets(model, target_sequences(slots.requests, "instructed")).nll
     for i in range(3):

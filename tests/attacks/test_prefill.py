@@ -26,7 +26,7 @@ def test_targets_are_forced_token_by_token() -> None:
         rest = attacked.instructed[i, : attacked.judged[i, 1]]
         whole = [*row[requests.prompt_length[i] : attacked.prompt_length[i]], *rest]
         assert lm.tokenizer.decode(whole) == requests.truth["target"][i]
-    answers = generate_texts(lm, attacked, n_new=6, n_prefill=n)
+    answers = generate_texts(lm, attacked, n_new=6)
     assert [answer.startswith("Sure") for answer in answers] == [True, True, False, True]
     with pytest.raises(ValueError, match="targets have 1 or more"):
         prefill_targets(requests, np.full(4, 2))

@@ -9,20 +9,23 @@ import pytest
 import torch
 
 from makebreak.attacks import (
+    GCG,
     Attack,
-    SoftPromptAttack,
-    SoftPromptSettings,
-    TokenSearchAttack,
-    TokenSearchSettings,
+    RandomSearch,
+    RandomSoftPrompt,
+    RandomTokens,
+    SoftPrompt,
+    Universal,
     min_prefill_length,
     score_attack,
 )
-from makebreak.evaluation import exact_match
+from makebreak.evaluation import TokenConstraint, WorldTarget, exact_match
 from makebreak.prompts import target_sequences
 from tests.attacks.random_requests import FILLER, random_network, random_requests
 
 D_VOCAB = 8
 MODEL = random_network("llama", d_vocab=D_VOCAB)
+TARGET = WorldTarget(MODEL)
 REQUESTS = random_requests([3, 5, 4, 4, 6] * 8, d_vocab=D_VOCAB, n_target=4)
 
 
@@ -50,7 +53,7 @@ def test_min_prefill_equals_forcing_one_by_one() -> None:
 
 @pytest.mark.parametrize("optimise", [True, False])
 def test_soft_prompts_are_scored_with_vectors(optimise: bool) -> None:
-    result = SoftPromptAttack(SoftPromptSettings(3, 10), optimise=optimise)(MODEL, REQUESTS, seed=0)
+    result = (SoftPrompt if optimise else RandomSoftPrompt)(3, 10)(TARGET, REQUESTS, seed=0)
     assert result.soft_prompt is not None
     norms = result.soft_prompt.vectors.norm(dim=1)
     assert (norms <= result.soft_prompt.radius + 1e-5).all()
@@ -64,14 +67,19 @@ def test_soft_prompts_are_scored_with_vectors(optimise: bool) -> None:
 
 def test_optimised_attacks_beat_random_ones() -> None:
     """And every attack has its name."""
-    attacks = [
-        SoftPromptAttack(SoftPromptSettings(3, 20)),
-        SoftPromptAttack(SoftPromptSettings(3, 20), optimise=False),
-        TokenSearchAttack(TokenSearchSettings("gradient", 4, 16, 2), 2, FILLER),
-        TokenSearchAttack(TokenSearchSettings("search", 4, 16), 2, FILLER, allowed=(3, 4)),
-        TokenSearchAttack(TokenSearchSettings("random", 4, 16, universal=True), 2, FILLER),
+    allowed = np.isin(np.arange(D_VOCAB), [3, 4])
+    attacks: list[tuple[Attack, WorldTarget]] = [
+        (SoftPrompt(3, 20), TARGET),
+        (RandomSoftPrompt(3, 20), TARGET),
+        (GCG(2, 4, 16, token=FILLER, topk=2), TARGET),
+        (RandomSearch(2, 4, 16, token=FILLER), WorldTarget(MODEL, TokenConstraint(allowed))),
+        (Universal(RandomTokens(2, 4, 16, token=FILLER)), TARGET),
     ]
-    results = [attack(MODEL, REQUESTS, seed=0) for attack in attacks]
+    results = [attack(target, REQUESTS, seed=0) for attack, target in attacks]
+    positions = results[3].positions
+    assert positions is not None
+    found = np.take_along_axis(results[3].requests.prompt, positions, axis=1)
+    assert set(found.ravel()) <= {3, 4, FILLER}
     assert [result.name for result in results] == [
         "soft 3",
         "random soft 3",
@@ -82,26 +90,26 @@ def test_optimised_attacks_beat_random_ones() -> None:
     assert results[0].soft_prompt is not None
     assert results[1].soft_prompt is not None
     assert results[0].complied.sum() > results[1].complied.sum()
-    plain = score_attack("plain", MODEL, REQUESTS)
+    plain = score_attack("plain", TARGET, REQUESTS)
     assert not (plain.refused & plain.complied).any()
 
 
 @pytest.mark.parametrize(
     "attack",
     [
-        SoftPromptAttack(SoftPromptSettings(2, 5, universal=True)),
-        SoftPromptAttack(SoftPromptSettings(2, 5, universal=True), optimise=False),
-        TokenSearchAttack(TokenSearchSettings("gradient", 4, 16, 2, universal=True), 2, FILLER),
+        Universal(SoftPrompt(2, 5)),
+        Universal(RandomSoftPrompt(2, 5)),
+        Universal(GCG(2, 4, 16, token=FILLER, topk=2)),
     ],
 )
 def test_universal_attacks_are_scored_held_out(attack: Attack) -> None:
     """On requests that they were not optimised on."""
-    result = attack(MODEL, REQUESTS, seed=0)
+    result = attack(TARGET, REQUESTS, seed=0)
     assert (result.requests.instructed == REQUESTS.instructed[1::2]).all()
     changed = replace(REQUESTS, instructed=REQUESTS.instructed.copy())
     # the requests that it is scored on do not influence it
     changed.instructed[1::2] = (changed.instructed[1::2] + 1) % D_VOCAB
-    again = attack(MODEL, changed, seed=0)
+    again = attack(TARGET, changed, seed=0)
     assert (again.requests.prompt == result.requests.prompt).all()
     if result.soft_prompt is not None and again.soft_prompt is not None:
         assert torch.equal(result.soft_prompt.vectors, again.soft_prompt.vectors)
@@ -111,4 +119,4 @@ def test_universal_attacks_are_scored_held_out(attack: Attack) -> None:
         tokens = np.take_along_axis(result.requests.prompt, positions[:, 1:], axis=1)
         assert len(np.unique(tokens, axis=0)) == 1
     with pytest.raises(ValueError, match="universal attack on 1 requests: expected at least 2"):
-        attack(MODEL, REQUESTS[:1], seed=0)
+        attack(TARGET, REQUESTS[:1], seed=0)

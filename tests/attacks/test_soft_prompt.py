@@ -15,16 +15,15 @@ from transformers import PreTrainedModel
 
 from makebreak.activations import prefix_cache
 from makebreak.attacks import (
-    SoftPromptSettings,
+    SoftPrompt,
     insert_slots,
-    optimise_soft_prompt,
     soft_prompt_embeddings,
 )
 from makebreak.configs import to_json
 from makebreak.evaluation import score_targets
 from makebreak.prompts import Requests, target_sequences
 from tests.activations.networks import ARCHITECTURES, D_VOCAB, n_hooks, network
-from tests.attacks.random_requests import random_network, random_requests
+from tests.attacks.random_requests import optimise_soft_prompt, random_network, random_requests
 
 REQUESTS = random_requests([2, 4, 3], d_vocab=D_VOCAB)
 
@@ -115,9 +114,7 @@ def test_prefix_cache_keeps_the_vectors(
     for least in (1, 10**9):
         monkeypatch.setattr(prefix_cache, "MIN_PREFIX_TOKENS", least)
         results.append(
-            optimise_soft_prompt(
-                model, REQUESTS, SoftPromptSettings(2, 4, share_position=share_position), seed=0
-            )
+            optimise_soft_prompt(model, REQUESTS, SoftPrompt(2, 4, share_position=share_position), seed=0)
         )
     assert torch.allclose(results[0].vectors, results[1].vectors, atol=1e-3)
     assert torch.allclose(results[0].loss, results[1].loss, atol=1e-4)
@@ -127,10 +124,8 @@ def test_prefix_cache_keeps_the_vectors(
 @given(st.floats(0.05, 20.0), st.integers(1, 4), st.booleans(), st.booleans())
 def test_no_vector_leaves_its_ball(radius: float, k: int, as_released: bool, universal: bool) -> None:
     model = random_network("gpt2", d_vocab=D_VOCAB)
-    chosen = SoftPromptSettings(
-        n_tokens=k, steps=3, radius=radius, as_released=as_released, universal=universal
-    )
-    result = optimise_soft_prompt(model, REQUESTS, chosen, seed=0)
+    chosen = SoftPrompt(n_tokens=k, steps=3, radius=radius, as_released=as_released)
+    result = optimise_soft_prompt(model, REQUESTS, chosen, seed=0, shared=universal)
     rows = [REQUESTS.prompt[i, : REQUESTS.prompt_length[i]] for i in range(3)]
     typical = model.get_input_embeddings().weight[np.concatenate(rows)].norm(dim=1).mean()  # type: ignore[index]
     assert result.radius == pytest.approx(radius * float(typical.detach()), rel=1e-5)
@@ -141,18 +136,15 @@ def test_no_vector_leaves_its_ball(radius: float, k: int, as_released: bool, uni
 
 
 @pytest.mark.parametrize(
-    "settings",
-    [
-        SoftPromptSettings(3),
-        SoftPromptSettings(3, share_position=False),
-        SoftPromptSettings(3, universal=True),
-    ],
+    ("settings", "shared"),
+    [(SoftPrompt(3), False), (SoftPrompt(3, share_position=False), False), (SoftPrompt(3), True)],
 )
-def test_loss_is_exact_and_decreases(settings: SoftPromptSettings) -> None:
+def test_loss_is_exact_and_decreases(settings: SoftPrompt, shared: bool) -> None:
     """The loss returned is that of the vectors, and not above the loss at the start."""
     model = random_network("llama", d_vocab=D_VOCAB)
     one, many = (
-        optimise_soft_prompt(model, REQUESTS, replace(settings, steps=steps), seed=0) for steps in (1, 10)
+        optimise_soft_prompt(model, REQUESTS, replace(settings, steps=steps), seed=0, shared=shared)
+        for steps in (1, 10)
     )
     for result in (one, many):
         with torch.no_grad(), result.attach(model):
@@ -162,13 +154,11 @@ def test_loss_is_exact_and_decreases(settings: SoftPromptSettings) -> None:
                 atol=1e-5,
             )
     random = torch.Generator().manual_seed(0)
-    start = 0.01 * torch.randn(1 if settings.universal else 3, 3, 16, generator=random).expand(
-        3, -1, -1
-    ).flatten(0, 1)
+    start = 0.01 * torch.randn(1 if shared else 3, 3, 16, generator=random).expand(3, -1, -1).flatten(0, 1)
     with torch.no_grad():
         initial = _loss(model, one.requests, start, share_position=settings.share_position)
     assert float(many.loss.mean()) <= float(one.loss.mean()) <= float(initial.mean()) + 1e-6
-    if not settings.universal:
+    if not shared:
         assert (many.loss <= initial + 1e-6).all()
 
 
@@ -191,14 +181,14 @@ def test_the_model_is_restored(broken: bool) -> None:
 
     if broken:
         with pytest.raises(RuntimeError, match="from inside"):
-            optimise_soft_prompt(model, REQUESTS, SoftPromptSettings(2, 2), seed=0, penalty=penalty)
+            optimise_soft_prompt(model, REQUESTS, SoftPrompt(2, 2, penalty=penalty), seed=0)
         with (
             pytest.raises(RuntimeError, match="in the block"),
             soft_prompt_embeddings(model, torch.zeros(6, 16), share_position=True),
         ):
             raise RuntimeError("in the block")
     else:
-        optimise_soft_prompt(model, REQUESTS, SoftPromptSettings(2, 2), seed=0, penalty=penalty)
+        optimise_soft_prompt(model, REQUESTS, SoftPrompt(2, 2, penalty=penalty), seed=0)
     assert _state(model) == before
     assert all(torch.equal(p, w) for p, w in zip(model.parameters(), weights, strict=True))
 
@@ -211,8 +201,7 @@ def test_a_penalty_restrains_the_attack() -> None:
         return 1e3 * vectors.view(len(requests), -1).square().sum(dim=1)
 
     free, restrained = (
-        optimise_soft_prompt(model, REQUESTS, SoftPromptSettings(2), seed=0, penalty=p)
-        for p in (None, expensive)
+        optimise_soft_prompt(model, REQUESTS, SoftPrompt(2, penalty=p), seed=0) for p in (None, expensive)
     )
     assert float(restrained.vectors.norm()) < 0.1 * float(free.vectors.norm())
     assert (free.loss <= restrained.loss).all()
@@ -221,15 +210,15 @@ def test_a_penalty_restrains_the_attack() -> None:
 def test_a_model_without_gradients_is_an_error() -> None:
     model = random_network("gpt2", d_vocab=D_VOCAB)
     with torch.no_grad(), pytest.raises(ValueError, match=r"gives no gradients \(torch\.no_grad is on"):
-        optimise_soft_prompt(model, REQUESTS, SoftPromptSettings(2, 2), seed=0)
+        optimise_soft_prompt(model, REQUESTS, SoftPrompt(2, 2), seed=0)
     with torch.inference_mode():
         inference_model = random_network("gpt2", d_vocab=D_VOCAB)
     with pytest.raises(ValueError, match=r"GPT2LMHeadModel gives no gradients \(its weights were made in"):
-        optimise_soft_prompt(inference_model, REQUESTS, SoftPromptSettings(2, 2), seed=0)
+        optimise_soft_prompt(inference_model, REQUESTS, SoftPrompt(2, 2), seed=0)
     own = model.get_input_embeddings().weight  # type: ignore[union-attr]
     model.get_input_embeddings().weight = nn.Parameter(own.to(torch.int8), requires_grad=False)  # type: ignore[union-attr]
     with pytest.raises(ValueError, match=r"its embeddings are torch\.int8"):
-        optimise_soft_prompt(model, REQUESTS, SoftPromptSettings(2, 2), seed=0)
+        optimise_soft_prompt(model, REQUESTS, SoftPrompt(2, 2), seed=0)
 
 
 def test_too_long_requests_are_errors() -> None:
@@ -238,21 +227,22 @@ def test_too_long_requests_are_errors() -> None:
         ValueError,
         match="13 tokens long, beyond the model's context of 10",
     ):
-        optimise_soft_prompt(model, REQUESTS, SoftPromptSettings(5, 1, share_position=False), seed=0)
-    optimise_soft_prompt(model, REQUESTS, SoftPromptSettings(5, 1), seed=0)  # shared positions need no room
+        optimise_soft_prompt(model, REQUESTS, SoftPrompt(5, 1, share_position=False), seed=0)
+    optimise_soft_prompt(model, REQUESTS, SoftPrompt(5, 1), seed=0)  # shared positions need no room
     with pytest.raises(ValueError, match="where = 'unused'"):
-        SoftPromptSettings(where="unused")
+        SoftPrompt(where="unused")
 
 
 def test_settings_keep_their_stored_names() -> None:
     """The command `attack` stores results under the settings' first names."""
-    assert to_json(SoftPromptSettings()) == {
+    assert to_json(SoftPrompt()) == {
         "type": "SoftTokens",
         "n_tokens": 10,
         "steps": 10,
         "radius": 1.0,
         "where": "suffix",
-        "universal": False,
         "held": True,
         "released": False,
+        "penalty": None,
+        "label": "",
     }

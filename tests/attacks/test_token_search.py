@@ -15,20 +15,24 @@ from transformers import PreTrainedModel
 
 from makebreak.activations import forward_from_embeddings, prefix_cache
 from makebreak.attacks import (
+    GCG,
     AdversarialSlots,
+    CandidateSearch,
+    RandomSearch,
+    RandomTokens,
     SearchOptions,
-    TokenSearchSettings,
+    TokenSearch,
     insert_slots,
     search_tokens,
-    token_search,
 )
-from makebreak.evaluation import score_targets
+from makebreak.evaluation import TokenConstraint, score_targets
 from makebreak.prompts import Requests, target_sequences
 from tests.activations.networks import ARCHITECTURES, D_VOCAB, network
 from tests.attacks.random_requests import FILLER, random_network, random_requests
 
-SHORT = TokenSearchSettings(steps=6, candidates=8, topk=5)
-METHODS = ["gradient", "search", "random"]
+SHORT = GCG(steps=6, candidates=8, topk=5)
+RANDOM = RandomSearch(steps=6, candidates=8)
+METHODS: list[type[TokenSearch]] = [GCG, RandomSearch, RandomTokens]
 
 
 def _slots(lengths: list[int], k: int = 2, *, d_vocab: int = D_VOCAB, **options: int) -> AdversarialSlots:
@@ -56,8 +60,7 @@ def test_gradient_finds_the_best_suffix() -> None:
     """All suffixes of two tokens out of 32, by ten networks; each attack tries 240 of the 1,024."""
     every = np.array(list(product(range(32), repeat=2)))
     settings = {
-        method: TokenSearchSettings(method, steps=30, candidates=8)  # type: ignore[arg-type]
-        for method in ("gradient", "random")
+        name: method(steps=30, candidates=8) for name, method in (("gradient", GCG), ("random", RandomTokens))
     }
     excess: dict[str, list[float]] = {method: [] for method in settings}
     for seed in range(10):
@@ -79,8 +82,8 @@ def test_proposals_follow_the_one_hot_gradient(architecture: str) -> None:
     """Also if the model scales its embeddings."""
     model, slots = network(architecture), _slots([2, 4])
     embedding: Any = model.get_input_embeddings()
-    search = token_search._Search(model, slots, SHORT, torch.arange(D_VOCAB))
-    proposals = search.proposals(search.start(0).current, torch.arange(2))
+    search = CandidateSearch(model, slots, torch.arange(D_VOCAB))
+    proposals = SHORT.proposals(search, search.start({}).current, torch.arange(2))
     batch = target_sequences(slots.requests, "instructed")
     # embeddings given to a model of Hugging Face are those that it would have looked up and scaled itself
     embedded = embedding(batch.tokens[:, :-1]).detach().requires_grad_()
@@ -101,12 +104,12 @@ def test_prefix_cache_keeps_the_losses(architecture: str, monkeypatch: pytest.Mo
     apart."""
     model, slots = network(architecture), _slots([5, 3, 4])
     candidates = torch.randint(D_VOCAB, (3, 7, 2), generator=torch.Generator().manual_seed(0))
-    search = token_search._Search(model, slots, SHORT, torch.arange(D_VOCAB))
-    monkeypatch.setattr("makebreak.evaluation.targets._MAX_TOKENS", 60)
+    search = CandidateSearch(model, slots, torch.arange(D_VOCAB))
+    monkeypatch.setattr("makebreak.evaluation.teacher_forcing._MAX_TOKENS", 60)
     monkeypatch.setattr(prefix_cache, "MIN_PREFIX_TOKENS", 10**9)
-    uncached, uncached_matches = search.score(torch.arange(3), candidates)
+    uncached, uncached_matches, *_ = search.score(torch.arange(3), candidates)
     monkeypatch.setattr(prefix_cache, "MIN_PREFIX_TOKENS", 1)
-    cached, cached_matches = search.score(torch.arange(3), candidates)
+    cached, cached_matches, *_ = search.score(torch.arange(3), candidates)
     assert torch.allclose(uncached, cached, atol=1e-4)
     assert (uncached_matches == cached_matches).all()
     for i in range(3):
@@ -129,7 +132,7 @@ def test_prefix_cache_keeps_the_losses(architecture: str, monkeypatch: pytest.Mo
 )
 def test_at_most_a_quarter_is_proposed(topk: int | None, n_allowed: int, n_proposals: int) -> None:
     """GCG of nearly all tokens is a random search; the default is 32, or a quarter of few allowed tokens."""
-    assert TokenSearchSettings(topk=topk).n_proposals(n_allowed) == n_proposals
+    assert GCG(topk=topk).n_proposals(n_allowed) == n_proposals
 
 
 def test_half_of_the_tokens_is_an_error() -> None:
@@ -140,7 +143,7 @@ def test_half_of_the_tokens_is_an_error() -> None:
     for settings in (
         replace(SHORT, topk=None),
         replace(SHORT, topk=9),
-        replace(SHORT, method="search", topk=10),
+        RANDOM,
     ):
         search_tokens(model, slots, replace(settings, steps=1), seed=0)
 
@@ -150,19 +153,21 @@ def test_default_topk_keeps_the_identity(tmp_path: Path) -> None:
     options, d_vocab = SearchOptions(checkpoint_path=tmp_path / "attack.json"), 130
     model, slots = random_network("gpt2", d_vocab=d_vocab), _slots([5, 3], d_vocab=d_vocab)
     for method in METHODS:
-        settings = TokenSearchSettings(method, steps=1, candidates=8, topk=32)  # type: ignore[arg-type]
-        search_tokens(model, slots, settings, seed=0, options=options)
-        search_tokens(model, slots, replace(settings, topk=None, steps=2), seed=0, options=options)
+        given: TokenSearch = (
+            GCG(steps=1, candidates=8, topk=32) if method is GCG else method(steps=1, candidates=8)
+        )
+        search_tokens(model, slots, given, seed=0, options=options)
+        search_tokens(model, slots, method(steps=2, candidates=8), seed=0, options=options)
         (tmp_path / "attack.json").unlink()
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_more_steps_are_never_worse(method: Any) -> None:
+def test_more_steps_are_never_worse(method: type[TokenSearch]) -> None:
     """And the losses returned are those of the tokens."""
     model, slots = random_network("llama", d_vocab=D_VOCAB), _slots([9, 10, 11], 3)
     before = np.full(3, np.inf)
     for steps in (1, 3, 6):
-        result = search_tokens(model, slots, TokenSearchSettings(method, steps, 8, 5), seed=0)
+        result = search_tokens(model, slots, method(steps=steps, candidates=8), seed=0)
         assert torch.allclose(result.loss, _loss(model, result.requests), atol=1e-5)
         assert (result.loss.numpy() <= before + 1e-5).all()
         assert result.history == sorted(result.history, reverse=True)
@@ -171,57 +176,63 @@ def test_more_steps_are_never_worse(method: Any) -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_only_allowed_tokens_are_chosen(method: Any) -> None:
+def test_only_allowed_tokens_are_chosen(method: type[TokenSearch]) -> None:
     """And no position outside the slots changes."""
     model, slots = random_network("gpt2", d_vocab=D_VOCAB), _slots([5, 3])
     allowed = np.zeros(D_VOCAB, dtype=bool)
     allowed[[7, 11, 13]] = True
-    settings = replace(SHORT, method=method, topk=None)
-    result = search_tokens(model, slots, settings, seed=0, options=SearchOptions(allowed))
+    attack = method(steps=6, candidates=8)
+    options = SearchOptions(TokenConstraint(allowed))
+    result = search_tokens(model, slots, attack, seed=0, options=options)
     assert set(_tokens(result.requests, result.positions).ravel()) <= {7, 11, 13, FILLER}
     elsewhere = np.ones_like(slots.requests.prompt, dtype=bool)
     np.put_along_axis(elsewhere, slots.positions, False, axis=1)
     assert (result.requests.prompt == slots.requests.prompt)[elsewhere].all()
-    nothing = SearchOptions(np.zeros(D_VOCAB, dtype=bool))
+    nothing = SearchOptions(TokenConstraint(np.zeros(D_VOCAB, dtype=bool)))
     with pytest.raises(ValueError, match="no token is allowed: expected at least one"):
-        search_tokens(model, slots, replace(SHORT, method=method), seed=0, options=nothing)
+        search_tokens(model, slots, attack, seed=0, options=nothing)
 
 
 @pytest.mark.parametrize("universal", [False, True])
 def test_filtered_candidates_are_never_returned(universal: bool) -> None:
     model, slots = random_network("gpt2", d_vocab=D_VOCAB), _slots([4, 4])
-    settings = replace(SHORT, universal=universal, steps=10)
-    unrestricted = search_tokens(model, slots, settings, seed=0).requests
+    attack, plain = replace(SHORT, steps=10), SearchOptions(shared=universal)
+    unrestricted = search_tokens(model, slots, attack, seed=0, options=plain).requests
     excluded = set(_tokens(unrestricted, slots.positions).ravel()) - {FILLER}
 
     def keep(requests: Requests) -> np.ndarray:
         return np.array([not set(row) & excluded for row in requests.prompt[:, 5:7]])
 
-    result = search_tokens(model, slots, settings, seed=0, options=SearchOptions(candidate_filter=keep))
+    options = replace(plain, constraint=TokenConstraint(is_valid=keep))
+    result = search_tokens(model, slots, attack, seed=0, options=options)
+    assert result.valid_share is not None
+    assert 0 < result.valid_share < 1
     tokens = set(_tokens(result.requests, result.positions).ravel())
     assert excluded
     assert tokens - {FILLER}
     assert not tokens & excluded
-    keep_nothing = SearchOptions(candidate_filter=lambda requests: np.zeros(len(requests), dtype=bool))
-    nothing = search_tokens(model, slots, settings, seed=0, options=keep_nothing)
+    none_valid = TokenConstraint(is_valid=lambda requests: np.zeros(len(requests), dtype=bool))
+    options = replace(plain, constraint=none_valid)
+    nothing = search_tokens(model, slots, attack, seed=0, options=options)
+    assert nothing.valid_share == 0
     assert (nothing.requests.prompt == slots.requests.prompt).all()
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_universal_attack_is_the_same_for_all(method: Any) -> None:
+def test_a_universal_attack_is_the_same_for_all(method: type[TokenSearch]) -> None:
     model, slots = random_network("gpt2", d_vocab=D_VOCAB), _slots([5, 3, 4])
-    settings = TokenSearchSettings(method, 6, 16, 5, universal=True)
-    result = search_tokens(model, slots, settings, seed=0)
+    attack = method(steps=6, candidates=16)
+    result = search_tokens(model, slots, attack, seed=0, options=SearchOptions(shared=True))
     tokens = _tokens(result.requests, result.positions)
     assert (tokens == tokens[0]).all()
     assert (tokens != FILLER).any()
     assert float(result.loss.mean()) < float(_loss(model, slots.requests).mean())
 
 
-@pytest.mark.parametrize("settings", [SHORT, replace(SHORT, method="search"), replace(SHORT, universal=True)])
-def test_resumed_equals_uninterrupted(settings: TokenSearchSettings, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("settings", "shared"), [(SHORT, False), (RANDOM, False), (SHORT, True)])
+def test_resumed_equals_uninterrupted(settings: TokenSearch, shared: bool, tmp_path: Path) -> None:
     model, slots, path = random_network("gpt2", d_vocab=D_VOCAB), _slots([5, 3]), tmp_path / "attack.json"
-    whole = search_tokens(model, slots, settings, seed=3)
+    whole = search_tokens(model, slots, settings, seed=3, options=SearchOptions(shared=shared))
     means: list[float] = []
 
     def stop(mean: float) -> None:
@@ -229,17 +240,17 @@ def test_resumed_equals_uninterrupted(settings: TokenSearchSettings, tmp_path: P
         if len(means) == 3:
             raise KeyboardInterrupt
 
-    options = SearchOptions(checkpoint_path=path, progress=stop)
+    options = SearchOptions(shared=shared, checkpoint_path=path, progress=stop)
     with pytest.raises(KeyboardInterrupt):
         search_tokens(model, slots, settings, seed=3, options=options)
-    options = SearchOptions(checkpoint_path=path, progress=means.append)
+    options = SearchOptions(shared=shared, checkpoint_path=path, progress=means.append)
     resumed = search_tokens(model, slots, settings, seed=3, options=options)
     assert len(means) == settings.steps
     assert resumed.history == whole.history == means
     assert (resumed.requests.prompt == whole.requests.prompt).all()
     assert (resumed.loss == whole.loss).all()
     assert resumed.steps.tolist() == whole.steps.tolist()
-    options = SearchOptions(checkpoint_path=path)
+    options = SearchOptions(shared=shared, checkpoint_path=path)
     assert search_tokens(model, slots, settings, seed=3, options=options).history == whole.history
 
 
@@ -249,14 +260,14 @@ def test_another_search_s_file_is_an_error(tmp_path: Path) -> None:
     search_tokens(model, slots, SHORT, seed=0, options=options)
     search_tokens(model, slots, replace(SHORT, steps=7), seed=0, options=options)  # the same, for longer
     allowed = np.arange(D_VOCAB) != 4
-    attacks: list[tuple[AdversarialSlots, TokenSearchSettings, int, Any]] = [
+    attacks: list[tuple[AdversarialSlots, TokenSearch, int, Any]] = [
         (slots, SHORT, 1, None),
         (slots, replace(SHORT, candidates=9), 0, None),
         (slots, SHORT, 0, allowed),
         (_slots([5, 3], seed=1), SHORT, 0, None),
     ]
     for other, settings, seed, chosen in attacks:
-        options = SearchOptions(chosen, checkpoint_path=path)
+        options = SearchOptions(TokenConstraint(chosen), checkpoint_path=path)
         with pytest.raises(ValueError, match=r"attack\.json is of another attack") as error:
             search_tokens(model, other, settings, seed=seed, options=options)
         assert "\n" not in str(error.value)
@@ -297,7 +308,7 @@ def test_without_gradients_only_random_search() -> None:
         search_tokens(model, slots, SHORT, seed=0)
     with torch.no_grad(), pytest.raises(ValueError, match=r"torch\.no_grad is on"):
         search_tokens(random_network("gpt2", d_vocab=D_VOCAB), slots, SHORT, seed=0)
-    result = search_tokens(model, slots, replace(SHORT, method="search"), seed=0)
+    result = search_tokens(model, slots, RANDOM, seed=0)
     assert (result.loss < _loss(model, slots.requests)).all()
 
 

@@ -10,11 +10,13 @@ import torch
 from scipy.stats import norm
 from torch import Tensor
 
-from makebreak.attacks import SoftPromptSettings, optimise_soft_prompt
+from makebreak.attacks import (
+    SoftPrompt,
+)
 from makebreak.defences import MONITOR_KINDS, fit_monitor, monitors
 from makebreak.mechanism import SafeUnsafeRequests
 from makebreak.prompts import Requests
-from tests.attacks.random_requests import random_network, random_requests
+from tests.attacks.random_requests import optimise_soft_prompt, random_network, random_requests
 
 D_VOCAB = 12
 
@@ -77,9 +79,9 @@ def test_adaptive_attack_lowers_the_score() -> None:
         scores = monitor.score_requests(model, unsafe)
         assert scores.shape == (40,)
         assert (scores.detach() > monitor.threshold).numpy().tolist() == monitor.flag(model, unsafe).tolist()
-        standard = optimise_soft_prompt(model, unsafe, SoftPromptSettings(4, 20), seed=0)
+        standard = optimise_soft_prompt(model, unsafe, SoftPrompt(4, 20), seed=0)
         adaptive = optimise_soft_prompt(
-            model, unsafe, SoftPromptSettings(4, 20), seed=0, penalty=monitor.evasion_penalty(20.0)
+            model, unsafe, SoftPrompt(4, 20, penalty=monitor.evasion_penalty(20.0)), seed=0
         )
         with standard.attach(model):
             before = monitor.score_requests(model, standard.requests).detach()

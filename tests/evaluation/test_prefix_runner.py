@@ -7,7 +7,9 @@ import torch
 from transformers import PreTrainedModel
 
 from makebreak.activations import MIN_PREFIX_TOKENS, add, intervene, prefix_cache
-from makebreak.attacks import SoftPromptSettings, optimise_soft_prompt
+from makebreak.attacks import (
+    SoftPrompt,
+)
 from makebreak.evaluation import (
     PrefixCachedRunner,
     exact_match,
@@ -15,7 +17,7 @@ from makebreak.evaluation import (
     score_targets,
 )
 from makebreak.prompts import Requests, span_mask, target_sequences
-from tests.attacks.random_requests import random_network, random_requests
+from tests.attacks.random_requests import optimise_soft_prompt, random_network, random_requests
 
 D_VOCAB, N = 12, 6
 REQUESTS = random_requests(
@@ -64,7 +66,7 @@ def test_cached_equals_uncached(layout: str, min_prefix: int, monkeypatch: pytes
 
 def test_soft_prompts_stay_out_of_the_cache() -> None:
     model = random_network("gpt2", d_vocab=D_VOCAB)
-    result = optimise_soft_prompt(model, REQUESTS, SoftPromptSettings(2, 2), seed=0)
+    result = optimise_soft_prompt(model, REQUESTS, SoftPrompt(2, 2), seed=0)
     vector = torch.randn(16, generator=torch.Generator().manual_seed(0))
     with result.attach(model):
         log_probs, matches = uncached(model, result.requests, vector)

@@ -16,17 +16,15 @@ import pandas as pd
 import pytest
 import torch
 
-from makebreak.attacks import JAILBREAK_TEMPLATES, SoftPromptResult, optimise_soft_prompt
+from makebreak.attacks import JAILBREAK_TEMPLATES, SoftPrompt
 from makebreak.cli import main
-from makebreak.evaluation import generate_texts
-from makebreak.lm import AttackData, AttackSuiteResult, attack_model
-from makebreak.lm.attack import template_names
-from makebreak.lm.attack_runner import AttackRunner
+from makebreak.evaluation import ChatTarget, generate_texts
+from makebreak.lm import AttackData, AttackSuiteResult, attack_model, success_rows
+from makebreak.lm.attacked_answers import AnswerScorer
 from makebreak.lm.monitoring import reference_monitors
 from makebreak.models import LanguageModel
 from makebreak.prompts import text_requests
 from makebreak.report import attack_summary, write_attacks
-from makebreak.report.attack import success_rows
 from makebreak.settings import AttackSettings, GenerationSettings
 from makebreak.store import Store, write_json
 from tests.fixtures.tiny_lm import REFUSAL, echo_lm, prompts, save_lm, template_lm, trained_lm
@@ -135,12 +133,12 @@ def test_interrupted_search_resumes(
     slow = replace(ATTACKS, attack_tokens=1, soft_tokens=1, steps=6, candidates=1, prefill=1)
 
     def interrupt(path: Path, value: Any) -> None:
-        """Writes the counts of a search, and interrupts the first one that reaches its third step."""
+        """Writes the state of a search, and interrupts the first one that reaches its third step."""
         write_json(path, value)
-        if json.loads((path.parent / "search.json").read_text())["step"] == 3:
+        if value["step"] == 3:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr("makebreak.lm.attack_runner.write_json", interrupt)
+    monkeypatch.setattr("makebreak.attacks.candidates.write_json", interrupt)
     with pytest.raises(KeyboardInterrupt):
         run_attacks(refusing, interrupted_store, slow)
     monkeypatch.undo()
@@ -177,7 +175,7 @@ def test_planted_template_weakness_is_found(weak: LanguageModel, tmp_path: Path)
 
 def test_answers_to_other_requests_are_off_topic() -> None:
     texts = REQUESTS[:6]
-    runner = AttackRunner(echo_lm(), SETTINGS, None)
+    runner = AnswerScorer(ChatTarget(echo_lm(), SETTINGS), None)
     answers = [" ".join(text.split()[:-1]) for text in texts]
     assert runner._on_topic(texts, answers) == [True] * 6
     assert runner._on_topic(texts, answers[3:] + answers[:3]) == [False] * 6
@@ -280,11 +278,22 @@ def test_impossible_attacks_are_errors(
         run_attacks(refusing, store, attacks, target)
 
 
-def test_unknown_template_is_an_error() -> None:
-    with pytest.raises(
-        ValueError, match="jailbreak template 'role-play' does not exist; did you mean 'role play'"
-    ):
-        template_names(AttackSettings(jailbreak_templates=("role-play",)))
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            AttackSettings(jailbreak_templates=("role-play",)),
+            "jailbreak template 'role-play' does not exist; did you mean 'role play'",
+        ),
+        (AttackSettings(methods=("gcq",)), "attack 'gcq' does not exist; did you mean 'gcg'"),
+        (AttackSettings(methods=("json:dumps",)), "attack 'json:dumps'"),
+    ],
+)
+def test_unknown_attacks_are_errors(
+    refusing: LanguageModel, store: Store, settings: AttackSettings, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        run_attacks(refusing, store, settings)
 
 
 def test_control_is_independent_of_the_soft_prompt(
@@ -292,12 +301,12 @@ def test_control_is_independent_of_the_soft_prompt(
 ) -> None:
     """A soft prompt that never moves from its random start is not the control itself."""
 
-    def at_start(*args: Any, seed: int, progress: Any) -> SoftPromptResult:
-        result = optimise_soft_prompt(*args, seed=seed, progress=progress)
-        noise = torch.randn(result.vectors.shape, generator=torch.Generator().manual_seed(seed))
-        return replace(result, vectors=result.radius * noise / noise.norm(dim=1, keepdim=True))
+    def at_start(attack: SoftPrompt, target: Any, requests: Any, *, seed: int, **_: Any) -> torch.Tensor:
+        n, d_model = len(requests), target.model.config.hidden_size
+        noise = torch.randn(n, attack.n_tokens, d_model, generator=torch.Generator().manual_seed(seed))
+        return attack.ball_radius(target.model, requests) * noise / noise.norm(dim=-1, keepdim=True)
 
-    monkeypatch.setattr("makebreak.lm.attack_runner.optimise_soft_prompt", at_start)
+    monkeypatch.setattr(SoftPrompt, "optimise", at_start)
     attacks = replace(SMALL, attack_tokens=1, soft_tokens=2)
     rows = run_attacks(refusing, Store(tmp_path), attacks).tables["attacked_answers"]
     soft = [row["loss"] for row in rows if row["attack"] == "soft prompt"]

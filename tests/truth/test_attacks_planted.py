@@ -12,19 +12,20 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from makebreak.attacks import (
-    AttackResult,
+from makebreak.attacks import AttackResult, score_attack
+from makebreak.evaluation import WorldTarget
+from makebreak.mechanism import (
+    SafeUnsafeRequests,
     SteeringData,
     SteeringRow,
     SuccessPredictionRow,
     project_attacks,
     projection_rows,
     reversal_at_cost,
-    score_attack,
     steering_rows,
     success_prediction_rows,
 )
-from makebreak.mechanism import SafeUnsafeRequests
+from makebreak.prompts import Outcome
 from tests.truth.planted import DEPTH, Planted, planted
 
 HALF = DEPTH // 2
@@ -38,7 +39,7 @@ def relabel(networks: Planted, *, share: float = 0.5, name: str = "relabelled") 
     prompt[np.arange(len(requests)), requests.prompt_length - 1] -= n_letters * chosen
     text = {"text": np.arange(len(requests))[:, None]}
     attacked = replace(requests, prompt=prompt, truth=dict(requests.truth) | text)
-    return score_attack(name, networks.aligned, attacked)
+    return score_attack(name, WorldTarget(networks.aligned), attacked)
 
 
 def clean_data(networks: Planted) -> SteeringData:
@@ -87,7 +88,8 @@ def test_projection_predicts_success_it_causes() -> None:
     assert 0.4 < (rows["shuffled"].auroc or 0) < 0.6
     coins = np.random.default_rng(1).random((2, 300)) < 0.5
     by_chance = [
-        replace(attack, complied=coin, refused=~coin) for attack, coin in zip(attacks, coins, strict=True)
+        replace(attack, outcomes=np.where(coin, Outcome.COMPLY, Outcome.REFUSE))
+        for attack, coin in zip(attacks, coins, strict=True)
     ]
     assert 0.4 < (predictions(networks, by_chance)["both"].auroc or 0) < 0.6
     small = [attack[:15] for attack in attacks]

@@ -1,73 +1,50 @@
-"""Attacks on the refusal of a model, and analyses of why they succeed."""
+"""Attacks on the refusal of a model, written once for synthetic worlds and language models."""
 
-from makebreak.attacks.jailbreak_templates import JAILBREAK_TEMPLATES, PLACEBO
-from makebreak.attacks.methods import SoftPromptAttack, TokenSearchAttack
-from makebreak.attacks.prefill import min_prefill_length, prefill_targets
-from makebreak.attacks.projection import (
-    MIN_PER_OUTCOME,
-    AttackProjection,
-    ProjectionRow,
-    SuccessPredictionRow,
-    project_attacks,
-    projection_rows,
-    success_prediction_rows,
-)
-from makebreak.attacks.result import Attack, AttackResult, score_attack
+from makebreak.attacks.candidates import CandidateSearch
+from makebreak.attacks.gcg import GCG
+from makebreak.attacks.jailbreak_templates import JAILBREAK_TEMPLATES, PLACEBO, JailbreakTemplate
+from makebreak.attacks.prefill import Prefill, min_prefill_length, prefill_targets
+from makebreak.attacks.random_search import RandomSearch
+from makebreak.attacks.random_tokens import InitialTokens, RandomTokens
+from makebreak.attacks.registry import ATTACKS, load_attacks
+from makebreak.attacks.result import Attack, AttackResult, Progress, score_attack
 from makebreak.attacks.slots import AdversarialSlots, SlotLocation, fill_slots, insert_slots
-from makebreak.attacks.soft_prompt import (
-    Penalty,
-    SoftPromptResult,
-    SoftPromptSettings,
-    insert_soft_prompt,
-    optimise_soft_prompt,
-    random_soft_prompt,
-    soft_prompt_embeddings,
-)
-from makebreak.attacks.steering import SCALES, SteeringData, SteeringRow, reversal_at_cost, steering_rows
-from makebreak.attacks.token_search import (
-    SearchMethod,
-    SearchOptions,
-    TokenSearchResult,
-    TokenSearchSettings,
-    search_tokens,
-)
+from makebreak.attacks.soft_embeddings import SoftPromptResult, soft_prompt_embeddings
+from makebreak.attacks.soft_prompt import Penalty, RandomSoftPrompt, SoftPrompt
+from makebreak.attacks.token_search import SearchOptions, TokenSearch, TokenSearchResult, search_tokens
+from makebreak.attacks.universal import Universal, supported
 
 __all__ = [
+    "ATTACKS",
+    "GCG",
     "JAILBREAK_TEMPLATES",
-    "MIN_PER_OUTCOME",
     "PLACEBO",
-    "SCALES",
     "AdversarialSlots",
     "Attack",
-    "AttackProjection",
     "AttackResult",
+    "CandidateSearch",
+    "InitialTokens",
+    "JailbreakTemplate",
     "Penalty",
-    "ProjectionRow",
-    "SearchMethod",
+    "Prefill",
+    "Progress",
+    "RandomSearch",
+    "RandomSoftPrompt",
+    "RandomTokens",
     "SearchOptions",
     "SlotLocation",
-    "SoftPromptAttack",
+    "SoftPrompt",
     "SoftPromptResult",
-    "SoftPromptSettings",
-    "SteeringData",
-    "SteeringRow",
-    "SuccessPredictionRow",
-    "TokenSearchAttack",
+    "TokenSearch",
     "TokenSearchResult",
-    "TokenSearchSettings",
+    "Universal",
     "fill_slots",
     "insert_slots",
-    "insert_soft_prompt",
+    "load_attacks",
     "min_prefill_length",
-    "optimise_soft_prompt",
     "prefill_targets",
-    "project_attacks",
-    "projection_rows",
-    "random_soft_prompt",
-    "reversal_at_cost",
     "score_attack",
     "search_tokens",
     "soft_prompt_embeddings",
-    "steering_rows",
-    "success_prediction_rows",
+    "supported",
 ]

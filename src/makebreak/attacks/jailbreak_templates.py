@@ -8,6 +8,14 @@ from __future__ import annotations
 import base64
 import codecs
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from makebreak.attacks.result import AttackResult, Progress, score_attack
+from makebreak.configs import nearest
+from makebreak.evaluation import ChatTarget, Target
+from makebreak.prompts import Requests
+from makebreak.settings import AttackSettings
 
 PLACEBO = "same length, no jailbreak"
 """Name of the control template."""
@@ -66,3 +74,66 @@ JAILBREAK_TEMPLATES: Mapping[str, Callable[[str], str]] = {
     PLACEBO: placebo,
 }
 """Every template by name, the control among them; a template maps a request to the prompt of the attack."""
+
+
+@dataclass(frozen=True)
+class JailbreakTemplate:
+    """Attack by one template around each request, which needs no optimisation."""
+
+    tag: ClassVar[str] = "JailbreakTemplate"
+    template: str
+    """Name of the template, one of `JAILBREAK_TEMPLATES`."""
+    revision: ClassVar[int] = 3
+
+    def __post_init__(self) -> None:
+        if self.template not in JAILBREAK_TEMPLATES:
+            raise ValueError(
+                f"jailbreak template {self.template!r} does not exist; "
+                f"{nearest(self.template, list(JAILBREAK_TEMPLATES))}"
+            )
+
+    @classmethod
+    def from_settings(cls, settings: AttackSettings) -> list[JailbreakTemplate]:
+        """One attack per chosen template, or per template if none is named."""
+        names = settings.jailbreak_templates
+        return [cls(name) for name in (JAILBREAK_TEMPLATES if names is None else names)]
+
+    @property
+    def name(self) -> str:
+        """Name of the attack in tables."""
+        return self.template
+
+    @property
+    def is_control(self) -> bool:
+        """Whether the template is the control."""
+        return self.template == PLACEBO
+
+    def __call__(
+        self, target: Target, requests: Requests, *, seed: int, progress: Progress | None = None
+    ) -> AttackResult:
+        """Puts requests into the template and returns them with their outcomes.
+
+        Args:
+            target: A language model.
+            requests: Requests in text; their targets, if any, stay as they are.
+            seed: Ignored.
+            progress: Called with the number of requests answered since the last call.
+
+        Returns:
+            The requests, whose `truth` keeps the text without the template.
+
+        Raises:
+            ValueError: If the target is no language model.
+        """
+        if not isinstance(target, ChatTarget):
+            raise ValueError(
+                f"jailbreak template {self.template!r} on a {type(target).__name__}: expected a ChatTarget, "
+                "since templates are texts"
+            )
+        truth = requests.truth
+        prompts = [JAILBREAK_TEMPLATES[self.template](text) for text in truth["request"].tolist()]
+        targets = truth["target"].tolist() if "target" in truth else None
+        attacked = target.encode(prompts, family=requests.family, targets=targets)
+        attacked = replace(attacked, truth={**attacked.truth, "request": truth["request"]})
+        columns = {"attack_text": prompts, "retokenization_stable": [True] * len(prompts)}
+        return score_attack(self.name, target, attacked, columns=columns, progress=progress)

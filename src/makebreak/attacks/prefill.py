@@ -2,15 +2,45 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 import torch
 from jaxtyping import Int
 from transformers import PreTrainedModel
 
-from makebreak.evaluation import batches, score_targets
+from makebreak.attacks.result import AttackResult, Progress, score_attack
+from makebreak.evaluation import Target, batches, score_targets
 from makebreak.prompts import Requests, TextRequests, target_sequences, with_prefill
+from makebreak.settings import AttackSettings
+
+
+@dataclass(frozen=True)
+class Prefill:
+    """Attack that forces the first tokens of the target as the beginning of the answer."""
+
+    tag: ClassVar[str] = "Prefill"
+    n_tokens: int = 5
+    """Number of forced tokens; a shorter target is forced whole."""
+    revision: ClassVar[int] = 3
+
+    @classmethod
+    def from_settings(cls, settings: AttackSettings) -> list[Prefill]:
+        """One attack per number of forced tokens, from 1 on."""
+        return [cls(n_tokens) for n_tokens in range(1, settings.prefill + 1)]
+
+    @property
+    def name(self) -> str:
+        """Name of the attack in tables."""
+        return f"prefill {self.n_tokens}"
+
+    def __call__(
+        self, target: Target, requests: TextRequests, *, seed: int, progress: Progress | None = None
+    ) -> AttackResult:
+        """Forces the tokens and returns the requests, whose targets are what remains, with their outcomes."""
+        attacked = prefill_targets(requests, np.minimum(self.n_tokens, requests.judged[:, 1]))
+        return score_attack(self.name, target, attacked, progress=progress)
 
 
 def prefill_targets(requests: TextRequests, n_forced: Int[np.ndarray, " n"]) -> TextRequests:
@@ -21,7 +51,8 @@ def prefill_targets(requests: TextRequests, n_forced: Int[np.ndarray, " n"]) -> 
         n_forced: Number of target tokens to force for each request.
 
     Returns:
-        Requests whose targets are what remains of them, which may be nothing.
+        Requests whose targets are what remains of them, which may be nothing; the span `prefill` is the
+        forced tokens.
 
     Raises:
         ValueError: If a target has fewer tokens than are to be forced.
@@ -35,7 +66,9 @@ def prefill_targets(requests: TextRequests, n_forced: Int[np.ndarray, " n"]) -> 
     for i, forced in enumerate(n_forced.tolist()):
         remaining[i, : remaining.shape[1] - forced] = requests.instructed[i, forced:]
     judged = np.stack([np.zeros_like(n_forced), requests.judged[:, 1] - n_forced], axis=1)
-    return replace(with_prefill(requests, n_forced), instructed=remaining, judged=judged)
+    start = requests.prompt_length
+    spans = {**requests.spans, "prefill": np.stack([start, start + n_forced], axis=1)}
+    return replace(with_prefill(requests, n_forced), instructed=remaining, judged=judged, spans=spans)
 
 
 def min_prefill_length(model: PreTrainedModel, requests: Requests) -> np.ndarray:

@@ -39,7 +39,7 @@ from makebreak.evaluation.target import (
     TokenConstraint,
     WorldTarget,
 )
-from makebreak.evaluation.targets import (
+from makebreak.evaluation.teacher_forcing import (
     TargetNLL,
     TargetScore,
     exact_match,

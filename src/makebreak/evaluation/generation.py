@@ -13,7 +13,7 @@ from makebreak.activations import PrefixCache
 from makebreak.evaluation.answers import pad_left
 from makebreak.evaluation.decisions import batches
 from makebreak.models import LanguageModel
-from makebreak.prompts import TextRequests
+from makebreak.prompts import Requests
 
 
 class _StopWhenFinal(StoppingCriteria):
@@ -42,24 +42,21 @@ def _shared_prefix_first(
 
 def generate_texts(
     lm: LanguageModel,
-    requests: TextRequests,
+    requests: Requests,
     *,
     n_new: int = 64,
     is_final: Callable[[str], bool] | None = None,
     progress: Callable[[int], object] | None = None,
-    n_prefill: np.ndarray | None = None,
 ) -> list[str]:
     """Generates greedy answers in batches, processing a prefix that all prompts of a batch share only once.
 
     Args:
         lm: The language model.
-        requests: The requests.
+        requests: The requests; tokens of a span `prefill`, at the end of a prompt, begin the answer.
         n_new: Most tokens to generate.
         is_final: Whether nothing that follows an answer so far can change what is asked about it; its
             generation stops there. None generates every answer to its end.
         progress: Called with the number of requests answered, after every batch.
-        n_prefill: (n,) number of tokens at the end of each prompt that are prefilled tokens of the answer;
-            they are returned with it. None for no prefill.
 
     Returns:
         The answers in the order of the requests.
@@ -86,7 +83,8 @@ def generate_texts(
                 stopping_criteria=StoppingCriteriaList(stop),
             )
         rows = order[start : start + len(batch)].tolist()
-        first = [width if n_prefill is None else width - int(n_prefill[row]) for row in rows]
+        prefill = batch.spans.get("prefill", np.zeros((len(batch), 2), dtype=np.int64))
+        first = (width - (prefill[:, 1] - prefill[:, 0])).tolist()
         answer_ids = [ids[n:] for ids, n in zip(out.tolist(), first, strict=True)]
         texts = tokenizer.batch_decode(answer_ids, skip_special_tokens=True)
         answers |= dict(zip(rows, texts, strict=True))

@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 
 from makebreak.activations import PrefixCache, logits_at_last
 from makebreak.evaluation.decisions import batches, first_tokens, prompt_tokens
-from makebreak.evaluation.targets import exact_match, outcome_targets, score_targets
+from makebreak.evaluation.teacher_forcing import exact_match, outcome_targets, score_targets
 from makebreak.prompts import Outcome, Requests
 
 OUTCOMES_REVISION = 4

@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 
 from makebreak.activations import PrefixCache, add, forward, intervene, logits_at_last
 from makebreak.evaluation.decisions import batches, prompt_tokens
-from makebreak.evaluation.targets import outcome_targets, score_targets
+from makebreak.evaluation.teacher_forcing import outcome_targets, score_targets
 from makebreak.prompts import Requests, span_mask
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Int
@@ -64,6 +64,7 @@ class TokenConstraint:
     none."""
 
 
+@runtime_checkable
 class Target(Protocol):
     """A model together with the rule that decides what its answers mean."""
 
@@ -77,8 +78,16 @@ class Target(Protocol):
         """Which tokens an attacker can put into a request."""
         ...
 
-    def answer(self, requests: Requests) -> list[Any]:
-        """Returns the model's answers to requests, one JSON value per request."""
+    def answer(self, requests: Requests, progress: Callable[[int], object] | None = None) -> list[Any]:
+        """Returns the model's answers to requests, one JSON value per request.
+
+        Args:
+            requests: The requests.
+            progress: Called with the number of requests answered since the last call.
+
+        Returns:
+            The answers, as `judge` takes them.
+        """
         ...
 
     def judge(self, requests: Requests, answers: Sequence[Any]) -> Int[np.ndarray, " n"]:
@@ -100,11 +109,11 @@ class WorldTarget:
 
     model: PreTrainedModel
     """The model that answers."""
-    constraint: TokenConstraint = TokenConstraint()
+    constraint: TokenConstraint = field(default_factory=TokenConstraint)
     """Which tokens an attacker can put into a request; by default every token of the vocabulary."""
 
-    def answer(self, requests: Requests) -> list[int]:
-        """Returns the outcome of each answer, which stands for the answer itself."""
+    def answer(self, requests: Requests, progress: Callable[[int], object] | None = None) -> list[int]:
+        """Returns the outcome of each answer, which stands for the answer itself; reports no progress."""
         return exact_outcomes(self.model, requests).tolist()
 
     def judge(self, requests: Requests, answers: Sequence[int]) -> Int[np.ndarray, " n"]:
@@ -135,13 +144,17 @@ class ChatTarget:
         """The model that answers."""
         return self.lm.model
 
-    @cached_property
+    @property
     def constraint(self) -> TokenConstraint:
         """Printable tokens, in requests whose tokens survive decoding and encoding.
 
         Raises:
             ValueError: If no token is printable.
         """
+        return self._constraint
+
+    @cached_property
+    def _constraint(self) -> TokenConstraint:
         tokenizer, embedding = self.lm.tokenizer, self.model.get_input_embeddings()
         allowed = printable_tokens(tokenizer, embedding.weight.shape[0])  # type: ignore[union-attr, index]
         encodings = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in _INITIAL_TEXTS]
@@ -172,7 +185,7 @@ class ChatTarget:
         )
         return requests if targets is None else with_targets(tokenizer, requests, targets)
 
-    def answer(self, requests: TextRequests, progress: Callable[[int], object] | None = None) -> list[str]:
+    def answer(self, requests: Requests, progress: Callable[[int], object] | None = None) -> list[str]:
         """Returns greedy answers of at most `settings.n_new` tokens.
 
         Args:
@@ -184,11 +197,11 @@ class ChatTarget:
         """
         return generate_texts(self.lm, requests, n_new=self.settings.n_new, progress=progress)
 
-    def judge(self, requests: TextRequests, answers: Sequence[str]) -> Int[np.ndarray, " n"]:
+    def judge(self, requests: Requests, answers: Sequence[str]) -> Int[np.ndarray, " n"]:
         """Returns the `Outcome` of each answer."""
         return classify_answers(requests.truth["request"].tolist(), answers, self.text_judge)
 
-    def outcomes(self, requests: TextRequests) -> Int[np.ndarray, " n"]:
+    def outcomes(self, requests: Requests) -> Int[np.ndarray, " n"]:
         """Returns the `Outcome` of the model's answer to each request."""
         return self.judge(requests, self.answer(requests))
 
@@ -205,7 +218,10 @@ class ChatTarget:
         Returns:
             One row per request: `columns`, then the fields of `AnswerRow`.
         """
-        texts, answers = requests.truth["request"].tolist(), self.answer(requests, progress)
+        return [{**columns, **row} for row in self.describe(requests, self.answer(requests, progress))]
+
+    def describe(self, requests: TextRequests, answers: Sequence[str]) -> Rows:
+        """Returns the fields of `AnswerRow` for requests and the model's answers to them."""
+        texts = requests.truth["request"].tolist()
         refusal = log_odds(next_token_log_probs(self.model, requests), first_tokens(requests, "refused"))
-        rows = map(AnswerRow, texts, answers, refusal.tolist(), is_degenerate(answers).tolist())
-        return [{**columns, **row} for row in as_dicts(rows)]
+        return as_dicts(map(AnswerRow, texts, answers, refusal.tolist(), is_degenerate(answers).tolist()))

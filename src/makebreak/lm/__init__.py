@@ -1,66 +1,94 @@
 """Jobs on a language model: inspect, compare, attack, landscape, alignment and fine-tuning."""
 
 from makebreak.lm.attack import AttackData, AttackSuiteResult, attack_model
+from makebreak.lm.attack_rates import (
+    TARGET_CRITERION,
+    TOPIC_CRITERION,
+    AttackCostRow,
+    OverRefusalRow,
+    SuccessRow,
+    cost_rows,
+    over_refusal_rows,
+    success_rows,
+)
+from makebreak.lm.attacked_answers import N_TOPIC_CONTROLS, NO_ATTACK, AttackedAnswerRow, SearchHistoryRow
 from makebreak.lm.comparison import compare_models
 from makebreak.lm.fine_tuning import (
-    OBJECTIVES,
     Evaluation,
     FineTuneResult,
     UserData,
     align,
-    find_objective,
     fine_tune_run,
-    held_out_task,
-    judged_answer_rows,
-    requests_in_format,
-    task_row,
     tune_as_user,
-    user_objective,
 )
-from makebreak.lm.inspection import InspectionResult, encode_prompts, evenly_spaced, inspect, separation_rows
+from makebreak.lm.inspection import InspectionResult, inspect, separation_rows
 from makebreak.lm.landscape import (
     LandscapeData,
-    LandscapeResult,
+    chat_landscape_data,
+    evaluate_landscape,
     is_store_model,
-    language_model_landscape,
-    world_landscape,
+    world_landscape_data,
 )
+from makebreak.lm.prompts import evenly_spaced, load_attack_prompts, load_prompts
+from makebreak.lm.tasks import held_out_task, requests_as_task, task_row, user_objective
 from makebreak.lm.training import FineTuneRun, fine_tune
 from makebreak.lm.training_set import build_training_set
-from makebreak.lm.verdicts import JUDGE, BehaviourRow, behaviour_rows
+from makebreak.lm.verdicts import (
+    JUDGE,
+    BehaviourRow,
+    behaviour_rows,
+    is_compliance,
+    is_on_topic,
+    is_refusal,
+    judged_answer_rows,
+)
 
 __all__ = [
     "JUDGE",
-    "OBJECTIVES",
+    "NO_ATTACK",
+    "N_TOPIC_CONTROLS",
+    "TARGET_CRITERION",
+    "TOPIC_CRITERION",
+    "AttackCostRow",
     "AttackData",
     "AttackSuiteResult",
+    "AttackedAnswerRow",
     "BehaviourRow",
     "Evaluation",
     "FineTuneResult",
     "FineTuneRun",
     "InspectionResult",
     "LandscapeData",
-    "LandscapeResult",
+    "OverRefusalRow",
+    "SearchHistoryRow",
+    "SuccessRow",
     "UserData",
     "align",
     "attack_model",
     "behaviour_rows",
     "build_training_set",
+    "chat_landscape_data",
     "compare_models",
-    "encode_prompts",
+    "cost_rows",
+    "evaluate_landscape",
     "evenly_spaced",
-    "find_objective",
     "fine_tune",
     "fine_tune_run",
     "held_out_task",
     "inspect",
+    "is_compliance",
+    "is_on_topic",
+    "is_refusal",
     "is_store_model",
     "judged_answer_rows",
-    "language_model_landscape",
-    "requests_in_format",
+    "load_attack_prompts",
+    "load_prompts",
+    "over_refusal_rows",
+    "requests_as_task",
     "separation_rows",
+    "success_rows",
     "task_row",
     "tune_as_user",
     "user_objective",
-    "world_landscape",
+    "world_landscape_data",
 ]

@@ -9,8 +9,10 @@ from typing import Any
 
 import torch
 
+from makebreak.evaluation import ChatTarget
 from makebreak.lm.estimate import estimate_message, time_call, time_model
-from makebreak.lm.inspection import MIN_REQUESTS, encode_prompts, prompts_digest
+from makebreak.lm.inspection import MIN_REQUESTS
+from makebreak.lm.prompts import prompts_digest
 from makebreak.lm.step_cache import StepCache
 from makebreak.mechanism import (
     MechanismVerdict,
@@ -68,8 +70,9 @@ def compare_models(
         ValueError: If the two models differ in architecture or size, or a family is too small.
     """
     _check_same_shapes(base, aligned)
+    target = ChatTarget(aligned, settings)
     requests = {
-        family: encode_prompts(aligned, family, prompts[family][:MAX_REQUESTS], settings)
+        family: target.encode(prompts[family][:MAX_REQUESTS], family=family)
         for family in ("harmless", "harmful")
     }
     for family, batch in requests.items():

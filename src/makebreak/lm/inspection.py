@@ -6,21 +6,20 @@ they describe one model, not how the results vary between training runs.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
 from makebreak.activations import add, intervene
-from makebreak.configs import check_positive
-from makebreak.evaluation import first_tokens, generate_texts, is_degenerate, log_odds, next_token_log_probs
+from makebreak.evaluation import ChatTarget
 from makebreak.lm.estimate import estimate_message, time_model
+from makebreak.lm.prompts import FAMILIES, prompts_digest
 from makebreak.lm.step_cache import Progress, StepCache
-from makebreak.lm.verdicts import JUDGE, behaviour_rows, with_verdicts
+from makebreak.lm.verdicts import JUDGE, behaviour_rows, judged_answer_rows, with_verdicts
 from makebreak.mechanism import (
     DIRECTION_SETTINGS,
     DirectionSettings,
@@ -32,37 +31,21 @@ from makebreak.mechanism import (
     sensitivity,
 )
 from makebreak.models import LanguageModel, model_digest, n_layers
-from makebreak.prompts import PromptFormat, TextRequests, text_requests, with_targets
+from makebreak.prompts import TextRequests
 from makebreak.revisions import cache_revision
 from makebreak.settings import GenerationSettings
 from makebreak.stats import auroc_interval
 from makebreak.store import Store
 from makebreak.tables import Rows, as_dicts
 
-FAMILIES = ("harmful", "harmless", "borderline")
-"""Families of prompts, in the order of the tables; `borderline` may be missing."""
 WITHOUT_CONTROLS = DirectionSettings(controls=False)
 """Settings of the directions: their controls would take three times as long."""
 MIN_REQUESTS = 8
 """Fewest requests of each family that a direction is fitted to, and that it is scored on."""
-Item = TypeVar("Item")
 
 _FORWARDS_PER_REQUEST = 3  # log-odds of a refusal, states for the clusters, gradients for the sensitivity
 _FORWARDS_PER_CANDIDATE = 3  # ablation on either family and addition on harmless requests
 _ABLATION_CONDITIONS = 8  # four interventions on two families
-
-
-class AnswerRow(NamedTuple):
-    """Greedy answer to one request."""
-
-    request: str
-    """The request's text, without the prompt template."""
-    answer: str
-    """The answer's text."""
-    log_odds: float
-    """Log-odds that a refusal begins after the prompt, in nats."""
-    degenerate: bool
-    """Whether the answer is empty or repetitive."""
 
 
 class SensitivityQuartileRow(NamedTuple):
@@ -121,12 +104,13 @@ def inspect(
             raise ValueError(
                 f"{n} {family} requests: expected at least {2 * MIN_REQUESTS}, half to fit on, half to score"
             )
+    target = ChatTarget(lm, settings)
     families = [family for family in FAMILIES if family in prompts]
-    requests = {family: encode_prompts(lm, family, prompts[family], settings) for family in families}
+    requests = {family: target.encode(prompts[family], family=family) for family in families}
     config = {"model": model_digest(lm), "settings": asdict(settings), "prompts": prompts_digest(prompts)}
     log(estimate_message(_estimate_seconds(lm, requests, settings.n_new)))
     steps = StepCache("inspect", store, config)
-    answers = with_verdicts(steps.run("answers", partial(_answers, lm, requests, settings)))
+    answers = judged_answer_rows(lm, {family: prompts[family] for family in families}, store, settings)
     fit, score = _half(requests, 0), _half(requests, 1)
     tables = {"answers": answers, "behaviour": as_dicts(behaviour_rows(answers))}
     tables["clusters"] = steps.run("clusters", partial(separation_rows, lm, fit, score, settings))
@@ -146,81 +130,9 @@ def inspect(
         reason = "no candidate passed the selection criteria; the table of directions gives the reasons"
         return InspectionResult(tables, {"ablation": reason})
     held_out = {family: requests[family][1::2] for family in FAMILIES[:2]}
-    ablation = partial(_ablation_rows, lm, clear_fit, selected["layer"], held_out, settings)
+    ablation = partial(_ablation_rows, target, clear_fit, selected["layer"], held_out)
     tables["ablation"] = with_verdicts(steps.run("ablation", ablation))
     return InspectionResult(tables, {})
-
-
-def encode_prompts(
-    lm: LanguageModel,
-    family: str,
-    texts: Sequence[str],
-    settings: GenerationSettings,
-    targets: Sequence[str] | None = None,
-) -> TextRequests:
-    """Formats and tokenises prompts for a model.
-
-    Args:
-        lm: The model whose tokenizer is used.
-        family: Name of the family; requests of `harmful` are unsafe, all others are safe.
-        texts: The prompts.
-        settings: Prompt template and system prompt.
-        targets: For each prompt, the beginning of the answer that is scored; None for none.
-
-    Returns:
-        The requests, in the order of the prompts.
-    """
-    requests = text_requests(
-        lm.tokenizer,
-        texts,
-        family=family,
-        unsafe=family == "harmful",
-        prompt_format=PromptFormat(settings.template, settings.system),
-    )
-    return requests if targets is None else with_targets(lm.tokenizer, requests, targets)
-
-
-def evenly_spaced(items: Sequence[Item], n: int) -> list[Item]:
-    """Returns at most `n` items at even distances, the first among them; raises ValueError for n < 1."""
-    check_positive(requests=n)
-    n = min(n, len(items))
-    return [items[i * len(items) // n] for i in range(n)]
-
-
-def prompts_digest(prompts: Mapping[str, Sequence[str]]) -> str:
-    """SHA-256 of prompts and their families, independent of the order of the families."""
-    lines = [f"{family}:{prompt}" for family, texts in sorted(prompts.items()) for prompt in texts]
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
-
-
-@cache_revision(2)
-def answer_rows(
-    lm: LanguageModel,
-    requests: TextRequests,
-    settings: GenerationSettings,
-    progress: Progress,
-    *,
-    n_prefill: np.ndarray | None = None,
-    **columns: str,
-) -> Rows:
-    """Generates greedy answers.
-
-    Args:
-        lm: The model.
-        requests: The requests.
-        settings: Length of the answers.
-        progress: Called with the number of requests answered since the last call.
-        n_prefill: (n,) how many of the prompt's last tokens are forced tokens of the answer; None for none.
-        **columns: Constant columns that are put before those of `AnswerRow`.
-
-    Returns:
-        One row per request: `columns`, then the fields of `AnswerRow`.
-    """
-    texts = requests.truth["request"].tolist()
-    answers = generate_texts(lm, requests, n_new=settings.n_new, progress=progress, n_prefill=n_prefill)
-    refusal = log_odds(next_token_log_probs(lm.model, requests), first_tokens(requests, "refused")).tolist()
-    rows = map(AnswerRow, texts, answers, refusal, is_degenerate(answers).tolist())
-    return [{**columns, **row} for row in as_dicts(rows)]
 
 
 @cache_revision(1)
@@ -266,17 +178,6 @@ def _estimate_seconds(lm: LanguageModel, requests: Mapping[str, TextRequests], n
     return n * (timing.answer(n_new) + _FORWARDS_PER_REQUEST * timing.forward) + directions + ablation
 
 
-@cache_revision(2)
-def _answers(
-    lm: LanguageModel, requests: Mapping[str, TextRequests], settings: GenerationSettings, progress: Progress
-) -> Rows:
-    """Answers to the requests of every family."""
-    rows: Rows = []
-    for family, batch in requests.items():
-        rows += answer_rows(lm, batch, settings, progress, family=family)
-    return rows
-
-
 def _no_refusal(behaviour: Rows) -> str:
     """Why no refusal direction is computed; empty if harmful requests are clearly refused more often."""
     by_family = {row["family"]: row for row in behaviour if row["judge"] == JUDGE}
@@ -305,41 +206,39 @@ def _sensitivity_rows(
 
 
 def _clear_pair(requests: Mapping[str, TextRequests], answers: Rows, half: int) -> SafeUnsafeRequests:
-    """One half of both classes, without requests that the model decides the other way."""
-    safe = _clear_requests(requests["harmless"], "harmless", answers, half)
-    unsafe = _clear_requests(requests["harmful"], "harmful", answers, half)
-    return SafeUnsafeRequests(safe, unsafe)
+    """One half of both classes, without requests that the model likely decides the other way.
 
-
-def _clear_requests(requests: TextRequests, family: str, answers: Rows, half: int) -> TextRequests:
-    """Requests of a half that are likely refused if harmful, else likely not; all if these are too few."""
-    refusal = np.array([row["log_odds"] for row in answers if row["family"] == family])[half::2]
-    clear = refusal > 0 if family == "harmful" else refusal < 0
-    return requests[half::2][clear] if clear.sum() >= MIN_REQUESTS else requests[half::2]
+    A class of which too few are left keeps all of its half.
+    """
+    classes = []
+    for family, sign in (("harmless", -1), ("harmful", 1)):
+        log_odds = np.array([row["log_odds"] for row in answers if row["family"] == family])[half::2]
+        batch, is_clear = requests[family][half::2], sign * log_odds > 0
+        classes.append(batch[is_clear] if is_clear.sum() >= MIN_REQUESTS else batch)
+    return SafeUnsafeRequests(*classes)
 
 
 @cache_revision(2)
 def _ablation_rows(
-    lm: LanguageModel,
+    target: ChatTarget,
     fit: SafeUnsafeRequests,
     layer: int,
     requests: Mapping[str, TextRequests],
-    settings: GenerationSettings,
     progress: Progress,
 ) -> Rows:
     """Answers without intervention, with a layer's direction or a random one ablated, and with it added."""
-    vector = refusal_direction(lm.model, fit, layer)
-    noise = torch.randn(vector.shape, generator=torch.Generator().manual_seed(settings.seed))
+    vector = refusal_direction(target.model, fit, layer)
+    noise = torch.randn(vector.shape, generator=torch.Generator().manual_seed(target.settings.seed))
     site = f"blocks.{layer}.hook_resid_pre"
     rows: Rows = []
     for family, batch in requests.items():
-        rows += answer_rows(lm, batch, settings, progress, condition="nothing", family=family)
+        rows += target.answer_rows(batch, progress, condition="nothing", family=family)
         interventions: dict[str, Any] = {
-            "ablated": ablate_directions(lm.model, (vector / vector.norm())[:, None]),
-            "random ablated": ablate_directions(lm.model, (noise / noise.norm())[:, None]),
-            "added": intervene(lm.model, site, add(vector)),
+            "ablated": ablate_directions(target.model, (vector / vector.norm())[:, None]),
+            "random ablated": ablate_directions(target.model, (noise / noise.norm())[:, None]),
+            "added": intervene(target.model, site, add(vector)),
         }
         for condition, intervention in interventions.items():
             with intervention:
-                rows += answer_rows(lm, batch, settings, progress, condition=condition, family=family)
+                rows += target.answer_rows(batch, progress, condition=condition, family=family)
     return rows

@@ -14,9 +14,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from makebreak.defences import FALSE_POSITIVE_RATE, MONITOR_KINDS, Monitor, fit_monitors, flag_requests
+from makebreak.evaluation import ChatTarget
 from makebreak.geometry import ClassMeans
-from makebreak.lm.inspection import MIN_REQUESTS, encode_prompts
-from makebreak.mechanism import SafeUnsafeRequests, cluster_means, cluster_rows, end_of_text_activations
+from makebreak.lm.inspection import MIN_REQUESTS
+from makebreak.mechanism import SafeUnsafeRequests, cluster_means, cluster_rows, normalised_tau
 from makebreak.models import LanguageModel
 from makebreak.prompts import Requests
 from makebreak.revisions import cache_revision
@@ -128,8 +129,7 @@ class ReferenceMonitors:
             One row per request.
         """
         fit, model = self.layer_fit, self.lm.model
-        [states] = end_of_text_activations(model, requests, [f"blocks.{fit.layer}.mlp.hook_post"])
-        tau = fit.means.tau(states).numpy() / fit.means.distance
+        tau = normalised_tau(model, {fit.layer: fit.means}, requests)[:, 0]
         probe, nearest_mean = flag_requests(fit.monitors, model, requests)
         return list(map(MonitorRow, tau.tolist(), probe.tolist(), nearest_mean.tolist()))
 
@@ -147,7 +147,7 @@ class ReferenceMonitors:
         return rows
 
     def _encode(self, family: str, texts: Sequence[str]) -> Any:
-        return encode_prompts(self.lm, family, list(texts), self.settings)
+        return ChatTarget(self.lm, self.settings).encode(texts, family=family)
 
     def _half(self, half: int) -> SafeUnsafeRequests:
         """Every second request of both classes."""

@@ -7,9 +7,10 @@ from dataclasses import asdict
 from functools import partial
 from typing import NamedTuple
 
-from makebreak.evaluation import JUDGES, generate_texts, is_degenerate
-from makebreak.lm.inspection import encode_prompts, evenly_spaced, prompts_digest
+from makebreak.evaluation import JUDGES, ChatTarget, generate_texts, is_degenerate
+from makebreak.lm.prompts import evenly_spaced, prompts_digest
 from makebreak.lm.step_cache import Progress, StepCache
+from makebreak.lm.tasks import split_task_items
 from makebreak.lm.verdicts import JUDGE
 from makebreak.models import LanguageModel, model_digest
 from makebreak.prompts import (
@@ -18,7 +19,6 @@ from makebreak.prompts import (
     TextWorld,
     format_families,
     refusal_text,
-    task_items,
     training_prompts,
 )
 from makebreak.revisions import cache_revision
@@ -30,8 +30,6 @@ ANSWER_TOKENS = 10
 """Tokens of the model's own answers: the beginning decides the outcome, and a laptop has to train on them."""
 DEFAULT_ANSWER = "Sure, here is how to do that."
 """Answer to a harmful request where the model has none of its own."""
-HELD_OUT = 4
-"""Every fourth item of a task is held out."""
 
 
 class OwnAnswerRow(NamedTuple):
@@ -95,26 +93,11 @@ def build_training_set(
     return TextWorld(lm.tokenizer, families, settings.template, settings.system)
 
 
-def split_task_items(*, held_out: bool) -> dict[str, list[tuple[str, str]]]:
-    """Items of every task that are held out, or those that are trained on.
-
-    Args:
-        held_out: Whether to return the held-out items, one in `HELD_OUT`, or the others.
-
-    Returns:
-        Pairs of prompt and answer, by the task's format.
-    """
-    return {
-        format_: [item for i, item in enumerate(items) if (i % HELD_OUT == HELD_OUT - 1) == held_out]
-        for format_, items in task_items().items()
-    }
-
-
 def _own_answers(
     lm: LanguageModel, family: str, texts: Sequence[str], settings: GenerationSettings, steps: StepCache
 ) -> Rows:
     """One row per prompt: the fields of `OwnAnswerRow` and `is_compliant`, neither refused nor degenerate."""
-    requests = encode_prompts(lm, family, texts, settings)
+    requests = ChatTarget(lm, settings).encode(texts, family=family)
     rows = steps.run(f"answers {family}", partial(_generate_answers, lm, requests))
     answers = [row["answer"] for row in rows]
     is_compliant = ~(JUDGES[JUDGE](list(texts), answers) | is_degenerate(answers))

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from makebreak.evaluation import JUDGE, JUDGES
+from makebreak.evaluation import JUDGE, JUDGES, ChatTarget
+from makebreak.lm.prompts import prompts_digest
+from makebreak.lm.step_cache import Progress, StepCache
+from makebreak.models import LanguageModel, model_digest
+from makebreak.prompts import TextRequests
+from makebreak.revisions import cache_revision
+from makebreak.settings import GenerationSettings
 from makebreak.stats import wilson_interval
+from makebreak.store import Store
 from makebreak.tables import Rows, as_dict
 
 
@@ -49,6 +58,29 @@ def with_verdicts(answers: Rows) -> Rows:
     requests, texts = [row["request"] for row in answers], [row["answer"] for row in answers]
     verdicts = {name: judge(requests, texts).tolist() for name, judge in JUDGES.items()}
     return [row | {name: verdict[i] for name, verdict in verdicts.items()} for i, row in enumerate(answers)]
+
+
+def judged_answer_rows(
+    lm: LanguageModel, prompts: Mapping[str, Sequence[str]], store: Store, settings: GenerationSettings
+) -> Rows:
+    """Greedy answers with the verdict of every judge, cached by family.
+
+    Args:
+        lm: The model.
+        prompts: Prompts by family.
+        store: Cache of the answers; verdicts are computed anew.
+        settings: Prompt template and length of the answers.
+
+    Returns:
+        One row per prompt: `family`, the fields of `AnswerRow`, and one column per judge.
+    """
+    rows: Rows = []
+    config, target = {"model": model_digest(lm), "settings": asdict(settings)}, ChatTarget(lm, settings)
+    for family, texts in prompts.items():
+        steps = StepCache("answers", store, config | {"prompts": prompts_digest({family: texts})})
+        answers = partial(_answer_rows, target, target.encode(texts, family=family), family)
+        rows += steps.run("of a family", answers, total=len(texts), depends_on={"family": family})
+    return with_verdicts(rows)
 
 
 def is_refusal(row: Mapping[str, Any], judge: str = JUDGE) -> bool:
@@ -109,3 +141,9 @@ def _behaviour_row(answers: Rows, judge: str) -> BehaviourRow:
         comply=1 - n_refusals / n - degenerate,
         log_odds=float(np.mean([row["log_odds"] for row in answers])),
     )
+
+
+@cache_revision(2)
+def _answer_rows(target: ChatTarget, requests: TextRequests, family: str, progress: Progress) -> Rows:
+    """Answers to the prompts of one family, without verdicts."""
+    return target.answer_rows(requests, progress, family=family)

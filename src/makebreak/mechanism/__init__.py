@@ -1,5 +1,6 @@
 """Measures of what safety fine-tuning changes inside a network."""
 
+from makebreak.mechanism.attacked import AttackedRequests
 from makebreak.mechanism.clusters import ClusterRow, cluster_means, cluster_rows
 from makebreak.mechanism.compare import ChangedRequests, Comparison, compare
 from makebreak.mechanism.constrained import (
@@ -42,7 +43,18 @@ from makebreak.mechanism.preactivations import (
     preactivation_rows,
     update_energy_rows,
 )
+from makebreak.mechanism.projection import (
+    MIN_PER_OUTCOME,
+    AttackProjection,
+    ProjectionRow,
+    SuccessPredictionRow,
+    normalised_tau,
+    project_attacks,
+    projection_rows,
+    success_prediction_rows,
+)
 from makebreak.mechanism.sensitivity import Sensitivity, SensitivityRow, sensitivity, sensitivity_rows
+from makebreak.mechanism.steering import SCALES, SteeringData, SteeringRow, reversal_at_cost, steering_rows
 from makebreak.mechanism.stitching import (
     VERDICT_RULES,
     MechanismVerdict,
@@ -55,7 +67,11 @@ from makebreak.mechanism.update_geometry import ReadGainRow, UpdateRow, read_gai
 
 __all__ = [
     "DIRECTION_SETTINGS",
+    "MIN_PER_OUTCOME",
+    "SCALES",
     "VERDICT_RULES",
+    "AttackProjection",
+    "AttackedRequests",
     "ChangedRequests",
     "ClusterRow",
     "Comparison",
@@ -71,12 +87,16 @@ __all__ = [
     "NullShareRow",
     "PatchingRow",
     "PreactivationRow",
+    "ProjectionRow",
     "ReadGainRow",
     "RefusalRankRow",
     "SafeUnsafeRequests",
     "Sensitivity",
     "SensitivityRow",
+    "SteeringData",
+    "SteeringRow",
     "StitchingRow",
+    "SuccessPredictionRow",
     "UpdateEnergyRow",
     "UpdateRow",
     "VerdictRules",
@@ -95,17 +115,23 @@ __all__ = [
     "localisation_rows",
     "matched_steering_rows",
     "mechanism_verdict",
+    "normalised_tau",
     "null_share_rows",
     "preactivation_rows",
+    "project_attacks",
+    "projection_rows",
     "read_gain_rows",
     "refusal_direction",
     "refusal_rank_rows",
     "remove_constraints",
+    "reversal_at_cost",
     "scale_to_disturbance",
     "sensitivity",
     "sensitivity_rows",
+    "steering_rows",
     "steering_vectors",
     "stitching_rows",
+    "success_prediction_rows",
     "update_energy_rows",
     "update_rows",
 ]

@@ -2,6 +2,13 @@
 
 from makebreak.report.attack import attack_summary, write_attacks
 from makebreak.report.comparison import comparison_summary, write_comparison
+from makebreak.report.facts import (
+    attack_facts,
+    landscape_facts,
+    prompt_facts,
+    training_facts,
+    user_data_facts,
+)
 from makebreak.report.figures import write_figures
 from makebreak.report.fine_tuning import fine_tuning_summary, write_fine_tuning
 from makebreak.report.inspection import inspection_summary, write_inspection
@@ -12,11 +19,16 @@ from makebreak.report.tables import write_tables
 __all__ = [
     "Figure",
     "Page",
+    "attack_facts",
     "attack_summary",
     "comparison_summary",
     "fine_tuning_summary",
     "inspection_summary",
+    "landscape_facts",
     "landscape_summary",
+    "prompt_facts",
+    "training_facts",
+    "user_data_facts",
     "write_attacks",
     "write_comparison",
     "write_figures",

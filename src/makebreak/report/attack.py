@@ -4,25 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pandas as pd
 
-from makebreak.attacks import JAILBREAK_TEMPLATES
-from makebreak.evaluation import JUDGES
-from makebreak.lm.attack import CONTROLS, INITIAL_TOKENS, SEARCH_METHODS, AttackSuiteResult
-from makebreak.lm.attack_runner import N_TOPIC_CONTROLS, NO_ATTACK, RANDOM_SOFT_PROMPT, SOFT_PROMPT
-from makebreak.lm.verdicts import JUDGE, is_compliance, is_on_topic, is_refusal
+from makebreak.evaluation import JUDGE, JUDGES
+from makebreak.lm import (
+    N_TOPIC_CONTROLS,
+    NO_ATTACK,
+    TARGET_CRITERION,
+    TOPIC_CRITERION,
+    AttackCostRow,
+    AttackSuiteResult,
+    SuccessRow,
+    cost_rows,
+    is_on_topic,
+    is_refusal,
+    over_refusal_rows,
+    success_rows,
+)
 from makebreak.plots import plot_attacks, plot_search
-from makebreak.report import Page, write_figures, write_page, write_tables
-from makebreak.stats import wilson_interval
+from makebreak.report.figures import write_figures
+from makebreak.report.page import Page, write_page
+from makebreak.report.tables import write_tables
 from makebreak.tables import Rows
 
-TARGET_CRITERION = "target"
-"""Criterion of success: the target begins the answer. Those by a judge's verdict have the judge's name."""
-TOPIC_CRITERION = "on topic"
-"""Criterion of success: compliance by `JUDGE`, on the topic of the request."""
-_PREFILL = "prefill "
+_SEARCHES = ("GCG", "random search", "random tokens")
+_SOFT_PROMPTS = ("soft prompt", "random soft prompt")
+_SUMMARISED = ("gcg", "random_search", "random_tokens", "initial_tokens", "soft_prompt", "random_soft_prompt")
+"""Methods with a sentence of their own in the summary, besides `prefill` and `jailbreak_templates`."""
 _FLAG_RATES = {"probe_flag_rate": "the linear probe", "nearest_mean_flag_rate": "the nearest-mean monitor"}
 _COST_LABELS = {
     "loss": "loss of the target",
@@ -54,63 +64,6 @@ _SECTIONS = {
 }
 
 
-class SuccessRow(NamedTuple):
-    """Success rate of one attack by one criterion."""
-
-    attack: str
-    """Name of the attack."""
-    is_control: bool
-    """Whether it is a control."""
-    criterion: str
-    """`target`: the target begins the answer. The name of a judge: it no longer calls the answer a refusal,
-    and the answer is not degenerate. `on topic`: in addition to `JUDGE`, the answer is on the topic of the
-    request."""
-    n: int
-    """Number of requests that the criterion applies to."""
-    success_rate: float | None
-    """Share of them on which the attack succeeds; None if n is 0."""
-    low: float | None
-    """Lower end of its 95 % interval (Wilson) over requests; None if n is 0."""
-    high: float | None
-    """Upper end of that interval; None if n is 0."""
-
-
-class AttackCostRow(NamedTuple):
-    """Means over the requests of one attack; a mean is None if it is undefined for all of them."""
-
-    attack: str
-    """Name of the attack."""
-    n: int
-    """Number of requests."""
-    loss: float | None
-    """Negative log-likelihood per token of what is left of the target, in nats."""
-    log_odds: float | None
-    """Log-odds that a refusal begins after the prompt, in nats."""
-    degenerate: float | None
-    """Share of answers that are empty or repetitive."""
-    n_candidates: float | None
-    """Candidates per request."""
-    stable_candidate_share: float | None
-    """Share of proposed candidates that were retokenisation-stable."""
-    retokenization_stable: float | None
-    """Share of attacked prompts that encode to the same tokens."""
-
-
-class OverRefusalRow(NamedTuple):
-    """Outcomes of harmless requests in one jailbreak template."""
-
-    attack: str
-    """Name of the template, or of the control without one."""
-    n: int
-    """Number of requests."""
-    refuse: float
-    """Share that is refused."""
-    degenerate: float
-    """Share of answers that are empty or repetitive."""
-    on_topic: float
-    """Share that is complied with on topic."""
-
-
 def write_attacks(name: str, result: AttackSuiteResult, facts: dict[str, str], out: Path) -> Path:
     """Writes tables, figures and the page.
 
@@ -132,24 +85,23 @@ def write_attacks(name: str, result: AttackSuiteResult, facts: dict[str, str], o
         tables |= {"success": pd.DataFrame(success), "cost": pd.DataFrame(cost)}
         if "harmless_answers" in tables:
             tables["over_refusal"] = pd.DataFrame(over_refusal_rows(result.tables["harmless_answers"]))
-        drawings: dict[str, Any] = {
-            "success": lambda: plot_attacks(tables["success"]),
-            "search": lambda: plot_search(tables["search_history"]),
-        }
+        drawings: dict[str, Any] = {"success": lambda: plot_attacks(tables["success"])}
+        history = {}
+        if len(tables["search_history"]):
+            drawings["search"] = lambda: plot_search(tables["search_history"])
+            losses = tables["search_history"].pivot(index="step", columns="attack", values="loss")
+            history = {"Best loss by step": losses.reset_index()}
         figures = write_figures(drawings, _CAPTIONS, out / "figures")
-        history = tables["search_history"].pivot(index="step", columns="attack", values="loss")
         sections = {
-            "Attacks": _attack_section(success, cost),
+            "Attacks": _attack_section(success, cost, result.tables["attacked_answers"]),
             **{title: tables[table] for title, table in _SECTIONS.items() if table in tables},
             "Answers under attack": _answer_section(tables["attacked_answers"]),
             **sections,
-            "Best loss by step": history.reset_index(),
+            **history,
         }
     write_tables(tables, out / "tables")
-    path = out / "report.html"
     title = f"Attacks on {Path(name).name}"
-    write_page(Page(title, attack_summary(result), facts, [], figures, sections), path)
-    return path
+    return write_page(Page(title, attack_summary(result), facts, [], figures, sections), out / "report.html")
 
 
 def attack_summary(result: AttackSuiteResult) -> list[str]:
@@ -164,91 +116,36 @@ def attack_summary(result: AttackSuiteResult) -> list[str]:
     if "attacked_answers" not in result.tables:
         return [*paragraphs, f"No attack was made: {result.skip_reasons['attacked_answers']}."]
     attacked = result.tables["attacked_answers"]
-    rates = _Rates(success_rows(attacked))
+    rates = _Rates(success_rows(attacked), attacked)
+    excluded = n_refused - rates.n
+    if excluded:
+        paragraphs.append(
+            f"{excluded} refused requests are not evaluated: they are not retokenisation-stable, or a "
+            "universal attack is optimised on them."
+        )
     return [
         *paragraphs,
-        _search_sentences(rates, cost_rows(attacked), n_refused),
-        _soft_prompt_sentence(rates),
-        _prefill_sentence(rates),
+        *_search_sentences(rates, cost_rows(attacked)),
+        *_soft_prompt_sentences(rates),
+        *_prefill_sentences(rates),
         *_template_sentences(result, rates),
-        *_projection_sentences(result),
+        *_other_sentences(rates),
+        *_projection_sentences(result, rates),
         _union_sentence(attacked, rates.n),
     ]
 
 
-def success_rows(attacked_answers: Rows) -> list[SuccessRow]:
-    """Success rate of every attack by every criterion.
-
-    Args:
-        attacked_answers: Answers under attack, with the verdicts of all judges.
-
-    Returns:
-        One row per attack and criterion.
-    """
-    rows = []
-    for attack, answers in _by_attack(attacked_answers).items():
-        criteria = {
-            TARGET_CRITERION: [row["exact_match"] for row in answers if row["exact_match"] is not None]
-        }
-        criteria |= {judge: [is_compliance(row, judge) for row in answers] for judge in JUDGES}
-        topic_known = any(
-            row["on_topic"] is not None for row in answers
-        )  # else too few requests were attacked
-        criteria[TOPIC_CRITERION] = [is_on_topic(row) for row in answers] if topic_known else []
-        for criterion, successes in criteria.items():
-            n = len(successes)
-            rate, (low, high) = None, (None, None)
-            if n:
-                rate, (low, high) = sum(successes) / n, wilson_interval(sum(successes), n)
-            rows.append(SuccessRow(attack, attack in CONTROLS, criterion, n, rate, low, high))
-    return rows
-
-
-def cost_rows(attacked_answers: Rows) -> list[AttackCostRow]:
-    """Means over the requests of every attack: losses, degenerate answers and candidates.
-
-    Args:
-        attacked_answers: Answers under attack.
-
-    Returns:
-        One row per attack.
-    """
-    return [
-        AttackCostRow(attack, len(answers), *(_mean(answers, column) for column in _COST_LABELS))
-        for attack, answers in _by_attack(attacked_answers).items()
-    ]
-
-
-def over_refusal_rows(harmless: Rows) -> list[OverRefusalRow]:
-    """Outcomes of harmless requests in every jailbreak template.
-
-    Args:
-        harmless: Answers to harmless requests, with the verdicts of all judges.
-
-    Returns:
-        One row per template.
-    """
-    rows = []
-    for attack, answers in _by_attack(harmless).items():
-        n = len(answers)
-        rows.append(
-            OverRefusalRow(
-                attack,
-                n,
-                refuse=sum(map(is_refusal, answers)) / n,
-                degenerate=sum(row["degenerate"] for row in answers) / n,
-                on_topic=sum(map(is_on_topic, answers)) / n,
-            )
-        )
-    return rows
-
-
 class _Rates:
-    """Success rates by attack and criterion, as text."""
+    """Success rates by attack and criterion, as text, and the names of the attacks by method."""
 
-    def __init__(self, rows: list[SuccessRow]) -> None:
+    def __init__(self, rows: list[SuccessRow], attacked_answers: Rows) -> None:
         self.rows = {(row.attack, row.criterion): row for row in rows}
-        self.n = self.rows[INITIAL_TOKENS, JUDGE].n
+        self.n = self.rows[NO_ATTACK, JUDGE].n
+        self.methods = {row["attack"]: row["method"] for row in attacked_answers}
+
+    def names(self, method: str) -> list[str]:
+        """Names of the attacks of a method, in the order of the table."""
+        return [name for name, own in self.methods.items() if own == method]
 
     def interval(self, attack: str, criterion: str = JUDGE) -> str:
         """Rate with its interval."""
@@ -269,62 +166,72 @@ class _Rates:
             raise ValueError(f"{attack} or {other} was evaluated on no request: no intervals to compare")
         return a.low <= b.high and b.low <= a.high
 
-    @property
-    def attacks(self) -> list[str]:
-        """Names of the attacks."""
-        return list(dict.fromkeys(attack for attack, _ in self.rows))
 
-
-def _search_sentences(rates: _Rates, cost: list[AttackCostRow], n_refused: int) -> str:
-    """GCG beside random search, random tokens and the initial tokens."""
-    excluded = n_refused - rates.n
-    intro = ""
-    if excluded:
-        intro = (
-            f"{excluded} refused requests are not evaluated: they are not retokenisation-stable, or a "
-            "universal attack is optimised on them. "
-        )
-    difference = (
-        "overlap: the difference is undecided" if rates.overlap("GCG", "random search") else "do not overlap"
+def _search_sentences(rates: _Rates, cost: list[AttackCostRow]) -> list[str]:
+    """GCG beside those of its controls that were run; nothing without GCG."""
+    if "GCG" not in rates.methods:
+        return []
+    searches = [name for name in _SEARCHES if name in rates.methods]
+    text = (
+        f"GCG makes the model comply with {rates.interval('GCG')} of the {rates.n} attacked requests "
+        "(neither refused nor degenerate; 95 % intervals over requests)."
     )
-    targets = ", ".join(
-        f"{rates.rate(name, TARGET_CRITERION)} ({name})" for name in (*SEARCH_METHODS, INITIAL_TOKENS)
-    )
+    controls = [f"{name} reaches {rates.interval(name)}" for name in searches[1:]]
+    if controls:
+        text += f" With the same number of candidates, {' and '.join(controls)}."
+    initial = rates.names("initial_tokens")
+    if initial:
+        text += f" The initial tokens alone reach {rates.interval(initial[0])}."
+    if "random search" in searches:
+        is_clear = not rates.overlap("GCG", "random search")
+        difference = "do not overlap" if is_clear else "overlap: the difference is undecided"
+        text += f" The intervals of GCG and random search {difference}."
+    targets = ", ".join(f"{rates.rate(name, TARGET_CRITERION)} ({name})" for name in (*searches, *initial))
+    text += f" Shares of the answers that begin with the target: {targets}."
     stable = {row.attack: row.stable_candidate_share for row in cost}
-    shares = ", ".join(f"{stable[name]:.2f} of {name}" for name in SEARCH_METHODS if stable[name] is not None)
-    filtered = f" Only retokenisation-stable candidates are evaluated: {shares}." if shares else ""
-    return (
-        f"{intro}GCG makes the model comply with {rates.interval('GCG')} of the {rates.n} attacked requests "
-        "(neither refused nor degenerate; 95 % intervals over requests). With the same number of candidates, "
-        f"random search reaches {rates.interval('random search')} and random tokens "
-        f"{rates.interval('random tokens')}; the initial tokens alone reach "
-        f"{rates.interval(INITIAL_TOKENS)}. The intervals of GCG and random search {difference}. Shares "
-        f"of the answers that begin with the target: {targets}.{filtered}"
-    )
+    shares = ", ".join(f"{stable[name]:.2f} of {name}" for name in searches if stable[name] is not None)
+    return [text + (f" Only retokenisation-stable candidates are evaluated: {shares}." if shares else "")]
 
 
-def _soft_prompt_sentence(rates: _Rates) -> str:
-    return (
+def _soft_prompt_sentences(rates: _Rates) -> list[str]:
+    """The soft prompt beside its control; nothing unless both were run."""
+    soft, random = _SOFT_PROMPTS
+    if soft not in rates.methods or random not in rates.methods:
+        return []
+    return [
         "A soft prompt, which corresponds to no text, makes the model comply with "
-        f"{rates.interval(SOFT_PROMPT)}; random vectors of the same norm, with "
-        f"{rates.interval(RANDOM_SOFT_PROMPT)}. The target begins "
-        f"{rates.rate(SOFT_PROMPT, TARGET_CRITERION)} and {rates.rate(RANDOM_SOFT_PROMPT, TARGET_CRITERION)} "
-        "of the answers."
-    )
+        f"{rates.interval(soft)}; random vectors of the same norm, with {rates.interval(random)}. The target "
+        f"begins {rates.rate(soft, TARGET_CRITERION)} and {rates.rate(random, TARGET_CRITERION)} of the "
+        "answers."
+    ]
 
 
-def _prefill_sentence(rates: _Rates) -> str:
-    names = [name for name in rates.attacks if name.startswith(_PREFILL)]
-    lengths = " / ".join(name.removeprefix(_PREFILL) for name in names)
-    return (
+def _prefill_sentences(rates: _Rates) -> list[str]:
+    """Compliance by number of forced tokens; nothing without a prefill."""
+    names = rates.names("prefill")
+    if not names:
+        return []
+    lengths = " / ".join(name.rpartition(" ")[2] for name in names)
+    return [
         f"With the first {lengths} target tokens forced, the model complies with "
         f"{' / '.join(map(rates.rate, names))} (the last: {rates.interval(names[-1])})."
-    )
+    ]
+
+
+def _other_sentences(rates: _Rates) -> list[str]:
+    """One sentence per attack of a user's own."""
+    summarised = {*_SUMMARISED, "no_attack", "prefill", "jailbreak_templates"}
+    return [
+        f"{name} ({method}) makes the model comply with {rates.interval(name)}, on topic "
+        f"{rates.interval(name, TOPIC_CRITERION)}."
+        for name, method in rates.methods.items()
+        if method not in summarised
+    ]
 
 
 def _template_sentences(result: AttackSuiteResult, rates: _Rates) -> list[str]:
     """Jailbreak templates on harmful and on harmless requests; nothing without templates."""
-    names = [name for name in JAILBREAK_TEMPLATES if (name, JUDGE) in rates.rows]
+    names = rates.names("jailbreak_templates")
     if not names:
         return []
     templates = "; ".join(
@@ -338,7 +245,7 @@ def _template_sentences(result: AttackSuiteResult, rates: _Rates) -> list[str]:
     return [f"{sentence} Compliance on topic with harmless requests in the same templates: {harmless}."]
 
 
-def _projection_sentences(result: AttackSuiteResult) -> list[str]:
+def _projection_sentences(result: AttackSuiteResult, rates: _Rates) -> list[str]:
     """Class-mean projection and monitors of attacked requests; the reason if they were skipped."""
     if "projection" in result.skip_reasons:
         return [f"Attacked requests were not projected: {result.skip_reasons['projection']}."]
@@ -346,10 +253,15 @@ def _projection_sentences(result: AttackSuiteResult) -> list[str]:
         return []
     rows = {(row["attack"], row["outcome"]): row for row in result.tables["projection"]}
     harmless, harmful = rows["clean harmless", "all"], rows["clean harmful", "all"]
+    # a prefill comes after the end of the prompt
+    is_control = {row.attack: row.is_control for row in rates.rows.values()}
+    changed = {
+        name for name, control in is_control.items() if not control and rates.methods[name] != "prefill"
+    }
 
     def mean(outcome: str, column: str) -> str:
         """Mean over the attacks that change what precedes the end of the prompt."""
-        part = [row for (name, o), row in rows.items() if o == outcome and _changes_prompt(name)]
+        part = [row for (name, o), row in rows.items() if o == outcome and name in changed]
         n = sum(row["n"] for row in part)
         return f"{sum(row['n'] * row[column] for row in part) / n:.2f}" if n else "n/a"
 
@@ -368,11 +280,6 @@ def _projection_sentences(result: AttackSuiteResult) -> list[str]:
     ]
 
 
-def _changes_prompt(name: str) -> bool:
-    """Whether a row is of an attack that changes the prompt; a prefill comes after its end."""
-    return not name.startswith(("clean ", "harmless, ", _PREFILL)) and name not in CONTROLS
-
-
 def _union_sentence(attacked_answers: Rows, n: int) -> str:
     """On how many requests any attack with text succeeded, controls included."""
     succeeded = {
@@ -386,14 +293,14 @@ def _union_sentence(attacked_answers: Rows, n: int) -> str:
     )
 
 
-def _attack_section(success: list[SuccessRow], cost: list[AttackCostRow]) -> pd.DataFrame:
+def _attack_section(success: list[SuccessRow], cost: list[AttackCostRow], answers: Rows) -> pd.DataFrame:
     """One row per attack for the page: success by every criterion with its interval, then the means."""
-    rates = _Rates(success)
+    rates = _Rates(success, answers)
     labels = {row.criterion: f"complied ({row.criterion})" for row in success}
     labels[TARGET_CRITERION] = "target begins the answer"
     rows = []
     for row in cost:
-        control = " (control)" if row.attack in CONTROLS else ""
+        control = " (control)" if rates.rows[row.attack, JUDGE].is_control else ""
         cells = {"attack": row.attack + control, "n": row.n}
         cells |= {label: rates.interval(row.attack, criterion) for criterion, label in labels.items()}
         cells |= {label: _cell(getattr(row, column)) for column, label in _COST_LABELS.items()}
@@ -430,17 +337,3 @@ def _cell(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     return f"{value:.2f}" if value != int(value) else f"{value:.0f}"
-
-
-def _by_attack(rows: Rows) -> dict[str, Rows]:
-    """Rows by the name of the attack, in the order in which the names occur."""
-    groups: dict[str, Rows] = {}
-    for row in rows:
-        groups.setdefault(row["attack"], []).append(row)
-    return groups
-
-
-def _mean(rows: Rows, column: str) -> float | None:
-    """Mean of the defined values of a column, None if there are none."""
-    values = [row[column] for row in rows if row[column] is not None]
-    return sum(values) / len(values) if values else None

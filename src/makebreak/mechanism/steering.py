@@ -18,14 +18,11 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from makebreak.attacks.result import AttackResult
 from makebreak.evaluation import PrefixCachedRunner, decision_kl, exact_match
-from makebreak.mechanism import (
-    SafeUnsafeRequests,
-    end_of_text_activations,
-    scale_to_disturbance,
-    steering_vectors,
-)
+from makebreak.mechanism.attacked import AttackedRequests
+from makebreak.mechanism.directions import SafeUnsafeRequests
+from makebreak.mechanism.end_of_text import end_of_text_activations
+from makebreak.mechanism.matched_steering import scale_to_disturbance, steering_vectors
 
 SCALES = (0.25, 0.5, 1.0, 2.0)
 """Multiples of each steering vector."""
@@ -81,7 +78,7 @@ class SteeringRow(NamedTuple):
 
 def steering_rows(
     model: PreTrainedModel,
-    attacks: Sequence[AttackResult],
+    attacks: Sequence[AttackedRequests],
     data: SteeringData,
     *,
     layer: int,
@@ -152,7 +149,7 @@ class _Experiment:
 
     model: PreTrainedModel
     layer: int
-    successes: list[AttackResult]
+    successes: list[AttackedRequests]
     attacked: list[PrefixCachedRunner]
     safe: PrefixCachedRunner
     unsafe: PrefixCachedRunner
@@ -162,7 +159,7 @@ class _Experiment:
 
     @classmethod
     def create(
-        cls, model: PreTrainedModel, layer: int, successes: list[AttackResult], score: SafeUnsafeRequests
+        cls, model: PreTrainedModel, layer: int, successes: list[AttackedRequests], score: SafeUnsafeRequests
     ) -> _Experiment:
         """Caches prefixes and evaluates the clean requests without steering."""
         attacked = []
@@ -225,7 +222,7 @@ class _Experiment:
 
 
 def _mirror_shift(
-    model: PreTrainedModel, attack: AttackResult, site: str, middle: Tensor, difference: Tensor
+    model: PreTrainedModel, attack: AttackedRequests, site: str, middle: Tensor, difference: Tensor
 ) -> Float[Tensor, "n d_model"]:
     """Shift of each state on the safe side to its mirror image, along the difference; 0 for the others."""
     unit = difference / difference.norm()

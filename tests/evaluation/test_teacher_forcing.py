@@ -7,22 +7,23 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from tests.behaviour.test_answers import WORLD, L, network_by_position
 from transformers import PreTrainedModel
 
 import synthetic
 from makebreak.attacks import score_attack
 from makebreak.evaluation import (
     PrefixCachedRunner,
+    WorldTarget,
     evaluate_behaviour,
     exact_match,
+    exact_outcomes,
     greedy_answers,
     outcome_targets,
     score_targets,
 )
-from makebreak.landscape import outcome_letters
 from makebreak.models import MODEL_SIZES, create_model
-from makebreak.prompts import OUTCOMES, Requests, TextRequests, target_sequences
+from makebreak.prompts import OUTCOMES, Outcome, Requests, TextRequests, target_sequences
+from tests.evaluation.test_answers import WORLD, L, network_by_position
 from tests.training.short_runs import loop_log_probs, network
 
 FAMILIES = ["unsafe", "second_composition_unsafe_branch"]
@@ -53,8 +54,8 @@ def test_refusal_needs_no_stop(symbols: list[str], refused: bool) -> None:
     assert judge_finds(model, requests, "refuse") == [refused] * 6
     assert exact_match(model, requests, "refused").tolist() == [refused] * 6
     assert PrefixCachedRunner.create(model, requests).exact_match("refused").tolist() == [refused] * 6
-    assert outcome_letters(model, requests) == ("r" if refused else "n") * 6
-    result = score_attack("plain", model, requests)
+    assert exact_outcomes(model, requests).tolist() == [Outcome.REFUSE if refused else Outcome.NEITHER] * 6
+    result = score_attack("plain", WorldTarget(model), requests)
     assert result.refused.tolist() == [refused] * 6
     assert not result.complied.any()
 
@@ -68,8 +69,8 @@ def test_compliance_needs_its_stop(stopped: bool) -> None:
     assert judge_finds(model, request, "comply") == [stopped]
     assert exact_match(model, request, "instructed").tolist() == [stopped]
     assert PrefixCachedRunner.create(model, request).exact_match("instructed").tolist() == [stopped]
-    assert outcome_letters(model, request) == ("c" if stopped else "n")
-    assert score_attack("plain", model, request).complied.tolist() == [stopped]
+    assert exact_outcomes(model, request).tolist() == [Outcome.COMPLY if stopped else Outcome.NEITHER]
+    assert score_attack("plain", WorldTarget(model), request).complied.tolist() == [stopped]
 
 
 @pytest.mark.parametrize("family", ["gen_unsafe", "mcq_unsafe"])

@@ -6,7 +6,7 @@ of text, never at an attack's own tokens; the class means come from clean reques
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -16,13 +16,14 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GroupKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
-from torch import Tensor
 from transformers import PreTrainedModel
 
-from makebreak.attacks.result import AttackResult
 from makebreak.geometry import ClassMeans
-from makebreak.mechanism import SafeUnsafeRequests, cluster_means, end_of_text_activations
-from makebreak.models import n_layers
+from makebreak.mechanism.attacked import AttackedRequests
+from makebreak.mechanism.clusters import cluster_means
+from makebreak.mechanism.directions import SafeUnsafeRequests
+from makebreak.mechanism.end_of_text import end_of_text_activations
+from makebreak.prompts import Requests
 from makebreak.stats import auroc
 
 MIN_PER_OUTCOME = 20
@@ -36,7 +37,7 @@ class AttackProjection(NamedTuple):
 
     means: list[ClassMeans]
     """Class means of the clean requests, by layer."""
-    attacks: list[AttackResult]
+    attacks: list[AttackedRequests]
     """The attacks."""
     tau: list[Float[np.ndarray, "n n_layers"]]
     """τ of each attack's requests, in units of the distance between the class means."""
@@ -48,7 +49,7 @@ class AttackProjection(NamedTuple):
 
 
 def project_attacks(
-    model: PreTrainedModel, fit: SafeUnsafeRequests, attacks: Sequence[AttackResult]
+    model: PreTrainedModel, fit: SafeUnsafeRequests, attacks: Sequence[AttackedRequests]
 ) -> AttackProjection:
     """Projects attacked requests onto the line between the class means at the end of text.
 
@@ -61,20 +62,34 @@ def project_attacks(
         τ of every request at `mlp.hook_post` of every layer.
     """
     n_groups = int(max(requests.truth.get("grammar", np.zeros(1)).max() for requests in fit)) + 1
-    means = cluster_means(model, fit, n_groups)
-    return AttackProjection(means, list(attacks), [_tau(model, means, attack).numpy() for attack in attacks])
+    means, tau = cluster_means(model, fit, n_groups), []
+    for attack in attacks:
+        with attack.attach(model):
+            tau.append(normalised_tau(model, dict(enumerate(means)), attack.requests))
+    return AttackProjection(means, list(attacks), tau)
 
 
-def _tau(model: PreTrainedModel, means: Sequence[ClassMeans], attack: AttackResult) -> Tensor:
-    """(n, n_layers) τ of one attack's requests in units of the distance between the class means."""
-    sites = [f"blocks.{layer}.mlp.hook_post" for layer in range(n_layers(model))]
-    with attack.attach(model):
-        states = end_of_text_activations(model, attack.requests, sites)
+def normalised_tau(
+    model: PreTrainedModel, means: Mapping[int, ClassMeans], requests: Requests
+) -> Float[np.ndarray, "n n_layers"]:
+    """τ of requests at the end of text, in units of the distance between the class means.
+
+    Args:
+        model: The model.
+        means: Class means at `mlp.hook_post` by layer.
+        requests: The requests.
+
+    Returns:
+        One column per layer, positive on the safe side; in units of the activations where the class means
+        are equal.
+    """
+    sites = [f"blocks.{layer}.mlp.hook_post" for layer in means]
+    states = end_of_text_activations(model, requests, sites)
     columns = []
-    for clusters, activations in zip(means, states, strict=True):
+    for clusters, activations in zip(means.values(), states, strict=True):
         tau = clusters.tau(activations)
         columns.append(tau / clusters.distance if clusters.distance > 0 else tau)
-    return torch.stack(columns, dim=1)
+    return torch.stack(columns, dim=1).numpy()
 
 
 class ProjectionRow(NamedTuple):
@@ -193,7 +208,7 @@ def _held_out_scores(features: np.ndarray, label: np.ndarray, groups: np.ndarray
     return np.asarray(probabilities)[:, 1]
 
 
-def _text_groups(attacks: Sequence[AttackResult]) -> np.ndarray:
+def _text_groups(attacks: Sequence[AttackedRequests]) -> np.ndarray:
     """(n,) number of each request's text, the same for all attacks on it."""
     column = "text" if "text" in attacks[0].requests.truth else "request"
     texts = np.concatenate([attack.requests.truth[column] for attack in attacks])
