@@ -1,4 +1,5 @@
 # Two commands: `make reproduce` (the main job) and `make test`. Each makes .venv when it is missing.
+# `make test` leaves the slow tests out and names them; `make test-all` runs everything.
 PYTHON ?= python3
 STUDY ?= jain2024
 PRESET ?= mini
@@ -6,12 +7,15 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: reproduce test test-portability lint format columns smollm clean
+.PHONY: reproduce test test-all test-portability lint format columns smollm clean
 
 reproduce: $(VENV)/.installed
 	$(BIN)/python -m experiments $(STUDY) --preset $(PRESET) $(ARGS)
 
 test: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+
+test-all: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest $(ARGS)
 
 # the tests that train, with the kernels of older processors: what they assert must not hang on one instruction set

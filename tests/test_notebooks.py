@@ -13,6 +13,11 @@ from nbclient import NotebookClient
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.py"))
 
 
+QUICK = "09_zoo"
+"""The notebook whose models are trained in seconds."""
+RUNS = [pytest.param(path, marks=[pytest.mark.slow] * (path.stem != QUICK)) for path in NOTEBOOKS]
+
+
 def sources(notebook: nbformat.NotebookNode) -> list[tuple[str, str]]:
     """Type and source of every cell."""
     return [(cell.cell_type, cell.source.strip()) for cell in notebook.cells]
@@ -36,7 +41,7 @@ def test_outputs_without_stderr(script: Path) -> None:
 
 
 @pytest.mark.timeout(1200)
-@pytest.mark.parametrize("script", NOTEBOOKS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("script", RUNS, ids=lambda path: path.stem)
 def test_it_runs(script: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     """All run in one folder, as a reader would run them: some share a base, which is trained once."""
     folder = tmp_path_factory.getbasetemp().parent / "notebooks"  # common to all workers of pytest

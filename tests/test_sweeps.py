@@ -174,7 +174,7 @@ run_tasks(tasks, launcher=sys.argv[1], workers=2, folder=Path(sys.argv[2]))
 """
 
 
-@pytest.mark.parametrize("launcher", ["local", pytest.param("slurm", marks=needs_slurm)])
+@pytest.mark.parametrize("launcher", ["local", pytest.param("slurm", marks=[needs_slurm, pytest.mark.slow])])
 def test_interrupt_cancels_running_jobs(chores: Path, launcher: str) -> None:
     """An interrupt ends the running tasks and starts no other."""
     paths = [chores / name for name in "abc"]
@@ -209,6 +209,7 @@ def test_impossible_sweeps_are_errors(chores: Path, monkeypatch: pytest.MonkeyPa
 
 
 @needs_slurm
+@pytest.mark.slow
 def test_slurm_resubmits_killed_and_cancelled_jobs(chores: Path) -> None:
     """Jobs that were killed or cancelled are submitted again."""
 
@@ -231,6 +232,7 @@ def test_slurm_resubmits_killed_and_cancelled_jobs(chores: Path) -> None:
 
 
 @needs_slurm
+@pytest.mark.slow
 def test_slurm_refusal_is_one_line(chores: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An error of sbatch is one line."""
     monkeypatch.setenv("SBATCH_PARTITION", "nowhere")

@@ -409,6 +409,7 @@ def test_failure_modes_by_point_estimates() -> None:
     assert "the sign of A1 changes at equal tokens of loss" in sentence(longer_answers)
 
 
+@pytest.mark.slow
 def test_study_resumes_from_the_store(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The study runs from the command line; a second run computes nothing and writes the same claims."""
     out, store = tmp_path / "o", tmp_path / "s"

@@ -259,6 +259,7 @@ def test_figures_and_paragraph(planted: dict[str, pd.DataFrame]) -> None:
     assert "0.00 (supported) with as many refusals" in text
 
 
+@pytest.mark.slow
 def test_study_resumes_from_the_store(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The study runs from the command line; a second run computes nothing and writes the same claims."""
     out, store = tmp_path / "o", tmp_path / "s"

@@ -16,6 +16,7 @@ from experiments.robustness.trials import ProcessResult, differences, one_clear_
 REPOSITORY = Path(__file__).parents[2]
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(2400)  # a run is killed, resumed and compared several times
 def test_small_run_passes(tmp_path: Path) -> None:
     """In a process of its own: torch cannot be forked where it has computed."""
