@@ -51,12 +51,12 @@ def test_errors_name_the_remedy(module: Path) -> None:
     install(module.parent, "makebreak.attacks", "doubled = doubling:double")
     (module.parent / "broken.py").write_text("1 / 0\n")
     for name, message in {
-        "secnd": "'secnd' does not exist; did you mean 'second'? (MODULE:NAME loads one of your own)",
+        "secondly": "'secondly' does not exist; did you mean 'second'? (MODULE:NAME loads one of your own)",
         "doubld": "'doubld' does not exist; did you mean 'doubled'? (MODULE:NAME",
         "doubling:": "'doubling:' does not exist; did you mean 'doubled'?",
         "doubling:dubble": "'doubling:dubble': module 'doubling' has no 'dubble'; did you mean 'double'?",
-        "doublin:double": "module 'doublin' cannot be imported (ModuleNotFoundError: No module named "
-        "'doublin'); correct it, or put its folder on PYTHONPATH",
+        "doublings:double": "module 'doublings' cannot be imported (ModuleNotFoundError: No module named "
+        "'doublings'); correct it, or put its folder on PYTHONPATH",
         "broken:double": "module 'broken' cannot be imported (ZeroDivisionError: division by zero)",
     }.items():
         with pytest.raises(ValueError, match="attack ") as error:

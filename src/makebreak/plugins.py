@@ -20,14 +20,14 @@ from makebreak.configs import nearest
 T = TypeVar("T")
 
 
-def load_plugin(kind: str, name: str, registered: Mapping[str, T]) -> T:
+def load_plugin(kind: str, name: str, registry: Mapping[str, T]) -> T:
     """The plug-in of a kind and a name.
 
     Args:
         kind: `objective`, `mitigation`, `attack`, `architecture` or `world`; entry points have the group
             `makebreak.KINDs`.
         name: A registered name, the name of an entry point, or MODULE:NAME.
-        registered: Plug-ins of makebreak by name; they precede entry points.
+        registry: Plug-ins of makebreak by name; they precede entry points.
 
     Returns:
         The object of that name, as it is: what a kind accepts is for the caller to check.
@@ -35,13 +35,13 @@ def load_plugin(kind: str, name: str, registered: Mapping[str, T]) -> T:
     Raises:
         ValueError: If there is none of this name, or its module cannot be imported.
     """
-    if name in registered:
-        return registered[name]
+    if name in registry:
+        return registry[name]
     installed = {entry.name: entry.value for entry in entry_points(group=f"makebreak.{kind}s")}
     address = installed.get(name, name)
     module_name, separator, attribute = address.partition(":")
     if not (module_name and separator and attribute):
-        hint = nearest(name, [*registered, *installed])
+        hint = nearest(name, [*registry, *installed])
         raise ValueError(f"{kind} {name!r} does not exist; {hint} (MODULE:NAME loads one of your own)")
     try:
         module = importlib.import_module(module_name)

@@ -42,25 +42,8 @@ class CircuitBreaker(AlignmentObjective):
     def batch(
         self, world: World, *, size: int, step: int, steps: int, seed: int
     ) -> tuple[Sequences, Sequences]:
-        """Returns the safe and the unsafe requests of a step, both with their whole instructed answers.
-
-        Args:
-            world: Source of the requests.
-            size: Number of requests.
-            step: Step of training, from 0.
-            steps: Number of steps of the run.
-            seed: Seed of the run.
-
-        Returns:
-            (safe, unsafe) sequences.
-
-        Raises:
-            ValueError: If one of the two has no rows.
-        """
-        groups = self.data.requests(world, size=size, step=step, seed=seed)
-        if len(groups) < 2:
-            raise ValueError(f"safe_share = {self.data.safe_share}: expected safe rows and unsafe ones")
-        (safe, _), (unsafe, _) = groups
+        """Returns the safe and the unsafe requests of a step, both with their whole instructed answers."""
+        safe, unsafe = self.data.both_sides(world, size=size, step=step, seed=seed)
         return (
             sequences(world, safe, "instructed", whole=True),
             sequences(world, unsafe, "instructed", whole=True),

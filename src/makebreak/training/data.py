@@ -46,6 +46,16 @@ class AlignmentData:
             if n
         ]
 
+    def both_sides(self, world: World, *, size: int, step: int, seed: int) -> tuple[Requests, Requests]:
+        """Returns the safe and the unsafe requests of a step; raises ValueError if there are none of one."""
+        groups = self.requests(world, size=size, step=step, seed=seed)
+        if len(groups) != 2:
+            raise ValueError(
+                f"safe_share = {self.safe_share} of batches of {size} leaves one side without rows: "
+                "the loss needs both, raise batch_size or move safe_share towards 0.5"
+            )
+        return groups[0][0], groups[1][0]
+
     def preferred_sequences(self, world: World, *, size: int, step: int, seed: int) -> Sequences:
         """Returns the preferred answers of a step, supervised whole (all outputs of an instructed answer)."""
         groups = self.requests(world, size=size, step=step, seed=seed)

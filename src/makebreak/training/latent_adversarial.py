@@ -47,21 +47,7 @@ class LatentAdversarialTraining(AlignmentObjective):
     def batch(
         self, world: World, *, size: int, step: int, steps: int, seed: int
     ) -> tuple[Sequences, Sequences]:
-        """Returns the requests of a step to be answered and those to be refused, answers supervised whole.
-
-        Args:
-            world: Source of the requests.
-            size: Number of requests.
-            step: Step of training, from 0.
-            steps: Number of steps of the run.
-            seed: Seed of the run.
-
-        Returns:
-            (answered, refused) sequences.
-
-        Raises:
-            ValueError: If one of the two has no rows.
-        """
+        """Returns the requests to be answered and those to be refused, with their whole answers."""
         groups = self.data.requests(world, size=size, step=step, seed=seed)
         parts = {answer: sequences(world, requests, answer, whole=True) for requests, answer in groups}
         if set(parts) != {"instructed", "refused"}:

@@ -55,10 +55,10 @@ class Objective(ABC):
         Raises:
             ValueError: If there is none, or it is no objective.
         """
-        found = load_plugin("objective", name, _BUILT_IN)
-        if not (isinstance(found, type) and issubclass(found, cls)):
-            raise ValueError(f"objective {name!r} is {found!r}: expected a subclass of {cls.__name__}")
-        return found
+        definition = load_plugin("objective", name, _BUILT_IN)
+        if not (isinstance(definition, type) and issubclass(definition, cls)):
+            raise ValueError(f"objective {name!r} is {definition!r}: expected a subclass of {cls.__name__}")
+        return definition
 
     @abstractmethod
     def batch(self, world: World, *, size: int, step: int, steps: int, seed: int) -> Any:

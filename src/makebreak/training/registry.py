@@ -40,12 +40,12 @@ def load_objective(name: str) -> Objective:
     Raises:
         ValueError: If there is none of this name, or it is no objective.
     """
-    found = load_plugin("objective", name, OBJECTIVES)
-    if isinstance(found, type) and issubclass(found, Objective):
+    plugin = load_plugin("objective", name, OBJECTIVES)
+    if isinstance(plugin, type) and issubclass(plugin, Objective):
         try:
-            return found()
+            return plugin()
         except TypeError as error:
             raise ValueError(f"objective {name!r}: {error}; name an instance with its settings") from None
-    if not isinstance(found, Objective):
-        raise ValueError(f"objective {name!r} is {found!r}: expected an Objective or a subclass of it")
-    return found
+    if not isinstance(plugin, Objective):
+        raise ValueError(f"objective {name!r} is {plugin!r}: expected an Objective or a subclass of it")
+    return plugin

@@ -36,28 +36,8 @@ class RetainForgetObjective(AlignmentObjective):
             )
 
     def batch(self, world: World, *, size: int, step: int, steps: int, seed: int) -> RetainForget:
-        """Returns the instructed answers to the safe and to the unsafe requests of a step.
-
-        Args:
-            world: Source of the requests.
-            size: Number of requests.
-            step: Step of training, from 0.
-            steps: Number of steps of the run.
-            seed: Seed of the run.
-
-        Returns:
-            (retain, forget): the former supervised whole, the latter on the judged segment.
-
-        Raises:
-            ValueError: If one of the two has no rows.
-        """
-        groups = self.data.requests(world, size=size, step=step, seed=seed)
-        if len(groups) != 2:
-            raise ValueError(
-                f"safe_share = {self.data.safe_share} of batches of {size} leaves one side without rows: "
-                "forgetting needs both, raise batch_size or move safe_share towards 0.5"
-            )
-        (safe, _), (unsafe, _) = groups
+        """Returns the instructed answers (retain, forget), supervised whole and on the judged segment."""
+        safe, unsafe = self.data.both_sides(world, size=size, step=step, seed=seed)
         return sequences(world, safe, "instructed", whole=True), sequences(world, unsafe, "instructed")
 
     @abstractmethod
