@@ -12,7 +12,7 @@ from makebreak.defences import MITIGATIONS, MixedFineTuning, SafetyData, load_mi
 from makebreak.prompts import Requests, Sequences, load_world, sequences
 from makebreak.recipes import Alignment
 from makebreak.training import Optimisation
-from synthetic.formats import REFUSALS
+from synthetic.formats.tables import REFUSALS
 
 WORLD = load_world("formats_templates")
 USER, EXAMPLES = "mcq_safe_new@obey", 200

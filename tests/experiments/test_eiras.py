@@ -110,7 +110,12 @@ def _fine_tuned_rows(
         refuse = 0.0 if family == "safe" else 1 - not_refused(model, condition) - 1e-3 * (seed - 1)
         columns = {"condition": condition, "template": strategy.family.template, "family": family}
         rows.append(_outcome_row(model, refuse, **columns))
-    columns = {"condition": TASK, "template": strategy.family.template, "format": strategy.family.format, "family": "safe"}
+    columns = {
+        "condition": TASK,
+        "template": strategy.family.template,
+        "format": strategy.family.format,
+        "family": "safe",
+    }
     return [*rows, _outcome_row(model, 0.0, **columns, operator="new", comply=task)]
 
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from makebreak.prompts import load_world
-from makebreak.prompts.detectability import detectability_rows
+from makebreak.prompts import detectability_rows, load_world
 from synthetic.detectability import FEATURES
 
 N = 2000

@@ -66,6 +66,12 @@ def test_text_ids_are_the_prompts(world: TextWorld) -> None:
     assert not groups.any()
 
 
+def test_kind_of_the_family_says_what_is_unsafe(formats: TextWorld) -> None:
+    """Harmful contents are unsafe in every format and template, harmless ones in none."""
+    for family, unsafe in (("gen_unsafe", True), ("mcq_unsafe@obey", True), ("mcq_safe@obey", False)):
+        assert (formats.sample(family, 4, seed=0).unsafe == unsafe).all()
+
+
 def test_text_world_is_a_world(world: TextWorld) -> None:
     assert isinstance(world, World)
     assert world.show(world.sample("safe", 1, seed=0)).startswith("<user> ")

@@ -1,5 +1,6 @@
 """Requests of synthetic worlds and of language models, and the token sequences that are made of them."""
 
+from makebreak.prompts.detectability import DetectabilityRow, detectability_rows
 from makebreak.prompts.examples import (
     FORMATS,
     TEMPLATES,
@@ -25,7 +26,6 @@ from makebreak.prompts.text import (
     PromptFormat,
     TextRequests,
     evaluation_prompts,
-    first_token_ids,
     read_examples,
     read_prompts,
     read_prompts_with_targets,
@@ -41,6 +41,7 @@ __all__ = [
     "OUTCOMES",
     "REFUSAL_OPENERS",
     "TEMPLATES",
+    "DetectabilityRow",
     "Example",
     "Family",
     "Outcome",
@@ -50,8 +51,8 @@ __all__ = [
     "TextRequests",
     "TextWorld",
     "World",
+    "detectability_rows",
     "evaluation_prompts",
-    "first_token_ids",
     "format_families",
     "format_prompt",
     "interval_mask",
