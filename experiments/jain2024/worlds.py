@@ -9,8 +9,7 @@ import pandas as pd
 
 from experiments.recipes.composition import TUNING_SEEDS, Preset
 from experiments.recipes.learnability import check_learnable
-from makebreak.prompts import load_world
-from makebreak.prompts.detectability import detectability_rows
+from makebreak.prompts import detectability_rows, load_world
 from makebreak.store import Store, write_json
 from makebreak.tables import as_dicts
 
@@ -24,7 +23,7 @@ def detectability_table(world: str, store: Store, *, n: int) -> tuple[pd.DataFra
         n: Number of requests per family.
 
     Returns:
-        The table, rows of `synthetic.detectability.DetectabilityRow`, and the folder in which it is kept.
+        The table, rows of `DetectabilityRow`, and the folder in which it is kept.
     """
 
     def make(folder: Path) -> None:
