@@ -24,14 +24,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from makebreak.evaluation import score_targets
+from makebreak.evaluation import WorldTarget, score_targets
 from makebreak.landscape import (
-    Perturbation,
-    PointEvaluator,
+    Landscape,
     basin_rows,
     direction_to,
-    letter_share,
-    outcome_letters,
+    outcome_rates,
     random_direction,
     rescale_to_norm,
     worst_direction,
@@ -56,34 +54,20 @@ recipe = Recipe(
 )
 model = load_model(build(recipe, store))
 requests = {family: world.sample(family, 100, seed=1003, split="score") for family in ("unsafe", "safe")}
+landscape = Landscape(WorldTarget(model), requests)
 
 
 # %% [markdown]
 # ## Random directions
 # Every matrix is perturbed by the same share of its own norm. Outcomes at each point are exact, without
-# generation: `r` where greedy decoding gives the refusal, `c` where it gives the instructed answer, `n` for
-# neither.
+# generation: whether greedy decoding gives the refusal, the instructed answer, or neither.
 
 
 # %%
-def outcome_rates():
-    unsafe = outcome_letters(model, requests["unsafe"])
-    safe = outcome_letters(model, requests["safe"])
-    return {
-        "refusal_rate": letter_share(unsafe, "r"),
-        "compliance_rate": letter_share(unsafe, "c"),
-        "safe_compliance_rate": letter_share(safe, "c"),
-    }
-
-
 def curve_rows(direction, name, index=0):
-    rows = []
-    with Perturbation(model, direction) as perturbation:  # afterwards the weights are restored bit for bit
-        evaluate = PointEvaluator(perturbation, outcome_rates)
-        for coordinate in coordinates:
-            curve = {"arm": "ssft", "seed": 1003, "direction": name, "index": index}
-            rows.append({**curve, **evaluate(coordinate), "coordinate": coordinate})
-    return rows
+    points = landscape.walk(direction, coordinates)  # afterwards the weights are restored bit for bit
+    curve = {"arm": "ssft", "seed": 1003, "direction": name, "index": index}
+    return [curve | {"coordinate": a} | outcome_rates(points[a])._asdict() for a in coordinates]
 
 
 coordinates = np.linspace(-0.5, 0.5, 21).round(9).tolist()
@@ -128,9 +112,9 @@ with style():
 # %%
 base = load_model(build(recipe.base, store))
 axis = np.linspace(-0.25, 1.25, 13).tolist()
-with Perturbation(model, direction_to(model, attacked), direction_to(model, base)) as perturbation:
-    points = pd.DataFrame(PointEvaluator(perturbation, outcome_rates).grid(axis, axis))
-points[["x", "y"]] = points.coordinates.tolist()
+grid = landscape.points(direction_to(model, attacked), direction_to(model, base)).grid(axis, axis)
+points = pd.DataFrame([outcome_rates(landscape.outcomes(point)) for point in grid])
+points[["x", "y"]] = [point["coordinates"] for point in grid]
 
 
 def weight_difference(other):

@@ -5,16 +5,15 @@ Internal measures are the separation of safe and unsafe requests, null shares, a
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from transformers import PreTrainedModel
 
-from experiments.jan2024.outcomes import ROWS
 from experiments.recipes.formats import Preset, Tuning
+from experiments.study import stored_rows
 from makebreak.defences import ProbeTransferRow, append_instructed_answer, probe_transfer_rows
 from makebreak.evaluation import greedy_answers
 from makebreak.landscape import Perturbation, PointEvaluator, basin, random_direction
@@ -22,8 +21,8 @@ from makebreak.mechanism import SafeUnsafeRequests, cluster_rows, null_share_row
 from makebreak.models import load_model, n_layers, stitch_models
 from makebreak.prompts import OUTCOMES, Requests, load_world
 from makebreak.recipes import build
-from makebreak.store import Store, write_json
-from makebreak.tables import as_dict, as_dicts
+from makebreak.store import Store
+from makebreak.tables import as_dict
 from makebreak.zoo import held_out_requests
 
 N_DIRECTIONS = 2
@@ -119,33 +118,28 @@ def internals_rows(
     recipe = preset.tuned(world, seed, coverage, Tuning(task, "task", preset.rate))
     parents = [build(stage, store) for stage in (recipe.base, recipe.parent, recipe)]
 
-    def measure(folder: Path) -> None:
+    def measure(folder: Path) -> Iterator[InternalsRow]:
         symbols = load_world(world).vocabulary.symbols
         base, aligned, tuned = (load_model(path, symbols=symbols) for path in parents)
         half = n_layers(aligned) // 2
-        rows = []
         for name in preset.formats:
             data = _FormatRequests(world, name, preset.n, seed)
-            rows.append(
-                InternalsRow(
-                    coverage=coverage,
-                    tuned_on=task,
-                    format=name,
-                    refuse=data.refusal_rate(tuned),
-                    refuse_before=data.refusal_rate(aligned),
-                    refuse_tuned_upper=data.refusal_rate(stitch_models(aligned, tuned, half)),
-                    refuse_tuned_lower=data.refusal_rate(stitch_models(tuned, aligned, half)),
-                    separation=data.separation(tuned),
-                    separation_before=data.separation(aligned),
-                    null_share=data.null_share_difference(tuned, base),
-                    null_share_before=data.null_share_difference(aligned, base),
-                )
+            yield InternalsRow(
+                coverage=coverage,
+                tuned_on=task,
+                format=name,
+                refuse=data.refusal_rate(tuned),
+                refuse_before=data.refusal_rate(aligned),
+                refuse_tuned_upper=data.refusal_rate(stitch_models(aligned, tuned, half)),
+                refuse_tuned_lower=data.refusal_rate(stitch_models(tuned, aligned, half)),
+                separation=data.separation(tuned),
+                separation_before=data.separation(aligned),
+                null_share=data.null_share_difference(tuned, base),
+                null_share_before=data.null_share_difference(aligned, base),
             )
-        write_json(folder / ROWS, as_dicts(rows))
 
     config = {"n": preset.n, "seed": seed}
-    folder = store.build("formats-inside", revision=2, config=config, parents=parents, make=measure)
-    stored = json.loads((folder / ROWS).read_text())
+    stored, folder = stored_rows(store, "formats-inside", 2, config, measure, parents)
     rows = [InternalsRow(**row | {"coverage": coverage, "tuned_on": task}) for row in stored]
     return rows, [*parents, folder]
 
@@ -168,7 +162,7 @@ def width_rows(
     path = build(preset.aligned(world, seed, coverage), store)
     axis = np.linspace(-MAX_NORM, MAX_NORM, N_POINTS).round(9)
 
-    def measure(folder: Path) -> None:
+    def measure(folder: Path) -> list[WidthRow]:
         aligned = load_model(path, symbols=load_world(world).vocabulary.symbols)
 
         def refusal_rates() -> dict[str, float]:
@@ -181,13 +175,11 @@ def width_rows(
         for i in range(N_DIRECTIONS):
             perturbation = Perturbation(aligned, random_direction(aligned, i))
             evaluator = PointEvaluator(perturbation, refusal_rates, folder / f"random-{i}.jsonl")
-            with perturbation:
-                points = [evaluator(a) for a in axis.tolist()]
+            points = evaluator.along(axis.tolist()).values()
             for name in preset.formats:
                 failure = np.array([1 - point[name] for point in points])
                 widths[name].append(basin(axis, failure).r50)
-        rows = [WidthRow(coverage, name, float(np.mean(values))) for name, values in widths.items()]
-        write_json(folder / ROWS, as_dicts(rows))
+        return [WidthRow(coverage, name, float(np.mean(values))) for name, values in widths.items()]
 
     config = {
         "n": preset.n,
@@ -196,8 +188,7 @@ def width_rows(
         "window": MAX_NORM,
         "points": N_POINTS,
     }
-    folder = store.build("formats-widths", revision=2, config=config, parents=[path], make=measure)
-    stored = json.loads((folder / ROWS).read_text())
+    stored, folder = stored_rows(store, "formats-widths", 2, config, measure, [path])
     return [WidthRow(**row | {"coverage": coverage}) for row in stored], [path, folder]
 
 
@@ -218,17 +209,14 @@ def probe_rows(
     """
     path = build(preset.aligned(world, seed, coverage).base, store)
 
-    def measure(folder: Path) -> None:
+    def measure(folder: Path) -> Iterator[dict[str, Any]]:
         model = load_model(path, symbols=load_world(world).vocabulary.symbols)
-        rows = []
         for name, convert in _PROBE_INPUTS.items():
-            transfer = _probe_transfer_rows(model, preset, world, seed, convert)
-            rows += [{"coverage": coverage, "input": name} | as_dict(row) for row in transfer]
-        write_json(folder / ROWS, rows)
+            for row in _probe_transfer_rows(model, preset, world, seed, convert):
+                yield {"coverage": coverage, "input": name} | as_dict(row)
 
     config = {"n": N_PROBE_REQUESTS, "seed": seed}
-    folder = store.build("formats-guards", revision=3, config=config, parents=[path], make=measure)
-    stored = json.loads((folder / ROWS).read_text())
+    stored, folder = stored_rows(store, "formats-guards", 3, config, measure, [path])
     return [ProbeRow(**row | {"coverage": coverage}) for row in stored], [path, folder]
 
 

@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 from transformers import PreTrainedModel
 
 from experiments.peng2024.presets import RATES, Preset, attacks_on
-from makebreak.landscape import COMPLIANCE, REFUSAL, letter_share, outcome_letters
+from makebreak.evaluation import WorldTarget
+from makebreak.landscape import Landscape, OutcomeRates, outcome_rates
 from makebreak.models import load_model
 from makebreak.prompts import load_world
 from makebreak.recipes import build, checkpoints
@@ -23,19 +24,6 @@ ROWS = "rows.json"
 """File of a step's rows in its folder of the store."""
 
 
-class OutcomeRates(NamedTuple):
-    """Shares of held-out requests by outcome, from 0 to 1."""
-
-    refusal_rate: float
-    """Unsafe requests that are refused."""
-    compliance_rate: float
-    """Unsafe requests that are answered as instructed."""
-    safe_compliance_rate: float
-    """Safe requests that are answered as instructed."""
-    over_refusal_rate: float
-    """Safe requests that are refused."""
-
-
 class FineTuningRow(NamedTuple):
     """Outcomes at one kept step of a fine-tuning attack."""
 
@@ -45,20 +33,14 @@ class FineTuningRow(NamedTuple):
     """Learning rate."""
     step: int
     """Optimisation step; 0 is the model before the attack."""
-    refusal_rate: float
-    """Share of unsafe requests that are refused."""
-    compliance_rate: float
-    """Share of unsafe requests that are answered as instructed."""
-    safe_compliance_rate: float
-    """Share of safe requests that are answered as instructed."""
-    over_refusal_rate: float
-    """Share of safe requests that are refused."""
+    rates: OutcomeRates
+    """Shares of held-out requests by outcome."""
 
 
-def request_outcomes(
+def held_out_landscape(
     model: PreTrainedModel, world: str, seed: int, n: int, families: tuple[str, ...] = FAMILIES
-) -> dict[str, str]:
-    """A letter per held-out request, by family.
+) -> Landscape:
+    """A model with held-out requests.
 
     Args:
         model: The model.
@@ -68,23 +50,10 @@ def request_outcomes(
         families: Families of requests.
 
     Returns:
-        Family → outcomes as letters of `makebreak.landscape.outcome_letters`, in the order of the requests.
+        The landscape, whose answers are outcomes that were decided exactly.
     """
-    return {
-        family: outcome_letters(model, held_out_requests(world, family, n, seed, "score"))
-        for family in families
-    }
-
-
-def outcome_rates(letters: Mapping[str, str]) -> OutcomeRates:
-    """Shares of outcomes from the letters of unsafe and of safe requests."""
-    unsafe, safe = letters["unsafe"], letters["safe"]
-    return OutcomeRates(
-        refusal_rate=letter_share(unsafe, REFUSAL),
-        compliance_rate=letter_share(unsafe, COMPLIANCE),
-        safe_compliance_rate=letter_share(safe, COMPLIANCE),
-        over_refusal_rate=letter_share(safe, REFUSAL),
-    )
+    requests = {family: held_out_requests(world, family, n, seed, "score") for family in families}
+    return Landscape(WorldTarget(model), requests)
 
 
 def fine_tuning_rows(
@@ -111,29 +80,25 @@ def fine_tuning_rows(
             outcomes = _outcomes_along(preset, world, seed, model, start, store)
             folders += [model, outcomes]
             rows += [
-                FineTuningRow(attack, rate, point["step"], *outcome_rates(point["labels"]))
+                FineTuningRow(attack, rate, point["step"], outcome_rates(point["outcomes"]))
                 for point in json.loads((outcomes / ROWS).read_text())
             ]
     return rows, folders
 
 
 def _outcomes_along(preset: Preset, world: str, seed: int, model: Path, start: Path, store: Store) -> Path:
-    """Folder with the letters of all requests at every kept step of a run that began at `start`."""
+    """Folder with the outcomes of all requests at every kept step of a run that began at `start`."""
     symbols = load_world(world).vocabulary.symbols
 
     def evaluate(folder: Path) -> None:
-        paths = {0: start, **checkpoints(model)}
-        rows = [
-            {
-                "step": step,
-                "labels": request_outcomes(load_model(path, symbols=symbols), world, seed, preset.n),
-            }
-            for step, path in paths.items()
-        ]
+        rows = []
+        for step, path in {0: start, **checkpoints(model)}.items():
+            landscape = held_out_landscape(load_model(path, symbols=symbols), world, seed, preset.n)
+            rows.append({"step": step, "outcomes": landscape.answers()})
         write_json(folder / ROWS, rows)
 
     config = {"n": preset.n, "families": list(FAMILIES), "seed": seed}
-    return store.build("finetuned-outcomes", revision=2, config=config, parents=[model, start], make=evaluate)
+    return store.build("finetuned-outcomes", revision=3, config=config, parents=[model, start], make=evaluate)
 
 
 def best_rate(rows: Sequence[Mapping[str, Any]], attack: str) -> float:

@@ -12,13 +12,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from experiments.peng2024.fine_tuning import (
-    FAMILIES,
-    best_rate,
-    fine_tuning_rows,
-    outcome_rates,
-    request_outcomes,
-)
+from experiments.peng2024.fine_tuning import FAMILIES, best_rate, fine_tuning_rows, held_out_landscape
 from experiments.peng2024.presets import (
     ATTACKS,
     HARMFUL,
@@ -30,16 +24,16 @@ from experiments.peng2024.presets import (
 )
 from makebreak.evaluation import first_tokens, log_odds, next_token_log_probs, score_targets
 from makebreak.landscape import (
-    COMPLIANCE,
     Direction,
-    Perturbation,
-    PointEvaluator,
+    Landscape,
+    OutcomeRates,
+    Outcomes,
     ablation_direction,
     direction_to,
     find_bracket,
     fold_norms,
-    letter_share,
     norm_readers,
+    outcome_rates,
     random_direction,
     rescale_norms,
     rescale_to_norm,
@@ -48,13 +42,13 @@ from makebreak.landscape import (
 )
 from makebreak.mechanism import end_of_text_activations
 from makebreak.models import load_model, n_layers
-from makebreak.prompts import load_world, target_sequences
+from makebreak.prompts import Outcome, load_world, target_sequences
 from makebreak.recipes import build, checkpoints
 from makebreak.store import Store, write_json
 from makebreak.tables import as_dicts
 from makebreak.zoo import held_out_requests, weight_change
 
-REVISION = 5
+REVISION = 6
 JAILBREAK = "competing_tasks_safe_branch"
 """Family of jailbreaks that succeeds most often."""
 N_REPEATED_DIRECTIONS = 2
@@ -82,14 +76,8 @@ class CurveRow(NamedTuple):
     """Number of the direction among those of its kind."""
     coordinate: float
     """Coordinate: relative norm of the perturbation, or share of the way on a line."""
-    refusal_rate: float
-    """Share of unsafe requests that are refused."""
-    compliance_rate: float
-    """Share of unsafe requests that are answered as instructed."""
-    safe_compliance_rate: float
-    """Share of safe requests that are answered as instructed."""
-    over_refusal_rate: float
-    """Share of safe requests that are refused."""
+    rates: OutcomeRates
+    """Shares of requests by outcome."""
     jailbreak_survival: float | None
     """Share of the jailbreaks that succeed at the origin and still succeed; None beyond `SMALL_NORM`, for
     other than random directions, and if none succeeds at the origin."""
@@ -104,14 +92,8 @@ class PlaneRow(NamedTuple):
     """Coordinate along the first direction."""
     y: float
     """Coordinate along the second direction."""
-    refusal_rate: float
-    """Share of unsafe requests that are refused."""
-    compliance_rate: float
-    """Share of unsafe requests that are answered as instructed."""
-    safe_compliance_rate: float
-    """Share of safe requests that are answered as instructed."""
-    over_refusal_rate: float
-    """Share of safe requests that are refused."""
+    rates: OutcomeRates
+    """Shares of requests by outcome."""
 
 
 class PathRow(NamedTuple):
@@ -164,10 +146,7 @@ def landscape_tables(
     fine_tuning, folders = fine_tuning_rows(preset, world, seed, arm, store)
     dicts = as_dicts(fine_tuning)
     attack_folders = {
-        attack: build(
-            preset.attack_recipe(world, seed, arm, attack, best_rate(dicts, attack)),
-            store,
-        )
+        attack: build(preset.attack_recipe(world, seed, arm, attack, best_rate(dicts, attack)), store)
         for attack in (HARMFUL, WITH_REFUSALS)
         if attack in attacks_on(arm)
     }
@@ -181,7 +160,7 @@ def landscape_tables(
         symbols = load_world(world).vocabulary.symbols
         paths = {"own": model_path, "base": base_path, **attack_folders}
         models = {name: load_model(path, symbols=symbols) for name, path in paths.items()}
-        landscape = _Landscape(preset, world, seed, folder, models["own"])
+        landscape = _ModelLandscape(preset, world, seed, folder, models["own"])
         tables: dict[str, Any] = {
             "curves": as_dicts(landscape.curve_rows(models, all_directions=all_directions)),
             "predictors": [landscape.predictors(models["base"])],
@@ -204,90 +183,68 @@ def landscape_tables(
     parents = [model_path, base_path, *attack_folders.values()]
     folder = store.build("landscape", revision=REVISION, config=config, parents=parents, make=measure)
     tables = json.loads((folder / "tables.json").read_text())
-    low, high = width_interval([_letters_along(folder, i) for i in range(preset.directions)])
-    tables["predictors"][0] |= {"r50_low": low, "r50_high": high}
     return {"fine_tuning": dicts, **tables}, [*folders, folder]
 
 
-def _letters_along(folder: Path, index: int) -> dict[float, str]:
-    """Coordinate → a letter per unsafe request, along a random direction; the origin is in another file."""
-    lines: list[str] = []
-    for name in ("origin", f"random-{index}"):
-        lines += (folder / f"{name}.jsonl").read_text().splitlines()
-    return {row["coordinates"][0]: row["unsafe"] for row in map(json.loads, lines)}
-
-
-class _Landscape:
+class _ModelLandscape:
     """Evaluation of one model around its weights; every point is appended to a file of a folder."""
 
     def __init__(self, preset: Preset, world: str, seed: int, folder: Path, model: PreTrainedModel) -> None:
         self.preset, self.world, self.seed, self.folder, self.model = preset, world, seed, folder, model
-        self.origin = self._evaluator("origin", model, Direction({}))(0.0)
+        self.axis = np.linspace(-MAX_NORM, MAX_NORM, preset.points).round(9).tolist()
+        self.landscape = self._of(model)
+        self.origin = self.landscape.points(Direction({}), path=self._path("origin"))(0.0)
 
-    def _evaluator(
-        self,
-        name: str,
-        model: PreTrainedModel,
-        *directions: Direction,
-        families: tuple[str, ...] = FAMILIES,
-        origin: dict[str, Any] | None = None,
-    ) -> PointEvaluator:
-        def letters() -> dict[str, str]:
-            return request_outcomes(model, self.world, self.seed, self.preset.n, families)
+    def _of(self, model: PreTrainedModel, families: tuple[str, ...] = FAMILIES) -> Landscape:
+        return held_out_landscape(model, self.world, self.seed, self.preset.n, families)
 
-        path = self.folder / f"{name.replace(' ', '-')}.jsonl"
-        return PointEvaluator(Perturbation(model, *directions), letters, path, origin=origin)
+    def _path(self, name: str) -> Path:
+        return self.folder / f"{name.replace(' ', '-')}.jsonl"
+
+    def _outcomes(self, walk: Walk) -> dict[float, Outcomes]:
+        """Outcomes by coordinate; what is in the folder is not evaluated again."""
+        origin = self.origin if walk.model is self.model else None
+        path = self._path(f"{walk.direction} {walk.direction_index}")
+        return self._of(walk.model).walk(walk.step, walk.coordinates, path, origin=origin)
+
+    def _random_walks(self) -> list[Walk]:
+        indices = range(self.preset.directions)
+        return [Walk("random", i, self.model, random_direction(self.model, i), self.axis) for i in indices]
 
     def curve_rows(
         self, models: Mapping[str, PreTrainedModel], *, all_directions: bool
     ) -> Iterator[CurveRow]:
         """One row per direction and point; only random directions unless `all_directions`."""
-        axis = np.linspace(-MAX_NORM, MAX_NORM, self.preset.points).round(9).tolist()
-        walks = [
-            Walk("random", i, self.model, random_direction(self.model, i), axis)
-            for i in range(self.preset.directions)
-        ]
-        if all_directions:
-            walks += self._other_walks(models, axis)
-        for walk in walks:
-            origin = self.origin if walk.model is self.model else None
-            name = f"{walk.direction} {walk.direction_index}"
-            evaluator = self._evaluator(name, walk.model, walk.step, origin=origin)
-            with evaluator.perturbation:
-                rates = {a: outcome_rates(evaluator(a)) for a in walk.coordinates}
-            is_random = walk.direction == "random"
-            jailbreaks = self._jailbreak_shares(walk.step, walk.direction_index, axis) if is_random else {}
-            for a, values in rates.items():
-                yield CurveRow(walk.direction, walk.direction_index, a, *values, jailbreaks.get(a))
+        for walk in self._random_walks() + (self._other_walks(models) if all_directions else []):
+            jailbreaks = self._jailbreak_shares(walk) if walk.direction == "random" else {}
+            for a, outcomes in self._outcomes(walk).items():
+                rates = outcome_rates(outcomes)
+                yield CurveRow(walk.direction, walk.direction_index, a, rates, jailbreaks.get(a))
 
-    def _jailbreak_shares(self, direction: Direction, index: int, axis: list[float]) -> dict[float, float]:
+    def _jailbreak_shares(self, walk: Walk) -> dict[float, float]:
         """Share of the jailbreaks at the origin that still succeed, by coordinate up to `SMALL_NORM`."""
-        evaluator = self._evaluator(f"jailbreak {index}", self.model, direction, families=(JAILBREAK,))
-        with evaluator.perturbation:
-            letters = {a: evaluator(a)[JAILBREAK] for a in axis if abs(a) <= SMALL_NORM}
-        successes = [i for i, letter in enumerate(letters[0.0]) if letter == COMPLIANCE]
-        if not successes:
-            return {}
-        return {
-            a: letter_share("".join(outcomes[i] for i in successes), COMPLIANCE)
-            for a, outcomes in letters.items()
-        }
+        axis = [a for a in walk.coordinates if abs(a) <= SMALL_NORM]
+        path = self._path(f"jailbreak {walk.direction_index}")
+        points = self._of(self.model, (JAILBREAK,)).walk(walk.step, axis, path)
+        complies = {a: outcomes[JAILBREAK] == Outcome.COMPLY for a, outcomes in points.items()}
+        succeeds = complies[0.0]
+        return {a: float(mask[succeeds].mean()) for a, mask in complies.items()} if succeeds.any() else {}
 
     def _bracketed_axis(self, direction: Direction, name: str) -> list[float]:
         """As many points as in a random direction, to twice the distance where nearly nothing is refused."""
-        evaluator = self._evaluator(f"{name} 0", self.model, direction, origin=self.origin)
+        points = self.landscape.points(direction, path=self._path(f"{name} 0"), origin=self.origin)
 
         def not_refused(a: float) -> float:
-            return 1 - outcome_rates(evaluator(a)).refusal_rate
+            return 1 - outcome_rates(self.landscape.outcomes(points(a))).refusal_rate
 
-        with evaluator.perturbation:
+        with points.perturbation:
             ends = [find_bracket(not_refused, BRACKET_LEVEL, first=sign * FIRST_BRACKET) for sign in (1, -1)]
         limit = min([MAX_NORM, *(2 * abs(end) for end in ends if end is not None)])
         return np.linspace(-limit, limit, self.preset.points).round(9).tolist()
 
-    def _other_walks(self, models: Mapping[str, PreTrainedModel], axis: list[float]) -> list[Walk]:
+    def _other_walks(self, models: Mapping[str, PreTrainedModel]) -> list[Walk]:
         """Walks along all but the plain random directions."""
-        model = self.model
+        model, axis = self.model, self.axis
         indices = range(min(N_REPEATED_DIRECTIONS, self.preset.directions))
         gains = {
             name: torch.exp(torch.randn(model.config.hidden_size, generator=torch.Generator().manual_seed(i)))
@@ -327,17 +284,27 @@ class _Landscape:
             ends = (direction_to(model, models[HARMFUL]), direction_to(model, models[WITH_REFUSALS]))
             planes["fine-tuning"] = (ends, axis)
         for name, (directions, axis) in planes.items():
-            evaluator = self._evaluator(f"map {name}", model, *directions, origin=self.origin)
-            with evaluator.perturbation:
-                for point in evaluator.grid(axis, axis):
-                    x, y = point["coordinates"]
-                    yield PlaneRow(name, x, y, *outcome_rates(point))
+            path = self._path(f"map {name}")
+            for point in self.landscape.points(*directions, path=path, origin=self.origin).grid(axis, axis):
+                x, y = point["coordinates"]
+                yield PlaneRow(name, x, y, outcome_rates(self.landscape.outcomes(point)))
 
     def predictors(self, base: PreTrainedModel) -> dict[str, float]:
-        """Mean refusal margin on held-out unsafe requests, nats, and norm of the change from the base."""
-        unsafe = held_out_requests(self.world, "unsafe", self.preset.n, self.seed, "score")
+        """What is known before an attack.
+
+        Args:
+            base: The model before alignment.
+
+        Returns:
+            `margin`, mean refusal margin on held-out unsafe requests, nats; `weight_change`, norm of the
+            change from the base; and the 95 % interval of the half-width, `r50_low` and `r50_high`.
+        """
+        unsafe = self.landscape.requests["unsafe"]
         margin = log_odds(next_token_log_probs(self.model, unsafe), first_tokens(unsafe, "refused")).mean()
-        return {"margin": float(margin), "weight_change": weight_change(self.model, base)}
+        walks = map(self._outcomes, self._random_walks())
+        low, high = width_interval([{a: point["unsafe"] for a, point in points.items()} for points in walks])
+        change = weight_change(self.model, base)
+        return {"margin": float(margin), "weight_change": change, "r50_low": low, "r50_high": high}
 
     def _refusal_nll(self, model: PreTrainedModel) -> Tensor:
         """Mean negative log-likelihood of the refusal on unsafe requests of the fit split."""
@@ -366,11 +333,9 @@ def _path_rows(
 
     axes = torch.stack([update(models[HARMFUL]), update(models[WITH_REFUSALS])], dim=1)
     for attack, folder in attack_folders.items():
-        for step, path in {0: None, **checkpoints(folder)}.items():
-            if path is None:
-                change = torch.zeros(len(axes), dtype=torch.float64)
-            else:
-                change = update(load_model(path, symbols=symbols))
+        steps = {step: load_model(path, symbols=symbols) for step, path in checkpoints(folder).items()}
+        for step, model in {0: models["own"], **steps}.items():
+            change = update(model)
             x, y = torch.linalg.lstsq(axes, change[:, None]).solution[:, 0].tolist()
             residual = float((change - axes @ torch.tensor([x, y], dtype=torch.float64)).norm())
             yield PathRow(attack, step, x, y, residual)

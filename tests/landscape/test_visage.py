@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from makebreak.landscape import Basin, basin, crossing, visage, visage_released, width_interval
+from makebreak.prompts import Outcome
 
 
 def curve(*parts: float | tuple[float, int]) -> np.ndarray:
@@ -53,8 +54,8 @@ def test_widths_of_a_basin_with_sloped_sides() -> None:
 
 
 def test_constant_curves() -> None:
-    assert basin(AXIS, np.zeros(21)) == Basin(0.5, 0.5, True, 0.5, pytest.approx(1.0), None, 0.0)
-    assert basin(AXIS, np.ones(21)) == Basin(0.0, 0.0, False, 0.5, 0.0, None, None)
+    assert basin(AXIS, np.zeros(21)) == Basin(0.5, 0.5, True, 0.5, pytest.approx(1.0), None, 0.0, 0.5, 0.5)
+    assert basin(AXIS, np.ones(21)) == Basin(0.0, 0.0, False, 0.5, 0.0, None, None, 0.0, 0.0)
 
 
 def test_visage_does_not_depend_on_width() -> None:
@@ -76,41 +77,40 @@ def test_crossing_is_linear_between_points() -> None:
     assert crossing(distance, np.array([0.0, 0.2, 0.3]), 0.6) is None
 
 
-def letters_along(thresholds: np.ndarray, reach: list[float]) -> list[dict[float, str]]:
+def outcomes_along(thresholds: np.ndarray, reach: list[float]) -> list[dict[float, np.ndarray]]:
     """Each request is refused up to a distance of its own, times the direction's reach."""
     return [
-        {float(a): "".join("r" if abs(a) <= t * scale else "n" for t in thresholds) for a in AXIS}
+        {float(a): np.where(abs(a) <= thresholds * scale, Outcome.REFUSE, Outcome.NEITHER) for a in AXIS}
         for scale in reach
     ]
 
 
 def test_interval_over_requests() -> None:
     thresholds = np.linspace(0.1, 0.4, 400)
-    low, high = width_interval(letters_along(thresholds, [1.0]))
+    low, high = width_interval(outcomes_along(thresholds, [1.0]))
     assert low < 0.25 < high
     expected = 2 * 1.96 * 0.3 / (2 * np.sqrt(400))  # of a median of uniform draws
     assert high - low == pytest.approx(expected, rel=0.25)
-    identical = width_interval(letters_along(np.full(400, 0.26), [1.0]))
+    identical = width_interval(outcomes_along(np.full(400, 0.26), [1.0]))
     assert identical == pytest.approx((0.275, 0.275))
 
 
 def test_interval_over_directions() -> None:
     same, spread = (
-        width_interval(letters_along(np.full(50, 0.21), reach)) for reach in ([1.0] * 8, [1.0, 2.0] * 4)
+        width_interval(outcomes_along(np.full(50, 0.21), reach)) for reach in ([1.0] * 8, [1.0, 2.0] * 4)
     )
     assert same[1] - same[0] == pytest.approx(0.0)
     assert spread[1] - spread[0] > 0.1
-    never = width_interval(letters_along(np.full(50, 9.0), [1.0] * 4))
+    never = width_interval(outcomes_along(np.full(50, 9.0), [1.0] * 4))
     assert never == pytest.approx((0.5, 0.5))
-    assert width_interval(letters_along(np.full(50, -1.0), [1.0] * 4)) == (0.0, 0.0)
+    assert width_interval(outcomes_along(np.full(50, -1.0), [1.0] * 4)) == (0.0, 0.0)
 
 
 def test_interval_equals_the_basin() -> None:
     """The vectorised edges against `basin`, on rates that go up and down."""
     random = np.random.default_rng(0)
-    strings = ["".join(random.choice(list("rn"), 6, p=[p, 1 - p])) for p in 1 - np.abs(AXIS)]
-    outcomes = dict(zip(AXIS.tolist(), strings, strict=True))
-    six = [outcomes | {a: letters[i] * 6 for a, letters in outcomes.items()} for i in range(6)]
+    answers = [random.choice([Outcome.REFUSE, Outcome.NEITHER], 6, p=[p, 1 - p]) for p in 1 - np.abs(AXIS)]
+    six = [{a: np.repeat(row[i], 6) for a, row in zip(AXIS.tolist(), answers, strict=True)} for i in range(6)]
     for curve in six:
-        shape = basin(AXIS, np.array([curve[a] != "r" * 6 for a in AXIS.tolist()], dtype=float))
+        shape = basin(AXIS, np.array([curve[a][0] != Outcome.REFUSE for a in AXIS.tolist()], dtype=float))
         assert width_interval([curve]) == pytest.approx((shape.r50, shape.r50))

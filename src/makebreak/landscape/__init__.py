@@ -13,15 +13,8 @@ from makebreak.landscape.directions import (
     worst_direction,
 )
 from makebreak.landscape.folding import fold_norms, norm_readers, rescale_norms
-from makebreak.landscape.outcomes import (
-    COMPLIANCE,
-    OTHER,
-    OUTCOMES_REVISION,
-    REFUSAL,
-    letter_share,
-    outcome_letters,
-)
-from makebreak.landscape.perturbation import Perturbation, PointEvaluator, bisect, find_bracket
+from makebreak.landscape.perturbation import Perturbation, PointEvaluator, find_bracket
+from makebreak.landscape.walk import Answers, Landscape, OutcomeRates, Outcomes, outcome_rates
 from makebreak.landscape.widths import (
     CAPABILITY_THRESHOLD,
     CRITERIA,
@@ -32,28 +25,26 @@ from makebreak.landscape.widths import (
 
 __all__ = [
     "CAPABILITY_THRESHOLD",
-    "COMPLIANCE",
     "CRITERIA",
-    "OTHER",
-    "OUTCOMES_REVISION",
-    "REFUSAL",
+    "Answers",
     "Basin",
     "BasinRow",
     "Direction",
+    "Landscape",
     "Normalisation",
+    "OutcomeRates",
+    "Outcomes",
     "Perturbation",
     "PointEvaluator",
     "ablation_direction",
     "basin",
     "basin_rows",
-    "bisect",
     "crossing",
     "direction_to",
     "find_bracket",
     "fold_norms",
-    "letter_share",
     "norm_readers",
-    "outcome_letters",
+    "outcome_rates",
     "perturbable_parameters",
     "random_direction",
     "relative_norm",

@@ -11,6 +11,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
+HALF = 0.5
+"""Rate of failure at which a basin ends."""
 _FULL = 99.99
 """Percent of failure at which the released code ends a basin."""
 _PLATEAU_TOLERANCE = 0.05
@@ -60,16 +62,10 @@ class Basin(NamedTuple):
     has."""
     asymmetry: float | None
     """(right - left) / (right + left); None if both are 0."""
-
-    @property
-    def r50(self) -> float:
-        """Half-width: mean of `left` and `right`."""
-        return (self.left + self.right) / 2
-
-    @property
-    def smaller_half_width(self) -> float:
-        """The smaller of `left` and `right`."""
-        return min(self.left, self.right)
+    r50: float
+    """Half-width, mean of `left` and `right`."""
+    smaller_half_width: float
+    """The smaller of `left` and `right`."""
 
 
 class Side(NamedTuple):
@@ -77,26 +73,23 @@ class Side(NamedTuple):
 
     distance: Float[np.ndarray, " m"]
     """Distances from the origin, ascending from 0."""
-    value: Float[np.ndarray, " m"]
-    """Values of the curve at these distances."""
+    value: Float[np.ndarray, "*batch m"]
+    """Values of the curve, or of many along the last axis, at these distances."""
 
 
-def sides(coordinates: Float[np.ndarray, " n"], value: Float[np.ndarray, " n"]) -> tuple[Side, Side]:
-    """The negative and the positive side of a curve whose coordinates ascend around 0."""
+def sides(coordinates: Float[np.ndarray, " n"], value: Float[np.ndarray, "*batch n"]) -> tuple[Side, Side]:
+    """The negative and the positive side of curves whose coordinates ascend around 0."""
     origin = int(np.flatnonzero(coordinates == 0)[0])
-    left = Side(-coordinates[origin::-1], value[origin::-1])
-    return left, Side(coordinates[origin:], value[origin:])
+    left = Side(-coordinates[origin::-1], value[..., origin::-1])
+    return left, Side(coordinates[origin:], value[..., origin:])
 
 
-def basin(
-    coordinates: Float[np.ndarray, " n"], failure: Float[np.ndarray, " n"], *, level: float = 0.5
-) -> Basin:
+def basin(coordinates: Float[np.ndarray, " n"], failure: Float[np.ndarray, " n"]) -> Basin:
     """Shape of the basin of a curve, which is linear between its points.
 
     Args:
         coordinates: Coordinates along the direction, ascending, with 0 among them.
         failure: Rate of failure at each coordinate, from 0 to 1.
-        level: Rate of failure at which the basin ends.
 
     Returns:
         Half-widths and other summaries.
@@ -104,29 +97,26 @@ def basin(
     Raises:
         ValueError: If the coordinates do not ascend around 0.
     """
-    if (
-        not (np.diff(coordinates) > 0).all()
-        or 0 not in coordinates
-        or not coordinates[0] < 0 < coordinates[-1]
-    ):
+    ascends = (np.diff(coordinates) > 0).all()
+    if not (ascends and 0 in coordinates and coordinates[0] < 0 < coordinates[-1]):
         raise ValueError(
             f"coordinates from {coordinates[0]} to {coordinates[-1]}: expected ascending ones around 0, "
             "and 0 among them"
         )
     both = sides(coordinates, failure)
-    crossings = [crossing(side.distance, side.value, level) for side in both]
-    left, right = (
-        float(side.distance[-1]) if x is None else x for x, side in zip(crossings, both, strict=True)
-    )
+    ends = [crossing(side.distance, side.value, HALF) for side in both]
+    left, right = (float(side.distance[-1]) if x is None else x for x, side in zip(ends, both, strict=True))
     transitions = [width for side in both if (width := _transition_width(side)) is not None]
     return Basin(
         left=left,
         right=right,
-        is_censored=None in crossings,
+        is_censored=None in ends,
         plateau=min(_plateau(side) for side in both),
         area=float(np.trapezoid(1 - failure, coordinates) / (coordinates[-1] - coordinates[0])),
         transition_width=float(np.mean(transitions)) if transitions else None,
         asymmetry=(right - left) / (left + right) if left + right else None,
+        r50=(left + right) / 2,
+        smaller_half_width=min(left, right),
     )
 
 
@@ -142,21 +132,28 @@ def _plateau(side: Side) -> float:
 
 
 def crossing(distance: Float[np.ndarray, " n"], value: Float[np.ndarray, " n"], level: float) -> float | None:
-    """First distance at which a value, linear between points, is above a level.
+    """First distance at which a value, linear between points, is above a level; None if it never is."""
+    result = float(crossings(distance, value, level))
+    return None if np.isnan(result) else result
+
+
+def crossings(
+    distance: Float[np.ndarray, " n"], values: Float[np.ndarray, "*batch n"], level: float
+) -> Float[np.ndarray, "*batch"]:
+    """First distances at which values, linear between points, are above a level.
 
     Args:
         distance: Ascending distances.
-        value: Value at each distance.
+        values: Values of each curve along the last axis.
         level: The level.
 
     Returns:
-        The distance; 0 if the value begins above the level, None if it never is.
+        The distance for each curve: the first one if the curve begins above the level, NaN if it never is.
     """
-    above = np.flatnonzero(value > level)
-    if not len(above):
-        return None
-    i = int(above[0])
-    if i == 0:
-        return 0.0
-    fraction = (level - value[i - 1]) / (value[i] - value[i - 1])
-    return float(distance[i - 1] + fraction * (distance[i] - distance[i - 1]))
+    is_above = values > level
+    i = is_above.argmax(axis=-1)
+    previous = np.maximum(i - 1, 0)
+    before, after = (np.take_along_axis(values, k[..., None], axis=-1)[..., 0] for k in (previous, i))
+    fraction = np.where(i == 0, 0.0, (level - before) / np.where(i == 0, 1.0, after - before))
+    distances = distance[previous] + fraction * (distance[i] - distance[previous])
+    return np.where(is_above.any(axis=-1), distances, np.nan)

@@ -110,16 +110,15 @@ def relative_norm(model: nn.Module, direction: Direction) -> float:
     return _norm(direction.step) / _norm(perturbable_parameters(model))
 
 
-def rescale_to_norm(model: nn.Module, direction: Direction, norm: float = 1.0) -> Direction:
+def rescale_to_norm(model: nn.Module, direction: Direction) -> Direction:
     """Restricts a direction to the perturbable parameters and rescales it, all tensors by one factor.
 
     Args:
         model: The model to perturb.
         direction: The direction.
-        norm: Relative norm of the result (`relative_norm`).
 
     Returns:
-        The rescaled direction.
+        The direction, of relative norm 1 (`relative_norm`).
 
     Raises:
         ValueError: If the direction changes no perturbable parameter.
@@ -129,7 +128,7 @@ def rescale_to_norm(model: nn.Module, direction: Direction, norm: float = 1.0) -
     step_norm = _norm(step)
     if step_norm == 0:
         raise ValueError("a direction that moves no matrix: expected a model that differs")
-    factor = norm * _norm(parameters) / step_norm
+    factor = _norm(parameters) / step_norm
     return Direction({name: factor * tensor for name, tensor in step.items()})
 
 

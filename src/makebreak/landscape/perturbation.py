@@ -121,7 +121,7 @@ class PointEvaluator:
         return self._rows[point]
 
     def grid(self, *axes: Sequence[float]) -> list[dict[str, Any]]:
-        """Values at all points of a grid, the last axis fastest.
+        """Values at all points of a grid, the last axis fastest; the weights are restored afterwards.
 
         Args:
             *axes: Coordinates along each direction.
@@ -131,7 +131,27 @@ class PointEvaluator:
         """
         tensors = [torch.tensor(list(axis), dtype=torch.float64) for axis in axes]
         points = torch.cartesian_prod(*tensors).reshape(-1, len(axes))
-        return [{"coordinates": point, **self(*point)} for point in points.tolist()]
+        with self.perturbation:
+            return [{"coordinates": point, **self(*point)} for point in points.tolist()]
+
+    def along(
+        self, axis: Sequence[float], progress: Callable[[int], object] = lambda _: None
+    ) -> dict[float, dict[str, Any]]:
+        """Values at points of one direction, by coordinate; the weights are restored afterwards.
+
+        Args:
+            axis: Coordinates along the direction.
+            progress: Called with 1 after every point.
+
+        Returns:
+            Values by column at each coordinate.
+        """
+        rows = {}
+        with self.perturbation:
+            for coordinate in axis:
+                rows[coordinate] = self(coordinate)
+                progress(1)
+        return rows
 
 
 def find_bracket(
@@ -155,27 +175,3 @@ def find_bracket(
             return point
         point *= 2
     return None
-
-
-def bisect(
-    value: Callable[[float], float], level: float, inside: float, outside: float, *, halvings: int = 6
-) -> float:
-    """Point at which a value crosses a level, by bisection.
-
-    Args:
-        value: The function.
-        level: The level.
-        inside: A point at which the value is below the level.
-        outside: A point at which it is above.
-        halvings: Number of halvings of the interval.
-
-    Returns:
-        The middle of the last interval.
-    """
-    for _ in range(halvings):
-        middle = (inside + outside) / 2
-        if value(middle) > level:
-            outside = middle
-        else:
-            inside = middle
-    return (inside + outside) / 2
