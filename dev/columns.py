@@ -23,31 +23,46 @@ def one_line(text: str) -> str:
     return " ".join(text.split()).replace("|", "\\|")
 
 
-def section(path: Path, node: ast.ClassDef) -> str:
-    """One row class as a heading, its docstring and a table of its fields."""
-    lines = [f"### {node.name}", "", " ".join((ast.get_docstring(node) or "").split())]
-    lines += ["", "| column | type | meaning |", "| --- | --- | --- |"]
+def columns(node: ast.ClassDef, named_tuples: dict[str, ast.ClassDef]) -> list[str]:
+    """One line of a Markdown table per field; a field that is a NamedTuple is replaced by its fields."""
+    lines = []
     for field, following in zip(node.body, [*node.body[1:], None], strict=True):
         if not (isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)):
             continue
-        text = ""
+        kind, text = ast.unparse(field.annotation), ""
+        if kind in named_tuples:
+            lines += columns(named_tuples[kind], named_tuples)
+            continue
         if isinstance(following, ast.Expr) and isinstance(following.value, ast.Constant):
             text = str(following.value.value)
-        kind = ast.unparse(field.annotation).replace("|", "\\|")
+        kind = kind.replace("|", "\\|")
         lines.append(f"| `{field.target.id}` | `{kind}` | {one_line(text)} |")
-    return "\n".join(lines)
+    return lines
+
+
+def section(node: ast.ClassDef, named_tuples: dict[str, ast.ClassDef]) -> str:
+    """One row class as a heading, its docstring and a table of its fields."""
+    lines = [f"### {node.name}", "", " ".join((ast.get_docstring(node) or "").split())]
+    lines += ["", "| column | type | meaning |", "| --- | --- | --- |"]
+    return "\n".join(lines + columns(node, named_tuples))
 
 
 def page() -> str:
     """The whole page, module by module in the order of their paths."""
+    files = [
+        p for folder in ("synthetic", "src", "experiments") for p in sorted((ROOT / folder).rglob("*.py"))
+    ]
+    classes = {
+        path: [n for n in ast.parse(path.read_text()).body if isinstance(n, ast.ClassDef)] for path in files
+    }
+    every_class = [node for nodes in classes.values() for node in nodes]
+    named_tuples = {n.name: n for n in every_class if any(ast.unparse(b) == "NamedTuple" for b in n.bases)}
     parts = [HEADER]
-    for folder in ("synthetic", "src", "experiments"):
-        for path in sorted((ROOT / folder).rglob("*.py")):
-            classes = [n for n in ast.parse(path.read_text()).body if isinstance(n, ast.ClassDef)]
-            rows = [node for node in classes if node.name.endswith("Row")]
-            if rows:
-                parts.append(f"## `{path.relative_to(ROOT).as_posix()}`\n")
-                parts += [section(path, node) + "\n" for node in rows]
+    for path, nodes in classes.items():
+        rows = [node for node in nodes if node.name.endswith("Row")]
+        if rows:
+            parts.append(f"## `{path.relative_to(ROOT).as_posix()}`\n")
+            parts += [section(node, named_tuples) + "\n" for node in rows]
     return "\n".join(parts)
 
 
