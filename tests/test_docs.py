@@ -7,16 +7,14 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
+import numpy as np
 import pytest
 
 from makebreak.defences import SafetyData, load_mitigation, mitigation_digest
-from makebreak.mechanism import SafeUnsafeRequests
-from makebreak.models import MODEL_SIZES, create_model
 from makebreak.prompts import load_world
 
 mpl.use("Agg")
@@ -113,7 +111,22 @@ def check_world(names: dict[str, Any]) -> None:
     assert names["world"] is load_world("first_letter:FirstLetterWorld")
 
 
+def check_attack(names: dict[str, Any]) -> None:
+    """The copied tokens are in the attacked requests, no outcome counts twice, and all are projected."""
+    plain, copied, _, universal = names["results"]
+    start = plain.requests.spans["text"][:, 0]
+    rows = np.arange(100)
+    for i in range(2):
+        original = plain.requests.prompt[rows, start + i]
+        assert (copied.requests.prompt[rows, copied.positions[:, i]] == original).all()
+    assert (plain.requests.prompt[rows, copied.positions[:, 0]] != original).any()
+    assert not (copied.refused & copied.complied).any()
+    assert (universal.name, len(universal.requests)) == ("random tokens 2 universal", 50)
+    assert set(names["projections"].attack) == {result.name for result in names["results"]}
+
+
 CHECKS: dict[str, Callable[[dict[str, Any]], None]] = {
+    "adding_an_attack": check_attack,
     "adding_a_measure": check_measure,
     "adding_an_objective": check_objective,
     "adding_a_mitigation": check_mitigation,
@@ -136,28 +149,3 @@ def test_guide_runs_as_it_stands(page: Path, folder: Path) -> None:
 
 def test_every_checked_guide_exists() -> None:
     assert set(CHECKS) <= {page.stem for page in GUIDES}
-
-
-def test_adding_an_attack(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The attack of the documentation runs, and every analysis there accepts it."""
-    world = load_world("mini")
-    model = create_model(
-        MODEL_SIZES["tiny"], d_vocab=len(world.vocabulary), n_ctx=world.sequence_length, seed=0
-    ).eval()
-
-    def request_pair(split: str) -> SafeUnsafeRequests:
-        safe, unsafe = (world.sample(family, 100, seed=1000, split=split) for family in ("safe", "unsafe"))
-        return SafeUnsafeRequests(safe, unsafe)
-
-    module = ModuleType("repeat")
-    monkeypatch.setitem(sys.modules, "repeat", module)
-    names = vars(module) | {"__name__": "repeat", "model": model, "world": world}
-    names["refused"] = world.sample("unsafe", 20, seed=1000, split="score")
-    names["request_pair"] = request_pair
-    blocks = code_blocks("adding_an_attack.md")
-    assert len(blocks) == 2
-    for block in blocks:
-        run_block(block, "adding_an_attack.md", names)
-    assert set(names["projections"].attack) == set(names["flag_rates"]) == {"repeat", "random tokens 1"}
-    assert (names["refused"].prompt != names["attacks"][0].requests.prompt).any()
-    assert {"prediction", "steering"} <= set(names)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -334,6 +336,49 @@ def test_all_slot_locations_run(refusing: LanguageModel, store: Store, where: An
     separate = run_attacks(refusing, store, replace(attacks, universal=False)).tables["attacked_answers"]
     n_refused = sum(row["attack"] == "no attack" for row in separate)
     assert len(rows) == (n_refused // 2 if universal else n_refused)
+
+
+def test_a_users_attack_is_run_and_reported(
+    refusing: LanguageModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By MODULE:CLASS, beside a registered one; a changed file is run again, and the same file is not."""
+    source = """
+from makebreak.attacks import fill_slots, insert_slots, score_attack
+
+
+class Repeat:
+    name = "repeated word"
+
+    def __call__(self, target, requests, *, seed):
+        slots = insert_slots(requests, 1, token=0)
+        ids = requests.prompt[range(len(requests)), requests.spans["text"][:, 0]][:, None]
+        return score_attack(self.name, target, fill_slots(slots, ids), positions=slots.positions)
+"""
+    (tmp_path / "repeating.py").write_text(source)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    attacks = replace(SMALL, attack_tokens=1, methods=("repeating:Repeat", "random_tokens"))
+    store = Store(tmp_path / "store")
+    result = run_attacks(refusing, store, attacks)
+    rows = [row for row in result.tables["attacked_answers"] if row["method"] == "repeating:Repeat"]
+    assert [row["attack_text"] for row in rows] == [row["request"].split()[0] for row in rows]
+    assert {row["attack"] for row in result.tables["attacked_answers"]} == {
+        *("no attack", "repeated word", "random tokens")
+    }
+    sentences = [
+        text for text in attack_summary(result) if text.startswith("repeated word (repeating:Repeat)")
+    ]
+    assert len(sentences) == 1
+    assert "repeated word" in write_attacks("own", result, {}, tmp_path / "out").read_text()
+    stored = lambda: sum(path.is_dir() for path in (tmp_path / "store").glob("attack-*/*"))  # noqa: E731
+    n_steps = stored()
+    assert run_attacks(refusing, store, attacks).tables == result.tables
+    assert stored() == n_steps
+    (tmp_path / "repeating.py").write_text(
+        source.replace("insert_slots(requests, 1", "insert_slots(requests, 1 ")
+    )
+    importlib.reload(sys.modules["repeating"])
+    run_attacks(refusing, store, attacks)
+    assert stored() == n_steps + 1
 
 
 def test_command_writes_its_page(
