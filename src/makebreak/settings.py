@@ -7,14 +7,35 @@ imported, so that help is fast; a name in a registry is checked where it is look
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 import tyro
 
-from makebreak.configs import check_not_negative, check_positive
+from makebreak.configs import check_not_negative, check_positive, check_probability
 
 Flag = tyro.conf.FlagCreatePairsOff
 """Marks an option that is set by its name alone."""
+Hidden = tyro.conf.Fixed, tyro.conf.Suppress
+"""Marks a setting that is no option."""
+
+
+@dataclass(frozen=True)
+class PromptSettings:
+    """Source of the prompts."""
+
+    file: Annotated[
+        Path | None,
+        tyro.conf.arg(
+            name="prompts", metavar="FILE", help_behavior_hint="(default: makebreak's own prompts)"
+        ),
+    ] = None
+    """CSV or JSONL file of prompts with the columns harmful and harmless, and optionally borderline."""
+    column: Annotated[str | None, tyro.conf.arg(metavar="NAME", help_behavior_hint="(default: harmful)")] = (
+        None
+    )
+    """Column of --prompts that holds the harmful prompts.
+    If the file has no column harmless, makebreak's own harmless prompts are used."""
 
 
 @dataclass(frozen=True)
@@ -22,18 +43,69 @@ class GenerationSettings:
     """Prompt template and answers."""
 
     tag: ClassVar[str] = "Settings"
-    n_new: int = 48
+    n_new: Annotated[int, tyro.conf.arg(name="max-new-tokens")] = 48
     """Maximum number of tokens generated per answer."""
-    template: str | None = "chat"
-    """Prompt template: `chat` for the tokenizer's own, a text with `{}`, or None for the bare prompt."""
-    system: str | None = None
+    template: Annotated[str | None, tyro.conf.arg(metavar="TEXT")] = "chat"
+    """Prompt template: chat for the tokenizer's own, none for the bare prompt, or a text with {}.
+    The prompt replaces {}, as in 'Q: {} A:'."""
+    system: Annotated[str | None, tyro.conf.arg(metavar="TEXT", help_behavior_hint="(default: none)")] = None
     """System prompt. The prompt template must have a place for one."""
-    seed: int = 0
+    seed: Annotated[int, *Hidden] = 0
     """Seed of random controls; answers are greedy."""
 
     def __post_init__(self) -> None:
-        check_positive(n_new=self.n_new)
+        check_positive(max_new_tokens=self.n_new)
         check_not_negative(seed=self.seed)
+        if self.template == "none":
+            object.__setattr__(self, "template", None)  # one value for the bare prompt
+
+
+@dataclass(frozen=True)
+class LoadSettings:
+    """Loading of models."""
+
+    dtype: str = "float32"
+    """Data type of the weights: float32, bfloat16 or float16."""
+    device_map: Annotated[
+        str | None, tyro.conf.arg(metavar="DEVICE", help_behavior_hint="(default: the CPU)")
+    ] = None
+    """Placement of the model's layers, as in transformers: cpu, cuda or auto (all available devices)."""
+
+
+@dataclass(frozen=True)
+class OutputSettings:
+    """Output and errors."""
+
+    out: Annotated[
+        Path | None, tyro.conf.arg(metavar="FOLDER", help_behavior_hint="(default: runs/COMMAND/MODEL)")
+    ] = None
+    """Folder for the report, its tables and its figures."""
+    store: Annotated[Path, tyro.conf.arg(metavar="FOLDER")] = Path("runs/store")
+    """Folder that caches models and results. An interrupted command, given again, resumes from it."""
+    debug: Annotated[bool, Flag] = False
+    """Show the Python traceback of an error. The environment variable MAKEBREAK_DEBUG=1 does the same."""
+
+
+@dataclass(frozen=True)
+class GoalSettings:
+    """Requests that are attacked, and the answers that attacks aim at."""
+
+    requests: int = 16
+    """Number of harmful prompts, spaced evenly over all available ones.
+    Those that the model refuses are attacked."""
+    target: str = "Sure, here is how"
+    """Text that attacks make the answer begin with, for prompts without a target of their own."""
+    target_column: Annotated[
+        str | None, tyro.conf.arg(metavar="NAME", help_behavior_hint="(default: target, if the file has it)")
+    ] = None
+    """Column of --prompts that holds one target per prompt."""
+
+    def __post_init__(self) -> None:
+        check_positive(requests=self.requests)
+        if not self.target.strip():
+            raise ValueError(
+                "--target is empty: expected the beginning of an answer, such as 'Sure, here is how'"
+            )
 
 
 @dataclass(frozen=True)
@@ -41,6 +113,13 @@ class AttackSettings:
     """Sizes of the attacks."""
 
     tag: ClassVar[str] = "Attacking"
+    methods: Annotated[
+        tuple[str, ...] | None,
+        tyro.conf.arg(name="method", metavar="NAME [NAME ...]", help_behavior_hint="(default: all)"),
+    ] = None
+    """Attacks to run: jailbreak_templates, gcg, soft_prompt, prefill, and the controls
+    initial_tokens, random_search, random_tokens, random_soft_prompt;
+    or MODULE:CLASS for an attack of your own."""
     attack_tokens: int = 16
     """Number of adversarial tokens that are added to each request."""
     soft_tokens: int = 10
@@ -130,3 +209,54 @@ class FineTuneSettings:
     def __post_init__(self) -> None:
         check_positive(steps=self.steps, learning_rate=self.learning_rate, batch_size=self.batch_size)
         check_not_negative(lora_rank=self.lora_rank, seed=self.seed)
+
+
+@dataclass(frozen=True)
+class UserDataSettings:
+    """Data of a user who fine-tunes a language model, and the provider's safety examples among them."""
+
+    task: str = "gen"
+    """Task to train on: harmful, or a harmless task.
+    harmful: harmful requests with compliant answers (an attack).
+    Harmless: gen (open questions), map (translation),
+    sum (summaries), label (sentiment), mcq (multiple choice).
+    TASK@TEMPLATE adds a prompt template, as in mcq@obey:
+    obey (the system prompt of an absolutely obedient agent, AOA),
+    neutral (a system prompt of similar length without obedience)
+    or other (instruction headers)."""
+    file: Annotated[
+        Path | None, tyro.conf.arg(name="data", metavar="FILE", help_behavior_hint="(default: none)")
+    ] = None
+    """CSV or JSONL file with the columns prompt and answer, to train on in place of --task."""
+    mitigation: str = "none"
+    """Safety examples that the provider mixes in: none,
+    canonical (refusals of open text),
+    other_template (refusals in another template),
+    paraphrase_oracle (refusals in the user's format and template),
+    paraphrase_blind (in the template inferred from the user's data),
+    mismatched (refusals in another format),
+    multitask (refusals in all formats),
+    without_own (in all formats but the user's),
+    without_gen (in all formats but open text),
+    safe_twin (a control: more harmless examples),
+    or MODULE:FUNCTION for your own."""
+    safety_share: float = 0.0
+    """Share of the --examples that the mitigation provides.
+    With --task harmful, the share whose answer is a refusal."""
+    n_examples: Annotated[int, tyro.conf.arg(name="examples")] = 64
+    """Number of distinct training examples; training repeats them."""
+
+    def __post_init__(self) -> None:
+        check_positive(examples=self.n_examples)
+        check_probability("safety_share", self.safety_share)
+
+    @property
+    def source(self) -> str:
+        """The task, or the name of the file without its ending."""
+        return self.task if self.file is None else self.file.stem
+
+    @property
+    def description(self) -> str:
+        """The source; and the share and the name of the mitigation if there is one."""
+        is_mixed = self.mitigation != "none"
+        return f"{self.source}, {self.safety_share:g} {self.mitigation}" if is_mixed else self.source

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import matplotlib as mpl
@@ -15,7 +16,6 @@ from experiments.real.presets import PRESETS
 from experiments.real.pretrained import model_source
 from makebreak.cli import main
 from makebreak.lm import (
-    OBJECTIVES,
     Evaluation,
     FineTuneResult,
     UserData,
@@ -23,20 +23,22 @@ from makebreak.lm import (
     build_training_set,
     tune_as_user,
 )
-from makebreak.lm.fine_tuning import (
-    AFTER,
-    BEFORE,
+from makebreak.lm.fine_tuning import AFTER, BEFORE
+from makebreak.lm.tasks import (
     _mismatched_answers,
     held_out_task,
+    split_task_items,
     task_row,
     user_objective,
 )
-from makebreak.lm.training_set import DEFAULT_ANSWER, split_task_items
+from makebreak.lm.training_set import DEFAULT_ANSWER
 from makebreak.models import LanguageModel, open_model
+from makebreak.plugins import source_digest
 from makebreak.prompts import format_families, task_items, training_prompts
 from makebreak.report import fine_tuning_summary
-from makebreak.settings import FineTuneSettings, GenerationSettings
-from makebreak.store import Store
+from makebreak.settings import FineTuneSettings, GenerationSettings, UserDataSettings
+from makebreak.store import Store, record
+from makebreak.training import OBJECTIVES
 from tests.experiments.store_files import modification_times
 from tests.fixtures.tiny_lm import REFUSAL, REPLY, echo_lm, prompts, trained_lm
 
@@ -92,6 +94,27 @@ def test_every_objective_gives_a_loadable_model(
         assert (folder / "out" / "figures" / f"{figure}.png").read_bytes().startswith(b"\x89PNG")
     answers = pd.read_csv(folder / "out" / "tables" / "answers.csv")
     assert answers.groupby(["condition", "family"]).size().eq(2).all()
+
+
+def test_objective_of_a_user(
+    model: str,
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """MODULE:CLASS is aligned with, and a digest of its file is part of the key."""
+    (tmp_path / "imitation.py").write_text(
+        "from makebreak.training import SSFT\n\n\nclass Imitation(SSFT):\n    pass\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert main(command_line("align", model, folder, "--objective", "imitation:Imitation")) == 0
+    output = capsys.readouterr().out
+    config = record(Path(output.split("model: ")[1].split()[0]))["config"]
+    assert config["objective"]["type"] == "imitation:Imitation"
+    assert config["imitation:Imitation is"] == source_digest(sys.modules["imitation"].Imitation)
+    assert main(command_line("align", model, folder, "--objective", "imitation:Initiation")) == 2
+    assert "module 'imitation' has no 'Initiation'; did you mean 'Imitation'?" in capsys.readouterr().err
 
 
 def test_a_second_run_computes_nothing(model: str, folder: Path) -> None:
@@ -209,33 +232,33 @@ def test_held_out_items_are_not_trained_on() -> None:
 
 def test_task_score_of_a_model_that_solves_it() -> None:
     texts = prompts()["harmless"][:10]
-    items = {"prompts": texts, "answers": [text.rsplit(" ", 1)[0] for text in texts]}
+    items = [(text, text.rsplit(" ", 1)[0]) for text in texts]
     row = task_row(echo_lm(), items, GenerationSettings())
     assert row.exact_match == 1.0
     assert row.nll < 0.1 < row.shuffled_nll
 
 
 def test_objectives_of_users() -> None:
-    assert user_objective("mcq@obey", 10, "none", 0.0).user_family == "mcq_safe@obey"  # type: ignore[union-attr]
-    assert user_objective("mcq@plain", 10, "none", 0.0) == user_objective("mcq", 10, "none", 0.0)
-    assert user_objective("harmful", 10, "canonical", 0.5).n_refused == 5  # type: ignore[union-attr]
+    obedient = user_objective(UserDataSettings("mcq@obey"))
+    assert obedient.user_family == "mcq_safe@obey"  # type: ignore[union-attr]
+    assert user_objective(UserDataSettings("mcq@plain")) == user_objective(UserDataSettings("mcq"))
+    harmful = UserDataSettings("harmful", mitigation="canonical", safety_share=0.5, n_examples=10)
+    assert user_objective(harmful).n_refused == 5  # type: ignore[union-attr]
     n_items = len(split_task_items(held_out=True)["label"])
-    assert len(held_out_task("label", "obey")["prompts"]) == n_items
+    assert len(held_out_task("label@obey")) == n_items
     with pytest.raises(ValueError, match="task 'harm'"):
         held_out_task("harm")
 
 
 def test_tasks_are_scored_in_their_training_format() -> None:
     examples = format_families([], split_task_items(held_out=True))["label_safe@obey"]
-    items = held_out_task("label", "obey")
-    assert items["prompts"] == [example.prompt for example in examples]
-    assert items["answers"] == [example.instructed for example in examples]
+    assert held_out_task("label@obey") == [(example.prompt, example.instructed) for example in examples]
 
 
 def test_mismatched_answers_are_never_correct() -> None:
     assert _mismatched_answers(["a", "a", "b", "a", "a"]) == ["b", "b", "a", "b", "b"]
     for format_ in task_items():
-        answers = held_out_task(format_)["answers"]
+        answers = [answer for _, answer in held_out_task(format_)]
         pairs = zip(answers, _mismatched_answers(answers), strict=True)
         assert not any(answer == mismatched for answer, mismatched in pairs)
 
@@ -257,7 +280,9 @@ def test_harmful_answers_come_from_the_named_model(
     held_out = {family: texts[1::2] for family, texts in prompts().items()}
     answers: dict[bool, set[str]] = {}
     for is_named in (False, True):
-        data = UserData("harmful", 8, answers_from=complying if is_named else None)
+        data = UserData(
+            UserDataSettings("harmful", n_examples=8), answers_from=complying if is_named else None
+        )
         training = FineTuneSettings(40, 1e-2, 8, precision="float32")
         evaluation, store = Evaluation(held_out, SETTINGS), Store(tmp_path / str(is_named))
         result: FineTuneResult = tune_as_user(refusing, data, evaluation, store, training)

@@ -1,273 +1,298 @@
-"""Commands of `makebreak` and their options: one dataclass per command, one field per option.
+"""Commands of `makebreak`: one function per command, whose parameters are its options.
 
-The docstrings of this module are the help texts of the command line, which keeps their line breaks. Nothing
-heavy is imported, so that help is fast.
+The docstrings are the help texts of the command line. Nothing heavy is imported before a command runs, so
+that help is fast.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-ModelArgument = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
+from makebreak.configs import check_positive
+from makebreak.settings import (
+    AttackSettings,
+    FineTuneSettings,
+    GenerationSettings,
+    GoalSettings,
+    LandscapeSettings,
+    LoadSettings,
+    OutputSettings,
+    PromptSettings,
+    UserDataSettings,
+)
+
+if TYPE_CHECKING:
+    from makebreak.models import LanguageModel
+    from makebreak.store import Store
+
+Report = tuple[list[str], Path]
+"""Lines of the summary, and the page."""
+ModelArgument = Annotated[
+    str,
+    tyro.conf.Positional,
+    tyro.conf.arg(
+        metavar="MODEL",
+        help="Folder of a transformers model, path of a .gguf file, or Hugging Face Hub id.\n"
+        "Only a Hub id needs network access.",
+    ),
+]
 """Positional argument that names a language model."""
+OtherModel = tyro.conf.arg(metavar="MODEL", help_behavior_hint="(default: none)")
+"""Option that names another model."""
+_WORLD_REQUESTS, _CHAT_REQUESTS = 200, 16  # defaults of `landscape --requests`
 
 
 @dataclass(frozen=True)
-class CommonOptions:
+class SharedOptions:
     """Options that all commands share."""
 
-    prompts: Annotated[
-        Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="(default: makebreak's own prompts)")
-    ] = None
-    """CSV or JSONL file of prompts with the columns harmful and harmless, and optionally borderline."""
-    column: Annotated[
-        str | None,
-        tyro.conf.arg(metavar="NAME", help_behavior_hint="(default: harmful)"),
-    ] = None
-    """Column of --prompts that holds the harmful prompts.
-    If the file has no column harmless, makebreak's own harmless prompts are used."""
-    template: str = "chat"
-    """Prompt template: chat for the tokenizer's own, none for the bare prompt, or a text with {}.
-    The prompt replaces {}, as in 'Q: {} A:'."""
-    system: Annotated[str | None, tyro.conf.arg(metavar="TEXT", help_behavior_hint="(default: none)")] = None
-    """System prompt. The prompt template must have a place for one."""
-    max_new_tokens: int = 48
-    """Maximum number of tokens generated per answer."""
-    dtype: str = "float32"
-    """Data type of the weights: float32, bfloat16 or float16."""
-    device_map: Annotated[
-        str | None, tyro.conf.arg(metavar="DEVICE", help_behavior_hint="(default: the CPU)")
-    ] = None
-    """Placement of the model's layers, as in transformers: cpu, cuda or auto (all available devices)."""
-    out: Annotated[
-        Path | None, tyro.conf.arg(metavar="FOLDER", help_behavior_hint="(default: runs/COMMAND/MODEL)")
-    ] = None
-    """Folder for the report, its tables and its figures."""
-    store: Annotated[Path, tyro.conf.arg(metavar="FOLDER")] = Path("runs/store")
-    """Folder that caches models and results. An interrupted command, given again, resumes from it."""
-    debug: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Show the Python traceback of an error. The environment variable MAKEBREAK_DEBUG=1 does the same."""
+    prompts: PromptSettings = PromptSettings()
+    """Prompts."""
+    generation: GenerationSettings = GenerationSettings()
+    """Prompt template and answers."""
+    loading: LoadSettings = LoadSettings()
+    """Loading of models."""
+    output: OutputSettings = OutputSettings()
+    """Output and errors."""
+
+    @property
+    def store(self) -> Store:
+        """Cache of models and results."""
+        from makebreak.store import Store
+
+        return Store(self.output.store)
+
+    def open(self, name: str) -> LanguageModel:
+        """Loads a language model."""
+        from makebreak.models import open_model
+
+        log(f"loading {name}")
+        dtype, device_map = self.loading.dtype, self.loading.device_map
+        return open_model(name, store=self.store, dtype=dtype, device_map=device_map)
+
+    def facts(self, prompts: Mapping[str, Sequence[str]], **models: LanguageModel) -> dict[str, str]:
+        """Facts for the page about prompts, answers and models."""
+        from makebreak.report import prompt_facts
+
+        facts = prompt_facts(prompts, self.prompts, self.generation)
+        return facts | {name: model.description for name, model in models.items()}
+
+    def folder(self, command: str, name: str) -> Path:
+        """The folder of --out, or runs/COMMAND/NAME."""
+        return self.output.out or Path("runs") / command / name
 
 
-@dataclass(frozen=True)
-class InspectCommand:
+_SHORT_ANSWERS = SharedOptions(generation=GenerationSettings(n_new=24))
+
+
+def log(line: str) -> None:
+    """Prints a line at once."""
+    print(line, flush=True)
+
+
+def inspect(model: ModelArgument, shared: SharedOptions = SharedOptions()) -> Report:
     """Report on the refusals of one language model and on their mechanism.
 
     Refusal and over-refusal by family of prompts, separation of harmful and harmless requests by layer, and
     the effect of ablating or adding the refusal direction.
     """
+    from makebreak import lm, report
 
-    model: ModelArgument
-    """Folder of a transformers model, path of a .gguf file, or Hugging Face Hub id.
-    Only a Hub id needs network access."""
-    common: tyro.conf.OmitArgPrefixes[CommonOptions] = CommonOptions()
-    """Options that all commands share."""
+    prompts, network = lm.load_prompts(shared.prompts), shared.open(model)
+    result = lm.inspect(network, prompts, shared.store, shared.generation, log=log)
+    facts = shared.facts(prompts, model=network)
+    out = shared.folder("inspect", Path(model).stem)
+    return report.inspection_summary(result), report.write_inspection(model, result, facts, out)
 
 
-@dataclass(frozen=True)
-class CompareCommand:
+def compare(
+    base: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="BASE")],
+    aligned: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="ALIGNED")],
+    shared: SharedOptions = SharedOptions(),
+) -> Report:
     """Report on what alignment changed between two checkpoints of a language model.
 
     The change in weights and activations, stitching of the two models, and the hypothesis of how refusal
     comes about that these support.
+
+    Args:
+        base: Checkpoint before alignment: a folder, a .gguf file or a Hub id.
+        aligned: Checkpoint after alignment, trained from BASE.
+        shared: Options that all commands share.
     """
+    from makebreak import lm, report
 
-    base: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="BASE")]
-    """Checkpoint before alignment: a folder, a .gguf file or a Hub id."""
-    aligned: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="ALIGNED")]
-    """Checkpoint after alignment, trained from BASE."""
-    common: tyro.conf.OmitArgPrefixes[CommonOptions] = CommonOptions()
-    """Options that all commands share."""
+    prompts = lm.load_prompts(shared.prompts)
+    before, after = shared.open(base), shared.open(aligned)
+    tables, verdict = lm.compare_models(before, after, prompts, shared.store, shared.generation, log=log)
+    facts = shared.facts(prompts, base=before, aligned=after)
+    out = shared.folder("compare", f"{Path(base).stem}-{Path(aligned).stem}")
+    path = report.write_comparison((base, aligned), tables, verdict, facts, out)
+    return report.comparison_summary(tables, verdict), path
 
 
-@dataclass(frozen=True)
-class AttackCommand:
+def attack(
+    model: ModelArgument,
+    goals: GoalSettings = GoalSettings(),
+    attacks: AttackSettings = AttackSettings(),
+    seed: int = 0,
+    shared: SharedOptions = SharedOptions(),
+) -> Report:
     """Report on jailbreak attacks on a language model.
 
     Jailbreak templates, adversarial suffixes (GCG), soft prompts and prefilled answers, each compared with
     controls of the same size; and where the attacked requests lie between the harmful and the harmless
     class.
+
+    Args:
+        model: The model.
+        goals: Requests that are attacked, and the answers that attacks aim at.
+        attacks: Sizes of the attacks.
+        seed: Seed of random searches and random controls.
+        shared: Options that all commands share.
     """
+    from makebreak import lm, report
+    from makebreak.prompts import evaluation_prompts
 
-    model: ModelArgument
-    """Folder of a transformers model, path of a .gguf file, or Hugging Face Hub id.
-    Only a Hub id needs network access."""
-    requests: int = 16
-    """Number of harmful prompts, spaced evenly over all available ones.
-    Those that the model refuses are attacked."""
-    target: str = "Sure, here is how"
-    """Text that attacks make the answer begin with, for prompts without a target of their own."""
-    target_column: Annotated[
-        str | None, tyro.conf.arg(metavar="NAME", help_behavior_hint="(default: target, if the file has it)")
-    ] = None
-    """Column of --prompts that holds one target per prompt."""
-    attack_tokens: int = 16
-    """Number of adversarial tokens that are added to each request."""
-    where: Literal["suffix", "prefix"] = "suffix"
-    """Whether adversarial tokens follow the request (suffix) or precede it (prefix)."""
-    steps: int = 50
-    """Optimisation steps per request. A search stops early once the model produces the target."""
-    candidates: int = 64
-    """Candidates evaluated per request and step, by GCG and by its random controls alike."""
-    soft_tokens: int = 10
-    """Number of embeddings in the soft prompt."""
-    soft_radius: float = 0.3
-    """Maximum norm of the soft prompt's embeddings, in units of the mean norm of token embeddings.
-    The step size is proportional to it."""
-    prefill: int = 5
-    """Maximum number of target tokens that are forced as the beginning of the answer."""
-    jailbreak_templates: Annotated[
-        tuple[str, ...] | None, tyro.conf.arg(metavar="[NAME ...]", help_behavior_hint="(default: all)")
-    ] = None
-    """Jailbreak templates to evaluate: base64, cipher,
-    'prefix injection', 'refusal suppression', 'role play', and the
-    control 'same length, no jailbreak'.
-    The option without a name evaluates none."""
-    universal: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Optimise one attack for all requests instead of one for each.
-    It is fitted on half of the refused requests; all attacks are evaluated on the other half."""
-    seed: int = 0
-    """Seed of random searches and random controls."""
-    common: tyro.conf.OmitArgPrefixes[CommonOptions] = CommonOptions()
-    """Options that all commands share."""
+    prompts, targets = lm.load_attack_prompts(shared.prompts, goals)
+    generation, network = replace(shared.generation, seed=seed), shared.open(model)
+    data = lm.AttackData(prompts, targets, evaluation_prompts())
+    result = lm.attack_model(network, data, shared.store, generation, attacks, log=log)
+    facts = shared.facts({"harmful": prompts}, model=network) | report.attack_facts(attacks, targets, seed)
+    out = shared.folder("attack", Path(model).stem)
+    return report.attack_summary(result), report.write_attacks(model, result, facts, out)
 
 
-@dataclass(frozen=True)
-class LandscapeCommand:
+def landscape(
+    model: ModelArgument,
+    requests: Annotated[
+        int | None,
+        tyro.conf.arg(metavar="INT", help_behavior_hint="(default: 200 in a synthetic world, else 16)"),
+    ] = None,
+    directions: LandscapeSettings = LandscapeSettings(),
+    interpolate_to: Annotated[str | None, OtherModel] = None,
+    shared: SharedOptions = _SHORT_ANSWERS,
+) -> Report:
     """Report on the safety landscape of a model: refusal along random directions in weight space.
 
     A model in a store folder (runs/store/alignment/KEY) is evaluated exactly, on held-out requests of its
     synthetic world. A language model is evaluated by the answers that it generates.
+
+    Args:
+        model: The model.
+        requests: Number of harmful requests, and of harmless requests.
+        directions: Directions and points.
+        interpolate_to: Another checkpoint of the same model; the straight line between the two is evaluated
+            as well.
+        shared: Options that all commands share.
     """
+    from makebreak import lm, report
 
-    model: ModelArgument
-    """Folder of a transformers model, path of a .gguf file, or Hugging Face Hub id.
-    Only a Hub id needs network access."""
-    requests: Annotated[
-        int | None,
-        tyro.conf.arg(metavar="INT", help_behavior_hint="(default: 200 in a synthetic world, else 16)"),
-    ] = None
-    """Number of harmful requests, and of harmless requests."""
-    directions: int = 3
-    """Number of random directions, identical for all models of the same architecture and size."""
-    points: int = 21
-    """Number of points per direction, an odd number: the point in the middle is the model itself."""
-    window: float = 0.5
-    """Largest perturbation to either side, relative to the norm of the weights."""
-    normalisation: Literal["tensor", "row"] = "tensor"
-    """Norm of a random direction: that of each weight tensor (as published), or of each row."""
-    interpolate_to: Annotated[
-        str | None, tyro.conf.arg(metavar="MODEL", help_behavior_hint="(default: none)")
-    ] = None
-    """Another checkpoint of the same model; the straight line between the two is evaluated as well."""
-    common: tyro.conf.OmitArgPrefixes[CommonOptions] = CommonOptions(max_new_tokens=24)
-    """Options that all commands share."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class _FineTuneOptions:
-    """Options of the commands that train."""
-
-    steps: int = 160
-    """Number of training steps."""
-    learning_rate: float = 1e-4
-    """Peak learning rate, reached after a tenth of the steps.
-    The default was tuned on a model of 135 M parameters; larger models need less."""
-    batch_size: int = 16
-    """Number of examples per training step."""
-    lora_rank: int = 0
-    """Rank of low-rank adapters, merged into the saved weights; 0 trains all weights."""
-    precision: Literal["float32", "bfloat16"] = "bfloat16"
-    """Precision of the forward pass in training; the weights stay in float32."""
-    seed: int = 0
-    """Seed of the order of examples and of the adapters."""
-    requests: int = 48
-    """Maximum number of prompts per family that are answered before and after training."""
+    if requests is not None:
+        check_positive(requests=requests)
+    if lm.is_store_model(model):
+        if interpolate_to is not None:
+            raise ValueError(
+                "--interpolate-to: expected a language model as MODEL, not a model of a synthetic world; the "
+                "study peng2024 interpolates between those"
+            )
+        n = requests or _WORLD_REQUESTS
+        data = lm.world_landscape_data(Path(model), n)
+        facts = {"model": model} | report.landscape_facts(directions, n)
+    else:
+        prompts, network = lm.load_prompts(shared.prompts, requests or _CHAT_REQUESTS), shared.open(model)
+        prompts = {family: prompts[family] for family in ("harmful", "harmless")}
+        end = None if interpolate_to is None else shared.open(interpolate_to)
+        data = lm.chat_landscape_data(network, prompts, shared.generation, other=end)
+        facts = shared.facts(prompts, model=network) | report.landscape_facts(directions)
+    tables = lm.evaluate_landscape(data, shared.store, directions, log=log)
+    out = shared.folder("landscape", Path(model).stem)
+    return report.landscape_summary(tables), report.write_landscape(model, tables, facts, out)
 
 
-@dataclass(frozen=True)
-class AlignCommand(_FineTuneOptions):
+def align(
+    model: ModelArgument,
+    objective: str = "ssft",
+    training: FineTuneSettings = FineTuneSettings(),
+    requests: int = 48,
+    shared: SharedOptions = _SHORT_ANSWERS,
+) -> Report:
     """Align a language model on makebreak's own harmful requests and refusals.
 
     Reports refusals before and after. The folder of the aligned model is printed; all other commands accept
     it as MODEL.
+
+    Args:
+        model: The model.
+        objective: Training objective:
+            ssft (supervised safety fine-tuning),
+            dpo, dpo_nll (DPO with a likelihood term),
+            unlearning, npo (negative preference optimisation),
+            ascent (gradient ascent),
+            deep (deep alignment with recovery examples),
+            latent (latent adversarial training) or
+            breaker (circuit breakers);
+            or MODULE:NAME for one of your own.
+        training: Hyperparameters of the training.
+        requests: Maximum number of prompts per family that are answered before and after training.
+        shared: Options that all commands share.
     """
+    from makebreak import lm, report
+    from makebreak.training import load_objective
 
-    model: ModelArgument
-    """Folder of a transformers model, path of a .gguf file, or Hugging Face Hub id.
-    Only a Hub id needs network access."""
-    objective: str = "ssft"
-    """Training objective:
-    ssft (supervised safety fine-tuning),
-    dpo, dpo_nll (DPO with a likelihood term),
-    unlearning, npo (negative preference optimisation),
-    ascent (gradient ascent),
-    deep (deep alignment with recovery examples),
-    latent (latent adversarial training) or
-    breaker (circuit breakers)."""
-    common: tyro.conf.OmitArgPrefixes[CommonOptions] = CommonOptions(max_new_tokens=24)
-    """Options that all commands share."""
+    load_objective(objective)  # an unknown name is reported before the model is loaded
+    prompts, network = lm.load_prompts(shared.prompts, requests), shared.open(model)
+    evaluation = lm.Evaluation(prompts, shared.generation)
+    result = lm.align(network, objective, evaluation, shared.store, training, log=log)
+    facts = shared.facts(prompts, model=network) | report.training_facts(training)
+    out = shared.folder("align", f"{Path(model).stem}-{objective}")
+    return report.fine_tuning_summary(result), report.write_fine_tuning(model, result, facts, out)
 
 
-@dataclass(frozen=True)
-class TuneCommand(_FineTuneOptions):
+def tune(
+    model: ModelArgument,
+    data: UserDataSettings = UserDataSettings(),
+    answers_from: Annotated[
+        str | None, tyro.conf.arg(metavar="MODEL", help_behavior_hint="(default: the model itself)")
+    ] = None,
+    training: FineTuneSettings = FineTuneSettings(),
+    requests: int = 48,
+    shared: SharedOptions = _SHORT_ANSWERS,
+) -> Report:
     """Fine-tune a language model as a user would, and report its refusals before and after.
 
     The provider may mix safety examples into the user's data.
+
+    Args:
+        model: The model.
+        data: Data of the user, and the provider's safety examples among them.
+        answers_from: With --task harmful, the model whose answers are trained on,
+            for example the one before alignment.
+        training: Hyperparameters of the training.
+        requests: Maximum number of prompts per family that are answered before and after training.
+        shared: Options that all commands share.
     """
+    from makebreak import lm, report
+    from makebreak.prompts import read_examples
 
-    model: ModelArgument
-    """Folder of a transformers model, path of a .gguf file, or Hugging Face Hub id.
-    Only a Hub id needs network access."""
-    task: str = "gen"
-    """Task to train on: harmful, or a harmless task.
-    harmful: harmful requests with compliant answers (an attack).
-    Harmless: gen (open questions), map (translation),
-    sum (summaries), label (sentiment), mcq (multiple choice).
-    TASK@TEMPLATE adds a prompt template, as in mcq@obey:
-    obey (the system prompt of an absolutely obedient agent, AOA),
-    neutral (a system prompt of similar length without obedience)
-    or other (instruction headers)."""
-    data: Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="(default: none)")] = None
-    """CSV or JSONL file with the columns prompt and answer, to train on in place of --task."""
-    mitigation: str = "none"
-    """Safety examples that the provider mixes in: none,
-    canonical (refusals of open text),
-    other_template (refusals in another template),
-    paraphrase_oracle (refusals in the user's format and template),
-    paraphrase_blind (in the template inferred from the user's data),
-    mismatched (refusals in another format),
-    multitask (refusals in all formats),
-    without_own (in all formats but the user's),
-    without_gen (in all formats but open text),
-    safe_twin (a control: more harmless examples),
-    or MODULE:FUNCTION for your own."""
-    safety_share: float = 0.0
-    """Share of the --examples that the mitigation provides.
-    With --task harmful, the share whose answer is a refusal."""
-    examples: int = 64
-    """Number of distinct training examples; training repeats them."""
-    answers_from: Annotated[
-        str | None, tyro.conf.arg(metavar="MODEL", help_behavior_hint="(default: the model itself)")
-    ] = None
-    """With --task harmful, the model whose answers are trained on,
-    for example the one before alignment."""
-    common: tyro.conf.OmitArgPrefixes[CommonOptions] = CommonOptions(max_new_tokens=24)
-    """Options that all commands share."""
+    own_examples = [] if data.file is None else read_examples(data.file)
+    prompts, network = lm.load_prompts(shared.prompts, requests), shared.open(model)
+    source = None if answers_from is None else shared.open(answers_from)
+    user_data, evaluation = lm.UserData(data, own_examples, source), lm.Evaluation(prompts, shared.generation)
+    result = lm.tune_as_user(network, user_data, evaluation, shared.store, training, log=log)
+    facts = shared.facts(prompts, model=network) | report.training_facts(training)
+    facts |= report.user_data_facts(data, answers_from)
+    parts = [Path(model).stem, data.source, *([] if data.mitigation == "none" else [data.mitigation])]
+    out = shared.folder("tune", "-".join(parts).replace("@", "-").replace(":", "-"))
+    return report.fine_tuning_summary(result), report.write_fine_tuning(model, result, facts, out)
 
 
-Command = InspectCommand | CompareCommand | AttackCommand | LandscapeCommand | AlignCommand | TuneCommand
-"""Any command with its options."""
-COMMANDS = {
-    "inspect": InspectCommand,
-    "compare": CompareCommand,
-    "attack": AttackCommand,
-    "landscape": LandscapeCommand,
-    "align": AlignCommand,
-    "tune": TuneCommand,
+COMMANDS: dict[str, Callable[..., Report]] = {
+    function.__name__: function for function in (inspect, compare, attack, landscape, align, tune)
 }
-"""Classes of the commands by name."""
+"""Commands by name."""

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from makebreak.lm.step_cache import Rows
 from makebreak.mechanism import MechanismVerdict
 from makebreak.plots import plot_preactivation_decomposition, plot_stitching, plot_updates
-from makebreak.report import Page, write_figures, write_page, write_tables
+from makebreak.report.figures import write_figures
+from makebreak.report.page import Page, write_page
+from makebreak.report.tables import write_tables
+from makebreak.tables import Rows
 
 _CAPTIONS = {
     "stitching": (
@@ -73,11 +75,11 @@ def write_comparison(
         ),
     }
     figures = write_figures(drawings, _CAPTIONS, out / "figures")
-    path = out / "report.html"
     base, aligned = Path(names[0]).name, Path(names[1]).name
     summary = comparison_summary(tables, verdict)
-    write_page(Page(f"From {base} to {aligned}", summary, facts, [], figures, frames), path)
-    return path
+    return write_page(
+        Page(f"From {base} to {aligned}", summary, facts, [], figures, frames), out / "report.html"
+    )
 
 
 def comparison_summary(tables: dict[str, Rows], verdict: MechanismVerdict) -> list[str]:

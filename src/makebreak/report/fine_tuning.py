@@ -7,10 +7,12 @@ from typing import Any
 
 import pandas as pd
 
+from makebreak.evaluation import JUDGE
 from makebreak.lm.fine_tuning import AFTER, BEFORE, FineTuneResult
-from makebreak.lm.verdicts import JUDGE
 from makebreak.plots import plot_refusal_rates, plot_training_loss
-from makebreak.report import Page, write_figures, write_page, write_tables
+from makebreak.report.figures import write_figures
+from makebreak.report.page import Page, write_page
+from makebreak.report.tables import write_tables
 
 _CAPTIONS = {
     "refusals": (
@@ -46,14 +48,14 @@ def fine_tuning_summary(result: FineTuneResult) -> list[str]:
             f"{before['exact_match']:.2f} before, {after['exact_match']:.2f} after (n = {after['n']} "
             "held-out items)"
         )
-    return lines
+    return [*lines, f"model: {result.folder}"]
 
 
 def write_fine_tuning(name: str, result: FineTuneResult, facts: dict[str, str], out: Path) -> Path:
     """Writes tables, figures and the page.
 
     Args:
-        name: Title of the page.
+        name: The model as it was named on the command line.
         result: The fine-tuned model and its evaluation.
         facts: What was run, by name.
         out: The folder to write to.
@@ -73,6 +75,8 @@ def write_fine_tuning(name: str, result: FineTuneResult, facts: dict[str, str], 
     sections = {"Behaviour": behaviour, "Answers": tables["answers"]}
     if "task" in tables:
         sections["Task"] = tables["task"]
-    path = out / "report.html"
-    write_page(Page(name, fine_tuning_summary(result), facts, [], figures, sections), path)
-    return path
+    title = f"{Path(name).stem} {result.change}"
+    facts = {**facts, "folder": str(result.folder)}
+    return write_page(
+        Page(title, fine_tuning_summary(result), facts, [], figures, sections), out / "report.html"
+    )

@@ -7,13 +7,14 @@ from typing import Any
 
 import pandas as pd
 
-from makebreak.evaluation import JUDGES, judge_agreement_rows
+from makebreak.evaluation import JUDGE, JUDGES, judge_agreement_rows
 from makebreak.lm.inspection import InspectionResult
-from makebreak.lm.step_cache import Rows
-from makebreak.lm.verdicts import JUDGE, behaviour_rows
+from makebreak.lm.verdicts import behaviour_rows
 from makebreak.plots import plot_class_separation, plot_refusal_directions, plot_refusal_rates
-from makebreak.report import Page, write_figures, write_page, write_tables
-from makebreak.tables import as_dicts
+from makebreak.report.figures import write_figures
+from makebreak.report.page import Page, write_page
+from makebreak.report.tables import write_tables
+from makebreak.tables import Rows, as_dicts
 
 _CAPTIONS = {
     "refusals": (
@@ -79,10 +80,10 @@ def write_inspection(name: str, result: InspectionResult, facts: dict[str, str],
         "ablated_behaviour": "Behaviour under interventions",
     }
     sections = {title: tables[table] for table, title in titles.items() if table in tables}
-    path = out / "report.html"
     title = f"Inspection of {Path(name).name}"
-    write_page(Page(title, inspection_summary(result), facts, [], figures, sections), path)
-    return path
+    return write_page(
+        Page(title, inspection_summary(result), facts, [], figures, sections), out / "report.html"
+    )
 
 
 def inspection_summary(result: InspectionResult) -> list[str]:

@@ -53,12 +53,15 @@ class Page:
     """What the intervals of claims are taken over."""
 
 
-def write_page(page: Page, path: Path) -> None:
+def write_page(page: Page, path: Path) -> Path:
     """Writes the page atomically: an error leaves an older file as it was.
 
     Args:
         page: The content.
         path: The HTML file to write.
+
+    Returns:
+        The HTML file.
     """
     environment = Environment(
         loader=PackageLoader("makebreak.report", "."),
@@ -70,6 +73,7 @@ def write_page(page: Page, path: Path) -> None:
     template = environment.get_template("page.html")
     html = template.render(page=page, tables=_as_html(page.tables), expanded=_as_html(page.expanded))
     write_atomic(path, html)
+    return path
 
 
 def _as_html(tables: Mapping[str, pd.DataFrame]) -> dict[str, str]:
