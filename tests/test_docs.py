@@ -120,7 +120,7 @@ def check_attack(names: dict[str, Any]) -> None:
         original = plain.requests.prompt[rows, start + i]
         assert (copied.requests.prompt[rows, copied.positions[:, i]] == original).all()
     assert (plain.requests.prompt[rows, copied.positions[:, 0]] != original).any()
-    assert not (copied.refused & copied.complied).any()
+    assert not (copied.refuses & copied.complies).any()
     assert (universal.name, len(universal.requests)) == ("random tokens 2 universal", 50)
     assert set(names["projections"].attack) == {result.name for result in names["results"]}
 

@@ -171,7 +171,7 @@ class AttackMeasure:
         safe, unsafe = (self._evaluate_family(subject, family) for family in ("safe", "unsafe"))
         names = [name for kind in JAILBREAKS.values() for name in kind if name in subject.world.families]
         jailbreaks = [self._evaluate_family(subject, name) for name in names]
-        refused = unsafe.requests[np.flatnonzero(unsafe.refused)[: self.n_attacked]]
+        refused = unsafe.requests[np.flatnonzero(unsafe.refuses)[: self.n_attacked]]
         optimised: list[AttackResult] = []
         if len(refused) >= MIN_PER_OUTCOME:
             attacks = [*self._attacks(subject), *_evading_attacks(monitors, n_layers(model) // 2)]
@@ -237,9 +237,9 @@ def _evading_attacks(monitors: Mapping[tuple[str, int], Monitor], layer: int) ->
 
 
 def _attack_row(result: AttackResult) -> AttackRow:
-    compliance, refusal = float(result.complied.mean()), float(result.refused.mean())
+    compliance, refusal = float(result.complies.mean()), float(result.refuses.mean())
     neither = 1 - compliance - refusal
-    n_complied = int(result.complied.sum())
+    n_complied = int(result.complies.sum())
     return AttackRow(result.name, len(result.requests), compliance, refusal, neither, n_complied)
 
 
@@ -261,7 +261,7 @@ def _detection_rows(
         with result.attach(model):
             flags_by_monitor = flag_requests(list(monitors.values()), model, result.requests)
         for (kind, layer), flags in zip(monitors, flags_by_monitor, strict=True):
-            complied = flags[result.complied]
+            complied = flags[result.complies]
             enough = len(complied) >= MIN_PER_OUTCOME
             rows.append(
                 DetectionRow(
@@ -299,7 +299,7 @@ def _steering_rows(
     """
     grammar = torch.from_numpy(np.concatenate([subject.world.groups(requests) for requests in fit]))
     n_each = math.ceil(n / len(results))
-    successes = [result[np.flatnonzero(result.complied)[:n_each]] for result in results]
+    successes = [result[np.flatnonzero(result.complies)[:n_each]] for result in results]
     if sum(len(result.requests) for result in successes) < MIN_PER_OUTCOME:
         return []
     data = SteeringData(fit, clean, grammar)

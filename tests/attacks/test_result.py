@@ -62,7 +62,7 @@ def test_soft_prompts_are_scored_with_vectors(optimise: bool) -> None:
     part = result[np.array([1, 5, 7])]
     with part.attach(MODEL):
         again = exact_match(MODEL, part.requests, "instructed").numpy()
-    assert again.tolist() == result.complied[[1, 5, 7]].tolist()
+    assert again.tolist() == result.complies[[1, 5, 7]].tolist()
 
 
 def test_optimised_attacks_beat_random_ones() -> None:
@@ -89,9 +89,9 @@ def test_optimised_attacks_beat_random_ones() -> None:
     ]
     assert results[0].soft_prompt is not None
     assert results[1].soft_prompt is not None
-    assert results[0].complied.sum() > results[1].complied.sum()
+    assert results[0].complies.sum() > results[1].complies.sum()
     plain = score_attack("plain", TARGET, REQUESTS)
-    assert not (plain.refused & plain.complied).any()
+    assert not (plain.refuses & plain.complies).any()
 
 
 @pytest.mark.parametrize(

@@ -56,8 +56,8 @@ def test_refusal_needs_no_stop(symbols: list[str], refused: bool) -> None:
     assert PrefixCachedRunner.create(model, requests).exact_match("refused").tolist() == [refused] * 6
     assert exact_outcomes(model, requests).tolist() == [Outcome.REFUSE if refused else Outcome.NEITHER] * 6
     result = score_attack("plain", WorldTarget(model), requests)
-    assert result.refused.tolist() == [refused] * 6
-    assert not result.complied.any()
+    assert result.refuses.tolist() == [refused] * 6
+    assert not result.complies.any()
 
 
 @pytest.mark.parametrize("stopped", [True, False])
@@ -70,7 +70,7 @@ def test_compliance_needs_its_stop(stopped: bool) -> None:
     assert exact_match(model, request, "instructed").tolist() == [stopped]
     assert PrefixCachedRunner.create(model, request).exact_match("instructed").tolist() == [stopped]
     assert exact_outcomes(model, request).tolist() == [Outcome.COMPLY if stopped else Outcome.NEITHER]
-    assert score_attack("plain", WorldTarget(model), request).complied.tolist() == [stopped]
+    assert score_attack("plain", WorldTarget(model), request).complies.tolist() == [stopped]
 
 
 @pytest.mark.parametrize("family", ["gen_unsafe", "mcq_unsafe"])

@@ -63,8 +63,8 @@ def test_successes_project_on_the_safe_side(kind: str) -> None:
     """And failures do not."""
     networks = planted(kind, seed=1)
     attack = relabel(networks)
-    assert 100 < attack.complied.sum() < 200
-    assert (attack.complied != attack.refused).all()
+    assert 100 < attack.complies.sum() < 200
+    assert (attack.complies != attack.refuses).all()
     rows = projection_rows(project_attacks(networks.aligned, clean_data(networks).fit, [attack]))
     best = max((row for row in rows if row.outcome == "all"), key=lambda row: row.auroc or 0.0)
     by_outcome = {row.outcome: row for row in rows if row.layer == best.layer}
@@ -106,7 +106,7 @@ def test_steering_reverses_what_position_causes(cause: bool, reverses: bool) -> 
     [mirrored] = [row for row in rows if row.kind == "mirrored"]
     [control] = [row for row in rows if row.kind == "mirrored_distance"]
     assert None not in (mirrored.reversal_rate, mirrored.refusal_rate, control.reversal_rate)
-    assert mirrored.n == attack.complied.sum()
+    assert mirrored.n == attack.complies.sum()
     assert ((mirrored.reversal_rate or 0) > 0.9) == reverses
     assert ((mirrored.refusal_rate or 0) > 0.9) == reverses
     if reverses:

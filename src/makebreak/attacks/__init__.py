@@ -12,7 +12,7 @@ from makebreak.attacks.slots import AdversarialSlots, SlotLocation, fill_slots, 
 from makebreak.attacks.soft_embeddings import SoftPromptResult, soft_prompt_embeddings
 from makebreak.attacks.soft_prompt import Penalty, RandomSoftPrompt, SoftPrompt
 from makebreak.attacks.token_search import SearchOptions, TokenSearch, TokenSearchResult, search_tokens
-from makebreak.attacks.universal import Universal, supported
+from makebreak.attacks.universal import Universal, supported_arguments
 
 __all__ = [
     "ATTACKS",
@@ -46,5 +46,5 @@ __all__ = [
     "score_attack",
     "search_tokens",
     "soft_prompt_embeddings",
-    "supported",
+    "supported_arguments",
 ]

@@ -42,13 +42,13 @@ class AttackResult:
     """Mean loss at the initial tokens of a search, then the mean of the best losses after each step."""
 
     @property
-    def refused(self) -> Bool[np.ndarray, " n"]:
-        """Whether each request is refused."""
+    def refuses(self) -> Bool[np.ndarray, " n"]:
+        """Whether the target refuses each request."""
         return self.outcomes == Outcome.REFUSE
 
     @property
-    def complied(self) -> Bool[np.ndarray, " n"]:
-        """Whether each request is complied with."""
+    def complies(self) -> Bool[np.ndarray, " n"]:
+        """Whether the target complies with each request."""
         return self.outcomes == Outcome.COMPLY
 
     def attach(self, model: PreTrainedModel) -> AbstractContextManager[None]:

@@ -213,8 +213,8 @@ class SoftPrompt:
                 break
             [gradient] = torch.autograd.grad(objective.sum(), vectors)
             direction = _unit(gradient, as_released=self.as_released)
-            moved = vectors.detach() - step_size * direction
-            vectors = _project(moved, radius, as_released=self.as_released)
+            updated = vectors.detach() - step_size * direction
+            vectors = _project(updated, radius, as_released=self.as_released)
         return best
 
 

@@ -61,13 +61,13 @@ class Universal:
             )
         train, test = requests[::2], requests[1::2]
         optimised = self.attack.optimise(
-            target, train, seed=seed, shared=True, **supported(self.attack.optimise, run)
+            target, train, seed=seed, shared=True, **supported_arguments(self.attack.optimise, run)
         )
-        result = self.attack.apply(target, test, optimised, **supported(self.attack.apply, run))
+        result = self.attack.apply(target, test, optimised, **supported_arguments(self.attack.apply, run))
         return replace(result, name=self.name)
 
 
-def supported(function: Any, arguments: dict[str, Any]) -> dict[str, Any]:
+def supported_arguments(function: Any, arguments: dict[str, Any]) -> dict[str, Any]:
     """Those of some keyword arguments that a function has, or all if it takes any."""
     parameters = inspect.signature(function).parameters
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from makebreak.attacks import Attack, AttackResult, Progress, score_attack, supported
+from makebreak.attacks import Attack, AttackResult, Progress, score_attack, supported_arguments
 from makebreak.evaluation import ChatTarget, Target, target_nll
 from makebreak.lm.monitoring import ReferenceMonitors
 from makebreak.prompts import Requests, TextRequests
@@ -116,7 +116,7 @@ class AnswerScorer:
             there are monitors, and `history`, the losses of a search.
         """
         state = folder / "search"
-        arguments = supported(attack.__call__, {"progress": progress, "folder": state})
+        arguments = supported_arguments(attack.__call__, {"progress": progress, "folder": state})
         if "folder" in arguments:
             state.mkdir(exist_ok=True)
         result = attack(self.target, requests, seed=seed, **arguments)

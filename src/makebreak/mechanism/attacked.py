@@ -27,13 +27,13 @@ class AttackedRequests(Protocol):
         ...
 
     @property
-    def refused(self) -> Bool[np.ndarray, " n"]:
-        """Whether each request is refused."""
+    def refuses(self) -> Bool[np.ndarray, " n"]:
+        """Whether the target refuses each request."""
         ...
 
     @property
-    def complied(self) -> Bool[np.ndarray, " n"]:
-        """Whether each request is complied with."""
+    def complies(self) -> Bool[np.ndarray, " n"]:
+        """Whether the target complies with each request."""
         ...
 
     def attach(self, model: PreTrainedModel) -> AbstractContextManager[None]:

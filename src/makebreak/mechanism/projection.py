@@ -122,9 +122,9 @@ def projection_rows(projection: AttackProjection) -> list[ProjectionRow]:
     for attack, tau in zip(projection.attacks, projection.tau, strict=True):
         masks = {
             "all": np.ones(len(tau), dtype=bool),
-            "complied": attack.complied,
-            "refused": attack.refused,
-            "neither": ~(attack.complied | attack.refused),
+            "complied": attack.complies,
+            "refused": attack.refuses,
+            "neither": ~(attack.complies | attack.refuses),
         }
         for layer, clusters in enumerate(projection.means):
             for outcome, mask in masks.items():
@@ -132,7 +132,7 @@ def projection_rows(projection: AttackProjection) -> list[ProjectionRow]:
                 if not n:
                     rows.append(ProjectionRow(attack.name, layer, outcome, n, None, None, None, None, None))
                     continue
-                success_auroc = _auroc_or_none(tau[:, layer], attack.complied) if outcome == "all" else None
+                success_auroc = _auroc_or_none(tau[:, layer], attack.complies) if outcome == "all" else None
                 rows.append(
                     ProjectionRow(
                         attack=attack.name,
@@ -179,7 +179,7 @@ def success_prediction_rows(projection: AttackProjection, *, seed: int) -> list[
     """
     attacks, tau = projection.attacks, np.concatenate(projection.tau)
     name = np.concatenate([[attack.name] * len(attack.requests) for attack in attacks])
-    complied = np.concatenate([attack.complied for attack in attacks])
+    complied = np.concatenate([attack.complies for attack in attacks])
     groups = _text_groups(attacks)
     one_hot = OneHotEncoder(sparse_output=False).fit_transform(name[:, None])
     order = np.random.default_rng(seed).permutation(len(tau))

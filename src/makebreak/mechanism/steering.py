@@ -97,7 +97,7 @@ def steering_rows(
         One row per vector and scale, and one for each mirrored kind if any attack succeeded.
     """
     site, random = f"blocks.{layer}.hook_resid_pre", torch.Generator().manual_seed(seed)
-    successes = [attack[attack.complied] for attack in attacks if attack.complied.any()]
+    successes = [attack[attack.complies] for attack in attacks if attack.complies.any()]
     experiment = _Experiment.create(model, layer, successes, data.score)
     safe = end_of_text_activations(model, data.fit.safe, [site])[0].double()
     unsafe = end_of_text_activations(model, data.fit.unsafe, [site])[0].double()
