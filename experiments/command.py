@@ -15,8 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
-from types import ModuleType
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import tyro
 
@@ -24,6 +23,7 @@ from makebreak.cli import debug_requested, parse_arguments, run_command
 
 if TYPE_CHECKING:
     from experiments.results import Results
+    from experiments.study import Study
 
 DEFAULT_STORE = Path("runs/store")
 """Folder of the models unless another one is given."""
@@ -78,7 +78,7 @@ class _Run:
     """A command whose names have been resolved and checked."""
 
     command: Command
-    study: ModuleType
+    study: Study
     preset: Any
     world: str
     seeds: tuple[int, ...]
@@ -123,7 +123,7 @@ def _run_speed(out: Path) -> None:
 
 def _resolve(command: Command) -> _Run:
     """The command's study, preset, world, seeds and folder; ValueError if one is unknown or does not fit."""
-    study = importlib.import_module(f"experiments.{command.study}")
+    study = cast("Study", importlib.import_module(f"experiments.{command.study}"))
     _check_name("preset", command.preset, list(study.PRESETS))
     preset = study.PRESETS[command.preset]
     if command.model is not None:

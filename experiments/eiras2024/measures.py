@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Iterator
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -15,12 +15,12 @@ from experiments.eiras2024.presets import (
     FineTunedModel,
     Preset,
 )
+from experiments.study import stored_rows
 from makebreak.evaluation import evaluate_behaviour
 from makebreak.models import load_model
 from makebreak.prompts import load_world
 from makebreak.recipes import Recipe, build, checkpoints
-from makebreak.store import Store, write_json
-from makebreak.tables import as_dicts
+from makebreak.store import Store
 from makebreak.zoo import held_out_requests, weight_change
 from synthetic import Family
 
@@ -31,7 +31,6 @@ OUTCOMES_REVISION = 2
 """Part of the keys of stored outcomes; raised when the same model would get other rows."""
 RELEARNING_REVISION = 2
 """The same for stored outcomes along harmful fine-tuning."""
-_ROWS = "rows.json"
 _SPLIT = "score"
 
 
@@ -126,17 +125,17 @@ def outcome_rows(
     aligned = build(preset.aligned_recipe(seed, model.defence), store)
     conditions = _conditions(preset, model)
 
-    def evaluate(target: Path) -> None:
+    def evaluate(_: Path) -> Iterator[OutcomeRow]:
         world = load_world(preset.worlds[0])
         network = load_model(folder, symbols=world.vocabulary.symbols)
         change = weight_change(network, load_model(aligned, symbols=world.vocabulary.symbols))
-        results, rows = {}, []
+        results = {}
         for condition, family in conditions:
             if family not in results:
                 requests = held_out_requests(preset.worlds[0], str(family), preset.n_requests, seed, _SPLIT)
                 results[family] = evaluate_behaviour(network, world, requests)
             behaviour = results[family]
-            row = OutcomeRow(
+            yield OutcomeRow(
                 model.strategy,
                 model.mitigation,
                 model.safety_share,
@@ -153,8 +152,6 @@ def outcome_rows(
                 margin=behaviour.margin,
                 weight_change=change,
             )
-            rows.append(row)
-        write_json(target / _ROWS, as_dicts(rows))
 
     config = {
         "n": preset.n_requests,
@@ -162,15 +159,9 @@ def outcome_rows(
         "model": [model.strategy, model.mitigation, model.safety_share, model.defence],
         "conditions": [str(family) for _, family in conditions],
     }
-    result = store.build(
-        "restructured-outcomes",
-        revision=OUTCOMES_REVISION,
-        config=config,
-        parents=[folder, aligned],
-        make=evaluate,
-    )
-    rows = [OutcomeRow(**row) for row in json.loads((result / _ROWS).read_text())]
-    return rows, [folder, aligned, result]
+    parents = [folder, aligned]
+    rows, result = stored_rows(store, "restructured-outcomes", OUTCOMES_REVISION, config, evaluate, parents)
+    return [OutcomeRow(**row) for row in rows], [*parents, result]
 
 
 def relearning_starts(preset: Preset, seed: int) -> dict[str, Recipe]:
@@ -209,31 +200,28 @@ def relearning_rows(
     for learning_rate in preset.relearning_learning_rates:
         before = build(recipe, store)
         after = build(preset.relearning_recipe(recipe, learning_rate), store)
-        result = store.build(
-            "relearning-outcomes",
-            revision=RELEARNING_REVISION,
-            config={"n": preset.n_requests, "seed": seed},
-            parents=[after, before],
-            make=partial(_write_relearning, preset, seed, before, after),
+        config = {"n": preset.n_requests, "seed": seed}
+        make = partial(_relearning_rows, preset, seed, before, after)
+        stored, result = stored_rows(
+            store, "relearning-outcomes", RELEARNING_REVISION, config, make, [after, before]
         )
-        stored = json.loads((result / _ROWS).read_text())
         rows += [RelearningRow(start, learning_rate, **row) for row in stored]
         folders += [before, after, result]
     return rows, folders
 
 
-def _write_relearning(preset: Preset, seed: int, before: Path, after: Path, target: Path) -> None:
-    """Writes mean outcomes over formats of a model and of the checkpoints of its fine-tuning."""
+def _relearning_rows(
+    preset: Preset, seed: int, before: Path, after: Path, _: Path
+) -> Iterator[dict[str, float]]:
+    """Mean outcomes over formats of a model and of the checkpoints of its fine-tuning."""
     name = preset.worlds[0]
     world = load_world(name)
     requests = [
         held_out_requests(name, f"{format_}_unsafe", preset.n_requests, seed, _SPLIT)
         for format_ in preset.alignment_preset.formats
     ]
-    rows = []
     for step, path in {0: before, **checkpoints(after)}.items():
         model = load_model(path, symbols=world.vocabulary.symbols)
         rates = [evaluate_behaviour(model, world, part).rates for part in requests]
         means = {name: sum(rate[name] for rate in rates) / len(rates) for name in ("refuse", "comply")}
-        rows.append({"step": step, **means})
-    write_json(target / _ROWS, rows)
+        yield {"step": step, **means}

@@ -143,17 +143,7 @@ def paragraph(claims: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def write_report(results: Results, preset: Preset, world: str, out: Path) -> Path:
-    """Writes the figures and the page of the study.
-
-    Args:
-        results: Tables and evaluated claims.
-        preset: Sizes of the study.
-        world: Name of the world.
-        out: Folder of the results.
-
-    Returns:
-        Path of the page.
-    """
+    """Writes the figures and the page of the study (see `Study`)."""
     claims = {row["id"]: row for row in results.claims}
     page = Page(
         f"eiras2024 at {preset.name}: restructured harmless data and safety data mixed in",

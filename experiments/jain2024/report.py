@@ -76,17 +76,7 @@ MEAN_TABLES = [
 
 
 def write_report(results: Results, preset: Preset, world: str, out: Path) -> Path:
-    """Writes the figures and the page.
-
-    Args:
-        results: The study's result.
-        preset: Sizes of the study.
-        world: The study's world.
-        out: Folder of the results.
-
-    Returns:
-        The file of the page.
-    """
+    """Writes the figures and the page (see `Study`)."""
     page = Page(
         title=f"jain2024 at {preset.name}: effects of safety fine-tuning on weights and activations",
         summary=_summary(results.claims, preset, world),

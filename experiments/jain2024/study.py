@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import math
-import sys
 from functools import partial
-from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
-from tqdm import tqdm
 
 from experiments.jain2024.claims import judge
 from experiments.jain2024.matched import matched_rows
@@ -18,6 +15,7 @@ from experiments.jain2024.measures import attack_measures, checkpoint_measures, 
 from experiments.jain2024.worlds import detectability_table
 from experiments.recipes.composition import ARMS, PRESETS, Preset
 from experiments.results import Results
+from experiments.study import Tables, collect_tables
 from makebreak.recipes import Recipe, build, checkpoints
 from makebreak.store import Store, is_cached
 from makebreak.sweeps import Task
@@ -25,39 +23,50 @@ from makebreak.tables import Rows
 from makebreak.zoo import identity, measure, other_seed
 
 
-class WorldPlan(NamedTuple):
-    """Models of one world that the study trains."""
+class Cell(NamedTuple):
+    """One model that is trained and measured."""
 
     world: str
     """Name of the world."""
-    arms: tuple[str, ...]
-    """Arms that are trained."""
+    seed: int
+    """Pretraining seed."""
+    arm: str
+    """Arm of the model."""
     all_measures: bool
     """Whether all measures are taken; False where models are only attacked."""
 
+    @property
+    def wave(self) -> int:
+        """Bases, then aligned models."""
+        return int(ARMS[self.arm].method is not None)
+
+    @property
+    def label(self) -> str:
+        """Name of the model in messages."""
+        return f"{self.world} seed {self.seed} {self.arm}"
+
+    @property
+    def columns(self) -> dict[str, Any]:
+        """Columns of every row."""
+        return {"seed": self.seed, "arm": self.arm}
+
 
 def trainings(preset: Preset, world: str, seeds: tuple[int, ...]) -> set[Recipe]:
-    """All trainings of a run: every stage of every model, and the bases of other seeds.
-
-    Args:
-        preset: Sizes of the study.
-        world: The study's world.
-        seeds: Pretraining seeds.
-
-    Returns:
-        The recipes.
-    """
+    """Recipes of every stage of every model, and of the bases of other seeds (see `Study`)."""
     recipes = {preset.recipe(world, other_seed(seed), "base") for seed in seeds}
-    for plan, seed in product(_plans(preset, world), seeds):
-        for arm in plan.arms:
-            recipes.update(preset.recipe(plan.world, seed, arm).lineage)
+    for cell in _cells(preset, world, seeds):
+        recipes.update(preset.recipe(cell.world, cell.seed, cell.arm).lineage)
     return recipes
 
 
-def _plans(preset: Preset, world: str) -> list[WorldPlan]:
-    """The study's world first, then the others in which models are attacked."""
-    others = [WorldPlan(other, arms, False) for other, arms in preset.other_worlds(world).items()]
-    return [WorldPlan(world, preset.arms, True), *others]
+def _cells(preset: Preset, world: str, seeds: tuple[int, ...]) -> list[Cell]:
+    """For every seed the study's world first, then the others in which models are attacked."""
+    cells = []
+    for seed in seeds:
+        cells += [Cell(world, seed, arm, True) for arm in preset.arms]
+        for other, arms in preset.other_worlds(world).items():
+            cells += [Cell(other, seed, arm, False) for arm in arms]
+    return cells
 
 
 def tasks(
@@ -66,59 +75,38 @@ def tasks(
     """Models and measurements that the store lacks, in two waves of tasks: bases, then aligned models.
 
     A process takes seconds to start, so it makes several models where there are many more than workers.
-
-    Args:
-        preset: Sizes of the study.
-        world: The study's world.
-        seeds: Pretraining seeds.
-        store: Folder of the store.
-        workers: Number of processes that run at once.
-
-    Returns:
-        The tasks of each wave.
     """
     n_parts = math.ceil(4 * workers / len(seeds))
-    waves: list[list[Task]] = []
-    for is_base in (True, False):
-        wave: list[Task] = []
-        for plan, seed in product(_plans(preset, world), seeds):
-            measure_model = _measure_all if plan.all_measures else _measure_attacks
-            arms = [
-                arm
-                for arm in plan.arms
-                if (ARMS[arm].method is None) == is_base
-                and not is_cached(store, partial(measure_model, preset, plan.world, seed, arm))
-            ]
-            for i in range(min(len(arms), n_parts)):
-                part = arms[i::n_parts]
-                label = f"{plan.world} seed {seed} {' '.join(part)}"
-                arguments = (preset.name, plan.world, seed, part, str(store), plan.all_measures)
-                wave.append(Task(label, "experiments.jain2024.study:build_and_measure", arguments))
-        waves.append(wave)
+    groups: dict[tuple[int, str, int, bool], list[str]] = {}
+    for cell in _cells(preset, world, seeds):
+        if not is_cached(store, partial(_compute, preset, cell)):
+            group = (cell.wave, cell.world, cell.seed, cell.all_measures)
+            groups.setdefault(group, []).append(cell.arm)
+    waves: list[list[Task]] = [[], []]
+    for (wave, name, seed, all_measures), arms in groups.items():
+        for i in range(min(len(arms), n_parts)):
+            part = arms[i::n_parts]
+            label = f"{name} seed {seed} {' '.join(part)}"
+            arguments = (preset.name, name, seed, part, str(store), all_measures)
+            waves[wave].append(Task(label, f"{__name__}:build_and_measure", arguments))
     return waves
 
 
 def build_and_measure(
     preset: str, world: str, seed: int, arms: list[str], store: str, all_measures: bool
 ) -> None:
-    """Trains and measures models of one seed, unless the store has them; run by the tasks.
-
-    Args:
-        preset: Name of the preset.
-        world: Name of the world.
-        seed: Pretraining seed.
-        arms: Arms that are trained and measured.
-        store: Folder of the store.
-        all_measures: Whether all measures are taken; False for attacks only.
-    """
-    measure_model = _measure_all if all_measures else _measure_attacks
+    """Trains and measures models of one seed, unless the store has them; arguments are those of a `Task`."""
     for arm in arms:
-        measure_model(PRESETS[preset], world, seed, arm, Store(Path(store)))
+        _compute(PRESETS[preset], Cell(world, seed, arm, all_measures), Store(Path(store)))
 
 
-def _measure_all(
-    preset: Preset, world: str, seed: int, arm: str, store: Store
-) -> tuple[dict[str, Rows], list[Path]]:
+def _compute(preset: Preset, cell: Cell, store: Store) -> tuple[Tables, list[Path]]:
+    """Tables of one model, without the columns seed and arm, and the folders that they come from."""
+    measure_model = _measure_all if cell.all_measures else _measure_attacks
+    return measure_model(preset, cell.world, cell.seed, cell.arm, store)
+
+
+def _measure_all(preset: Preset, world: str, seed: int, arm: str, store: Store) -> tuple[Tables, list[Path]]:
     """Rows of every table for one model and its checkpoints, and the folders that they come from.
 
     The table `zoo` has one row per checkpoint of every stage, with `at`, the number of steps since the base.
@@ -146,12 +134,12 @@ def _measure_all(
                         tables.setdefault(name, []).extend(rows)
             tables["zoo"].append(row)
         steps_before, parent = steps_before + max(steps), model.name
-    return tables, folders
+    return {**tables}, folders
 
 
 def _measure_attacks(
     preset: Preset, world: str, seed: int, arm: str, store: Store
-) -> tuple[dict[str, Rows], list[Path]]:
+) -> tuple[Tables, list[Path]]:
     """Rows of the tables about attacks for one model of another world, and their folders."""
     recipe = preset.recipe(world, seed, arm)
     folders = [build(stage, store) for stage in recipe.lineage]
@@ -159,45 +147,24 @@ def _measure_attacks(
     for measurement, folder in measure(store, recipe, *attack_measures(preset)):
         folders.append(folder)
         tables |= measurement.tables
-    return tables, folders
+    return {**tables}, folders
 
 
 def run(preset: Preset, world: str, seeds: tuple[int, ...], store: Store) -> Results:
-    """Runs the study; what the store has is not computed again.
+    """Computes what the store lacks, and evaluates the claims (see `Study`).
 
-    Args:
-        preset: Sizes of the study.
-        world: The study's world.
-        seeds: Pretraining seeds.
-        store: Where models and measurements are kept.
-
-    Returns:
-        Tables with the columns `seed` and `arm`, the claims and the folders. `zoo` has one row per
-        checkpoint, as `makebreak.zoo.table` has, with `at`, the number of steps since the base.
+    The table `zoo` has one row per checkpoint, as `makebreak.zoo.table` has, with `at`, the number of steps
+    since the base.
     """
-    rows: dict[str, Rows] = {}
-    folders: list[Path] = []
-    plans = _plans(preset, world)
-    n_models = len(seeds) * sum(len(plan.arms) for plan in plans)
-    with tqdm(total=n_models, desc="models", disable=not sys.stderr.isatty()) as progress:
-        for seed, plan in product(seeds, plans):
-            measure_model = _measure_all if plan.all_measures else _measure_attacks
-            for arm in plan.arms:
-                model_tables, model_folders = measure_model(preset, plan.world, seed, arm, store)
-                folders += model_folders
-                for name, table in model_tables.items():
-                    rows.setdefault(name, []).extend({"seed": seed, "arm": arm} | row for row in table)
-                progress.update()
-    tables = {name: _data_frame(table) for name, table in rows.items()}
+    tables, folders = collect_tables(_cells(preset, world, seeds), partial(_compute, preset), store)
+    tables = {name: _with_numbers(table) for name, table in tables.items()}
     tables["detectability"], folder = detectability_table(world, store, n=4 * preset.n_requests)
     folders.append(folder)
     tables["matched"] = matched_rows(tables["zoo"])
-    claims = judge(tables, (world, *preset.other_worlds(world)))
-    return Results(tables, claims, folders)
+    return Results(tables, judge(tables, (world, *preset.other_worlds(world))), folders)
 
 
-def _data_frame(rows: Rows) -> pd.DataFrame:
-    """Rows as a data frame in which columns that are undefined throughout are numbers too."""
-    table = pd.DataFrame(rows)
+def _with_numbers(table: pd.DataFrame) -> pd.DataFrame:
+    """The table with numbers in columns that are undefined throughout, too."""
     undefined = table.columns[table.isna().all().to_numpy()]
     return table.astype(dict.fromkeys(undefined, float)).copy()

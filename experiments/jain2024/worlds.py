@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pandas as pd
 
 from experiments.recipes.composition import TUNING_SEEDS, Preset
 from experiments.recipes.learnability import check_learnable
+from experiments.study import stored_rows
 from makebreak.prompts import detectability_rows, load_world
-from makebreak.store import Store, write_json
-from makebreak.tables import as_dicts
+from makebreak.store import Store
 
 
 def detectability_table(world: str, store: Store, *, n: int) -> tuple[pd.DataFrame, Path]:
@@ -25,26 +24,16 @@ def detectability_table(world: str, store: Store, *, n: int) -> tuple[pd.DataFra
     Returns:
         The table, rows of `DetectabilityRow`, and the folder in which it is kept.
     """
-
-    def make(folder: Path) -> None:
-        rows = detectability_rows(load_world(world), n_requests=n, seed=TUNING_SEEDS[0])
-        write_json(folder / "rows.json", as_dicts(rows))
-
-    config = {"world_is": load_world(world).fingerprint, "n": n}
-    folder = store.build("detectability", revision=2, config=config, make=make)
-    return pd.DataFrame(json.loads((folder / "rows.json").read_text())), folder
+    loaded = load_world(world)
+    config = {"world_is": loaded.fingerprint, "n": n}
+    rows, folder = stored_rows(
+        *(store, "detectability", 2, config),
+        lambda _: detectability_rows(loaded, n_requests=n, seed=TUNING_SEEDS[0]),
+    )
+    return pd.DataFrame(rows), folder
 
 
 def check_gates(preset: Preset, world: str, store: Store) -> None:
-    """Checks that the study's world, and the others in which models are attacked, can be learnt.
-
-    Args:
-        preset: Sizes of the study.
-        world: The study's world.
-        store: Where the classifiers are kept.
-
-    Raises:
-        ValueError: If one of them cannot be learnt.
-    """
+    """Checks that the study's world, and the others in which models are attacked, can be learnt."""
     for name in (world, *preset.other_worlds(world)):
         check_learnable(preset, name, store)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
 from experiments.recipes.formats import Preset
+from experiments.study import stored_rows
 from makebreak.prompts import load_world
 from makebreak.stats import auroc
-from makebreak.store import Store, write_json
-from makebreak.tables import as_dicts
+from makebreak.store import Store
 from synthetic.detectability import fit_ngram_classifier
 
 ORDERS = (1, 2, 3, 4, 5, 6)
@@ -20,8 +20,6 @@ N_REQUESTS = 4000
 """Requests per class that a classifier is fitted on, and as many that it is scored on."""
 ALL_FORMATS = "all"
 """Name of the requests of all formats together."""
-ROWS = "rows.json"
-"""File of a step's rows in its folder of the store."""
 
 
 class NgramClassifierRow(NamedTuple):
@@ -51,8 +49,7 @@ def ngram_classifier_rows(
     """
     loaded_world = load_world(world)
 
-    def measure(folder: Path) -> None:
-        rows = []
+    def measure(folder: Path) -> Iterator[NgramClassifierRow]:
         for name, n in product((ALL_FORMATS, *preset.formats), ORDERS):
             prefix = "" if name == ALL_FORMATS else f"{name}_"
             families = (f"{prefix}safe", f"{prefix}unsafe")
@@ -62,9 +59,8 @@ def ngram_classifier_rows(
             ]
             classifier = fit_ngram_classifier("text", n, *fit)
             safe, unsafe = classifier.log_odds(score[0]), classifier.log_odds(score[1])
-            rows.append(NgramClassifierRow(name, n, auroc(positive=unsafe, negative=safe)))
-        write_json(folder / ROWS, as_dicts(rows))
+            yield NgramClassifierRow(name, n, auroc(positive=unsafe, negative=safe))
 
     config = {"world_is": loaded_world.fingerprint, "n": N_REQUESTS, "orders": list(ORDERS), "seed": seed}
-    folder = store.build("formats-readers", revision=1, config=config, make=measure)
-    return [NgramClassifierRow(**row) for row in json.loads((folder / ROWS).read_text())], folder
+    stored, folder = stored_rows(store, "formats-readers", 1, config, measure)
+    return [NgramClassifierRow(**row) for row in stored], folder

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from transformers import PreTrainedModel
 
 from experiments.recipes.formats import RETAIN, Preset, Tuning
+from experiments.study import stored_rows
 from makebreak.evaluation import generate_answers, greedy_answers, kl_to_base, log_odds, next_token_log_probs
 from makebreak.models import load_model
 from makebreak.prompts import OUTCOMES, Requests, load_world, with_prefill
 from makebreak.recipes import build, checkpoints
-from makebreak.store import Store, write_json
-from makebreak.tables import as_dict, as_dicts
+from makebreak.store import Store
+from makebreak.tables import as_dict
 from makebreak.zoo import held_out_requests, weight_change
 from synthetic import FormatsWorld
 
@@ -25,8 +26,6 @@ FAMILIES = ("safe", "unsafe", "heldout", "mild")
 """Families of requests: safe; unsafe, of topic pairs that alignment showed; of other pairs; mildly unsafe."""
 PREFILL_DEPTHS = (1, 2)
 """Numbers of tokens of the instructed answer that are prefilled."""
-ROWS = "rows.json"
-"""File of a step's rows in its folder of the store."""
 
 
 class OutcomeRow(NamedTuple):
@@ -61,26 +60,8 @@ class BeforeTuningRow(NamedTuple):
     """Coverage of alignment, a key of `COVERAGES`."""
     model: str
     """`base` or `aligned`."""
-    format: str
-    """Format of the requests."""
-    family: str
-    """Family of the requests, one of `FAMILIES`."""
-    operator: str
-    """Operators of the requests, `shown` or `new`."""
-    refuse: float
-    """Share that is refused."""
-    comply: float
-    """Share that is answered as instructed."""
-    comply_wrongly: float
-    """Share with a well-formed answer that is neither the instructed one nor a refusal."""
-    broken: float
-    """Share with a degenerate answer."""
-    margin: float
-    """Refusal margin, mean over requests, nats."""
-    prefill_1: float | None
-    """Share refused after one prefilled token; None for shorter answers."""
-    prefill_2: float | None
-    """Share refused after two prefilled tokens; None for shorter answers."""
+    outcomes: OutcomeRow
+    """Outcomes on one format and family."""
 
 
 class AfterTuningRow(NamedTuple):
@@ -100,26 +81,8 @@ class AfterTuningRow(NamedTuple):
     """KL(aligned ‖ tuned) per token of the instructed answers to safe requests of all formats, nats."""
     weight_change: float
     """Relative norm of the change of the weights from the aligned model."""
-    format: str
-    """Format of the requests."""
-    family: str
-    """Family of the requests, one of `FAMILIES`."""
-    operator: str
-    """Operators of the requests, `shown` or `new`."""
-    refuse: float
-    """Share that is refused."""
-    comply: float
-    """Share that is answered as instructed."""
-    comply_wrongly: float
-    """Share with a well-formed answer that is neither the instructed one nor a refusal."""
-    broken: float
-    """Share with a degenerate answer."""
-    margin: float
-    """Refusal margin, mean over requests, nats."""
-    prefill_1: float | None
-    """Share refused after one prefilled token; None for shorter answers."""
-    prefill_2: float | None
-    """Share refused after two prefilled tokens; None for shorter answers."""
+    outcomes: OutcomeRow
+    """Outcomes on one format and family."""
 
 
 def after_tuning_rows(
@@ -145,10 +108,9 @@ def after_tuning_rows(
     last = max(all_steps)
     steps = {step: path for step, path in all_steps.items() if step == last or tuning.kind == "task"}
 
-    def measure(folder: Path) -> None:
+    def measure(folder: Path) -> Iterator[dict[str, Any]]:
         symbols = load_world(world).vocabulary.symbols
         start = load_model(aligned, symbols=symbols)
-        rows = []
         for step, path in steps.items():
             model = load_model(path, symbols=symbols)
             distance = {
@@ -159,8 +121,7 @@ def after_tuning_rows(
             outcomes = outcome_rows(model, preset, world, seed, preset.formats, "shown")
             if tuning.format != RETAIN:
                 outcomes += outcome_rows(model, preset, world, seed, (tuning.format,), "new")
-            rows += [distance | as_dict(row) for row in outcomes]
-        write_json(folder / ROWS, rows)
+            yield from (distance | as_dict(row) for row in outcomes)
 
     config = {
         "n": preset.n,
@@ -169,11 +130,14 @@ def after_tuning_rows(
         "kind": tuning.kind,
         "steps": sorted(steps),
     }
-    parents = [tuned, aligned]
-    folder = store.build("formats-outcomes", revision=2, config=config, parents=parents, make=measure)
+    stored, folder = stored_rows(store, "formats-outcomes", 2, config, measure, [tuned, aligned])
     rows = [
-        AfterTuningRow(coverage, tuning.format, tuning.kind, tuning.rate, **row)
-        for row in json.loads((folder / ROWS).read_text())
+        AfterTuningRow(
+            *(coverage, tuning.format, tuning.kind, tuning.rate),
+            *(row.pop("step"), row.pop("kl"), row.pop("weight_change")),
+            OutcomeRow(**row),
+        )
+        for row in stored
     ]
     return rows, [aligned, tuned, folder]
 
@@ -196,19 +160,17 @@ def before_tuning_rows(
     recipe = preset.aligned(world, seed, coverage)
     models = {"base": build(recipe.base, store), "aligned": build(recipe, store)}
 
-    def measure(folder: Path) -> None:
-        symbols, rows = load_world(world).vocabulary.symbols, []
+    def measure(folder: Path) -> Iterator[dict[str, Any]]:
+        symbols = load_world(world).vocabulary.symbols
         for name, path in models.items():
             model = load_model(path, symbols=symbols)
             for operator in ("shown", "new"):
-                outcomes = outcome_rows(model, preset, world, seed, preset.formats, operator)
-                rows += [{"model": name, **row} for row in as_dicts(outcomes)]
-        write_json(folder / ROWS, rows)
+                for row in outcome_rows(model, preset, world, seed, preset.formats, operator):
+                    yield {"model": name} | as_dict(row)
 
-    config = {"n": preset.n, "seed": seed}
-    parents = list(models.values())
-    folder = store.build("formats-aligned", revision=2, config=config, parents=parents, make=measure)
-    rows = [BeforeTuningRow(coverage, **row) for row in json.loads((folder / ROWS).read_text())]
+    config, parents = {"n": preset.n, "seed": seed}, list(models.values())
+    stored, folder = stored_rows(store, "formats-aligned", 2, config, measure, parents)
+    rows = [BeforeTuningRow(coverage, row.pop("model"), OutcomeRow(**row)) for row in stored]
     return rows, [*parents, folder]
 
 

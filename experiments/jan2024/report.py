@@ -162,17 +162,7 @@ def failure_modes(claims: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def write_report(results: Results, preset: Preset, world: str, out: Path) -> Path:
-    """Writes the figures and report.html.
-
-    Args:
-        results: Results of the study.
-        preset: The preset.
-        world: Name of the world.
-        out: Folder of the results.
-
-    Returns:
-        Path of the page.
-    """
+    """Writes the figures and report.html (see `Study`)."""
     figures = write_figures(figure_functions(results, preset), _CAPTIONS, out / "figures")
     claims = {row["id"]: row for row in results.claims}
     summary = [summary_paragraph(claims), failure_modes(claims), format_verdicts(results.claims)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Iterator
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -11,14 +11,13 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from experiments.jan2024.outcomes import ROWS
 from experiments.recipes.formats import Preset, Tuning
+from experiments.study import stored_rows
 from makebreak.evaluation import evaluate_behaviour
 from makebreak.models import load_model
 from makebreak.prompts import load_world
 from makebreak.recipes import Recipe, build
-from makebreak.store import Store, write_json
-from makebreak.tables import as_dicts
+from makebreak.store import Store
 from makebreak.training import FineTuning
 from makebreak.zoo import held_out_requests
 from synthetic import Family
@@ -107,19 +106,18 @@ def template_rows(
     world_name = preset.worlds[0]
     templates = _request_templates(task, template)
 
-    def measure(folder: Path) -> None:
+    def measure(folder: Path) -> Iterator[TemplateRow]:
         world = load_world(world_name)
-        model, rows = load_model(path, symbols=world.vocabulary.symbols), []
+        model = load_model(path, symbols=world.vocabulary.symbols)
         for request_template, name, family in product(templates, preset.formats, ("safe", "unsafe")):
             full_name = str(Family(family, name, template=request_template))
             requests = held_out_requests(world_name, full_name, preset.n, seed, "score")
             rates = evaluate_behaviour(model, world, requests).rates
-            rows.append(TemplateRow(task, template, request_template, name, family, **rates))
-        write_json(folder / ROWS, as_dicts(rows))
+            yield TemplateRow(task, template, request_template, name, family, **rates)
 
     config = {"n": preset.n, "seed": seed, "asked_in": templates}
-    folder = store.build("formats-templates", revision=2, config=config, parents=[path], make=measure)
-    return [TemplateRow(**row) for row in json.loads((folder / ROWS).read_text())], [path, folder]
+    stored, folder = stored_rows(store, "formats-templates", 2, config, measure, [path])
+    return [TemplateRow(**row) for row in stored], [path, folder]
 
 
 def template_matrix(rows: pd.DataFrame) -> pd.DataFrame:

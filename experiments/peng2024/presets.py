@@ -180,14 +180,5 @@ def attacks_on(arm: str) -> tuple[str, ...]:
 
 
 def check_gates(preset: Preset, world: str, store: Store) -> None:
-    """Checks the world as the study of the models does.
-
-    Args:
-        preset: The preset.
-        world: Name of the world.
-        store: Store of the checks' results.
-
-    Raises:
-        ValueError: If `jain2024` rejects the world.
-    """
+    """Checks that the models can learn the world."""
     check_learnable(preset.models, world, store)

@@ -171,17 +171,7 @@ def summary_paragraph(claims: Mapping[str, Mapping[str, Any]], n_directions: int
 
 
 def write_report(results: Results, preset: Preset, world: str, out: Path) -> Path:
-    """Writes the figures and report.html.
-
-    Args:
-        results: Results of the study.
-        preset: The preset.
-        world: Name of the world.
-        out: Folder of the results.
-
-    Returns:
-        Path of the page.
-    """
+    """Writes the figures and report.html (see `Study`)."""
     figures = write_figures(figure_functions(results, preset), _CAPTIONS, out / "figures")
     tables = results.tables
     claims = {row["id"]: row for row in results.claims}

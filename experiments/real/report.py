@@ -179,17 +179,7 @@ def rise_matrix(matrix: pd.DataFrame) -> pd.DataFrame:
 
 
 def write_report(results: Results, preset: Preset, world: str, out: Path) -> Path:
-    """Writes the figures, the table of both studies and the page.
-
-    Args:
-        results: Tables and evaluated claims.
-        preset: Sizes of the study.
-        world: Name of the world.
-        out: Folder of the results; results of the other studies are in its grandparent.
-
-    Returns:
-        Path of the page.
-    """
+    """Writes the figures, the table of both studies and the page (see `Study`)."""
     rows = side_by_side_rows(results.claims, out.parent.parent)
     table = pd.DataFrame(rows, columns=list(SideBySideRow._fields))
     write_tables({"side_by_side": table}, out / "tables")

@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-import sys
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
-
-import pandas as pd
-from tqdm import tqdm
+from typing import Any, NamedTuple
 
 from experiments.real.claims import judge
-from experiments.real.measures import MATRIX, USERS, Tables, cell_tables
+from experiments.real.measures import MATRIX, USERS, cell_tables
 from experiments.real.presets import BASE, PRESETS, Preset
 from experiments.real.pretrained import model_source
 from experiments.results import Results
+from experiments.study import Tables, collect_tables, missing_tasks
 from makebreak.configs import to_json
-from makebreak.store import Store, is_cached, write_json
+from makebreak.store import Store, write_json
 from makebreak.sweeps import Task
 
 REVISION = 5
@@ -34,10 +31,29 @@ class Cell(NamedTuple):
     """`base`, the name of an alignment, `users` or `matrix`."""
     seed: int
     """Alignment seed."""
+    model: str
+    """The pretrained model."""
+
+    @property
+    def wave(self) -> int:
+        """The base, then alignments, then fine-tuning of the first alignment."""
+        if self.kind == BASE:
+            return 0
+        return 2 if self.kind in (USERS, MATRIX) else 1
+
+    @property
+    def label(self) -> str:
+        """Name of the task."""
+        return f"seed {self.seed} {self.kind}"
+
+    @property
+    def columns(self) -> dict[str, Any]:
+        """Columns of every row."""
+        return {"seed": self.seed, "arm": self.kind}
 
 
 def trainings(preset: Preset, world: str, seeds: tuple[int, ...]) -> list[tuple[str, str, int]]:
-    """All fine-tuning runs of a study, each as its kind, name and seed; `world` is ignored."""
+    """All fine-tuning runs of a study, each as its kind, name and seed."""
     runs = [("align", arm.name, seed) for seed in seeds for arm in preset.arms]
     runs += [("user", user.name, seed) for seed in seeds for user in preset.users]
     return runs + [("task", format_, seeds[0]) for format_ in preset.matrix_formats]
@@ -45,85 +61,34 @@ def trainings(preset: Preset, world: str, seeds: tuple[int, ...]) -> list[tuple[
 
 def cells(preset: Preset, seeds: tuple[int, ...]) -> list[Cell]:
     """Cells of a study, in an order in which each finds the models that it needs."""
-    arms = [Cell(arm.name, seed) for seed in seeds for arm in preset.arms]
-    users = [Cell(USERS, seed) for seed in seeds]
-    return [Cell(BASE, seeds[0]), *arms, *users, Cell(MATRIX, seeds[0])]
+    kinds = [(BASE, seeds[0]), *((arm.name, seed) for seed in seeds for arm in preset.arms)]
+    kinds += [*((USERS, seed) for seed in seeds), (MATRIX, seeds[0])]
+    return [Cell(*kind, preset.model) for kind in kinds]
 
 
 def tasks(
     preset: Preset, world: str, seeds: tuple[int, ...], store: Path, *, workers: int
 ) -> list[list[Task]]:
-    """Cells that the store lacks, as tasks for other processes.
-
-    Args:
-        preset: Sizes of the study.
-        world: Ignored, since a preset has one.
-        seeds: Alignment seeds.
-        store: Folder of the store.
-        workers: Ignored: all tasks of a wave can run at once.
-
-    Returns:
-        Three waves, each of which needs the models of the one before: the base, alignments, fine-tuning of
-        the first alignment.
-    """
-    waves: list[list[Task]] = [[], [], []]
-    for cell in cells(preset, seeds):
-        if is_cached(store, partial(_compute, preset, cell)):
-            continue
-        label = f"seed {cell.seed} {cell.kind}"
-        arguments = (preset.name, preset.model, cell.kind, cell.seed, str(store))
-        waves[_wave(cell)].append(Task(label, f"{__name__}:compute_cell", arguments))
-    return waves
+    """Cells that the store lacks, in three waves: the base, alignments, fine-tuning of the first."""
+    compute = partial(_compute, preset)
+    return missing_tasks(cells(preset, seeds), compute, store, f"{__name__}:compute_cell", preset.name)
 
 
-def compute_cell(preset: str, model: str, kind: str, seed: int, store: str) -> None:
-    """Computes one cell into the store; the function that a task calls.
-
-    Args:
-        preset: Name of the preset.
-        model: The pretrained model, in place of the preset's.
-        kind: Field of the `Cell`.
-        seed: Field of the `Cell`.
-        store: Folder of the store.
-    """
-    _compute(replace(PRESETS[preset], model=model), Cell(kind, seed), Store(Path(store)))
+def compute_cell(preset: str, *cell: Any) -> None:
+    """Computes a cell into the store; arguments are those of a `Task`."""
+    *values, store = cell
+    _compute(PRESETS[preset], Cell(*values), Store(Path(store)))
 
 
 def run(preset: Preset, world: str, seeds: tuple[int, ...], store: Store) -> Results:
-    """Computes what the store lacks, collects the tables and evaluates the claims.
-
-    Args:
-        preset: Sizes of the study.
-        world: Ignored, since a preset has one.
-        seeds: Alignment seeds.
-        store: Cache of models and cells.
-
-    Returns:
-        Tables, evaluated claims, and the folders that they came from.
-    """
-    rows: Tables = {}
-    folders: list[Path] = []
-    for cell in tqdm(cells(preset, seeds), desc="cells", disable=not sys.stderr.isatty()):
-        folder = _compute(preset, cell, store)
-        used = json.loads((folder / _FOLDERS_FILE).read_text())
-        folders += [*(store.root / name for name in used), folder]
-        cell_rows: Tables = json.loads((folder / _TABLES_FILE).read_text())
-        for name, table in cell_rows.items():
-            labelled = [{"seed": cell.seed, "arm": cell.kind, **row} for row in table]
-            rows.setdefault(name, []).extend(labelled)
-    tables = {name: pd.DataFrame(table) for name, table in rows.items()}
-    claims = judge(tables, [arm.name for arm in preset.arms], seeds)
-    return Results(tables, claims, list(dict.fromkeys(folders)))
+    """Computes what the store lacks, and evaluates the claims (see `Study`)."""
+    tables, folders = collect_tables(cells(preset, seeds), partial(_compute, preset), store)
+    return Results(tables, judge(tables, [arm.name for arm in preset.arms], seeds), folders)
 
 
-def _wave(cell: Cell) -> int:
-    if cell.kind == BASE:
-        return 0
-    return 2 if cell.kind in (USERS, MATRIX) else 1
-
-
-def _compute(preset: Preset, cell: Cell, store: Store) -> Path:
-    """The folder of a cell's tables, and of the names of the folders that they came from."""
+def _compute(preset: Preset, cell: Cell, store: Store) -> tuple[Tables, list[Path]]:
+    """Tables of a cell, and the folders that they came from."""
+    preset = replace(preset, model=cell.model)
 
     def write(folder: Path) -> None:
         tables, used = cell_tables(preset, cell.kind, cell.seed, store)
@@ -136,7 +101,9 @@ def _compute(preset: Preset, cell: Cell, store: Store) -> Path:
         "what": cell.kind,
         "seed": cell.seed,
     }
-    return store.build("real", revision=REVISION, config=config, make=write)
+    folder = store.build("real", revision=REVISION, config=config, make=write)
+    used = json.loads((folder / _FOLDERS_FILE).read_text())
+    return json.loads((folder / _TABLES_FILE).read_text()), [*(store.root / name for name in used), folder]
 
 
 def _model_identity(preset: Preset, store: Store) -> str:
