@@ -6,8 +6,11 @@ import numpy as np
 import pytest
 
 import experiments.command
-from makebreak.cli import main, run_command
+from makebreak.cli import main, parse_arguments, run_command
+from makebreak.cli.commands import COMMANDS
+from makebreak.cli.main import _deferred
 from makebreak.configs import check_positive
+from makebreak.settings import AttackSettings, FineTuneSettings, GenerationSettings, UserDataSettings
 
 
 def unequal_lengths() -> None:
@@ -75,3 +78,37 @@ def test_interruption_has_its_own_status(capsys: pytest.CaptureFixture[str]) -> 
     assert run_command(interrupt) == 130
     [line] = capsys.readouterr().err.splitlines()
     assert "interrupted" in line
+
+
+def options(*arguments: str) -> dict:
+    """Arguments that a command would be called with."""
+    commands = {name: _deferred(command) for name, command in COMMANDS.items()}
+    return parse_arguments(commands, arguments, "makebreak").keywords
+
+
+def test_options_are_the_settings_of_the_jobs() -> None:
+    """An option sets its field, and what is not given has the default of the settings."""
+    words = "--steps 3 --universal --seed 4 --template none --max-new-tokens 6 --jailbreak-templates"
+    attack = options("attack", "folder", *words.split())
+    assert attack["attacks"] == AttackSettings(steps=3, universal=True, jailbreak_templates=())
+    assert attack["shared"].generation == GenerationSettings(6, template=None)
+    assert (attack["model"], attack["seed"]) == ("folder", 4)
+    tune = options("tune", "folder", "--examples", "9", "--task", "mcq@obey", "--seed", "2")
+    assert tune["data"] == UserDataSettings("mcq@obey", n_examples=9)
+    assert tune["training"] == FineTuneSettings(seed=2)
+    assert tune["shared"].generation == GenerationSettings(24)
+    assert options("inspect", "folder")["shared"].generation == GenerationSettings()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("attack", "folder", "--candidates", "0"), "candidates = 0"),
+        (("tune", "folder", "--safety-share", "1.5"), "safety_share = 1.5"),
+        (("landscape", "folder", "--points", "4"), "points = 4"),
+        (("inspect", "folder", "--seed", "1"), "--seed"),
+    ],
+)
+def test_settings_check_their_options(arguments: tuple[str, ...], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        options(*arguments)

@@ -42,8 +42,26 @@ ModelArgument = Annotated[
     ),
 ]
 """Positional argument that names a language model."""
-OtherModel = tyro.conf.arg(metavar="MODEL", help_behavior_hint="(default: none)")
-"""Option that names another model."""
+EvaluatedRequests = Annotated[
+    int,
+    tyro.conf.arg(help="Maximum number of prompts per family that are answered before and after training."),
+]
+"""Option of the commands that train."""
+Objective = Annotated[
+    str,
+    tyro.conf.arg(
+        help="Training objective:\n"
+        "ssft (supervised safety fine-tuning),\n"
+        "dpo, dpo_nll (DPO with a likelihood term),\n"
+        "unlearning, npo (negative preference optimisation),\n"
+        "ascent (gradient ascent),\n"
+        "deep (deep alignment with recovery examples),\n"
+        "latent (latent adversarial training),\n"
+        "breaker (circuit breakers),\n"
+        "or MODULE:CLASS for one of your own."
+    ),
+]
+"""Option that names an alignment objective."""
 _WORLD_REQUESTS, _CHAT_REQUESTS = 200, 16  # defaults of `landscape --requests`
 
 
@@ -83,8 +101,8 @@ class SharedOptions:
         return facts | {name: model.description for name, model in models.items()}
 
     def folder(self, command: str, name: str) -> Path:
-        """The folder of --out, or runs/COMMAND/NAME."""
-        return self.output.out or Path("runs") / command / name
+        """The folder of --out, or runs/COMMAND/NAME with hyphens for the @ and : of tasks and plug-ins."""
+        return self.output.out or Path("runs") / command / name.replace("@", "-").replace(":", "-")
 
 
 _SHORT_ANSWERS = SharedOptions(generation=GenerationSettings(n_new=24))
@@ -111,19 +129,24 @@ def inspect(model: ModelArgument, shared: SharedOptions = SharedOptions()) -> Re
 
 
 def compare(
-    base: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="BASE")],
-    aligned: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="ALIGNED")],
+    base: Annotated[
+        str,
+        tyro.conf.Positional,
+        tyro.conf.arg(
+            metavar="BASE", help="Checkpoint before alignment: a folder, a .gguf file or a Hub id."
+        ),
+    ],
+    aligned: Annotated[
+        str,
+        tyro.conf.Positional,
+        tyro.conf.arg(metavar="ALIGNED", help="Checkpoint after alignment, trained from BASE."),
+    ],
     shared: SharedOptions = SharedOptions(),
 ) -> Report:
     """Report on what alignment changed between two checkpoints of a language model.
 
     The change in weights and activations, stitching of the two models, and the hypothesis of how refusal
     comes about that these support.
-
-    Args:
-        base: Checkpoint before alignment: a folder, a .gguf file or a Hub id.
-        aligned: Checkpoint after alignment, trained from BASE.
-        shared: Options that all commands share.
     """
     from makebreak import lm, report
 
@@ -140,7 +163,7 @@ def attack(
     model: ModelArgument,
     goals: GoalSettings = GoalSettings(),
     attacks: AttackSettings = AttackSettings(),
-    seed: int = 0,
+    seed: Annotated[int, tyro.conf.arg(help="Seed of random searches and random controls.")] = 0,
     shared: SharedOptions = SharedOptions(),
 ) -> Report:
     """Report on jailbreak attacks on a language model.
@@ -148,13 +171,6 @@ def attack(
     Jailbreak templates, adversarial suffixes (GCG), soft prompts and prefilled answers, each compared with
     controls of the same size; and where the attacked requests lie between the harmful and the harmless
     class.
-
-    Args:
-        model: The model.
-        goals: Requests that are attacked, and the answers that attacks aim at.
-        attacks: Sizes of the attacks.
-        seed: Seed of random searches and random controls.
-        shared: Options that all commands share.
     """
     from makebreak import lm, report
     from makebreak.prompts import evaluation_prompts
@@ -172,24 +188,28 @@ def landscape(
     model: ModelArgument,
     requests: Annotated[
         int | None,
-        tyro.conf.arg(metavar="INT", help_behavior_hint="(default: 200 in a synthetic world, else 16)"),
+        tyro.conf.arg(
+            metavar="INT",
+            help_behavior_hint="(default: 200 in a synthetic world, else 16)",
+            help="Number of harmful requests, and of harmless requests.",
+        ),
     ] = None,
     directions: LandscapeSettings = LandscapeSettings(),
-    interpolate_to: Annotated[str | None, OtherModel] = None,
+    interpolate_to: Annotated[
+        str | None,
+        tyro.conf.arg(
+            metavar="MODEL",
+            help_behavior_hint="(default: none)",
+            help="Another checkpoint of the same model; the straight line between the two is evaluated as "
+            "well.",
+        ),
+    ] = None,
     shared: SharedOptions = _SHORT_ANSWERS,
 ) -> Report:
     """Report on the safety landscape of a model: refusal along random directions in weight space.
 
     A model in a store folder (runs/store/alignment/KEY) is evaluated exactly, on held-out requests of its
     synthetic world. A language model is evaluated by the answers that it generates.
-
-    Args:
-        model: The model.
-        requests: Number of harmful requests, and of harmless requests.
-        directions: Directions and points.
-        interpolate_to: Another checkpoint of the same model; the straight line between the two is evaluated
-            as well.
-        shared: Options that all commands share.
     """
     from makebreak import lm, report
 
@@ -217,30 +237,15 @@ def landscape(
 
 def align(
     model: ModelArgument,
-    objective: str = "ssft",
+    objective: Objective = "ssft",
     training: FineTuneSettings = FineTuneSettings(),
-    requests: int = 48,
+    requests: EvaluatedRequests = 48,
     shared: SharedOptions = _SHORT_ANSWERS,
 ) -> Report:
     """Align a language model on makebreak's own harmful requests and refusals.
 
     Reports refusals before and after. The folder of the aligned model is printed; all other commands accept
     it as MODEL.
-
-    Args:
-        model: The model.
-        objective: Training objective:
-            ssft (supervised safety fine-tuning),
-            dpo, dpo_nll (DPO with a likelihood term),
-            unlearning, npo (negative preference optimisation),
-            ascent (gradient ascent),
-            deep (deep alignment with recovery examples),
-            latent (latent adversarial training) or
-            breaker (circuit breakers);
-            or MODULE:NAME for one of your own.
-        training: Hyperparameters of the training.
-        requests: Maximum number of prompts per family that are answered before and after training.
-        shared: Options that all commands share.
     """
     from makebreak import lm, report
     from makebreak.training import load_objective
@@ -249,7 +254,8 @@ def align(
     prompts, network = lm.load_prompts(shared.prompts, requests), shared.open(model)
     evaluation = lm.Evaluation(prompts, shared.generation)
     result = lm.align(network, objective, evaluation, shared.store, training, log=log)
-    facts = shared.facts(prompts, model=network) | report.training_facts(training)
+    facts = shared.facts(prompts, model=network) | {"objective": objective}
+    facts |= report.training_facts(training)
     out = shared.folder("align", f"{Path(model).stem}-{objective}")
     return report.fine_tuning_summary(result), report.write_fine_tuning(model, result, facts, out)
 
@@ -258,24 +264,21 @@ def tune(
     model: ModelArgument,
     data: UserDataSettings = UserDataSettings(),
     answers_from: Annotated[
-        str | None, tyro.conf.arg(metavar="MODEL", help_behavior_hint="(default: the model itself)")
+        str | None,
+        tyro.conf.arg(
+            metavar="MODEL",
+            help_behavior_hint="(default: the model itself)",
+            help="With --task harmful, the model whose answers are trained on,\n"
+            "for example the one before alignment.",
+        ),
     ] = None,
     training: FineTuneSettings = FineTuneSettings(),
-    requests: int = 48,
+    requests: EvaluatedRequests = 48,
     shared: SharedOptions = _SHORT_ANSWERS,
 ) -> Report:
     """Fine-tune a language model as a user would, and report its refusals before and after.
 
     The provider may mix safety examples into the user's data.
-
-    Args:
-        model: The model.
-        data: Data of the user, and the provider's safety examples among them.
-        answers_from: With --task harmful, the model whose answers are trained on,
-            for example the one before alignment.
-        training: Hyperparameters of the training.
-        requests: Maximum number of prompts per family that are answered before and after training.
-        shared: Options that all commands share.
     """
     from makebreak import lm, report
     from makebreak.prompts import read_examples
@@ -288,7 +291,7 @@ def tune(
     facts = shared.facts(prompts, model=network) | report.training_facts(training)
     facts |= report.user_data_facts(data, answers_from)
     parts = [Path(model).stem, data.source, *([] if data.mitigation == "none" else [data.mitigation])]
-    out = shared.folder("tune", "-".join(parts).replace("@", "-").replace(":", "-"))
+    out = shared.folder("tune", "-".join(parts))
     return report.fine_tuning_summary(result), report.write_fine_tuning(model, result, facts, out)
 
 

@@ -15,6 +15,7 @@ from makebreak.settings import (
 )
 
 Facts = dict[str, str]
+"""Values of a page by their name."""
 
 
 def prompt_facts(
