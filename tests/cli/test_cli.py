@@ -103,9 +103,10 @@ def test_options_are_the_settings_of_the_jobs() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("attack", "folder", "--candidates", "0"), "candidates = 0"),
-        (("tune", "folder", "--safety-share", "1.5"), "safety_share = 1.5"),
-        (("landscape", "folder", "--points", "4"), "points = 4"),
+        (("attack", "folder", "--candidates", "0"), "^candidates = 0: expected a finite number above 0$"),
+        (("tune", "folder", "--safety-share", "1.5"), "^safety_share = 1.5"),
+        (("landscape", "folder", "--points", "4"), "^points = 4"),
+        (("align", "folder", "--steps", "x"), "invalid"),
         (("inspect", "folder", "--seed", "1"), "--seed"),
     ],
 )

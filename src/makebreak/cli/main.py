@@ -24,6 +24,7 @@ DEBUG_VARIABLE = "MAKEBREAK_DEBUG"
 
 _PACKAGES = ("makebreak", "synthetic", "experiments")
 _CONFIG = (tyro.conf.OmitArgPrefixes,)
+_CHECKED_VALUE = r"Value error Error parsing (?!-)\S+: (.*) For full helptext, see .*"
 _BOX = r"\x1b\[[0-9;]*m|[╭╮╰╯─│]"  # colours and frames of tyro's messages
 
 
@@ -117,7 +118,9 @@ def parse_arguments(commands: Any, arguments: Sequence[str], program: str) -> An
     except SystemExit as stop:
         if not stop.code:
             raise
-        raise ValueError(" ".join(re.sub(_BOX, " ", messages.getvalue()).split())) from None
+        line = " ".join(re.sub(_BOX, " ", messages.getvalue()).split())
+        refusal = re.fullmatch(_CHECKED_VALUE, line)  # by the settings, whose own message says enough
+        raise ValueError(refusal[1] if refusal else line) from None
 
 
 def _deferred(command: Callable[..., Report]) -> Callable[..., Callable[[], Report]]:
