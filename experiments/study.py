@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import sys
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -103,26 +104,14 @@ class Study(Protocol):
 
 
 class Cell(Protocol):
-    """A piece of work that one process does; a NamedTuple of JSON values."""
+    """A piece of work that one process does: a NamedTuple of JSON values, one of them the seed."""
 
     @property
     def wave(self) -> int:
         """Number of the wave; a cell may need the models of those before its own."""
         ...
 
-    @property
-    def label(self) -> str:
-        """Name of its task in messages and logs."""
-        ...
-
-    @property
-    def columns(self) -> dict[str, Any]:
-        """Columns that its rows begin with."""
-        ...
-
-    def __iter__(self) -> Any:
-        """The values that say what is computed."""
-        ...
+    def _asdict(self) -> dict[str, Any]: ...
 
 
 AnyCell = TypeVar("AnyCell", bound=Cell)
@@ -131,7 +120,7 @@ Compute = Callable[[AnyCell, Store], tuple[Tables, list[Path]]]
 
 
 def missing_tasks(
-    cells: Iterable[AnyCell], compute: Compute[AnyCell], store: Path, function: str, preset: str
+    cells: Iterable[AnyCell], compute: Compute[AnyCell], store: Path, study: str, preset: str
 ) -> list[list[Task]]:
     """Cells that the store lacks, as tasks for other processes.
 
@@ -139,8 +128,7 @@ def missing_tasks(
         cells: All cells of a run.
         compute: Computes a cell in this process.
         store: Folder of the store.
-        function: Function that computes a cell in another process, "module:function"; its arguments are the
-            preset, the values of the cell and the store.
+        study: Module with the study's `Cell` and `compute`, in a package with its `PRESETS`.
         preset: Name of the preset.
 
     Returns:
@@ -150,8 +138,17 @@ def missing_tasks(
     for cell in cells:
         wave = waves.setdefault(cell.wave, [])
         if not is_cached(store, partial(compute, cell)):
-            wave.append(Task(cell.label, function, (preset, *cell, str(store))))
+            values = cell._asdict()
+            label = " ".join(f"{name} {value}" for name, value in values.items() if value != "")
+            arguments = (study, preset, values, str(store))
+            wave.append(Task(label, "experiments.study:compute_cell", arguments))
     return [waves[number] for number in sorted(waves)]
+
+
+def compute_cell(study: str, preset: str, cell: dict[str, Any], store: str) -> None:
+    """Computes a cell into the store; arguments are those of a `Task` of `missing_tasks`."""
+    module, package = importlib.import_module(study), importlib.import_module(study.rpartition(".")[0])
+    module.compute(package.PRESETS[preset], module.Cell(**cell), Store(Path(store)))
 
 
 def collect_tables(
@@ -165,15 +162,16 @@ def collect_tables(
         store: Where models and measurements are kept.
 
     Returns:
-        Tables by name, and the folders that they came from, each once.
+        Tables by name, which begin with the cell's `seed` and `arm`, and the folders that they came from.
     """
     rows: dict[str, Rows] = {}
     folders: list[Path] = []
     for cell in tqdm(list(cells), desc="cells", disable=not sys.stderr.isatty()):
         tables, used = compute(cell, store)
+        columns = {name: value for name, value in cell._asdict().items() if name in ("seed", "arm")}
         folders += used
         for name, table in tables.items():
-            rows.setdefault(name, []).extend(cell.columns | as_dict(row) for row in table)
+            rows.setdefault(name, []).extend(columns | as_dict(row) for row in table)
     return {name: pd.DataFrame(table) for name, table in rows.items()}, list(dict.fromkeys(folders))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from itertools import product
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from experiments.eiras2024.claims import judge
 from experiments.eiras2024.measures import (
@@ -14,7 +14,7 @@ from experiments.eiras2024.measures import (
     relearning_rows,
     relearning_starts,
 )
-from experiments.eiras2024.presets import PRESETS, UNTUNED, Preset
+from experiments.eiras2024.presets import UNTUNED, Preset
 from experiments.results import Results
 from experiments.study import Tables, collect_tables, missing_tasks
 from makebreak.recipes import Recipe
@@ -43,16 +43,6 @@ class Cell(NamedTuple):
             return 2
         return 0 if self.name == UNTUNED else 1
 
-    @property
-    def label(self) -> str:
-        """Name of the task."""
-        return f"seed {self.seed} {self.table} {self.name} {self.mitigation}"
-
-    @property
-    def columns(self) -> dict[str, Any]:
-        """Columns of every row."""
-        return {"seed": self.seed}
-
 
 def trainings(preset: Preset, world: str, seeds: tuple[int, ...]) -> set[Recipe]:
     """Recipes of all training stages of a run; `world` is ignored, since a preset has one."""
@@ -69,18 +59,12 @@ def tasks(
 ) -> list[list[Task]]:
     """Cells that the store lacks, in three waves: aligned models, fine-tuned ones, harmful fine-tuning."""
     cells = _cells(preset, seeds)
-    return missing_tasks(cells, partial(_compute, preset), store, f"{__name__}:compute_cell", preset.name)
-
-
-def compute_cell(preset: str, *cell: Any) -> None:
-    """Computes a cell into the store; arguments are those of a `Task`."""
-    *values, store = cell
-    _compute(PRESETS[preset], Cell(*values), Store(Path(store)))
+    return missing_tasks(cells, partial(compute, preset), store, __name__, preset.name)
 
 
 def run(preset: Preset, world: str, seeds: tuple[int, ...], store: Store) -> Results:
     """Computes what the store lacks, and evaluates the claims (see `Study`)."""
-    tables, folders = collect_tables(_cells(preset, seeds), partial(_compute, preset), store)
+    tables, folders = collect_tables(_cells(preset, seeds), partial(compute, preset), store)
     return Results(tables, judge(tables), folders)
 
 
@@ -93,7 +77,7 @@ def _cells(preset: Preset, seeds: tuple[int, ...]) -> list[Cell]:
     return cells
 
 
-def _compute(preset: Preset, cell: Cell, store: Store) -> tuple[Tables, list[Path]]:
+def compute(preset: Preset, cell: Cell, store: Store) -> tuple[Tables, list[Path]]:
     """Table of a cell, and the folders that it came from."""
     if cell.table == _RELEARNING:
         steps, folders = relearning_rows(preset, cell.seed, cell.name, store)

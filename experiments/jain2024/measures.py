@@ -72,7 +72,18 @@ class ExtrapolationRow(NamedTuple):
 
 
 @dataclass(frozen=True)
-class ClusterMeasure:
+class _SampledMeasure:
+    """Size of a measure on requests."""
+
+    n: int = 500
+    """Number of requests per family."""
+
+    def __post_init__(self) -> None:
+        check_positive(n=self.n)
+
+
+@dataclass(frozen=True)
+class ClusterMeasure(_SampledMeasure):
     """Separation of safe and unsafe activations, and null shares of pre-activations, by layer.
 
     Columns: `PAIR.normalised` and `PAIR.auroc` of the clusters in the last layer; `null_share.FAMILY` and
@@ -83,11 +94,6 @@ class ClusterMeasure:
     tag: ClassVar[str] = "Inside"
     name: ClassVar[str] = "jain2024-inside"
     revision: ClassVar[int] = 4
-    n: int = 500
-    """Number of requests per family."""
-
-    def __post_init__(self) -> None:
-        check_positive(n=self.n)
 
     def __call__(self, subject: Subject) -> Measurement:
         """Measures one model."""
@@ -115,7 +121,7 @@ class ClusterMeasure:
 
 
 @dataclass(frozen=True)
-class UpdateMeasure:
+class UpdateMeasure(_SampledMeasure):
     """Stitching, decomposition of pre-activations, update, read gain, sensitivity and energy.
 
     Stitching uses the requests whose answer the last stage changed (a sham's own partition, the remap
@@ -126,11 +132,6 @@ class UpdateMeasure:
     tag: ClassVar[str] = "Change"
     name: ClassVar[str] = "jain2024-change"
     revision: ClassVar[int] = 2
-    n: int = 500
-    """Number of requests per family."""
-
-    def __post_init__(self) -> None:
-        check_positive(n=self.n)
 
     def __call__(self, subject: Subject) -> Measurement:
         """Measures one model."""
@@ -167,7 +168,7 @@ class UpdateMeasure:
 
 
 @dataclass(frozen=True)
-class LocalisationMeasure:
+class LocalisationMeasure(_SampledMeasure):
     """Components of the update that carry the refusal margin, activation patching, and refusal directions.
 
     Column: `refusal_rank`, the fewest directions whose ablation leaves less than half refused; an upper bound
@@ -177,13 +178,12 @@ class LocalisationMeasure:
     tag: ClassVar[str] = "Where"
     name: ClassVar[str] = "jain2024-where"
     revision: ClassVar[int] = 2
-    n: int = 500
-    """Number of requests per family."""
     n_orders: int = field(default=4, metadata={"key": "orders"})
     """Number of random orders of the Shapley values."""
 
     def __post_init__(self) -> None:
-        check_positive(n=self.n, n_orders=self.n_orders)
+        super().__post_init__()
+        check_positive(n_orders=self.n_orders)
 
     def __call__(self, subject: Subject) -> Measurement:
         """Measures one model."""
@@ -202,7 +202,7 @@ class LocalisationMeasure:
 
 
 @dataclass(frozen=True)
-class ProbeMeasure:
+class ProbeMeasure(_SampledMeasure):
     """Probes of unsafe and of refused in the aligned model and its base, and steering matched by disturbance.
 
     Requests, jailbreaks among them, are labelled by the aligned model's answers, for the base too. States are
@@ -212,11 +212,6 @@ class ProbeMeasure:
     tag: ClassVar[str] = "Apart"
     name: ClassVar[str] = "jain2024-apart"
     revision: ClassVar[int] = 2
-    n: int = 500
-    """Number of requests per family."""
-
-    def __post_init__(self) -> None:
-        check_positive(n=self.n)
 
     def __call__(self, subject: Subject) -> Measurement:
         """Measures one model."""
@@ -238,7 +233,7 @@ class ProbeMeasure:
 
 
 @dataclass(frozen=True)
-class ConstrainedMeasure:
+class ConstrainedMeasure(_SampledMeasure):
     """The last training stage repeated with only W_in trained and its update in a subspace.
 
     Table: `constrained`, one row per subspace.
@@ -247,11 +242,6 @@ class ConstrainedMeasure:
     tag: ClassVar[str] = "Confined"
     name: ClassVar[str] = "jain2024-confined"
     revision: ClassVar[int] = 2
-    n: int = 500
-    """Number of requests per family."""
-
-    def __post_init__(self) -> None:
-        check_positive(n=self.n)
 
     def __call__(self, subject: Subject) -> Measurement:
         """Measures one model."""
@@ -264,7 +254,7 @@ class ConstrainedMeasure:
 
 
 @dataclass(frozen=True)
-class ExtrapolationMeasure:
+class ExtrapolationMeasure(_SampledMeasure):
     """Behaviour of W + α ΔW for each of `EXTRAPOLATION_FACTORS` (Jain et al. 2024, §4.2).
 
     Table: `extrapolation`, rows of `ExtrapolationRow`.
@@ -273,11 +263,6 @@ class ExtrapolationMeasure:
     tag: ClassVar[str] = "Extrapolation"
     name: ClassVar[str] = "jain2024-extrapolation"
     revision: ClassVar[int] = 1
-    n: int = 500
-    """Number of requests per family."""
-
-    def __post_init__(self) -> None:
-        check_positive(n=self.n)
 
     def __call__(self, subject: Subject) -> Measurement:
         """Measures one model."""

@@ -40,16 +40,6 @@ class Cell(NamedTuple):
         """Bases, then aligned models."""
         return int(ARMS[self.arm].method is not None)
 
-    @property
-    def label(self) -> str:
-        """Name of the model in messages."""
-        return f"{self.world} seed {self.seed} {self.arm}"
-
-    @property
-    def columns(self) -> dict[str, Any]:
-        """Columns of every row."""
-        return {"seed": self.seed, "arm": self.arm}
-
 
 def trainings(preset: Preset, world: str, seeds: tuple[int, ...]) -> set[Recipe]:
     """Recipes of every stage of every model, and of the bases of other seeds (see `Study`)."""

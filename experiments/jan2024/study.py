@@ -14,7 +14,7 @@ from experiments.jan2024.internals import internals_rows, probe_rows, width_rows
 from experiments.jan2024.ngram_classifiers import ngram_classifier_rows
 from experiments.jan2024.outcomes import after_tuning_rows, before_tuning_rows
 from experiments.jan2024.templates import UNTUNED, template_rows, templated_recipe, tuned_templates
-from experiments.recipes.formats import PRESETS, RETAIN, Preset
+from experiments.recipes.formats import RETAIN, Preset
 from experiments.results import Results
 from experiments.study import Tables, collect_tables, missing_tasks
 from makebreak.recipes import Recipe
@@ -40,16 +40,6 @@ class Cell(NamedTuple):
         """Aligned models first, then what is fine-tuned from them."""
         return int(self.name != UNTUNED)
 
-    @property
-    def label(self) -> str:
-        """Name of the task."""
-        return f"{self.world} seed {self.seed} {self.coverage or 'templates'} {self.name}"
-
-    @property
-    def columns(self) -> dict[str, Any]:
-        """Columns of every row."""
-        return {"seed": self.seed}
-
 
 def trainings(preset: Preset, world: str, seeds: tuple[int, ...]) -> set[Recipe]:
     """Recipes of all stages of a run (see `Study`)."""
@@ -67,13 +57,7 @@ def tasks(
 ) -> list[list[Task]]:
     """Cells that the store lacks, in two waves: aligned models, then fine-tunings of each format."""
     cells = _cells(preset, world, seeds)
-    return missing_tasks(cells, partial(_compute, preset), store, f"{__name__}:compute_cell", preset.name)
-
-
-def compute_cell(preset: str, *cell: Any) -> None:
-    """Computes a cell into the store; arguments are those of a `Task`."""
-    *values, store = cell
-    _compute(PRESETS[preset], Cell(*values), Store(Path(store)))
+    return missing_tasks(cells, partial(compute, preset), store, __name__, preset.name)
 
 
 def _cells(preset: Preset, world: str, seeds: tuple[int, ...]) -> list[Cell]:
@@ -85,7 +69,7 @@ def _cells(preset: Preset, world: str, seeds: tuple[int, ...]) -> list[Cell]:
     return cells
 
 
-def _compute(preset: Preset, cell: Cell, store: Store) -> tuple[Tables, list[Path]]:
+def compute(preset: Preset, cell: Cell, store: Store) -> tuple[Tables, list[Path]]:
     """Tables of a cell, and the folders that they came from."""
     if not cell.coverage:
         return _templates(preset, cell, store)
@@ -137,7 +121,7 @@ def _after_tuning(preset: Preset, cell: Cell, store: Store) -> tuple[Tables, lis
 
 def run(preset: Preset, world: str, seeds: tuple[int, ...], store: Store) -> Results:
     """Computes what the store lacks, and evaluates the claims (see `Study`)."""
-    tables, folders = collect_tables(_cells(preset, world, seeds), partial(_compute, preset), store)
+    tables, folders = collect_tables(_cells(preset, world, seeds), partial(compute, preset), store)
     classifiers = []
     for seed in seeds:
         rows, folder = ngram_classifier_rows(preset, world, seed, store)

@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from transformers import PreTrainedModel
 
 from experiments.peng2024.presets import RATES, Preset, attacks_on
+from experiments.study import stored_rows
 from makebreak.evaluation import WorldTarget
 from makebreak.landscape import Landscape, OutcomeRates, outcome_rates
 from makebreak.models import load_model
 from makebreak.prompts import load_world
 from makebreak.recipes import build, checkpoints
-from makebreak.store import Store, write_json
+from makebreak.store import Store
+from makebreak.tables import Rows
 from makebreak.zoo import held_out_requests
 
 FAMILIES = ("unsafe", "safe")
 """Families of requests whose outcomes are recorded at every point."""
-ROWS = "rows.json"
-"""File of a step's rows in its folder of the store."""
 
 
 class FineTuningRow(NamedTuple):
@@ -77,28 +76,28 @@ def fine_tuning_rows(
         for rate in RATES:
             model = build(preset.attack_recipe(world, seed, arm, attack, rate), store)
             start = build(preset.recipe(world, seed, arm), store)
-            outcomes = _outcomes_along(preset, world, seed, model, start, store)
+            points, outcomes = _outcomes_along(preset, world, seed, model, start, store)
             folders += [model, outcomes]
             rows += [
                 FineTuningRow(attack, rate, point["step"], outcome_rates(point["outcomes"]))
-                for point in json.loads((outcomes / ROWS).read_text())
+                for point in points
             ]
     return rows, folders
 
 
-def _outcomes_along(preset: Preset, world: str, seed: int, model: Path, start: Path, store: Store) -> Path:
-    """Folder with the outcomes of all requests at every kept step of a run that began at `start`."""
+def _outcomes_along(
+    preset: Preset, world: str, seed: int, model: Path, start: Path, store: Store
+) -> tuple[Rows, Path]:
+    """Outcomes of all requests at every kept step of a run that began at `start`, and their folder."""
     symbols = load_world(world).vocabulary.symbols
 
-    def evaluate(folder: Path) -> None:
-        rows = []
+    def evaluate(_: Path) -> Iterator[dict[str, Any]]:
         for step, path in {0: start, **checkpoints(model)}.items():
             landscape = held_out_landscape(load_model(path, symbols=symbols), world, seed, preset.n)
-            rows.append({"step": step, "outcomes": landscape.answers()})
-        write_json(folder / ROWS, rows)
+            yield {"step": step, "outcomes": landscape.answers()}
 
     config = {"n": preset.n, "families": list(FAMILIES), "seed": seed}
-    return store.build("finetuned-outcomes", revision=3, config=config, parents=[model, start], make=evaluate)
+    return stored_rows(store, "finetuned-outcomes", 3, config, evaluate, [model, start])
 
 
 def best_rate(rows: Sequence[Mapping[str, Any]], attack: str) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from itertools import product
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pandas as pd
 
@@ -13,7 +13,7 @@ from experiments.peng2024.claims import evaluate_claims
 from experiments.peng2024.fine_tuning import fine_tuning_rows
 from experiments.peng2024.landscapes import INTERPOLATION_PREFIX, landscape_tables
 from experiments.peng2024.predictors import predictor_rows
-from experiments.peng2024.presets import PRESETS, RATES, UNEXPOSED_BASE, Preset, attacks_on
+from experiments.peng2024.presets import RATES, UNEXPOSED_BASE, Preset, attacks_on
 from experiments.peng2024.variants import rows_of_preset_width, variant_rows
 from experiments.results import Results
 from experiments.study import Tables, collect_tables, missing_tasks
@@ -40,16 +40,6 @@ class Cell(NamedTuple):
         """Bases first."""
         return int(not self.only_trained)
 
-    @property
-    def label(self) -> str:
-        """Name of the task."""
-        return f"{self.world} seed {self.seed} {self.arm}"
-
-    @property
-    def columns(self) -> dict[str, Any]:
-        """Columns of every row."""
-        return {"seed": self.seed, "arm": self.arm}
-
 
 def trainings(preset: Preset, world: str, seeds: tuple[int, ...]) -> set[Recipe]:
     """Recipes of all stages of a run; those of `jain2024` that lie in the store are not repeated."""
@@ -68,13 +58,7 @@ def tasks(
     bases = ("base", UNEXPOSED_BASE) if preset.include_unexposed_base else ("base",)
     trained = [Cell(world, seed, arm, only_trained=True) for seed, arm in product(seeds, bases)]
     cells = [*trained, *_cells(preset, world, seeds)]
-    return missing_tasks(cells, partial(_compute, preset), store, f"{__name__}:compute_cell", preset.name)
-
-
-def compute_cell(preset: str, *cell: Any) -> None:
-    """Computes a cell into the store; arguments are those of a `Task`."""
-    *values, store = cell
-    _compute(PRESETS[preset], Cell(*values), Store(Path(store)))
+    return missing_tasks(cells, partial(compute, preset), store, __name__, preset.name)
 
 
 def _cells(preset: Preset, world: str, seeds: tuple[int, ...]) -> list[Cell]:
@@ -82,7 +66,7 @@ def _cells(preset: Preset, world: str, seeds: tuple[int, ...]) -> list[Cell]:
     return [Cell(world, seed, arm) for seed, arm in product(seeds, arms)]
 
 
-def _compute(preset: Preset, cell: Cell, store: Store) -> tuple[Tables, list[Path]]:
+def compute(preset: Preset, cell: Cell, store: Store) -> tuple[Tables, list[Path]]:
     """Tables of one model, without columns seed and arm, and the folders that they came from."""
     _, seed, arm, only_trained = cell
     if only_trained:
@@ -99,7 +83,7 @@ def _compute(preset: Preset, cell: Cell, store: Store) -> tuple[Tables, list[Pat
 
 def run(preset: Preset, world: str, seeds: tuple[int, ...], store: Store) -> Results:
     """Computes what the store lacks, and evaluates the claims (see `Study`)."""
-    tables, folders = collect_tables(_cells(preset, world, seeds), partial(_compute, preset), store)
+    tables, folders = collect_tables(_cells(preset, world, seeds), partial(compute, preset), store)
     is_line = tables["curves"].direction.str.startswith(INTERPOLATION_PREFIX)
     tables["basins"] = basin_rows(tables["curves"][~is_line], ("seed", "arm", "direction", "direction_index"))
     tables["predictors"] = predictor_rows(tables)

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple, cast
 
 import numpy as np
 import pandas as pd
 
-from experiments.peng2024.fine_tuning import FAMILIES, ROWS, held_out_landscape
+from experiments.peng2024.fine_tuning import FAMILIES, held_out_landscape
 from experiments.peng2024.presets import MAX_NORM, WITH_SYSTEM, WITHOUT_SYSTEM, Preset
+from experiments.study import stored_rows
 from makebreak.landscape import OutcomeRates, basin_rows, outcome_rates, random_direction
 from makebreak.models import load_model
 from makebreak.prompts import load_world
 from makebreak.recipes import build
-from makebreak.store import Store, write_json
-from makebreak.tables import Rows, as_dicts
+from makebreak.store import Store
+from makebreak.tables import Rows
 from synthetic import WITHOUT_SYSTEM_SUFFIX
 
 PLAIN, WITH, WITHOUT = "", "with", "without"
@@ -62,10 +63,9 @@ def variant_rows(preset: Preset, world: str, seed: int, name: str, store: Store)
     families = tuple(family for pair in by_span.values() for family in pair)
     axis = np.linspace(-MAX_NORM, MAX_NORM, preset.points).round(9).tolist()
 
-    def measure(folder: Path) -> None:
+    def measure(folder: Path) -> Iterator[VariantRow]:
         model = load_model(path, symbols=load_world(recipe.world).vocabulary.symbols)
         landscape = held_out_landscape(model, recipe.world, seed, preset.n, families)
-        rows: list[VariantRow] = []
         origin = None
         for i in range(preset.directions):
             file = folder / f"random-{i}.jsonl"
@@ -75,8 +75,7 @@ def variant_rows(preset: Preset, world: str, seed: int, name: str, store: Store)
                 outcomes = landscape.outcomes(answers)
                 for span, pair in by_span.items():
                     rates = outcome_rates({family: outcomes[family] for family in pair})
-                    rows.append(VariantRow(recipe.model.d_model, span, "random", i, coordinate, rates))
-        write_json(folder / ROWS, as_dicts(rows))
+                    yield VariantRow(recipe.model.d_model, span, "random", i, coordinate, rates)
 
     config = {
         "n": preset.n,
@@ -85,8 +84,8 @@ def variant_rows(preset: Preset, world: str, seed: int, name: str, store: Store)
         "window": MAX_NORM,
         "seed": seed,
     }
-    folder = store.build("landscape-variant", revision=4, config=config, parents=[path], make=measure)
-    return json.loads((folder / ROWS).read_text()), [path, folder]
+    rows, folder = stored_rows(store, "landscape-variant", 4, config, measure, [path])
+    return rows, [path, folder]
 
 
 def rows_of_preset_width(curves: pd.DataFrame, d_model: int) -> pd.DataFrame:

@@ -7,11 +7,11 @@ import json
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from experiments.real.claims import judge
 from experiments.real.measures import MATRIX, USERS, cell_tables
-from experiments.real.presets import BASE, PRESETS, Preset
+from experiments.real.presets import BASE, Preset
 from experiments.real.pretrained import model_source
 from experiments.results import Results
 from experiments.study import Tables, collect_tables, missing_tasks
@@ -27,7 +27,7 @@ _TABLES_FILE, _FOLDERS_FILE = "rows.json", "used.json"
 class Cell(NamedTuple):
     """A piece of work that one process does."""
 
-    kind: str
+    arm: str
     """`base`, the name of an alignment, `users` or `matrix`."""
     seed: int
     """Alignment seed."""
@@ -37,19 +37,9 @@ class Cell(NamedTuple):
     @property
     def wave(self) -> int:
         """The base, then alignments, then fine-tuning of the first alignment."""
-        if self.kind == BASE:
+        if self.arm == BASE:
             return 0
-        return 2 if self.kind in (USERS, MATRIX) else 1
-
-    @property
-    def label(self) -> str:
-        """Name of the task."""
-        return f"seed {self.seed} {self.kind}"
-
-    @property
-    def columns(self) -> dict[str, Any]:
-        """Columns of every row."""
-        return {"seed": self.seed, "arm": self.kind}
+        return 2 if self.arm in (USERS, MATRIX) else 1
 
 
 def trainings(preset: Preset, world: str, seeds: tuple[int, ...]) -> list[tuple[str, str, int]]:
@@ -70,35 +60,28 @@ def tasks(
     preset: Preset, world: str, seeds: tuple[int, ...], store: Path, *, workers: int
 ) -> list[list[Task]]:
     """Cells that the store lacks, in three waves: the base, alignments, fine-tuning of the first."""
-    compute = partial(_compute, preset)
-    return missing_tasks(cells(preset, seeds), compute, store, f"{__name__}:compute_cell", preset.name)
-
-
-def compute_cell(preset: str, *cell: Any) -> None:
-    """Computes a cell into the store; arguments are those of a `Task`."""
-    *values, store = cell
-    _compute(PRESETS[preset], Cell(*values), Store(Path(store)))
+    return missing_tasks(cells(preset, seeds), partial(compute, preset), store, __name__, preset.name)
 
 
 def run(preset: Preset, world: str, seeds: tuple[int, ...], store: Store) -> Results:
     """Computes what the store lacks, and evaluates the claims (see `Study`)."""
-    tables, folders = collect_tables(cells(preset, seeds), partial(_compute, preset), store)
+    tables, folders = collect_tables(cells(preset, seeds), partial(compute, preset), store)
     return Results(tables, judge(tables, [arm.name for arm in preset.arms], seeds), folders)
 
 
-def _compute(preset: Preset, cell: Cell, store: Store) -> tuple[Tables, list[Path]]:
+def compute(preset: Preset, cell: Cell, store: Store) -> tuple[Tables, list[Path]]:
     """Tables of a cell, and the folders that they came from."""
     preset = replace(preset, model=cell.model)
 
     def write(folder: Path) -> None:
-        tables, used = cell_tables(preset, cell.kind, cell.seed, store)
+        tables, used = cell_tables(preset, cell.arm, cell.seed, store)
         write_json(folder / _TABLES_FILE, tables)
         write_json(folder / _FOLDERS_FILE, [path.relative_to(store.root).as_posix() for path in used])
 
     config = {
         "preset": to_json(preset),
         "model": _model_identity(preset, store),
-        "what": cell.kind,
+        "what": cell.arm,
         "seed": cell.seed,
     }
     folder = store.build("real", revision=REVISION, config=config, make=write)
