@@ -168,7 +168,8 @@ def collect_tables(
     folders: list[Path] = []
     for cell in tqdm(list(cells), desc="cells", disable=not sys.stderr.isatty()):
         tables, used = compute(cell, store)
-        columns = {name: value for name, value in cell._asdict().items() if name in ("seed", "arm")}
+        values = cell._asdict()
+        columns = {name: values[name] for name in ("seed", "arm") if name in values}
         folders += used
         for name, table in tables.items():
             rows.setdefault(name, []).extend(columns | as_dict(row) for row in table)
