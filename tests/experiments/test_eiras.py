@@ -319,6 +319,7 @@ def test_figures_and_paragraph() -> None:
     assert dose_response(outcomes[outcomes.seed == 1]).loc[0.0].tolist() == pytest.approx([0.85] * 4)
 
 
+@pytest.mark.slow
 def test_second_run_computes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The study runs from nothing to a page; a second run leaves the store and claims.json as they are."""
     arguments = ["eiras2024", "--preset", "smoke", "--seeds", "0"]

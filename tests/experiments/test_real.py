@@ -72,6 +72,7 @@ def test_second_run_computes_nothing(folder: Path) -> None:
     assert (folder / "out" / "claims.json").read_text() == claims
 
 
+@pytest.mark.slow
 def test_interrupted_run_resumes(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """After an interrupt in the third cell, the next run computes that cell and the later ones alone."""
     calls = []

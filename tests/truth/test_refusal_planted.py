@@ -99,6 +99,7 @@ def test_direction_is_found_and_ablation_removes_refusal(
     assert refused("nothing", "harmless") < 0.1
 
 
+@pytest.mark.slow
 def test_no_direction_without_refusal(complying: LanguageModel, tmp_path: Path) -> None:
     inspection = inspect(complying, prompts(), Store(tmp_path / "store"), SETTINGS)
     assert "directions" not in inspection.tables

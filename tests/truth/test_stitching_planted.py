@@ -37,7 +37,13 @@ def test_planted_networks_behave_as_built() -> None:
                 assert float((margins > 0).double().mean()) > 0.99, (kind, seed, answer)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+QUICK = ("route", "silence")
+"""Kinds of mechanism that `make test` judges; `make test-all` judges all of them."""
+
+
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=[pytest.mark.slow] * (kind not in QUICK)) for kind in KINDS]
+)
 def test_verdict_is_right_in_nine_of_ten(kind: str) -> None:
     verdicts = [verdict(planted(kind, seed)) for seed in SEEDS]
     right = [v.mechanism == EXPECTED[kind] for v in verdicts]
@@ -49,6 +55,7 @@ def test_verdict_needs_the_planted_cause(kind: str) -> None:
     assert verdict(planted(kind, 0, cause=False)).mechanism == "undecided"
 
 
+@pytest.mark.slow
 def test_rows_do_not_depend_on_order_or_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     networks = planted("rewrite", 1)
     whole = as_dicts(stitching_rows(networks.aligned, networks.base, networks.unsafe, seed=0))
