@@ -336,6 +336,10 @@ def test_all_slot_locations_run(refusing: LanguageModel, store: Store, where: An
     separate = run_attacks(refusing, store, replace(attacks, universal=False)).tables["attacked_answers"]
     n_refused = sum(row["attack"] == "no attack" for row in separate)
     assert len(rows) == (n_refused // 2 if universal else n_refused)
+    initial = [row for row in table if row["attack"] == "initial tokens"]
+    assert len(initial) == len(rows)
+    assert len({row["attack_text"] for row in initial}) == 1, "the control is not searched"
+    assert all(row["n_candidates"] is None for row in initial)
 
 
 def test_a_users_attack_is_run_and_reported(

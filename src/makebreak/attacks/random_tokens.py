@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar
 
+import numpy as np
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
 from makebreak.attacks.candidates import CandidateSearch
-from makebreak.attacks.result import AttackResult, Progress, score_attack
-from makebreak.attacks.token_search import TokenSearch
+from makebreak.attacks.result import Progress
+from makebreak.attacks.token_search import AdversarialTokens, TokenSearch
 from makebreak.evaluation import Target
 from makebreak.prompts import Requests
 
@@ -40,9 +42,17 @@ class InitialTokens(RandomTokens):
     tag: ClassVar[str] = "InitialTokens"
     title: ClassVar[str] = "initial tokens"
 
-    def __call__(
-        self, target: Target, requests: Requests, *, seed: int, progress: Progress | None = None, **_: object
-    ) -> AttackResult:
-        """Fills the slots and returns the requests with their outcomes."""
+    def optimise(
+        self,
+        target: Target,
+        requests: Requests,
+        *,
+        seed: int,
+        shared: bool = False,
+        progress: Progress | None = None,
+        folder: Path | None = None,
+    ) -> AdversarialTokens:
+        """Returns the tokens that the slots are filled with at first."""
         slots = self.insert(target, requests)
-        return score_attack(self.name, target, slots.requests, positions=slots.positions, progress=progress)
+        ids = np.take_along_axis(slots.requests.prompt, slots.positions, axis=1)
+        return AdversarialTokens(ids[:1] if shared else ids)

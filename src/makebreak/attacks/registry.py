@@ -46,11 +46,11 @@ def load_attacks(name: str, settings: AttackSettings) -> list[Attack]:
         ValueError: If there is none of this name, or it is no attack.
     """
     definition = load_plugin("attack", name, ATTACKS)
-    attacks = []
+    attacks: list[Any] = [None]
     if isinstance(definition, type):
         create = getattr(definition, "from_settings", None)
         attacks = [definition()] if create is None else create(settings)
-    if not all(callable(each) and isinstance(getattr(each, "name", None), str) for each in attacks or [None]):
+    if not all(callable(each) and isinstance(getattr(each, "name", None), str) for each in attacks):
         raise ValueError(
             f"attack {name!r}: expected a class with a name, whose objects are called with a target, "
             "requests and a seed"

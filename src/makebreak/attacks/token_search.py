@@ -7,10 +7,10 @@ The methods differ in how they propose candidates: by the gradient (`gcg`), by a
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -35,9 +35,9 @@ class AdversarialTokens(NamedTuple):
 
     ids: Int[np.ndarray, "m k"]
     """Token ids."""
-    steps: Int[np.ndarray, " m"]
-    """Steps of the search until the target was produced, or all steps."""
-    history: list[float]
+    steps: Int[np.ndarray, " m"] | None = None
+    """Steps of the search until the target was produced, or all steps; None without a search."""
+    history: Sequence[float] = ()
     """Mean loss at the initial tokens, then the mean of the best losses after each step."""
     valid_share: float | None = None
     """Share of the proposed candidates that were valid; None if every request is."""
@@ -193,8 +193,11 @@ class TokenSearch(ABC):
         """
         slots, n = self.insert(target, requests), len(requests)
         attacked = fill_slots(slots, np.broadcast_to(tokens.ids, slots.positions.shape))
-        n_candidates = np.broadcast_to(tokens.steps, (n,)) * self.candidates
-        columns = {"n_candidates": n_candidates.tolist(), "stable_candidate_share": [tokens.valid_share] * n}
+        columns: dict[str, list[Any]] = {}
+        if tokens.steps is not None:
+            n_candidates = np.broadcast_to(tokens.steps, (n,)) * self.candidates
+            columns["n_candidates"] = n_candidates.tolist()
+            columns["stable_candidate_share"] = [tokens.valid_share] * n
         return score_attack(
             self.name,
             target,
