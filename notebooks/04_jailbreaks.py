@@ -25,22 +25,24 @@ import numpy as np
 import pandas as pd
 
 from makebreak.attacks import (
+    GCG,
     AttackResult,
-    SoftPromptAttack,
-    SoftPromptSettings,
-    SteeringData,
-    TokenSearchAttack,
-    TokenSearchSettings,
+    RandomSoftPrompt,
+    RandomTokens,
+    SoftPrompt,
     min_prefill_length,
+    score_attack,
+)
+from makebreak.defences import fit_monitor
+from makebreak.evaluation import WorldTarget, exact_match
+from makebreak.mechanism import (
+    SafeUnsafeRequests,
+    SteeringData,
     project_attacks,
     projection_rows,
-    score_attack,
     steering_rows,
     success_prediction_rows,
 )
-from makebreak.defences import fit_monitor
-from makebreak.evaluation import exact_match
-from makebreak.mechanism import SafeUnsafeRequests
 from makebreak.models import MODEL_SIZES, load_model
 from makebreak.plots import plot_projection, plot_steering, style
 from makebreak.prompts import load_world
@@ -75,24 +77,23 @@ def sample(family, n, split="score"):
 
 # %%
 families = ("unsafe", "mixed_text", "competing_tasks_safe_branch", "duplicate_tasks")
-results = [score_attack(family, model, sample(family, 300)) for family in families]
+target = WorldTarget(model)
+results = [score_attack(family, target, sample(family, 300)) for family in families]
 unsafe = sample("unsafe", 300)
 refused = unsafe[exact_match(model, unsafe, "refused").numpy()][:100]
 pad = world.vocabulary.id("<pad>")
-gradient = TokenSearchSettings("gradient", steps=6, candidates=24)
-random_search = TokenSearchSettings("random", steps=6, candidates=24)
 attacks = [
-    SoftPromptAttack(SoftPromptSettings(1)),
-    SoftPromptAttack(SoftPromptSettings(10)),
-    SoftPromptAttack(SoftPromptSettings(10), optimise=False),
-    TokenSearchAttack(gradient, 4, pad, "unused"),
-    TokenSearchAttack(random_search, 4, pad, "unused"),
+    SoftPrompt(1),
+    SoftPrompt(10),
+    RandomSoftPrompt(10),
+    GCG(4, steps=6, candidates=24, where="unused", token=pad),
+    RandomTokens(4, steps=6, candidates=24, where="unused", token=pad),
 ]
-results += [attack(model, refused, seed=0) for attack in attacks]
+results += [attack(target, refused, seed=0) for attack in attacks]
 
 
 def rates(result):
-    return {"attack": result.name, "refused": result.refused.mean(), "complied": result.complied.mean()}
+    return {"attack": result.name, "refused": result.refuses.mean(), "complied": result.complies.mean()}
 
 
 pd.DataFrame([rates(result) for result in results]).round(2)
@@ -110,13 +111,13 @@ class SwapTasks:
 
     name: str = "swap tasks"
 
-    def __call__(self, model, requests, *, seed) -> AttackResult:
+    def __call__(self, target, requests, *, seed) -> AttackResult:
         prompt, stop = requests.prompt.copy(), requests.spans["tasks"][0, 1]
         prompt[:, stop - 2 : stop] = world.vocabulary.id("T0")
-        return score_attack(self.name, model, replace(requests, prompt=prompt))
+        return score_attack(self.name, target, replace(requests, prompt=prompt))
 
 
-results.append(SwapTasks()(model, refused, seed=0))
+results.append(SwapTasks()(target, refused, seed=0))
 pd.DataFrame([rates(results[-1])]).round(2)
 
 # %% [markdown]
@@ -127,7 +128,7 @@ pd.DataFrame([rates(results[-1])]).round(2)
 
 # %%
 fit = SafeUnsafeRequests(sample("safe", 300, "fit"), sample("unsafe", 300, "fit"))
-with_safe = [score_attack("safe", model, sample("safe", 300)), *results]
+with_safe = [score_attack("safe", target, sample("safe", 300)), *results]
 projection = project_attacks(model, fit, with_safe)
 projections = pd.DataFrame(projection_rows(projection)).assign(world="mini", seed=1003, arm="ssft")
 groups = {
@@ -155,7 +156,7 @@ pd.DataFrame(success_prediction_rows(projection.select(attack_names), seed=0)).r
 # success is not decided (`docs/errata.md`, W2).
 
 # %%
-successes = [result[np.flatnonzero(result.complied)[:40]] for result in results[1:]]
+successes = [result[np.flatnonzero(result.complies)[:40]] for result in results[1:]]
 steering_data = SteeringData(fit, SafeUnsafeRequests(sample("safe", 100), sample("unsafe", 100)))
 steering = pd.DataFrame(steering_rows(model, successes, steering_data, layer=1, seed=0))
 steering[steering.kind.isin(["difference", "random", "mirrored", "mirrored_distance"])][

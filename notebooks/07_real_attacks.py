@@ -31,11 +31,20 @@ from tokenizers.pre_tokenizers import WhitespaceSplit
 from transformers import PreTrainedTokenizerFast
 from transformers.utils import logging
 
-from makebreak.lm import AttackData, FineTuneRun, attack_model, behaviour_rows, fine_tune, judged_answer_rows
+from makebreak.lm import (
+    AttackData,
+    FineTuneRun,
+    attack_model,
+    behaviour_rows,
+    cost_rows,
+    fine_tune,
+    judged_answer_rows,
+    success_rows,
+)
 from makebreak.models import LanguageModel, ModelConfig, create_model, open_model
 from makebreak.plots import plot_attacks, plot_search, style
 from makebreak.prompts import Example, TextWorld
-from makebreak.report import attack_summary, cost_rows, success_rows
+from makebreak.report import attack_summary
 from makebreak.settings import AttackSettings, FineTuneSettings, GenerationSettings
 from makebreak.store import Store
 from makebreak.training import SSFT, FineTuning, Optimisation
