@@ -31,15 +31,12 @@ def arguments(folder: Path, *more: str) -> list[str]:
         str(folder / "out"),
         "--store",
         str(folder / "store"),
-        "--seeds",
-        "0",
         *more,
     ]
 
 
 @pytest.fixture(scope="module")
 def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One seed of the smallest preset: with two, all that a run does is done twice."""
     folder = tmp_path_factory.mktemp("smoke")
     assert main(arguments(folder)) == 0
     return folder
@@ -49,6 +46,7 @@ def mtimes(folder: Path) -> dict[str, int]:
     return {str(p): p.stat().st_mtime_ns for p in folder.rglob("*") if p.is_file() and p.suffix != ".lock"}
 
 
+@pytest.mark.slow
 def test_every_documented_file_is_written(done: Path) -> None:
     out = done / "out"
     claims = json.loads((out / "claims.json").read_text())
@@ -128,6 +126,7 @@ def test_every_documented_file_is_written(done: Path) -> None:
     assert all({"seconds", "process_peak_mib"} <= set(stage) for stage in provenance["stages"])
 
 
+@pytest.mark.slow
 def test_table_of_models_is_the_zoo_of_the_store(done: Path) -> None:
     """Except for bases of other seeds, which are references of updates, and another world's models."""
     from_csv = (
@@ -151,6 +150,7 @@ def test_table_of_models_is_the_zoo_of_the_store(done: Path) -> None:
         pd.testing.assert_series_equal(from_csv[name], zoo[name][from_csv.index], check_dtype=False)
 
 
+@pytest.mark.slow
 def test_second_run_computes_nothing(done: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before, claims = mtimes(done / "store"), (done / "out" / "claims.json").read_bytes()
     torn = [done / "out" / name for name in (".claims.json.1.new", "tables/.zoo.csv.2.new")]
@@ -161,7 +161,7 @@ def test_second_run_computes_nothing(done: Path, capsys: pytest.CaptureFixture[s
     assert mtimes(done / "store") == before
     assert (done / "out" / "claims.json").read_bytes() == claims
     out, err = capsys.readouterr()
-    assert "16 models" in out
+    assert "30 models" in out
     assert "C2.depth" in out
     assert "report.html" in out
     assert err == "", "no progress bar without a terminal"
@@ -170,10 +170,10 @@ def test_second_run_computes_nothing(done: Path, capsys: pytest.CaptureFixture[s
 @pytest.mark.slow
 def test_killed_run_resumes_to_the_same_result(done: Path, tmp_path: Path) -> None:
     """One seed; SIGKILL as soon as some models, but not all, are in the store."""
-    whole = [*arguments(done), "--out", str(tmp_path / "whole")]
+    whole = [*arguments(done, "--seeds", "0"), "--out", str(tmp_path / "whole")]
     assert main(whole) == 0
     process = subprocess.Popen(
-        [sys.executable, "-m", "experiments", *arguments(tmp_path)],
+        [sys.executable, "-m", "experiments", *arguments(tmp_path, "--seeds", "0")],
         cwd=REPOSITORY,
         stdout=subprocess.DEVNULL,
     )
@@ -186,7 +186,7 @@ def test_killed_run_resumes_to_the_same_result(done: Path, tmp_path: Path) -> No
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert not (tmp_path / "out" / "claims.json").exists()
-    assert main(arguments(tmp_path)) == 0
+    assert main(arguments(tmp_path, "--seeds", "0")) == 0
     assert (tmp_path / "out" / "claims.json").read_bytes() == (
         tmp_path / "whole" / "claims.json"
     ).read_bytes()
@@ -228,6 +228,7 @@ def test_unwritable_out_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert "cannot be written" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_damaged_store_is_named_with_the_remedy(done: Path, capsys: pytest.CaptureFixture[str]) -> None:
     weights = next((done / "store" / "pretraining").glob("*/model.safetensors"))
     whole = weights.read_bytes()

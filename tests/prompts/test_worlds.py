@@ -11,11 +11,11 @@ import synthetic
 from makebreak.prompts import load_world
 
 
-class Wrapped:
+class Wrapped(synthetic.CompositionWorld):
     """A world from outside, which has everything of `mini`."""
 
-    def __getattr__(self, name: str) -> object:
-        return getattr(synthetic.load("mini"), name)
+    def __init__(self) -> None:
+        super().__init__(synthetic.COMPOSITION_CONFIGS["mini"])
 
 
 class Incomplete:
