@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from makebreak.defences import infer_template, rewrite_in_template
 from makebreak.prompts import load_world
-from synthetic.templates import TEMPLATES
+from synthetic.formats.templates import TEMPLATES
 
 WORLD = load_world("formats_templates")
 SLOTS = st.lists(st.lists(st.integers(0, 9), min_size=0, max_size=6), min_size=3, max_size=20)

@@ -39,6 +39,11 @@ class Universal:
         """Name of the attack in tables."""
         return self.label or f"{self.attack.name} universal"
 
+    @property
+    def is_control(self) -> bool:
+        """Whether the attack is a control of others."""
+        return bool(getattr(self.attack, "is_control", False))
+
     def __call__(self, target: Target, requests: Requests, *, seed: int, **run: Any) -> AttackResult:
         """Optimises the perturbation on one half and returns the other half with its outcomes.
 

@@ -19,6 +19,7 @@ from makebreak.attacks import (
     JAILBREAK_TEMPLATES,
     Attack,
     JailbreakTemplate,
+    Prefill,
     TokenSearch,
     Universal,
     load_attacks,
@@ -75,6 +76,8 @@ class _Plan(NamedTuple):
 
     rows: list[int]
     """Indices of the attacked requests among all requests."""
+    test_rows: list[int]
+    """Indices of those that attacks are evaluated on: every second one if attacks are universal."""
     initial_token: int | None
     """Token that every search starts from; None without a search."""
 
@@ -106,13 +109,10 @@ def attack_model(
         ValueError: If a method does not exist, prompt, attack and answer exceed the context length, no token
             is printable, the model gives all targets by itself, or the reference is too small.
     """
-    methods = tuple(ATTACKS) if attack_settings.methods is None else attack_settings.methods
-    by_method: dict[str, list[Any]] = {name: load_attacks(name, attack_settings) for name in methods}
     target = ChatTarget(lm, settings)
     requests = target.encode(data.prompts, targets=data.targets)
-    longest = int(requests.judged[:, 1].max())  # a longer prefill forces no more tokens
-    by_method["prefill"] = [each for each in by_method.get("prefill", []) if each.n_tokens <= longest]
-    attacks = [attack for group in by_method.values() for attack in group]
+    pairs = _methods_and_attacks(attack_settings, requests)
+    attacks = [attack for _, attack in pairs]
     _check_context(target, requests, attacks, attack_settings)
     monitors, skip_reasons = None, {}
     if data.reference is not None:
@@ -134,35 +134,27 @@ def attack_model(
     plan = _plan(target, requests, answers, attacks, universal=attack_settings.universal)
     if isinstance(plan, str):
         return AttackSuiteResult({"answers": answers}, {"attacked_answers": plan, **skip_reasons})
-    attacked_requests, test = requests[np.array(plan.rows)], slice(None)
-    if attack_settings.universal:
-        test = slice(1, None, 2)
-    rows: Rows = [answers[i] for i in plan.rows[test]]
-    history: Rows = []
-    for method, attack in ((name, attack) for name, group in by_method.items() for attack in group):
-        attack = _with_initial_token(attack, plan.initial_token)
-        given = attacked_requests if isinstance(attack, Universal) else attacked_requests[test]
-        attack_rows, losses = suite.run(method, attack, given)
-        rows, history = rows + attack_rows, history + losses
-        if losses:
-            n_matches = sum(row["exact_match"] for row in attack_rows)
-            log(
-                f"{attack.name}: best loss {losses[-1]['loss']:.2f} ({losses[0]['loss']:.2f} at the initial "
-                f"tokens); the target begins {n_matches} of {len(attack_rows)} answers"
-            )
-    attacked = with_verdicts(rows)
+    rows, history = suite.attack(pairs, requests, plan, log)
+    attacked = with_verdicts([answers[i] for i in plan.test_rows] + rows)
     tables = {"answers": answers, "attacked_answers": attacked, "search_history": history}
     if monitors is not None:
-        harmless = target.encode(
-            monitors.reference["harmless"][1::2][: len(plan.rows[test])], family="harmless"
-        )
-        rows = suite.run("no_attack", NoAttack(), harmless)[0]
-        for template in by_method.get("jailbreak_templates", []):
-            rows = rows + suite.run("jailbreak_templates", template, harmless)[0]
-        tables["harmless_answers"] = with_verdicts(rows)
+        texts = monitors.reference["harmless"][1::2][: len(plan.test_rows)]
+        tables["harmless_answers"] = suite.harmless(pairs, target.encode(texts, family="harmless"))
         clean = suite.cache.run("clean", monitors.clean_rows)
         tables["projection"] = _projection(clean, attacked, tables["harmless_answers"])
     return AttackSuiteResult(tables, skip_reasons)
+
+
+def _methods_and_attacks(settings: AttackSettings, requests: TextRequests) -> list[tuple[str, Attack]]:
+    """Every attack with the name of its method; a prefill that is longer than all targets is left out."""
+    methods = ATTACKS if settings.methods is None else settings.methods
+    longest = int(requests.judged[:, 1].max())
+    return [
+        (method, attack)
+        for method in methods
+        for attack in load_attacks(method, settings)
+        if not (isinstance(attack, Prefill) and attack.n_tokens > longest)
+    ]
 
 
 class _Suite(NamedTuple):
@@ -171,6 +163,37 @@ class _Suite(NamedTuple):
     scorer: AnswerScorer
     cache: StepCache
     seed: int
+
+    def attack(
+        self,
+        pairs: Sequence[tuple[str, Attack]],
+        requests: TextRequests,
+        plan: _Plan,
+        log: Callable[[str], None],
+    ) -> tuple[Rows, Rows]:
+        """Rows of all attacks on the requests of a plan, and of the losses of their searches."""
+        rows: Rows = []
+        history: Rows = []
+        for method, attack in pairs:
+            attack = _with_initial_token(attack, plan.initial_token)
+            chosen = plan.rows if isinstance(attack, Universal) else plan.test_rows
+            attack_rows, losses = self.run(method, attack, requests[np.array(chosen)])
+            rows, history = rows + attack_rows, history + losses
+            if losses:
+                n_matches = sum(bool(row["exact_match"]) for row in attack_rows)
+                log(
+                    f"{attack.name}: best loss {losses[-1]['loss']:.2f} ({losses[0]['loss']:.2f} at the "
+                    f"initial tokens); the target begins {n_matches} of {len(attack_rows)} answers"
+                )
+        return rows, history
+
+    def harmless(self, pairs: Sequence[tuple[str, Attack]], requests: TextRequests) -> Rows:
+        """Rows of harmless requests, plain and in every jailbreak template, with verdicts."""
+        rows, _ = self.run("no_attack", NoAttack(), requests)
+        for method, attack in pairs:
+            if isinstance(attack, JailbreakTemplate):
+                rows = rows + self.run(method, attack, requests)[0]
+        return with_verdicts(rows)
 
     def run(self, method: str, attack: Attack, requests: TextRequests) -> tuple[Rows, Rows]:
         """Rows of the answers under an attack, and of the losses of its search.
@@ -237,7 +260,8 @@ def _plan(
             f"{is_stable.sum()} of {len(refused)} refused requests encode to the same tokens after decoding, "
             f"and at least {n_needed} are needed"
         )
-    return _Plan(refused[is_stable].tolist(), token)
+    rows = refused[is_stable].tolist()
+    return _Plan(rows, rows[1::2] if universal else rows, token)
 
 
 def _projection(clean: Rows, attacked_answers: Rows, harmless: Rows) -> Rows:

@@ -120,7 +120,7 @@ class AnswerScorer:
         if "folder" in arguments:
             state.mkdir(exist_ok=True)
         result = attack(self.target, requests, seed=seed, **arguments)
-        is_control = bool(getattr(getattr(attack, "attack", attack), "is_control", False))
+        is_control = bool(getattr(attack, "is_control", False))
         rows = self.rows(result, method=method, is_control=is_control)
         step = {"answers": rows, "history": list(result.history)}
         shutil.rmtree(state, ignore_errors=True)
