@@ -1,4 +1,4 @@
-# Two commands: `make reproduce` (the main job) and `make test`. Each makes .venv when it is missing.
+# `make reproduce` is the main job, `make test` runs the tests. Each makes .venv when it is missing.
 # `make test` leaves the slow tests out and names them; `make test-all` runs everything.
 PYTHON ?= python3
 STUDY ?= jain2024

@@ -289,6 +289,7 @@ def test_impossible_attacks_are_errors(
         ),
         (AttackSettings(methods=("gcq",)), "attack 'gcq' does not exist; did you mean 'gcg'"),
         (AttackSettings(methods=("json:dumps",)), "attack 'json:dumps'"),
+        (AttackSettings(methods=("gcg", "makebreak.attacks:GCG")), "two attacks have the name 'GCG'"),
     ],
 )
 def test_unknown_attacks_are_errors(

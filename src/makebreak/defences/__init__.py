@@ -1,13 +1,6 @@
 """Defences: safety data that are mixed into a user's fine-tuning data, and monitors of activations."""
 
-from makebreak.defences.mitigations import (
-    MITIGATIONS,
-    AnsweredRequests,
-    Mitigation,
-    SafetyData,
-    load_mitigation,
-    mitigation_digest,
-)
+from makebreak.defences.mitigations import MITIGATIONS, load_mitigation, mitigation_digest
 from makebreak.defences.mixing import MixedFineTuning, mixed_sequences
 from makebreak.defences.monitors import (
     FALSE_POSITIVE_RATE,
@@ -22,6 +15,7 @@ from makebreak.defences.probe_transfer import (
     append_instructed_answer,
     probe_transfer_rows,
 )
+from makebreak.defences.safety_data import AnsweredRequests, Mitigation, SafetyData
 from makebreak.defences.template_inference import InferredTemplate, infer_template, rewrite_in_template
 
 __all__ = [

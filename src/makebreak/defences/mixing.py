@@ -9,13 +9,8 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from makebreak.configs import check_probability
-from makebreak.defences.mitigations import (
-    N_USER_EXAMPLES,
-    AnsweredRequests,
-    SafetyData,
-    load_mitigation,
-    mitigation_digest,
-)
+from makebreak.defences.mitigations import load_mitigation, mitigation_digest
+from makebreak.defences.safety_data import N_USER_EXAMPLES, AnsweredRequests, SafetyData
 from makebreak.prompts import Requests, Sequences, World, sequences
 from makebreak.seeds import safety_data_seed
 from makebreak.training import Objective, concatenate, draw_batch

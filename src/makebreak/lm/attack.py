@@ -146,15 +146,31 @@ def attack_model(
 
 
 def _methods_and_attacks(settings: AttackSettings, requests: TextRequests) -> list[tuple[str, Attack]]:
-    """Every attack with the name of its method; a prefill that is longer than all targets is left out."""
+    """Every attack with the name of its method; a prefill that is longer than all targets is left out.
+
+    Args:
+        settings: Methods and sizes.
+        requests: Requests with targets.
+
+    Returns:
+        Pairs of method and attack, in the order of the methods.
+
+    Raises:
+        ValueError: If a method does not exist, or two attacks have the same name.
+    """
     methods = ATTACKS if settings.methods is None else settings.methods
     longest = int(requests.judged[:, 1].max())
-    return [
+    pairs = [
         (method, attack)
         for method in methods
         for attack in load_attacks(method, settings)
         if not (isinstance(attack, Prefill) and attack.n_tokens > longest)
     ]
+    names = [attack.name for _, attack in pairs]
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"two attacks have the name {name!r}: their rows would be pooled; rename one")
+    return pairs
 
 
 class _Suite(NamedTuple):
