@@ -11,8 +11,8 @@ Operator = Literal["shown", "new"]
 PLAIN_TEMPLATE = "plain"
 """Name of the template that adds nothing."""
 _NAME = re.compile(
-    r"((?P<format>[a-z0-9]+)_)?(?P<kind>safe|unsafe|heldout|mild)"
-    r"(?P<suffix>_new|_skewed)?(@(?P<template>\w+))?"
+    r"((?!pretraining)(?P<format>[\w-]+?)_)?(?P<kind>safe|unsafe|heldout|mild)"
+    r"(?P<suffix>_new|_skewed)?(@(?P<template>[\w-]+))?"
 )
 
 

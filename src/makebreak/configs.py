@@ -64,11 +64,11 @@ def _plain(value: object) -> Any:
 
 
 def _check_decorated(cls: type) -> None:
-    """Raises TypeError if a subclass of a config has settings that are no fields, and so in no key."""
+    """Raises ValueError if a subclass of a config has settings that are no fields, and so in no key."""
     names = {field.name for field in dataclasses.fields(cls)}  # pyright: ignore[reportArgumentType]
     for name, hint in inspect.get_annotations(cls).items():
         if name not in names and "ClassVar" not in str(hint):
-            raise TypeError(
+            raise ValueError(
                 f"{cls.__name__}.{name} is no field: decorate the class with @dataclass(frozen=True)"
             )
 

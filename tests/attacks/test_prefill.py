@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from makebreak.attacks import prefill_targets
-from makebreak.evaluation import generate_texts
+from makebreak.attacks import Prefill, prefill_targets
+from makebreak.evaluation import WorldTarget, generate_texts
 from makebreak.prompts import text_requests, with_targets
 from tests.fixtures.tiny_lm import prompts, trained_lm
 
@@ -28,5 +28,7 @@ def test_targets_are_forced_token_by_token() -> None:
         assert lm.tokenizer.decode(whole) == requests.truth["target"][i]
     answers = generate_texts(lm, attacked, n_new=6)
     assert [answer.startswith("Sure") for answer in answers] == [True, True, False, True]
+    with pytest.raises(ValueError, match="prefill 2 on a WorldTarget: expected a ChatTarget"):
+        Prefill(2)(WorldTarget(lm.model), requests, seed=0)
     with pytest.raises(ValueError, match="targets have 1 or more"):
         prefill_targets(requests, np.full(4, 2))

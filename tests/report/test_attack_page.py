@@ -18,7 +18,7 @@ import pandas as pd
 import pytest
 import torch
 
-from makebreak.attacks import JAILBREAK_TEMPLATES, SoftPrompt
+from makebreak.attacks import JAILBREAK_TEMPLATES, AttackResult, SoftPrompt, score_attack
 from makebreak.cli import main
 from makebreak.evaluation import ChatTarget, generate_texts
 from makebreak.lm import AttackData, AttackSuiteResult, attack_model, success_rows
@@ -384,6 +384,49 @@ class Repeat:
     importlib.reload(sys.modules["repeating"])
     run_attacks(refusing, store, attacks)
     assert stored() == n_steps + 1
+
+
+class Rewrite:
+    """A user's attack that writes new texts, of a size on the command line."""
+
+    name = "rewritten"
+
+    def __init__(self, n_words: int, answers: bool = True) -> None:
+        self.n_words, self.answers = n_words, answers
+
+    @classmethod
+    def from_settings(cls, settings: AttackSettings) -> list[Rewrite]:
+        return [cls(settings.attack_tokens)]
+
+    def __call__(self, target: Any, requests: Any, *, seed: int) -> AttackResult:
+        texts = [f"{text} {'please ' * self.n_words}".strip() for text in requests.truth["request"]]
+        attacked = target.encode(texts, targets=requests.truth["target"].tolist())
+        result = score_attack(self.name, target, attacked)
+        return result if self.answers else AttackResult(self.name, attacked, result.outcomes)
+
+
+class Silent(Rewrite):
+    """An attack that forgets the answers."""
+
+    @classmethod
+    def from_settings(cls, settings: AttackSettings) -> list[Rewrite]:
+        return [cls(settings.attack_tokens, answers=False)]
+
+
+def test_sizes_reach_a_users_attack(refusing: LanguageModel, tmp_path: Path) -> None:
+    """Its settings are part of the key, and the table names the requests as they were before the attack."""
+    answers = {}
+    for n in (1, 3):
+        attacks = replace(SMALL, attack_tokens=n, methods=(f"{__name__}:Rewrite",))
+        result = run_attacks(refusing, Store(tmp_path), attacks)
+        rows = [row for row in result.tables["attacked_answers"] if row["attack"] == "rewritten"]
+        assert [row["request"] for row in rows] == REQUESTS
+        answers[n] = [row["log_odds"] for row in rows]
+        assert not any("with text" in paragraph for paragraph in attack_summary(result))
+    assert answers[1] != answers[3]
+    lost = replace(SMALL, methods=(f"{__name__}:Silent",))
+    with pytest.raises(ValueError, match=r"attack 'rewritten' returned 0 answers to 12 requests"):
+        run_attacks(refusing, Store(tmp_path), lost)
 
 
 def test_command_writes_its_page(

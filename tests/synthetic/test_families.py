@@ -58,3 +58,13 @@ def test_pretraining_is_not_judged() -> None:
     families = synthetic.load("mini").families
     expected = {"pretraining", "pretraining_without_null", "pretraining_without_unsafe"}
     assert {name for name in families if Family.parse(name).is_pretraining} == expected
+
+
+def test_names_of_a_users_world() -> None:
+    """Formats and templates may have several words; a family of pretraining is one whatever follows."""
+    assert Family.parse("my_task_unsafe@my-form") == Family("unsafe", "my_task", template="my-form")
+    assert Family.parse("mcq_safe_new@obey") == Family("safe", "mcq", operator="new", template="obey")
+    for name in ("pretraining", "pretraining_safe", "pretraining_mcq_unsafe"):
+        assert Family.parse(name).is_pretraining
+        assert str(Family.parse(name)) == name
+    assert not Family.parse("safe").is_pretraining

@@ -183,7 +183,7 @@ def test_slips_in_a_class_are_errors() -> None:
         weight: float = 1.0
 
     with pytest.raises(
-        TypeError, match=r"Undecorated\.weight is no field: decorate the class with @dataclass"
+        ValueError, match=r"Undecorated\.weight is no field: decorate the class with @dataclass"
     ):
         to_json(Undecorated())
 

@@ -8,7 +8,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from makebreak.architectures.base import Architecture
-from makebreak.architectures.registry import architecture_of
+from makebreak.architectures.registry import UnknownArchitecture, architecture_of
 
 _checked: dict[tuple[type, str], Architecture] = {}
 
@@ -25,7 +25,7 @@ def check_architecture(model: PreTrainedModel) -> None:
     """
     try:
         architecture = architecture_of(model)
-    except ValueError:
+    except UnknownArchitecture:
         return
     key = (type(model), model.config.to_json_string())
     if _checked.get(key) is architecture:
@@ -80,10 +80,13 @@ def _wrong_matrices(model: PreTrainedModel, architecture: Architecture, layer: i
         path = architecture.path(layer, module)
         joint = architecture.joint_matrices(matrix)
         expected = (sum(shapes[name][0] for name in joint), shapes[matrix][1])
-        weight = getattr(model.get_submodule(path), "weight", None)
+        holder = model.get_submodule(path)
+        weight = getattr(holder, "weight", None)
+        if weight is None and any(True for _ in holder.buffers()):  # packed, as of a quantised model
+            continue
         if weight is None:
             yield f"module {path} (matrix {matrix}) has no weight"
-        elif weight.is_floating_point():  # integers are packed, as of a quantised model
+        elif weight.is_floating_point():  # integers are packed too
             shape = tuple(weight.shape)[::-1] if architecture.stores_transposed else tuple(weight.shape)
             if shape != expected:
                 yield f"matrix {matrix} at {path} is {shape} as (d_out, d_in), expected {expected}"

@@ -43,6 +43,10 @@ def register(architecture: Architecture) -> None:
     _registered.update(dict.fromkeys(architecture.model_types, architecture))
 
 
+class UnknownArchitecture(ValueError):
+    """Raised for a model type that no architecture describes."""
+
+
 def architecture_of(model: nn.Module) -> Architecture:
     """The architecture of a model, by `config.model_type`.
 
@@ -54,14 +58,15 @@ def architecture_of(model: nn.Module) -> Architecture:
         whose name is the model type.
 
     Raises:
-        ValueError: If there is none, or the entry point is no `Architecture`.
+        UnknownArchitecture: If there is none.
+        ValueError: If its entry point cannot be imported or is no `Architecture`.
     """
     model_type = str(model.config.model_type)  # type: ignore[union-attr]
     if model_type in _registered:
         return _registered[model_type]
     known = [*_registered, *(entry.name for entry in entry_points(group="makebreak.architectures"))]
     if model_type not in known:
-        raise ValueError(
+        raise UnknownArchitecture(
             f"model type {model_type!r} has no architecture: expected one of {', '.join(known)}; "
             "describe it with makebreak.architectures.register"
         )

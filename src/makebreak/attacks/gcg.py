@@ -41,7 +41,6 @@ class GCG(TokenSearch):
     method: ClassVar[str] = "gradient"
     title: ClassVar[str] = "GCG"
     accepts_worse: ClassVar[bool] = True
-    is_control: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -11,7 +11,7 @@ from jaxtyping import Int
 from transformers import PreTrainedModel
 
 from makebreak.attacks.result import AttackResult, Progress, score_attack
-from makebreak.evaluation import Target, batches, score_targets
+from makebreak.evaluation import ChatTarget, Target, batches, score_targets
 from makebreak.prompts import Requests, TextRequests, target_sequences, with_prefill
 from makebreak.settings import AttackSettings
 
@@ -38,7 +38,25 @@ class Prefill:
     def __call__(
         self, target: Target, requests: TextRequests, *, seed: int, progress: Progress | None = None
     ) -> AttackResult:
-        """Forces the tokens and returns the requests, whose targets are what remains, with their outcomes."""
+        """Forces the tokens and returns the requests, whose targets are what remains, with their outcomes.
+
+        Args:
+            target: A language model.
+            requests: Requests in text, with targets.
+            seed: Ignored.
+            progress: Called with the number of requests answered since the last call.
+
+        Returns:
+            The requests with their forced tokens.
+
+        Raises:
+            ValueError: If the target is no language model.
+        """
+        if not isinstance(target, ChatTarget):
+            raise ValueError(
+                f"{self.name} on a {type(target).__name__}: expected a ChatTarget; in a world, "
+                "min_prefill_length says exactly how many tokens have to be forced"
+            )
         attacked = prefill_targets(requests, np.minimum(self.n_tokens, requests.judged[:, 1]))
         return score_attack(self.name, target, attacked, progress=progress)
 

@@ -20,6 +20,7 @@ class RandomSearch(TokenSearch):
     tag: ClassVar[str] = "RandomSearch"
     method: ClassVar[str] = "search"
     title: ClassVar[str] = "random search"
+    is_control: ClassVar[bool] = True
 
     def propose(
         self, search: CandidateSearch, current: Tensor, rows: Tensor, random: torch.Generator

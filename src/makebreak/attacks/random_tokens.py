@@ -25,6 +25,7 @@ class RandomTokens(TokenSearch):
     tag: ClassVar[str] = "RandomTokens"
     method: ClassVar[str] = "random"
     title: ClassVar[str] = "random tokens"
+    is_control: ClassVar[bool] = True
 
     def propose(
         self, search: CandidateSearch, current: Tensor, rows: Tensor, random: torch.Generator

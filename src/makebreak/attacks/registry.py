@@ -12,7 +12,7 @@ from makebreak.attacks.random_search import RandomSearch
 from makebreak.attacks.random_tokens import InitialTokens, RandomTokens
 from makebreak.attacks.result import Attack
 from makebreak.attacks.soft_prompt import RandomSoftPrompt, SoftPrompt
-from makebreak.attacks.universal import Universal
+from makebreak.attacks.universal import OptimisedAttack, Universal
 from makebreak.plugins import load_plugin
 from makebreak.settings import AttackSettings
 
@@ -49,7 +49,10 @@ def load_attacks(name: str, settings: AttackSettings) -> list[Attack]:
     attacks: list[Any] = [None]
     if isinstance(definition, type):
         create = getattr(definition, "from_settings", None)
-        attacks = [definition()] if create is None else create(settings)
+        try:
+            attacks = [definition()] if create is None else list(create(settings))
+        except TypeError as error:
+            raise ValueError(f"attack {name!r} cannot be created from its settings: {error}") from error
     if not all(callable(each) and isinstance(getattr(each, "name", None), str) for each in attacks):
         raise ValueError(
             f"attack {name!r}: expected a class with a name, whose objects are called with a target, "
@@ -57,4 +60,4 @@ def load_attacks(name: str, settings: AttackSettings) -> list[Attack]:
         )
     if not settings.universal:
         return attacks
-    return [Universal(each, each.name) if hasattr(each, "optimise") else each for each in attacks]
+    return [Universal(each, each.name) if isinstance(each, OptimisedAttack) else each for each in attacks]

@@ -106,7 +106,7 @@ class SoftPrompt:
             progress: Called with the number of requests that are finished, after every batch.
 
         Returns:
-            Vectors for each request, or (1, k, d_model) for all, as multiples of the ball's radius.
+            Vectors for each request, or (1, k, d_model) for all, in units of the embeddings.
 
         Raises:
             ValueError: If prompt and answer would exceed the model's context, or the model gives no

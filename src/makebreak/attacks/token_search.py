@@ -77,7 +77,7 @@ class TokenSearch(ABC):
     method: ClassVar[str]
     title: ClassVar[str]
     accepts_worse: ClassVar[bool] = False
-    is_control: ClassVar[bool] = True
+    is_control: ClassVar[bool] = False
     revision: ClassVar[int] = 3
 
     def __post_init__(self) -> None:

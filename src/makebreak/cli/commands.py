@@ -175,6 +175,7 @@ def attack(
     from makebreak import lm, report
     from makebreak.prompts import evaluation_prompts
 
+    lm.choose_attacks(attacks)  # an unknown name is reported before the model is loaded
     prompts, targets = lm.load_attack_prompts(shared.prompts, goals)
     generation, network = replace(shared.generation, seed=seed), shared.open(model)
     data = lm.AttackData(prompts, targets, evaluation_prompts())

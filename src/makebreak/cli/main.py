@@ -25,7 +25,7 @@ DEBUG_VARIABLE = "MAKEBREAK_DEBUG"
 _PACKAGES = ("makebreak", "synthetic", "experiments")
 _CONFIG = (tyro.conf.OmitArgPrefixes,)
 _CHECKED_VALUE = r"Value error Error parsing (?!-)\S+: (.*) For full helptext, see .*"
-_BOX = r"\x1b\[[0-9;]*m|[╭╮╰╯─│]"  # colours and frames of tyro's messages
+_BOX = r"\x1b\[[0-9;]*m|[╭╮╰╯─│]|(?<=\s)-{5,}(?=\s)|^-{5,}"  # colours and frames of tyro's messages
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

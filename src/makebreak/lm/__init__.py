@@ -1,6 +1,6 @@
 """Jobs on a language model: inspect, compare, attack, landscape, alignment and fine-tuning."""
 
-from makebreak.lm.attack import AttackData, AttackSuiteResult, attack_model
+from makebreak.lm.attack import AttackData, AttackSuiteResult, attack_model, choose_attacks
 from makebreak.lm.attack_rates import (
     TARGET_CRITERION,
     TOPIC_CRITERION,
@@ -68,6 +68,7 @@ __all__ = [
     "behaviour_rows",
     "build_training_set",
     "chat_landscape_data",
+    "choose_attacks",
     "compare_models",
     "cost_rows",
     "evaluate_landscape",

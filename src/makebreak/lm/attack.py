@@ -8,7 +8,7 @@ all attacks are then evaluated on the other half.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, is_dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -18,8 +18,11 @@ from makebreak.attacks import (
     ATTACKS,
     JAILBREAK_TEMPLATES,
     Attack,
+    InitialTokens,
     JailbreakTemplate,
     Prefill,
+    RandomSoftPrompt,
+    SoftPrompt,
     TokenSearch,
     Universal,
     load_attacks,
@@ -33,7 +36,7 @@ from makebreak.lm.prompts import prompts_digest
 from makebreak.lm.step_cache import StepCache
 from makebreak.lm.verdicts import answer_outcome, is_refusal, with_verdicts
 from makebreak.models import LanguageModel, model_digest
-from makebreak.plugins import source_digest
+from makebreak.plugins import plugin_address, source_digest
 from makebreak.prompts import TextRequests
 from makebreak.settings import AttackSettings, GenerationSettings
 from makebreak.store import Store
@@ -111,9 +114,14 @@ def attack_model(
     """
     target = ChatTarget(lm, settings)
     requests = target.encode(data.prompts, targets=data.targets)
-    pairs = _methods_and_attacks(attack_settings, requests)
+    longest = int(requests.judged[:, 1].max())  # a longer prefill forces no more tokens
+    pairs = [
+        (method, attack)
+        for method, attack in choose_attacks(attack_settings)
+        if not (isinstance(attack, Prefill) and attack.n_tokens > longest)
+    ]
     attacks = [attack for _, attack in pairs]
-    _check_context(target, requests, attacks, attack_settings)
+    _check_context(target, requests, attacks)
     monitors, skip_reasons = None, {}
     if data.reference is not None:
         monitors, reason = reference_monitors(lm, data.reference, data.prompts, settings)
@@ -145,27 +153,21 @@ def attack_model(
     return AttackSuiteResult(tables, skip_reasons)
 
 
-def _methods_and_attacks(settings: AttackSettings, requests: TextRequests) -> list[tuple[str, Attack]]:
-    """Every attack with the name of its method; a prefill that is longer than all targets is left out.
+def choose_attacks(settings: AttackSettings) -> list[tuple[str, Attack]]:
+    """Every attack with the name of its method.
 
     Args:
         settings: Methods and sizes.
-        requests: Requests with targets.
 
     Returns:
         Pairs of method and attack, in the order of the methods.
 
     Raises:
-        ValueError: If a method does not exist, or two attacks have the same name.
+        ValueError: If a method or a jailbreak template does not exist, or two attacks have the same name.
     """
+    JailbreakTemplate.from_settings(settings)  # a wrong name is an error even if no template is chosen
     methods = ATTACKS if settings.methods is None else settings.methods
-    longest = int(requests.judged[:, 1].max())
-    pairs = [
-        (method, attack)
-        for method in methods
-        for attack in load_attacks(method, settings)
-        if not (isinstance(attack, Prefill) and attack.n_tokens > longest)
-    ]
+    pairs = [(method, attack) for method in methods for attack in load_attacks(method, settings)]
     names = [attack.name for _, attack in pairs]
     for name in names:
         if names.count(name) > 1:
@@ -219,14 +221,21 @@ class _Suite(NamedTuple):
         inner, texts = _inner(attack), requests.truth["request"].tolist()
         is_ours = type(inner).__module__.partition(".")[0] == "makebreak"
         depends_on = {
-            "attack": to_json(attack) if is_dataclass(attack) else attack.name,
+            "method": method,
+            "attack": plugin_address(type(inner)),
+            "settings": to_json(inner) if is_ours else repr(sorted(vars(inner).items())),
+            "universal": isinstance(attack, Universal),
             "revision": getattr(inner, "revision", None),
             "source": None if is_ours else source_digest(type(inner)),
             "requests": prompts_digest({requests.family: texts}),
         }
-        total = len(requests) * (2 if hasattr(inner, "optimise") else 1)
-        if isinstance(inner, TokenSearch):
-            total = inner.steps
+        total = None  # unknown for universal attacks and a user's
+        if inner is attack and isinstance(attack, NoAttack | JailbreakTemplate | Prefill | RandomSoftPrompt):
+            total = len(requests)
+        elif inner is attack and isinstance(attack, SoftPrompt):
+            total = 2 * len(requests)
+        elif inner is attack and isinstance(attack, TokenSearch) and not isinstance(attack, InitialTokens):
+            total = attack.steps
         function = partial(self.scorer.step, method, attack, requests, self.seed)
         name = attack.name if requests.family == "harmful" else f"{requests.family} {attack.name}"
         [step] = self.cache.run(name, function, total=total, depends_on=depends_on)
@@ -288,15 +297,14 @@ def _projection(clean: Rows, attacked_answers: Rows, harmless: Rows) -> Rows:
     return as_dicts(projection_summary_rows(rows))
 
 
-def _check_context(
-    target: ChatTarget, requests: TextRequests, attacks: Sequence[Attack], settings: AttackSettings
-) -> None:
+def _check_context(target: ChatTarget, requests: TextRequests, attacks: Sequence[Attack]) -> None:
     """Raises ValueError if prompt, attack and answer exceed the model's context."""
     n_ctx = getattr(target.model.config, "max_position_embeddings", None)
     n_prompt = int(requests.prompt_length.max())
-    n_attack = max(settings.attack_tokens, settings.soft_tokens)
-    texts = requests.truth["request"].tolist()
-    for attack in attacks:
+    n_attack, texts = 0, requests.truth["request"].tolist()
+    for attack in map(_inner, attacks):
+        if isinstance(attack, TokenSearch | SoftPrompt):
+            n_attack = max(n_attack, attack.n_tokens)
         if isinstance(attack, JailbreakTemplate):
             prompts = [JAILBREAK_TEMPLATES[attack.template](text) for text in texts]
             n_attack = max(n_attack, int(target.encode(prompts).prompt_length.max()) - n_prompt)
@@ -313,12 +321,16 @@ def _estimate_seconds(
     lm: LanguageModel, requests: TextRequests, settings: GenerationSettings, attacks: Sequence[Attack]
 ) -> float:
     """Upper bound of the time, from timed passes and answers: no search stops early."""
-    timing, sample = time_model(lm, requests), requests[:MIN_ATTACKED_REQUESTS]
+    timing = time_model(lm, requests)
+    sample = requests[:MIN_ATTACKED_REQUESTS]
     forward = time_call(lambda: target_nll(lm.model, sample, "instructed")) / len(sample)
-    seconds = 0.0
+    n_templates = sum(isinstance(attack, JailbreakTemplate) for attack in attacks)
+    n_answers = len(attacks) + n_templates + 3  # plain harmful and harmless requests, and clean ones
+    seconds = n_answers * (timing.answer(settings.n_new) + _PASSES_PER_ANSWER * timing.first_token)
     for attack in map(_inner, attacks):
-        seconds += timing.answer(settings.n_new) + _PASSES_PER_ANSWER * timing.first_token
-        steps, candidates = getattr(attack, "steps", 0), getattr(attack, "candidates", 0)
-        n_passes = candidates if getattr(attack, "is_control", False) else candidates + _PASSES_PER_GRADIENT
-        seconds += steps * n_passes * forward
+        if isinstance(attack, TokenSearch) and not isinstance(attack, InitialTokens):
+            n_gradients = 0 if attack.is_control else _PASSES_PER_GRADIENT
+            seconds += attack.steps * (attack.candidates + n_gradients) * forward
+        elif isinstance(attack, SoftPrompt) and not attack.is_control:
+            seconds += attack.steps * _PASSES_PER_GRADIENT * forward
     return len(requests) * seconds

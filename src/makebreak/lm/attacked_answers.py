@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from makebreak.attacks import Attack, AttackResult, Progress, score_attack, supported_arguments
+from makebreak.attacks import (
+    Attack,
+    AttackResult,
+    Progress,
+    Universal,
+    score_attack,
+    supported_arguments,
+)
 from makebreak.evaluation import ChatTarget, Target, target_nll
 from makebreak.lm.monitoring import ReferenceMonitors
 from makebreak.prompts import Requests, TextRequests
@@ -51,11 +58,16 @@ class AttackedAnswerRow(NamedTuple):
     attack_text: str = ""
     """Text of the adversarial tokens; for a jailbreak template, the whole prompt."""
     retokenization_stable: bool | None = None
-    """Whether the attacked text, in the prompt template, encodes to the same tokens; None without text."""
+    """Whether the attacked text, in the prompt template, encodes to the same tokens; None if the attack gives
+    neither this column nor the positions of its tokens."""
     n_candidates: int | None = None
     """Candidates that were evaluated for the request; None for attacks without a search."""
     stable_candidate_share: float | None = None
     """Share of proposed candidates, over all requests, that were stable; None without a search."""
+
+
+_ATTACK_COLUMNS = ("attack_text", "retokenization_stable", "n_candidates", "stable_candidate_share")
+"""Columns that an attack gives."""
 
 
 class SearchHistoryRow(NamedTuple):
@@ -120,6 +132,14 @@ class AnswerScorer:
         if "folder" in arguments:
             state.mkdir(exist_ok=True)
         result = attack(self.target, requests, seed=seed, **arguments)
+        given = requests[1::2] if isinstance(attack, Universal) else requests
+        if not len(given) == len(result.requests) == len(result.answers):
+            raise ValueError(
+                f"attack {attack.name!r} returned {len(result.answers)} answers to {len(result.requests)} "
+                f"requests: expected one for each of {len(given)}; return `score_attack(...)`"
+            )
+        texts = {"request": given.truth["request"]}  # an attack may have rewritten them
+        result = replace(result, requests=replace(result.requests, truth={**result.requests.truth, **texts}))
         is_control = bool(getattr(attack, "is_control", False))
         rows = self.rows(result, method=method, is_control=is_control)
         step = {"answers": rows, "history": list(result.history)}
@@ -137,7 +157,7 @@ class AnswerScorer:
                 monitored = as_dicts(self.monitors.score(requests))
         on_topic = self._on_topic(requests.truth["request"].tolist(), result.answers)
         targets = requests.truth.get("target", np.full(len(answers), None)).tolist()
-        columns = dict(result.columns)
+        columns = {name: values for name, values in result.columns.items() if name in _ATTACK_COLUMNS}
         if result.positions is not None:
             columns |= self._texts(requests, result.positions)
         rows = []

@@ -36,15 +36,17 @@ def prompt_facts(
 
 
 def attack_facts(settings: AttackSettings, targets: Sequence[str], seed: int) -> Facts:
-    """Targets and sizes of the attacks."""
+    """Targets, methods and sizes of the attacks; a size is of those methods that have it."""
     scope = (
         "one attack for all requests, fitted on half of them and evaluated on the other half"
         if settings.universal
         else "one attack for each request"
     )
+    methods = ("all",) if settings.methods is None else settings.methods
     return {
         "target": ", ".join(repr(target) for target in dict.fromkeys(targets)),
-        "attacks": f"{settings.attack_tokens} adversarial tokens as a {settings.where}, {settings.steps} "
+        "methods": ", ".join(methods) or "none",
+        "sizes": f"{settings.attack_tokens} adversarial tokens as a {settings.where}, {settings.steps} "
         f"steps of {settings.candidates} candidates; soft prompt of {settings.soft_tokens} embeddings as a "
         f"{settings.where}, {settings.steps} steps, norms at most {settings.soft_radius:g} of the mean norm "
         f"of token embeddings; {scope}; seed {seed}",

@@ -64,7 +64,7 @@ class DPO(PairObjective):
     @property
     def method(self) -> str:
         """`dpo`, or `dpo+nll` where the preferred answer's own likelihood has a weight."""
-        return "dpo+nll" if self.nll else "dpo"
+        return super().method + ("+nll" if self.nll else "")
 
     def loss(
         self, model: PreTrainedModel, batch: Pairs, reference: PreTrainedModel

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from makebreak.configs import to_json
 from makebreak.plugins import load_plugin
 from makebreak.training.circuit_breaker import CircuitBreaker
 from makebreak.training.deep_alignment import DeepAlignment
@@ -43,9 +44,10 @@ def load_objective(name: str) -> Objective:
     plugin = load_plugin("objective", name, OBJECTIVES)
     if isinstance(plugin, type) and issubclass(plugin, Objective):
         try:
-            return plugin()
+            plugin = plugin()
         except TypeError as error:
             raise ValueError(f"objective {name!r}: {error}; name an instance with its settings") from None
     if not isinstance(plugin, Objective):
         raise ValueError(f"objective {name!r} is {plugin!r}: expected an Objective or a subclass of it")
+    to_json(plugin)  # a setting that is no field is an error before anything is trained
     return plugin
