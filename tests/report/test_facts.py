@@ -33,9 +33,12 @@ def test_facts_name_the_source_of_prompts(tmp_path: Path) -> None:
 def test_facts_state_the_settings() -> None:
     attacks = attack_facts(AttackSettings(attack_tokens=7, universal=True), ["Sure", "Sure", "Yes"], seed=3)
     assert attacks["target"] == "'Sure', 'Yes'"
-    assert attacks["attacks"].startswith("7 adversarial tokens as a suffix, 50 steps of 64 candidates")
-    assert "one attack for all requests" in attacks["attacks"]
-    assert "one attack for each request" in attack_facts(AttackSettings(), ["Sure"], seed=0)["attacks"]
+    assert attacks["methods"] == "all"
+    assert attacks["sizes"].startswith("7 adversarial tokens as a suffix, 50 steps of 64 candidates")
+    assert "one attack for all requests" in attacks["sizes"]
+    own = attack_facts(AttackSettings(methods=("prefill", "m:Mine")), ["Sure"], seed=0)
+    assert own["methods"] == "prefill, m:Mine"
+    assert "one attack for each request" in own["sizes"]
     assert "all weights" in training_facts(FineTuneSettings())["training"]
     assert "adapters of rank 4" in training_facts(FineTuneSettings(lora_rank=4))["training"]
     assert landscape_facts(LandscapeSettings(2, 5), 9)["requests"].startswith("9 unsafe and 9 safe")
