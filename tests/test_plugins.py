@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from makebreak.plugins import load_plugin, plugin_address, source_digest
+from makebreak.attacks import GCG
+from makebreak.plugins import load_plugin, outside_bases, plugin_address, source_digest
 
 REGISTERED = {"first": 1, "second": 2}
 SOURCE = "def double(x):\n    return 2 * x\n\n\nclass Setting:\n    value = 3\n"
@@ -88,3 +89,14 @@ def test_address_finds_the_object_again(module: Path) -> None:
     setting = importlib.import_module("doubling").Setting
     assert plugin_address(setting) == "doubling:Setting"
     assert load_plugin("attack", plugin_address(setting), {}) is setting
+
+
+def test_outside_bases_are_those_of_a_user() -> None:
+    """Neither makebreak's classes nor Python's are a user's; a subclass of either is."""
+
+    class Mine(GCG):
+        """A user's class."""
+
+    assert outside_bases(GCG) == []
+    assert outside_bases(dict) == []
+    assert outside_bases(Mine) == [Mine]

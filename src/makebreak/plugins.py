@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import inspect
+import sys
 from collections.abc import Mapping
 from importlib.metadata import entry_points
 from typing import Any, TypeVar
@@ -86,3 +87,14 @@ def source_digest(definition: Any) -> str:
             f"the source of {definition!r} cannot be read: define a class or a function in a file"
         ) from None
     return hashlib.sha256(source.encode()).hexdigest()
+
+
+def is_built_in(cls: type) -> bool:
+    """Whether a class is one of makebreak, and not a user's."""
+    return cls.__module__.partition(".")[0] == "makebreak"
+
+
+def outside_bases(cls: type) -> list[type]:
+    """A user's class and its bases from outside of makebreak and of Python; none for a class of makebreak."""
+    python = sys.stdlib_module_names
+    return [c for c in cls.__mro__ if not is_built_in(c) and c.__module__.partition(".")[0] not in python]

@@ -36,7 +36,7 @@ from makebreak.lm.prompts import prompts_digest
 from makebreak.lm.step_cache import StepCache
 from makebreak.lm.verdicts import answer_outcome, is_refusal, with_verdicts
 from makebreak.models import LanguageModel, model_digest
-from makebreak.plugins import plugin_address, source_digest
+from makebreak.plugins import is_built_in, outside_bases, plugin_address, source_digest
 from makebreak.prompts import TextRequests
 from makebreak.settings import AttackSettings, GenerationSettings
 from makebreak.store import Store
@@ -216,17 +216,17 @@ class _Suite(NamedTuple):
     def run(self, method: str, attack: Attack, requests: TextRequests) -> tuple[Rows, Rows]:
         """Rows of the answers under an attack, and of the losses of its search.
 
-        The step depends on the attack, on its source if it is a user's, and on the requests.
+        The step depends on the attack, on its source and that of its bases if they are a user's, and on the
+        requests.
         """
         inner, texts = _inner(attack), requests.truth["request"].tolist()
-        is_ours = type(inner).__module__.partition(".")[0] == "makebreak"
         depends_on = {
             "method": method,
             "attack": plugin_address(type(inner)),
-            "settings": to_json(inner) if is_ours else repr(sorted(vars(inner).items())),
+            "settings": to_json(inner) if is_built_in(type(inner)) else repr(sorted(vars(inner).items())),
             "universal": isinstance(attack, Universal),
             "revision": getattr(inner, "revision", None),
-            "source": None if is_ours else source_digest(type(inner)),
+            "source": [source_digest(base) for base in outside_bases(type(inner))],
             "requests": prompts_digest({requests.family: texts}),
         }
         total = None  # unknown for universal attacks and a user's

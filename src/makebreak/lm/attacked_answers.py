@@ -138,8 +138,9 @@ class AnswerScorer:
                 f"attack {attack.name!r} returned {len(result.answers)} answers to {len(result.requests)} "
                 f"requests: expected one for each of {len(given)}; return `score_attack(...)`"
             )
-        texts = {"request": given.truth["request"]}  # an attack may have rewritten them
-        result = replace(result, requests=replace(result.requests, truth={**result.requests.truth, **texts}))
+        # an attack may have rewritten the texts, which are compared with the answers
+        truth = {**result.requests.truth, "request": given.truth["request"]}
+        result = replace(result, requests=replace(result.requests, truth=truth))
         is_control = bool(getattr(attack, "is_control", False))
         rows = self.rows(result, method=method, is_control=is_control)
         step = {"answers": rows, "history": list(result.history)}

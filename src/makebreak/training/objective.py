@@ -10,17 +10,13 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from makebreak.configs import tag
-from makebreak.plugins import load_plugin, plugin_address, source_digest
+from makebreak.plugins import is_built_in, load_plugin, outside_bases, plugin_address, source_digest
 from makebreak.prompts import World
 from makebreak.training.data import AlignmentData
 from makebreak.training.losses import mean_cross_entropy
 
 _BUILT_IN: dict[str, type[Objective]] = {}
 """Objectives of makebreak by tag."""
-
-
-def _is_built_in(cls: type) -> bool:
-    return cls.__module__.partition(".")[0] == "makebreak"
 
 
 class Objective(ABC):
@@ -35,7 +31,7 @@ class Objective(ABC):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        if not _is_built_in(cls):
+        if not is_built_in(cls):
             if "tag" in vars(cls):
                 raise TypeError(f"{cls.__name__}.tag = {cls.tag!r}: leave it out, it is MODULE:CLASS")
             cls.tag = plugin_address(cls)
@@ -109,7 +105,7 @@ class Objective(ABC):
 
     def source_digests(self) -> dict[str, str]:
         """What code outside of makebreak adds to the key of a model: SHA-256 of its source, by `NAME is`."""
-        outside = [c for c in type(self).__mro__ if issubclass(c, Objective) and not _is_built_in(c)]
+        outside = [c for c in outside_bases(type(self)) if issubclass(c, Objective)]
         return {f"{tag(c)} is": source_digest(c) for c in outside}
 
 
