@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: reproduce test test-all test-portability lint format columns smollm clean
+.PHONY: reproduce test test-all test-device test-portability lint format columns smollm clean
 
 reproduce: $(VENV)/.installed
 	$(BIN)/python -m experiments $(STUDY) --preset $(PRESET) $(ARGS)
@@ -17,6 +17,10 @@ test: $(VENV)/.installed-dev
 
 test-all: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest $(ARGS)
+
+# every package on an accelerator: on CUDA where there is a device, else on a simulated one
+test-device: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest tests/device $(ARGS)
 
 # the tests that train, with the kernels of older processors: what they assert must not hang on one instruction set
 test-portability: $(VENV)/.installed-dev

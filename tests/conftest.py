@@ -1,4 +1,4 @@
-"""Settings of all tests: one thread per worker, no network, module fixtures that are set up once, slow tests.
+"""Settings of all tests: one thread per worker, no network, module fixtures set up once, what is left out.
 
 Workers with two threads each would compete for the same cores.
 """
@@ -63,6 +63,12 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         terminalreporter.section(f"{len(names)} slow tests are left out; `make test-all` runs them")
         for name in names:
             terminalreporter.write_line(name)
+
+    skipped = [report for report in terminalreporter.stats.get("skipped", []) if "device" in report.keywords]
+    if skipped:
+        terminalreporter.section(f"{len(skipped)} tests of a device are skipped")
+        for report in skipped:
+            terminalreporter.write_line(f"{report.nodeid}: {report.longrepr[2].removeprefix('Skipped: ')}")
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling:

@@ -8,6 +8,7 @@ from typing import ClassVar
 import torch
 
 from experiments.recipes.composition import Preset
+from makebreak.activations import forward
 from makebreak.store import Store
 from makebreak.training import ModeShares
 from makebreak.zoo import Measurement, Subject, measure
@@ -45,8 +46,8 @@ class LabelAccuracy:
         for family, requests in requests_by_family.items():
             last = torch.from_numpy(requests.spans["text"][:, 1]) - 1
             with torch.no_grad():
-                logits = subject.model(input_ids=torch.from_numpy(requests.prompt)).logits
-            label_logits = logits[torch.arange(len(last)), last][:, labels]
+                logits = forward(subject.model, torch.from_numpy(requests.prompt)).logits
+            label_logits = logits[torch.arange(len(last)), last].cpu()[:, labels]
             predicted = labels[label_logits.argmax(dim=1)]
             accuracies.append(float((predicted == true_labels[family]).double().mean()))
             columns[f"label.{family}"] = accuracies[-1]

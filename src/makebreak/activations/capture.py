@@ -20,7 +20,8 @@ from makebreak.activations.hooks import attach, forward
 from makebreak.activations.sites import resolve_site
 
 Consumer = Callable[[Tensor, Tensor], None]
-"""Function of the activations of one site, (k, d), and of the row of `tokens` that each belongs to, (k,)."""
+"""Function of the activations of one site, (k, d), on the model's device, and of the row of `tokens` that
+each belongs to, (k,)."""
 
 
 class ActivationBatch(NamedTuple):
@@ -31,7 +32,7 @@ class ActivationBatch(NamedTuple):
     positions: Int[Tensor, " k"]
     """Position of each activation in its row."""
     activations: Mapping[str, Float[Tensor, "k d"]]
-    """Activations by site name."""
+    """Activations by site name, on the CPU."""
 
 
 def stream(
@@ -98,8 +99,8 @@ def capture(
 
 
 def _collect(activations_by_site: dict[str, Tensor], site: str, activations: Tensor, _: Tensor) -> None:
-    """Consumer that keeps the activations of one site in a dict."""
-    activations_by_site[site] = activations
+    """Consumer that keeps the activations of one site in a dict, on the CPU."""
+    activations_by_site[site] = activations.cpu()
 
 
 def _batches(

@@ -46,7 +46,7 @@ def soft_prompt_embeddings(
 
     Args:
         model: The model whose input embedding is extended.
-        vectors: The vectors of the ids d_vocab, d_vocab + 1 and so on.
+        vectors: The vectors of the ids d_vocab, d_vocab + 1 and so on, on any device.
         share_position: Whether such a token shares the position id of the token after it, so that no other
             token changes its position id.
 
@@ -85,8 +85,9 @@ class _ExtendedEmbedding(nn.Module):
 
     def __init__(self, embedding: nn.Module, vectors: Tensor) -> None:
         super().__init__()
-        self.embedding, self.vectors = embedding, vectors
+        self.embedding = embedding
         self.weight: Any = embedding.weight
+        self.vectors = vectors.to(self.weight.device)
 
     def forward(self, ids: Tensor) -> Tensor:
         d_vocab = self.weight.shape[0]

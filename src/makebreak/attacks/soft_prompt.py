@@ -106,7 +106,7 @@ class SoftPrompt:
             progress: Called with the number of requests that are finished, after every batch.
 
         Returns:
-            Vectors for each request, or (1, k, d_model) for all, in units of the embeddings.
+            Vectors for each request, or (1, k, d_model) for all, in units of the embeddings, on the CPU.
 
         Raises:
             ValueError: If prompt and answer would exceed the model's context, or the model gives no
@@ -131,7 +131,7 @@ class SoftPrompt:
         finally:
             for parameter in trainable:
                 parameter.requires_grad_(True)
-        return vectors[0][:1] if shared else torch.cat(vectors)
+        return (vectors[0][:1] if shared else torch.cat(vectors)).cpu()
 
     def apply(
         self,
@@ -159,7 +159,7 @@ class SoftPrompt:
     ) -> SoftPromptResult:
         """Inserts vectors, one set for each request or one for all, and computes the targets' loss."""
         slots, table = self._slots(model, requests), _embedding_table(model)
-        flat = vectors.detach().to(table).expand(len(requests), -1, -1).flatten(0, 1)
+        flat = vectors.detach().cpu().to(table.dtype).expand(len(requests), -1, -1).flatten(0, 1)
         attacked = _with_soft_ids(slots, len(table))
         with soft_prompt_embeddings(model, flat, share_position=self.share_position):
             loss = target_nll(model, attacked, "instructed").nll

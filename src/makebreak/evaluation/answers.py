@@ -24,14 +24,14 @@ class TeacherForced(NamedTuple):
 
 
 def teacher_force(model: PreTrainedModel, batch: Sequences) -> TeacherForced:
-    """Runs a model once over whole sequences, in chunks of `MAX_BATCH_SIZE`."""
+    """Runs a model once over whole sequences, in chunks of `MAX_BATCH_SIZE`; results are on the CPU."""
     predictions, decision_log_probs = [], []
     chunks = zip(batch.tokens.split(MAX_BATCH_SIZE), batch.decision.split(MAX_BATCH_SIZE), strict=True)
     with torch.no_grad():
         for tokens, decision in chunks:
-            logits = model(input_ids=tokens[:, :-1], use_cache=False).logits
-            predictions.append(logits.argmax(-1))
-            decision_log_probs.append(logits[torch.arange(len(tokens)), decision].log_softmax(-1))
+            logits = model(input_ids=tokens[:, :-1].to(model.device), use_cache=False).logits
+            predictions.append(logits.argmax(-1).cpu())
+            decision_log_probs.append(logits[torch.arange(len(tokens)), decision].log_softmax(-1).cpu())
     return TeacherForced(torch.cat(predictions), torch.cat(decision_log_probs))
 
 
@@ -106,8 +106,8 @@ def generate_answers(model: PreTrainedModel, requests: Requests, n_new: int, *, 
     left, mask = pad_left(requests.prompt, requests.prompt_length)
     answers = [
         model.generate(  # type: ignore[operator]
-            input_ids=ids,
-            attention_mask=attended,
+            input_ids=ids.to(model.device),
+            attention_mask=attended.to(model.device),
             max_new_tokens=n_new,
             min_new_tokens=n_new,
             do_sample=False,
@@ -116,4 +116,4 @@ def generate_answers(model: PreTrainedModel, requests: Requests, n_new: int, *, 
         )[:, left.shape[1] :]
         for ids, attended in zip(left.split(MAX_BATCH_SIZE), mask.split(MAX_BATCH_SIZE), strict=True)
     ]
-    return torch.cat(answers).numpy()
+    return torch.cat(answers).cpu().numpy()

@@ -83,8 +83,13 @@ def kl_to_base(model: PreTrainedModel, base: PreTrainedModel, world: World, requ
     total, n_tokens = 0.0, 0
     with torch.no_grad():
         for tokens, mask in zip(batch.tokens.split(MAX_BATCH_SIZE), masks, strict=True):
-            log_p = base(input_ids=tokens[:, :-1], use_cache=False).logits[mask].log_softmax(-1)
-            log_q = model(input_ids=tokens[:, :-1], use_cache=False).logits[mask].log_softmax(-1)
+            log_p, log_q = (_log_probs(each, tokens[:, :-1], mask) for each in (base, model))
+            log_q = log_q.to(log_p.device)
             total += float((log_p.exp() * (log_p - log_q)).sum())
             n_tokens += int(mask.sum())
     return total / n_tokens
+
+
+def _log_probs(model: PreTrainedModel, tokens: Tensor, mask: Tensor) -> Float[Tensor, "k d_vocab"]:
+    """Log-probabilities at the positions of a mask, on the model's device."""
+    return model(input_ids=tokens.to(model.device), use_cache=False).logits[mask].log_softmax(-1)

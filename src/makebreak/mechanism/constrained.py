@@ -120,7 +120,9 @@ def constrained_finetuning_rows(
     names = [f"blocks.{layer}.mlp.W_in" for layer in range(n_layers(base))]
     rows = []
     for kind in SPACES:
-        spaces = {n: _space(weight_matrix(base, n), kind, layer_seed(seed, i)) for i, n in enumerate(names)}
+        spaces = {
+            n: _space(weight_matrix(base, n).cpu(), kind, layer_seed(seed, i)) for i, n in enumerate(names)
+        }
         if any(space.dimension == 0 for space in spaces.values()):
             continue
         model = constrain_updates(copy.deepcopy(base), spaces)
@@ -131,7 +133,7 @@ def constrained_finetuning_rows(
         losses = [json.loads(line)["loss"] for line in lines]
         remove_constraints(model.eval(), names)
         last = losses[-max(len(losses) // 10, 1) :]
-        updates = [weight_matrix(model, n) - weight_matrix(base, n) for n in names]
+        updates = [weight_matrix(model, n).cpu() - weight_matrix(base, n).cpu() for n in names]
         norm = torch.stack([update.square().sum() for update in updates]).sum().sqrt()
         rows.append(
             ConstrainedRow(

@@ -174,6 +174,6 @@ def _gradients(
     with ExitStack() as stack:
         for site in sites:
             stack.enter_context(intervene(model, site, add(offsets[site])))
-        log_p = forward(model, tokens).logits[torch.arange(len(last)), last].log_softmax(-1)
+        log_p = forward(model, tokens).logits[torch.arange(len(last)), last].log_softmax(-1).cpu()
     margin = log_odds(log_p, goal).sum()
     return dict(zip(sites, torch.autograd.grad(margin, list(offsets.values())), strict=True))

@@ -92,7 +92,7 @@ def null_share_rows(
     for family, batch in requests.items():
         masks = _outcome_masks(outcomes[family])
         for layer, a in enumerate(end_of_text_activations(model, batch, sites)):
-            w, w_base = weight_matrix(model, names[layer]), weight_matrix(base, names[layer])
+            w, w_base = (weight_matrix(each, names[layer]).cpu() for each in (model, base))
             order = torch.randperm(len(w), generator=torch.Generator().manual_seed(seed))
             quantities = {"pre": a @ w.T}
             if bool((w != w_base).any()):
@@ -111,12 +111,12 @@ def _spaces(
     base: PreTrainedModel, other_base: PreTrainedModel | None, name: str, seed: int
 ) -> dict[RankRule, _Spaces]:
     """The base's left null space and its controls, by rank rule."""
-    weight = weight_matrix(base, name)
+    weight = weight_matrix(base, name).cpu()
     spaces: dict[RankRule, _Spaces] = {}
     for rule in RULES:
         null = left_null_space(weight, rule)
         random = random_subspace(len(weight), null.dimension, seed)
-        other = None if other_base is None else left_null_space(weight_matrix(other_base, name), rule)
+        other = None if other_base is None else left_null_space(weight_matrix(other_base, name).cpu(), rule)
         spaces[rule] = _Spaces(null, random, other)
     return spaces
 

@@ -84,8 +84,8 @@ def preactivation_rows(
         for layer in range(n_layers(base)):
             x, aligned_x = base_inputs[layer].double(), aligned_inputs[layer].double()
             name = f"blocks.{layer}.mlp.W_in"
-            w, aligned_w = weight_matrix(base, name).double(), weight_matrix(model, name).double()
-            b, aligned_b = bias_vector(base, name).double(), bias_vector(model, name).double()
+            w, aligned_w = (weight_matrix(each, name).cpu().double() for each in (base, model))
+            b, aligned_b = (bias_vector(each, name).cpu().double() for each in (base, model))
             dx, dw = aligned_x - x, aligned_w - w
             terms = [dx @ w.T, x @ dw.T, dx @ dw.T, (aligned_b - b).expand(len(x), -1)]
             change = torch.stack(terms).sum(dim=0)
@@ -122,7 +122,7 @@ def update_energy_rows(
     for family, batch in requests.items():
         for layer, (moments, base_moments) in enumerate(zip(_moments(model, batch), reference, strict=True)):
             name = f"blocks.{layer}.mlp.W_in"
-            w, aligned_w = weight_matrix(base, name), weight_matrix(model, name)
+            w, aligned_w = (weight_matrix(each, name).cpu() for each in (base, model))
             curve = energy_curve(aligned_w - w, w, base_moments.second_moment, moments.second_moment)
             step = max(len(w) // N_CURVE_POINTS, 1)
             for k in range(step, len(w) + 1, step):

@@ -101,7 +101,7 @@ def update_rows(
     random = torch.Generator().manual_seed(seed)
     rows = []
     for name in matrix_names(base):
-        w, aligned_w = weight_matrix(base, name), weight_matrix(model, name)
+        w, aligned_w = (weight_matrix(each, name).cpu() for each in (base, model))
         delta = aligned_w - w
         if not delta.any():
             continue
@@ -112,7 +112,7 @@ def update_rows(
             "permuted": (delta[torch.randperm(len(delta), generator=random)], spaces),
         }
         if other_base is not None:
-            references["other_seed"] = (delta, output_spaces(weight_matrix(other_base, name)))
+            references["other_seed"] = (delta, output_spaces(weight_matrix(other_base, name).cpu()))
         layer, kind = name.split(".", 2)[1:]
         for against, (change, reference_spaces) in references.items():
             row = UpdateRow(kind, int(layer), against, *_output_columns(change, reference_spaces))
@@ -165,7 +165,7 @@ def read_gain_rows(
         activations = end_of_text_activations(model, batch, sites)
         for layer in layers:
             name = f"blocks.{layer}.mlp.W_in"
-            w, aligned_w = weight_matrix(base, name), weight_matrix(model, name)
+            w, aligned_w = (weight_matrix(each, name).cpu() for each in (base, model))
             inputs, attention = activations[2 * layer], activations[2 * layer + 1]
             gains = read_gain(aligned_w - w, w, inputs)
             rows.append(

@@ -28,16 +28,17 @@ def sequence_log_probs(
 
     Args:
         model: A causal language model.
-        batch: Sequences with supervised tokens.
+        batch: Sequences with supervised tokens, on any device.
         share_prefix: Whether a prefix that all sequences have in common may be processed once for all of
             them; an intervention on the batch would not reach it.
 
     Returns:
-        The sums in nats, at least in float32, and the counts.
+        The sums in nats, at least in float32, and the counts, on the model's device.
 
     Raises:
         ValueError: If no token of the batch is supervised.
     """
+    batch = batch.to(model.device)
     targets = batch.supervised[:, 1:]
     counts = targets.sum(dim=1)
     if not counts.any():

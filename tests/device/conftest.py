@@ -1,0 +1,24 @@
+"""The device that every test here runs on: CUDA where there is one, else a simulated accelerator."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+
+@pytest.fixture(params=["simulated", pytest.param("cuda", marks=pytest.mark.device)])
+def device(request: pytest.FixtureRequest) -> Iterator[torch.device]:
+    has_cuda = torch.cuda.is_available()
+    if request.param == "cuda":
+        if not has_cuda:
+            pytest.skip("there is no CUDA device")
+        yield torch.device("cuda:0")
+        return
+    if has_cuda:  # PyTorch knows one accelerator per process, and a registered one stands before CUDA
+        pytest.skip("there is a CUDA device, on which the same test runs")
+    from tests.device.simulated import simulated_accelerator
+
+    with simulated_accelerator() as simulated:
+        yield simulated
