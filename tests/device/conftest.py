@@ -7,6 +7,9 @@ from collections.abc import Iterator
 import pytest
 import torch
 
+if not torch.cuda.is_available():  # before autograd starts: it asks once, at the first backward pass
+    import tests.device.simulated  # noqa: F401
+
 
 @pytest.fixture(params=["simulated", pytest.param("cuda", marks=pytest.mark.device)])
 def device(request: pytest.FixtureRequest) -> Iterator[torch.device]:

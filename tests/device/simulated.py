@@ -36,6 +36,9 @@ class _Module(backend_registration._DummyBackendModule):
 
     is_on = False
 
+    def get_amp_supported_dtype(self) -> list[torch.dtype]:
+        return [torch.bfloat16]
+
     def is_available(self) -> bool:
         return self.is_on
 
@@ -78,6 +81,13 @@ class SimulatedTensor(Tensor):
 
     def data_ptr(self) -> int:
         return self.held.data_ptr()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        if id(self) not in memo:
+            copied: Tensor = SimulatedTensor(self.held.detach().clone())
+            is_parameter = isinstance(self, nn.Parameter)
+            memo[id(self)] = nn.Parameter(copied, self.requires_grad) if is_parameter else copied
+        return memo[id(self)]
 
     @classmethod
     def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

@@ -59,6 +59,7 @@ class ClassMeanFitter:
             unsafe: Whether the requests are unsafe; all of a batch are of one class.
             group: Group of each request, 0 … n_groups - 1.
         """
+        activations, group = activations.cpu(), group.cpu()
         if self._sums is None:
             self._sums = torch.zeros(2, self._n_groups, activations.shape[1], dtype=torch.float64)
         self._sums[int(unsafe)].index_add_(0, group, activations.double())

@@ -85,7 +85,7 @@ def padded_sines(
 
     base_left, k = leading(base)
     tuned_left, n_rows = leading(tuned)
-    padded = torch.zeros(n_rows, len(base_left), dtype=torch.float64)
+    padded = base_left.new_zeros(n_rows, len(base_left))
     padded[:, : tuned_left.shape[1]] = tuned_left[:n_rows]  # rows of the reduced U are shorter
     return _sines(torch.nn.functional.normalize(padded).T, Subspace(base_left[:, :k]))
 

@@ -96,12 +96,13 @@ def direction_to(model: nn.Module, other: nn.Module) -> Direction:
     Raises:
         ValueError: If the two have parameters of other names or shapes.
     """
-    ends = {name: p.detach().clone() for name, p in other.named_parameters()}
     starts = dict(model.named_parameters())
+    ends = {name: p.detach().clone() for name, p in other.named_parameters()}
     if {name: p.shape for name, p in starts.items()} != {name: p.shape for name, p in ends.items()}:
         raise ValueError(
             "the models' parameters have other names or shapes: expected one fine-tuned from the other"
         )
+    ends = {name: end.to(starts[name].device) for name, end in ends.items()}
     return Direction({name: end - starts[name].detach() for name, end in ends.items()}, ends)
 
 

@@ -1,5 +1,6 @@
 """Causal language models in Hugging Face's format: creation, loading, saving, access to weights."""
 
+from makebreak.models.devices import default_device
 from makebreak.models.folders import load_model, save_model, word_level_tokenizer
 from makebreak.models.interpolation import (
     extrapolate_weights,
@@ -26,6 +27,7 @@ __all__ = [
     "ModelConfig",
     "bias_vector",
     "create_model",
+    "default_device",
     "extrapolate_weights",
     "interpolate_weights",
     "linear_module",

@@ -59,7 +59,7 @@ def interpolate_weights(
         coefficients: Interpolation coefficient of each part; parts that are not named have 0.
 
     Returns:
-        A copy in evaluation mode.
+        A copy in evaluation mode, on the device of `base`.
 
     Raises:
         ValueError: If the model lacks a part, the models' shapes differ, or tied weights would differ.
@@ -91,7 +91,7 @@ def interpolate_weights(
 
 
 def _interpolate(weight: Tensor, other: Tensor, coefficient: float) -> Tensor:
-    return torch.lerp(weight, other, coefficient) if weight.is_floating_point() else weight
+    return torch.lerp(weight, other.to(weight.device), coefficient) if weight.is_floating_point() else weight
 
 
 def stitch_models(lower: PreTrainedModel, upper: PreTrainedModel, layer: int) -> PreTrainedModel:

@@ -27,7 +27,7 @@ from tqdm import tqdm
 from transformers import PreTrainedModel
 
 from makebreak.configs import check_not_negative, check_positive, check_probability
-from makebreak.models import save_model
+from makebreak.models import default_device, save_model
 from makebreak.prompts import World
 from makebreak.store import write_atomic
 from makebreak.training.adapters import merge_adapters
@@ -110,6 +110,8 @@ class TrainingRun:
     """Least time between two checkpoints of the state from which an interrupted run resumes, in seconds."""
     save: Callable[[PreTrainedModel, Path], object] | None = None
     """Saves a model into a folder; None saves it with the world's symbols as a tokenizer."""
+    device: torch.device | None = None
+    """Where the model is trained; None for an accelerator if there is one, else the CPU."""
 
 
 def train(
@@ -123,7 +125,7 @@ def train(
     """Trains a model in place and saves it in a folder, resuming from a checkpoint that lies there.
 
     Models saved before the last step lie in `folder`/checkpoints/STEP. Adapters are merged in every saved
-    model. An accelerator is used if there is one.
+    model. The model is moved to the device of the run.
 
     Args:
         model: The model to train.
@@ -142,7 +144,7 @@ def train(
         ValueError: If the checkpoint in the folder is damaged or belongs to another run.
     """
     save = run.save or partial(save_model, symbols=world.vocabulary.symbols)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = run.device or default_device()
     model.to(device)  # type: ignore[arg-type]
     reference = copy.deepcopy(model).eval().requires_grad_(False)
     optimiser = _adamw(model.train(), optimisation)
@@ -214,7 +216,7 @@ def _write_checkpoint(model: PreTrainedModel, optimiser: torch.optim.AdamW, fold
     tensors = {f"model.{name}": tensor for name, tensor in _untied(model).items()}
     for parameter, state in optimiser.state.items():
         tensors |= {f"{part}.{names[id(parameter)]}": state[part] for part in _MOMENTS}
-    contiguous = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
+    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     metadata = {
         "run": folder.name,
         "sha256": _tensor_digest(contiguous),
