@@ -1,6 +1,6 @@
 """Command line of the studies: trains, measures, evaluates claims and writes the report.
 
-Bad input ends with one line on stderr and status 2.
+Bad input ends with one line on stderr and status 2; a run that its time budget ended, with status 3.
 """
 
 from __future__ import annotations
@@ -8,12 +8,9 @@ from __future__ import annotations
 import errno
 import importlib
 import os
-import platform
-import subprocess
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
@@ -22,13 +19,16 @@ import tyro
 from makebreak.cli import debug_requested, parse_arguments, run_command
 
 if TYPE_CHECKING:
-    from experiments.results import Results
+    from experiments.outputs import Run
+    from experiments.runner import RunSettings
     from experiments.study import Study
 
 DEFAULT_STORE = Path("runs/store")
 """Folder of the models unless another one is given."""
 STUDIES = ("jain2024", "peng2024", "jan2024", "eiras2024", "real", "speed")
 """Names of the studies."""
+UNFINISHED = 3
+"""Exit status of a run that its time budget ended."""
 _SERIAL_PRESETS = ("smoke", "paper")
 """Presets that are run in one process by default: too little to do, or meant for one accelerator."""
 
@@ -69,20 +69,21 @@ class Command:
     (local), or as Slurm jobs (slurm). By default local, and none at the presets smoke and paper."""
     workers: int = os.cpu_count() or 1
     """Number of single-threaded processes or jobs at a time, for the launchers local and slurm."""
+    budget: float | None = None
+    """Seconds in which results are computed: no training or measurement begins that is not expected to fit,
+    judging by earlier ones of its kind, and a training stops at a checkpoint. One line says what is left, the
+    status is 3, no report is written, and the same command goes on. The first one begins in any case. Writing
+    the report, or the portable folder, comes on top. Slurm jobs are cancelled a minute after the end."""
+    portable: Path | None = None
+    """Folder that carries an unfinished run to another machine: read at the start, written at the end, also
+    of an interrupted run (Ctrl-C or SIGTERM). It holds all rows, the models that something still needs, and
+    checkpoints of unfinished trainings. Not for the study real, whose weights are too large."""
+    portable_mib: int = 64
+    """Largest size of the portable folder, in MiB."""
+    portable_file_mib: int = 16
+    """Largest size of one of its files, in MiB."""
     debug: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Show the Python traceback of an error; the environment variable MAKEBREAK_DEBUG=1 does the same."""
-
-
-@dataclass(frozen=True)
-class _Run:
-    """A command whose names have been resolved and checked."""
-
-    command: Command
-    study: Study
-    preset: Any
-    world: str
-    seeds: tuple[int, ...]
-    out: Path
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -92,25 +93,80 @@ def main(arguments: Sequence[str]) -> int:
         arguments: Arguments without the program's name.
 
     Returns:
-        Exit status: 0 done, 2 bad input or an error with a known cause, 130 interrupted.
+        Exit status: 0 done, 2 bad input or an error with a known cause, 3 unfinished at the end of the time
+        budget, 130 interrupted.
     """
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    return run_command(
-        lambda: _run(parse_arguments(Command, arguments, "python -m experiments")),
-        debug=debug_requested(arguments),
-    )
+    complete = True
+
+    def work() -> None:
+        nonlocal complete
+        complete = _run(parse_arguments(Command, arguments, "python -m experiments"))
+
+    return run_command(work, debug=debug_requested(arguments)) or (0 if complete else UNFINISHED)
 
 
-def _run(command: Command) -> None:
+def _run(command: Command) -> bool:
+    """Runs a command; False if its time budget ended before the study was complete."""
+    started = time.monotonic()
     _check_name("study", command.study, STUDIES)
     if command.study == "speed":
         _run_speed(command.out or Path("runs/speed"))
-        return
+        return True
+    if _is_unchanged(command, started):
+        return True
     run = _resolve(command)
-    if _print_plan(run):
-        return
-    _run_study(run)
+    settings = _run_settings(command)
+    if _print_plan(run, command):
+        return True
+    from experiments.runner import run_study
+
+    return run_study(run, settings)
+
+
+def _is_unchanged(command: Command, started: float) -> bool:
+    """Whether an earlier run has written all that this one would; prints its claims then.
+
+    Nothing heavy is imported for it.
+    """
+    from experiments.outputs import format_paths, print_unchanged
+
+    if command.estimate or command.portable:
+        return False
+    folder = Path("runs") / command.study
+    default = [folder / f"{command.preset}-{command.world}", folder / command.preset]
+    for out in [command.out] if command.out else default:
+        if out.is_dir() and print_unchanged(out, _request(command), command.store):
+            print(format_paths(out, time.monotonic() - started))
+            return True
+    return False
+
+
+def _request(command: Command) -> dict[str, Any]:
+    """What decides the results of a command, as it was given."""
+    seeds = None if command.seeds is None else list(command.seeds)
+    names = {name: getattr(command, name) for name in ("study", "preset", "world", "model")}
+    return names | {"seeds": seeds}
+
+
+def _run_settings(command: Command) -> RunSettings:
+    """How a study is run; ValueError if that is impossible."""
+    from experiments.runner import RunSettings
+    from makebreak.portable import MIB, SizeLimits
+
+    launcher = command.launcher or ("none" if command.preset in _SERIAL_PRESETS else "local")
+    if command.budget is not None and not command.budget > 0:
+        raise ValueError(f"budget = {command.budget}: expected a positive number of seconds")
+    if command.portable is not None:
+        if command.study == "real":
+            raise ValueError(
+                "--portable is for studies that train small models; the weights of a language model do not "
+                "fit into its limits"
+            )
+        _check_writable(command.portable)
+    limits = SizeLimits(command.portable_mib * MIB, command.portable_file_mib * MIB)
+    return RunSettings(launcher, command.workers, command.budget, command.portable, limits)
 
 
 def _run_speed(out: Path) -> None:
@@ -121,8 +177,10 @@ def _run_speed(out: Path) -> None:
     speed.run(out, measures.final_measures, measures.checkpoint_measures)
 
 
-def _resolve(command: Command) -> _Run:
+def _resolve(command: Command) -> Run:
     """The command's study, preset, world, seeds and folder; ValueError if one is unknown or does not fit."""
+    from experiments.outputs import Run
+
     study = cast("Study", importlib.import_module(f"experiments.{command.study}"))
     _check_name("preset", command.preset, list(study.PRESETS))
     preset = study.PRESETS[command.preset]
@@ -138,7 +196,8 @@ def _resolve(command: Command) -> _Run:
     seeds = preset.seeds if command.seeds is None else command.seeds
     _check_seeds(seeds)
     folder = preset.name if world == preset.worlds[0] else f"{preset.name}-{world}"
-    return _Run(command, study, preset, world, seeds, command.out or Path("runs") / command.study / folder)
+    out = command.out or Path("runs") / command.study / folder
+    return Run(command.study, study, preset, world, seeds, command.store, out, _request(command))
 
 
 def _check_name(kind: str, name: str, names: Sequence[str]) -> None:
@@ -169,19 +228,17 @@ def _check_seeds(seeds: tuple[int, ...]) -> None:
         )
 
 
-def _print_plan(run: _Run) -> bool:
+def _print_plan(run: Run, command: Command) -> bool:
     """Prints what is trained, and the estimate if wanted; True if that is all that the command does."""
-    command, preset = run.command, run.preset
+    from experiments.outputs import describe_plan
+
+    preset = run.preset
     for folder in (run.out, command.store):  # both are checked before either is created
         _check_writable(folder)
     for folder in (run.out, command.store):
         folder.mkdir(parents=True, exist_ok=True)
     recipes = run.study.trainings(preset, run.world, run.seeds)
-    seeds = " ".join(map(str, run.seeds))
-    print(
-        f"{command.study} at {preset.name}, world {run.world}, seeds {seeds}: {len(recipes)} models",
-        flush=True,
-    )
+    print(describe_plan(run.name, preset.name, run.world, run.seeds, len(recipes)), flush=True)
     if command.estimate and command.study == "real":
         raise ValueError(
             "--estimate is for studies that pretrain their models; real prints the time of its steps as it "
@@ -192,46 +249,6 @@ def _print_plan(run: _Run) -> bool:
 
         print(estimate(recipes, run.world), flush=True)
     return command.estimate
-
-
-def _run_study(run: _Run) -> None:
-    """Trains and measures, in parallel where the launcher says so, then writes everything."""
-    from makebreak import sweeps
-    from makebreak.store import Store
-
-    started = time.monotonic()
-    command, study, preset = run.command, run.study, run.preset
-    study.check_gates(preset, run.world, Store(command.store))
-    launcher = command.launcher or ("none" if preset.name in _SERIAL_PRESETS else "local")
-    if launcher != "none":
-        waves = study.tasks(preset, run.world, run.seeds, command.store, workers=command.workers)
-        for wave in waves:
-            if wave:
-                jobs = command.store / "jobs"
-                sweeps.run_tasks(wave, launcher=launcher, workers=command.workers, folder=jobs)
-    results = study.run(preset, run.world, run.seeds, Store(command.store))
-    report = _write_results(run, results)
-    seconds = time.monotonic() - started
-    print(f"report: {report}   claims: {run.out / 'claims.json'}   ({seconds:.0f} s)")
-
-
-def _write_results(run: _Run, results: Results) -> Path:
-    """Writes tables, claims, report and provenance, and prints the claims; returns the report's file."""
-    from makebreak.claims import format_claims
-    from makebreak.report import write_tables
-    from makebreak.store import record, remove_torn_files, write_json
-
-    remove_torn_files(run.out)
-    write_tables(results.tables, run.out / "tables")
-    write_json(run.out / "claims.json", results.claims)
-    report = run.study.write_report(results, run.preset, run.world, run.out)
-    stages = [
-        {"folder": f"{folder.parent.name}/{folder.name}"} | record(folder)["cost"]
-        for folder in results.folders
-    ]
-    write_json(run.out / "provenance.json", _provenance(run) | {"stages": stages})
-    print(format_claims(results.claims))
-    return report
 
 
 def _check_writable(folder: Path) -> None:
@@ -248,34 +265,3 @@ def _check_writable(folder: Path) -> None:
         raise ValueError(
             f"{folder} cannot be written ({error.strerror}): choose another --out or --store"
         ) from None
-
-
-def _provenance(run: _Run) -> dict[str, Any]:
-    """What was run, by which versions, on which kind of machine."""
-    import torch
-
-    import makebreak
-    from makebreak.configs import to_json
-
-    packages = ("torch", "transformers", "numpy", "scipy", "scikit-learn", "seaborn")
-    versions = {"makebreak": makebreak.__version__, "python": platform.python_version()}
-    return {
-        "study": run.command.study,
-        "preset": to_json(run.preset),
-        "world": run.world,
-        "seeds": list(run.seeds),
-        "versions": versions | {name: metadata.version(name) for name in packages},
-        "threads": torch.get_num_threads(),
-        "machine": platform.machine(),
-        "commit": _commit(),
-    }
-
-
-def _commit() -> str | None:
-    """The commit of this code, with `-dirty` if files were changed; None without git or outside a clone."""
-    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--abbrev=40", "--dirty"]
-    try:
-        result = subprocess.run(command, capture_output=True, text=True, check=False)
-    except OSError:
-        return None
-    return result.stdout.strip() or None

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import importlib
 import json
-import sys
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import pandas as pd
-from tqdm import tqdm
 
 from experiments.results import Results
+from makebreak.progress import track
 from makebreak.store import Store, is_cached, write_json
 from makebreak.sweeps import Task
 from makebreak.tables import Rows, as_dict, as_dicts
@@ -54,6 +53,32 @@ class Study(Protocol):
 
         Returns:
             Every stage of every model; recipes, where models are pretrained.
+        """
+        ...
+
+    def cells(self, preset: Any, world: str, seeds: tuple[int, ...]) -> Sequence[Any]:
+        """All cells of a run.
+
+        Args:
+            preset: Sizes of the study.
+            world: Name of the world; ignored by a study whose presets have one.
+            seeds: The seeds.
+
+        Returns:
+            The cells, in an order in which each finds the models that it needs.
+        """
+        ...
+
+    def compute(self, preset: Any, cell: Any, store: Store) -> tuple[Tables, list[Path]]:
+        """Computes a cell; what the store has is not computed again.
+
+        Args:
+            preset: Sizes of the study.
+            cell: The cell.
+            store: Where models and measurements are kept.
+
+        Returns:
+            Tables of the cell, and the folders of the store that they came from.
         """
         ...
 
@@ -166,7 +191,7 @@ def collect_tables(
     """
     rows: dict[str, Rows] = {}
     folders: list[Path] = []
-    for cell in tqdm(list(cells), desc="cells", disable=not sys.stderr.isatty()):
+    for cell in track(list(cells), "cells"):
         tables, used = compute(cell, store)
         values = cell._asdict()
         columns = {name: values[name] for name in ("seed", "arm") if name in values}

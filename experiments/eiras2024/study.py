@@ -58,23 +58,23 @@ def tasks(
     preset: Preset, world: str, seeds: tuple[int, ...], store: Path, *, workers: int
 ) -> list[list[Task]]:
     """Cells that the store lacks, in three waves: aligned models, fine-tuned ones, harmful fine-tuning."""
-    cells = _cells(preset, seeds)
-    return missing_tasks(cells, partial(compute, preset), store, __name__, preset.name)
+    return missing_tasks(cells(preset, world, seeds), partial(compute, preset), store, __name__, preset.name)
 
 
 def run(preset: Preset, world: str, seeds: tuple[int, ...], store: Store) -> Results:
     """Computes what the store lacks, and evaluates the claims (see `Study`)."""
-    tables, folders = collect_tables(_cells(preset, seeds), partial(compute, preset), store)
+    tables, folders = collect_tables(cells(preset, world, seeds), partial(compute, preset), store)
     return Results(tables, judge(tables), folders)
 
 
-def _cells(preset: Preset, seeds: tuple[int, ...]) -> list[Cell]:
+def cells(preset: Preset, world: str, seeds: tuple[int, ...]) -> list[Cell]:
+    """Cells of a run (see `Study`); `world` is ignored, since a preset has one."""
     pairs = dict.fromkeys((model.strategy, model.mitigation) for model in preset.fine_tuned_models())
-    cells = []
+    result = []
     for seed in seeds:
-        cells += [Cell(seed, _OUTCOMES, *pair) for pair in pairs]
-        cells += [Cell(seed, _RELEARNING, start, "") for start in relearning_starts(preset, seed)]
-    return cells
+        result += [Cell(seed, _OUTCOMES, *pair) for pair in pairs]
+        result += [Cell(seed, _RELEARNING, start, "") for start in relearning_starts(preset, seed)]
+    return result
 
 
 def compute(preset: Preset, cell: Cell, store: Store) -> tuple[Tables, list[Path]]:

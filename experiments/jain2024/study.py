@@ -44,19 +44,19 @@ class Cell(NamedTuple):
 def trainings(preset: Preset, world: str, seeds: tuple[int, ...]) -> set[Recipe]:
     """Recipes of every stage of every model, and of the bases of other seeds (see `Study`)."""
     recipes = {preset.recipe(world, other_seed(seed), "base") for seed in seeds}
-    for cell in _cells(preset, world, seeds):
+    for cell in cells(preset, world, seeds):
         recipes.update(preset.recipe(cell.world, cell.seed, cell.arm).lineage)
     return recipes
 
 
-def _cells(preset: Preset, world: str, seeds: tuple[int, ...]) -> list[Cell]:
+def cells(preset: Preset, world: str, seeds: tuple[int, ...]) -> list[Cell]:
     """For every seed the study's world first, then the others in which models are attacked."""
-    cells = []
+    result = []
     for seed in seeds:
-        cells += [Cell(world, seed, arm, True) for arm in preset.arms]
+        result += [Cell(world, seed, arm, True) for arm in preset.arms]
         for other, arms in preset.other_worlds(world).items():
-            cells += [Cell(other, seed, arm, False) for arm in arms]
-    return cells
+            result += [Cell(other, seed, arm, False) for arm in arms]
+    return result
 
 
 def tasks(
@@ -68,8 +68,8 @@ def tasks(
     """
     n_parts = math.ceil(4 * workers / len(seeds))
     groups: dict[tuple[int, str, int, bool], list[str]] = {}
-    for cell in _cells(preset, world, seeds):
-        if not is_cached(store, partial(_compute, preset, cell)):
+    for cell in cells(preset, world, seeds):
+        if not is_cached(store, partial(compute, preset, cell)):
             group = (cell.wave, cell.world, cell.seed, cell.all_measures)
             groups.setdefault(group, []).append(cell.arm)
     waves: list[list[Task]] = [[], []]
@@ -87,10 +87,10 @@ def build_and_measure(
 ) -> None:
     """Trains and measures models of one seed, unless the store has them; arguments are those of a `Task`."""
     for arm in arms:
-        _compute(PRESETS[preset], Cell(world, seed, arm, all_measures), Store(Path(store)))
+        compute(PRESETS[preset], Cell(world, seed, arm, all_measures), Store(Path(store)))
 
 
-def _compute(preset: Preset, cell: Cell, store: Store) -> tuple[Tables, list[Path]]:
+def compute(preset: Preset, cell: Cell, store: Store) -> tuple[Tables, list[Path]]:
     """Tables of one model, without the columns seed and arm, and the folders that they come from."""
     measure_model = _measure_all if cell.all_measures else _measure_attacks
     return measure_model(preset, cell.world, cell.seed, cell.arm, store)
@@ -146,7 +146,7 @@ def run(preset: Preset, world: str, seeds: tuple[int, ...], store: Store) -> Res
     The table `zoo` has one row per checkpoint, as `makebreak.zoo.table` has, with `at`, the number of steps
     since the base.
     """
-    tables, folders = collect_tables(_cells(preset, world, seeds), partial(_compute, preset), store)
+    tables, folders = collect_tables(cells(preset, world, seeds), partial(compute, preset), store)
     tables = {name: _with_numbers(table) for name, table in tables.items()}
     tables["detectability"], folder = detectability_table(world, store, n=4 * preset.n_requests)
     folders.append(folder)

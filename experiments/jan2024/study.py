@@ -56,17 +56,17 @@ def tasks(
     preset: Preset, world: str, seeds: tuple[int, ...], store: Path, *, workers: int
 ) -> list[list[Task]]:
     """Cells that the store lacks, in two waves: aligned models, then fine-tunings of each format."""
-    cells = _cells(preset, world, seeds)
-    return missing_tasks(cells, partial(compute, preset), store, __name__, preset.name)
+    return missing_tasks(cells(preset, world, seeds), partial(compute, preset), store, __name__, preset.name)
 
 
-def _cells(preset: Preset, world: str, seeds: tuple[int, ...]) -> list[Cell]:
+def cells(preset: Preset, world: str, seeds: tuple[int, ...]) -> list[Cell]:
+    """Cells of a run (see `Study`)."""
     names = (UNTUNED, *preset.formats, RETAIN)
-    cells = [Cell(world, *values) for values in product(seeds, preset.coverages, names)]
+    result = [Cell(world, *values) for values in product(seeds, preset.coverages, names)]
     if preset.templated:
         names = (UNTUNED, *preset.templated.formats)
-        cells += [Cell(world, seed, "", name) for seed, name in product(seeds, names)]
-    return cells
+        result += [Cell(world, seed, "", name) for seed, name in product(seeds, names)]
+    return result
 
 
 def compute(preset: Preset, cell: Cell, store: Store) -> tuple[Tables, list[Path]]:
@@ -121,7 +121,7 @@ def _after_tuning(preset: Preset, cell: Cell, store: Store) -> tuple[Tables, lis
 
 def run(preset: Preset, world: str, seeds: tuple[int, ...], store: Store) -> Results:
     """Computes what the store lacks, and evaluates the claims (see `Study`)."""
-    tables, folders = collect_tables(_cells(preset, world, seeds), partial(compute, preset), store)
+    tables, folders = collect_tables(cells(preset, world, seeds), partial(compute, preset), store)
     classifiers = []
     for seed in seeds:
         rows, folder = ngram_classifier_rows(preset, world, seed, store)

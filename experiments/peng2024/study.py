@@ -57,11 +57,12 @@ def tasks(
     """Cells that the store lacks, in two waves: the bases, then everything about each model."""
     bases = ("base", UNEXPOSED_BASE) if preset.include_unexposed_base else ("base",)
     trained = [Cell(world, seed, arm, only_trained=True) for seed, arm in product(seeds, bases)]
-    cells = [*trained, *_cells(preset, world, seeds)]
-    return missing_tasks(cells, partial(compute, preset), store, __name__, preset.name)
+    with_bases = [*trained, *cells(preset, world, seeds)]
+    return missing_tasks(with_bases, partial(compute, preset), store, __name__, preset.name)
 
 
-def _cells(preset: Preset, world: str, seeds: tuple[int, ...]) -> list[Cell]:
+def cells(preset: Preset, world: str, seeds: tuple[int, ...]) -> list[Cell]:
+    """Cells of a run (see `Study`)."""
     arms = (*preset.attacked_arms, *preset.variants)
     return [Cell(world, seed, arm) for seed, arm in product(seeds, arms)]
 
@@ -83,7 +84,7 @@ def compute(preset: Preset, cell: Cell, store: Store) -> tuple[Tables, list[Path
 
 def run(preset: Preset, world: str, seeds: tuple[int, ...], store: Store) -> Results:
     """Computes what the store lacks, and evaluates the claims (see `Study`)."""
-    tables, folders = collect_tables(_cells(preset, world, seeds), partial(compute, preset), store)
+    tables, folders = collect_tables(cells(preset, world, seeds), partial(compute, preset), store)
     is_line = tables["curves"].direction.str.startswith(INTERPOLATION_PREFIX)
     tables["basins"] = basin_rows(tables["curves"][~is_line], ("seed", "arm", "direction", "direction_index"))
     tables["predictors"] = predictor_rows(tables)

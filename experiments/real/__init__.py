@@ -2,6 +2,6 @@
 
 from experiments.real.presets import PRESETS, check_gates
 from experiments.real.report import write_report
-from experiments.real.study import run, tasks, trainings
+from experiments.real.study import cells, compute, run, tasks, trainings
 
-__all__ = ["PRESETS", "check_gates", "run", "tasks", "trainings", "write_report"]
+__all__ = ["PRESETS", "cells", "check_gates", "compute", "run", "tasks", "trainings", "write_report"]

@@ -49,7 +49,7 @@ def trainings(preset: Preset, world: str, seeds: tuple[int, ...]) -> list[tuple[
     return runs + [("task", format_, seeds[0]) for format_ in preset.matrix_formats]
 
 
-def cells(preset: Preset, seeds: tuple[int, ...]) -> list[Cell]:
+def cells(preset: Preset, world: str, seeds: tuple[int, ...]) -> list[Cell]:
     """Cells of a study, in an order in which each finds the models that it needs."""
     kinds = [(BASE, seeds[0]), *((arm.name, seed) for seed in seeds for arm in preset.arms)]
     kinds += [*((USERS, seed) for seed in seeds), (MATRIX, seeds[0])]
@@ -60,12 +60,12 @@ def tasks(
     preset: Preset, world: str, seeds: tuple[int, ...], store: Path, *, workers: int
 ) -> list[list[Task]]:
     """Cells that the store lacks, in three waves: the base, alignments, fine-tuning of the first."""
-    return missing_tasks(cells(preset, seeds), partial(compute, preset), store, __name__, preset.name)
+    return missing_tasks(cells(preset, world, seeds), partial(compute, preset), store, __name__, preset.name)
 
 
 def run(preset: Preset, world: str, seeds: tuple[int, ...], store: Store) -> Results:
     """Computes what the store lacks, and evaluates the claims (see `Study`)."""
-    tables, folders = collect_tables(cells(preset, seeds), partial(compute, preset), store)
+    tables, folders = collect_tables(cells(preset, world, seeds), partial(compute, preset), store)
     return Results(tables, judge(tables, [arm.name for arm in preset.arms], seeds), folders)
 
 

@@ -23,10 +23,10 @@ from pathlib import Path
 from typing import TypeVar
 
 import transformers
-from tqdm import tqdm
 
 from experiments.robustness import bad_input, damage, kills, trials
 from experiments.robustness.trials import ProcessResult, Reference, TrialRow
+from makebreak.progress import ProgressBar
 from makebreak.store import write_atomic, write_json
 
 T = TypeVar("T")
@@ -63,12 +63,12 @@ def main() -> int:
             )
             jobs += _jobs(pool, options, reference, root)
         rows = []
-        for row in tqdm(
-            pool.imap_unordered(_run_trial, jobs), total=len(jobs), disable=not sys.stderr.isatty()
-        ):
-            rows.append(row)
-            if row.problems:
-                print(_failure_text(row, options.seed), flush=True)
+        with ProgressBar("trials", len(jobs), leave=True) as bar:
+            for row in pool.imap_unordered(_run_trial, jobs):
+                bar.update()
+                rows.append(row)
+                if row.problems:
+                    print(_failure_text(row, options.seed), flush=True)
     write(rows, options.out, options.seed)
     failed = [row for row in rows if row.problems]
     outcome = f"{len(failed)} failed, kept in {root}" if failed else "all passed"

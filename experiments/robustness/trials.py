@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import math
 import os
 import signal
 import sys
@@ -21,7 +22,7 @@ from typing import Any, NamedTuple
 from unittest import mock
 
 from experiments.command import main
-from makebreak import recipes
+from makebreak import progress, recipes
 from makebreak.store import RECORD_FILE
 from makebreak.training import CHECKPOINT
 
@@ -155,7 +156,9 @@ def study(
         The command's exit status.
     """
     frequency = checkpoint_every_step() if checkpoints else contextlib.nullcontext()
-    with frequency, killed_at(die_at, die_at_checkpoint) as count:
+    # however slow the machine: a trial expects nothing on standard error
+    silence = mock.patch.object(progress, "LINE_SECONDS", math.inf)
+    with silence, frequency, killed_at(die_at, die_at_checkpoint) as count:
         folders = [f"--{name}={folder / name}" for name in ("out", "store")]
         status = main(["jain2024", "--preset", "smoke", "--seeds", str(seed), *folders])
     (folder / "writes").write_text(str(count[0]))

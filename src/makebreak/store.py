@@ -3,6 +3,11 @@
 STORE/stage/key/            finished: artifact.json (what the result is, hashes of its files) and the files
 STORE/stage/key.partial/    unfinished: checkpoints, from which an interrupted stage resumes
 STORE/stage/key.lock        lets two processes that want the same result compute it once
+
+What is verified when: a result's files, weights included, are compared with their hashes when a process opens
+the result for the first time, and again once the size, the time or the inode of one of them has changed. A
+file that was omitted on purpose (`omitted.json` names it, see `makebreak.portable`) may be absent: the result
+counts as computed, its key and its other files can be used, and opening the file is an error with a remedy.
 """
 
 from __future__ import annotations
@@ -13,19 +18,25 @@ import os
 import re
 import resource
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from filelock import FileLock
 
+from makebreak import budget
+
 RECORD_FILE = "artifact.json"
 """File of a finished result that holds what the result is and the hashes of its files."""
+OMITTED_FILE = "omitted.json"
+"""File of a finished result that lists those of its files that were left out when it was carried here."""
 TABLES = "tables"
 """Folder of a run's tables, within its output folder."""
 OUTPUT_NAMES = ("claims.json", "provenance.json", "report.html")
 """Files that a run writes directly into its output folder."""
+_RACY_NS = 100_000_000  # a file written this shortly before it was read may change without a new time
+_MAX_RECORDS = 50  # records of a stage that an estimate of its duration is read from
 _TEMPORARY = re.compile(r"\.(?P<name>.+)\.\d+\.new")
 
 
@@ -119,17 +130,28 @@ def _peak_mib() -> float:
 
 
 class NotCached(LookupError):
-    """A result is not in a store that is read only."""
+    """A result is not in a store that is read only.
+
+    Args:
+        folder: Folder of the missing result.
+        parents: Folders of the results that it is made from.
+    """
+
+    def __init__(self, folder: Path, parents: Sequence[Path]) -> None:
+        super().__init__(f"{folder} is not in the store, which is opened read only")
+        self.folder, self.parents = folder, tuple(parents)
 
 
 @dataclass(frozen=True)
 class Store:
-    """A folder of results; all files of a result are read again and checked whenever it is opened."""
+    """A folder of results, which are verified when they are opened (see the module)."""
 
     root: Path
     """Folder of the store."""
     read_only: bool = False
     """Whether a missing result raises NotCached instead of being computed."""
+    opened: list[Path] = field(default_factory=list, compare=False, repr=False)
+    """Folders of the results that were opened by `build`, in their order."""
 
     def build(
         self,
@@ -157,13 +179,15 @@ class Store:
             DamagedArtifact: If a finished result fails its hashes, or its unfinished folder is a symbolic
                 link.
             NotCached: If the store is read only and the result is not there.
+            OutOfTime: If the result is not there and does not fit into the time budget (`makebreak.budget`).
         """
         identity = _identity(stage, revision, config, parents)
         final = self.root / stage / _key(identity)
         if final.exists():
+            self.opened.append(final)
             return check(final)
         if self.read_only:
-            raise NotCached(f"{final} is not in the store, which is opened read only")
+            raise NotCached(final, parents)
         final.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(final.with_suffix(".lock")):
             if final.exists():
@@ -171,16 +195,53 @@ class Store:
             partial = final.with_suffix(".partial")
             if partial.is_symlink():
                 raise DamagedArtifact(f"{partial} is a symbolic link, not a folder: delete it and run again")
+            kind = _kind(identity)
+            budget.check_fits(kind, lambda: _recorded_seconds(final.parent, kind))
+            is_new = not partial.exists()
             partial.mkdir(exist_ok=True)
             _remove_torn_in_partial(partial)
             started = time.monotonic()
             make(partial)
-            cost = {"seconds": round(time.monotonic() - started, 2), "process_peak_mib": _peak_mib()}
+            seconds = time.monotonic() - started
+            if is_new:  # the rest of an interrupted computation says too little
+                budget.add_duration(kind, seconds)
+            cost = {"seconds": round(seconds, 2), "process_peak_mib": _peak_mib()}
             files = sorted(p for p in partial.rglob("*") if p.is_file() and p.name != RECORD_FILE)
             hashes = {p.relative_to(partial).as_posix(): _sha256(p) for p in files}
             write_json(partial / RECORD_FILE, identity | {"cost": cost, "files": hashes})
             partial.replace(final)
+        self.opened.append(final)
         return final
+
+
+class DryRun(NamedTuple):
+    """Results that a function opens in a store, up to the first one that is missing."""
+
+    opened: tuple[Path, ...]
+    """Folders of the results that are there, each once."""
+    missing: Path | None
+    """Folder of the first missing result; None if there is none."""
+    parents: tuple[Path, ...]
+    """Folders of the results that the missing one is made from."""
+
+
+def dry_run(root: Path, compute: Callable[[Store], object]) -> DryRun:
+    """Results that a function would open; nothing is computed.
+
+    Args:
+        root: Folder of the store.
+        compute: Builds results in the store that it is given.
+
+    Returns:
+        What is there, and what is missing first.
+    """
+    store = Store(root, read_only=True)
+    missing, parents = None, ()
+    try:
+        compute(store)
+    except NotCached as error:
+        missing, parents = error.folder, error.parents
+    return DryRun(tuple(dict.fromkeys(store.opened)), missing, parents)
 
 
 def is_cached(root: Path, compute: Callable[[Store], object]) -> bool:
@@ -193,11 +254,26 @@ def is_cached(root: Path, compute: Callable[[Store], object]) -> bool:
     Returns:
         False if one of them is missing; nothing is computed.
     """
-    try:
-        compute(Store(root, read_only=True))
-    except NotCached:
-        return False
-    return True
+    return dry_run(root, compute).missing is None
+
+
+def _kind(identity: dict[str, Any]) -> str:
+    """Results that are expected to take the same time: those of a stage and, where it names one, a model."""
+    model = identity["config"].get("model")
+    return identity["stage"] if model is None else f"{identity['stage']} {json.dumps(model, sort_keys=True)}"
+
+
+def _recorded_seconds(stage: Path, kind: str) -> Iterator[float]:
+    """Costs on record of results of a kind, the latest of them, in seconds."""
+    records = [path for path in stage.glob(f"*/{RECORD_FILE}") if path.is_file()]
+    latest = sorted(records, key=lambda path: path.stat().st_mtime)[-_MAX_RECORDS:]
+    for result in map(record, (path.parent for path in latest)):
+        if _kind(result) == kind:
+            yield result["cost"]["seconds"]
+
+
+_verified: dict[Path, frozenset[tuple[str, int, int, int]]] = {}
+"""State of the files of the results that this process has verified."""
 
 
 def check(folder: Path) -> Path:
@@ -210,24 +286,87 @@ def check(folder: Path) -> Path:
         The same folder.
 
     Raises:
-        DamagedArtifact: If the record is missing, or describes another result, or a file differs; names the
-            first one.
+        DamagedArtifact: If the record is missing, or describes another result, or a file differs or is
+            missing without having been omitted on purpose; names the first one.
     """
+    state = _verified.get(folder)
+    if state is not None and state == _file_state(folder, [name for name, *_ in state]):
+        return folder
     remedy = f"delete {folder} and run again to compute it anew"
     try:
-        record = json.loads((folder / RECORD_FILE).read_text())
-        files: dict[str, str] = dict(record["files"])
-        identity = {name: record[name] for name in ("stage", "revision", "config", "parents")}
+        result = record(folder)
+        files: dict[str, str] = dict(result["files"])
+        identity = {name: result[name] for name in ("stage", "revision", "config", "parents")}
     except (OSError, ValueError, KeyError, TypeError):
         raise DamagedArtifact(f"{folder / RECORD_FILE} is missing or unreadable: {remedy}") from None
     if _key(identity) != folder.name:
         raise DamagedArtifact(f"{folder / RECORD_FILE} was changed, it describes another result: {remedy}")
+    names = [RECORD_FILE, OMITTED_FILE, *files]
+    before, now = _file_state(folder, names), time.time_ns()
+    omitted = omitted_files(folder)
     for name, expected in files.items():
         if not (folder / name).is_file():
+            if name in omitted:
+                continue
             raise DamagedArtifact(f"{folder / name} is missing: {remedy}")
         if _sha256(folder / name) != expected:
             raise DamagedArtifact(f"{folder / name} is truncated or was changed: {remedy}")
+    if all(modified < now - _RACY_NS for _, _, modified, _ in before):
+        _verified[folder] = before
     return folder
+
+
+def _file_state(folder: Path, names: Sequence[str]) -> frozenset[tuple[str, int, int, int]]:
+    """Name, size, time of modification and inode of files; a missing file has the size -1."""
+    states = []
+    for name in names:
+        try:
+            status = os.stat(f"{folder}/{name}")
+            states.append((name, status.st_size, status.st_mtime_ns, status.st_ino))
+        except OSError:
+            states.append((name, -1, 0, 0))
+    return frozenset(states)
+
+
+def omitted_files(folder: Path) -> frozenset[str]:
+    """Files of a finished result that were left out on purpose when it was carried here.
+
+    Args:
+        folder: Folder of a finished result.
+
+    Returns:
+        Paths below the folder.
+
+    Raises:
+        DamagedArtifact: If the list is unreadable.
+    """
+    path = folder / OMITTED_FILE
+    if not path.exists():
+        return frozenset()
+    try:
+        return frozenset(map(str, json.loads(path.read_text())["files"]))
+    except (ValueError, KeyError, TypeError):
+        remedy = f"delete {folder} and run again to compute it anew"
+        raise DamagedArtifact(f"{path} is unreadable: {remedy}") from None
+
+
+def check_not_omitted(path: Path) -> None:
+    """Checks that a file of a result, which is about to be opened, was not left out on purpose.
+
+    Args:
+        path: A file, within a store or not.
+
+    Raises:
+        DamagedArtifact: If the file is missing, and the result that it belongs to lists it as omitted.
+    """
+    if path.exists():
+        return
+    for folder in path.parents:
+        if path.relative_to(folder).as_posix() in omitted_files(folder):
+            raise DamagedArtifact(
+                f"{path} was not carried to this store, since nothing seemed to need it: delete {folder} and "
+                "run again to compute it anew"
+            )
 
 
 def record(folder: Path) -> dict[str, Any]:

@@ -13,20 +13,23 @@ import os
 import re
 import shutil
 import signal
-import sys
 import tempfile
 import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from submitit import Job, LocalExecutor, SlurmExecutor
 from submitit.core.utils import FailedJobError
 from submitit.helpers import environment_variables
 from submitit.slurm.slurm import SlurmInfoWatcher, SlurmJob
-from tqdm import tqdm
+
+from makebreak import budget
+from makebreak.budget import OutOfTime, limit_time
+from makebreak.progress import ProgressBar
 
 Launcher = Literal["local", "slurm"]
 """Where tasks run: in processes on this machine, or as Slurm jobs."""
@@ -39,6 +42,8 @@ Two processes of one thread do half as much again as one process of two. MKL and
 theirs are unset.
 """
 _CANCEL_ATTEMPTS, _CANCEL_SECONDS = 100, 0.05
+_OUT_OF_TIME = "out of time"
+_GRACE_SECONDS = 60.0  # of Slurm jobs after the end of the time budget
 _LONGEST_LABEL = 100  # characters of a task's label in the name of its log folder
 
 
@@ -70,6 +75,15 @@ class JobLimits:
     """Threads of one job."""
 
 
+class _Limit(NamedTuple):
+    """Time budget of a job."""
+
+    deadline: float
+    """Seconds since the epoch."""
+    begin_any: bool
+    """Whether the job's first computation begins however long it may take."""
+
+
 class _Queue(SlurmInfoWatcher):
     """States of Slurm jobs by squeue: a job that it no longer lists is over.
 
@@ -94,8 +108,8 @@ class _SlurmExecutor(SlurmExecutor):
     job_class = _SlurmJob
 
 
-def _call(function: str, arguments: str, devices: str | None) -> None:
-    """Call a task's function; this is what a job runs."""
+def _call(function: str, arguments: str, devices: str | None, limit: _Limit | None = None) -> str | None:
+    """Call a task's function, as a job does; returns `_OUT_OF_TIME` if the time budget ended it."""
     # Results in a store are complete or absent, so that a signal may end the process at any time. submitit's
     # own handlers would turn the end of time into an exception, as if the task had failed, and ignore
     # SIGTERM.
@@ -106,10 +120,21 @@ def _call(function: str, arguments: str, devices: str | None) -> None:
         os.environ.pop("CUDA_VISIBLE_DEVICES", None)
         os.environ.update({} if devices is None else {"CUDA_VISIBLE_DEVICES": devices})
     module, name = function.split(":")
-    getattr(importlib.import_module(module), name)(*json.loads(arguments))
+    call = partial(getattr(importlib.import_module(module), name), *json.loads(arguments))
+    if limit is None:
+        call()
+        return None
+    try:
+        with limit_time(limit.deadline - time.time(), begin_any=limit.begin_any):
+            call()
+    except OutOfTime:
+        return _OUT_OF_TIME
+    return None
 
 
-def _submit(task: Task, launcher: Launcher, folder: Path, limits: JobLimits) -> Job[None]:
+def _submit(
+    task: Task, launcher: Launcher, folder: Path, limits: JobLimits, limit: _Limit | None
+) -> Job[str | None]:
     folder.mkdir()
     if launcher == "local":
         executor = LocalExecutor(folder)
@@ -122,10 +147,11 @@ def _submit(task: Task, launcher: Launcher, folder: Path, limits: JobLimits) -> 
         )
     devices = os.environ.get("CUDA_VISIBLE_DEVICES")
     with environment_variables(**dict.fromkeys(THREAD_VARIABLES, limits.threads)):
-        return executor.submit(_call, task.function, json.dumps(task.arguments, allow_nan=False), devices)
+        arguments = json.dumps(task.arguments, allow_nan=False)
+        return executor.submit(_call, task.function, arguments, devices, limit)
 
 
-def _cancel(job: Job[None], launcher: Launcher) -> None:
+def _cancel(job: Job[str | None], launcher: Launcher) -> None:
     if launcher == "slurm":
         job.cancel(check=False)
         return
@@ -144,7 +170,7 @@ def _last_line(text: str) -> str:
     return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "nothing")
 
 
-def _outcome(job: Job[None]) -> tuple[Literal["done", "raised", "died"], str]:
+def _outcome(job: Job[str | None]) -> tuple[Literal["done", "stopped", "raised", "died"], str]:
     """How a job ended, and the last line of its error or log."""
     # A result that a network file system shows late counts as a death: the next attempt finds the work in
     # the store.
@@ -153,7 +179,7 @@ def _outcome(job: Job[None]) -> tuple[Literal["done", "raised", "died"], str]:
         return "died", _last_line(log.read_text(errors="replace") if log.exists() else "")
     error = job.exception()
     if error is None:
-        return "done", ""
+        return ("stopped" if job.result() == _OUT_OF_TIME else "done"), ""
     submitit_hints = "\n" + "-" * 22 + "\n"
     return "raised", _last_line(str(error).rsplit(submitit_hints, 1)[0])
 
@@ -181,15 +207,18 @@ class _Pool:
         self.tasks, self.limits, self.logs = tasks, limits, logs
         self.launcher: Launcher = launcher
         self.waiting = deque((number, 1) for number in range(len(tasks)))
-        self.running: dict[Job[None], tuple[int, int]] = {}
+        self.running: dict[Job[str | None], tuple[int, int]] = {}
         self.failures: dict[int, str] = {}
+        self.n_ended = self.n_stopped = 0
 
     def submit_next(self) -> None:
-        """Submit the task that waits first."""
+        """Submit the task that waits first; with a time budget, those submitted before any ended begin."""
         number, attempt = self.waiting.popleft()
         label = re.sub(r"[^\w.=-]+", "_", self.tasks[number].label)[:_LONGEST_LABEL]
         folder = self.logs / f"{number:04d}.{attempt}-{label}"
-        self.running[_submit(self.tasks[number], self.launcher, folder, self.limits)] = number, attempt
+        end = budget.deadline()
+        limit = None if end is None else _Limit(end, begin_any=self.n_ended == 0)
+        self.running[_submit(self.tasks[number], self.launcher, folder, self.limits, limit)] = number, attempt
 
     def collect(self) -> int:
         """Number of tasks that ended since the last call; one that died waits again if attempts are left."""
@@ -201,14 +230,27 @@ class _Pool:
                 self.waiting.appendleft((number, attempt + 1))
                 continue
             n_ended += 1
-            if outcome == "raised":
+            if outcome == "stopped":
+                self.n_stopped += 1
+            elif outcome == "raised":
                 self.failures[number] = message
             elif outcome == "died":
                 self.failures[number] = (
                     f"died at each of {attempt} attempts (killed, cancelled or out of time), "
                     f"its log ends: {message}"
                 )
+        self.n_ended += n_ended
         return n_ended
+
+    def stop(self) -> None:
+        """Submit nothing more; what runs comes to the end of its computation or to a checkpoint."""
+        self.n_stopped += len(self.waiting)
+        self.waiting.clear()
+        end = budget.deadline()
+        if self.launcher == "slurm" and end is not None and time.time() > end + _GRACE_SECONDS:
+            self.cancel()  # a job may still wait in the queue
+            self.n_stopped += len(self.running)
+            self.running.clear()
 
     def cancel(self) -> None:
         """Cancel what runs."""
@@ -239,7 +281,9 @@ def run_tasks(
     Logs and submitit's job descriptions are kept in a new folder within `folder`; it is removed if all tasks
     succeed, and the logs stay if not. Partition, account and memory are sbatch's settings
     (`SBATCH_PARTITION`, `SBATCH_ACCOUNT`, `SBATCH_MEM_PER_CPU`). An interrupt cancels what runs; when this
-    process is killed, its jobs go on.
+    process is killed, its jobs go on. In a time budget (`makebreak.budget`) nothing is submitted after its
+    end, and what runs ends after its computation or at a training's checkpoint; Slurm jobs that have not
+    ended a minute later, such as those that still wait in the queue, are cancelled.
 
     Args:
         tasks: Tasks to run.
@@ -252,15 +296,18 @@ def run_tasks(
         ValueError: If the tasks cannot be run as asked.
         SweepFailed: When all other tasks are done, if some failed; the message is one line with their number
             and labels, the first one's error and the folder of the logs.
+        OutOfTime: If the time budget ended before all tasks were done, and none failed.
     """
     _check(tasks, launcher, {"workers": workers, **vars(limits)})
     folder.mkdir(parents=True, exist_ok=True)
     # new for each call and each job: submitit names files by job ids, here process ids, which recur
     logs = Path(tempfile.mkdtemp(prefix=time.strftime("%Y%m%d-%H%M%S-"), dir=folder))
     pool = _Pool(tasks, launcher, limits, logs)
-    bar = tqdm(total=len(tasks), desc="tasks", disable=not sys.stderr.isatty())
+    bar = ProgressBar("tasks", len(tasks), leave=True)
     try:
         while pool.waiting or pool.running:
+            if budget.is_over():
+                pool.stop()
             while pool.waiting and len(pool.running) < workers:
                 pool.submit_next()
             time.sleep(POLL_SECONDS[launcher])
@@ -274,3 +321,5 @@ def run_tasks(
             description.unlink(missing_ok=True)
     pool.raise_failures()
     shutil.rmtree(logs, ignore_errors=True)  # Slurm may still be closing a log
+    if pool.n_stopped:
+        raise OutOfTime(f"{pool.n_stopped} of {len(tasks)} tasks are left")

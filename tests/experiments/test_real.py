@@ -88,7 +88,7 @@ def test_interrupted_run_resumes(folder: Path, tmp_path: Path, monkeypatch: pyte
     assert main(arguments) == 130
     assert not (tmp_path / "out" / "claims.json").exists()
     assert main(arguments) == 0
-    assert len(calls) == len(cells(SMOKE, (0,))) + 1
+    assert len(calls) == len(cells(SMOKE, "", (0,))) + 1
     whole = pd.read_csv(folder / "out" / "tables" / "behaviour.csv")
     resumed = pd.read_csv(tmp_path / "out" / "tables" / "behaviour.csv")
     pd.testing.assert_frame_equal(whole[whole.seed == 0].reset_index(drop=True), resumed)

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import inspect
 import json
-import sys
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
+from makebreak.progress import ProgressBar
 from makebreak.revisions import revision_of
 from makebreak.store import Store, write_json
 from makebreak.tables import Rows, as_dicts
@@ -60,8 +58,7 @@ class StepCache:
         parameters = inspect.signature(function).parameters
 
         def write(folder: Path) -> None:
-            hidden = not sys.stderr.isatty()
-            with tqdm(desc=name, total=total, unit="", disable=hidden, leave=False) as bar:
+            with ProgressBar(name, total) as bar:
                 arguments = {"progress": _progress(bar), "folder": folder}
                 chosen = {key: value for key, value in arguments.items() if key in parameters}
                 write_json(folder / "rows.json", as_dicts(function(**chosen)))
@@ -71,12 +68,12 @@ class StepCache:
         return json.loads((folder / "rows.json").read_text())
 
 
-def _progress(bar: tqdm) -> Progress:
+def _progress(bar: ProgressBar) -> Progress:
     """A function that advances a progress bar and shows values beside it."""
 
     def progress(n: int = 1, **values: str) -> None:
         if values:
-            bar.set_postfix(values)
+            bar.set_postfix(**values)
         bar.update(n)
 
     return progress

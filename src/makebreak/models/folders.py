@@ -16,7 +16,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreT
 
 from makebreak.architectures import check_architecture
 from makebreak.models.remote_code import check_no_remote_code
-from makebreak.store import write_atomic, write_json
+from makebreak.store import check_not_omitted, write_atomic, write_json
 
 WEIGHTS = "model.safetensors"
 """File of the weights within a model folder."""
@@ -68,6 +68,7 @@ def load_model(folder: Path, *, symbols: tuple[str, ...] | None = None) -> PreTr
         ValueError: If the folder is missing or has `auto_map`, its weights are truncated or do not fit its
             config, its vocabulary is another one, or it is not built as its architecture says.
     """
+    check_not_omitted(folder / WEIGHTS)
     for name in ("config.json", WEIGHTS):
         if not (folder / name).is_file():
             raise ValueError(

@@ -1,0 +1,208 @@
+"""Files that a run writes into its output folder, and whether those of an earlier run are still true.
+
+`provenance.json` names the request, a digest of the code, the results in the store and the SHA-256 of every
+file that was written. If none of them has changed, running again would write the same files: they are kept.
+The study `real` is always run, since it reads a language model from outside of the store.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import platform
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from makebreak.store import TABLES, check, record, remove_torn_files, write_json
+
+if TYPE_CHECKING:
+    from experiments.results import Results
+    from experiments.study import Study
+
+_PACKAGES = ("makebreak", "synthetic", "experiments")
+_VERSIONS = ("torch", "transformers", "numpy", "scipy", "scikit-learn", "seaborn", "pandas", "matplotlib")
+_PROVENANCE, _CLAIMS, _REPORT, _FIGURES = "provenance.json", "claims.json", "report.html", "figures"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A study, and the settings with which it is run."""
+
+    name: str
+    """Name of the study."""
+    study: Study
+    """Package of the study."""
+    preset: Any
+    """Sizes."""
+    world: str
+    """Name of the world."""
+    seeds: tuple[int, ...]
+    """The seeds."""
+    store: Path
+    """Folder of the store."""
+    out: Path
+    """Folder of the results."""
+    request: dict[str, Any]
+    """The command line's study, preset, world, model and seeds; None where the preset decides."""
+
+
+def describe_plan(name: str, preset: str, world: str, seeds: tuple[int, ...], n_models: int) -> str:
+    """Says what is run, in one line.
+
+    Args:
+        name: Name of the study.
+        preset: Name of the preset.
+        world: Name of the world.
+        seeds: The seeds.
+        n_models: Number of models.
+
+    Returns:
+        The line.
+    """
+    return f"{name} at {preset}, world {world}, seeds {' '.join(map(str, seeds))}: {n_models} models"
+
+
+def write_results(run: Run, results: Results) -> None:
+    """Writes tables, claims, report and provenance, and prints the claims.
+
+    Args:
+        run: What was run.
+        results: Its tables and claims.
+    """
+    from makebreak.claims import format_claims
+    from makebreak.report import write_tables
+
+    remove_torn_files(run.out)
+    (run.out / _PROVENANCE).unlink(missing_ok=True)  # it would vouch for files that are about to change
+    write_tables(results.tables, run.out / TABLES)
+    write_json(run.out / _CLAIMS, results.claims)
+    run.study.write_report(results, run.preset, run.world, run.out)
+    stages = [
+        {"folder": f"{folder.parent.name}/{folder.name}"} | record(folder)["cost"]
+        for folder in results.folders
+    ]
+    files = {path.relative_to(run.out).as_posix(): _sha256(path) for path in _output_files(run.out)}
+    write_json(run.out / _PROVENANCE, _provenance(run) | {"stages": stages, "files": files})
+    print(format_claims(results.claims))
+
+
+def print_unchanged(out: Path, request: dict[str, Any], store: Path) -> bool:
+    """Prints plan and claims of an earlier run if running it again would write the same files.
+
+    The results in the store that the run came from are verified, and so are the files in `out`.
+
+    Args:
+        out: Folder of the results.
+        request: See `Run.request`.
+        store: Folder of the store.
+
+    Returns:
+        Whether everything is as it was; False also if there is no earlier run.
+
+    Raises:
+        DamagedArtifact: If a result in the store fails its hashes.
+    """
+    try:
+        provenance = json.loads((out / _PROVENANCE).read_text())
+        if provenance["request"] != request or provenance["code"] != _code_digest():
+            return False
+        folders = [store / stage["folder"] for stage in provenance["stages"]]
+        files, world = dict(provenance["files"]), provenance["world"]
+        plan = describe_plan(
+            provenance["study"], request["preset"], world, provenance["seeds"], provenance["models"]
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    if request["study"] == "real" or not all(folder.exists() for folder in folders):
+        return False
+    for folder in folders:
+        check(folder)
+    if any(not (out / name).is_file() or _sha256(out / name) != digest for name, digest in files.items()):
+        return False
+    from makebreak.claims import format_claims
+
+    remove_torn_files(out)
+    print(plan)
+    print(format_claims(json.loads((out / _CLAIMS).read_text())))
+    return True
+
+
+def format_paths(out: Path, seconds: float) -> str:
+    """Names the files to look at, in one line.
+
+    Args:
+        out: Folder of the results.
+        seconds: Duration of the run.
+
+    Returns:
+        The line.
+    """
+    return f"report: {out / _REPORT}   claims: {out / _CLAIMS}   ({seconds:.0f} s)"
+
+
+def _output_files(out: Path) -> Iterator[Path]:
+    """Files that a run writes, except for the provenance."""
+    yield from (out / _CLAIMS, out / _REPORT)
+    for folder in (out / TABLES, out / _FIGURES):
+        yield from sorted(path for path in folder.glob("*") if path.is_file())
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@cache
+def _code_digest() -> str:
+    """Digest of all source and data files of this project, and of the versions that it runs on."""
+    digest = hashlib.sha256(json.dumps(_versions(), sort_keys=True).encode())
+    for package in _PACKAGES:
+        spec = importlib.util.find_spec(package)
+        assert spec is not None
+        assert spec.submodule_search_locations  # a package
+        root = Path(spec.submodule_search_locations[0])
+        for path in sorted(p for p in root.rglob("*") if p.is_file() and "__pycache__" not in p.parts):
+            digest.update(f"{package}/{path.relative_to(root).as_posix()}\0".encode())
+            digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+def _versions() -> dict[str, str]:
+    versions = {"makebreak": metadata.version("makebreak"), "python": platform.python_version()}
+    return versions | {name: metadata.version(name) for name in _VERSIONS}
+
+
+def _provenance(run: Run) -> dict[str, Any]:
+    """What was run, by which versions, on which kind of machine."""
+    import torch
+
+    from makebreak.configs import to_json
+
+    return {
+        "study": run.name,
+        "preset": to_json(run.preset),
+        "world": run.world,
+        "seeds": list(run.seeds),
+        "models": len(run.study.trainings(run.preset, run.world, run.seeds)),
+        "request": run.request,
+        "code": _code_digest(),
+        "versions": _versions(),
+        "threads": torch.get_num_threads(),
+        "machine": platform.machine(),
+        "commit": _commit(),
+    }
+
+
+def _commit() -> str | None:
+    """The commit of this code, with `-dirty` if files were changed; None without git or outside a clone."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--abbrev=40", "--dirty"]
+    try:
+        result = subprocess.run(command, capture_output=True, text=True, check=False)
+    except OSError:
+        return None
+    return result.stdout.strip() or None
