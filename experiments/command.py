@@ -125,7 +125,7 @@ def _run(command: Command) -> bool:
     return run_study(run, settings)
 
 
-def _is_unchanged(command: Command, started: float) -> bool:
+def _is_unchanged(command: Command, start: float) -> bool:
     """Whether an earlier run has written all that this one would; prints its claims then.
 
     Nothing heavy is imported for it.
@@ -138,7 +138,7 @@ def _is_unchanged(command: Command, started: float) -> bool:
     default = [folder / f"{command.preset}-{command.world}", folder / command.preset]
     for out in [command.out] if command.out else default:
         if out.is_dir() and print_unchanged(out, _request(command), command.store):
-            print(format_paths(out, time.monotonic() - started))
+            print(format_paths(out, time.monotonic() - start))
             return True
     return False
 

@@ -17,6 +17,7 @@ import jaxtyping
 import pytest
 
 from makebreak import sweeps
+from makebreak.budget import OutOfTime, limit_time
 from makebreak.sweeps import JobLimits, SweepFailed, Task, _Queue, run_tasks
 
 CHORES = """
@@ -40,6 +41,13 @@ def dies_once(path):
 def always_dies():
     print("no memory left", file=sys.stderr, flush=True)
     os.kill(os.getpid(), signal.SIGKILL)
+
+def works(path):
+    from makebreak.budget import check_fits
+    check_fits("training", lambda: [1e6])
+    Path(path).write_text("begun")
+    check_fits("training", lambda: [1e6])
+    Path(path).write_text("not reached")
 
 def out_of_time_once(path):
     if not Path(path + ".first").exists():
@@ -85,7 +93,7 @@ def chores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder for the tasks to write into; they are functions of the importable module `chores`."""
     (tmp_path / "code").mkdir()
     (tmp_path / "code" / "chores.py").write_text(CHORES)
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "code"))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "code"), prepend=os.pathsep)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     return tmp_path
 
@@ -190,6 +198,18 @@ def test_interrupt_cancels_running_jobs(chores: Path, launcher: str) -> None:
     else:
         pytest.fail("a task outlived the interrupt")
     assert not paths[2].with_suffix(".first").exists()
+
+
+def test_a_time_budget_ends_a_sweep(chores: Path) -> None:
+    """A job stops before what does not fit; after the end nothing is submitted; nothing is a failure."""
+    tasks = [Task(name, "chores:works", (str(chores / name),)) for name in ("one", "two")]
+    with limit_time(3600.0), pytest.raises(OutOfTime, match=r"^1 of 1 tasks are left$"):
+        run_tasks(tasks[:1], launcher="local", workers=1, folder=chores / "logs")
+    assert (chores / "one").read_text() == "begun", "the first computation begins, the second does not fit"
+    with limit_time(0.0), pytest.raises(OutOfTime, match=r"^2 of 2 tasks are left$"):
+        run_tasks(tasks, launcher="local", workers=1, folder=chores / "logs")
+    assert not (chores / "two").exists()
+    assert not list((chores / "logs").iterdir()), "logs are kept for failures only"
 
 
 def test_impossible_sweeps_are_errors(chores: Path, monkeypatch: pytest.MonkeyPatch) -> None:

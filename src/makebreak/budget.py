@@ -73,12 +73,12 @@ def check_time(label: str) -> None:
         raise OutOfTime(f"{label} stopped at a checkpoint")
 
 
-def check_fits(kind: str, recorded: Callable[[], Iterable[float]]) -> None:
+def check_fits(kind: str, earlier: Callable[[], Iterable[float]]) -> None:
     """Checks that the next computation fits into the rest of the budget; without a budget everything fits.
 
     Args:
         kind: Kind of the computation; those of one kind are expected to take the same time.
-        recorded: Durations of earlier computations of this kind, in seconds; called at most once for each
+        earlier: Durations of earlier computations of this kind, in seconds; called at most once for each
             kind, and only if this process has computed none.
 
     Raises:
@@ -95,7 +95,7 @@ def check_fits(kind: str, recorded: Callable[[], Iterable[float]]) -> None:
         expected: float | None = max(budget.durations[kind])
     else:
         if kind not in budget.recorded:
-            budget.recorded[kind] = max(recorded(), default=None)
+            budget.recorded[kind] = max(earlier(), default=None)
         expected = budget.recorded[kind]
     if not budget.begin_any and expected is not None and expected > left:
         raise OutOfTime(f"{kind} takes about {expected:.0f} s, and {left:.0f} s are left")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from typing import ClassVar, Self, TypeVar
+from typing import ClassVar, TypeVar
 
 from tqdm import tqdm
 
@@ -86,7 +86,7 @@ class ProgressBar:
         if self in self._open:
             self._open.remove(self)
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> ProgressBar:
         return self
 
     def __exit__(self, *error: object) -> None:

@@ -82,7 +82,7 @@ def pack(
     return Packing(write_archive(folder, archive, owner, limits), tuple(left_out))
 
 
-def _archive(root: Path, selection: Selection, unfinished: Sequence[Path]) -> bytes:
+def _archive(root: Path, selection: Selection, partials: Sequence[Path]) -> bytes:
     """A compressed tar archive of results."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w:gz", compresslevel=6) as archive:
@@ -95,7 +95,7 @@ def _archive(root: Path, selection: Selection, unfinished: Sequence[Path]) -> by
                 entry = tarfile.TarInfo(f"{result.relative_to(root).as_posix()}/{OMITTED_FILE}")
                 entry.size = len(content)
                 archive.addfile(entry, io.BytesIO(content))
-        for result in unfinished:
+        for result in partials:
             for path in sorted(p for p in result.rglob("*") if p.is_file() and not p.is_symlink()):
                 archive.add(path, path.relative_to(root).as_posix())
     return buffer.getvalue()

@@ -54,40 +54,40 @@ def unpack(folder: Path, root: Path, owner: Mapping[str, Any]) -> int:
         except (tarfile.TarError, EOFError, OSError) as error:
             raise PortableFolderError(f"{folder}: its archive cannot be unpacked ({error})") from None
         finished = [path.parent for path in Path(temporary).glob(f"*/*/{RECORD_FILE}")]
-        for packed in Path(temporary).glob("*/*"):
-            _merge(packed, root / packed.relative_to(temporary))
+        for source in Path(temporary).glob("*/*"):
+            _merge(source, root / source.relative_to(temporary))
     for path in finished:
         check(root / path.relative_to(temporary))
     return len(finished)
 
 
-def _merge(packed: Path, final: Path) -> None:
+def _merge(source: Path, final: Path) -> None:
     """Moves an unpacked result to its place in the store."""
     final.parent.mkdir(exist_ok=True)
     with FileLock(final.with_suffix(".lock")):
-        if packed.suffix == ".partial":
-            if final.with_suffix("").exists() or _modified(final) > _modified(packed):
+        if source.suffix == ".partial":
+            if final.with_suffix("").exists() or _modified(final) > _modified(source):
                 return
             if final.exists():
                 shutil.rmtree(final)
-            packed.rename(final)
+            source.rename(final)
         elif not final.exists():
-            packed.rename(final)
+            source.rename(final)
         else:
-            _add_weights(packed, final)
+            _add_weights(source, final)
 
 
-def _add_weights(packed: Path, final: Path) -> None:
+def _add_weights(source: Path, final: Path) -> None:
     """Moves files into a result that lacks them because they were omitted."""
     missing = {name for name in omitted_files(final) if not (final / name).exists()}
-    found = {name for name in missing if (packed / name).exists()}
-    for name in found:
+    names = {name for name in missing if (source / name).exists()}
+    for name in names:
         (final / name).parent.mkdir(parents=True, exist_ok=True)
-        (packed / name).rename(final / name)
-    if found == missing:
+        (source / name).rename(final / name)
+    if names == missing:
         (final / OMITTED_FILE).unlink(missing_ok=True)
-    elif found:
-        write_json(final / OMITTED_FILE, {"files": sorted(missing - found)})
+    elif names:
+        write_json(final / OMITTED_FILE, {"files": sorted(missing - names)})
 
 
 def _modified(folder: Path) -> float:
