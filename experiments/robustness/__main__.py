@@ -24,7 +24,7 @@ from typing import TypeVar
 
 import transformers
 
-from experiments.robustness import bad_input, damage, kills, trials
+from experiments.robustness import bad_input, damage, kills, trainings, trials
 from experiments.robustness.trials import ProcessResult, Reference, TrialRow
 from makebreak.progress import ProgressBar
 from makebreak.store import write_atomic, write_json
@@ -44,6 +44,7 @@ def main() -> int:
         ("kills", 100, "number of runs killed at random moments; a fifth as many are killed at a rename"),
         ("bad", 100, "number of bad inputs: half are command lines, the others configs and worlds"),
         ("pairs", 10, "pairs of processes that build one model; in every second pair one is killed"),
+        ("trainings", 1, "trials of each way to train; each training is killed 20 times"),
         ("damage", 10**6, "largest number of damaged results, and of damaged leftovers"),
         ("seed", 0, "seed of all random choices"),
         ("workers", 2, "number of trials at once"),
@@ -62,6 +63,7 @@ def main() -> int:
                 flush=True,
             )
             jobs += _jobs(pool, options, reference, root)
+        jobs += _trainings(pool, options, root)
         rows = []
         with ProgressBar("trials", len(jobs), leave=True) as bar:
             for row in pool.imap_unordered(_run_trial, jobs):
@@ -92,6 +94,22 @@ def _reference(pool: Pool, root: Path) -> Reference:
         (folders[0] / name).unlink()
     known = trials.labels(folders[0] / "store")
     return Reference(folders[0], known, (results[0].seconds, results[1].seconds), writes)
+
+
+def _trainings(pool: Pool, options: argparse.Namespace, root: Path) -> list[partial[TrialRow]]:
+    """Trials of every way to train, after an uninterrupted training of each."""
+    jobs: list[partial[TrialRow]] = []
+    for training in trainings.TRAININGS if options.trainings else ():
+        reference = root / f"reference.{training.name}"
+        reference.mkdir()
+        (result,) = pool.starmap(trainings.train_once, [(reference, training)])
+        if result.status:
+            raise SystemExit(f"an uninterrupted training ({training.name}) fails: {result.stderr[-300:]}")
+        jobs += [
+            partial(trainings.kill_training, i, options.seed, training, reference, root)
+            for i in range(options.trainings)
+        ]
+    return jobs
 
 
 def _bad_input(options: argparse.Namespace, root: Path) -> list[partial[TrialRow]]:

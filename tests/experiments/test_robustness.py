@@ -20,7 +20,7 @@ REPOSITORY = Path(__file__).parents[2]
 @pytest.mark.timeout(2400)  # a run is killed, resumed and compared several times
 def test_small_run_passes(tmp_path: Path) -> None:
     """In a process of its own: torch cannot be forked where it has computed."""
-    numbers = {"kills": 1, "bad": 6, "pairs": 1, "damage": 0, "seed": 2}
+    numbers = {"kills": 1, "bad": 6, "pairs": 1, "trainings": 1, "damage": 0, "seed": 2}
     options = [word for name, value in numbers.items() for word in (f"--{name}", str(value))]
     command = [sys.executable, "-m", "experiments.robustness", *options, "--out", str(tmp_path)]
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
@@ -30,8 +30,9 @@ def test_small_run_passes(tmp_path: Path) -> None:
     assert summary["failures"] == []
     assert summary["parts"]["kills"] == {"passed": 1, "trials": 1}
     assert summary["parts"]["pairs"] == {"passed": 1, "trials": 1}
+    assert summary["parts"]["trainings, single"] == {"passed": 1, "trials": 1}
     assert sum(part["trials"] for name, part in summary["parts"].items() if "bad" in name) == 6
-    assert len((tmp_path / "trials.csv").read_text().splitlines()) == 1 + 1 + 6 + 1
+    assert len((tmp_path / "trials.csv").read_text().splitlines()) == 1 + 1 + 6 + 1 + 1
 
 
 @pytest.fixture
