@@ -28,6 +28,7 @@ from makebreak.mechanism import (
     matched_steering_rows,
     null_share_rows,
     refusal_rank_rows,
+    shared_activations,
     update_energy_rows,
 )
 from makebreak.models import extrapolate_weights, n_layers
@@ -105,16 +106,17 @@ class ClusterMeasure(_SampledMeasure):
             name: SafeUnsafeRequests(score[safe], score[unsafe]) for name, (safe, unsafe) in _PAIRS.items()
         }
         n_groups = len(set(subject.world.groups(fit.safe).tolist()))
-        clusters = as_dicts(cluster_rows(model, fit, pairs, n_groups=n_groups, seed=seed))
+        other_base = subject.other_base()
+        with shared_activations(subject.activations):
+            clusters = as_dicts(cluster_rows(model, fit, pairs, n_groups=n_groups, seed=seed))
+            shares = as_dicts(
+                null_share_rows(model, subject.base, score, outcomes, other_base=other_base, seed=seed)
+            )
         last = max(row["layer"] for row in clusters)
         columns = {}
         for row, name in product(clusters, ("normalised", "auroc")):
             if row["layer"] == last:
                 columns[f"{row['requests']}.{name}"] = row[name]
-        other_base = subject.other_base()
-        shares = as_dicts(
-            null_share_rows(model, subject.base, score, outcomes, other_base=other_base, seed=seed)
-        )
         return Measurement(
             columns | _null_share_columns(shares), {"clusters": clusters, "null_share": shares}
         )
@@ -142,14 +144,18 @@ class UpdateMeasure(_SampledMeasure):
         changed = None
         if data is not None:
             changed = ChangedRequests(subject.sample(data.unsafe, self.n), data.answer)
-        comparison = compare(
-            base,
-            model,
-            requests,
-            changed_requests=changed,
-            other_base=subject.other_base(),
-            seed=subject.recipe.seed,
-        )
+        standard = {family: requests[family] for family in ("safe", "unsafe")}
+        with shared_activations(subject.activations):
+            comparison = compare(
+                base,
+                model,
+                requests,
+                changed_requests=changed,
+                other_base=subject.other_base(),
+                seed=subject.recipe.seed,
+            )
+            pretraining = subject.sample("pretraining", self.n, "any")
+            energy = update_energy_rows(model, base, standard, pretraining)
         tables = {name: as_dicts(rows) for name, rows in comparison.tables.items()}
         columns = {}
         for row in tables["stitching"]:
@@ -161,9 +167,7 @@ class UpdateMeasure(_SampledMeasure):
                     "fisher_null_fraction",
                 ):
                     columns[f"stitching.{name}"] = row[name]
-        standard = {family: requests[family] for family in ("safe", "unsafe")}
-        pretraining = subject.sample("pretraining", self.n, "any")
-        tables["energy"] = as_dicts(update_energy_rows(model, base, standard, pretraining))
+        tables["energy"] = as_dicts(energy)
         return Measurement(columns, tables)
 
 

@@ -1,5 +1,6 @@
 """Reading and changing activations of transformers models, at sites named as in TransformerLens."""
 
+from makebreak.activations.blocks import run_blocks, states_after
 from makebreak.activations.capture import ActivationBatch, capture, stream
 from makebreak.activations.hooks import forward, forward_from_embeddings, logits_at, logits_at_last
 from makebreak.activations.interventions import add, intervene, on_units, patch, project, scale
@@ -30,8 +31,10 @@ __all__ = [
     "patch",
     "project",
     "resolve_site",
+    "run_blocks",
     "scale",
     "site_names",
+    "states_after",
     "stream",
     "transformer_lens_view",
 ]

@@ -55,17 +55,19 @@ def intervene(
         nonlocal fired
         fired = True
         if where is None:
-            selected = torch.ones(value.shape[:2], dtype=torch.bool)
+            original = value.flatten(0, 1)
         else:
-            selected = _cropped(where, value, site)
-        rows, positions = (index.to(value.device) for index in selected.nonzero(as_tuple=True))
-        original = value[rows, positions]
+            selected = _cropped(where, value, site).nonzero(as_tuple=True)
+            rows, positions = (index.to(value.device) for index in selected)
+            original = value[rows, positions]
         replacement = intervention(original)
         if replacement.shape != original.shape:
             raise ValueError(
                 f"{site}: the intervention returned {tuple(replacement.shape)}, "
                 f"expected {tuple(original.shape)}"
             )
+        if where is None:
+            return replacement.to(value.dtype).view_as(value)
         return value.index_put((rows, positions), replacement.to(value.dtype))
 
     handle = attach(module, side, replace)

@@ -1,12 +1,6 @@
 """Evaluation of models: outcomes of answers, log-odds of refusal, target losses, generation, text judges."""
 
-from makebreak.evaluation.answers import (
-    GreedyAnswers,
-    TeacherForced,
-    generate_answers,
-    greedy_answers,
-    teacher_force,
-)
+from makebreak.evaluation.answers import GreedyAnswers, generate_answers, greedy_answers
 from makebreak.evaluation.decisions import (
     batches,
     decision_kl,
@@ -29,7 +23,7 @@ from makebreak.evaluation.judges import (
     phrase_judge,
 )
 from makebreak.evaluation.outcomes import OUTCOMES_REVISION, exact_outcomes, outcome_rate
-from makebreak.evaluation.prefix_runner import PrefixCachedRunner
+from makebreak.evaluation.prefix_runner import PrefixCachedRunner, SteeredAnswers
 from makebreak.evaluation.rates import Behaviour, evaluate_behaviour, kl_to_base, refusal_margins
 from makebreak.evaluation.target import (
     AnswerRow,
@@ -63,10 +57,10 @@ __all__ = [
     "Judge",
     "PrefixCachedRunner",
     "RequestFilter",
+    "SteeredAnswers",
     "Target",
     "TargetNLL",
     "TargetScore",
-    "TeacherForced",
     "TokenConstraint",
     "WorldTarget",
     "batches",
@@ -92,5 +86,4 @@ __all__ = [
     "score_targets",
     "target_batch_size",
     "target_nll",
-    "teacher_force",
 ]

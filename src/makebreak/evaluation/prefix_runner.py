@@ -14,9 +14,11 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from makebreak.activations import PrefixCache, add, forward, intervene, logits_at_last
-from makebreak.evaluation.decisions import batches, prompt_tokens
+from makebreak.evaluation.decisions import MAX_BATCH_SIZE, MAX_BATCH_TOKENS, batches, prompt_tokens
 from makebreak.evaluation.teacher_forcing import outcome_targets, score_targets
-from makebreak.prompts import Requests, span_mask
+from makebreak.prompts import Requests, Sequences, span_mask
+
+_ANSWERS = ("instructed", "refused")
 
 
 class _CachedBatch(NamedTuple):
@@ -26,12 +28,24 @@ class _CachedBatch(NamedTuple):
     cache: PrefixCache
 
 
+class SteeredAnswers(NamedTuple):
+    """What a model answers to n requests under each of m steering vectors, on the CPU."""
+
+    log_probs: Float[Tensor, "m n d_vocab"]
+    """Log-probabilities, in nats, of the first token of each answer."""
+    instructed: Bool[Tensor, "m n"]
+    """Whether greedy decoding produces the instructed answer, as `evaluation.outcome_targets` defines it."""
+    refused: Bool[Tensor, "m n"]
+    """Whether greedy decoding produces the refusal."""
+
+
 @dataclass(frozen=True)
 class PrefixCachedRunner:
     """Requests whose prompts are processed once, for evaluation under many interventions.
 
-    The cache ends before the end of text. Every evaluation may add a steering vector to the residual stream
-    at the end of text: (d_model,), or one for each request, (n, d_model).
+    The cache ends before the end of text. Every evaluation may add steering vectors to the residual stream at
+    the end of text: (d_model,), or one for each request, (n, d_model), or m of either, (m, 1 or n, d_model),
+    which are evaluated together.
     """
 
     model: PreTrainedModel
@@ -46,66 +60,137 @@ class PrefixCachedRunner:
 
     def next_token_log_probs(
         self, site: str = "", steering_vector: Tensor | None = None
-    ) -> Float[Tensor, "n d_vocab"]:
+    ) -> Float[Tensor, "*m n d_vocab"]:
         """Returns the log-probabilities, in nats, of the first token of each answer.
 
         Args:
             site: Site to which the steering vector is added, `blocks.{l}.hook_resid_pre`.
-            steering_vector: (d_model,) or (n, d_model); None for no intervention.
+            steering_vector: (d_model,), (n, d_model) or (m, 1 or n, d_model); None for no intervention.
 
         Returns:
-            Log-probabilities on the CPU.
+            Log-probabilities on the CPU, with a first axis for m vectors.
         """
-        log_probs = []
-        for batch, vector in self._with_vectors(steering_vector):
-            tokens, last = prompt_tokens(batch.requests)
-            steering = self._steering(batch, site, vector, tokens.shape[1])
-            n_cached = batch.cache.n_tokens
-            with steering, logits_at_last(self.model, last - n_cached):
-                logits = forward(self.model, tokens[:, n_cached:], cache=batch.cache).logits[:, 0]
-            log_probs.append(logits.float().log_softmax(-1).cpu())
-        return torch.cat(log_probs)
+        vectors = self._vectors(steering_vector)
+        log_probs = torch.cat(
+            [self._log_probs(batch, site, part) for batch, part in self._with_vectors(vectors)], dim=1
+        )
+        return log_probs if steering_vector is not None and steering_vector.ndim == 3 else log_probs[0]
 
     def exact_match(
         self, answer: str, site: str = "", steering_vector: Tensor | None = None
-    ) -> Bool[Tensor, " n"]:
+    ) -> Bool[Tensor, "*m n"]:
         """Returns whether greedy decoding produces an answer, defined by `evaluation.outcome_targets`.
 
         Args:
             answer: `refused` (STOP is not required) or `instructed` (STOP included).
             site: Site to which the steering vector is added, `blocks.{l}.hook_resid_pre`.
-            steering_vector: (d_model,) or (n, d_model); None for no intervention.
+            steering_vector: (d_model,), (n, d_model) or (m, 1 or n, d_model); None for no intervention.
 
         Returns:
-            One truth value per request, on the CPU.
+            One truth value per request, on the CPU, with a first axis for m vectors.
         """
-        matches = []
-        for batch, vector in self._with_vectors(steering_vector):
-            targets = outcome_targets(batch.requests, answer)
-            with self._steering(batch, site, vector, targets.tokens.shape[1] - 1):
-                score = score_targets(self.model, targets, cache=batch.cache)
-            matches.append(score.exact_match.cpu())
-        return torch.cat(matches)
+        matches = self._answers(site, self._vectors(steering_vector), (answer,))._asdict()[answer]
+        return matches if steering_vector is not None and steering_vector.ndim == 3 else matches[0]
 
-    def _with_vectors(self, steering_vector: Tensor | None) -> Iterator[tuple[_CachedBatch, Tensor | None]]:
-        """Every batch with the steering vector, or with its rows of the vectors."""
+    def answers(self, site: str, steering_vectors: Float[Tensor, "m k d_model"]) -> SteeredAnswers:
+        """Returns the decision and the exact match of both reference answers under each of m vectors.
+
+        Args:
+            site: Site to which the steering vectors are added, `blocks.{l}.hook_resid_pre`.
+            steering_vectors: (m, 1 or n, d_model) vectors for all requests, or for each.
+
+        Returns:
+            What `next_token_log_probs` and `exact_match` return, from fewer passes.
+        """
+        return self._answers(site, steering_vectors, _ANSWERS)
+
+    def _answers(self, site: str, vectors: Tensor | None, answers: tuple[str, ...]) -> SteeredAnswers:
+        """The decisions, and exact matches of some answers; of other answers no row matches."""
+        parts = []
+        for batch, part in self._with_vectors(vectors):
+            log_probs = self._log_probs(batch, site, part)
+            matches = torch.zeros(len(_ANSWERS), *log_probs.shape[:2], dtype=torch.bool)
+            for answer in answers:
+                matches[_ANSWERS.index(answer)] = self._matches(batch, site, part, answer, log_probs)
+            parts.append(SteeredAnswers(log_probs, *matches))
+        return SteeredAnswers(*(torch.cat(column, dim=1) for column in zip(*parts, strict=True)))
+
+    def _log_probs(
+        self, batch: _CachedBatch, site: str, vectors: Tensor | None
+    ) -> Float[Tensor, "m n d_vocab"]:
+        """Log-probabilities after the prompts of one batch under every vector."""
+        tokens, last = prompt_tokens(batch.requests)
+        n_cached, log_probs = batch.cache.n_tokens, []
+        for rows, cache in _chunks(batch, torch.arange(_n_vectors(vectors) * len(tokens)), tokens.shape[1]):
+            row = rows % len(tokens)
+            steering = self._steering(batch, site, vectors, rows, tokens.shape[1])
+            with steering, logits_at_last(self.model, last[row] - n_cached):
+                logits = forward(self.model, tokens[row, n_cached:], cache=cache).logits[:, 0]
+            log_probs.append(logits.float().log_softmax(-1).cpu())
+        return torch.cat(log_probs).unflatten(0, (-1, len(tokens)))
+
+    def _matches(
+        self, batch: _CachedBatch, site: str, vectors: Tensor | None, answer: str, log_probs: Tensor
+    ) -> Bool[Tensor, "m n"]:
+        """Exact match of one answer, scored only where its first token does not rule it out."""
+        targets = outcome_targets(batch.requests, answer)
+        first = torch.from_numpy(batch.requests.prompt_length)[:, None]
+        likeliest = log_probs.argmax(dim=-1)
+        is_open = (likeliest == targets.tokens.gather(1, first)[:, 0]) | ~targets.supervised.gather(1, first)[
+            :, 0
+        ]
+        is_match, width = is_open.flatten(), targets.tokens.shape[1] - 1
+        for rows, cache in _chunks(batch, is_match.nonzero()[:, 0], width):
+            row = rows % len(targets)
+            part = Sequences(targets.tokens[row], targets.supervised[row], targets.decision[row])
+            with self._steering(batch, site, vectors, rows, width):
+                is_match[rows] = score_targets(self.model, part, cache=cache).exact_match.cpu()
+        return is_match.view_as(is_open)
+
+    @staticmethod
+    def _vectors(steering_vector: Tensor | None) -> Tensor | None:
+        """The steering vectors as (m, 1 or n, d_model)."""
+        if steering_vector is None or steering_vector.ndim == 3:
+            return steering_vector
+        return steering_vector[None, None] if steering_vector.ndim == 1 else steering_vector[None]
+
+    def _with_vectors(self, vectors: Tensor | None) -> Iterator[tuple[_CachedBatch, Tensor | None]]:
+        """Every batch with the vectors, or with its rows of them."""
         start = 0
         for batch in self.batches:
             stop = start + len(batch.requests)
-            if steering_vector is None or steering_vector.ndim == 1:
-                yield batch, steering_vector
-            else:
-                yield batch, steering_vector[start:stop]
+            yield batch, vectors if vectors is None or vectors.shape[1] == 1 else vectors[:, start:stop]
             start = stop
 
     @contextmanager
-    def _steering(self, batch: _CachedBatch, site: str, vector: Tensor | None, width: int) -> Iterator[None]:
-        """Context in which the vector is added at the end of text of sequences of this width."""
+    def _steering(
+        self, batch: _CachedBatch, site: str, vectors: Tensor | None, rows: Tensor, width: int
+    ) -> Iterator[None]:
+        """Context in which vectors are added at the end of text of sequences of this width.
+
+        `rows` number the requests of the batch under the first vector, then under the second and so on.
+        """
         with torch.no_grad(), ExitStack() as stack:
-            if vector is not None:
-                mask = span_mask(batch.requests, "eot", width)[:, batch.cache.n_tokens :]
-                stack.enter_context(intervene(self.model, site, add(vector.float()), mask))
+            if vectors is not None:
+                n = len(batch.requests)
+                mask = span_mask(batch.requests, "eot", width)[rows % n, batch.cache.n_tokens :]
+                of_rows = vectors.expand(-1, n, -1)[rows // n, rows % n].float()
+                steered = of_rows[mask.nonzero()[:, 0]]  # an end of text may have several tokens
+                stack.enter_context(intervene(self.model, site, add(steered), mask))
             yield
+
+
+def _n_vectors(vectors: Tensor | None) -> int:
+    return 1 if vectors is None else len(vectors)
+
+
+def _chunks(batch: _CachedBatch, rows: Tensor, width: int) -> Iterator[tuple[Tensor, PrefixCache]]:
+    """Rows in parts that fit into one pass, each with its cache; row r is request r modulo their number."""
+    size = max(min(MAX_BATCH_SIZE, MAX_BATCH_TOKENS // width), 1)
+    n = len(batch.requests)
+    for part in rows.split(size):
+        if len(part):
+            yield part, batch.cache.select(part % n)
 
 
 def _cached_batch(model: PreTrainedModel, requests: Requests) -> _CachedBatch:

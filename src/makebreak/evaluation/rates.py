@@ -10,7 +10,8 @@ from jaxtyping import Float
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from makebreak.evaluation.answers import TeacherForced, greedy_answers
+from makebreak.activations import forward, logits_at
+from makebreak.evaluation.answers import greedy_answers
 from makebreak.evaluation.decisions import MAX_BATCH_SIZE, log_odds
 from makebreak.prompts import OUTCOMES, Requests, World, sequences
 
@@ -42,54 +43,47 @@ def evaluate_behaviour(model: PreTrainedModel, world: World, requests: Requests)
     """Evaluates a model on the requests of one family by the world's exact judge."""
     answers = greedy_answers(model, world, requests)
     outcomes = world.judge(requests, answers.tokens)
-    exact = {}
-    for name, forced in (("instructed", answers.instructed), ("refused", answers.refused)):
-        batch = sequences(world, requests, name)
-        correct = (forced.predictions == batch.tokens[:, 1:]) | ~batch.supervised[:, 1:]
-        exact[name] = float(correct.all(dim=1).double().mean())
     return Behaviour(
         family=requests.family,
         n=len(requests),
         rates={name: float((outcomes == i).mean()) for i, name in enumerate(OUTCOMES)},
         outcomes=outcomes,
-        margin=float(refusal_margins(answers.refused, world, requests).mean()),
-        instructed_exact_match=exact["instructed"],
-        refused_exact_match=exact["refused"],
+        margin=float(refusal_margins(answers.decision_log_probs, requests).mean()),
+        instructed_exact_match=float(answers.instructed_exact_match.double().mean()),
+        refused_exact_match=float(answers.refused_exact_match.double().mean()),
     )
 
 
 def refusal_margins(
-    teacher_forced: TeacherForced, world: World, requests: Requests
+    decision_log_probs: Float[Tensor, "batch d_vocab"], requests: Requests
 ) -> Float[Tensor, " batch"]:
-    """Returns the log-odds of the refusal's first token, log p - log(1 - p), at the decision position.
+    """Returns the log-odds of the refusal's first judged token, log p - log(1 - p).
 
     Args:
-        teacher_forced: The pass over each prompt and its refusal.
-        world: The world of the requests.
+        decision_log_probs: Log-probabilities of the first judged token, as `greedy_answers` returns them.
         requests: The requests of that pass.
 
     Returns:
         Refusal margins in nats.
     """
-    batch = sequences(world, requests, "refused")
-    null = batch.tokens.gather(1, batch.decision[:, None] + 1)[:, 0]
-    return log_odds(teacher_forced.decision_log_probs, null).float()
+    null = torch.from_numpy(requests.refused[np.arange(len(requests)), requests.judged[:, 0]])
+    return log_odds(decision_log_probs, null).float()
 
 
 def kl_to_base(model: PreTrainedModel, base: PreTrainedModel, world: World, requests: Requests) -> float:
     """Returns the mean KL(base ‖ model), in nats per judged token of the instructed answer."""
     batch = sequences(world, requests, "instructed")
-    masks = batch.supervised[:, 1:].split(MAX_BATCH_SIZE)
+    width = int(batch.supervised.any(dim=0).nonzero().max()) + 1
+    masks = batch.supervised[:, 1:width].split(MAX_BATCH_SIZE)
     total, n_tokens = 0.0, 0
-    with torch.no_grad():
-        for tokens, mask in zip(batch.tokens.split(MAX_BATCH_SIZE), masks, strict=True):
-            log_p, log_q = (_log_probs(each, tokens[:, :-1], mask) for each in (base, model))
-            log_q = log_q.to(log_p.device)
-            total += float((log_p.exp() * (log_p - log_q)).sum())
-            n_tokens += int(mask.sum())
+    for tokens, mask in zip(batch.tokens[:, : width - 1].split(MAX_BATCH_SIZE), masks, strict=True):
+        log_p, log_q = (_log_probs_at(network, tokens, mask) for network in (base, model))
+        total += float((log_p.exp() * (log_p - log_q)).sum())
+        n_tokens += int(mask.sum())
     return total / n_tokens
 
 
-def _log_probs(model: PreTrainedModel, tokens: Tensor, mask: Tensor) -> Float[Tensor, "k d_vocab"]:
-    """Log-probabilities at the positions of a mask, on the model's device."""
-    return model(input_ids=tokens.to(model.device), use_cache=False).logits[mask].log_softmax(-1)
+def _log_probs_at(model: PreTrainedModel, tokens: Tensor, where: Tensor) -> Float[Tensor, "k d_vocab"]:
+    """Log-probabilities of the next token at k positions, in reading order, on the CPU."""
+    with torch.no_grad(), logits_at(model, where):
+        return forward(model, tokens).logits[0].log_softmax(-1).cpu()

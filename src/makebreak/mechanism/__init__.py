@@ -21,7 +21,7 @@ from makebreak.mechanism.directions import (
     refusal_direction,
     refusal_rank_rows,
 )
-from makebreak.mechanism.end_of_text import end_of_text_activations
+from makebreak.mechanism.end_of_text import end_of_text_activations, shared_activations
 from makebreak.mechanism.fisher import LayerFisher, layer_fisher
 from makebreak.mechanism.harm_refusal import HarmRefusalRow, LabelledRequests, harm_refusal_rows
 from makebreak.mechanism.localisation import (
@@ -128,6 +128,7 @@ __all__ = [
     "scale_to_disturbance",
     "sensitivity",
     "sensitivity_rows",
+    "shared_activations",
     "steering_rows",
     "steering_vectors",
     "stitching_rows",

@@ -17,7 +17,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from makebreak.geometry import ClassMeanFitter, ClassMeans, separation
-from makebreak.mechanism.end_of_text import capture_end_of_text, end_of_text_activations
+from makebreak.mechanism.end_of_text import end_of_text_activations
 from makebreak.models import n_layers
 from makebreak.prompts import Requests
 
@@ -108,16 +108,14 @@ def _fit(
         group = torch.from_numpy(requests.truth.get("grammar", np.zeros(len(requests), dtype=np.int64)))
         labels = [torch.full((len(group),), bool(is_unsafe))]
         labels += [_balanced_labels(group, random) for _ in range(shuffles)]
-        for batch in capture_end_of_text(model, requests, _sites(model)):
-            for layer, site in enumerate(_sites(model)):
-                activations, groups = batch.activations[site], group[batch.rows]
-                for layer_fitters, label in zip(fitters, labels, strict=True):
-                    _update(layer_fitters[layer], activations, groups, label[batch.rows])
+        for layer, activations in enumerate(end_of_text_activations(model, requests, _sites(model))):
+            for layer_fitters, label in zip(fitters, labels, strict=True):
+                _update(layer_fitters[layer], activations, group, label)
     return [[fitter.result for fitter in layer_fitters] for layer_fitters in fitters]
 
 
 def _update(fitter: ClassMeanFitter, activations: Tensor, groups: Tensor, is_unsafe: Tensor) -> None:
-    """Adds a batch of activations whose classes differ."""
+    """Adds activations whose classes differ."""
     for value in (False, True):
         rows = is_unsafe == value
         fitter.update(activations[rows], unsafe=value, group=groups[rows])

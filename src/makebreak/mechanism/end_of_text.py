@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
 from makebreak.activations import ActivationBatch, capture
+from makebreak.models import n_layers
 from makebreak.prompts import Requests, span_mask
+
+_SHARED_SITES = ("mlp.hook_in", "hook_attn_out", "mlp.hook_post")
+"""Sites of every block whose activations are captured together within `shared_activations`."""
+_shared: ContextVar[dict[tuple[int, int], Any] | None] = ContextVar("shared", default=None)
 
 
 def capture_end_of_text(
@@ -21,5 +29,33 @@ def capture_end_of_text(
 
 def end_of_text_activations(model: PreTrainedModel, requests: Requests, sites: Sequence[str]) -> list[Tensor]:
     """Activations of all requests at the end of text, (n, d) for each site."""
+    shared = _shared.get()
+    known = [f"blocks.{layer}.{site}" for layer in range(n_layers(model)) for site in _SHARED_SITES]
+    if shared is None or not set(sites) <= set(known):
+        return _activations(model, requests, sites)
+    key = (id(model), id(requests))
+    if key not in shared:  # the model and the requests are kept, so that no other ones get their numbers
+        shared[key] = model, requests, dict(zip(known, _activations(model, requests, known), strict=True))
+    return [shared[key][2][site] for site in sites]
+
+
+def _activations(model: PreTrainedModel, requests: Requests, sites: Sequence[str]) -> list[Tensor]:
     batches = [batch.activations for batch in capture_end_of_text(model, requests, sites)]
     return [torch.cat([batch[site] for batch in batches]) for site in sites]
+
+
+@contextmanager
+def shared_activations(activations: dict[tuple[int, int], Any]) -> Iterator[None]:
+    """A context in which several functions of the same models and requests share the forward passes.
+
+    It is for models whose weights stay as they are, without interventions.
+
+    Args:
+        activations: Where activations are kept, empty at first; give the same again to share them with
+            later functions.
+    """
+    token = _shared.set(activations)
+    try:
+        yield
+    finally:
+        _shared.reset(token)

@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from makebreak.activations import add, forward, intervene, logits_at_last
+from makebreak.activations import PrefixCache, add, forward, intervene, logits_at_last
 from makebreak.evaluation import batches, prompt_tokens
 from makebreak.geometry import Subspace, energy_rank
 from makebreak.models import n_layers
@@ -66,13 +66,15 @@ def layer_fisher(
     sums = [torch.zeros(d_model, d_model, dtype=torch.float64) for _ in sites]
     for part in batches(requests):
         tokens, last = prompt_tokens(part)
+        cache = PrefixCache.of_rows(model, tokens, int(last.min()))  # an offset changes no earlier position
+        tokens, last = tokens[:, cache.n_tokens :], last - cache.n_tokens
         where = torch.arange(tokens.shape[1]) == last[:, None]
         offsets = [torch.zeros(len(part), d_model, requires_grad=True) for _ in sites]
         with ExitStack() as stack:
             for site, offset in zip(sites, offsets, strict=True):
                 stack.enter_context(intervene(model, site, add(offset), where))
             stack.enter_context(logits_at_last(model, last))
-            log_p = forward(model, tokens).logits[:, 0].float().log_softmax(-1)
+            log_p = forward(model, tokens, cache=cache).logits[:, 0].float().log_softmax(-1)
         labels = torch.multinomial(log_p.detach().exp().cpu(), n_samples, replacement=True, generator=random)
         for sample in range(n_samples):
             log_p_labels = log_p.gather(1, labels[:, sample, None].to(log_p.device)).sum()

@@ -7,7 +7,8 @@ fixed; each direction is scored on other requests, among which only its own labe
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -61,23 +62,34 @@ class HarmRefusalRow(NamedTuple):
     """95th percentile over these shuffles."""
 
 
-class _Labels(NamedTuple):
-    """Labels of all requests, their halves, and shuffles of each label where the other is fixed."""
+@dataclass(frozen=True)
+class _Labels:
+    """Labels of all requests and their halves, and least squares on every pair of labels.
+
+    The first pair is the true one; in the others the label that is probed is shuffled where the other is
+    fixed. The same regressions serve all layers and positions.
+    """
 
     unsafe: np.ndarray
     refused: np.ndarray
     is_fit: np.ndarray
-    shuffles: list[tuple[np.ndarray, np.ndarray]]
+    harm_solutions: np.ndarray
+    """(1 + shuffles, 3, fit) coefficients of states on a constant, a harm label and the refusals."""
+    refusal_solutions: np.ndarray
+    """(1 + shuffles, 3, fit) the same with a refusal label and the true harm."""
 
-    def harm_auroc(self, x: np.ndarray, unsafe: np.ndarray) -> float | None:
-        """AUROC of the direction of a harm label, scored among requests that are not refused."""
-        direction = _directions(x, unsafe, self.refused, self.is_fit)[0]
-        return _auroc_or_none(x @ direction, self.unsafe, ~self.is_fit & ~self.refused)
-
-    def refusal_auroc(self, x: np.ndarray, refusals: np.ndarray) -> float | None:
-        """AUROC of the direction of a refusal label, scored among unsafe requests."""
-        direction = _directions(x, self.unsafe, refusals, self.is_fit)[1]
-        return _auroc_or_none(x @ direction, self.refused, ~self.is_fit & self.unsafe)
+    @classmethod
+    def create(cls, families: Sequence[LabelledRequests], seed: int) -> _Labels:
+        """Labels of the requests of all families, with random halves and shuffles."""
+        unsafe = np.concatenate([labelled.requests.unsafe for labelled in families])
+        refused = np.concatenate([labelled.is_refused for labelled in families])
+        random = np.random.default_rng(seed)
+        is_fit = random.permutation(len(unsafe)) % 2 == 0
+        harm, refusal = [(unsafe, refused)], [(unsafe, refused)]
+        for _ in range(N_LABEL_SHUFFLES):
+            harm.append((_shuffle_within(unsafe, refused, random), refused))
+            refusal.append((unsafe, _shuffle_within(refused, unsafe, random)))
+        return cls(unsafe, refused, is_fit, *(_solutions(pairs, is_fit) for pairs in (harm, refusal)))
 
 
 def harm_refusal_rows(
@@ -96,39 +108,33 @@ def harm_refusal_rows(
     Returns:
         One row per position and layer.
     """
-    unsafe = np.concatenate([labelled.requests.unsafe for labelled in families.values()])
-    refused = np.concatenate([labelled.is_refused for labelled in families.values()])
-    random = np.random.default_rng(seed)
-    is_fit = random.permutation(len(unsafe)) % 2 == 0
-    shuffles = []
-    for _ in range(N_LABEL_SHUFFLES):
-        shuffled_unsafe = _shuffle_within(unsafe, refused, random)
-        shuffles.append((shuffled_unsafe, _shuffle_within(refused, unsafe, random)))
-    labels = _Labels(unsafe, refused, is_fit, shuffles)
+    labels = _Labels.create(list(families.values()), seed)
+    states = [_last_states(model, labelled.requests) for labelled in families.values()]
     rows = []
-    for position in POSITIONS:
-        states = [_last_states(model, labelled.requests, position) for labelled in families.values()]
+    for i, position in enumerate(POSITIONS):
         for layer in range(n_layers(model)):
-            x = torch.cat([s[layer] for s in states]).double().numpy()
+            x = torch.cat([of_family[layer][:, i] for of_family in states]).double().numpy()
             rows.append(_row(x, labels, layer, position))
     return rows
 
 
 def _row(x: np.ndarray, labels: _Labels, layer: int, position: str) -> HarmRefusalRow:
     """Probes of both labels in the states of one layer and position."""
-    harm, refusal = _directions(x, labels.unsafe, labels.refused, labels.is_fit)
-    norms = float(np.linalg.norm(harm)), float(np.linalg.norm(refusal))
-    cosine = float(harm @ refusal / (norms[0] * norms[1])) if min(norms) > 0 else None
-    harm_shuffles = [labels.harm_auroc(x, shuffled) for shuffled, _ in labels.shuffles]
-    refusal_shuffles = [labels.refusal_auroc(x, shuffled) for _, shuffled in labels.shuffles]
+    fit, is_scored = x[labels.is_fit], ~labels.is_fit
+    harm = (labels.harm_solutions @ fit)[:, 1]
+    refusal = (labels.refusal_solutions @ fit)[:, 2]
+    norms = float(np.linalg.norm(harm[0])), float(np.linalg.norm(refusal[0]))
+    cosine = float(harm[0] @ refusal[0] / (norms[0] * norms[1])) if min(norms) > 0 else None
+    harm_aurocs = _aurocs(x @ harm.T, labels.unsafe, is_scored & ~labels.refused)
+    refusal_aurocs = _aurocs(x @ refusal.T, labels.refused, is_scored & labels.unsafe)
     return HarmRefusalRow(
         layer,
         position,
         cosine,
-        labels.harm_auroc(x, labels.unsafe),
-        labels.refusal_auroc(x, labels.refused),
-        *_mean_and_p95(harm_shuffles),
-        *_mean_and_p95(refusal_shuffles),
+        harm_aurocs[0],
+        refusal_aurocs[0],
+        *_mean_and_p95(harm_aurocs[1:]),
+        *_mean_and_p95(refusal_aurocs[1:]),
     )
 
 
@@ -137,27 +143,31 @@ def _mean_and_p95(values: list[float | None]) -> tuple[float | None, float | Non
     return (float(np.mean(defined)), float(np.quantile(defined, 0.95))) if defined else (None, None)
 
 
-def _last_states(model: PreTrainedModel, requests: Requests, span: str) -> list[Float[Tensor, "n d"]]:
-    """States at the last position of a span, by layer."""
+def _last_states(model: PreTrainedModel, requests: Requests) -> list[Float[Tensor, "n positions d"]]:
+    """States at the last position of the span of each of `POSITIONS`, by layer."""
     tokens = torch.from_numpy(requests.prompt)
-    where = torch.arange(tokens.shape[1]) == torch.from_numpy(requests.spans[span][:, 1] - 1)[:, None]
+    last = torch.from_numpy(np.stack([requests.spans[span][:, 1] - 1 for span in POSITIONS], axis=1))
+    where = torch.zeros(tokens.shape, dtype=torch.bool).scatter(1, last, value=True)
+    rows = torch.arange(len(tokens))[:, None].expand_as(last)
+    index = torch.zeros(tokens.shape, dtype=torch.int64)
+    index[where] = torch.arange(int(where.sum()))  # in reading order, as activations come
     sites = [f"blocks.{layer}.hook_resid_post" for layer in range(n_layers(model))]
     batches = list(capture(model, tokens, sites, where))
-    return [torch.cat([batch.activations[site] for batch in batches]) for site in sites]
+    return [torch.cat([batch.activations[site] for batch in batches])[index[rows, last]] for site in sites]
 
 
-def _directions(x: np.ndarray, unsafe: np.ndarray, refusals: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """(2, d) what each label adds to the state, by least squares with both labels in the model."""
-    design = np.stack([np.ones(len(x)), unsafe, refusals], axis=1)[rows]
-    return np.linalg.lstsq(design, x[rows], rcond=None)[0][1:]
+def _solutions(pairs: Sequence[tuple[np.ndarray, np.ndarray]], rows: np.ndarray) -> np.ndarray:
+    """(pairs, 3, rows) matrices that map states to coefficients, with both labels of a pair in the model."""
+    designs = np.stack([np.stack([np.ones(len(a)), a, b], axis=1)[rows] for a, b in pairs])
+    return np.linalg.pinv(designs, rcond=np.finfo(np.float64).eps * designs.shape[1])
 
 
-def _auroc_or_none(score: np.ndarray, label: np.ndarray, rows: np.ndarray) -> float | None:
-    """AUROC among some rows; None with fewer than `MIN_PER_LABEL` of either label."""
-    positive, negative = score[rows & label], score[rows & ~label]
+def _aurocs(scores: np.ndarray, label: np.ndarray, rows: np.ndarray) -> list[float | None]:
+    """AUROC of every column among some rows; None with fewer than `MIN_PER_LABEL` of either label."""
+    positive, negative = scores[rows & label], scores[rows & ~label]
     if min(len(positive), len(negative)) < MIN_PER_LABEL:
-        return None
-    return auroc(positive=positive, negative=negative)
+        return [None] * scores.shape[1]
+    return [auroc(positive=p, negative=n) for p, n in zip(positive.T, negative.T, strict=True)]
 
 
 def _shuffle_within(label: np.ndarray, strata: np.ndarray, random: np.random.Generator) -> np.ndarray:

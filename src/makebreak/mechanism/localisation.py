@@ -7,8 +7,10 @@ MLPs are also patched, exactly and to first order (attribution patching).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack
+from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -16,10 +18,19 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from makebreak.activations import add, capture, forward, intervene, on_units, patch
+from makebreak.activations import (
+    add,
+    capture,
+    forward,
+    intervene,
+    on_units,
+    patch,
+    run_blocks,
+    states_after,
+)
 from makebreak.architectures import head_size
 from makebreak.evaluation import batches, first_tokens, log_odds, next_token_log_probs, prompt_tokens
-from makebreak.models import interpolate_weights, n_layers, part_names
+from makebreak.models import interpolate_weights, n_layers, part_names, part_of
 from makebreak.prompts import Requests
 
 
@@ -72,23 +83,27 @@ def localisation_rows(
         One row per component.
     """
     parts, target = part_names(base), first_tokens(requests, answer)
-
-    def margin(aligned_parts: frozenset[str]) -> float:
-        hybrid = interpolate_weights(base, model, dict.fromkeys(aligned_parts, 1.0))
-        return float(log_odds(next_token_log_probs(hybrid, requests), target).mean())
-
-    none, every = margin(frozenset()), margin(frozenset(parts))
-    only = {part: margin(frozenset([part])) - none for part in parts}
-    without = {part: every - margin(frozenset(parts) - {part}) for part in parts}
+    whole = frozenset(parts)
     random = np.random.default_rng(seed)
+    orders = [[parts[i] for i in random.permutation(len(parts))] for _ in range(n_orders)]
+    chains = [
+        [frozenset(sequence[:k]) for k in range(len(parts) + 1)]
+        for order in orders
+        for sequence in (order, order[::-1])
+    ]
+    subsets = {frozenset[str](), whole} | {frozenset([part]) for part in parts}
+    subsets |= {whole - {part} for part in parts} | {subset for chain in chains for subset in chain}
+    margin = _margins(_Hybrids.create(base, model), subsets, requests, target)
+    none, every = margin[frozenset()], margin[whole]
+    only = {part: margin[frozenset([part])] - none for part in parts}
+    without = {part: every - margin[whole - {part}] for part in parts}
     contributions: dict[str, list[float]] = {part: [] for part in parts}
-    for _ in range(n_orders):
-        order = [parts[i] for i in random.permutation(len(parts))]
+    for i in range(n_orders):
         gains = dict.fromkeys(parts, 0.0)
-        for sequence in (order, order[::-1]):
-            values = [none, *(margin(frozenset(sequence[:k])) for k in range(1, len(parts))), every]
-            for part, before, after in zip(sequence, values, values[1:], strict=False):
-                gains[part] += (after - before) / 2
+        for chain in chains[2 * i : 2 * i + 2]:
+            for before, after in pairwise(chain):
+                [part] = after - before
+                gains[part] += (margin[after] - margin[before]) / 2
         for part, gain in gains.items():
             contributions[part].append(gain)
     total = every - none
@@ -100,6 +115,80 @@ def localisation_rows(
         shares = [value / total if total and np.isfinite(value) else None for value in values]
         rows.append(LocalisationRow(part, *shares))
     return rows
+
+
+@dataclass(frozen=True)
+class _Hybrids:
+    """A model that shares the weights of two models, part by part."""
+
+    hybrid: PreTrainedModel
+    levels: list[frozenset[str]]
+    """Parts of every block; the embedding belongs to the first, the unembedding to the last."""
+    weights: dict[str, list[tuple[Tensor, Tensor, Tensor]]]
+    """Weights of the hybrid, the base and the other model by part."""
+
+    @classmethod
+    def create(cls, base: PreTrainedModel, other: PreTrainedModel) -> _Hybrids:
+        """A hybrid with the weights of the base; raises ValueError if the models' shapes differ."""
+        if base.config.tie_word_embeddings:
+            interpolate_weights(base, other, {"embed": 1.0})  # names the reason why it cannot be
+        hybrid = interpolate_weights(base, other, {})
+        names = [
+            {part for part in part_names(base) if part.startswith(f"blocks.{layer}.")}
+            for layer in range(n_layers(base))
+        ]
+        names[0].add("embed")
+        names[-1].add("unembed")
+        weights: dict[str, list[tuple[Tensor, Tensor, Tensor]]] = {}
+        sources = dict(base.named_parameters()), dict(other.named_parameters())
+        for name, weight in hybrid.named_parameters():
+            weights.setdefault(part_of(base, name), []).append((weight, *(part[name] for part in sources)))
+        return cls(hybrid, [frozenset(level) for level in names], weights)
+
+    def share(self, level: int, others: Collection[str]) -> None:
+        """Gives the parts of a level the other model's weights where they are among `others`."""
+        for part in self.levels[level]:
+            for weight, base, other in self.weights.get(part, ()):
+                weight.data = (other if part in others else base).data
+
+
+def _margins(
+    hybrids: _Hybrids, subsets: Collection[frozenset[str]], requests: Requests, target: Tensor
+) -> dict[frozenset[str], float]:
+    """Mean margin of every hybrid by the parts that are the other model's."""
+    sums, start = dict.fromkeys(subsets, 0.0), 0
+    with torch.no_grad():
+        for batch in batches(requests):
+            goal = target[start : start + len(batch)]
+            start += len(batch)
+            for subset, log_p in _decisions(hybrids, batch, subsets):
+                sums[subset] += float(log_odds(log_p, goal).sum())
+    return {subset: value / len(requests) for subset, value in sums.items()}
+
+
+def _decisions(
+    hybrids: _Hybrids,
+    batch: Requests,
+    subsets: Collection[frozenset[str]],
+    level: int = 0,
+    states: Tensor | None = None,
+) -> Iterator[tuple[frozenset[str], Tensor]]:
+    """Next-token log-probabilities of every hybrid; those that agree up to a block share the pass up to it.
+
+    All `subsets` agree below the block `level`, where `states` are the hybrid's; None for the embeddings.
+    """
+    groups: dict[frozenset[str], list[frozenset[str]]] = {}
+    for subset in subsets:
+        groups.setdefault(subset & hybrids.levels[level], []).append(subset)
+    for others, group in groups.items():
+        hybrids.share(level, others)
+        if level < len(hybrids.levels) - 1:
+            after = states_after(hybrids.hybrid, prompt_tokens(batch)[0], level, states)
+            yield from _decisions(hybrids, batch, group, level + 1, after)
+        else:
+            with run_blocks(hybrids.hybrid, level, states=states):
+                log_p = next_token_log_probs(hybrids.hybrid, batch)
+            yield group[0], log_p
 
 
 def activation_patching_rows(
@@ -126,7 +215,8 @@ def activation_patching_rows(
         start += len(part)
         tokens, last = prompt_tokens(part)
         everywhere = torch.ones_like(tokens, dtype=torch.bool)
-        base_outputs = next(iter(capture(base, tokens, sites, everywhere))).activations
+        inputs = [f"blocks.{layer}.hook_resid_pre" for layer in range(n_layers(base))]
+        base_outputs = next(iter(capture(base, tokens, [*sites, *inputs], everywhere))).activations
         outputs = next(iter(capture(model, tokens, sites, everywhere))).activations
         gradients = _gradients(base, (tokens, last), goal, sites, base_outputs)
         before = float(log_odds(next_token_log_probs(base, part), goal).sum())
@@ -134,8 +224,9 @@ def activation_patching_rows(
         for i, (site, columns) in enumerate(units):
             change = (outputs[site] - base_outputs[site])[:, columns].double()
             first_order[i] += float((change * gradients[site][:, columns].double()).sum())
-            replacement = on_units(columns, patch(outputs[site][:, columns]))
-            with intervene(base, site, replacement, everywhere):
+            replacement, layer = on_units(columns, patch(outputs[site][:, columns])), int(site.split(".")[1])
+            states = base_outputs[inputs[layer]].unflatten(0, tokens.shape)
+            with run_blocks(base, layer, states=states), intervene(base, site, replacement, everywhere):
                 exact[i] += float(log_odds(next_token_log_probs(base, part), goal).sum()) - before
     rows = []
     for i, (site, columns) in enumerate(units):

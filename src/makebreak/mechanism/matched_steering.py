@@ -80,31 +80,33 @@ def matched_steering_rows(
     safe_log_p = safe_runner.next_token_log_probs().double()
     unsafe_log_p = unsafe_runner.next_token_log_probs().double()
 
-    def disturbance(vector: Tensor) -> float:
-        steered = safe_runner.next_token_log_probs(site, vector).double()
-        return float(decision_kl(safe_log_p, steered).mean())
+    def disturbance(vectors: Tensor) -> Tensor:
+        steered = safe_runner.next_token_log_probs(site, vectors[:, None]).double()
+        return torch.stack([decision_kl(safe_log_p, log_p).mean() for log_p in steered])
 
     safe_states = end_of_text_activations(model, fit.safe, [site])[0].double()
     unsafe_states = end_of_text_activations(model, fit.unsafe, [site])[0].double()
     vectors = steering_vectors(safe_states, unsafe_states, control_labels, random)
-    target = disturbance(vectors["difference"])
+    stacked = torch.stack(list(vectors.values()))
+    target = float(disturbance(stacked[:1])[0])
+    scales = torch.ones(len(stacked), dtype=torch.float64)  # the difference comes first, as it is
+    scales[1:] = scale_to_disturbance(disturbance, stacked[1:], target)
+    steering = (stacked * scales[:, None])[:, None]
+    safe_steered = safe_runner.next_token_log_probs(site, steering).double()
+    unsafe_steered = unsafe_runner.next_token_log_probs(site, -steering).double()
     baselines = (
         float(log_odds(safe_log_p, safe_refusal).mean()),
         float(log_odds(unsafe_log_p, unsafe_refusal).mean()),
     )
     rows = []
-    for kind, vector in vectors.items():
-        scale = 1.0 if kind == "difference" else scale_to_disturbance(disturbance, vector, target)
-        steering = vector * scale
-        kl = disturbance(steering)
-        safe_steered = safe_runner.next_token_log_probs(site, steering).double()
-        unsafe_steered = unsafe_runner.next_token_log_probs(site, -1 * steering).double()
+    for i, kind in enumerate(vectors):
+        kl = float(decision_kl(safe_log_p, safe_steered[i]).mean())
         margins = (
-            float(log_odds(safe_steered, safe_refusal).mean()),
-            float(log_odds(unsafe_steered, unsafe_refusal).mean()),
+            float(log_odds(safe_steered[i], safe_refusal).mean()),
+            float(log_odds(unsafe_steered[i], unsafe_refusal).mean()),
         )
         matched = kl > MATCH_TOLERANCE * target
-        rows.append(MatchedSteeringRow(layer, kind, scale, kl, matched, *margins, *baselines))
+        rows.append(MatchedSteeringRow(layer, kind, float(scales[i]), kl, matched, *margins, *baselines))
     return rows
 
 
@@ -151,21 +153,29 @@ def steering_vectors(
     return {"difference": difference} | scaled
 
 
-def scale_to_disturbance(disturbance: Callable[[Tensor], float], vector: Tensor, target: float) -> float:
-    """The scale at which a vector reaches a disturbance, by bisection; the largest scale if none does.
+def scale_to_disturbance(
+    disturbance: Callable[[Float[Tensor, "m d"]], Float[Tensor, " m"]],
+    vectors: Float[Tensor, "m d"],
+    target: float,
+) -> Float[Tensor, " m"]:
+    """The scales at which vectors reach a disturbance, by bisection; the largest scale where none does.
 
     Args:
-        disturbance: Disturbance of a vector, increasing in its scale.
-        vector: The vector.
+        disturbance: Disturbance of each of m vectors, increasing in its scale.
+        vectors: The vectors, which are bisected together.
         target: The disturbance to reach.
 
     Returns:
-        The scale.
+        One scale per vector, float64.
     """
-    low, high = 0.0, 1.0
-    while disturbance(vector * high) < target and high < MAX_SCALE:
-        low, high = high, 2 * high
+    low = torch.zeros(len(vectors), dtype=torch.float64)
+    high = torch.ones_like(low)
+    grows = torch.ones_like(low, dtype=torch.bool)
+    while grows.any():
+        grows &= (disturbance(vectors * high[:, None]) < target) & (high < MAX_SCALE)
+        low, high = torch.where(grows, high, low), torch.where(grows, 2 * high, high)
     for _ in range(N_BISECTIONS):
         middle = (low + high) / 2
-        low, high = (middle, high) if disturbance(vector * middle) < target else (low, middle)
+        is_short = disturbance(vectors * middle[:, None]) < target
+        low, high = torch.where(is_short, middle, low), torch.where(is_short, high, middle)
     return high

@@ -20,7 +20,7 @@ import torch
 from transformers import PreTrainedModel
 
 from makebreak.geometry import MomentFitter, Moments, energy_curve
-from makebreak.mechanism.end_of_text import capture_end_of_text, end_of_text_activations
+from makebreak.mechanism.end_of_text import end_of_text_activations
 from makebreak.models import bias_vector, n_layers, weight_matrix
 from makebreak.prompts import Requests
 from makebreak.revisions import cache_revision
@@ -137,8 +137,9 @@ def _sites(model: PreTrainedModel) -> list[str]:
 
 def _moments(model: PreTrainedModel, requests: Requests) -> list[Moments]:
     """Moments of every MLP's inputs at the end of text, by layer."""
-    fitters: dict[str, MomentFitter] = {site: MomentFitter() for site in _sites(model)}
-    for batch in capture_end_of_text(model, requests, _sites(model)):
-        for site, fitter in fitters.items():
-            fitter.update(batch.activations[site])
-    return [fitter.result for fitter in fitters.values()]
+    moments = []
+    for inputs in end_of_text_activations(model, requests, _sites(model)):
+        fitter = MomentFitter()
+        fitter.update(inputs)
+        moments.append(fitter.result)
+    return moments

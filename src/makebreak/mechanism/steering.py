@@ -102,26 +102,26 @@ def steering_rows(
     safe = end_of_text_activations(model, data.fit.safe, [site])[0].double()
     unsafe = end_of_text_activations(model, data.fit.unsafe, [site])[0].double()
     vectors = steering_vectors(safe, unsafe, data.control_labels, random)
-    difference, noise = vectors["difference"], vectors["random"]
-    target_kl = experiment.kl(difference)
+    difference, noise = vectors.pop("difference"), vectors["random"]
+    controls = torch.stack(list(vectors.values()))
+    scales = scale_to_disturbance(experiment.kl, controls, float(experiment.kl(difference[None])[0]))
     units = {"difference": difference, "distance": noise}
-    for kind, vector in vectors.items():
-        if kind != "difference":
-            units[kind] = vector * scale_to_disturbance(experiment.kl, vector, target_kl)
-    rows = []
+    units |= dict(zip(vectors, controls * scales[:, None], strict=True))
+    shifts = []
     for kind, unit in units.items():
         for scale in SCALES:
-            rows.append(experiment.row(kind, scale, [scale * unit] * len(successes), scale * unit))
+            steered = [(scale * unit)[None]] * len(successes)
+            shifts.append(_Shift(kind, scale, steered, scale * unit))
     middle = (safe.mean(dim=0) + unsafe.mean(dim=0)) / 2
     mirrored = [_mirror_shift(model, attack, site, middle, difference) for attack in successes]
     if mirrored:
         mean_distance = float(torch.cat(mirrored).norm(dim=1).mean())
         for kind, vector in (("mirrored", difference), ("mirrored_distance", noise)):
             direction = vector / vector.norm()
-            shifts = [shift.norm(dim=1, keepdim=True) * direction for shift in mirrored]
+            steered = [shift.norm(dim=1, keepdim=True) * direction for shift in mirrored]
             scale = mean_distance / float(difference.norm())
-            rows.append(experiment.row(kind, scale, shifts, mean_distance * direction))
-    return rows
+            shifts.append(_Shift(kind, scale, steered, mean_distance * direction))
+    return experiment.rows(shifts)
 
 
 def reversal_at_cost(table: pd.DataFrame, kind: str, *, max_cost: float = MAX_COST) -> float | None:
@@ -141,6 +141,17 @@ def reversal_at_cost(table: pd.DataFrame, kind: str, *, max_cost: float = MAX_CO
         return None
     cost = of_kind["safe_compliance_baseline"] - of_kind["safe_compliance_rate"]
     return max(of_kind["reversal_rate"][cost <= max_cost].astype(float).tolist(), default=0.0)
+
+
+class _Shift(NamedTuple):
+    """One steering vector at one scale."""
+
+    kind: str
+    scale: float
+    attacked: list[Float[Tensor, "k d_model"]]
+    """For each attack the shift of its requests, one for all or one for each."""
+    clean: Float[Tensor, " d_model"]
+    """Shift of clean safe requests; that of unsafe ones is the opposite."""
 
 
 @dataclass(frozen=True)
@@ -185,40 +196,50 @@ class _Experiment:
         """Site that is steered."""
         return f"blocks.{self.layer}.hook_resid_pre"
 
-    def kl(self, vector: Tensor) -> float:
-        """Mean KL of the next-token distribution on clean safe requests under a steering vector, in nats."""
-        log_probs = self.safe.next_token_log_probs(self.site, vector).double()
-        return float(decision_kl(self.safe_log_probs, log_probs).mean())
+    def kl(self, vectors: Float[Tensor, "m d_model"]) -> Float[Tensor, " m"]:
+        """Mean KL of the next-token distribution on clean safe requests under each vector, in nats."""
+        log_probs = self.safe.next_token_log_probs(self.site, vectors[:, None])
+        return self._mean_kl(log_probs)
 
-    def attacked_share(self, answer: str, shifts: Sequence[Tensor]) -> float | None:
-        """Share of attacked requests that get this answer under their attack's shift; None without any."""
-        matches = []
-        for attack, runner, shift in zip(self.successes, self.attacked, shifts, strict=True):
-            with attack.attach(self.model):
-                matches.append(runner.exact_match(answer, self.site, shift))
-        return _share(torch.cat(matches)) if matches else None
-
-    def row(self, kind: str, scale: float, shifts: Sequence[Tensor], clean_shift: Tensor) -> SteeringRow:
-        """Effect of each attack's shift on its requests, and of one shift on the clean requests."""
-        compliance = self.attacked_share("instructed", shifts)
-        induction_rate = None
-        if self.n_noncompliant:
-            induction_rate = _share(self.unsafe.exact_match("instructed", self.site, -clean_shift))
-        return SteeringRow(
-            layer=self.layer,
-            kind=kind,
-            scale=scale,
-            distance=float(clean_shift.norm()),
-            kl=self.kl(clean_shift),
-            n=sum(len(attack.requests) for attack in self.successes),
-            reversal_rate=None if compliance is None else 1 - compliance,
-            refusal_rate=self.attacked_share("refused", shifts),
-            safe_refusal_rate=_share(self.safe.exact_match("refused", self.site, clean_shift)),
-            safe_compliance_rate=_share(self.safe.exact_match("instructed", self.site, clean_shift)),
-            safe_compliance_baseline=self.safe_compliance_baseline,
-            n_noncompliant=self.n_noncompliant,
-            induction_rate=induction_rate,
+    def _mean_kl(self, log_probs: Float[Tensor, "m n d_vocab"]) -> Float[Tensor, " m"]:
+        return torch.stack(
+            [decision_kl(self.safe_log_probs, steered).mean() for steered in log_probs.double()]
         )
+
+    def rows(self, shifts: Sequence[_Shift]) -> list[SteeringRow]:
+        """Effect of every shift on the attacked and on the clean requests, all shifts in one pass."""
+        clean = torch.stack([shift.clean for shift in shifts])[:, None]
+        attacked = []
+        for i, (attack, runner) in enumerate(zip(self.successes, self.attacked, strict=True)):
+            n = len(attack.requests)
+            vectors = torch.stack([shift.attacked[i].expand(n, -1) for shift in shifts])
+            with attack.attach(self.model):
+                attacked.append(runner.answers(self.site, vectors))
+        safe, induced = self.safe.answers(self.site, clean), None
+        if self.n_noncompliant:
+            induced = self.unsafe.exact_match("instructed", self.site, -clean)
+        kl, rows = self._mean_kl(safe.log_probs).tolist(), []
+        for i, shift in enumerate(shifts):
+            complied = torch.cat([answers.instructed[i] for answers in attacked]) if attacked else None
+            refused = torch.cat([answers.refused[i] for answers in attacked]) if attacked else None
+            rows.append(
+                SteeringRow(
+                    layer=self.layer,
+                    kind=shift.kind,
+                    scale=shift.scale,
+                    distance=float(shift.clean.norm()),
+                    kl=kl[i],
+                    n=sum(len(attack.requests) for attack in self.successes),
+                    reversal_rate=None if complied is None else 1 - _share(complied),
+                    refusal_rate=None if refused is None else _share(refused),
+                    safe_refusal_rate=_share(safe.refused[i]),
+                    safe_compliance_rate=_share(safe.instructed[i]),
+                    safe_compliance_baseline=self.safe_compliance_baseline,
+                    n_noncompliant=self.n_noncompliant,
+                    induction_rate=None if induced is None else _share(induced[i]),
+                )
+            )
+        return rows
 
 
 def _mirror_shift(

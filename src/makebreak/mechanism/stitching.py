@@ -19,19 +19,18 @@ measure silence (docs/errata.md, T1 to T3). Rely on the rows rather than on the 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from sklearn.linear_model import RidgeClassifier
+from sklearn.linear_model import Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from makebreak.activations import capture, forward, intervene, logits_at_last, patch
+from makebreak.activations import capture, forward, logits_at_last, run_blocks
 from makebreak.evaluation import batches, decision_kl, first_tokens, log_odds, prompt_tokens
 from makebreak.geometry import subspace_share
 from makebreak.mechanism.fisher import LayerFisher, layer_fisher
@@ -160,9 +159,11 @@ def stitching_rows(
         goal = target[start : start + len(part)]
         start += len(part)
         base_states, aligned_states = _states(base, part), _states(model, part)
-        base_log_p = _next_token_log_probs(base, part)
+        base_log_p = _next_token_log_probs(base, part, depth, base_states[depth])
         base_margins.append(log_odds(base_log_p, goal))
-        aligned_margins.append(log_odds(_next_token_log_probs(model, part), goal))
+        aligned_margins.append(
+            log_odds(_next_token_log_probs(model, part, depth, aligned_states[depth]), goal)
+        )
         for cut in cuts:
             states = (base_states[cut], aligned_states[cut])
             records[cut].append(_stitch(model, base, part, cut, states, (goal, base_log_p, random)))
@@ -248,16 +249,10 @@ def _states(model: PreTrainedModel, requests: Requests) -> list[Tensor]:
     return [batch.activations[site].unflatten(0, tokens.shape) for site in sites]
 
 
-def _next_token_log_probs(
-    model: PreTrainedModel, requests: Requests, cut: int | None = None, states: Tensor | None = None
-) -> Tensor:
-    """Log p after the prompt, (batch, d_vocab), float64, with the states at a cut replaced."""
+def _next_token_log_probs(model: PreTrainedModel, requests: Requests, cut: int, states: Tensor) -> Tensor:
+    """Log p after the prompt, (batch, d_vocab), float64, from the states at a cut."""
     tokens, last = prompt_tokens(requests)
-    with torch.no_grad(), logits_at_last(model, last), ExitStack() as stack:
-        if cut is not None and states is not None:
-            everywhere = torch.ones_like(tokens, dtype=torch.bool)
-            change = patch(states.flatten(0, 1))
-            stack.enter_context(intervene(model, _site(model, cut), change, everywhere))
+    with torch.no_grad(), logits_at_last(model, last), run_blocks(model, cut, states=states):
         logits = forward(model, tokens).logits[:, 0]
     return logits.double().log_softmax(-1).cpu()
 
@@ -288,18 +283,27 @@ def _answer_skills(
     shuffled = random.permutation(token)
     spread = float((base_states - base_states.mean(dim=0)).square().mean().sqrt())
     noise = PROBE_NOISE * spread * random.standard_normal(base_states.shape)
-    base_skill = _probe_skill(base_states.numpy() + noise, token, shuffled)
-    return base_skill, _probe_skill(aligned_states.numpy() + noise, token, shuffled)
+    base_skill, aligned_skill = (
+        _probe_skill(states.numpy() + noise, token, shuffled) for states in (base_states, aligned_states)
+    )
+    return base_skill, aligned_skill
 
 
 def _probe_skill(states: np.ndarray, token: np.ndarray, shuffled_token: np.ndarray) -> float:
     """Accuracy of a linear probe, scaled so that 0 is that of a probe of shuffled labels and 1 is perfect."""
-    scores = []
-    for label in (token, shuffled_token):
-        probe = make_pipeline(StandardScaler(), RidgeClassifier())
-        prediction = probe.fit(states[::2], label[::2]).predict(states[1::2])
-        scores.append(float((prediction == label[1::2]).mean()))
-    return max(scores[0] - scores[1], 0.0) / max(1 - scores[1], 1e-9)
+    probe = make_pipeline(StandardScaler(), Ridge())  # one fit of both probes, a column for each token
+    tokens = np.unique(token[::2]), np.unique(shuffled_token[::2])
+    labels = [
+        np.where(label[::2, None] == known, 1.0, -1.0)
+        for label, known in zip((token, shuffled_token), tokens, strict=True)
+    ]
+    scores = probe.fit(states[::2], np.hstack(labels)).predict(states[1::2])
+    accuracy = []
+    for label, known, score in zip(
+        (token, shuffled_token), tokens, np.hsplit(scores, [len(tokens[0])]), strict=True
+    ):
+        accuracy.append(float((known[score.argmax(axis=1)] == label[1::2]).mean()))
+    return max(accuracy[0] - accuracy[1], 0.0) / max(1 - accuracy[1], 1e-9)
 
 
 def mechanism_verdict(rows: Sequence[StitchingRow], rules: VerdictRules = VERDICT_RULES) -> MechanismVerdict:

@@ -37,6 +37,8 @@ class Subject:
     """The pretrained model before all alignments."""
     store: Store
     """Store that the model was loaded from."""
+    activations: dict[tuple[int, int], Any] = field(default_factory=dict, repr=False, compare=False)
+    """Activations that measures share (`mechanism.shared_activations`)."""
     _behaviours: dict[tuple[str, int], Behaviour] = field(default_factory=dict, repr=False, compare=False)
 
     @property
