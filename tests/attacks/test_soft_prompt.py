@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from makebreak.activations import prefix_cache
+from makebreak.activations import PrefixCache
 from makebreak.attacks import (
     SoftPrompt,
     insert_slots,
@@ -174,7 +175,7 @@ def test_the_model_is_restored(broken: bool) -> None:
     next(model.parameters()).requires_grad_(False)
     before, weights = _state(model), [p.clone() for p in model.parameters()]
 
-    def penalty(_: PreTrainedModel, requests: Requests) -> Tensor:
+    def penalty(_: PreTrainedModel, requests: Requests, cache: PrefixCache) -> Tensor:
         if broken:
             raise RuntimeError("from inside")
         return torch.zeros(len(requests))
@@ -196,7 +197,7 @@ def test_the_model_is_restored(broken: bool) -> None:
 def test_a_penalty_restrains_the_attack() -> None:
     model = random_network("gpt2", d_vocab=D_VOCAB)
 
-    def expensive(model: PreTrainedModel, requests: Requests) -> Tensor:
+    def expensive(model: PreTrainedModel, requests: Requests, cache: PrefixCache) -> Tensor:
         vectors: Any = model.get_input_embeddings().vectors  # type: ignore[union-attr]
         return 1e3 * vectors.view(len(requests), -1).square().sum(dim=1)
 

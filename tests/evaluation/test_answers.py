@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import math
-from types import MethodType, SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 from transformers import PreTrainedModel
 
 import synthetic
@@ -17,10 +15,10 @@ from makebreak.evaluation import (
     greedy_answers,
     kl_to_base,
     refusal_margins,
-    teacher_force,
 )
 from makebreak.models import MODEL_SIZES, ModelConfig, create_model
-from makebreak.prompts import OUTCOMES, Requests, sequences
+from makebreak.prompts import OUTCOMES, Requests
+from tests.fixtures.scripted import script_answers
 
 WORLD = synthetic.load("mini")
 VOCABULARY = WORLD.vocabulary
@@ -67,23 +65,8 @@ def answering_network(
         known[tuple(prompt)] = tokens
     assert len(known) == len(requests)
 
-    def forward(self: PreTrainedModel, input_ids: Tensor, use_cache: bool = False) -> SimpleNamespace:
-        logits = torch.zeros(*input_ids.shape, len(VOCABULARY))
-        width = requests.prompt.shape[1]
-        for i, row in enumerate(input_ids.tolist()):
-            tokens = known[tuple(row[:width])]
-            for at in range(width - 1, len(row)):
-                logits[i, at, tokens[at - width + 1] if at - width + 1 < len(tokens) else PAD] = 10
-        return SimpleNamespace(logits=logits)
-
-    def generate(self: PreTrainedModel, input_ids: Tensor, max_new_tokens: int, **_: object) -> Tensor:
-        for _step in range(max_new_tokens):
-            input_ids = torch.cat([input_ids, self(input_ids=input_ids).logits[:, -1:].argmax(-1)], dim=1)
-        return input_ids
-
     model = create_model(MODEL_SIZES["tiny"], d_vocab=len(VOCABULARY), n_ctx=WORLD.sequence_length, seed=0)
-    model.forward, model.generate = MethodType(forward, model), MethodType(generate, model)  # type: ignore[method-assign]
-    return model
+    return script_answers(model, known, d_vocab=len(VOCABULARY), pad=PAD)
 
 
 def network_by_position(ids: list[int]) -> PreTrainedModel:
@@ -127,9 +110,7 @@ def test_a_batch_of_eight_is_eight_of_one() -> None:
     for i in range(8):
         one = greedy_answers(model, WORLD, requests[i : i + 1])
         assert (one.tokens == whole.tokens[i : i + 1]).all()
-        assert torch.allclose(
-            one.refused.decision_log_probs, whole.refused.decision_log_probs[i : i + 1], atol=1e-5
-        )
+        assert torch.allclose(one.decision_log_probs, whole.decision_log_probs[i : i + 1], atol=1e-5)
     assert len({tuple(row) for row in whole.tokens.tolist()}) > 1
 
 
@@ -175,7 +156,7 @@ def test_refusing_every_other_request() -> None:
     ],
 )
 def test_real_weights_that_ignore_the_prompt(symbols: list[str], outcome: str) -> None:
-    """Through transformers' own generation; none of the texts has these letters as its answer."""
+    """Through generation, token by token; none of the texts has these letters as its answer."""
     ids = [VOCABULARY.id(s) for s in symbols]
     requests = WORLD.sample("safe", 6, seed=1000)
     model = network_by_position(ids)
@@ -216,8 +197,7 @@ def test_exact_match_given_the_true_prefix() -> None:
 @pytest.mark.parametrize("family", ["safe", "second_composition_unsafe_branch"])
 def test_refusal_margins_are_log_odds_of_null(family: str) -> None:
     model, requests = network(5), WORLD.sample(family, 7, seed=1000)
-    batch = sequences(WORLD, requests, "refused")
-    result = refusal_margins(teacher_force(model, batch), WORLD, requests)
+    result = refusal_margins(greedy_answers(model, WORLD, requests).decision_log_probs, requests)
     for i in range(7):
         start = int(requests.prompt_length[i] + requests.judged[i, 0])
         ids = [

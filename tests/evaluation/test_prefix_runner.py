@@ -74,3 +74,18 @@ def test_soft_prompts_stay_out_of_the_cache() -> None:
         assert runner.batches[0].cache.n_tokens
         torch.testing.assert_close(runner.next_token_log_probs(SITE, vector), log_probs, atol=1e-4, rtol=0)
         assert torch.equal(runner.exact_match("instructed", SITE, vector), matches)
+
+
+@pytest.mark.parametrize("per_request", [False, True])
+def test_many_vectors_equal_one_at_a_time(per_request: bool) -> None:
+    model = random_network("gpt2", d_vocab=D_VOCAB)
+    runner = PrefixCachedRunner.create(model, REQUESTS)
+    vectors = torch.randn(40, N if per_request else 1, 16, generator=torch.Generator().manual_seed(0))
+    answers = runner.answers(SITE, 3 * vectors)
+    for i in range(len(vectors)):
+        vector = 3 * (vectors[i] if per_request else vectors[i, 0])
+        log_probs = runner.next_token_log_probs(SITE, vector)
+        torch.testing.assert_close(answers.log_probs[i], log_probs, atol=1e-4, rtol=0)
+        for answer in ("instructed", "refused"):
+            assert torch.equal(getattr(answers, answer)[i], runner.exact_match(answer, SITE, vector))
+    assert len(answers.log_probs.argmax(dim=-1).unique()) > 3

@@ -288,7 +288,7 @@ def _planted_answers(model: Any, world: FormatsWorld, requests: Requests) -> Gre
     indices = [list(TASK_FORMATS).index(name) for name in model.refused_formats]
     refuses = requests.unsafe & np.isin(requests.truth["task_format"], indices)
     answers = np.where(refuses[:, None], requests.refused, requests.instructed)
-    return GreedyAnswers(answers, None, None)  # type: ignore[arg-type]
+    return GreedyAnswers(answers, None, None, None)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("refused_formats", [("gen",), FORMATS])

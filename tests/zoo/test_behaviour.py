@@ -5,12 +5,10 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from pathlib import Path
-from types import MethodType, SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 from transformers import PreTrainedModel
 
 from experiments.jain2024.measures import ClusterMeasure
@@ -29,6 +27,7 @@ from makebreak.zoo import (
     weight_change,
 )
 from makebreak.zoo.behaviour import n_texts
+from tests.fixtures.scripted import script_answers
 
 WORLD = load_world("mini")
 N, SEED = 12, 1000
@@ -74,25 +73,8 @@ def scripted_model(answers: dict[str, str], otherwise: str = "refused") -> PreTr
         scripts |= {
             tuple(p): a for p, a in zip(requests.prompt.tolist(), answers_of_family.tolist(), strict=True)
         }
-        width = requests.prompt.shape[1]
-    pad = WORLD.vocabulary.id("<pad>")
-
-    def forward(self: PreTrainedModel, input_ids: Tensor, use_cache: bool = False) -> SimpleNamespace:
-        logits = torch.zeros(*input_ids.shape, len(WORLD.vocabulary))
-        for i, row in enumerate(input_ids.tolist()):
-            script = scripts[tuple(row[:width])]
-            for pos in range(width - 1, len(row)):
-                logits[i, pos, script[pos - width + 1] if pos - width + 1 < len(script) else pad] = 10
-        return SimpleNamespace(logits=logits)
-
-    def generate(self: PreTrainedModel, input_ids: Tensor, max_new_tokens: int, **_: object) -> Tensor:
-        for _step in range(max_new_tokens):
-            input_ids = torch.cat([input_ids, self(input_ids=input_ids).logits[:, -1:].argmax(-1)], dim=1)
-        return input_ids
-
-    model = network()
-    model.forward, model.generate = MethodType(forward, model), MethodType(generate, model)  # type: ignore[method-assign]
-    return model
+    d_vocab, pad = len(WORLD.vocabulary), WORLD.vocabulary.id("<pad>")
+    return script_answers(network(), scripts, d_vocab=d_vocab, pad=pad)
 
 
 def subject(model: PreTrainedModel, planted: Recipe = BASE, base: PreTrainedModel | None = None) -> Subject:

@@ -55,20 +55,10 @@ def intervene(
         nonlocal fired
         fired = True
         if where is None:
-            original = value.flatten(0, 1)
-        else:
-            selected = _cropped(where, value, site).nonzero(as_tuple=True)
-            rows, positions = (index.to(value.device) for index in selected)
-            original = value[rows, positions]
-        replacement = intervention(original)
-        if replacement.shape != original.shape:
-            raise ValueError(
-                f"{site}: the intervention returned {tuple(replacement.shape)}, "
-                f"expected {tuple(original.shape)}"
-            )
-        if where is None:
-            return replacement.to(value.dtype).view_as(value)
-        return value.index_put((rows, positions), replacement.to(value.dtype))
+            return _checked(intervention, value.flatten(0, 1), site).to(value.dtype).view_as(value)
+        selected = _cropped(where, value, site).nonzero(as_tuple=True)
+        index = tuple(part.to(value.device) for part in selected)
+        return value.index_put(index, _checked(intervention, value[index], site).to(value.dtype))
 
     handle = attach(module, side, replace)
     try:
@@ -77,6 +67,16 @@ def intervene(
         handle.remove()
     if not fired:
         raise RuntimeError(f"the intervention at {site} was never applied: no forward pass reached the site")
+
+
+def _checked(intervention: Intervention, original: Tensor, site: str) -> Tensor:
+    """What an intervention returns; raises ValueError for another shape."""
+    replacement = intervention(original)
+    if replacement.shape != original.shape:
+        raise ValueError(
+            f"{site}: the intervention returned {tuple(replacement.shape)}, expected {tuple(original.shape)}"
+        )
+    return replacement
 
 
 def _cropped(where: Tensor, value: Tensor, site: str) -> Tensor:

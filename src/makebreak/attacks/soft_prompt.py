@@ -26,9 +26,9 @@ from makebreak.prompts import Requests, target_sequences
 from makebreak.seeds import control_seed
 from makebreak.settings import AttackSettings
 
-Penalty = Callable[[PreTrainedModel, Requests], Float[Tensor, " n"]]
-"""A differentiable penalty per request that an adaptive attack adds to its loss, such as a monitor's
-score."""
+Penalty = Callable[[PreTrainedModel, Requests, PrefixCache], Float[Tensor, " n"]]
+"""A differentiable penalty per request that an adaptive attack adds to its loss, such as a monitor's score;
+the cache holds the first tokens of the prompts."""
 _BATCH_SIZE = 512
 """Requests whose soft prompts are optimised together."""
 _INITIAL_SCALE = 0.01
@@ -203,7 +203,7 @@ class SoftPrompt:
             flat = vectors.expand(n, -1, -1).flatten(0, 1)
             with soft_prompt_embeddings(model, flat, share_position=self.share_position):
                 loss = score_targets(model, batch, cache=cache).nll
-                objective = loss if self.penalty is None else loss + self.penalty(model, requests)
+                objective = loss if self.penalty is None else loss + self.penalty(model, requests, cache)
             current = objective.mean().expand(n) if shared else objective
             current = current.detach().float().cpu()
             better = current < least

@@ -18,7 +18,7 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from makebreak.activations import forward, intervene
+from makebreak.activations import PrefixCache, forward, intervene
 from makebreak.mechanism import SafeUnsafeRequests, end_of_text_activations
 from makebreak.models import n_layers
 from makebreak.prompts import Requests, span_mask
@@ -58,34 +58,50 @@ class Monitor:
         to_safe, to_unsafe = (states - mean.to(states) for mean in (self.safe_mean, self.unsafe_mean))
         return to_safe.norm(dim=1) - to_unsafe.norm(dim=1)
 
-    def score_requests(self, model: PreTrainedModel, requests: Requests) -> Float[Tensor, " batch"]:
-        """Score of each request, with gradients if the model's input has any."""
+    def score_requests(
+        self, model: PreTrainedModel, requests: Requests, cache: PrefixCache | None = None
+    ) -> Float[Tensor, " batch"]:
+        """Score of each request, with gradients if the model's input has any.
+
+        Args:
+            model: The model that is monitored.
+            requests: The requests.
+            cache: Cache of the first tokens of the prompts; None for none.
+
+        Returns:
+            One score per request.
+        """
         captured: list[Tensor] = []
 
         def capture(states: Tensor) -> Tensor:
             captured.append(states)
             return states
 
-        with intervene(model, self.site, capture, span_mask(requests, "eot")):
-            forward(model, torch.from_numpy(requests.prompt), lm_head=False)
+        cache = cache or PrefixCache()
+        where = span_mask(requests, "eot")[:, cache.n_tokens :]
+        with intervene(model, self.site, capture, where):
+            tokens = torch.from_numpy(requests.prompt)[:, cache.n_tokens :]
+            forward(model, tokens, cache=cache, lm_head=False)
         return self.score(captured[0])
 
     def evasion_penalty(
         self, weight: float = 1.0
-    ) -> Callable[[PreTrainedModel, Requests], Float[Tensor, " batch"]]:
+    ) -> Callable[[PreTrainedModel, Requests, PrefixCache], Float[Tensor, " batch"]]:
         """Penalty of an adaptive attack, which knows the monitor and adds the penalty to its loss.
 
         Args:
             weight: Penalty at the score of the mean of clean unsafe requests.
 
         Returns:
-            A function of a model and requests: the distance of each score above the threshold, scaled to
-            `weight`.
+            A function of a model, requests and a cache of their prompts' first tokens: the distance of each
+            score above the threshold, scaled to `weight`.
         """
         typical = float(self.score(self.unsafe_mean[None])[0]) - self.threshold
 
-        def penalty(model: PreTrainedModel, requests: Requests) -> Float[Tensor, " batch"]:
-            excess = (self.score_requests(model, requests) - self.threshold).clamp(min=0)
+        def penalty(
+            model: PreTrainedModel, requests: Requests, cache: PrefixCache
+        ) -> Float[Tensor, " batch"]:
+            excess = (self.score_requests(model, requests, cache) - self.threshold).clamp(min=0)
             return weight * excess / max(typical, _MIN_DISTANCE)
 
         return penalty

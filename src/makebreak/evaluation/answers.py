@@ -101,7 +101,8 @@ def _reference_pass(
     is_first_judged = judged.supervised.gather(1, first)[:, 0]
     is_likeliest = first_log_probs.argmax(dim=-1) == judged.tokens.gather(1, first)[:, 0]
     rows = (is_likeliest | ~is_first_judged).nonzero()[:, 0]
-    result = _ReferencePass(*torch.zeros(2, len(requests), dtype=torch.bool), first_log_probs.clone())
+    reproduced, exact = torch.zeros(2, len(requests), dtype=torch.bool)
+    result = _ReferencePass(reproduced, exact, first_log_probs.clone())
     if not len(rows):
         return result
     end = torch.from_numpy(requests.prompt_length + requests.judged[:, 1])[rows, None]

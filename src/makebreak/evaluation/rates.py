@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from makebreak.activations import forward, logits_at
+from makebreak.activations import forward
 from makebreak.evaluation.answers import greedy_answers
 from makebreak.evaluation.decisions import MAX_BATCH_SIZE, log_odds
 from makebreak.prompts import OUTCOMES, Requests, World, sequences
@@ -85,5 +85,5 @@ def kl_to_base(model: PreTrainedModel, base: PreTrainedModel, world: World, requ
 
 def _log_probs_at(model: PreTrainedModel, tokens: Tensor, where: Tensor) -> Float[Tensor, "k d_vocab"]:
     """Log-probabilities of the next token at k positions, in reading order, on the CPU."""
-    with torch.no_grad(), logits_at(model, where):
-        return forward(model, tokens).logits[0].log_softmax(-1).cpu()
+    with torch.no_grad():
+        return forward(model, tokens).logits.cpu()[where].log_softmax(-1)

@@ -140,9 +140,9 @@ class _Hybrids:
         names[0].add("embed")
         names[-1].add("unembed")
         weights: dict[str, list[tuple[Tensor, Tensor, Tensor]]] = {}
-        sources = dict(base.named_parameters()), dict(other.named_parameters())
+        of_base, of_other = dict(base.named_parameters()), dict(other.named_parameters())
         for name, weight in hybrid.named_parameters():
-            weights.setdefault(part_of(base, name), []).append((weight, *(part[name] for part in sources)))
+            weights.setdefault(part_of(base, name), []).append((weight, of_base[name], of_other[name]))
         return cls(hybrid, [frozenset(level) for level in names], weights)
 
     def share(self, level: int, others: Collection[str]) -> None:
