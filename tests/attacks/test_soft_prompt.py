@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from makebreak.activations import prefix_cache
-from makebreak.activations import PrefixCache
+from makebreak.activations import PrefixCache, prefix_cache
 from makebreak.attacks import (
     SoftPrompt,
     insert_slots,
