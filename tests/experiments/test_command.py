@@ -165,6 +165,10 @@ def test_second_run_computes_nothing(done: Path, capsys: pytest.CaptureFixture[s
     assert "C2.depth" in out
     assert "report.html" in out
     assert err == "", "no progress bar without a terminal"
+    (done / "out" / "provenance.json").unlink()
+    assert main(arguments(done)) == 0, "tables and page are made anew from the store"
+    assert mtimes(done / "store") == before
+    assert (done / "out" / "claims.json").read_bytes() == claims
 
 
 @pytest.mark.slow

@@ -6,9 +6,11 @@ import io
 import json
 import os
 import tarfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from makebreak.models import load_model
@@ -208,6 +210,17 @@ def test_damaged_and_foreign_folders_are_refused(store: Store, tmp_path: Path, k
         unpack(portable, tmp_path / "other", OWNER)
     assert not (tmp_path / "other").exists()
     assert unpack(tmp_path / "nothing", tmp_path / "other", OWNER) == 0
+
+
+@pytest.mark.parametrize("n", [0, 3, 4, 4001])
+def test_transposed_bytes_are_restored(n: int) -> None:
+    """For any length; and weights take less room than they do as they are."""
+    content = os.urandom(n)
+    assert folder.restore_bytes(folder.transpose_bytes(content)) == content
+    assert folder.transpose_bytes(bytes(range(8))) == bytes([0, 4, 1, 5, 2, 6, 3, 7])
+    weights = np.random.default_rng(0).normal(0, 0.02, 100_000).astype(np.float32).tobytes()
+    sizes = [len(zlib.compress(data)) for data in (folder.transpose_bytes(weights), weights)]
+    assert sizes[0] < 0.95 * sizes[1]
 
 
 def test_an_archive_cannot_leave_the_store(store: Store, tmp_path: Path) -> None:

@@ -3,6 +3,9 @@
 FOLDER/manifest.json        version, what the folder belongs to, and the parts with their SHA-256
 FOLDER/part-000.HASH.bin    consecutive parts of the archive
 
+The archive is a compressed tar of results. The bytes of weights are transposed in it (first bytes of all
+32-bit numbers, then second ones, ...), since exponents resemble one another: this saves a sixth of the size.
+
 New parts are written beside the old ones, then the manifest is replaced, then the old parts are deleted: when
 the process is killed in between, one of the two states is whole, and what is left of the other is ignored.
 """
@@ -17,8 +20,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from makebreak.store import write_atomic, write_json
 
+WEIGHTS = ".safetensors"
+"""Suffix of the files whose bytes are transposed in the archive."""
 VERSION = 1
 """Version of the format."""
 MANIFEST = "manifest.json"
@@ -26,6 +33,7 @@ MANIFEST = "manifest.json"
 MIB = 2**20
 """Bytes of a mebibyte."""
 _MANIFEST_BYTES = 64 * 2**10  # kept free for the manifest
+_WORD = 4
 _PART = re.compile(r"part-\d{3}\.[0-9a-f]{12}\.bin")
 _TEMPORARY = re.compile(r"\..+\.\d+\.new")
 
@@ -150,3 +158,31 @@ def check_no_foreign_files(folder: Path) -> None:
                 f"{path} is no file of a portable folder: choose an empty folder, or one that "
                 "--portable wrote"
             )
+
+
+def transpose_bytes(content: bytes) -> bytes:
+    """Content with the first bytes of all 32-bit words first, then the second ones, and so on.
+
+    Args:
+        content: Any bytes.
+
+    Returns:
+        As many bytes; what is left of the last word stays at the end.
+    """
+    n = len(content) // _WORD * _WORD
+    words = np.frombuffer(content[:n], np.uint8).reshape(-1, _WORD)
+    return words.T.tobytes() + content[n:]
+
+
+def restore_bytes(content: bytes) -> bytes:
+    """Inverse of `transpose_bytes`.
+
+    Args:
+        content: Any bytes.
+
+    Returns:
+        As many bytes.
+    """
+    n = len(content) // _WORD * _WORD
+    words = np.frombuffer(content[:n], np.uint8).reshape(_WORD, -1)
+    return words.T.tobytes() + content[n:]

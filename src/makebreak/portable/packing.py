@@ -16,14 +16,14 @@ from typing import Any, NamedTuple
 
 from makebreak.portable.folder import (
     MIB,
+    WEIGHTS,
     PortableFolderError,
     SizeLimits,
     check_no_foreign_files,
+    transpose_bytes,
     write_archive,
 )
 from makebreak.store import OMITTED_FILE, RECORD_FILE, omitted_files, record
-
-_WEIGHTS = ".safetensors"
 
 
 class Selection(NamedTuple):
@@ -89,7 +89,7 @@ def _archive(root: Path, selection: Selection, partials: Sequence[Path]) -> byte
         for result in selection.results:
             omitted = _omitted(result, selection)
             for name in sorted({RECORD_FILE, *record(result)["files"]} - omitted):
-                archive.add(result / name, f"{result.relative_to(root).as_posix()}/{name}")
+                _add(archive, result / name, f"{result.relative_to(root).as_posix()}/{name}")
             if omitted:
                 content = json.dumps({"files": sorted(omitted)}).encode()
                 entry = tarfile.TarInfo(f"{result.relative_to(root).as_posix()}/{OMITTED_FILE}")
@@ -97,8 +97,15 @@ def _archive(root: Path, selection: Selection, partials: Sequence[Path]) -> byte
                 archive.addfile(entry, io.BytesIO(content))
         for result in partials:
             for path in sorted(p for p in result.rglob("*") if p.is_file() and not p.is_symlink()):
-                archive.add(path, path.relative_to(root).as_posix())
+                _add(archive, path, path.relative_to(root).as_posix())
     return buffer.getvalue()
+
+
+def _add(archive: tarfile.TarFile, path: Path, name: str) -> None:
+    content = path.read_bytes()
+    entry = tarfile.TarInfo(name)
+    entry.size, entry.mtime = len(content), int(path.stat().st_mtime)
+    archive.addfile(entry, io.BytesIO(transpose_bytes(content) if name.endswith(WEIGHTS) else content))
 
 
 def _omitted(result: Path, selection: Selection) -> set[str]:
@@ -106,7 +113,7 @@ def _omitted(result: Path, selection: Selection) -> set[str]:
     omitted = {name for name in omitted_files(result) if not (result / name).exists()}
     for name in record(result)["files"]:
         needed = selection.steps if "/" in name else selection.weights
-        if name.endswith(_WEIGHTS) and result not in needed:
+        if name.endswith(WEIGHTS) and result not in needed:
             omitted.add(name)
     return omitted
 

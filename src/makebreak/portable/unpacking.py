@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import re
 import shutil
 import tarfile
@@ -13,7 +14,7 @@ from typing import Any
 
 from filelock import FileLock
 
-from makebreak.portable.folder import PortableFolderError, read_archive
+from makebreak.portable.folder import WEIGHTS, PortableFolderError, read_archive, restore_bytes
 from makebreak.store import OMITTED_FILE, RECORD_FILE, check, omitted_files, write_json
 
 _MEMBER = re.compile(r"(?P<stage>[\w-][\w.-]*)/(?P<key>[0-9a-f]{20})(?P<partial>\.partial)?(/[^/]+)+")
@@ -51,6 +52,10 @@ def unpack(folder: Path, root: Path, owner: Mapping[str, Any]) -> int:
                     if not member.isfile() or not _MEMBER.fullmatch(member.name):
                         raise PortableFolderError(f"{folder}: {member.name} is no file of a result")
                 archive.extractall(temporary, members, filter="data")
+            for path in Path(temporary).rglob(f"*{WEIGHTS}"):
+                time = path.stat().st_mtime
+                path.write_bytes(restore_bytes(path.read_bytes()))
+                os.utime(path, (time, time))
         except (tarfile.TarError, EOFError, OSError) as error:
             raise PortableFolderError(f"{folder}: its archive cannot be unpacked ({error})") from None
         finished = [path.parent for path in Path(temporary).glob(f"*/*/{RECORD_FILE}")]
