@@ -72,8 +72,9 @@ class Command:
     budget: float | None = None
     """Seconds in which results are computed: no training or measurement begins that is not expected to fit,
     judging by earlier ones of its kind, and a training stops at a checkpoint. One line says what is left, the
-    status is 3, no report is written, and the same command goes on. The first one begins in any case. Writing
-    the report, or the portable folder, comes on top. Slurm jobs are cancelled a minute after the end."""
+    status is 3, no report is written, and the same command goes on. The first one begins, while time is left,
+    however long it takes. Writing the report, or the portable folder, comes on top. Slurm jobs are cancelled
+    a minute after the end."""
     portable: Path | None = None
     """Folder that carries an unfinished run to another machine: read at the start, written at the end, also
     of an interrupted run (Ctrl-C or SIGTERM). It holds all rows, the models that something still needs, and

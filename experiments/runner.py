@@ -76,9 +76,10 @@ def run_study(run: Run, settings: RunSettings) -> bool:
         dry_runs = _dry_runs(run)
         n_left = sum(result.missing is not None for result in dry_runs)
         n_results, seconds = _count_results(run.store) - n_before, time.monotonic() - started
+        remedy = "run the same command again" if n_results else "run again with a longer --budget"
         print(
             f"unfinished: {n_results} results were computed in {seconds:.0f} s, {n_left} of {len(dry_runs)} "
-            "cells are left; run the same command again to go on",
+            f"cells are left; {remedy} to go on",
             flush=True,
         )
         _pack(run, settings, dry_runs)

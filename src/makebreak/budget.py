@@ -22,7 +22,7 @@ class _Budget:
     deadline: float
     """Seconds since the epoch."""
     begin_any: bool
-    """Whether the first computation begins however long it may take, so that every run makes progress."""
+    """Whether the first computation begins, while time is left, however long it may take."""
     durations: dict[str, list[float]] = field(default_factory=dict)
     """Seconds of the computations of this process by kind."""
     recorded: dict[str, float | None] = field(default_factory=dict)
@@ -38,7 +38,7 @@ def limit_time(seconds: float, *, begin_any: bool = True) -> Iterator[None]:
 
     Args:
         seconds: Time from now.
-        begin_any: Whether the first computation begins however long it may take.
+        begin_any: Whether the first computation begins, while time is left, however long it may take.
 
     Yields:
         Nothing.
