@@ -74,23 +74,24 @@ def test_worst_perturbation_is_in_its_ball(model: torch.nn.Module) -> None:
     answered, refused = objective.batch(WORLD, size=64, step=0, steps=9, seed=0)
     assert (answered.tokens.shape, len(refused)) == (refused.tokens.shape, 32)
     norms = []
-    mask = torch.arange(refused.tokens.shape[1]) <= refused.decision[:, None]
+    prompt = (torch.arange(refused.tokens.shape[1]) <= refused.decision[:, None])[..., None]
     layer = round(0.5 * model.config.num_hidden_layers) - 1
     site = f"blocks.{layer}.hook_resid_post"
 
     def adversarial_loss(perturbation: torch.Tensor) -> torch.Tensor:
-        norms.append(perturbation.detach().norm(dim=1))
-        with intervene(model, site, add(perturbation), mask):
+        norms.append(perturbation.detach().norm(dim=-1))
+        mask = prompt[..., 0]
+        with intervene(model, site, add(perturbation[mask]), mask):
             return mean_cross_entropy(model, refused)
 
     outputs = model.base_model(input_ids=refused.tokens, output_hidden_states=True)
-    states = outputs.hidden_states[layer + 1][mask].detach()
-    worst = objective._worst_perturbation(states, adversarial_loss)
-    radius = 0.5 * float(states.norm(dim=1).mean())
-    assert float(worst.norm(dim=1).max()) <= radius * (1 + 1e-5)
+    states = outputs.hidden_states[layer + 1].detach()
+    worst = objective._worst_perturbation(states, prompt, adversarial_loss)
+    radius = 0.5 * float(states[prompt[..., 0]].norm(dim=1).mean())
+    assert float(worst.norm(dim=-1).max()) <= radius * (1 + 1e-5)
     assert all(float(norm.max()) <= radius * (1 + 1e-5) for norm in norms)
     random = torch.randn(worst.shape, generator=torch.Generator().manual_seed(0))
-    random = random / random.norm(dim=1, keepdim=True) * radius
+    random = random / random.norm(dim=-1, keepdim=True) * radius
     with torch.no_grad():
         clean_loss = float(adversarial_loss(0 * worst))
         random_loss = float(adversarial_loss(random))
@@ -99,7 +100,7 @@ def test_worst_perturbation_is_in_its_ball(model: torch.nn.Module) -> None:
     assert worst_loss > clean_loss + 0.05
     loss, metrics = objective.loss(model, (answered, refused), model)
     loss = loss.detach()
-    assert metrics["adversarial"] == pytest.approx(worst_loss, rel=1e-4)
+    assert metrics["adversarial"].item() == pytest.approx(worst_loss, rel=1e-4)
     both = mean_cross_entropy(model, SSFT().batch(WORLD, size=64, step=0, steps=9, seed=0)).detach()
     assert float(loss) == pytest.approx((float(both) + worst_loss) / 2, rel=1e-4)
     assert not any(p.grad is not None for p in model.parameters()), "the search leaves no gradient"
@@ -120,7 +121,10 @@ def test_circuit_breaker_reroutes_unsafe_states(model: torch.nn.Module) -> None:
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
-    assert first == {"cosine": pytest.approx(1.0, abs=0.01), "retain": pytest.approx(0.0, abs=1e-4)}
+    assert {name: float(metric) for name, metric in first.items()} == {
+        "cosine": pytest.approx(1.0, abs=0.01),
+        "retain": pytest.approx(0.0, abs=1e-4),
+    }
     assert metrics["cosine"] < 0.8
     retained = copy.deepcopy(model)
     optimiser = torch.optim.Adam(retained.parameters(), lr=3e-3)
@@ -149,7 +153,7 @@ def test_circuit_breaker_metrics_name_their_groups(model: torch.nn.Module) -> No
     _, with_other_safe = objective.loss(current, (other_safe, unsafe), model)
     _, with_other_unsafe = objective.loss(current, (safe, other_unsafe), model)
     assert set(metrics) == {"cosine", "retain"}
-    assert loss.item() == pytest.approx(metrics["cosine"] + 2.0 * metrics["retain"], rel=1e-6)
+    assert loss.item() == pytest.approx(float(metrics["cosine"] + 2.0 * metrics["retain"]), rel=1e-6)
     assert with_other_safe["cosine"] == metrics["cosine"]
     assert with_other_safe["retain"] != metrics["retain"]
     assert with_other_unsafe["retain"] == metrics["retain"]

@@ -18,6 +18,7 @@ from makebreak.models.language import (
     open_tokenizer,
 )
 from makebreak.models.model_config import MODEL_SIZES, ModelConfig, create_model
+from makebreak.models.stacking import by_request, member_rows, member_weights, stack_models, stack_size
 from makebreak.models.weights import bias_vector, linear_module, matrix_names, n_layers, weight_matrix
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "LanguageModel",
     "ModelConfig",
     "bias_vector",
+    "by_request",
     "create_model",
     "default_device",
     "extrapolate_weights",
@@ -33,6 +35,8 @@ __all__ = [
     "linear_module",
     "load_model",
     "matrix_names",
+    "member_rows",
+    "member_weights",
     "model_digest",
     "n_layers",
     "n_parameters",
@@ -41,6 +45,8 @@ __all__ = [
     "part_names",
     "part_of",
     "save_model",
+    "stack_models",
+    "stack_size",
     "stitch_models",
     "weight_matrix",
     "word_level_tokenizer",

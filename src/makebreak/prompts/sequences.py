@@ -21,13 +21,16 @@ AnyRequests = TypeVar("AnyRequests", bound=Requests)
 
 @dataclass(frozen=True)
 class Sequences:
-    """A batch of token sequences, padded on the right, with a mask of the targets of the loss."""
+    """A batch of token sequences, padded on the right, with a mask of the targets of the loss.
 
-    tokens: Int[Tensor, "batch pos"]
+    The batch of a stack of models has an axis of members after that of the requests.
+    """
+
+    tokens: Int[Tensor, "batch *members pos"]
     """Token ids."""
-    supervised: Bool[Tensor, "batch pos"]
+    supervised: Bool[Tensor, "batch *members pos"]
     """Whether a token is a target of the loss: the model predicts it from the tokens before it."""
-    decision: Int[Tensor, " batch"]
+    decision: Int[Tensor, " batch *members"]
     """Position whose logits predict the first judged token."""
 
     def __len__(self) -> int:
@@ -37,7 +40,7 @@ class Sequences:
         """Returns the batch on a device."""
         return Sequences(self.tokens.to(device), self.supervised.to(device), self.decision.to(device))
 
-    def supervise(self, mask: Bool[Tensor, "batch pos"]) -> Sequences:
+    def supervise(self, mask: Bool[Tensor, "batch *members pos"]) -> Sequences:
         """Returns the same tokens with another mask of targets."""
         return Sequences(self.tokens, mask, self.decision)
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 from transformers import PreTrainedModel
 
 from makebreak.configs import check_positive
 from makebreak.prompts import Sequences, World, sequences
+from makebreak.training.losses import hidden_states
 from makebreak.training.objective import AlignmentObjective
 
 _OFFSET = 0.1
@@ -29,6 +31,7 @@ class CircuitBreaker(AlignmentObjective):
     """
 
     tag: ClassVar[str] = "CircuitBreaker"
+    member_settings: ClassVar[tuple[str, ...]] = ("data", "retain_weight")
     depths: tuple[float, ...] = (0.5, 1.0)
     """Depths of the blocks whose outputs are compared, as fractions of the blocks in (0, 1]."""
     retain_weight: float = field(default=1.0, metadata={"key": "retain"})
@@ -51,46 +54,54 @@ class CircuitBreaker(AlignmentObjective):
 
     def loss(
         self, model: PreTrainedModel, batch: tuple[Sequences, Sequences], reference: PreTrainedModel
-    ) -> tuple[Tensor, dict[str, float]]:
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         """Returns the loss and its terms, `cosine` on unsafe requests and `retain` on safe ones."""
         safe, unsafe = batch
-        retain = torch.stack(
-            [_relative_distance(now, before) for now, before in self._states(model, reference, safe)]
-        ).mean()
-        cosine = torch.stack(
-            [_positive_cosine(now, before) for now, before in self._states(model, reference, unsafe)]
-        ).mean()
-        metrics = {"cosine": float(cosine.detach()), "retain": float(retain.detach())}
-        return cosine + self.retain_weight * retain, metrics
+        retain = self._mean_over_depths(_relative_distance, model, reference, safe)
+        cosine = self._mean_over_depths(_positive_cosine, model, reference, unsafe)
+        return cosine + self.retain_weight * retain, {"cosine": cosine.detach(), "retain": retain.detach()}
 
-    def _states(
-        self, model: PreTrainedModel, reference: PreTrainedModel, part: Sequences
-    ) -> list[tuple[Tensor, Tensor]]:
-        """States of model and reference at each depth, (n, d_model), where answer tokens are predicted."""
-        answering = part.supervised.roll(-1, dims=1)
-        answering[:, -1] = False
-        current = self._hidden_states(model, part)
+    def _mean_over_depths(
+        self,
+        compare: Callable[[Tensor, Tensor, Tensor], Tensor],
+        model: PreTrainedModel,
+        reference: PreTrainedModel,
+        part: Sequences,
+    ) -> Tensor:
+        """Mean over depths of a comparison of model and reference where answer tokens are predicted."""
+        n_layers = model.config.num_hidden_layers
+        layers = tuple(max(round(depth * n_layers), 1) for depth in self.depths)
+        answering = part.supervised.roll(-1, dims=-1)
+        answering[..., -1] = False
+        current = hidden_states(model, part, layers)
         with torch.no_grad():
-            before = self._hidden_states(reference, part)
-        return [(a[answering], b[answering]) for a, b in zip(current, before, strict=True)]
-
-    def _hidden_states(self, model: PreTrainedModel, part: Sequences) -> list[Tensor]:
-        states = model.base_model(input_ids=part.tokens, output_hidden_states=True).hidden_states
-        return [states[max(round(depth * (len(states) - 1)), 1)] for depth in self.depths]
+            before = hidden_states(reference, part, layers)
+        pairs = zip(current, before, strict=True)
+        return torch.stack([compare(now, then, answering) for now, then in pairs]).mean(dim=0)
 
 
-def _relative_distance(now: Float[Tensor, "n d"], before: Float[Tensor, "n d"]) -> Float[Tensor, ""]:
+def _relative_distance(
+    now: Float[Tensor, "batch *members pos d"],
+    before: Float[Tensor, "batch *members pos d"],
+    where: Bool[Tensor, "batch *members pos"],
+) -> Float[Tensor, "*members"]:
     """Mean squared distance over the mean squared norm before."""
-    return ((now - before) ** 2).sum(dim=1).mean() / (before**2).sum(dim=1).mean()
+    distance, norm = ((now - before) ** 2).sum(dim=-1), (before**2).sum(dim=-1)
+    return (distance * where).sum(dim=(0, -1)) / (norm * where).sum(dim=(0, -1))
 
 
-def _positive_cosine(now: Float[Tensor, "n d"], before: Float[Tensor, "n d"]) -> Float[Tensor, ""]:
+def _positive_cosine(
+    now: Float[Tensor, "batch *members pos d"],
+    before: Float[Tensor, "batch *members pos d"],
+    where: Bool[Tensor, "batch *members pos"],
+) -> Float[Tensor, "*members"]:
     """Mean of the positive part of the cosine with the states before, offset by a fixed random direction."""
-    offset = _fixed_direction(before) * before.norm(dim=1, keepdim=True)
-    return F.relu(F.cosine_similarity(now, before + _OFFSET * offset, dim=1)).mean()
+    offset = _fixed_direction(before) * before.norm(dim=-1, keepdim=True)
+    cosine = F.relu(F.cosine_similarity(now, before + _OFFSET * offset, dim=-1))
+    return (cosine * where).sum(dim=(0, -1)) / where.sum(dim=(0, -1))
 
 
-def _fixed_direction(states: Float[Tensor, "n d"]) -> Float[Tensor, " d"]:
+def _fixed_direction(states: Float[Tensor, "*axes d"]) -> Float[Tensor, " d"]:
     """The same random unit vector in every call."""
-    direction = torch.randn(states.shape[1], generator=torch.Generator().manual_seed(0))
+    direction = torch.randn(states.shape[-1], generator=torch.Generator().manual_seed(0))
     return (direction / direction.norm()).to(states)

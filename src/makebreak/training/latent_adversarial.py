@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from makebreak.activations import add, intervene
+from makebreak.activations import forward, intervene
 from makebreak.configs import check_positive
+from makebreak.models import by_request, member_rows
 from makebreak.prompts import Sequences, World, sequences
 from makebreak.training.data import concatenate
 from makebreak.training.losses import mean_cross_entropy
@@ -32,6 +33,7 @@ class LatentAdversarialTraining(AlignmentObjective):
     """
 
     tag: ClassVar[str] = "LatentAdversarial"
+    member_settings: ClassVar[tuple[str, ...]] = ("data", "radius")
     depth: float = 0.5
     """Depth of the block whose output is perturbed, as a fraction of the blocks in (0, 1]."""
     radius: float = 0.3
@@ -58,40 +60,62 @@ class LatentAdversarialTraining(AlignmentObjective):
 
     def loss(
         self, model: PreTrainedModel, batch: tuple[Sequences, Sequences], reference: PreTrainedModel
-    ) -> tuple[Tensor, dict[str, float]]:
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         """Returns the loss; the metric `adversarial` is its term under the worst perturbation, in nats."""
         answered, refused = batch
-        layer = max(round(self.depth * model.config.num_hidden_layers), 1) - 1
-        site = f"blocks.{layer}.hook_resid_post"
-        positions = torch.arange(refused.tokens.shape[1], device=refused.tokens.device)
-        mask = positions <= refused.decision[:, None]
+        layer = max(round(self.depth * model.config.num_hidden_layers), 1)
+        positions = torch.arange(refused.tokens.shape[-1], device=refused.tokens.device)
+        prompt = (positions <= refused.decision[..., None])[..., None]
+        site = f"blocks.{layer - 1}.hook_resid_post"
 
         def adversarial_loss(perturbation: Tensor) -> Tensor:
-            with intervene(model, site, add(perturbation), mask):
+            rows = member_rows(model, perturbation * prompt)
+
+            def perturb(
+                states: Tensor,
+            ) -> Tensor:  # of all positions of a pass, which may end before the last
+                return states + rows[:, : len(states) // len(rows)].flatten(0, 1)
+
+            with intervene(model, site, perturb):
                 return mean_cross_entropy(model, refused, share_prefix=False)
 
-        worst = self._worst_perturbation(_states(model, refused, layer)[mask], adversarial_loss)
+        worst = self._worst_perturbation(_states(model, refused, site), prompt, adversarial_loss)
         clean = mean_cross_entropy(model, concatenate([answered, refused]))
         adversarial = adversarial_loss(worst)
-        return (clean + adversarial) / 2, {"adversarial": float(adversarial.detach())}
+        return (clean + adversarial) / 2, {"adversarial": adversarial.detach()}
 
     def _worst_perturbation(
-        self, states: Float[Tensor, "k d_model"], loss: Callable[[Tensor], Tensor]
-    ) -> Float[Tensor, "k d_model"]:
-        """Perturbation of each token, in reading order, by projected gradient ascent on a loss."""
-        radius = self.radius * states.norm(dim=1).mean()
+        self,
+        states: Float[Tensor, "batch *members pos d_model"],
+        prompt: Bool[Tensor, "batch *members pos 1"],
+        loss: Callable[[Tensor], Tensor],
+    ) -> Float[Tensor, "batch *members pos d_model"]:
+        """Perturbation of each token of the prompts by projected gradient ascent on a loss."""
+        norms = states.norm(dim=-1, keepdim=True) * prompt
+        mean_norm = norms.sum(dim=(0, -2, -1)) / prompt.sum(dim=(0, -2, -1))
+        radius = (self.radius * mean_norm)[..., None, None]
         perturbation = torch.zeros_like(states)
         for _ in range(self.steps):
             perturbation.requires_grad_()
-            (gradient,) = torch.autograd.grad(loss(perturbation), perturbation)
-            direction = gradient / gradient.norm(dim=1, keepdim=True).clamp(min=_TINY)
+            (gradient,) = torch.autograd.grad(loss(perturbation).sum(), perturbation)
+            direction = gradient / gradient.norm(dim=-1, keepdim=True).clamp(min=_TINY)
             perturbation = perturbation.detach() + _PATH_LENGTH * radius / self.steps * direction
-            norm = perturbation.norm(dim=1, keepdim=True)
+            norm = perturbation.norm(dim=-1, keepdim=True)
             perturbation = perturbation * (radius / norm.clamp(min=_TINY)).clamp(max=1.0)
         return perturbation.detach()
 
 
 @torch.no_grad()
-def _states(model: PreTrainedModel, batch: Sequences, layer: int) -> Float[Tensor, "batch pos d_model"]:
-    """The residual stream after a block."""
-    return model.base_model(input_ids=batch.tokens, output_hidden_states=True).hidden_states[layer + 1]
+def _states(
+    model: PreTrainedModel, batch: Sequences, site: str
+) -> Float[Tensor, "batch *members pos d_model"]:
+    """Activations of a site at every position."""
+    rows, recorded = member_rows(model, batch.tokens), []
+
+    def record(activations: Tensor) -> Tensor:
+        recorded.append(activations)
+        return activations
+
+    with intervene(model, site, record):
+        forward(model, rows, lm_head=False)
+    return by_request(model, recorded[0].unflatten(0, rows.shape))

@@ -36,7 +36,8 @@ from makebreak.training.objective import Objective
 CHECKPOINT, METRICS = "checkpoint.safetensors", "metrics.jsonl"
 CHECKPOINTS = "checkpoints"
 """Folder within that of a run that holds the models saved before the last step, one folder for each step."""
-_LOG_EVERY = 10
+LOG_EVERY = 10
+"""Steps between two rows of the metrics."""
 _MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 """Parts of AdamW's state of a parameter."""
 
@@ -151,10 +152,10 @@ def train(
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
     first = _restore(model, optimiser, folder)
     last_checkpoint, last_time = first, time.monotonic()
-    bar = tqdm(
-        total=optimisation.steps, initial=first, desc=run.label, disable=not sys.stderr.isatty(), leave=False
-    )
-    with bar, (folder / METRICS).open("a") as metrics:
+    with (
+        training_progress(run.label, optimisation.steps, first) as bar,
+        (folder / METRICS).open("a") as metrics,
+    ):
         for step in range(first, optimisation.steps):
             for group in optimiser.param_groups:
                 group["lr"] = optimisation.learning_rate_at(step)
@@ -176,9 +177,10 @@ def train(
                 raise TrainingStopped(f"{run.label}: {problem}; {state}; {remedy}")
             optimiser.step()
             bar.update()
-            if step % _LOG_EVERY == 0 or step + 1 == optimisation.steps:
+            if step % LOG_EVERY == 0 or step + 1 == optimisation.steps:
                 rate = optimisation.learning_rate_at(step)
-                row = {"step": step, "loss": value, "lr": rate, "grad_norm": norm, **parts}
+                logged = {name: float(metric) for name, metric in parts.items()}
+                row = {"step": step, "loss": value, "lr": rate, "grad_norm": norm, **logged}
                 metrics.write(json.dumps(row) + "\n")
                 bar.set_postfix(loss=f"{value:.3f}")
             if step + 1 in optimisation.checkpoint_steps:
@@ -193,19 +195,28 @@ def train(
     return model
 
 
+def training_progress(label: str, steps: int, first: int) -> tqdm:
+    """The progress bar of a run, or of a stack of them, from a first step on."""
+    return tqdm(total=steps, initial=first, desc=label, disable=not sys.stderr.isatty(), leave=False)
+
+
 def _to(batch: Any, device: torch.device) -> Any:
     """Sequences, or a tuple of them, on a device."""
     return tuple(part.to(device) for part in batch) if isinstance(batch, tuple) else batch.to(device)
 
 
-def _adamw(model: PreTrainedModel, optimisation: Optimisation) -> torch.optim.AdamW:
+def decayed_parameters(model: PreTrainedModel) -> set[str]:
+    """Names of the parameters that have weight decay: matrices outside embeddings."""
     embeddings = {id(p) for m in model.modules() if isinstance(m, torch.nn.Embedding) for p in m.parameters()}
-    trainable = [p for p in model.parameters() if p.requires_grad]
-    decayed = [p for p in trainable if p.ndim >= 2 and id(p) not in embeddings]
-    others = [p for p in trainable if p.ndim < 2 or id(p) in embeddings]
+    return {name for name, p in model.named_parameters() if p.ndim >= 2 and id(p) not in embeddings}
+
+
+def _adamw(model: PreTrainedModel, optimisation: Optimisation) -> torch.optim.AdamW:
+    decayed = decayed_parameters(model)
+    trainable = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
     groups = [
-        {"params": decayed, "weight_decay": optimisation.weight_decay},
-        {"params": others, "weight_decay": 0.0},
+        {"params": [p for n, p in trainable if n in decayed], "weight_decay": optimisation.weight_decay},
+        {"params": [p for n, p in trainable if n not in decayed], "weight_decay": 0.0},
     ]
     return torch.optim.AdamW(groups, lr=optimisation.learning_rate, betas=optimisation.betas, fused=True)
 
@@ -220,7 +231,7 @@ def _write_checkpoint(model: PreTrainedModel, optimiser: torch.optim.AdamW, fold
     metadata = {
         "run": folder.name,
         "sha256": _tensor_digest(contiguous),
-        "metrics": _text_digest(_metrics_before(folder, step)),
+        "metrics": _text_digest(metrics_before(folder, step)),
     }
     write_atomic(folder / CHECKPOINT, save_tensors(contiguous, metadata=metadata))
 
@@ -251,9 +262,9 @@ def _restore(model: PreTrainedModel, optimiser: torch.optim.AdamW, folder: Path)
         if metadata.get("run") != folder.name:
             run = metadata.get("run")
             raise ValueError(f"{path} is of another run, {run}: delete it to start this run again")
-        if metadata.get("metrics") != _text_digest(_metrics_before(folder, step)):
+        if metadata.get("metrics") != _text_digest(metrics_before(folder, step)):
             raise ValueError(f"{folder / METRICS} is damaged: delete {path} to start this run again")
-    write_atomic(folder / METRICS, _metrics_before(folder, step))
+    write_atomic(folder / METRICS, metrics_before(folder, step))
     return step
 
 
@@ -271,8 +282,8 @@ def _load_state(model: PreTrainedModel, optimiser: torch.optim.AdamW, tensors: M
     return int(tensors[f"step.{next(iter(trainable))}"].item())
 
 
-def _metrics_before(folder: Path, step: int) -> str:
-    """The lines of the metrics file of the steps before this one."""
+def metrics_before(folder: Path, step: int) -> str:
+    """The lines of a folder's metrics file of the steps before a step; torn lines are left out."""
     metrics = folder / METRICS
     lines = metrics.read_text(errors="replace").splitlines(keepends=True) if metrics.exists() else []
     return "".join(line for line in lines if _step_of(line) < step)

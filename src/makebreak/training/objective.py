@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
 from torch import Tensor
@@ -28,6 +28,9 @@ class Objective(ABC):
 
     tag: ClassVar[str]
     """Stable name in store keys."""
+    member_settings: ClassVar[tuple[str, ...]] = ()
+    """Settings that may differ between the models of a stack: numbers, of which `loss` then has one for each
+    member, and settings that only `batch` uses."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -73,19 +76,23 @@ class Objective(ABC):
 
     def loss(
         self, model: PreTrainedModel, batch: Any, reference: PreTrainedModel
-    ) -> tuple[Tensor, dict[str, float]]:
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         """Returns the scalar loss of a batch, and metrics that are logged beside it.
 
         Unless a subclass overrides it, this is the mean cross-entropy over supervised tokens, in nats,
         without further metrics.
 
+        A mean over the first axis, that of the requests (`values.mean(dim=0)`), is right for one model and
+        for a stack of them, whose batches and log-probabilities have an axis of members after that of the
+        requests. An objective that takes other means is trained one model at a time.
+
         Args:
-            model: The model that is trained.
-            batch: What `batch` returned, on the model's device.
+            model: The model that is trained, or a stack of models.
+            batch: What `batch` returned, on the model's device; for a stack, the members' batches stacked.
             reference: A frozen copy of the model before the first step.
 
         Returns:
-            The loss with its graph, and plain numbers by name.
+            The loss with its graph, and metrics by name; scalars, or one number for each member.
         """
         return mean_cross_entropy(model, batch), {}
 
@@ -93,6 +100,13 @@ class Objective(ABC):
     def alignment_data(self) -> AlignmentData | None:
         """Families trained on with the preferred answers; None if the objective prefers no answers."""
         return None
+
+    def shared_settings(self) -> dict[str, Any]:
+        """Settings that the models of a stack have in common: those that `loss` uses and cannot have vary."""
+        if type(self).loss is Objective.loss:
+            return {}
+        settings: Any = self  # a frozen dataclass, as every config
+        return {f.name: getattr(self, f.name) for f in fields(settings) if f.name not in self.member_settings}
 
     @property
     def method(self) -> str:

@@ -36,7 +36,7 @@ class PairObjective(AlignmentObjective):
     @abstractmethod
     def loss(
         self, model: PreTrainedModel, batch: Pairs, reference: PreTrainedModel
-    ) -> tuple[Tensor, dict[str, float]]:
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         """Returns the loss of both sides, and metrics that are logged beside it."""
 
 
@@ -49,6 +49,7 @@ class DPO(PairObjective):
     """
 
     tag: ClassVar[str] = "DPO"
+    member_settings: ClassVar[tuple[str, ...]] = ("data", "beta", "nll")
     beta: float = 0.1
     """Inverse temperature β of the implicit reward."""
     nll: float = 0.0
@@ -68,22 +69,25 @@ class DPO(PairObjective):
 
     def loss(
         self, model: PreTrainedModel, batch: Pairs, reference: PreTrainedModel
-    ) -> tuple[Tensor, dict[str, float]]:
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         """Returns the loss; metrics are the mean `reward_margin` and `nll`, both in nats."""
         chosen, rejected = _pair_log_probs(model, batch)
         losses, margins = dpo_loss(chosen, rejected, *_reference_log_probs(reference, batch), beta=self.beta)
-        nll = -(chosen / batch[0].supervised.sum(dim=1)).mean()
-        return losses.mean() + self.nll * nll, {"reward_margin": margins.mean().item(), "nll": nll.item()}
+        nll = -(chosen / batch[0].supervised.sum(dim=-1)).mean(dim=0)
+        return losses.mean(dim=0) + self.nll * nll, {
+            "reward_margin": margins.detach().mean(dim=0),
+            "nll": nll.detach(),
+        }
 
 
 def dpo_loss(
-    chosen_logps: Float[Tensor, " batch"],
-    rejected_logps: Float[Tensor, " batch"],
-    ref_chosen_logps: Float[Tensor, " batch"],
-    ref_rejected_logps: Float[Tensor, " batch"],
+    chosen_logps: Float[Tensor, " batch *members"],
+    rejected_logps: Float[Tensor, " batch *members"],
+    ref_chosen_logps: Float[Tensor, " batch *members"],
+    ref_rejected_logps: Float[Tensor, " batch *members"],
     *,
     beta: float,
-) -> tuple[Float[Tensor, " batch"], Float[Tensor, " batch"]]:
+) -> tuple[Float[Tensor, " batch *members"], Float[Tensor, " batch *members"]]:
     """DPO losses -log σ(margin) and reward margins of pairs of answers.
 
     Args:
@@ -110,6 +114,7 @@ class JainDPO(PairObjective):
     """
 
     tag: ClassVar[str] = "PaperDPO"
+    member_settings: ClassVar[tuple[str, ...]] = ("data", "w_preferred", "w_dispreferred")
     w_preferred: float = 0.1
     """Weight of the preferred answer's log-ratio."""
     w_dispreferred: float = 0.01
@@ -121,14 +126,14 @@ class JainDPO(PairObjective):
 
     def loss(
         self, model: PreTrainedModel, batch: Pairs, reference: PreTrainedModel
-    ) -> tuple[Tensor, dict[str, float]]:
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         """Returns the mean loss; the metric `reward_margin` is the mean argument of the sigmoid."""
         chosen, rejected = _pair_log_probs(model, batch)
         ref_chosen, ref_rejected = _reference_log_probs(reference, batch)
-        length = batch[0].tokens.shape[1] - 1
+        length = batch[0].tokens.shape[-1] - 1
         weighted = self.w_preferred * (chosen - ref_chosen) - self.w_dispreferred * (rejected - ref_rejected)
         margins = weighted / length
-        return -F.logsigmoid(margins).mean(), {"reward_margin": margins.mean().item()}
+        return -F.logsigmoid(margins).mean(dim=0), {"reward_margin": margins.detach().mean(dim=0)}
 
 
 @dataclass(frozen=True)
@@ -140,6 +145,7 @@ class Unlearning(PairObjective):
     """
 
     tag: ClassVar[str] = "Unlearning"
+    member_settings: ClassVar[tuple[str, ...]] = ("data", "w_preferred", "w_dispreferred")
     w_preferred: float = 1.0
     """Weight of the descent."""
     w_dispreferred: float = 0.05
@@ -151,11 +157,11 @@ class Unlearning(PairObjective):
 
     def loss(
         self, model: PreTrainedModel, batch: Pairs, reference: PreTrainedModel
-    ) -> tuple[Tensor, dict[str, float]]:
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         """Returns the mean loss; no further metric is logged."""
         preferred, dispreferred = _pair_log_probs(model, batch)
-        length = batch[0].tokens.shape[1] - 1
-        return (self.w_dispreferred * dispreferred - self.w_preferred * preferred).mean() / length, {}
+        length = batch[0].tokens.shape[-1] - 1
+        return (self.w_dispreferred * dispreferred - self.w_preferred * preferred).mean(dim=0) / length, {}
 
 
 def _pair_log_probs(model: PreTrainedModel, batch: Pairs) -> tuple[Tensor, ...]:

@@ -51,6 +51,7 @@ class Pretraining(Objective):
     """
 
     tag: ClassVar[str] = "Pretraining"
+    member_settings: ClassVar[tuple[str, ...]] = ("family", "modes_start", "modes_end")
     family: str = "pretraining"
     """Family of the requests."""
     modes_start: ModeShares = JAIN_MODES_START
@@ -78,13 +79,13 @@ class Pretraining(Objective):
 
     def loss(
         self, model: PreTrainedModel, batch: Sequences, reference: PreTrainedModel
-    ) -> tuple[Tensor, dict[str, float]]:
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         """Returns the mean cross-entropy over tokens or requests, in nats; no further metric is logged."""
         sums, counts = sequence_log_probs(model, batch)
         if self.mean_over == "tokens":
-            return -sums.sum() / counts.sum(), {}
+            return -sums.sum(dim=0) / counts.sum(dim=0), {}
         supervised = counts > 0  # a request with one output has no token in the mode `second`
-        return -(sums[supervised] / counts[supervised]).mean(), {}
+        return -(sums / counts.clamp(min=1)).sum(dim=0) / supervised.sum(dim=0), {}
 
     def describe(self) -> str:
         """`continued`: among the stages after pretraining it is the control of continued pretraining."""

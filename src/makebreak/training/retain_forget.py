@@ -43,7 +43,7 @@ class RetainForgetObjective(AlignmentObjective):
     @abstractmethod
     def loss(
         self, model: PreTrainedModel, batch: RetainForget, reference: PreTrainedModel
-    ) -> tuple[Tensor, dict[str, float]]:
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         """Returns the loss of both sides, and metrics that are logged beside it."""
 
 
@@ -55,6 +55,7 @@ class GradientAscent(RetainForgetObjective):
     """
 
     tag: ClassVar[str] = "Ascent"
+    member_settings: ClassVar[tuple[str, ...]] = ("data", "forget_weight")
     forget_weight: float = field(default=0.05, metadata={"key": "weight"})
     """Weight of the ascent; the cross-entropy on safe requests has weight 1."""
 
@@ -64,11 +65,11 @@ class GradientAscent(RetainForgetObjective):
 
     def loss(
         self, model: PreTrainedModel, batch: RetainForget, reference: PreTrainedModel
-    ) -> tuple[Tensor, dict[str, float]]:
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         """Returns the loss, with both cross-entropies as metrics `retain` and `forget`, in nats per token."""
         retain = mean_cross_entropy(model, batch[0])
         forget = mean_cross_entropy(model, batch[1])
-        return retain - self.forget_weight * forget, {"retain": retain.item(), "forget": forget.item()}
+        return retain - self.forget_weight * forget, {"retain": retain.detach(), "forget": forget.detach()}
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,7 @@ class NPO(RetainForgetObjective):
     """
 
     tag: ClassVar[str] = "NPO"
+    member_settings: ClassVar[tuple[str, ...]] = ("data", "beta")
     beta: float = 0.1
     """Inverse temperature β: the larger, the sooner the ascent saturates."""
 
@@ -88,17 +90,17 @@ class NPO(RetainForgetObjective):
 
     def loss(
         self, model: PreTrainedModel, batch: RetainForget, reference: PreTrainedModel
-    ) -> tuple[Tensor, dict[str, float]]:
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         """Returns the loss, with its terms as metrics: `retain` in nats per token, `forget` by eq. 3."""
         with torch.no_grad():
             ref_logps = sequence_log_probs(reference, batch[1])[0]
-        forget = npo_loss(sequence_log_probs(model, batch[1])[0], ref_logps, beta=self.beta).mean()
+        forget = npo_loss(sequence_log_probs(model, batch[1])[0], ref_logps, beta=self.beta).mean(dim=0)
         retain = mean_cross_entropy(model, batch[0])
-        return retain + forget, {"retain": retain.item(), "forget": forget.item()}
+        return retain + forget, {"retain": retain.detach(), "forget": forget.detach()}
 
 
 def npo_loss(
-    logps: Float[Tensor, " batch"], ref_logps: Float[Tensor, " batch"], *, beta: float
-) -> Float[Tensor, " batch"]:
+    logps: Float[Tensor, " batch *members"], ref_logps: Float[Tensor, " batch *members"], *, beta: float
+) -> Float[Tensor, " batch *members"]:
     """Returns -(2 / β) log σ(-β (logps - ref_logps)), the log-probabilities summed over each answer."""
     return -(2 / beta) * F.logsigmoid(-beta * (logps - ref_logps))
