@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
 T = TypeVar("T")
+_NO_VALUE = object()
 
 
 def nearest(name: str, options: list[str]) -> str:
@@ -45,7 +46,8 @@ def to_json(config: object) -> dict[str, Any]:
 
     Args:
         config: A dataclass instance; its fields are numbers, strings, None, tuples, mappings or other
-            configs.
+            configs. A field with `metadata["omit"]`, added after results were stored, is left out where it
+            has that value.
 
     Returns:
         A dictionary from `key_name` to value, with the class's `tag` under "type"; tuples become lists.
@@ -56,7 +58,8 @@ def to_json(config: object) -> dict[str, Any]:
 def _plain(value: object) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         _check_decorated(type(value))
-        fields = {key_name(f): _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        values = {f: getattr(value, f.name) for f in dataclasses.fields(value)}
+        fields = {key_name(f): _plain(v) for f, v in values.items() if v != f.metadata.get("omit", _NO_VALUE)}
         return {"type": tag(type(value))} | fields
     if isinstance(value, Mapping):
         return {name: _plain(v) for name, v in value.items()}
@@ -90,7 +93,8 @@ def from_json(cls: type[T], data: dict[str, Any]) -> T:
     if data.get("type", tag(cls)) != tag(cls):
         raise ValueError(f"config of type {data['type']!r}: expected {tag(cls)!r}")
     hints, names = _schema(cls)
-    values: dict[str, Any] = {}
+    fields: Any = dataclasses.fields(cls)  # pyright: ignore[reportArgumentType]
+    values: dict[str, Any] = {f.name: f.metadata["omit"] for f in fields if "omit" in f.metadata}
     for key, value in data.items():
         if key == "type":
             continue
