@@ -254,6 +254,8 @@ OTHER: dict[str, Any] = {
     "safe_share": 0.25,
     "beta": 0.2,
     "nll": 0.5,
+    "name": "stacked",
+    "device": "cuda",
 }
 
 

@@ -28,9 +28,9 @@ from experiments.robustness.trials import (
     study,
     wait,
 )
-from makebreak import recipes
+from makebreak.recipes import build
 from makebreak.store import Store
-from makebreak.training import CHECKPOINT
+from makebreak.training import CHECKPOINT, train
 
 TRAININGS = "trainings"
 """File with one line per training: the process, `began` or `resumed`, and the model."""
@@ -141,7 +141,7 @@ def _build(folder: Path, name: str, kill_checkpoint: int) -> int:
 
     The process is killed at `kill_checkpoint` (0: never), once the second process waits for it.
     """
-    train: Any = recipes.train
+    train_once: Any = train
     recipe = PRESETS["smoke"].recipe("mini", 0, "dpo")
     (folder / f"{name}.started").touch()
 
@@ -156,8 +156,8 @@ def _build(folder: Path, name: str, kill_checkpoint: int) -> int:
             while not (folder / "second.started").exists():
                 time.sleep(0.01)
             time.sleep(0.2)
-        return train(*args[:-1], replace(settings, checkpoint_seconds=0.0))
+        return train_once(*args[:-1], replace(settings, checkpoint_seconds=0.0))
 
-    with mock.patch.object(recipes, "train", train_and_log), killed_at(0, kill_checkpoint):
-        recipes.build(recipe, Store(folder / "store"))
+    with mock.patch("makebreak.recipes.building.train", train_and_log), killed_at(0, kill_checkpoint):
+        build(recipe, Store(folder / "store"))
     return os.EX_OK

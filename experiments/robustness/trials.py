@@ -22,9 +22,9 @@ from typing import Any, NamedTuple
 from unittest import mock
 
 from experiments.command import main
-from makebreak import progress, recipes
+from makebreak import progress
 from makebreak.store import RECORD_FILE
-from makebreak.training import CHECKPOINT
+from makebreak.training import CHECKPOINT, train
 
 Problems = list[str]
 """What a trial violates, one sentence each; empty where it passes."""
@@ -167,12 +167,12 @@ def study(
 
 def checkpoint_every_step() -> contextlib.AbstractContextManager[Any]:
     """A context in which training writes a checkpoint after every step."""
-    train: Any = recipes.train
+    train_once: Any = train
 
     def train_with_checkpoints(*args: Any) -> Any:
-        return train(*args[:-1], replace(args[-1], checkpoint_seconds=0.0))
+        return train_once(*args[:-1], replace(args[-1], checkpoint_seconds=0.0))
 
-    return mock.patch.object(recipes, "train", train_with_checkpoints)
+    return mock.patch("makebreak.recipes.building.train", train_with_checkpoints)
 
 
 @contextlib.contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import torch
 from transformers import PreTrainedModel
 
 from makebreak.models import MODEL_SIZES, load_model
-from makebreak.recipes import Alignment, Recipe
+from makebreak.recipes import Alignment, Engine, Recipe
 from makebreak.store import Store
 from makebreak.training import (
     DPO,
@@ -67,7 +68,7 @@ def test_losses_of_batches_on_the_cpu(device: torch.device, objective: Any) -> N
         value, metrics = objective.loss(model, moved, reference)
         value.backward()
         gradients = [p.grad.cpu() for p in model.parameters() if p.grad is not None]
-        return value.detach().cpu(), metrics, gradients
+        return value.detach().cpu(), {name: float(m) for name, m in metrics.items()}, gradients
 
     assert_same_on(device, loss, network(1))
 
@@ -99,9 +100,10 @@ def test_short_run(device: torch.device, tmp_path: Path, lora: LoRA | None) -> N
 
 
 def test_recipes_train_and_measures_run(device: torch.device, tmp_path: Path) -> None:
-    """A recipe is trained on the accelerator, which is found; its model is measured from the store."""
+    """A recipe is trained on the accelerator that it names; its model is measured from the store."""
     steps = Optimisation(2, 1e-3, batch_size=4, checkpoints=1)
     recipe = Recipe("mini", MODEL_SIZES["tiny"], Pretraining(), steps, (Alignment(SSFT(), steps),), 1000)
+    recipe = replace(recipe, engine=Engine("single", device.type))
     with seen_devices() as devices:
         results = measure(Store(tmp_path), recipe, SafetyMeasure(4))
     assert device in devices

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-import makebreak.recipes
+import makebreak.recipes.building
 from makebreak.configs import from_json
 from makebreak.models import MODEL_SIZES, load_model
 from makebreak.prompts import load_world
@@ -55,7 +55,7 @@ def run_labels(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         labels.append(args[-1].label)
         return train(*args)
 
-    monkeypatch.setattr(makebreak.recipes, "train", recording_train)
+    monkeypatch.setattr(makebreak.recipes.building, "train", recording_train)
     return labels
 
 
@@ -163,5 +163,5 @@ def test_unknown_world_is_an_error(store: Store) -> None:
 def test_changed_world_is_another_model(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     base = build(RECIPE.parent, store)
     other = CompositionWorld(replace(MINI, map_seeds=(1, 150)))
-    monkeypatch.setattr(makebreak.recipes, "load_world", lambda name: other)
+    monkeypatch.setattr(makebreak.recipes.building, "load_world", lambda name: other)
     assert build(RECIPE.parent, store) != base

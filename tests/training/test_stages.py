@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-import makebreak.recipes
+import makebreak.recipes.building
 from makebreak.configs import from_json, tag, to_json
 from makebreak.models import MODEL_SIZES, load_model
 from makebreak.recipes import Alignment, Recipe, build, checkpoints
@@ -129,7 +129,7 @@ def seeds(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         used.append(args[-1].seed)
         return train(*args)
 
-    monkeypatch.setattr(makebreak.recipes, "train", recording_train)
+    monkeypatch.setattr(makebreak.recipes.building, "train", recording_train)
     return used
 
 

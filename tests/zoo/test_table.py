@@ -12,7 +12,7 @@ from typing import ClassVar
 import pandas as pd
 import pytest
 
-import makebreak.recipes
+import makebreak.recipes.building
 from makebreak.configs import to_json
 from makebreak.defences import MixedFineTuning
 from makebreak.models import MODEL_SIZES
@@ -95,8 +95,8 @@ def store(trained: tuple[Path, dict[str, str]], tmp_path: Path) -> Store:
 
 def raise_revision(monkeypatch: pytest.MonkeyPatch) -> None:
     """Raises the revision of training."""
-    revision = makebreak.recipes.REVISION + 1
-    for module in (makebreak.recipes, TABLE):
+    revision = makebreak.recipes.building.REVISION + 1
+    for module in (makebreak.recipes.building, TABLE):
         monkeypatch.setattr(module, "REVISION", revision)
 
 
@@ -346,7 +346,7 @@ def test_models_of_a_changed_world(
     store: Store, keys: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = CompositionWorld(replace(MINI, map_seeds=(1, 150)))
-    for module in (makebreak.recipes, TABLE, MEASURE):
+    for module in (makebreak.recipes.building, TABLE, MEASURE):
         monkeypatch.setattr(module, "load_world", lambda name: other)
     assert table(store).empty
     new = build(replace(BASE, optimisation=SHORT), store)

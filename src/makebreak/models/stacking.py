@@ -147,7 +147,13 @@ def stack_models(models: Sequence[PreTrainedModel]) -> PreTrainedModel:
 
 
 def _add_position_ids(_: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
-    """Gives every row position ids of its own: embeddings of positions differ between members."""
+    """Gives every row position ids of its own: embeddings of positions differ between members.
+
+    Raises ValueError for an attention mask or a cache, which the attention of a stack would ignore.
+    """
+    for name in ("attention_mask", "past_key_values"):
+        if kwargs.get(name) is not None:
+            raise ValueError(f"{name}: a stack of models takes whole sequences, padded on the right alone")
     inputs = args[0] if args else kwargs.get("input_ids")
     inputs = kwargs["inputs_embeds"] if inputs is None else inputs
     if kwargs.get("position_ids") is None:
@@ -183,6 +189,6 @@ def by_request(model: nn.Module, rows: Shaped[Tensor, " rows *rest"]) -> Shaped[
     return rows if size is None else rows.unflatten(0, (size, -1)).transpose(0, 1)
 
 
-def member_weights(stacked: PreTrainedModel, member: int) -> Mapping[str, Tensor]:
+def member_weights(stack: PreTrainedModel, member: int) -> Mapping[str, Tensor]:
     """Parameters of one member of a stack by name, views of those of the stack."""
-    return {name: parameter.detach()[member] for name, parameter in stacked.named_parameters()}
+    return {name: parameter.detach()[member] for name, parameter in stack.named_parameters()}

@@ -4,6 +4,14 @@ from makebreak.training.adapters import LoRA
 from makebreak.training.circuit_breaker import CircuitBreaker
 from makebreak.training.data import AlignmentData, concatenate, draw_batch
 from makebreak.training.deep_alignment import DeepAlignment
+from makebreak.training.engine import (
+    Member,
+    StackOptions,
+    TrainedStack,
+    largest_stack,
+    remove_stack,
+    train_stack,
+)
 from makebreak.training.finetuning import FineTuning
 from makebreak.training.latent_adversarial import LatentAdversarialTraining
 from makebreak.training.loop import (
@@ -12,6 +20,7 @@ from makebreak.training.loop import (
     METRICS,
     Optimisation,
     TrainingRun,
+    TrainingStopped,
     train,
 )
 from makebreak.training.losses import mean_cross_entropy, sequence_log_probs
@@ -39,18 +48,25 @@ __all__ = [
     "JainDPO",
     "LatentAdversarialTraining",
     "LoRA",
+    "Member",
     "ModeShares",
     "Objective",
     "Optimisation",
     "Pretraining",
+    "StackOptions",
+    "TrainedStack",
     "TrainingRun",
+    "TrainingStopped",
     "Unlearning",
     "concatenate",
     "dpo_loss",
     "draw_batch",
+    "largest_stack",
     "load_objective",
     "mean_cross_entropy",
     "npo_loss",
+    "remove_stack",
     "sequence_log_probs",
     "train",
+    "train_stack",
 ]

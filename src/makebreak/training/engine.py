@@ -24,7 +24,7 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from makebreak.models import save_model, stack_models
+from makebreak.models import ModelConfig, save_model, stack_models
 from makebreak.prompts import World
 from makebreak.store import write_atomic
 from makebreak.training.adapters import merge_adapters
@@ -165,7 +165,7 @@ class _Run:
         self._stack, self._members, self._options = stack, members, options
         self._optimisation = members[0].optimisation
         self._reference = copy.deepcopy(stack).eval().requires_grad_(False)
-        objective = _stacked_objective([member.objective for member in members], state.weights.device)
+        objective = _stacked_objective([member.objective for member in members], state.weights)
         compiles = state.weights.device.type != "cpu" if options.compile is None else options.compile
         wrap: Any = partial(torch.compile, dynamic=False) if compiles else lambda function: function
         self._loss, self._update = wrap(objective.loss), wrap(state.update)
@@ -256,13 +256,13 @@ class _Run:
         model.load_state_dict(self.state.member(row), strict=False)
 
 
-def _stacked_objective(objectives: Sequence[Objective], device: torch.device) -> Objective:
+def _stacked_objective(objectives: Sequence[Objective], like: Tensor) -> Objective:
     """The objective of a stack: numbers that differ between members become one number for each."""
     stacked = copy.copy(objectives[0])
     for name in stacked.member_settings:
         values = [getattr(objective, name) for objective in objectives]
         if all(isinstance(value, int | float) for value in values) and len(set(values)) > 1:
-            object.__setattr__(stacked, name, torch.tensor(values, device=device))
+            object.__setattr__(stacked, name, torch.tensor(values, device=like.device, dtype=like.dtype))
     return stacked
 
 
@@ -290,3 +290,46 @@ def _write_member(
         rate = optimisation.learning_rate_at(step)
         lines.append(json.dumps({_STEP: step, "loss": own.pop("loss"), "lr": rate, **own}) + "\n")
     write_atomic(folder / METRICS, "".join(lines))
+
+
+def remove_stack(folder: Path) -> None:
+    """Removes the state of a stack whose members are stored, and nothing else."""
+    for path in (folder / CHECKPOINT, folder / METRICS, *(folder / CHECKPOINTS).glob("*.safetensors")):
+        path.unlink(missing_ok=True)
+    for empty in (folder / CHECKPOINTS, folder):
+        if empty.is_dir() and not any(empty.iterdir()):
+            empty.rmdir()
+
+
+_MOST_MEMBERS = {"cpu": 32, "cuda": 256}
+"""Most members of a stack by device: more have gained nothing."""
+_MEMORY_SHARE = 0.5
+"""Share of the free memory of an accelerator that a stack may take."""
+_COPIES_OF_WEIGHTS = 10
+"""Weights, reference, gradient, moments and temporary results of the optimiser, in copies of the weights."""
+_ACTIVATIONS = 34
+"""Numbers that a block keeps of each token for the backward pass, in multiples of d_model."""
+
+
+def largest_stack(model: ModelConfig, world: World, optimisation: Optimisation, device: str) -> int:
+    """Number of members whose training fits the free memory of a device, within what has been useful.
+
+    Args:
+        model: Size of the members.
+        world: World of the requests.
+        optimisation: Settings of the optimiser.
+        device: Device of the stack.
+
+    Returns:
+        At least 1.
+    """
+    most = _MOST_MEMBERS[device]
+    if device == "cpu":
+        return most
+    d_vocab, width = len(world.vocabulary), model.d_model
+    n_parameters = model.n_layers * (4 * width + 2 * model.d_mlp) * width + 2 * d_vocab * width
+    per_token = model.n_layers * _ACTIVATIONS * width + 4 * d_vocab
+    tokens = 2 * optimisation.batch_size * world.sequence_length  # pairs of answers
+    n_bytes = 4 * (_COPIES_OF_WEIGHTS * n_parameters + per_token * tokens)
+    free, _ = torch.cuda.mem_get_info()
+    return max(1, min(most, int(_MEMORY_SHARE * free / n_bytes)))

@@ -86,7 +86,7 @@ def dpo_loss(
     ref_chosen_logps: Float[Tensor, " batch *members"],
     ref_rejected_logps: Float[Tensor, " batch *members"],
     *,
-    beta: float,
+    beta: float | Float[Tensor, "*members"],
 ) -> tuple[Float[Tensor, " batch *members"], Float[Tensor, " batch *members"]]:
     """DPO losses -log σ(margin) and reward margins of pairs of answers.
 

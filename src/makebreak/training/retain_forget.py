@@ -100,7 +100,10 @@ class NPO(RetainForgetObjective):
 
 
 def npo_loss(
-    logps: Float[Tensor, " batch *members"], ref_logps: Float[Tensor, " batch *members"], *, beta: float
+    logps: Float[Tensor, " batch *members"],
+    ref_logps: Float[Tensor, " batch *members"],
+    *,
+    beta: float | Float[Tensor, "*members"],
 ) -> Float[Tensor, " batch *members"]:
     """Returns -(2 / β) log σ(-β (logps - ref_logps)), the log-probabilities summed over each answer."""
     return -(2 / beta) * F.logsigmoid(-beta * (logps - ref_logps))

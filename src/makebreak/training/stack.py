@@ -26,14 +26,14 @@ class StackState:
     """
 
     def __init__(
-        self, model: PreTrainedModel, optimisations: Sequence[Optimisation], decayed: Collection[str]
+        self, model: PreTrainedModel, optimisations: Sequence[Optimisation], with_decay: Collection[str]
     ) -> None:
         """Takes the trained parameters of a stack.
 
         Args:
             model: The stack, whose parameters become views.
             optimisations: Settings of each member; learning rate, weight decay and clip may differ.
-            decayed: Names of the parameters that have weight decay.
+            with_decay: Names of the parameters that have weight decay.
         """
         trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
         self.shapes: dict[str, torch.Size] = {name: p.shape[1:] for name, p in trained.items()}
@@ -44,7 +44,7 @@ class StackState:
         self.mean = torch.zeros_like(self.weights)
         self.mean_square = torch.zeros_like(self.weights)
         device, dtype = self.weights.device, self.weights.dtype
-        is_decayed = [torch.full((s.numel(),), float(n in decayed)) for n, s in self.shapes.items()]
+        is_decayed = [torch.full((s.numel(),), float(n in with_decay)) for n, s in self.shapes.items()]
         self._decayed = torch.cat(is_decayed).to(device, dtype)
         self._rates = torch.tensor([o.learning_rate for o in optimisations], device=device, dtype=dtype)
         self._decays = torch.tensor([o.weight_decay for o in optimisations], device=device, dtype=dtype)

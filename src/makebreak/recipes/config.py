@@ -1,30 +1,45 @@
-"""Recipes of models: world, size, pretraining and alignments; `build` trains what a store lacks."""
+"""Recipes of models: world, size, pretraining, alignments, and the engine that trains them."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
-from pathlib import Path
-from typing import Any, ClassVar
+import os
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, ClassVar, Literal
 
 import makebreak.defences  # noqa: F401  (registers `MixedFineTuning`, which a stored recipe may name)
-from makebreak.configs import key_name, to_json
-from makebreak.models import ModelConfig, create_model, load_model
-from makebreak.prompts import load_world
-from makebreak.seeds import stage_seed
-from makebreak.store import Store, record
-from makebreak.training import (
-    CHECKPOINTS,
-    AlignmentData,
-    LoRA,
-    Objective,
-    Optimisation,
-    Pretraining,
-    TrainingRun,
-    train,
-)
+from makebreak.configs import key_name
+from makebreak.models import ModelConfig
+from makebreak.training import AlignmentData, LoRA, Objective, Optimisation, Pretraining
 
-REVISION = 2
-"""Revision of training, part of every model's key: raised when the same recipe would give other weights."""
+ENGINE_VARIABLE = "MAKEBREAK_ENGINE"
+"""Environment variable that names the engine of recipes without one, ENGINE:DEVICE, such as stacked:cuda."""
+
+
+@dataclass(frozen=True)
+class Engine:
+    """What trains a model: engines and devices round differently, so that they are part of a model's key."""
+
+    tag: ClassVar[str] = "Engine"
+    name: Literal["single", "stacked"] = "single"
+    """One model at a time, or many models of one architecture in one step."""
+    device: str = "cpu"
+    """`cpu`, or the type of an accelerator."""
+
+    @classmethod
+    def from_name(cls, name: str) -> Engine:
+        """Returns the engine of a string ENGINE:DEVICE; raises ValueError for any other string."""
+        engine, _, device = name.partition(":")
+        if engine not in ("single", "stacked") or device not in ("cpu", "cuda"):
+            raise ValueError(f"engine {name!r}: expected single or stacked, a colon, and cpu or cuda")
+        return cls(engine, device)
+
+    def __str__(self) -> str:
+        return f"{self.name}:{self.device}"
+
+
+def default_engine() -> Engine:
+    """The engine that `ENGINE_VARIABLE` names; where it is unset, single models on the CPU."""
+    return Engine.from_name(os.environ.get(ENGINE_VARIABLE) or str(Engine()))
 
 
 @dataclass(frozen=True)
@@ -75,6 +90,8 @@ class Recipe:
     """Training stages after pretraining, in order; none gives the base model."""
     seed: int
     """Pretraining seed; all stages derive their seeds from it."""
+    engine: Engine = field(default_factory=default_engine, metadata={"omit": Engine()})
+    """What trains the model, and on which device."""
 
     @property
     def parent(self) -> Recipe:
@@ -111,52 +128,3 @@ class Recipe:
     def label(self) -> str:
         """Seed and mechanism, for progress lines and errors."""
         return f"seed {self.seed} {self.mechanism if self.alignments else 'pretraining'}"
-
-
-def build(recipe: Recipe, store: Store) -> Path:
-    """Folder of a recipe's model; the model and its parents are trained now unless the store has them.
-
-    Args:
-        recipe: The model.
-        store: Where models are kept.
-
-    Returns:
-        A Hugging Face model folder within the store.
-
-    Raises:
-        TrainingStopped: If a loss is not finite.
-        DamagedArtifact: If a stored model fails its hashes.
-    """
-    world = load_world(recipe.world)
-    config = to_json(recipe) | {"world_is": world.fingerprint} | recipe.source_digests()
-    if not recipe.alignments:
-
-        def pretrain(folder: Path) -> None:
-            d_vocab, n_ctx = len(world.vocabulary), world.sequence_length
-            model = create_model(recipe.model, d_vocab=d_vocab, n_ctx=n_ctx, seed=recipe.seed)
-            run = TrainingRun(seed=recipe.seed, label=recipe.label())
-            train(model, recipe.pretraining, recipe.optimisation, world, folder, run)
-
-        return store.build("pretraining", revision=REVISION, config=config, make=pretrain)
-
-    parent, stage = build(recipe.parent, store), recipe.alignments[-1]
-
-    def align(folder: Path) -> None:
-        model = load_model(parent, symbols=world.vocabulary.symbols)
-        seed = stage_seed(recipe.seed, len(recipe.alignments))  # every stage sees other requests
-        if stage.lora:
-            stage.lora.attach(model, seed=seed)
-        run = TrainingRun(seed=seed, label=recipe.label())
-        train(model, stage.objective, stage.optimisation, world, folder, run)
-
-    return store.build("alignment", revision=REVISION, config=config, parents=[parent], make=align)
-
-
-def checkpoints(folder: Path) -> dict[int, Path]:
-    """Model folders of a training run by step: its checkpoints and, for the last step, its own folder."""
-    config = record(folder)["config"]
-    last = (config["alignments"][-1]["optimisation"] if config["alignments"] else config["optimisation"])[
-        "steps"
-    ]
-    paths = sorted((folder / CHECKPOINTS).glob("*")) if (folder / CHECKPOINTS).is_dir() else []
-    return {int(path.name): path for path in paths} | {last: folder}

@@ -1,0 +1,17 @@
+"""Recipes of models: world, size, pretraining and alignments; `build` trains what a store lacks."""
+
+from makebreak.recipes.building import REVISION, STACKS, build, build_all, checkpoints
+from makebreak.recipes.config import ENGINE_VARIABLE, Alignment, Engine, Recipe, default_engine
+
+__all__ = [
+    "ENGINE_VARIABLE",
+    "REVISION",
+    "STACKS",
+    "Alignment",
+    "Engine",
+    "Recipe",
+    "build",
+    "build_all",
+    "checkpoints",
+    "default_engine",
+]

@@ -1,0 +1,213 @@
+"""Building of recipes: what a store lacks is trained, parents first, one by one or many in one step."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock
+from transformers import PreTrainedModel
+
+from makebreak.configs import from_json, to_json
+from makebreak.models import create_model, load_model
+from makebreak.prompts import load_world
+from makebreak.recipes.config import Recipe
+from makebreak.seeds import stage_seed
+from makebreak.store import Store, record, result_key, write_json
+from makebreak.training import (
+    CHECKPOINTS,
+    Member,
+    Objective,
+    Optimisation,
+    StackOptions,
+    TrainingRun,
+    TrainingStopped,
+    largest_stack,
+    remove_stack,
+    train,
+    train_stack,
+)
+
+REVISION = 2
+"""Revision of training, part of every model's key: raised when the same recipe would give other weights."""
+STACKS = "stacks"
+"""Folder of a store that holds the state of stacks in training."""
+_RECIPES = "recipes.json"
+
+
+def build(recipe: Recipe, store: Store) -> Path:
+    """Folder of a recipe's model; the model and its parents are trained now unless the store has them.
+
+    Args:
+        recipe: The model.
+        store: Where models are kept.
+
+    Returns:
+        A Hugging Face model folder within the store.
+
+    Raises:
+        TrainingStopped: If a loss is not finite.
+        DamagedArtifact: If a stored model fails its hashes.
+    """
+    if recipe.engine.name == "stacked" and not store.read_only and not _folder(recipe, store).exists():
+        build_all([recipe], store)
+
+    def train_alone(folder: Path) -> None:
+        model, member = _start(recipe, store)
+        world = load_world(recipe.world)
+        train(model, member.objective, member.optimisation, world, folder, member.run)
+
+    return _store(recipe, store, train_alone)
+
+
+def build_all(recipes: Iterable[Recipe], store: Store) -> None:
+    """Trains what a store lacks of some recipes and of their parents; stacks of many models where they fit.
+
+    Recipes of the engine `single` are trained one after the other. Those of the engine `stacked` are trained
+    together where architecture, world, kind of objective and settings of the optimiser allow it; a stack that
+    was interrupted is finished first.
+
+    Args:
+        recipes: The models.
+        store: Where models are kept.
+
+    Raises:
+        TrainingStopped: If the losses of some models are not finite; all others are in the store.
+        DamagedArtifact: If a stored model fails its hashes.
+    """
+    lineages = list(dict.fromkeys(stage for recipe in recipes for stage in recipe.lineage))
+    failures: list[TrainingStopped] = []
+    for depth in range(1 + max((len(recipe.alignments) for recipe in lineages), default=0)):
+        wave = [recipe for recipe in lineages if len(recipe.alignments) == depth]
+        for recipe in wave:
+            if recipe.engine.name == "single":
+                build(recipe, store)
+        stacked = [recipe for recipe in wave if recipe.engine.name == "stacked"]
+        for find_groups in (_interrupted, _groups):
+            for group in find_groups(stacked, store):
+                failures += _build_stack(group, store)
+    if failures:
+        raise TrainingStopped(
+            f"{len(failures)} of {len(lineages)} trainings stopped; the first: {failures[0]}"
+        )
+
+
+def _identity(recipe: Recipe) -> tuple[str, dict[str, Any]]:
+    """Stage and config of a recipe's result in a store."""
+    world = load_world(recipe.world)
+    config = to_json(recipe) | {"world_is": world.fingerprint} | recipe.source_digests()
+    return ("alignment" if recipe.alignments else "pretraining"), config
+
+
+def _parents(recipe: Recipe, store: Store) -> list[Path]:
+    return [_folder(recipe.parent, store)] if recipe.alignments else []
+
+
+def _folder(recipe: Recipe, store: Store) -> Path:
+    """Where a recipe's model is, or will be."""
+    stage, config = _identity(recipe)
+    return store.root / stage / result_key(stage, REVISION, config, _parents(recipe, store))
+
+
+def _store(recipe: Recipe, store: Store, make: Callable[[Path], None]) -> Path:
+    """The folder of a recipe's model, which is made unless the store has it."""
+    stage, config = _identity(recipe)
+    parents = [build(recipe.parent, store)] if recipe.alignments else []
+    return store.build(stage, revision=REVISION, config=config, parents=parents, make=make)
+
+
+def _start(recipe: Recipe, store: Store) -> tuple[PreTrainedModel, Member]:
+    """The model that the last stage of a recipe starts from, and the run of that stage."""
+    world, device = load_world(recipe.world), torch.device(recipe.engine.device)
+    if not recipe.alignments:
+        d_vocab, n_ctx = len(world.vocabulary), world.sequence_length
+        model = create_model(recipe.model, d_vocab=d_vocab, n_ctx=n_ctx, seed=recipe.seed)
+        run = TrainingRun(seed=recipe.seed, label=recipe.label(), device=device)
+        return model, Member(recipe.pretraining, recipe.optimisation, run)
+    stage = recipe.alignments[-1]
+    model = load_model(build(recipe.parent, store), symbols=world.vocabulary.symbols)
+    seed = stage_seed(recipe.seed, len(recipe.alignments))  # every stage sees other requests
+    if stage.lora:
+        stage.lora.attach(model, seed=seed)
+    run = TrainingRun(seed=seed, label=recipe.label(), device=device)
+    return model, Member(stage.objective, stage.optimisation, run)
+
+
+def _groups(recipes: Collection[Recipe], store: Store) -> list[list[Recipe]]:
+    """Recipes that the store lacks, in groups that can be trained in one step."""
+    groups: dict[str, list[Recipe]] = {}
+    for recipe in recipes:
+        if not _folder(recipe, store).exists():
+            groups.setdefault(_shared(recipe), []).append(recipe)
+    stacks = []
+    for group in groups.values():
+        group.sort(key=lambda recipe: recipe.seed)  # requests of one seed are sampled once
+        world, optimisation = load_world(group[0].world), _last_stage(group[0])[1]
+        size = largest_stack(group[0].model, world, optimisation, group[0].engine.device)
+        stacks += [group[i : i + size] for i in range(0, len(group), size)]
+    return stacks
+
+
+def _last_stage(recipe: Recipe) -> tuple[Objective, Optimisation]:
+    stage = recipe.alignments[-1] if recipe.alignments else None
+    return (stage.objective, stage.optimisation) if stage else (recipe.pretraining, recipe.optimisation)
+
+
+def _shared(recipe: Recipe) -> str:
+    """All that the recipes of a stack have in common."""
+    objective, optimisation = _last_stage(recipe)
+    optimisation = replace(optimisation, learning_rate=1.0, weight_decay=0.0, clip=1.0)
+    lora = recipe.alignments[-1].lora if recipe.alignments else None
+    safe_share = objective.alignment_data.safe_share if objective.alignment_data else None
+    shared = (type(objective), objective.shared_settings(), safe_share, optimisation, lora)
+    return repr((recipe.world, recipe.model, recipe.engine, shared))
+
+
+def _interrupted(recipes: Collection[Recipe], store: Store) -> list[list[Recipe]]:
+    """Stacks with a state in the store of which a recipe is still missing."""
+    stacks = []
+    for path in sorted((store.root / STACKS).glob(f"*/{_RECIPES}")):
+        try:
+            group = [from_json(Recipe, config) for config in json.loads(path.read_text())]
+        except (OSError, ValueError, TypeError, AttributeError):
+            continue  # of a version that has no such recipe
+        if any(r in recipes and not _folder(r, store).exists() for r in group):
+            stacks.append(group)
+    return stacks
+
+
+def _build_stack(group: list[Recipe], store: Store) -> list[TrainingStopped]:
+    """Trains a stack and stores its members; the errors of those whose loss was not finite."""
+    keys = [_folder(recipe, store).name for recipe in group]
+    folder = store.root / STACKS / result_key(STACKS, REVISION, {"members": keys})
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.with_suffix(".lock")):
+        missing = [i for i, recipe in enumerate(group) if not _folder(recipe, store).exists()]
+        if not missing:  # another process was faster
+            return []
+        folder.mkdir(exist_ok=True)
+        write_json(folder / _RECIPES, [to_json(recipe) for recipe in group])
+        starts = [_start(recipe, store) for recipe in group]
+        models, members = [model for model, _ in starts], [member for _, member in starts]
+        options = StackOptions(device=group[0].engine.device)
+        stack = train_stack(models, members, load_world(group[0].world), folder, options)
+        for i in missing:
+            if i not in stack.failures:
+                _store(group[i], store, lambda path, i=i: stack.write(i, path))
+        (folder / _RECIPES).unlink()
+        remove_stack(folder)
+    return list(stack.failures.values())
+
+
+def checkpoints(folder: Path) -> dict[int, Path]:
+    """Model folders of a training run by step: its checkpoints and, for the last step, its own folder."""
+    config = record(folder)["config"]
+    last = (config["alignments"][-1]["optimisation"] if config["alignments"] else config["optimisation"])[
+        "steps"
+    ]
+    paths = sorted((folder / CHECKPOINTS).glob("*")) if (folder / CHECKPOINTS).is_dir() else []
+    return {int(path.name): path for path in paths} | {last: folder}
