@@ -10,8 +10,10 @@ import random
 import signal
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
+from unittest import mock
 
 from experiments.recipes.composition import PRESETS
 from experiments.robustness.trials import (
@@ -22,8 +24,9 @@ from experiments.robustness.trials import (
     killed_at,
     run,
 )
-from makebreak.recipes import Recipe, build
+from makebreak.recipes import Engine, Recipe, build, build_all
 from makebreak.store import Store
+from makebreak.training import StackOptions
 
 N_KILLS = 20
 """Kills of one training."""
@@ -53,9 +56,24 @@ def build_each(models: Sequence[Recipe], store: Store) -> None:
             build(recipe, store)
 
 
-def _single() -> Recipe:
-    """The smoke preset's SSFT model, trained for 80 steps in all."""
-    recipe = PRESETS["smoke"].recipe("mini", 0, "ssft")
+def build_stack(models: Sequence[Recipe], store: Store) -> None:
+    """Trains models in stacks, with a checkpoint after every step.
+
+    Args:
+        models: Recipes of the stacked engine.
+        store: Where the models are kept.
+    """
+    options = partial(StackOptions, checkpoint_seconds=0.0)
+    with (
+        mock.patch("makebreak.training.engine.SYNCHRONISE_EVERY", 1),
+        mock.patch("makebreak.recipes.building.StackOptions", options),
+    ):
+        build_all(models, store)
+
+
+def _recipe(arm: str, engine: Engine) -> Recipe:
+    """A model of the smoke preset, trained for 80 steps in all."""
+    recipe = replace(PRESETS["smoke"].recipe("mini", 0, arm), engine=engine)
     (alignment,) = recipe.alignments
     return replace(
         recipe,
@@ -64,7 +82,14 @@ def _single() -> Recipe:
     )
 
 
-TRAININGS = (Training("single", (_single(),), build_each),)
+TRAININGS = (
+    Training("single", (_recipe("ssft", Engine()),), build_each),
+    Training(
+        "stacked",
+        tuple(_recipe(arm, Engine("stacked")) for arm in ("ssft", "sham_ssft", "remap")),
+        build_stack,
+    ),
+)
 """Ways to train whose resumption is tried."""
 
 

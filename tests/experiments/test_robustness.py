@@ -32,7 +32,7 @@ def test_small_run_passes(tmp_path: Path) -> None:
     assert summary["parts"]["pairs"] == {"passed": 1, "trials": 1}
     assert summary["parts"]["trainings, single"] == {"passed": 1, "trials": 1}
     assert sum(part["trials"] for name, part in summary["parts"].items() if "bad" in name) == 6
-    assert len((tmp_path / "trials.csv").read_text().splitlines()) == 1 + 1 + 6 + 1 + 1
+    assert len((tmp_path / "trials.csv").read_text().splitlines()) == 1 + 1 + 6 + 1 + 2
 
 
 @pytest.fixture

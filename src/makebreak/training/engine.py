@@ -25,6 +25,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from makebreak.models import ModelConfig, save_model, stack_models
+from makebreak.progress import ProgressBar
 from makebreak.prompts import World
 from makebreak.store import write_atomic
 from makebreak.training.adapters import merge_adapters
@@ -38,7 +39,6 @@ from makebreak.training.loop import (
     TrainingStopped,
     decayed_parameters,
     metrics_before,
-    training_progress,
 )
 from makebreak.training.objective import Objective
 from makebreak.training.stack import StackState
@@ -126,7 +126,7 @@ def train_stack(
     if n_workers is None:
         n_workers = 0 if device.type == "cpu" else max((os.cpu_count() or 2) - 1, 1)
     batches = stack_batches(plan, device, first_step=start, n_workers=n_workers)
-    with training_progress(f"{len(members)} models", first.steps, start) as bar:
+    with ProgressBar(f"{len(members)} models", first.steps, initial=start) as bar:
         for step in range(start, first.steps):
             run.step(step, next(batches))
             bar.update()

@@ -10,7 +10,6 @@ import copy
 import hashlib
 import json
 import math
-import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -23,11 +22,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from safetensors.torch import save as save_tensors
 from torch import Tensor
-from tqdm import tqdm
 from transformers import PreTrainedModel
 
 from makebreak.configs import check_not_negative, check_positive, check_probability
 from makebreak.models import default_device, save_model
+from makebreak.progress import ProgressBar
 from makebreak.prompts import World
 from makebreak.store import write_atomic
 from makebreak.training.adapters import merge_adapters
@@ -153,7 +152,7 @@ def train(
     first = _restore(model, optimiser, folder)
     last_checkpoint, last_time = first, time.monotonic()
     with (
-        training_progress(run.label, optimisation.steps, first) as bar,
+        ProgressBar(run.label, optimisation.steps, initial=first) as bar,
         (folder / METRICS).open("a") as metrics,
     ):
         for step in range(first, optimisation.steps):
@@ -193,11 +192,6 @@ def train(
     save(merge_adapters(model.eval()), folder)
     (folder / CHECKPOINT).unlink(missing_ok=True)
     return model
-
-
-def training_progress(label: str, steps: int, first: int) -> tqdm:
-    """The progress bar of a run, or of a stack of them, from a first step on."""
-    return tqdm(total=steps, initial=first, desc=label, disable=not sys.stderr.isatty(), leave=False)
 
 
 def _to(batch: Any, device: torch.device) -> Any:

@@ -53,7 +53,8 @@ class Subject:
     def other_base(self) -> PreTrainedModel:
         """Base model of another pretraining seed, `other_seed`; trained now unless the store has it."""
         other = replace(self.recipe.base, seed=other_seed(self.recipe.seed))
-        return load_model(build(other, self.store), symbols=self.world.vocabulary.symbols)
+        model: Any = load_model(build(other, self.store), symbols=self.world.vocabulary.symbols)
+        return model.to(self.recipe.engine.device)
 
     def behaviour(self, family: str, n: int) -> Behaviour:
         """Outcomes of the model on `sample(family, n)`; computed once for all measures of a subject."""
@@ -124,8 +125,9 @@ def measure(
     @cache
     def subject() -> Subject:
         symbols = load_world(recipe.world).vocabulary.symbols
-        measured = load_model(folders[step], symbols=symbols)
-        return Subject(recipe, step, measured, load_model(base, symbols=symbols), store)
+        models: list[Any] = [load_model(folder, symbols=symbols) for folder in (folders[step], base)]
+        measured, start = (model.to(recipe.engine.device) for model in models)
+        return Subject(recipe, step, measured, start, store)
 
     results = []
     for each in measures:
