@@ -60,16 +60,28 @@ class GenerationSettings:
             object.__setattr__(self, "template", None)  # one value for the bare prompt
 
 
+_LOAD_CHOICES = {"device": ("auto", "cpu", "cuda"), "dtype": ("auto", "float32", "bfloat16", "float16")}
+
+
 @dataclass(frozen=True)
 class LoadSettings:
     """Loading of models."""
 
-    dtype: str = "float32"
-    """Data type of the weights: float32, bfloat16 or float16."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Device that runs the model: auto (an accelerator if there is one, else the CPU), cpu or cuda."""
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Data type of the weights. auto: float32 on the CPU;
+    on an accelerator the checkpoint's, or 16 bits where float32 does not fit into its free memory."""
     device_map: Annotated[
-        str | None, tyro.conf.arg(metavar="DEVICE", help_behavior_hint="(default: the CPU)")
+        str | None, tyro.conf.arg(metavar="PLACEMENT", help_behavior_hint="(default: one device)")
     ] = None
-    """Placement of the model's layers, as in transformers: cpu, cuda or auto (all available devices)."""
+    """Placement of a model that exceeds one device, as in transformers:
+    auto spreads its layers over all accelerators and the CPU."""
+
+    def __post_init__(self) -> None:
+        for name, values in _LOAD_CHOICES.items():
+            if getattr(self, name) not in values:
+                raise ValueError(f"{name} = {getattr(self, name)!r}: expected {', '.join(values)}")
 
 
 @dataclass(frozen=True)

@@ -107,6 +107,8 @@ def test_options_are_the_settings_of_the_jobs() -> None:
         (("tune", "folder", "--safety-share", "1.5"), "^safety_share = 1.5"),
         (("landscape", "folder", "--points", "4"), "^points = 4"),
         (("align", "folder", "--steps", "x"), "invalid"),
+        (("inspect", "folder", "--dtype", "float8"), "float8"),
+        (("inspect", "folder", "--device", "gpu"), "gpu"),
         (("inspect", "folder", "--seed", "1"), "--seed"),
     ],
 )

@@ -52,6 +52,6 @@ def assert_same(result: Any, expected: Any, tolerance: float = TOLERANCE) -> Non
         for field in fields(expected):
             assert_same(getattr(result, field.name), getattr(expected, field.name), tolerance)
     elif isinstance(expected, Real) and not isinstance(expected, bool):
-        assert result == pytest.approx(expected, rel=tolerance, abs=tolerance)
+        assert result == pytest.approx(expected, rel=tolerance, abs=tolerance), (result, expected)
     else:
         assert result == expected

@@ -1,4 +1,4 @@
-"""The device that every test here runs on: CUDA where there is one, else a simulated accelerator."""
+"""The device of every test here: CUDA where there is one (marker `device`), else a simulated accelerator."""
 
 from __future__ import annotations
 

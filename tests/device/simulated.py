@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 from unittest import mock
 
+import psutil
 import torch
 from torch import Tensor, nn
 from torch.utils import backend_registration
@@ -35,6 +36,10 @@ class _Module(backend_registration._DummyBackendModule):
     """What `torch.accelerator` asks: there is an accelerator only within `simulated_accelerator()`."""
 
     is_on = False
+
+    def mem_get_info(self, device: torch.device) -> tuple[int, int]:
+        memory = psutil.virtual_memory()
+        return memory.available, memory.total
 
     def get_amp_supported_dtype(self) -> list[torch.dtype]:
         return [torch.bfloat16]
@@ -78,6 +83,18 @@ class SimulatedTensor(Tensor):
 
     def tolist(self) -> Any:
         return self.cpu().tolist()
+
+    @property
+    def data(self) -> Any:
+        return self.detach()
+
+    @data.setter
+    def data(self, value: Tensor) -> None:
+        assert isinstance(value, SimulatedTensor), "a tensor of the device is given the values of another"
+        self.held = value.held
+
+    def untyped_storage(self) -> torch.UntypedStorage:
+        return self.held.untyped_storage()
 
     def data_ptr(self) -> int:
         return self.held.data_ptr()

@@ -39,7 +39,7 @@ TEXTS = ChatTarget(LM).encode(prompts()["harmful"][:6])
 FUNCTIONS: dict[str, Callable[[PreTrainedModel], Any]] = {
     "behaviour": lambda model: evaluate_behaviour(model, WORLD, UNSAFE),
     "answers": lambda model: greedy_answers(model, WORLD, SAFE),
-    "margins": lambda model: refusal_margins(greedy_answers(model, WORLD, UNSAFE).refused, WORLD, UNSAFE),
+    "margins": lambda model: refusal_margins(greedy_answers(model, WORLD, UNSAFE).decision_log_probs, UNSAFE),
     "generated": lambda model: generate_answers(model, SAFE, 5, pad=0),
     "kl": lambda model: kl_to_base(model, network(2).to(model.device), WORLD, SAFE),  # type: ignore[arg-type]
     "kl to a base on the CPU": lambda model: kl_to_base(model, network(2), WORLD, SAFE),

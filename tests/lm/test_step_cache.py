@@ -7,10 +7,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+import torch
 
 from makebreak.lm.step_cache import Progress, StepCache
+from makebreak.models import batch_limit, batch_tokens
+from makebreak.models.batch_limit import limit_batches
 from makebreak.revisions import cache_revision, revision_of
 from makebreak.store import Store
+from tests.activations.networks import network
 
 
 class NumberRow(NamedTuple):
@@ -88,3 +92,25 @@ def test_dependencies_of_a_step_are_in_its_key(cache: StepCache) -> None:
     """Steps that depend on other values are computed separately."""
     assert cache.run("numbers", number_function(1, revision=1), depends_on={"n": 1}) == [{"number": 1}]
     assert cache.run("numbers", number_function(2, revision=1), depends_on={"n": 2}) == [{"number": 2}]
+
+
+def test_out_of_memory_halves_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    """The step is repeated until it fits; what fits with no batch size is an error."""
+    model = network("gpt2")
+    monkeypatch.setattr(batch_limit, "_limits", type(batch_limit._limits)())
+    cache = StepCache("memory", Store(tmp_path), {})
+
+    @cache_revision(1)
+    def fits(most: int) -> list[NumberRow]:
+        if batch_tokens(model) > most:
+            raise torch.OutOfMemoryError("planted")
+        return [NumberRow(batch_tokens(model))]
+
+    monkeypatch.setattr(batch_limit, "free_memory", lambda device: 2**50)
+    with pytest.raises(torch.OutOfMemoryError, match="planted"):  # no model was measured
+        cache.run("nothing", partial(fits, 10_000))
+    assert limit_batches(model) == 32_768
+    assert cache.run("third", partial(fits, 10_000)) == [{"number": 8192}]
+    assert capsys.readouterr().err.count("batches half as large") == 2
+    with pytest.raises(torch.OutOfMemoryError, match="planted"):
+        cache.run("never", partial(fits, 0))

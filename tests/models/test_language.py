@@ -150,11 +150,9 @@ def test_what_is_no_model_is_an_error(tmp_path: Path, monkeypatch: pytest.Monkey
         with pytest.raises(ValueError, match=message):
             open_model(tmp_path / name, store=store)
     folder = save_lm(network("llama"), tmp_path / "llama")
-    with pytest.raises(ValueError, match="dtype 'float8': expected one of float32"):
-        open_model(folder, store=store, dtype="float8")
     monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=1000))
     with pytest.raises(
-        ValueError, match=r"needs about .* GiB in float32, 0.0 are free: choose --dtype bfloat16"
+        ValueError, match=r"needs about .* GiB in float32, 0.0 are free on cpu: choose --dtype bfloat16"
     ):
         open_model(folder, store=store)
 

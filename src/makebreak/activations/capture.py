@@ -18,6 +18,9 @@ from transformers import PreTrainedModel
 
 from makebreak.activations.hooks import attach, forward
 from makebreak.activations.sites import resolve_site
+from makebreak.models import batch_tokens
+
+_MAX_BATCH_SIZE = 512
 
 Consumer = Callable[[Tensor, Tensor], None]
 """Function of the activations of one site, (k, d), on the model's device, and of the row of `tokens` that
@@ -42,7 +45,7 @@ def stream(
     where: Bool[Tensor, "batch pos"],
     *,
     mask: Bool[Tensor, "batch pos"] | None = None,
-    batch_size: int = 512,
+    batch_size: int | None = None,
 ) -> None:
     """Pass the activations of each site to its consumer, batch by batch, inside the forward pass.
 
@@ -53,13 +56,13 @@ def stream(
         where: Positions whose activations are passed on.
         mask: Attention mask, True at real tokens; needed only for padding on the left, since padding on the
             right changes no earlier position.
-        batch_size: Sequences per forward pass.
+        batch_size: Sequences per forward pass; None for as many as memory allows, at most 512.
 
     Raises:
         ValueError: If a site is unknown, no site is given, or `where` selects no position or padding.
         RuntimeError: If a hook did not fire exactly once in a forward pass.
     """
-    for rows in _batches(tokens, consumers, where, mask, batch_size):
+    for rows in _batches(model, tokens, consumers, where, mask, size=batch_size):
         _forward_to_last(model, tokens, where, mask, rows, consumers)
 
 
@@ -70,7 +73,7 @@ def capture(
     where: Bool[Tensor, "batch pos"],
     *,
     mask: Bool[Tensor, "batch pos"] | None = None,
-    batch_size: int = 512,
+    batch_size: int | None = None,
 ) -> Iterator[ActivationBatch]:
     """Collect the activations of each site at chosen positions, batch by batch.
 
@@ -81,7 +84,7 @@ def capture(
         where: Positions whose activations are collected.
         mask: Attention mask, True at real tokens; needed only for padding on the left, since padding on the
             right changes no earlier position.
-        batch_size: Sequences per forward pass.
+        batch_size: Sequences per forward pass; None for as many as memory allows, at most 512.
 
     Yields:
         One batch of activations per forward pass.
@@ -90,7 +93,7 @@ def capture(
         ValueError: If a site is unknown, no site is given, or `where` selects no position or padding.
         RuntimeError: If a hook did not fire exactly once in a forward pass.
     """
-    for rows in _batches(tokens, sites, where, mask, batch_size):
+    for rows in _batches(model, tokens, sites, where, mask, size=batch_size):
         activations: dict[str, Tensor] = {}
         consumers = {site: partial(_collect, activations, site) for site in sites}
         _forward_to_last(model, tokens, where, mask, rows, consumers)
@@ -104,9 +107,17 @@ def _collect(activations_by_site: dict[str, Tensor], site: str, activations: Ten
 
 
 def _batches(
-    tokens: Tensor, sites: Sequence[str] | Mapping[str, Any], where: Tensor, mask: Tensor | None, size: int
+    model: PreTrainedModel,
+    tokens: Tensor,
+    sites: Sequence[str] | Mapping[str, Any],
+    where: Tensor,
+    mask: Tensor | None,
+    *,
+    size: int | None,
 ) -> Iterator[slice]:
     """Slices of rows, one per batch, after a check of the arguments."""
+    if size is None:
+        size = max(min(_MAX_BATCH_SIZE, batch_tokens(model) // tokens.shape[1]), 1)
     if not sites:
         raise ValueError("no site was named: expected at least one of site_names(model)")
     if where.shape != tokens.shape or not where.any():

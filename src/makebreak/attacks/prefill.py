@@ -104,7 +104,7 @@ def min_prefill_length(model: PreTrainedModel, requests: Requests) -> np.ndarray
         (n,) numbers of tokens.
     """
     lengths = []
-    for batch in batches(requests):
+    for batch in batches(requests, model):
         targets = target_sequences(batch, "instructed")
         mask = targets.supervised[:, 1:]
         with torch.no_grad():

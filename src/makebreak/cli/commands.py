@@ -6,6 +6,7 @@ that help is fast.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -85,13 +86,14 @@ class SharedOptions:
 
         return Store(self.output.store)
 
-    def open(self, name: str) -> LanguageModel:
-        """Loads a language model."""
+    def open(self, name: str, like: LanguageModel | None = None) -> LanguageModel:
+        """Loads a language model, as the options say or as another one, and says where it runs."""
         from makebreak.models import open_model
 
         log(f"loading {name}")
-        dtype, device_map = self.loading.dtype, self.loading.device_map
-        return open_model(name, store=self.store, dtype=dtype, device_map=device_map)
+        network = open_model(name, store=self.store, loading=like.loading if like else self.loading)
+        print(f"{name}: {network.placement}", file=sys.stderr, flush=True)
+        return network
 
     def facts(self, prompts: Mapping[str, Sequence[str]], **models: LanguageModel) -> dict[str, str]:
         """Facts for the page about prompts, answers and models."""
@@ -151,7 +153,8 @@ def compare(
     from makebreak import lm, report
 
     prompts = lm.load_prompts(shared.prompts)
-    before, after = shared.open(base), shared.open(aligned)
+    before = shared.open(base)
+    after = shared.open(aligned, like=before)
     tables, verdict = lm.compare_models(before, after, prompts, shared.store, shared.generation, log=log)
     facts = shared.facts(prompts, base=before, aligned=after)
     out = shared.folder("compare", f"{Path(base).stem}-{Path(aligned).stem}")
@@ -228,7 +231,7 @@ def landscape(
     else:
         prompts, network = lm.load_prompts(shared.prompts, requests or _CHAT_REQUESTS), shared.open(model)
         prompts = {family: prompts[family] for family in ("harmful", "harmless")}
-        end = None if interpolate_to is None else shared.open(interpolate_to)
+        end = None if interpolate_to is None else shared.open(interpolate_to, like=network)
         data = lm.chat_landscape_data(network, prompts, shared.generation, other=end)
         facts = shared.facts(prompts, model=network) | report.landscape_facts(directions)
     tables = lm.evaluate_landscape(data, shared.store, directions, log=log)

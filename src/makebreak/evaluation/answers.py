@@ -58,7 +58,7 @@ def greedy_answers(model: PreTrainedModel, world: World, requests: Requests) -> 
         The answers, and what the passes say about both reference answers.
     """
     n_tokens = int(requests.judged[:, 1].max())
-    parts = [_batch_answers(model, world, batch, n_tokens) for batch in batches(requests)]
+    parts = [_batch_answers(model, world, batch, n_tokens) for batch in batches(requests, model)]
     tokens, *columns = zip(*parts, strict=True)
     return GreedyAnswers(np.concatenate(tokens), *(torch.cat(column) for column in columns))
 

@@ -11,19 +11,23 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from makebreak.activations import forward, logits_at_last
+from makebreak.models import batch_tokens
 from makebreak.prompts import Requests, TextRequests
 
 MAX_BATCH_SIZE = 512
 """Most requests of one forward pass."""
-MAX_BATCH_TOKENS = 32_768
-"""Most prompt tokens, padding included, of one forward pass."""
 
 RequestsT = TypeVar("RequestsT", bound=Requests)
 
 
-def batches(requests: RequestsT) -> Iterator[RequestsT]:
-    """Yields the requests in order, in batches small enough for one forward pass."""
-    size = max(min(MAX_BATCH_SIZE, MAX_BATCH_TOKENS // requests.prompt.shape[1]), 1)
+def max_batch_size(model: PreTrainedModel, width: int) -> int:
+    """Returns how many sequences of a width one forward pass of a model takes."""
+    return max(min(MAX_BATCH_SIZE, batch_tokens(model) // width), 1)
+
+
+def batches(requests: RequestsT, model: PreTrainedModel) -> Iterator[RequestsT]:
+    """Yields the requests in order, in batches small enough for one forward pass of a model."""
+    size = max_batch_size(model, requests.prompt.shape[1])
     return (requests[slice(start, start + size)] for start in range(0, len(requests), size))  # type: ignore[misc, return-value]
 
 
@@ -35,7 +39,7 @@ def prompt_tokens(requests: Requests) -> tuple[Int[Tensor, "batch pos"], Int[Ten
 def next_token_log_probs(model: PreTrainedModel, requests: Requests) -> Float[Tensor, "batch d_vocab"]:
     """Returns the log-probabilities, in nats, of the first token after each prompt."""
     log_probs = []
-    for batch in batches(requests):
+    for batch in batches(requests, model):
         tokens, last = prompt_tokens(batch)
         with torch.no_grad(), logits_at_last(model, last):
             log_probs.append(forward(model, tokens).logits[:, 0].float().log_softmax(-1).cpu())

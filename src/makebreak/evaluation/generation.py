@@ -66,7 +66,7 @@ def generate_texts(
     order = np.argsort(requests.prompt_length, kind="stable")
     answers: dict[int, str] = {}
     start = 0
-    for batch in batches(requests[order]):
+    for batch in batches(requests[order], model):
         width = int(batch.prompt_length.max())
         stop = [] if is_final is None else [_StopWhenFinal(tokenizer, width, is_final)]
         with torch.no_grad():

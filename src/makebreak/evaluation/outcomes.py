@@ -30,7 +30,7 @@ def exact_outcomes(model: PreTrainedModel, requests: Requests) -> Int[np.ndarray
         `Outcome.REFUSE` if the answer is the refusal, with or without a STOP after it; `COMPLY` if it is the
         instructed answer, STOP included; `NEITHER` otherwise.
     """
-    return np.concatenate([_batch_outcomes(model, batch) for batch in batches(requests)])
+    return np.concatenate([_batch_outcomes(model, batch) for batch in batches(requests, model)])
 
 
 def outcome_rate(outcomes: Int[np.ndarray, " n"], outcome: Outcome) -> float:

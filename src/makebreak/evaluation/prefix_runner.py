@@ -14,7 +14,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from makebreak.activations import PrefixCache, add, forward, intervene, logits_at_last
-from makebreak.evaluation.decisions import MAX_BATCH_SIZE, MAX_BATCH_TOKENS, batches, prompt_tokens
+from makebreak.evaluation.decisions import batches, max_batch_size, prompt_tokens
 from makebreak.evaluation.teacher_forcing import outcome_targets, score_targets
 from makebreak.prompts import Requests, Sequences, span_mask
 
@@ -56,7 +56,7 @@ class PrefixCachedRunner:
     @classmethod
     def create(cls, model: PreTrainedModel, requests: Requests) -> PrefixCachedRunner:
         """Processes the prompts' prefixes once and returns the runner."""
-        return cls(model, [_cached_batch(model, batch) for batch in batches(requests)])
+        return cls(model, [_cached_batch(model, batch) for batch in batches(requests, model)])
 
     def next_token_log_probs(
         self, site: str = "", steering_vector: Tensor | None = None
@@ -121,7 +121,9 @@ class PrefixCachedRunner:
         """Log-probabilities after the prompts of one batch under every vector."""
         tokens, last = prompt_tokens(batch.requests)
         n_cached, log_probs = batch.cache.n_tokens, []
-        for rows, cache in _chunks(batch, torch.arange(_n_vectors(vectors) * len(tokens)), tokens.shape[1]):
+        for rows, cache in _chunks(
+            self.model, batch, torch.arange(_n_vectors(vectors) * len(tokens)), tokens.shape[1]
+        ):
             row = rows % len(tokens)
             steering = self._steering(batch, site, vectors, rows, tokens.shape[1])
             with steering, logits_at_last(self.model, last[row] - n_cached):
@@ -140,7 +142,7 @@ class PrefixCachedRunner:
             :, 0
         ]
         is_match, width = is_open.flatten(), targets.tokens.shape[1] - 1
-        for rows, cache in _chunks(batch, is_match.nonzero()[:, 0], width):
+        for rows, cache in _chunks(self.model, batch, is_match.nonzero()[:, 0], width):
             row = rows % len(targets)
             part = Sequences(targets.tokens[row], targets.supervised[row], targets.decision[row])
             with self._steering(batch, site, vectors, rows, width):
@@ -184,11 +186,12 @@ def _n_vectors(vectors: Tensor | None) -> int:
     return 1 if vectors is None else len(vectors)
 
 
-def _chunks(batch: _CachedBatch, rows: Tensor, width: int) -> Iterator[tuple[Tensor, PrefixCache]]:
+def _chunks(
+    model: PreTrainedModel, batch: _CachedBatch, rows: Tensor, width: int
+) -> Iterator[tuple[Tensor, PrefixCache]]:
     """Rows in parts that fit into one pass, each with its cache; row r is request r modulo their number."""
-    size = max(min(MAX_BATCH_SIZE, MAX_BATCH_TOKENS // width), 1)
     n = len(batch.requests)
-    for part in rows.split(size):
+    for part in rows.split(max_batch_size(model, width)):
         if len(part):
             yield part, batch.cache.select(part % n)
 

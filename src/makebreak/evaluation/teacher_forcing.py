@@ -11,6 +11,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from makebreak.activations import PrefixCache, forward, logits_at
+from makebreak.models import batch_tokens
 from makebreak.prompts import Requests, Sequences, TextRequests, target_sequences
 
 _MAX_TOKENS = 16_384
@@ -133,4 +134,5 @@ def target_batch_size(model: PreTrainedModel, requests: Requests) -> int:
     """Returns how many requests fit into one pass, by their tokens and by their targets' logits."""
     lengths = requests.judged[:, 1] - requests.judged[:, 0]
     width = requests.prompt.shape[1] + int(requests.judged[:, 1].max())
-    return max(min(_MAX_TOKENS // width, _MAX_LOGITS // (int(lengths.max()) * model.config.vocab_size)), 1)
+    n_tokens = min(_MAX_TOKENS, batch_tokens(model))
+    return max(min(n_tokens // width, _MAX_LOGITS // (int(lengths.max()) * model.config.vocab_size)), 1)

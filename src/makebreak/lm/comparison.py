@@ -117,7 +117,7 @@ def _check_same_shapes(base: LanguageModel, aligned: LanguageModel) -> None:
 def _estimate_seconds(base: LanguageModel, requests: TextRequests, n_cuts: int) -> float:
     """Upper bound of the time of all steps, from a few forward passes and one decomposition of a matrix."""
     model, timing = base.model, time_model(base, requests)
-    svd = time_call(lambda: torch.linalg.svd(weight_matrix(model, "blocks.0.mlp.W_in").double()))
+    svd = time_call(lambda: torch.linalg.svd(weight_matrix(model, "blocks.0.mlp.W_in").cpu().double()))
     n_forwards = (_FORWARDS_PER_CUT * n_cuts + _OTHER_FORWARDS) * len(requests)
     n_decompositions = _DECOMPOSITIONS_PER_MATRIX * (len(matrix_names(model)) + n_layers(model))
     return n_forwards * timing.forward + n_decompositions * svd

@@ -88,7 +88,7 @@ def align(
     _check_held_out(evaluation.prompts, world)
     log(_describe_run(objective, training))
     folder = fine_tune(lm, world, loss, fine_tune_run(training, objective), store)
-    tables = before_and_after(lm, open_model(folder, store=store), evaluation, store)
+    tables = before_and_after(lm, open_model(folder, store=store, loading=lm.loading), evaluation, store)
     return FineTuneResult(folder, f"aligned by {objective}", {**tables, "training": training_rows(folder)})
 
 
@@ -135,7 +135,7 @@ def tune_as_user(
     label = f"fine-tuning on {task}"
     log(_describe_run(label, training))
     folder = fine_tune(lm, world, objective, fine_tune_run(training, label), store)
-    tuned = open_model(folder, store=store)
+    tuned = open_model(folder, store=store, loading=lm.loading)
     tables = before_and_after(lm, tuned, Evaluation(prompts, settings), store)
     tables["training"] = training_rows(folder)
     if items:

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import inspect
 import json
+import sys
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from makebreak.models import halve_batches
 from makebreak.progress import ProgressBar
 from makebreak.revisions import revision_of
 from makebreak.store import Store, write_json
@@ -61,11 +66,25 @@ class StepCache:
             with ProgressBar(name, total) as bar:
                 arguments = {"progress": _progress(bar), "folder": folder}
                 chosen = {key: value for key, value in arguments.items() if key in parameters}
-                write_json(folder / "rows.json", as_dicts(function(**chosen)))
+                rows = _halve_on_out_of_memory(partial(function, **chosen))
+                write_json(folder / "rows.json", as_dicts(rows))
 
         config = self.config | dict(depends_on or {})
         folder = self.store.build(stage, revision=revision, config=config, make=write)
         return json.loads((folder / "rows.json").read_text())
+
+
+def _halve_on_out_of_memory(function: Callable[[], Iterable[Any]]) -> list[Any]:
+    """The rows that a function returns; where memory does not suffice, it is called with smaller batches."""
+    while True:
+        try:
+            return list(function())
+        except torch.OutOfMemoryError:
+            if not halve_batches():
+                raise
+            sys.stderr.write("out of memory: the step is repeated with batches half as large\n")
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
 
 
 def _progress(bar: ProgressBar) -> Progress:

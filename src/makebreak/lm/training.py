@@ -67,7 +67,11 @@ def fine_tune(
         if run.lora is not None:
             run.lora.attach(model, seed=run.seed)
         training = TrainingRun(
-            seed=run.seed, label=run.label, checkpoint_seconds=_CHECKPOINT_SECONDS, save=save
+            seed=run.seed,
+            label=run.label,
+            checkpoint_seconds=_CHECKPOINT_SECONDS,
+            save=save,
+            device=lm.model.device,
         )
         train(model, objective, run.optimisation, world, folder, training)
 

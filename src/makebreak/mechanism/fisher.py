@@ -64,7 +64,7 @@ def layer_fisher(
     d_model = model.config.hidden_size
     sites = [f"blocks.{layer}.hook_resid_pre" for layer in range(n_layers(model))]
     sums = [torch.zeros(d_model, d_model, dtype=torch.float64) for _ in sites]
-    for part in batches(requests):
+    for part in batches(requests, model):
         tokens, last = prompt_tokens(part)
         cache = PrefixCache.of_rows(model, tokens, int(last.min()))  # an offset changes no earlier position
         tokens, last = tokens[:, cache.n_tokens :], last - cache.n_tokens

@@ -142,7 +142,9 @@ class _Hybrids:
         weights: dict[str, list[tuple[Tensor, Tensor, Tensor]]] = {}
         of_base, of_other = dict(base.named_parameters()), dict(other.named_parameters())
         for name, weight in hybrid.named_parameters():
-            weights.setdefault(part_of(base, name), []).append((weight, of_base[name], of_other[name]))
+            weights.setdefault(part_of(base, name), []).append(
+                (weight, of_base[name], of_other[name].to(weight.device))
+            )
         return cls(hybrid, [frozenset(level) for level in names], weights)
 
     def share(self, level: int, others: Collection[str]) -> None:
@@ -158,7 +160,7 @@ def _margins(
     """Mean margin of every hybrid by the parts that are the other model's."""
     sums, start = dict.fromkeys(subsets, 0.0), 0
     with torch.no_grad():
-        for batch in batches(requests):
+        for batch in batches(requests, hybrids.hybrid):
             goal = target[start : start + len(batch)]
             start += len(batch)
             for subset, log_p in _decisions(hybrids, batch, subsets):
@@ -210,14 +212,15 @@ def activation_patching_rows(
     exact = torch.zeros(len(units), dtype=torch.float64)
     first_order = torch.zeros(len(units), dtype=torch.float64)
     total, target, start = 0.0, first_tokens(requests, answer), 0
-    for part in batches(requests):
+    for part in batches(requests, model):
         goal = target[start : start + len(part)]
         start += len(part)
         tokens, last = prompt_tokens(part)
         everywhere = torch.ones_like(tokens, dtype=torch.bool)
         inputs = [f"blocks.{layer}.hook_resid_pre" for layer in range(n_layers(base))]
-        base_outputs = next(iter(capture(base, tokens, [*sites, *inputs], everywhere))).activations
-        outputs = next(iter(capture(model, tokens, sites, everywhere))).activations
+        [base_batch] = capture(base, tokens, [*sites, *inputs], everywhere, batch_size=len(tokens))
+        [batch] = capture(model, tokens, sites, everywhere, batch_size=len(tokens))
+        base_outputs, outputs = base_batch.activations, batch.activations
         gradients = _gradients(base, (tokens, last), goal, sites, base_outputs)
         before = float(log_odds(next_token_log_probs(base, part), goal).sum())
         total += float(log_odds(next_token_log_probs(model, part), goal).sum()) - before

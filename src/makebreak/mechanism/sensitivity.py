@@ -44,7 +44,7 @@ def sensitivity(model: PreTrainedModel, requests: Requests) -> Sensitivity:
     """Gradient norms of the decision with respect to the embeddings of every token before the last."""
     max_logit_norms: list[Tensor] = []
     log_p_norms: list[Tensor] = []
-    for part in batches(requests):
+    for part in batches(requests, model):
         tokens, last = prompt_tokens(part)
         embeddings = model.get_input_embeddings()(tokens.to(model.device)).detach().requires_grad_()
         with logits_at_last(model, last):

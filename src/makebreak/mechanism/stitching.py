@@ -155,7 +155,7 @@ def stitching_rows(
     base_margins: list[Tensor] = []
     aligned_margins: list[Tensor] = []
     start = 0
-    for part in batches(requests):
+    for part in batches(requests, model):
         goal = target[start : start + len(part)]
         start += len(part)
         base_states, aligned_states = _states(base, part), _states(model, part)
@@ -245,7 +245,8 @@ def _states(model: PreTrainedModel, requests: Requests) -> list[Tensor]:
     """The residual stream at every cut, (batch, pos, d_model)."""
     tokens, _ = prompt_tokens(requests)
     sites = [_site(model, cut) for cut in range(n_layers(model) + 1)]
-    [batch] = capture(model, tokens, sites, torch.ones_like(tokens, dtype=torch.bool))
+    everywhere = torch.ones_like(tokens, dtype=torch.bool)
+    [batch] = capture(model, tokens, sites, everywhere, batch_size=len(tokens))
     return [batch.activations[site].unflatten(0, tokens.shape) for site in sites]
 
 

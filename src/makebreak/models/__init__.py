@@ -1,5 +1,6 @@
 """Causal language models in Hugging Face's format: creation, loading, saving, access to weights."""
 
+from makebreak.models.batch_limit import batch_tokens, halve_batches
 from makebreak.models.devices import default_device
 from makebreak.models.folders import load_model, save_model, word_level_tokenizer
 from makebreak.models.interpolation import (
@@ -26,11 +27,13 @@ __all__ = [
     "MODEL_SIZES",
     "LanguageModel",
     "ModelConfig",
+    "batch_tokens",
     "bias_vector",
     "by_request",
     "create_model",
     "default_device",
     "extrapolate_weights",
+    "halve_batches",
     "interpolate_weights",
     "linear_module",
     "load_model",

@@ -5,11 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import psutil
 import torch
 from tokenizers import Tokenizer
 from transformers import (
@@ -21,14 +20,13 @@ from transformers import (
 )
 
 from makebreak.architectures import check_architecture
+from makebreak.models.batch_limit import batch_tokens, limit_batches
+from makebreak.models.devices import CPU, DTYPES, check_free_memory, choose_placement
 from makebreak.models.remote_code import check_no_remote_code
+from makebreak.settings import LoadSettings
 from makebreak.store import Store
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-"""Types of weights by name."""
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+")
-_MEMORY_FACTOR = 1.2
-"""Memory that is needed, over that of the weights: activations, and buffers while loading."""
 _PROBE = "Is this 1 sentence, read by both?"
 """A text that a tokenizer and its `tokenizer.json` must encode alike."""
 _N_PROBE_TOKENS = 16
@@ -47,35 +45,44 @@ class LanguageModel:
     """The network, in evaluation mode."""
     tokenizer: PreTrainedTokenizerFast
     """The tokenizer, with its chat template if there is one."""
+    loading: LoadSettings = field(default_factory=LoadSettings)
+    """Device and data type with which models that are made from this one are opened."""
 
     @property
     def description(self) -> str:
-        """One line: name, architecture, size and data type."""
+        """One line: name, architecture, size, data type, device and batch size."""
         config, millions = self.model.config, self.model.num_parameters() / 1e6
         size = f"{config.num_hidden_layers} layers, d_model {config.hidden_size}, {millions:.0f} M parameters"
-        return f"{self.name}: {config.model_type}, {size}, {str(self.model.dtype).removeprefix('torch.')}"
+        return f"{self.name}: {config.model_type}, {size}, {self.placement}"
+
+    @property
+    def placement(self) -> str:
+        """Data type, device, and most tokens of a forward pass."""
+        devices = sorted({str(parameter.device) for parameter in self.model.parameters()})
+        dtype = str(self.model.dtype).removeprefix("torch.")
+        return (
+            f"{dtype} on {', '.join(devices)}, at most {batch_tokens(self.model):,} tokens per forward pass"
+        )
 
 
-def open_model(
-    name: str | Path, *, store: Store, dtype: str = "float32", device_map: str | None = None
-) -> LanguageModel:
+def open_model(name: str | Path, *, store: Store, loading: LoadSettings | None = None) -> LanguageModel:
     """Opens a folder, a GGUF file or a hub id; only the last uses the network, and no code is run.
 
     Args:
         name: A folder, a .gguf file (which is dequantised once, into the store) or a hub id `owner/name`.
         store: Where dequantised models are kept.
-        dtype: Type of the weights, one of `DTYPES`.
-        device_map: Placement of layers on devices as in accelerate, such as `auto`; None for the CPU.
+        loading: Device and data type, as for `choose_placement`; None for the defaults. The tokens of a
+            forward pass are chosen by `limit_batches`.
 
     Returns:
         The model in evaluation mode, and its tokenizer.
 
     Raises:
         ValueError: If there is no such model, it is no causal language model, it has `auto_map`, its
-            tokenizer differs from its `tokenizer.json`, or it does not fit into memory.
+            tokenizer differs from its `tokenizer.json`, it does not fit into memory, or there is no such
+            device.
     """
-    if dtype not in DTYPES:
-        raise ValueError(f"dtype {dtype!r}: expected one of {', '.join(DTYPES)}")
+    loading = loading or LoadSettings()
     path, is_local = _locate(name)
     if path.suffix == ".gguf":
         path = _dequantised(path, store)
@@ -83,26 +90,34 @@ def open_model(
         check_no_remote_code(path)
     source = str(path) if is_local else str(name)
     config = _config(source, is_local)
-    if device_map is None:
-        _check_memory(str(name), n_parameters(config) * DTYPES[dtype].itemsize, dtype)
+    device, dtype = choose_placement(str(name), n_parameters(config), config.dtype, loading)
     tokenizer = open_tokenizer(source, offline=is_local)
     try:
         model = AutoModelForCausalLM.from_pretrained(
             source,
             dtype=DTYPES[dtype],
-            device_map=device_map,
+            device_map=loading.device_map,
             local_files_only=is_local,
             trust_remote_code=False,
         )
     except (OSError, ValueError, RuntimeError) as error:
         raise ValueError(f"{name}: its weights cannot be loaded ({_one_line(error)})") from None
     check_architecture(model)
-    return LanguageModel(str(name), model.eval(), tokenizer)
+    if loading.device_map is None:
+        model.to(device)  # type: ignore[arg-type]
+    limit_batches(model.eval())
+    return LanguageModel(str(name), model, tokenizer, replace(loading, dtype=dtype))
 
 
 def model_digest(lm: LanguageModel) -> str:
-    """SHA-256 of the chat template and of the names and values of all weights, for keys of results."""
+    """SHA-256 of what decides a model's results, for their keys.
+
+    These are the chat template, the names and the values of all weights in their data type, and the kind of
+    device unless it is the CPU.
+    """
     digest = hashlib.sha256(str(lm.tokenizer.chat_template).encode())
+    if lm.model.device != CPU:
+        digest.update(lm.model.device.type.encode())
     for name, tensor in sorted(lm.model.state_dict().items()):
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
@@ -185,16 +200,6 @@ def _config(source: str, offline: bool) -> Any:
     return config
 
 
-def _check_memory(name: str, n_bytes: int, dtype: str) -> None:
-    """Raises ValueError unless a model's weights fit into free memory."""
-    free = psutil.virtual_memory().available
-    if _MEMORY_FACTOR * n_bytes > free:
-        raise ValueError(
-            f"{name} needs about {_MEMORY_FACTOR * n_bytes / 2**30:.1f} GiB in {dtype}, "
-            f"{free / 2**30:.1f} are free: choose --dtype bfloat16, or --device-map auto"
-        )
-
-
 def _dequantised(file: Path, store: Store) -> Path:
     """Folder of the plain weights of a GGUF file: transformers cannot save what it loads from one."""
     digest = hashlib.sha256(file.read_bytes()).hexdigest()
@@ -203,7 +208,7 @@ def _dequantised(file: Path, store: Store) -> Path:
         options: dict[str, Any] = {"gguf_file": file.name, "local_files_only": True}
         try:
             config = AutoConfig.from_pretrained(file.parent, trust_remote_code=False, **options)
-            _check_memory(str(file), 2 * n_parameters(config) * 4, "float32, dequantised once")
+            check_free_memory(str(file), 2 * n_parameters(config) * 4, "to be dequantised once")
             tokenizer = AutoTokenizer.from_pretrained(file.parent, trust_remote_code=False, **options)
             model = AutoModelForCausalLM.from_pretrained(
                 file.parent, dtype=torch.float32, trust_remote_code=False, **options
