@@ -86,12 +86,12 @@ class SharedOptions:
 
         return Store(self.output.store)
 
-    def open(self, name: str, like: LanguageModel | None = None) -> LanguageModel:
-        """Loads a language model, as the options say or as another one, and says where it runs."""
+    def open(self, name: str, loading: LoadSettings | None = None) -> LanguageModel:
+        """Loads a language model, as the options or other settings say, and prints where it runs."""
         from makebreak.models import open_model
 
         log(f"loading {name}")
-        network = open_model(name, store=self.store, loading=like.loading if like else self.loading)
+        network = open_model(name, store=self.store, loading=loading or self.loading)
         print(f"{name}: {network.placement}", file=sys.stderr, flush=True)
         return network
 
@@ -154,7 +154,7 @@ def compare(
 
     prompts = lm.load_prompts(shared.prompts)
     before = shared.open(base)
-    after = shared.open(aligned, like=before)
+    after = shared.open(aligned, before.loading)
     tables, verdict = lm.compare_models(before, after, prompts, shared.store, shared.generation, log=log)
     facts = shared.facts(prompts, base=before, aligned=after)
     out = shared.folder("compare", f"{Path(base).stem}-{Path(aligned).stem}")
@@ -231,7 +231,7 @@ def landscape(
     else:
         prompts, network = lm.load_prompts(shared.prompts, requests or _CHAT_REQUESTS), shared.open(model)
         prompts = {family: prompts[family] for family in ("harmful", "harmless")}
-        end = None if interpolate_to is None else shared.open(interpolate_to, like=network)
+        end = None if interpolate_to is None else shared.open(interpolate_to, network.loading)
         data = lm.chat_landscape_data(network, prompts, shared.generation, other=end)
         facts = shared.facts(prompts, model=network) | report.landscape_facts(directions)
     tables = lm.evaluate_landscape(data, shared.store, directions, log=log)
