@@ -33,7 +33,7 @@ from tests.fixtures.tiny_lm import prompts, tokenizer, trained_lm
 D_VOCAB = 12
 REQUESTS = random_requests([4, 10, 6, 11], d_vocab=D_VOCAB)
 SIZES: dict[str, Any] = {"n_tokens": 2, "steps": 3, "candidates": 6, "token": FILLER}
-LM = trained_lm(refuses=True, steps=30)
+LM = trained_lm(refuses=True, steps=1)  # any weights serve
 ATTACKS: list[Any] = [
     GCG(**SIZES),
     RandomSearch(**SIZES),
@@ -49,7 +49,7 @@ ATTACKS: list[Any] = [
 
 
 @pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: f"{type(attack).__name__} {attack.name}")
-@pytest.mark.parametrize("architecture", ["gpt2", "llama"])
+@pytest.mark.parametrize("architecture", ["gpt2", pytest.param("llama", marks=pytest.mark.slow)])
 def test_attacks(device: torch.device, attack: Any, architecture: str) -> None:
     def attacked(model: PreTrainedModel) -> Any:
         result = attack(WorldTarget(model), REQUESTS, seed=0)

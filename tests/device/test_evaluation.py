@@ -34,7 +34,7 @@ from tests.training.short_runs import WORLD, network
 
 SAFE, UNSAFE = (WORLD.sample(family, 6, seed=1000) for family in ("safe", "unsafe"))
 RANDOM = random_requests([3, 9, 6, 4], d_vocab=12)
-LM = trained_lm(refuses=True, steps=30)
+LM = trained_lm(refuses=True, steps=1)  # any weights serve
 TEXTS = ChatTarget(LM).encode(prompts()["harmful"][:6])
 FUNCTIONS: dict[str, Callable[[PreTrainedModel], Any]] = {
     "behaviour": lambda model: evaluate_behaviour(model, WORLD, UNSAFE),

@@ -35,7 +35,7 @@ from tests.fixtures.tiny_lm import prompts, save_lm, tokenizer, trained_lm
 
 SETTINGS = GenerationSettings(n_new=4)
 PROMPTS = {family: texts[:16] for family, texts in prompts().items()}
-LM = trained_lm(refuses=True, steps=40)
+LM = trained_lm(refuses=True, steps=1)  # any weights serve where nothing is attacked
 
 
 def _inspect(lm: LanguageModel, store: Store) -> Any:
@@ -62,7 +62,7 @@ def test_jobs(device: torch.device, tmp_path: Path, job: Callable[[LanguageModel
     def tables(model: PreTrainedModel) -> Any:
         return job(LanguageModel("tiny", model, tokenizer()), Store(tmp_path / model.device.type))
 
-    assert_same_on(device, tables, LM.model)
+    assert_same_on(device, tables, trained_lm(refuses=True, steps=40).model)
 
 
 @pytest.mark.slow
@@ -73,9 +73,10 @@ def test_compare(device: torch.device, tmp_path: Path) -> None:
         del tables["update_energy"]  # with fewer requests than units, its last directions are arbitrary
         return tables, verdict
 
-    assert_same_on(device, tables, LM.model, trained_lm(refuses=False, steps=40).model)
+    assert_same_on(device, tables, *(trained_lm(refuses=flag, steps=40).model for flag in (True, False)))
 
 
+@pytest.mark.slow
 def test_align(device: torch.device, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Training and the evaluation after it run where the model runs."""
     few = {family: texts[16:20] for family, texts in prompts().items()}
@@ -89,9 +90,7 @@ def test_align(device: torch.device, tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert open_model(result.folder, store=store, loading=lm.loading).model.device == device
 
 
-def test_device_is_found_said_and_part_of_the_key(
-    device: torch.device, tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_device_is_found_and_part_of_the_key(device: torch.device, tmp_path: Path) -> None:
     folder, store = save_lm(LM.model, tmp_path / "model"), Store(tmp_path / "store")
     found, cpu = (open_model(folder, store=store, loading=LoadSettings(device=d)) for d in ("auto", "cpu"))
     assert found.model.device == device
@@ -99,6 +98,13 @@ def test_device_is_found_said_and_part_of_the_key(
     assert f"float32 on {device}, at most" in found.description
     assert "float32 on cpu, at most" in cpu.description
     assert model_digest(cpu) == model_digest(LM) != model_digest(found)
+
+
+@pytest.mark.slow
+def test_device_is_on_the_page(
+    device: torch.device, tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = save_lm(LM.model, tmp_path / "model")
     paths = ["--store", str(tmp_path / "store"), "--out", str(tmp_path / "out")]
     few = ["--requests", "2", "--steps", "1", "--batch-size", "2", "--max-new-tokens", "2"]
     monkeypatch.setattr("makebreak.lm.training_set.training_prompts", lambda: PROMPTS)

@@ -55,6 +55,8 @@ N_DEFINED = 8  # points of an energy curve below the rank of the inputs; beyond,
 FAMILIES = {"safe": SCORE.safe, "unsafe": SCORE.unsafe}
 ALIGNED, BASE, OTHER = (network(seed).eval() for seed in (1, 2, 3))
 
+LONG = ("compare", "directions", "refusal rank", "matched steering")  # many passes; their parts are tested
+
 Measure = Callable[[PreTrainedModel, PreTrainedModel], Any]
 MEASURES: dict[str, Measure] = {
     "clusters": lambda new, old: cluster_rows(new, FIT, {"score": SCORE}, n_groups=2, seed=0),
@@ -80,7 +82,7 @@ MEASURES: dict[str, Measure] = {
 }
 
 
-@pytest.mark.parametrize("name", MEASURES)
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n in LONG)) for n in MEASURES])
 def test_measures(device: torch.device, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("makebreak.mechanism.matched_steering.N_BISECTIONS", 1)
     assert_same_on(device, MEASURES[name], ALIGNED, BASE)
@@ -124,6 +126,7 @@ def test_soft_prompts_are_projected(device: torch.device) -> None:
     assert_same_on(device, measures, ALIGNED)
 
 
+@pytest.mark.slow
 def test_attacked_requests_are_steered(device: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("makebreak.mechanism.matched_steering.N_BISECTIONS", 1)
     monkeypatch.setattr("makebreak.mechanism.matched_steering.MAX_SCALE", 2)
@@ -137,6 +140,7 @@ def test_attacked_requests_are_steered(device: torch.device, monkeypatch: pytest
     assert_same_on(device, rows, ALIGNED)
 
 
+@pytest.mark.slow
 def test_constrained_fine_tuning(device: torch.device) -> None:
     score = {family: WORLD.sample(family, 8, seed=1000, split="score") for family in ("safe", "unsafe")}
     optimisation = Optimisation(2, 1e-2, batch_size=4, checkpoints=1)

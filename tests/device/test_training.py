@@ -82,7 +82,9 @@ def test_log_probabilities_of_a_batch_on_the_cpu(device: torch.device) -> None:
     assert_same_on(device, sums, network(1))
 
 
-@pytest.mark.parametrize("lora", [None, LoRA(2, 4)], ids=["all weights", "adapters"])
+@pytest.mark.parametrize(
+    "lora", [None, pytest.param(LoRA(2, 4), marks=pytest.mark.slow)], ids=["all weights", "adapters"]
+)
 def test_short_run(device: torch.device, tmp_path: Path, lora: LoRA | None) -> None:
     """A run that began on the CPU goes on on the accelerator, and saves models that load on the CPU."""
     for name in ("cpu", "accelerator"):
