@@ -83,6 +83,11 @@ class Command:
     """Largest size of the portable folder, in MiB."""
     portable_file_mib: int = 16
     """Largest size of one of its files, in MiB."""
+    engine: str | None = None
+    """What trains models, and where, as ENGINE:DEVICE: single:cpu (one at a time), stacked:cuda (all that fit
+    together in one step), single:cuda or stacked:cpu. It is part of the key of every model. By default
+    stacked:cuda with a CUDA device, else single:cpu; the environment variable MAKEBREAK_ENGINE sets another
+    default."""
     debug: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Show the Python traceback of an error; the environment variable MAKEBREAK_DEBUG=1 does the same."""
 
@@ -119,11 +124,30 @@ def _run(command: Command) -> bool:
         return True
     run = _resolve(command)
     settings = _run_settings(command)
-    if _print_plan(run, command):
-        return True
-    from experiments.runner import run_study
+    from submitit.helpers import environment_variables
 
-    return run_study(run, settings)
+    from makebreak.recipes import ENGINE_VARIABLE
+
+    with environment_variables(**{ENGINE_VARIABLE: _engine(command)}):  # jobs inherit it
+        if _print_plan(run, command):
+            return True
+        from experiments.runner import run_study
+
+        return run_study(run, settings)
+
+
+def _engine(command: Command) -> str:
+    """The engine of a command; ValueError for one that does not exist, or a device that is not there."""
+    import torch
+
+    from makebreak.recipes import ENGINE_VARIABLE, Engine
+
+    has_cuda = torch.cuda.is_available()
+    default = os.environ.get(ENGINE_VARIABLE) or ("stacked:cuda" if has_cuda else str(Engine()))
+    engine = Engine.from_name(command.engine or default)
+    if engine.device == "cuda" and not has_cuda:
+        raise ValueError(f"engine {str(engine)!r}: this machine has no CUDA device; choose one with cpu")
+    return str(engine)
 
 
 def _is_unchanged(command: Command, start: float) -> bool:
@@ -148,7 +172,7 @@ def _request(command: Command) -> dict[str, Any]:
     """What decides the results of a command, as it was given."""
     seeds = None if command.seeds is None else list(command.seeds)
     names = {name: getattr(command, name) for name in ("study", "preset", "world", "model")}
-    return names | {"seeds": seeds}
+    return names | {"seeds": seeds, "engine": command.engine or os.environ.get("MAKEBREAK_ENGINE")}
 
 
 def _run_settings(command: Command) -> RunSettings:

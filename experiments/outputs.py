@@ -182,6 +182,7 @@ def _provenance(run: Run) -> dict[str, Any]:
     import torch
 
     from makebreak.configs import to_json
+    from makebreak.recipes import Engine
 
     return {
         "study": run.name,
@@ -192,6 +193,7 @@ def _provenance(run: Run) -> dict[str, Any]:
         "request": run.request,
         "code": _code_digest(),
         "versions": _versions(),
+        "engine": str(Engine.default()),
         "threads": torch.get_num_threads(),
         "machine": platform.machine(),
         "commit": _commit(),

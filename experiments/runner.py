@@ -16,6 +16,7 @@ from experiments.outputs import Run, format_paths, write_results
 from makebreak import sweeps
 from makebreak.budget import OutOfTime, limit_time
 from makebreak.portable import MIB, Selection, SizeLimits, pack, unpack
+from makebreak.recipes import Engine, build_all
 from makebreak.store import RECORD_FILE, DryRun, NotCached, Store, dry_run
 
 if TYPE_CHECKING:
@@ -100,6 +101,8 @@ def _compute(run: Run, settings: RunSettings, store: Store) -> Results:
         return study.run(preset, run.world, run.seeds, complete)
     except NotCached:
         pass
+    if Engine.default().name == "stacked":
+        build_all(study.trainings(preset, run.world, run.seeds), store)
     if settings.launcher != "none":
         for wave in study.tasks(preset, run.world, run.seeds, run.store, workers=settings.workers):
             if wave:

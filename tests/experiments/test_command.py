@@ -206,6 +206,10 @@ def test_killed_run_resumes_to_the_same_result(done: Path, tmp_path: Path) -> No
         (["jain2024", "--preset", "smoke", "--seeds", "-1"], "seeds (-1,)"),
         (["jain2024", "--preset", "smoke", "--seeds", "1000"], "for tuning and never reported"),
         (["jain2024", "--preset", "smoke", "--seeds", "one"], "one"),
+        (
+            ["jain2024", "--preset", "smoke", "--engine", "stacks:cpu"],
+            "engine 'stacks:cpu': expected single or",
+        ),
         (["jain2024", "--presset", "smoke"], "--presset"),
         ([], "study"),
     ],

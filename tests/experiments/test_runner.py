@@ -22,10 +22,9 @@ from experiments.recipes.composition import SMOKE
 from experiments.results import Results
 from experiments.runner import RunSettings, run_study, select_results
 from experiments.study import Tables, collect_tables, stored_rows
-from makebreak import budget, recipes
-from makebreak.budget import check_time
+from makebreak import budget
 from makebreak.portable import SizeLimits
-from makebreak.recipes import build
+from makebreak.recipes import build, building
 from makebreak.store import RECORD_FILE, Store, check_not_omitted, omitted_files, record
 from makebreak.training import loop
 
@@ -55,20 +54,19 @@ class Work:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now, self.made, self.steps = 0.0, [], []
-        write_checkpoint, train = loop._write_checkpoint, recipes.train
+        write_checkpoint, train = loop._write_checkpoint, building.train
         monkeypatch.setattr(budget, "time", SimpleNamespace(time=lambda: self.now))
 
         def write(*args: Any) -> None:
             write_checkpoint(*args)
             self.now += 1
             self.steps.append(args[-1])
-            check_time("training")  # as the loop does
 
         def train_in_seconds(*args: Any) -> Any:
             return train(*args[:-1], replace(args[-1], checkpoint_seconds=0.0))
 
         monkeypatch.setattr(loop, "_write_checkpoint", write)
-        monkeypatch.setattr(recipes, "train", train_in_seconds)
+        monkeypatch.setattr(building, "train", train_in_seconds)
 
     def count(self, name: str) -> None:
         self.now += 10

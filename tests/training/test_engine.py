@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import makebreak.training.engine as engine
+from makebreak.budget import OutOfTime, limit_time
 from makebreak.defences import MixedFineTuning
 from makebreak.models import load_model, stack_models
 from makebreak.prompts import Sequences
@@ -246,6 +247,20 @@ def interrupt(folder: Path, runs: list[Member], *, after: int) -> None:
         patch.setattr(engine._Run, "_write", write_and_stop)
         with pytest.raises(Interrupted):
             stacked(folder, runs, checkpoint_seconds=0.0)
+
+
+def test_stack_stops_at_a_checkpoint_when_the_time_is_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "SYNCHRONISE_EVERY", 4)
+    runs = members(SSFT(), SSFT(SHAM))
+    for _ in range(2):  # after steps 4 and 8
+        with limit_time(0.0), pytest.raises(OutOfTime, match="a stack of 2 models stopped at a checkpoint"):
+            stacked(tmp_path / "leases", runs)
+    with limit_time(0.0):
+        trained = stacked(tmp_path / "leases", runs)
+    whole = stacked(tmp_path / "whole", runs)
+    assert all(distance(a, b) == 0 for a, b in zip(trained.models, whole.models, strict=True))
 
 
 def test_damaged_checkpoint_is_refused(tmp_path: Path) -> None:

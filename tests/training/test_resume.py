@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import subprocess
 import sys
@@ -11,11 +12,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from makebreak.budget import OutOfTime, limit_time
 from makebreak.models import load_model
 from makebreak.training import DPO, SSFT, LoRA, Pretraining
 from makebreak.training.adapters import merge_adapters
 from makebreak.training.loop import CHECKPOINT, METRICS
-from tests.training.short_runs import EVERY_STEP, NEVER, WORLD, FaultAt, fresh, interrupt, run, same
+from tests.training.short_runs import EVERY_STEP, NEVER, SHORT, WORLD, FaultAt, fresh, interrupt, run, same
 
 CASES = {
     "pretraining": (Pretraining(), None),
@@ -50,6 +52,21 @@ def test_resumed_run_is_bit_identical(full_run, tmp_path: Path, fault_step: int,
     assert not (tmp_path / CHECKPOINT).exists()
     assert same(load_model(tmp_path, symbols=WORLD.vocabulary.symbols), merge_adapters(whole))
     assert not same(fresh(lora=lora), whole), "it has learned something at all"
+
+
+def test_run_stops_at_a_checkpoint_when_its_time_is_over(tmp_path: Path) -> None:
+    """Each lease does a step; the last one ends as a run without a budget."""
+    n_leases = 0
+    while not (tmp_path / "model.safetensors").exists():
+        n_leases += 1
+        with limit_time(0.0):
+            with contextlib.suppress(OutOfTime):
+                run(tmp_path, SSFT())
+    assert n_leases == SHORT.steps
+    with limit_time(0.0), pytest.raises(OutOfTime, match="a test stopped at a checkpoint"):
+        run(tmp_path / "again", SSFT())
+    resumed_model = load_model(tmp_path)
+    assert same(resumed_model, run(tmp_path / "whole", SSFT()))
 
 
 def test_resumed_run_repeats_no_step(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """Recipes of models: world, size, pretraining and alignments; `build` trains what a store lacks."""
 
 from makebreak.recipes.building import REVISION, STACKS, build, build_all, checkpoints
-from makebreak.recipes.config import ENGINE_VARIABLE, Alignment, Engine, Recipe, default_engine
+from makebreak.recipes.config import ENGINE_VARIABLE, Alignment, Engine, Recipe
 
 __all__ = [
     "ENGINE_VARIABLE",
@@ -13,5 +13,4 @@ __all__ = [
     "build",
     "build_all",
     "checkpoints",
-    "default_engine",
 ]

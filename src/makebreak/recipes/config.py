@@ -33,13 +33,13 @@ class Engine:
             raise ValueError(f"engine {name!r}: expected single or stacked, a colon, and cpu or cuda")
         return cls(engine, device)
 
+    @classmethod
+    def default(cls) -> Engine:
+        """Returns the engine that `ENGINE_VARIABLE` names; where it is unset, single models on the CPU."""
+        return cls.from_name(os.environ.get(ENGINE_VARIABLE) or str(cls()))
+
     def __str__(self) -> str:
         return f"{self.name}:{self.device}"
-
-
-def default_engine() -> Engine:
-    """The engine that `ENGINE_VARIABLE` names; where it is unset, single models on the CPU."""
-    return Engine.from_name(os.environ.get(ENGINE_VARIABLE) or str(Engine()))
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class Recipe:
     """Training stages after pretraining, in order; none gives the base model."""
     seed: int
     """Pretraining seed; all stages derive their seeds from it."""
-    engine: Engine = field(default_factory=default_engine, metadata={"omit": Engine()})
+    engine: Engine = field(default_factory=Engine.default, metadata={"omit": Engine()})
     """What trains the model, and on which device."""
 
     @property

@@ -24,6 +24,7 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from makebreak.budget import check_time, is_over
 from makebreak.models import ModelConfig, save_model, stack_models
 from makebreak.progress import ProgressBar
 from makebreak.prompts import World
@@ -107,6 +108,7 @@ def train_stack(
     Raises:
         ValueError: If the runs do not fit together, or the checkpoint is damaged or of another stack.
         TrainingStopped: If the loss or the gradient of no member is finite any more.
+        OutOfTime: If the time budget of the process is used up; a checkpoint has been written.
     """
     _check_members(models, members)
     device = torch.device(options.device)
@@ -202,10 +204,13 @@ class _Run:
                 lists = {name: value.expand(len(self._members)).tolist() for name, value in values.items()}
                 file.write(json.dumps({_STEP: logged_step, **lists}) + "\n")
         self._logged = []
-        if is_last or time.monotonic() - self._last_time > self._options.checkpoint_seconds:
+        due = is_over() or time.monotonic() - self._last_time > self._options.checkpoint_seconds
+        if is_last or due:
             tensors = self.state.tensors() | {_STEP: torch.tensor(step + 1)}
             self._write(CHECKPOINT, tensors)
             self._last_time = time.monotonic()
+            if not is_last:
+                check_time(f"a stack of {len(self._members)} models")
         if not self.state.stopped_at.isinf().any():
             raise next(iter(self.failures().values()))
 

@@ -24,6 +24,7 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from makebreak.budget import check_time, is_over
 from makebreak.configs import check_not_negative, check_positive, check_probability
 from makebreak.models import default_device, save_model
 from makebreak.progress import ProgressBar
@@ -142,6 +143,7 @@ def train(
         TrainingStopped: If the loss or the gradient is not finite; the message names the step and the last
             checkpoint.
         ValueError: If the checkpoint in the folder is damaged or belongs to another run.
+        OutOfTime: If the time budget of the process is used up; a checkpoint has been written.
     """
     save = run.save or partial(save_model, symbols=world.vocabulary.symbols)
     device = run.device or default_device()
@@ -184,11 +186,12 @@ def train(
                 bar.set_postfix(loss=f"{value:.3f}")
             if step + 1 in optimisation.checkpoint_steps:
                 save(merge_adapters(model), folder / CHECKPOINTS / f"{step + 1:06d}")
-            due = time.monotonic() - last_time > run.checkpoint_seconds
+            due = is_over() or time.monotonic() - last_time > run.checkpoint_seconds
             if due and step + 1 < optimisation.steps:
                 metrics.flush()
                 _write_checkpoint(model, optimiser, folder, step + 1)
                 last_checkpoint, last_time = step + 1, time.monotonic()
+                check_time(run.label)
     save(merge_adapters(model.eval()), folder)
     (folder / CHECKPOINT).unlink(missing_ok=True)
     return model
