@@ -59,9 +59,8 @@ def test_run_stops_at_a_checkpoint_when_its_time_is_over(tmp_path: Path) -> None
     n_leases = 0
     while not (tmp_path / "model.safetensors").exists():
         n_leases += 1
-        with limit_time(0.0):
-            with contextlib.suppress(OutOfTime):
-                run(tmp_path, SSFT())
+        with limit_time(0.0), contextlib.suppress(OutOfTime):
+            run(tmp_path, SSFT())
     assert n_leases == SHORT.steps
     with limit_time(0.0), pytest.raises(OutOfTime, match="a test stopped at a checkpoint"):
         run(tmp_path / "again", SSFT())
