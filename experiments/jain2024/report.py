@@ -134,7 +134,7 @@ def mechanism_paragraph(claims: Mapping[str, Mapping[str, Any]], n_layers: int) 
 def _facts(preset: Preset, world: str) -> dict[str, str]:
     """What was run, by name."""
     loaded = cast("CompositionWorld", load_world(world))
-    pretraining, alignment = preset.pretraining_optimisation[world], preset.alignment_optimisation
+    pretraining, alignment = preset.pretraining_optimisation[world], preset.alignment_optimisation[world]
     pretraining_family = loaded.families[preset.pretraining[world].family]
     rates = [_format_rate(preset, world, method) for method in preset.rates[world] if method in preset.arms]
     scales = preset.scales.get(world, {})
@@ -159,7 +159,7 @@ def _facts(preset: Preset, world: str) -> dict[str, str]:
 
 def _format_rate(preset: Preset, world: str, method: str) -> str:
     """Rate and settings of a method, and whether it passes the checks of behaviour on the tuning seeds."""
-    settings = Alignment(OBJECTIVES[method], preset.alignment_optimisation).settings
+    settings = Alignment(OBJECTIVES[method], preset.alignment_optimisation[world]).settings
     text = f"{method} {preset.rates[world][method]:g}" + (f" ({settings})" if settings else "")
     return text + (" (nearest: no rate passes)" if method in preset.failing.get(world, ()) else "")
 

@@ -26,6 +26,7 @@ from makebreak.training import (
     JainDPO,
     LoRA,
     ModeShares,
+    MuonOptimisation,
     Optimisation,
     Pretraining,
     Unlearning,
@@ -125,8 +126,8 @@ class Preset:
     """Pretraining objective by world."""
     pretraining_optimisation: Mapping[str, Optimisation]
     """Optimisation of pretraining by world."""
-    alignment_optimisation: Optimisation
-    """Optimisation of alignment, whose learning rate each method replaces by its own."""
+    alignment_optimisation: Mapping[str, Optimisation]
+    """Optimisation of alignment by world, whose learning rate each method replaces by its own."""
     dpo_warm_share: float
     """Share of DPO's steps that are an SSFT warm start."""
     rates: Mapping[str, Mapping[str, float]]
@@ -168,6 +169,7 @@ class Preset:
             The recipe with all stages.
         """
         spec = ARMS[arm]
+        whole = self.alignment_optimisation[world]
         pretraining = replace(self.pretraining[world], family=spec.requests)
         base = Recipe(world, self.model, pretraining, self.pretraining_optimisation[world], (), seed)
         if spec.method is None:
@@ -177,23 +179,24 @@ class Preset:
             later = replace(
                 pretraining, modes_start=pretraining.modes_end
             )  # the curriculum of pretraining has ended
-            return replace(base, alignments=(Alignment(later, self._optimisation(1.0, eta["ssft"])),))
+            return replace(base, alignments=(Alignment(later, replace(whole, learning_rate=eta["ssft"])),))
         objective = replace(OBJECTIVES[spec.method], data=spec.data)
         multiple = spec.strength * (self.scales.get(world, {}).get(arm, 1.0) if scale is None else scale)
         last_rate = multiple * eta[spec.method] if rate is None else rate
         if isinstance(objective, DPO) and spec.warm:
-            warm = Alignment(SSFT(spec.data), self._optimisation(self.dpo_warm_share, multiple * eta["ssft"]))
-            last = Alignment(objective, self._optimisation(1 - self.dpo_warm_share, last_rate))
+            share, warm_rate = self.dpo_warm_share, multiple * eta["ssft"]
+            warm = Alignment(SSFT(spec.data), _part(whole, share, warm_rate))
+            last = Alignment(objective, _part(whole, 1 - share, last_rate))
             return replace(base, alignments=(warm, last))
-        optimisation = self._optimisation(1.0, last_rate)
+        optimisation = replace(whole, learning_rate=last_rate)
         if not spec.decay:
             optimisation = replace(optimisation, weight_decay=0.0)
         return replace(base, alignments=(Alignment(objective, optimisation, LoRA() if spec.lora else None),))
 
-    def _optimisation(self, share: float, rate: float) -> Optimisation:
-        """Optimisation of a share of the alignment steps at a rate."""
-        whole = self.alignment_optimisation
-        return replace(whole, steps=round(share * whole.steps), learning_rate=rate)
+
+def _part(whole: Optimisation, share: float, rate: float) -> Optimisation:
+    """Optimisation of a share of the alignment steps at a rate."""
+    return replace(whole, steps=round(share * whole.steps), learning_rate=rate)
 
 
 # less text than in the paper
@@ -215,6 +218,19 @@ _SCALES = {
     "hidden": {"sham_ssft": 1.18, "sham_dpo": 1.11, "sham_unlearning": 1.0, "remap": 0.5},
 }
 
+# outputs alone until the positions that an answer copies from are found, then more and more text
+_OUTPUTS_FIRST = Pretraining(
+    modes_start=ModeShares(text=0.0, full=0.0, first=0.0, second=0.0, outputs=1.0, label=0.0),
+    modes_end=ModeShares(text=0.1, full=0.3, first=0.0, second=0.0, outputs=0.6, label=0.0),
+)
+# AdamW needs about three times as many requests: it learns the tasks that are rare in pretraining last
+_SHORT_PRETRAINING = MuonOptimisation(
+    steps=500, learning_rate=3e-3, batch_size=32, warmup_share=0.2, betas=(0.9, 0.98)
+)
+_SHORT_ALIGNMENT = Optimisation(steps=100, learning_rate=1e-3, batch_size=32)
+_SHORT_RATES: dict[str, float] = {}
+_SHORT_SCALES = _SCALES["mini"]
+
 _ATTACKED_WORLDS = {"hidden": ("base", "ssft", "dpo")}
 
 SMOKE = Preset(
@@ -225,7 +241,9 @@ SMOKE = Preset(
     arms=CORE_ARMS,
     pretraining=_MODES,
     pretraining_optimisation=dict.fromkeys(_MODES, Optimisation(steps=20, learning_rate=3e-3, batch_size=16)),
-    alignment_optimisation=Optimisation(steps=8, learning_rate=1e-3, batch_size=16, checkpoints=2),
+    alignment_optimisation=dict.fromkeys(
+        _MODES, Optimisation(steps=8, learning_rate=1e-3, batch_size=16, checkpoints=2)
+    ),
     dpo_warm_share=0.25,
     rates=_RATES,
     failing={},
@@ -236,36 +254,41 @@ SMOKE = Preset(
     n_attacked=8,
     attacked_worlds=_ATTACKED_WORLDS,
 )
-MINI = Preset(
-    name="mini",
+SMALL = Preset(
+    name="small",
     worlds=("mini", "hidden"),
     model=MODELS["mini"],
-    seeds=(0, 1, 2),
-    arms=CORE_ARMS,
+    seeds=(0, 1, 2, 3, 4),
+    arms=tuple(arm for arm in ARMS if arm not in FACTOR_ARMS),
     pretraining=_MODES,
     pretraining_optimisation={
         "mini": Optimisation(steps=1400, learning_rate=3e-3, batch_size=64),
         "hidden": Optimisation(steps=2000, learning_rate=3e-3, batch_size=64),
     },
-    alignment_optimisation=Optimisation(steps=400, learning_rate=1e-3, batch_size=64),
+    alignment_optimisation=dict.fromkeys(_MODES, Optimisation(steps=400, learning_rate=1e-3, batch_size=64)),
     dpo_warm_share=0.25,
     rates=_RATES,
     failing=_FAILING,
     scales=_SCALES,
-    n_requests=300,
-    gate={"hidden": Optimisation(steps=800, learning_rate=3e-3, batch_size=64)},
-    attacked_worlds=_ATTACKED_WORLDS,
-)
-_SEEDS = (0, 1, 2, 3, 4)
-SMALL = replace(
-    MINI,
-    name="small",
-    seeds=_SEEDS,
-    arms=tuple(arm for arm in ARMS if arm not in FACTOR_ARMS),
     n_requests=500,
+    gate={"hidden": Optimisation(steps=800, learning_rate=3e-3, batch_size=64)},
     thorough=True,
     n_attacked=100,
-    attacked_worlds={},  # a run of its own
+)
+# a shorter schedule in its own world, found on the tuning seeds; `hidden` has the models of SMALL
+MINI = replace(
+    SMALL,
+    name="mini",
+    seeds=(0, 1, 2),
+    arms=CORE_ARMS,
+    pretraining=_MODES | {"mini": _OUTPUTS_FIRST},
+    pretraining_optimisation=SMALL.pretraining_optimisation | {"mini": _SHORT_PRETRAINING},
+    alignment_optimisation=SMALL.alignment_optimisation | {"mini": _SHORT_ALIGNMENT},
+    rates=_RATES | {"mini": _RATES["mini"] | _SHORT_RATES},
+    scales=_SCALES | {"mini": _SHORT_SCALES},
+    n_requests=300,
+    thorough=False,
+    n_attacked=80,
 )
 ALL = replace(SMALL, name="all", worlds=("mini",), arms=tuple(ARMS))
 # sizes and rates of Jain et al. 2024 (§4.1, §4.2); the cosine ends at the last step, theirs at four fifths
@@ -280,7 +303,7 @@ PAPER = Preset(
     arms=tuple(arm for arm in SMALL.arms if arm != "new_operator"),  # the released world has no task to spare
     pretraining={"jain2024": Pretraining()},
     pretraining_optimisation={"jain2024": _PAPER},
-    alignment_optimisation=replace(_PAPER, steps=10_000, learning_rate=1e-4),
+    alignment_optimisation={"jain2024": replace(_PAPER, steps=10_000, learning_rate=1e-4)},
     dpo_warm_share=0.25,
     rates={"jain2024": dict.fromkeys(OBJECTIVES, 1e-4)},
     failing={},

@@ -147,7 +147,9 @@ def _is_open(cls: type) -> bool:
 def _config_class(classes: list[Any], value: dict[str, Any], path: str) -> type:
     """The class of a config: one of those that a field may have, or a subclass of an open one."""
     choices = {tag(c): c for c in classes if not _is_open(c)}
-    name = value.get("type", next(iter(choices)) if len(choices) == len(classes) == 1 else None)
+    # a type may be left out where one class is meant: the only one, or that from which the others derive
+    parents = [name for name, c in choices.items() if all(issubclass(other, c) for other in classes)]
+    name = value.get("type", parents[0] if parents else None)
     if name in choices:
         return choices[name]
     open_class = next(filter(_is_open, classes), None)

@@ -80,7 +80,8 @@ def test_arm_differs_from_its_method_as_stated(arm: str) -> None:
         assert recipe == recipe.base
         return
     last = recipe.alignments[-1]
-    assert sum(stage.optimisation.steps for stage in recipe.alignments) == preset.alignment_optimisation.steps
+    steps = preset.alignment_optimisation["mini"].steps
+    assert sum(stage.optimisation.steps for stage in recipe.alignments) == steps
     if spec.method == "continued":
         assert isinstance(last.objective, Pretraining)
         return

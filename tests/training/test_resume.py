@@ -14,39 +14,47 @@ import torch
 
 from makebreak.budget import OutOfTime, limit_time
 from makebreak.models import load_model
-from makebreak.training import DPO, SSFT, LoRA, Pretraining
+from makebreak.training import DPO, SSFT, LoRA, MuonOptimisation, Pretraining
 from makebreak.training.adapters import merge_adapters
 from makebreak.training.loop import CHECKPOINT, METRICS
 from tests.training.short_runs import EVERY_STEP, NEVER, SHORT, WORLD, FaultAt, fresh, interrupt, run, same
 
+MUON = MuonOptimisation(SHORT.steps, SHORT.learning_rate, batch_size=SHORT.batch_size)
 CASES = {
-    "pretraining": (Pretraining(), None),
-    "dpo": (DPO(beta=1.0), None),
-    "lora": (DPO(beta=1.0), LoRA(2)),  # DPO is measured from the start, which a resumed run has to restore
+    "pretraining": (Pretraining(), None, SHORT),
+    "muon": (Pretraining(), None, MUON),
+    "dpo": (DPO(beta=1.0), None, SHORT),
+    "lora": (
+        DPO(beta=1.0),
+        LoRA(2),
+        SHORT,
+    ),  # DPO is measured from the start, which a resumed run has to restore
 }
 
 
 @pytest.fixture(scope="module", params=list(CASES))
 def full_run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory):
-    (objective, lora), folder = CASES[request.param], tmp_path_factory.mktemp("whole")
-    return objective, lora, run(folder, objective, model=fresh(lora=lora)), (folder / METRICS).read_text()
+    (objective, lora, optimisation), folder = CASES[request.param], tmp_path_factory.mktemp("whole")
+    model = run(folder, objective, optimisation, model=fresh(lora=lora))
+    return objective, lora, optimisation, model, (folder / METRICS).read_text()
 
 
 @pytest.mark.parametrize(
     ("fault_step", "checkpoints"), [(1, EVERY_STEP), (7, EVERY_STEP), (11, EVERY_STEP), (7, NEVER)]
 )
 def test_resumed_run_is_bit_identical(full_run, tmp_path: Path, fault_step: int, checkpoints: float) -> None:
-    objective, lora, whole, metrics = full_run
+    objective, lora, optimisation, whole, metrics = full_run
     with pytest.raises(KeyboardInterrupt):
         run(
             tmp_path,
             FaultAt(objective, fault_step, interrupt),
+            optimisation,
             model=fresh(lora=lora),
             checkpoints=checkpoints,
         )
     assert (tmp_path / CHECKPOINT).exists() == (checkpoints == EVERY_STEP)
     assert not (tmp_path / "model.safetensors").exists()
-    resumed_model = run(tmp_path, objective, model=fresh(lora=lora), checkpoints=checkpoints)
+    resumed_model = run(tmp_path, objective, optimisation, fresh(lora=lora), checkpoints)
     assert same(resumed_model, whole)
     assert (tmp_path / METRICS).read_text() == metrics
     assert not (tmp_path / CHECKPOINT).exists()
@@ -79,16 +87,17 @@ def test_resumed_run_repeats_no_step(tmp_path: Path) -> None:
 
 
 def test_interrupted_twice(full_run, tmp_path: Path) -> None:
-    objective, lora, whole, metrics = full_run
+    objective, lora, optimisation, whole, metrics = full_run
     for fault_step in (3, 9):
         with pytest.raises(KeyboardInterrupt):
             run(
                 tmp_path,
                 FaultAt(objective, fault_step, interrupt),
+                optimisation,
                 model=fresh(lora=lora),
                 checkpoints=EVERY_STEP,
             )
-    assert same(run(tmp_path, objective, model=fresh(lora=lora)), whole)
+    assert same(run(tmp_path, objective, optimisation, model=fresh(lora=lora)), whole)
     assert (tmp_path / METRICS).read_text() == metrics
 
 

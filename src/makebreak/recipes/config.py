@@ -9,7 +9,14 @@ from typing import Any, ClassVar, Literal
 import makebreak.defences  # noqa: F401  (registers `MixedFineTuning`, which a stored recipe may name)
 from makebreak.configs import key_name
 from makebreak.models import ModelConfig
-from makebreak.training import AlignmentData, LoRA, Objective, Optimisation, Pretraining
+from makebreak.training import (
+    AlignmentData,
+    LoRA,
+    MuonOptimisation,
+    Objective,
+    Optimisation,
+    Pretraining,
+)
 
 ENGINE_VARIABLE = "MAKEBREAK_ENGINE"
 """Environment variable that names the engine of recipes without one, ENGINE:DEVICE, such as stacked:cuda."""
@@ -49,7 +56,7 @@ class Alignment:
     tag: ClassVar[str] = "Alignment"
     objective: Objective
     """What is trained on and the loss; `Pretraining` continues pretraining as a control."""
-    optimisation: Optimisation
+    optimisation: Optimisation | MuonOptimisation
     """Steps, learning rate, batch size and the other settings of the optimiser."""
     lora: LoRA | None = None
     """Low-rank adapters that are trained in place of all weights; None trains all weights."""
@@ -84,7 +91,7 @@ class Recipe:
     """Architecture and size."""
     pretraining: Pretraining
     """Data and loss of pretraining."""
-    optimisation: Optimisation
+    optimisation: Optimisation | MuonOptimisation
     """Optimiser settings of pretraining."""
     alignments: tuple[Alignment, ...]
     """Training stages after pretraining, in order; none gives the base model."""

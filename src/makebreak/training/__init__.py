@@ -24,6 +24,7 @@ from makebreak.training.loop import (
     train,
 )
 from makebreak.training.losses import mean_cross_entropy, sequence_log_probs
+from makebreak.training.muon import MuonOptimisation
 from makebreak.training.objective import AlignmentObjective, Objective
 from makebreak.training.preferences import DPO, JainDPO, Unlearning, dpo_loss
 from makebreak.training.pretraining import ModeShares, Pretraining
@@ -50,6 +51,7 @@ __all__ = [
     "LoRA",
     "Member",
     "ModeShares",
+    "MuonOptimisation",
     "Objective",
     "Optimisation",
     "Pretraining",

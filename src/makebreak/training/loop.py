@@ -22,6 +22,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from safetensors.torch import save as save_tensors
 from torch import Tensor
+from torch.nn import Parameter
 from transformers import PreTrainedModel
 
 from makebreak.budget import check_time, is_over
@@ -38,8 +39,8 @@ CHECKPOINTS = "checkpoints"
 """Folder within that of a run that holds the models saved before the last step, one folder for each step."""
 LOG_EVERY = 10
 """Steps between two rows of the metrics."""
-_MOMENTS = ("exp_avg", "exp_avg_sq", "step")
-"""Parts of AdamW's state of a parameter."""
+_MOMENTS = ("exp_avg", "exp_avg_sq", "step", "momentum_buffer")
+"""Parts of a parameter's state in AdamW (the first three) or Muon (the last)."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,15 @@ class Optimisation:
     def checkpoint_steps(self) -> set[int]:
         """Numbers of steps after which a model is saved, without the last one."""
         return {self.steps * i // self.checkpoints for i in range(1, self.checkpoints)} - {0}
+
+    def create(self, model: PreTrainedModel) -> torch.optim.AdamW:
+        """Returns the optimiser of a model's trainable parameters."""
+        decayed, others = decay_groups(model)
+        groups = [
+            {"params": decayed, "weight_decay": self.weight_decay},
+            {"params": others, "weight_decay": 0.0},
+        ]
+        return torch.optim.AdamW(groups, lr=self.learning_rate, betas=self.betas, fused=True)
 
     def learning_rate_at(self, step: int) -> float:
         """Returns the learning rate of a step, counted from 0."""
@@ -149,7 +159,7 @@ def train(
     device = run.device or default_device()
     model.to(device)  # type: ignore[arg-type]
     reference = copy.deepcopy(model).eval().requires_grad_(False)
-    optimiser = _adamw(model.train(), optimisation)
+    optimiser = optimisation.create(model.train())
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
     first = _restore(model, optimiser, folder)
     last_checkpoint, last_time = first, time.monotonic()
@@ -208,14 +218,11 @@ def decayed_parameters(model: PreTrainedModel) -> set[str]:
     return {name for name, p in model.named_parameters() if p.ndim >= 2 and id(p) not in embeddings}
 
 
-def _adamw(model: PreTrainedModel, optimisation: Optimisation) -> torch.optim.AdamW:
-    decayed = decayed_parameters(model)
+def decay_groups(model: PreTrainedModel) -> tuple[list[Parameter], list[Parameter]]:
+    """Trainable parameters with weight decay, which are matrices outside embeddings, and those without it."""
+    with_decay = decayed_parameters(model)
     trainable = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
-    groups = [
-        {"params": [p for n, p in trainable if n in decayed], "weight_decay": optimisation.weight_decay},
-        {"params": [p for n, p in trainable if n not in decayed], "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=optimisation.learning_rate, betas=optimisation.betas, fused=True)
+    return [p for n, p in trainable if n in with_decay], [p for n, p in trainable if n not in with_decay]
 
 
 def _write_checkpoint(model: PreTrainedModel, optimiser: torch.optim.AdamW, folder: Path, step: int) -> None:
@@ -223,7 +230,7 @@ def _write_checkpoint(model: PreTrainedModel, optimiser: torch.optim.AdamW, fold
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     tensors = {f"model.{name}": tensor for name, tensor in _untied(model).items()}
     for parameter, state in optimiser.state.items():
-        tensors |= {f"{part}.{names[id(parameter)]}": state[part] for part in _MOMENTS}
+        tensors |= {f"{part}.{names[id(parameter)]}": state[part] for part in _MOMENTS if part in state}
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     metadata = {
         "run": folder.name,
@@ -274,9 +281,12 @@ def _load_state(model: PreTrainedModel, optimiser: torch.optim.AdamW, tensors: M
     trainable = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
     for name, parameter in trainable.items():
         optimiser.state[parameter] = {
-            part: tensors[f"{part}.{name}"].to(parameter.device, copy=True) for part in _MOMENTS
+            part: tensors[f"{part}.{name}"].to(parameter.device, copy=True)
+            for part in _MOMENTS
+            if f"{part}.{name}" in tensors
         }
-    return int(tensors[f"step.{next(iter(trainable))}"].item())
+    counts = [tensors[f"step.{name}"] for name in trainable if f"step.{name}" in tensors]
+    return int(counts[0].item())
 
 
 def metrics_before(folder: Path, step: int) -> str:
