@@ -221,14 +221,14 @@ _SCALES = {
 # outputs alone until the positions that an answer copies from are found, then more and more text
 _OUTPUTS_FIRST = Pretraining(
     modes_start=ModeShares(text=0.0, full=0.0, first=0.0, second=0.0, outputs=1.0, label=0.0),
-    modes_end=ModeShares(text=0.1, full=0.3, first=0.0, second=0.0, outputs=0.6, label=0.0),
+    modes_end=ModeShares(text=0.0, full=1.0, first=0.0, second=0.0, outputs=0.0, label=0.0),
 )
 # AdamW needs about three times as many requests: it learns the tasks that are rare in pretraining last
 _SHORT_PRETRAINING = MuonOptimisation(
-    steps=500, learning_rate=3e-3, batch_size=32, warmup_share=0.2, betas=(0.9, 0.98)
+    steps=600, learning_rate=3e-3, batch_size=32, warmup_share=0.2, betas=(0.9, 0.98)
 )
-_SHORT_ALIGNMENT = Optimisation(steps=100, learning_rate=1e-3, batch_size=32)
-_SHORT_RATES: dict[str, float] = {}
+_SHORT_ALIGNMENT = Optimisation(steps=200, learning_rate=1e-3, batch_size=32)
+_SHORT_RATES = dict.fromkeys(METHODS, 3e-3)
 _SHORT_SCALES = _SCALES["mini"]
 
 _ATTACKED_WORLDS = {"hidden": ("base", "ssft", "dpo")}
