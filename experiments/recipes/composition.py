@@ -225,7 +225,7 @@ _OUTPUTS_FIRST = Pretraining(
 )
 # AdamW needs about three times as many requests: it learns the tasks that are rare in pretraining last
 _SHORT_PRETRAINING = MuonOptimisation(
-    steps=600, learning_rate=3e-3, batch_size=32, warmup_share=0.2, betas=(0.9, 0.98)
+    steps=800, learning_rate=3e-3, batch_size=32, warmup_share=0.2, betas=(0.9, 0.98)
 )
 _SHORT_ALIGNMENT = Optimisation(steps=200, learning_rate=1e-3, batch_size=32)
 _SHORT_RATES = dict.fromkeys(METHODS, 3e-3)

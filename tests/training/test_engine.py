@@ -29,6 +29,7 @@ from makebreak.training import (
     LatentAdversarialTraining,
     LoRA,
     Member,
+    MuonOptimisation,
     Objective,
     Optimisation,
     Pretraining,
@@ -326,6 +327,9 @@ def test_runs_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     runs[1] = runs[1]._replace(optimisation=replace(STEPS, steps=13))
     with pytest.raises(ValueError, match=r"member 1 \(member 1\) has Optimisation\(steps=13"):
         stacked(tmp_path / "optimisation", runs)
+    muon = MuonOptimisation(STEPS.steps, STEPS.learning_rate, batch_size=STEPS.batch_size)
+    with pytest.raises(ValueError, match="MuonOptimisation: expected Optimisation"):
+        stacked(tmp_path / "muon", members(SSFT(), SSFT(), optimisation=muon))
     with pytest.raises(ValueError, match="2 models and 1 runs"):
         train_stack(models(2), runs[:1], WORLD, tmp_path)
 
