@@ -29,7 +29,6 @@ from makebreak.training import (
     DPO,
     SSFT,
     AlignmentData,
-    MuonOptimisation,
     Optimisation,
     Pretraining,
     TrainingStopped,
@@ -60,20 +59,6 @@ def stack_sizes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
     monkeypatch.setattr(makebreak.recipes.building, "train_stack", recording_train_stack)
     return sizes
-
-
-def test_bases_of_muon_are_trained_alone(tmp_path: Path, stack_sizes: list[int]) -> None:
-    """Their aligned models share a stack all the same, and the weights are those of the single engine."""
-    muon = MuonOptimisation(4, 1e-3, batch_size=4, checkpoints=2)
-    recipes = [replace(aligned(base, SSFT()), optimisation=muon) for base in BASES]
-    store = Store(tmp_path)
-    build_all(recipes, store)
-    assert stack_sizes == [3]
-    one, other = (
-        load_model(build(recipe, store), symbols=SYMBOLS).state_dict()
-        for recipe in (recipes[0].base, replace(recipes[0].base, engine=Engine()))
-    )
-    assert all(torch.equal(tensor, other[name]) for name, tensor in one.items())
 
 
 def test_what_fits_is_trained_together(tmp_path: Path, stack_sizes: list[int]) -> None:

@@ -11,6 +11,7 @@ from makebreak.configs import from_json, to_json
 from makebreak.models import MODEL_SIZES
 from makebreak.recipes import Recipe
 from makebreak.training import MuonOptimisation, Optimisation, Pretraining
+from makebreak.training.muon import muon_scale, orthogonalise
 from tests.training.short_runs import SYMBOLS, fresh
 
 RATE = 1e-3
@@ -40,6 +41,21 @@ def test_singular_values_of_an_update(architecture: str) -> None:
         else:
             assert torch.allclose(update.abs(), torch.full_like(update, RATE), rtol=0.02), name
     assert n_matrices == model.config.num_hidden_layers * {"gpt2": 4, "llama": 7}[architecture]
+
+
+@pytest.mark.parametrize("shape", [(8, 24), (24, 8), (16, 16)])
+def test_orthogonalisation_of_a_batch_is_that_of_torch(shape: tuple[int, int]) -> None:
+    """Torch's Muon, at rate 1 and without momentum, up to the bfloat16 that it rounds to."""
+    gradients = torch.randn(3, 2, *shape, generator=torch.Generator().manual_seed(1))
+    ours = orthogonalise(gradients).float() * muon_scale(torch.Size(shape))
+    assert ours.shape == gradients.shape
+    for row, gradient in zip(ours.flatten(0, 1), gradients.flatten(0, 1), strict=True):
+        parameter = torch.nn.Parameter(torch.zeros(shape))
+        parameter.grad = gradient
+        settings = {"momentum": 0.0, "weight_decay": 0.0, "adjust_lr_fn": "match_rms_adamw"}
+        torch.optim.Muon([parameter], lr=1.0, **settings).step()
+        assert torch.allclose(row, -parameter.detach(), atol=0.02)
+        assert parameter.detach().abs().max() > 0.2
 
 
 def test_rate_of_matrices_follows_the_schedule() -> None:

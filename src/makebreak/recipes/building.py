@@ -21,7 +21,6 @@ from makebreak.store import Store, record, result_key, write_json
 from makebreak.training import (
     CHECKPOINTS,
     Member,
-    MuonOptimisation,
     Objective,
     Optimisation,
     StackOptions,
@@ -54,7 +53,7 @@ def build(recipe: Recipe, store: Store) -> Path:
         TrainingStopped: If a loss is not finite.
         DamagedArtifact: If a stored model fails its hashes.
     """
-    if _is_stacked(recipe) and not store.read_only and not _folder(recipe, store).exists():
+    if recipe.engine.name == "stacked" and not store.read_only and not _folder(recipe, store).exists():
         build_all([recipe], store)
 
     def train_alone(folder: Path) -> None:
@@ -69,8 +68,8 @@ def build_all(recipes: Iterable[Recipe], store: Store) -> None:
     """Trains what a store lacks of some recipes and of their parents; stacks of many models where they fit.
 
     Recipes of the engine `single` are trained one after the other. Those of the engine `stacked` are trained
-    together where architecture, world, kind of objective and settings of the optimiser allow it, and with
-    Muon alone on the same device; a stack that was interrupted is finished first.
+    together where architecture, world, kind of objective and settings of the optimiser allow it; a stack that
+    was interrupted is finished first.
 
     Args:
         recipes: The models.
@@ -85,9 +84,9 @@ def build_all(recipes: Iterable[Recipe], store: Store) -> None:
     for depth in range(1 + max((len(recipe.alignments) for recipe in lineages), default=0)):
         wave = [recipe for recipe in lineages if len(recipe.alignments) == depth]
         for recipe in wave:
-            if not _is_stacked(recipe):
+            if recipe.engine.name == "single":
                 build(recipe, store)
-        stacked = [recipe for recipe in wave if _is_stacked(recipe)]
+        stacked = [recipe for recipe in wave if recipe.engine.name == "stacked"]
         for find_groups in (_interrupted, _groups):
             for group in find_groups(stacked, store):
                 failures += _build_stack(group, store)
@@ -156,11 +155,6 @@ def _groups(recipes: Collection[Recipe], store: Store) -> list[list[Recipe]]:
 def _last_stage(recipe: Recipe) -> tuple[Objective, Optimisation]:
     stage = recipe.alignments[-1] if recipe.alignments else None
     return (stage.objective, stage.optimisation) if stage else (recipe.pretraining, recipe.optimisation)
-
-
-def _is_stacked(recipe: Recipe) -> bool:
-    """Whether the last stage is trained in a stack: Muon rounds to bfloat16, which no stack could repeat."""
-    return recipe.engine.name == "stacked" and not isinstance(_last_stage(recipe)[1], MuonOptimisation)
 
 
 def _shared(recipe: Recipe) -> str:

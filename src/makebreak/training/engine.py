@@ -38,10 +38,8 @@ from makebreak.training.loop import (
     Optimisation,
     TrainingRun,
     TrainingStopped,
-    decayed_parameters,
     metrics_before,
 )
-from makebreak.training.muon import MuonOptimisation
 from makebreak.training.objective import Objective
 from makebreak.training.stack import StackState
 from makebreak.training.stack_batches import BatchPlan, check_stackable, stack_batches
@@ -115,7 +113,7 @@ def train_stack(
     device = torch.device(options.device)
     stack = stack_models(models).to(device).train()  # type: ignore[arg-type]
     first = members[0].optimisation
-    state = StackState(stack, [m.optimisation for m in members], decayed_parameters(models[0]))
+    state = StackState(stack, [m.optimisation for m in members], models[0])
     run = _Run(stack, state, members, folder, options)
     start = run.restore()
     plan = BatchPlan(
@@ -144,10 +142,6 @@ def _check_members(models: Sequence[PreTrainedModel], members: Sequence[Member])
         raise ValueError(f"{len(models)} models and {len(members)} runs: expected one run for each model")
     check_stackable([member.objective for member in members])
     first = members[0].optimisation
-    if isinstance(first, MuonOptimisation):
-        raise ValueError(
-            "MuonOptimisation: expected Optimisation, the optimiser of stacks; train each run with `train`"
-        )
     for i, (_, optimisation, run) in enumerate(members):
         own = {"learning_rate": first.learning_rate, "weight_decay": first.weight_decay, "clip": first.clip}
         if replace(optimisation, **own) != first:

@@ -1,16 +1,17 @@
-"""The trained parameters of a stack of models as matrices with one row for each member, and their AdamW."""
+"""The trained parameters of a stack of models, a row for each member, and their optimiser."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from makebreak.training.loop import Optimisation
+from makebreak.training.loop import Optimisation, decayed_parameters
+from makebreak.training.muon import MuonOptimisation, muon_parameters, muon_scale, orthogonalise
 
 _EPS = 1e-8
 """Added to the root of AdamW's second moment, as in torch."""
@@ -19,21 +20,23 @@ _CLIP_EPS = 1e-6
 
 
 class StackState:
-    """Trained parameters of a stack and AdamW's moments, (members, parameters) each.
+    """Trained parameters of a stack and the optimiser's moments, (members, parameters) each.
+
+    AdamW changes all columns; with `MuonOptimisation`, Muon those of the matrices.
 
     The parameters of the stack are views of `weights`, so that a step of the optimiser is a few operations on
     matrices, and norms and learning rates are per row.
     """
 
     def __init__(
-        self, model: PreTrainedModel, optimisations: Sequence[Optimisation], with_decay: Collection[str]
+        self, model: PreTrainedModel, optimisations: Sequence[Optimisation], single: PreTrainedModel
     ) -> None:
         """Takes the trained parameters of a stack.
 
         Args:
             model: The stack, whose parameters become views.
             optimisations: Settings of each member; learning rate, weight decay and clip may differ.
-            with_decay: Names of the parameters that have weight decay.
+            single: A model like the members, whose modules say what is a matrix, an embedding or the head.
         """
         trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
         self.shapes: dict[str, torch.Size] = {name: p.shape[1:] for name, p in trained.items()}
@@ -44,12 +47,24 @@ class StackState:
         self.mean = torch.zeros_like(self.weights)
         self.mean_square = torch.zeros_like(self.weights)
         device, dtype = self.weights.device, self.weights.dtype
+        with_decay = decayed_parameters(single)
         is_decayed = [torch.full((s.numel(),), float(n in with_decay)) for n, s in self.shapes.items()]
         self._decayed = torch.cat(is_decayed).to(device, dtype)
         self._rates = torch.tensor([o.learning_rate for o in optimisations], device=device, dtype=dtype)
         self._decays = torch.tensor([o.weight_decay for o in optimisations], device=device, dtype=dtype)
         self._clips = torch.tensor([o.clip for o in optimisations], device=device, dtype=dtype)
-        self._beta1, self._beta2 = optimisations[0].betas
+        first = optimisations[0]
+        self._beta2 = first.betas[1]
+        self._muon = first if isinstance(first, MuonOptimisation) else None
+        self._matrices = self._by_shape(muon_parameters(single) if self._muon else set())
+        is_matrix = torch.zeros(self.weights.shape[1], dtype=torch.bool)
+        for starts, shape in self._matrices:
+            for start in starts:
+                is_matrix[start : start + shape.numel()] = True
+        momentum, multiple = (self._muon.momentum, self._muon.matrix_rate) if self._muon else (0.0, 1.0)
+        new_share = torch.where(is_matrix, 1 - momentum, 1 - first.betas[0])
+        self._new_share = new_share.to(device, dtype)
+        self._multiple = torch.where(is_matrix, multiple, 1.0).to(device, dtype)
         self._schedule = _schedule(optimisations[0]).to(device, dtype)
         self.stopped_at = torch.full((len(self.weights),), math.inf, device=device)
         """Step at which the loss or the gradient of each member was not finite; infinity for none."""
@@ -82,7 +97,7 @@ class StackState:
         gradient: Float[Tensor, "members parameters"],
         constants: Tensor,
     ) -> Float[Tensor, " members"]:
-        """One step of AdamW with clipped gradients, in place, without any value that the host waits for.
+        """One step of the optimiser, in place, without any value that the host waits for.
 
         A member whose loss or gradient is not finite stays as it is, now and later.
 
@@ -101,15 +116,39 @@ class StackState:
         runs: Bool[Tensor, "members 1"] = self.stopped_at.isinf()[:, None]
         clipped = gradient * (self._clips / (norms + _CLIP_EPS)).clamp(max=1.0)[:, None]
         clipped = clipped.where(runs, 0)
-        mean = self.mean.lerp(clipped, 1 - self._beta1)
+        mean = self.mean.lerp(clipped, self._new_share)
         square = self.mean_square * self._beta2 + clipped.square() * (1 - self._beta2)
         rates = (self._rates * rate_share)[:, None]
         denominator = square.sqrt() / correction2.sqrt() + _EPS
-        weights = self.weights * (1 - rates * self._decays[:, None] * self._decayed)
-        weights = weights - rates / correction1 * mean / denominator
+        decay = rates * self._multiple * self._decays[:, None] * self._decayed
+        change = rates / correction1 * mean / denominator
+        if self._muon:
+            change = self._with_muon(change, clipped.lerp(mean, self._muon.momentum), rates * self._multiple)
+        weights = self.weights * (1 - decay) - change
         for old, new in ((self.mean, mean), (self.mean_square, square), (self.weights, weights)):
             old.copy_(torch.where(runs, new, old))
         return norms
+
+    def _with_muon(self, change: Tensor, momentum: Tensor, rates: Tensor) -> Tensor:
+        """Replaces the change of the columns of matrices; equal shapes are orthogonalised together."""
+        change = change.clone()
+        for starts, shape in self._matrices:
+            size = shape.numel()
+            together = torch.stack([momentum[:, start : start + size] for start in starts])
+            scaled = orthogonalise(together.unflatten(-1, shape)).flatten(-2) * muon_scale(shape)
+            for start, matrix in zip(starts, scaled, strict=True):
+                change[:, start : start + size] = rates[:, start : start + size] * matrix
+        return change
+
+    def _by_shape(self, names: set[str]) -> list[tuple[list[int], torch.Size]]:
+        """First columns of parameters, by shape."""
+        starts: dict[torch.Size, list[int]] = {}
+        first = 0
+        for name, shape in self.shapes.items():
+            if name in names:
+                starts.setdefault(shape, []).append(first)
+            first += shape.numel()
+        return [(columns, shape) for shape, columns in starts.items()]
 
     def tensors(self) -> dict[str, Tensor]:
         """All that a run resumes from."""
