@@ -53,8 +53,8 @@ def muon_parameters(model: PreTrainedModel) -> set[str]:
     """Names of the trainable parameters that Muon moves: matrices outside embeddings and head."""
     head = model.get_output_embeddings()
     assert head is not None, "a causal language model has a head"
-    moved = {id(p) for p in decay_groups(model)[0] if p is not head.weight}
-    return {name for name, parameter in model.named_parameters() if id(parameter) in moved}
+    with_muon = {id(p) for p in decay_groups(model)[0] if p is not head.weight}
+    return {name for name, parameter in model.named_parameters() if id(parameter) in with_muon}
 
 
 def muon_scale(shape: torch.Size) -> float:
