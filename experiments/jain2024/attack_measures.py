@@ -32,6 +32,7 @@ from makebreak.mechanism import (
     SteeringRow,
     project_attacks,
     projection_rows,
+    shared_activations,
     steering_rows,
     success_prediction_rows,
 )
@@ -167,7 +168,8 @@ class AttackMeasure:
         """
         model, seed = subject.model, subject.recipe.seed
         fit, calibration = self._clean_requests(subject)
-        monitors = fit_monitors(model, fit, calibration)
+        with shared_activations(subject.activations):
+            monitors = fit_monitors(model, fit, calibration)
         safe, unsafe = (self._evaluate_family(subject, family) for family in ("safe", "unsafe"))
         names = [name for kind in JAILBREAKS.values() for name in kind if name in subject.world.families]
         jailbreaks = [self._evaluate_family(subject, name) for name in names]
@@ -177,7 +179,9 @@ class AttackMeasure:
             attacks = [*self._attacks(subject), *_evading_attacks(monitors, n_layers(model) // 2)]
             optimised = [attack(WorldTarget(model), refused, seed=seed) for attack in attacks]
         results = [safe, unsafe, *jailbreaks, *optimised]
-        projection = project_attacks(model, fit, results)
+        with shared_activations(subject.activations):
+            projection = project_attacks(model, fit, results)
+            detection = _detection_rows(model, monitors, results)
         adversarial = [result.name for result in (*jailbreaks, *optimised)]
         adversarial = [name for name in adversarial if not name.startswith("random soft")]
         second = [
@@ -192,7 +196,7 @@ class AttackMeasure:
             "attacks": attack_rows,
             "projection": projection_rows(projection),
             "prefill": _prefill_rows(model, refused),
-            "monitors": _detection_rows(model, monitors, results),
+            "monitors": detection,
             "prediction": success_prediction_rows(projection.select(adversarial), seed=seed),
             "steering": _steering_rows(subject, fit, clean, steered, n=self.n_attacked),
         }

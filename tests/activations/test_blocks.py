@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from makebreak.activations import capture, forward, run_blocks, states_after
+from makebreak.activations import capture, forward, logits_at_last, run_blocks, states_after
 from tests.activations.networks import ARCHITECTURES, network, tokens
 
 
@@ -49,3 +49,18 @@ def test_blocks_that_do_not_exist() -> None:
         run_blocks(network("gpt2"), 1, 3),
     ):
         pass
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_narrow_logits_equal_those_of_the_whole_pass(architecture: str) -> None:
+    model, last = network(architecture), torch.tensor([11, 4, 7, 11, 0])
+    embeddings = model.get_input_embeddings()(tokens()).detach()  # type: ignore[misc, operator]
+    results = []
+    for narrow in (False, True):
+        inputs = embeddings.clone().requires_grad_()
+        with logits_at_last(model, last, narrow=narrow):
+            logits = model(inputs_embeds=inputs, use_cache=False).logits
+        results.append((logits, *torch.autograd.grad(logits.log_softmax(-1)[..., 3].sum(), inputs)))
+    for wide, narrow_result in zip(*results, strict=True):
+        torch.testing.assert_close(narrow_result, wide)
+    assert results[0][0].shape == (5, 1, logits.shape[-1])

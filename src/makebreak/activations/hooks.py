@@ -13,7 +13,9 @@ from torch.utils.hooks import RemovableHandle
 from transformers import PreTrainedModel
 
 from makebreak.activations.prefix_cache import PrefixCache
+from makebreak.activations.sites import resolve_site
 from makebreak.architectures import Side
+from makebreak.models import n_layers
 
 
 def attach(module: nn.Module, side: Side, callback: Callable[[Tensor], Tensor | None]) -> RemovableHandle:
@@ -48,7 +50,9 @@ def attach(module: nn.Module, side: Side, callback: Callable[[Tensor], Tensor | 
 
 
 @contextmanager
-def logits_at_last(model: PreTrainedModel, last: Int[Tensor, " batch"]) -> Iterator[None]:
+def logits_at_last(
+    model: PreTrainedModel, last: Int[Tensor, " batch"], *, narrow: bool = False
+) -> Iterator[None]:
     """A context in which forward passes compute logits at one position per row, (batch, 1, d_vocab).
 
     This saves the memory of logits at all positions, which is large for the vocabulary of a language model.
@@ -56,13 +60,23 @@ def logits_at_last(model: PreTrainedModel, last: Int[Tensor, " batch"]) -> Itera
     Args:
         model: Model whose LM head is hooked.
         last: Position of each row at which logits are computed, usually that of its last token.
+        narrow: Whether the last block's MLP is computed at these positions only, whose states alone are
+            read; not together with activations of that MLP, or interventions on it, at chosen positions.
     """
 
     def select(states: Tensor) -> Tensor:
         return states[torch.arange(len(last)), last.to(states.device)][:, None]
 
     with _lm_head_input(model, select):
-        yield
+        if not narrow:
+            yield
+            return
+        mlp = resolve_site(model, f"blocks.{n_layers(model) - 1}.mlp.hook_in").module
+        handle = attach(mlp, "input", select)  # its output is added to the states at every position
+        try:
+            yield
+        finally:
+            handle.remove()
 
 
 @contextmanager

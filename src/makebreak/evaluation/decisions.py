@@ -36,12 +36,23 @@ def prompt_tokens(requests: Requests) -> tuple[Int[Tensor, "batch pos"], Int[Ten
     return torch.from_numpy(requests.prompt), torch.from_numpy(requests.prompt_length) - 1
 
 
-def next_token_log_probs(model: PreTrainedModel, requests: Requests) -> Float[Tensor, "batch d_vocab"]:
-    """Returns the log-probabilities, in nats, of the first token after each prompt."""
+def next_token_log_probs(
+    model: PreTrainedModel, requests: Requests, *, narrow: bool = False
+) -> Float[Tensor, "batch d_vocab"]:
+    """Returns the log-probabilities, in nats, of the first token after each prompt.
+
+    Args:
+        model: The model.
+        requests: The requests.
+        narrow: Whether the last MLP is computed at the end of the prompts only (`logits_at_last`).
+
+    Returns:
+        Log-probabilities on the CPU.
+    """
     log_probs = []
     for batch in batches(requests, model):
         tokens, last = prompt_tokens(batch)
-        with torch.no_grad(), logits_at_last(model, last):
+        with torch.no_grad(), logits_at_last(model, last, narrow=narrow):
             log_probs.append(forward(model, tokens).logits[:, 0].float().log_softmax(-1).cpu())
     return torch.cat(log_probs)
 

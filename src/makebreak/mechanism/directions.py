@@ -162,7 +162,7 @@ def direction_rows(
         One row per layer and kind.
     """
     refusals = {name: first_tokens(requests, "refused") for name, requests in score._asdict().items()}
-    base_log_p = next_token_log_probs(model, score.safe).double()
+    base_log_p = next_token_log_probs(model, score.safe, narrow=True).double()
     random = torch.Generator().manual_seed(seed)
     rows = []
     for layer, vectors in enumerate(_vectors(model, fit, random)):
@@ -175,10 +175,10 @@ def direction_rows(
                 continue
             unit = (vector / vector.norm()).float()
             with ablate_directions(model, unit[:, None]):
-                log_p = next_token_log_probs(model, score.unsafe)
-                ablated_log_p = next_token_log_probs(model, score.safe).double()
+                log_p = next_token_log_probs(model, score.unsafe, narrow=True)
+                ablated_log_p = next_token_log_probs(model, score.safe, narrow=True).double()
             with intervene(model, f"blocks.{layer}.hook_resid_pre", add(vector.float())):
-                added_log_p = next_token_log_probs(model, score.safe)
+                added_log_p = next_token_log_probs(model, score.safe, narrow=True)
             row = row._replace(
                 bypass=float(log_odds(log_p, refusals["unsafe"]).mean()),
                 induce=float(log_odds(added_log_p, refusals["safe"]).mean()),
@@ -292,7 +292,7 @@ def _ablation(model: PreTrainedModel, basis: Tensor) -> Iterator[None]:
 def _margins(model: PreTrainedModel, basis: Tensor, requests: Requests, refusal: Tensor) -> Tensor:
     """Refusal margins under the ablation of a basis."""
     with _ablation(model, basis):
-        return log_odds(next_token_log_probs(model, requests), refusal)
+        return log_odds(next_token_log_probs(model, requests, narrow=True), refusal)
 
 
 def _extend(basis: Tensor, vector: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from makebreak.activations import ActivationBatch, capture
 from makebreak.models import n_layers
 from makebreak.prompts import Requests, span_mask
 
-_SHARED_SITES = ("mlp.hook_in", "hook_attn_out", "mlp.hook_post")
+_SHARED_SITES = ("mlp.hook_in", "hook_attn_out", "mlp.hook_post", "hook_resid_post")
 """Sites of every block whose activations are captured together within `shared_activations`."""
 _shared: ContextVar[dict[tuple[int, int], Any] | None] = ContextVar("shared", default=None)
 

@@ -189,7 +189,7 @@ def _decisions(
             yield from _decisions(hybrids, batch, group, level + 1, after)
         else:
             with run_blocks(hybrids.hybrid, level, states=states):
-                log_p = next_token_log_probs(hybrids.hybrid, batch)
+                log_p = next_token_log_probs(hybrids.hybrid, batch, narrow=True)
             yield group[0], log_p
 
 

@@ -47,7 +47,7 @@ def sensitivity(model: PreTrainedModel, requests: Requests) -> Sensitivity:
     for part in batches(requests, model):
         tokens, last = prompt_tokens(part)
         embeddings = model.get_input_embeddings()(tokens.to(model.device)).detach().requires_grad_()
-        with logits_at_last(model, last):
+        with logits_at_last(model, last, narrow=True):
             logits = forward_from_embeddings(model, embeddings).logits[:, 0].float()
         before_last = (torch.arange(tokens.shape[1]) < last[:, None])[..., None].to(embeddings)
         for norms, scores in ((max_logit_norms, logits), (log_p_norms, logits.log_softmax(-1))):

@@ -253,7 +253,7 @@ def _states(model: PreTrainedModel, requests: Requests) -> list[Tensor]:
 def _next_token_log_probs(model: PreTrainedModel, requests: Requests, cut: int, states: Tensor) -> Tensor:
     """Log p after the prompt, (batch, d_vocab), float64, from the states at a cut."""
     tokens, last = prompt_tokens(requests)
-    with torch.no_grad(), logits_at_last(model, last), run_blocks(model, cut, states=states):
+    with torch.no_grad(), logits_at_last(model, last, narrow=True), run_blocks(model, cut, states=states):
         logits = forward(model, tokens).logits[:, 0]
     return logits.double().log_softmax(-1).cpu()
 
