@@ -60,19 +60,23 @@ class _Constraint(nn.Module):
 
     def forward(self, coordinates: Tensor) -> Tensor:
         change = self.basis @ coordinates  # type: ignore[operator]
-        return self.start + (change.T if self._transposed else change)  # type: ignore[operator]
+        return self.start + (change.mT if self._transposed else change)  # type: ignore[operator]
 
     def right_inverse(self, weight: Tensor) -> Tensor:
         d_in = weight.shape[0] if self._transposed else weight.shape[1]
         return weight.new_zeros(self.basis.shape[1], d_in)  # type: ignore[union-attr, index]
 
 
-def constrain_updates(model: PreTrainedModel, spaces: Mapping[str, Subspace]) -> PreTrainedModel:
+def constrain_updates(
+    model: PreTrainedModel, spaces: Mapping[str, Subspace], *, width: int | None = None
+) -> PreTrainedModel:
     """Constrains training to named matrices and to a subspace of the outputs of each.
 
     Args:
         model: The model, changed in place; all other weights are frozen.
         spaces: Subspace by name of the matrix, such as `blocks.0.mlp.W_in`.
+        width: Number of columns of every basis, zeros beyond the dimension, which train nothing; with one
+            width, models of different subspaces are stacked. None for the dimension.
 
     Returns:
         The model.
@@ -81,7 +85,9 @@ def constrain_updates(model: PreTrainedModel, spaces: Mapping[str, Subspace]) ->
     for name, space in spaces.items():
         module = linear_module(model, name)
         weight = module.get_parameter("weight")
-        constraint = _Constraint(weight, space.basis, isinstance(module, Conv1D))
+        padding = 0 if width is None else width - space.dimension
+        basis = torch.nn.functional.pad(space.basis, (0, padding))
+        constraint = _Constraint(weight, basis, isinstance(module, Conv1D))
         parametrize.register_parametrization(module, "weight", constraint, unsafe=True)
         module.parametrizations.weight.original.requires_grad_(True)  # type: ignore[union-attr]
     return model

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Shaped
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 from transformers import AttentionInterface, PreTrainedModel
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 from transformers.pytorch_utils import Conv1D
@@ -137,13 +138,51 @@ def stack_models(models: Sequence[PreTrainedModel]) -> PreTrainedModel:
     for name, module in list(stacked.named_modules()):
         if next(module.parameters(recurse=False), None) is None:
             continue
-        if type(module) not in _STACKED:
-            raise ValueError(f"{name} is a {type(module).__name__}, which has no stacked form")
-        stacked.set_submodule(name, _STACKED[type(module)]([model.get_submodule(name) for model in models]))
+        if ".parametrizations" in name:
+            continue  # with the module whose parameter it is
+        members = [model.get_submodule(name) for model in models]
+        kind = type(module).__mro__[1] if parametrize.is_parametrized(module) else type(module)
+        if kind not in _STACKED:
+            raise ValueError(f"{name} is a {kind.__name__}, which has no stacked form")
+        stacked.set_submodule(name, _stack_parametrized(members, kind))
     stacked.config._attn_implementation = _ATTENTION  # that of the copied config alone
     stacked.stack_size = len(models)  # pyright: ignore[reportArgumentType]
     stacked.base_model.register_forward_pre_hook(_add_position_ids, with_kwargs=True)
     return stacked
+
+
+def _stack_parametrized(modules: list[nn.Module], kind: type[nn.Module]) -> nn.Module:
+    """The stacked form of modules, parametrised as they are; buffers of parametrisations are stacked."""
+    if not parametrize.is_parametrized(modules[0]):
+        return _STACKED[kind](modules)
+    lists: list[Any] = [module.parametrizations for module in modules]
+    stacked = _STACKED[kind]([_unparametrized(module, kind) for module in modules])
+    for name in lists[0]:
+        parametrization = copy.deepcopy(lists[0][name][0])
+        for buffer, _ in list(parametrization.named_buffers()):
+            values = [parametrizations[name][0].get_buffer(buffer) for parametrizations in lists]
+            parametrization.register_buffer(buffer, torch.stack(values))
+        parametrize.register_parametrization(stacked, name, parametrization, unsafe=True)
+        originals = [parametrizations[name].original.detach() for parametrizations in lists]
+        requires_grad = lists[0][name].original.requires_grad
+        stacked.parametrizations[name].original = nn.Parameter(torch.stack(originals), requires_grad)  # type: ignore[index]
+    return stacked
+
+
+def _unparametrized(module: nn.Module, kind: type[nn.Module]) -> nn.Module:
+    """A module with the current values of another's parameters; its class is that without parametrisations.
+
+    Removing them from a copy would remove them from the original, whose class the copy shares.
+    """
+    plain = kind.__new__(kind)
+    nn.Module.__init__(plain)
+    lists: Any = module.parametrizations
+    for name in (*lists, *(name for name, _ in module.named_parameters(recurse=False))):
+        value = getattr(module, name)
+        plain.register_parameter(
+            name, nn.Parameter(value.detach(), name not in lists and value.requires_grad)
+        )
+    return plain.train(module.training)
 
 
 def _add_position_ids(_: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
