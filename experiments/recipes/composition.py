@@ -2,8 +2,9 @@
 
 A method's rate is η_M: the smallest on RATE_GRID that passes the checks of behaviour, with 3 points to spare,
 on tuning seeds 1000 to 1002 (never reported); where none passes, the one that comes nearest. `python -m
-experiments.jain2024.tune` finds the rates of `mini` and `hidden`; `smoke` and `paper` are not tuned. Other
-settings of an objective (β, weights) were chosen by hand on the same seeds. η_S is a tenth of η_M, without a
+experiments.jain2024.tune` finds the rates of `mini` and `small`; `smoke` and `paper` are not tuned. Other
+settings of an objective (β, weights), and the schedule of `mini` in its own world, were chosen by hand on the
+same seeds. η_S is a tenth of η_M, without a
 check. A matched control (sham, remap) takes its method's rate times a scale that gives both the same ‖ΔW‖ on
 the tuning seeds.
 """
@@ -218,18 +219,19 @@ _SCALES = {
     "hidden": {"sham_ssft": 1.18, "sham_dpo": 1.11, "sham_unlearning": 1.0, "remap": 0.5},
 }
 
-# outputs alone until the positions that an answer copies from are found, then more and more text
+# outputs alone until the positions that an answer copies from are found, then more and more text, from which
+# safety is learnt in half of the steps
 _OUTPUTS_FIRST = Pretraining(
     modes_start=ModeShares(text=0.0, full=0.0, first=0.0, second=0.0, outputs=1.0, label=0.0),
     modes_end=ModeShares(text=0.0, full=1.0, first=0.0, second=0.0, outputs=0.0, label=0.0),
 )
-# AdamW needs about three times as many requests: it learns the tasks that are rare in pretraining last
+# AdamW needs more than twice as many requests: it learns the tasks that are rare in pretraining last
 _SHORT_PRETRAINING = MuonOptimisation(
     steps=800, learning_rate=3e-3, batch_size=32, warmup_share=0.2, betas=(0.9, 0.98)
 )
 _SHORT_ALIGNMENT = Optimisation(steps=200, learning_rate=1e-3, batch_size=32)
-_SHORT_RATES = dict.fromkeys(METHODS, 3e-3)
-_SHORT_SCALES = _SCALES["mini"]
+_SHORT_RATES = dict.fromkeys(METHODS, 3e-3)  # arms of other methods are not tuned to this schedule
+_SHORT_SCALES = {"sham_ssft": 1.1, "sham_dpo": 1.1, "sham_unlearning": 1.15, "remap": 0.68}
 
 _ATTACKED_WORLDS = {"hidden": ("base", "ssft", "dpo")}
 
@@ -275,7 +277,7 @@ SMALL = Preset(
     thorough=True,
     n_attacked=100,
 )
-# a shorter schedule in its own world, found on the tuning seeds; `hidden` has the models of SMALL
+# a shorter schedule in its own world; in `hidden`, models are those of SMALL
 MINI = replace(
     SMALL,
     name="mini",
