@@ -22,6 +22,8 @@ from makebreak.sweeps import Task
 from makebreak.tables import Rows
 from makebreak.zoo import identity, measure, other_seed
 
+_TASKS_PER_WORKER = 6
+
 
 class Cell(NamedTuple):
     """One model that is trained and measured."""
@@ -62,24 +64,34 @@ def cells(preset: Preset, world: str, seeds: tuple[int, ...]) -> list[Cell]:
 def tasks(
     preset: Preset, world: str, seeds: tuple[int, ...], store: Path, *, workers: int
 ) -> list[list[Task]]:
-    """Models and measurements that the store lacks, in two waves of tasks: bases, then aligned models.
+    """What the store lacks, in two waves of tasks: training of bases, then all other models and measurements.
 
     A process takes seconds to start, so it makes several models where there are many more than workers.
     """
-    n_parts = math.ceil(4 * workers / len(seeds))
-    groups: dict[tuple[int, str, int, bool], list[str]] = {}
+    n_parts = math.ceil(_TASKS_PER_WORKER * workers / len(seeds))
+    groups: dict[tuple[str, int, bool], list[str]] = {}
     for cell in cells(preset, world, seeds):
         if not is_cached(store, partial(compute, preset, cell)):
-            group = (cell.wave, cell.world, cell.seed, cell.all_measures)
-            groups.setdefault(group, []).append(cell.arm)
-    waves: list[list[Task]] = [[], []]
-    for (wave, name, seed, all_measures), arms in groups.items():
+            groups.setdefault((cell.world, cell.seed, cell.all_measures), []).append(cell.arm)
+    bases = {(name, seed) for name, seed, _ in groups}
+    bases |= {(name, other_seed(seed)) for name, seed, all_measures in groups if all_measures}
+    trainings, measurements = [], []
+    for name, seed in sorted(bases):
+        if not is_cached(store, partial(build, preset.recipe(name, seed, "base"))):
+            arguments = (preset.name, name, seed, str(store))
+            trainings.append(Task(f"{name} seed {seed} pretraining", f"{__name__}:build_base", arguments))
+    for (name, seed, all_measures), arms in groups.items():
         for i in range(min(len(arms), n_parts)):
             part = arms[i::n_parts]
             label = f"{name} seed {seed} {' '.join(part)}"
             arguments = (preset.name, name, seed, part, str(store), all_measures)
-            waves[wave].append(Task(label, f"{__name__}:build_and_measure", arguments))
-    return waves
+            measurements.append(Task(label, f"{__name__}:build_and_measure", arguments))
+    return [trainings, measurements]
+
+
+def build_base(preset: str, world: str, seed: int, store: str) -> None:
+    """Trains a base, unless the store has it; arguments are those of a `Task`."""
+    build(PRESETS[preset].recipe(world, seed, "base"), Store(Path(store)))
 
 
 def build_and_measure(

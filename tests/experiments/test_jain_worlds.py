@@ -36,7 +36,9 @@ def test_world_that_cannot_be_learnt(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("knows", "expected"), [(True, 1.0), (False, 0.0)])
-def test_label_accuracy_of_planted_models(knows: bool, expected: float) -> None:
+def test_label_accuracy_of_planted_models(
+    knows: bool, expected: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A model that names every label, and one that always names grammar 1's safe text."""
     world = load_world("hidden")
     requests = {f: world.sample(f, 50, seed=0) for f in ("safe_on_safe_branch", "unsafe_on_unsafe_branch")}
@@ -46,14 +48,15 @@ def test_label_accuracy_of_planted_models(knows: bool, expected: float) -> None:
         for row, name in zip(r.prompt.tolist(), r.truth["label"], strict=True)
     }
 
-    def model(input_ids: torch.Tensor) -> SimpleNamespace:
+    def forward(_: None, input_ids: torch.Tensor) -> SimpleNamespace:
         logits = torch.zeros(*input_ids.shape, len(world.vocabulary))
         for row, ids in enumerate(input_ids.tolist()):
             logits[row, :, label[tuple(ids)] if knows else world.letter_ids[1]] = 1.0
             logits[row, :, world.vocabulary.id("<eot>")] = 2.0  # likelier than any label, and none
         return SimpleNamespace(logits=logits)
 
-    subject = SimpleNamespace(model=model, sample=lambda family, n: requests[family])
+    monkeypatch.setattr("experiments.recipes.learnability.forward", forward)
+    subject = SimpleNamespace(model=None, sample=lambda family, n: requests[family])
     assert LabelAccuracy(50)(subject).columns["label"] == expected
 
 
