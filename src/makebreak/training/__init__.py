@@ -31,6 +31,7 @@ from makebreak.training.pretraining import ModeShares, Pretraining
 from makebreak.training.registry import OBJECTIVES, load_objective
 from makebreak.training.retain_forget import NPO, GradientAscent, npo_loss
 from makebreak.training.ssft import SSFT
+from makebreak.training.stack_batches import BatchPlan, stack_batches
 
 __all__ = [
     "CHECKPOINT",
@@ -42,6 +43,7 @@ __all__ = [
     "SSFT",
     "AlignmentData",
     "AlignmentObjective",
+    "BatchPlan",
     "CircuitBreaker",
     "DeepAlignment",
     "FineTuning",
@@ -69,6 +71,7 @@ __all__ = [
     "npo_loss",
     "remove_stack",
     "sequence_log_probs",
+    "stack_batches",
     "train",
     "train_stack",
 ]

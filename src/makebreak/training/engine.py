@@ -74,6 +74,17 @@ class StackOptions:
     """Least time between two checkpoints of the state, in seconds."""
 
 
+class Moment(NamedTuple):
+    """A moment at which the host had waited for all steps so far."""
+
+    step: int
+    """Number of finished steps."""
+    seconds: float
+    """Clock, in seconds."""
+    waiting_seconds: float
+    """Time that the host has waited for batches since the first step, in seconds."""
+
+
 class TrainedStack(NamedTuple):
     """A stack after its last step."""
 
@@ -83,6 +94,8 @@ class TrainedStack(NamedTuple):
     """Members whose loss or gradient was not finite; their weights are those of the step before."""
     write: Callable[[int, Path], None]
     """Writes one member into a folder as a single run does: model, kept steps and metrics."""
+    moments: list[Moment]
+    """The clock at every synchronisation of this process."""
 
 
 def train_stack(
@@ -129,11 +142,15 @@ def train_stack(
     batches = stack_batches(plan, device, first_step=start, n_workers=n_workers)
     with ProgressBar(f"{len(members)} models", first.steps, initial=start) as bar:
         for step in range(start, first.steps):
-            run.step(step, next(batches))
+            begin = time.perf_counter()
+            batch = next(batches)
+            run.waiting_seconds += time.perf_counter() - begin
+            run.step(step, batch)
             bar.update()
     for i, model in enumerate(models):
         run.load_member(i, model.eval(), first.steps)
-    return TrainedStack(models, run.failures(), partial(_write_member, models, members, world, run))
+    write = partial(_write_member, models, members, world, run)
+    return TrainedStack(models, run.failures(), write, run.moments)
 
 
 def _check_members(models: Sequence[PreTrainedModel], members: Sequence[Member]) -> None:
@@ -149,6 +166,16 @@ def _check_members(models: Sequence[PreTrainedModel], members: Sequence[Member])
                 f"member {i} ({run.label}) has {optimisation}: expected the settings of member 0, {first}, "
                 "but for learning_rate, weight_decay and clip"
             )
+
+
+_compiled_for: list[Any] = []
+
+
+def _forget_other_shapes(shapes: Any) -> None:
+    """Drops compiled steps unless they are for these shapes: few kept versions per function are allowed."""
+    if _compiled_for != [shapes]:
+        torch._dynamo.reset()
+        _compiled_for[:] = [shapes]
 
 
 class _Run:
@@ -170,6 +197,10 @@ class _Run:
         compiles = state.weights.device.type != "cpu" if options.compile is None else options.compile
         wrap: Any = partial(torch.compile, dynamic=False) if compiles else lambda function: function
         self._loss, self._update = wrap(objective.loss), wrap(state.update)
+        if compiles:
+            _forget_other_shapes((len(members), type(objective), self._optimisation.batch_size, state.shapes))
+        self.moments: list[Moment] = []
+        self.waiting_seconds = 0.0
         self._logged: list[tuple[int, dict[str, Tensor]]] = []
         self._last_time = time.monotonic()
 
@@ -203,6 +234,9 @@ class _Run:
                 lists = {name: value.expand(len(self._members)).tolist() for name, value in values.items()}
                 file.write(json.dumps({_STEP: logged_step, **lists}) + "\n")
         self._logged = []
+        if self.state.weights.is_cuda:
+            torch.cuda.synchronize()
+        self.moments.append(Moment(step + 1, time.perf_counter(), self.waiting_seconds))
         due = is_over() or time.monotonic() - self._last_time > self._options.checkpoint_seconds
         if is_last or due:
             tensors = self.state.tensors() | {_STEP: torch.tensor(step + 1)}
