@@ -43,6 +43,8 @@ def thousand_models(setting: Setting) -> Iterator[Result]:
     note = f"made {n_made} of {n_all} bases and as many aligned ones" + (
         "" if n_made == n_all else ", extrapolated to all"
     )
+    if not hasattr(zoo, "measure_all"):
+        note += ", measuring extrapolated from those that fit the time"
     seconds = [scale * stage for stage in stages]
     steps = recipes[0].optimisation.steps, recipes[0].alignments[-1].optimisation.steps
     yield Result(f"{n_all} bases", seconds[0], "s", note=f"{steps[0]} steps each; {note}")

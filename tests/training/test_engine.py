@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -367,3 +368,31 @@ def test_step_waits_for_no_value_of_the_device(name: str) -> None:
     alone = SSFT().batch(WORLD, size=4, step=0, steps=1, seed=0).to(device)
     with pytest.raises((RuntimeError, NotImplementedError)):
         mean_cross_entropy(fresh().to(device), alone)
+
+
+@dataclass(frozen=True)
+class Later(SSFT):
+    """SSFT whose steps see the requests of the step after."""
+
+    def batch(self, world: Any, *, size: int, step: int, steps: int, seed: int) -> Sequences:
+        return super().batch(world, size=size, step=step + 1, steps=steps, seed=seed)
+
+
+@pytest.mark.parametrize(
+    "objective", [Pretraining(), SSFT(SHAM), SSFT(AlignmentData(safe_share=0.0)), Later()], ids=range(4)
+)
+def test_batches_of_many_steps_and_members_are_those_of_single_runs(
+    objective: Objective, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Drawn together, by parts of two members, from a step within a chunk of eight."""
+    module = importlib.import_module(stack_batches.__module__)
+    monkeypatch.setattr(module, "_STEPS_PER_CHUNK", (8, 8))
+    monkeypatch.setattr(module, "_BYTES_PER_PART", 4 * 8 * 4 * WORLD.sequence_length)
+    plan = BatchPlan(WORLD, (objective,) * 5, (3, 4, 4, 5, 3), 4, 20)
+    batches = list(stack_batches(plan, torch.device("cpu"), first_step=3))
+    assert len(batches) == 17
+    for step, batch in enumerate(batches, 3):
+        for i, seed in enumerate(plan.seeds):
+            single_batch = objective.batch(WORLD, size=4, step=step, steps=20, seed=seed)
+            for name, column in vars(single_batch).items():
+                assert torch.equal(getattr(batch, name)[:, i], column)

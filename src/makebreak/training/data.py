@@ -38,13 +38,16 @@ class AlignmentData:
 
         The safe group comes first; a group without rows is left out.
         """
-        n_safe = round(size * self.safe_share)
-        groups = ((self.safe, n_safe, "instructed"), (self.unsafe, size - n_safe, self.answer))
         return [
             (sample_batch(world, family, n, step=step, seed=seed), answer)
-            for family, n, answer in groups
-            if n
+            for family, n, answer in self._groups(size)
         ]
+
+    def _groups(self, size: int) -> list[tuple[str, int, str]]:
+        """Family, rows in a batch and preferred answer of each group that has rows."""
+        n_safe = round(size * self.safe_share)
+        groups = [(self.safe, n_safe, "instructed"), (self.unsafe, size - n_safe, self.answer)]
+        return [group for group in groups if group[1]]
 
     def both_sides(self, world: World, *, size: int, step: int, seed: int) -> tuple[Requests, Requests]:
         """Returns the safe and the unsafe requests of a step; raises ValueError if there are none of one."""
@@ -61,6 +64,14 @@ class AlignmentData:
         groups = self.requests(world, size=size, step=step, seed=seed)
         return concatenate([sequences(world, requests, answer, whole=True) for requests, answer in groups])
 
+    def preferred_steps(self, world: World, *, size: int, steps: range, seed: int) -> list[Sequences]:
+        """Returns `preferred_sequences` of consecutive steps, whose requests are drawn together."""
+        parts = []
+        for family, n, answer in self._groups(size):
+            requests = world.sample(family, n * len(steps), seed=seed, start=n * steps.start)
+            parts.append(sequences(world, requests, answer, whole=True))
+        return split_steps(parts, len(steps))
+
     def preference_pairs(
         self, world: World, *, size: int, step: int, seed: int
     ) -> tuple[Sequences, Sequences]:
@@ -76,6 +87,21 @@ class AlignmentData:
 def concatenate(parts: list[Sequences]) -> Sequences:
     """Returns the rows of several batches of equal width as one batch."""
     return Sequences(*(torch.cat(column) for column in zip(*(vars(p).values() for p in parts), strict=True)))
+
+
+def split_steps(groups: list[Sequences], n_steps: int) -> list[Sequences]:
+    """Returns the batch of each step, in which the rows of a group follow those of the group before it.
+
+    Args:
+        groups: Sequences of equal width; the rows of each are those of all steps, one step after the other.
+        n_steps: Number of steps.
+
+    Returns:
+        The batches.
+    """
+    by_step = [[column.unflatten(0, (n_steps, -1)) for column in vars(group).values()] for group in groups]
+    columns = [torch.cat(parts, dim=1) for parts in zip(*by_step, strict=True)]
+    return [Sequences(*(column[step] for column in columns)) for step in range(n_steps)]
 
 
 def draw_batch(examples: Sequences, *, size: int, step: int, seed: int) -> Sequences:

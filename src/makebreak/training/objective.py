@@ -34,6 +34,8 @@ class Objective(ABC):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        if "batch" in vars(cls) and "batches" not in vars(cls):  # those of a parent would be of its `batch`
+            cls.batches = Objective.batches
         if not is_built_in(cls):
             if "tag" in vars(cls):
                 raise TypeError(f"{cls.__name__}.tag = {cls.tag!r}: leave it out, it is MODULE:CLASS")
@@ -73,6 +75,21 @@ class Objective(ABC):
         Returns:
             What `loss` takes as its batch.
         """
+
+    def batches(self, world: World, *, size: int, steps: range, n_steps: int, seed: int) -> list[Any]:
+        """Returns `batch` of consecutive steps; a subclass may make them together, which must change none.
+
+        Args:
+            world: Source of the requests.
+            size: Number of requests per step.
+            steps: Consecutive steps of training.
+            n_steps: Number of steps of the run.
+            seed: Seed of the run.
+
+        Returns:
+            The batch of each step.
+        """
+        return [self.batch(world, size=size, step=step, steps=n_steps, seed=seed) for step in steps]
 
     def loss(
         self, model: PreTrainedModel, batch: Any, reference: PreTrainedModel

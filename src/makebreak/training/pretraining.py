@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 
 from makebreak.configs import check_probability
 from makebreak.prompts import Requests, Sequences, World, interval_mask, sample_batch, sequences
+from makebreak.training.data import split_steps
 from makebreak.training.losses import sequence_log_probs
 from makebreak.training.objective import Objective
 
@@ -71,11 +72,21 @@ class Pretraining(Objective):
     def batch(self, world: World, *, size: int, step: int, steps: int, seed: int) -> Sequences:
         """Returns the requests of a step, each in a mode that is drawn with the shares of that step."""
         requests = sample_batch(world, self.family, size, step=step, seed=seed)
+        return mode_sequences(world, requests, self._modes(size, step, steps, seed))
+
+    def batches(self, world: World, *, size: int, steps: range, n_steps: int, seed: int) -> list[Sequences]:
+        """Returns the batches of consecutive steps, whose requests are drawn together."""
+        n = size * len(steps)
+        requests = world.sample(self.family, n, seed=seed, start=size * steps.start)
+        modes = np.concatenate([self._modes(size, step, n_steps, seed) for step in steps])
+        return split_steps([mode_sequences(world, requests, modes)], len(steps))
+
+    def _modes(self, size: int, step: int, steps: int, seed: int) -> np.ndarray:
+        """Mode of each request of a step, (size,)."""
         progress = max(step / max(steps, 1) - _CONSTANT_SHARE, 0.0) / (1 - _CONSTANT_SHARE)
         progress = min(progress, 1.0)
         shares = np.array(self.modes_start) * (1 - progress) + np.array(self.modes_end) * progress
-        mode = np.random.default_rng((seed, step)).choice(len(shares), size, p=shares / shares.sum())
-        return mode_sequences(world, requests, mode)
+        return np.random.default_rng((seed, step)).choice(len(shares), size, p=shares / shares.sum())
 
     def loss(
         self, model: PreTrainedModel, batch: Sequences, reference: PreTrainedModel

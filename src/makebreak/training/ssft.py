@@ -18,3 +18,7 @@ class SSFT(AlignmentObjective):
     def batch(self, world: World, *, size: int, step: int, steps: int, seed: int) -> Sequences:
         """Returns the requests of a step with their preferred answers, all of whose tokens are supervised."""
         return self.data.preferred_sequences(world, size=size, step=step, seed=seed)
+
+    def batches(self, world: World, *, size: int, steps: range, n_steps: int, seed: int) -> list[Sequences]:
+        """Returns the batches of consecutive steps, whose requests are drawn together."""
+        return self.data.preferred_steps(world, size=size, steps=steps, seed=seed)

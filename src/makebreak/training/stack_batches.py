@@ -12,8 +12,12 @@ from torch.utils.data import DataLoader, Dataset
 from makebreak.prompts import Sequences, World
 from makebreak.training.objective import Objective
 
-STEPS_PER_CHUNK = 8
-"""Steps whose batches are made together: as many as a world's requests are drawn for at once."""
+_REQUESTS_PER_CHUNK = 8192
+"""Requests of a member that are drawn together, at most: many cost little more than few."""
+_STEPS_PER_CHUNK = (8, 128)
+"""Least and most steps whose batches are made together."""
+_BYTES_PER_PART = 2**20
+"""Size of what a process hands over at once: shared memory may be small."""
 
 
 class BatchPlan(NamedTuple):
@@ -44,17 +48,25 @@ class _Chunks(Dataset[_Chunk]):
     """Chunks of a plan by number; any process makes any of them."""
 
     def __init__(self, plan: BatchPlan) -> None:
+        least, most = _STEPS_PER_CHUNK
         self.plan = plan
+        self.n_steps = min(max(_REQUESTS_PER_CHUNK // plan.batch_size, least), most)
+        """Steps of a chunk."""
+        n_bytes = 2 * self.n_steps * plan.batch_size * plan.world.sequence_length
+        self.n_members = min(max(_BYTES_PER_PART // n_bytes, 1), len(plan.objectives))
+        """Members whose batches are made by one process."""
+        self.n_parts = -(-len(plan.objectives) // self.n_members)
+        """Parts of a chunk, by members."""
 
     def __getitem__(self, number: int) -> _Chunk:
-        plan = self.plan
-        steps = range(number * STEPS_PER_CHUNK, min((number + 1) * STEPS_PER_CHUNK, plan.steps))
+        plan, (chunk, part) = self.plan, divmod(number, self.n_parts)
+        steps = range(chunk * self.n_steps, min((chunk + 1) * self.n_steps, plan.steps))
+        own = slice(part * self.n_members, (part + 1) * self.n_members)
         members, is_tuple = [], False
-        for objective, seed in zip(plan.objectives, plan.seeds, strict=True):
-            batches = [
-                objective.batch(plan.world, size=plan.batch_size, step=step, steps=plan.steps, seed=seed)
-                for step in steps
-            ]
+        for objective, seed in zip(plan.objectives[own], plan.seeds[own], strict=True):
+            batches = objective.batches(
+                plan.world, size=plan.batch_size, steps=steps, n_steps=plan.steps, seed=seed
+            )
             is_tuple = isinstance(batches[0], tuple)
             members.append([batch if is_tuple else (batch,) for batch in batches])
         dtype = torch.uint8 if len(plan.world.vocabulary) <= 256 else torch.int32
@@ -91,26 +103,42 @@ def stack_batches(
     Raises:
         ValueError: If the batches of two members have different shapes.
     """
-    first_chunk, n_chunks = first_step // STEPS_PER_CHUNK, -(-plan.steps // STEPS_PER_CHUNK)
+    chunks = _Chunks(plan)
+    first_chunk, n_chunks = first_step // chunks.n_steps, -(-plan.steps // chunks.n_steps)
     loader = DataLoader(
-        _Chunks(plan),
+        chunks,
         batch_size=None,
-        sampler=range(first_chunk, n_chunks),
+        sampler=range(first_chunk * chunks.n_parts, n_chunks * chunks.n_parts),
         num_workers=n_workers,
         pin_memory=device.type == "cuda",
         generator=torch.Generator(),  # the global generator is left as it is
     )
-    step = first_chunk * STEPS_PER_CHUNK
+    step, waiting = first_chunk * chunks.n_steps, []
     for chunk in loader:
-        parts = [
-            {name: column.to(device, non_blocking=True) for name, column in part.items()}
-            for part in chunk.parts
-        ]
+        waiting.append([_move(part, device) for part in chunk.parts])
+        if len(waiting) < chunks.n_parts:
+            continue
+        parts = [_join_members(part) for part in zip(*waiting, strict=True)]
+        waiting = []
         for i in range(len(parts[0]["tokens"])):
             if step >= first_step:
                 batch = tuple(_sequences(part, i) for part in parts)
                 yield batch if chunk.is_tuple else batch[0]
             step += 1
+
+
+def _move(part: dict[str, Tensor], device: torch.device) -> dict[str, Tensor]:
+    return {name: column.to(device, non_blocking=True) for name, column in part.items()}
+
+
+def _join_members(parts: tuple[dict[str, Tensor], ...]) -> dict[str, Tensor]:
+    """One part of the batches of all members, of those of some members each."""
+    for name, column in parts[0].items():
+        shapes = {tuple(part[name].select(2, 0).shape) for part in parts}
+        if len(shapes) > 1:
+            raise ValueError(f"batches of a stack have the shapes {sorted(shapes)}: expected equal ones")
+        assert column.ndim > 2
+    return {name: torch.cat([part[name] for part in parts], dim=2) for name in parts[0]}
 
 
 def _sequences(part: dict[str, Tensor], step: int) -> Sequences:
