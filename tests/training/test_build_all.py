@@ -124,12 +124,18 @@ def test_killed_between_members_the_rest_is_written_from_the_same_stack(
 def test_models_that_stop_are_named_and_all_others_stored(tmp_path: Path) -> None:
     store = Store(tmp_path)
     steep = replace(BASES[1], optimisation=replace(STEPS, learning_rate=1e38))
-    with pytest.raises(
-        TrainingStopped, match=r"1 of 3 trainings stopped; the first: seed 8 pretraining: loss"
-    ):
-        build_all([BASES[0], steep, BASES[2]], store)
-    assert build(BASES[0], Store(tmp_path, read_only=True)).is_dir()
-    assert build(BASES[2], Store(tmp_path, read_only=True)).is_dir()
+    other = replace(BASES[2], optimisation=replace(STEPS, batch_size=5))  # a stack of its own
+    recipes = [aligned(base, SSFT()) for base in (BASES[0], steep, other)]
+    message = r"2 of 6 models could not be trained; the first error: seed 8 pretraining: loss"
+    with pytest.raises(TrainingStopped, match=message):
+        build_all(recipes, store)
+    assert not list((store.root / STACKS).glob("*/*")), "no state is left"
+    for recipe in (recipes[0], recipes[2]):
+        assert build(recipe, Store(tmp_path, read_only=True)).is_dir()
+    with pytest.raises(TrainingStopped, match="1 of 1 models"):
+        build_all([steep], store)
+    with pytest.raises(TrainingStopped, match="2 of 4 models"):
+        build_all([replace(recipe, engine=Engine()) for recipe in recipes[:2]], store)
 
 
 def test_engine_of_recipes_is_named_by_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

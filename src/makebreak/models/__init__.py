@@ -1,7 +1,7 @@
 """Causal language models in Hugging Face's format: creation, loading, saving, access to weights."""
 
 from makebreak.models.batch_limit import batch_tokens, halve_batches
-from makebreak.models.devices import default_device
+from makebreak.models.devices import default_device, free_memory
 from makebreak.models.folders import load_model, save_model, word_level_tokenizer
 from makebreak.models.interpolation import (
     extrapolate_weights,
@@ -33,6 +33,7 @@ __all__ = [
     "create_model",
     "default_device",
     "extrapolate_weights",
+    "free_memory",
     "halve_batches",
     "interpolate_weights",
     "linear_module",

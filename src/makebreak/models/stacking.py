@@ -158,6 +158,10 @@ def _stack_parametrized(modules: list[nn.Module], kind: type[nn.Module]) -> nn.M
     lists: list[Any] = [module.parametrizations for module in modules]
     stacked = _STACKED[kind]([_unparametrized(module, kind) for module in modules])
     for name in lists[0]:
+        if len(lists[0][name]) > 1:
+            raise ValueError(
+                f"{kind.__name__}.{name} has {len(lists[0][name])} parametrisations: expected one"
+            )
         parametrization = copy.deepcopy(lists[0][name][0])
         for buffer, _ in list(parametrization.named_buffers()):
             values = [parametrizations[name][0].get_buffer(buffer) for parametrizations in lists]

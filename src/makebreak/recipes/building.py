@@ -80,19 +80,27 @@ def build_all(recipes: Iterable[Recipe], store: Store) -> None:
         DamagedArtifact: If a stored model fails its hashes.
     """
     lineages = list(dict.fromkeys(stage for recipe in recipes for stage in recipe.lineage))
-    failures: list[TrainingStopped] = []
+    failures: dict[Recipe, TrainingStopped] = {}
     for depth in range(1 + max((len(recipe.alignments) for recipe in lineages), default=0)):
         wave = [recipe for recipe in lineages if len(recipe.alignments) == depth]
+        for recipe in wave:  # what begins at a model that stopped cannot be trained
+            if recipe.alignments and recipe.parent in failures:
+                failures[recipe] = failures[recipe.parent]
+        wave = [recipe for recipe in wave if recipe not in failures]
         for recipe in wave:
             if recipe.engine.name == "single":
-                build(recipe, store)
+                try:
+                    build(recipe, store)
+                except TrainingStopped as error:
+                    failures[recipe] = error
         stacked = [recipe for recipe in wave if recipe.engine.name == "stacked"]
         for find_groups in (_interrupted, _groups):
             for group in find_groups(stacked, store):
-                failures += _build_stack(group, store)
+                failures |= _build_stack(group, store)
     if failures:
+        first = next(iter(failures.values()))
         raise TrainingStopped(
-            f"{len(failures)} of {len(lineages)} trainings stopped; the first: {failures[0]}"
+            f"{len(failures)} of {len(lineages)} models could not be trained; the first error: {first}"
         )
 
 
@@ -163,8 +171,10 @@ def _shared(recipe: Recipe) -> str:
     optimisation = replace(optimisation, learning_rate=1.0, weight_decay=0.0, clip=1.0)
     lora = recipe.alignments[-1].lora if recipe.alignments else None
     safe_share = objective.alignment_data.safe_share if objective.alignment_data else None
+    # a loss that names no settings of members was perhaps not written for stacks: such a run is a stack alone
+    is_alone = type(objective).loss is not Objective.loss and not objective.member_settings
     shared = (type(objective), objective.shared_settings(), safe_share, optimisation, lora)
-    return repr((recipe.world, recipe.model, recipe.engine, shared))
+    return repr((recipe.world, recipe.model, recipe.engine, shared, recipe if is_alone else None))
 
 
 def _interrupted(recipes: Collection[Recipe], store: Store) -> list[list[Recipe]]:
@@ -180,7 +190,7 @@ def _interrupted(recipes: Collection[Recipe], store: Store) -> list[list[Recipe]
     return stacks
 
 
-def _build_stack(group: list[Recipe], store: Store) -> list[TrainingStopped]:
+def _build_stack(group: list[Recipe], store: Store) -> dict[Recipe, TrainingStopped]:
     """Trains a stack and stores its members; the errors of those whose loss was not finite."""
     keys = [_folder(recipe, store).name for recipe in group]
     folder = store.root / STACKS / result_key(STACKS, REVISION, {"members": keys})
@@ -188,7 +198,7 @@ def _build_stack(group: list[Recipe], store: Store) -> list[TrainingStopped]:
     with FileLock(folder.with_suffix(".lock")):
         missing = [i for i, recipe in enumerate(group) if not _folder(recipe, store).exists()]
         if not missing:  # another process was faster
-            return []
+            return {}
         folder.mkdir(exist_ok=True)
         write_json(folder / _RECIPES, [to_json(recipe) for recipe in group])
         starts = [_start(recipe, store) for recipe in group]
@@ -200,7 +210,7 @@ def _build_stack(group: list[Recipe], store: Store) -> list[TrainingStopped]:
                 _store(group[i], store, lambda path, i=i: stack.write(i, path))
         (folder / _RECIPES).unlink()
         remove_stack(folder)
-    return list(stack.failures.values())
+    return {group[i]: error for i, error in stack.failures.items()}
 
 
 def checkpoints(folder: Path) -> dict[int, Path]:

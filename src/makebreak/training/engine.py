@@ -25,7 +25,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from makebreak.budget import check_time, is_over
-from makebreak.models import ModelConfig, save_model, stack_models
+from makebreak.models import ModelConfig, free_memory, save_model, stack_models
 from makebreak.progress import ProgressBar
 from makebreak.prompts import World
 from makebreak.store import write_atomic
@@ -39,6 +39,7 @@ from makebreak.training.loop import (
     TrainingRun,
     TrainingStopped,
     metrics_before,
+    tensor_digest,
 )
 from makebreak.training.objective import Objective
 from makebreak.training.stack import StackState
@@ -119,7 +120,6 @@ def train_stack(
 
     Raises:
         ValueError: If the runs do not fit together, or the checkpoint is damaged or of another stack.
-        TrainingStopped: If the loss or the gradient of no member is finite any more.
         OutOfTime: If the time budget of the process is used up; a checkpoint has been written.
     """
     _check_members(models, members)
@@ -138,7 +138,7 @@ def train_stack(
     )
     n_workers = options.n_workers
     if n_workers is None:
-        n_workers = 0 if device.type == "cpu" else max((os.cpu_count() or 2) - 1, 1)
+        n_workers = 0 if device.type == "cpu" else max(len(os.sched_getaffinity(0)) - 1, 1)
     batches = stack_batches(plan, device, first_step=start, n_workers=n_workers)
     with ProgressBar(f"{len(members)} models", first.steps, initial=start) as bar:
         for step in range(start, first.steps):
@@ -147,6 +147,8 @@ def train_stack(
             run.waiting_seconds += time.perf_counter() - begin
             run.step(step, batch)
             bar.update()
+            if run.has_ended:
+                break
     for i, model in enumerate(models):
         run.load_member(i, model.eval(), first.steps)
     write = partial(_write_member, models, members, world, run)
@@ -201,6 +203,8 @@ class _Run:
             _forget_other_shapes((len(members), type(objective), self._optimisation.batch_size, state.shapes))
         self.moments: list[Moment] = []
         self.waiting_seconds = 0.0
+        self.has_ended = False
+        """Whether the loss or the gradient of no member is finite any more."""
         self._logged: list[tuple[int, dict[str, Tensor]]] = []
         self._last_time = time.monotonic()
 
@@ -209,6 +213,8 @@ class _Run:
         optimisation, device = self._optimisation, self.state.weights.device
         with torch.autocast(device.type, torch.bfloat16, enabled=optimisation.precision == "bfloat16"):
             losses, metrics = self._loss(self._stack, batch, self._reference)
+        if losses.ndim == 0 and len(self._members) == 1:
+            losses = losses[None]
         if losses.shape != self.state.stopped_at.shape:
             name = type(self._members[0].objective).__name__
             raise ValueError(
@@ -228,7 +234,7 @@ class _Run:
             self._synchronise(step, is_last)
 
     def _synchronise(self, step: int, is_last: bool) -> None:
-        """Writes metrics, and a checkpoint if one is due; raises TrainingStopped if no member goes on."""
+        """Writes metrics, and a checkpoint if one is due."""
         with (self.folder / METRICS).open("a") as file:
             for logged_step, values in self._logged:
                 lists = {name: value.expand(len(self._members)).tolist() for name, value in values.items()}
@@ -244,8 +250,7 @@ class _Run:
             self._last_time = time.monotonic()
             if not is_last:
                 check_time(f"a stack of {len(self._members)} models")
-        if not self.state.stopped_at.isinf().any():
-            raise next(iter(self.failures().values()))
+        self.has_ended = not bool(self.state.stopped_at.isinf().any())
 
     def failures(self) -> dict[int, TrainingStopped]:
         """Errors of the members whose loss or gradient was not finite, by number."""
@@ -264,23 +269,33 @@ class _Run:
         path = self.folder / name
         path.parent.mkdir(exist_ok=True)
         plain = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
-        write_atomic(path, save_tensors(plain, metadata={"runs": self._labels()}))
+        metadata = {"run": self.folder.name, "sha256": tensor_digest(plain)}
+        write_atomic(path, save_tensors(plain, metadata=metadata))
 
-    def _labels(self) -> str:
-        return json.dumps([member.run.label for member in self._members])
+    def _read(self, path: Path) -> dict[str, Tensor]:
+        """Tensors that `_write` wrote; ValueError if they are damaged or another stack's."""
+        remedy = f"delete {self.folder} to start this stack again"
+        try:
+            with safe_open(path, "pt") as file:
+                metadata = file.metadata() or {}
+            tensors = load_file(path)
+        except (OSError, SafetensorError) as error:
+            raise ValueError(f"{path} is damaged ({error}): {remedy}") from None
+        if metadata.get("sha256") != tensor_digest(tensors):
+            raise ValueError(f"{path} is damaged (its tensors are not those that were saved): {remedy}")
+        if metadata.get("run") != self.folder.name:
+            raise ValueError(f"{path} is of another stack, {metadata.get('run')}: {remedy}")
+        return tensors
 
     def restore(self) -> int:
         """Loads the checkpoint of an interrupted stack, drops later metrics, returns the next step."""
         step, path = 0, self.folder / CHECKPOINT
         if path.exists():
-            try:
-                tensors = load_file(path)
-                self.state.load(tensors)
-                step = int(tensors[_STEP])
-            except (SafetensorError, KeyError, RuntimeError) as error:
-                raise ValueError(
-                    f"{path} is damaged ({error}): delete it to start this stack again"
-                ) from None
+            tensors = self._read(path)
+            self.state.load(tensors)
+            step = int(tensors[_STEP])
+            for earlier in sorted(s for s in self._optimisation.checkpoint_steps if s <= step):
+                self._read(self.folder / CHECKPOINTS / f"{earlier:06d}.safetensors")
         write_atomic(self.folder / METRICS, metrics_before(self.folder, step))
         return step
 
@@ -339,8 +354,10 @@ def remove_stack(folder: Path) -> None:
             empty.rmdir()
 
 
-_MOST_MEMBERS = {"cpu": 32, "cuda": 256}
-"""Most members of a stack by device: more have gained nothing."""
+_MOST_MEMBERS_ON_CPU, _MOST_MEMBERS = 32, 256
+"""Most members of a stack: more have gained nothing."""
+_MOST_ROWS = 2**16 - 1
+"""Most rows of a forward pass, which attention kernels of CUDA count in 16 bits."""
 _MEMORY_SHARE = 0.5
 """Share of the free memory of an accelerator that a stack may take."""
 _COPIES_OF_WEIGHTS = 10
@@ -361,13 +378,13 @@ def largest_stack(model: ModelConfig, world: World, optimisation: Optimisation, 
     Returns:
         At least 1.
     """
-    most = _MOST_MEMBERS[device]
     if device == "cpu":
-        return most
+        return _MOST_MEMBERS_ON_CPU
+    most = min(_MOST_MEMBERS, _MOST_ROWS // (2 * optimisation.batch_size))  # pairs of answers
     d_vocab, width = len(world.vocabulary), model.d_model
-    n_parameters = model.n_layers * (4 * width + 2 * model.d_mlp) * width + 2 * d_vocab * width
+    n_parameters = model.n_layers * (4 * width + 3 * model.d_mlp) * width + 2 * d_vocab * width
     per_token = model.n_layers * _ACTIVATIONS * width + 4 * d_vocab
-    tokens = 2 * optimisation.batch_size * world.sequence_length  # pairs of answers
+    tokens = 2 * optimisation.batch_size * world.sequence_length
     n_bytes = 4 * (_COPIES_OF_WEIGHTS * n_parameters + per_token * tokens)
-    free, _ = torch.cuda.mem_get_info()
+    free = free_memory(torch.device(device))
     return max(1, min(most, int(_MEMORY_SHARE * free / n_bytes)))

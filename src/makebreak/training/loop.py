@@ -234,7 +234,7 @@ def _write_checkpoint(model: PreTrainedModel, optimiser: torch.optim.AdamW, fold
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     metadata = {
         "run": folder.name,
-        "sha256": _tensor_digest(contiguous),
+        "sha256": tensor_digest(contiguous),
         "metrics": _text_digest(metrics_before(folder, step)),
     }
     write_atomic(folder / CHECKPOINT, save_tensors(contiguous, metadata=metadata))
@@ -258,7 +258,7 @@ def _restore(model: PreTrainedModel, optimiser: torch.optim.AdamW, folder: Path)
             with safe_open(path, "pt") as file:
                 metadata = file.metadata() or {}
             tensors = load_file(path)
-            if metadata.get("sha256") != _tensor_digest(tensors):
+            if metadata.get("sha256") != tensor_digest(tensors):
                 raise ValueError("its tensors are not those that were saved")
             step = _load_state(model, optimiser, tensors)
         except (SafetensorError, KeyError, RuntimeError, ValueError) as error:
@@ -308,7 +308,8 @@ def _text_digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _tensor_digest(tensors: Mapping[str, Tensor]) -> str:
+def tensor_digest(tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 of the names and bytes of tensors."""
     digest = hashlib.sha256()
     for name in sorted(tensors):
         digest.update(name.encode())

@@ -101,7 +101,7 @@ class Objective(ABC):
 
         A mean over the first axis, that of the requests (`values.mean(dim=0)`), is right for one model and
         for a stack of them, whose batches and log-probabilities have an axis of members after that of the
-        requests. An objective that takes other means is trained one model at a time.
+        requests. An objective that overrides `loss` without `member_settings` is trained alone.
 
         Args:
             model: The model that is trained, or a stack of models.

@@ -82,7 +82,8 @@ def _stack_part(members: list[list[Any]], part: int, dtype: torch.dtype) -> dict
         if len(shapes) > 1:
             raise ValueError(f"batches of a stack have the shapes {sorted(shapes)}: expected equal ones")
         column = torch.stack(rows, dim=2)
-        columns[name] = column if column.dtype == torch.bool else column.to(dtype)
+        small = dtype if name == "tokens" else torch.int32  # others are positions
+        columns[name] = column if column.dtype == torch.bool else column.to(small)
     return columns
 
 
