@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from dataclasses import replace
 
 import pytest
@@ -127,3 +128,14 @@ def test_what_has_no_stacked_form_is_refused() -> None:
     stack = stack_models(networks("gpt2"))
     with pytest.raises(ValueError, match="a stack of models takes whole sequences"):
         stack(input_ids=member_rows(stack, tokens()), attention_mask=torch.zeros(15, CONTEXT).long())
+
+
+def test_attention_of_more_rows_than_one_call_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In parts of three rows as in one call."""
+    module = importlib.import_module(stack_models.__module__)
+    generator = torch.Generator().manual_seed(0)
+    states = [torch.randn(8, 2, 5, 4, generator=generator) for _ in range(3)]
+    together, _ = module._causal_attention(torch.nn.Identity(), *states, None)
+    monkeypatch.setattr(module, "_MOST_ROWS", 3)
+    parts, _ = module._causal_attention(torch.nn.Identity(), *states, None)
+    torch.testing.assert_close(parts, together)

@@ -20,6 +20,8 @@ from transformers import AttentionInterface, PreTrainedModel
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 from transformers.pytorch_utils import Conv1D
 
+_MOST_ROWS = 65_535
+"""Rows of one attention call: CUDA launches no more blocks along that axis."""
 _ATTENTION = "makebreak_causal"
 """Name of the attention of a stack, for which transformers makes no mask and waits for no value."""
 
@@ -33,8 +35,20 @@ def _causal_attention(
             "a stack of models takes whole sequences, without attention mask and key-value cache"
         )
     scale = options.get("scaling")
-    attended = F.scaled_dot_product_attention(query, key, value, is_causal=True, scale=scale)
-    return attended.transpose(1, 2), None
+    if len(query) <= _MOST_ROWS:
+        attended = F.scaled_dot_product_attention(query, key, value, is_causal=True, scale=scale)
+        return attended.transpose(1, 2), None
+    parts = [
+        F.scaled_dot_product_attention(
+            query[i : i + _MOST_ROWS],
+            key[i : i + _MOST_ROWS],
+            value[i : i + _MOST_ROWS],
+            is_causal=True,
+            scale=scale,
+        )
+        for i in range(0, len(query), _MOST_ROWS)
+    ]
+    return torch.cat(parts).transpose(1, 2), None
 
 
 AttentionInterface.register(_ATTENTION, _causal_attention)

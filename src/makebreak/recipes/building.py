@@ -156,6 +156,8 @@ def _groups(recipes: Collection[Recipe], store: Store) -> list[list[Recipe]]:
         group.sort(key=lambda recipe: recipe.seed)  # requests of one seed are sampled once
         world, optimisation = load_world(group[0].world), _last_stage(group[0])[1]
         size = largest_stack(group[0].model, world, optimisation, group[0].engine.device)
+        n_stacks = -(-len(group) // size)
+        size = -(-len(group) // n_stacks)  # of equal size, so that a step is compiled once
         stacks += [group[i : i + size] for i in range(0, len(group), size)]
     return stacks
 

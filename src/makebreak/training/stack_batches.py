@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -115,7 +116,10 @@ def stack_batches(
         generator=torch.Generator(),  # the global generator is left as it is
     )
     step, waiting = first_chunk * chunks.n_steps, []
-    for chunk in loader:
+    with warnings.catch_warnings():  # Python 3.12 warns of forks; these processes make batches with numpy
+        warnings.filterwarnings("ignore", ".*fork", DeprecationWarning)
+        iterator = iter(loader)
+    for chunk in iterator:
         waiting.append([_move(part, device) for part in chunk.parts])
         if len(waiting) < chunks.n_parts:
             continue
