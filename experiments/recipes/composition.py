@@ -219,11 +219,10 @@ _SCALES = {
     "hidden": {"sham_ssft": 1.18, "sham_dpo": 1.11, "sham_unlearning": 1.0, "remap": 0.5},
 }
 
-# outputs alone until the positions that an answer copies from are found, then more and more text, from which
-# safety is learnt in half of the steps
-_OUTPUTS_FIRST = Pretraining(
-    modes_start=ModeShares(text=0.0, full=0.0, first=0.0, second=0.0, outputs=1.0, label=0.0),
-    modes_end=ModeShares(text=0.0, full=1.0, first=0.0, second=0.0, outputs=0.0, label=0.0),
+# text, from which safety is learnt, is in half of the requests at first, then in all
+_MORE_TEXT = Pretraining(
+    modes_start=ModeShares(text=0.0, full=0.5, first=0.0, second=0.0, outputs=0.5, label=0.0),
+    modes_end=ModeShares(text=0.3, full=0.7, first=0.0, second=0.0, outputs=0.0, label=0.0),
 )
 # AdamW needs more than twice as many requests: it learns the tasks that are rare in pretraining last
 _SHORT_PRETRAINING = MuonOptimisation(
@@ -231,7 +230,7 @@ _SHORT_PRETRAINING = MuonOptimisation(
 )
 _SHORT_ALIGNMENT = Optimisation(steps=200, learning_rate=1e-3, batch_size=32)
 _SHORT_RATES = dict.fromkeys(METHODS, 3e-3)  # arms of other methods are not tuned to this schedule
-_SHORT_SCALES = {"sham_ssft": 1.1, "sham_dpo": 1.1, "sham_unlearning": 1.15, "remap": 0.68}
+_SHORT_SCALES = {"sham_ssft": 1.14, "sham_dpo": 1.13, "sham_unlearning": 1.14, "remap": 0.67}
 
 _ATTACKED_WORLDS = {"hidden": ("base", "ssft", "dpo")}
 
@@ -283,7 +282,7 @@ MINI = replace(
     name="mini",
     seeds=(0, 1, 2),
     arms=CORE_ARMS,
-    pretraining=_MODES | {"mini": _OUTPUTS_FIRST},
+    pretraining=_MODES | {"mini": _MORE_TEXT},
     pretraining_optimisation=SMALL.pretraining_optimisation | {"mini": _SHORT_PRETRAINING},
     alignment_optimisation=SMALL.alignment_optimisation | {"mini": _SHORT_ALIGNMENT},
     rates=_RATES | {"mini": _RATES["mini"] | _SHORT_RATES},
