@@ -15,7 +15,13 @@ from experiments.speed.activations import capture_rows, memory_row
 from experiments.speed.attacks import attack_rows
 from experiments.speed.landscapes import landscape_rows, map_row
 from experiments.speed.language_models import language_model_rows
-from experiments.speed.training import Measures, generation_rows, throughput_row, training_rows
+from experiments.speed.training import (
+    Measures,
+    generation_rows,
+    stacked_rows,
+    throughput_row,
+    training_rows,
+)
 from makebreak.report import write_tables
 
 
@@ -31,7 +37,7 @@ def run(out: Path, final_measures: Measures, checkpoint_measures: Measures) -> N
     torch.set_num_threads(1)
     try:
         ratios = [*generation_rows(), *training_rows(), *language_model_rows(), *capture_rows(), memory_row()]
-        ratios += [*attack_rows(), *landscape_rows()]
+        ratios += [*stacked_rows(), *attack_rows(), *landscape_rows()]
         throughput = throughput_row(PRESETS["mini"], "mini", "ssft", final_measures, checkpoint_measures)
         tables = {
             "speed": pd.DataFrame(ratios),

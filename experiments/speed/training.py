@@ -17,11 +17,20 @@ from transformers import PreTrainedModel
 
 from experiments.recipes.composition import PRESETS, Preset
 from experiments.speed.timing import SpeedRow, median_ratio, seconds
-from makebreak.models import create_model
+from makebreak.models import create_model, default_device
 from makebreak.prompts import Sequences, World, load_world
 from makebreak.recipes import build, checkpoints
 from makebreak.store import Store
-from makebreak.training import Objective, Optimisation, Pretraining, TrainingRun, train
+from makebreak.training import (
+    Member,
+    Objective,
+    Optimisation,
+    Pretraining,
+    StackOptions,
+    TrainingRun,
+    train,
+    train_stack,
+)
 from makebreak.zoo import Measure, measure
 from synthetic import CompositionWorld, FormatsWorld
 
@@ -80,7 +89,7 @@ class Replay(Objective):
 
     pretraining: Pretraining
     """The objective whose loss is used."""
-    batches: list[Sequences]
+    sequences: list[Sequences]
     """Batches by step."""
     times: list[float] = field(default_factory=list)
     """Clock at which each batch was requested, in seconds."""
@@ -88,11 +97,11 @@ class Replay(Objective):
     def batch(self, world: World, *, size: int, step: int, steps: int, seed: int) -> Sequences:
         """Returns the batch of a step and notes the time."""
         self.times.append(time.perf_counter())
-        return self.batches[step]
+        return self.sequences[step]
 
     def loss(
         self, model: PreTrainedModel, batch: Sequences, reference: PreTrainedModel
-    ) -> tuple[Tensor, dict[str, float]]:
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         """Returns the loss of pretraining."""
         return self.pretraining.loss(model, batch, reference)
 
@@ -147,6 +156,38 @@ def _step_ratios(preset: Preset, name: str, batch_size: int) -> dict[str, list[f
                 if round_:
                     ratios[baseline].append(ratio)
     return ratios
+
+
+def stacked_rows() -> list[SpeedRow]:
+    """Seconds per step and model of runs one by one, relative to the same runs trained in one step.
+
+    A base and an SSFT of preset `mini`, batches included; 8 models on a CPU, 128 on an accelerator.
+    """
+    device = default_device()
+    n_members, steps = (8, 100) if device.type == "cpu" else (128, 200)
+    preset, world = PRESETS["mini"], load_world("mini")
+    sizes = {"d_vocab": len(world.vocabulary), "n_ctx": world.sequence_length}
+    rows = []
+    for arm in ("base", "ssft"):
+        recipe = preset.recipe("mini", SEED, arm)
+        stage = recipe.alignments[-1] if recipe.alignments else None
+        objective, settings = (
+            (stage.objective, stage.optimisation) if stage else (recipe.pretraining, recipe.optimisation)
+        )
+        optimisation = replace(settings, steps=steps, checkpoints=1)
+        runs = [TrainingRun(SEED + i, f"model {i}", 1e9, device=device) for i in range(n_members)]
+        models = [create_model(preset.model, seed=SEED + i, **sizes) for i in range(n_members)]
+        with tempfile.TemporaryDirectory() as folder:
+            alone = partial(train, models[0], objective, optimisation, world, Path(folder), runs[0])
+            single = seconds(alone) / steps
+        members = [Member(objective, optimisation, run) for run in runs]
+        with tempfile.TemporaryDirectory() as folder:
+            options = StackOptions(str(device), checkpoint_seconds=1e9)
+            moments = train_stack(models, members, world, Path(folder), options).moments
+        window = (moments[-1].seconds - moments[0].seconds) / (moments[-1].step - moments[0].step)
+        task = f"training step of {n_members} stacked models, {arm}, {device.type}"
+        rows.append(SpeedRow(task, "one by one", single / (window / n_members)))
+    return rows
 
 
 def throughput_row(
