@@ -10,10 +10,9 @@ from pathlib import Path
 
 from experiments.device_check.checks import Result, Setting
 from experiments.recipes.composition import PRESETS
-from makebreak import zoo
 from makebreak.recipes import Engine, Recipe, build_all
 from makebreak.store import Store
-from makebreak.zoo import SafetyMeasure
+from makebreak.zoo import SafetyMeasure, measure_all
 
 FIRST_SEED = 1000
 N_MODELS = 1000
@@ -35,21 +34,18 @@ def thousand_models(setting: Setting) -> Iterator[Result]:
             part = recipes[first : first + n_first]
             if costs and sum(costs[-1]) > setting.seconds_left - 12:
                 break
-            budget = max(setting.seconds_left - 25, 3.0) / 4
-            costs.append(_make(store, part, measure, budget))
+            costs.append(_make(store, part, measure))
         n_made = n_first * len(costs)
         stages = [sum(stage) for stage in zip(*costs, strict=True)]
     scale = n_all / n_made
     note = f"made {n_made} of {n_all} bases and as many aligned ones" + (
         "" if n_made == n_all else ", extrapolated to all"
     )
-    if not hasattr(zoo, "measure_all"):
-        note += ", measuring extrapolated from those that fit the time"
     seconds = [scale * stage for stage in stages]
     steps = recipes[0].optimisation.steps, recipes[0].alignments[-1].optimisation.steps
     yield Result(f"{n_all} bases", seconds[0], "s", note=f"{steps[0]} steps each; {note}")
     yield Result(f"{n_all} aligned models", seconds[1], "s", note=f"{steps[1]} steps each; {note}")
-    yield Result(f"measuring {n_all} aligned models", seconds[2], "s", note=f"{_way()}; {note}")
+    yield Result(f"measuring {2 * n_all} models", seconds[2], "s", note=f"stacked; {note}")
     yield Result(f"{n_all} bases and {n_all} aligned models", sum(seconds), "s", _SECONDS, True, note)
     rate = 3600 * n_all / (seconds[1] + seconds[2])
     yield Result("aligned and measured models", rate, "per accelerator-hour", note=note)
@@ -64,31 +60,12 @@ def _recipe(preset: str, device: str, seed: int) -> Recipe:
     return replace(recipe, optimisation=optimisation, alignments=stages, engine=engine)
 
 
-def _make(
-    store: Store, recipes: Sequence[Recipe], measure: SafetyMeasure, budget: float
-) -> tuple[float, float, float]:
-    """Seconds of bases, alignment and measuring of some recipes.
-
-    Where models are measured one by one and the budget ends, the rest is extrapolated.
-    """
+def _make(store: Store, recipes: Sequence[Recipe], measure: SafetyMeasure) -> tuple[float, float, float]:
+    """Seconds of bases, alignment and measuring of some recipes and their bases."""
     clock = [time.perf_counter()]
     build_all([recipe.base for recipe in recipes], store)
     clock.append(time.perf_counter())
     build_all(recipes, store)
     clock.append(time.perf_counter())
-    measure_all = getattr(zoo, "measure_all", None)
-    if measure_all:
-        measure_all(store, recipes, measure)
-        return clock[1] - clock[0], clock[2] - clock[1], time.perf_counter() - clock[2]
-    n = 0
-    for recipe in recipes:
-        zoo.measure(store, recipe, measure)
-        n += 1
-        if time.perf_counter() - clock[2] > budget:
-            break
-    return clock[1] - clock[0], clock[2] - clock[1], (time.perf_counter() - clock[2]) * len(recipes) / n
-
-
-def _way() -> str:
-    is_stacked = hasattr(zoo, "measure_all")
-    return "stacked" if is_stacked else "one by one, those that fit the time, extrapolated to the rest"
+    measure_all(store, [stage for recipe in recipes for stage in recipe.lineage], measure)
+    return clock[1] - clock[0], clock[2] - clock[1], time.perf_counter() - clock[2]

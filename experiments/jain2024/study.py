@@ -64,7 +64,7 @@ def cells(preset: Preset, world: str, seeds: tuple[int, ...]) -> list[Cell]:
 def tasks(
     preset: Preset, world: str, seeds: tuple[int, ...], store: Path, *, workers: int
 ) -> list[list[Task]]:
-    """What the store lacks, in two waves of tasks: training of bases, then all other models and measurements.
+    """What the store lacks: training of bases, then all other models and measurements.
 
     A process takes seconds to start, so it makes several models where there are many more than workers.
     """
@@ -86,6 +86,8 @@ def tasks(
             label = f"{name} seed {seed} {' '.join(part)}"
             arguments = (preset.name, name, seed, part, str(store), all_measures)
             measurements.append(Task(label, f"{__name__}:build_and_measure", arguments))
+    if len(trainings) > workers:  # who is free measures; who needs a base that is in training waits for it
+        return [trainings + measurements]
     return [trainings, measurements]
 
 

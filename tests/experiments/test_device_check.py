@@ -71,7 +71,7 @@ def test_quick_checks(capsys: pytest.CaptureFixture[str]) -> None:
         "model-steps of 2 models at mini",
         "4 bases",
         "4 aligned models",
-        "measuring 4 aligned models",
+        "measuring 8 models",
         "aligned and measured models",
         "device tests passed",
     ):

@@ -25,6 +25,7 @@ from makebreak.evaluation.judges import (
 from makebreak.evaluation.outcomes import OUTCOMES_REVISION, exact_outcomes, outcome_rate
 from makebreak.evaluation.prefix_runner import PrefixCachedRunner, SteeredAnswers
 from makebreak.evaluation.rates import Behaviour, evaluate_behaviour, kl_to_base, refusal_margins
+from makebreak.evaluation.stacked import stack_answers, stack_behaviours, stack_kl_to_base
 from makebreak.evaluation.target import (
     AnswerRow,
     ChatTarget,
@@ -84,6 +85,9 @@ __all__ = [
     "prompt_tokens",
     "refusal_margins",
     "score_targets",
+    "stack_answers",
+    "stack_behaviours",
+    "stack_kl_to_base",
     "target_batch_size",
     "target_nll",
 ]

@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from makebreak.activations import forward
-from makebreak.evaluation.answers import greedy_answers
+from makebreak.evaluation.answers import GreedyAnswers, greedy_answers
 from makebreak.evaluation.decisions import MAX_BATCH_SIZE, log_odds
 from makebreak.prompts import OUTCOMES, Requests, World, sequences
 
@@ -41,7 +41,11 @@ class Behaviour:
 
 def evaluate_behaviour(model: PreTrainedModel, world: World, requests: Requests) -> Behaviour:
     """Evaluates a model on the requests of one family by the world's exact judge."""
-    answers = greedy_answers(model, world, requests)
+    return behaviour_of(world, requests, greedy_answers(model, world, requests))
+
+
+def behaviour_of(world: World, requests: Requests, answers: GreedyAnswers) -> Behaviour:
+    """Behaviour that the answers to some requests show, by the world's exact judge."""
     outcomes = world.judge(requests, answers.tokens)
     return Behaviour(
         family=requests.family,

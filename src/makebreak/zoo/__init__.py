@@ -22,6 +22,7 @@ from makebreak.zoo.measure import (
     measure,
     other_seed,
 )
+from makebreak.zoo.stacked import measure_all
 from makebreak.zoo.table import IDENTITY, identity, table
 
 __all__ = [
@@ -41,6 +42,7 @@ __all__ = [
     "judged_families",
     "matched_comparison",
     "measure",
+    "measure_all",
     "other_seed",
     "table",
     "weight_change",

@@ -11,7 +11,7 @@ import torch
 from transformers import PreTrainedModel
 
 from makebreak.configs import check_positive
-from makebreak.evaluation import Behaviour, kl_to_base
+from makebreak.evaluation import Behaviour
 from makebreak.prompts import Family, Requests, World
 from makebreak.stats import wilson_interval
 from makebreak.tables import as_dicts
@@ -86,16 +86,20 @@ class SafetyMeasure:
     def __call__(self, subject: Subject) -> Measurement:
         """Measures one model."""
         behaviours = {family: subject.behaviour(family, self.n) for family in COMMON_FAMILIES}
-        safe = subject.sample("safe", self.n)
         answer_rate, family_margin = self._on_trained_family(subject)
         columns: dict[str, float | None] = {
             "margin": behaviours["unsafe"].margin,
-            "kl_on_safe": kl_to_base(subject.model, subject.base, subject.world, safe),
+            "kl_on_safe": subject.kl_on_safe(self.n),
             "weight_change": weight_change(subject.model, subject.base),
             "trained_answer_rate": answer_rate,
             "trained_family_margin": family_margin,
         }
         return Measurement(columns | _rates(behaviours), _tables(subject, behaviours))
+
+    def families(self, subject: Subject) -> list[str]:
+        """Families whose behaviour is measured."""
+        data = subject.recipe.alignment_data
+        return [*COMMON_FAMILIES, *([] if data is None else [data.unsafe])]
 
     def _on_trained_family(self, subject: Subject) -> tuple[float | None, float | None]:
         """Rate of the trained answer, and refusal margin, on the family of the last training stage."""
@@ -125,10 +129,13 @@ class FamilyMeasure:
 
     def __call__(self, subject: Subject) -> Measurement:
         """Measures one model."""
-        families = [f for f in judged_families(subject.world.families) if f not in COMMON_FAMILIES]
-        behaviours = {family: subject.behaviour(family, self.n) for family in families}
+        behaviours = {family: subject.behaviour(family, self.n) for family in self.families(subject)}
         margins = {f"{family}.margin": behaviour.margin for family, behaviour in behaviours.items()}
         return Measurement(_rates(behaviours) | margins, _tables(subject, behaviours))
+
+    def families(self, subject: Subject) -> list[str]:
+        """Families whose behaviour is measured."""
+        return [f for f in judged_families(subject.world.families) if f not in COMMON_FAMILIES]
 
 
 def judged_families(families: Iterable[str]) -> list[str]:

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 from transformers import PreTrainedModel
 
 from makebreak.configs import to_json
-from makebreak.evaluation import Behaviour, evaluate_behaviour
+from makebreak.evaluation import Behaviour, evaluate_behaviour, kl_to_base
 from makebreak.models import load_model
 from makebreak.prompts import Requests, World, load_world
 from makebreak.recipes import Recipe, build, checkpoints
@@ -39,7 +39,10 @@ class Subject:
     """Store that the model was loaded from."""
     activations: dict[tuple[int, int], Any] = field(default_factory=dict, repr=False, compare=False)
     """Activations that measures share (`mechanism.shared_activations`)."""
-    _behaviours: dict[tuple[str, int], Behaviour] = field(default_factory=dict, repr=False, compare=False)
+    behaviours: dict[tuple[str, int], Behaviour] = field(default_factory=dict, repr=False, compare=False)
+    """Behaviour by family and number of requests, computed once for all measures (`behaviour`)."""
+    divergences: dict[int, float] = field(default_factory=dict, repr=False, compare=False)
+    """KL to the base by number of requests (`kl_on_safe`)."""
 
     @property
     def world(self) -> World:
@@ -58,10 +61,17 @@ class Subject:
 
     def behaviour(self, family: str, n: int) -> Behaviour:
         """Outcomes of the model on `sample(family, n)`; computed once for all measures of a subject."""
-        if (family, n) not in self._behaviours:
+        if (family, n) not in self.behaviours:
             requests = self.sample(family, n)
-            self._behaviours[family, n] = evaluate_behaviour(self.model, self.world, requests)
-        return self._behaviours[family, n]
+            self.behaviours[family, n] = evaluate_behaviour(self.model, self.world, requests)
+        return self.behaviours[family, n]
+
+    def kl_on_safe(self, n: int) -> float:
+        """KL(base ‖ model) on `n` safe requests, in nats per judged token; computed once."""
+        if n not in self.divergences:
+            requests = self.sample("safe", n)
+            self.divergences[n] = kl_to_base(self.model, self.base, self.world, requests)
+        return self.divergences[n]
 
 
 def other_seed(seed: int) -> int:
@@ -100,7 +110,11 @@ class Measure(Protocol):
 
 
 def measure(
-    store: Store, recipe: Recipe, *measures: Measure, step: int | None = None
+    store: Store,
+    recipe: Recipe,
+    *measures: Measure,
+    step: int | None = None,
+    subject: Subject | None = None,
 ) -> list[tuple[Measurement, Path]]:
     """Takes measures of one model; the model is trained, and measures are taken, unless the store has them.
 
@@ -109,6 +123,7 @@ def measure(
         recipe: The model.
         *measures: What is measured.
         step: Checkpoint of the last training stage; None for its last step.
+        subject: The model, where it is loaded already.
 
     Returns:
         For each measure its result and the folder in which it is kept.
@@ -123,11 +138,8 @@ def measure(
         raise ValueError(f"step {step} of {recipe.label()} was not kept: expected one of {sorted(folders)}")
 
     @cache
-    def subject() -> Subject:
-        symbols = load_world(recipe.world).vocabulary.symbols
-        models: list[Any] = [load_model(folder, symbols=symbols) for folder in (folders[step], base)]
-        measured, start = (model.to(recipe.engine.device) for model in models)
-        return Subject(recipe, step, measured, start, store)
+    def loaded() -> Subject:
+        return subject or load_subject(store, recipe, step)
 
     results = []
     for each in measures:
@@ -136,7 +148,27 @@ def measure(
             revision=each.revision,
             config={"measure": to_json(each), "step": step},
             parents=[model, base],
-            make=lambda folder, each=each: write_json(folder / MEASUREMENT_FILE, vars(each(subject()))),
+            make=lambda folder, each=each: write_json(folder / MEASUREMENT_FILE, vars(each(loaded()))),
         )
         results.append((Measurement(**json.loads((folder / MEASUREMENT_FILE).read_text())), folder))
     return results
+
+
+def load_subject(store: Store, recipe: Recipe, step: int | None = None) -> Subject:
+    """The model of a recipe at a kept step of its last stage, with its base, on the device of its engine.
+
+    Args:
+        store: Where the models are kept.
+        recipe: The model.
+        step: The step; None for the last one.
+
+    Returns:
+        The model, ready to be measured.
+    """
+    folders = checkpoints(build(recipe, store))
+    step = max(folders) if step is None else step
+    symbols = load_world(recipe.world).vocabulary.symbols
+    paths = folders[step], build(recipe.base, store)
+    models: list[Any] = [load_model(path, symbols=symbols) for path in paths]
+    measured, base = (model.to(recipe.engine.device) for model in models)
+    return Subject(recipe, step, measured, base, store)
