@@ -178,8 +178,8 @@ def stacked_rows() -> list[SpeedRow]:
         runs = [TrainingRun(SEED + i, f"model {i}", 1e9, device=device) for i in range(n_members)]
         models = [create_model(preset.model, seed=SEED + i, **sizes) for i in range(n_members)]
         with tempfile.TemporaryDirectory() as folder:
-            alone = partial(train, models[0], objective, optimisation, world, Path(folder), runs[0])
-            single = seconds(alone) / steps
+            train_single = partial(train, models[0], objective, optimisation, world, Path(folder), runs[0])
+            single = seconds(train_single) / steps
         members = [Member(objective, optimisation, run) for run in runs]
         with tempfile.TemporaryDirectory() as folder:
             options = StackOptions(str(device), checkpoint_seconds=1e9)

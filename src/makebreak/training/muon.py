@@ -87,15 +87,13 @@ class MuonWithAdamW(torch.optim.AdamW):
 
     Torch's own Muon takes single matrices and rounds to bfloat16, which its iteration amplifies to per cents
     of an update; here a stack of models repeats single models to float32.
+
+    Args:
+        model: The model whose trainable parameters are optimised.
+        settings: Settings of both optimisers.
     """
 
     def __init__(self, model: PreTrainedModel, settings: MuonOptimisation) -> None:
-        """Divides the parameters among the two.
-
-        Args:
-            model: The model whose trainable parameters are optimised.
-            settings: Settings of both optimisers.
-        """
         decayed, others = decay_groups(model)
         names = muon_parameters(model)
         self._matrices = [p for name, p in model.named_parameters() if name in names]

@@ -26,18 +26,16 @@ class StackState:
 
     The parameters of the stack are views of `weights`, so that a step of the optimiser is a few operations on
     matrices, and norms and learning rates are per row.
+
+    Args:
+        model: The stack, whose parameters become views.
+        optimisations: Settings of each member; learning rate, weight decay and clip may differ.
+        single: A model like the members, whose modules say what is a matrix, an embedding or the head.
     """
 
     def __init__(
         self, model: PreTrainedModel, optimisations: Sequence[Optimisation], single: PreTrainedModel
     ) -> None:
-        """Takes the trained parameters of a stack.
-
-        Args:
-            model: The stack, whose parameters become views.
-            optimisations: Settings of each member; learning rate, weight decay and clip may differ.
-            single: A model like the members, whose modules say what is a matrix, an embedding or the head.
-        """
         trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
         self.shapes: dict[str, torch.Size] = {name: p.shape[1:] for name, p in trained.items()}
         self.parameters = list(trained.values())

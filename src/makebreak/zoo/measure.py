@@ -138,7 +138,7 @@ def measure(
         raise ValueError(f"step {step} of {recipe.label()} was not kept: expected one of {sorted(folders)}")
 
     @cache
-    def loaded() -> Subject:
+    def get_subject() -> Subject:
         return subject or load_subject(store, recipe, step)
 
     results = []
@@ -148,7 +148,7 @@ def measure(
             revision=each.revision,
             config={"measure": to_json(each), "step": step},
             parents=[model, base],
-            make=lambda folder, each=each: write_json(folder / MEASUREMENT_FILE, vars(each(loaded()))),
+            make=lambda folder, each=each: write_json(folder / MEASUREMENT_FILE, vars(each(get_subject()))),
         )
         results.append((Measurement(**json.loads((folder / MEASUREMENT_FILE).read_text())), folder))
     return results
