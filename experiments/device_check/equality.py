@@ -127,7 +127,9 @@ def language_model_equals_cpu(setting: Setting) -> Iterator[Result]:
     tokens = torch.randint(256, (8, 24), generator=torch.Generator().manual_seed(0))
     with tempfile.TemporaryDirectory() as folder:
         LlamaForCausalLM(config).save_pretrained(folder)
-        models: list[Any] = [AutoModelForCausalLM.from_pretrained(folder).eval() for _ in range(2)]
+        models: list[Any] = [
+            AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=False).eval() for _ in range(2)
+        ]
     values = []
     for model, device in zip(models, ("cpu", setting.device), strict=True):
         with torch.no_grad():

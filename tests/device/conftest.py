@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -25,3 +26,14 @@ def device(request: pytest.FixtureRequest) -> Iterator[torch.device]:
 
     with simulated_accelerator() as simulated:
         yield simulated
+
+
+QUICK = ("test_simulated", "test_activations", "test_training_on_device")
+"""Modules that `make test` runs; the others are left to `make test-all` and `make test-device`."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.parent == Path(__file__).parent and item.path.stem not in QUICK:
+            item.add_marker(pytest.mark.slow)

@@ -6,7 +6,6 @@ that help is fast.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -92,7 +91,7 @@ class SharedOptions:
 
         log(f"loading {name}")
         network = open_model(name, store=self.store, loading=loading or self.loading)
-        print(f"{name}: {network.placement}", file=sys.stderr, flush=True)
+        log(f"{name}: {network.placement}")
         return network
 
     def facts(self, prompts: Mapping[str, Sequence[str]], **models: LanguageModel) -> dict[str, str]:
