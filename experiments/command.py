@@ -184,6 +184,11 @@ def _run_settings(command: Command) -> RunSettings:
     if command.budget is not None and not command.budget > 0:
         raise ValueError(f"budget = {command.budget}: expected a positive number of seconds")
     if command.portable is not None:
+        if _engine(command).startswith("stacked"):
+            raise ValueError(
+                "--portable carries single trainings, not stacks of many: choose --engine single:cpu or "
+                "single:cuda"
+            )
         if command.study == "real":
             raise ValueError(
                 "--portable is for studies that train small models; the weights of a language model do not "

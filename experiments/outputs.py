@@ -110,8 +110,10 @@ def print_unchanged(out: Path, request: dict[str, Any], store: Path) -> bool:
     """
     try:
         provenance = json.loads((out / _PROVENANCE).read_text())
-        if provenance["request"] != request or provenance["code"] != _code_digest():
+        if provenance["request"] != request or provenance["code"] != code_digest():
             return False
+        if request["engine"] is None and (_CUDA_DRIVER.exists() or provenance["engine"] != "single:cpu"):
+            return False  # the default depends on the machine, and torch is not imported to ask for it
         folders = [store / stage["folder"] for stage in provenance["stages"]]
         files, world = dict(provenance["files"]), provenance["world"]
         plan = describe_plan(
@@ -157,8 +159,11 @@ def _sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
+_CUDA_DRIVER = Path("/dev/nvidiactl")
+
+
 @cache
-def _code_digest() -> str:
+def code_digest() -> str:
     """Digest of all source and data files of this project, and of the versions that it runs on."""
     digest = hashlib.sha256(json.dumps(_versions(), sort_keys=True).encode())
     for package in _PACKAGES:
@@ -191,7 +196,7 @@ def _provenance(run: Run) -> dict[str, Any]:
         "seeds": list(run.seeds),
         "models": len(run.study.trainings(run.preset, run.world, run.seeds)),
         "request": run.request,
-        "code": _code_digest(),
+        "code": code_digest(),
         "versions": _versions(),
         "engine": str(Engine.default()),
         "threads": torch.get_num_threads(),

@@ -12,11 +12,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from experiments.outputs import Run, format_paths, write_results
+from experiments.outputs import Run, code_digest, format_paths, write_results
 from makebreak import sweeps
 from makebreak.budget import OutOfTime, limit_time
 from makebreak.portable import MIB, Selection, SizeLimits, pack, unpack
-from makebreak.recipes import Engine, build_all
+from makebreak.recipes import Engine, Recipe, build_all
 from makebreak.store import RECORD_FILE, DryRun, NotCached, Store, dry_run
 
 if TYPE_CHECKING:
@@ -55,9 +55,10 @@ def run_study(run: Run, settings: RunSettings) -> bool:
 
     Raises:
         PortableFolderError: If the portable folder is damaged or foreign, or its limits cannot be kept.
-        KeyboardInterrupt: If the run is interrupted; the portable folder has been written by then.
+        Exception: What a computation raises, or KeyboardInterrupt; the portable folder has been written then.
     """
     started = time.monotonic()
+    code_digest()  # of the code that computes, which may have changed on disk by the end
     store = Store(run.store)
     with ExitStack() as stack:
         if settings.budget is not None:
@@ -70,7 +71,7 @@ def run_study(run: Run, settings: RunSettings) -> bool:
             results = _compute(run, settings, store)
         except OutOfTime:
             results = None
-        except (KeyboardInterrupt, sweeps.SweepFailed):
+        except (KeyboardInterrupt, Exception):
             _pack(run, settings, _dry_runs(run))
             raise
     if results is None:
@@ -102,7 +103,8 @@ def _compute(run: Run, settings: RunSettings, store: Store) -> Results:
     except NotCached:
         pass
     if Engine.default().name == "stacked":
-        build_all(study.trainings(preset, run.world, run.seeds), store)
+        recipes = study.trainings(preset, run.world, run.seeds)  # of the study real, adapters
+        build_all([recipe for recipe in recipes if isinstance(recipe, Recipe)], store)
     if settings.launcher != "none":
         for wave in study.tasks(preset, run.world, run.seeds, run.store, workers=settings.workers):
             if wave:
@@ -167,7 +169,8 @@ def _pack(run: Run, settings: RunSettings, dry_runs: list[DryRun]) -> None:
 
 def _owner(run: Run) -> dict[str, object]:
     """What a portable folder belongs to."""
-    return {"study": run.name, "preset": run.preset.name, "world": run.world, "seeds": list(run.seeds)}
+    names: dict[str, object] = {"study": run.name, "preset": run.preset.name, "world": run.world}
+    return names | {"seeds": list(run.seeds), "engine": str(Engine.default())}
 
 
 def _count_results(store: Path) -> int:

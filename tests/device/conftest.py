@@ -28,7 +28,7 @@ def device(request: pytest.FixtureRequest) -> Iterator[torch.device]:
         yield simulated
 
 
-QUICK = ("test_simulated", "test_activations", "test_training_on_device")
+QUICK = ("test_simulated", "test_activations")
 """Modules that `make test` runs; the others are left to `make test-all` and `make test-device`."""
 
 

@@ -94,6 +94,7 @@ def test_single_recipe_is_a_stack_of_one(tmp_path: Path, stack_sizes: list[int])
     assert folder == build(recipe, Store(tmp_path, read_only=True))
 
 
+@pytest.mark.slow
 def test_killed_between_members_the_rest_is_written_from_the_same_stack(
     tmp_path: Path, stack_sizes: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -121,6 +122,7 @@ def test_killed_between_members_the_rest_is_written_from_the_same_stack(
         assert weights[0].read_bytes() == weights[1].read_bytes()
 
 
+@pytest.mark.slow
 def test_models_that_stop_are_named_and_all_others_stored(tmp_path: Path) -> None:
     store = Store(tmp_path)
     steep = replace(BASES[1], optimisation=replace(STEPS, learning_rate=1e38))

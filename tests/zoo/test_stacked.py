@@ -62,6 +62,7 @@ def test_behaviour_of_a_stack_is_that_of_its_members(
     assert len({round(divergence, 3) for divergence in divergences}) == 3, "the members differ"
 
 
+@pytest.mark.slow
 def test_measures_of_a_stack_lie_where_single_ones_are_looked_for(tmp_path: Path) -> None:
     steps = Optimisation(30, 1e-2, batch_size=16, checkpoints=1)
     sham = AlignmentData("sham_safe", "sham_unsafe")

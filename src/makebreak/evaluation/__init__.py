@@ -2,6 +2,7 @@
 
 from makebreak.evaluation.answers import GreedyAnswers, generate_answers, greedy_answers
 from makebreak.evaluation.decisions import (
+    MAX_BATCH_SIZE,
     batches,
     decision_kl,
     first_tokens,
@@ -48,6 +49,7 @@ __all__ = [
     "ARDITI_PHRASES",
     "JUDGE",
     "JUDGES",
+    "MAX_BATCH_SIZE",
     "OUTCOMES_REVISION",
     "QI_PHRASES",
     "AgreementRow",

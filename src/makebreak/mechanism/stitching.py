@@ -31,10 +31,10 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from makebreak.activations import capture, forward, logits_at_last, run_blocks
-from makebreak.evaluation import batches, decision_kl, first_tokens, log_odds, prompt_tokens
+from makebreak.evaluation import MAX_BATCH_SIZE, decision_kl, first_tokens, log_odds, prompt_tokens
 from makebreak.geometry import subspace_share
 from makebreak.mechanism.fisher import LayerFisher, layer_fisher
-from makebreak.models import n_layers
+from makebreak.models import MAX_BATCH_TOKENS, n_layers
 from makebreak.prompts import Requests, TextRequests
 from makebreak.revisions import cache_revision
 
@@ -155,7 +155,9 @@ def stitching_rows(
     base_margins: list[Tensor] = []
     aligned_margins: list[Tensor] = []
     start = 0
-    for part in batches(requests, model):
+    # the random movement is drawn part by part: parts must not follow the free memory, as other batches do
+    size = max(min(MAX_BATCH_SIZE, MAX_BATCH_TOKENS // requests.prompt.shape[1]), 1)
+    for part in (requests[slice(first, first + size)] for first in range(0, len(requests), size)):
         goal = target[start : start + len(part)]
         start += len(part)
         base_states, aligned_states = _states(base, part), _states(model, part)

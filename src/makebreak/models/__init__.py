@@ -1,6 +1,6 @@
 """Causal language models in Hugging Face's format: creation, loading, saving, access to weights."""
 
-from makebreak.models.batch_limit import batch_tokens, halve_batches
+from makebreak.models.batch_limit import MAX_BATCH_TOKENS, batch_tokens, halve_batches
 from makebreak.models.devices import default_device, free_memory
 from makebreak.models.folders import load_model, save_model, word_level_tokenizer
 from makebreak.models.interpolation import (
@@ -24,6 +24,7 @@ from makebreak.models.weights import bias_vector, linear_module, matrix_names, n
 
 __all__ = [
     "DTYPES",
+    "MAX_BATCH_TOKENS",
     "MODEL_SIZES",
     "LanguageModel",
     "ModelConfig",
