@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 _PACKAGES = ("makebreak", "synthetic", "experiments")
 _VERSIONS = ("torch", "transformers", "numpy", "scipy", "scikit-learn", "seaborn", "pandas", "matplotlib")
+_CUDA_DRIVER = Path("/dev/nvidiactl")  # there if a CUDA device may be
 _PROVENANCE, _CLAIMS, _REPORT, _FIGURES = "provenance.json", "claims.json", "report.html", "figures"
 
 
@@ -108,11 +109,12 @@ def print_unchanged(out: Path, request: dict[str, Any], store: Path) -> bool:
     Raises:
         DamagedArtifact: If a result in the store fails its hashes.
     """
+    engine = request["engine"]
     try:
         provenance = json.loads((out / _PROVENANCE).read_text())
         if provenance["request"] != request or provenance["code"] != code_digest():
             return False
-        if request["engine"] is None and (_CUDA_DRIVER.exists() or provenance["engine"] != "single:cpu"):
+        if engine is None and (_CUDA_DRIVER.exists() or provenance["engine"] != "single:cpu"):
             return False  # the default depends on the machine, and torch is not imported to ask for it
         folders = [store / stage["folder"] for stage in provenance["stages"]]
         files, world = dict(provenance["files"]), provenance["world"]
@@ -157,9 +159,6 @@ def _output_files(out: Path) -> Iterator[Path]:
 
 def _sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-_CUDA_DRIVER = Path("/dev/nvidiactl")
 
 
 @cache

@@ -216,7 +216,8 @@ def test_unchanged_results_are_kept(
 ) -> None:
     """As long as request, code, store and files are what they were."""
     run = work.of(tmp_path)
-    request = {"study": "fake", "preset": "smoke"}
+    request = {"study": "fake", "preset": "smoke", "engine": None}
+    monkeypatch.setattr(outputs, "_CUDA_DRIVER", tmp_path / "no driver")
     assert not outputs.print_unchanged(run.out, request, run.store)
     assert run_study(Run(**vars(run) | {"request": request}), RunSettings("none", 1))
     capsys.readouterr()
@@ -224,7 +225,10 @@ def test_unchanged_results_are_kept(
     assert "fake at smoke, world mini, seeds 0: 1 models" in capsys.readouterr().out
     assert not outputs.print_unchanged(run.out, request | {"preset": "mini"}, run.store)
     with monkeypatch.context() as patch:
-        patch.setattr(outputs, "_code_digest", lambda: "other")
+        patch.setattr(outputs, "code_digest", lambda: "other")
+        assert not outputs.print_unchanged(run.out, request, run.store)
+    with monkeypatch.context() as patch:  # the engine by default may be another one
+        patch.setattr(outputs, "_CUDA_DRIVER", run.out)
         assert not outputs.print_unchanged(run.out, request, run.store)
     page = (run.out / "report.html").read_bytes()
     (run.out / "report.html").write_bytes(page + b" ")
