@@ -131,7 +131,7 @@ def select_results(dry_runs: list[DryRun]) -> Selection:
 
     Returns:
         All results of the cells; final weights of those that an unfinished cell opens; the kept steps of the
-        model that it measures; what it has begun.
+        models that it measures; what it has begun.
     """
     results = dict.fromkeys(folder for cell in dry_runs for folder in cell.opened)
     weights: set[Path] = set()
@@ -142,7 +142,7 @@ def select_results(dry_runs: list[DryRun]) -> Selection:
             continue
         weights |= {*cell.opened, *cell.parents}
         if cell.parents and cell.missing.parent.name not in _TRAININGS:
-            steps.add(cell.parents[0])  # by convention the model that is measured
+            steps |= {*cell.parents}
         partial_folder = cell.missing.with_suffix(".partial")
         if partial_folder.is_dir() and not partial_folder.is_symlink():
             unfinished[partial_folder] = None

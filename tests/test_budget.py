@@ -9,7 +9,7 @@ import pytest
 
 from makebreak import budget
 from makebreak.budget import OutOfTime, add_duration, check_fits, check_time, deadline, is_over, limit_time
-from makebreak.store import Store
+from makebreak.store import RECORD_FILE, Store
 
 
 @pytest.fixture
@@ -68,6 +68,9 @@ def test_store_begins_what_fits(clock: list[float], tmp_path: Path) -> None:
 
         return store.build(stage, revision=1, config={"n": n}, make=make)
 
+    for n, text in enumerate(("", "{", "[]", '{"stage": "measure"}')):  # damaged records say no time
+        (tmp_path / f"measure/{n}").mkdir(parents=True)
+        (tmp_path / f"measure/{n}/{RECORD_FILE}").write_text(text)
     with limit_time(100.0):
         assert build(1) == build(1)
         build(2)

@@ -258,18 +258,23 @@ def is_cached(root: Path, compute: Callable[[Store], object]) -> bool:
 
 
 def _kind(identity: dict[str, Any]) -> str:
-    """Results that are expected to take the same time: those of a stage and, where it names one, a model."""
-    model = identity["config"].get("model")
-    return identity["stage"] if model is None else f"{identity['stage']} {json.dumps(model, sort_keys=True)}"
+    """Results that are expected to take the same time: of one stage, and of one model and engine if named."""
+    parts = [identity["config"][name] for name in ("model", "engine") if name in identity["config"]]
+    return " ".join([identity["stage"], *(json.dumps(part, sort_keys=True) for part in parts)])
 
 
 def _recorded_seconds(stage: Path, kind: str) -> Iterator[float]:
     """Costs on record of results of a kind, the latest of them, in seconds."""
     records = [path for path in stage.glob(f"*/{RECORD_FILE}") if path.is_file()]
     latest = sorted(records, key=lambda path: path.stat().st_mtime)[-_MAX_RECORDS:]
-    for result in map(record, (path.parent for path in latest)):
-        if _kind(result) == kind:
-            yield result["cost"]["seconds"]
+    for path in latest:
+        try:
+            result = record(path.parent)
+            is_kind, seconds = _kind(result) == kind, float(result["cost"]["seconds"])
+        except (OSError, ValueError, LookupError, TypeError):
+            continue  # a damaged record is named when its result is opened
+        if is_kind:
+            yield seconds
 
 
 _verified: dict[Path, frozenset[tuple[str, int, int, int]]] = {}

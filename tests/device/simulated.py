@@ -41,6 +41,12 @@ class _Module(backend_registration._DummyBackendModule):
         memory = psutil.virtual_memory()
         return memory.available, memory.total
 
+    def memory_reserved(self, device: torch.device) -> int:
+        return 0
+
+    def memory_allocated(self, device: torch.device) -> int:
+        return 0
+
     def get_amp_supported_dtype(self) -> list[torch.dtype]:
         return [torch.bfloat16]
 

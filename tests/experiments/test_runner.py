@@ -207,7 +207,7 @@ def test_selection(tmp_path: Path) -> None:
     selection = select_results(cells)
     assert set(selection.results) == {base, model, row, done}
     assert selection.weights == {base, model}
-    assert selection.steps == {model}
+    assert selection.steps == {base, model}
     assert list(selection.unfinished) == [tmp_path / "alignment/y.partial"]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -17,12 +19,18 @@ N = 1_000_000
 class _Module:
     """A device module of PyTorch, such as `torch.cuda`."""
 
-    def __init__(self, free: int, *, bfloat16: bool = True) -> None:
-        self.free, self.bfloat16 = free, bfloat16
+    def __init__(self, free: int, *, bfloat16: bool = True, unused: int = 0) -> None:
+        self.free, self.bfloat16, self.unused = free, bfloat16, unused
 
     def mem_get_info(self, device: torch.device) -> tuple[int, int]:
         assert device == CUDA
         return self.free, 2 * self.free
+
+    def memory_reserved(self, device: torch.device) -> int:
+        return 7 + self.unused
+
+    def memory_allocated(self, device: torch.device) -> int:
+        return 7
 
     def is_bf16_supported(self) -> bool:
         return self.bfloat16
@@ -32,8 +40,8 @@ class _Module:
 def plant(monkeypatch: pytest.MonkeyPatch):
     """Plants a CUDA device with this much free memory."""
 
-    def plant_module(free: int, *, bfloat16: bool = True) -> None:
-        module = _Module(free, bfloat16=bfloat16)
+    def plant_module(free: int, **settings: Any) -> None:
+        module = _Module(free, **settings)
         monkeypatch.setattr(devices, "default_device", lambda: CUDA)
         monkeypatch.setattr(torch, "get_device_module", lambda device: module)
 
@@ -56,6 +64,11 @@ def test_type_is_the_checkpoints_if_it_fits(
     plant(free)
     assert choose_placement("a model", N, checkpoint, LoadSettings()) == (CUDA, dtype)
     assert choose_placement("a model", N, checkpoint, LoadSettings(device="cuda")) == (CUDA, dtype)
+
+
+def test_memory_that_the_allocator_holds_unused_is_free(plant) -> None:
+    plant(4_799_999, unused=1)
+    assert choose_placement("a model", N, None, LoadSettings()).dtype == "float32"
 
 
 def test_without_bfloat16_it_is_float16(plant) -> None:

@@ -223,11 +223,12 @@ def test_transposed_bytes_are_restored(n: int) -> None:
     assert sizes[0] < 0.95 * sizes[1]
 
 
-def test_an_archive_cannot_leave_the_store(store: Store, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["../escaped", f"stage/{'0' * 20}/../escaped"])
+def test_an_archive_cannot_leave_its_results(store: Store, tmp_path: Path, name: str) -> None:
     """A member with another path than stage/key/file is refused, though all hashes are right."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
-        archive.addfile(tarfile.TarInfo("../escaped"), io.BytesIO())
+        archive.addfile(tarfile.TarInfo(name), io.BytesIO())
     folder.write_archive(tmp_path / "portable", buffer.getvalue(), OWNER, LIMITS)
     with pytest.raises(PortableFolderError, match=r"\.\./escaped is no file of a result"):
         unpack(tmp_path / "portable", tmp_path / "other", OWNER)

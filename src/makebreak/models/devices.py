@@ -37,11 +37,12 @@ def default_device() -> torch.device:
 
 
 def free_memory(device: torch.device) -> int:
-    """Returns the free memory of a device in bytes, as the driver or the operating system reports it."""
+    """Returns the free memory of a device in bytes, with what PyTorch's allocator holds there unused."""
     if device.type == "cpu":
         return int(psutil.virtual_memory().available)
-    free, _ = torch.get_device_module(device).mem_get_info(device)
-    return int(free)
+    module = torch.get_device_module(device)
+    free, _ = module.mem_get_info(device)
+    return int(free) + module.memory_reserved(device) - module.memory_allocated(device)
 
 
 def choose_placement(

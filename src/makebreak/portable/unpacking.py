@@ -49,7 +49,8 @@ def unpack(folder: Path, root: Path, owner: Mapping[str, Any]) -> int:
             with tarfile.open(fileobj=io.BytesIO(content), mode="r:gz") as archive:
                 members = archive.getmembers()
                 for member in members:
-                    if not member.isfile() or not _MEMBER.fullmatch(member.name):
+                    is_result = _MEMBER.fullmatch(member.name) and ".." not in member.name.split("/")
+                    if not member.isfile() or not is_result:
                         raise PortableFolderError(f"{folder}: {member.name} is no file of a result")
                 archive.extractall(temporary, members, filter="data")
             for path in Path(temporary).rglob(f"*{WEIGHTS}"):
