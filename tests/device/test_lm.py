@@ -109,7 +109,7 @@ def test_device_is_on_the_page(
     few = ["--requests", "2", "--steps", "1", "--batch-size", "2", "--max-new-tokens", "2"]
     monkeypatch.setattr("makebreak.lm.training_set.training_prompts", lambda: PROMPTS)
     assert main(["align", str(folder), "--device", "cpu", *paths, *few]) == 0
-    assert f"{folder}: float32 on cpu, at most" in capsys.readouterr().err
+    assert f"{folder}: float32 on cpu, at most" in capsys.readouterr().out
     assert "float32 on cpu, at most" in (tmp_path / "out" / "report.html").read_text()
 
 

@@ -320,7 +320,9 @@ def test_figures_and_paragraph() -> None:
 
 
 @pytest.mark.slow
-def test_second_run_computes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_second_run_computes_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], no_progress: None
+) -> None:
     """The study runs from nothing to a page; a second run leaves the store and claims.json as they are."""
     arguments = ["eiras2024", "--preset", "smoke", "--seeds", "0"]
     arguments += ["--out", str(tmp_path / "o"), "--store", str(tmp_path / "s")]

@@ -260,7 +260,9 @@ def test_figures_and_paragraph(planted: dict[str, pd.DataFrame]) -> None:
 
 
 @pytest.mark.slow
-def test_study_resumes_from_the_store(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_study_resumes_from_the_store(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], no_progress: None
+) -> None:
     """The study runs from the command line; a second run computes nothing and writes the same claims."""
     out, store = tmp_path / "o", tmp_path / "s"
     arguments = ["peng2024", "--preset", "smoke", "--seeds", "0", "--out", str(out), "--store", str(store)]
