@@ -174,10 +174,11 @@ def test_job_that_always_dies_is_reported(chores: Path) -> None:
 
 
 INTERRUPTED = """
-import sys
+import signal, sys
 from pathlib import Path
 from makebreak.sweeps import Task, run_tasks
 tasks = [Task(path, "chores:waits_at_first", (path,)) for path in sys.argv[3:]]
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 run_tasks(tasks, launcher=sys.argv[1], workers=2, folder=Path(sys.argv[2]))
 """
 
