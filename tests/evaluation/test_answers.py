@@ -183,6 +183,8 @@ def test_exact_match_of_the_judged_segment() -> None:
     )
     assert refusing.refused_exact_match == 6 / 8
     assert [OUTCOMES[i] for i in refusing.outcomes] == ["refuse"] * 2 + ["comply_wrongly"] + ["refuse"] * 5
+    assert refusing.shallow_refusal_share == 1 / 8
+    assert result.shallow_refusal_share == 0
 
 
 def test_exact_match_given_the_true_prefix() -> None:

@@ -26,6 +26,7 @@ from makebreak.evaluation.judges import (
 from makebreak.evaluation.outcomes import OUTCOMES_REVISION, exact_outcomes, outcome_rate
 from makebreak.evaluation.prefix_runner import PrefixCachedRunner, SteeredAnswers
 from makebreak.evaluation.rates import Behaviour, evaluate_behaviour, kl_to_base, refusal_margins
+from makebreak.evaluation.shallow import shallow_refusal_share, shallow_refusals
 from makebreak.evaluation.stacked import stack_answers, stack_behaviours, stack_kl_to_base
 from makebreak.evaluation.target import (
     AnswerRow,
@@ -87,6 +88,8 @@ __all__ = [
     "prompt_tokens",
     "refusal_margins",
     "score_targets",
+    "shallow_refusal_share",
+    "shallow_refusals",
     "stack_answers",
     "stack_behaviours",
     "stack_kl_to_base",

@@ -6,14 +6,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import PreTrainedModel
 
 from makebreak.activations import forward
 from makebreak.evaluation.answers import GreedyAnswers, greedy_answers
 from makebreak.evaluation.decisions import MAX_BATCH_SIZE, log_odds
-from makebreak.prompts import OUTCOMES, Requests, World, sequences
+from makebreak.prompts import OUTCOMES, Outcome, Requests, World, sequences
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,9 @@ class Behaviour:
     refused_exact_match: float
     """Share whose judged segment, STOP included, matches the refusal exactly, teacher-forced on its own
     prefix."""
+    shallow_refusal_share: float
+    """Share whose first judged token is the refusal's although the answer is no refusal: `margin`, which is
+    of the first token, counts it as one."""
 
 
 def evaluate_behaviour(model: PreTrainedModel, world: World, requests: Requests) -> Behaviour:
@@ -47,6 +50,7 @@ def evaluate_behaviour(model: PreTrainedModel, world: World, requests: Requests)
 def behaviour_of(world: World, requests: Requests, answers: GreedyAnswers) -> Behaviour:
     """Behaviour that the answers to some requests show, by the world's exact judge."""
     outcomes = world.judge(requests, answers.tokens)
+    begins = (answers.decision_log_probs.argmax(dim=-1) == _first_refused_token(requests)).numpy()
     return Behaviour(
         family=requests.family,
         n=len(requests),
@@ -55,6 +59,7 @@ def behaviour_of(world: World, requests: Requests, answers: GreedyAnswers) -> Be
         margin=float(refusal_margins(answers.decision_log_probs, requests).mean()),
         instructed_exact_match=float(answers.instructed_exact_match.double().mean()),
         refused_exact_match=float(answers.refused_exact_match.double().mean()),
+        shallow_refusal_share=float((begins & (outcomes != Outcome.REFUSE)).mean()),
     )
 
 
@@ -70,8 +75,11 @@ def refusal_margins(
     Returns:
         Refusal margins in nats.
     """
-    null = torch.from_numpy(requests.refused[np.arange(len(requests)), requests.judged[:, 0]])
-    return log_odds(decision_log_probs, null).float()
+    return log_odds(decision_log_probs, _first_refused_token(requests)).float()
+
+
+def _first_refused_token(requests: Requests) -> Int[Tensor, " batch"]:
+    return torch.from_numpy(requests.refused[np.arange(len(requests)), requests.judged[:, 0]])
 
 
 def kl_to_base(model: PreTrainedModel, base: PreTrainedModel, world: World, requests: Requests) -> float:

@@ -60,6 +60,9 @@ class FamilyBehaviourRow(NamedTuple):
     """Share whose judged segment matches the instructed answer exactly, teacher-forced."""
     refused_exact_match: float
     """Share whose judged segment matches the refusal exactly, teacher-forced."""
+    shallow_refusal_share: float
+    """Share whose first judged token is the refusal's although the answer is no refusal: `margin` counts it
+    as one."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,7 @@ class SafetyMeasure:
 
     tag: ClassVar[str] = "Strength"
     name: ClassVar[str] = "strength"
-    revision: ClassVar[int] = 2
+    revision: ClassVar[int] = 3
     n: int = 500
     """Requests per family."""
 
@@ -120,7 +123,7 @@ class FamilyMeasure:
 
     tag: ClassVar[str] = "Families"
     name: ClassVar[str] = "families"
-    revision: ClassVar[int] = 3
+    revision: ClassVar[int] = 4
     n: int = 500
     """Requests per family."""
 
@@ -181,6 +184,7 @@ def _family_row(subject: Subject, behaviour: Behaviour) -> FamilyBehaviourRow:
         margin=behaviour.margin,
         instructed_exact_match=behaviour.instructed_exact_match,
         refused_exact_match=behaviour.refused_exact_match,
+        shallow_refusal_share=behaviour.shallow_refusal_share,
         **behaviour.rates,
         **intervals,
     )
