@@ -77,7 +77,7 @@ aligned = load_model(build(replace(recipe, alignments=(ssft,)), store))
 # %%
 families = ("safe", "unsafe", "context_safe", "context_unsafe")
 requests = {family: world.sample(family, 300, seed=2, split="score") for family in families}
-comparison = compare(base, aligned, requests, changed_requests=ChangedRequests(requests["unsafe"]))
+comparison = compare(requests, base=base, tuned=aligned, changed_requests=ChangedRequests(requests["unsafe"]))
 tables = {name: pd.DataFrame(rows) for name, rows in comparison.tables.items()}
 comparison.verdict
 
@@ -147,7 +147,7 @@ tables["sensitivity"].round(2)
 null_token = first_tokens(requests["unsafe"], "refused")
 margins = {}
 for alpha in (0, 0.5, 1, 1.5):
-    extrapolated = extrapolate_weights(base, aligned, alpha)
+    extrapolated = extrapolate_weights(alpha, base=base, tuned=aligned)
     log_probs = next_token_log_probs(extrapolated, requests["unsafe"])
     margins[alpha] = float(log_odds(log_probs, null_token).mean())
 pd.Series(margins, name="margin, nats").rename_axis("alpha").round(2)
@@ -159,7 +159,7 @@ pd.Series(margins, name="margin, nats").rename_axis("alpha").round(2)
 # their standard errors.
 
 # %%
-contributions = localisation_rows(aligned, base, requests["unsafe"], n_orders=2, seed=0)
+contributions = localisation_rows(requests["unsafe"], base=base, tuned=aligned, n_orders=2, seed=0)
 pd.DataFrame(contributions).set_index("part").round(2)
 
 # %% [markdown]

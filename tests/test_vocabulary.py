@@ -42,7 +42,7 @@ phrasings attempts asking teaching looked_at go_on at_norm told_of made_of
 """
 FORBIDDEN = set(_FORBIDDEN_TEXT.split())
 """Names of the old vocabulary, forbidden for every function, parameter and variable."""
-MODELS = {"model", "lm", "base", "aligned", "other"}
+MODELS = {"model", "lm", "base", "aligned", "tuned", "other"}
 
 
 def trees() -> Iterator[tuple[str, ast.Module]]:

@@ -128,7 +128,7 @@ def outcome_rows(
     def evaluate(_: Path) -> Iterator[OutcomeRow]:
         world = load_world(preset.worlds[0])
         network = load_model(folder, symbols=world.vocabulary.symbols)
-        change = weight_change(network, load_model(aligned, symbols=world.vocabulary.symbols))
+        change = weight_change(base=load_model(aligned, symbols=world.vocabulary.symbols), tuned=network)
         results = {}
         for condition, family in conditions:
             if family not in results:

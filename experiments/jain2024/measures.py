@@ -110,7 +110,9 @@ class ClusterMeasure(_SampledMeasure):
         with shared_activations(subject.activations):
             clusters = as_dicts(cluster_rows(model, fit, pairs, n_groups=n_groups, seed=seed))
             shares = as_dicts(
-                null_share_rows(model, subject.base, score, outcomes, other_base=other_base, seed=seed)
+                null_share_rows(
+                    score, outcomes, base=subject.base, tuned=model, other_base=other_base, seed=seed
+                )
             )
         last = max(row["layer"] for row in clusters)
         columns = {}
@@ -147,15 +149,15 @@ class UpdateMeasure(_SampledMeasure):
         standard = {family: requests[family] for family in ("safe", "unsafe")}
         with shared_activations(subject.activations):
             comparison = compare(
-                base,
-                model,
                 requests,
+                base=base,
+                tuned=model,
                 changed_requests=changed,
                 other_base=subject.other_base(),
                 seed=subject.recipe.seed,
             )
             pretraining = subject.sample("pretraining", self.n, "any")
-            energy = update_energy_rows(model, base, standard, pretraining)
+            energy = update_energy_rows(standard, pretraining, base=base, tuned=model)
         tables = {name: as_dicts(rows) for name, rows in comparison.tables.items()}
         columns = {}
         for row in tables["stitching"]:
@@ -195,8 +197,10 @@ class LocalisationMeasure(_SampledMeasure):
         fit, score = _fit_and_score(subject, self.n)
         ranks = as_dicts(refusal_rank_rows(model, fit, score.unsafe, seed=seed))
         tables: dict[str, Sequence[Any]] = {
-            "localisation": localisation_rows(model, base, score.unsafe, n_orders=self.n_orders, seed=seed),
-            "patching": activation_patching_rows(model, base, score.unsafe),
+            "localisation": localisation_rows(
+                score.unsafe, base=base, tuned=model, n_orders=self.n_orders, seed=seed
+            ),
+            "patching": activation_patching_rows(score.unsafe, base=base, tuned=model),
             "directions": direction_rows(model, fit, score, seed=seed),
             "refusal_rank": ranks,
         }
@@ -252,7 +256,12 @@ class ConstrainedMeasure(_SampledMeasure):
         stage = subject.recipe.alignments[-1]
         score = {family: subject.sample(family, self.n) for family in ("safe", "unsafe")}
         rows = constrained_finetuning_rows(
-            subject.base, stage.objective, stage.optimisation, subject.world, score, seed=subject.recipe.seed
+            stage.objective,
+            stage.optimisation,
+            subject.world,
+            score,
+            base=subject.base,
+            seed=subject.recipe.seed,
         )
         return Measurement(tables={"constrained": as_dicts(rows)})
 
@@ -272,7 +281,7 @@ class ExtrapolationMeasure(_SampledMeasure):
         """Measures one model."""
         rows = []
         for alpha in EXTRAPOLATION_FACTORS:
-            model = extrapolate_weights(subject.base, subject.model, alpha)
+            model = extrapolate_weights(alpha, base=subject.base, tuned=subject.model)
             for family in ("safe", "unsafe"):
                 behaviour = evaluate_behaviour(model, subject.world, subject.sample(family, self.n))
                 rows.append(ExtrapolationRow(alpha, family, **behaviour.rates, margin=behaviour.margin))

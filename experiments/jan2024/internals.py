@@ -274,7 +274,7 @@ class _FormatRequests(NamedTuple):
         outcomes = {family: np.zeros(len(part), dtype=np.int64) for family, part in requests.items()}
         rows = [
             row
-            for row in null_share_rows(model, base, requests, outcomes, seed=self.seed)
+            for row in null_share_rows(requests, outcomes, base=base, tuned=model, seed=self.seed)
             if (row.rule, row.quantity, row.outcome) == ("exact", "pre", "all")
         ]
         means = {

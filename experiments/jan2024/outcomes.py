@@ -116,7 +116,7 @@ def after_tuning_rows(
             distance = {
                 "step": step,
                 "kl": _kl(start, model, preset, world, seed),
-                "weight_change": weight_change(model, start),
+                "weight_change": weight_change(base=start, tuned=model),
             }
             outcomes = outcome_rows(model, preset, world, seed, preset.formats, "shown")
             if tuning.format != RETAIN:
@@ -241,5 +241,5 @@ def _kl(start: PreTrainedModel, model: PreTrainedModel, preset: Preset, world: s
     divergences = []
     for name in preset.formats:
         requests = held_out_requests(world, f"{name}_safe", preset.n, seed, "score")
-        divergences.append(kl_to_base(model, start, load_world(world), requests))
+        divergences.append(kl_to_base(load_world(world), requests, base=start, tuned=model))
     return float(np.mean(divergences))

@@ -270,7 +270,7 @@ class _ModelLandscape:
             walks.append(Walk(name, 0, model, direction, self._bracketed_axis(direction, name)))
         ends = {"to harmful": models[HARMFUL], "to mix": models.get(WITH_REFUSALS), "to base": models["base"]}
         for name, end in ends.items():
-            if end is not None and weight_change(model, end):
+            if end is not None and weight_change(base=model, tuned=end):
                 walks.append(Walk(name, 0, model, direction_to(model, end), list(INTERPOLATION)))
         return walks
 
@@ -303,7 +303,7 @@ class _ModelLandscape:
         margin = log_odds(next_token_log_probs(self.model, unsafe), first_tokens(unsafe, "refused")).mean()
         walks = map(self._outcomes, self._random_walks())
         low, high = width_interval([{a: point["unsafe"] for a, point in points.items()} for points in walks])
-        change = weight_change(self.model, base)
+        change = weight_change(base=base, tuned=self.model)
         return {"margin": float(margin), "weight_change": change, "r50_low": low, "r50_high": high}
 
     def _refusal_nll(self, model: PreTrainedModel) -> Tensor:

@@ -161,7 +161,7 @@ def model_tables(preset: Preset, arm: str, seed: int, store: Store) -> tuple[Tab
     if folder is None:
         return tables, []
     compared = _prompts(preset.n_compared, *evaluation_prompts())
-    tables |= compare_models(base, model, compared, store, preset.generation)[0]
+    tables |= compare_models(compared, store, preset.generation, base=base, tuned=model)[0]
     tables |= _attack_tables(preset, model, store)
     is_first = (arm, seed) == (preset.arms[0].name, preset.seeds[0])
     tables |= _landscape_tables(preset, model, base if is_first else None, store)

@@ -41,8 +41,13 @@ FUNCTIONS: dict[str, Callable[[PreTrainedModel], Any]] = {
     "answers": lambda model: greedy_answers(model, WORLD, SAFE),
     "margins": lambda model: refusal_margins(greedy_answers(model, WORLD, UNSAFE).decision_log_probs, UNSAFE),
     "generated": lambda model: generate_answers(model, SAFE, 5, pad=0),
-    "kl": lambda model: kl_to_base(model, network(2).to(model.device), WORLD, SAFE),  # type: ignore[arg-type]
-    "kl to a base on the CPU": lambda model: kl_to_base(model, network(2), WORLD, SAFE),
+    "kl": lambda model: kl_to_base(
+        WORLD,
+        SAFE,
+        base=network(2).to(model.device),  # type: ignore[arg-type]
+        tuned=model,
+    ),
+    "kl to a base on the CPU": lambda model: kl_to_base(WORLD, SAFE, base=network(2), tuned=model),
     "outcomes": lambda model: exact_outcomes(model, UNSAFE),
     "log probabilities": lambda model: next_token_log_probs(model, UNSAFE),
 }

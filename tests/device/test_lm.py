@@ -68,8 +68,9 @@ def test_jobs(device: torch.device, tmp_path: Path, job: Callable[[LanguageModel
 @pytest.mark.slow
 def test_compare(device: torch.device, tmp_path: Path) -> None:
     def tables(aligned: PreTrainedModel, base: PreTrainedModel) -> Any:
-        models = [LanguageModel("tiny", model, tokenizer()) for model in (base, aligned)]
-        tables, verdict = compare_models(*models, PROMPTS, Store(tmp_path / base.device.type), SETTINGS)
+        before, after = (LanguageModel("tiny", model, tokenizer()) for model in (base, aligned))
+        store = Store(tmp_path / base.device.type)
+        tables, verdict = compare_models(PROMPTS, store, SETTINGS, base=before, tuned=after)
         del tables["update_energy"]  # with fewer requests than units, its last directions are arbitrary
         return tables, verdict
 

@@ -72,13 +72,15 @@ MEASURES: dict[str, Measure] = {
     "matched steering": lambda new, old: matched_steering_rows(new, FIT, SCORE, layer=1, seed=0),
     "stitching": lambda new, old: stitching_rows(new, old, SCORE.unsafe, seed=0),
     "fisher": lambda new, old: [f.fisher for f in layer_fisher(new, SCORE.unsafe, n_samples=2, seed=0)],
-    "sensitivity": lambda new, old: sensitivity_rows(new, old, FAMILIES),
-    "preactivations": lambda new, old: preactivation_rows(new, old, FAMILIES),
-    "update energy": lambda new, old: update_energy_rows(new, old, FAMILIES, SAFE)[:N_DEFINED],
-    "updates": lambda new, old: update_rows(new, old, OTHER.to(old.device), seed=0),
-    "read gain": lambda new, old: read_gain_rows(new, old, FAMILIES),
-    "activation patching": lambda new, old: activation_patching_rows(new, old, UNSAFE[:4]),
-    "compare": lambda new, old: compare(old, new, FAMILIES, changed_requests=ChangedRequests(UNSAFE), seed=0),
+    "sensitivity": lambda new, old: sensitivity_rows(FAMILIES, base=old, tuned=new),
+    "preactivations": lambda new, old: preactivation_rows(FAMILIES, base=old, tuned=new),
+    "update energy": lambda new, old: update_energy_rows(FAMILIES, SAFE, base=old, tuned=new)[:N_DEFINED],
+    "updates": lambda new, old: update_rows(base=old, tuned=new, other_base=OTHER.to(old.device), seed=0),
+    "read gain": lambda new, old: read_gain_rows(FAMILIES, base=old, tuned=new),
+    "activation patching": lambda new, old: activation_patching_rows(UNSAFE[:4], base=old, tuned=new),
+    "compare": lambda new, old: compare(
+        FAMILIES, base=old, tuned=new, changed_requests=ChangedRequests(UNSAFE), seed=0
+    ),
 }
 
 
@@ -91,7 +93,9 @@ def test_measures(device: torch.device, name: str, monkeypatch: pytest.MonkeyPat
 def test_localisation(device: torch.device) -> None:
     models = [fresh(n_layers=1).eval() for _ in range(2)]
     models[1].get_parameter("transformer.h.0.mlp.c_fc.weight").data.mul_(1.5)
-    assert_same_on(device, lambda new, old: localisation_rows(new, old, UNSAFE, n_orders=1, seed=0), *models)
+    assert_same_on(
+        device, lambda new, old: localisation_rows(UNSAFE, base=old, tuned=new, n_orders=1, seed=0), *models
+    )
 
 
 def test_base_on_the_cpu(device: torch.device) -> None:
@@ -100,9 +104,11 @@ def test_base_on_the_cpu(device: torch.device) -> None:
     def measures(model: PreTrainedModel) -> Any:
         base, outcomes = BASE, {"unsafe": exact_outcomes(model, UNSAFE)}
         return (
-            update_rows(model, base, None, seed=0),
-            null_share_rows(model, base, {"unsafe": UNSAFE}, outcomes, other_base=OTHER.cpu(), seed=0),
-            preactivation_rows(model, base, FAMILIES),
+            update_rows(base=base, tuned=model, seed=0),
+            null_share_rows(
+                {"unsafe": UNSAFE}, outcomes, base=base, tuned=model, other_base=OTHER.cpu(), seed=0
+            ),
+            preactivation_rows(FAMILIES, base=base, tuned=model),
             stitching_rows(model, base, SCORE.unsafe, cuts=[1], seed=0),
         )
 
@@ -146,6 +152,6 @@ def test_constrained_fine_tuning(device: torch.device) -> None:
     optimisation = Optimisation(2, 1e-2, batch_size=4, checkpoints=1)
     assert_same_on(
         device,
-        lambda base: constrained_finetuning_rows(base, SSFT(), optimisation, WORLD, score, seed=1000),
+        lambda base: constrained_finetuning_rows(SSFT(), optimisation, WORLD, score, base=base, seed=1000),
         fresh(n_layers=1).eval(),
     )

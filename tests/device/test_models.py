@@ -56,8 +56,8 @@ def test_architectures(device: torch.device, architecture: str) -> None:
 def test_interpolation(device: torch.device) -> None:
     def mixed(one: PreTrainedModel, other: PreTrainedModel) -> list[torch.Tensor]:
         models = [
-            interpolate_weights(one, other, {"blocks.0.mlp_in": 0.5}),
-            extrapolate_weights(one, other, 1.5),
+            interpolate_weights({"blocks.0.mlp_in": 0.5}, base=one, other=other),
+            extrapolate_weights(1.5, base=one, tuned=other),
             stitch_models(one, other, 1),
             stitch_models(one, other.cpu(), 1),  # type: ignore[arg-type]
         ]

@@ -232,7 +232,7 @@ def test_margins_of_a_sure_model_are_finite() -> None:
 
 def test_kl_to_itself_is_zero() -> None:
     model, requests = network(6), WORLD.sample("safe", 9, seed=1000)
-    assert kl_to_base(model, model, WORLD, requests) == 0
+    assert kl_to_base(WORLD, requests, base=model, tuned=model) == 0
 
 
 @pytest.mark.parametrize("family", ["safe", "second_composition_safe_branch"])
@@ -247,7 +247,7 @@ def test_kl_equals_a_float64_loop(family: str) -> None:
                 p, q = (m(input_ids=ids).logits[0, -1].double().softmax(0).tolist() for m in (base, model))
             terms.append(math.fsum(a * math.log(a / b) for a, b in zip(p, q, strict=True)))
     assert len(terms) == 5 * (L + 1)
-    result = kl_to_base(model, base, WORLD, requests)
+    result = kl_to_base(WORLD, requests, base=base, tuned=model)
     assert result == pytest.approx(math.fsum(terms) / len(terms), rel=1e-4)
     assert result > 0.01
-    assert kl_to_base(base, model, WORLD, requests) != pytest.approx(result, rel=1e-4)
+    assert kl_to_base(WORLD, requests, base=model, tuned=base) != pytest.approx(result, rel=1e-4)

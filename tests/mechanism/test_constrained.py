@@ -64,7 +64,7 @@ def test_whole_space_equals_plain_training(tmp_path: Path) -> None:
 
 def test_rows_have_random_controls_and_skip_empty_spaces() -> None:
     score = {family: WORLD.sample(family, 20, seed=1000, split="score") for family in ("safe", "unsafe")}
-    rows = as_dicts(constrained_finetuning_rows(network(), SSFT(), OPTIMISATION, WORLD, score, seed=0))
+    rows = as_dicts(constrained_finetuning_rows(SSFT(), OPTIMISATION, WORLD, score, base=network(), seed=0))
     dimensions = {row["space"]: row["dimension"] for row in rows}
     assert dimensions == {
         "left null": 24,
@@ -74,7 +74,7 @@ def test_rows_have_random_controls_and_skip_empty_spaces() -> None:
         "all": 40,
     }
     assert all(row["update_norm"] > 0 for row in rows)
-    again = as_dicts(constrained_finetuning_rows(network(), SSFT(), OPTIMISATION, WORLD, score, seed=0))
+    again = as_dicts(constrained_finetuning_rows(SSFT(), OPTIMISATION, WORLD, score, base=network(), seed=0))
     assert [row["loss"] for row in again] == pytest.approx([row["loss"] for row in rows])
     wide = create_model(
         ModelConfig(n_layers=2, n_heads=2, d_model=16, d_mlp=16),
@@ -84,7 +84,9 @@ def test_rows_have_random_controls_and_skip_empty_spaces() -> None:
     )
     assert [
         row["space"]
-        for row in as_dicts(constrained_finetuning_rows(wide, SSFT(), OPTIMISATION, WORLD, score, seed=0))
+        for row in as_dicts(
+            constrained_finetuning_rows(SSFT(), OPTIMISATION, WORLD, score, base=wide, seed=0)
+        )
     ] == [
         "column",
         "random as column",

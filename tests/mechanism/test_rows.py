@@ -95,7 +95,7 @@ def test_null_share_rows_are_means_by_outcome(config: ModelConfig) -> None:
     model, base = network(3, config), network(4, config)
     requests = {f: WORLD.sample(f, 15, seed=1000) for f in ("safe", "unsafe")}
     outcomes = {"safe": np.ones(15, dtype=np.int64), "unsafe": np.array([0] * 9 + [1] * 4 + [3] * 2)}
-    rows = as_dicts(null_share_rows(model, base, requests, outcomes, seed=0))
+    rows = as_dicts(null_share_rows(requests, outcomes, base=base, tuned=model, seed=0))
     count = Counter((r["family"], r["outcome"], r["n"]) for r in rows)
     names = [("safe", "all", 15), ("safe", "comply", 15)]
     names += [
@@ -120,6 +120,8 @@ def test_null_share_rows_are_independent_of_families() -> None:
     model, base = network(3), network(4)
     requests = {f: WORLD.sample(f, 6, seed=1000) for f in ("safe", "unsafe")}
     outcomes = {f: np.ones(6, dtype=np.int64) for f in requests}
-    all_rows = as_dicts(null_share_rows(model, base, requests, outcomes, seed=0))
-    unsafe_rows = as_dicts(null_share_rows(model, base, {"unsafe": requests["unsafe"]}, outcomes, seed=0))
+    all_rows = as_dicts(null_share_rows(requests, outcomes, base=base, tuned=model, seed=0))
+    unsafe_rows = as_dicts(
+        null_share_rows({"unsafe": requests["unsafe"]}, outcomes, base=base, tuned=model, seed=0)
+    )
     assert [r for r in all_rows if r["family"] == "unsafe"] == unsafe_rows

@@ -78,14 +78,15 @@ def test_interpolation_is_exact_at_both_ends() -> None:
     base = network("gpt2")
     aligned = fine_tuned_copy(base)
     assert torch.equal(
-        logits(interpolate_weights(base, aligned, {})), logits(extrapolate_weights(base, aligned, 0.0))
+        logits(interpolate_weights({}, base=base, other=aligned)),
+        logits(extrapolate_weights(0.0, base=base, tuned=aligned)),
     )
     for mixture, model in (
-        (extrapolate_weights(base, aligned, 0.0), base),
-        (extrapolate_weights(base, aligned, 1.0), aligned),
+        (extrapolate_weights(0.0, base=base, tuned=aligned), base),
+        (extrapolate_weights(1.0, base=base, tuned=aligned), aligned),
     ):
         assert all(torch.equal(w, model.state_dict()[name]) for name, w in mixture.state_dict().items())
-    one = interpolate_weights(base, aligned, {"blocks.1.mlp_in": 1.5})
+    one = interpolate_weights({"blocks.1.mlp_in": 1.5}, base=base, other=aligned)
     for name, weight in one.state_dict().items():
         before, after = base.state_dict()[name], aligned.state_dict()[name]
         coefficient = 1.5 if part_of(base, name) == "blocks.1.mlp_in" else 0.0
@@ -98,15 +99,15 @@ def test_unfit_parts_and_models_are_errors() -> None:
     with pytest.raises(
         ValueError, match=r"part 'blocks.0.mlp' does not exist in this GPT2LMHeadModel; did you mean"
     ):
-        interpolate_weights(base, base, {"blocks.0.mlp": 1.0})
-    with pytest.raises(ValueError, match="other names or shapes: expected one fine-tuned from the other"):
-        interpolate_weights(base, network("llama"), {})
+        interpolate_weights({"blocks.0.mlp": 1.0}, base=base, other=base)
+    with pytest.raises(ValueError, match="not checkpoints of one model"):
+        interpolate_weights({}, base=base, other=network("llama"))
     with pytest.raises(ValueError, match=r"layer 3: expected 0 … 2"):
         stitch_models(base, base, 3)
     gemma = network("gemma3")
     assert gemma.config.tie_word_embeddings
     with pytest.raises(ValueError, match="this model ties them"):
-        interpolate_weights(gemma, fine_tuned_copy(gemma), {"embed": 1.0})
-    both = interpolate_weights(gemma, fine_tuned_copy(gemma), {"embed": 1.0, "unembed": 1.0})
+        interpolate_weights({"embed": 1.0}, base=gemma, other=fine_tuned_copy(gemma))
+    both = interpolate_weights({"embed": 1.0, "unembed": 1.0}, base=gemma, other=fine_tuned_copy(gemma))
     assert torch.equal(both.get_input_embeddings().weight, both.get_output_embeddings().weight)
     assert inspect.getdoc(stitch_models)

@@ -146,7 +146,7 @@ def test_planted_parts_carry_the_margin(kind: str) -> None:
     rows = {
         row["part"]: row
         for row in as_dicts(
-            localisation_rows(networks.aligned, networks.base, networks.unsafe, n_orders=4, seed=0)
+            localisation_rows(networks.unsafe, base=networks.base, tuned=networks.aligned, n_orders=4, seed=0)
         )
     }
     assert sum(row["shapley"] for row in rows.values()) == pytest.approx(1.0, abs=1e-6)
@@ -157,13 +157,17 @@ def test_planted_parts_carry_the_margin(kind: str) -> None:
         assert row["without"] == pytest.approx(1.0 if part in inside else 0.0, abs=0.1), part
     patched = {
         row["part"]: row["exact"]
-        for row in as_dicts(activation_patching_rows(networks.aligned, networks.base, networks.unsafe))
+        for row in as_dicts(
+            activation_patching_rows(networks.unsafe, base=networks.base, tuned=networks.aligned)
+        )
     }
     assert patched.pop(f"blocks.{block}.mlp") == pytest.approx(1.0, abs=0.1)
     if kind == "route":  # the base's own detector of the route passes it on: the change goes through it too
         assert sorted(patched.values())[-1] == pytest.approx(1.0, abs=0.1)
     assert sum(abs(value) > 0.1 for value in patched.values()) == (kind == "route")
-    still = as_dicts(localisation_rows(networks.base, networks.base, networks.unsafe, n_orders=2, seed=0))
+    still = as_dicts(
+        localisation_rows(networks.unsafe, base=networks.base, tuned=networks.base, n_orders=2, seed=0)
+    )
     assert all(row["shapley"] is None for row in still)
 
 
@@ -175,9 +179,9 @@ def test_attribution_is_exact_for_small_changes_only() -> None:
         for name, parameter in small.named_parameters():
             if "attn" in name or "mlp" in name:
                 parameter.add_(1e-4 * torch.randn(parameter.shape, generator=random))
-    for row in as_dicts(activation_patching_rows(small, networks.base, networks.unsafe)):
+    for row in as_dicts(activation_patching_rows(networks.unsafe, base=networks.base, tuned=small)):
         assert row["attribution"] == pytest.approx(row["exact"], abs=0.02), row
-    rows = as_dicts(activation_patching_rows(networks.aligned, networks.base, networks.unsafe))
+    rows = as_dicts(activation_patching_rows(networks.unsafe, base=networks.base, tuned=networks.aligned))
     assert len(rows) == 4 * 3
     lower = max(rows[:6], key=lambda row: row["exact"])  # of the first two blocks, where the change is
     assert lower["exact"] > 0.9
@@ -199,7 +203,7 @@ def test_head_patching_is_specific() -> None:
     assert not torch.allclose(before, after, atol=1e-3)
     exact = {
         row["part"]: row["exact"]
-        for row in as_dicts(activation_patching_rows(aligned, base, networks.unsafe))
+        for row in as_dicts(activation_patching_rows(networks.unsafe, base=base, tuned=aligned))
     }
     assert exact.pop("blocks.1.head.1") == pytest.approx(1.0, abs=1e-4)
     later = {

@@ -45,7 +45,7 @@ def unit_in(basis: Tensor, seed: int = 1) -> Tensor:
 
 
 def share_rows(model: PreTrainedModel, base: PreTrainedModel, seed: int = 0) -> list[dict]:
-    return as_dicts(null_share_rows(model, base, REQUESTS, OUTCOMES, seed=seed))
+    return as_dicts(null_share_rows(REQUESTS, OUTCOMES, base=base, tuned=model, seed=seed))
 
 
 def shares(
@@ -158,11 +158,11 @@ def test_planted_update_exceeds_its_controls() -> None:
     other = create_model(
         MODEL_SIZES["tiny"], d_vocab=len(WORLD.vocabulary), n_ctx=WORLD.sequence_length, seed=1
     ).eval()
-    rows = as_dicts(null_share_rows(model, base, REQUESTS, OUTCOMES, other_base=other, seed=0))
+    rows = as_dicts(null_share_rows(REQUESTS, OUTCOMES, base=base, tuned=model, other_base=other, seed=0))
     assert shares(rows, "delta") == pytest.approx([1.0] * 5, abs=1e-6)
     for control in ("random_share", "other_seed_share", "permuted_share"):
         assert max(shares(rows, "delta", key=control)) < 0.95, control
-    itself = as_dicts(null_share_rows(model, base, REQUESTS, OUTCOMES, other_base=base, seed=0))
+    itself = as_dicts(null_share_rows(REQUESTS, OUTCOMES, base=base, tuned=model, other_base=base, seed=0))
     assert shares(itself, "delta", key="other_seed_share") == pytest.approx([1.0] * 5, abs=1e-6)
     assert shares(share_rows(model, base), "delta", key="other_seed_share") == [None] * 5
 

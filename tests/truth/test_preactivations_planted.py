@@ -54,14 +54,14 @@ def test_four_terms_add_up_and_name_the_origin() -> None:
     both = changed(earlier, "blocks.2.mlp.W_in", 0.05 * random)
     expected = {"update_share": updated, "input_share": earlier, "bias_share": shifted}
     for term, model in expected.items():
-        row = as_dicts(preactivation_rows(model, networks.base, {"unsafe": networks.unsafe}))[2]
+        row = as_dicts(preactivation_rows({"unsafe": networks.unsafe}, base=networks.base, tuned=model))[2]
         assert row[term] == pytest.approx(1.0, abs=1e-5), term
         assert sum(row[t] for t in TERMS) == pytest.approx(1.0)
-    mixed = as_dicts(preactivation_rows(both, networks.base, {"unsafe": networks.unsafe}))
+    mixed = as_dicts(preactivation_rows({"unsafe": networks.unsafe}, base=networks.base, tuned=both))
     assert 0.05 < mixed[2]["update_share"] < 0.95
     for row in mixed:
         assert sum(row[t] for t in TERMS) == pytest.approx(1.0, abs=1e-9)
-    still = as_dicts(preactivation_rows(networks.base, networks.base, {"unsafe": networks.unsafe}))
+    still = as_dicts(preactivation_rows({"unsafe": networks.unsafe}, base=networks.base, tuned=networks.base))
     assert [(row["relative_change"], row["update_share"]) for row in still] == [(0.0, None)] * 4
 
 
@@ -73,7 +73,12 @@ def test_planted_updates_are_above_or_below_references() -> None:
     outside = null @ (null.T @ random)
     for update, higher in ((outside, True), (random - outside, False)):
         rows = as_dicts(
-            update_rows(changed(networks.base, name, 0.01 * update), networks.base, other, seed=0)
+            update_rows(
+                base=networks.base,
+                tuned=changed(networks.base, name, 0.01 * update),
+                other_base=other,
+                seed=0,
+            )
         )
         assert {(row["matrix"], row["layer"]) for row in rows} == {("mlp.W_in", 1)}
         results = {row["against"]: row for row in rows}
@@ -100,7 +105,7 @@ def test_read_gain_and_output_energy_of_planted_update() -> None:
     requests = {"safe": networks.safe, "unsafe": networks.unsafe}
     gain = {
         (r["family"], r["layer"]): r["gain"]
-        for r in as_dicts(read_gain_rows(model, networks.base, requests))
+        for r in as_dicts(read_gain_rows(requests, base=networks.base, tuned=model))
         if r["layer"] == 1
     }
     random = changed(
@@ -108,7 +113,7 @@ def test_read_gain_and_output_energy_of_planted_update() -> None:
     )
     flat = {
         r["family"]: r["gain"]
-        for r in as_dicts(read_gain_rows(random, networks.base, requests))
+        for r in as_dicts(read_gain_rows(requests, base=networks.base, tuned=random))
         if r["layer"] == 1
     }
     assert gain["unsafe", 1] == pytest.approx(gain["safe", 1], rel=0.1), (
@@ -120,12 +125,12 @@ def test_read_gain_and_output_energy_of_planted_update() -> None:
     )
     one_sided_gain = {
         r["family"]: r["gain"]
-        for r in as_dicts(read_gain_rows(one_sided, networks.base, requests))
+        for r in as_dicts(read_gain_rows(requests, base=networks.base, tuned=one_sided))
         if r["layer"] == 1
     }
     assert one_sided_gain["unsafe"] > 1.3 * one_sided_gain["safe"]
     curves = as_dicts(
-        update_energy_rows(one_sided, networks.base, {"unsafe": networks.unsafe}, networks.safe)
+        update_energy_rows({"unsafe": networks.unsafe}, networks.safe, base=networks.base, tuned=one_sided)
     )
     energy = {(row["layer"], row["k"]): row["energy"] for row in curves}
     assert energy[1, 128] == pytest.approx(1.0)
@@ -163,7 +168,7 @@ def test_sensitivity_of_a_linear_network_is_its_slope() -> None:
     with torch.no_grad():
         doubled.lm_head.weight.mul_(2)
     assert torch.allclose(sensitivity(doubled, networks.unsafe).max_logit, 2 * result.max_logit, rtol=1e-4)
-    [row, _] = as_dicts(sensitivity_rows(doubled, model, {"unsafe": networks.unsafe}))
+    [row, _] = as_dicts(sensitivity_rows({"unsafe": networks.unsafe}, base=model, tuned=doubled))
     assert (row["family"], row["output"], row["ratio_median"]) == (
         "unsafe",
         "max_logit",

@@ -135,7 +135,7 @@ def test_compare_names_changes_and_refuses_other_models(
 ) -> None:
     messages: list[str] = []
     tables, verdict = compare_models(
-        complying, refusing, prompts(), Store(tmp_path), SETTINGS, log=messages.append
+        prompts(), Store(tmp_path), SETTINGS, base=complying, tuned=refusing, log=messages.append
     )
     assert "minutes, less for steps that are cached" in messages[0]
     assert set(tables) == {
@@ -149,13 +149,13 @@ def test_compare_names_changes_and_refuses_other_models(
     row = tables["stitching"][0]
     assert row["aligned_margin"] - row["base_margin"] > 5
     assert verdict.mechanism in ("silence", "route", "rewrite", "undecided")
-    _, none = compare_models(refusing, refusing, prompts(), Store(tmp_path), SETTINGS)
+    _, none = compare_models(prompts(), Store(tmp_path), SETTINGS, base=refusing, tuned=refusing)
     assert none.mechanism == "undecided"
     assert "raised the margin by 0.00" in none.reason
     other = LanguageModel("other", trained_lm(refuses=False, steps=0).model, refusing.tokenizer)
     other.model.resize_token_embeddings(99)
     with pytest.raises(ValueError, match="not checkpoints of one model"):
-        compare_models(other, refusing, prompts(), Store(tmp_path), SETTINGS)
+        compare_models(prompts(), Store(tmp_path), SETTINGS, base=other, tuned=refusing)
 
 
 def test_inspect_and_compare_write_their_pages(

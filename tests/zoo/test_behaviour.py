@@ -215,8 +215,8 @@ def test_weight_change_equals_a_float64_loop(config: ModelConfig) -> None:
     assert len(squares) == 2 + 2 * (4 if config.architecture == "gpt2" else 7) + (
         config.architecture == "gpt2"
     )
-    assert weight_change(one, other) == pytest.approx(math.sqrt(math.fsum(squares)), rel=1e-9)
-    assert weight_change(one, one) == 0
+    assert weight_change(base=other, tuned=one) == pytest.approx(math.sqrt(math.fsum(squares)), rel=1e-9)
+    assert weight_change(base=one, tuned=one) == 0
 
 
 def test_weight_change_ignores_vectors() -> None:
@@ -224,11 +224,11 @@ def test_weight_change_ignores_vectors() -> None:
     with torch.no_grad():
         for name in ("transformer.h.0.ln_1.weight", "transformer.h.1.mlp.c_fc.bias", "transformer.ln_f.bias"):
             model.get_parameter(name).add_(100)
-        assert weight_change(model, base) == 0
+        assert weight_change(base=base, tuned=model) == 0
         model.get_parameter("lm_head.weight")[0, 0] += 3
         model.get_parameter("transformer.wte.weight")[5, 1] += 4
         model.get_parameter("transformer.h.1.mlp.c_proj.weight")[2, 2] -= 12
-    assert weight_change(model, base) == pytest.approx(13, rel=1e-6)
+    assert weight_change(base=base, tuned=model) == pytest.approx(13, rel=1e-6)
 
 
 @pytest.mark.parametrize("world", ["mini", "hidden"])

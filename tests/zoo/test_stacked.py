@@ -51,14 +51,14 @@ def test_behaviour_of_a_stack_is_that_of_its_members(
     requests = [WORLD.sample(family, N, seed=seed, split="score") for seed in (3, 4, 5)]
     stack = stack_models(models)
     behaviours = stack_behaviours(stack, WORLD, requests)
-    divergences = stack_kl_to_base(stack, stack_models(bases), WORLD, requests)
+    divergences = stack_kl_to_base(WORLD, requests, bases=stack_models(bases), stack=stack)
     for i, (model, base, part) in enumerate(zip(models, bases, requests, strict=True)):
         alone = evaluate_behaviour(model, WORLD, part)
         assert np.array_equal(behaviours[i].outcomes, alone.outcomes)
         assert behaviours[i].margin == pytest.approx(alone.margin, rel=1e-4)
         assert behaviours[i].instructed_exact_match == alone.instructed_exact_match
         assert behaviours[i].refused_exact_match == alone.refused_exact_match
-        assert divergences[i] == pytest.approx(kl_to_base(model, base, WORLD, part), rel=1e-4)
+        assert divergences[i] == pytest.approx(kl_to_base(WORLD, part, base=base, tuned=model), rel=1e-4)
     assert len({round(divergence, 3) for divergence in divergences}) == 3, "the members differ"
 
 

@@ -154,7 +154,9 @@ def compare(
     prompts = lm.load_prompts(shared.prompts)
     before = shared.open(base)
     after = shared.open(aligned, before.loading)
-    tables, verdict = lm.compare_models(before, after, prompts, shared.store, shared.generation, log=log)
+    tables, verdict = lm.compare_models(
+        prompts, shared.store, shared.generation, base=before, tuned=after, log=log
+    )
     facts = shared.facts(prompts, base=before, aligned=after)
     out = shared.folder("compare", f"{Path(base).stem}-{Path(aligned).stem}")
     path = report.write_comparison((base, aligned), tables, verdict, facts, out)

@@ -82,14 +82,14 @@ def _first_refused_token(requests: Requests) -> Int[Tensor, " batch"]:
     return torch.from_numpy(requests.refused[np.arange(len(requests)), requests.judged[:, 0]])
 
 
-def kl_to_base(model: PreTrainedModel, base: PreTrainedModel, world: World, requests: Requests) -> float:
-    """Returns the mean KL(base ‖ model), in nats per judged token of the instructed answer."""
+def kl_to_base(world: World, requests: Requests, *, base: PreTrainedModel, tuned: PreTrainedModel) -> float:
+    """Returns the mean KL(base ‖ tuned), in nats per judged token of the instructed answer."""
     batch = sequences(world, requests, "instructed")
     width = int(batch.supervised.any(dim=0).nonzero().max()) + 1
     masks = batch.supervised[:, 1:width].split(MAX_BATCH_SIZE)
     total, n_tokens = 0.0, 0
     for tokens, mask in zip(batch.tokens[:, : width - 1].split(MAX_BATCH_SIZE), masks, strict=True):
-        log_p, log_q = (_log_probs_at(network, tokens, mask) for network in (base, model))
+        log_p, log_q = (_log_probs_at(network, tokens, mask) for network in (base, tuned))
         total += float((log_p.exp() * (log_p - log_q)).sum())
         n_tokens += int(mask.sum())
     return total / n_tokens

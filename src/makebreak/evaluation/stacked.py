@@ -66,15 +66,15 @@ def stack_answers(stack: PreTrainedModel, world: World, requests: Sequence[Reque
 
 
 def stack_kl_to_base(
-    stack: PreTrainedModel, bases: PreTrainedModel, world: World, requests: Sequence[Requests]
+    world: World, requests: Sequence[Requests], *, bases: PreTrainedModel, stack: PreTrainedModel
 ) -> list[float]:
     """Mean KL(base ‖ model) of every model, in nats per judged token of the instructed answer.
 
     Args:
-        stack: The models.
-        bases: Their bases, in the same order.
         world: World of the requests.
         requests: Requests of each model, of one family and number.
+        bases: The models before alignment.
+        stack: The models after it, in the same order.
 
     Returns:
         The KL of each model.

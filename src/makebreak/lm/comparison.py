@@ -25,7 +25,14 @@ from makebreak.mechanism import (
     update_energy_rows,
     update_rows,
 )
-from makebreak.models import LanguageModel, matrix_names, model_digest, n_layers, weight_matrix
+from makebreak.models import (
+    LanguageModel,
+    check_same_shapes,
+    matrix_names,
+    model_digest,
+    n_layers,
+    weight_matrix,
+)
 from makebreak.prompts import TextRequests
 from makebreak.settings import GenerationSettings
 from makebreak.store import Store
@@ -42,12 +49,12 @@ _DECOMPOSITIONS_PER_MATRIX = 4
 
 
 def compare_models(
-    base: LanguageModel,
-    aligned: LanguageModel,
     prompts: Mapping[str, Sequence[str]],
     store: Store,
     settings: GenerationSettings,
     *,
+    base: LanguageModel,
+    tuned: LanguageModel,
     log: Callable[[str], None] = lambda _: None,
 ) -> tuple[dict[str, Rows], MechanismVerdict]:
     """Compares an aligned model with the base that it was trained from.
@@ -55,11 +62,11 @@ def compare_models(
     Both models read the same tokens, those of the aligned model's prompt template: a base often has none.
 
     Args:
-        base: The model before alignment.
-        aligned: The model after alignment.
         prompts: Prompts by family, `harmful` and `harmless`; the first `MAX_REQUESTS` of each are used.
         store: Cache of the steps.
         settings: Prompt template and the seed of random controls.
+        base: The model before alignment.
+        tuned: The model after it.
         log: Called with an estimate of the time before the work starts.
 
     Returns:
@@ -69,8 +76,8 @@ def compare_models(
     Raises:
         ValueError: If the two models differ in architecture or size, or a family is too small.
     """
-    _check_same_shapes(base, aligned)
-    target = ChatTarget(aligned, settings)
+    check_same_shapes(base=base.model, tuned=tuned.model)
+    target = ChatTarget(tuned, settings)
     requests = {
         family: target.encode(prompts[family][:MAX_REQUESTS], family=family)
         for family in ("harmless", "harmful")
@@ -80,7 +87,7 @@ def compare_models(
             raise ValueError(f"{len(batch)} {family} requests: expected at least {MIN_REQUESTS}")
     config = {
         "base": model_digest(base),
-        "aligned": model_digest(aligned),
+        "aligned": model_digest(tuned),
         "settings": asdict(settings),
         "prompts": prompts_digest({family: prompts[family][:MAX_REQUESTS] for family in requests}),
     }
@@ -88,30 +95,19 @@ def compare_models(
     cuts = sorted({*range(0, depth + 1, max(depth // N_CUTS, 1)), depth // 2, depth - 1, depth})
     log(estimate_message(_estimate_seconds(base, requests["harmful"], len(cuts))))
     steps, seed = StepCache("compare", store, config), settings.seed
-    new, old = aligned.model, base.model
+    models = {"base": base.model, "tuned": tuned.model}
     functions: dict[str, Callable[[], Iterable[Any]]] = {
-        "stitching": partial(stitching_rows, new, old, requests["harmful"], cuts=cuts, seed=seed),
-        "preactivations": partial(preactivation_rows, new, old, requests),
-        "update_energy": partial(update_energy_rows, new, old, requests, requests["harmless"]),
-        "read_gain": partial(read_gain_rows, new, old, requests),
-        "sensitivity": partial(sensitivity_rows, new, old, requests),
-        "updates": partial(update_rows, new, old, None, seed=seed),
+        "stitching": partial(
+            stitching_rows, tuned.model, base.model, requests["harmful"], cuts=cuts, seed=seed
+        ),
+        "preactivations": partial(preactivation_rows, requests, **models),
+        "update_energy": partial(update_energy_rows, requests, requests["harmless"], **models),
+        "read_gain": partial(read_gain_rows, requests, **models),
+        "sensitivity": partial(sensitivity_rows, requests, **models),
+        "updates": partial(update_rows, seed=seed, **models),
     }
     tables = {name: steps.run(name, function) for name, function in functions.items()}
     return tables, mechanism_verdict([StitchingRow(**row) for row in tables["stitching"]])
-
-
-def _check_same_shapes(base: LanguageModel, aligned: LanguageModel) -> None:
-    """Raises ValueError, which names a parameter, if the parameters of two models differ in name or shape."""
-    shapes = [
-        {(name, tuple(weight.shape)) for name, weight in lm.model.state_dict().items()}
-        for lm in (base, aligned)
-    ]
-    if shapes[0] != shapes[1]:
-        name, _ = min(shapes[0] ^ shapes[1])
-        raise ValueError(
-            f"{base.name} and {aligned.name} are not checkpoints of one model: {name} differs in shape"
-        )
 
 
 def _estimate_seconds(base: LanguageModel, requests: TextRequests, n_cuts: int) -> float:

@@ -12,6 +12,7 @@ from makebreak.mechanism.preactivations import preactivation_rows
 from makebreak.mechanism.sensitivity import sensitivity_rows
 from makebreak.mechanism.stitching import MechanismVerdict, mechanism_verdict, stitching_rows
 from makebreak.mechanism.update_geometry import read_gain_rows, update_rows
+from makebreak.models import check_same_shapes
 from makebreak.prompts import Requests
 from makebreak.tables import Rows, as_dicts
 
@@ -36,10 +37,10 @@ class Comparison:
 
 
 def compare(
-    base: PreTrainedModel,
-    aligned: PreTrainedModel,
     requests: Mapping[str, Requests],
     *,
+    base: PreTrainedModel,
+    tuned: PreTrainedModel,
     changed_requests: ChangedRequests | None = None,
     other_base: PreTrainedModel | None = None,
     seed: int = 0,
@@ -47,9 +48,9 @@ def compare(
     """Compares an aligned model with the base that it was trained from.
 
     Args:
-        base: The model before alignment.
-        aligned: The model after alignment.
         requests: Requests by family, for measures of activations.
+        base: The model before alignment.
+        tuned: The model after it.
         changed_requests: Requests whose reference answer differs between the models; without them
             stitching is skipped.
         other_base: A base of another pretraining seed, for a reference of the updates.
@@ -58,16 +59,17 @@ def compare(
     Returns:
         The tables and the verdict.
     """
+    check_same_shapes(base=base, tuned=tuned)
     stitching = []
     if changed_requests is not None:
         stitching = stitching_rows(
-            aligned, base, changed_requests.requests, answer=changed_requests.answer, seed=seed
+            tuned, base, changed_requests.requests, answer=changed_requests.answer, seed=seed
         )
     tables = {
         "stitching": as_dicts(stitching),
-        "preactivations": as_dicts(preactivation_rows(aligned, base, requests)),
-        "read_gain": as_dicts(read_gain_rows(aligned, base, requests)),
-        "sensitivity": as_dicts(sensitivity_rows(aligned, base, requests)),
-        "updates": as_dicts(update_rows(aligned, base, other_base, seed=seed)),
+        "preactivations": as_dicts(preactivation_rows(requests, base=base, tuned=tuned)),
+        "read_gain": as_dicts(read_gain_rows(requests, base=base, tuned=tuned)),
+        "sensitivity": as_dicts(sensitivity_rows(requests, base=base, tuned=tuned)),
+        "updates": as_dicts(update_rows(base=base, tuned=tuned, other_base=other_base, seed=seed)),
     }
     return Comparison(tables, mechanism_verdict(stitching) if stitching else None)

@@ -101,22 +101,22 @@ def remove_constraints(model: PreTrainedModel, names: list[str]) -> PreTrainedMo
 
 
 def constrained_finetuning_rows(
-    base: PreTrainedModel,
     objective: Objective,
     optimisation: Optimisation,
     world: World,
     score: Mapping[str, Requests],
     *,
+    base: PreTrainedModel,
     seed: int,
 ) -> list[ConstrainedRow]:
     """Trains the base inside each subspace and scores refusal and answers.
 
     Args:
-        base: The model to start from.
         objective: What each step sees, and the loss.
         optimisation: Settings of the optimiser.
         world: Source of the requests.
         score: Requests under `safe` and `unsafe` that are scored at the end.
+        base: The model to start from.
         seed: Seed of the batches and of the random subspaces.
 
     Returns:

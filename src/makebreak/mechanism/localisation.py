@@ -30,7 +30,7 @@ from makebreak.activations import (
 )
 from makebreak.architectures import head_size
 from makebreak.evaluation import batches, first_tokens, log_odds, next_token_log_probs, prompt_tokens
-from makebreak.models import interpolate_weights, n_layers, part_names, part_of
+from makebreak.models import check_same_shapes, interpolate_weights, n_layers, part_names, part_of
 from makebreak.prompts import Requests
 
 
@@ -61,10 +61,10 @@ class PatchingRow(NamedTuple):
 
 
 def localisation_rows(
-    model: PreTrainedModel,
-    base: PreTrainedModel,
     requests: Requests,
     *,
+    base: PreTrainedModel,
+    tuned: PreTrainedModel,
     answer: str = "refused",
     n_orders: int = 8,
     seed: int,
@@ -72,9 +72,9 @@ def localisation_rows(
     """Contributions of every component of the update to the margin of an answer.
 
     Args:
-        model: The aligned model.
-        base: The model that it was trained from.
         requests: Requests whose answer alignment changed.
+        base: The model before alignment.
+        tuned: The model after it.
         answer: The answer whose first token is scored, `refused` or `instructed`.
         n_orders: Random orders for the Shapley values; each is used with its reverse.
         seed: Seed of the orders.
@@ -82,6 +82,7 @@ def localisation_rows(
     Returns:
         One row per component.
     """
+    check_same_shapes(base=base, tuned=tuned)
     parts, target = part_names(base), first_tokens(requests, answer)
     whole = frozenset(parts)
     random = np.random.default_rng(seed)
@@ -93,7 +94,7 @@ def localisation_rows(
     ]
     subsets = {frozenset[str](), whole} | {frozenset([part]) for part in parts}
     subsets |= {whole - {part} for part in parts} | {subset for chain in chains for subset in chain}
-    margin = _margins(_Hybrids.create(base, model), subsets, requests, target)
+    margin = _margins(_Hybrids.create(base, tuned), subsets, requests, target)
     none, every = margin[frozenset()], margin[whole]
     only = {part: margin[frozenset([part])] - none for part in parts}
     without = {part: every - margin[whole - {part}] for part in parts}
@@ -131,8 +132,8 @@ class _Hybrids:
     def create(cls, base: PreTrainedModel, other: PreTrainedModel) -> _Hybrids:
         """A hybrid with the weights of the base; raises ValueError if the models' shapes differ."""
         if base.config.tie_word_embeddings:
-            interpolate_weights(base, other, {"embed": 1.0})  # names the reason why it cannot be
-        hybrid = interpolate_weights(base, other, {})
+            interpolate_weights({"embed": 1.0}, base=base, other=other)  # names the reason why it cannot be
+        hybrid = interpolate_weights({}, base=base, other=other)
         names = [
             {part for part in part_names(base) if part.startswith(f"blocks.{layer}.")}
             for layer in range(n_layers(base))
@@ -194,36 +195,37 @@ def _decisions(
 
 
 def activation_patching_rows(
-    model: PreTrainedModel, base: PreTrainedModel, requests: Requests, *, answer: str = "refused"
+    requests: Requests, *, base: PreTrainedModel, tuned: PreTrainedModel, answer: str = "refused"
 ) -> list[PatchingRow]:
     """Patches the output of every head and MLP of the base with the aligned model's, at all positions.
 
     Args:
-        model: The aligned model.
-        base: The model whose outputs are patched.
         requests: Requests whose answer alignment changed.
+        base: The model before alignment, whose outputs are patched.
+        tuned: The model after it.
         answer: The answer whose first token is scored.
 
     Returns:
         One row per head and MLP.
     """
+    check_same_shapes(base=base, tuned=tuned)
     units = _units(base)
     sites = list(dict.fromkeys(site for site, _ in units))
     exact = torch.zeros(len(units), dtype=torch.float64)
     first_order = torch.zeros(len(units), dtype=torch.float64)
     total, target, start = 0.0, first_tokens(requests, answer), 0
-    for part in batches(requests, model):
+    for part in batches(requests, tuned):
         goal = target[start : start + len(part)]
         start += len(part)
         tokens, last = prompt_tokens(part)
         everywhere = torch.ones_like(tokens, dtype=torch.bool)
         inputs = [f"blocks.{layer}.hook_resid_pre" for layer in range(n_layers(base))]
         [base_batch] = capture(base, tokens, [*sites, *inputs], everywhere, batch_size=len(tokens))
-        [batch] = capture(model, tokens, sites, everywhere, batch_size=len(tokens))
+        [batch] = capture(tuned, tokens, sites, everywhere, batch_size=len(tokens))
         base_outputs, outputs = base_batch.activations, batch.activations
         gradients = _gradients(base, (tokens, last), goal, sites, base_outputs)
         before = float(log_odds(next_token_log_probs(base, part), goal).sum())
-        total += float(log_odds(next_token_log_probs(model, part), goal).sum()) - before
+        total += float(log_odds(next_token_log_probs(tuned, part), goal).sum()) - before
         for i, (site, columns) in enumerate(units):
             change = (outputs[site] - base_outputs[site])[:, columns].double()
             first_order[i] += float((change * gradients[site][:, columns].double()).sum())

@@ -21,7 +21,7 @@ from transformers import PreTrainedModel
 
 from makebreak.geometry import RankRule, Subspace, left_null_space, random_subspace, subspace_share
 from makebreak.mechanism.end_of_text import end_of_text_activations
-from makebreak.models import n_layers, weight_matrix
+from makebreak.models import check_same_shapes, n_layers, weight_matrix
 from makebreak.prompts import OUTCOMES, Requests
 from makebreak.seeds import layer_seed
 
@@ -64,35 +64,36 @@ class _Spaces(NamedTuple):
 
 
 def null_share_rows(
-    model: PreTrainedModel,
-    base: PreTrainedModel,
     requests: Mapping[str, Requests],
     outcomes: Mapping[str, np.ndarray],
     *,
+    base: PreTrainedModel,
+    tuned: PreTrainedModel,
     other_base: PreTrainedModel | None = None,
     seed: int,
 ) -> list[NullShareRow]:
     """Shares of the energy of W·a and ΔW·a in the left null space of the base's W_in, by layer.
 
     Args:
-        model: The aligned model.
-        base: The model that it was trained from.
         requests: Requests by family.
-        outcomes: Outcome of each of the model's answers as an index into OUTCOMES, (n,) by family.
+        outcomes: Outcome of each of the tuned model's answers as an index into OUTCOMES, (n,) by family.
+        base: The model before alignment.
+        tuned: The model after it.
         other_base: A base of another pretraining seed, for a control.
         seed: Seed of the random subspace and of the permutation.
 
     Returns:
         One row per layer, family, rank rule, quantity and outcome that occurs.
     """
-    names = [f"blocks.{layer}.mlp.W_in" for layer in range(n_layers(model))]
-    sites = [f"blocks.{layer}.mlp.hook_in" for layer in range(n_layers(model))]
+    check_same_shapes(base=base, tuned=tuned)
+    names = [f"blocks.{layer}.mlp.W_in" for layer in range(n_layers(tuned))]
+    sites = [f"blocks.{layer}.mlp.hook_in" for layer in range(n_layers(tuned))]
     spaces = [_spaces(base, other_base, name, layer_seed(seed, i)) for i, name in enumerate(names)]
     rows = []
     for family, batch in requests.items():
         masks = _outcome_masks(outcomes[family])
-        for layer, a in enumerate(end_of_text_activations(model, batch, sites)):
-            w, w_base = (weight_matrix(each, names[layer]).cpu() for each in (model, base))
+        for layer, a in enumerate(end_of_text_activations(tuned, batch, sites)):
+            w, w_base = (weight_matrix(each, names[layer]).cpu() for each in (tuned, base))
             order = torch.randperm(len(w), generator=torch.Generator().manual_seed(seed))
             quantities = {"pre": a @ w.T}
             if bool((w != w_base).any()):

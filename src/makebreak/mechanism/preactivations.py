@@ -21,7 +21,7 @@ from transformers import PreTrainedModel
 
 from makebreak.geometry import MomentFitter, Moments, energy_curve
 from makebreak.mechanism.end_of_text import end_of_text_activations
-from makebreak.models import bias_vector, n_layers, weight_matrix
+from makebreak.models import bias_vector, check_same_shapes, n_layers, weight_matrix
 from makebreak.prompts import Requests
 from makebreak.revisions import cache_revision
 
@@ -65,27 +65,28 @@ class UpdateEnergyRow(NamedTuple):
 
 @cache_revision(2)
 def preactivation_rows(
-    model: PreTrainedModel, base: PreTrainedModel, requests: Mapping[str, Requests]
+    requests: Mapping[str, Requests], *, base: PreTrainedModel, tuned: PreTrainedModel
 ) -> list[PreactivationRow]:
     """Decomposes the change of the pre-activations at the end of text.
 
     Args:
-        model: The aligned model.
-        base: The model that it was trained from.
         requests: Requests by family.
+        base: The model before alignment.
+        tuned: The model after it.
 
     Returns:
         One row per layer and family.
     """
+    check_same_shapes(base=base, tuned=tuned)
     rows = []
     for family, batch in requests.items():
         base_inputs = end_of_text_activations(base, batch, _sites(base))
-        aligned_inputs = end_of_text_activations(model, batch, _sites(model))
+        aligned_inputs = end_of_text_activations(tuned, batch, _sites(tuned))
         for layer in range(n_layers(base)):
             x, aligned_x = base_inputs[layer].double(), aligned_inputs[layer].double()
             name = f"blocks.{layer}.mlp.W_in"
-            w, aligned_w = (weight_matrix(each, name).cpu().double() for each in (base, model))
-            b, aligned_b = (bias_vector(each, name).cpu().double() for each in (base, model))
+            w, aligned_w = (weight_matrix(each, name).cpu().double() for each in (base, tuned))
+            b, aligned_b = (bias_vector(each, name).cpu().double() for each in (base, tuned))
             dx, dw = aligned_x - x, aligned_w - w
             terms = [dx @ w.T, x @ dw.T, dx @ dw.T, (aligned_b - b).expand(len(x), -1)]
             change = torch.stack(terms).sum(dim=0)
@@ -98,10 +99,11 @@ def preactivation_rows(
 
 @cache_revision(1)
 def update_energy_rows(
-    model: PreTrainedModel,
-    base: PreTrainedModel,
     requests: Mapping[str, Requests],
     pretraining: Requests,
+    *,
+    base: PreTrainedModel,
+    tuned: PreTrainedModel,
 ) -> list[UpdateEnergyRow]:
     """Curves E_k of W_in: output energy of ΔW within the base's k leading output directions.
 
@@ -109,20 +111,21 @@ def update_energy_rows(
     the curve is not weighted by data there (docs/errata.md, W7).
 
     Args:
-        model: The aligned model.
-        base: The model that it was trained from.
         requests: Requests by family, on whose inputs ΔW acts.
         pretraining: Requests that define the base's leading output directions.
+        base: The model before alignment.
+        tuned: The model after it.
 
     Returns:
         `N_CURVE_POINTS` rows per layer and family.
     """
+    check_same_shapes(base=base, tuned=tuned)
     reference = _moments(base, pretraining)
     rows = []
     for family, batch in requests.items():
-        for layer, (moments, base_moments) in enumerate(zip(_moments(model, batch), reference, strict=True)):
+        for layer, (moments, base_moments) in enumerate(zip(_moments(tuned, batch), reference, strict=True)):
             name = f"blocks.{layer}.mlp.W_in"
-            w, aligned_w = (weight_matrix(each, name).cpu() for each in (base, model))
+            w, aligned_w = (weight_matrix(each, name).cpu() for each in (base, tuned))
             curve = energy_curve(aligned_w - w, w, base_moments.second_moment, moments.second_moment)
             step = max(len(w) // N_CURVE_POINTS, 1)
             for k in range(step, len(w) + 1, step):

@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 
 from makebreak.activations import forward_from_embeddings, logits_at_last
 from makebreak.evaluation import batches, prompt_tokens
+from makebreak.models import check_same_shapes
 from makebreak.prompts import Requests
 from makebreak.revisions import cache_revision
 
@@ -59,12 +60,13 @@ def sensitivity(model: PreTrainedModel, requests: Requests) -> Sensitivity:
 
 @cache_revision(2)
 def sensitivity_rows(
-    model: PreTrainedModel, base: PreTrainedModel, requests: Mapping[str, Requests]
+    requests: Mapping[str, Requests], *, base: PreTrainedModel, tuned: PreTrainedModel
 ) -> list[SensitivityRow]:
     """Sensitivity of an aligned model and its base, one row per family and function."""
+    check_same_shapes(base=base, tuned=tuned)
     rows = []
     for family, batch in requests.items():
-        aligned, reference = sensitivity(model, batch)._asdict(), sensitivity(base, batch)._asdict()
+        aligned, reference = sensitivity(tuned, batch)._asdict(), sensitivity(base, batch)._asdict()
         for output in Sensitivity._fields:
             a, b = aligned[output], reference[output]
             medians = (float(a.median()), float(b.median()), float((a / b).median()))

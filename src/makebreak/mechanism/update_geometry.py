@@ -24,7 +24,7 @@ from makebreak.geometry import (
     spectrum,
 )
 from makebreak.mechanism.end_of_text import end_of_text_activations
-from makebreak.models import matrix_names, n_layers, weight_matrix
+from makebreak.models import check_same_shapes, matrix_names, n_layers, weight_matrix
 from makebreak.prompts import Requests
 from makebreak.revisions import cache_revision
 
@@ -85,23 +85,24 @@ class ReadGainRow(NamedTuple):
 
 @cache_revision(2)
 def update_rows(
-    model: PreTrainedModel, base: PreTrainedModel, other_base: PreTrainedModel | None, *, seed: int
+    *, base: PreTrainedModel, tuned: PreTrainedModel, other_base: PreTrainedModel | None = None, seed: int
 ) -> list[UpdateRow]:
     """Geometry of every changed matrix's update, with references (Jain et al. 2024, Fig. 4).
 
     Args:
-        model: The aligned model.
-        base: The model that it was trained from.
-        other_base: A base of another pretraining seed, for a reference.
+        base: The model before alignment.
+        tuned: The model after it.
+        other_base: A base of another pretraining seed, for a reference; None for none.
         seed: Seed of the random references.
 
     Returns:
         One row per changed matrix and reference.
     """
+    check_same_shapes(base=base, tuned=tuned)
     random = torch.Generator().manual_seed(seed)
     rows = []
     for name in matrix_names(base):
-        w, aligned_w = (weight_matrix(each, name).cpu() for each in (base, model))
+        w, aligned_w = (weight_matrix(each, name).cpu() for each in (base, tuned))
         delta = aligned_w - w
         if not delta.any():
             continue
@@ -143,7 +144,7 @@ def _output_columns(
 
 @cache_revision(2)
 def read_gain_rows(
-    model: PreTrainedModel, base: PreTrainedModel, requests: Mapping[str, Requests]
+    requests: Mapping[str, Requests], *, base: PreTrainedModel, tuned: PreTrainedModel
 ) -> list[ReadGainRow]:
     """Read gain of the update of W_in on MLP inputs at the end of text (Jain et al. 2024, Fig. 5).
 
@@ -151,21 +152,22 @@ def read_gain_rows(
     T8).
 
     Args:
-        model: The aligned model, whose inputs are read.
-        base: The model that it was trained from.
         requests: Requests by family.
+        base: The model before alignment.
+        tuned: The model after it, whose inputs are read.
 
     Returns:
         One row per layer and family.
     """
+    check_same_shapes(base=base, tuned=tuned)
     layers = range(n_layers(base))
     sites = [f"blocks.{i}.{part}" for i in layers for part in ("mlp.hook_in", "hook_attn_out")]
     rows = []
     for family, batch in requests.items():
-        activations = end_of_text_activations(model, batch, sites)
+        activations = end_of_text_activations(tuned, batch, sites)
         for layer in layers:
             name = f"blocks.{layer}.mlp.W_in"
-            w, aligned_w = (weight_matrix(each, name).cpu() for each in (base, model))
+            w, aligned_w = (weight_matrix(each, name).cpu() for each in (base, tuned))
             inputs, attention = activations[2 * layer], activations[2 * layer + 1]
             gains = read_gain(aligned_w - w, w, inputs)
             rows.append(

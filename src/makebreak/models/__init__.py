@@ -1,6 +1,7 @@
 """Causal language models in Hugging Face's format: creation, loading, saving, access to weights."""
 
 from makebreak.models.batch_limit import MAX_BATCH_TOKENS, batch_tokens, halve_batches
+from makebreak.models.checkpoints import check_same_shapes
 from makebreak.models.devices import default_device, free_memory
 from makebreak.models.folders import load_model, save_model, word_level_tokenizer
 from makebreak.models.interpolation import (
@@ -31,6 +32,7 @@ __all__ = [
     "batch_tokens",
     "bias_vector",
     "by_request",
+    "check_same_shapes",
     "create_model",
     "default_device",
     "extrapolate_weights",

@@ -16,6 +16,7 @@ from transformers import PreTrainedModel
 
 from makebreak.architectures import architecture_of
 from makebreak.configs import nearest
+from makebreak.models.checkpoints import check_same_shapes
 from makebreak.models.weights import n_layers
 
 
@@ -49,14 +50,14 @@ def part_of(model: PreTrainedModel, parameter: str) -> str:
 
 
 def interpolate_weights(
-    base: PreTrainedModel, other: PreTrainedModel, coefficients: Mapping[str, float]
+    coefficients: Mapping[str, float], *, base: PreTrainedModel, other: PreTrainedModel
 ) -> PreTrainedModel:
     """A new model whose parts are interpolated between two models.
 
     Args:
+        coefficients: Interpolation coefficient of each part; parts that are not named have 0.
         base: The model at coefficient 0.
         other: The model at coefficient 1, fine-tuned from the base or the other way round.
-        coefficients: Interpolation coefficient of each part; parts that are not named have 0.
 
     Returns:
         A copy in evaluation mode, on the device of `base`.
@@ -75,11 +76,8 @@ def interpolate_weights(
         raise ValueError(
             "coefficients of 'embed' and 'unembed' differ, but this model ties them: give both the same"
         )
+    check_same_shapes(base=base, tuned=other)
     weights, other_weights = base.state_dict(), other.state_dict()
-    if {k: v.shape for k, v in weights.items()} != {k: v.shape for k, v in other_weights.items()}:
-        raise ValueError(
-            "the models' weights have other names or shapes: expected one fine-tuned from the other"
-        )
     model = copy.deepcopy(base)
     model.load_state_dict(
         {
@@ -112,9 +110,9 @@ def stitch_models(lower: PreTrainedModel, upper: PreTrainedModel, layer: int) ->
         raise ValueError(f"layer {layer}: expected 0 … {n_layers(lower)}")
     block_of = {part: int(part.split(".")[1]) for part in part_names(lower) if part.startswith("blocks")}
     below = {part: 1.0 for part, block in block_of.items() if block < layer}
-    return interpolate_weights(upper, lower, {"embed": 1.0} | below)
+    return interpolate_weights({"embed": 1.0} | below, base=upper, other=lower)
 
 
-def extrapolate_weights(base: PreTrainedModel, other: PreTrainedModel, alpha: float) -> PreTrainedModel:
-    """Returns a model with weights base + α (other - base); α > 1 extrapolates (Jain et al. 2024, §4.2)."""
-    return interpolate_weights(base, other, dict.fromkeys(part_names(base), alpha))
+def extrapolate_weights(alpha: float, *, base: PreTrainedModel, tuned: PreTrainedModel) -> PreTrainedModel:
+    """Returns a model with weights base + α (tuned - base); α > 1 extrapolates (Jain et al. 2024, §4.2)."""
+    return interpolate_weights(dict.fromkeys(part_names(base), alpha), base=base, other=tuned)

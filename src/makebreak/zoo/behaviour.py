@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 
 from makebreak.configs import check_positive
 from makebreak.evaluation import Behaviour
+from makebreak.models import check_same_shapes
 from makebreak.prompts import Family, Requests, World
 from makebreak.stats import wilson_interval
 from makebreak.tables import as_dicts
@@ -93,7 +94,7 @@ class SafetyMeasure:
         columns: dict[str, float | None] = {
             "margin": behaviours["unsafe"].margin,
             "kl_on_safe": subject.kl_on_safe(self.n),
-            "weight_change": weight_change(subject.model, subject.base),
+            "weight_change": weight_change(base=subject.base, tuned=subject.model),
             "trained_answer_rate": answer_rate,
             "trained_family_margin": family_margin,
         }
@@ -146,11 +147,12 @@ def judged_families(families: Iterable[str]) -> list[str]:
     return [name for name in families if not Family.parse(name).is_pretraining]
 
 
-def weight_change(model: PreTrainedModel, base: PreTrainedModel) -> float:
+def weight_change(*, base: PreTrainedModel, tuned: PreTrainedModel) -> float:
     """‖ΔW‖: Frobenius norm of the difference of all matrices, embeddings and unembedding included."""
+    check_same_shapes(base=base, tuned=tuned)
     before = base.state_dict()
     squares = [
-        (w - before[name]).double().square().sum() for name, w in model.state_dict().items() if w.ndim == 2
+        (w - before[name]).double().square().sum() for name, w in tuned.state_dict().items() if w.ndim == 2
     ]
     return float(torch.stack(squares).sum().sqrt())
 

@@ -70,7 +70,7 @@ class Subject:
         """KL(base ‖ model) on `n` safe requests, in nats per judged token; computed once."""
         if n not in self.divergences:
             requests = self.sample("safe", n)
-            self.divergences[n] = kl_to_base(self.model, self.base, self.world, requests)
+            self.divergences[n] = kl_to_base(self.world, requests, base=self.base, tuned=self.model)
         return self.divergences[n]
 
 

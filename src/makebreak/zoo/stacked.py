@@ -49,5 +49,7 @@ def _fill(subjects: Sequence[Subject], measures: Sequence[SafetyMeasure | Family
     if any(isinstance(each, SafetyMeasure) for each in measures):
         bases = stack_models([subject.base for subject in subjects])
         safe = [subject.sample("safe", n) for subject in subjects]
-        for subject, divergence in zip(subjects, stack_kl_to_base(stack, bases, world, safe), strict=True):
+        for subject, divergence in zip(
+            subjects, stack_kl_to_base(world, safe, bases=bases, stack=stack), strict=True
+        ):
             subject.divergences[n] = divergence
