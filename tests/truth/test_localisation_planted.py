@@ -146,7 +146,7 @@ def test_planted_parts_carry_the_margin(kind: str) -> None:
     rows = {
         row["part"]: row
         for row in as_dicts(
-            localisation_rows(networks.unsafe, base=networks.base, tuned=networks.aligned, n_orders=4, seed=0)
+            localisation_rows(networks.unsafe, base=networks.base, tuned=networks.aligned, seed=0)
         )
     }
     assert sum(row["shapley"] for row in rows.values()) == pytest.approx(1.0, abs=1e-6)
@@ -165,9 +165,7 @@ def test_planted_parts_carry_the_margin(kind: str) -> None:
     if kind == "route":  # the base's own detector of the route passes it on: the change goes through it too
         assert sorted(patched.values())[-1] == pytest.approx(1.0, abs=0.1)
     assert sum(abs(value) > 0.1 for value in patched.values()) == (kind == "route")
-    still = as_dicts(
-        localisation_rows(networks.unsafe, base=networks.base, tuned=networks.base, n_orders=2, seed=0)
-    )
+    still = as_dicts(localisation_rows(networks.unsafe, base=networks.base, tuned=networks.base, seed=0))
     assert all(row["shapley"] is None for row in still)
 
 

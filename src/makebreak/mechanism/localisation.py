@@ -1,8 +1,8 @@
 """Localisation of the change: contributions of the network's components to the refusal margin.
 
 A component of the update is worth what it adds to the margin: by itself (leave-one-in), last of all
-(leave-one-out), and on average over orders in which components can be added (Shapley value). Single heads and
-MLPs are also patched, exactly and to first order (attribution patching).
+(leave-one-out), and on average over the orders in which components can be added (Shapley value). Single heads
+and MLPs are also patched, exactly and to first order (attribution patching).
 """
 
 from __future__ import annotations
@@ -10,10 +10,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
@@ -30,6 +28,7 @@ from makebreak.activations import (
 )
 from makebreak.architectures import head_size
 from makebreak.evaluation import batches, first_tokens, log_odds, next_token_log_probs, prompt_tokens
+from makebreak.mechanism.shapley import MIN_PAIRS, ShapleyDesign
 from makebreak.models import check_same_shapes, interpolate_weights, n_layers, part_names, part_of
 from makebreak.prompts import Requests
 
@@ -38,15 +37,20 @@ class LocalisationRow(NamedTuple):
     """Contribution of one component, as shares of the whole update's margin; None if that is zero."""
 
     part: str
-    """Component, such as `embed`, `blocks.0.attn` or `blocks.0.mlp_in`."""
+    """Component, such as `embed`, `blocks.0.attn`, `blocks.0.mlp_in` or `blocks.0.mlp_gate`."""
     only: float | None
     """Leave-one-in: the margin with only this component aligned."""
     without: float | None
     """Leave-one-out: the margin that is lost where only this component is the base's."""
     shapley: float | None
-    """Mean marginal contribution over random orders and their reverses; all components sum to 1."""
+    """Shapley value, the mean marginal contribution over orders of the components; all sum to 1. Exact where
+    at most `MAX_ENUMERATED_PARTS` components differ, else estimated from random orders and their reverses."""
     shapley_se: float | None
-    """Standard error over pairs of an order and its reverse; None with one pair."""
+    """Standard error over pairs of an order and its reverse; 0 if exact."""
+    shapley_low: float | None
+    """Lower end of the 95 % Student interval over the pairs; the value itself if exact."""
+    shapley_high: float | None
+    """Upper end of that interval."""
 
 
 class PatchingRow(NamedTuple):
@@ -66,55 +70,50 @@ def localisation_rows(
     base: PreTrainedModel,
     tuned: PreTrainedModel,
     answer: str = "refused",
-    n_orders: int = 8,
+    n_pairs: int = MIN_PAIRS,
     seed: int,
 ) -> list[LocalisationRow]:
     """Contributions of every component of the update to the margin of an answer.
+
+    Components whose weights are equal in both models contribute nothing and cost nothing.
 
     Args:
         requests: Requests whose answer alignment changed.
         base: The model before alignment.
         tuned: The model after it.
         answer: The answer whose first token is scored, `refused` or `instructed`.
-        n_orders: Random orders for the Shapley values; each is used with its reverse.
+        n_pairs: Pairs of a random order and its reverse for the Shapley values, at least `MIN_PAIRS`; not
+            used where they are exact.
         seed: Seed of the orders.
 
     Returns:
         One row per component.
+
+    Raises:
+        ValueError: If there are fewer than `MIN_PAIRS` pairs.
     """
     check_same_shapes(base=base, tuned=tuned)
-    parts, target = part_names(base), first_tokens(requests, answer)
-    whole = frozenset(parts)
-    random = np.random.default_rng(seed)
-    orders = [[parts[i] for i in random.permutation(len(parts))] for _ in range(n_orders)]
-    chains = [
-        [frozenset(sequence[:k]) for k in range(len(parts) + 1)]
-        for order in orders
-        for sequence in (order, order[::-1])
-    ]
-    subsets = {frozenset[str](), whole} | {frozenset([part]) for part in parts}
-    subsets |= {whole - {part} for part in parts} | {subset for chain in chains for subset in chain}
-    margin = _margins(_Hybrids.create(base, tuned), subsets, requests, target)
-    none, every = margin[frozenset()], margin[whole]
-    only = {part: margin[frozenset([part])] - none for part in parts}
-    without = {part: every - margin[whole - {part}] for part in parts}
-    contributions: dict[str, list[float]] = {part: [] for part in parts}
-    for i in range(n_orders):
-        gains = dict.fromkeys(parts, 0.0)
-        for chain in chains[2 * i : 2 * i + 2]:
-            for before, after in pairwise(chain):
-                [part] = after - before
-                gains[part] += (margin[after] - margin[before]) / 2
-        for part, gain in gains.items():
-            contributions[part].append(gain)
-    total = every - none
+    target, hybrids = first_tokens(requests, answer), _Hybrids.create(base, tuned)
+    changed = [part for part in part_names(base) if hybrids.is_changed(part)]
+    nothing, whole = frozenset[str](), frozenset(changed)
+    design = ShapleyDesign.create(changed, n_pairs=n_pairs, seed=seed)
+    subsets = design.coalitions | {nothing, whole} | {frozenset([part]) for part in changed}
+    subsets |= {whole - {part} for part in changed}
+    margin = _margins(hybrids, subsets, requests, target)
+    total, values = margin[whole] - margin[nothing], design.evaluate(margin)
     rows = []
-    for part in parts:
-        gains_of_part = contributions[part]
-        error = np.std(gains_of_part, ddof=1) / len(gains_of_part) ** 0.5 if n_orders > 1 else np.nan
-        values = [only[part], without[part], float(np.mean(gains_of_part)), float(error)]
-        shares = [value / total if total and np.isfinite(value) else None for value in values]
-        rows.append(LocalisationRow(part, *shares))
+    for part in part_names(base):
+        if not total:
+            rows.append(LocalisationRow(part, None, None, None, None, None, None))
+        elif part not in whole:
+            rows.append(LocalisationRow(part, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0))
+        else:
+            only = (margin[frozenset([part])] - margin[nothing]) / total
+            without = (margin[whole] - margin[whole - {part}]) / total
+            value = values[part]
+            low, high = sorted((value.low / total, value.high / total))
+            error = value.standard_error / abs(total)
+            rows.append(LocalisationRow(part, only, without, value.mean / total, error, low, high))
     return rows
 
 
@@ -147,6 +146,10 @@ class _Hybrids:
                 (weight, of_base[name], of_other[name].to(weight.device))
             )
         return cls(hybrid, [frozenset(level) for level in names], weights)
+
+    def is_changed(self, part: str) -> bool:
+        """Whether a weight of a part differs between the base and the other model."""
+        return any(not torch.equal(base, other) for _, base, other in self.weights.get(part, ()))
 
     def share(self, level: int, others: Collection[str]) -> None:
         """Gives the parts of a level the other model's weights where they are among `others`."""
