@@ -62,7 +62,8 @@ def null_share_values(null_shares: pd.DataFrame) -> Values:
     """Values of M1 and its parts, except those of matched comparisons.
 
     Args:
-        null_shares: The table `null_share`: one row per seed, arm, family, outcome, rule, quantity and layer.
+        null_shares: The table `null_share`: one row per seed, arm, family, outcome, rule, quantity,
+            matrix and layer.
 
     Returns:
         One value per seed for each claim.
@@ -71,6 +72,7 @@ def null_share_values(null_shares: pd.DataFrame) -> Values:
         (null_shares["rule"] == "exact")
         & (null_shares["quantity"] == "pre")
         & (null_shares["outcome"] == "all")
+        & (null_shares["matrix"] == "mlp.W_in")
     ]
     by_family = chosen.groupby(["seed", "arm", "family"])["share"].mean()
     shares = by_family.to_dict()

@@ -26,6 +26,8 @@ _SINE_CONTROLS = {
     "C3.continued": "continued",
     "C3.no_decay": "ssft_no_decay",
 }
+_TABLES_BY_MATRIX = ("updates", "energy", "read_gain", "preactivations")
+"""Tables with a row per matrix, of which the claims are about W_in."""
 _TABLES = ("updates", "energy", "read_gain", "sensitivity", "stitching", "preactivations")
 
 Tables = Mapping[str, pd.DataFrame]
@@ -43,6 +45,7 @@ def update_values(tables: Tables) -> Values:
     rows = []
     for seed in sorted(tables["updates"]["seed"].unique()):
         of_seed = {name: tables[name][tables[name]["seed"] == seed] for name in _TABLES}
+        of_seed |= {name: _of_w_in(of_seed[name]) for name in _TABLES_BY_MATRIX}
         rows.append(
             _column_space_values(of_seed)
             | _read_gain_values(of_seed["read_gain"])
@@ -57,8 +60,7 @@ def update_values(tables: Tables) -> Values:
 
 def _column_space_values(tables: Tables) -> dict[str, float]:
     """Values of C3 for one seed: `update` is ΔW itself, `haar` a random update, `other_seed` another base."""
-    updates, curves = tables["updates"], tables["energy"]
-    w_in = updates[updates["matrix"] == "mlp.W_in"]
+    w_in, curves = tables["updates"], tables["energy"]
     sine = w_in.groupby(["arm", "against"])["sine"].mean().to_dict()
     by_arm = w_in[w_in["against"] == "update"].groupby("arm")
     energy = (by_arm["null"].mean() - by_arm["chance"].mean()).to_dict()
@@ -77,10 +79,10 @@ def _column_space_values(tables: Tables) -> dict[str, float]:
 def _control_values(tables: Tables) -> Values:
     """Values of claims that compare SSFT with one control, of the seeds that have the control."""
     keys = ["seed", "arm"]
-    updates, sensitivity, stitching = tables["updates"], tables["sensitivity"], tables["stitching"]
-    w_in = updates[(updates["matrix"] == "mlp.W_in") & (updates["against"] == "update")]
-    sine = w_in.groupby(keys)["sine"].mean()
-    gain = _deeper_half(tables["read_gain"]).groupby([*keys, "family"])["gain"].mean()
+    sensitivity, stitching = tables["sensitivity"], tables["stitching"]
+    w_in = _of_w_in(tables["updates"])
+    sine = w_in[w_in["against"] == "update"].groupby(keys)["sine"].mean()
+    gain = _deeper_half(_of_w_in(tables["read_gain"])).groupby([*keys, "family"])["gain"].mean()
     gain_ratio = gain.xs("unsafe", level="family") / gain.xs("safe", level="family")
     unsafe_max_logit = (sensitivity["family"] == "unsafe") & (sensitivity["output"] == "max_logit")
     sensitivity_ratio = sensitivity[unsafe_max_logit].set_index(keys)["ratio_median"]
@@ -92,6 +94,11 @@ def _control_values(tables: Tables) -> Values:
         "M3.remap": control_difference(share, "remap"),
         "M3.null": control_difference(share, "ssft_without_null"),
     }
+
+
+def _of_w_in(table: pd.DataFrame) -> pd.DataFrame:
+    """Rows of W_in, which in a gated MLP is the up projection."""
+    return table[table["matrix"] == "mlp.W_in"]
 
 
 def _deeper_half(reading: pd.DataFrame) -> pd.DataFrame:
@@ -228,7 +235,7 @@ UPDATE_CLAIMS = [
     ),
     Claim(
         "C4", "claim", PAPER,
-        "The update of the MLP input reads unsafe requests at least twice as much as safe ones (threshold "
+        "The update of W_in reads unsafe requests at least twice as much as safe ones (threshold "
         "ours)",
         "read gain ‖ΔW a‖ / ‖a‖, unsafe over safe, deeper half of the layers, mean of methods",
         "ratio", 2.0, chance=1.0,

@@ -88,13 +88,13 @@ class ClusterMeasure(_SampledMeasure):
     """Separation of safe and unsafe activations, and null shares of pre-activations, by layer.
 
     Columns: `PAIR.normalised` and `PAIR.auroc` of the clusters in the last layer; `null_share.FAMILY` and
-    `null_share.FAMILY.OUTCOME`, mean over layers of the share of W·a in the base's left null space (exact
+    `null_share.FAMILY.OUTCOME`, mean over layers of the share of W_in·a in the base's left null space (exact
     rank), None for fewer than `MIN_REQUESTS` requests with the outcome. Tables: `clusters` and `null_share`.
     """
 
     tag: ClassVar[str] = "Inside"
     name: ClassVar[str] = "jain2024-inside"
-    revision: ClassVar[int] = 4
+    revision: ClassVar[int] = 5
 
     def __call__(self, subject: Subject) -> Measurement:
         """Measures one model."""
@@ -135,7 +135,7 @@ class UpdateMeasure(_SampledMeasure):
 
     tag: ClassVar[str] = "Change"
     name: ClassVar[str] = "jain2024-change"
-    revision: ClassVar[int] = 2
+    revision: ClassVar[int] = 3
 
     def __call__(self, subject: Subject) -> Measurement:
         """Measures one model."""
@@ -183,13 +183,13 @@ class LocalisationMeasure(_SampledMeasure):
 
     tag: ClassVar[str] = "Where"
     name: ClassVar[str] = "jain2024-where"
-    revision: ClassVar[int] = 2
-    n_orders: int = field(default=4, metadata={"key": "orders"})
-    """Number of random orders of the Shapley values."""
+    revision: ClassVar[int] = 3
+    n_pairs: int = field(default=8, metadata={"key": "orders"})
+    """Number of pairs of a random order and its reverse for the Shapley values."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_positive(n_orders=self.n_orders)
+        check_positive(n_pairs=self.n_pairs)
 
     def __call__(self, subject: Subject) -> Measurement:
         """Measures one model."""
@@ -198,7 +198,7 @@ class LocalisationMeasure(_SampledMeasure):
         ranks = as_dicts(refusal_rank_rows(model, fit, score.unsafe, seed=seed))
         tables: dict[str, Sequence[Any]] = {
             "localisation": localisation_rows(
-                score.unsafe, base=base, tuned=model, n_orders=self.n_orders, seed=seed
+                score.unsafe, base=base, tuned=model, n_pairs=self.n_pairs, seed=seed
             ),
             "patching": activation_patching_rows(score.unsafe, base=base, tuned=model),
             "directions": direction_rows(model, fit, score, seed=seed),
@@ -242,7 +242,7 @@ class ProbeMeasure(_SampledMeasure):
 
 @dataclass(frozen=True)
 class ConstrainedMeasure(_SampledMeasure):
-    """The last training stage repeated with only W_in trained and its update in a subspace.
+    """The last training stage repeated with only the MLP input matrices trained, in a subspace.
 
     Table: `constrained`, one row per subspace.
     """
@@ -302,10 +302,11 @@ def _fit_and_score(subject: Subject, n: int) -> tuple[SafeUnsafeRequests, SafeUn
 
 
 def _null_share_columns(rows: Rows) -> dict[str, float | None]:
-    """`null_share.FAMILY` and `null_share.FAMILY.OUTCOME`: means over layers, exact rank."""
+    """`null_share.FAMILY` and `null_share.FAMILY.OUTCOME` of W_in: means over layers, exact rank."""
     shares: dict[tuple[str, str], list[float]] = {}
     for row in rows:
-        chosen = (row["rule"], row["quantity"]) == ("exact", "pre") and row["n"] >= MIN_REQUESTS
+        kind = (row["matrix"], row["rule"], row["quantity"])
+        chosen = kind == ("mlp.W_in", "exact", "pre") and row["n"] >= MIN_REQUESTS
         if chosen and row["share"] is not None:
             shares.setdefault((row["family"], row["outcome"]), []).append(row["share"])
     columns: dict[str, float | None] = {}

@@ -60,10 +60,12 @@ MEAN_TABLES = [
     MeanTable("Fine-tuning constrained to a subspace", "constrained", ["arm", "space"]),
     MeanTable("Activation patching of heads and MLPs", "patching", ["arm", "part"]),
     MeanTable("Updates", "updates", ["arm", "matrix", "layer", "against"]),
-    MeanTable("Read gain of the update of W_in", "read_gain", ["arm", "family", "layer"]),
+    MeanTable("Read gain of the update", "read_gain", ["arm", "matrix", "family", "layer"]),
     MeanTable("Sensitivity", "sensitivity", ["arm", "family", "output"]),
-    MeanTable("Decomposition of pre-activations", "preactivations", ["arm", "family", "layer"]),
-    MeanTable("Null share (all outcomes)", "null_share", ["arm", "family", "rule", "quantity", "layer"]),
+    MeanTable("Decomposition of pre-activations", "preactivations", ["arm", "matrix", "family", "layer"]),
+    MeanTable(
+        "Null share (all outcomes)", "null_share", ["arm", "matrix", "family", "rule", "quantity", "layer"]
+    ),
     MeanTable("Attacks", "attacks", ["world", "arm", "attack"]),
     MeanTable(
         "Detectability of jailbreaks by n-gram classifiers",

@@ -269,13 +269,13 @@ class _FormatRequests(NamedTuple):
         return float(last_layer["normalised"])
 
     def null_share_difference(self, model: PreTrainedModel, base: PreTrainedModel) -> float:
-        """Null share of unsafe requests minus that of safe ones, mean of layers."""
+        """Null share at W_in of unsafe requests minus that of safe ones, mean of layers."""
         requests = {family: self.sample(family) for family in ("safe", "unsafe")}
         outcomes = {family: np.zeros(len(part), dtype=np.int64) for family, part in requests.items()}
         rows = [
             row
             for row in null_share_rows(requests, outcomes, base=base, tuned=model, seed=self.seed)
-            if (row.rule, row.quantity, row.outcome) == ("exact", "pre", "all")
+            if (row.matrix, row.rule, row.quantity, row.outcome) == ("mlp.W_in", "exact", "pre", "all")
         ]
         means = {
             family: np.mean([row.share for row in rows if row.family == family and row.share is not None])

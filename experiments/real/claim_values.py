@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -31,7 +32,8 @@ MAX_UNTUNED = 0.5
 
 Tables = Mapping[str, pd.DataFrame]
 Values = dict[str, float | None]
-_MLP_INPUT = "mlp.W_in"
+_W_IN, _W_GATE = "mlp.W_in", "mlp.W_gate"
+"""Matrices that read the input of a gated MLP: the up projection and the gate projection."""
 
 
 @dataclass(frozen=True)
@@ -128,22 +130,24 @@ def _gap_by_layer(clusters: pd.DataFrame) -> pd.Series:
     return clusters.set_index("layer").normalised.sort_index()
 
 
-def _sine_above_random(model: AlignedModel) -> float | None:
-    rows = model["updates"][model["updates"].matrix == _MLP_INPUT]
+def _sine_above_random(model: AlignedModel, matrix: str = _W_IN) -> float | None:
+    rows = model["updates"][model["updates"].matrix == matrix]
     sines = rows.groupby("against").sine.mean().to_dict()
     return _minus(sines.get("update"), sines.get("haar"))
 
 
-def _null_energy_above_chance(model: AlignedModel) -> float | None:
+def _null_energy_above_chance(model: AlignedModel, matrix: str = _W_IN) -> float | None:
     updates = model["updates"]
-    rows = updates[(updates.matrix == _MLP_INPUT) & (updates.against == "update")]
+    rows = updates[(updates.matrix == matrix) & (updates.against == "update")]
     if rows.empty or bool(rows.null.isna().all()):
         return None
     return float(rows.null.mean() - rows.chance.mean())
 
 
-def _read_gain_ratio(model: AlignedModel) -> float:
-    rows = model["read_gain"]
+def _read_gain_ratio(model: AlignedModel, matrix: str = _W_IN) -> float | None:
+    rows = model["read_gain"][model["read_gain"].matrix == matrix]
+    if rows.empty:
+        return None
     is_deep = rows.layer + 1 > (rows.layer.max() + 1) / 2
     gains = rows[is_deep].groupby("family").gain.mean()
     return float(gains["harmful"] / gains["harmless"])
@@ -166,9 +170,10 @@ def _route_above_random(model: AlignedModel) -> float | None:
     return _minus(lower, _stitching_share(model, "random_share"))
 
 
-def _input_share(model: AlignedModel) -> float:
+def _input_share(model: AlignedModel, matrix: str = _W_IN) -> float | None:
     rows = model["preactivations"]
-    return float(rows[(rows.family == "harmful") & (rows.layer > 0)].input_share.mean()) - 0.5
+    rows = rows[(rows.matrix == matrix) & (rows.family == "harmful") & (rows.layer > 0)]
+    return None if rows.empty else float(rows.input_share.mean()) - 0.5
 
 
 def _origin_rate(model: AlignedModel, column: str) -> float:
@@ -231,12 +236,16 @@ def _greatest_harm(model: AlignedModel) -> float | None:
 MODEL_VALUES: Mapping[str, ModelValue] = {
     "C3": _sine_above_random,
     "C3.energy": _null_energy_above_chance,
+    "C3.gate": partial(_sine_above_random, matrix=_W_GATE),
+    "C3.gate_energy": partial(_null_energy_above_chance, matrix=_W_GATE),
     "C4": _read_gain_ratio,
+    "C4.gate": partial(_read_gain_ratio, matrix=_W_GATE),
     "C5.unsafe": lambda model: 1 - _sensitivity_ratio(model, "harmful"),
     "C5.safe": lambda model: _sensitivity_ratio(model, "harmless") - 1,
     "M3": lambda model: _stitching_share(model, "aligned_lower_share"),
     "M3.random": _route_above_random,
     "M5": _input_share,
+    "M5.gate": partial(_input_share, matrix=_W_GATE),
     "T1": _small_rise,
     "T3": _capability_loss_at_edge,
     "P1": _plateau_share,

@@ -112,7 +112,7 @@ _MECHANISM = [
     _claim(
         "C3",
         JAIN,
-        "The update of the MLP input lies in the left null space of the base's matrix",
+        "The update of W_in, the up projection, lies in the left null space of the base's matrix",
         "sine of ΔW's leading outputs to W's column space, update - random, mean of layers and alignments",
         "sine",
         equivalence=0.02,
@@ -126,10 +126,35 @@ _MECHANISM = [
         equivalence=0.02,
     ),
     _claim(
+        "C3.gate",
+        OURS,
+        "The update of W_gate lies in the left null space of the base's matrix",
+        "sine of ΔW's leading outputs to W's column space, update - random, mean of layers and alignments",
+        "sine",
+        equivalence=0.02,
+    ),
+    _claim(
+        "C3.gate_energy",
+        OURS,
+        "The energy of the update of W_gate lies in the left null space by exact rank more than by chance",
+        "share of ΔW's energy in the left null space - chance, mean of layers and alignments",
+        "share",
+        equivalence=0.02,
+    ),
+    _claim(
         "C4",
         JAIN,
-        "The update of the MLP input reads unsafe requests at least twice as much as safe ones (threshold "
-        "ours)",
+        "The update of W_in, the up projection, reads unsafe requests at least twice as much as safe ones "
+        "(threshold ours)",
+        "read gain ‖ΔW a‖ / ‖a‖, harmful over harmless, deeper half, mean of alignments",
+        "ratio",
+        threshold=2.0,
+        chance=1.0,
+    ),
+    _claim(
+        "C4.gate",
+        OURS,
+        "The update of W_gate reads unsafe requests at least twice as much as safe ones (threshold ours)",
         "read gain ‖ΔW a‖ / ‖a‖, harmful over harmless, deeper half, mean of alignments",
         "ratio",
         threshold=2.0,
@@ -173,8 +198,15 @@ _MECHANISM = [
     _claim(
         "M5",
         OURS,
-        "Pre-activations on unsafe requests change by the updates of earlier layers, not by that of their "
-        "matrix",
+        "Outputs of W_in, the up projection, on unsafe requests change by the updates of earlier layers, not "
+        "by that of W_in",
+        "share of W·Δx in Δpre - 1/2, mean of layers after the first and alignments",
+        "share",
+    ),
+    _claim(
+        "M5.gate",
+        OURS,
+        "Outputs of W_gate on unsafe requests change by the updates of earlier layers, not by that of W_gate",
         "share of W·Δx in Δpre - 1/2, mean of layers after the first and alignments",
         "share",
     ),

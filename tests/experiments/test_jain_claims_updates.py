@@ -27,6 +27,7 @@ def rows(columns: dict[str, float], **keys: list[object]) -> pd.DataFrame:
 def tables(seeds: list[object]) -> dict[str, pd.DataFrame]:
     """All arms alike, so that every difference is 0 and every ratio 1."""
     common = {"seed": seeds, "arm": ARMS}
+    of_w_in = common | {"matrix": ["mlp.W_in"]}
     references = ["update", "haar", "permuted", "other_seed"]
     cuts = {"aligned_lower_share": 0.3, "aligned_upper_share": 0.2, "random_share": 0.05}
     cuts |= {"fisher_null_fraction": 0.6, "n_layers": 4}
@@ -39,12 +40,12 @@ def tables(seeds: list[object]) -> dict[str, pd.DataFrame]:
             against=references,
         ),
         "energy": rows(
-            {"energy": 0.25}, **common, layer=[0, 1], family=["safe", "unsafe"], chance=[0.25, 0.5]
+            {"energy": 0.25}, **of_w_in, layer=[0, 1], family=["safe", "unsafe"], chance=[0.25, 0.5]
         ),
-        "read_gain": rows({"gain": 0.4}, **common, layer=[0, 1], family=FAMILIES),
+        "read_gain": rows({"gain": 0.4}, **of_w_in, layer=[0, 1], family=FAMILIES),
         "sensitivity": rows({"ratio_median": 1.0}, **common, family=FAMILIES, output=["max_logit", "log_p"]),
         "stitching": rows(cuts, **common, layer=[0, 1, 2, 3, 4]),
-        "preactivations": rows({"input_share": 0.5}, **common, layer=[0, 1], family=FAMILIES),
+        "preactivations": rows({"input_share": 0.5}, **of_w_in, layer=[0, 1], family=FAMILIES),
         "refusal_rank": rows(
             {"refusal_rate": 0.5, "random_refusal_rate": 0.5}, **common, n_directions=[0, 1, 2]
         ),

@@ -159,6 +159,7 @@ def _model_rows(is_aligned: bool, planted: dict[str, float]) -> dict[str, list[d
 def _mechanism_rows(planted: dict[str, float]) -> dict[str, list[dict[str, Any]]]:
     """Comparison of an aligned model with the base, and its landscape."""
     sines = {"update": 0.9 + planted["sine"], "haar": 0.9}
+    matrices = ("mlp.W_in", "mlp.W_gate")
     gains, ratios = {"harmful": 3.0, "harmless": 1.0}, {"harmful": 0.5, "harmless": 1.2}
     curves = []
     for coordinate in np.linspace(-0.4, 0.4, 9).round(9):
@@ -175,16 +176,21 @@ def _mechanism_rows(planted: dict[str, float]) -> dict[str, list[dict[str, Any]]
     stitching = {"layer": 2, "n_layers": 4, "base_margin": -3.0, "aligned_margin": 1.0}
     return {
         "updates": [
-            {"matrix": "mlp.W_in", "against": against, "sine": sine, "null": 0.2, "chance": 0.25}
+            {"matrix": matrix, "against": against, "sine": sine, "null": 0.2, "chance": 0.25}
             for against, sine in sines.items()
+            for matrix in matrices
         ],
         "read_gain": [
-            {"layer": layer, "family": family, "gain": gain}
+            {"layer": layer, "matrix": matrix, "family": family, "gain": gain}
             for family, gain in gains.items()
+            for matrix in matrices
             for layer in range(4)
         ],
         "preactivations": [
-            {"layer": layer, "family": family, "input_share": 0.9} for family in gains for layer in range(4)
+            {"layer": layer, "matrix": matrix, "family": family, "input_share": 0.9}
+            for family in gains
+            for layer in range(4)
+            for matrix in matrices
         ],
         "sensitivity": [
             {"family": family, "output": "max_logit", "ratio_median": ratio}
@@ -369,7 +375,13 @@ def test_record_equals_published_results() -> None:
     """Every number and verdict of record.csv is in a table of docs/results."""
     published = "".join(path.read_text() for path in sorted(Path("docs/results").glob("*.md")))
     record = synthetic_results([], RECORD.parent)
-    assert set(record) == {claim.id for claim in CLAIMS if claim.kind == "claim"}
+    of_gate = {
+        "C3.gate",
+        "C3.gate_energy",
+        "C4.gate",
+        "M5.gate",
+    }  # GPT-2 has none
+    assert set(record) == {claim.id for claim in CLAIMS if claim.kind == "claim"} - of_gate
     for name, row in record.items():
         assert row.study == synthetic_study(name)
         number = f"{row.estimate:.3f} [{row.low:.3f}, {row.high:.3f}]"

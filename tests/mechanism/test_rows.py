@@ -104,11 +104,13 @@ def test_null_share_rows_are_means_by_outcome(config: ModelConfig) -> None:
         ("unsafe", "comply", 4),
         ("unsafe", "broken", 2),
     ]
-    assert count == Counter(dict.fromkeys(names, 2 * 2 * 2))  # layers, rules, quantities
+    n_matrices = 2 if config is LLAMA else 1
+    assert count == Counter(dict.fromkeys(names, 2 * n_matrices * 2 * 2))  # layers, rules, quantities
     cases: dict[tuple, list[dict]] = {}
     for row in rows:
-        cases.setdefault((row["layer"], row["family"], row["rule"], row["quantity"]), []).append(row)
-    for (_, family, _, _), (whole, *parts) in cases.items():
+        key = (row["layer"], row["matrix"], row["family"], row["rule"], row["quantity"])
+        cases.setdefault(key, []).append(row)
+    for (_, _, family, _, _), (whole, *parts) in cases.items():
         assert whole["outcome"] == "all"
         assert {r["outcome"] for r in parts} == {OUTCOMES[i] for i in outcomes[family]}
         for key in ("share", "random_share"):

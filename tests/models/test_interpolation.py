@@ -39,11 +39,12 @@ def test_every_weight_belongs_to_one_part(architecture: str) -> None:
         if "attn" in name or "attention.dense" in name or "query_key_value" in name:
             assert part.endswith("attn"), name
         if "mlp" in name:
-            assert part.endswith(("mlp_in", "mlp_out")), name
+            assert part.endswith(("mlp_in", "mlp_gate", "mlp_out")), name
     expected = {
         "gpt2": {"transformer.h.0.ln_2.weight": "blocks.0.mlp_in", "transformer.ln_f.bias": "unembed"},
         "llama": {
             "model.layers.1.post_attention_layernorm.weight": "blocks.1.mlp_in",
+            "model.layers.1.mlp.gate_proj.weight": "blocks.1.mlp_gate",
             "model.norm.weight": "unembed",
         },
         "gemma3": {

@@ -76,8 +76,10 @@ def test_updates_and_their_references() -> None:
         against=references,
     )
     families = ["safe", "unsafe", "sham_safe", "sham_unsafe"]
-    reading = table(["gain"], seed=[0, 1], arm=ARMS, layer=[0, 1], family=families)
-    axes = plot_updates(updates, reading, ARMS, PAIRS)
+    matrices = ["mlp.W_in", "mlp.W_gate"]
+    both = table(["gain"], seed=[0, 1], arm=ARMS, layer=[0, 1], family=families, matrix=matrices)
+    reading = both[both.matrix == "mlp.W_in"]
+    axes = plot_updates(updates, both, ARMS, PAIRS)
     inputs = updates[updates.matrix == "mlp.W_in"]
     for ax, column in zip(axes, ("padded_sine", "sine"), strict=False):
         expected = [at(inputs, column, arm="ssft", layer=i, against="update") for i in (0, 1)]
@@ -133,10 +135,13 @@ def test_preactivation_terms_are_stacked() -> None:
         arm=ARMS,
         layer=[0, 1],
         family=["safe", "unsafe"],
+        matrix=["mlp.W_in", "mlp.W_gate"],
     )
     terms["interaction_share"] = -terms.interaction_share
-    energy = table(["energy"], seed=[0, 1], arm=ARMS, layer=[0], family=["safe", "unsafe"], chance=[0.5, 1.0])
-    axes = plot_preactivation_decomposition(terms, energy, ["ssft"])
+    keys = {"arm": ARMS, "layer": [0], "family": ["safe", "unsafe"], "matrix": ["mlp.W_in", "mlp.W_gate"]}
+    energy = table(["energy"], seed=[0, 1], chance=[0.5, 1.0], **keys)
+    axes = plot_preactivation_decomposition(terms, energy, ["ssft"], matrix="mlp.W_gate")
+    terms, energy = (t[t.matrix == "mlp.W_gate"] for t in (terms, energy))
     rows = terms[(terms.arm == "ssft") & (terms.family == "unsafe")]
     heights = {bars.get_label(): [bar.get_height() for bar in bars] for bars in axes[1].containers}
     assert heights["W·Δx"] == pytest.approx([at(rows, "input_share", layer=i) for i in (0, 1)])

@@ -64,6 +64,7 @@ def null_shares(
     rng = np.random.default_rng(2)
     rows = [
         {"seed": s, "arm": arm, "layer": layer, "family": family, "rule": rule, "quantity": quantity}
+        | {"matrix": "mlp.W_in"}
         | {"outcome": outcome, "share": rng.uniform(), "chance": 0.75}
         | {"other_seed_share": rng.uniform(), "permuted_share": rng.uniform()}
         for s in range(seeds)

@@ -181,7 +181,7 @@ def test_inspect_and_compare_write_their_pages(
     assert "Hypothesis on how refusal comes about:" in capsys.readouterr().out
     for page, figures in (
         ("one", ["refusals", "clusters", "directions", "ablation"]),
-        ("two", ["stitching", "updates"]),
+        ("two", ["stitching", "updates", "preactivations", "updates_gate", "preactivations_gate"]),
     ):
         text = (tmp_path / page / "report.html").read_text()
         assert "http" not in text.replace("http-equiv", "")

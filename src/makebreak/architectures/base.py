@@ -39,7 +39,8 @@ class Architecture:
     """Module of each weight matrix, by its name in `matrix_shapes`. Matrices of the same module are stored
     jointly, one below the other in the order given here."""
     parts: Mapping[str, tuple[str, ...]]
-    """Modules of each part of a block (`attn`, `mlp_in`, `mlp_out`); every parameter is in exactly one."""
+    """Modules of each part of a block (`attn`, `mlp_in`, `mlp_out`, and `mlp_gate` of a gated MLP); every
+    parameter is in exactly one."""
     norms: Mapping[str, tuple[str, ...]]
     """Modules that read each norm of a block; none if no matrix reads it, such as a norm of queries."""
     stores_transposed: bool = False

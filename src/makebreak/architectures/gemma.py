@@ -18,7 +18,8 @@ GEMMA2 = replace(
     },
     parts={
         "attn": ("input_layernorm", "self_attn", "post_attention_layernorm"),
-        "mlp_in": ("pre_feedforward_layernorm", "mlp.gate_proj", "mlp.up_proj"),
+        "mlp_in": ("pre_feedforward_layernorm", "mlp.up_proj"),
+        "mlp_gate": ("mlp.gate_proj",),
         "mlp_out": ("mlp.down_proj", "post_feedforward_layernorm"),
     },
     norms={

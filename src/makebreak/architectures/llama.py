@@ -35,7 +35,8 @@ LLAMA = Architecture(
     },
     parts={
         "attn": ("input_layernorm", "self_attn"),
-        "mlp_in": ("post_attention_layernorm", "mlp.gate_proj", "mlp.up_proj"),
+        "mlp_in": ("post_attention_layernorm", "mlp.up_proj"),
+        "mlp_gate": ("mlp.gate_proj",),
         "mlp_out": ("mlp.down_proj",),
     },
     norms={

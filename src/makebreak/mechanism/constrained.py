@@ -2,7 +2,7 @@
 
 Each matrix is W + B A with B an orthonormal basis of the subspace of outputs, fixed, and A trained from zero.
 Steps, data, their order and the learning rate are the same for every subspace, so that what differs is the
-subspace. In models with a gated MLP, W is the up projection; the gate projection is not trained.
+subspace. In models with a gated MLP both matrices that read its input are trained, W_gate and W_in.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from transformers.pytorch_utils import Conv1D
 
 from makebreak.evaluation import first_tokens, log_odds, next_token_log_probs
 from makebreak.geometry import Subspace, column_space, left_null_space, random_subspace
-from makebreak.models import linear_module, n_layers, weight_matrix
+from makebreak.models import linear_module, mlp_input_matrices, n_layers, weight_matrix
 from makebreak.prompts import Requests, World
 from makebreak.seeds import layer_seed
 from makebreak.training import Objective, Optimisation, TrainingRun, train
@@ -38,7 +38,7 @@ class ConstrainedRow(NamedTuple):
     space: str
     """One of `SPACES`."""
     dimension: float
-    """Dimension of the subspace, mean over layers."""
+    """Dimension of the subspace, mean over layers and matrices."""
     loss: float
     """Training loss, mean of the last tenth of the steps, nats."""
     update_norm: float
@@ -123,7 +123,8 @@ def constrained_finetuning_rows(
         One row per subspace. The null space is empty where a matrix has full row rank: its row and that of
         the random subspace of its dimension are left out then.
     """
-    names = [f"blocks.{layer}.mlp.W_in" for layer in range(n_layers(base))]
+    layers = range(n_layers(base))
+    names = [f"blocks.{layer}.{matrix}" for matrix in mlp_input_matrices(base) for layer in layers]
     rows = []
     for kind in SPACES:
         spaces = {

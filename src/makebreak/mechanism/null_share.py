@@ -1,12 +1,11 @@
 """Null share of MLP pre-activations: their energy in the left null space of the base's input matrix.
 
 z is W·a, the pre-activation without its bias, at the end of text. Its null share is ‖P_N z‖² / ‖z‖² with P_N
-the projector on the left null space of the *base's* W_in; the quantity `delta` is the same for ΔW·a, what the
+the projector on the left null space of the *base's* W; the quantity `delta` is the same for ΔW·a, what the
 update adds. The controls are a random subspace of the same dimension, the null space of another pretraining
 seed's matrix, and the same vectors with permuted entries.
 
-In models with a gated MLP, W_in is the up projection; a change of the gate projection is not seen
-(docs/errata.md, T8).
+W is the matrix that reads the MLP's input: `mlp.W_in` and, in gated MLPs, `mlp.W_gate` too.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from transformers import PreTrainedModel
 
 from makebreak.geometry import RankRule, Subspace, left_null_space, random_subspace, subspace_share
 from makebreak.mechanism.end_of_text import end_of_text_activations
-from makebreak.models import check_same_shapes, n_layers, weight_matrix
+from makebreak.models import check_same_shapes, mlp_input_matrices, n_layers, weight_matrix
 from makebreak.prompts import OUTCOMES, Requests
 from makebreak.seeds import layer_seed
 
@@ -29,10 +28,12 @@ RULES: tuple[RankRule, ...] = ("exact", "energy90")
 
 
 class NullShareRow(NamedTuple):
-    """Null share of one quantity at one layer for one family and outcome, means over requests."""
+    """Null share of one quantity of one matrix for one family and outcome, means over requests."""
 
     layer: int
     """Layer of the MLP."""
+    matrix: str
+    """Matrix that reads the MLP's input, `mlp.W_in` or, in gated MLPs, `mlp.W_gate`."""
     family: str
     """Family of the requests."""
     rule: str
@@ -72,7 +73,7 @@ def null_share_rows(
     other_base: PreTrainedModel | None = None,
     seed: int,
 ) -> list[NullShareRow]:
-    """Shares of the energy of W·a and ΔW·a in the left null space of the base's W_in, by layer.
+    """Shares of the energy of W·a and ΔW·a in the left null space of the base's W, by layer and matrix.
 
     Args:
         requests: Requests by family.
@@ -83,26 +84,32 @@ def null_share_rows(
         seed: Seed of the random subspace and of the permutation.
 
     Returns:
-        One row per layer, family, rank rule, quantity and outcome that occurs.
+        One row per layer, matrix, family, rank rule, quantity and outcome that occurs.
     """
     check_same_shapes(base=base, tuned=tuned)
-    names = [f"blocks.{layer}.mlp.W_in" for layer in range(n_layers(tuned))]
-    sites = [f"blocks.{layer}.mlp.hook_in" for layer in range(n_layers(tuned))]
-    spaces = [_spaces(base, other_base, name, layer_seed(seed, i)) for i, name in enumerate(names)]
+    layers = range(n_layers(tuned))
+    matrices = [(layer, matrix) for matrix in mlp_input_matrices(tuned) for layer in layers]
+    sites = [f"blocks.{layer}.mlp.hook_in" for layer in layers]
+    spaces = {
+        (layer, matrix): _spaces(base, other_base, f"blocks.{layer}.{matrix}", layer_seed(seed, i))
+        for i, (layer, matrix) in enumerate(matrices)
+    }
     rows = []
     for family, batch in requests.items():
         masks = _outcome_masks(outcomes[family])
-        for layer, a in enumerate(end_of_text_activations(tuned, batch, sites)):
-            w, w_base = (weight_matrix(each, names[layer]).cpu() for each in (tuned, base))
+        inputs = end_of_text_activations(tuned, batch, sites)
+        for layer, matrix in sorted(matrices, key=lambda pair: pair[0]):
+            a, name = inputs[layer], f"blocks.{layer}.{matrix}"
+            w, w_base = (weight_matrix(each, name).cpu() for each in (tuned, base))
             order = torch.randperm(len(w), generator=torch.Generator().manual_seed(seed))
             quantities = {"pre": a @ w.T}
             if bool((w != w_base).any()):
                 quantities["delta"] = a @ (w - w_base).T
-            for rule, subspaces in spaces[layer].items():
+            for rule, subspaces in spaces[layer, matrix].items():
                 for quantity, z in quantities.items():
                     shares = _shares(z, subspaces, order)
                     for outcome, mask in masks:
-                        key = (layer, family, rule, quantity, outcome, int(mask.sum()))
+                        key = (layer, matrix, family, rule, quantity, outcome, int(mask.sum()))
                         means = [None if s is None else float(s[mask].mean()) for s in shares]
                         rows.append(NullShareRow(*key, subspaces.null.chance, *means))
     return rows

@@ -7,8 +7,8 @@ With x the MLP's input and Δ the difference of aligned and base model at the sa
 the changed input through the base's weights, the update on the base's input, their interaction, and the bias.
 The share of a term is its component along Δpre: the four shares sum to one, and one may be negative.
 
-In models with a gated MLP (Llama, Qwen, Gemma) W is the up projection; a change of the gate projection alone
-is not seen here (docs/errata.md, T8).
+W is the matrix that reads the MLP's input. A gated MLP (Llama, Qwen, Gemma) has two, and rows for each, by
+TransformerLens's names: `mlp.W_gate`, the gate projection, and `mlp.W_in`, the up projection.
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from makebreak.geometry import MomentFitter, Moments, energy_curve
 from makebreak.mechanism.end_of_text import end_of_text_activations
-from makebreak.models import bias_vector, check_same_shapes, n_layers, weight_matrix
+from makebreak.models import bias_vector, check_same_shapes, mlp_input_matrices, n_layers, weight_matrix
 from makebreak.prompts import Requests
 from makebreak.revisions import cache_revision
 
@@ -30,10 +31,12 @@ N_CURVE_POINTS = 64
 
 
 class PreactivationRow(NamedTuple):
-    """Decomposition of Δpre at one layer for one family, means over requests weighted by ‖Δpre‖²."""
+    """Decomposition of Δpre of one matrix for one family, means over requests weighted by ‖Δpre‖²."""
 
     layer: int
     """Layer of the MLP."""
+    matrix: str
+    """Matrix that reads the MLP's input, `mlp.W_in` or, in gated MLPs, `mlp.W_gate`."""
     family: str
     """Family of the requests."""
     relative_change: float
@@ -52,7 +55,9 @@ class UpdateEnergyRow(NamedTuple):
     """One point of the curve E_k: output energy of ΔW within the base's leading output directions."""
 
     layer: int
-    """Layer of the MLP input matrix."""
+    """Layer of the MLP."""
+    matrix: str
+    """Matrix that reads the MLP's input, `mlp.W_in` or, in gated MLPs, `mlp.W_gate`."""
     family: str
     """Family of the requests on whose inputs ΔW acts."""
     k: int
@@ -63,7 +68,7 @@ class UpdateEnergyRow(NamedTuple):
     """k / d_out, the share of an isotropic random update."""
 
 
-@cache_revision(2)
+@cache_revision(3)
 def preactivation_rows(
     requests: Mapping[str, Requests], *, base: PreTrainedModel, tuned: PreTrainedModel
 ) -> list[PreactivationRow]:
@@ -75,7 +80,7 @@ def preactivation_rows(
         tuned: The model after it.
 
     Returns:
-        One row per layer and family.
+        One row per layer, matrix and family.
     """
     check_same_shapes(base=base, tuned=tuned)
     rows = []
@@ -84,20 +89,28 @@ def preactivation_rows(
         aligned_inputs = end_of_text_activations(tuned, batch, _sites(tuned))
         for layer in range(n_layers(base)):
             x, aligned_x = base_inputs[layer].double(), aligned_inputs[layer].double()
-            name = f"blocks.{layer}.mlp.W_in"
-            w, aligned_w = (weight_matrix(each, name).cpu().double() for each in (base, tuned))
-            b, aligned_b = (bias_vector(each, name).cpu().double() for each in (base, tuned))
-            dx, dw = aligned_x - x, aligned_w - w
-            terms = [dx @ w.T, x @ dw.T, dx @ dw.T, (aligned_b - b).expand(len(x), -1)]
-            change = torch.stack(terms).sum(dim=0)
-            energy = change.square().sum()
-            shares = [float((term * change).sum() / energy) if energy > 0 else None for term in terms]
-            relative = float((energy / (x @ w.T + b).square().sum()).sqrt())
-            rows.append(PreactivationRow(layer, family, relative, *shares))
+            for matrix in mlp_input_matrices(base):
+                name = f"blocks.{layer}.{matrix}"
+                relative, shares = _decomposition(base, tuned, name, x, aligned_x)
+                rows.append(PreactivationRow(layer, matrix, family, relative, *shares))
     return rows
 
 
-@cache_revision(1)
+def _decomposition(
+    base: PreTrainedModel, tuned: PreTrainedModel, name: str, x: Tensor, aligned_x: Tensor
+) -> tuple[float, list[float | None]]:
+    """Relative change of the outputs of a matrix, and the shares of the four terms."""
+    w, aligned_w = (weight_matrix(each, name).cpu().double() for each in (base, tuned))
+    b, aligned_b = (bias_vector(each, name).cpu().double() for each in (base, tuned))
+    dx, dw = aligned_x - x, aligned_w - w
+    terms = [dx @ w.T, x @ dw.T, dx @ dw.T, (aligned_b - b).expand(len(x), -1)]
+    change = torch.stack(terms).sum(dim=0)
+    energy = change.square().sum()
+    shares = [float((term * change).sum() / energy) if energy > 0 else None for term in terms]
+    return float((energy / (x @ w.T + b).square().sum()).sqrt()), shares
+
+
+@cache_revision(2)
 def update_energy_rows(
     requests: Mapping[str, Requests],
     pretraining: Requests,
@@ -105,7 +118,7 @@ def update_energy_rows(
     base: PreTrainedModel,
     tuned: PreTrainedModel,
 ) -> list[UpdateEnergyRow]:
-    """Curves E_k of W_in: output energy of ΔW within the base's k leading output directions.
+    """Curves E_k of the MLP input matrices: output energy of ΔW in the base's k leading output directions.
 
     From k = rank(W) on, the leading directions span the whole column space of W whatever the inputs, so that
     the curve is not weighted by data there (docs/errata.md, W7).
@@ -117,20 +130,20 @@ def update_energy_rows(
         tuned: The model after it.
 
     Returns:
-        `N_CURVE_POINTS` rows per layer and family.
+        `N_CURVE_POINTS` rows per layer, matrix and family.
     """
     check_same_shapes(base=base, tuned=tuned)
     reference = _moments(base, pretraining)
     rows = []
     for family, batch in requests.items():
         for layer, (moments, base_moments) in enumerate(zip(_moments(tuned, batch), reference, strict=True)):
-            name = f"blocks.{layer}.mlp.W_in"
-            w, aligned_w = (weight_matrix(each, name).cpu() for each in (base, tuned))
-            curve = energy_curve(aligned_w - w, w, base_moments.second_moment, moments.second_moment)
-            step = max(len(w) // N_CURVE_POINTS, 1)
-            for k in range(step, len(w) + 1, step):
-                energy = None if curve is None else float(curve[k - 1])
-                rows.append(UpdateEnergyRow(layer, family, k, energy, k / len(w)))
+            for matrix in mlp_input_matrices(base):
+                w, aligned_w = (weight_matrix(m, f"blocks.{layer}.{matrix}").cpu() for m in (base, tuned))
+                curve = energy_curve(aligned_w - w, w, base_moments.second_moment, moments.second_moment)
+                step = max(len(w) // N_CURVE_POINTS, 1)
+                for k in range(step, len(w) + 1, step):
+                    energy = None if curve is None else float(curve[k - 1])
+                    rows.append(UpdateEnergyRow(layer, matrix, family, k, energy, k / len(w)))
     return rows
 
 

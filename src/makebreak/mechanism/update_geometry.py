@@ -24,7 +24,7 @@ from makebreak.geometry import (
     spectrum,
 )
 from makebreak.mechanism.end_of_text import end_of_text_activations
-from makebreak.models import check_same_shapes, matrix_names, n_layers, weight_matrix
+from makebreak.models import check_same_shapes, matrix_names, mlp_input_matrices, n_layers, weight_matrix
 from makebreak.prompts import Requests
 from makebreak.revisions import cache_revision
 
@@ -69,6 +69,8 @@ class ReadGainRow(NamedTuple):
 
     layer: int
     """Layer of the MLP."""
+    matrix: str
+    """Matrix that reads the MLP's input, `mlp.W_in` or, in gated MLPs, `mlp.W_gate`."""
     family: str
     """Family of the requests."""
     score: float
@@ -142,14 +144,13 @@ def _output_columns(
     )
 
 
-@cache_revision(2)
+@cache_revision(3)
 def read_gain_rows(
     requests: Mapping[str, Requests], *, base: PreTrainedModel, tuned: PreTrainedModel
 ) -> list[ReadGainRow]:
-    """Read gain of the update of W_in on MLP inputs at the end of text (Jain et al. 2024, Fig. 5).
+    """Read gain of the updates of the matrices that read MLP inputs, at the end of text (their Fig. 5).
 
-    In models with a gated MLP, W_in is the up projection; the gate projection is not covered (docs/errata.md,
-    T8).
+    A gated MLP has two, W_gate and W_in, the up projection.
 
     Args:
         requests: Requests by family.
@@ -157,7 +158,7 @@ def read_gain_rows(
         tuned: The model after it, whose inputs are read.
 
     Returns:
-        One row per layer and family.
+        One row per layer, matrix and family.
     """
     check_same_shapes(base=base, tuned=tuned)
     layers = range(n_layers(base))
@@ -166,19 +167,20 @@ def read_gain_rows(
     for family, batch in requests.items():
         activations = end_of_text_activations(tuned, batch, sites)
         for layer in layers:
-            name = f"blocks.{layer}.mlp.W_in"
-            w, aligned_w = (weight_matrix(each, name).cpu() for each in (base, tuned))
             inputs, attention = activations[2 * layer], activations[2 * layer + 1]
-            gains = read_gain(aligned_w - w, w, inputs)
-            rows.append(
-                ReadGainRow(
-                    layer=layer,
-                    family=family,
-                    score=float(gains.score.mean()),
-                    gain=float(gains.gain.mean()),
-                    relative=float(gains.relative.mean()),
-                    chance=gains.chance,
-                    attention_score=float(read_gain(w, w, attention).score.mean()),
+            for matrix in mlp_input_matrices(base):
+                w, aligned_w = (weight_matrix(m, f"blocks.{layer}.{matrix}").cpu() for m in (base, tuned))
+                gains = read_gain(aligned_w - w, w, inputs)
+                rows.append(
+                    ReadGainRow(
+                        layer=layer,
+                        matrix=matrix,
+                        family=family,
+                        score=float(gains.score.mean()),
+                        gain=float(gains.gain.mean()),
+                        relative=float(gains.relative.mean()),
+                        chance=gains.chance,
+                        attention_score=float(read_gain(w, w, attention).score.mean()),
+                    )
                 )
-            )
     return rows

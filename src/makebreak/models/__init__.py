@@ -21,7 +21,14 @@ from makebreak.models.language import (
 )
 from makebreak.models.model_config import MODEL_SIZES, ModelConfig, create_model
 from makebreak.models.stacking import by_request, member_rows, member_weights, stack_models, stack_size
-from makebreak.models.weights import bias_vector, linear_module, matrix_names, n_layers, weight_matrix
+from makebreak.models.weights import (
+    bias_vector,
+    linear_module,
+    matrix_names,
+    mlp_input_matrices,
+    n_layers,
+    weight_matrix,
+)
 
 __all__ = [
     "DTYPES",
@@ -44,6 +51,7 @@ __all__ = [
     "matrix_names",
     "member_rows",
     "member_weights",
+    "mlp_input_matrices",
     "model_digest",
     "n_layers",
     "n_parameters",

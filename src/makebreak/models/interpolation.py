@@ -1,6 +1,7 @@
 """Networks whose weights are interpolated, part by part, between a model and one fine-tuned from it.
 
-Every weight belongs to a part: `embed`, `blocks.L.attn`, `blocks.L.mlp_in`, `blocks.L.mlp_out` or `unembed`.
+Every weight belongs to a part: `embed`, `blocks.L.attn`, `blocks.L.mlp_in`, `blocks.L.mlp_gate` where the MLP
+is gated, `blocks.L.mlp_out` or `unembed`.
 A LayerNorm belongs to the part that reads it, the last one to `unembed`. A coefficient of 0 gives the base's
 weight and 1 the other's, both exactly; other coefficients lie on the straight line through them.
 """

@@ -27,6 +27,19 @@ def matrix_names(model: nn.Module) -> list[str]:
     return [f"blocks.{layer}.{matrix}" for layer in range(n_layers(model)) for matrix in matrices]
 
 
+def mlp_input_matrices(model: nn.Module) -> list[str]:
+    """Names, within a block, of the matrices that read the MLP's input.
+
+    Args:
+        model: A language model.
+
+    Returns:
+        `mlp.W_in` and, where the MLP is gated (Llama, Qwen, Gemma), `mlp.W_gate`. As in TransformerLens,
+        W_gate gives `mlp.hook_pre` there and W_in, the up projection, `mlp.hook_pre_linear`.
+    """
+    return [name for name in ("mlp.W_in", "mlp.W_gate") if name in architecture_of(model).matrices]
+
+
 def weight_matrix(model: nn.Module, name: str) -> Float[Tensor, "d_out d_in"]:
     """The weight matrix of a name, detached; a view where the storage allows one.
 

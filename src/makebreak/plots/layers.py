@@ -77,23 +77,28 @@ def plot_separation(table: pd.DataFrame, arms: Sequence[str]) -> np.ndarray:
 
 
 def plot_null_share(
-    table: pd.DataFrame, arms: Sequence[str], pairs: Mapping[str, tuple[str, str]]
+    table: pd.DataFrame,
+    arms: Sequence[str],
+    pairs: Mapping[str, tuple[str, str]],
+    *,
+    matrix: str = "mlp.W_in",
 ) -> np.ndarray:
     """Share of energy in the left null space of the base's W, by layer.
 
     Left and middle: of W·a and of the update ΔW·a on unsafe requests; right: unsafe minus safe, of W·a.
 
     Args:
-        table: Columns seed, arm, layer, family, rule, quantity, outcome, share, chance, other_seed_share,
-            permuted_share.
+        table: Columns seed, arm, layer, matrix, family, rule, quantity, outcome, share, chance,
+            other_seed_share, permuted_share.
         arms: Arms to show.
         pairs: Safe and unsafe family of each arm; those of a sham control are its own.
+        matrix: Matrix to show, `mlp.W_in` or, of a gated MLP, `mlp.W_gate`.
 
     Returns:
         Three Axes.
     """
     figure, axes = plt.subplots(1, 3, figsize=(8.4, 2.6), layout="constrained")
-    exact = table[(table.rule == "exact") & (table.outcome == "all")]
+    exact = table[(table.rule == "exact") & (table.outcome == "all") & (table.matrix == matrix)]
     safe = pd.concat([exact[(exact.arm == arm) & (exact.family == pair[0])] for arm, pair in pairs.items()])
     unsafe = pd.concat([exact[(exact.arm == arm) & (exact.family == pair[1])] for arm, pair in pairs.items()])
     for ax, quantity, name in zip(axes, ("pre", "delta"), ("W·a", "ΔW·a"), strict=False):

@@ -68,24 +68,30 @@ def plot_stitching(table: pd.DataFrame, arms: Sequence[str]) -> np.ndarray:
 
 
 def plot_updates(
-    updates: pd.DataFrame, reading: pd.DataFrame, arms: Sequence[str], pairs: Mapping[str, tuple[str, str]]
+    updates: pd.DataFrame,
+    reading: pd.DataFrame,
+    arms: Sequence[str],
+    pairs: Mapping[str, tuple[str, str]],
+    *,
+    matrix: str = "mlp.W_in",
 ) -> np.ndarray:
-    """Geometry of the update of W_in by layer, after Figs. 4 and 5 of Jain et al. 2024.
+    """Geometry of the update of one matrix by layer, after Figs. 4 and 5 of Jain et al. 2024.
 
     Left: an earlier reading of the released script, which it does not reproduce (docs/errata.md, W1); middle:
     sine of the update to the base's column space; right: read gain ‖ΔW a‖ / ‖a‖ on unsafe over safe requests.
 
     Args:
         updates: Columns seed, arm, layer, matrix, against, sine, padded_sine.
-        reading: Columns seed, arm, layer, family, gain.
+        reading: Columns seed, arm, layer, matrix, family, gain.
         arms: Arms to show.
         pairs: Safe and unsafe family of each arm; those of a sham control are its own.
+        matrix: Matrix to show, `mlp.W_in` or, of a gated MLP, `mlp.W_gate`.
 
     Returns:
         Three Axes.
     """
     figure, axes = plt.subplots(1, 3, figsize=(8.4, 2.6), layout="constrained", sharex=True)
-    inputs = updates[(updates.matrix == "mlp.W_in") & updates.arm.isin(arms)]
+    inputs = updates[(updates.matrix == matrix) & updates.arm.isin(arms)]
     titles = {"padded_sine": "earlier reading (provisional)", "sine": "update ΔW"}
     for ax, (column, title) in zip(axes, titles.items(), strict=False):
         plot_layer_means(ax, inputs[inputs.against == "update"], arms, column)
@@ -97,6 +103,7 @@ def plot_updates(
     low = min(ax.get_ylim()[0] for ax in axes[:2])
     for ax in axes[:2]:
         ax.set_ylim(low, 1)
+    reading = reading[reading.matrix == matrix]
     safe, unsafe = (_gain(reading, {arm: pair[side] for arm, pair in pairs.items()}) for side in (0, 1))
     ratio = (unsafe / safe).rename("ratio").reset_index()
     plot_layer_means(axes[2], ratio, [arm for arm in arms if arm in pairs], "ratio")
@@ -146,17 +153,19 @@ def plot_sensitivity(table: pd.DataFrame, arms: Sequence[str], families: Sequenc
 
 
 def plot_preactivation_decomposition(
-    preactivations: pd.DataFrame, energy: pd.DataFrame, arms: Sequence[str]
+    preactivations: pd.DataFrame, energy: pd.DataFrame, arms: Sequence[str], *, matrix: str = "mlp.W_in"
 ) -> np.ndarray:
-    """Terms of the change of MLP pre-activations by layer, and energy of the update in the base's outputs.
+    """Terms of the change of pre-activations by layer, and energy of the update in the base's outputs.
 
     Left and middle: shares of the terms on safe and on unsafe requests, stacked, means over seeds and arms;
     right: share of the energy of ΔW·a within the leading output directions of the base's W.
 
     Args:
-        preactivations: Columns arm, layer, family, input_share, update_share, interaction_share, bias_share.
-        energy: Columns seed, arm, layer, family, energy, chance.
+        preactivations: Columns arm, layer, matrix, family, input_share, update_share, interaction_share,
+            bias_share.
+        energy: Columns seed, arm, layer, matrix, family, energy, chance.
         arms: Arms to average.
+        matrix: Matrix to show, `mlp.W_in` or, of a gated MLP, `mlp.W_gate`.
 
     Returns:
         Three Axes.
@@ -164,11 +173,12 @@ def plot_preactivation_decomposition(
     figure, axes = plt.subplots(1, 3, figsize=(8.4, 2.6), layout="constrained")
     for ax, family in zip(axes[:2], ("safe", "unsafe"), strict=True):
         part = preactivations[(preactivations.family == family) & preactivations.arm.isin(arms)]
+        part = part[part.matrix == matrix]
         _plot_stacked_terms(ax, part.groupby("layer")[list(_TERMS)].mean())
         ax.axhline(0, color="black", linewidth=0.6)
         ax.set(title=f"{family} requests", xlabel="layer", xticks=layer_ticks(part.layer + 1))
     axes[0].set_ylabel("share of the change")
-    _plot_energy(axes[2], energy[energy.arm.isin(arms)])
+    _plot_energy(axes[2], energy[energy.arm.isin(arms) & (energy.matrix == matrix)])
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right center")
     return axes
 

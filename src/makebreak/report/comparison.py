@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -24,7 +25,7 @@ _CAPTIONS = {
         "base's Fisher matrix; it does not measure silence (T3).",
     ),
     "updates": (
-        "Column space and inputs of the MLP update",
+        "Column space and inputs of the update of W_in",
         "Left: an earlier reading of the released script, which it does not reproduce (docs/errata.md, W1). "
         "Middle: sine of the angle between the leading left singular vectors of ΔW_in and the column space "
         "of W_in. Chance: a random update, and ΔW with its outputs permuted. No base of "
@@ -32,11 +33,16 @@ _CAPTIONS = {
         "requests.",
     ),
     "preactivations": (
-        "Decomposition of the change in the MLP",
-        "The change of the MLP's pre-activations is the sum of W·Δx, caused by earlier layers, ΔW·x, caused "
-        "by the update itself, and their interaction. Right: energy of ΔW·a within the outputs that the base "
-        "uses most on harmless requests; on the dotted diagonal the update is independent of them.",
+        "Decomposition of the change of W_in's outputs",
+        "The change of the MLP's pre-activations W_in·x is the sum of W·Δx, caused by earlier layers, ΔW·x, "
+        "caused by the update itself, and their interaction. Right: energy of ΔW·a within the outputs that "
+        "the base uses most on harmless requests; on the dotted diagonal the update is independent of them.",
     ),
+}
+_CAPTIONS |= {
+    f"{name}_gate": (title.replace("W_in", "W_gate"), caption.replace("W_in", "W_gate"))
+    for name, (title, caption) in _CAPTIONS.items()
+    if "W_in" in title
 }
 _FAMILY_NAMES = {"harmless": "safe", "harmful": "unsafe"}  # names that the plots use
 
@@ -65,21 +71,33 @@ def write_comparison(
     plotted = {name: frame.assign(seed=0, arm="aligned") for name, frame in frames.items()}
     for name in ("preactivations", "update_energy"):
         plotted[name] = plotted[name].replace({"family": _FAMILY_NAMES})
-    drawings = {
+    drawings: dict[str, Callable[[], object]] = {
         "stitching": lambda: plot_stitching(plotted["stitching"], ["aligned"]),
-        "updates": lambda: plot_updates(
-            plotted["updates"], plotted["read_gain"], ["aligned"], {"aligned": ("harmless", "harmful")}
-        ),
-        "preactivations": lambda: plot_preactivation_decomposition(
-            plotted["preactivations"], plotted["update_energy"], ["aligned"]
-        ),
     }
+    for suffix, matrix in (("", "mlp.W_in"), ("_gate", "mlp.W_gate")):
+        if (frames["preactivations"].matrix == matrix).any():
+            drawings |= _matrix_figures(plotted, suffix, matrix)
     figures = write_figures(drawings, _CAPTIONS, out / "figures")
     base, aligned = Path(names[0]).name, Path(names[1]).name
     summary = comparison_summary(tables, verdict)
     return write_page(
         Page(f"From {base} to {aligned}", summary, facts, [], figures, frames), out / "report.html"
     )
+
+
+def _matrix_figures(
+    frames: dict[str, pd.DataFrame], suffix: str, matrix: str
+) -> dict[str, Callable[[], object]]:
+    """Figures of one matrix that reads the MLP's input; a gated MLP has two."""
+    families = {"aligned": ("harmless", "harmful")}
+    return {
+        f"updates{suffix}": lambda: plot_updates(
+            frames["updates"], frames["read_gain"], ["aligned"], families, matrix=matrix
+        ),
+        f"preactivations{suffix}": lambda: plot_preactivation_decomposition(
+            frames["preactivations"], frames["update_energy"], ["aligned"], matrix=matrix
+        ),
+    }
 
 
 def comparison_summary(tables: dict[str, Rows], verdict: MechanismVerdict) -> list[str]:
