@@ -42,13 +42,15 @@ def localisation_values(tables: Mapping[str, pd.DataFrame]) -> Values:
 
 
 def _rank_values(ranks: pd.DataFrame) -> dict[str, float]:
-    """M6 for one seed, from the rows of at most one ablated direction.
+    """M6 for one seed, from the rows of at most one ablated difference of means.
 
     A run without a row for one direction refused fewer than half before any was ablated: that row counts.
     """
     few_first = ranks[ranks["n_directions"] <= 1].sort_values("n_directions")
-    final = few_first.groupby("arm").tail(1).set_index("arm")
-    refusal, random_refusal = final["refusal_rate"].to_dict(), final["random_refusal_rate"].to_dict()
+    defined = few_first[few_first["difference_refusal_rate"].notna()]
+    final = defined.groupby("arm").tail(1).set_index("arm")
+    refusal = final["difference_refusal_rate"].to_dict()
+    random_refusal = final["random_refusal_rate"].to_dict()
     return {
         "M6": mean_of_methods({m: 0.5 - refusal[m] for m in METHODS}),
         "M6.random": mean_of_methods({m: random_refusal[m] - refusal[m] for m in METHODS}),

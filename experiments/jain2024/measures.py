@@ -177,13 +177,13 @@ class UpdateMeasure(_SampledMeasure):
 class LocalisationMeasure(_SampledMeasure):
     """Components of the update that carry the refusal margin, activation patching, and refusal directions.
 
-    Column: `refusal_rank`, the fewest directions whose ablation leaves less than half refused; an upper bound
-    (erratum T9), None if there is no such number.
+    Column: `refusal_rank`, the fewest directions found whose ablation leaves less than half refused; an upper
+    bound, None if there is no such number.
     """
 
     tag: ClassVar[str] = "Where"
     name: ClassVar[str] = "jain2024-where"
-    revision: ClassVar[int] = 3
+    revision: ClassVar[int] = 4
     n_pairs: int = field(default=8, metadata={"key": "orders"})
     """Number of pairs of a random order and its reverse for the Shapley values."""
 

@@ -47,7 +47,7 @@ def tables(seeds: list[object]) -> dict[str, pd.DataFrame]:
         "stitching": rows(cuts, **common, layer=[0, 1, 2, 3, 4]),
         "preactivations": rows({"input_share": 0.5}, **of_w_in, layer=[0, 1], family=FAMILIES),
         "refusal_rank": rows(
-            {"refusal_rate": 0.5, "random_refusal_rate": 0.5}, **common, n_directions=[0, 1, 2]
+            {"difference_refusal_rate": 0.5, "random_refusal_rate": 0.5}, **common, n_directions=[0, 1, 2]
         ),
         "localisation": rows(
             {"shapley": 0.25},
@@ -135,7 +135,7 @@ SHAM = [f"sham_{m}" for m in METHODS]
         ("M4", "stitching", "aligned_lower_share", 0.45, {"layer": 2, "arm": METHOD}, 0.05),
         ("M4", "stitching", "aligned_lower_share", 0.02, {"layer": 2, "arm": METHOD}, -0.08),
         ("M4.needed", "stitching", "aligned_upper_share", 0.9, {"layer": 2, "arm": METHOD}, -0.4),
-        ("M6", "refusal_rank", "refusal_rate", 0.1, {"n_directions": 1, "arm": METHOD}, 0.4),
+        ("M6", "refusal_rank", "difference_refusal_rate", 0.1, {"n_directions": 1, "arm": METHOD}, 0.4),
         ("M6.random", "refusal_rank", "random_refusal_rate", 0.9, {"n_directions": 1, "arm": METHOD}, 0.4),
         ("M7", "localisation", "shapley", 0.45, {"part": "blocks.0.mlp_in", "arm": METHOD}, 0.2),
         (

@@ -13,13 +13,11 @@ from makebreak.mechanism.directions import (
     DIRECTION_SETTINGS,
     DirectionRow,
     DirectionSettings,
-    RefusalRankRow,
     SafeUnsafeRequests,
     ablate_directions,
     ablate_weights,
     direction_rows,
     refusal_direction,
-    refusal_rank_rows,
 )
 from makebreak.mechanism.end_of_text import end_of_text_activations, shared_activations
 from makebreak.mechanism.fisher import LayerFisher, layer_fisher
@@ -53,6 +51,7 @@ from makebreak.mechanism.projection import (
     projection_rows,
     success_prediction_rows,
 )
+from makebreak.mechanism.refusal_rank import RefusalRankRow, refusal_rank_rows
 from makebreak.mechanism.sensitivity import Sensitivity, SensitivityRow, sensitivity, sensitivity_rows
 from makebreak.mechanism.steering import SCALES, SteeringData, SteeringRow, reversal_at_cost, steering_rows
 from makebreak.mechanism.stitching import (

@@ -1,4 +1,4 @@
-"""Refusal directions of the residual stream (Arditi et al. 2024) and the rank of refusal.
+"""Refusal directions of the residual stream (Arditi et al. 2024).
 
 A candidate is the difference of the mean states of unsafe and safe requests at the end of the prompt, one per
 layer. It is judged by three interventions: how far refusal falls where the direction is ablated everywhere,
@@ -75,19 +75,6 @@ class DirectionRow(NamedTuple):
     """Reason why the vector is not a refusal direction; empty for a candidate that meets all criteria."""
     is_selected: bool
     """Whether it is the candidate with the least `bypass` among those that meet all criteria."""
-
-
-class RefusalRankRow(NamedTuple):
-    """Refusal under the ablation of a number of directions."""
-
-    n_directions: int
-    """Number of directions that are ablated together."""
-    refusal_rate: float
-    """Share of unsafe requests with a refusal margin above 0."""
-    margin: float
-    """Mean refusal margin, nats."""
-    random_refusal_rate: float
-    """The share under the ablation of as many random directions."""
 
 
 @contextmanager
@@ -233,67 +220,3 @@ def _rejection(row: DirectionRow, settings: DirectionSettings) -> str:
     if row.induce < settings.min_induce:
         return f"addition gives safe requests a margin of {row.induce:.2f}, less than {settings.min_induce:g}"
     return ""
-
-
-def refusal_rank_rows(
-    model: PreTrainedModel, fit: SafeUnsafeRequests, unsafe: Requests, *, max_directions: int = 8, seed: int
-) -> list[RefusalRankRow]:
-    """Ablates directions greedily until fewer than half of the unsafe requests are refused.
-
-    Each next direction is the difference of means, under the ablation so far, of the layer where ablating it
-    as well lowers the margin most. The number of directions in the last row is the rank of refusal if its
-    rate is below one half; the rank is greater than `max_directions` otherwise. The rank is an upper bound:
-    planted refusals of rank 2 and 3 that one layer makes were given ranks 4 and 5 (docs/errata.md, T9).
-
-    Args:
-        model: The model.
-        fit: Requests that give the means.
-        unsafe: Requests whose refusal is scored.
-        max_directions: Largest number of directions.
-        seed: Seed of the random directions.
-
-    Returns:
-        One row per number of directions, 0 first.
-    """
-    refusal = first_tokens(unsafe, "refused")
-    random = torch.Generator().manual_seed(seed)
-    d_model = model.config.hidden_size
-    basis = torch.zeros(d_model, 0)
-    noise = torch.linalg.qr(torch.randn(d_model, max_directions, generator=random)).Q
-    rows: list[RefusalRankRow] = []
-    for k in range(max_directions + 1):
-        margins = _margins(model, basis, unsafe, refusal)
-        random_margins = _margins(model, noise[:, :k], unsafe, refusal)
-        rate = float((margins > 0).double().mean())
-        random_rate = float((random_margins > 0).double().mean())
-        rows.append(RefusalRankRow(k, rate, float(margins.mean()), random_rate))
-        if rate < 0.5 or k == max_directions:
-            break
-        with _ablation(model, basis):
-            vectors = _vectors(model, fit, random)
-        differences = [v["difference"].float() for v in vectors if v["difference"].norm() > 0]
-        options = [_extend(basis, difference) for difference in differences]
-        if not options:
-            break
-        basis = min(options, key=lambda option: float(_margins(model, option, unsafe, refusal).mean()))
-    return rows
-
-
-@contextmanager
-def _ablation(model: PreTrainedModel, basis: Tensor) -> Iterator[None]:
-    """`ablate_directions` for a basis that may be empty."""
-    if basis.shape[1] == 0:
-        yield
-    else:
-        with ablate_directions(model, basis):
-            yield
-
-
-def _margins(model: PreTrainedModel, basis: Tensor, requests: Requests, refusal: Tensor) -> Tensor:
-    """Refusal margins under the ablation of a basis."""
-    with _ablation(model, basis):
-        return log_odds(next_token_log_probs(model, requests, narrow=True), refusal)
-
-
-def _extend(basis: Tensor, vector: Tensor) -> Tensor:
-    return torch.linalg.qr(torch.cat([basis, vector[:, None]], dim=1)).Q
