@@ -77,9 +77,7 @@ aligned = load_model(build(replace(recipe, alignments=(ssft,)), store))
 # %%
 families = ("safe", "unsafe", "context_safe", "context_unsafe")
 requests = {family: world.sample(family, 300, seed=2, split="score") for family in families}
-comparison = compare(
-    requests, base=base, tuned=aligned, changed_requests=ChangedRequests(requests["unsafe"])
-)
+comparison = compare(requests, base=base, tuned=aligned, changed_requests=ChangedRequests(requests["unsafe"]))
 tables = {name: pd.DataFrame(rows) for name, rows in comparison.tables.items()}
 comparison.verdict
 
