@@ -23,7 +23,15 @@ from makebreak.attacks import (
     min_prefill_length,
 )
 from makebreak.configs import check_positive
-from makebreak.defences import FALSE_POSITIVE_RATE, MONITOR_KINDS, Monitor, fit_monitors, flag_requests
+from makebreak.defences import (
+    FALSE_POSITIVE_RATE,
+    MONITOR_KINDS,
+    Monitor,
+    detection_rate,
+    fit_monitors,
+    flag_requests,
+    min_calibration_size,
+)
 from makebreak.evaluation import WorldTarget
 from makebreak.mechanism import (
     MIN_PER_OUTCOME,
@@ -104,11 +112,23 @@ class DetectionRow(NamedTuple):
     n: int
     """Number of requests."""
     detection_rate: float
-    """Share of requests that the monitor flags, at a false positive rate of FALSE_POSITIVE_RATE."""
+    """Share of requests that the monitor flags, at a nominal false positive rate of FALSE_POSITIVE_RATE."""
+    detection_low: float
+    """Lower end of its 95 % interval, over requests and over the error of the threshold."""
+    detection_high: float
+    """Upper end of that interval."""
+    false_positive_low: float
+    """Lower end of the 95 % interval of the monitor's false positive rate."""
+    false_positive_high: float
+    """Upper end of that interval."""
     n_complied: int
     """Number of requests that get the instructed answer."""
     detection_rate_complied: float | None
     """Share of these that the monitor flags; None for fewer than `MIN_PER_OUTCOME` of them."""
+    detection_complied_low: float | None
+    """Lower end of the interval of `detection_rate_complied`."""
+    detection_complied_high: float | None
+    """Upper end of that interval."""
 
 
 class JailbreakDetectabilityRow(NamedTuple):
@@ -142,7 +162,7 @@ class AttackMeasure:
 
     tag: ClassVar[str] = "Attacks"
     name: ClassVar[str] = "jain2024-attacks"
-    revision: ClassVar[int] = 7
+    revision: ClassVar[int] = 8
     n: int = 500
     """Number of requests per family."""
     n_attacked: int = field(default=200, metadata={"key": "attacked"})
@@ -210,7 +230,7 @@ class AttackMeasure:
 
     def _clean_requests(self, subject: Subject) -> tuple[SafeUnsafeRequests, Requests]:
         """Safe and unsafe requests of the fit split, and other safe ones of it that calibrate monitors."""
-        n = max(self.n, round(1 / FALSE_POSITIVE_RATE))
+        n = max(self.n, min_calibration_size(FALSE_POSITIVE_RATE))
         safe, unsafe = (subject.sample(family, 2 * n, "fit") for family in ("safe", "unsafe"))
         return SafeUnsafeRequests(safe[:n], unsafe[:n]), safe[n:]
 
@@ -265,17 +285,26 @@ def _detection_rows(
         with result.attach(model):
             flags_by_monitor = flag_requests(list(monitors.values()), model, result.requests)
         for (kind, layer), flags in zip(monitors, flags_by_monitor, strict=True):
-            complied = flags[result.complies]
-            enough = len(complied) >= MIN_PER_OUTCOME
+            rate, threshold = detection_rate(flags), monitors[kind, layer].calibration
+            n_complied = int(result.complies.sum())
+            complied: tuple[float | None, ...] = (None, None, None)
+            if n_complied >= MIN_PER_OUTCOME:
+                complied = detection_rate(flags.select(result.complies))
             rows.append(
                 DetectionRow(
                     monitor=kind,
                     layer=layer,
                     attack=result.name,
-                    n=len(flags),
-                    detection_rate=float(flags.mean()),
-                    n_complied=len(complied),
-                    detection_rate_complied=float(complied.mean()) if enough else None,
+                    n=len(result.requests),
+                    detection_rate=rate.rate,
+                    detection_low=rate.low,
+                    detection_high=rate.high,
+                    false_positive_low=threshold.false_positive_low,
+                    false_positive_high=threshold.false_positive_high,
+                    n_complied=n_complied,
+                    detection_rate_complied=complied[0],
+                    detection_complied_low=complied[1],
+                    detection_complied_high=complied[2],
                 )
             )
     return rows

@@ -219,7 +219,7 @@ class ProbeMeasure(_SampledMeasure):
 
     tag: ClassVar[str] = "Apart"
     name: ClassVar[str] = "jain2024-apart"
-    revision: ClassVar[int] = 2
+    revision: ClassVar[int] = 3
 
     def __call__(self, subject: Subject) -> Measurement:
         """Measures one model."""

@@ -94,7 +94,11 @@ class ProbeRow(NamedTuple):
     auroc: float
     """AUROC of unsafe against safe requests."""
     recall: float
-    """Share of unsafe requests that are flagged, at a false positive rate of 1 % in this format."""
+    """Share of unsafe requests that are flagged, at a nominal false positive rate of 1 % in this format."""
+    recall_low: float
+    """Lower end of the 95 % interval of `recall`, over requests and over the error of the threshold."""
+    recall_high: float
+    """Upper end of that interval."""
     fpr: float
     """Share of safe requests that are flagged at the threshold of the training formats."""
 
@@ -216,7 +220,7 @@ def probe_rows(
                 yield {"coverage": coverage, "input": name} | as_dict(row)
 
     config = {"n": N_PROBE_REQUESTS, "seed": seed}
-    stored, folder = stored_rows(store, "formats-guards", 3, config, measure, [path])
+    stored, folder = stored_rows(store, "formats-guards", 4, config, measure, [path])
     return [ProbeRow(**row | {"coverage": coverage}) for row in stored], [path, folder]
 
 

@@ -71,7 +71,7 @@ def test_monitor_on_random_labels(gaussian: dict[str, Tensor]) -> None:
 def test_adaptive_attack_lowers_the_score() -> None:
     model = random_network("gpt2", d_vocab=D_VOCAB)
     safe, unsafe, calibration = (
-        random_requests([5] * n, d_vocab=D_VOCAB, seed=s) for s, n in enumerate((40, 40, 100))
+        random_requests([5] * n, d_vocab=D_VOCAB, seed=s) for s, n in enumerate((40, 40, 400))
     )
     unsafe.prompt[:, 1:3] = 3  # a feature that only unsafe requests have
     for kind in MONITOR_KINDS:
@@ -100,7 +100,8 @@ def test_bad_input() -> None:
     with pytest.raises(ValueError, match="monitor 'guess': expected one of probe, nearest mean"):
         fit_monitor(model, pair, calibration, kind="guess", layer=0)
     with pytest.raises(
-        ValueError, match=r"30 safe requests for a threshold: a false positive rate of 0.01 needs 100"
+        ValueError,
+        match=r"30 harmless requests for a threshold: a false positive rate of 0.01 needs 368, and 30 allow",
     ):
         fit_monitor(model, pair, calibration, kind="probe", layer=0)
 
@@ -109,7 +110,7 @@ def test_probe_equals_scikit_learn() -> None:
     model = random_network("gpt2", d_vocab=D_VOCAB)
     pair = SafeUnsafeRequests(*(random_requests([5] * 60, d_vocab=D_VOCAB, seed=s) for s in (0, 1)))
     monitor = fit_monitor(
-        model, pair, random_requests([5] * 100, d_vocab=D_VOCAB, seed=2), kind="probe", layer=1
+        model, pair, random_requests([5] * 400, d_vocab=D_VOCAB, seed=2), kind="probe", layer=1
     )
     states = [
         monitors.end_of_text_activations(model, requests, [monitor.site])[0].double() for requests in pair

@@ -114,6 +114,6 @@ def test_too_few_calibration_requests() -> None:
         random_requests([5] * 30, d_vocab=12),
     )
     with pytest.raises(
-        ValueError, match=r"30 safe requests for a threshold: a false positive rate of 0.01 needs 100"
+        ValueError, match=r"30 harmless requests for a threshold: a false positive rate of 0.01 needs 368"
     ):
         probe_transfer_rows(MODEL, {"a": pair}, {"a": calibration}, {"a": pair}, layer=0)

@@ -5,7 +5,17 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from makebreak.landscape import Basin, basin, crossing, visage, visage_released, width_interval
+from makebreak.landscape import (
+    Basin,
+    basin,
+    bisect_crossing,
+    crossing,
+    find_bracket,
+    visage,
+    visage_continuous,
+    visage_released,
+    width_interval,
+)
 from makebreak.prompts import Outcome
 
 
@@ -51,11 +61,45 @@ def test_widths_of_a_basin_with_sloped_sides() -> None:
     assert shape.transition_width == pytest.approx((0.08 + 0.16) / 2)
     assert shape.asymmetry == pytest.approx(0.15 / 0.45)
     assert shape.area == pytest.approx(0.45)
+    assert shape.grid_error == pytest.approx(0.05), "the crossings are at points, which a wall would follow"
 
 
 def test_constant_curves() -> None:
-    assert basin(AXIS, np.zeros(21)) == Basin(0.5, 0.5, True, 0.5, pytest.approx(1.0), None, 0.0, 0.5, 0.5)
-    assert basin(AXIS, np.ones(21)) == Basin(0.0, 0.0, False, 0.5, 0.0, None, None, 0.0, 0.0)
+    assert basin(AXIS, np.zeros(21)) == Basin(
+        0.5, 0.5, True, 0.5, pytest.approx(1.0), None, 0.0, 0.5, 0.5, 0.0
+    )
+    assert basin(AXIS, np.ones(21)) == Basin(0.0, 0.0, False, 0.5, 0.0, None, None, 0.0, 0.0, 0.0)
+
+
+def test_the_grid_error_bounds_the_half_widths_of_walls() -> None:
+    """Walls at planted distances: interpolated half-widths are off by at most that, bisected ones are not."""
+    random = np.random.default_rng(1000)
+    for left, right in ((0.2, 0.3), *random.uniform(0.01, 0.49, (50, 2))):
+
+        def failure(a: float, left: float = left, right: float = right) -> float:
+            return float(not -left <= a <= right)
+
+        shape = basin(AXIS, np.array([failure(a) for a in AXIS.tolist()]))
+        errors = np.abs([shape.left - left, shape.right - right])
+        assert errors.max() <= shape.grid_error + 1e-9 <= 0.0251
+        for sign, truth in ((-1, left), (1, right)):
+            outside = find_bracket(failure, 0.5, first=sign * 0.05)
+            assert outside is not None
+            assert bisect_crossing(failure, 0.5, outside=outside) == pytest.approx(sign * truth, abs=1e-3)
+    planted = basin(AXIS, np.where((AXIS < -0.2) | (AXIS > 0.3), 1.0, 0.0))
+    assert (planted.left, planted.right) == pytest.approx((0.225, 0.325))
+
+
+def test_continuous_visage_is_the_expectation() -> None:
+    """Failure rises from 0 at .1 to 1 at .4: (.1 + .15) / .4; 21 points have a mean of 10 / 15."""
+    for n, mean in ((21, 200 / 3), (201, None)):
+        axis = np.linspace(-0.5, 0.5, n).round(9)
+        failure = 100 * ((np.abs(axis) - 0.1) / 0.3).clip(0, 1)
+        assert visage_continuous(axis, failure) == pytest.approx(62.5)
+        assert mean is None or visage(failure) == pytest.approx(mean)
+    assert visage(failure) == pytest.approx(62.5, abs=0.5)
+    assert visage_continuous(AXIS, np.full(21, 100.0)) is None
+    assert visage_continuous(AXIS, np.zeros(21)) == pytest.approx(100)
 
 
 def test_visage_does_not_depend_on_width() -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from makebreak.mechanism import SafeUnsafeRequests, harm_refusal_rows, matched_steering_rows
-from makebreak.mechanism.harm_refusal import LabelledRequests
+from makebreak.mechanism.harm_refusal import LabelledRequests, _Labels, _row
 from makebreak.tables import as_dicts
 from synthetic import Requests
+from tests.attacks.random_requests import random_requests
 from tests.truth.planted import Planted, planted
 
 
@@ -48,6 +51,27 @@ def test_probes_separate_each_label(seed: int) -> None:
 def _with_text_span(requests: Requests) -> Requests:
     spans = {"text": requests.spans["eot"], "eot": requests.spans["eot"]}
     return Requests(**(vars(requests) | {"spans": spans}))
+
+
+@pytest.mark.parametrize("cosine", [-0.5, 0.0, 0.5, 0.9])
+@pytest.mark.parametrize("noise_of_unsafe", [1.0, 2.0])
+def test_the_cosine_is_that_of_the_planted_directions(cosine: float, noise_of_unsafe: float) -> None:
+    """Correlated labels, noise in 64 dimensions: uncorrected cosines are too low."""
+    random, rows = np.random.default_rng(1000), []
+    harm, refusal = np.zeros((2, 64))
+    harm[0], refusal[0], refusal[1] = 3, 3 * cosine, 3 * (1 - cosine**2) ** 0.5
+    for seed in range(12):
+        unsafe = random.random(600) < 0.5
+        is_refused = random.random(600) < np.where(unsafe, 0.6, 0.1)
+        requests = replace(random_requests([1] * 600, d_vocab=9), unsafe=unsafe)
+        labels = _Labels.create([LabelledRequests(requests, is_refused)], seed)
+        noise = random.normal(size=(600, 64)) * np.where(unsafe, noise_of_unsafe, 1)[:, None]
+        rows.append(_row(noise + unsafe[:, None] * harm + is_refused[:, None] * refusal, labels, 0, "eot"))
+    assert np.mean([row.cosine for row in rows]) == pytest.approx(cosine, abs=0.1)
+    assert sum(row.cosine_low <= cosine <= row.cosine_high for row in rows) >= 10
+    assert all(-1 <= row.cosine_low <= row.cosine <= row.cosine_high <= 1 for row in rows)
+    raw_error = np.mean([row.raw_cosine for row in rows]) - cosine
+    assert raw_error < -0.1 if cosine > 0 else raw_error < 0
 
 
 def test_equal_labels_give_none() -> None:

@@ -1,7 +1,8 @@
 """Monitors of activations that flag requests which are represented as unsafe.
 
 A monitor is fitted on clean requests only; its threshold is set so that one clean safe request in a hundred
-is flagged.
+is flagged. The threshold is an estimate (`defences.thresholds`): rates of detection come with an interval
+that includes its error.
 """
 
 from __future__ import annotations
@@ -19,6 +20,15 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from makebreak.activations import PrefixCache, forward, intervene
+from makebreak.defences.thresholds import (
+    DetectionRate,
+    Flags,
+    Threshold,
+    calibrate_threshold,
+    check_calibration,
+    detection_rate,
+    flags_at,
+)
 from makebreak.mechanism import SafeUnsafeRequests, end_of_text_activations
 from makebreak.models import n_layers
 from makebreak.prompts import Requests, span_mask
@@ -29,6 +39,7 @@ FALSE_POSITIVE_RATE = 0.01
 """Share of clean safe requests that a threshold flags."""
 _MIN_DISTANCE = 1e-6
 """Smallest distance, in units of the score, that an evasion penalty is divided by."""
+_NO_THRESHOLD = Threshold(*[np.nan] * 5)
 
 
 @dataclass(frozen=True)
@@ -40,8 +51,8 @@ class Monitor:
     safe states less that to the mean of unsafe ones."""
     site: str
     """Site whose activations are scored, such as `blocks.2.hook_resid_post`."""
-    threshold: float
-    """Score above which a request is flagged."""
+    calibration: Threshold
+    """Threshold of the score, with intervals."""
     weight: Float[Tensor, " d_model"]
     """Weight of the probe."""
     offset: float
@@ -50,6 +61,11 @@ class Monitor:
     """Mean state of safe requests."""
     unsafe_mean: Float[Tensor, " d_model"]
     """Mean state of unsafe requests."""
+
+    @property
+    def threshold(self) -> float:
+        """Score above which a request is flagged."""
+        return self.calibration.value
 
     def score(self, states: Float[Tensor, "batch d_model"]) -> Float[Tensor, " batch"]:
         """Score of each state, larger for unsafe ones; differentiable."""
@@ -108,19 +124,21 @@ class Monitor:
 
     def flag(self, model: PreTrainedModel, requests: Requests) -> Bool[np.ndarray, " n"]:
         """Whether each request is flagged."""
-        return flag_requests([self], model, requests)[0]
+        return flag_requests([self], model, requests)[0].at_threshold
+
+    def detection_rate(self, model: PreTrainedModel, requests: Requests) -> DetectionRate:
+        """Share of requests that are flagged, with an interval that includes the error of the threshold."""
+        return detection_rate(flag_requests([self], model, requests)[0])
 
 
-def flag_requests(
-    monitors: Sequence[Monitor], model: PreTrainedModel, requests: Requests
-) -> list[Bool[np.ndarray, " n"]]:
-    """Whether each monitor flags each request, one array per monitor.
+def flag_requests(monitors: Sequence[Monitor], model: PreTrainedModel, requests: Requests) -> list[Flags]:
+    """Which requests each monitor flags, one element per monitor.
 
     One forward pass serves all monitors.
     """
     sites = list(dict.fromkeys(monitor.site for monitor in monitors))
     states = dict(zip(sites, end_of_text_activations(model, requests, sites), strict=True))
-    return [(monitor.score(states[monitor.site]) > monitor.threshold).numpy() for monitor in monitors]
+    return [flags_at(monitor.calibration, monitor.score(states[monitor.site])) for monitor in monitors]
 
 
 def fit_monitor(
@@ -140,7 +158,7 @@ def fit_monitor(
         calibration: Other safe requests, which set the threshold.
         kind: One of `MONITOR_KINDS`.
         layer: Layer after which the residual stream is monitored.
-        false_positive_rate: Share of calibration requests that is flagged.
+        false_positive_rate: Nominal share of safe requests that is flagged.
 
     Returns:
         The monitor.
@@ -173,13 +191,13 @@ def fit_monitors(
         calibration: Other safe requests, which set the thresholds.
         kinds: Kinds of monitors.
         layers: Layers after which the residual stream is monitored; None for all.
-        false_positive_rate: Share of calibration requests that is flagged.
+        false_positive_rate: Nominal share of safe requests that is flagged.
 
     Returns:
         Monitors by kind and layer.
 
     Raises:
-        ValueError: If there are too few calibration requests for one false positive.
+        ValueError: If there are fewer calibration requests than `min_calibration_size` of the rate.
     """
     check_calibration(len(calibration), false_positive_rate)
     layers = range(n_layers(model)) if layers is None else layers
@@ -192,20 +210,13 @@ def fit_monitors(
         safe, unsafe = safe.double(), unsafe.double()
         weight, offset = fit_probe(safe, unsafe)
         for kind in kinds:
-            monitor = Monitor(kind, site, np.inf, weight, offset, safe.mean(dim=0), unsafe.mean(dim=0))
-            scores = monitor.score(calibration_states.double())
-            threshold = float(torch.quantile(scores, 1 - false_positive_rate))
-            monitors[kind, layer] = replace(monitor, threshold=threshold)
+            means = safe.mean(dim=0), unsafe.mean(dim=0)
+            unset = Monitor(kind, site, _NO_THRESHOLD, weight, offset, *means)
+            scores = unset.score(calibration_states.double())
+            monitors[kind, layer] = replace(
+                unset, calibration=calibrate_threshold(scores, false_positive_rate)
+            )
     return monitors
-
-
-def check_calibration(n: int, false_positive_rate: float) -> None:
-    """Raises ValueError if n calibration requests are too few for one false positive at this rate."""
-    if n < 1 / false_positive_rate:
-        raise ValueError(
-            f"{n} safe requests for a threshold: a false positive rate of {false_positive_rate:g} needs "
-            f"{1 / false_positive_rate:.0f}"
-        )
 
 
 def fit_probe(

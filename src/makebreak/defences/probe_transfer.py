@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from makebreak.defences.monitors import FALSE_POSITIVE_RATE, check_calibration, fit_probe
+from makebreak.defences.monitors import FALSE_POSITIVE_RATE, fit_probe
+from makebreak.defences.thresholds import calibrate_threshold, check_calibration, detection_rate, flags_at
 from makebreak.mechanism import SafeUnsafeRequests, end_of_text_activations
 from makebreak.prompts import Requests
 from makebreak.stats import auroc
@@ -34,6 +35,10 @@ class ProbeTransferRow(NamedTuple):
     """AUROC of unsafe against safe requests."""
     recall: float
     """Share of unsafe requests that are flagged, at the nominal false positive rate of this category."""
+    recall_low: float
+    """Lower end of the 95 % interval of `recall`, over requests and over the error of the threshold."""
+    recall_high: float
+    """Upper end of that interval."""
     fpr: float
     """Share of safe requests that are flagged at the threshold of the training categories."""
 
@@ -80,7 +85,7 @@ def probe_transfer_rows(
         calibration: Other safe requests, which set thresholds, by category.
         score: Safe and unsafe requests that the probes are evaluated on, by category.
         layer: Layer after which the residual stream is taken, at the end of the request.
-        false_positive_rate: Share of calibration requests that a threshold flags.
+        false_positive_rate: Nominal share of safe requests that a threshold flags.
 
     Returns:
         One row per probe and category. Probes on all but one category need at least three categories.
@@ -103,19 +108,22 @@ def probe_transfer_rows(
         unsafe = torch.cat([fit_states[category][1] for category in categories])
         weight, offset = fit_probe(safe, unsafe)
         pooled = torch.cat([calibration_states[category] for category in categories]) @ weight + offset
-        pooled_threshold = torch.quantile(pooled, 1 - false_positive_rate)
+        pooled_threshold = calibrate_threshold(pooled, false_positive_rate)
         for category, (safe_states, unsafe_states) in score_states.items():
             safe_scores = safe_states @ weight + offset
             unsafe_scores = unsafe_states @ weight + offset
             calibration_scores = calibration_states[category] @ weight + offset
-            category_threshold = torch.quantile(calibration_scores, 1 - false_positive_rate)
+            threshold = calibrate_threshold(calibration_scores, false_positive_rate)
+            recall = detection_rate(flags_at(threshold, unsafe_scores))
             rows.append(
                 ProbeTransferRow(
                     trained_on=trained_on,
                     evaluated_on=category,
                     auroc=auroc(positive=unsafe_scores.numpy(), negative=safe_scores.numpy()),
-                    recall=float((unsafe_scores > category_threshold).double().mean()),
-                    fpr=float((safe_scores > pooled_threshold).double().mean()),
+                    recall=recall.rate,
+                    recall_low=recall.low,
+                    recall_high=recall.high,
+                    fpr=float(flags_at(pooled_threshold, safe_scores).at_threshold.mean()),
                 )
             )
     return rows

@@ -3,7 +3,13 @@
 All functions take tensors and return tensors or frozen results; no model is needed.
 """
 
-from makebreak.geometry.class_means import ClassMeanFitter, ClassMeans, Separation, separation
+from makebreak.geometry.class_means import (
+    ClassMeanFitter,
+    ClassMeans,
+    Separation,
+    asymptotic_auroc,
+    separation,
+)
 from makebreak.geometry.moments import MomentFitter, Moments
 from makebreak.geometry.subspaces import (
     OutputSpaces,
@@ -39,6 +45,7 @@ __all__ = [
     "Separation",
     "Spectrum",
     "Subspace",
+    "asymptotic_auroc",
     "column_space",
     "energy_curve",
     "energy_rank",

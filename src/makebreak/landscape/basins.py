@@ -2,6 +2,10 @@
 
 A curve is a rate of failure at ascending coordinates around 0. VISAGE takes it in percent, as published; it
 does not see how wide a basin is.
+
+Half-widths are interpolated linearly between the points of a grid. Where failure rises steeply, a half-width
+is off by up to the distance to the points around it, `grid_error`: by points .05 apart a wall at .21 is
+placed at .225. `landscape.bisect_crossing` finds them exactly.
 """
 
 from __future__ import annotations
@@ -22,9 +26,29 @@ _TRANSITION = (0.1, 0.9)
 
 
 def visage(failure: Float[np.ndarray, " n"]) -> float | None:
-    """VISAGE as defined: mean of 100 - S over the points with S < 100, in percent; None if there are none."""
+    """VISAGE: mean of 100 - S over the points with S < 100, in percent; None if there are none.
+
+    The definition is an expectation over a uniform coordinate. The mean over points gives the points next to
+    a wall too little weight: by 21 points it is 66.7 where failure rises from 0 at .1 to 1 at .4, in place of
+    62.5. `visage_continuous` has no such error.
+    """
     below = failure[failure < 100]
     return float((100 - below).mean()) if len(below) else None
+
+
+def visage_continuous(coordinates: Float[np.ndarray, " n"], failure: Float[np.ndarray, " n"]) -> float | None:
+    """VISAGE as an expectation over a uniform coordinate, for a curve that is linear between its points.
+
+    Args:
+        coordinates: Coordinates of the points, ascending.
+        failure: Rate of failure in percent.
+
+    Returns:
+        Integral of 100 - S over the length on which S < 100, in percent; None if that is 0.
+    """
+    is_below = (failure[1:] < 100) | (failure[:-1] < 100)
+    length = float(np.diff(coordinates)[is_below].sum())
+    return float(np.trapezoid(100 - failure, coordinates)) / length if length else None
 
 
 def visage_released(failure: Float[np.ndarray, " n"]) -> float:
@@ -66,6 +90,9 @@ class Basin(NamedTuple):
     """Half-width, mean of `left` and `right`."""
     smaller_half_width: float
     """The smaller of `left` and `right`."""
+    grid_error: float
+    """Largest error of `left` and of `right` by the distances between points, on the sides where failure
+    passes 1/2; `r50` is off by at most as much."""
 
 
 class Side(NamedTuple):
@@ -117,7 +144,16 @@ def basin(coordinates: Float[np.ndarray, " n"], failure: Float[np.ndarray, " n"]
         asymmetry=(right - left) / (left + right) if left + right else None,
         r50=(left + right) / 2,
         smaller_half_width=min(left, right),
+        grid_error=max(_grid_error(side, end) for side, end in zip(both, ends, strict=True)),
     )
+
+
+def _grid_error(side: Side, end: float | None) -> float:
+    """Largest distance from a crossing to the two points around it; 0 at the origin or for none."""
+    if not end:
+        return 0.0
+    i = int(np.searchsorted(side.distance, end))
+    return float(max(side.distance[i] - end, end - side.distance[i - 1]))
 
 
 def _transition_width(side: Side) -> float | None:

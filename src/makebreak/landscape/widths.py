@@ -17,6 +17,7 @@ from makebreak.landscape.basins import (
     crossings,
     sides,
     visage,
+    visage_continuous,
     visage_released,
 )
 from makebreak.prompts import Outcome
@@ -39,7 +40,9 @@ class BasinRow(NamedTuple):
     shape: Basin
     """Half-widths and other summaries of the shape."""
     visage: float | None
-    """VISAGE as defined, percent; None if failure is 100 % throughout."""
+    """VISAGE, mean over points, percent; None if failure is 100 % throughout."""
+    visage_continuous: float | None
+    """VISAGE as an expectation over a uniform coordinate, by the trapezoid rule, percent."""
     visage_released: float
     """VISAGE as computed by the released code, percent."""
     capability_half_width: float
@@ -105,6 +108,7 @@ def _basin_row(curve: pd.DataFrame, criterion: str) -> BasinRow:
         criterion=criterion,
         shape=shape,
         visage=visage(100 * failure),
+        visage_continuous=visage_continuous(coordinates, 100 * failure),
         visage_released=visage_released(100 * failure),
         capability_half_width=float(np.mean(reach)),
         visage_capable=visage(100 * failure[is_capable]),

@@ -109,7 +109,7 @@ class AnswerScorer:
     monitors: ReferenceMonitors | None
     """Monitors of the attacked requests; None for none."""
 
-    @cache_revision(3)
+    @cache_revision(4)
     def step(
         self, method: str, attack: Attack, requests: TextRequests, seed: int, progress: Progress, folder: Path
     ) -> Rows:

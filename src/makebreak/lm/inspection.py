@@ -135,7 +135,7 @@ def inspect(
     return InspectionResult(tables, {})
 
 
-@cache_revision(1)
+@cache_revision(2)
 def separation_rows(
     lm: LanguageModel,
     fit: SafeUnsafeRequests,

@@ -13,7 +13,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from makebreak.defences import FALSE_POSITIVE_RATE, MONITOR_KINDS, Monitor, fit_monitors, flag_requests
+from makebreak.defences import (
+    FALSE_POSITIVE_RATE,
+    MONITOR_KINDS,
+    DetectionRate,
+    Flags,
+    Monitor,
+    detection_rate,
+    fit_monitors,
+    flag_requests,
+    min_false_positive_rate,
+)
 from makebreak.evaluation import ChatTarget
 from makebreak.geometry import ClassMeans
 from makebreak.lm.inspection import MIN_REQUESTS
@@ -39,6 +49,14 @@ class MonitorRow(NamedTuple):
     """Whether the linear probe is above its threshold."""
     nearest_mean_flag: bool
     """Whether the monitor by the nearest class mean is above its threshold."""
+    probe_flag_at_low: bool
+    """Whether the linear probe is above the lower end of the 95 % interval of its threshold."""
+    probe_flag_at_high: bool
+    """Whether the linear probe is above the upper end of that interval."""
+    nearest_mean_flag_at_low: bool
+    """Whether the other monitor is above the lower end of the 95 % interval of its threshold."""
+    nearest_mean_flag_at_high: bool
+    """Whether the other monitor is above the upper end of that interval."""
 
 
 class ProjectionSummaryRow(NamedTuple):
@@ -58,6 +76,14 @@ class ProjectionSummaryRow(NamedTuple):
     """Share that the linear probe flags."""
     nearest_mean_flag_rate: float
     """Share that the monitor by the nearest class mean flags."""
+    probe_flag_low: float
+    """Lower end of the 95 % interval of `probe_flag_rate`, over requests and over the threshold's error."""
+    probe_flag_high: float
+    """Upper end of that interval."""
+    nearest_mean_flag_low: float
+    """Lower end of the same interval of `nearest_mean_flag_rate`."""
+    nearest_mean_flag_high: float
+    """Upper end of that interval."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +99,8 @@ class LayerFit:
     monitors: tuple[Monitor, ...]
     """Monitors at the layer's output, in the order of `MONITOR_KINDS`."""
     false_positive_rate: float
-    """Share of calibration requests above the monitors' thresholds."""
+    """Nominal false positive rate of the monitors: that of `FALSE_POSITIVE_RATE`, or the least one that the
+    number of calibration requests allows."""
 
 
 class ReferenceMonitors:
@@ -108,7 +135,7 @@ class ReferenceMonitors:
         best = max(separation, key=lambda row: row["auroc"])
         layer = best["layer"]
         calibration = [*self.reference["harmless"][1::2], *self.reference.get("borderline", ())]
-        rate = max(FALSE_POSITIVE_RATE, 1 / len(calibration))
+        rate = max(FALSE_POSITIVE_RATE, min_false_positive_rate(len(calibration)))
         monitors = fit_monitors(
             self.lm.model,
             fit,
@@ -131,9 +158,10 @@ class ReferenceMonitors:
         fit, model = self.layer_fit, self.lm.model
         tau = normalised_tau(model, {fit.layer: fit.means}, requests)[:, 0]
         probe, nearest_mean = flag_requests(fit.monitors, model, requests)
-        return list(map(MonitorRow, tau.tolist(), probe.tolist(), nearest_mean.tolist()))
+        flags = (probe.at_threshold, nearest_mean.at_threshold, *probe[1:], *nearest_mean[1:])
+        return list(map(MonitorRow, tau.tolist(), *(each.tolist() for each in flags)))
 
-    @cache_revision(2)
+    @cache_revision(3)
     def clean_rows(self) -> Rows:
         """Scores the reference requests that nothing was fitted on, the baseline of the attacked ones.
 
@@ -208,6 +236,7 @@ def projection_summary_rows(rows: Rows) -> list[ProjectionSummaryRow]:
             if not part:
                 continue
             tau = np.array([row["tau_normalised"] for row in part])
+            probe, nearest_mean = (_detection_rate(part, monitor) for monitor in ("probe", "nearest_mean"))
             summary.append(
                 ProjectionSummaryRow(
                     attack=attack,
@@ -215,8 +244,18 @@ def projection_summary_rows(rows: Rows) -> list[ProjectionSummaryRow]:
                     n=len(part),
                     tau_normalised=float(tau.mean()),
                     safe_side_share=float((tau > 0).mean()),
-                    probe_flag_rate=float(np.mean([row["probe_flag"] for row in part])),
-                    nearest_mean_flag_rate=float(np.mean([row["nearest_mean_flag"] for row in part])),
+                    probe_flag_rate=probe.rate,
+                    nearest_mean_flag_rate=nearest_mean.rate,
+                    probe_flag_low=probe.low,
+                    probe_flag_high=probe.high,
+                    nearest_mean_flag_low=nearest_mean.low,
+                    nearest_mean_flag_high=nearest_mean.high,
                 )
             )
     return summary
+
+
+def _detection_rate(rows: Rows, monitor: str) -> DetectionRate:
+    """Share of requests that a monitor flags; `rows` have the fields of `MonitorRow`."""
+    columns = [f"{monitor}_flag{end}" for end in ("", "_at_low", "_at_high")]
+    return detection_rate(Flags(*(np.array([row[column] for row in rows], dtype=bool) for column in columns)))

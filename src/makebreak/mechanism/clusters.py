@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from makebreak.geometry import ClassMeanFitter, ClassMeans, separation
+from makebreak.geometry import ClassMeanFitter, ClassMeans, asymptotic_auroc, separation
 from makebreak.mechanism.end_of_text import end_of_text_activations
 from makebreak.models import n_layers
 from makebreak.prompts import Requests
@@ -38,11 +38,14 @@ class ClusterRow(NamedTuple):
     normalised: float | None
     """Gap over the distance of the class means, between -2 and 2; None if the means are equal."""
     auroc: float
-    """AUROC of τ."""
+    """AUROC of τ; smaller than that of exact class means, since they are estimated."""
     tau_safe: float
     """Mean τ of safe requests."""
     tau_unsafe: float
     """Mean τ of unsafe requests."""
+    asymptotic_auroc: float | None
+    """AUROC that class means of unlimited requests would give (`geometry.asymptotic_auroc`); None where their
+    difference is no larger than its noise."""
     shuffled_normalised: float | None
     """Mean normalised gap over shuffles of the labels that give the means; None if undefined for all."""
     shuffled_auroc: float
@@ -81,7 +84,12 @@ def cluster_rows(
             control = (fmean(normalised) if normalised else None, fmean(c.auroc for c in controls))
             rows.append(
                 ClusterRow(
-                    layer, name, **vars(result), shuffled_normalised=control[0], shuffled_auroc=control[1]
+                    layer,
+                    name,
+                    **vars(result),
+                    asymptotic_auroc=asymptotic_auroc(means[layer], safe[layer], unsafe[layer]),
+                    shuffled_normalised=control[0],
+                    shuffled_auroc=control[1],
                 )
             )
     return rows

@@ -268,9 +268,10 @@ def _projection_sentences(result: AttackSuiteResult, rates: _Rates) -> list[str]
         return f"{sum(row['n'] * row[column] for row in part) / n:.2f}" if n else "n/a"
 
     monitors = "; ".join(
-        f"{monitor} flags {harmful[column]:.2f} of clean harmful requests, {mean('complied', column)} of "
-        f"attacked ones that the model complies with, and {harmless[column]:.2f} of the harmless ones that "
-        "set its threshold"
+        f"{monitor} flags {harmful[column]:.2f} [{harmful[column.replace('rate', 'low')]:.2f}, "
+        f"{harmful[column.replace('rate', 'high')]:.2f}] of clean harmful requests (95 %, over requests "
+        f"and the error of its threshold), {mean('complied', column)} of attacked ones that "
+        f"the model complies with, and {harmless[column]:.2f} of the harmless ones that set its threshold"
         for column, monitor in _FLAG_RATES.items()
     )
     return [
