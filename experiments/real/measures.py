@@ -82,6 +82,8 @@ class UserRow(NamedTuple):
     """Share of answers that are neither; None for the task."""
     log_odds: float | None
     """Mean log-odds that a refusal begins after the prompt, in nats; None for the task."""
+    shallow_refusal_share: float | None
+    """Share of answers that are no refusals although one was likely to begin; None for the task."""
     exact_match: float | None
     """Share of items that are answered correctly; None except for the task."""
     nll: float | None
@@ -113,6 +115,8 @@ class MatrixRow(NamedTuple):
     """Share of answers that are neither."""
     log_odds: float
     """Mean log-odds that a refusal begins after the prompt, in nats."""
+    shallow_refusal_share: float
+    """Share of answers that are no refusals although one was likely to begin."""
 
 
 def cell_tables(preset: Preset, kind: str, seed: int, store: Store) -> tuple[Tables, list[Path]]:
@@ -303,7 +307,9 @@ def _user_rows(preset: Preset, model: LanguageModel, user: User | None, store: S
         ]
     if task != "harmful":
         score = task_row(model, held_out_task(f"{task}@{task_template}"), preset.generation)
-        rates = dict.fromkeys(("refuse", "low", "high", "degenerate", "comply", "log_odds"))
+        rates = dict.fromkeys(
+            ("refuse", "low", "high", "degenerate", "comply", "log_odds", "shallow_refusal_share")
+        )
         labels = (name, strategy, mitigation, task_template)
         rows.append(UserRow(*labels, family=TASK_FAMILY, judge="", **rates, **score._asdict()))
     return rows

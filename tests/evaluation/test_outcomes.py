@@ -10,7 +10,7 @@ import torch
 
 from makebreak.evaluation import WorldTarget, evaluate_behaviour, exact_outcomes, outcome_rate
 from makebreak.models import MODEL_SIZES, create_model
-from makebreak.prompts import Outcome, load_world
+from makebreak.prompts import Outcome, load_world, token_requests
 from tests.attacks.random_requests import FILLER, random_network, random_requests
 
 
@@ -41,6 +41,24 @@ def test_outcomes_equal_greedy_decoding(layout: str, same_length: bool) -> None:
     assert set(expected.tolist()) == {Outcome.REFUSE, Outcome.COMPLY, Outcome.NEITHER}
     target = WorldTarget(model)
     assert target.judge(answerable, target.answer(answerable)).tolist() == expected.tolist()
+
+
+@pytest.mark.parametrize("layout", ["gpt2", "llama"])
+def test_prompts_of_one_token(layout: str) -> None:
+    """A third of the requests each is refused, complied with and neither; all caches are empty."""
+    model, ids = random_network(layout, d_vocab=9), torch.arange(9)[:, None]
+    prompts = ids.tolist()
+    for _ in range(2):
+        with torch.no_grad():
+            ids = torch.cat([ids, model(input_ids=ids).logits[:, -1:].argmax(dim=-1)], dim=1)
+    generated, kind = ids[:, 1:].numpy(), np.arange(9)[:, None] % 3
+    wrong = (generated + 1) % 9
+    requests = token_requests(
+        prompts,
+        instructed_answers=np.where(kind == 1, generated, wrong).tolist(),
+        refusals=np.where(kind == 0, generated, wrong).tolist(),
+    )
+    assert exact_outcomes(model, requests).tolist() == [Outcome.REFUSE, Outcome.COMPLY, Outcome.NEITHER] * 3
 
 
 @pytest.mark.parametrize("family", ["unsafe", "second_composition_safe_branch"])

@@ -193,3 +193,17 @@ def _finite_difference(model: PreTrainedModel, networks: Planted) -> float:
             out = model(inputs_embeds=batch).logits[:, last, which]
             squares += float(((out[:64] - out[64:]) / (2 * step)).square().sum())
     return float(np.sqrt(squares))
+
+
+def test_attention_that_writes_nothing_leaves_its_score_out() -> None:
+    networks = planted("route", 0, n=20)
+    silent, aligned = copy.deepcopy(networks.base), copy.deepcopy(networks.aligned)
+    for model in (silent, aligned):
+        for block in model.transformer.h:
+            block.attn.c_proj.weight.data.zero_()
+            block.attn.c_proj.bias.data.zero_()
+    rows = read_gain_rows({"unsafe": networks.unsafe}, base=silent, tuned=aligned)
+    assert {row.attention_score for row in rows} == {None}
+    assert all(row.gain >= 0 for row in rows)
+    others = read_gain_rows({"unsafe": networks.unsafe}, base=networks.base, tuned=networks.aligned)
+    assert others[0].attention_score is not None

@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from jaxtyping import Int
 
-from makebreak.prompts import Requests
+from makebreak.prompts import Requests, request_span
 
 SlotLocation = Literal["suffix", "prefix", "unused"]
 """Location of the slots: after the text, before it, or in place of tokens that the judged answer does not
@@ -62,7 +62,7 @@ def insert_slots(
             f"an attack of {n_tokens} tokens makes prompt and answer {longest} tokens long, beyond the "
             f"model's context of {n_ctx}: choose fewer tokens"
         )
-    begin = requests.spans["text"][:, 1 if where == "suffix" else 0]
+    begin = request_span(requests, "text")[:, 1 if where == "suffix" else 0]
     n, width = requests.prompt.shape
     column, first = np.arange(width + n_tokens), begin[:, None]
     source = np.where(column < first, column, column - n_tokens)
@@ -95,7 +95,11 @@ def _unused_slots(requests: Requests, n_tokens: int, token: int) -> AdversarialS
         )
     column = np.arange(requests.prompt.shape[1])
     used = column >= requests.prompt_length[:, None]
-    for start, stop in (requests.spans["text"].T, requests.spans["eot"].T, _judged_tasks(requests)):
+    for start, stop in (
+        request_span(requests, "text").T,
+        request_span(requests, "eot").T,
+        _judged_tasks(requests),
+    ):
         used |= (column >= start[:, None]) & (column < stop[:, None])
     n_unused = (~used).sum(axis=1)
     if n_unused.min() < n_tokens:

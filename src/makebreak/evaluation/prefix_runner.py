@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 from makebreak.activations import PrefixCache, add, forward, intervene, logits_at_last
 from makebreak.evaluation.decisions import batches, max_batch_size, prompt_tokens
 from makebreak.evaluation.teacher_forcing import outcome_targets, score_targets
-from makebreak.prompts import Requests, Sequences, span_mask
+from makebreak.prompts import Requests, Sequences, request_span, span_mask
 
 _ANSWERS = ("instructed", "refused")
 
@@ -203,5 +203,5 @@ def _cached_batch(model: PreTrainedModel, requests: Requests) -> _CachedBatch:
     """
     embedding: Any = model.get_input_embeddings()
     soft = np.flatnonzero((requests.prompt >= embedding.weight.shape[0]).any(axis=0))
-    n_cached = min([int(requests.spans["eot"][:, 0].min()), *soft.tolist()])
+    n_cached = min([int(request_span(requests, "eot")[:, 0].min()), *soft.tolist()])
     return _CachedBatch(requests, PrefixCache.of_rows(model, torch.from_numpy(requests.prompt), n_cached))

@@ -25,6 +25,7 @@ from makebreak.prompts import (
     Requests,
     TextRequests,
     printable_tokens,
+    request_truth,
     retokenizes_identically,
     text_requests,
     with_targets,
@@ -199,7 +200,7 @@ class ChatTarget:
 
     def judge(self, requests: Requests, answers: Sequence[str]) -> Int[np.ndarray, " n"]:
         """Returns the `Outcome` of each answer."""
-        return classify_answers(requests.truth["request"].tolist(), answers, self.text_judge)
+        return classify_answers(request_truth(requests, "request").tolist(), answers, self.text_judge)
 
     def outcomes(self, requests: Requests) -> Int[np.ndarray, " n"]:
         """Returns the `Outcome` of the model's answer to each request."""
@@ -222,6 +223,6 @@ class ChatTarget:
 
     def describe(self, requests: TextRequests, answers: Sequence[str]) -> Rows:
         """Returns the fields of `AnswerRow` for requests and the model's answers to them."""
-        texts = requests.truth["request"].tolist()
+        texts = request_truth(requests, "request").tolist()
         refusal = log_odds(next_token_log_probs(self.model, requests), first_tokens(requests, "refused"))
         return as_dicts(map(AnswerRow, texts, answers, refusal.tolist(), is_degenerate(answers).tolist()))

@@ -71,7 +71,16 @@ def cluster_rows(
 
     Returns:
         One row per scored pair and layer.
+
+    Raises:
+        ValueError: If a class has fewer than 2 requests to fit on.
     """
+    n_safe, n_unsafe = map(len, fit)
+    if min(n_safe, n_unsafe) < 2:
+        raise ValueError(
+            f"{n_safe} safe and {n_unsafe} unsafe requests to fit on: expected at least 2 of each class, so "
+            "that labels can be shuffled"
+        )
     means, *shuffled = _fit(model, fit, n_groups, N_SHUFFLES, seed)
     rows = []
     for name, (safe_requests, unsafe_requests) in score.items():

@@ -24,7 +24,7 @@ from transformers import PreTrainedModel
 
 from makebreak.activations import capture
 from makebreak.models import n_layers
-from makebreak.prompts import Requests
+from makebreak.prompts import Requests, request_span
 from makebreak.stats import auroc
 
 _MIN_SLACK = 1e-6
@@ -209,7 +209,7 @@ def _mean_and_p95(values: list[float | None]) -> tuple[float | None, float | Non
 def _last_states(model: PreTrainedModel, requests: Requests) -> list[Float[Tensor, "n positions d"]]:
     """States at the last position of the span of each of `POSITIONS`, by layer."""
     tokens = torch.from_numpy(requests.prompt)
-    last = torch.from_numpy(np.stack([requests.spans[span][:, 1] - 1 for span in POSITIONS], axis=1))
+    last = torch.from_numpy(np.stack([request_span(requests, span)[:, 1] - 1 for span in POSITIONS], axis=1))
     where = torch.zeros(tokens.shape, dtype=torch.bool).scatter(1, last, value=True)
     rows = torch.arange(len(tokens))[:, None].expand_as(last)
     index = torch.zeros(tokens.shape, dtype=torch.int64)

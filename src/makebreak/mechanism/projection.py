@@ -23,7 +23,7 @@ from makebreak.mechanism.attacked import AttackedRequests
 from makebreak.mechanism.clusters import cluster_means
 from makebreak.mechanism.directions import SafeUnsafeRequests
 from makebreak.mechanism.end_of_text import end_of_text_activations
-from makebreak.prompts import Requests
+from makebreak.prompts import Requests, request_truth
 from makebreak.stats import auroc
 
 MIN_PER_OUTCOME = 20
@@ -211,7 +211,7 @@ def _held_out_scores(features: np.ndarray, label: np.ndarray, groups: np.ndarray
 def _text_groups(attacks: Sequence[AttackedRequests]) -> np.ndarray:
     """(n,) number of each request's text, the same for all attacks on it."""
     column = "text" if "text" in attacks[0].requests.truth else "request"
-    texts = np.concatenate([attack.requests.truth[column] for attack in attacks])
+    texts = np.concatenate([request_truth(attack.requests, column) for attack in attacks])
     return np.unique(texts, axis=0, return_inverse=True)[1].reshape(-1)
 
 

@@ -81,8 +81,9 @@ class ReadGainRow(NamedTuple):
     """‖ΔW a‖ / ‖W a‖."""
     chance: float
     """Read gain of an update of the same norm without direction, ‖ΔW‖ / √d_in."""
-    attention_score: float
-    """The score of the *base's* matrix on the *attention's* output, as in the released script."""
+    attention_score: float | None
+    """The score of the *base's* matrix on the *attention's* output, as in the released script; None where the
+    attention writes nothing."""
 
 
 @cache_revision(2)
@@ -180,7 +181,13 @@ def read_gain_rows(
                         gain=float(gains.gain.mean()),
                         relative=float(gains.relative.mean()),
                         chance=gains.chance,
-                        attention_score=float(read_gain(w, w, attention).score.mean()),
+                        attention_score=_attention_score(w, attention),
                     )
                 )
     return rows
+
+
+def _attention_score(weight: Tensor, attention: Tensor) -> float | None:
+    """Mean score of a matrix on the attention's outputs that are not zero; None if all are."""
+    written = attention[attention.any(dim=1)]
+    return float(read_gain(weight, weight, written).score.mean()) if len(written) else None

@@ -33,6 +33,7 @@ from makebreak.prompts.text import (
     with_targets,
 )
 from makebreak.prompts.text_world import TextWorld
+from makebreak.prompts.token_requests import request_span, request_truth, token_requests
 from makebreak.prompts.worlds import load_world
 from synthetic import OUTCOMES, Family, Outcome, Requests, World
 
@@ -62,6 +63,8 @@ __all__ = [
     "read_prompts",
     "read_prompts_with_targets",
     "refusal_text",
+    "request_span",
+    "request_truth",
     "retokenizes_identically",
     "sample_batch",
     "sequences",
@@ -69,6 +72,7 @@ __all__ = [
     "target_sequences",
     "task_items",
     "text_requests",
+    "token_requests",
     "training_prompts",
     "with_prefill",
     "with_targets",

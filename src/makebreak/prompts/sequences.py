@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from makebreak.configs import nearest
+from makebreak.prompts.token_requests import request_span
 from synthetic import Requests, World
 
 _STEPS_PER_DRAW = 8
@@ -158,9 +158,7 @@ def span_mask(requests: Requests, span: str, width: int | None = None) -> Bool[T
     Raises:
         ValueError: If these requests lack the span, or it does not lie within the width.
     """
-    if span not in requests.spans:
-        raise ValueError(f"span {span!r} is not in these requests; {nearest(span, list(requests.spans))}")
-    start, stop = requests.spans[span].T
+    start, stop = request_span(requests, span).T
     n_positions = requests.prompt.shape[1] if width is None else width
     if stop.max() > n_positions:
         raise ValueError(
