@@ -94,7 +94,7 @@ class ClusterMeasure(_SampledMeasure):
 
     tag: ClassVar[str] = "Inside"
     name: ClassVar[str] = "jain2024-inside"
-    revision: ClassVar[int] = 5
+    revision: ClassVar[int] = 6
 
     def __call__(self, subject: Subject) -> Measurement:
         """Measures one model."""
