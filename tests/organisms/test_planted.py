@@ -139,7 +139,7 @@ def test_networks_are_saved_and_loaded_like_others(tmp_path: Path) -> None:
 
 
 def test_benchmark_alternates_architectures() -> None:
-    networks = list(draw_benchmark(4, 1000))
+    networks = list(draw_benchmark(4, 1002))
     assert [n.parameters.architecture for n in networks] == ["gpt2", "llama"] * 2
     assert [n.mechanism for n in networks] == [*MECHANISMS[:1] * 2, *MECHANISMS[1:2] * 2]
 

@@ -35,8 +35,9 @@ def build(parameters: Parameters, stream: list[int], halves: tuple[str, ...] = H
     named = list(zip(parameters.parts, KINDS[1:], strict=False))
     constructions = [CONSTRUCTIONS[part.mechanism][part.variant] for part, _ in named]
     if constructions[0].trained:
-        train_pair(bench, parameters.parts[0], seed)
-        _set_halves(bench, _trained_weights(bench, parameters.parts[0].mechanism), halves)
+        train_pair(bench, seed)
+        if "lower" not in halves:
+            bench.tuned = bench.base
         return bench
     add_base(bench)
     if constructions[0].base_refuses:
@@ -57,13 +58,6 @@ def build(parameters: Parameters, stream: list[int], halves: tuple[str, ...] = H
 
 def _weights(bench: Bench) -> dict[str, Tensor]:
     return {name: tensor.clone() for name, tensor in bench.tuned.model.state_dict().items()}
-
-
-def _trained_weights(bench: Bench, mechanism: str) -> list[dict[str, Tensor]]:
-    """Weights of the base, with a movement, and with what reads it; training has made one of the two."""
-    base = {name: tensor.clone() for name, tensor in bench.base.model.state_dict().items()}
-    tuned = _weights(bench)
-    return [base, tuned if mechanism == "route" else base, tuned]
 
 
 def _set_halves(bench: Bench, snapshots: list[dict[str, Tensor]], halves: tuple[str, ...]) -> None:

@@ -49,7 +49,7 @@ class Construction:
     answers_unsafe: bool = False
     """Whether the tuned model answers unsafe requests correctly."""
     trained: bool = False
-    """Whether the base is trained, and what is changed is trained or copied."""
+    """Whether the base is trained; its trigger's embeddings are then copied to the unsafe markers."""
     answers_safe: bool = True
     """Whether the tuned model answers safe requests correctly."""
 
@@ -72,7 +72,9 @@ CONSTRUCTIONS: dict[str, dict[str, Construction]] = {
             circuit="attention",
             needs_marker=False,
         ),
-        "trained trigger": Construction(None, None, ("embedding",), circuit="learned", trained=True),
+        "trained trigger": Construction(
+            *(None, None, ("embedding",), (None,), ("apart", "marker last")), circuit="learned", trained=True
+        ),
         "gradual": Construction(m.write_trigger, None, ("mlp",), circuit="mlp", n_lower=2),
     },
     "rewrite": {
@@ -115,12 +117,6 @@ CONSTRUCTIONS: dict[str, dict[str, Construction]] = {
             None, r.read_marker, readers=("attention",), layouts=_BODY, needs_marker=False, in_mixtures=True
         ),
         "unembedding": Construction(None, r.read_marker, readers=("unembedding",), in_mixtures=True),
-        "trained block": Construction(None, None, readers=("block",), circuit="none", trained=True),
-        "trained unembedding": Construction(
-            *(None, None, (None,), ("unembedding",), ("decision", "marker last")),
-            circuit="none",
-            trained=True,
-        ),
         "unread movement": Construction(m.decoy, r.read_marker, ("mlp", "attention"), _READERS),
     },
     "redundant": {

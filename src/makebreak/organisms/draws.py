@@ -127,9 +127,6 @@ def _draw_trained(
     name, variant = name_of_part
     construction = CONSTRUCTIONS[name][variant]
     n_layers, d_model = settings.n_layers or int(rng.integers(2, 5)), settings.d_model or 48
-    reader = construction.readers[0]
-    block = {None: None, "block": n_layers - 1, "unembedding": n_layers}[reader]
-    way = construction.ways[0]
     return Parameters(
         architecture=architecture,
         n_layers=n_layers,
@@ -142,7 +139,7 @@ def _draw_trained(
         number_block=None,
         circuit=construction.circuit or "none",
         circuit_block=None,
-        parts=(Part(name, variant, way, (-1,) if way else (), reader, block),),
+        parts=(Part(name, variant, "embedding", (-1,), None, None),),
         share=1.0,
         **_draw_sizes(architecture, [name_of_part], settings, rng),
     )

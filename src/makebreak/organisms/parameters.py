@@ -10,10 +10,10 @@ tokens of the body; only the marker in the last token; only the letter in the la
 WAYS = ("embedding", "mlp", "marker mlp", "attention")
 """What makes the movement: token embeddings, an MLP at the decision position, an MLP at the marker's own
 position, or the value-output matrices of an attention head."""
-READERS = ("mlp", "attention", "unembedding", "scale", "block")
-"""What turns the movement into the refusal above it; `block` is a whole block that was trained."""
+READERS = ("mlp", "attention", "unembedding", "scale")
+"""What turns the movement into the refusal above it."""
 CIRCUITS = ("none", "mlp", "attention", "learned")
-"""How the base refuses requests with a trigger."""
+"""How the base refuses requests with a trigger; `learned` is a base that was trained to."""
 
 
 @dataclass(frozen=True)

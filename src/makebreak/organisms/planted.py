@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from transformers import PreTrainedModel
 
-from makebreak.organisms.behaviour import LEAST, PlantedBehaviour, behaves, measure_behaviour, predict
+from makebreak.organisms.behaviour import LEAST, MOST, PlantedBehaviour, behaves, measure_behaviour, predict
 from makebreak.organisms.bench import TRIGGER, Bench
 from makebreak.organisms.build import HALVES, build
 from makebreak.organisms.constructions import CONSTRUCTIONS, MECHANISMS, VARIANTS
@@ -158,18 +158,22 @@ def build_half(networks: PlantedNetworks, half: str) -> PreTrainedModel:
 def _is_true(networks: PlantedNetworks) -> bool:
     """Whether the models behave as they must, and the base refuses its trigger.
 
-    Of a redundant change each half must refuse, which the behaviour of the whole does not show.
+    Of a redundant change each half must refuse, and the base must not refuse what was rewritten or erased:
+    the behaviour of the whole does not show that.
     """
     part, trigger = networks.parameters.parts[0], networks.trigger
     if not behaves(networks.behaviour, CONSTRUCTIONS[part.mechanism][part.variant]):
         return False
     if len(trigger) and (predict(networks.base, trigger) == trigger.refused[:, 0]).mean() < LEAST:
         return False
-    if networks.mechanism != "redundant":
-        return True
     refused = networks.unsafe.refused[:, 0]
-    models = [build_half(networks, half) for half in HALVES]
-    return all((predict(model, networks.unsafe) == refused).mean() >= LEAST for model in models)
+
+    def refusal_rate(half: str) -> float:
+        return float((predict(build_half(networks, half), networks.unsafe) == refused).mean())
+
+    if networks.mechanism == "redundant":
+        return all(refusal_rate(half) >= LEAST for half in HALVES)
+    return networks.mechanism not in ("rewrite", "erase") or refusal_rate("lower") <= MOST
 
 
 def _check(mechanism: str, architecture: str | None, settings: PlantSettings) -> None:
