@@ -145,7 +145,7 @@ def make_bench(parameters: Parameters, seed: int, rng: np.random.Generator) -> B
     network = Network(model, features["constant"], rng)
     _embed(network, tokens, features, letters)
     kinds = [0, 1, 1, TRIGGER] if len(p.parts) == 1 else [0, 1, 2, TRIGGER]
-    sample = draw_sample(tokens, np.tile(kinds, 80), rng)
+    sample = draw_sample(tokens, np.tile(kinds, 80), rng, even=True)
     return Bench(p, tokens, features, letters, slots, sample, network, network, rng)
 
 

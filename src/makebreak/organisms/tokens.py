@@ -128,19 +128,25 @@ def make_tokens(n_letters: int, n_numbers: int, layout: str, rng: np.random.Gene
     return Tokens(n_letters, n_numbers, layout, symbols, letter, kind, number, is_decision)
 
 
-def draw_sample(tokens: Tokens, kind: np.ndarray, rng: np.random.Generator) -> Sample:
+def draw_sample(tokens: Tokens, kind: np.ndarray, rng: np.random.Generator, *, even: bool = False) -> Sample:
     """Prompts with fresh random tokens, one for each class of marker that is given.
 
     Args:
         tokens: The vocabulary.
         kind: (n,) classes, indices into KINDS.
         rng: Generator of everything else.
+        even: Whether every class has all letters, and all numbers with each, about equally often.
 
     Returns:
         The prompts.
     """
     n = len(kind)
     letter, number = rng.integers(0, tokens.n_letters, n), rng.integers(0, max(tokens.n_numbers, 1), n)
+    if even:
+        for k in np.unique(kind):
+            count = np.arange((kind == k).sum())
+            letter[kind == k] = count % tokens.n_letters
+            number[kind == k] = count // tokens.n_letters % max(tokens.n_numbers, 1)
     length = rng.integers(*BODY, n, endpoint=True) + 2
     prompt = np.full((n, BODY[1] + 2), tokens.symbols.index("<pad>"))
     positions = np.zeros((2, n), dtype=np.int64)
