@@ -86,7 +86,7 @@ def _control_values(tables: Tables) -> Values:
     gain_ratio = gain.xs("unsafe", level="family") / gain.xs("safe", level="family")
     unsafe_max_logit = (sensitivity["family"] == "unsafe") & (sensitivity["output"] == "max_logit")
     sensitivity_ratio = sensitivity[unsafe_max_logit].set_index(keys)["ratio_median"]
-    share = stitching[stitching["layer"] == stitching["n_layers"] // 2].set_index(keys)["aligned_lower_share"]
+    share = stitching[stitching["layer"] == stitching["n_layers"] // 2].set_index(keys)["lower_margin_share"]
     sines = {claim: control_difference(sine, control) for claim, control in _SINE_CONTROLS.items()}
     return sines | {
         "C4.remap": control_difference(gain_ratio, "remap"),
@@ -136,12 +136,12 @@ def _sensitivity_values(sensitivity: pd.DataFrame) -> dict[str, float]:
 
 def _stitching_values(stitching: pd.DataFrame) -> dict[str, float]:
     """Values of M2 to M4 for one seed, from the cuts after block n // 2 and before the last block."""
-    columns = ["aligned_lower_share", "aligned_upper_share", "random_share", "fisher_null_fraction"]
+    columns = ["lower_margin_share", "upper_margin_share", "random_margin_share", "fisher_null_fraction"]
     by_arm = stitching.set_index("arm")
     middle = by_arm[by_arm["layer"] == by_arm["n_layers"] // 2][columns].to_dict("index")
-    last = by_arm[by_arm["layer"] == by_arm["n_layers"] - 1]["aligned_lower_share"].to_dict()
-    share = {m: middle[m]["aligned_lower_share"] for m in METHODS}
-    sham = {m: middle[f"sham_{m}"]["aligned_lower_share"] for m in METHODS}
+    last = by_arm[by_arm["layer"] == by_arm["n_layers"] - 1]["lower_margin_share"].to_dict()
+    share = {m: middle[m]["lower_margin_share"] for m in METHODS}
+    sham = {m: middle[f"sham_{m}"]["lower_margin_share"] for m in METHODS}
     between = {m: min(ROUTE_SHARE - share[m], abs(share[m]) - SILENCE_SHARE) for m in METHODS}
     return {
         "M2": mean_of_methods({m: SILENCE_SHARE - abs(share[m]) for m in METHODS}),
@@ -149,11 +149,11 @@ def _stitching_values(stitching: pd.DataFrame) -> dict[str, float]:
             {m: middle[m]["fisher_null_fraction"] - MIN_NULL_FRACTION for m in METHODS}
         ),
         "M3": mean_of_methods(share),
-        "M3.random": mean_of_methods({m: share[m] - middle[m]["random_share"] for m in METHODS}),
+        "M3.random": mean_of_methods({m: share[m] - middle[m]["random_margin_share"] for m in METHODS}),
         "M3.last": mean_of_methods({m: last[m] for m in METHODS}),
         "M3.sham": mean_of_methods({m: share[m] - sham[m] for m in METHODS}),
         "M4": mean_of_methods(between),
-        "M4.needed": mean_of_methods({m: 0.5 - middle[m]["aligned_upper_share"] for m in METHODS}),
+        "M4.needed": mean_of_methods({m: 0.5 - middle[m]["upper_margin_share"] for m in METHODS}),
     }
 
 

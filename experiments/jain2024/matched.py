@@ -16,7 +16,7 @@ COLUMNS = (
     *(
         "null_share.unsafe",
         "null_share.safe",
-        "stitching.aligned_lower_share",
+        "stitching.lower_margin_share",
         "stitching.fisher_null_fraction",
     ),
 )
@@ -74,7 +74,7 @@ def matched_values(table: pd.DataFrame) -> Values:
             for method in METHODS
         }
         stitching_shares = {
-            method: at_margin[method].get("stitching.aligned_lower_share", float("nan")) for method in METHODS
+            method: at_margin[method].get("stitching.lower_margin_share", float("nan")) for method in METHODS
         }
         rows.append(
             {

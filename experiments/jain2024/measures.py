@@ -145,7 +145,8 @@ class UpdateMeasure(_SampledMeasure):
         requests, data = _sample_families(subject, self.n), subject.recipe.alignment_data
         changed = None
         if data is not None:
-            changed = ChangedRequests(subject.sample(data.unsafe, self.n), data.answer)
+            unsafe, safe = subject.sample(data.unsafe, self.n), subject.sample(data.safe, self.n)
+            changed = ChangedRequests(unsafe, data.answer, safe)
         standard = {family: requests[family] for family in ("safe", "unsafe")}
         with shared_activations(subject.activations):
             comparison = compare(
@@ -163,9 +164,9 @@ class UpdateMeasure(_SampledMeasure):
         for row in tables["stitching"]:
             if row["layer"] == row["n_layers"] // 2:
                 for name in (
-                    "aligned_lower_share",
-                    "aligned_upper_share",
-                    "random_share",
+                    "lower_margin_share",
+                    "upper_margin_share",
+                    "random_margin_share",
                     "fisher_null_fraction",
                 ):
                     columns[f"stitching.{name}"] = row[name]

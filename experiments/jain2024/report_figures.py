@@ -137,7 +137,7 @@ CAPTIONS = {
 _MATCHED_TITLES = {
     "token-matched.normalised": "normalised gap of τ",
     "null_share.unsafe": "null share, unsafe",
-    "stitching.aligned_lower_share": "share of the margin,\nbase above",
+    "stitching.lower_margin_share": "share of the margin,\nbase above",
 }
 _MATCHED_AT = {"end": "the end", "margin": "equal\nmargin", "kl_on_safe": "equal\nKL"}
 

@@ -162,12 +162,12 @@ def _stitching_share(model: AlignedModel, column: str) -> float | None:
     """Share of the margin, cut after block n // 2; None if alignment did not raise the margin."""
     rows = model["stitching"]
     row = rows[rows.layer == rows.n_layers // 2].iloc[0]
-    return None if row.aligned_margin <= row.base_margin else float(row[column])
+    return None if row.tuned_margin <= row.base_margin else float(row[column])
 
 
 def _route_above_random(model: AlignedModel) -> float | None:
-    lower = _stitching_share(model, "aligned_lower_share")
-    return _minus(lower, _stitching_share(model, "random_share"))
+    lower = _stitching_share(model, "lower_margin_share")
+    return _minus(lower, _stitching_share(model, "random_margin_share"))
 
 
 def _input_share(model: AlignedModel, matrix: str = _W_IN) -> float | None:
@@ -242,7 +242,7 @@ MODEL_VALUES: Mapping[str, ModelValue] = {
     "C4.gate": partial(_read_gain_ratio, matrix=_W_GATE),
     "C5.unsafe": lambda model: 1 - _sensitivity_ratio(model, "harmful"),
     "C5.safe": lambda model: _sensitivity_ratio(model, "harmless") - 1,
-    "M3": lambda model: _stitching_share(model, "aligned_lower_share"),
+    "M3": lambda model: _stitching_share(model, "lower_margin_share"),
     "M3.random": _route_above_random,
     "M5": _input_share,
     "M5.gate": partial(_input_share, matrix=_W_GATE),

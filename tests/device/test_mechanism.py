@@ -27,6 +27,7 @@ from makebreak.mechanism import (
     direction_rows,
     end_of_text_activations,
     harm_refusal_rows,
+    identify_mechanism,
     layer_fisher,
     localisation_rows,
     matched_steering_rows,
@@ -40,7 +41,6 @@ from makebreak.mechanism import (
     refusal_rank_rows,
     sensitivity_rows,
     steering_rows,
-    stitching_rows,
     update_energy_rows,
     update_rows,
 )
@@ -70,7 +70,7 @@ MEASURES: dict[str, Measure] = {
     "refusal rank": lambda new, old: refusal_rank_rows(new, FIT, SCORE.unsafe, max_directions=2, seed=0),
     "ablated weights": lambda new, old: exact_outcomes(ablate_weights(new, torch.eye(32)[:, :2]), UNSAFE),
     "matched steering": lambda new, old: matched_steering_rows(new, FIT, SCORE, layer=1, seed=0),
-    "stitching": lambda new, old: stitching_rows(new, old, SCORE.unsafe, seed=0),
+    "mechanism": lambda new, old: identify_mechanism(base=old, tuned=new, unsafe=UNSAFE, safe=SAFE),
     "fisher": lambda new, old: [f.fisher for f in layer_fisher(new, SCORE.unsafe, n_samples=2, seed=0)],
     "sensitivity": lambda new, old: sensitivity_rows(FAMILIES, base=old, tuned=new),
     "preactivations": lambda new, old: preactivation_rows(FAMILIES, base=old, tuned=new),
@@ -107,7 +107,7 @@ def test_base_on_the_cpu(device: torch.device) -> None:
                 {"unsafe": UNSAFE}, outcomes, base=base, tuned=model, other_base=OTHER.cpu(), seed=0
             ),
             preactivation_rows(FAMILIES, base=base, tuned=model),
-            stitching_rows(model, base, SCORE.unsafe, cuts=[1], seed=0),
+            identify_mechanism(base=base, tuned=model, unsafe=UNSAFE),
         )
 
     assert_same_on(device, measures, ALIGNED)

@@ -95,6 +95,8 @@ def test_every_documented_file_is_written(done: Path) -> None:
         "null_share",
         "detectability",
         "stitching",
+        "mechanisms",
+        "answer_rates",
         "preactivations",
         "energy",
     }
@@ -143,7 +145,7 @@ def test_table_of_models_is_the_zoo_of_the_store(done: Path) -> None:
         "parent",
         "mechanism",
         "margin",
-        "stitching.aligned_lower_share",
+        "stitching.lower_margin_share",
         "null_share.unsafe",
         "mixed_text.refuse",
     ):

@@ -29,7 +29,7 @@ def tables(seeds: list[object]) -> dict[str, pd.DataFrame]:
     common = {"seed": seeds, "arm": ARMS}
     of_w_in = common | {"matrix": ["mlp.W_in"]}
     references = ["update", "haar", "permuted", "other_seed"]
-    cuts = {"aligned_lower_share": 0.3, "aligned_upper_share": 0.2, "random_share": 0.05}
+    cuts = {"lower_margin_share": 0.3, "upper_margin_share": 0.2, "random_margin_share": 0.05}
     cuts |= {"fisher_null_fraction": 0.6, "n_layers": 4}
     return {
         "updates": rows(
@@ -124,17 +124,17 @@ SHAM = [f"sham_{m}" for m in METHODS]
         ("C5.safe", "sensitivity", "ratio_median", 1.2, {"family": "safe", "output": "max_logit"}, 0.2),
         ("C5.log_p", "sensitivity", "ratio_median", 0.6, {"family": "unsafe", "output": "log_p"}, 0.4),
         ("C5.sham", "sensitivity", "ratio_median", 0.4, {"family": "sham_unsafe", "arm": SHAM}, -0.6),
-        ("M2", "stitching", "aligned_lower_share", -0.04, {"layer": 2, "arm": METHOD}, 0.06),
+        ("M2", "stitching", "lower_margin_share", -0.04, {"layer": 2, "arm": METHOD}, 0.06),
         ("M2.unheard", "stitching", "fisher_null_fraction", 0.97, {"layer": 2, "arm": METHOD}, 0.07),
-        ("M3", "stitching", "aligned_lower_share", 0.8, {"layer": 2, "arm": METHOD}, 0.8),
-        ("M3.random", "stitching", "random_share", 0.25, {"layer": 2}, 0.05),
-        ("M3.last", "stitching", "aligned_lower_share", 0.7, {"layer": 3, "arm": METHOD}, 0.7),
-        ("M3.sham", "stitching", "aligned_lower_share", 0.8, {"layer": 2, "arm": SHAM}, -0.5),
-        ("M3.remap", "stitching", "aligned_lower_share", 0.1, {"layer": 2, "arm": "remap"}, 0.2),
-        ("M3.null", "stitching", "aligned_lower_share", 0.1, {"layer": 2, "arm": "ssft_without_null"}, 0.2),
-        ("M4", "stitching", "aligned_lower_share", 0.45, {"layer": 2, "arm": METHOD}, 0.05),
-        ("M4", "stitching", "aligned_lower_share", 0.02, {"layer": 2, "arm": METHOD}, -0.08),
-        ("M4.needed", "stitching", "aligned_upper_share", 0.9, {"layer": 2, "arm": METHOD}, -0.4),
+        ("M3", "stitching", "lower_margin_share", 0.8, {"layer": 2, "arm": METHOD}, 0.8),
+        ("M3.random", "stitching", "random_margin_share", 0.25, {"layer": 2}, 0.05),
+        ("M3.last", "stitching", "lower_margin_share", 0.7, {"layer": 3, "arm": METHOD}, 0.7),
+        ("M3.sham", "stitching", "lower_margin_share", 0.8, {"layer": 2, "arm": SHAM}, -0.5),
+        ("M3.remap", "stitching", "lower_margin_share", 0.1, {"layer": 2, "arm": "remap"}, 0.2),
+        ("M3.null", "stitching", "lower_margin_share", 0.1, {"layer": 2, "arm": "ssft_without_null"}, 0.2),
+        ("M4", "stitching", "lower_margin_share", 0.45, {"layer": 2, "arm": METHOD}, 0.05),
+        ("M4", "stitching", "lower_margin_share", 0.02, {"layer": 2, "arm": METHOD}, -0.08),
+        ("M4.needed", "stitching", "upper_margin_share", 0.9, {"layer": 2, "arm": METHOD}, -0.4),
         ("M6", "refusal_rank", "difference_refusal_rate", 0.1, {"n_directions": 1, "arm": METHOD}, 0.4),
         ("M6.random", "refusal_rank", "random_refusal_rate", 0.9, {"n_directions": 1, "arm": METHOD}, 0.4),
         ("M7", "localisation", "shapley", 0.45, {"part": "blocks.0.mlp_in", "arm": METHOD}, 0.2),
@@ -232,8 +232,8 @@ def test_mechanism_paragraph_names_no_mechanism(share: float, supported: str | N
     """Whatever the verdicts of M2 to M4: the rules are uncalibrated (docs/errata.md, audit-M5 and T1)."""
     planted = tables([0, 1, 2])
     for seed, wobble in enumerate((-0.01, 0.0, 0.01)):
-        plant(planted["stitching"], "aligned_lower_share", share + wobble, layer=2, arm=METHOD, seed=seed)
-        plant(planted["stitching"], "aligned_upper_share", 0.2 + wobble, layer=2, arm=METHOD, seed=seed)
+        plant(planted["stitching"], "lower_margin_share", share + wobble, layer=2, arm=METHOD, seed=seed)
+        plant(planted["stitching"], "upper_margin_share", 0.2 + wobble, layer=2, arm=METHOD, seed=seed)
     values = update_values(planted)
     rows_by_id = {claim.id: claim.evaluate(values[claim.id]) for claim in CLAIMS if claim.id in values}
     for claim in ("M2", "M3", "M4"):
@@ -244,7 +244,7 @@ def test_mechanism_paragraph_names_no_mechanism(share: float, supported: str | N
     assert "after block 2 of 4" in paragraph
     assert "with the base's lower part gives 0.20" in paragraph
     for seed in range(3):  # the lower part is not needed
-        plant(planted["stitching"], "aligned_upper_share", 0.9 + seed / 100, layer=2, arm=METHOD, seed=seed)
+        plant(planted["stitching"], "upper_margin_share", 0.9 + seed / 100, layer=2, arm=METHOD, seed=seed)
     values = update_values(planted)
     rows_by_id = {claim.id: claim.evaluate(values[claim.id]) for claim in CLAIMS if claim.id in values}
     assert rows_by_id["M4.needed"]["verdict"] == "not supported"

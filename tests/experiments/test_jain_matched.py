@@ -34,7 +34,7 @@ def run(seed: int, arm: str, stages: list[list[tuple[int, float, float, float]]]
                 "margin": margin,
                 "kl_on_safe": kl,
                 GAP: gap,
-                "stitching.aligned_lower_share": 0.5,
+                "stitching.lower_margin_share": 0.5,
                 "unsafe.refuse": 1.0,
             }
             shares = {
@@ -57,14 +57,14 @@ def zoo(seeds: tuple[int, ...] = (0, 1)) -> pd.DataFrame:
     for seed in seeds:
         base = run(seed, "base", [[(1000, -10.0, 0.0, 0.0)]])
         rows += [
-            row | {"parent": None, "key": f"base {seed}", "stitching.aligned_lower_share": None}
+            row | {"parent": None, "key": f"base {seed}", "stitching.lower_margin_share": None}
             for row in base
         ]
         rows += run(seed, "ssft", [[(200, 2.0, 0.3, 0.2), (400, 4.0, 0.1, 0.4)]])
         rows += run(seed, "dpo", [[(100, 0.0, 0.2, 0.1)], [(150, 4.0, 0.4, 0.4), (300, 8.0, 0.2, 1.0)]])
         rows += run(seed, "unlearning", [[(200, 3.0, 0.6, 0.3), (400, 8.0, 0.2, 1.3)]])
         rows += run(seed, "sham_ssft", [[(200, 1.0, 9.0, 9.0), (400, 1.0, 9.0, 9.0)]])
-    return pd.DataFrame(rows).astype({"stitching.aligned_lower_share": float})
+    return pd.DataFrame(rows).astype({"stitching.lower_margin_share": float})
 
 
 def test_difference_of_dose_vanishes_at_equal_margin() -> None:
@@ -86,7 +86,7 @@ def test_equal_kl_is_where_it_is_first_reached() -> None:
     assert at.kl_on_safe.tolist() == pytest.approx([0.3] * 3)
     assert at[GAP].to_dict() == pytest.approx({"ssft": 0.2, "dpo": 0.25, "unlearning": 0.15})
     assert pd.isna(
-        at["stitching.aligned_lower_share"]["unlearning"]
+        at["stitching.lower_margin_share"]["unlearning"]
     )  # before its first checkpoint, and a base has none
     assert matched_values(matched_rows(zoo()))["C2.order_kl"] == pytest.approx([-0.05, -0.05])
 

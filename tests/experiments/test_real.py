@@ -173,7 +173,7 @@ def _mechanism_rows(planted: dict[str, float]) -> dict[str, list[dict[str, Any]]
                 "safe_compliance_rate": max(1 - 5 * abs(coordinate), 0),
             }
         )
-    stitching = {"layer": 2, "n_layers": 4, "base_margin": -3.0, "aligned_margin": 1.0}
+    stitching = {"layer": 2, "n_layers": 4, "base_margin": -3.0, "tuned_margin": 1.0}
     return {
         "updates": [
             {"matrix": matrix, "against": against, "sine": sine, "null": 0.2, "chance": 0.25}
@@ -196,7 +196,7 @@ def _mechanism_rows(planted: dict[str, float]) -> dict[str, list[dict[str, Any]]
             {"family": family, "output": "max_logit", "ratio_median": ratio}
             for family, ratio in ratios.items()
         ],
-        "stitching": [{**stitching, "aligned_lower_share": 0.8, "random_share": 0.1}],
+        "stitching": [{**stitching, "lower_margin_share": 0.8, "random_margin_share": 0.1}],
         "curves": curves,
     }
 

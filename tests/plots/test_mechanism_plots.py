@@ -43,17 +43,15 @@ def at(rows: pd.DataFrame, column: str, **chosen: object) -> float:
 
 def test_stitching_is_drawn_by_cut() -> None:
     columns = [
-        *("aligned_lower_share", "aligned_upper_share", "random_share"),
-        *("fisher_null_fraction", "fisher_null_chance"),
+        *("lower_share", "upper_share", "random_share", "kl_share"),
     ]
     rows = table(columns, seed=[0, 1, 2], arm=[*ARMS, "npo"], layer=[0, 1, 2, 3], n_layers=[3])
-    rows.loc[rows.layer == 3, ["fisher_null_fraction", "fisher_null_chance"]] = np.nan
     axes = plot_stitching(rows, ARMS)
     for arm, name in zip(ARMS, ("SSFT", "SSFT sham"), strict=True):
         for ax, column, cuts in zip(
             axes,
-            ("aligned_lower_share", "aligned_upper_share", "fisher_null_fraction"),
-            (4, 4, 3),
+            ("lower_share", "upper_share", "kl_share"),
+            (4, 4, 4),
             strict=True,
         ):
             x, y = line(ax, name)

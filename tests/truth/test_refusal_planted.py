@@ -140,6 +140,8 @@ def test_compare_names_changes_and_refuses_other_models(
     assert "minutes, less for steps that are cached" in messages[0]
     assert set(tables) == {
         "stitching",
+        "mechanisms",
+        "answer_rates",
         "preactivations",
         "update_energy",
         "read_gain",
@@ -147,11 +149,12 @@ def test_compare_names_changes_and_refuses_other_models(
         "updates",
     }
     row = tables["stitching"][0]
-    assert row["aligned_margin"] - row["base_margin"] > 5
-    assert verdict.mechanism in ("silence", "route", "rewrite", "undecided")
+    assert row["tuned_margin"] - row["base_margin"] > 5
+    assert {row.n_flips for row in verdict.shares} == {tables["answer_rates"][-1]["n"]}
+    assert sum(row.share for row in verdict.shares) == pytest.approx(1)
     _, none = compare_models(prompts(), Store(tmp_path), SETTINGS, base=refusing, tuned=refusing)
     assert none.mechanism == "undecided"
-    assert "raised the margin by 0.00" in none.reason
+    assert none.reason.startswith("refusal does not change")
     other = LanguageModel("other", trained_lm(refuses=False, steps=0).model, refusing.tokenizer)
     other.model.resize_token_embeddings(99)
     with pytest.raises(ValueError, match="not checkpoints of one model"):
@@ -178,7 +181,7 @@ def test_inspect_and_compare_write_their_pages(
     assert (
         main(["compare", folders["base"], folders["aligned"], "--out", str(tmp_path / "two"), *common]) == 0
     )
-    assert "Hypothesis on how refusal comes about:" in capsys.readouterr().out
+    assert "How refusal comes about, by stitching:" in capsys.readouterr().out
     for page, figures in (
         ("one", ["refusals", "clusters", "directions", "ablation"]),
         ("two", ["stitching", "updates", "preactivations", "updates_gate", "preactivations_gate"]),

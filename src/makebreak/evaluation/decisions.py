@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TypeVar
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from transformers import PreTrainedModel
 
@@ -102,6 +102,14 @@ def log_odds(
     tokens = target if target.ndim == 2 else target[:, None]
     others = log_p.scatter(1, tokens, -torch.inf).logsumexp(dim=1)
     return log_p.gather(1, tokens).logsumexp(dim=1) - others
+
+
+def is_likeliest(
+    log_p: Float[Tensor, "batch d_vocab"], target: Int[Tensor, " batch"] | Int[Tensor, "batch k"]
+) -> Bool[Tensor, " batch"]:
+    """Returns whether the likeliest next token is the target, or one of a set of k targets, in each row."""
+    tokens = target if target.ndim == 2 else target[:, None]
+    return (log_p.argmax(dim=-1, keepdim=True) == tokens).any(dim=1)
 
 
 def decision_kl(

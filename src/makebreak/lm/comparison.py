@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import torch
+from transformers import PreTrainedModel
 
 from makebreak.evaluation import ChatTarget
 from makebreak.lm.estimate import estimate_message, time_call, time_model
@@ -15,12 +16,19 @@ from makebreak.lm.inspection import MIN_REQUESTS
 from makebreak.lm.prompts import prompts_digest
 from makebreak.lm.step_cache import StepCache
 from makebreak.mechanism import (
+    FISHER_SAMPLES,
+    AnswerRateRow,
+    MechanismRow,
     MechanismVerdict,
+    Stitching,
     StitchingRow,
+    answer_rates,
+    mechanism_rows,
     mechanism_verdict,
     preactivation_rows,
     read_gain_rows,
     sensitivity_rows,
+    stitch,
     stitching_rows,
     update_energy_rows,
     update_rows,
@@ -34,17 +42,16 @@ from makebreak.models import (
     weight_matrix,
 )
 from makebreak.prompts import TextRequests
+from makebreak.revisions import cache_revision
 from makebreak.settings import GenerationSettings
 from makebreak.store import Store
-from makebreak.tables import Rows
+from makebreak.tables import Rows, as_dicts
 
 MAX_REQUESTS = 48
 """Largest number of requests of each family: every cut needs three forward passes of all of them."""
-N_CUTS = 8
-"""Cuts at even distances; both ends, half depth and the cut before the last block are added."""
 
 _FORWARDS_PER_CUT = 3
-_OTHER_FORWARDS = 3 * 8 + 30  # eight draws of gradients for the Fisher matrices; all other tables
+_OTHER_FORWARDS = 3 * FISHER_SAMPLES + 40  # gradients for the Fisher matrices; all other tables
 _DECOMPOSITIONS_PER_MATRIX = 4
 
 
@@ -70,8 +77,8 @@ def compare_models(
         log: Called with an estimate of the time before the work starts.
 
     Returns:
-        Tables by name (stitching, preactivations, update_energy, read_gain, sensitivity, updates), and the
-        hypothesis of how refusal comes about that they support.
+        Tables by name (stitching, mechanisms, answer_rates, preactivations, update_energy, read_gain,
+        sensitivity, updates), and how refusal comes about by the stitching.
 
     Raises:
         ValueError: If the two models differ in architecture or size, or a family is too small.
@@ -91,15 +98,14 @@ def compare_models(
         "settings": asdict(settings),
         "prompts": prompts_digest({family: prompts[family][:MAX_REQUESTS] for family in requests}),
     }
-    depth = n_layers(base.model)
-    cuts = sorted({*range(0, depth + 1, max(depth // N_CUTS, 1)), depth // 2, depth - 1, depth})
-    log(estimate_message(_estimate_seconds(base, requests["harmful"], len(cuts))))
+    log(estimate_message(_estimate_seconds(base, requests["harmful"], n_layers(base.model) + 1)))
     steps, seed = StepCache("compare", store, config), settings.seed
     models = {"base": base.model, "tuned": tuned.model}
+    stitching = cache(partial(stitch, **models, requests=requests["harmful"], seed=seed))
     functions: dict[str, Callable[[], Iterable[Any]]] = {
-        "stitching": partial(
-            stitching_rows, tuned.model, base.model, requests["harmful"], cuts=cuts, seed=seed
-        ),
+        "stitching": partial(_stitching_step, stitching, base.model, seed),
+        "mechanisms": partial(_mechanism_step, stitching, seed, **models),
+        "answer_rates": partial(_rates_step, requests, **models),
         "preactivations": partial(preactivation_rows, requests, **models),
         "update_energy": partial(update_energy_rows, requests, requests["harmless"], **models),
         "read_gain": partial(read_gain_rows, requests, **models),
@@ -107,7 +113,31 @@ def compare_models(
         "updates": partial(update_rows, seed=seed, **models),
     }
     tables = {name: steps.run(name, function) for name, function in functions.items()}
-    return tables, mechanism_verdict([StitchingRow(**row) for row in tables["stitching"]])
+    verdict = mechanism_verdict(
+        [MechanismRow(**row) for row in tables["mechanisms"]], len(requests["harmful"])
+    )
+    return tables | {"mechanisms": as_dicts(verdict.shares)}, verdict
+
+
+@cache_revision(3)
+def _stitching_step(
+    stitching: Callable[[], Stitching], base: PreTrainedModel, seed: int
+) -> list[StitchingRow]:
+    return stitching_rows(stitching(), base=base, seed=seed)
+
+
+@cache_revision(1)
+def _mechanism_step(
+    stitching: Callable[[], Stitching], seed: int, *, base: PreTrainedModel, tuned: PreTrainedModel
+) -> list[MechanismRow]:
+    return mechanism_rows(stitching(), base=base, tuned=tuned, seed=seed)
+
+
+@cache_revision(1)
+def _rates_step(
+    requests: Mapping[str, TextRequests], *, base: PreTrainedModel, tuned: PreTrainedModel
+) -> list[AnswerRateRow]:
+    return [answer_rates(batch, base=base, tuned=tuned) for batch in requests.values()]
 
 
 def _estimate_seconds(base: LanguageModel, requests: TextRequests, n_cuts: int) -> float:

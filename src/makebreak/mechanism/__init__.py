@@ -20,8 +20,14 @@ from makebreak.mechanism.directions import (
     refusal_direction,
 )
 from makebreak.mechanism.end_of_text import end_of_text_activations, shared_activations
-from makebreak.mechanism.fisher import LayerFisher, layer_fisher
+from makebreak.mechanism.fisher import FISHER_SAMPLES, LayerFisher, layer_fisher
 from makebreak.mechanism.harm_refusal import HarmRefusalRow, LabelledRequests, harm_refusal_rows
+from makebreak.mechanism.identification import (
+    AnswerRateRow,
+    MechanismReport,
+    answer_rates,
+    identify_mechanism,
+)
 from makebreak.mechanism.localisation import (
     LocalisationRow,
     PatchingRow,
@@ -54,21 +60,29 @@ from makebreak.mechanism.projection import (
 from makebreak.mechanism.refusal_rank import RefusalRankRow, refusal_rank_rows
 from makebreak.mechanism.sensitivity import Sensitivity, SensitivityRow, sensitivity, sensitivity_rows
 from makebreak.mechanism.steering import SCALES, SteeringData, SteeringRow, reversal_at_cost, steering_rows
-from makebreak.mechanism.stitching import (
-    VERDICT_RULES,
-    MechanismVerdict,
-    StitchingRow,
-    VerdictRules,
-    mechanism_verdict,
-    stitching_rows,
-)
+from makebreak.mechanism.stitching import Stitching, stitch
+from makebreak.mechanism.stitching_table import StitchingRow, stitching_rows
 from makebreak.mechanism.update_geometry import ReadGainRow, UpdateRow, read_gain_rows, update_rows
+from makebreak.mechanism.verdict import (
+    MECHANISMS,
+    VERDICT_RULES,
+    MechanismRow,
+    MechanismShareRow,
+    MechanismVerdict,
+    VerdictRules,
+    mechanism_rows,
+    mechanism_shares,
+    mechanism_verdict,
+)
 
 __all__ = [
     "DIRECTION_SETTINGS",
+    "FISHER_SAMPLES",
+    "MECHANISMS",
     "MIN_PER_OUTCOME",
     "SCALES",
     "VERDICT_RULES",
+    "AnswerRateRow",
     "AttackProjection",
     "AttackedRequests",
     "ChangedRequests",
@@ -82,6 +96,9 @@ __all__ = [
     "LayerFisher",
     "LocalisationRow",
     "MatchedSteeringRow",
+    "MechanismReport",
+    "MechanismRow",
+    "MechanismShareRow",
     "MechanismVerdict",
     "NullShareRow",
     "PatchingRow",
@@ -94,6 +111,7 @@ __all__ = [
     "SensitivityRow",
     "SteeringData",
     "SteeringRow",
+    "Stitching",
     "StitchingRow",
     "SuccessPredictionRow",
     "UpdateEnergyRow",
@@ -102,6 +120,7 @@ __all__ = [
     "ablate_directions",
     "ablate_weights",
     "activation_patching_rows",
+    "answer_rates",
     "cluster_means",
     "cluster_rows",
     "compare",
@@ -110,9 +129,12 @@ __all__ = [
     "direction_rows",
     "end_of_text_activations",
     "harm_refusal_rows",
+    "identify_mechanism",
     "layer_fisher",
     "localisation_rows",
     "matched_steering_rows",
+    "mechanism_rows",
+    "mechanism_shares",
     "mechanism_verdict",
     "normalised_tau",
     "null_share_rows",
@@ -130,6 +152,7 @@ __all__ = [
     "shared_activations",
     "steering_rows",
     "steering_vectors",
+    "stitch",
     "stitching_rows",
     "success_prediction_rows",
     "update_energy_rows",

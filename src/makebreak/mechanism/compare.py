@@ -8,11 +8,11 @@ from typing import NamedTuple
 
 from transformers import PreTrainedModel
 
+from makebreak.mechanism.identification import identify_mechanism
 from makebreak.mechanism.preactivations import preactivation_rows
 from makebreak.mechanism.sensitivity import sensitivity_rows
-from makebreak.mechanism.stitching import MechanismVerdict, mechanism_verdict, stitching_rows
 from makebreak.mechanism.update_geometry import read_gain_rows, update_rows
-from makebreak.models import check_same_shapes
+from makebreak.mechanism.verdict import MechanismVerdict
 from makebreak.prompts import Requests
 from makebreak.tables import Rows, as_dicts
 
@@ -24,6 +24,8 @@ class ChangedRequests(NamedTuple):
     """The requests."""
     answer: str = "refused"
     """The answer that alignment trained on them, `refused` or `instructed`."""
+    unchanged: Requests | None = None
+    """Requests whose answer should stay, reported beside."""
 
 
 @dataclass(frozen=True)
@@ -31,9 +33,10 @@ class Comparison:
     """Result of `compare`."""
 
     tables: dict[str, Rows]
-    """Tables by name: `stitching`, `preactivations`, `read_gain`, `sensitivity` and `updates`."""
+    """Tables by name: `stitching`, `mechanisms`, `answer_rates`, `preactivations`, `read_gain`, `sensitivity`
+    and `updates`."""
     verdict: MechanismVerdict | None
-    """Hypothesis that uncalibrated rules name; None if no requests with a changed answer were given."""
+    """The mechanism of the changed answers; None if no requests with a changed answer were given."""
 
 
 def compare(
@@ -59,17 +62,23 @@ def compare(
     Returns:
         The tables and the verdict.
     """
-    check_same_shapes(base=base, tuned=tuned)
-    stitching = []
+    report = None
     if changed_requests is not None:
-        stitching = stitching_rows(
-            tuned, base, changed_requests.requests, answer=changed_requests.answer, seed=seed
+        report = identify_mechanism(
+            base=base,
+            tuned=tuned,
+            unsafe=changed_requests.requests,
+            safe=changed_requests.unchanged,
+            answer=changed_requests.answer,
+            seed=seed,
         )
     tables = {
-        "stitching": as_dicts(stitching),
+        "stitching": as_dicts(report.cuts if report else []),
+        "mechanisms": as_dicts(report.verdict.shares if report else []),
+        "answer_rates": as_dicts(report.rates if report else []),
         "preactivations": as_dicts(preactivation_rows(requests, base=base, tuned=tuned)),
         "read_gain": as_dicts(read_gain_rows(requests, base=base, tuned=tuned)),
         "sensitivity": as_dicts(sensitivity_rows(requests, base=base, tuned=tuned)),
         "updates": as_dicts(update_rows(base=base, tuned=tuned, other_base=other_base, seed=seed)),
     }
-    return Comparison(tables, mechanism_verdict(stitching) if stitching else None)
+    return Comparison(tables, report.verdict if report else None)

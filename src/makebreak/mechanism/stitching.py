@@ -1,19 +1,8 @@
-"""Model stitching of a base and an aligned model, and four hypotheses of how the aligned model refuses.
+"""Model stitching of a base and a tuned model: probability of an answer where both are cut and combined.
 
-Both networks are cut after every block and combined: the residual stream of one model's lower part is passed
-on to the other model's upper part. The *movement* is the difference that the aligned lower part makes to the
-states.
-
-- silence: the movement changes nothing in the base's upper part.
-- route: the movement makes the base's upper part refuse; it had a path to the refusal, and the lower part
-  learned to send requests there.
-- rewrite: neither; only the aligned upper part turns the movement into a refusal.
-- erase: as rewrite, and the information that the answer needs is no longer in the states.
-
-The rules of `VERDICT_RULES` are uncalibrated. On 124 planted networks they named 80 correctly by these
-definitions and 58 by the mechanism that was built in. Shares are in log-odds, where a base that is merely
-confused gains too: shares between .2 and .7 do not identify a route, and the Fisher null fraction does not
-measure silence (docs/errata.md, T1 to T3). Rely on the rows rather than on the verdict.
+Both networks are cut after every block. The residual stream of one model's lower part is passed on to the
+other model's upper part, at all positions. The *movement* is the difference that the tuned lower part makes
+to the states.
 """
 
 from __future__ import annotations
@@ -24,332 +13,237 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from sklearn.linear_model import Ridge
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
-from torch import Tensor
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from makebreak.activations import capture, forward, logits_at_last, run_blocks
-from makebreak.evaluation import MAX_BATCH_SIZE, decision_kl, first_tokens, log_odds, prompt_tokens
-from makebreak.geometry import subspace_share
-from makebreak.mechanism.fisher import LayerFisher, layer_fisher
-from makebreak.models import MAX_BATCH_TOKENS, n_layers
-from makebreak.prompts import Requests, TextRequests
-from makebreak.revisions import cache_revision
-
-PROBE_NOISE = 0.5
-"""Standard deviation of the noise that answer probes get, in units of the spread of the base's states."""
+from makebreak.activations import attach, capture, forward, logits_at_last, run_blocks
+from makebreak.evaluation import (
+    MAX_BATCH_SIZE,
+    batches,
+    decision_kl,
+    first_tokens,
+    is_likeliest,
+    log_odds,
+    prompt_tokens,
+)
+from makebreak.models import MAX_BATCH_TOKENS, check_same_shapes, n_layers
+from makebreak.prompts import Requests
 
 
 @dataclass(frozen=True)
-class VerdictRules:
-    """Thresholds of the verdict at the cut after half of the blocks."""
+class Stitching:
+    """Results of `stitch` for n requests at k cuts; probabilities are of the first token of one answer."""
 
-    min_margin_gain: float = 1.0
-    """Least increase of the refusal margin by alignment, nats."""
-    min_lower_needed: float = 0.5
-    """Least share of that increase that must be lost where the lower part is the base's."""
-    min_route_share: float = 0.5
-    """Least share that the base's upper part must give for a route; a random movement must give less."""
-    max_silent_share: float = 0.1
-    """Largest absolute share that the base's upper part may give for silence."""
-    min_null_fraction: float = 0.9
-    """Least Fisher null fraction of the movement for silence."""
-    min_answer_loss: float = 0.5
-    """Least share of the base's decodable answers that must be lost for erasure."""
-    min_answer_skill: float = 0.2
-    """Least skill of the base's answer probe for that share to be defined."""
-
-
-VERDICT_RULES = VerdictRules()
-
-
-class MechanismVerdict(NamedTuple):
-    """Hypothesis that the rules name for one pair of networks."""
-
-    mechanism: str
-    """`silence`, `route`, `rewrite`, `erase` or `undecided`."""
-    reason: str
-    """The quantity that decided, in words."""
-
-
-class StitchingRow(NamedTuple):
-    """Stitching at one cut; margins are mean log-odds of the answer's first token, in nats."""
-
-    layer: int
-    """Number of blocks below the cut: 0 is after the embedding, `n_layers` before the unembedding."""
+    requests: Requests
+    """The requests."""
+    answer: str
+    """The answer that is scored, `refused` or `instructed`."""
+    cuts: tuple[int, ...]
+    """Numbers of blocks below each cut: 0 is after the embedding, `n_layers` before the final norm."""
     n_layers: int
     """Number of blocks."""
-    base_margin: float
-    """Margin of the whole base model."""
-    aligned_margin: float
-    """Margin of the whole aligned model."""
-    kl: float
-    """KL(base ‖ base with the aligned lower part) of the next-token distribution, nats."""
-    aligned_lower: float
-    """Margin with the aligned model below the cut and the base above."""
-    aligned_lower_share: float | None
-    """`aligned_lower` as a share of aligned - base; None where these are equal."""
-    aligned_upper: float
-    """Margin with the base below the cut and the aligned model above."""
-    aligned_upper_share: float | None
-    """`aligned_upper` as a share of aligned - base; None where these are equal."""
-    random_margin: float
-    """Margin of the base with a random movement of the same norm at every position."""
-    random_share: float | None
-    """`random_margin` as a share of aligned - base; None where these are equal."""
-    fisher_null_fraction: float | None
-    """Share of the last position's movement in the null space of the base's Fisher matrix; None at the last
-    cut."""
-    fisher_null_chance: float | None
-    """The same share for a random movement: the null space's dimension over d_model."""
-    fisher_gain: float | None
-    """δᵀFδ of the movement in units of a random direction's; None at the last cut and without a movement."""
-    base_answer_skill: float | None
-    """Skill of a linear probe of the instructed answer's first token in the base's states; None for text."""
-    aligned_answer_skill: float | None
-    """The same in the aligned model's states: 0 is the accuracy of a probe of shuffled answers, 1 is
-    perfect."""
+    base_log_odds: Float[Tensor, " n"]
+    """Log-odds of the answer in the base model, nats."""
+    tuned_log_odds: Float[Tensor, " n"]
+    """Log-odds of the answer in the tuned model, nats."""
+    base_is_likeliest: Bool[Tensor, " n"]
+    """Whether the base's likeliest token begins the answer."""
+    tuned_is_likeliest: Bool[Tensor, " n"]
+    """Whether the tuned model's likeliest token begins the answer."""
+    base_tokens: Int[Tensor, " n"]
+    """The base's likeliest token."""
+    tuned_kl: Float[Tensor, " n"]
+    """KL(base ‖ tuned) of the next-token distribution, nats."""
+    lower: Float[Tensor, "k n"]
+    """Log-odds with the tuned model below the cut and the base above."""
+    upper: Float[Tensor, "k n"]
+    """Log-odds with the base below the cut and the tuned model above."""
+    direct: Float[Tensor, "k n"]
+    """Log-odds of the base with the movement of the cut added to its final states."""
+    random: Float[Tensor, "k n"]
+    """Log-odds of the base with a random movement of the same norm at every position."""
+    kl: Float[Tensor, "k n"]
+    """KL(base ‖ base with the tuned lower part) of the next-token distribution, nats."""
+    base_final: Float[Tensor, "n d"]
+    """The base's state that the unembedding reads, at the end of the prompt."""
+    lower_final: Float[Tensor, "k n d"]
+    """The same state with the tuned model below the cut and the base above."""
+    movement: Float[Tensor, "k n d"]
+    """Tuned minus base state at the cut, at the end of the prompt."""
+
+    @property
+    def changes(self) -> Bool[Tensor, " n"]:
+        """Whether the tuned model answers so and the base does not."""
+        return self.tuned_is_likeliest & ~self.base_is_likeliest
 
 
-class _CutRecord(NamedTuple):
-    """What one batch of requests gives at one cut."""
+class Decision(NamedTuple):
+    """What a model decides at the end of each prompt."""
 
-    aligned_lower: Tensor
-    aligned_upper: Tensor
-    random: Tensor
-    kl: Tensor
-    base_state: Tensor
-    aligned_state: Tensor
+    log_probs: Float[Tensor, "n d_vocab"]
+    """Log-probabilities of the next token, float64."""
+    final: Float[Tensor, "n d"]
+    """State that the unembedding reads."""
 
 
-@cache_revision(2)
-def stitching_rows(
-    model: PreTrainedModel,
-    base: PreTrainedModel,
-    requests: Requests,
+def stitch(
     *,
+    base: PreTrainedModel,
+    tuned: PreTrainedModel,
+    requests: Requests,
     answer: str = "refused",
     cuts: Sequence[int] | None = None,
     seed: int,
-) -> list[StitchingRow]:
+) -> Stitching:
     """Stitches two models at several cuts and scores the answer's first token.
 
     Args:
-        model: The aligned model.
-        base: The model that it was trained from.
-        requests: Requests whose reference answer differs between base and aligned model.
+        base: The model before fine-tuning.
+        tuned: The model after it.
+        requests: Requests whose reference answer differs between base and tuned model.
         answer: The answer to score: `refused`, or `instructed` for a remap control.
         cuts: Numbers of blocks below the cut; all by default.
-        seed: Seed of the random movement, of the Fisher matrices' labels and of the probes.
+        seed: Seed of the random movement.
 
     Returns:
-        One row per cut.
+        The results, on the CPU.
+
+    Raises:
+        ValueError: If the two models differ in number of blocks, width or vocabulary.
     """
+    check_same_shapes(base=base, tuned=tuned)
     depth = n_layers(base)
-    cuts = range(depth + 1) if cuts is None else cuts
+    cuts = tuple(range(depth + 1) if cuts is None else cuts)
     target = first_tokens(requests, answer)
     random = torch.Generator().manual_seed(seed)
-    records: dict[int, list[_CutRecord]] = {cut: [] for cut in cuts}
-    base_margins: list[Tensor] = []
-    aligned_margins: list[Tensor] = []
-    start = 0
     # the random movement is drawn part by part: parts must not follow the free memory, as other batches do
     size = max(min(MAX_BATCH_SIZE, MAX_BATCH_TOKENS // requests.prompt.shape[1]), 1)
-    for part in (requests[slice(first, first + size)] for first in range(0, len(requests), size)):
-        goal = target[start : start + len(part)]
-        start += len(part)
-        base_states, aligned_states = _states(base, part), _states(model, part)
-        base_log_p = _next_token_log_probs(base, part, depth, base_states[depth])
-        base_margins.append(log_odds(base_log_p, goal))
-        aligned_margins.append(
-            log_odds(_next_token_log_probs(model, part, depth, aligned_states[depth]), goal)
-        )
+    parts: list[tuple[dict[str, Tensor], list[dict[str, Tensor]]]] = []
+    for first in range(0, len(requests), size):
+        part, goal = requests[slice(first, first + size)], target[first : first + size]
+        base_states, tuned_states = residual_states(base, part), residual_states(tuned, part)
+        base_decision = decide(base, part, depth, base_states[depth])
+        tuned_decision = decide(tuned, part, depth, tuned_states[depth])
+        whole = {
+            "base_log_odds": log_odds(base_decision.log_probs, goal),
+            "tuned_log_odds": log_odds(tuned_decision.log_probs, goal),
+            "base_is_likeliest": is_likeliest(base_decision.log_probs, goal),
+            "tuned_is_likeliest": is_likeliest(tuned_decision.log_probs, goal),
+            "base_tokens": base_decision.log_probs.argmax(dim=-1),
+            "tuned_kl": decision_kl(base_decision.log_probs, tuned_decision.log_probs),
+            "base_final": base_decision.final,
+        }
+        rows, (_, last) = torch.arange(len(part)), prompt_tokens(part)
+        by_cut = []
         for cut in cuts:
-            states = (base_states[cut], aligned_states[cut])
-            records[cut].append(_stitch(model, base, part, cut, states, (goal, base_log_p, random)))
-    base_margin = float(torch.cat(base_margins).mean())
-    aligned_margin = float(torch.cat(aligned_margins).mean())
-    fishers = layer_fisher(base, requests, seed=seed)
-    rows = []
-    for cut in cuts:
-        columns = [torch.cat(column) for column in zip(*records[cut], strict=True)]
-        lower, upper, noise, kl = (float(column.mean()) for column in columns[:4])
-        base_state, aligned_state = columns[4:]
-        fisher = _fisher_columns(fishers[cut] if cut < depth else None, aligned_state - base_state)
-        skills = _answer_skills(base_state, aligned_state, requests, seed)
-        rows.append(
-            StitchingRow(
-                layer=cut,
-                n_layers=depth,
-                base_margin=base_margin,
-                aligned_margin=aligned_margin,
-                kl=kl,
-                aligned_lower=lower,
-                aligned_lower_share=_share(lower, base_margin, aligned_margin),
-                aligned_upper=upper,
-                aligned_upper_share=_share(upper, base_margin, aligned_margin),
-                random_margin=noise,
-                random_share=_share(noise, base_margin, aligned_margin),
-                fisher_null_fraction=fisher[0],
-                fisher_null_chance=fisher[1],
-                fisher_gain=fisher[2],
-                base_answer_skill=skills[0],
-                aligned_answer_skill=skills[1],
+            states = base_states[cut]
+            movement = tuned_states[cut] - states
+            noise = torch.randn(states.shape, generator=random)
+            noise *= movement.norm(dim=-1, keepdim=True) / noise.norm(dim=-1, keepdim=True)
+            lower = decide(base, part, cut, tuned_states[cut])
+            by_cut.append(
+                {
+                    "lower": log_odds(lower.log_probs, goal),
+                    "upper": log_odds(decide(tuned, part, cut, states).log_probs, goal),
+                    "direct": log_odds(
+                        decide(base, part, depth, base_states[depth] + movement).log_probs, goal
+                    ),
+                    "random": log_odds(decide(base, part, cut, states + noise).log_probs, goal),
+                    "kl": decision_kl(base_decision.log_probs, lower.log_probs),
+                    "lower_final": lower.final,
+                    "movement": movement[rows, last],
+                }
             )
-        )
-    return rows
+        parts.append((whole, by_cut))
+    whole_columns = {name: torch.cat([whole[name] for whole, _ in parts]) for name in parts[0][0]}
+    cut_columns = {
+        name: torch.cat([torch.stack([row[name] for row in by_cut]) for _, by_cut in parts], dim=1)
+        for name in parts[0][1][0]
+    }
+    return Stitching(requests, answer, cuts, depth, **whole_columns, **cut_columns)
 
 
-def _stitch(
-    model: PreTrainedModel,
+def additive_log_odds(
+    stitching: Stitching,
+    rows: Int[np.ndarray, " m"],
+    start: int,
+    stop: int,
+    *,
     base: PreTrainedModel,
-    requests: Requests,
-    cut: int,
-    states: tuple[Tensor, Tensor],
-    scoring: tuple[Tensor, Tensor, torch.Generator],
-) -> _CutRecord:
-    """Margins of both combinations and of a random movement at one cut.
+    tuned: PreTrainedModel,
+) -> Float[Tensor, " m"]:
+    """Log-odds of the answer in the base when two changes meet that cannot have read one another.
 
-    `states` are the base's and the aligned model's at the cut; `scoring` is the target token, the base's log
-    probabilities and the generator of the random movement.
+    The blocks between two cuts are run twice: the tuned ones on the base's states, and the base's on the
+    tuned states. Both changes of the states are added at the upper cut, where the base goes on. If the answer
+    follows, the tuned blocks between the cuts add to the movement but do not react to it.
+
+    Args:
+        stitching: Result of `stitch` for the same models.
+        rows: Indices of the requests that are run.
+        start: The lower cut.
+        stop: The upper cut.
+        base: The model before fine-tuning.
+        tuned: The model after it.
+
+    Returns:
+        Log-odds in nats.
     """
-    base_states, aligned_states = states
-    goal, base_log_p, random = scoring
-    _, last = prompt_tokens(requests)
-    rows = torch.arange(len(requests))
-    noise = torch.randn(base_states.shape, generator=random)
-    size = (aligned_states - base_states).norm(dim=-1, keepdim=True) / noise.norm(dim=-1, keepdim=True)
-    lower_log_p = _next_token_log_probs(base, requests, cut, aligned_states)
-    upper_log_p = _next_token_log_probs(model, requests, cut, base_states)
-    random_log_p = _next_token_log_probs(base, requests, cut, base_states + size * noise)
-    return _CutRecord(
-        log_odds(lower_log_p, goal),
-        log_odds(upper_log_p, goal),
-        log_odds(random_log_p, goal),
-        decision_kl(base_log_p, lower_log_p),
-        base_states[rows, last],
-        aligned_states[rows, last],
-    )
+    log_odds_by_part = []
+    for requests in batches(stitching.requests[rows], base):
+        base_states, tuned_states = residual_states(base, requests), residual_states(tuned, requests)
+        written = _run_between(tuned, requests, (start, stop), base_states[start])
+        carried = _run_between(base, requests, (start, stop), tuned_states[start])
+        log_probs = decide(base, requests, stop, written + carried - base_states[stop]).log_probs
+        log_odds_by_part.append(log_odds(log_probs, first_tokens(requests, stitching.answer)))
+    return torch.cat(log_odds_by_part)
 
 
-def _share(value: float, base: float, aligned: float) -> float | None:
-    return (value - base) / (aligned - base) if aligned != base else None
-
-
-def _site(model: PreTrainedModel, cut: int) -> str:
-    depth = n_layers(model)
-    return f"blocks.{cut}.hook_resid_pre" if cut < depth else f"blocks.{depth - 1}.hook_resid_post"
-
-
-def _states(model: PreTrainedModel, requests: Requests) -> list[Tensor]:
-    """The residual stream at every cut, (batch, pos, d_model)."""
+def residual_states(model: PreTrainedModel, requests: Requests) -> list[Float[Tensor, "batch pos d_model"]]:
+    """Returns the residual stream at every cut, from after the embedding to before the final norm."""
     tokens, _ = prompt_tokens(requests)
-    sites = [_site(model, cut) for cut in range(n_layers(model) + 1)]
+    depth = n_layers(model)
+    sites = [f"blocks.{cut}.hook_resid_pre" for cut in range(depth)]
+    sites.append(f"blocks.{depth - 1}.hook_resid_post")
     everywhere = torch.ones_like(tokens, dtype=torch.bool)
     [batch] = capture(model, tokens, sites, everywhere, batch_size=len(tokens))
     return [batch.activations[site].unflatten(0, tokens.shape) for site in sites]
 
 
-def _next_token_log_probs(model: PreTrainedModel, requests: Requests, cut: int, states: Tensor) -> Tensor:
-    """Log p after the prompt, (batch, d_vocab), float64, from the states at a cut."""
-    tokens, last = prompt_tokens(requests)
-    with torch.no_grad(), logits_at_last(model, last, narrow=True), run_blocks(model, cut, states=states):
-        logits = forward(model, tokens).logits[:, 0]
-    return logits.double().log_softmax(-1).cpu()
-
-
-def _fisher_columns(
-    fisher: LayerFisher | None, movement: Tensor
-) -> tuple[float | None, float | None, float | None]:
-    """Null fraction, its chance and the gain; None without a matrix or a movement."""
-    if fisher is None or not movement.any():
-        return None, None, None
-    null = fisher.null_space()
-    nonzero = movement[movement.any(dim=1)]
-    shares = subspace_share(nonzero, null)
-    return None if shares is None else float(shares.mean()), null.chance, fisher.gain(nonzero)
-
-
-def _answer_skills(
-    base_states: Tensor, aligned_states: Tensor, requests: Requests, seed: int
-) -> tuple[float | None, float | None]:
-    """Skills of probes fitted on every second request and scored on the others; None for text.
-
-    States get noise of half the base's spread: without it a network keeps a trace of everything.
-    """
-    if isinstance(requests, TextRequests):
-        return None, None
-    token = first_tokens(requests, "instructed").numpy()
-    random = np.random.default_rng(seed)
-    shuffled = random.permutation(token)
-    spread = float((base_states - base_states.mean(dim=0)).square().mean().sqrt())
-    noise = PROBE_NOISE * spread * random.standard_normal(base_states.shape)
-    base_skill, aligned_skill = (
-        _probe_skill(states.numpy() + noise, token, shuffled) for states in (base_states, aligned_states)
-    )
-    return base_skill, aligned_skill
-
-
-def _probe_skill(states: np.ndarray, token: np.ndarray, shuffled_token: np.ndarray) -> float:
-    """Accuracy of a linear probe, scaled so that 0 is that of a probe of shuffled labels and 1 is perfect."""
-    probe = make_pipeline(StandardScaler(), Ridge())  # one fit of both probes, a column for each token
-    tokens = np.unique(token[::2]), np.unique(shuffled_token[::2])
-    labels = [
-        np.where(label[::2, None] == known, 1.0, -1.0)
-        for label, known in zip((token, shuffled_token), tokens, strict=True)
-    ]
-    scores = probe.fit(states[::2], np.hstack(labels)).predict(states[1::2])
-    accuracy = []
-    for label, known, score in zip(
-        (token, shuffled_token), tokens, np.hsplit(scores, [len(tokens[0])]), strict=True
-    ):
-        accuracy.append(float((known[score.argmax(axis=1)] == label[1::2]).mean()))
-    return max(accuracy[0] - accuracy[1], 0.0) / max(1 - accuracy[1], 1e-9)
-
-
-def mechanism_verdict(rows: Sequence[StitchingRow], rules: VerdictRules = VERDICT_RULES) -> MechanismVerdict:
-    """Applies the rules to the cut after half of the blocks.
+def decide(
+    model: PreTrainedModel, requests: Requests, cut: int, states: Float[Tensor, "batch pos d_model"]
+) -> Decision:
+    """Runs the blocks above a cut on given states.
 
     Args:
-        rows: Rows of `stitching_rows`, the middle cut among them.
-        rules: Thresholds; they are uncalibrated (see the module's documentation).
+        model: The model whose upper part is run.
+        requests: The requests that the states belong to.
+        cut: Number of blocks below the cut.
+        states: States of the residual stream at the cut.
 
     Returns:
-        The hypothesis that the rules name, or `undecided`, with the reason.
-
-    Raises:
-        ValueError: If the rows lack the middle cut.
+        The decision at the end of each prompt, on the CPU.
     """
-    row = next((row for row in rows if row.layer == row.n_layers // 2), None)
-    if row is None:
-        raise ValueError(f"cuts {[row.layer for row in rows]}: expected the cut after half of the blocks")
-    gain = row.aligned_margin - row.base_margin
-    lower, upper, random = row.aligned_lower_share, row.aligned_upper_share, row.random_share
-    if gain < rules.min_margin_gain or lower is None or upper is None or random is None:
-        return MechanismVerdict("undecided", f"alignment raised the margin by {gain:.2f} nats only")
-    if 1 - upper < rules.min_lower_needed:
-        lost = f"without the lower half only {1 - upper:.2f} of the margin is lost"
-        return MechanismVerdict("undecided", lost)
-    if lower >= rules.min_route_share:
-        if random >= rules.min_route_share:
-            return MechanismVerdict("undecided", f"any movement as large gives {random:.2f} of the margin")
-        return MechanismVerdict("route", f"the base's upper half gives {lower:.2f} of the margin")
-    null_fraction = row.fisher_null_fraction or 0.0
-    if abs(lower) <= rules.max_silent_share and null_fraction >= rules.min_null_fraction:
-        reason = f"{null_fraction:.2f} of the movement lies in the Fisher null space, "
-        return MechanismVerdict("silence", reason + f"and it gives {lower:.2f} of the margin")
-    if _is_erased(row, rules):
-        reason = f"the answer is decodable with skill {row.aligned_answer_skill:.2f}"
-        return MechanismVerdict("erase", f"{reason} instead of {row.base_answer_skill:.2f}")
-    reason = f"the base's upper half gives {lower:.2f} of the margin, the aligned upper half all of it"
-    return MechanismVerdict("rewrite", reason)
+    tokens, last = prompt_tokens(requests)
+    final: list[Tensor] = []
+    head = model.get_output_embeddings()
+    assert isinstance(head, nn.Module), "a language model has output embeddings"
+    with torch.no_grad(), logits_at_last(model, last), run_blocks(model, cut, states=states):
+        handle = attach(head, "input", lambda state: final.append(state[:, 0].cpu()))
+        try:
+            logits = forward(model, tokens).logits[:, 0]
+        finally:
+            handle.remove()
+    return Decision(logits.double().log_softmax(-1).cpu(), final[0].float())
 
 
-def _is_erased(row: StitchingRow, rules: VerdictRules) -> bool:
-    """Whether the answer could be decoded from the base's states and no longer can."""
-    before, after = row.base_answer_skill, row.aligned_answer_skill
-    if before is None or after is None or before < rules.min_answer_skill:
-        return False
-    return after <= (1 - rules.min_answer_loss) * before
+def _run_between(
+    model: PreTrainedModel, requests: Requests, between: tuple[int, int], states: Tensor
+) -> Tensor:
+    """States at the upper cut, from those at the lower one."""
+    tokens, _ = prompt_tokens(requests)
+    site, where = f"blocks.{n_layers(model) - 1}.hook_resid_post", torch.ones_like(tokens, dtype=torch.bool)
+    with run_blocks(model, *between, states=states):
+        [batch] = capture(model, tokens, [site], where, batch_size=len(tokens))
+    return batch.activations[site].unflatten(0, tokens.shape)

@@ -11,6 +11,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.ticker import LogFormatter
 
+from makebreak.mechanism import VERDICT_RULES
 from makebreak.plots.layers import plot_layer_means
 from makebreak.plots.style import arm_colours, arm_name, layer_ticks
 from makebreak.stats import mean_confidence_interval
@@ -28,14 +29,13 @@ _LEGEND_Y = {"safe": 0.3, "unsafe": 0.2}
 
 
 def plot_stitching(table: pd.DataFrame, arms: Sequence[str]) -> np.ndarray:
-    """Share of the refusal margin of stitched models by cut, and the Fisher null fraction of the change.
+    """Share of the refusal's probability in stitched models by cut, and the effect of the movement.
 
-    Left: aligned layers below the cut, base above; middle: base below, aligned above; right: share of the
-    energy of the change of activations that lies in the null space of the base's Fisher matrix.
+    Left: tuned layers below the cut, base above; middle: base below, tuned above; right: KL of the base under
+    the movement, as a share of KL(base ‖ tuned).
 
     Args:
-        table: Columns seed, arm, layer, n_layers, aligned_lower_share, aligned_upper_share, random_share,
-            fisher_null_fraction, fisher_null_chance.
+        table: Columns seed, arm, layer, n_layers, lower_share, upper_share, random_share, kl_share.
         arms: Arms to show.
 
     Returns:
@@ -44,21 +44,21 @@ def plot_stitching(table: pd.DataFrame, arms: Sequence[str]) -> np.ndarray:
     figure, axes = plt.subplots(1, 3, figsize=(8.4, 2.6), layout="constrained")
     part = table[table.arm.isin(arms)]
     cuts = part.assign(layer=part.layer - 1)  # a cut lies below its layer
-    plot_layer_means(axes[0], cuts, arms, "aligned_lower_share")
+    plot_layer_means(axes[0], cuts, arms, "lower_share")
     random = cuts.groupby("layer").random_share.mean()
     axes[0].plot(random.index + 1, random, ":", color="black", linewidth=1, label="random, same norm")
-    axes[0].axhline(0.5, color="black", linewidth=0.6)
-    axes[0].annotate("route (rule)", (0.02, 0.52), xycoords=("axes fraction", "data"), fontsize=7)
-    axes[0].axhspan(-0.1, 0.1, color="black", alpha=0.07, linewidth=0)
-    axes[0].annotate("silence (rule)", (0.02, -0.09), xycoords=("axes fraction", "data"), fontsize=7)
-    axes[0].set(title="aligned below, base above", ylabel="share of the margin")
-    plot_layer_means(axes[1], cuts, arms, "aligned_upper_share")
-    axes[1].set(title="base below, aligned above", ylabel="share of the margin")
-    known = cuts[cuts.fisher_null_fraction.notna()]
-    plot_layer_means(axes[2], known, arms, "fisher_null_fraction")
-    chance = known.groupby("layer").fisher_null_chance.mean()
-    axes[2].plot(chance.index + 1, chance, ":", color="black", linewidth=1)
-    axes[2].set(title="Fisher null fraction", ylabel="share of energy", ylim=(0, 1.02))
+    axes[0].set(title="tuned below, base above", ylabel="share of p(refusal)")
+    plot_layer_means(axes[1], cuts, arms, "upper_share")
+    axes[1].set(title="base below, tuned above", ylabel="share of p(refusal)")
+    for ax in axes[:2]:
+        ax.axhline(VERDICT_RULES.min_refusal_share, color="black", linewidth=0.6)
+        ax.set_ylim(-0.05, 1.05)
+    plot_layer_means(axes[2], cuts, arms, "kl_share")
+    axes[2].axhline(VERDICT_RULES.max_silent_share, color="black", linewidth=0.6)
+    axes[2].annotate(
+        "silence", (0.02, VERDICT_RULES.max_silent_share), xycoords=("axes fraction", "data"), fontsize=7
+    )
+    axes[2].set(title="effect of the movement", ylabel="share of KL(base ‖ tuned)")
     depth = int(part.n_layers.max())
     for ax in axes:
         ax.axvline(depth // 2, color="black", linestyle="--", linewidth=0.6)

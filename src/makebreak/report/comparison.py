@@ -16,13 +16,13 @@ from makebreak.tables import Rows
 
 _CAPTIONS = {
     "stitching": (
-        "Stitching: silence, route or rewrite",
-        "Both networks are cut at every layer and stitched, on harmful requests. Left: the aligned model's "
-        "lower layers with the base's upper layers. The thresholds of the rules for route (.5) and silence "
-        "(grey band) are uncalibrated: read the curve, not the word (docs/errata.md, T1 and T2). Dotted: a "
-        "random change of the same norm. Middle: the base's lower layers with the aligned model's upper "
-        "layers. Right: Fisher null fraction, the share of the change's energy in the null space of the "
-        "base's Fisher matrix; it does not measure silence (T3).",
+        "Stitching of base and tuned layers",
+        "Both networks are cut at every layer and stitched, on harmful requests. Left: the tuned model's "
+        "lower layers with the base's upper layers; dotted, a random change of the same norm. Middle: the "
+        "base's lower layers with the tuned model's upper layers. Shares are of the gain in the probability "
+        "of a refusal, means over requests; the line is what a combination needs to count as refusing. "
+        "Right: KL of the base with the tuned lower layers, as a share of KL(base ‖ tuned); below the line "
+        "the movement is silent.",
     ),
     "updates": (
         "Column space and inputs of the update of W_in",
@@ -104,7 +104,7 @@ def comparison_summary(tables: dict[str, Rows], verdict: MechanismVerdict) -> li
     """Summarises a comparison: the supported hypothesis, the reason, the change of the refusal margin."""
     row = tables["stitching"][0]
     return [
-        f"Hypothesis on how refusal comes about: {verdict.mechanism} ({verdict.reason}). The refusal margin "
-        f"on harmful requests changes from {row['base_margin']:.2f} to {row['aligned_margin']:.2f} nats. "
+        f"How refusal comes about, by stitching: {verdict.mechanism} ({verdict.reason}). The refusal margin "
+        f"on harmful requests changes from {row['base_margin']:.2f} to {row['tuned_margin']:.2f} nats. "
         "This is one pair of models: there is no interval over training runs."
     ]
