@@ -126,7 +126,7 @@ class ClusterMeasure(_SampledMeasure):
 
 @dataclass(frozen=True)
 class UpdateMeasure(_SampledMeasure):
-    """Stitching, decomposition of pre-activations, update, read gain, sensitivity and energy.
+    """Stitching, mechanism of refusal, pre-activations, update, read gain, sensitivity and energy.
 
     Stitching uses the requests whose answer the last stage changed (a sham's own partition, the remap
     control's own answer). Columns `stitching.COLUMN` are those of the cut after block n_layers // 2. A base
@@ -135,7 +135,7 @@ class UpdateMeasure(_SampledMeasure):
 
     tag: ClassVar[str] = "Change"
     name: ClassVar[str] = "jain2024-change"
-    revision: ClassVar[int] = 3
+    revision: ClassVar[int] = 4
 
     def __call__(self, subject: Subject) -> Measurement:
         """Measures one model."""

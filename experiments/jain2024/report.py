@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import pandas as pd
 
 from experiments.jain2024.claims_checks import control_match_rows
+from experiments.jain2024.mechanisms import mechanism_means, mechanism_paragraph
 from experiments.jain2024.report_attacks import TABLES as ATTACK_TABLES
 from experiments.jain2024.report_attacks import attack_paragraph
 from experiments.jain2024.report_figures import control_comparison, write_study_figures
-from experiments.recipes.composition import ARMS, MATCHED_CONTROLS, OBJECTIVES, Preset
+from experiments.recipes.composition import ARMS, MATCHED_CONTROLS, METHODS, OBJECTIVES, Preset
 from experiments.results import Results, format_verdicts
 from makebreak.prompts import OUTCOMES, load_world
 from makebreak.recipes import Alignment
@@ -21,11 +22,6 @@ from makebreak.report import Page, write_page
 if TYPE_CHECKING:
     from synthetic.composition import CompositionWorld
 
-RULES_NOTE = (
-    "The thresholds (0.1 for silence, 0.5 for a route) are uncalibrated: by the documentation's own "
-    "definitions the rules named 80 of 124 planted networks correctly (docs/errata.md, T1)."
-)
-"""What has to be known to read the stitching shares."""
 VERDICT_NOTE = (
     "Not supported means that the interval lies below the threshold or within the margin of equivalence; it "
     "does not say which (docs/errata.md, audit-M8)."
@@ -81,7 +77,7 @@ def write_report(results: Results, preset: Preset, world: str, out: Path) -> Pat
     """Writes the figures and the page (see `Study`)."""
     page = Page(
         title=f"jain2024 at {preset.name}: effects of safety fine-tuning on weights and activations",
-        summary=_summary(results.claims, preset, world),
+        summary=_summary(results, preset, world),
         facts=_facts(preset, world),
         claims=results.claims,
         figures=write_study_figures(results, preset, world, out / "figures"),
@@ -92,7 +88,8 @@ def write_report(results: Results, preset: Preset, world: str, out: Path) -> Pat
     return path
 
 
-def _summary(claims: list[dict[str, Any]], preset: Preset, world: str) -> list[str]:
+def _summary(results: Results, preset: Preset, world: str) -> list[str]:
+    claims = results.claims
     by_id = {row["id"]: row for row in claims}
     attack_paragraphs = []
     for name in (world, *preset.other_worlds(world)):
@@ -101,36 +98,13 @@ def _summary(claims: list[dict[str, Any]], preset: Preset, world: str) -> list[s
         attack_paragraphs.append(attack_paragraph(of_world, name))
     check = by_id["C1"]["verdict"]
     return [
-        mechanism_paragraph(by_id, preset.model.n_layers),
+        mechanism_paragraph(results.tables.get("mechanisms", pd.DataFrame()), METHODS),
         *attack_paragraphs,
         f"{format_verdicts(claims)} {VERDICT_NOTE} The check of the settings (C1) is {check} on these seeds.",
         "Small transformers were trained to carry out composed tasks on text, then to refuse (to answer "
         "the null token) where task and text together are unsafe. Every model is measured on texts that no "
         "stage of training has used.",
     ]
-
-
-def mechanism_paragraph(claims: Mapping[str, Mapping[str, Any]], n_layers: int) -> str:
-    """The stitching shares with their interval; no mechanism is named, because the rules are uncalibrated.
-
-    Args:
-        claims: Rows of claims.json by id.
-        n_layers: Number of blocks of the models.
-
-    Returns:
-        One paragraph.
-    """
-    share, last, needed = claims["M3"], claims["M3.last"]["estimate"], claims["M4.needed"]["estimate"]
-    if share["estimate"] is None:
-        return "How these models come to refuse was not measured."
-    low, high = share["interval"]
-    interval = "n/a" if low is None else f"{low:.2f} to {high:.2f}"
-    return (
-        "How these models come to refuse is not decided. Share of the refusal margin that the base's upper "
-        f"part gives with the aligned lower part's states: {share['estimate']:.2f} ({interval}) after block "
-        f"{n_layers // 2} of {n_layers}, {last:.2f} before the last block; the aligned upper part with the "
-        f"base's lower part gives {0.5 - needed:.2f}. {RULES_NOTE}"
-    )
 
 
 def _facts(preset: Preset, world: str) -> dict[str, str]:
@@ -180,6 +154,9 @@ def _page_tables(tables: Mapping[str, pd.DataFrame], world: str) -> dict[str, pd
             tables["detectability"]
         ),
     }
+    mechanisms = tables.get("mechanisms")
+    if mechanisms is not None and len(mechanisms):
+        pages["Mechanism of refusal by stitching, mean over seeds"] = mechanism_means(mechanisms)
     for title, name, by in MEAN_TABLES:
         table = tables.get(name)
         if table is None or not len(table):

@@ -89,15 +89,13 @@ CAPTIONS = {
     "stitching": (
         "Stitching of base and aligned layers",
         "Lower layers of one model run into the upper layers of the other, cut at every layer, on unsafe "
-        "requests (for a sham, on those that it was trained to refuse). Left: share of the refusal margin "
-        "that the base's upper part gives when it receives the aligned lower part's states; the line at .5 "
-        "and the grey band mark the thresholds of the rules for route and silence. These shares are in "
-        "log-odds, and in a validation on 124 planted networks shares between .2 and .7 did not identify a "
-        "route (docs/errata.md, T1 and T2): read the curve, not the word. Dotted: a random movement of the "
-        "same size. Middle: the base's lower part with the aligned upper part. Right: Fisher null fraction "
-        "of the movement at the end of the request, a local description that does not measure silence "
-        "(T3); dotted, of a random movement. Dashed, vertical: the cut that the claims are about, after "
-        "block n // 2 of n.",
+        "requests (for a sham, on those that it was trained to refuse). Left: the tuned model below the cut "
+        "and the base above, as a share of the gain in the refusal's probability (mean over requests); the "
+        "line is what a combination needs to count as refusing; dotted, a random movement of the same norm. "
+        "Middle: the base below and the tuned model above. Right: KL of the base under the movement, as a "
+        "share of KL(base ‖ tuned); below the line a movement is silent. The mechanism is named request by "
+        "request (docs/concepts/mechanisms.md). Dashed, vertical: the cut of claims M2 to M4, "
+        "after block n // 2 of n.",
     ),
     "localisation": (
         "Components that carry the refusal margin",

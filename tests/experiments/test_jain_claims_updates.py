@@ -5,13 +5,14 @@ from __future__ import annotations
 
 from itertools import product
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from experiments.jain2024.claims import CLAIMS
 from experiments.jain2024.claims_localisation import localisation_values
 from experiments.jain2024.claims_updates import update_values
-from experiments.jain2024.report import mechanism_paragraph
+from experiments.jain2024.mechanisms import mechanism_means, mechanism_paragraph
 from experiments.recipes.composition import METHODS
 from makebreak.claims import Claim
 
@@ -228,8 +229,7 @@ def test_missing_arms_leave_no_values() -> None:
     ("share", "supported"),
     [(0.0, "M2"), (0.05, "M2"), (0.9, "M3"), (0.3, "M4"), (0.5, None)],
 )
-def test_mechanism_paragraph_names_no_mechanism(share: float, supported: str | None) -> None:
-    """Whatever the verdicts of M2 to M4: the rules are uncalibrated (docs/errata.md, audit-M5 and T1)."""
+def test_stitching_claims_by_share(share: float, supported: str | None) -> None:
     planted = tables([0, 1, 2])
     for seed, wobble in enumerate((-0.01, 0.0, 0.01)):
         plant(planted["stitching"], "lower_margin_share", share + wobble, layer=2, arm=METHOD, seed=seed)
@@ -238,17 +238,27 @@ def test_mechanism_paragraph_names_no_mechanism(share: float, supported: str | N
     rows_by_id = {claim.id: claim.evaluate(values[claim.id]) for claim in CLAIMS if claim.id in values}
     for claim in ("M2", "M3", "M4"):
         assert (rows_by_id[claim]["verdict"] == "supported") == (claim == supported), claim
-    paragraph = mechanism_paragraph(rows_by_id, 4)
-    assert paragraph.startswith("How these models come to refuse is not decided.")
-    assert f"states: {share:.2f} (" in paragraph
-    assert "after block 2 of 4" in paragraph
-    assert "with the base's lower part gives 0.20" in paragraph
-    for seed in range(3):  # the lower part is not needed
-        plant(planted["stitching"], "upper_margin_share", 0.9 + seed / 100, layer=2, arm=METHOD, seed=seed)
-    values = update_values(planted)
-    rows_by_id = {claim.id: claim.evaluate(values[claim.id]) for claim in CLAIMS if claim.id in values}
-    assert rows_by_id["M4.needed"]["verdict"] == "not supported"
-    assert "is not decided" in mechanism_paragraph(rows_by_id, 4)
+
+
+def test_mechanisms_are_averaged_over_seeds() -> None:
+    """A mechanism that does not occur in a seed counts as 0 there; one share in all seeds has no interval."""
+    shares = pd.DataFrame(
+        [
+            *({"seed": seed, "arm": "ssft", "mechanism": "rewrite", "share": 0.9} for seed in (0, 1)),
+            {"seed": 2, "arm": "ssft", "mechanism": "rewrite", "share": 0.6},
+            {"seed": 2, "arm": "ssft", "mechanism": "route", "share": 0.4},
+            *({"seed": seed, "arm": "dpo", "mechanism": "route", "share": 1.0} for seed in (0, 1, 2)),
+        ]
+    )
+    means = mechanism_means(shares).set_index(["arm", "mechanism"])
+    rewrite, route = means.loc[("ssft", "rewrite")], means.loc[("ssft", "route")]
+    assert (rewrite.share, route.share) == (pytest.approx(0.8), pytest.approx(0.4 / 3))
+    assert (rewrite.n_seeds, rewrite.n_named, route.n_named) == (3, 2, 0)
+    assert np.isnan(means.loc[("dpo", "route")].low)
+    paragraph = mechanism_paragraph(shares, ["ssft", "dpo", "npo"])
+    assert "SSFT: rewrite 0.80 [0.37, 1.00], route 0.13" in paragraph
+    assert "DPO + NLL: route 1.00 in every seed; 3 of 3 seeds are named route." in paragraph
+    assert "not measured" in mechanism_paragraph(pd.DataFrame(), ["ssft"])
 
 
 def test_claim_ids_are_unique_and_have_a_primary() -> None:

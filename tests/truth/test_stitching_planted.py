@@ -1,84 +1,117 @@
-"""The verdict names the planted mechanism, and none where none is planted."""
+"""The verdict names the mechanism that the compiler planted, and none where refusal does not change."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import cache
+
 import numpy as np
 import pytest
+import torch
 
 from makebreak.evaluation import first_tokens, log_odds, next_token_log_probs
-from makebreak.mechanism import MechanismVerdict, mechanism_verdict, stitching_rows
-from makebreak.tables import as_dicts
-from tests.truth.planted import DEPTH, KINDS, Planted, planted
+from makebreak.mechanism import (
+    MechanismReport,
+    MechanismRow,
+    identify_mechanism,
+    mechanism_rows,
+    mechanism_verdict,
+    stitch,
+)
+from makebreak.models import stitch_models
+from makebreak.organisms import MECHANISMS, VARIANTS, PlantedNetworks, PlantSettings, plant
+from makebreak.organisms.planted import build_half
 
-EXPECTED = {kind: kind for kind in ("silence", "route", "rewrite", "erase")} | {
-    "upper only": "undecided",
-    "nothing": "undecided",
-}
-SEEDS = range(10)
+SEED = 1200
+SETTINGS = PlantSettings(n_requests=200)
+CONSTRUCTIONS = [(name, variant) for name, variants in VARIANTS.items() for variant in variants]
+EXPECTED = {"none": "undecided"}
 
 
-def verdict(networks: Planted) -> MechanismVerdict:
-    return mechanism_verdict(
-        stitching_rows(networks.aligned, networks.base, networks.unsafe, cuts=[DEPTH // 2], seed=0)
+@cache
+def networks(mechanism: str, variant: str | None = None, architecture: str | None = None) -> PlantedNetworks:
+    return plant(mechanism, SEED, architecture, replace(SETTINGS, variant=variant))
+
+
+def identified(planted: PlantedNetworks) -> MechanismReport:
+    return identify_mechanism(
+        base=planted.base, tuned=planted.tuned, unsafe=planted.unsafe, safe=planted.safe
     )
 
 
-def test_planted_networks_behave_as_built() -> None:
-    for kind in KINDS:
-        for seed in SEEDS:
-            networks = planted(kind, seed)
-            for requests, model, answer in (
-                (networks.safe, networks.base, "instructed"),
-                (networks.unsafe, networks.base, "instructed"),
-                (networks.safe, networks.aligned, "instructed"),
-                (networks.unsafe, networks.aligned, "instructed" if kind == "nothing" else "refused"),
-            ):
-                margins = log_odds(next_token_log_probs(model, requests), first_tokens(requests, answer))
-                assert float((margins > 0).double().mean()) > 0.99, (kind, seed, answer)
-
-
-QUICK = ("route", "silence")
-"""Kinds of mechanism that `make test` judges; `make test-all` judges all of them."""
-
-
-@pytest.mark.parametrize(
-    "kind", [pytest.param(kind, marks=[pytest.mark.slow] * (kind not in QUICK)) for kind in KINDS]
-)
-def test_verdict_is_right_in_nine_of_ten(kind: str) -> None:
-    verdicts = [verdict(planted(kind, seed)) for seed in SEEDS]
-    right = [v.mechanism == EXPECTED[kind] for v in verdicts]
-    assert sum(right) >= 9, verdicts
-
-
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "nothing"])
-def test_verdict_needs_the_planted_cause(kind: str) -> None:
-    assert verdict(planted(kind, 0, cause=False)).mechanism == "undecided"
+@pytest.mark.parametrize("mechanism", MECHANISMS)
+def test_planted_mechanism_is_named(mechanism: str) -> None:
+    """With the depth at which the change is complete, and on safe requests nothing changes."""
+    planted = networks(mechanism)
+    report = identified(planted)
+    assert report.verdict.mechanism == EXPECTED.get(mechanism, mechanism), report.verdict
+    if mechanism in ("silence", "route", "rewrite", "erase", "written directly"):
+        assert report.verdict.shares[0].depth <= (planted.depth or 0)
+    if planted.behaviour.tuned_refuses_safe < 0.02:
+        assert not [note for note in report.notes if "safe requests" in note]
 
 
 @pytest.mark.slow
-def test_rows_do_not_depend_on_order_or_batch(monkeypatch: pytest.MonkeyPatch) -> None:
-    networks = planted("rewrite", 1)
-    whole = as_dicts(stitching_rows(networks.aligned, networks.base, networks.unsafe, seed=0))
-    monkeypatch.setattr("makebreak.evaluation.decisions.MAX_BATCH_SIZE", 7)
-    parts = as_dicts(stitching_rows(networks.aligned, networks.base, networks.unsafe, seed=0))
-    monkeypatch.undo()
-    reversed_rows = as_dicts(
-        stitching_rows(
-            networks.aligned,
-            networks.base,
-            networks.unsafe[np.arange(len(networks.unsafe))[::-1].copy()],
-            seed=0,
-        )
+@pytest.mark.parametrize("architecture", ["gpt2", "llama"])
+@pytest.mark.parametrize(("mechanism", "variant"), CONSTRUCTIONS)
+def test_every_construction_is_named(mechanism: str, variant: str, architecture: str) -> None:
+    verdict = identified(networks(mechanism, variant, architecture)).verdict
+    assert verdict.mechanism == EXPECTED.get(mechanism, mechanism), verdict
+
+
+@pytest.mark.parametrize("mechanism", ["silence", "rewrite", "erase"])
+def test_verdict_needs_both_halves(mechanism: str) -> None:
+    """The movement without its reader, and the reader without the movement, change no refusal."""
+    planted = networks(mechanism)
+    for half in ("lower", "upper"):
+        tuned = build_half(planted, half)
+        verdict = identify_mechanism(base=planted.base, tuned=tuned, unsafe=planted.unsafe).verdict
+        assert verdict.mechanism == "undecided"
+        assert verdict.reason.startswith("refusal does not change")
+
+
+def test_requests_of_a_mixture_are_named_one_by_one() -> None:
+    planted = networks("mixed")
+    stitching = stitch(base=planted.base, tuned=planted.tuned, requests=planted.unsafe, seed=0)
+    rows = mechanism_rows(stitching, base=planted.base, tuned=planted.tuned, seed=0)
+    right = [row.mechanism == planted.request_mechanisms[row.request] for row in rows]
+    assert np.mean(right) > 0.9
+
+
+def test_seeds_and_order_do_not_decide() -> None:
+    planted = networks("rewrite")
+    reversed_order = np.arange(len(planted.unsafe))[::-1].copy()
+    for seed, requests in ((1, planted.unsafe), (0, planted.unsafe[reversed_order])):
+        report = identify_mechanism(base=planted.base, tuned=planted.tuned, unsafe=requests, seed=seed)
+        assert report.verdict.mechanism == "rewrite"
+
+
+def test_side_effects_are_noted() -> None:
+    """Refused safe requests are reported beside the verdict; here the classes are exchanged for half."""
+    planted = networks("route")
+    report = identify_mechanism(
+        base=planted.base, tuned=planted.tuned, unsafe=planted.unsafe, safe=planted.unsafe
     )
-    exact = [
-        "base_margin",
-        "aligned_margin",
-        "aligned_lower",
-        "aligned_upper",
-        "aligned_lower_share",
-        "aligned_upper_share",
-        "kl",
-    ]
-    for a, b, c in zip(whole, parts, reversed_rows, strict=True):
-        assert [b[k] for k in exact] == pytest.approx([a[k] for k in exact], abs=1e-4)
-        assert [c[k] for k in exact] == pytest.approx([a[k] for k in exact], abs=1e-4)
+    assert "gives this answer to 1.00 of the safe requests" in report.notes[0]
+
+
+def test_stitching_equals_networks_of_both_models_weights() -> None:
+    """An oracle that copies weights in place of states."""
+    planted = networks("rewrite")
+    requests = planted.unsafe[np.arange(20)]
+    stitching = stitch(base=planted.base, tuned=planted.tuned, requests=requests, seed=0)
+    target = first_tokens(requests, "refused")
+    for cut in stitching.cuts:
+        pairs = ((planted.tuned, planted.base), (planted.base, planted.tuned))
+        for pair, values in zip(pairs, (stitching.lower[cut], stitching.upper[cut]), strict=True):
+            log_p = next_token_log_probs(stitch_models(*pair, cut), requests)
+            assert torch.allclose(log_odds(log_p, target), values, atol=2e-3)
+
+
+def test_a_mechanism_needs_four_fifths() -> None:
+    def verdict(n_routes: int, n_others: int) -> str:
+        row = MechanismRow(0, "route", 4, 1, 1, None, None)
+        rows = [row] * n_routes + [row._replace(mechanism="silence")] * n_others
+        return mechanism_verdict(rows, n_routes + n_others).mechanism
+
+    assert (verdict(80, 20), verdict(79, 21), verdict(0, 0)) == ("route", "mixed", "undecided")
