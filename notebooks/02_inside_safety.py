@@ -70,35 +70,35 @@ aligned = load_model(build(replace(recipe, alignments=(ssft,)), store))
 
 # %% [markdown]
 # ## Comparison of the two models
-# Held-out requests by family, then one call: tables of rows, and a provisional verdict. The rules of the
-# verdict were fixed before any network was judged, but they are not calibrated (`docs/errata.md`, T1): on
-# networks with a known mechanism they are often wrong, so the verdict is not evidence of a mechanism.
+# Held-out requests by family, then one call: tables of rows, and a verdict on how the aligned model comes to
+# refuse. Definitions, and how often the rule is right on networks with a known mechanism, are in
+# `docs/concepts/mechanisms.md`.
 
 # %%
 families = ("safe", "unsafe", "context_safe", "context_unsafe")
 requests = {family: world.sample(family, 300, seed=2, split="score") for family in families}
-comparison = compare(requests, base=base, tuned=aligned, changed_requests=ChangedRequests(requests["unsafe"]))
+changed = ChangedRequests(requests["unsafe"], unchanged=requests["safe"])
+comparison = compare(requests, base=base, tuned=aligned, changed_requests=changed)
 tables = {name: pd.DataFrame(rows) for name, rows in comparison.tables.items()}
-comparison.verdict
+print(comparison.verdict.mechanism, "-", comparison.verdict.reason)
+tables["mechanisms"].round(2)
 
 # %% [markdown]
-# ## Stitching, and the Fisher null fraction
+# ## Stitching
 # Both networks are cut at every layer, and the lower layers of one are run into the upper layers of the
-# other. `aligned_lower_share`: refusal margin of the aligned lower layers with the base's upper layers, as a
-# share of the aligned model's; `random_share`: the same after a random movement of equal norm.
-# `fisher_null_fraction`: share of the movement in the null space of the base's Fisher matrix;
-# `fisher_null_chance`: the same for a random movement. Shares of log-odds between about .2 and .7 are no
-# evidence of a route, and the null fraction is a local description that does not measure silence
-# (`docs/errata.md`, T2 and T3).
+# other. `lower_share`: the gain in the probability of the refusal with the aligned lower layers and the
+# base's upper layers, as a share of the whole gain; `upper_share`: the other way round; `random_share`: the
+# base after a random movement of equal norm. `kl_share`: what the movement does to the base, as a share of
+# what alignment does; `fisher_gain`: the same to first order, in units of a random direction.
 
 # %%
 columns = [
     "layer",
-    "aligned_lower_share",
+    "lower_share",
     "random_share",
-    "aligned_upper_share",
-    "fisher_null_fraction",
-    "fisher_null_chance",
+    "upper_share",
+    "kl_share",
+    "fisher_gain",
 ]
 tables["stitching"][columns].round(2)
 

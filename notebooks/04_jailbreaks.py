@@ -168,7 +168,7 @@ steering[steering.kind.isin(["difference", "random", "mirrored", "mirrored_dista
 # A linear probe at a false positive rate of 1 %, fitted on clean requests.
 
 # %%
-monitor = fit_monitor(model, fit, sample("safe", 600, "fit")[300:], kind="probe", layer=1)
+monitor = fit_monitor(model, fit, sample("safe", 700, "fit")[300:], kind="probe", layer=1)
 detection = []
 for result in with_safe:
     with result.attach(model):

@@ -148,10 +148,10 @@ def method_rows(rows: pd.DataFrame, methods: Sequence[str] = METHODS) -> list[Me
     Returns:
         One row per method.
     """
-    moved, unchanged = rows[rows.truth.isin(_WITH_DEPTH)], rows[rows.truth == "undecided"]
+    with_movement, unchanged = rows[rows.truth.isin(_WITH_DEPTH)], rows[rows.truth == "undecided"]
     table = []
     for method in methods:
-        error = (moved[method] - moved.depth).abs()
+        error = (with_movement[method] - with_movement.depth).abs()
         exact = error == 0  # a missing depth is not exact
         low, high = wilson_interval(int(exact.sum()), len(exact))
         names = float(is_right(rows).mean()) if method == "verdict" else None

@@ -24,9 +24,9 @@ def test_codes_and_erasure() -> None:
     turned = states((letters + numbers) % LETTERS, np.random.default_rng(1)) + number_states
     constant = np.tile(states(np.array([9]), np.random.default_rng(1)), (N, 1))
     cases = {"permuted": permuted, "turned": turned, "trace": constant + 0.05 * base, "constant": constant}
-    skills = {name: reader_skill(base, stitched, letters, 0) for name, stitched in cases.items()}
+    skills = {name: reader_skill(base, hybrid, letters, 0) for name, hybrid in cases.items()}
     assert all(skill is not None and skill.base > 0.95 for skill in skills.values())
-    retained = {name: skill.stitched for name, skill in skills.items() if skill is not None}
+    retained = {name: skill.hybrid for name, skill in skills.items() if skill is not None}
     assert retained["permuted"] > 0.95
     assert retained["turned"] > 0.9
     assert retained["trace"] < 0.3

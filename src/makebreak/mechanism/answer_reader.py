@@ -24,13 +24,13 @@ class ReaderSkill(NamedTuple):
 
     base: float
     """From the base's own final states."""
-    stitched: float
+    hybrid: float
     """From final states of the base that goes on from tuned states."""
 
 
 def reader_skill(
     base: Float[np.ndarray, "n d"],
-    stitched: Float[np.ndarray, "n d"],
+    hybrid: Float[np.ndarray, "n d"],
     answers: Int[np.ndarray, " n"],
     seed: int,
 ) -> ReaderSkill | None:
@@ -40,7 +40,7 @@ def reader_skill(
 
     Args:
         base: Final states of the base.
-        stitched: Final states of the base on the tuned lower part, of the same requests.
+        hybrid: Final states of the base on the tuned lower part, of the same requests.
         answers: The base's answer to each request, as a token.
         seed: Seed of the folds and of the shuffled answers.
 
@@ -56,7 +56,7 @@ def reader_skill(
     scale = _between_answers(base[is_common], labels)
     noise = NOISE * np.random.default_rng(seed).standard_normal(base[is_common].shape)
     accuracies = []
-    for states in (base, stitched):
+    for states in (base, hybrid):
         features = (states[is_common] - states[is_common].mean(axis=0)) / scale + noise
         accuracies.append([_accuracies(features, y, seed) for y in (labels, shuffled)])
     return ReaderSkill(*(_skill(*pair) for pair in accuracies))

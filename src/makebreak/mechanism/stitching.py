@@ -152,7 +152,7 @@ def stitch(
                     "random": log_odds(decide(base, part, cut, states + noise).log_probs, goal),
                     "kl": decision_kl(base_decision.log_probs, lower.log_probs),
                     "lower_final": lower.final,
-                    "movement": movement[rows, last],
+                    "movement": movement[rows, last].float(),
                 }
             )
         parts.append((whole, by_cut))

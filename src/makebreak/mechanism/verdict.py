@@ -53,7 +53,7 @@ class VerdictRules:
     """Largest KL(base ‖ base under the movement) of a silent movement, as a share of KL(base ‖ tuned)."""
     min_reader_skill: float = 0.2
     """Least skill of a reader of the base's own final states."""
-    max_retained_share: float = 0.5
+    max_answer_share: float = 0.5
     """Largest share of that skill that is left where the answer is erased."""
     min_agreement: float = 0.8
     """Least share of requests that agree on the mechanism that is named."""
@@ -96,7 +96,7 @@ class MechanismRow(NamedTuple):
     kl_share: float | None
     """Largest KL of the base under the movement between the two cuts, as a share of KL(base ‖ tuned); None
     if there is no cut in between."""
-    retained: float | None
+    answer_share: float | None
     """Skill of a reader of the answer where the change is complete, as a share of that in the base's own
     states; None where it was not read."""
 
@@ -173,8 +173,8 @@ def mechanism_rows(
     is_routed = is_early & ((complete_at == effective_at) | is_sum)
     is_silent = kl_share <= rules.max_silent_share
     is_open = is_between.any(axis=0) & ~is_routed & ~is_silent & (complete_at < depth)
-    retained = _retained(stitching, flips, _reading_cuts(complete_at, is_open), seed)
-    is_lost = retained <= rules.max_retained_share
+    answer_share = _answer_shares(stitching, flips, _reading_cuts(complete_at, is_open), seed)
+    is_lost = answer_share <= rules.max_answer_share
     conditions = {
         "redundant": effective_at < complete_at,
         "last block": complete_at >= depth,
@@ -182,7 +182,7 @@ def mechanism_rows(
         "written directly": is_routed & is_direct,
         "route": is_routed,
         "silence": is_silent,
-        "unread": np.isnan(retained),
+        "unread": np.isnan(answer_share),
         "erase": is_lost,
         "rewrite": ~is_lost,
     }
@@ -195,7 +195,7 @@ def mechanism_rows(
             complete_at=int(complete_at[i]),
             effective_at=int(effective_at[i]),
             kl_share=float(kl_share[i]) if np.isfinite(kl_share[i]) else None,
-            retained=None if np.isnan(retained[i]) else float(retained[i]),
+            answer_share=None if np.isnan(answer_share[i]) else float(answer_share[i]),
         )
         for i in range(len(flips))
     ]
@@ -283,9 +283,9 @@ def _reading_cuts(complete_at: np.ndarray, is_open: np.ndarray) -> np.ndarray:
     return np.where(is_open, nearest, -1)
 
 
-def _retained(stitching: Stitching, flips: np.ndarray, cuts: np.ndarray, seed: int) -> np.ndarray:
+def _answer_shares(stitching: Stitching, flips: np.ndarray, cuts: np.ndarray, seed: int) -> np.ndarray:
     """Share of the reader's skill that is left at one cut of each request; nan if not read, or at cut -1."""
-    retained = np.full(len(flips), np.nan)
+    answer_share = np.full(len(flips), np.nan)
     for cut in range(stitching.n_layers):
         is_read = cuts == cut
         rows = flips[is_read]
@@ -296,5 +296,5 @@ def _retained(stitching: Stitching, flips: np.ndarray, cuts: np.ndarray, seed: i
             seed,
         )
         if skill is not None and skill.base >= VERDICT_RULES.min_reader_skill:
-            retained[is_read] = skill.stitched / skill.base
-    return retained
+            answer_share[is_read] = skill.hybrid / skill.base
+    return answer_share
