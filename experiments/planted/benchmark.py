@@ -8,7 +8,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from experiments.planted.methods import ablation_depth, patching_depth, probe_depth, verdict_depth
-from makebreak.mechanism import identify_mechanism
+from makebreak.mechanism import mechanism_rows, mechanism_verdict, stitch
 from makebreak.organisms import MECHANISMS, PlantedNetworks, plant
 from makebreak.stats import wilson_interval
 
@@ -76,9 +76,9 @@ def network_row(networks: PlantedNetworks) -> NetworkRow:
     Returns:
         The row.
     """
-    report = identify_mechanism(
-        base=networks.base, tuned=networks.tuned, unsafe=networks.unsafe, safe=networks.safe
-    )
+    models = {"base": networks.base, "tuned": networks.tuned}
+    stitching = stitch(**models, requests=networks.unsafe, seed=0)  # the Fisher measures decide nothing
+    verdict = mechanism_verdict(mechanism_rows(stitching, **models, seed=0), len(networks.unsafe))
     parameters = networks.parameters
     return NetworkRow(
         seed=networks.seed,
@@ -86,10 +86,10 @@ def network_row(networks: PlantedNetworks) -> NetworkRow:
         n_layers=parameters.n_layers,
         truth="undecided" if networks.mechanism == "none" else networks.mechanism,
         variants=" + ".join(part.variant for part in parameters.parts),
-        mechanism=report.verdict.mechanism,
-        reason=report.verdict.reason,
+        mechanism=verdict.mechanism,
+        reason=verdict.reason,
         depth=networks.depth,
-        verdict=verdict_depth(report),
+        verdict=verdict_depth(verdict),
         patching=patching_depth(networks),
         ablation=ablation_depth(networks),
         probe=probe_depth(networks),

@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 
 from makebreak.activations import intervene, patch
 from makebreak.evaluation import first_tokens, is_likeliest, next_token_log_probs, prompt_tokens
-from makebreak.mechanism import MechanismReport, ablate_directions, residual_states
+from makebreak.mechanism import MechanismVerdict, ablate_directions, residual_states
 from makebreak.organisms import PlantedNetworks
 from makebreak.prompts import Requests
 
@@ -25,10 +25,9 @@ MIN_ACCURACY = 0.95
 """Least cross-validated accuracy at which a probe counts as reading a request's class."""
 
 
-def verdict_depth(report: MechanismReport) -> int | None:
+def verdict_depth(verdict: MechanismVerdict) -> int | None:
     """Median cut at which the change is complete; None if refusal does not change."""
-    shares = report.verdict.shares
-    return round(shares[0].depth) if shares else None
+    return round(verdict.shares[0].depth) if verdict.shares else None
 
 
 def patching_depth(networks: PlantedNetworks) -> int | None:
