@@ -61,7 +61,7 @@ class VerdictRules:
 
 VERDICT_RULES = VerdictRules()
 MIN_READ = 50
-"""Fewest requests of one cut from which the base's answers are read."""
+"""Fewest requests of the same cuts from which the base's answers are read."""
 MECHANISMS = (
     "silence",
     "route",
@@ -173,7 +173,8 @@ def mechanism_rows(
     is_routed = is_early & ((complete_at == effective_at) | is_sum)
     is_silent = kl_share <= rules.max_silent_share
     is_open = is_between.any(axis=0) & ~is_routed & ~is_silent & (complete_at < depth)
-    answer_share = _answer_shares(stitching, flips, _reading_cuts(complete_at, is_open), seed)
+    cuts_to_read = np.where(is_open, [complete_at, effective_at], -1)
+    answer_share = _answer_shares(stitching, flips, cuts_to_read, seed)
     is_lost = answer_share <= rules.max_answer_share
     conditions = {
         "redundant": effective_at < complete_at,
@@ -269,25 +270,30 @@ def _first_cut(holds: np.ndarray) -> np.ndarray:
     return np.where(holds.any(axis=0), holds.argmax(axis=0), len(holds))
 
 
-def _reading_cuts(complete_at: np.ndarray, is_open: np.ndarray) -> np.ndarray:
-    """Cut at which each request is read, where its change is complete; -1 for those that are not read.
-
-    Readers need many requests: a cut of fewer than `MIN_READ` is replaced by the nearest that has them, or by
-    the most frequent one.
-    """
-    cuts, counts = np.unique(complete_at[is_open], return_counts=True)
-    if not len(cuts):
-        return np.full(len(complete_at), -1)
-    frequent = cuts[counts >= MIN_READ] if counts.max() >= MIN_READ else cuts[[counts.argmax()]]
-    nearest = frequent[np.abs(complete_at[:, None] - frequent).argmin(axis=1)]
-    return np.where(is_open, nearest, -1)
-
-
 def _answer_shares(stitching: Stitching, flips: np.ndarray, cuts: np.ndarray, seed: int) -> np.ndarray:
-    """Share of the reader's skill that is left at one cut of each request; nan if not read, or at cut -1."""
-    answer_share = np.full(len(flips), np.nan)
-    for cut in range(stitching.n_layers):
-        is_read = cuts == cut
+    """Share of the reader's skill that is left where the change of each request is complete; nan if not read.
+
+    Requests are read in groups of the same two cuts, since a mixture of mechanisms differs in them. Readers
+    need many requests: those of a group of fewer than `MIN_READ` join the nearest group that has them, or the
+    largest one.
+
+    Args:
+        stitching: The stitching.
+        flips: Indices of the requests that flip.
+        cuts: Cuts at which each of them is complete and effective, (2, flips); -1 if it is not to be read.
+        seed: Seed of the readers.
+
+    Returns:
+        One share per request.
+    """
+    shares, is_open = np.full(len(flips), np.nan), cuts[0] >= 0
+    groups, counts = np.unique(cuts[:, is_open], axis=1, return_counts=True)
+    if not len(counts):
+        return shares
+    large = groups[:, counts >= MIN_READ] if counts.max() >= MIN_READ else groups[:, [counts.argmax()]]
+    nearest = np.abs(cuts[:, :, None] - large[:, None, :]).sum(axis=0).argmin(axis=1)
+    for i, cut in enumerate(large[0]):
+        is_read = is_open & (nearest == i)
         rows = flips[is_read]
         skill = reader_skill(
             stitching.base_final.numpy()[rows],
@@ -296,5 +302,5 @@ def _answer_shares(stitching: Stitching, flips: np.ndarray, cuts: np.ndarray, se
             seed,
         )
         if skill is not None and skill.base >= VERDICT_RULES.min_reader_skill:
-            answer_share[is_read] = skill.hybrid / skill.base
-    return answer_share
+            shares[is_read] = skill.hybrid / skill.base
+    return shares
