@@ -15,8 +15,9 @@ first where the base's upper part, on the tuned states, refuses.
   also if several tuned blocks add up to the movement without reacting to one another.
 - silence: the base's upper part ignores the movement at every cut in between, by its effect on the answer;
   tuned blocks turn it into the refusal.
-- erase: the base's upper part reacts but does not refuse, and where the change is complete its final states
-  no longer say its answer. (At later cuts tuned blocks may drop the answer because they refuse.)
+- erase: the base's upper part reacts but does not refuse, and at the first cut in between where it reacts,
+  with at least half of its largest KL, its final states no longer say its answer. (At later cuts tuned blocks
+  may drop the answer because they refuse.)
 - rewrite: the same, and they still do, perhaps in another code.
 - unread: erase or rewrite, where the base's own final states do not say its answer to any reader.
 - unspecific: a random movement of the same norm refuses as well.
@@ -51,6 +52,8 @@ class VerdictRules:
     """Least share of the refusal's probability gain at which a combination of both models refuses."""
     max_silent_share: float = 0.02
     """Largest KL(base ‖ base under the movement) of a silent movement, as a share of KL(base ‖ tuned)."""
+    min_reaction: float = 0.5
+    """Least share of the largest KL between the two cuts at which the base reacts to the movement."""
     min_reader_skill: float = 0.2
     """Least skill of a reader of the base's own final states."""
     max_answer_share: float = 0.5
@@ -97,8 +100,8 @@ class MechanismRow(NamedTuple):
     """Largest KL of the base under the movement between the two cuts, as a share of KL(base ‖ tuned); None
     if there is no cut in between."""
     answer_share: float | None
-    """Skill of a reader of the answer where the change is complete, as a share of that in the base's own
-    states; None where it was not read."""
+    """Skill of a reader of the answer where the base reacts, as a share of that in the base's own states;
+    None where it was not read."""
 
 
 class MechanismShareRow(NamedTuple):
@@ -162,7 +165,9 @@ def mechanism_rows(
     cuts = np.arange(depth + 1)[:, None]
     is_between = (complete_at <= cuts) & (cuts < effective_at)
     kl_shares = (stitching.kl / stitching.tuned_kl).numpy()[:, flips]
-    kl_share = np.where(is_between, kl_shares, -np.inf).max(axis=0)
+    kl_between = np.where(is_between, kl_shares, -np.inf)
+    kl_share = kl_between.max(axis=0)
+    reaction_at = (kl_between >= rules.min_reaction * kl_share).argmax(axis=0)
     is_early = effective_at < depth  # blocks of the base are left that can act on the movement
     is_sum = np.zeros(len(flips), dtype=bool)
     for start, stop in {*zip(complete_at.tolist(), effective_at.tolist(), strict=True)}:
@@ -173,7 +178,7 @@ def mechanism_rows(
     is_routed = is_early & ((complete_at == effective_at) | is_sum)
     is_silent = kl_share <= rules.max_silent_share
     is_open = is_between.any(axis=0) & ~is_routed & ~is_silent & (complete_at < depth)
-    cuts_to_read = np.where(is_open, [complete_at, effective_at], -1)
+    cuts_to_read = np.where(is_open, [reaction_at, effective_at], -1)
     answer_share = _answer_shares(stitching, flips, cuts_to_read, seed)
     is_lost = answer_share <= rules.max_answer_share
     conditions = {
@@ -271,7 +276,7 @@ def _first_cut(holds: np.ndarray) -> np.ndarray:
 
 
 def _answer_shares(stitching: Stitching, flips: np.ndarray, cuts: np.ndarray, seed: int) -> np.ndarray:
-    """Share of the reader's skill that is left where the change of each request is complete; nan if not read.
+    """Share of the reader's skill that is left where the base reacts to the movement; nan if not read.
 
     Requests are read in groups of the same two cuts, since a mixture of mechanisms differs in them. Readers
     need many requests: those of a group of fewer than `MIN_READ` join the nearest group that has them, or the
@@ -280,7 +285,7 @@ def _answer_shares(stitching: Stitching, flips: np.ndarray, cuts: np.ndarray, se
     Args:
         stitching: The stitching.
         flips: Indices of the requests that flip.
-        cuts: Cuts at which each of them is complete and effective, (2, flips); -1 if it is not to be read.
+        cuts: Cut at which each of them is read, and at which it is effective, (2, flips); -1 for no reading.
         seed: Seed of the readers.
 
     Returns:
