@@ -76,8 +76,10 @@ def mechanism_paragraph(mechanisms: pd.DataFrame, arms: Sequence[str]) -> str:
         of_arm = means.loc[[arm]]
         first, n_seeds = of_arm.iloc[0], int(of_arm.n_seeds.iloc[0])
         listing = ", ".join(
-            f"{row.mechanism} {row.share:.2f}{_interval(row.low, row.high, n_seeds)}"
-            for row in of_arm.itertuples()
+            f"{mechanism} {share:.2f}{_interval(float(low), float(high), n_seeds)}"
+            for mechanism, share, low, high in zip(
+                of_arm.mechanism, of_arm.share, of_arm.low, of_arm.high, strict=True
+            )
         )
         named = f"{first.n_named} of {n_seeds} seeds are named {first.mechanism}"
         sentences.append(f"{arm_name(arm)}: {listing}; {named}.")
@@ -88,8 +90,8 @@ def mechanism_paragraph(mechanisms: pd.DataFrame, arms: Sequence[str]) -> str:
     )
 
 
-def _interval(low: float | None, high: float | None, n_seeds: int) -> str:
-    """The interval in words; missing values of a table are nan."""
-    if low is None or high is None or np.isnan(low):
+def _interval(low: float, high: float, n_seeds: int) -> str:
+    """The interval in words; nan if there is none."""
+    if np.isnan(low):
         return " in every seed" if n_seeds > 1 else ""
     return f" [{low:.2f}, {high:.2f}]"

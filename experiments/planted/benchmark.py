@@ -76,9 +76,9 @@ def network_row(networks: PlantedNetworks) -> NetworkRow:
     Returns:
         The row.
     """
-    models = {"base": networks.base, "tuned": networks.tuned}
-    stitching = stitch(**models, requests=networks.unsafe, seed=0)  # the Fisher measures decide nothing
-    verdict = mechanism_verdict(mechanism_rows(stitching, **models, seed=0), len(networks.unsafe))
+    base, tuned, unsafe = networks.base, networks.tuned, networks.unsafe
+    stitching = stitch(base=base, tuned=tuned, requests=unsafe, seed=0)  # the Fisher measures decide nothing
+    verdict = mechanism_verdict(mechanism_rows(stitching, base=base, tuned=tuned, seed=0), len(unsafe))
     parameters = networks.parameters
     return NetworkRow(
         seed=networks.seed,
