@@ -10,9 +10,10 @@ first where the base's upper part, on the tuned states, refuses.
   each suffice.
 - last block: it is complete after the last block only, or in the unembedding.
 - written directly: it is effective where it is complete, and the movement refuses when it is added to the
-  base's final states; no block of the base is needed.
-- route: it is effective where it is complete, by blocks of the base that turn the movement into the refusal;
-  also if several tuned blocks add up to the movement without reacting to one another.
+  base's final states; no block of the base is needed. The same if several tuned blocks add up to the movement
+  without reacting to one another.
+- route: where it is effective, blocks of the base turn the movement into the refusal, which is not written
+  directly there; also if several tuned blocks make the movement.
 - silence: the base's upper part ignores the movement at every cut in between, by its effect on the answer;
   tuned blocks turn it into the refusal.
 - erase: the base's upper part reacts but does not refuse, and at the first cut in between where it reacts,
@@ -172,10 +173,12 @@ def mechanism_rows(
     is_sum = np.zeros(len(flips), dtype=bool)
     for start, stop in {*zip(complete_at.tolist(), effective_at.tolist(), strict=True)}:
         if start < stop < depth:
-            rows = np.flatnonzero((complete_at == start) & (effective_at == stop))
+            rows = np.flatnonzero((complete_at == start) & (effective_at == stop) & is_direct)
+            if not len(rows):
+                continue
             value = additive_log_odds(stitching, flips[rows], start, stop, base=base, tuned=tuned)
             is_sum[rows] = _reaches(value.numpy(), *_ends(stitching, flips[rows]))
-    is_routed = is_early & ((complete_at == effective_at) | is_sum)
+    is_routed = is_early & ((complete_at == effective_at) | is_sum | ~is_direct)
     is_silent = kl_share <= rules.max_silent_share
     is_open = is_between.any(axis=0) & ~is_routed & ~is_silent & (complete_at < depth)
     cuts_to_read = np.where(is_open, [reaction_at, effective_at], -1)
@@ -248,9 +251,10 @@ def mechanism_verdict(rows: Sequence[MechanismRow], n_requests: int) -> Mechanis
         return MechanismVerdict("mixed", reason, shares)
     if first.mechanism in _OPEN:
         return MechanismVerdict("undecided", f"{reason}: {_OPEN[first.mechanism]}", shares)
-    reason += (
-        f" [{first.low:.2f}, {first.high:.2f}]; complete after block {first.depth:g} of {first.n_layers}"
-    )
+    where = f"after block {first.depth:g} of {first.n_layers}"
+    if first.depth > first.n_layers:
+        where = "in the unembedding"
+    reason += f" [{first.low:.2f}, {first.high:.2f}]; complete {where}"
     return MechanismVerdict(first.mechanism, reason, shares)
 
 
