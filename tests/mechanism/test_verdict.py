@@ -9,11 +9,12 @@ import torch
 
 import synthetic
 from makebreak.mechanism import Stitching, mechanism_rows
+from makebreak.models import MODEL_SIZES, create_model
 
 N, DEPTH, D = 20, 4, 8
 NO, YES = -6.0, 6.0
 REQUESTS = synthetic.load("mini").sample("unsafe", N, seed=0)
-UNUSED: Any = None
+UNUSED = create_model(MODEL_SIZES["tiny"], d_vocab=8, n_ctx=8, seed=0)
 """In place of models, which the rule does not run in these cases."""
 
 
