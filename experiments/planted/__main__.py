@@ -21,7 +21,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m experiments.planted", description=__doc__)
     parser.add_argument("--n", type=int, default=324, help="number of networks, half of each architecture")
     parser.add_argument(
-        "--seed", type=int, default=200, help="seed of the first network; the next has one more"
+        "--seed", type=int, default=600, help="seed of the first network; the next has one more"
     )
     parser.add_argument("--workers", type=int, default=2, help="number of processes")
     parser.add_argument("--out", type=Path, default=Path("runs/planted"), help="folder of the tables")
