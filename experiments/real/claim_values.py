@@ -82,7 +82,7 @@ def _aligned_model(tables: Tables, arm: str, seed: int) -> AlignedModel:
         {
             name: table[(table.seed == seed) & (table.arm == arm)]
             for name, table in tables.items()
-            if name not in (USERS, MATRIX)
+            if name not in (USERS, MATRIX) and len(table)  # no request may flip: no mechanisms
         }
     )
 

@@ -257,7 +257,7 @@ def test_planted_obedience_is_measured(obeyed: str, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(measures, "evaluate_behaviour", evaluate)
     monkeypatch.setattr(measures, "build", lambda recipe, store: _empty_model(tmp_path))
     monkeypatch.setattr(measures, "load_model", lambda path, symbols: None)
-    monkeypatch.setattr(measures, "weight_change", lambda model, base: 0.0)
+    monkeypatch.setattr(measures, "weight_change", lambda *, base, tuned: 0.0)
     rows = []
     for i, name in enumerate((UNTUNED, "aoa", "neutral", "benign")):
         model_rows, _ = measures.outcome_rows(preset, 0, FineTunedModel(name), Store(tmp_path / f"store{i}"))
