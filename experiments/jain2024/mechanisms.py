@@ -53,7 +53,8 @@ def mechanism_means(mechanisms: pd.DataFrame) -> pd.DataFrame:
             else:
                 low, high = max(low, 0.0), min(high, 1.0)
             rows.append(MechanismMeanRow(str(arm), str(mechanism), mean, low, high, n, named))
-    return pd.DataFrame(rows, columns=MechanismMeanRow._fields)
+    table = pd.DataFrame(rows, columns=MechanismMeanRow._fields)
+    return table.astype({"low": float, "high": float})  # of one seed all are None
 
 
 def mechanism_paragraph(mechanisms: pd.DataFrame, arms: Sequence[str]) -> str:

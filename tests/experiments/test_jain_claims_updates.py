@@ -259,6 +259,8 @@ def test_mechanisms_are_averaged_over_seeds() -> None:
     assert "SSFT: rewrite 0.80 [0.37, 1.00], route 0.13" in paragraph
     assert "DPO + NLL: route 1.00 in every seed; 3 of 3 seeds are named route." in paragraph
     assert "not measured" in mechanism_paragraph(pd.DataFrame(), ["ssft"])
+    one_seed = mechanism_paragraph(shares[shares.seed == 0], ["ssft"])
+    assert "SSFT: rewrite 0.90; 1 of 1 seeds are named rewrite." in one_seed
 
 
 def test_claim_ids_are_unique_and_have_a_primary() -> None:

@@ -35,7 +35,9 @@ def check_halves(networks: PlantedNetworks) -> None:
     """Each half of the change by itself does what the word says."""
     part = networks.parameters.parts[0]
     lower, upper = (rates(build_half(networks, half), networks) for half in ("lower", "upper"))
-    refuses, answers, neither = (pytest.approx(pair, abs=0.05) for pair in ((1, 0), (0, 1), (0, 0)))
+    # detectors of chords fire at up to a tenth of the letters that the base has, too
+    tolerance = 0.1 if part.variant == "chord" else 0.05
+    refuses, answers, neither = (pytest.approx(pair, abs=tolerance) for pair in ((1, 0), (0, 1), (0, 0)))
     if networks.mechanism == "erase" or part.variant == "slot":
         assert lower[0] < 0.05, "nothing of the base turns a missing letter into the refusal"
         assert lower[1] < 0.6, "the base cannot know the letter"
