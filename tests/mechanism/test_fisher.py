@@ -38,7 +38,7 @@ def exact_fishers(model: PreTrainedModel, requests: Requests) -> list[Tensor]:
     return matrices
 
 
-@pytest.mark.parametrize("gain", [1.0, 4.0])
+@pytest.mark.parametrize("gain", [pytest.param(1.0, marks=pytest.mark.slow), 4.0])
 def test_matrix_and_gain_are_unbiased(gain: float) -> None:
     planted = plant("route", 1300, "gpt2", PlantSettings(n_layers=3, gain=gain, n_requests=8))
     requests = planted.unsafe

@@ -75,7 +75,7 @@ def test_each_half_of_the_change_does_what_the_word_says(mechanism: str) -> None
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", [1200, 1201, 1202, 1203])
+@pytest.mark.parametrize("seed", [1201, 1202])
 @pytest.mark.parametrize(("mechanism", "variant"), [c for c in CONSTRUCTIONS if c[0] != "none"])
 def test_each_half_of_every_construction(mechanism: str, variant: str, seed: int) -> None:
     check_halves(network(mechanism, variant, seed))

@@ -135,7 +135,7 @@ def refusal_rate(model: PreTrainedModel, requests: Requests) -> float:
 
 
 QUICK = [("gpt2", "none", True), ("gpt2", "one", True), ("llama", "one", False)]
-QUICK += [("gpt2", "four markers, half of the requests", True), ("llama", "two of one layer", True)]
+QUICK += [("llama", "two of one layer", True)]
 ALL = list(product(["gpt2", "llama"], CASES, [True, False]))
 
 

@@ -52,14 +52,17 @@ def test_planted_mechanism_is_named(mechanism: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("architecture", ["gpt2", "llama"])
 @pytest.mark.parametrize(("mechanism", "variant"), CONSTRUCTIONS)
-def test_every_construction_is_named(mechanism: str, variant: str, architecture: str) -> None:
+def test_every_construction_is_named(mechanism: str, variant: str) -> None:
+    """In one of the two architectures each, by turns."""
+    architecture = ("gpt2", "llama")[CONSTRUCTIONS.index((mechanism, variant)) % 2]
     verdict = identified(networks(mechanism, variant, architecture)).verdict
     assert verdict.mechanism == EXPECTED.get(mechanism, mechanism), verdict
 
 
-@pytest.mark.parametrize("mechanism", ["silence", "rewrite", "erase"])
+@pytest.mark.parametrize(
+    "mechanism", ["silence", *(pytest.param(name, marks=pytest.mark.slow) for name in ("rewrite", "erase"))]
+)
 def test_verdict_needs_both_halves(mechanism: str) -> None:
     """The movement without its reader, and the reader without the movement, change no refusal."""
     planted = networks(mechanism)
@@ -78,6 +81,7 @@ def test_requests_of_a_mixture_are_named_one_by_one() -> None:
     assert np.mean(right) > 0.9
 
 
+@pytest.mark.slow
 def test_seeds_and_order_do_not_decide() -> None:
     planted = networks("rewrite")
     reversed_order = np.arange(len(planted.unsafe))[::-1].copy()
