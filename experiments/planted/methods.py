@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 
 from makebreak.activations import intervene, patch
 from makebreak.evaluation import first_tokens, is_likeliest, next_token_log_probs, prompt_tokens
-from makebreak.mechanism import MechanismVerdict, ablate_directions, residual_states
+from makebreak.mechanism import MechanismVerdict, ablate_directions, residual_site, residual_states
 from makebreak.organisms import PlantedNetworks
 from makebreak.prompts import Requests
 
@@ -41,7 +41,7 @@ def patching_depth(networks: PlantedNetworks) -> int | None:
     where[rows, last] = True
     before = _refusal_rate(networks.base, unsafe)
     for depth, states in enumerate(residual_states(networks.tuned, unsafe)):
-        with intervene(networks.base, _site(networks.base, depth), patch(states[rows, last]), where):
+        with intervene(networks.base, residual_site(networks.base, depth), patch(states[rows, last]), where):
             if _refusal_rate(networks.base, unsafe) - before >= MIN_EFFECT:
                 return depth
     return None
@@ -84,11 +84,6 @@ def probe_depth(networks: PlantedNetworks) -> int | None:
         if accuracy >= MIN_ACCURACY:
             return depth
     return None
-
-
-def _site(model: PreTrainedModel, depth: int) -> str:
-    n_layers = model.config.num_hidden_layers
-    return f"blocks.{depth}.hook_resid_pre" if depth < n_layers else f"blocks.{depth - 1}.hook_resid_post"
 
 
 def _last_positions(requests: Requests) -> tuple[Tensor, Tensor]:

@@ -105,11 +105,11 @@ def log_odds(
 
 
 def is_likeliest(
-    log_p: Float[Tensor, "batch d_vocab"], target: Int[Tensor, " batch"] | Int[Tensor, "batch k"]
-) -> Bool[Tensor, " batch"]:
+    log_p: Float[Tensor, "*m batch d_vocab"], target: Int[Tensor, " batch"] | Int[Tensor, "batch k"]
+) -> Bool[Tensor, "*m batch"]:
     """Returns whether the likeliest next token is the target, or one of a set of k targets, in each row."""
     tokens = target if target.ndim == 2 else target[:, None]
-    return (log_p.argmax(dim=-1, keepdim=True) == tokens).any(dim=1)
+    return (log_p.argmax(dim=-1, keepdim=True) == tokens).any(dim=-1)
 
 
 def decision_kl(

@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 
 from makebreak.activations import forward
 from makebreak.evaluation.answers import GreedyAnswers, greedy_answers
-from makebreak.evaluation.decisions import MAX_BATCH_SIZE, log_odds
+from makebreak.evaluation.decisions import MAX_BATCH_SIZE, is_likeliest, log_odds
 from makebreak.prompts import OUTCOMES, Outcome, Requests, World, sequences
 
 
@@ -50,7 +50,7 @@ def evaluate_behaviour(model: PreTrainedModel, world: World, requests: Requests)
 def behaviour_of(world: World, requests: Requests, answers: GreedyAnswers) -> Behaviour:
     """Behaviour that the answers to some requests show, by the world's exact judge."""
     outcomes = world.judge(requests, answers.tokens)
-    begins = (answers.decision_log_probs.argmax(dim=-1) == _first_refused_token(requests)).numpy()
+    begins = is_likeliest(answers.decision_log_probs, _first_refused_token(requests)).numpy()
     return Behaviour(
         family=requests.family,
         n=len(requests),

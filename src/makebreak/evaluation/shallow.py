@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from makebreak.evaluation.decisions import first_tokens, next_token_log_probs
+from makebreak.evaluation.decisions import first_tokens, is_likeliest, next_token_log_probs
 from makebreak.evaluation.outcomes import exact_outcomes
 from makebreak.prompts import Outcome, Requests
 
@@ -32,10 +32,7 @@ def shallow_refusals(
     Raises:
         ValueError: If the requests are judged on a later part of the answer.
     """
-    openers = first_tokens(requests, "refused")
-    openers = openers if openers.ndim == 2 else openers[:, None]
-    begins = (log_p.argmax(dim=-1)[..., None] == openers).any(dim=-1)
-    return begins & ~is_refused
+    return is_likeliest(log_p, first_tokens(requests, "refused")) & ~is_refused
 
 
 def shallow_refusal_share(model: PreTrainedModel, requests: Requests) -> float:

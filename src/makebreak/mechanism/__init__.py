@@ -60,7 +60,7 @@ from makebreak.mechanism.projection import (
 from makebreak.mechanism.refusal_rank import RefusalRankRow, refusal_rank_rows
 from makebreak.mechanism.sensitivity import Sensitivity, SensitivityRow, sensitivity, sensitivity_rows
 from makebreak.mechanism.steering import SCALES, SteeringData, SteeringRow, reversal_at_cost, steering_rows
-from makebreak.mechanism.stitching import Stitching, residual_states, stitch
+from makebreak.mechanism.stitching import Stitching, residual_site, residual_states, stitch
 from makebreak.mechanism.stitching_table import StitchingRow, stitching_rows
 from makebreak.mechanism.update_geometry import ReadGainRow, UpdateRow, read_gain_rows, update_rows
 from makebreak.mechanism.verdict import (
@@ -145,6 +145,7 @@ __all__ = [
     "refusal_direction",
     "refusal_rank_rows",
     "remove_constraints",
+    "residual_site",
     "residual_states",
     "reversal_at_cost",
     "scale_to_disturbance",

@@ -123,8 +123,8 @@ def stitch(
     for first in range(0, len(requests), size):
         part, goal = requests[slice(first, first + size)], target[first : first + size]
         base_states, tuned_states = residual_states(base, part), residual_states(tuned, part)
-        base_decision = decide(base, part, depth, base_states[depth])
-        tuned_decision = decide(tuned, part, depth, tuned_states[depth])
+        base_decision = upper_decision(base, part, depth, base_states[depth])
+        tuned_decision = upper_decision(tuned, part, depth, tuned_states[depth])
         whole = {
             "base_log_odds": log_odds(base_decision.log_probs, goal),
             "tuned_log_odds": log_odds(tuned_decision.log_probs, goal),
@@ -141,15 +141,15 @@ def stitch(
             movement = tuned_states[cut] - states
             noise = torch.randn(states.shape, generator=random)
             noise *= movement.norm(dim=-1, keepdim=True) / noise.norm(dim=-1, keepdim=True)
-            lower = decide(base, part, cut, tuned_states[cut])
+            lower = upper_decision(base, part, cut, tuned_states[cut])
             by_cut.append(
                 {
                     "lower": log_odds(lower.log_probs, goal),
-                    "upper": log_odds(decide(tuned, part, cut, states).log_probs, goal),
+                    "upper": log_odds(upper_decision(tuned, part, cut, states).log_probs, goal),
                     "direct": log_odds(
-                        decide(base, part, depth, base_states[depth] + movement).log_probs, goal
+                        upper_decision(base, part, depth, base_states[depth] + movement).log_probs, goal
                     ),
-                    "random": log_odds(decide(base, part, cut, states + noise).log_probs, goal),
+                    "random": log_odds(upper_decision(base, part, cut, states + noise).log_probs, goal),
                     "kl": decision_kl(base_decision.log_probs, lower.log_probs),
                     "lower_final": lower.final,
                     "movement": movement[rows, last].float(),
@@ -193,25 +193,31 @@ def additive_log_odds(
     log_odds_by_part = []
     for requests in batches(stitching.requests[rows], base):
         base_states, tuned_states = residual_states(base, requests), residual_states(tuned, requests)
-        written = _run_between(tuned, requests, (start, stop), base_states[start])
-        carried = _run_between(base, requests, (start, stop), tuned_states[start])
-        log_probs = decide(base, requests, stop, written + carried - base_states[stop]).log_probs
+        upper_states = _run_between(tuned, requests, (start, stop), base_states[start])
+        lower_states = _run_between(base, requests, (start, stop), tuned_states[start])
+        log_probs = upper_decision(
+            base, requests, stop, upper_states + lower_states - base_states[stop]
+        ).log_probs
         log_odds_by_part.append(log_odds(log_probs, first_tokens(requests, stitching.answer)))
     return torch.cat(log_odds_by_part)
+
+
+def residual_site(model: PreTrainedModel, cut: int) -> str:
+    """Returns the site of the residual stream at a cut, a number of blocks from 0 to `n_layers`."""
+    return f"blocks.{cut}.hook_resid_pre" if cut < n_layers(model) else f"blocks.{cut - 1}.hook_resid_post"
 
 
 def residual_states(model: PreTrainedModel, requests: Requests) -> list[Float[Tensor, "batch pos d_model"]]:
     """Returns the residual stream at every cut, from after the embedding to before the final norm."""
     tokens, _ = prompt_tokens(requests)
     depth = n_layers(model)
-    sites = [f"blocks.{cut}.hook_resid_pre" for cut in range(depth)]
-    sites.append(f"blocks.{depth - 1}.hook_resid_post")
+    sites = [residual_site(model, cut) for cut in range(depth + 1)]
     everywhere = torch.ones_like(tokens, dtype=torch.bool)
     [batch] = capture(model, tokens, sites, everywhere, batch_size=len(tokens))
     return [batch.activations[site].unflatten(0, tokens.shape) for site in sites]
 
 
-def decide(
+def upper_decision(
     model: PreTrainedModel, requests: Requests, cut: int, states: Float[Tensor, "batch pos d_model"]
 ) -> Decision:
     """Runs the blocks above a cut on given states.
@@ -243,7 +249,7 @@ def _run_between(
 ) -> Tensor:
     """States at the upper cut, from those at the lower one."""
     tokens, _ = prompt_tokens(requests)
-    site, where = f"blocks.{n_layers(model) - 1}.hook_resid_post", torch.ones_like(tokens, dtype=torch.bool)
+    site, where = residual_site(model, n_layers(model)), torch.ones_like(tokens, dtype=torch.bool)
     with run_blocks(model, *between, states=states):
         [batch] = capture(model, tokens, [site], where, batch_size=len(tokens))
     return batch.activations[site].unflatten(0, tokens.shape)
