@@ -211,7 +211,7 @@ def _resolve(command: Command) -> Run:
     """The command's study, preset, world, seeds and folder; ValueError if one is unknown or does not fit."""
     from experiments.outputs import Run
 
-    study = cast("Study", importlib.import_module(f"experiments.{command.study}"))
+    study = _load_study(f"experiments.{command.study}")
     _check_name("preset", command.preset, list(study.PRESETS))
     preset = study.PRESETS[command.preset]
     if command.model is not None:
@@ -228,6 +228,15 @@ def _resolve(command: Command) -> Run:
     folder = preset.name if world == preset.worlds[0] else f"{preset.name}-{world}"
     out = command.out or Path("runs") / command.study / folder
     return Run(command.study, study, preset, world, seeds, command.store, out, _request(command))
+
+
+def _load_study(module: str) -> Study:
+    """The functions of a study."""
+    from experiments.adapter import StudyFunctions
+
+    package = importlib.import_module(module)
+    functions = StudyFunctions(module, package.STUDY) if hasattr(package, "STUDY") else package
+    return cast("Study", functions)
 
 
 def _check_name(kind: str, name: str, names: Sequence[str]) -> None:

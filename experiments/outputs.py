@@ -76,13 +76,14 @@ def write_results(run: Run, results: Results) -> None:
         run: What was run.
         results: Its tables and claims.
     """
-    from makebreak.claims import format_claims
     from makebreak.report import write_tables
+    from makebreak.tables import as_dicts
 
     remove_torn_files(run.out)
     (run.out / _PROVENANCE).unlink(missing_ok=True)  # it would vouch for files that are about to change
     write_tables(results.tables, run.out / TABLES)
-    write_json(run.out / _CLAIMS, results.claims)
+    claims = as_dicts(results.claims)
+    write_json(run.out / _CLAIMS, claims)
     run.study.write_report(results, run.preset, run.world, run.out)
     stages = [
         {"folder": f"{folder.parent.name}/{folder.name}"} | record(folder)["cost"]
@@ -90,7 +91,7 @@ def write_results(run: Run, results: Results) -> None:
     ]
     files = {path.relative_to(run.out).as_posix(): _sha256(path) for path in _output_files(run.out)}
     write_json(run.out / _PROVENANCE, _provenance(run) | {"stages": stages, "files": files})
-    print(format_claims(results.claims))
+    print(_format_claims(claims))
 
 
 def print_unchanged(out: Path, request: dict[str, Any], store: Path) -> bool:
@@ -129,12 +130,20 @@ def print_unchanged(out: Path, request: dict[str, Any], store: Path) -> bool:
         check(folder)
     if any(not (out / name).is_file() or _sha256(out / name) != digest for name, digest in files.items()):
         return False
-    from makebreak.claims import format_claims
-
     remove_torn_files(out)
     print(plan)
-    print(format_claims(json.loads((out / _CLAIMS).read_text())))
+    print(_format_claims(json.loads((out / _CLAIMS).read_text())))
     return True
+
+
+def _format_claims(rows: list[dict[str, Any]]) -> str:
+    """Rows of claims.json as a table for the terminal."""
+    from experiments import earlier_claims
+    from makebreak import claims
+
+    if rows and "role" in rows[0]:
+        return claims.format_claims([claims.ClaimRow(**row) for row in rows])
+    return earlier_claims.format_claims(rows)
 
 
 def format_paths(out: Path, seconds: float) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from makebreak.claims import Verdict
+from experiments.earlier_claims import Verdict
 
 _VERDICTS: tuple[Verdict, ...] = ("supported", "not supported", "inconclusive", "not run")
 

@@ -11,9 +11,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from experiments.earlier_claims import Claim, holm_adjust_claims
 from experiments.eiras2024.claim_values import MINIMUM_DIFFERENCE, TOLERANCE, Tables, seed_values
 from experiments.eiras2024.presets import MIMICRY
-from makebreak.claims import Claim, holm_adjust_claims
 
 EIRAS, OURS = "Eiras et al. 2024", "ours"
 """Sources of claims."""

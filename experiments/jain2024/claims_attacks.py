@@ -8,10 +8,10 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
+from experiments.earlier_claims import Claim
 from experiments.jain2024.attack_measures import JAILBREAKS, N_SLOTS, SOFT_PROMPT_SIZES
 from experiments.jain2024.claim_values import Values
 from experiments.recipes.composition import METHODS
-from makebreak.claims import Claim
 from makebreak.mechanism import MIN_PER_OUTCOME, reversal_at_cost
 
 PAPER = "Jain et al. 2024"

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from experiments.earlier_claims import Claim
 from experiments.jain2024.claim_values import Values, control_difference, mean_of_methods, values_by_claim
 from experiments.recipes.composition import METHODS
-from makebreak.claims import Claim
 
 PAPER = "Jain et al. 2024"
 

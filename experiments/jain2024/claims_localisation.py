@@ -6,9 +6,9 @@ from collections.abc import Mapping
 
 import pandas as pd
 
+from experiments.earlier_claims import Claim
 from experiments.jain2024.claim_values import Values, mean_of_methods, values_by_claim
 from experiments.recipes.composition import METHODS
-from makebreak.claims import Claim
 
 _SPACES = ["left null", "random as left null", "column", "random as column"]
 _STEERING_CONTROLS = ("shuffled", "other_label", "covariance", "random")

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 
 import pandas as pd
 
+from experiments.earlier_claims import Claim
 from experiments.jain2024.claim_values import Values, control_difference, mean_of_methods, values_by_claim
 from experiments.recipes.composition import METHODS
-from makebreak.claims import Claim
 
 PAPER = "Jain et al. 2024"
 ROUTE_SHARE = 0.5

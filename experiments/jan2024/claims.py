@@ -17,10 +17,10 @@ import numpy as np
 import pandas as pd
 from scipy.stats import spearmanr
 
+from experiments.earlier_claims import Claim
 from experiments.jan2024.templates import template_values
 from experiments.jan2024.transfer import LEARNT, task_accuracy, transfer_at_equal_kl, transfer_matrix
 from experiments.recipes.formats import MITIGATIONS, RETAIN
-from makebreak.claims import Claim
 
 JAN, EIRAS, LYU = "Jan et al. 2024", "Eiras et al. 2024", "Lyu et al. 2024"
 POINTS = 0.03

@@ -14,6 +14,7 @@ from typing import Any, cast
 import numpy as np
 import pandas as pd
 
+from experiments.earlier_claims import Claim
 from experiments.peng2024.predictors import (
     CHEAP,
     STEPS_TO_HALF,
@@ -34,7 +35,6 @@ from experiments.peng2024.presets import (
 )
 from experiments.peng2024.variants import variant_values
 from experiments.recipes.composition import METHODS
-from makebreak.claims import Claim
 
 PAPER = "Peng et al. 2024"
 CHEN = "Chen et al. 2026"

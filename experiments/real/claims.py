@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from experiments.earlier_claims import Claim, holm_adjust_claims
 from experiments.real.claim_values import (
     HARM_THRESHOLD,
     MIN_NOT_OVER_REFUSED,
@@ -24,7 +25,6 @@ from experiments.real.claim_values import (
     Tables,
     seed_values,
 )
-from makebreak.claims import Claim, holm_adjust_claims
 
 JAIN, PENG, EIRAS, OURS = "Jain et al. 2024", "Peng et al. 2024", "Eiras et al. 2024", "ours"
 """Sources of claims."""

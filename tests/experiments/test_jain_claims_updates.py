@@ -9,12 +9,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from experiments.earlier_claims import Claim
 from experiments.jain2024.claims import CLAIMS
 from experiments.jain2024.claims_localisation import localisation_values
 from experiments.jain2024.claims_updates import update_values
 from experiments.jain2024.mechanisms import mechanism_means, mechanism_paragraph
 from experiments.recipes.composition import METHODS
-from makebreak.claims import Claim
 
 CONTROLS = ["remap", "ssft_without_null", "new_operator", "continued", "ssft_no_decay"]
 ARMS = [*METHODS, *(f"sham_{m}" for m in METHODS), *CONTROLS]

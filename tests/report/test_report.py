@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from jinja2 import UndefinedError
 
-from makebreak.claims import Claim
+from experiments.earlier_claims import Claim
 from makebreak.report import Figure, Page, write_page
 
 PNG = base64.b64decode(

@@ -71,13 +71,20 @@ def write_page(page: Page, path: Path) -> Path:
     )
     environment.filters["number"] = lambda x: "n/a" if x is None else f"{x:.3f}"
     template = environment.get_template("page.html")
-    html = template.render(page=page, tables=_as_html(page.tables), expanded=_as_html(page.expanded))
+    html = template.render(page=page, tables=as_html(page.tables), expanded=as_html(page.expanded))
     write_atomic(path, html)
     return path
 
 
-def _as_html(tables: Mapping[str, pd.DataFrame]) -> dict[str, str]:
-    """HTML tables by title, with three decimals."""
+def as_html(tables: Mapping[str, pd.DataFrame]) -> dict[str, str]:
+    """HTML tables by title, with three decimals.
+
+    Args:
+        tables: The tables by title.
+
+    Returns:
+        The HTML of each.
+    """
     return {
         title: table.to_html(index=False, border=0, float_format=lambda x: f"{x:.3f}", na_rep="n/a")
         for title, table in tables.items()

@@ -7,7 +7,7 @@ import math
 
 import pytest
 
-from makebreak.claims import Claim, format_claims, holm_adjust_claims
+from experiments.earlier_claims import Claim, format_claims, holm_adjust_claims
 from makebreak.stats import mean_confidence_interval
 
 FIELDS = {

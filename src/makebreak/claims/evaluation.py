@@ -1,0 +1,206 @@
+"""Evaluation of the claims of a study on its tables: rows of claims.json."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from makebreak.claims.claim import VERDICTS, Claim, NotRun, Tables, Verdict
+from makebreak.stats import holm_adjust, mean_confidence_interval
+
+LEVEL = 0.025
+"""One-sided level of a verdict, that of a 95 % interval; primary claims are tested together at this level."""
+
+
+class ClaimRow(NamedTuple):
+    """An evaluated claim, a row of claims.json."""
+
+    id: str
+    """Name of the claim."""
+    role: str
+    """`primary`, `part` or `check`."""
+    statement: str
+    """The claim as a sentence."""
+    source: str
+    """Paper and place that the claim is from, or `ours`."""
+    quantity: str
+    """What the value is, in words."""
+    unit: str
+    """Unit of estimate, interval, bound, no_effect and negligible."""
+    estimate: float | None
+    """Mean over seeds; None if the claim was not run, or is a conjunction."""
+    interval: list[float] | None
+    """95 % Student interval over seeds; None for one seed, and if all seeds are equal."""
+    side: str
+    """Where the value is claimed to lie: `above`, `below` or `within` the bound."""
+    bound: float | None
+    """Bound that the value must pass; None for a conjunction."""
+    bound_source: str
+    """Who set the bound."""
+    no_effect: float | None
+    """Value under no effect."""
+    negligible: float
+    """Distance from no effect below which a value is negligible."""
+    n_seeds: int
+    """Number of seeds with a value."""
+    values: dict[str, float | None]
+    """Value by seed."""
+    p_value: float | None
+    """Level at which the interval first has the verdict (`Claim.p_value`)."""
+    p_holm: float | None
+    """The same, adjusted for all primary claims of the study; None for parts and checks."""
+    verdict: Verdict
+    """The verdict; for a primary claim, after the adjustment."""
+    reason: str
+    """Why a claim was not run, why there is no interval, or what the adjustment changed."""
+
+
+def evaluate_claims(claims: Sequence[Claim], tables: Tables) -> list[ClaimRow]:
+    """Evaluates claims, with Holm's correction over the primary ones.
+
+    Args:
+        claims: The claims; those of a conjunction come with it.
+        tables: Tables of the study.
+
+    Returns:
+        One row per claim, in their order.
+
+    Raises:
+        ValueError: If two claims have one id, or a conjunction names a claim that does not exist.
+    """
+    ids = [claim.id for claim in claims]
+    if len(set(ids)) < len(ids):
+        raise ValueError(f"claims {sorted(name for name in set(ids) if ids.count(name) > 1)} appear twice")
+    rows = {claim.id: _evaluate(claim, tables) for claim in claims if not claim.parts}
+    for claim in claims:
+        if claim.parts:
+            missing = [name for name in claim.parts if name not in rows]
+            if missing:
+                raise ValueError(f"claim {claim.id} is a conjunction of {missing}, which are no claims")
+            rows[claim.id] = _conjunction(claim, [rows[name] for name in claim.parts])
+    return _holm([rows[name] for name in ids])
+
+
+def _evaluate(claim: Claim, tables: Tables) -> ClaimRow:
+    assert claim.value is not None
+    empty = _empty_row(claim)
+    try:
+        values = claim.value(tables)
+    except NotRun as error:
+        return empty._replace(reason=str(error))
+    by_seed = {str(seed): None if pd.isna(v) else float(v) for seed, v in values.items()}
+    defined = [value for value in by_seed.values() if value is not None]
+    row = empty._replace(values=by_seed, n_seeds=len(defined))
+    if not defined or len(defined) < len(by_seed):
+        return row._replace(reason=f"undefined on {len(by_seed) - len(defined)} of {len(by_seed)} seeds")
+    mean, low, high, n = mean_confidence_interval(defined)
+    row = row._replace(estimate=mean, verdict="inconclusive")
+    if low is None or high is None:
+        return row._replace(reason="one seed has no interval")
+    verdict = claim.verdict(low, high)
+    row = row._replace(p_value=claim.p_value(defined, verdict), verdict=verdict)
+    if low == high:
+        return row._replace(reason=f"at ceiling or floor: all {n} seeds have this value")
+    return row._replace(interval=[low, high])
+
+
+def _empty_row(claim: Claim) -> ClaimRow:
+    """The row of a claim that was not run."""
+    is_conjunction = bool(claim.parts)
+    return ClaimRow(
+        id=claim.id,
+        role=claim.role,
+        statement=claim.statement,
+        source=claim.source,
+        quantity=claim.quantity or f"all of {', '.join(claim.parts)}",
+        unit=claim.unit,
+        estimate=None,
+        interval=None,
+        side=claim.side,
+        bound=None if is_conjunction else claim.bound,
+        bound_source=claim.bound_source,
+        no_effect=None if is_conjunction else claim.null,
+        negligible=claim.negligible,
+        n_seeds=0,
+        values={},
+        p_value=None,
+        p_holm=None,
+        verdict="not run",
+        reason="",
+    )
+
+
+def _conjunction(claim: Claim, parts: Sequence[ClaimRow]) -> ClaimRow:
+    """The least favourable verdict of the parts, with its p (intersection-union test)."""
+    order: tuple[Verdict, ...] = (
+        "not run",
+        "contradicted",
+        "negligible",
+        "weaker than stated",
+        "inconclusive",
+        "supported",
+    )
+    worst = min(parts, key=lambda row: (order.index(row.verdict), -(row.p_value or 0.0)))
+    same = [row.id for row in parts if row.verdict == worst.verdict]
+    p_values = [row.p_value for row in parts if row.p_value is not None]
+    p = max(p_values) if worst.verdict == "supported" and p_values else worst.p_value
+    reason = "" if worst.verdict == "supported" else f"{worst.verdict}: {', '.join(same)}"
+    n_seeds = min(row.n_seeds for row in parts)
+    return _empty_row(claim)._replace(n_seeds=n_seeds, p_value=p, verdict=worst.verdict, reason=reason)
+
+
+def _holm(rows: list[ClaimRow]) -> list[ClaimRow]:
+    """Primary claims with adjusted p; a verdict that does not survive becomes inconclusive."""
+    primary = [row for row in rows if row.role == "primary" and row.p_value is not None]
+    p_values = [row.p_value for row in primary if row.p_value is not None]
+    adjusted = dict(zip((row.id for row in primary), holm_adjust(p_values), strict=True))
+    result = []
+    for row in rows:
+        p = adjusted.get(row.id)
+        corrected = row._replace(p_holm=p)
+        if p is not None and p >= LEVEL and row.verdict != "inconclusive":
+            reason = f"{row.verdict} alone, not after Holm's correction over {len(primary)} primary claims"
+            corrected = corrected._replace(verdict="inconclusive", reason=reason)
+        result.append(corrected)
+    return result
+
+
+def count_verdicts(rows: Sequence[ClaimRow]) -> dict[str, list[str]]:
+    """Ids of claims by verdict, in the order of `VERDICTS`; checks are left out."""
+    by_verdict = {
+        verdict: [row.id for row in rows if row.verdict == verdict and row.role != "check"]
+        for verdict in VERDICTS
+    }
+    return {verdict: ids for verdict, ids in by_verdict.items() if ids}
+
+
+def format_value(row: ClaimRow | Mapping[str, Any]) -> str:
+    """Estimate of a claim with its interval and number of seeds, such as `0.38 [0.21, 0.55], n = 5`."""
+    values = row._asdict() if isinstance(row, ClaimRow) else row
+    if values["estimate"] is None:
+        return "not run" if values["verdict"] == "not run" else values["verdict"]
+    estimate = f"{values['estimate']:.2f}"
+    interval = values["interval"]
+    if interval is None:
+        return f"{estimate}, n = {values['n_seeds']}"
+    return f"{estimate} [{interval[0]:.2f}, {interval[1]:.2f}], n = {values['n_seeds']}"
+
+
+def format_claims(rows: Sequence[ClaimRow]) -> str:
+    """The claims as an aligned table for the terminal."""
+    signs = {"above": ">", "below": "<", "within": "±"}
+    cells = [("id", "role", "verdict", "value", "95 % interval", "bound", "seeds", "statement")]
+    for row in rows:
+        estimate = "n/a" if row.estimate is None else f"{row.estimate:+.3f}"
+        interval = "n/a" if row.interval is None else f"[{row.interval[0]:+.3f}, {row.interval[1]:+.3f}]"
+        bound = "n/a" if row.bound is None else f"{signs[row.side]} {row.bound:g}"
+        seeds = str(row.n_seeds)
+        cells.append((row.id, row.role, row.verdict, estimate, interval, bound, seeds, row.statement))
+    widths = [max(len(line[i]) for line in cells) for i in range(len(cells[0]) - 1)]
+    lines = []
+    for *columns, statement in cells:
+        padded = [cell.ljust(width) for cell, width in zip(columns, widths, strict=True)]
+        lines.append("  ".join([*padded, statement]))
+    return "\n".join(lines)

@@ -1,0 +1,72 @@
+"""Page of a study: question, answer and one picture; primary claims as cards; everything else folded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from makebreak.claims import NotRun, count_verdicts, format_value
+from makebreak.report.figures import write_figures
+from makebreak.report.page import as_html
+from makebreak.store import write_atomic
+from makebreak.studies import Results, Study
+
+_PAGE, _FIGURES = "report.html", "figures"
+
+
+def write_study(study: Study, results: Results, preset: Any, world: str, out: Path) -> Path:
+    """Writes the figures of a study and its page, report.html.
+
+    Args:
+        study: The study.
+        results: Its tables and evaluated claims.
+        preset: The preset that was run.
+        world: Name of the world.
+        out: Folder of the results.
+
+    Returns:
+        The HTML file.
+    """
+    tables = results.tables
+    drawings: dict[str, Callable[[], Any]] = {
+        figure.name: partial(figure.draw, tables, preset)
+        for figure in study.figures
+        if all(name in tables for name in figure.requires)
+    }
+    captions = {figure.name: (figure.title, figure.caption) for figure in study.figures}
+    figures = write_figures(drawings, captions, out / _FIGURES)
+    claims = {row.id: row for row in results.claims}
+    environment = Environment(
+        loader=PackageLoader("makebreak.report", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+    )
+    environment.filters["value"] = format_value
+    html = environment.get_template("study.html").render(
+        study=study,
+        heading=f"{study.title} ({study.name} at {preset.name}, world {world})",
+        answer=study.answer(claims),
+        claims=results.claims,
+        verdicts=count_verdicts(results.claims),
+        figures=figures,
+        facts=study.facts(preset, world),
+        tables=as_html(_summaries(study, tables)),
+    )
+    write_atomic(out / _PAGE, html)
+    return out / _PAGE
+
+
+def _summaries(study: Study, tables: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
+    """Tables of the page by title; those whose rows were not computed are left out."""
+    result = {}
+    for title, summarise in study.summaries.items():
+        with suppress(NotRun):
+            result[title] = summarise(tables)
+    return result
