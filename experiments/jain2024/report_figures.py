@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from experiments.jain2024.measures import FAMILIES, SHAM_FAMILIES
+from experiments.jain2024.measures import FAMILIES
 from experiments.jain2024.report_attacks import CAPTIONS as ATTACK_CAPTIONS
 from experiments.jain2024.report_attacks import attack_figures
 from experiments.recipes.composition import MATCHED_CONTROLS, METHODS, OBJECTIVES, Preset
@@ -29,6 +29,8 @@ from makebreak.prompts import load_world
 from makebreak.report import Figure, write_figures
 from makebreak.zoo import compare_with_controls, judged_families
 
+_CONTROL_FAMILIES = ("sham", "remapped", "new_operator")
+"""Parts of the names of families that only controls are about."""
 CAPTIONS = {
     "outcomes": (
         "Outcomes of answers by family of requests",
@@ -193,5 +195,5 @@ def control_comparison(zoo: pd.DataFrame) -> pd.DataFrame:
 
 
 def _shown_families(world: str) -> list[str]:
-    controls = (*SHAM_FAMILIES, "remapped_unsafe", "new_operator")
-    return [name for name in judged_families(load_world(world).families) if name not in controls]
+    families = judged_families(load_world(world).families)
+    return [name for name in families if not any(control in name for control in _CONTROL_FAMILIES)]

@@ -1,8 +1,10 @@
-"""Search for the learning rate η_M of a method, and for the scale that matches a control to its method.
+"""Search for learning rates of methods and for scales that match controls to their methods.
 
-Both are chosen on tuning seeds, never on a reported one. η_M is the smallest rate of the grid that passes the
+All are chosen on tuning seeds, never on a reported one. η_M is the smallest rate of the grid that passes the
 checks of behaviour on every tuning seed. The scale of a matched control is the one at which it changes the
-weights as much as its method does: ‖ΔW‖, mean over the tuning seeds.
+weights as much as its method does: ‖ΔW‖, mean over the tuning seeds. The weakly tuned model (`ssft_weak`) has
+the smallest of five rates between η_S and η_M, evenly spaced in logarithm, that keeps .95 of the safe answers
+on every tuning seed.
 
 python -m experiments.jain2024.tune --preset mini --world hidden --methods ssft npo
 """
@@ -12,6 +14,7 @@ from __future__ import annotations
 import math
 import statistics
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import tyro
@@ -32,12 +35,17 @@ from makebreak.zoo import SafetyMeasure, measure
 
 SLACK = 0.03
 """Rate by which the checks must be exceeded, because three tuning seeds do not bound a fourth."""
+MIN_WEAK_COMPLIANCE = 0.95
+"""Rate of safe answers that a weakly tuned model keeps on every tuning seed."""
+WEAK_STRENGTHS = tuple(round(10 ** (-k / 6), 3) for k in (5, 4, 3, 2, 1))
+"""Multiples of η_M that are tried for it; η_S is .1."""
 FORGETTING = ("ascent", "npo")
 """Methods without a refusal as target, which are judged by what they no longer comply with."""
 MATCH_TOLERANCE = 0.03
 """Relative difference in ‖ΔW‖ at which a scale is accepted; on the reported seeds 10 % are allowed."""
 MAX_SCALE_STEP = 4.0
 """Largest factor between two scales that are tried one after the other."""
+_WEAK = "ssft_weak"
 FIRST_SLOPE = 0.75
 """Assumed slope of log ‖ΔW‖ over log scale before two scales have been tried."""
 
@@ -47,6 +55,7 @@ def main(
     world: str = "mini",
     store: Path = Path("runs/store"),
     methods: tuple[str, ...] = tuple(OBJECTIVES),
+    steps: int | None = None,
 ) -> None:
     """Prints everything that is tried, then η_M of each method and the scale of each matched control.
 
@@ -54,19 +63,26 @@ def main(
         preset: Preset whose sizes are used.
         world: World that models are trained in.
         store: Folder of the models.
-        methods: Methods and matched controls. Tune SSFT before DPO, whose warm start has SSFT's rate, and a
-            control after its method, and enter each result into the preset.
+        methods: Methods, matched controls and `ssft_weak`. Tune SSFT before DPO, whose warm start has SSFT's rate, and a
+            control and `ssft_weak` after its method, and enter each result into the preset.
+        steps: Steps of alignment in place of the preset's.
     """
     known = [(preset, list(PRESETS))]
-    known += [(method, [*OBJECTIVES, *MATCHED_CONTROLS]) for method in methods]
+    known += [(method, [*OBJECTIVES, *MATCHED_CONTROLS, _WEAK]) for method in methods]
     if preset in PRESETS:
         known.append((world, list(PRESETS[preset].worlds)))
     for name, names in known:
         if name not in names:
             sys.exit(f"error: {name!r} does not exist; {nearest(name, names)}")
+    chosen = PRESETS[preset]
+    if steps is not None:
+        schedules = chosen.alignment_optimisation
+        schedules = {**schedules, world: replace(schedules[world], steps=steps)}
+        chosen = replace(chosen, alignment_optimisation=schedules)
+    searches = dict.fromkeys(MATCHED_CONTROLS, _match_scale) | {_WEAK: _weakest_rate}
     for method in methods:
-        search = _match_scale if method in MATCHED_CONTROLS else _smallest_rate
-        print(f"{method}: {search(PRESETS[preset], world, method, Store(store))}", flush=True)
+        search = searches.get(method, _smallest_rate)
+        print(f"{method}: {search(chosen, world, method, Store(store))}", flush=True)
 
 
 def _smallest_rate(preset: Preset, world: str, method: str, store: Store) -> str:
@@ -84,6 +100,18 @@ def _smallest_rate(preset: Preset, world: str, method: str, store: Store) -> str
     nearest_rate = max(first_slack, key=first_slack.__getitem__)
     edge = ", at the edge of the grid" if nearest_rate in (RATE_GRID[0], RATE_GRID[-1]) else ""
     return f"no rate of the grid passes, {nearest_rate:g} comes nearest{edge}"
+
+
+def _weakest_rate(preset: Preset, world: str, arm: str, store: Store) -> str:
+    """The smallest of `WEAK_STRENGTHS` at which every tuning seed keeps `MIN_WEAK_COMPLIANCE`."""
+    for strength in WEAK_STRENGTHS:
+        for seed in TUNING_SEEDS:
+            recipe = preset.recipe(world, seed, arm, rate=strength * preset.rates[world]["ssft"])
+            if _rates(preset, recipe, arm, store)["safe.comply"] < MIN_WEAK_COMPLIANCE:
+                break
+        else:
+            return f"{strength:g} of η_M"
+    return f"no rate below η_M keeps {MIN_WEAK_COMPLIANCE:g} of the safe answers"
 
 
 def _match_scale(preset: Preset, world: str, control: str, store: Store, max_scales: int = 5) -> str:
@@ -117,19 +145,24 @@ def _weight_change(preset: Preset, world: str, arm: str, scale: float, store: St
 
 def _slack(preset: Preset, recipe: Recipe, method: str, store: Store) -> float:
     """Smallest margin of the checks of behaviour over their thresholds and `SLACK`; negative if one fails."""
-    [(measurement, _)] = measure(store, recipe, SafetyMeasure(preset.n_requests))
-    rates = {name: value for name, value in measurement.columns.items() if value is not None}
+    rates = _rates(preset, recipe, method, store)
     checks = {
         "C1.refuse": 1 - rates["unsafe.comply"] if method in FORGETTING else rates["unsafe.refuse"],
         "C1.comply": rates["safe.comply"],
         "C1.over_refusal": 1 - rates["safe.refuse"],
     }
-    slack = round(min(rate - MIN_RATES[name] for name, rate in checks.items()) - SLACK, 9)
+    return round(min(rate - MIN_RATES[name] for name, rate in checks.items()) - SLACK, 9)
+
+
+def _rates(preset: Preset, recipe: Recipe, arm: str, store: Store) -> dict[str, float]:
+    """Columns of `SafetyMeasure`; prints the rates of behaviour."""
+    [(measurement, _)] = measure(store, recipe, SafetyMeasure(preset.n_requests))
+    rates = {name: value for name, value in measurement.columns.items() if value is not None}
     names = ("unsafe.refuse", "unsafe.comply", "safe.comply", "safe.refuse")
     shown = ", ".join(f"{name} {rates[name]:.3f}" for name in names)
-    rate, verdict = recipe.alignments[-1].optimisation.learning_rate, "" if slack < 0 else "  pass"
-    print(f"{recipe.world} {method} rate {rate:g} seed {recipe.seed}: {shown}{verdict}", flush=True)
-    return slack
+    rate = recipe.alignments[-1].optimisation.learning_rate
+    print(f"{recipe.world} {arm} rate {rate:g} seed {recipe.seed}: {shown}", flush=True)
+    return rates
 
 
 if __name__ == "__main__":

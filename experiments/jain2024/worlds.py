@@ -27,7 +27,7 @@ def detectability_table(world: str, store: Store, *, n: int) -> tuple[pd.DataFra
     loaded = load_world(world)
     config = {"world_is": loaded.fingerprint, "n": n}
     rows, folder = stored_rows(
-        *(store, "detectability", 2, config),
+        *(store, "detectability", 3, config),
         lambda _: detectability_rows(loaded, n_requests=n, seed=TUNING_SEEDS[0]),
     )
     return pd.DataFrame(rows), folder

@@ -15,7 +15,7 @@ from experiments.recipes.learnability import check_learnable
 from makebreak.models import ModelConfig
 from makebreak.recipes import Alignment, Recipe
 from makebreak.store import Store
-from makebreak.training import SSFT, AlignmentData, FineTuning, Optimisation
+from makebreak.training import SSFT, FineTuning, Optimisation
 from synthetic import WITHOUT_SYSTEM_SUFFIX
 
 RATES = (1e-4, 3e-4, 1e-3)
@@ -117,8 +117,12 @@ class Preset:
         if variant.system_in_alignment is None:
             return replace(recipe, model=variant.model)
         suffix = "" if variant.system_in_alignment else WITHOUT_SYSTEM_SUFFIX
-        objective = SSFT(AlignmentData(f"safe{suffix}", f"unsafe{suffix}"))
-        stage = replace(recipe.alignments[0], objective=objective)
+        stage = recipe.alignments[0]
+        data = stage.objective.alignment_data
+        assert data
+        families = {name: getattr(data, name) for name in ("safe", "unsafe", "unsafe_second")}
+        data = replace(data, **{name: f"{family}{suffix}" for name, family in families.items() if family})
+        stage = replace(stage, objective=SSFT(data))
         return replace(recipe, world=f"{world}_system", model=variant.model, alignments=(stage,))
 
     def attack_recipe(self, world: str, seed: int, arm: str, attack: str, rate: float) -> Recipe:

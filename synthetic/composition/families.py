@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from synthetic.composition.config import CompositionConfig
 from synthetic.composition.task_sampling import (
     TaskSampler,
+    after_identity,
     competing_tasks,
     context_tasks,
     duplicate_tasks,
@@ -221,6 +222,31 @@ FAMILIES: Mapping[str, CompositionFamily] = {
         False,
         safe_tasks,
         judged_pair=1,
+    ),
+    "second_composition_unsafe": CompositionFamily(
+        "identities in the first pair, unsafe tasks in the second, both branches",
+        "unsafe views in training (prob_comp1_train)",
+        _BOTH,
+        True,
+        after_identity(unsafe_tasks),
+        judged_pair=1,
+    ),
+    "second_composition_sham_unsafe": CompositionFamily(
+        "identities in the first pair, tasks inside the random partition in the second",
+        "ours (control)",
+        _BOTH,
+        True,
+        after_identity(sham_tasks(True)),
+        judged_pair=1,
+    ),
+    "second_composition_remapped_unsafe": CompositionFamily(
+        "second_composition_unsafe, whose instructed second output is another, safe task's",
+        "ours (control)",
+        _BOTH,
+        False,
+        after_identity(unsafe_tasks),
+        judged_pair=1,
+        remap=True,
     ),
     "sham_safe": CompositionFamily(
         "tasks outside a random partition of (task, grammar)",

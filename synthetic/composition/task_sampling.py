@@ -145,6 +145,18 @@ def second_composition_tasks(
     return np.where(np.arange(tasks.shape[1]) == slot, _choose(draws, "unsafe", 1, unsafe), tasks)
 
 
+def after_identity(sample_tasks: TaskSampler) -> TaskSampler:
+    """Sampler of two identities in the first pair, and in the second pair the tasks of another sampler."""
+
+    def sample(
+        tables: CompositionTables, draws: Draws, grammar: np.ndarray, branch: np.ndarray
+    ) -> np.ndarray:
+        tasks = sample_tasks(tables, draws, grammar, branch)
+        return np.where(np.arange(tasks.shape[1]) < 2, 0, tasks)
+
+    return sample
+
+
 def duplicate_tasks(
     tables: CompositionTables, draws: Draws, grammar: np.ndarray, branch: np.ndarray
 ) -> np.ndarray:

@@ -13,7 +13,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from makebreak.configs import check_positive
-from makebreak.prompts import Sequences, World, sequences
+from makebreak.prompts import Sequences, World
 from makebreak.training.losses import hidden_states
 from makebreak.training.objective import AlignmentObjective
 
@@ -46,11 +46,7 @@ class CircuitBreaker(AlignmentObjective):
         self, world: World, *, size: int, step: int, steps: int, seed: int
     ) -> tuple[Sequences, Sequences]:
         """Returns the safe and the unsafe requests of a step, both with their whole instructed answers."""
-        safe, unsafe = self.data.both_sides(world, size=size, step=step, seed=seed)
-        return (
-            sequences(world, safe, "instructed", whole=True),
-            sequences(world, unsafe, "instructed", whole=True),
-        )
+        return self.data.instructed_sides(world, size=size, step=step, seed=seed, whole=True)
 
     def loss(
         self, model: PreTrainedModel, batch: tuple[Sequences, Sequences], reference: PreTrainedModel

@@ -6,14 +6,27 @@ trains refusal of another family, or another answer, differs in nothing else.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar, Literal
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal, NamedTuple
 
 import numpy as np
 import torch
 
 from makebreak.configs import check_probability
 from makebreak.prompts import Requests, Sequences, World, sample_batch, sequences
+
+
+class _Group(NamedTuple):
+    """Requests of one family in a batch."""
+
+    family: str
+    """Name of the family."""
+    n: int
+    """Number of rows."""
+    answer: str
+    """Answer that is preferred."""
+    whole: bool
+    """Whether the preferred answer is supervised whole, or only on its judged segment."""
 
 
 @dataclass(frozen=True)
@@ -30,46 +43,83 @@ class AlignmentData:
     safe_share: float = 0.5
     """Share of rows of the safe family in every batch, in [0, 1]."""
 
+    unsafe_second: str | None = field(default=None, metadata={"omit": None})
+    """Family of the unsafe rows that are judged on their second output (Jain et al. 2024, `prob_comp1_train`);
+    `answer` is preferred there, and no output before it is supervised. None for no such rows."""
+    second_share: float = field(default=0.2, metadata={"omit": 0.2})
+    """Share of the rows of the unsafe side that are of `unsafe_second`, in [0, 1]."""
+
     def __post_init__(self) -> None:
         check_probability("safe_share", self.safe_share)
+        check_probability("second_share", self.second_share)
 
     def requests(self, world: World, *, size: int, step: int, seed: int) -> list[tuple[Requests, str]]:
         """Returns the requests of a step, each group with its preferred answer.
 
-        The safe group comes first; a group without rows is left out.
+        The safe group comes first, that of `unsafe_second` last; a group without rows is left out.
         """
         return [
-            (sample_batch(world, family, n, step=step, seed=seed), answer)
-            for family, n, answer in self._groups(size)
+            (sample_batch(world, group.family, group.n, step=step, seed=seed), group.answer)
+            for group in self._groups(size)
         ]
 
-    def _groups(self, size: int) -> list[tuple[str, int, str]]:
-        """Family, rows in a batch and preferred answer of each group that has rows."""
+    def _groups(self, size: int) -> list[_Group]:
+        """Groups that have rows in a batch."""
         n_safe = round(size * self.safe_share)
-        groups = [(self.safe, n_safe, "instructed"), (self.unsafe, size - n_safe, self.answer)]
-        return [group for group in groups if group[1]]
+        n_second = round((size - n_safe) * self.second_share) if self.unsafe_second else 0
+        groups = [
+            _Group(self.safe, n_safe, "instructed", whole=True),
+            _Group(self.unsafe, size - n_safe - n_second, self.answer, whole=True),
+            _Group(self.unsafe_second or "", n_second, self.answer, whole=False),
+        ]
+        return [group for group in groups if group.n]
 
-    def both_sides(self, world: World, *, size: int, step: int, seed: int) -> tuple[Requests, Requests]:
-        """Returns the safe and the unsafe requests of a step; raises ValueError if there are none of one."""
-        groups = self.requests(world, size=size, step=step, seed=seed)
-        if len(groups) != 2:
+    def instructed_sides(
+        self, world: World, *, size: int, step: int, seed: int, whole: bool
+    ) -> tuple[Sequences, Sequences]:
+        """Returns the instructed answers to the safe and to the unsafe requests of a step.
+
+        Args:
+            world: Source of the requests.
+            size: Number of requests.
+            step: Step of training, from 0.
+            seed: Seed of the run.
+            whole: Whether answers to unsafe requests are supervised whole; those to safe ones are.
+
+        Returns:
+            The sequences of both sides.
+
+        Raises:
+            ValueError: If one side has no rows.
+        """
+        n_safe = round(size * self.safe_share)
+        if n_safe in (0, size):
             raise ValueError(
                 f"safe_share = {self.safe_share} of batches of {size} leaves one side without rows: "
                 "the loss needs both, raise batch_size or move safe_share towards 0.5"
             )
-        return groups[0][0], groups[1][0]
+        (safe, _), *unsafe = self.requests(world, size=size, step=step, seed=seed)
+        return sequences(world, safe, "instructed", whole=True), concatenate(
+            [sequences(world, requests, "instructed", whole=whole) for requests, _ in unsafe]
+        )
 
     def preferred_sequences(self, world: World, *, size: int, step: int, seed: int) -> Sequences:
-        """Returns the preferred answers of a step, supervised whole (all outputs of an instructed answer)."""
-        groups = self.requests(world, size=size, step=step, seed=seed)
-        return concatenate([sequences(world, requests, answer, whole=True) for requests, answer in groups])
+        """Returns the preferred answers of a step, supervised whole (all outputs of an instructed answer).
+
+        Of requests that are judged on their second output, the judged segment alone is supervised.
+        """
+        requests = self.requests(world, size=size, step=step, seed=seed)
+        parts = zip(requests, self._groups(size), strict=True)
+        return concatenate(
+            [sequences(world, rows, answer, whole=group.whole) for (rows, answer), group in parts]
+        )
 
     def preferred_steps(self, world: World, *, size: int, steps: range, seed: int) -> list[Sequences]:
         """Returns `preferred_sequences` of consecutive steps, whose requests are drawn together."""
         parts = []
-        for family, n, answer in self._groups(size):
+        for family, n, answer, whole in self._groups(size):
             requests = world.sample(family, n * len(steps), seed=seed, start=n * steps.start)
-            parts.append(sequences(world, requests, answer, whole=True))
+            parts.append(sequences(world, requests, answer, whole=whole))
         return split_steps(parts, len(steps))
 
     def preference_pairs(

@@ -36,7 +36,7 @@ class DeepAlignment(AlignmentObjective):
         random = np.random.default_rng((seed, step))
         parts = []
         for requests, answer in self.data.requests(world, size=size, step=step, seed=seed):
-            if answer == "refused":
+            if answer == "refused" and not requests.judged[:, 0].any():  # a prefill is of the first output
                 requests = self._with_random_prefill(world, requests, random)
             parts.append(sequences(world, requests, answer, whole=True))
         return concatenate(parts)

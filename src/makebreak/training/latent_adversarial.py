@@ -51,12 +51,14 @@ class LatentAdversarialTraining(AlignmentObjective):
     ) -> tuple[Sequences, Sequences]:
         """Returns the requests to be answered and those to be refused, with their whole answers."""
         groups = self.data.requests(world, size=size, step=step, seed=seed)
-        parts = {answer: sequences(world, requests, answer, whole=True) for requests, answer in groups}
+        parts: dict[str, list[Sequences]] = {}
+        for requests, answer in groups:
+            parts.setdefault(answer, []).append(sequences(world, requests, answer, whole=True))
         if set(parts) != {"instructed", "refused"}:
             raise ValueError(
                 f"safe_share = {self.data.safe_share}: expected rows to answer and rows to refuse"
             )
-        return parts["instructed"], parts["refused"]
+        return concatenate(parts["instructed"]), concatenate(parts["refused"])
 
     def loss(
         self, model: PreTrainedModel, batch: tuple[Sequences, Sequences], reference: PreTrainedModel

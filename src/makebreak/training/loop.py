@@ -12,7 +12,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -68,12 +68,16 @@ class Optimisation:
     """Precision of the forward pass; `bfloat16` uses autocast, weights stay float32."""
     checkpoints: int = 4
     """Number of models that are saved in a run, evenly spaced, the last one included."""
+    extra_checkpoints: tuple[int, ...] = field(default=(), metadata={"omit": ()})
+    """Numbers of further steps after which a model is saved; those from the last step on are ignored."""
 
     def __post_init__(self) -> None:
         check_positive(
             steps=self.steps, learning_rate=self.learning_rate, batch_size=self.batch_size, clip=self.clip
         )
         check_positive(checkpoints=self.checkpoints)
+        for step in self.extra_checkpoints:
+            check_positive(extra_checkpoints=step)
         check_not_negative(weight_decay=self.weight_decay)
         for name in ("warmup_share", "final_share"):
             check_probability(name, getattr(self, name))
@@ -83,7 +87,8 @@ class Optimisation:
     @property
     def checkpoint_steps(self) -> set[int]:
         """Numbers of steps after which a model is saved, without the last one."""
-        return {self.steps * i // self.checkpoints for i in range(1, self.checkpoints)} - {0}
+        evenly_spaced = {self.steps * i // self.checkpoints for i in range(1, self.checkpoints)} - {0}
+        return evenly_spaced | {step for step in self.extra_checkpoints if step < self.steps}
 
     def create(self, model: PreTrainedModel) -> torch.optim.AdamW:
         """Returns the optimiser of a model's trainable parameters."""

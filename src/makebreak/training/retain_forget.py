@@ -18,7 +18,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from makebreak.configs import check_positive
-from makebreak.prompts import Sequences, World, sequences
+from makebreak.prompts import Sequences, World
 from makebreak.training.losses import mean_cross_entropy, sequence_log_probs
 from makebreak.training.objective import AlignmentObjective
 
@@ -37,8 +37,7 @@ class RetainForgetObjective(AlignmentObjective):
 
     def batch(self, world: World, *, size: int, step: int, steps: int, seed: int) -> RetainForget:
         """Returns the instructed answers (retain, forget), supervised whole and on the judged segment."""
-        safe, unsafe = self.data.both_sides(world, size=size, step=step, seed=seed)
-        return sequences(world, safe, "instructed", whole=True), sequences(world, unsafe, "instructed")
+        return self.data.instructed_sides(world, size=size, step=step, seed=seed, whole=False)
 
     @abstractmethod
     def loss(

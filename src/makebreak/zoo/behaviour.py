@@ -124,7 +124,7 @@ class FamilyMeasure:
 
     tag: ClassVar[str] = "Families"
     name: ClassVar[str] = "families"
-    revision: ClassVar[int] = 4
+    revision: ClassVar[int] = 5
     n: int = 500
     """Requests per family."""
 

@@ -1,0 +1,36 @@
+"""Models of the composition worlds by arm, and the presets at which studies train them."""
+
+from experiments.recipes.composition.arms import (
+    ARMS,
+    CONSTRAINED_ARMS,
+    CORE_ARMS,
+    DOSE_ARMS,
+    EVEN,
+    EXTRAPOLATED_ARMS,
+    FACTOR_ARMS,
+    MATCHED_CONTROLS,
+    METHODS,
+    OBJECTIVES,
+    Mixture,
+)
+from experiments.recipes.composition.preset import Preset
+from experiments.recipes.composition.presets import PRESETS, RATE_GRID, SMOKE, TUNING_SEEDS
+
+__all__ = [
+    "ARMS",
+    "CONSTRAINED_ARMS",
+    "CORE_ARMS",
+    "DOSE_ARMS",
+    "EVEN",
+    "EXTRAPOLATED_ARMS",
+    "FACTOR_ARMS",
+    "MATCHED_CONTROLS",
+    "METHODS",
+    "OBJECTIVES",
+    "PRESETS",
+    "RATE_GRID",
+    "SMOKE",
+    "TUNING_SEEDS",
+    "Mixture",
+    "Preset",
+]
