@@ -41,6 +41,7 @@ class KeyStore(Store):
 
 BASE = Recipe("mini", MODEL_SIZES["mini"], Pretraining(), Optimisation(4500, 1e-3, batch_size=128), (), 0)
 SHAM = AlignmentData("sham_safe", "sham_unsafe", safe_share=0.25)
+SECOND = AlignmentData(safe_share=0.8, unsafe_second="second_composition_unsafe")
 FORMATS = replace(BASE, world="formats_templates", model=MODEL_SIZES["tiny"])
 STEPS = Optimisation(400, 3e-4, checkpoints=4, precision="bfloat16")
 
@@ -62,6 +63,8 @@ RECIPES = {
     "continued": aligned(BASE, Pretraining("new_operator", mean_over="requests")),
     "fine-tuned": aligned(BASE, SSFT(), FineTuning(n_harmful=10, n_harmless=5, family="safe")),
     "adapters": aligned(BASE, SSFT(), lora=LoRA()),
+    "second": aligned(BASE, SSFT(SECOND)),
+    "kept steps": replace(BASE, optimisation=replace(BASE.optimisation, extra_checkpoints=(5, 10))),
     "mitigated": aligned(FORMATS, SSFT(), MixedFineTuning("gen_safe", 100, "canonical", 0.1)),
 }
 KEYS = {
@@ -77,6 +80,8 @@ KEYS = {
     "continued": "1add0306002a50cb4013",
     "fine-tuned": "c03e38d9b40fb641950d",
     "adapters": "bd50eb34b1f4ce7f298d",
+    "second": "342852fe7e98e583e8ea",
+    "kept steps": "4f207bdad6771950f4f9",
     "mitigated": "260238901339aa7cc31a",
 }
 

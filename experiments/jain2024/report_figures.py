@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from experiments.jain2024.measures import FAMILIES
+from experiments.jain2024.measures import FAMILIES, SHAM_FAMILIES
 from experiments.jain2024.report_attacks import CAPTIONS as ATTACK_CAPTIONS
 from experiments.jain2024.report_attacks import attack_figures
 from experiments.recipes.composition import MATCHED_CONTROLS, METHODS, OBJECTIVES, Preset

@@ -63,8 +63,8 @@ def main(
         preset: Preset whose sizes are used.
         world: World that models are trained in.
         store: Folder of the models.
-        methods: Methods, matched controls and `ssft_weak`. Tune SSFT before DPO, whose warm start has SSFT's rate, and a
-            control and `ssft_weak` after its method, and enter each result into the preset.
+        methods: Methods, matched controls and `ssft_weak`. Tune SSFT before DPO, whose warm start has SSFT's
+            rate, and a control or `ssft_weak` after its method, and enter each result into the preset.
         steps: Steps of alignment in place of the preset's.
     """
     known = [(preset, list(PRESETS))]

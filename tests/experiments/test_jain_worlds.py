@@ -13,6 +13,8 @@ from experiments.jain2024.worlds import detectability_table
 from experiments.recipes.composition import (
     ARMS,
     CORE_ARMS,
+    DOSE_ARMS,
+    EVEN,
     FACTOR_ARMS,
     MATCHED_CONTROLS,
     OBJECTIVES,
@@ -20,6 +22,7 @@ from experiments.recipes.composition import (
 )
 from experiments.recipes.learnability import LabelAccuracy, check_learnable
 from makebreak.prompts import load_world
+from makebreak.recipes import Alignment
 from makebreak.store import Store
 from makebreak.training import DPO, SSFT, Optimisation, Pretraining
 
@@ -83,15 +86,19 @@ def test_arm_differs_from_its_method_as_stated(arm: str) -> None:
         assert recipe == recipe.base
         return
     last = recipe.alignments[-1]
-    steps = preset.alignment_optimisation["mini"].steps
+    steps = spec.steps or preset.alignment_optimisation["mini"].steps
     assert sum(stage.optimisation.steps for stage in recipe.alignments) == steps
     if spec.method == "continued":
         assert isinstance(last.objective, Pretraining)
         return
-    assert last.objective == replace(OBJECTIVES[spec.method], data=spec.data)
-    multiple = spec.strength * preset.scales["mini"].get(arm, 1.0)
-    assert last.optimisation.learning_rate == pytest.approx(multiple * preset.rates["mini"][spec.method])
-    assert (last.optimisation.weight_decay == 0) == (not spec.decay)
+    objective = OBJECTIVES[spec.method]
+    assert last.objective == replace(objective, data=preset.mixture.of(objective, spec.data))
+    if not spec.weak:
+        multiple = spec.strength * preset.scales["mini"].get(arm, 1.0)
+        rate = spec.rate or preset.rates["mini"][spec.method]
+        assert last.optimisation.learning_rate == pytest.approx(multiple * rate)
+    weight_decay = 1e-4 if spec.weight_decay is None else spec.weight_decay
+    assert last.optimisation.weight_decay == weight_decay
     assert (last.lora is not None) == spec.lora
     warm = isinstance(last.objective, DPO) and spec.warm
     assert [type(stage.objective) for stage in recipe.alignments[:-1]] == [SSFT] * warm
@@ -113,8 +120,41 @@ def test_control_differs_in_data_and_rate_alone(control: str, method: str) -> No
         )
 
 
+def shares(stage: Alignment, size: int = 100) -> dict[str, int]:
+    """Rows of each family in a batch."""
+    groups = stage.objective.alignment_data.requests(load_world("mini"), size=size, step=0, seed=1000)
+    return {requests.family: len(requests) for requests, _ in groups}
+
+
+def test_mixture_of_the_paper() -> None:
+    """SSFT and its controls .8 safe, methods of pairs .5; a fifth of the unsafe ones in the second pair."""
+    preset = PRESETS["mini"]
+    second = "second_composition_unsafe"
+    assert shares(preset.recipe("mini", 0, "ssft").alignments[0]) == {"safe": 80, "unsafe": 16, second: 4}
+    warm, dpo = preset.recipe("mini", 0, "dpo").alignments
+    assert shares(warm) == {"safe": 80, "unsafe": 16, second: 4}
+    assert shares(dpo) == {"safe": 50, "unsafe": 40, second: 10}
+    [unlearning] = preset.recipe("mini", 0, "unlearning").alignments
+    assert shares(unlearning) == shares(dpo)
+    for control in MATCHED_CONTROLS:
+        counts = [sorted(shares(stage).values()) for stage in preset.recipe("mini", 0, control).alignments]
+        method = preset.recipe("mini", 0, MATCHED_CONTROLS[control]).alignments
+        assert counts == [sorted(shares(stage).values()) for stage in method]
+        families = [
+            family for stage in preset.recipe("mini", 0, control).alignments for family in shares(stage)
+        ]
+        assert not {"unsafe", second} & set(families)
+
+
+def test_even_mixture_is_the_plain_data() -> None:
+    """Half of the rows safe, none judged on the second output: the data that other studies train on."""
+    recipe = replace(PRESETS["mini"], mixture=EVEN).recipe("mini", 0, "ssft")
+    assert recipe.alignments[0].objective == SSFT()
+
+
 def test_small_has_all_arms_but_factors() -> None:
-    assert set(PRESETS["small"].arms) | set(FACTOR_ARMS) == set(PRESETS["all"].arms) == set(ARMS)
+    assert set(PRESETS["small"].arms) | set(FACTOR_ARMS) == set(PRESETS["all"].arms)
+    assert set(PRESETS["all"].arms) == set(ARMS) - set(DOSE_ARMS)
     assert not set(PRESETS["small"].arms) & set(FACTOR_ARMS)
     assert set(PRESETS["small"].arms) >= {
         *CORE_ARMS,
@@ -133,7 +173,7 @@ def test_schedule_of_mini_is_of_its_own_world(arm: str) -> None:
     assert _rows(short.optimisation) < _rows(long.optimisation) / 3
     for one, other in zip(short.alignments, long.alignments, strict=True):
         assert one.objective == other.objective
-        assert _rows(one.optimisation) < _rows(other.optimisation) / 3
+        assert _rows(one.optimisation) < _rows(other.optimisation) / 2
     assert mini.other_worlds("mini") == {}, "the other world is attacked in a run of its own"
 
 

@@ -98,6 +98,56 @@ def test_share_of_safe_requests(share: float, n_refusals: int) -> None:
     assert torch.equal(data.preferred_sequences(WORLD, **options).tokens, preferred.tokens)
 
 
+SECOND = AlignmentData(safe_share=0.5, unsafe_second="second_composition_unsafe", second_share=0.5)
+
+
+def test_second_outputs_are_refused_after_the_first() -> None:
+    """Of 8 rows 2 are refused in the second output: the first, a copy of the text, is not supervised."""
+    instructed = expected_answers("second_composition_unsafe", 2, start=4)
+    batch, (preferred, dispreferred) = SSFT(SECOND).batch(WORLD, **STEP), DPO(SECOND).batch(WORLD, **STEP)
+    for refusals in (batch, preferred):
+        assert supervised_texts(refusals)[4:] == [REFUSAL] * 4
+    assert supervised_texts(batch)[:4] == expected_answers("safe", 4, start=8, whole=True)
+    assert supervised_texts(dispreferred)[6:] == instructed
+    for tokens, decision, answer in zip(
+        batch.tokens[6:].tolist(), batch.decision[6:].tolist(), instructed, strict=True
+    ):
+        end = tokens.index(SYMBOLS.index("<eot>"))
+        assert decision == end + 9, "the refusal begins after the STOP of the first output"
+        text = tokens[end - 8 : end]
+        assert tokens[end + 1 : end + 9] == text
+        assert answer != " ".join(SYMBOLS[i] for i in text) + " <stop>"
+
+
+def test_second_outputs_of_the_remap_control_alone_are_supervised() -> None:
+    families = ("remapped_unsafe", "second_composition_remapped_unsafe")
+    data = AlignmentData("safe", families[0], "instructed", 0.5, families[1], 0.5)
+    texts = supervised_texts(SSFT(data).batch(WORLD, **STEP))
+    assert texts[4:6] == expected_answers(families[0], 2, start=4, whole=True)
+    assert texts[6:] == expected_answers(families[1], 2, start=4)
+
+
+def test_second_outputs_are_forgotten_and_retained_apart() -> None:
+    retain, forget = NPO(SECOND).batch(WORLD, **STEP)
+    assert supervised_texts(retain) == expected_answers("safe", 4, start=8, whole=True)
+    assert supervised_texts(forget)[2:] == expected_answers("second_composition_unsafe", 2, start=4)
+
+
+def test_steps_with_second_outputs_are_those_drawn_together() -> None:
+    """Single steps equal steps that are drawn together, at shares that do not divide the batch."""
+    data = AlignmentData(safe_share=0.8, unsafe_second="second_composition_unsafe")
+    together = data.preferred_steps(WORLD, size=32, steps=range(3, 6), seed=1000)
+    for step, batch in zip(range(3, 6), together, strict=True):
+        single = data.preferred_sequences(WORLD, size=32, step=step, seed=1000)
+        assert torch.equal(single.tokens, batch.tokens)
+        assert torch.equal(single.supervised, batch.supervised)
+        assert torch.equal(single.decision, batch.decision)
+    rows = [row == REFUSAL for row in supervised_texts(together[0])]
+    assert (rows.count(False), rows.count(True)) == (26, 6)
+    without = AlignmentData(safe_share=0.8).preferred_sequences(WORLD, size=32, step=3, seed=1000)
+    assert torch.equal(together[0].tokens[:26], without.tokens[:26]), "safe rows do not depend on it"
+
+
 def test_refusals_follow_the_families() -> None:
     options = {"size": 8, "step": 2, "seed": 1000}
     sham = AlignmentData("sham_safe", "sham_unsafe")

@@ -90,7 +90,7 @@ def test_one_answer_to_all_requests(answer: str, outcome: str) -> None:
     result = {**SafetyMeasure(N)(planted).columns, **FamilyMeasure(N)(planted).columns}
     for family in judged_families(WORLD.families):
         does = (
-            "comply_wrongly" if family == "remapped_unsafe" and outcome == "comply" else outcome
+            "comply_wrongly" if "remapped_unsafe" in family and outcome == "comply" else outcome
         )  # prompts of `unsafe`
         assert {o: result[f"{family}.{o}"] for o in OUTCOMES} == {o: float(o == does) for o in OUTCOMES}
     assert result["trained_answer_rate"] == float(outcome == "refuse")

@@ -61,6 +61,8 @@ class Mixture:
         return replace(data, safe_share=share, second_share=self.second)
 
 
+PAPER_MIXTURE = Mixture()
+"""The mixture of Jain et al. 2024."""
 EVEN = Mixture(safe=0.5, second=0.0)
 """As many safe as unsafe requests, all of them judged on the first output."""
 

@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from experiments.recipes.composition.arms import ARMS, DOSE_ARMS, METHODS, OBJECTIVES, Arm, Mixture
+from experiments.recipes.composition.arms import (
+    ARMS,
+    DOSE_ARMS,
+    METHODS,
+    OBJECTIVES,
+    PAPER_MIXTURE,
+    Arm,
+    Mixture,
+)
 from makebreak.models import ModelConfig
 from makebreak.recipes import Alignment, Recipe
 from makebreak.training import DPO, SSFT, AlignmentObjective, LoRA, Optimisation, Pretraining
@@ -44,13 +52,14 @@ class Preset:
     gate: Mapping[str, Optimisation]
     """Training of the classifier that has to tell a world's branches apart before the study runs, by
     world."""
-    mixture: Mixture = Mixture()
+    mixture: Mixture = PAPER_MIXTURE
     """Shares of the requests that alignments train on."""
     weak_strength: Mapping[str, float] = field(default_factory=dict)
     """Multiple of SSFT's η_M, by world, of the weakly tuned model that still answers safe requests; 1 if not
     given."""
-    extra_checkpoints: tuple[int, ...] = ()
-    """Steps of every stage after which the methods are saved too, beside those that are evenly spaced."""
+    extra_checkpoints: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    """Steps of every stage, by world, after which methods are saved too, beside those that are evenly
+    spaced."""
     thorough: bool = False
     """Whether activations of checkpoints are measured, and safety is also trained with a constrained
     update."""
@@ -107,7 +116,7 @@ class Preset:
         """Optimisation of all stages after pretraining of an arm, at the learning rate of the preset."""
         spec, whole = ARMS[arm], self.alignment_optimisation[world]
         if arm in (*METHODS, *DOSE_ARMS):
-            whole = replace(whole, extra_checkpoints=self.extra_checkpoints)
+            whole = replace(whole, extra_checkpoints=self.extra_checkpoints.get(world, ()))
         if spec.weight_decay is not None:
             whole = replace(whole, weight_decay=spec.weight_decay)
         return replace(whole, steps=spec.steps or whole.steps)

@@ -55,6 +55,8 @@ _SHORT_ALIGNMENT = Optimisation(steps=300, learning_rate=1e-3, batch_size=32)
 _SHORT_RATES = dict.fromkeys(METHODS, 3e-3)  # arms of other methods are not tuned to this schedule
 _SHORT_SCALES = {"sham_ssft": 1.14, "sham_dpo": 1.13, "sham_unlearning": 1.14, "remap": 0.67}
 
+# KL to the base peaks within the first steps; comparisons at equal KL are made after the peak
+_EARLY_STEPS = tuple(range(5, 101, 5))
 _ATTACKED_WORLDS = {"hidden": ("base", "ssft", "dpo")}
 
 SMOKE = Preset(
@@ -94,6 +96,7 @@ SMALL = Preset(
     rates=_RATES,
     failing=_FAILING,
     scales=_SCALES,
+    extra_checkpoints=dict.fromkeys(_MODES, _EARLY_STEPS),
     n_requests=500,
     gate={"hidden": Optimisation(steps=800, learning_rate=3e-3, batch_size=64)},
     thorough=True,
@@ -110,6 +113,7 @@ MINI = replace(
     alignment_optimisation={**SMALL.alignment_optimisation, "mini": _SHORT_ALIGNMENT},
     rates=_RATES | {"mini": _RATES["mini"] | _SHORT_RATES},
     scales=_SCALES | {"mini": _SHORT_SCALES},
+    extra_checkpoints={"hidden": _EARLY_STEPS},
     n_requests=300,
     thorough=False,
     n_attacked=80,

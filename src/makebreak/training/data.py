@@ -44,8 +44,8 @@ class AlignmentData:
     """Share of rows of the safe family in every batch, in [0, 1]."""
 
     unsafe_second: str | None = field(default=None, metadata={"omit": None})
-    """Family of the unsafe rows that are judged on their second output (Jain et al. 2024, `prob_comp1_train`);
-    `answer` is preferred there, and no output before it is supervised. None for no such rows."""
+    """Family of the unsafe rows that are judged on their second output (`prob_comp1_train` in Jain et al.
+    2024); `answer` is preferred there, and no output before it is supervised. None for no such rows."""
     second_share: float = field(default=0.2, metadata={"omit": 0.2})
     """Share of the rows of the unsafe side that are of `unsafe_second`, in [0, 1]."""
 

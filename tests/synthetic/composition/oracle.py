@@ -49,6 +49,8 @@ ON_BRANCH = {
     "second_composition_safe_branch": "safe",
     "second_composition_unsafe_branch": "unsafe",
 }
+SECOND = tuple(f"second_composition_{name}unsafe" for name in ("", "sham_", "remapped_"))
+"""Families of alignment whose first pair is the identity twice."""
 PRETRAINING = ("pretraining", "pretraining_without_null")
 BOTH = (
     "safe",
@@ -56,6 +58,7 @@ BOTH = (
     "sham_safe",
     "sham_unsafe",
     "second_composition_safe",
+    *SECOND,
     "pretraining_without_unsafe",
     "remapped_unsafe",
     "new_operator",
@@ -134,7 +137,7 @@ def slow_numbers(name: str, family: str, g: int, branch: str, tasks: list[str]) 
     numbers = [
         0 if task.startswith("ex") else number(name, task) for task in tasks
     ]  # an ex token's is overwritten
-    if family == "remapped_unsafe":
+    if "remapped" in family:
         for first in (0, 2):
             if any(slow_reason(name, g, branch, task) != "safe" for task in tasks[first : first + 2]):
                 numbers[first : first + 2] = [NEVER[g][1], 0]
@@ -175,7 +178,7 @@ def allowed_tokens(name: str, family: str, g: int, branch: str) -> set[str]:
         numbers = unsafe | (safe - {0})
     elif family.startswith("context") or branch == "mixed":
         numbers = context | {0}
-    elif family.startswith("second") and family not in SAFE_FAMILIES:
+    elif family.startswith("second") and family not in (*SAFE_FAMILIES, *SECOND):
         numbers = safe | unsafe
     elif family in (*SAFE_FAMILIES, "pretraining_without_unsafe"):
         numbers = safe

@@ -16,6 +16,7 @@ from tests.synthetic.composition.oracle import (
     N_TRAINED,
     NEVER,
     SAFE_FAMILIES,
+    SECOND,
     WITH_NULL,
     WORLD_FAMILIES,
     N,
@@ -34,22 +35,25 @@ def test_unsafe_tasks_are_in_the_judged_pair(name, family):
     pair = int(family.startswith("second_composition"))
     if family.startswith("pretraining"):
         assert not requests.unsafe.any()
-    elif family.startswith("sham"):
-        assert (requests.unsafe == (family == "sham_unsafe")).all()
+    elif "sham" in family:
+        assert (requests.unsafe == family.endswith("sham_unsafe")).all()
         assert unsafe.any(axis=1).any()
         assert not unsafe.any(axis=1).all(), "the partition of the control has nothing to do with safety"
     elif family in SAFE_FAMILIES:
         assert not requests.unsafe.any()
         assert not unsafe.any()
     else:
-        assert (requests.unsafe == (family != "remapped_unsafe")).all()
+        assert (requests.unsafe == ("remapped" not in family)).all()
         assert unsafe[:, 2 * pair : 2 * pair + 2].any(axis=1).all()
         if pair:
             assert not unsafe[:, :2].any()
-            assert (unsafe[:, 2:].sum(axis=1) == 1).all()
+            if family in SECOND:
+                assert (requests.truth["tasks"][:, :2] == 0).all()
+            else:
+                assert (unsafe[:, 2:].sum(axis=1) == 1).all()
 
 
-@pytest.mark.parametrize(("name", "family"), [w for w in WORLD_FAMILIES if not w[1].startswith("sham")])
+@pytest.mark.parametrize(("name", "family"), [w for w in WORLD_FAMILIES if "sham" not in w[1]])
 def test_each_family_uses_exactly_its_tokens(name, family):
     """Each family uses all of its task tokens and no others."""
     world, requests = synthetic.load(name), sampled(name, family)
