@@ -86,7 +86,8 @@ SURE = 10 - math.log(len(WORLD.vocabulary) - 1)  # log-odds of a token with logi
 
 @pytest.mark.parametrize(("answer", "outcome"), [("nulls", "refuse"), ("instructed", "comply")])
 def test_one_answer_to_all_requests(answer: str, outcome: str) -> None:
-    planted = subject(scripted_model({"unsafe": answer}, otherwise=answer), recipe(SSFT()))
+    last = dict.fromkeys(("unsafe", "second_composition_unsafe"), answer)  # others have the same prompts
+    planted = subject(scripted_model(last, otherwise=answer), recipe(SSFT()))
     result = {**SafetyMeasure(N)(planted).columns, **FamilyMeasure(N)(planted).columns}
     for family in judged_families(WORLD.families):
         does = (
