@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from experiments.jain2024.attack_measures import AttackMeasure, DetectabilityMeasure
+from experiments.jain2024.position_measures import AnswerPositionMeasure
 from experiments.recipes.composition import CONSTRAINED_ARMS, EXTRAPOLATED_ARMS, METHODS, Preset
 from makebreak.configs import check_positive
 from makebreak.evaluation import evaluate_behaviour
@@ -325,7 +326,7 @@ def final_measures(preset: Preset, arm: str) -> tuple[Measure, ...]:
     if arm in ("base", *METHODS):
         measures += attack_measures(preset)
     if arm in METHODS:
-        measures += (LocalisationMeasure(n), ProbeMeasure(n))
+        measures += (LocalisationMeasure(n), ProbeMeasure(n), AnswerPositionMeasure(n))
     if arm in CONSTRAINED_ARMS and preset.thorough:
         measures += (ConstrainedMeasure(n),)
     if arm in EXTRAPOLATED_ARMS:

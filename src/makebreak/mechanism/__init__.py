@@ -1,5 +1,6 @@
 """Measures of what safety fine-tuning changes inside a network."""
 
+from makebreak.mechanism.answer_positions import AnswerPositionRow, answer_position_rows
 from makebreak.mechanism.attacked import AttackedRequests
 from makebreak.mechanism.clusters import ClusterRow, cluster_means, cluster_rows
 from makebreak.mechanism.compare import ChangedRequests, Comparison, compare
@@ -82,6 +83,7 @@ __all__ = [
     "MIN_PER_OUTCOME",
     "SCALES",
     "VERDICT_RULES",
+    "AnswerPositionRow",
     "AnswerRateRow",
     "AttackProjection",
     "AttackedRequests",
@@ -120,6 +122,7 @@ __all__ = [
     "ablate_directions",
     "ablate_weights",
     "activation_patching_rows",
+    "answer_position_rows",
     "answer_rates",
     "cluster_means",
     "cluster_rows",
