@@ -15,8 +15,8 @@ from makebreak.zoo import Measurement, Subject
 class AnswerPositionMeasure:
     """KL to the base, refusal and completion by number of forced answer tokens.
 
-    Table: `answer_positions`, of unsafe requests along both answers, and of safe requests along the instructed
-    answer, which is the control.
+    Table: `answer_positions`, of unsafe requests along both answers, and of safe requests along the
+    instructed answer, which is the control.
     """
 
     tag: ClassVar[str] = "AnswerPositions"
