@@ -26,33 +26,52 @@ MATCHED_COLUMNS = ("margin", "kl_on_safe")
 
 
 def matched_rows(zoo: pd.DataFrame) -> pd.DataFrame:
-    """Compares methods at the end of training and where they first have the same margin or KL.
+    """Compares methods at the end of training, at equal refusal margin and at equal KL.
 
-    The common value is the greatest that every run of every method reaches; other columns are interpolated
-    between checkpoints. The KL is not monotone in time, so that comparisons at equal KL are withdrawn
-    (docs/errata.md, W4).
+    The margin is the greatest that every run of every method reaches, where it is first reached. KL to the
+    base peaks early and falls; methods are compared, seed by seed, where it last falls to a common value, all
+    of them within their last stage (DPO's own, not its SSFT warm start). Other columns are interpolated
+    between kept steps.
 
     Args:
         zoo: The study's table of models.
 
     Returns:
         One row per seed, method and `on` (`end`, or the matched column), with the columns seed, arm, on, `at`
-        (steps since the base) and those of `COLUMNS` that the table has. A value is empty if it is undefined
-        for the base and the matched point lies before the first checkpoint.
+        (steps since the base), `matched_mechanism` (training stages up to there) and those of `COLUMNS` that
+        the table has. Values are empty where the column is not known before and after the matched point, and
+        at equal KL for all methods of a seed if their last stages have no value in common.
     """
     runs = zoo[zoo["arm"].isin(METHODS)]
     final = runs.sort_values("at").groupby(["seed", "arm"]).tail(1)
     columns = [name for name in COLUMNS if name in zoo]
-    tables = [final[["seed", "arm", "at", *columns]].assign(on="end")]
+    tables = [final[["seed", "arm", "at", "mechanism", *columns]].assign(on="end")]
     with_bases = pd.concat([zoo[zoo["arm"] == "base"], runs])
-    for on in MATCHED_COLUMNS:
-        common_value = float(runs.groupby(["seed", "arm"])[on].max().min())
-        others = [name for name in columns if name != on]
-        comparison = matched_comparison(with_bases, on, columns=others, value=common_value)
-        rows = comparison.merge(final[["key", "arm"]], on="key").rename(columns={"matched_step": "at"})
-        tables.append(rows[["seed", "arm", "at", *columns]].assign(on=on))
-    order = ["seed", "arm", "on", "at", *columns]
-    return pd.concat(tables)[order].sort_values(["on", "seed", "arm"], ignore_index=True)
+    common_margin = float(runs.groupby(["seed", "arm"])["margin"].max().min())
+    comparisons = {"margin": [_compare(with_bases, "margin", final, common_margin)]}
+    comparisons["kl_on_safe"] = [
+        _compare(rows, "kl_on_safe", final, None) for _, rows in with_bases.groupby("seed")
+    ]
+    for on, parts in comparisons.items():
+        rows = pd.concat(parts).merge(final[["key", "arm"]], on="key")
+        tables.append(rows[["seed", "arm", "at", "mechanism", *columns]].assign(on=on))
+    order = ["seed", "arm", "on", "at", "mechanism", *columns]
+    table = pd.concat(tables)[order].rename(columns={"mechanism": "matched_mechanism"})
+    return table.sort_values(["on", "seed", "arm"], ignore_index=True)
+
+
+def _compare(zoo: pd.DataFrame, on: str, final: pd.DataFrame, value: float | None) -> pd.DataFrame:
+    """Matched comparison of the final models; at equal KL, after its peak."""
+    rows = matched_comparison(
+        zoo,
+        on,
+        columns=[name for name in COLUMNS if name in zoo and name != on],
+        value=value,
+        branch="first" if on == "margin" else "descending",
+        keys=set(final["key"]),
+    )
+    rows = rows.drop(columns="mechanism")  # that of the whole run
+    return rows.rename(columns={"matched_step": "at", "matched_mechanism": "mechanism"})
 
 
 def matched_values(table: pd.DataFrame) -> Values:

@@ -7,6 +7,9 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
+from experiments.recipes.formats import RETAIN
+from makebreak.zoo import common_descending_value, descending_crossing
+
 Tables = Mapping[str, pd.DataFrame]
 
 UNSAFE = ("unsafe",)
@@ -90,18 +93,18 @@ def at_users_rate(after: pd.DataFrame) -> pd.DataFrame:
 def transfer_at_equal_kl(tables: Tables) -> pd.Series:
     """Rise of what is not refused over all formats, by tuned task, at equal KL to the aligned model.
 
-    KL is taken on safe requests, of runs at the largest learning rate. The comparison is made at the greatest
-    KL of the run that stays nearest, where every run first reaches it; values are linear between kept steps,
-    from 0. As a comparison of tasks it is withdrawn (docs/errata.md, W4).
+    KL is taken on safe requests, of runs at the user's learning rate. Tasks are compared after the peak of
+    their KL, where it last falls to a value that all of them have there (the geometric mean of these values);
+    what is compared is linear between kept steps.
 
     Args:
         tables: Tables `before_tuning` and `after_tuning`, of one seed and coverage.
 
     Returns:
-        Tuned task → rise.
+        Tuned task → rise; NaN for all tasks if there is no such value, as where KL does not fall.
     """
     before, after = tables["before_tuning"], tables["after_tuning"]
-    runs = after[(after.kind == "task") & (after.rate == after.rate.max())]
+    runs = at_users_rate(after[(after.kind == "task") & (after.tuned_on != RETAIN)])
     runs = runs[runs.family.isin(UNSAFE) & (runs.operator == "shown")]
     before = before[(before.model == "aligned") & (before.operator == "shown") & before.family.isin(UNSAFE)]
     start = before.refuse.mean()
@@ -109,18 +112,11 @@ def transfer_at_equal_kl(tables: Tables) -> pd.Series:
         str(task): rows.groupby("step")[["kl", "refuse"]].mean()
         for task, rows in runs.groupby("tuned_on", sort=False)
     }
-    target = min(path.kl.max() for path in paths.values())
+    curves = {task: np.r_[0.0, path.kl] for task, path in paths.items()}
+    target = common_descending_value([(curve, 0) for curve in curves.values()])
     rises = {}
-    for task, path in paths.items():
-        kl, rise = np.r_[0, path.kl], np.r_[0, start - path.refuse]
-        rises[task] = _value_where_first_reached(kl, rise, target)
+    for task, curve in curves.items():
+        position = None if target is None else descending_crossing(curve, target)
+        rise = np.r_[0.0, start - paths[task].refuse]
+        rises[task] = np.nan if position is None else np.interp(position, np.arange(len(rise)), rise)
     return pd.Series(rises)
-
-
-def _value_where_first_reached(x: np.ndarray, y: np.ndarray, target: float) -> float:
-    """Value of y, linear between points, where x first reaches a target."""
-    i = int(np.argmax(x >= target))
-    if i == 0:
-        return float(y[0])
-    share = (target - x[i - 1]) / (x[i] - x[i - 1])
-    return float(y[i - 1] + share * (y[i] - y[i - 1]))

@@ -81,14 +81,69 @@ def test_difference_of_dose_vanishes_at_equal_margin() -> None:
     assert values["M3.margin"] == pytest.approx([0.5, 0.5])
 
 
-def test_equal_kl_is_where_it_is_first_reached() -> None:
-    at = matched_rows(zoo()).set_index(["on", "seed", "arm"]).loc["kl_on_safe", 1]
-    assert at.kl_on_safe.tolist() == pytest.approx([0.3] * 3)
-    assert at[GAP].to_dict() == pytest.approx({"ssft": 0.2, "dpo": 0.25, "unlearning": 0.15})
-    assert pd.isna(
-        at["stitching.lower_margin_share"]["unlearning"]
-    )  # before its first checkpoint, and a base has none
-    assert matched_values(matched_rows(zoo()))["C2.order_kl"] == pytest.approx([-0.05, -0.05])
+FALLING = {
+    "ssft": [[(5, 0.0, 0.5, 0.1), (10, 1.0, 0.8, 0.2), (200, 2.0, 0.2, 0.4), (400, 4.0, 0.05, 0.6)]],
+    "dpo": [
+        [(50, 0.0, 0.9, 0.1), (100, 1.0, 0.3, 0.2)],
+        [(50, 2.0, 0.4, 0.5), (150, 4.0, 0.1, 0.9), (300, 8.0, 0.04, 1.0)],
+    ],
+    "unlearning": [[(5, 0.0, 0.1, 0.1), (10, 1.0, 0.7, 0.3), (200, 3.0, 0.2, 0.7), (400, 8.0, 0.01, 1.3)]],
+}
+"""KL peaks early and falls; DPO's peak is in its warm start, and its own stage has another one."""
+
+
+def falling_zoo(**changed: list[list[tuple[int, float, float, float]]]) -> pd.DataFrame:
+    rows = []
+    for seed in (0, 1):
+        base = run(seed, "base", [[(1000, -10.0, 0.0, 0.0)]])[0]
+        rows.append(base | {"parent": None, "key": f"base {seed}", "stitching.lower_margin_share": None})
+        for arm, stages in (FALLING | (changed if seed else {})).items():
+            rows += run(seed, arm, stages)
+    return pd.DataFrame(rows).astype({"stitching.lower_margin_share": float})
+
+
+def test_equal_kl_is_after_the_peak_and_in_the_last_stage() -> None:
+    """Common values lie between .05, the greatest at the end, and .4, the peak of DPO's own stage."""
+    at = matched_rows(falling_zoo()).set_index(["on", "seed", "arm"]).loc["kl_on_safe", 0]
+    kl = (0.05 * 0.4) ** 0.5
+    assert at.kl_on_safe.tolist() == pytest.approx([kl] * 3)
+    share = {"ssft": (0.2 - kl) / 0.15, "dpo": (0.4 - kl) / 0.3, "unlearning": (0.2 - kl) / 0.19}
+    expected = {"ssft": 0.4 + share["ssft"] * 0.2, "dpo": 0.5 + share["dpo"] * 0.4}
+    assert at[GAP].to_dict() == pytest.approx(expected | {"unlearning": 0.7 + share["unlearning"] * 0.6})
+    assert at["at"]["dpo"] == pytest.approx(150 + share["dpo"] * 100)
+    assert at["stitching.lower_margin_share"].tolist() == pytest.approx([0.5] * 3)
+
+
+@pytest.mark.parametrize(
+    "dpo",
+    [
+        # its own stage does not get above what SSFT ends at: equal KL would be in the warm start
+        [[(50, 0.0, 0.9, 0.1), (100, 1.0, 0.04, 0.2)], [(150, 4.0, 0.03, 0.9), (300, 8.0, 0.02, 1.0)]],
+        # KL rises to the end: no falling branch
+        [[(50, 0.0, 0.1, 0.1), (100, 1.0, 0.2, 0.2)], [(150, 4.0, 0.4, 0.9), (300, 8.0, 0.9, 1.0)]],
+    ],
+)
+def test_no_comparison_without_equal_kl_in_the_last_stages(dpo) -> None:
+    """Seed 1 has no value, seed 0 keeps its own."""
+    matched = matched_rows(falling_zoo(dpo=dpo))
+    at = matched.set_index(["on", "seed", "arm"]).loc["kl_on_safe"]
+    assert at.loc[1][["at", GAP, "kl_on_safe"]].isna().all(axis=None)
+    assert at.loc[0][[GAP, "kl_on_safe"]].notna().all(axis=None)
+    first, second = matched_values(matched)["C2.order_kl"]
+    assert first is not None
+    assert second is None
+
+
+def test_order_at_equal_kl_is_that_of_equal_points() -> None:
+    """Gaps in proportion to the progress of KL differ at the end of training, and not at equal KL."""
+    curve = [(5, 0.0, 0.8, 0.1), (100, 1.0, 0.4, 0.2), (200, 2.0, 0.1, 0.5)]
+    further = [*curve, (400, 8.0, 0.01, 1.3)]
+    warm = [[(50, 0.0, 0.9, 0.05)], [(100 * (i + 1), *point[1:]) for i, point in enumerate(further)]]
+    table = falling_zoo(ssft=[curve], dpo=warm, unlearning=[further])
+    values = matched_values(matched_rows(table))["C2.order_kl"]
+    assert values[1] == pytest.approx(0.0, abs=1e-9)
+    end = matched_rows(table).set_index(["on", "seed", "arm"]).loc["end", 1][GAP]
+    assert end["dpo"] - end["ssft"] > 0.5
 
 
 def test_common_value_is_reached_by_every_run() -> None:

@@ -267,13 +267,62 @@ def test_users_rate_is_the_smallest_that_learns() -> None:
     assert set(learnt_early[learnt_early.tuned_on != RETAIN].rate) == {RATES[0]}
 
 
+PEAKED_KL = (0.9, 0.5, 0.2, 0.05)
+
+
+def _of_seed_with_kl(kl: Callable[[str, int], float]) -> dict[str, pd.DataFrame]:
+    """Tables of seed 0 at four kept steps with a planted KL; half of what is refused is lost per unit of the
+    logarithm of KL below 1."""
+    tables = planted_tables(lambda kind, task, name: 0.0)
+    before, after = (
+        table[table.seed == 0] for table in tables.values() if "kind" in table or "model" in table
+    )
+    parts = []
+    for i, task in product(range(4), FORMATS):
+        rows = after[(after.tuned_on == task) & (after.kind == "task") & (after.step == 50)]
+        value = kl(task, i)
+        lost = 0.1 * -np.log(value)
+        parts.append(rows.assign(step=25 * (i + 1), kl=value, refuse=rows.refuse - lost))
+    return {"before_tuning": before, "after_tuning": pd.concat(parts)}
+
+
 def test_no_difference_at_equal_kl() -> None:
-    """A rise in proportion to KL is equal at equal KL, and differs at equal steps."""
-    tables = planted_tables(lambda kind, task, name: 0.02 * ANSWER_TOKENS.get(task, 1))
-    of_seed = {name: table[table.seed == 0] for name, table in tables.items()}
-    rises = transfer_at_equal_kl(of_seed)
-    assert np.ptp(rises.drop(RETAIN).to_numpy()) == pytest.approx(0.0, abs=1e-9)
-    assert np.ptp(transfer_matrix(of_seed, kind="task").to_numpy()) > 0.1
+    """What is lost is a function of KL: equal at equal KL after the peak, and not at equal steps."""
+    speeds = dict(zip(FORMATS, (1.0, 0.9, 0.8, 0.7), strict=True))
+    tables = _of_seed_with_kl(lambda task, i: speeds[task] * PEAKED_KL[i])
+    rises = transfer_at_equal_kl(tables)
+    assert rises.notna().all()
+    assert np.ptp(rises.to_numpy()) < 0.02, "linear between kept steps, where it is a logarithm"
+    assert RETAIN not in rises
+
+
+def test_difference_at_equal_kl_is_found() -> None:
+    """The tasks lose as much at equal steps, and their KL differs."""
+    tables = _of_seed_with_kl(lambda task, i: PEAKED_KL[i])
+    after = tables["after_tuning"]
+    after.loc[after.tuned_on == FORMATS[0], "kl"] *= 0.5
+    rises = transfer_at_equal_kl(tables)
+    assert rises[list(FORMATS[1:])].nunique() == 1
+    assert rises[FORMATS[1]] - rises[FORMATS[0]] > 0.05
+
+
+@pytest.mark.parametrize("rising", [FORMATS, FORMATS[:1]])
+def test_no_value_at_equal_kl_where_it_does_not_fall(rising: tuple[str, ...]) -> None:
+    """A task whose KL rises to the end has no falling branch; then no task has a value."""
+    tables = _of_seed_with_kl(lambda task, i: PEAKED_KL[3 - i if task in rising else i])
+    assert transfer_at_equal_kl(tables).isna().all()
+
+
+def test_equal_kl_is_taken_at_the_users_rate() -> None:
+    """Runs at larger rates, of another KL, do not count."""
+    tables = _of_seed_with_kl(lambda task, i: PEAKED_KL[i])
+    after = tables["after_tuning"]
+    expected = transfer_at_equal_kl(tables)
+    rates = sorted(after.rate.unique())
+    assert len(rates) == 2
+    learnt = after.assign(comply=1.0)  # at both rates, so that the user's is the smaller one
+    changed = learnt.assign(kl=learnt.kl.where(learnt.rate == rates[0], 7.0))
+    pd.testing.assert_series_equal(transfer_at_equal_kl(tables | {"after_tuning": changed}), expected)
 
 
 class _PlantedModel:

@@ -52,7 +52,11 @@ _SHORT_PRETRAINING = MuonOptimisation(
     steps=800, learning_rate=3e-3, batch_size=32, warmup_share=0.2, betas=(0.9, 0.98)
 )
 _SHORT_ALIGNMENT = Optimisation(steps=300, learning_rate=1e-3, batch_size=32)
-_SHORT_RATES = dict.fromkeys(METHODS, 3e-3)  # arms of other methods are not tuned to this schedule
+# 300 steps, on six tuning seeds: lowest refused / answered of SSFT .983 / 1.000 (at 1e-3 .913 / .997 on the
+# first), of DPO .997 / .993 (3e-4: .947 / .960), of unlearning .993 / .983 (1e-3: .977 / .973)
+_SHORT_RATES = {"ssft": 3e-3, "dpo": 1e-3, "unlearning": 3e-3}  # arms of other methods are not tuned to it
+# safe answers .967 to .993, refused .713 to .947; at .147 of η_M .930 of safe answers on one seed
+_SHORT_WEAK = 0.215
 _SHORT_SCALES = {"sham_ssft": 1.14, "sham_dpo": 1.13, "sham_unlearning": 1.14, "remap": 0.67}
 
 # KL to the base peaks within the first steps; comparisons at equal KL are made after the peak
@@ -113,6 +117,7 @@ MINI = replace(
     alignment_optimisation={**SMALL.alignment_optimisation, "mini": _SHORT_ALIGNMENT},
     rates=_RATES | {"mini": _RATES["mini"] | _SHORT_RATES},
     scales=_SCALES | {"mini": _SHORT_SCALES},
+    weak_strength={"mini": _SHORT_WEAK},
     extra_checkpoints={"hidden": _EARLY_STEPS},
     n_requests=300,
     thorough=False,

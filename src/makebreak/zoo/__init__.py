@@ -12,6 +12,7 @@ from makebreak.zoo.behaviour import (
     weight_change,
 )
 from makebreak.zoo.controls import CONTROLS, ControlRow, compare_with_controls
+from makebreak.zoo.crossings import common_descending_value, descending_crossing, first_crossing
 from makebreak.zoo.matched import matched_comparison
 from makebreak.zoo.measure import (
     FIRST_TUNING_SEED,
@@ -36,7 +37,10 @@ __all__ = [
     "Measurement",
     "SafetyMeasure",
     "Subject",
+    "common_descending_value",
     "compare_with_controls",
+    "descending_crossing",
+    "first_crossing",
     "held_out_requests",
     "identity",
     "judged_families",
