@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from experiments.recipes.composition.arms import ARMS, CORE_ARMS, DOSE_ARMS, FACTOR_ARMS, METHODS, OBJECTIVES
+from experiments.recipes.composition.arms import ARMS, CORE_ARMS, DOSE_ARMS, FACTOR_ARMS, OBJECTIVES
 from experiments.recipes.composition.preset import Preset
 from makebreak.models import MODEL_SIZES as MODELS
 from makebreak.training import ModeShares, MuonOptimisation, Optimisation, Pretraining

@@ -53,7 +53,7 @@ def descending_crossing(values: Float[np.ndarray, " n"], target: float, start: i
     return float(i + (values[i] - target) / (values[i] - values[i + 1]))
 
 
-def common_descending_value(curves: Sequence[tuple[Float[np.ndarray, "_"], int]]) -> float | None:
+def common_descending_value(curves: Sequence[tuple[Float[np.ndarray, " _"], int]]) -> float | None:
     """A value at which all curves have a `descending_crossing`.
 
     Args:

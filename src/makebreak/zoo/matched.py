@@ -101,7 +101,7 @@ def _row(
     path: pd.DataFrame, step: float | None, on: str, columns: Sequence[str], target: float | None
 ) -> dict[str, Any]:
     """The columns of a row that describe a step of a path; a base beyond the target has its own value."""
-    if step is None:
+    if step is None or target is None:
         names = ["matched_step", on, *columns]
         return dict.fromkeys(names, np.nan) | {"matched_mechanism": None, "reaches_value": False}
     values = {name: _value_at(path, name, step) for name in (on, *columns)}
