@@ -66,11 +66,12 @@ CAPTIONS = {
     "updates": (
         "Column space and read gain of the update of W_in",
         "Sine of the angle between leading outputs of the update and the column space of W_in (Jain et al. "
-        "2024, Fig. 4). Left: our first reading of the released analysis script. It is provisional and "
-        "does not reproduce that script, which takes rows of the full matrix U on both sides and is 0 "
-        "where the weights did not change (docs/errata.md, W1). Middle: the sine for ΔW itself, with three "
-        "reference levels: a random update, ΔW with its outputs permuted, and ΔW against the matrix of "
-        "another pretraining seed. Right: read gain of the update on unsafe over safe requests (Fig. 5); "
+        "2024, Fig. 4). Left: the statistic of the released analysis script, which compares rows of the full "
+        "matrix U of the aligned model's W_in with those of the base's; it is 0 where the weights did not "
+        "change and grows with the change, and is no measure of the column space of ΔW (docs/errata.md, "
+        "W1). Middle: the sine for ΔW itself, with three reference levels: random updates and ΔW with its "
+        "outputs permuted (means of five draws each), and ΔW against the matrix of another pretraining "
+        "seed. Right: read gain of the update on unsafe over safe requests (Fig. 5); "
         "for a sham, on requests trained towards the null over requests trained towards an answer.",
     ),
     "sensitivity": (
