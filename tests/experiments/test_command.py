@@ -77,6 +77,9 @@ def test_every_documented_file_is_written(done: Path) -> None:
         "separation",
         "null_share",
         "updates",
+        "update_projection",
+        "leading_gain",
+        "kernel_share",
         "sensitivity",
         "decomposition",
         "stitching",
@@ -99,6 +102,10 @@ def test_every_documented_file_is_written(done: Path) -> None:
         "answer_rates",
         "preactivations",
         "energy",
+        "weighted_energy",
+        "kernel_share",
+        "input_gain",
+        "update_projection",
     }
     tables |= {
         "read_gain",
