@@ -100,6 +100,7 @@ def test_every_documented_file_is_written(done: Path) -> None:
         "stitching",
         "mechanisms",
         "answer_rates",
+        "answer_positions",
         "preactivations",
         "energy",
         "weighted_energy",

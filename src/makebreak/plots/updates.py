@@ -51,7 +51,9 @@ def _plot_shares(ax: Axes, part: pd.DataFrame, arms: Sequence[str]) -> None:
     width, colours = 0.8 / len(arms), arm_colours(arms)
     for i, arm in enumerate(arms):
         rows = part[part.arm == arm]
-        shares = rows.pivot(index="seed", columns="space", values="share_of_margin").reindex(columns=list(_SPACES))
+        shares = rows.pivot(index="seed", columns="space", values="share_of_margin").reindex(
+            columns=list(_SPACES)
+        )
         errors = rows.groupby("space").share_of_margin_sd.mean().reindex(list(_SPACES))
         x = np.arange(len(_SPACES)) + (i - (len(arms) - 1) / 2) * width
         ax.bar(x, shares.mean(), width, color=colours[arm], label=arm_name(arm))
