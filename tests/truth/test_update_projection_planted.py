@@ -13,7 +13,7 @@ import synthetic
 from makebreak.evaluation import first_tokens, log_odds, next_token_log_probs
 from makebreak.geometry import left_null_space
 from makebreak.mechanism import UpdateProjectionRow, update_projection_rows
-from makebreak.models import MODEL_SIZES, create_model, set_weight_matrix, weight_matrix
+from makebreak.models import MODEL_SIZES, ModelConfig, create_model, set_weight_matrix, weight_matrix
 
 WORLD = synthetic.load("mini")
 REQUESTS = WORLD.sample("unsafe", 24, seed=1000)
@@ -132,3 +132,18 @@ def test_the_models_are_left_as_they_are_and_one_draw_is_an_error(base: PreTrain
         assert torch.equal(weight_matrix(model, W_IN), weight)
     with pytest.raises(ValueError, match="1 draws: expected at least 2"):
         update_projection_rows(REQUESTS, base=base, tuned=tuned, n_draws=1)
+
+
+def test_a_gated_mlp_has_rows_for_its_gate() -> None:
+    config = ModelConfig("llama", n_layers=2, n_heads=2, d_model=16, d_mlp=40)
+    base = create_model(config, d_vocab=len(WORLD.vocabulary), n_ctx=WORLD.sequence_length, seed=0).eval()
+    tuned, name = copy.deepcopy(base), "blocks.1.mlp.W_gate"
+    change = torch.randn(40, 16, generator=torch.Generator().manual_seed(3))
+    null = left_null_space(weight_matrix(base, name)).basis.float()
+    set_weight_matrix(tuned, name, weight_matrix(base, name) + null @ (null.T @ change))
+    rows = update_projection_rows(REQUESTS, base=base, tuned=tuned, n_draws=2, seed=0)
+    exact = {(row.matrices, row.space): row for row in rows if row.rule == "exact"}
+    assert exact["mlp.W_gate", "left null"].share_of_margin == pytest.approx(1, abs=1e-3)
+    assert exact["mlp.W_gate", "column"].share_of_margin == pytest.approx(0, abs=1e-3)
+    assert exact["mlp.W_in", "left null"].n_matrices == 0
+    assert exact["all", "left null"].n_matrices == 1
