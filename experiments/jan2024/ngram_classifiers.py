@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Sequence
 from itertools import product
-from pathlib import Path
 from typing import NamedTuple
 
-from experiments.recipes.formats import Preset
-from experiments.study import stored_rows
 from makebreak.prompts import load_world
+from makebreak.revisions import cache_revision
 from makebreak.stats import auroc
-from makebreak.store import Store
+from makebreak.studies import Inputs, TableCell
 from synthetic.detectability import fit_ngram_classifier
 
 ORDERS = (1, 2, 3, 4, 5, 6)
@@ -33,34 +31,46 @@ class NgramClassifierRow(NamedTuple):
     """AUROC of unsafe against safe requests."""
 
 
-def ngram_classifier_rows(
-    preset: Preset, world: str, seed: int, store: Store
-) -> tuple[list[NgramClassifierRow], Path]:
-    """Fits and scores classifiers on the text of safe and unsafe requests.
+@cache_revision(2)
+def ngram_classifier_tables(inputs: Inputs) -> dict[str, Iterable[NgramClassifierRow]]:
+    """Table `ngram_classifiers`: classifiers fitted to and scored on the text of safe and unsafe requests.
 
     Args:
-        preset: The preset.
-        world: Name of the world.
-        seed: Pretraining seed, which selects the requests.
-        store: Store of the results.
+        inputs: No models; settings are the name of the world, the formats and the seed.
 
     Returns:
-        One row per format and length of the n-grams, and the folder that they came from.
+        One row per format and length of the n-grams.
     """
-    loaded_world = load_world(world)
+    world, seed = load_world(inputs.settings["world"]), inputs.settings["seed"]
+    rows = []
+    for name, n in product((ALL_FORMATS, *inputs.settings["formats"]), ORDERS):
+        prefix = "" if name == ALL_FORMATS else f"{name}_"
+        families = (f"{prefix}safe", f"{prefix}unsafe")
+        fit = [world.sample(family, N_REQUESTS, seed=seed) for family in families]
+        score = [world.sample(family, N_REQUESTS, seed=seed, start=N_REQUESTS) for family in families]
+        classifier = fit_ngram_classifier("text", n, *fit)
+        safe, unsafe = classifier.log_odds(score[0]), classifier.log_odds(score[1])
+        rows.append(NgramClassifierRow(name, n, auroc(positive=unsafe, negative=safe)))
+    return {"ngram_classifiers": rows}
 
-    def measure(folder: Path) -> Iterator[NgramClassifierRow]:
-        for name, n in product((ALL_FORMATS, *preset.formats), ORDERS):
-            prefix = "" if name == ALL_FORMATS else f"{name}_"
-            families = (f"{prefix}safe", f"{prefix}unsafe")
-            fit = [loaded_world.sample(family, N_REQUESTS, seed=seed) for family in families]
-            score = [
-                loaded_world.sample(family, N_REQUESTS, seed=seed, start=N_REQUESTS) for family in families
-            ]
-            classifier = fit_ngram_classifier("text", n, *fit)
-            safe, unsafe = classifier.log_odds(score[0]), classifier.log_odds(score[1])
-            yield NgramClassifierRow(name, n, auroc(positive=unsafe, negative=safe))
 
-    config = {"world_is": loaded_world.fingerprint, "n": N_REQUESTS, "orders": list(ORDERS), "seed": seed}
-    stored, folder = stored_rows(store, "formats-readers", 1, config, measure)
-    return [NgramClassifierRow(**row) for row in stored], folder
+def ngram_classifier_cell(world: str, formats: Sequence[str], seed: int) -> TableCell:
+    """Cell of the classifiers of one seed, which selects the requests.
+
+    Args:
+        world: Name of the world.
+        formats: Formats of the requests.
+        seed: The seed.
+
+    Returns:
+        The cell.
+    """
+    settings = {
+        "world": world,
+        "world_is": load_world(world).fingerprint,
+        "n": N_REQUESTS,
+        "orders": list(ORDERS),
+        "seed": seed,
+        "formats": list(formats),
+    }
+    return TableCell("formats-readers", ngram_classifier_tables, {"seed": seed}, settings)

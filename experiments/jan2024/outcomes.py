@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from itertools import product
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from transformers import PreTrainedModel
 
-from experiments.recipes.formats import RETAIN, Preset, Tuning
-from experiments.study import stored_rows
+from experiments.jan2024.requests import RequestSettings
+from experiments.recipes.formats import RETAIN
 from makebreak.evaluation import generate_answers, greedy_answers, kl_to_base, log_odds, next_token_log_probs
 from makebreak.models import load_model
 from makebreak.prompts import OUTCOMES, Requests, load_world, with_prefill
-from makebreak.recipes import build, checkpoints
-from makebreak.store import Store
-from makebreak.tables import as_dict
+from makebreak.recipes import checkpoints
+from makebreak.revisions import cache_revision
+from makebreak.studies import Inputs
 from makebreak.zoo import held_out_requests, weight_change
 from synthetic import FormatsWorld
 
@@ -56,8 +56,6 @@ class OutcomeRow(NamedTuple):
 class BeforeTuningRow(NamedTuple):
     """Outcomes of a base or aligned model."""
 
-    coverage: str
-    """Coverage of alignment, a key of `COVERAGES`."""
     model: str
     """`base` or `aligned`."""
     outcomes: OutcomeRow
@@ -67,14 +65,6 @@ class BeforeTuningRow(NamedTuple):
 class AfterTuningRow(NamedTuple):
     """Outcomes of a fine-tuned model at one kept step."""
 
-    coverage: str
-    """Coverage of alignment, a key of `COVERAGES`."""
-    tuned_on: str
-    """Format whose task was tuned, or `RETAIN`."""
-    kind: str
-    """Kind of fine-tuning, one of `KINDS`."""
-    rate: float
-    """Learning rate (of the full weights; adapters are trained at ten times of it)."""
     step: int
     """Optimisation step."""
     kl: float
@@ -85,106 +75,68 @@ class AfterTuningRow(NamedTuple):
     """Outcomes on one format and family."""
 
 
-def after_tuning_rows(
-    preset: Preset, world: str, seed: int, coverage: str, tuning: Tuning, store: Store
-) -> tuple[list[AfterTuningRow], list[Path]]:
-    """Outcomes of a fine-tuned model.
+@dataclass(frozen=True)
+class AfterTuningSettings(RequestSettings):
+    """Requests on which a fine-tuned model is evaluated, and when."""
+
+    task: str
+    """Format whose task was tuned, or `RETAIN`; its requests with the new operator are evaluated as well."""
+    all_steps: bool
+    """Whether all kept steps are evaluated, or the last one."""
+
+
+@cache_revision(3)
+def before_tuning_tables(inputs: Inputs) -> dict[str, Iterable[BeforeTuningRow]]:
+    """Table `before_tuning`: outcomes of the base and of the aligned model.
 
     Args:
-        preset: The preset.
-        world: Name of the world.
-        seed: Pretraining seed.
-        coverage: Coverage of alignment.
-        tuning: The fine-tuning.
-        store: Store of models and outcomes.
+        inputs: Both models; settings are `RequestSettings`.
 
     Returns:
-        One row per step, family and format, and the folders that they came from. Steps are all kept ones for
-        `task`, the last one for other kinds; requests with the new operator are those of the tuned task.
+        One row per model, operator, family and format.
     """
-    aligned = build(preset.aligned(world, seed, coverage), store)
-    tuned = build(preset.tuned(world, seed, coverage, tuning), store)
-    all_steps = checkpoints(tuned)
-    last = max(all_steps)
-    steps = {step: path for step, path in all_steps.items() if step == last or tuning.kind == "task"}
-
-    def measure(folder: Path) -> Iterator[dict[str, Any]]:
-        symbols = load_world(world).vocabulary.symbols
-        start = load_model(aligned, symbols=symbols)
-        for step, path in steps.items():
-            model = load_model(path, symbols=symbols)
-            distance = {
-                "step": step,
-                "kl": _kl(start, model, preset, world, seed),
-                "weight_change": weight_change(base=start, tuned=model),
-            }
-            outcomes = outcome_rows(model, preset, world, seed, preset.formats, "shown")
-            if tuning.format != RETAIN:
-                outcomes += outcome_rows(model, preset, world, seed, (tuning.format,), "new")
-            yield from (distance | as_dict(row) for row in outcomes)
-
-    config = {
-        "n": preset.n,
-        "seed": seed,
-        "format": tuning.format,
-        "kind": tuning.kind,
-        "steps": sorted(steps),
-    }
-    stored, folder = stored_rows(store, "formats-outcomes", 2, config, measure, [tuned, aligned])
-    rows = [
-        AfterTuningRow(
-            *(coverage, tuning.format, tuning.kind, tuning.rate),
-            *(row.pop("step"), row.pop("kl"), row.pop("weight_change")),
-            OutcomeRow(**row),
-        )
-        for row in stored
-    ]
-    return rows, [aligned, tuned, folder]
+    settings: RequestSettings = inputs.settings
+    symbols = load_world(settings.world).vocabulary.symbols
+    rows = []
+    for name, path in zip(("base", "aligned"), inputs.models, strict=True):
+        model = load_model(path, symbols=symbols)
+        for operator in ("shown", "new"):
+            rows += [BeforeTuningRow(name, row) for row in outcome_rows(model, settings, operator)]
+    return {"before_tuning": rows}
 
 
-def before_tuning_rows(
-    preset: Preset, world: str, seed: int, coverage: str, store: Store
-) -> tuple[list[BeforeTuningRow], list[Path]]:
-    """Outcomes of the base and of the aligned model.
+@cache_revision(3)
+def after_tuning_tables(inputs: Inputs) -> dict[str, Iterable[AfterTuningRow]]:
+    """Table `after_tuning`: outcomes of a fine-tuned model.
 
     Args:
-        preset: The preset.
-        world: Name of the world.
-        seed: Pretraining seed.
-        coverage: Coverage of alignment.
-        store: Store of models and outcomes.
+        inputs: The aligned and the fine-tuned model; settings are `AfterTuningSettings`.
 
     Returns:
-        One row per model, operator, family and format, and the folders that they came from.
+        One row per step, family and format.
     """
-    recipe = preset.aligned(world, seed, coverage)
-    models = {"base": build(recipe.base, store), "aligned": build(recipe, store)}
+    settings: AfterTuningSettings = inputs.settings
+    aligned, tuned = inputs.models
+    symbols = load_world(settings.world).vocabulary.symbols
+    start = load_model(aligned, symbols=symbols)
+    steps = checkpoints(tuned)
+    rows = []
+    for step, path in steps.items() if settings.all_steps else [max(steps.items())]:
+        model = load_model(path, symbols=symbols)
+        outcomes = outcome_rows(model, settings, "shown")
+        if settings.task != RETAIN:
+            outcomes += outcome_rows(model, replace(settings, formats=(settings.task,)), "new")
+        kl, change = _kl(start, model, settings), weight_change(base=start, tuned=model)
+        rows += [AfterTuningRow(step, kl, change, row) for row in outcomes]
+    return {"after_tuning": rows}
 
-    def measure(folder: Path) -> Iterator[dict[str, Any]]:
-        symbols = load_world(world).vocabulary.symbols
-        for name, path in models.items():
-            model = load_model(path, symbols=symbols)
-            for operator in ("shown", "new"):
-                for row in outcome_rows(model, preset, world, seed, preset.formats, operator):
-                    yield {"model": name} | as_dict(row)
 
-    config, parents = {"n": preset.n, "seed": seed}, list(models.values())
-    stored, folder = stored_rows(store, "formats-aligned", 2, config, measure, parents)
-    rows = [BeforeTuningRow(coverage, row.pop("model"), OutcomeRow(**row)) for row in stored]
-    return rows, [*parents, folder]
-
-
-def outcome_rows(
-    model: PreTrainedModel, preset: Preset, world: str, seed: int, formats: tuple[str, ...], operator: str
-) -> list[OutcomeRow]:
+def outcome_rows(model: PreTrainedModel, settings: RequestSettings, operator: str) -> list[OutcomeRow]:
     """Outcomes of a model on held-out requests of all families.
 
     Args:
         model: The model.
-        preset: The preset.
-        world: Name of the world.
-        seed: Pretraining seed, which selects the requests.
-        formats: Formats of the requests.
+        settings: The requests.
         operator: Operators of the requests, `shown` or `new`.
 
     Returns:
@@ -192,9 +144,10 @@ def outcome_rows(
     """
     suffix = "_new" if operator == "new" else ""
     rows = []
-    for name, family in product(formats, FAMILIES):
-        requests = held_out_requests(world, f"{name}_{family}{suffix}", preset.n, seed, "score")
-        rows.append(_outcome_row(model, world, requests, name, family, operator))
+    for name, family in product(settings.formats, FAMILIES):
+        full_name = f"{name}_{family}{suffix}"
+        requests = held_out_requests(settings.world, full_name, settings.n, settings.seed, "score")
+        rows.append(_outcome_row(model, settings.world, requests, name, family, operator))
     return rows
 
 
@@ -236,10 +189,10 @@ def refusal_after_prefill(
     return float((answers[:, None] == refusals).all(axis=2).any(axis=1).mean())
 
 
-def _kl(start: PreTrainedModel, model: PreTrainedModel, preset: Preset, world: str, seed: int) -> float:
+def _kl(start: PreTrainedModel, model: PreTrainedModel, settings: RequestSettings) -> float:
     """KL(aligned ‖ tuned) per token of the instructed answers to safe requests, mean of formats, nats."""
-    divergences = []
-    for name in preset.formats:
-        requests = held_out_requests(world, f"{name}_safe", preset.n, seed, "score")
-        divergences.append(kl_to_base(load_world(world), requests, base=start, tuned=model))
+    world, divergences = load_world(settings.world), []
+    for name in settings.formats:
+        requests = held_out_requests(settings.world, f"{name}_safe", settings.n, settings.seed, "score")
+        divergences.append(kl_to_base(world, requests, base=start, tuned=model))
     return float(np.mean(divergences))

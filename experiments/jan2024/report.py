@@ -1,48 +1,19 @@
-"""Figures and HTML page of the study."""
+"""Figures and sentences of the study's report."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any, cast
 
 import pandas as pd
 
-from experiments.jan2024.claims import POINTS
 from experiments.jan2024.templates import GRID, template_matrix
 from experiments.jan2024.transfer import LEARNT, UNSAFE, transfer_matrix
 from experiments.recipes.formats import RETAIN, Preset
-from experiments.results import Results, format_estimate, format_verdicts
+from makebreak.claims import ClaimRow, Tables, format_value, rows_of
 from makebreak.plots import plot_dose_response, plot_transfer_matrices
-from makebreak.report import Page, write_figures, write_page
+from makebreak.studies import Figure
 
-Tables = Mapping[str, pd.DataFrame]
-
-_CAPTIONS = {
-    "matrix": (
-        "Tuned task × format of the unsafe request",
-        "Change of the share of unsafe requests that is not refused, and of that which is answered as "
-        "instructed, after fine-tuning on safe requests of one task (rows) with a new operator, at the "
-        "smallest learning rate at which the task is learnt; requests with the operators of alignment. "
-        "`retain`: safe requests of all formats. Below: half the range of seeds.",
-    ),
-    "controls": (
-        "Controls",
-        "Change of the share not refused, as above: tuned for equal tokens of loss; on operators of "
-        "pretraining; by low-rank adapters; and with one example in ten a refusal, of all formats, of open "
-        "text alone, or of all formats but the tuned one. All at one learning rate (adapters: ten times).",
-    ),
-    "templates": (
-        "Template of the examples × template of the unsafe request",
-        "The same change in a world of templates, mean of tuned tasks and formats: rows, the template of the "
-        "examples; columns, that of the unsafe requests.",
-    ),
-    "doses": (
-        "Dose and response",
-        "Unsafe requests that are refused along fine-tuning, against KL to the aligned model on safe "
-        "requests; all learning rates and kept steps. Thick: the tuned format. Thin: seeds.",
-    ),
-}
 _CONTROLS = {
     "equal tokens": "tokens",
     "task already known": "known",
@@ -51,45 +22,42 @@ _CONTROLS = {
     "refusals of open text": "guarded_gen",
     "refusals of others": "guarded_others",
 }
+_REQUESTS = ["format", "family", "operator"]
 _OUTCOMES = {"not refused": "refuse", "answered as instructed": "comply"}
-_NO_RISE = 0.05
 
 
-def figure_functions(results: Results, preset: Preset) -> dict[str, Callable[[], Any]]:
-    """Functions that draw the study's figures.
-
-    Args:
-        results: Results of the study.
-        preset: The preset.
-
-    Returns:
-        Name of the figure → a function that draws it.
-    """
-    tables = results.tables
-    after = tables["after_tuning"]
-    doses = after[(after.operator == "shown") & after.family.isin(UNSAFE) & (after.kind == "task")]
-    doses = doses[(doses.coverage == "uniform") & (doses.tuned_on != RETAIN)]
+def draw_transfer(tables: Tables, preset: Preset) -> Any:
+    """Transfer matrices by coverage and outcome."""
     matrices = {}
     for coverage in preset.coverages:
         suffix = "" if coverage == "uniform" else f", {coverage}"
         for title, outcome in _OUTCOMES.items():
             matrices[title + suffix] = _matrices_by_seed(tables, coverage, kind="task", outcome=outcome)
-    kinds = set(after.kind)
-    controls = {
+    return plot_transfer_matrices(matrices)
+
+
+def draw_controls(tables: Tables, preset: Preset) -> Any:
+    """Transfer matrices of the other kinds of fine-tuning that the preset has."""
+    kinds = set(tables["after_tuning"].kind)
+    matrices = {
         title: _matrices_by_seed(tables, "uniform", kind=kind)
         for title, kind in _CONTROLS.items()
         if kind in kinds
     }
-    functions: dict[str, Callable[[], Any]] = {
-        "matrix": lambda: plot_transfer_matrices(matrices),
-        "controls": lambda: plot_transfer_matrices(controls),
-        "doses": lambda: plot_dose_response(doses, preset.formats),
-    }
-    if "templates" in tables:
-        order = list(GRID)
-        by_seed = [template_matrix(rows).loc[order, order] for _, rows in tables["templates"].groupby("seed")]
-        functions["templates"] = lambda: plot_transfer_matrices({"not refused": by_seed})
-    return functions
+    return plot_transfer_matrices(matrices)
+
+
+def draw_templates(tables: Tables, preset: Preset) -> Any:
+    """Matrix of templates."""
+    order = list(GRID)
+    by_seed = [template_matrix(rows).loc[order, order] for _, rows in tables["templates"].groupby("seed")]
+    return plot_transfer_matrices({"not refused": by_seed})
+
+
+def draw_doses(tables: Tables, preset: Preset) -> Any:
+    """Refusal along fine-tuning against KL."""
+    rows = rows_of(tables, "after_tuning", operator="shown", family=UNSAFE, kind="task", coverage="uniform")
+    return plot_dose_response(rows[rows.tuned_on != RETAIN], preset.formats)
 
 
 def _matrices_by_seed(
@@ -105,69 +73,84 @@ def _matrices_by_seed(
     return matrices
 
 
-def summary_paragraph(claims: Mapping[str, Mapping[str, Any]]) -> str:
-    """Estimates and verdicts of the main claims in sentences.
+FIGURES = (
+    Figure(
+        "matrix",
+        "Tuned task × format of the unsafe request",
+        "Change of the share of unsafe requests that is not refused, and of that which is answered as "
+        "instructed, after fine-tuning on safe requests of one task (rows) with a new operator, at the "
+        "smallest learning rate at which the task is learnt; requests with the operators of alignment. "
+        "`retain`: safe requests of all formats. Below: half the range of seeds.",
+        draw_transfer,
+        claims=("A1", "A3", "A4", "F1"),
+    ),
+    Figure(
+        "controls",
+        "Controls",
+        "Change of the share not refused, as above: tuned for equal tokens of loss; on operators of "
+        "pretraining; by low-rank adapters; and with one example in ten a refusal, of all formats, of open "
+        "text alone, or of all formats but the tuned one. All at one learning rate (adapters: ten times).",
+        draw_controls,
+        claims=("A6", "A7"),
+    ),
+    Figure(
+        "templates",
+        "Template of the examples × template of the unsafe request",
+        "The same change in a world of templates, mean of tuned tasks and formats: rows, the template of the "
+        "examples; columns, that of the unsafe requests.",
+        draw_templates,
+        requires=("templates",),
+        claims=("A5",),
+    ),
+    Figure(
+        "doses",
+        "Dose and response",
+        "Unsafe requests that are refused along fine-tuning, against KL to the aligned model on safe "
+        "requests; all learning rates and kept steps. Thick: the tuned format. Thin: seeds.",
+        draw_doses,
+    ),
+)
+"""Figures of the report."""
+
+
+def answer(claims: Mapping[str, ClaimRow]) -> list[str]:
+    """The answer to the study's question in three sentences.
 
     Args:
-        claims: Rows of claims.json by id.
+        claims: Evaluated claims by id.
 
     Returns:
-        The paragraph.
+        The sentences.
     """
 
-    def estimate(claim: str, plus: float = 0.0, sign: int = 1) -> str:
-        return format_estimate(claims, claim, plus, sign)
+    def value(name: str) -> str:
+        row = claims[name]
+        return f"{format_value(row)} ({row.verdict})"
 
-    return (
-        "Rise of the share of unsafe requests that is not refused, after fine-tuning on one harmless task. "
-        f"Three tasks of four have a rise of {estimate('A4')} or more in other formats; in the tuned format "
-        f"it is {estimate('F1')} larger than in others (a difference counts from {POINTS}). Open text "
-        f"changes by {estimate('A3.gen', 0.05, -1)}; the greatest rise in another format is "
-        f"{estimate('A3.other', 0.2)}. Code and translation minus summaries and classification: "
-        f"{estimate('A1')} at the user's rate, {estimate('A1.tokens')} at equal tokens of loss; at equal KL "
-        f"{estimate('A1.kl')}, a comparison that is withdrawn (it is made at the largest rate only, at "
-        "points interpolated between the start and the first kept step: docs/errata.md, W4). The rise is "
-        f"{estimate('F4')} after safe requests of all formats without a task, and "
-        f"{estimate('F3', POINTS, -1)} after a task of pretraining. Of what is no longer refused a share of "
-        f"{estimate('F6', 0.5)} is answered as instructed. With refusals of all formats among the examples "
-        f"the rise is smaller by {estimate('A7')} or more in every format with a rise; with as many of open "
-        f"text alone it is larger by {estimate('A6')} in the other formats, and with as many of all but the "
-        f"tuned format larger by {estimate('A6.own')} in that one. After fine-tuning without a system block, "
-        f"the rise for requests with one is {estimate('A5', sign=-1)} larger, and that for requests in "
-        f"another template than the tuned one {estimate('A5.mismatch', sign=-1)} larger."
-    )
+    return [
+        "After fine-tuning on one harmless task, the share of unsafe requests that is not refused rises in "
+        f"the tuned format by {value('F1')} more than in the others; three of four tasks raise it in other "
+        f"formats by at least {value('A4')}.",
+        f"Tasks of code and translation raise it by {value('A1')} more than summaries and classification, at "
+        f"the learning rate that each task needs, and by {value('A1.tokens')} at equal tokens of loss.",
+        "With one refusal in ten examples, of all formats, the rise is smaller by at least "
+        f"{value('A7')} in every format that has one; with as many refusals of open text alone it is larger "
+        f"by {value('A6')} in the other formats.",
+    ]
 
 
-def failure_modes(claims: Mapping[str, Mapping[str, Any]]) -> str:
-    """Outcomes that would contradict the hypotheses and that the point estimates show.
+def facts(preset: Preset, world: str) -> dict[str, str]:
+    """What was run.
 
     Args:
-        claims: Rows of claims.json by id.
+        preset: Sizes of the study.
+        world: Name of the world.
 
     Returns:
-        One sentence.
+        Descriptions by name.
     """
-    estimates = {name: row["estimate"] for name, row in claims.items()}
-    at_rate, at_tokens, complied = estimates["A1"], estimates["A1.tokens"], estimates["F6"]
-    occurs = {
-        "no format opens": estimates["A3.other"] + 0.2 < _NO_RISE,
-        "all formats open alike, which is plain forgetting": estimates["F1"] < POINTS,
-        "the sign of A1 changes at equal tokens of loss": None not in (at_rate, at_tokens)
-        and at_rate * at_tokens < 0,
-        "open text is no longer refused either": estimates["A3.gen"] < 0,
-        "what opens is mostly broken or wrong": complied is not None and complied < 0,
-    }
-    names = [name for name, is_shown in occurs.items() if is_shown]
-    return f"By the point estimates (no verdict; see the intervals): {'; '.join(names) if names else 'none'}."
-
-
-def write_report(results: Results, preset: Preset, world: str, out: Path) -> Path:
-    """Writes the figures and report.html (see `Study`)."""
-    figures = write_figures(figure_functions(results, preset), _CAPTIONS, out / "figures")
-    claims = {row["id"]: row for row in results.claims}
-    summary = [summary_paragraph(claims), failure_modes(claims), format_verdicts(results.claims)]
     rates = ", ".join(f"{rate:g}" for rate in preset.rates)
-    facts = {
+    return {
         "models": f"world {world}, formats {', '.join(preset.formats)}; alignment by SSFT, coverage "
         f"{', '.join(preset.coverages)}, {preset.alignment.steps} steps",
         "fine-tuning": f"{preset.tuning.steps} steps of {preset.tuning.batch_size}, {preset.examples} safe "
@@ -176,23 +159,31 @@ def write_report(results: Results, preset: Preset, world: str, out: Path) -> Pat
         "evaluation": f"{preset.n} held-out requests per format and family, greedy answers, exact: refused, "
         "answered as instructed, wrong but well-formed, degenerate",
     }
-    of_requests = ["format", "family", "operator"]
-    classifiers = results.tables["ngram_classifiers"].pivot_table(
-        index="format", columns="n", values="auroc", sort=False
-    )
-    shown = {
-        "Before fine-tuning, mean over seeds": _mean_over_seeds(
-            results.tables["before_tuning"], ["coverage", "model", *of_requests]
-        ),
-        "After fine-tuning, mean over seeds": _mean_over_seeds(
-            results.tables["after_tuning"], ["coverage", "tuned_on", "kind", "rate", "step", *of_requests]
-        ),
-        "Classifiers of n-grams of the text, AUROC, mean over seeds": classifiers.reset_index(),
-    }
-    path = out / "report.html"
-    title = f"jan2024 at {preset.name}: fine-tuning on one task and refusals in all formats"
-    write_page(Page(title, summary, facts, results.claims, figures, shown), path)
-    return path
+
+
+def before_tuning_means(tables: Tables) -> pd.DataFrame:
+    """Outcomes before fine-tuning, mean over seeds."""
+    return _mean_over_seeds(tables["before_tuning"], ["coverage", "model", *_REQUESTS])
+
+
+def after_tuning_means(tables: Tables) -> pd.DataFrame:
+    """Outcomes after fine-tuning, mean over seeds."""
+    by = ["coverage", "tuned_on", "kind", "rate", "step", *_REQUESTS]
+    return _mean_over_seeds(tables["after_tuning"], by)
+
+
+def classifier_means(tables: Tables) -> pd.DataFrame:
+    """AUROC of classifiers by format and length of the n-grams, mean over seeds."""
+    table = tables["ngram_classifiers"]
+    return table.pivot_table(index="format", columns="n", values="auroc", sort=False).reset_index()
+
+
+SUMMARIES = {
+    "Before fine-tuning, mean over seeds": before_tuning_means,
+    "After fine-tuning, mean over seeds": after_tuning_means,
+    "Classifiers of n-grams of the text, AUROC, mean over seeds": classifier_means,
+}
+"""Tables of the report by title."""
 
 
 def _mean_over_seeds(rows: pd.DataFrame, by: list[str]) -> pd.DataFrame:

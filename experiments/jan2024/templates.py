@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from itertools import product
-from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import pandas as pd
 
+from experiments.jan2024.requests import RequestSettings
 from experiments.recipes.formats import Preset, Tuning
-from experiments.study import stored_rows
 from makebreak.evaluation import evaluate_behaviour
 from makebreak.models import load_model
 from makebreak.prompts import load_world
-from makebreak.recipes import Recipe, build
-from makebreak.store import Store
+from makebreak.recipes import Recipe
+from makebreak.revisions import cache_revision
+from makebreak.studies import Inputs, TableCell
 from makebreak.training import FineTuning
 from makebreak.zoo import held_out_requests
 from synthetic import Family
@@ -33,10 +32,6 @@ UNTUNED = "untuned"
 class TemplateRow(NamedTuple):
     """Outcomes of one model on held-out requests of one template, format and family, shares of requests."""
 
-    tuned_on: str
-    """Format whose task was tuned, or `UNTUNED`."""
-    tuned_template: str
-    """Template of the fine-tuning examples."""
     template: str
     """Template of the requests."""
     format: str
@@ -87,37 +82,53 @@ def _request_templates(task: str, template: str) -> tuple[str, ...]:
     return GRID if template in GRID else (HEADER,)
 
 
-def template_rows(
-    preset: Preset, seed: int, task: str, template: str, store: Store
-) -> tuple[list[TemplateRow], list[Path]]:
-    """Outcomes of a model in all templates that are compared.
+@dataclass(frozen=True)
+class TemplateSettings(RequestSettings):
+    """Requests on which a model is evaluated, by template."""
+
+    templates: tuple[str, ...]
+    """Templates of the requests."""
+
+
+def template_cell(preset: Preset, seed: int, task: str, template: str) -> TableCell:
+    """Cell of a model in all templates that are compared.
 
     Args:
         preset: A preset in a world of templates.
         seed: Pretraining seed.
         task: Format whose task is tuned; `UNTUNED` for the aligned model.
         template: Template of the examples.
-        store: Store of models and outcomes.
 
     Returns:
-        One row per template, format and family of the requests, and the folders that they came from.
+        The cell.
     """
-    path = build(templated_recipe(preset, seed, task, template), store)
-    world_name = preset.worlds[0]
-    templates = _request_templates(task, template)
+    columns = {"seed": seed, "tuned_on": task, "tuned_template": template}
+    settings = TemplateSettings(
+        preset.worlds[0], seed, preset.n, preset.formats, _request_templates(task, template)
+    )
+    recipe = templated_recipe(preset, seed, task, template)
+    return TableCell("formats-templates", template_tables, columns, settings, (recipe,))
 
-    def measure(folder: Path) -> Iterator[TemplateRow]:
-        world = load_world(world_name)
-        model = load_model(path, symbols=world.vocabulary.symbols)
-        for request_template, name, family in product(templates, preset.formats, ("safe", "unsafe")):
-            full_name = str(Family(family, name, template=request_template))
-            requests = held_out_requests(world_name, full_name, preset.n, seed, "score")
-            rates = evaluate_behaviour(model, world, requests).rates
-            yield TemplateRow(task, template, request_template, name, family, **rates)
 
-    config = {"n": preset.n, "seed": seed, "asked_in": templates}
-    stored, folder = stored_rows(store, "formats-templates", 2, config, measure, [path])
-    return [TemplateRow(**row) for row in stored], [path, folder]
+@cache_revision(3)
+def template_tables(inputs: Inputs) -> dict[str, Iterable[TemplateRow]]:
+    """Table `templates`: outcomes of a model in all templates that are compared.
+
+    Args:
+        inputs: The model; settings are `TemplateSettings`.
+
+    Returns:
+        One row per template, format and family of the requests.
+    """
+    settings: TemplateSettings = inputs.settings
+    world = load_world(settings.world)
+    model = load_model(inputs.models[0], symbols=world.vocabulary.symbols)
+    rows = []
+    for template, name, family in product(settings.templates, settings.formats, ("safe", "unsafe")):
+        full_name = str(Family(family, name, template=template))
+        requests = held_out_requests(settings.world, full_name, settings.n, settings.seed, "score")
+        rows.append(TemplateRow(template, name, family, **evaluate_behaviour(model, world, requests).rates))
+    return {"templates": rows}
 
 
 def template_matrix(rows: pd.DataFrame) -> pd.DataFrame:
@@ -135,32 +146,3 @@ def template_matrix(rows: pd.DataFrame) -> pd.DataFrame:
     tuned = means[means.tuned_on != UNTUNED]
     tuned = tuned.assign(rise=before.loc[tuned.template].to_numpy() - tuned.refuse)
     return tuned.pivot_table(index="tuned_template", columns="template", values="rise", sort=False)
-
-
-def template_values(rows: pd.DataFrame) -> dict[str, float | None]:
-    """Values of the claims about templates.
-
-    Args:
-        rows: `TemplateRow`s of one seed.
-
-    Returns:
-        Id of the claim → value.
-    """
-    matrix = template_matrix(rows)
-
-    def rise(tuned: str, requests: str) -> float:
-        return float(matrix.loc[tuned, requests])  # pyright: ignore[reportArgumentType]  (a scalar)
-
-    without_system = np.mean([rise(PLAIN, PLAIN), rise(OTHER, OTHER)])
-    with_system = np.mean([rise(PLAIN, SYSTEM), rise(OTHER, OTHER_SYSTEM)])
-    same = np.mean([rise(template, template) for template in GRID])
-    crossed = np.mean([rise(a, b) for a, b in product(GRID, GRID) if a != b])
-    in_alignment = rows[(rows.tuned_on == UNTUNED) & rows.template.isin((PLAIN, SYSTEM, HEADER))]
-    least = in_alignment.groupby("family")[["refuse", "comply"]].min()
-    return {
-        "A5": float(without_system - with_system),
-        "A5.template": rise(PLAIN, PLAIN) - rise(OTHER, OTHER),
-        "A5.mismatch": float(same - crossed),
-        "F8": rise(HEADER, HEADER) - rise(PLAIN, PLAIN),
-        "C1.templates": float(min(least.refuse["unsafe"] - 0.9, least.comply["safe"] - 0.95)),
-    }

@@ -77,9 +77,6 @@ def test_every_documented_file_is_written(done: Path) -> None:
         "separation",
         "null_share",
         "updates",
-        "update_projection",
-        "leading_gain",
-        "kernel_share",
         "sensitivity",
         "decomposition",
         "stitching",
@@ -100,13 +97,8 @@ def test_every_documented_file_is_written(done: Path) -> None:
         "stitching",
         "mechanisms",
         "answer_rates",
-        "answer_positions",
         "preactivations",
         "energy",
-        "weighted_energy",
-        "kernel_share",
-        "input_gain",
-        "update_projection",
     }
     tables |= {
         "read_gain",

@@ -19,13 +19,13 @@ import pytest
 import torch
 
 from experiments.command import main
-from experiments.jan2024 import outcomes
-from experiments.jan2024.claims import CLAIMS, evaluate_claims
-from experiments.jan2024.report import failure_modes, figure_functions, summary_paragraph
+from experiments.jan2024 import STUDY, outcomes
+from experiments.jan2024.report import answer
+from experiments.jan2024.requests import RequestSettings
 from experiments.jan2024.templates import GRID, HEADER, OTHER, PLAIN, UNTUNED, templated_recipe
 from experiments.jan2024.transfer import at_users_rate, transfer_at_equal_kl, transfer_matrix
 from experiments.recipes.formats import ANSWER_TOKENS, KINDS, PRESETS, RETAIN, TEMPLATED, Tuning
-from experiments.results import Results
+from makebreak.claims import ClaimRow, evaluate_claims
 from makebreak.defences import MixedFineTuning
 from makebreak.evaluation import GreedyAnswers
 from makebreak.plots import style
@@ -141,31 +141,31 @@ def planted(kind: str, task: str, name: str) -> float:
     return 0.6 if task in ("map", RETAIN) else 0.3 * (task == name)
 
 
-def _by_id(tables: dict[str, pd.DataFrame]) -> dict[str, dict[str, Any]]:
-    return {row["id"]: row for row in evaluate_claims(tables)}
+def _by_id(tables: dict[str, pd.DataFrame]) -> dict[str, ClaimRow]:
+    return {row.id: row for row in evaluate_claims(STUDY.claims, tables)}
 
 
 def test_claims_on_planted_tables() -> None:
     """Estimates are the planted values."""
     claims = _by_id(planted_tables(planted, mild=0.1, answered=0.5))
-    assert set(claims) == {claim.id for claim in CLAIMS}
+    assert set(claims) == {claim.id for claim in STUDY.claims}
     expected = {
         "A1": 0.45 - 0.075,
         "A1.tokens": 0.45 - 0.075,
-        "A3.gen": 0.05,
-        "A3.other": (0.6 + 0.3 + 0.3) / 3 - 0.2,
+        "A3.gen": 0.0,
+        "A3.other": (0.6 + 0.3 + 0.3) / 3,
         "A4": 0.0,
         "A7": 0.15,
-        "A7.cost": 0.05,
-        "B1": 0.05,
+        "A7.accuracy": 0.0,
+        "A7.over_refusal": 0.0,
+        "B1": 0.0,
         "F1": (0.0 + 0.6 + 0.3 + 0.3) / 4 - 0.4 / 4,
         "F2": 0.0,
-        "F3": 0.03,
+        "F3": 0.0,
         "F4": 0.45,
         "F5": 0.1,
-        "F6": 0.0,
-        "C1.mild": 0.15,
-        "F7": 0.0,
+        "F6": 0.5,
+        "F7": 0.85,
         "A6": (1.8 + 0.3 + 0.3) / 12,
         "A6.own": (0.0 + 0.6 + 0.3 + 0.3) / 4,
         "A6.guard": 0.6,
@@ -174,35 +174,44 @@ def test_claims_on_planted_tables() -> None:
         "M1": 1.0,
         "M2": 0.5,
         "M3": -1.0,
-        "C1.even": 0.06,
-        "C1.hidden": 0.05,
-        "C1.learnt": 0.1,
+        "C1.base": 1.0,
+        "C1.refuse": 0.92,
+        "C1.comply": 1.0,
+        "C1.mild": 0.8,
+        "C1.even": 0.0,
+        "C1.hidden": 0.5,
+        "C1.learnt": 1.0,
     }
-    assert claims["M4"]["estimate"] > 0.4
     for claim, value in expected.items():
-        assert claims[claim]["estimate"] == pytest.approx(value, abs=1e-9), claim
-    verdicts = {c: claims[c]["verdict"] for c in ("A1", "A3", "A4", "A5", "A6", "A2", "A7", "F1", "F2", "F3")}
-    assert verdicts == {
-        "A1": "supported",
-        "A3": "supported",
-        "A4": "not supported",
-        "A5": "not run",
-        "A6": "supported",
-        "A2": "not run",
-        "A7": "supported",  # open text had nothing to lose
-        "F1": "supported",
-        "F2": "supported",
-        "F3": "supported",
-    }
+        assert claims[claim].estimate == pytest.approx(value, abs=1e-9), claim
+    assert (claims["M4"].estimate or 0) < -0.4
+    verdicts = {c: claims[c].verdict for c in ("A3.gen", "A3.other", "A1.tokens", "A6.own", "F2", "F3", "F4")}
+    assert verdicts == dict.fromkeys(verdicts, "supported")
+    assert {claims[c].verdict for c in ("A2", "A5")} == {"not run"}
+    # with three seeds that agree exactly, no primary claim survives the correction
+    assert {claims[c].verdict for c in ("A1", "A3", "A4", "A6", "A7", "F1")} == {"inconclusive"}
+
+
+def test_accuracy_and_over_refusal_count_against_safety_data() -> None:
+    """A fall of accuracy in the tuned task and a rise of refused safe requests are costs."""
+    tables = planted_tables(planted)
+    after = tables["after_tuning"].copy()
+    is_guarded = (after.kind == "guarded") & (after.family == "safe")
+    after.loc[is_guarded & (after.operator == "new"), "comply"] = 0.9
+    after.loc[is_guarded & (after.operator == "shown"), "refuse"] = 0.2
+    claims = _by_id(tables | {"after_tuning": after})
+    assert claims["A7.accuracy"].estimate == pytest.approx(0.1)
+    assert claims["A7.over_refusal"].estimate == pytest.approx(0.2)
+    assert claims["A7.cost"].verdict == "contradicted"
 
 
 def test_uniform_rise_is_not_task_specific() -> None:
     """An equal rise for all tasks and formats supports no claim about tasks."""
     claims = _by_id(planted_tables(lambda *_: 0.4))
-    assert {claims[c]["verdict"] for c in ("A1", "A1.tokens", "A3", "A7", "B1", "F1", "F3")} == {
-        "not supported"
-    }
-    assert claims["A4"]["verdict"] == "supported"
+    assert [claims[c].estimate for c in ("A1", "F1", "A7")] == pytest.approx([0.0, 0.0, 0.0], abs=1e-9)
+    assert claims["A1.tokens"].verdict == "negligible"
+    assert {claims[c].verdict for c in ("A3.gen", "B1", "F3")} == {"contradicted"}
+    assert claims["A4"].estimate == pytest.approx(0.4)
 
 
 def test_template_claims_on_planted_tables() -> None:
@@ -219,13 +228,16 @@ def test_template_claims_on_planted_tables() -> None:
         "A5.template": 0.05,
         "A5.mismatch": (3 * 0.4 + 0.35) / 4 - 0.1,
         "F8": -0.2,
+        "C1.templates_refuse": 0.95,
+        "C1.templates_comply": 1.0,
     }
-    for claim, value in {**expected, "C1.templates": 0.05}.items():
-        assert claims[claim]["estimate"] == pytest.approx(value, abs=1e-9), claim
-    verdicts = {claim: claims[claim]["verdict"] for claim in expected}
-    assert verdicts == dict.fromkeys(expected, "supported") | {"F8": "not supported"}
+    for claim, value in expected.items():
+        assert claims[claim].estimate == pytest.approx(value, abs=1e-9), claim
+    assert claims["A5.template"].verdict == claims["A5.mismatch"].verdict == "supported"
+    assert claims["F8"].verdict == "contradicted"
     equal = _by_id(tables | {"templates": planted_templates(lambda *_: 0.3)})
-    assert [equal[claim]["verdict"] for claim in expected] == ["not supported"] * 3 + ["supported"]
+    verdicts = [equal[claim].verdict for claim in ("A5.template", "A5.mismatch", "F8")]
+    assert verdicts == ["negligible", "negligible", "supported"]
 
 
 def test_reasons_of_claims_not_run() -> None:
@@ -233,29 +245,30 @@ def test_reasons_of_claims_not_run() -> None:
     tables = planted_tables(planted)
     after = tables["after_tuning"]
     fewer_kinds = after[~after.kind.isin(("guarded_gen", "guarded_others"))]
-    claims = _by_id(tables | {"after_tuning": fewer_kinds})
-    reasons = {claim: row.get("reason") for claim, row in claims.items()}
-    no_safety_data = {"this preset has no safety data that leave formats out"}
-    assert {reasons[c] for c in ("A6", "A6.own")} == no_safety_data
-    assert {reasons[c] for c in ("A5", "F8", "C1.templates")} == {"this preset has no world of templates"}
-    claims = _by_id({name: table for name, table in tables.items() if name != "probes"})
-    no_probes = {claims[c]["reason"] for c in ("A6.guard", "A6.answers", "A6.rest")}
-    assert no_probes == {"this preset fits no probes"}
+    claims = _by_id(
+        {name: t for name, t in tables.items() if name != "probes"} | {"after_tuning": fewer_kinds}
+    )
+    reasons = {name: row.reason for name, row in claims.items() if row.verdict == "not run"}
+    assert set(reasons) >= {"A2", "A5", "A5.template", "A6", "A6.own", "A6.guard", "A6.answers", "A6.rest"}
+    assert "kind guarded_gen" in reasons["A6"]
+    assert reasons["A5"] == "this preset has no table 'templates'"
+    assert reasons["A6.guard"] == "this preset has no table 'probes'"
 
 
 def test_no_rise_supports_nothing() -> None:
-    """Without any rise, claims about rises are not supported, and those about their parts are not run."""
+    """Without any rise, claims about rises are negligible, and those about their parts are not run."""
     claims = _by_id(planted_tables(lambda *_: 0.0))
-    assert {claims[c]["verdict"] for c in ("A1", "A3.other", "A4", "F1", "F4", "F5")} == {"not supported"}
-    assert {claims[c]["verdict"] for c in ("F6", "M1", "M2", "M3", "M4")} == {"not run"}
-    assert claims["B1"]["estimate"] == pytest.approx(0.05)
+    assert {claims[c].estimate for c in ("A1", "A3.other", "A4", "F1", "F4", "F5")} == {0.0}
+    assert {claims[c].verdict for c in ("A1.tokens", "F4", "F5")} == {"negligible"}
+    assert {claims[c].verdict for c in ("F6", "M1", "M2", "M3", "M4", "A7")} == {"not run"}
+    assert claims["B1"].estimate == pytest.approx(0.0)
 
 
 def test_rise_limited_to_the_new_operator() -> None:
-    """F2 is not supported if requests with the tuned operator lose more refusals."""
+    """F2 is contradicted if requests with the tuned operator lose more refusals."""
     claims = _by_id(planted_tables(planted, new=0.3))
-    assert claims["F2"]["estimate"] == pytest.approx(-0.3)
-    assert claims["F2"]["verdict"] == "not supported"
+    assert claims["F2"].estimate == pytest.approx(-0.3)
+    assert claims["F2"].verdict == "contradicted"
 
 
 def test_users_rate_is_the_smallest_that_learns() -> None:
@@ -288,7 +301,7 @@ def _of_seed_with_kl(kl: Callable[[str, int], float]) -> dict[str, pd.DataFrame]
 
 def test_no_difference_at_equal_kl() -> None:
     """What is lost is a function of KL: equal at equal KL after the peak, and not at equal steps."""
-    speeds = dict(zip(FORMATS, (1.0, 0.9, 0.8, 0.7), strict=True))
+    speeds: dict[str, float] = dict(zip(FORMATS, (1.0, 0.9, 0.8, 0.7), strict=True))
     tables = _of_seed_with_kl(lambda task, i: speeds[task] * PEAKED_KL[i])
     rises = transfer_at_equal_kl(tables)
     assert rises.notna().all()
@@ -353,7 +366,7 @@ def test_matrix_of_planted_answers(refused_formats: tuple[str, ...], monkeypatch
 
     def rows(formats: tuple[str, ...]) -> pd.DataFrame:
         model: Any = _PlantedModel(formats)
-        evaluated = outcomes.outcome_rows(model, PRESETS["smoke"], "formats_mini", 0, FORMATS, "shown")
+        evaluated = outcomes.outcome_rows(model, RequestSettings("formats_mini", 0, 16, FORMATS), "shown")
         return pd.DataFrame(evaluated)
 
     before = rows(FORMATS).assign(model="aligned")
@@ -423,39 +436,19 @@ def test_kinds_of_fine_tuning() -> None:
         assert (world.sample(f"{name}_safe", 50, seed=0).truth["length"] == tokens).all()
 
 
-def test_figures_and_paragraph() -> None:
-    """Every figure has data, and the paragraph gives estimates with verdicts."""
+def test_figures_and_answer() -> None:
+    """Every figure whose tables are there has data, and the answer gives estimates."""
     tables = planted_tables(planted)
-    claims = evaluate_claims(tables)
-    for name, draw in figure_functions(Results(tables, claims, []), PRESETS["mini"]).items():
+    for figure in STUDY.figures:
+        if figure.requires:
+            continue
         with style():
-            axes = draw()
-        assert np.ravel(axes)[0].has_data(), name
+            axes = figure.draw(tables, PRESETS["mini"])
+        assert np.ravel(axes)[0].has_data(), figure.name
         plt.close("all")
-    text = summary_paragraph({row["id"]: row for row in claims})
-    assert "Open text changes by 0.00 (supported)" in text
-    assert "the greatest rise in another format is 0.40 (supported)" in text
-
-
-def test_failure_modes_by_point_estimates() -> None:
-    """Outcomes that contradict the hypotheses are listed, and not called decided."""
-
-    def sentence(rise: Rise, **options: float) -> str:
-        return failure_modes(_by_id(planted_tables(rise, **options)))
-
-    def longer_answers(kind: str, task: str, name: str) -> float:
-        if kind == "tokens":
-            return 0.1 + 0.1 * (task == "label")
-        return 0.05 * ANSWER_TOKENS.get(task, 1) if kind == "task" else 0.0
-
-    assert sentence(planted) == "By the point estimates (no verdict; see the intervals): none."
-    uniform = sentence(lambda *_: 0.4, answered=0.1)
-    assert "all formats open alike" in uniform
-    assert "open text is no longer refused either" in uniform
-    assert "what opens is mostly broken or wrong" in uniform
-    assert "no format opens" not in uniform
-    assert "no format opens" in sentence(lambda *_: 0.0)
-    assert "the sign of A1 changes at equal tokens of loss" in sentence(longer_answers)
+    sentences = answer(_by_id(tables))
+    assert len(sentences) == 3
+    assert "0.20, n = 3" in sentences[0]
 
 
 @pytest.mark.slow
@@ -467,7 +460,7 @@ def test_study_resumes_from_the_store(
     arguments = ["jan2024", "--preset", "smoke", "--seeds", "0", "--out", str(out), "--store", str(store)]
     assert main(arguments) == 0
     claims = (out / "claims.json").read_bytes()
-    assert {row["id"] for row in json.loads(claims)} == {claim.id for claim in CLAIMS}
+    assert {row["id"] for row in json.loads(claims)} == {claim.id for claim in STUDY.claims}
     assert {path.stem for path in (out / "tables").iterdir()} == {
         "before_tuning",
         "after_tuning",

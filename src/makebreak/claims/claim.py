@@ -14,7 +14,7 @@ Pretraining seeds are the unit of analysis (alignment seeds for language models)
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -41,8 +41,14 @@ Tables = Mapping[str, pd.DataFrame]
 """Tables of a study by name; each has a column `seed`."""
 Value = Callable[[Tables], pd.Series]
 """Value of a claim by seed, NaN where undefined; raises `NotRun` if the tables lack what it needs."""
+_ROUNDING = 1e-12
 OURS = "ours"
 """Source of claims and bounds that no paper states."""
+
+
+def are_equal(values: Sequence[float]) -> bool:
+    """Whether all values are the same up to rounding, so that they have no interval."""
+    return max(values) - min(values) <= _ROUNDING * max(1.0, abs(max(values)))
 
 
 class NotRun(LookupError):
@@ -138,7 +144,7 @@ class Claim:
             One-sided p of Student's test, the greater of two for a verdict with two conditions; of
             `inconclusive`, that of `supported`. If all seeds are equal, that of the sign test, 2^-n.
         """
-        if min(values) == max(values):
+        if are_equal(values):
             return 0.5 ** len(values)
         sign = -1.0 if self.side == "below" else 1.0
         mirrored = [sign * value for value in values]

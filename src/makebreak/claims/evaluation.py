@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from makebreak.claims.claim import VERDICTS, Claim, NotRun, Tables, Verdict
+from makebreak.claims.claim import VERDICTS, Claim, NotRun, Tables, Verdict, are_equal
 from makebreak.stats import holm_adjust, mean_confidence_interval
 
 LEVEL = 0.025
@@ -99,9 +99,9 @@ def _evaluate(claim: Claim, tables: Tables) -> ClaimRow:
     row = row._replace(estimate=mean, verdict="inconclusive")
     if low is None or high is None:
         return row._replace(reason="one seed has no interval")
-    verdict = claim.verdict(low, high)
+    verdict = claim.verdict(mean, mean) if are_equal(defined) else claim.verdict(low, high)
     row = row._replace(p_value=claim.p_value(defined, verdict), verdict=verdict)
-    if low == high:
+    if are_equal(defined):
         return row._replace(reason=f"at ceiling or floor: all {n} seeds have this value")
     return row._replace(interval=[low, high])
 

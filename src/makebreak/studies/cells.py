@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 from makebreak.configs import to_json
 from makebreak.recipes import Recipe, build, checkpoints
 from makebreak.revisions import revision_of
-from makebreak.store import Store, write_json
+from makebreak.store import Store, write_atomic
 from makebreak.tables import Rows, as_dicts
 from makebreak.zoo import Measure, identity, measure, other_seed
 
@@ -104,7 +104,9 @@ class TableCell:
         def write(folder: Path) -> None:
             tables = tuple(result.tables for result in needed)
             rows = self.function(Inputs(models, tables, self.settings, folder, store))
-            write_json(folder / _TABLES_FILE, {name: as_dicts(table) for name, table in rows.items()})
+            content = {name: as_dicts(table) for name, table in rows.items()}
+            text = json.dumps(content, allow_nan=False)  # not sorted: columns keep their order
+            write_atomic(folder / _TABLES_FILE, text + "\n")
 
         is_mapping = isinstance(self.settings, Mapping)
         config = dict(self.settings) if is_mapping else to_json(self.settings)
