@@ -109,13 +109,14 @@ with style():
 # %% [markdown]
 # ## Column space (Fig. 4 of Jain et al. 2024) and read gain (Fig. 5) of the update
 # `sine` is near 1 where the leading output directions of ΔW lie in the left null space of W; those of a
-# random update (`haar`) lie there too, so the two are compared. `padded_sine`, the left panel below, is an
-# earlier reading of a released script, which it does not reproduce (`docs/errata.md`, W1).
+# random update (`haar`) lie there too, so the two are compared. `row_sine`, the left panel below, is the
+# statistic of the released script: 0 without an update, and of the tuned matrix rather than of ΔW
+# (`docs/errata.md`, W1).
 
 # %%
 updates = tables["updates"].query("matrix == 'mlp.W_in'")
 sines = updates.pivot(index="layer", columns="against", values="sine")
-sines.assign(padded_sine=updates.groupby("layer").padded_sine.max()).round(3)
+sines.assign(row_sine=updates.groupby("layer").row_sine.max()).round(3)
 
 # %%
 labelled_tables = {name: tables[name].assign(seed=0, arm="ssft") for name in ("updates", "read_gain")}

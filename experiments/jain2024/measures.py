@@ -12,7 +12,13 @@ import torch
 
 from experiments.jain2024.attack_measures import AttackMeasure, DetectabilityMeasure
 from experiments.jain2024.position_measures import AnswerPositionMeasure
-from experiments.recipes.composition import CONSTRAINED_ARMS, EXTRAPOLATED_ARMS, METHODS, Preset
+from experiments.recipes.composition import (
+    CONSTRAINED_ARMS,
+    EXTRAPOLATED_ARMS,
+    MATCHED_CONTROLS,
+    METHODS,
+    Preset,
+)
 from makebreak.configs import check_positive
 from makebreak.evaluation import evaluate_behaviour
 from makebreak.mechanism import (
@@ -25,12 +31,16 @@ from makebreak.mechanism import (
     constrained_finetuning_rows,
     direction_rows,
     harm_refusal_rows,
+    input_gain_rows,
+    kernel_share_rows,
     localisation_rows,
     matched_steering_rows,
     null_share_rows,
     refusal_rank_rows,
     shared_activations,
     update_energy_rows,
+    update_projection_rows,
+    weighted_energy_rows,
 )
 from makebreak.models import extrapolate_weights, n_layers
 from makebreak.prompts import OUTCOMES, Requests
@@ -49,6 +59,10 @@ PROBE_FAMILIES = (
 that are refused."""
 MIN_REQUESTS = 10
 """Fewest requests from which a mean null share by outcome is computed."""
+N_PROJECTION_DRAWS = 20
+"""Random subspaces of each dimension that a part of an update is compared with."""
+FEW_DRAWS = 5
+"""The same in quick presets."""
 EXTRAPOLATION_FACTORS = (0.0, 0.5, 0.8, 1.0, 1.1, 1.2, 1.5, 2.0)
 """Factors α of the update in W + α ΔW."""
 _PAIRS = {"standard": ("safe", "unsafe"), "token-matched": ("context_safe", "context_unsafe")}
@@ -95,7 +109,7 @@ class ClusterMeasure(_SampledMeasure):
 
     tag: ClassVar[str] = "Inside"
     name: ClassVar[str] = "jain2024-inside"
-    revision: ClassVar[int] = 6
+    revision: ClassVar[int] = 7
 
     def __call__(self, subject: Subject) -> Measurement:
         """Measures one model."""
@@ -127,7 +141,7 @@ class ClusterMeasure(_SampledMeasure):
 
 @dataclass(frozen=True)
 class UpdateMeasure(_SampledMeasure):
-    """Stitching, mechanism of refusal, pre-activations, update, read gain, sensitivity and energy.
+    """Stitching, mechanism of refusal, pre-activations, update, read gain, sensitivity, energy and kernels.
 
     Stitching uses the requests whose answer the last stage changed (a sham's own partition, the remap
     control's own answer). Columns `stitching.COLUMN` are those of the cut after block n_layers // 2. A base
@@ -136,7 +150,7 @@ class UpdateMeasure(_SampledMeasure):
 
     tag: ClassVar[str] = "Change"
     name: ClassVar[str] = "jain2024-change"
-    revision: ClassVar[int] = 4
+    revision: ClassVar[int] = 5
 
     def __call__(self, subject: Subject) -> Measurement:
         """Measures one model."""
@@ -149,18 +163,24 @@ class UpdateMeasure(_SampledMeasure):
             unsafe, safe = subject.sample(data.unsafe, self.n), subject.sample(data.safe, self.n)
             changed = ChangedRequests(unsafe, data.answer, safe)
         standard = {family: requests[family] for family in ("safe", "unsafe")}
+        other_base = subject.other_base()
         with shared_activations(subject.activations):
             comparison = compare(
                 requests,
                 base=base,
                 tuned=model,
                 changed_requests=changed,
-                other_base=subject.other_base(),
+                other_base=other_base,
                 seed=subject.recipe.seed,
             )
             pretraining = subject.sample("pretraining", self.n, "any")
-            energy = update_energy_rows(standard, pretraining, base=base, tuned=model)
-        tables = {name: as_dicts(rows) for name, rows in comparison.tables.items()}
+            models = {"base": base, "tuned": model}
+            tables = comparison.tables | {
+                "energy": as_dicts(update_energy_rows(standard, pretraining, **models)),
+                "weighted_energy": as_dicts(weighted_energy_rows(standard, pretraining, **models)),
+                "kernel_share": as_dicts(kernel_share_rows(requests, **models, other_base=other_base)),
+                "input_gain": as_dicts(input_gain_rows(requests, **models)),
+            }
         columns = {}
         for row in tables["stitching"]:
             if row["layer"] == row["n_layers"] // 2:
@@ -171,8 +191,36 @@ class UpdateMeasure(_SampledMeasure):
                     "fisher_null_fraction",
                 ):
                     columns[f"stitching.{name}"] = row[name]
-        tables["energy"] = as_dicts(energy)
         return Measurement(columns, tables)
+
+
+@dataclass(frozen=True)
+class UpdateProjectionMeasure(_SampledMeasure):
+    """Share of the refusal margin that parts of the learnt update carry, on requests that the stage is about.
+
+    Table: `update_projection`, one row per set of matrices, rank rule and subspace.
+    """
+
+    tag: ClassVar[str] = "UpdateProjection"
+    name: ClassVar[str] = "jain2024-update-projection"
+    revision: ClassVar[int] = 1
+    n_draws: int = N_PROJECTION_DRAWS
+    """Number of random subspaces of each dimension."""
+
+    def __call__(self, subject: Subject) -> Measurement:
+        """Measures one model; one without a stage that teaches refusals or remapped answers has no table."""
+        data = subject.recipe.alignment_data
+        if data is None:
+            return Measurement()
+        rows = update_projection_rows(
+            subject.sample(data.unsafe, self.n),
+            base=subject.base,
+            tuned=subject.model,
+            answer=data.answer,
+            n_draws=self.n_draws,
+            seed=subject.recipe.seed,
+        )
+        return Measurement(tables={"update_projection": as_dicts(rows)})
 
 
 @dataclass(frozen=True)
@@ -327,6 +375,8 @@ def final_measures(preset: Preset, arm: str) -> tuple[Measure, ...]:
         measures += attack_measures(preset)
     if arm in METHODS:
         measures += (LocalisationMeasure(n), ProbeMeasure(n), AnswerPositionMeasure(n))
+    if arm in METHODS or (arm in MATCHED_CONTROLS and preset.thorough):
+        measures += (UpdateProjectionMeasure(n, N_PROJECTION_DRAWS if preset.thorough else FEW_DRAWS),)
     if arm in CONSTRAINED_ARMS and preset.thorough:
         measures += (ConstrainedMeasure(n),)
     if arm in EXTRAPOLATED_ARMS:

@@ -57,6 +57,16 @@ MEAN_TABLES = [
     MeanTable("Activation patching of heads and MLPs", "patching", ["arm", "part"]),
     MeanTable("Updates", "updates", ["arm", "matrix", "layer", "against"]),
     MeanTable("Read gain of the update", "read_gain", ["arm", "matrix", "family", "layer"]),
+    MeanTable(
+        "Parts of the update that carry refusal", "update_projection", ["arm", "matrices", "rule", "space"]
+    ),
+    MeanTable(
+        "Energy of the update where the base writes most",
+        "weighted_energy",
+        ["arm", "matrix", "family", "base_share", "layer"],
+    ),
+    MeanTable("Kernel of W_out", "kernel_share", ["arm", "family", "layer"]),
+    MeanTable("Gain of W_in on its inputs", "input_gain", ["arm", "matrix", "family", "layer"]),
     MeanTable("Sensitivity", "sensitivity", ["arm", "family", "output"]),
     MeanTable("Decomposition of pre-activations", "preactivations", ["arm", "matrix", "family", "layer"]),
     MeanTable(

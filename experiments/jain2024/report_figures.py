@@ -13,6 +13,8 @@ from experiments.recipes.composition import MATCHED_CONTROLS, METHODS, OBJECTIVE
 from experiments.results import Results
 from makebreak.plots import (
     plot_controls,
+    plot_kernel_share,
+    plot_leading_gain,
     plot_localisation,
     plot_matched_comparison,
     plot_null_share,
@@ -23,6 +25,7 @@ from makebreak.plots import (
     plot_sensitivity,
     plot_separation,
     plot_stitching,
+    plot_update_projection,
     plot_updates,
 )
 from makebreak.prompts import load_world
@@ -58,20 +61,43 @@ CAPTIONS = {
         "Share in the left null space of the base's W_in",
         "Left: of W·a, pre-activations of the aligned model on unsafe requests (the base's own share is 0 "
         "by construction). Middle: of ΔW·a, the update's part; dotted, the share of a random vector. "
-        "Right: unsafe minus safe; for a sham control, its own refused minus its own answered requests. A "
-        "null-space mechanism that is specific to unsafe requests would lift the solid lines above zero. "
+        "Right: log ratio of unsafe to safe; for a sham control, of its own refused to its own answered "
+        "requests. A null-space mechanism that is specific to unsafe requests would lift the solid lines "
+        "above zero. "
         "Shams learn to refuse by the same loss, so they control for the concept of safety and not for a "
         "mechanism of refusing (docs/errata.md, audit-M1).",
     ),
     "updates": (
         "Column space and read gain of the update of W_in",
         "Sine of the angle between leading outputs of the update and the column space of W_in (Jain et al. "
-        "2024, Fig. 4). Left: our first reading of the released analysis script. It is provisional and "
-        "does not reproduce that script, which takes rows of the full matrix U on both sides and is 0 "
-        "where the weights did not change (docs/errata.md, W1). Middle: the sine for ΔW itself, with three "
-        "reference levels: a random update, ΔW with its outputs permuted, and ΔW against the matrix of "
-        "another pretraining seed. Right: read gain of the update on unsafe over safe requests (Fig. 5); "
+        "2024, Fig. 4). Left: the statistic of the released analysis script, which compares rows of the full "
+        "matrix U of the aligned model's W_in with those of the base's; it is 0 where the weights did not "
+        "change and grows with the change, and is no measure of the column space of ΔW (docs/errata.md, "
+        "W1). Middle: the sine for ΔW itself, with three reference levels: random updates and ΔW with its "
+        "outputs permuted (means of five draws each), and ΔW against the matrix of another pretraining "
+        "seed. Right: read gain of the update on unsafe over safe requests (Fig. 5); "
         "for a sham, on requests trained towards the null over requests trained towards an answer.",
+    ),
+    "update_projection": (
+        "Parts of the update that carry refusal",
+        "Share of what the update is worth in refusal margin that remains where only its projection on a "
+        "subspace is kept and everything else stays aligned. Left: of W_in, on the left null space of the "
+        "base's W_in by exact rank, on its column space, and on random subspaces of the same dimensions. "
+        "Right: of every matrix of every block, each on the spaces of its own base matrix, by the rank that "
+        "holds 90 % of the energy. Dots: seeds; lines: one standard deviation over random subspaces. A part "
+        "carries more than its size where its bar is above that of the random subspaces.",
+    ),
+    "leading_gain": (
+        "Read gain by direction of the update",
+        "Log ratio of unsafe to safe requests of the read gain of the first, the first two and the first "
+        "eight right singular directions of the update of W_in, and of all of it (Fig. 5); for a sham, of "
+        "its own refused to its own answered requests. Bands: 95 % over seeds.",
+    ),
+    "kernel_share": (
+        "Share of the change that W_out cannot pass on",
+        "Share of the change of the MLP's post-activations at the end of text in the kernel of the base's "
+        "W_out. Dotted: chance, the dimension of the kernel over d_mlp. Below it, a change is passed on more "
+        "than a random one would be. For a sham, its own answered and refused requests.",
     ),
     "sensitivity": (
         "Sensitivity to the request",
@@ -158,6 +184,7 @@ def write_study_figures(results: Results, preset: Preset, world: str, folder: Pa
     shams = [f"sham_{method}" for method in methods]
     arms = [*methods, *shams]
     pairs = dict.fromkeys(methods, ("safe", "unsafe")) | dict.fromkeys(shams, SHAM_FAMILIES)
+    projected = [arm for arm in (*arms, "remap") if (tables["update_projection"].arm == arm).any()]
     objectives = [method for method in OBJECTIVES if method in preset.arms]
     matched_titles = {name: title for name, title in _MATCHED_TITLES.items() if name in tables["matched"]}
     control_rows = control_comparison(tables["zoo"])
@@ -167,6 +194,9 @@ def write_study_figures(results: Results, preset: Preset, world: str, folder: Pa
         "separation": lambda: plot_separation(tables["clusters"], ["base", *arms]),
         "null_share": lambda: plot_null_share(tables["null_share"], arms, pairs),
         "updates": lambda: plot_updates(tables["updates"], tables["read_gain"], arms, pairs),
+        "update_projection": lambda: plot_update_projection(tables["update_projection"], projected),
+        "leading_gain": lambda: plot_leading_gain(tables["read_gain"], arms, pairs),
+        "kernel_share": lambda: plot_kernel_share(tables["kernel_share"], arms, pairs),
         "sensitivity": lambda: plot_sensitivity(tables["sensitivity"], arms, FAMILIES),
         "decomposition": lambda: plot_preactivation_decomposition(
             tables["preactivations"], tables["energy"], methods

@@ -19,7 +19,7 @@ from makebreak.configs import to_json
 from makebreak.store import Store, write_json
 from makebreak.sweeps import Task
 
-REVISION = 7
+REVISION = 8
 """Part of the keys of stored cells; raised when the same preset would give other rows."""
 _TABLES_FILE, _FOLDERS_FILE = "rows.json", "used.json"
 

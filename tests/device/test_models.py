@@ -18,10 +18,10 @@ from makebreak.geometry import (
     energy_curve,
     energy_share,
     output_spaces,
-    padded_sines,
     principal_angles,
     random_subspace,
     read_gain,
+    row_sines,
     separation,
     sines,
     spectrum,
@@ -96,7 +96,7 @@ def test_geometry(device: torch.device) -> None:
         angles = principal_angles(spaces.column90, random_space)
         tensors = [
             sines(d, w),
-            padded_sines(w + d, w),
+            row_sines(w + d, w),
             share,
             curve,
             angles,

@@ -77,6 +77,9 @@ def test_every_documented_file_is_written(done: Path) -> None:
         "separation",
         "null_share",
         "updates",
+        "update_projection",
+        "leading_gain",
+        "kernel_share",
         "sensitivity",
         "decomposition",
         "stitching",
@@ -97,8 +100,13 @@ def test_every_documented_file_is_written(done: Path) -> None:
         "stitching",
         "mechanisms",
         "answer_rates",
+        "answer_positions",
         "preactivations",
         "energy",
+        "weighted_energy",
+        "kernel_share",
+        "input_gain",
+        "update_projection",
     }
     tables |= {
         "read_gain",

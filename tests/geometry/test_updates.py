@@ -13,13 +13,14 @@ from torch import Tensor
 from makebreak.geometry import (
     Subspace,
     column_space,
+    energy_at_base_share,
     energy_curve,
     energy_share,
     left_null_space,
-    padded_sines,
     principal_angles,
     random_subspace,
     read_gain,
+    row_sines,
     sines,
     spectrum,
 )
@@ -87,36 +88,38 @@ def test_random_updates_have_sines_near_one() -> None:
     assert np.mean(means) > 0.85
 
 
-def test_padded_sines_ignore_the_update() -> None:
-    """They are the same for small updates inside and outside the column space, which `sines` separates."""
-    base = matrix(10)
-    inside = base @ matrix(11, D_IN, D_IN) * 1e-3
-    null = left_null_space(base).basis
-    outside = null @ matrix(12, null.shape[1], D_IN) * 1e-3
-    by_update = [float(s.mean()) for update in (inside, outside) if (s := sines(update, base)) is not None]
-    padded = [float(padded_sines(base + update, base).mean()) for update in (inside, outside)]
-    assert by_update[1] - by_update[0] > 0.3
-    assert abs(padded[1] - padded[0]) < 0.01
+def decaying_matrix(*, flat: bool = False) -> Tensor:
+    """The matrix that the released script was run on once, and its random change is the generator of 100."""
+    values = np.random.default_rng(0).standard_normal((256, 64))
+    return torch.from_numpy(values if flat else values * 0.93 ** np.arange(64))
 
 
-def test_padded_sines_are_their_definition_in_numpy() -> None:
-    """The definition in numpy, which is not the released script of Jain et al. (docs/errata.md, W1)."""
-    base, tuned = matrix(13), matrix(14)
+@pytest.mark.parametrize(
+    ("size", "decaying", "flat"),
+    [(0.0, 0.0, 0.0), (1e-3, 0.095187, 0.005012), (0.1, 0.721793, 0.705474), (1.0, 0.940754, 0.807823)],
+)
+def test_row_sines_are_those_of_the_released_script(size: float, decaying: float, flat: float) -> None:
+    """Golden values: the lines of the released file of Jain et al. 2024, run on these matrices elsewhere."""
+    change = torch.from_numpy(np.random.default_rng(100).standard_normal((256, 64)))
+    for is_flat, expected in ((False, decaying), (True, flat)):
+        base = decaying_matrix(flat=is_flat)
+        tuned = base + size * base.norm() * change / change.norm()
+        assert float(row_sines(tuned, base).mean()) == pytest.approx(expected, abs=2e-3)
 
-    def svd(w: Tensor) -> tuple[np.ndarray, int]:
-        left, values, _ = np.linalg.svd((w - w.mean(0, keepdim=True)).numpy())
-        energy = np.cumsum(values**2) / np.sum(values**2)
-        return left, int(np.argmax(energy > 0.9))
 
-    (u0, k0), (u1, k1) = svd(base), svd(tuned)
-    span = u0[:, :k0]
-    expected = [
-        math.sqrt(
-            1 - np.sum((span.T @ (u1[i, :D_IN] @ np.eye(D_IN, D_OUT) / np.linalg.norm(u1[i, :D_IN]))) ** 2)
-        )
-        for i in range(k1)
-    ]
-    assert padded_sines(tuned, base).tolist() == pytest.approx(expected, abs=1e-6)
+def test_row_sines_do_not_tell_where_the_update_writes() -> None:
+    """Updates of one size in the column space and in the left null space have like values, not so `sines`."""
+    base, change = decaying_matrix(), torch.from_numpy(np.random.default_rng(100).standard_normal((256, 64)))
+    values = []
+    for space in (column_space(base, "energy90"), left_null_space(base)):
+        part = space.basis @ (space.basis.T @ change)
+        update = 0.1 * base.norm() * part / part.norm()
+        sine = sines(update, base)
+        assert sine is not None
+        values.append((float(row_sines(base + update, base).mean()), float(sine.mean())))
+    (row_inside, inside), (row_outside, beyond) = values
+    assert (inside, beyond) == (pytest.approx(0, abs=1e-6), pytest.approx(1, abs=1e-6))
+    assert abs(row_outside - row_inside) < 0.3
 
 
 @pytest.mark.parametrize("angles", [[0.0, 1e-5, 0.3, 1.2], [math.pi / 2, 0.7, 1.5707, 2e-4], [0.5] * 4])
@@ -146,6 +149,7 @@ def test_read_gain_of_a_planted_direction() -> None:
     gains = read_gain(delta, base, torch.stack([5 * v[:, 0], v[:, 1], v[:, 0] + v[:, 1]]))
     assert gains.score.tolist() == pytest.approx([3.0, 0.0, 3 / math.sqrt(2)], abs=1e-9)
     assert gains.gain.tolist() == pytest.approx([3.0, 0.0, 3 / math.sqrt(2)], abs=1e-9)
+    assert gains.leading_gain[:, 0].tolist() == pytest.approx([3.0, 0.0, 3 / math.sqrt(2)], abs=1e-9)
     assert gains.chance == pytest.approx(3 / math.sqrt(D_IN))
     assert float(gains.relative[0]) == pytest.approx(3 / float((base @ v[:, 0]).norm()))
     random = read_gain(matrix(40), base, matrix(41, 400, D_IN))
@@ -193,3 +197,45 @@ def test_energy_curve_inside_and_outside_the_base() -> None:
     orthogonal = torch.outer(directions[:, 1], directions[:, 1])
     assert energy_curve(update, base, c, torch.zeros(D_IN, D_IN, dtype=torch.float64)) is None
     assert energy_curve(update, base, c, orthogonal + 1e-3 * c) is not None
+
+
+def test_energy_where_the_base_writes_depends_on_the_inputs() -> None:
+    """At the rank of W every input covariance gives one energy (errata W7); at 50 and 90 % of the base's own
+    output energy an update along what the base writes on the first inputs only has much and little."""
+    base, c = matrix(60), torch.eye(D_IN, dtype=torch.float64)
+    delta = torch.outer(base[:, 0], matrix(61, D_IN))
+    spread = torch.logspace(2, -2, D_IN, dtype=torch.float64)
+    moments = [torch.diag(spread), torch.diag(spread.flip(0))]
+    curves = [energy_curve(delta, base, moment, c) for moment in moments]
+    assert curves[0] is not None
+    assert curves[1] is not None
+    assert float(curves[0][D_IN - 1]) == pytest.approx(float(curves[1][D_IN - 1]), abs=1e-9)
+    for share in (0.5, 0.9):
+        results = [energy_at_base_share(delta, base, moment, c, share) for moment in moments]
+        assert all(result.k < D_IN for result in results)
+        assert results[0].energy is not None
+        assert results[1].energy is not None
+        assert results[0].energy > 0.9
+        assert results[1].energy < 0.4
+        k, energy = energy_at_base_share(base, base, moments[0], moments[0], share)
+        assert energy is not None
+        assert share <= energy
+        shorter = energy_curve(base, base, moments[0], moments[0])
+        assert shorter is not None
+        assert k == 1 or float(shorter[k - 2]) < share
+    assert energy_at_base_share(torch.zeros_like(base), base, c, c, 0.5).energy is None
+    with pytest.raises(ValueError, match="no output on the reference inputs"):
+        energy_at_base_share(delta, torch.zeros_like(base), c, c, 0.5)
+
+
+def test_leading_gains_add_up_to_the_whole_gain() -> None:
+    """The gain of the first k directions grows with k, to the gain of all; the planted first one is σ₁."""
+    delta, inputs = matrix(62), matrix(63, 30, D_IN)
+    gains = read_gain(delta, matrix(64), inputs)
+    assert gains.leading_gain.shape == (30, D_IN)
+    assert (gains.leading_gain.diff(dim=1) >= 0).all()
+    assert torch.allclose(gains.leading_gain[:, -1], gains.gain)
+    first = torch.linalg.svd(delta, full_matrices=False).Vh[:1]
+    assert float(read_gain(delta, matrix(64), first).leading_gain[0, 0]) == pytest.approx(
+        float(torch.linalg.svdvals(delta)[0])
+    )

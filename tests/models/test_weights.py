@@ -11,7 +11,14 @@ import torch
 from transformer_lens.model_bridge.sources._bridge_builder import build_bridge_from_module
 
 from makebreak.activations import transformer_lens_view
-from makebreak.models import ModelConfig, create_model, matrix_names, n_layers, weight_matrix
+from makebreak.models import (
+    ModelConfig,
+    create_model,
+    matrix_names,
+    n_layers,
+    set_weight_matrix,
+    weight_matrix,
+)
 from tests.activations.networks import ARCHITECTURES, network
 
 D_MODEL, D_MLP = 32, 48
@@ -141,3 +148,19 @@ def test_suggested_names_exist(architecture: str, name: str) -> None:
     assert suggested
     for known in suggested:
         assert weight_matrix(model, known).ndim == 2
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_a_matrix_is_written_and_no_other(architecture: str) -> None:
+    """Joint matrices (GPT-2), and those that lie head by head (GPT-NeoX), too."""
+    model = network(architecture)
+    names = matrix_names(model)
+    before = {name: weight_matrix(model, name).clone() for name in names}
+    for name in (name for name in names if name.startswith("blocks.1.")):
+        written = torch.arange(before[name].numel(), dtype=torch.float64).view(before[name].shape)
+        set_weight_matrix(model, name, written)
+        assert torch.equal(weight_matrix(model, name), written.float())
+        assert all(torch.equal(weight_matrix(model, each), before[each]) for each in names if each != name)
+        set_weight_matrix(model, name, before[name])
+    with pytest.raises(ValueError, match="matrix of shape"):
+        set_weight_matrix(model, names[0], torch.zeros(2, 3))

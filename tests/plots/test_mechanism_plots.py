@@ -66,7 +66,7 @@ def test_stitching_is_drawn_by_cut() -> None:
 def test_updates_and_their_references() -> None:
     references = ["update", "haar", "permuted", "other_seed"]
     updates = table(
-        ["sine", "padded_sine"],
+        ["sine", "row_sine"],
         seed=[0, 1],
         arm=ARMS,
         layer=[0, 1],
@@ -79,7 +79,7 @@ def test_updates_and_their_references() -> None:
     reading = both[both.matrix == "mlp.W_in"]
     axes = plot_updates(updates, both, ARMS, PAIRS)
     inputs = updates[updates.matrix == "mlp.W_in"]
-    for ax, column in zip(axes, ("padded_sine", "sine"), strict=False):
+    for ax, column in zip(axes, ("row_sine", "sine"), strict=False):
         expected = [at(inputs, column, arm="ssft", layer=i, against="update") for i in (0, 1)]
         assert line(ax, "SSFT")[1] == pytest.approx(expected)
     named = {"haar": "random update", "permuted": "outputs permuted", "other_seed": "another seed's W"}

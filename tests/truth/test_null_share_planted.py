@@ -124,8 +124,8 @@ def test_base_against_itself_has_no_update() -> None:
 
 
 def test_random_direction_is_at_chance() -> None:
-    """Share of a random u and of the random control over 20 draws: k / d within five standard errors."""
-    base, n = network(), 20
+    """Share of a random u and of the random controls: k / d within five standard errors, and their spread."""
+    base, n = network(), 12
     tables = [
         share_rows(planted(base, gaussian(128, 100 + seed)), base, seed=1000 + seed) for seed in range(n)
     ]
@@ -136,12 +136,13 @@ def test_random_direction_is_at_chance() -> None:
         assert abs(np.mean(first) - k / d) < 5 * error
         assert np.std(first) > 0
     column = unit_in(column_space(weight_matrix(base, W_IN)).basis)
-    control = [
-        shares(share_rows(planted(base, column), base, seed=s), "delta", key="random_share")[0]
-        for s in range(n)
-    ]
+    rows = [share_rows(planted(base, column), base, seed=s) for s in range(6)]
+    control = [shares(of_seed, "delta", key="random_share")[0] for of_seed in rows]
     assert abs(np.mean(control) - k / d) < 5 * error
-    assert np.std(control) > 0  # its subspace is drawn by the seed
+    assert np.std(control) > 0  # its subspaces are drawn by the seed
+    for key in ("random_share_sd", "permuted_share_sd"):
+        spread = np.mean([shares(of_seed, "delta", key=key)[0] for of_seed in rows])
+        assert spread == pytest.approx(error * math.sqrt(n), rel=0.5)
 
 
 def test_empty_null_space_gives_none() -> None:

@@ -87,6 +87,10 @@ def test_planted_updates_are_above_or_below_references() -> None:
         for reference in ("haar", "permuted", "other_seed"):
             assert results[reference]["null"] == pytest.approx(results[reference]["chance"], abs=0.06)
             assert (results["update"]["sine"] > results[reference]["sine"]) == higher
+        for reference in ("haar", "permuted"):
+            assert results[reference]["n_draws"] == 5
+            assert 0 < results[reference]["null_sd"] < 0.06
+        assert results["update"]["null_sd"] is None
         assert results["update"]["update_norm"] == pytest.approx(float((0.01 * update).norm()), rel=1e-4)
 
 

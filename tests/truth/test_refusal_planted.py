@@ -144,10 +144,21 @@ def test_compare_names_changes_and_refuses_other_models(
         "answer_rates",
         "preactivations",
         "update_energy",
+        "weighted_energy",
+        "kernel_share",
+        "input_gain",
         "read_gain",
         "sensitivity",
         "updates",
+        "update_projection",
     }
+    [part] = [
+        row
+        for row in tables["update_projection"]
+        if (row["matrices"], row["rule"], row["space"]) == ("all", "energy90", "random as left null")
+    ]
+    assert part["margin_full"] - part["margin_without"] > 1, "the matrices carry refusal"
+    assert 0 < part["share_of_margin"] < 1.2
     row = tables["stitching"][0]
     assert row["tuned_margin"] - row["base_margin"] > 5
     assert {row.n_flips for row in verdict.shares} == {tables["answer_rates"][-1]["n"]}

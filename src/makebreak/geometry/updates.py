@@ -8,6 +8,7 @@ square root of the share of energy outside the subspace.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -56,38 +57,30 @@ def sines(
     return _sines(left, base if isinstance(base, Subspace) else column_space(base, "energy90"))
 
 
-def padded_sines(
-    tuned: Float[Tensor, "d_out d_in"], base: Float[Tensor, "d_out d_in"]
-) -> Float[Tensor, " k"]:
-    """Sines of zero-padded rows of the tuned matrix's left singular vectors to the base's column space.
+def row_sines(tuned: Float[Tensor, "d_out d_in"], base: Float[Tensor, "d_out d_in"]) -> Float[Tensor, " k"]:
+    """Sines of *rows* of the tuned matrix's left singular vectors to the span of rows of the base's.
 
-    The rows are those of the reduced left singular vectors U, (d_out, min(d_out, d_in)), of the *centred
-    tuned* matrix (mean over outputs subtracted), padded with zeros to length d_out and normalised; there is
-    one row for each leading direction. The column space is that of the centred base matrix. Both keep one
-    direction fewer than hold 90 % of Σσ² (at least one).
-
-    This is an earlier reading of the released script of Jain et al. 2024 (Fig. 4) that does not reproduce it:
-    the script compares rows of the full U of both matrices (docs/errata.md, W1). It is no measure of ΔW's
-    column space, and is kept because published tables contain it.
+    This is the statistic of the script released with Jain et al. 2024 (Fig. 4), by its own definition. Of
+    either matrix the mean over outputs is subtracted and the full U, (d_out, d_out), is computed; as many
+    leading rows of U are taken as there are singular values before the one that reaches 90 % of Σσ² (here at
+    least one). It is 0 for no update and grows with the update. It is no measure of the column space of ΔW:
+    rows of U are not output directions, and those of a tall matrix depend on the basis that the decomposition
+    chooses for the left null space, here that of LAPACK on the CPU.
 
     Args:
         tuned: Matrix of the fine-tuned model.
         base: The same matrix of the base.
 
     Returns:
-        One sine per row used.
+        One sine per row of the tuned matrix's U that is taken.
     """
 
-    def leading(matrix: Tensor) -> tuple[Tensor, int]:
-        centred = matrix.double() - matrix.double().mean(dim=0)
-        left, values, _ = torch.linalg.svd(centred, full_matrices=False)
-        return left, max(energy_rank(values) - 1, 1)
+    def leading_rows(matrix: Tensor) -> Tensor:
+        centred = matrix.double().cpu() - matrix.double().cpu().mean(dim=0)
+        left, values, _ = torch.linalg.svd(centred, full_matrices=True)
+        return left[: max(energy_rank(values) - 1, 1)].T
 
-    base_left, k = leading(base)
-    tuned_left, n_rows = leading(tuned)
-    padded = base_left.new_zeros(n_rows, len(base_left))
-    padded[:, : tuned_left.shape[1]] = tuned_left[:n_rows]  # rows of the reduced U are shorter
-    return _sines(torch.nn.functional.normalize(padded).T, Subspace(base_left[:, :k]))
+    return _sines(leading_rows(tuned), Subspace(leading_rows(base)))
 
 
 def _sines(directions: Tensor, subspace: Subspace) -> Tensor:
@@ -121,6 +114,8 @@ class ReadGain:
     """Update's output relative to the base's, ‖ΔW a‖ / ‖W a‖."""
     chance: float
     """Root-mean-square gain of an update with the same norm and no preferred direction, ‖ΔW‖ / √d_in."""
+    leading_gain: Float[Tensor, "n k"]
+    """Read gain of the first 1, 2, …, k leading right singular directions of ΔW alone."""
 
 
 def read_gain(
@@ -137,7 +132,8 @@ def read_gain(
         delta: Update ΔW.
         base: The base's matrix W.
         inputs: Inputs a of the matrix, one per row, none of them zero.
-        n_directions: Leading right singular directions of ΔW that enter the score.
+        n_directions: Leading right singular directions of ΔW that enter the score, and the number of columns
+            of `leading_gain` where ΔW has as many.
 
     Returns:
         Score, gain and relative gain of every input, and the gain expected by chance.
@@ -152,11 +148,13 @@ def read_gain(
         raise ValueError(f"{n_zero} of {len(a)} inputs are zero: their read gain is undefined")
     _, values, right = torch.linalg.svd(d, full_matrices=False)
     output_norm = (a @ d.T).norm(dim=1)
+    responses = (a @ right[:n_directions].T).abs() * values[:n_directions]
     return ReadGain(
-        score=(a @ right[:n_directions].T).abs() @ values[:n_directions] / norm,
+        score=responses.sum(dim=1) / norm,
         gain=output_norm / norm,
         relative=output_norm / (a @ w.T).norm(dim=1),
         chance=float(d.norm() / inputs.shape[1] ** 0.5),
+        leading_gain=responses.square().cumsum(dim=1).sqrt() / norm[:, None],
     )
 
 
@@ -179,6 +177,45 @@ def spectrum(matrix: Float[Tensor, "d_out d_in"]) -> Spectrum | None:
     energy = squared_singular_values(matrix)
     top_share = float(energy[0] / energy.sum())
     return Spectrum(top_share, stable_rank=1 / top_share, rank90=energy_rank(energy.sqrt()))
+
+
+class BaseEnergyShare(NamedTuple):
+    """Share of an update's output energy in the base's outputs that hold a given share of the base's own."""
+
+    k: int
+    """Fewest principal output directions of the base that hold this share of its output energy."""
+    energy: float | None
+    """Share of the update's output energy within them; None if the update has no output."""
+
+
+def energy_at_base_share(
+    delta: Float[Tensor, "d_out d_in"],
+    base: Float[Tensor, "d_out d_in"],
+    reference_moment: Float[Tensor, "d_in d_in"],
+    input_moment: Float[Tensor, "d_in d_in"],
+    base_share: float,
+) -> BaseEnergyShare:
+    """Share E_k of an update's output energy at the k that holds a share of the base's output energy.
+
+    Args:
+        delta: Update ΔW.
+        base: The base's matrix W, which has an output on the reference inputs.
+        reference_moment: Second moment S of the inputs on which W's output energy is measured.
+        input_moment: Second moment C of the inputs on which the update's output is measured.
+        base_share: Share of W's output energy, above 0 and at most 1.
+
+    Returns:
+        k, and E_k of `energy_curve`.
+
+    Raises:
+        ValueError: If the base has no output on the reference inputs.
+    """
+    base_curve = energy_curve(base, base, reference_moment, reference_moment)
+    if base_curve is None:
+        raise ValueError("the base's matrix has no output on the reference inputs: no share of it exists")
+    k = min(int((base_curve < base_share * (1 - 1e-12)).sum()) + 1, len(base_curve))
+    curve = energy_curve(delta, base, reference_moment, input_moment)
+    return BaseEnergyShare(k, None if curve is None else float(curve[k - 1]))
 
 
 def energy_curve(

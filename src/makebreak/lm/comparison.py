@@ -23,6 +23,8 @@ from makebreak.mechanism import (
     Stitching,
     StitchingRow,
     answer_rates,
+    input_gain_rows,
+    kernel_share_rows,
     mechanism_rows,
     mechanism_verdict,
     preactivation_rows,
@@ -31,12 +33,15 @@ from makebreak.mechanism import (
     stitch,
     stitching_rows,
     update_energy_rows,
+    update_projection_rows,
     update_rows,
+    weighted_energy_rows,
 )
 from makebreak.models import (
     LanguageModel,
     check_same_shapes,
     matrix_names,
+    mlp_input_matrices,
     model_digest,
     n_layers,
     weight_matrix,
@@ -50,9 +55,13 @@ from makebreak.tables import Rows, as_dicts
 MAX_REQUESTS = 48
 """Largest number of requests of each family: every cut needs three forward passes of all of them."""
 
+N_PROJECTION_DRAWS = 5
+"""Random subspaces of each dimension that a part of the update is compared with."""
+
 _FORWARDS_PER_CUT = 3
 _OTHER_FORWARDS = 3 * FISHER_SAMPLES + 40  # gradients for the Fisher matrices; all other tables
-_DECOMPOSITIONS_PER_MATRIX = 4
+_FORWARDS_PER_PROJECTION = 2 * (4 + 2 * N_PROJECTION_DRAWS)  # by two rank rules: parts, none and all of it
+_DECOMPOSITIONS_PER_MATRIX = 6 + 2 * N_PROJECTION_DRAWS
 
 
 def compare_models(
@@ -77,8 +86,9 @@ def compare_models(
         log: Called with an estimate of the time before the work starts.
 
     Returns:
-        Tables by name (stitching, mechanisms, answer_rates, preactivations, update_energy, read_gain,
-        sensitivity, updates), and how refusal comes about by the stitching.
+        Tables by name (stitching, mechanisms, answer_rates, preactivations, update_energy, weighted_energy,
+        kernel_share, input_gain, read_gain, sensitivity, updates, update_projection), and how refusal comes
+        about by the stitching.
 
     Raises:
         ValueError: If the two models differ in architecture or size, or a family is too small.
@@ -108,9 +118,15 @@ def compare_models(
         "answer_rates": partial(_rates_step, requests, **models),
         "preactivations": partial(preactivation_rows, requests, **models),
         "update_energy": partial(update_energy_rows, requests, requests["harmless"], **models),
+        "weighted_energy": partial(weighted_energy_rows, requests, requests["harmless"], **models),
+        "kernel_share": partial(kernel_share_rows, requests, **models),
+        "input_gain": partial(input_gain_rows, requests, **models),
         "read_gain": partial(read_gain_rows, requests, **models),
         "sensitivity": partial(sensitivity_rows, requests, **models),
         "updates": partial(update_rows, seed=seed, **models),
+        "update_projection": partial(
+            update_projection_rows, requests["harmful"], **models, n_draws=N_PROJECTION_DRAWS, seed=seed
+        ),
     }
     tables = {name: steps.run(name, function) for name, function in functions.items()}
     verdict = mechanism_verdict(
@@ -144,6 +160,8 @@ def _estimate_seconds(base: LanguageModel, requests: TextRequests, n_cuts: int) 
     """Upper bound of the time of all steps, from a few forward passes and one decomposition of a matrix."""
     model, timing = base.model, time_model(base, requests)
     svd = time_call(lambda: torch.linalg.svd(weight_matrix(model, "blocks.0.mlp.W_in").cpu().double()))
-    n_forwards = (_FORWARDS_PER_CUT * n_cuts + _OTHER_FORWARDS) * len(requests)
+    n_projected = len(mlp_input_matrices(model)) + 1  # each of these, and all matrices
+    n_passes = _FORWARDS_PER_CUT * n_cuts + _FORWARDS_PER_PROJECTION * n_projected + _OTHER_FORWARDS
+    n_forwards = n_passes * len(requests)
     n_decompositions = _DECOMPOSITIONS_PER_MATRIX * (len(matrix_names(model)) + n_layers(model))
     return n_forwards * timing.forward + n_decompositions * svd

@@ -45,8 +45,10 @@ from makebreak.mechanism.null_share import NullShareRow, null_share_rows
 from makebreak.mechanism.preactivations import (
     PreactivationRow,
     UpdateEnergyRow,
+    WeightedEnergyRow,
     preactivation_rows,
     update_energy_rows,
+    weighted_energy_rows,
 )
 from makebreak.mechanism.projection import (
     MIN_PER_OUTCOME,
@@ -59,11 +61,18 @@ from makebreak.mechanism.projection import (
     success_prediction_rows,
 )
 from makebreak.mechanism.refusal_rank import RefusalRankRow, refusal_rank_rows
+from makebreak.mechanism.right_null import (
+    InputGainRow,
+    KernelShareRow,
+    input_gain_rows,
+    kernel_share_rows,
+)
 from makebreak.mechanism.sensitivity import Sensitivity, SensitivityRow, sensitivity, sensitivity_rows
 from makebreak.mechanism.steering import SCALES, SteeringData, SteeringRow, reversal_at_cost, steering_rows
 from makebreak.mechanism.stitching import Stitching, residual_site, residual_states, stitch
 from makebreak.mechanism.stitching_table import StitchingRow, stitching_rows
 from makebreak.mechanism.update_geometry import ReadGainRow, UpdateRow, read_gain_rows, update_rows
+from makebreak.mechanism.update_projection import UpdateProjectionRow, update_projection_rows
 from makebreak.mechanism.verdict import (
     MECHANISMS,
     VERDICT_RULES,
@@ -94,6 +103,8 @@ __all__ = [
     "DirectionRow",
     "DirectionSettings",
     "HarmRefusalRow",
+    "InputGainRow",
+    "KernelShareRow",
     "LabelledRequests",
     "LayerFisher",
     "LocalisationRow",
@@ -117,8 +128,10 @@ __all__ = [
     "StitchingRow",
     "SuccessPredictionRow",
     "UpdateEnergyRow",
+    "UpdateProjectionRow",
     "UpdateRow",
     "VerdictRules",
+    "WeightedEnergyRow",
     "ablate_directions",
     "ablate_weights",
     "activation_patching_rows",
@@ -133,6 +146,8 @@ __all__ = [
     "end_of_text_activations",
     "harm_refusal_rows",
     "identify_mechanism",
+    "input_gain_rows",
+    "kernel_share_rows",
     "layer_fisher",
     "localisation_rows",
     "matched_steering_rows",
@@ -161,5 +176,7 @@ __all__ = [
     "stitching_rows",
     "success_prediction_rows",
     "update_energy_rows",
+    "update_projection_rows",
     "update_rows",
+    "weighted_energy_rows",
 ]

@@ -2,15 +2,17 @@
 
 z is W·a, the pre-activation without its bias, at the end of text. Its null share is ‖P_N z‖² / ‖z‖² with P_N
 the projector on the left null space of the *base's* W; the quantity `delta` is the same for ΔW·a, what the
-update adds. The controls are a random subspace of the same dimension, the null space of another pretraining
-seed's matrix, and the same vectors with permuted entries.
+update adds. The controls are random subspaces of the same dimension and the same vectors with permuted
+entries, each drawn `N_DRAWS` times, and the null space of another pretraining seed's matrix. Shares are to be
+compared layer by layer: in a first layer families may not differ at the end of text at all.
 
 W is the matrix that reads the MLP's input: `mlp.W_in` and, in gated MLPs, `mlp.W_gate` too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from statistics import mean, stdev
 from typing import NamedTuple
 
 import numpy as np
@@ -24,6 +26,8 @@ from makebreak.models import check_same_shapes, mlp_input_matrices, n_layers, we
 from makebreak.prompts import OUTCOMES, Requests
 from makebreak.seeds import layer_seed
 
+N_DRAWS = 5
+"""Random subspaces, and random permutations of the entries."""
 RULES: tuple[RankRule, ...] = ("exact", "energy90")
 
 
@@ -49,18 +53,22 @@ class NullShareRow(NamedTuple):
     share: float | None
     """Share of the energy in the base's left null space; None where that is empty."""
     random_share: float | None
-    """The same for a random subspace of equal dimension."""
+    """The same for random subspaces of equal dimension, mean over draws."""
     other_seed_share: float | None
     """The same for the null space of a base of another pretraining seed; None where no such base is given."""
     permuted_share: float | None
-    """`share` of the same vectors with permuted entries."""
+    """`share` of the same vectors with permuted entries, mean over draws of the permutation."""
+    random_share_sd: float | None
+    """Standard deviation of `random_share` over draws."""
+    permuted_share_sd: float | None
+    """Standard deviation of `permuted_share` over draws."""
 
 
 class _Spaces(NamedTuple):
     """Subspaces of one matrix by one rank rule."""
 
     null: Subspace
-    random: Subspace
+    random: list[Subspace]
     other_seed: Subspace | None
 
 
@@ -81,7 +89,7 @@ def null_share_rows(
         base: The model before alignment.
         tuned: The model after it.
         other_base: A base of another pretraining seed, for a control.
-        seed: Seed of the random subspace and of the permutation.
+        seed: Seed of the random subspaces and of the permutations.
 
     Returns:
         One row per layer, matrix, family, rank rule, quantity and outcome that occurs.
@@ -101,17 +109,17 @@ def null_share_rows(
         for layer, matrix in sorted(matrices, key=lambda pair: pair[0]):
             a, name = inputs[layer], f"blocks.{layer}.{matrix}"
             w, w_base = (weight_matrix(each, name).cpu() for each in (tuned, base))
-            order = torch.randperm(len(w), generator=torch.Generator().manual_seed(seed))
+            generator = torch.Generator().manual_seed(seed)
+            orders = [torch.randperm(len(w), generator=generator) for _ in range(N_DRAWS)]
             quantities = {"pre": a @ w.T}
             if bool((w != w_base).any()):
                 quantities["delta"] = a @ (w - w_base).T
             for rule, subspaces in spaces[layer, matrix].items():
                 for quantity, z in quantities.items():
-                    shares = _shares(z, subspaces, order)
+                    shares = _shares(z, subspaces, orders)
                     for outcome, mask in masks:
                         key = (layer, matrix, family, rule, quantity, outcome, int(mask.sum()))
-                        means = [None if s is None else float(s[mask].mean()) for s in shares]
-                        rows.append(NullShareRow(*key, subspaces.null.chance, *means))
+                        rows.append(NullShareRow(*key, subspaces.null.chance, **_columns(shares, mask)))
     return rows
 
 
@@ -123,21 +131,46 @@ def _spaces(
     spaces: dict[RankRule, _Spaces] = {}
     for rule in RULES:
         null = left_null_space(weight, rule)
-        random = random_subspace(len(weight), null.dimension, seed)
+        generator = torch.Generator().manual_seed(seed)
+        seeds = torch.randint(2**62, (N_DRAWS,), generator=generator).tolist()
+        random = [random_subspace(len(weight), null.dimension, each) for each in seeds]
         other = None if other_base is None else left_null_space(weight_matrix(other_base, name).cpu(), rule)
         spaces[rule] = _Spaces(null, random, other)
     return spaces
 
 
-def _shares(z: Tensor, spaces: _Spaces, order: Tensor) -> list[Tensor | None]:
-    """Shares of every vector: in the null space, in both controls, and with permuted entries."""
-    other = None if spaces.other_seed is None else subspace_share(z, spaces.other_seed)
-    return [
+class _Shares(NamedTuple):
+    """Shares of every vector; None where a subspace has dimension 0."""
+
+    null: Tensor | None
+    other_seed: Tensor | None
+    random: list[Tensor | None]
+    permuted: list[Tensor | None]
+
+
+def _shares(z: Tensor, spaces: _Spaces, orders: Sequence[Tensor]) -> _Shares:
+    """Shares of every vector in the null space and in the controls, and with permuted entries."""
+    return _Shares(
         subspace_share(z, spaces.null),
-        subspace_share(z, spaces.random),
-        other,
-        subspace_share(z[:, order], spaces.null),
-    ]
+        None if spaces.other_seed is None else subspace_share(z, spaces.other_seed),
+        [subspace_share(z, space) for space in spaces.random],
+        [subspace_share(z[:, order], spaces.null) for order in orders],
+    )
+
+
+def _columns(shares: _Shares, mask: np.ndarray) -> dict[str, float | None]:
+    """Means over some requests, of controls with the standard deviation over draws."""
+
+    def means(draws: Sequence[Tensor | None]) -> list[float]:
+        return [float(share[mask].mean()) for share in draws if share is not None]
+
+    columns: dict[str, float | None] = {}
+    for name, draws in (("random_share", means(shares.random)), ("permuted_share", means(shares.permuted))):
+        columns[name] = mean(draws) if draws else None
+        columns[f"{name}_sd"] = stdev(draws) if draws else None
+    for name, share in (("share", shares.null), ("other_seed_share", shares.other_seed)):
+        columns[name] = None if share is None else float(share[mask].mean())
+    return columns
 
 
 def _outcome_masks(outcomes: np.ndarray) -> list[tuple[str, np.ndarray]]:

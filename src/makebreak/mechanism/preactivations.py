@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from makebreak.geometry import MomentFitter, Moments, energy_curve
+from makebreak.geometry import MomentFitter, Moments, energy_at_base_share, energy_curve
 from makebreak.mechanism.end_of_text import end_of_text_activations
 from makebreak.models import bias_vector, check_same_shapes, mlp_input_matrices, n_layers, weight_matrix
 from makebreak.prompts import Requests
@@ -28,6 +28,8 @@ from makebreak.revisions import cache_revision
 
 N_CURVE_POINTS = 64
 """Points of an energy curve."""
+BASE_SHARES = (0.5, 0.9)
+"""Shares of the base's output energy at which the update's is given."""
 
 
 class PreactivationRow(NamedTuple):
@@ -62,6 +64,25 @@ class UpdateEnergyRow(NamedTuple):
     """Family of the requests on whose inputs ΔW acts."""
     k: int
     """Number of leading output directions of the base on pretraining requests."""
+    energy: float | None
+    """Share of the energy of ΔW·a within them; None where ΔW is zero."""
+    chance: float
+    """k / d_out, the share of an isotropic random update."""
+
+
+class WeightedEnergyRow(NamedTuple):
+    """Output energy of ΔW within the base's outputs that hold a share of the base's own output energy."""
+
+    layer: int
+    """Layer of the MLP."""
+    matrix: str
+    """Matrix that reads the MLP's input, `mlp.W_in` or, in gated MLPs, `mlp.W_gate`."""
+    family: str
+    """Family of the requests on whose inputs ΔW acts."""
+    base_share: float
+    """Share of the energy of the base's W·a on pretraining requests, one of `BASE_SHARES`."""
+    k: int
+    """Fewest leading output directions of the base that hold this share."""
     energy: float | None
     """Share of the energy of ΔW·a within them; None where ΔW is zero."""
     chance: float
@@ -144,6 +165,41 @@ def update_energy_rows(
                 for k in range(step, len(w) + 1, step):
                     energy = None if curve is None else float(curve[k - 1])
                     rows.append(UpdateEnergyRow(layer, matrix, family, k, energy, k / len(w)))
+    return rows
+
+
+@cache_revision(1)
+def weighted_energy_rows(
+    requests: Mapping[str, Requests],
+    pretraining: Requests,
+    *,
+    base: PreTrainedModel,
+    tuned: PreTrainedModel,
+) -> list[WeightedEnergyRow]:
+    """Output energy of ΔW where the base writes most: in the outputs with 50 and 90 % of the base's energy.
+
+    Unlike a k that is given by the rank of W, these k depend on the inputs (docs/errata.md, W7).
+
+    Args:
+        requests: Requests by family, on whose inputs ΔW acts.
+        pretraining: Requests on which the base's output energy is measured.
+        base: The model before alignment.
+        tuned: The model after it.
+
+    Returns:
+        One row per layer, matrix, family and share of the base's energy.
+    """
+    check_same_shapes(base=base, tuned=tuned)
+    reference = _moments(base, pretraining)
+    rows = []
+    for family, batch in requests.items():
+        for layer, (moments, base_moments) in enumerate(zip(_moments(tuned, batch), reference, strict=True)):
+            for matrix in mlp_input_matrices(base):
+                w, aligned_w = (weight_matrix(m, f"blocks.{layer}.{matrix}").cpu() for m in (base, tuned))
+                second_moments = base_moments.second_moment, moments.second_moment
+                for base_share in BASE_SHARES:
+                    k, energy = energy_at_base_share(aligned_w - w, w, *second_moments, base_share)
+                    rows.append(WeightedEnergyRow(layer, matrix, family, base_share, k, energy, k / len(w)))
     return rows
 
 

@@ -1,13 +1,15 @@
 """Geometry of weight updates: output energy in null spaces, sines to the column space, and read gain.
 
-Each number of a matrix's update ΔW has three references: a random update (Haar), ΔW with its outputs
-permuted, and ΔW against the matrix of a base of another pretraining seed. Sham safety, remap controls,
-continued pretraining and a new benign operator are models of their own that the same function measures.
+Each number of a matrix's update ΔW has three references: random updates (Haar), ΔW with its outputs permuted,
+each drawn `N_DRAWS` times, and ΔW against the matrix of a base of another pretraining seed. Sham safety,
+remap controls, continued pretraining and a new benign operator are models of their own that the same function
+measures.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from statistics import mean, stdev
 from typing import NamedTuple
 
 import torch
@@ -18,8 +20,8 @@ from makebreak.geometry import (
     OutputSpaces,
     energy_share,
     output_spaces,
-    padded_sines,
     read_gain,
+    row_sines,
     sines,
     spectrum,
 )
@@ -27,6 +29,11 @@ from makebreak.mechanism.end_of_text import end_of_text_activations
 from makebreak.models import check_same_shapes, matrix_names, mlp_input_matrices, n_layers, weight_matrix
 from makebreak.prompts import Requests
 from makebreak.revisions import cache_revision
+
+N_DRAWS = 5
+"""Draws of each random reference."""
+LEADING = (1, 2, 4, 8)
+"""Numbers of leading right singular directions of ΔW whose read gain is given beside that of all."""
 
 
 class UpdateRow(NamedTuple):
@@ -37,7 +44,7 @@ class UpdateRow(NamedTuple):
     layer: int
     """Block of the matrix."""
     against: str
-    """`update`, or a reference: `haar`, `permuted`, `other_seed`."""
+    """`update`, or a reference: `haar`, `permuted`, `other_seed`; the former two are means over draws."""
     null: float | None
     """Share of ΔW's energy in the left null space of W by exact rank; None if that space is empty."""
     null90: float | None
@@ -49,6 +56,14 @@ class UpdateRow(NamedTuple):
     """Share of a random vector's energy in the left null space by exact rank."""
     chance90: float
     """The same by the rank that holds 90 % of the energy."""
+    n_draws: int = 1
+    """Draws of a random reference; 1 for the update and for another seed."""
+    null_sd: float | None = None
+    """Standard deviation of `null` over draws; None for one draw."""
+    null90_sd: float | None = None
+    """Standard deviation of `null90` over draws; None for one draw."""
+    sine_sd: float | None = None
+    """Standard deviation of `sine` over draws; None for one draw."""
     update_norm: float | None = None
     """Frobenius norm of ΔW."""
     relative_norm: float | None = None
@@ -59,9 +74,8 @@ class UpdateRow(NamedTuple):
     """‖ΔW‖² / σ₁²."""
     rank90: float | None = None
     """Number of singular directions that hold 90 % of ΔW's energy."""
-    padded_sine: float | None = None
-    """Mean of `geometry.padded_sines`: an earlier reading of a released script, which it does not
-    reproduce."""
+    row_sine: float | None = None
+    """Mean of `geometry.row_sines`, the statistic of the script released with Jain et al. 2024 (Fig. 4)."""
 
 
 class ReadGainRow(NamedTuple):
@@ -81,12 +95,20 @@ class ReadGainRow(NamedTuple):
     """‖ΔW a‖ / ‖W a‖."""
     chance: float
     """Read gain of an update of the same norm without direction, ‖ΔW‖ / √d_in."""
+    gain_1: float
+    """Read gain of ΔW's first right singular direction alone, σ₁ |⟨a, v₁⟩| / ‖a‖."""
+    gain_2: float
+    """The same of its first two directions together."""
+    gain_4: float
+    """The same of its first four directions."""
+    gain_8: float
+    """The same of its first eight directions."""
     attention_score: float | None
     """The score of the *base's* matrix on the *attention's* output, as in the released script; None where the
     attention writes nothing."""
 
 
-@cache_revision(2)
+@cache_revision(3)
 def update_rows(
     *, base: PreTrainedModel, tuned: PreTrainedModel, other_base: PreTrainedModel | None = None, seed: int
 ) -> list[UpdateRow]:
@@ -111,41 +133,69 @@ def update_rows(
             continue
         spaces = output_spaces(w)
         references = {
-            "update": (delta, spaces),
-            "haar": (torch.randn(delta.shape, generator=random), spaces),
-            "permuted": (delta[torch.randperm(len(delta), generator=random)], spaces),
+            "update": ([delta], spaces),
+            "haar": ([torch.randn(delta.shape, generator=random) for _ in range(N_DRAWS)], spaces),
+            "permuted": (
+                [delta[torch.randperm(len(delta), generator=random)] for _ in range(N_DRAWS)],
+                spaces,
+            ),
         }
         if other_base is not None:
-            references["other_seed"] = (delta, output_spaces(weight_matrix(other_base, name).cpu()))
+            references["other_seed"] = ([delta], output_spaces(weight_matrix(other_base, name).cpu()))
         layer, kind = name.split(".", 2)[1:]
-        for against, (change, reference_spaces) in references.items():
-            row = UpdateRow(kind, int(layer), against, *_output_columns(change, reference_spaces))
+        for against, (changes, reference_spaces) in references.items():
+            row = _update_row((kind, int(layer), against), changes, reference_spaces)
             if against == "update":
                 row = row._replace(
                     update_norm=float(delta.norm()),
                     relative_norm=float(delta.norm() / w.norm()),
-                    padded_sine=float(padded_sines(aligned_w, w).mean()),
+                    row_sine=float(row_sines(aligned_w, w).mean()),
                     **vars(spectrum(delta)),
                 )
             rows.append(row)
     return rows
 
 
-def _output_columns(
-    delta: Tensor, spaces: OutputSpaces
-) -> tuple[float | None, float | None, float | None, float, float]:
-    """null, null90, sine, chance and chance90 of one update."""
+def _update_row(key: tuple[str, int, str], changes: Sequence[Tensor], spaces: OutputSpaces) -> UpdateRow:
+    """Means and standard deviations over draws of an update."""
+    null, null90, sine = zip(*(_output_columns(change, spaces) for change in changes), strict=True)
+    return UpdateRow(
+        *key,
+        null=_mean(null),
+        null90=_mean(null90),
+        sine=_mean(sine),
+        chance=spaces.left_null.chance,
+        chance90=spaces.left_null90.chance,
+        n_draws=len(changes),
+        null_sd=_sd(null),
+        null90_sd=_sd(null90),
+        sine_sd=_sd(sine),
+    )
+
+
+def _output_columns(delta: Tensor, spaces: OutputSpaces) -> tuple[float | None, float | None, float | None]:
+    """null, null90 and sine of one update."""
     values = sines(delta, spaces.column90)
     return (
         energy_share(delta, spaces.left_null),
         energy_share(delta, spaces.left_null90),
         None if values is None else float(values.mean()),
-        spaces.left_null.chance,
-        spaces.left_null90.chance,
     )
 
 
-@cache_revision(3)
+def _mean(values: Sequence[float | None]) -> float | None:
+    """Mean over draws; None where the number is undefined."""
+    numbers = [value for value in values if value is not None]
+    return mean(numbers) if numbers else None
+
+
+def _sd(values: Sequence[float | None]) -> float | None:
+    """Standard deviation over draws; None where there are not two."""
+    numbers = [value for value in values if value is not None]
+    return stdev(numbers) if len(numbers) > 1 else None
+
+
+@cache_revision(4)
 def read_gain_rows(
     requests: Mapping[str, Requests], *, base: PreTrainedModel, tuned: PreTrainedModel
 ) -> list[ReadGainRow]:
@@ -172,6 +222,7 @@ def read_gain_rows(
             for matrix in mlp_input_matrices(base):
                 w, aligned_w = (weight_matrix(m, f"blocks.{layer}.{matrix}").cpu() for m in (base, tuned))
                 gains = read_gain(aligned_w - w, w, inputs)
+                leading = gains.leading_gain.mean(dim=0).tolist()
                 rows.append(
                     ReadGainRow(
                         layer=layer,
@@ -181,6 +232,7 @@ def read_gain_rows(
                         gain=float(gains.gain.mean()),
                         relative=float(gains.relative.mean()),
                         chance=gains.chance,
+                        **{f"gain_{k}": leading[min(k, len(leading)) - 1] for k in LEADING},
                         attention_score=_attention_score(w, attention),
                     )
                 )

@@ -27,6 +27,7 @@ from makebreak.models.weights import (
     matrix_names,
     mlp_input_matrices,
     n_layers,
+    set_weight_matrix,
     weight_matrix,
 )
 
@@ -60,6 +61,7 @@ __all__ = [
     "part_names",
     "part_of",
     "save_model",
+    "set_weight_matrix",
     "stack_models",
     "stack_size",
     "stitch_models",

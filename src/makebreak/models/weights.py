@@ -57,6 +57,25 @@ def weight_matrix(model: nn.Module, name: str) -> Float[Tensor, "d_out d_in"]:
     return _rows_of_matrix(model, name, weight.T if architecture_of(model).stores_transposed else weight)
 
 
+def set_weight_matrix(model: nn.Module, name: str, matrix: Float[Tensor, "d_out d_in"]) -> None:
+    """Writes a weight matrix into a model, in place; other matrices of the same parameter stay as they are.
+
+    Args:
+        model: A language model.
+        name: A TransformerLens name such as `blocks.0.mlp.W_in`.
+        matrix: The new matrix, converted to the dtype and device of the model's.
+
+    Raises:
+        ValueError: If the model lacks the name, or the matrix has another shape.
+    """
+    expected = weight_matrix(model, name).shape
+    if matrix.shape != expected:
+        raise ValueError(f"matrix of shape {tuple(matrix.shape)}: expected {tuple(expected)}, that of {name}")
+    weight = _module(model, name).get_parameter("weight").detach()
+    rows = _view_of_matrix(model, name, weight.T if architecture_of(model).stores_transposed else weight)
+    rows.copy_(matrix.view(rows.shape))
+
+
 def linear_module(model: nn.Module, name: str) -> nn.Module:
     """The module that holds the matrix of a name and no other matrix.
 
@@ -115,6 +134,12 @@ def _module(model: nn.Module, name: str) -> nn.Module:
 
 def _rows_of_matrix(model: nn.Module, name: str, joint: Tensor) -> Tensor:
     """The rows that belong to one matrix, of a tensor whose rows belong to all that are stored jointly."""
+    rows = _view_of_matrix(model, name, joint)
+    return rows.flatten(0, 1) if architecture_of(model).joint_by_head else rows
+
+
+def _view_of_matrix(model: nn.Module, name: str, joint: Tensor) -> Tensor:
+    """A view of the rows that belong to one matrix; by head where matrices are stored head by head."""
     architecture = architecture_of(model)
     config: Any = model.config
     matrices = architecture.joint_matrices(_matrix(name))
@@ -123,4 +148,4 @@ def _rows_of_matrix(model: nn.Module, name: str, joint: Tensor) -> Tensor:
         shapes = architecture.matrix_shapes(config)
         return joint.split([shapes[matrix][0] for matrix in matrices])[which]
     by_head = joint.unflatten(0, (int(config.num_attention_heads), len(matrices), -1))
-    return by_head[:, which].flatten(0, 1)
+    return by_head[:, which]

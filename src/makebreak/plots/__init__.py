@@ -32,6 +32,7 @@ from makebreak.plots.safety_cost import plot_safety_cost
 from makebreak.plots.seed_means import plot_cluster_gaps, plot_seed_means
 from makebreak.plots.style import arm_name, style
 from makebreak.plots.transfer import plot_dose_response, plot_transfer_matrices
+from makebreak.plots.updates import plot_kernel_share, plot_leading_gain, plot_update_projection
 
 __all__ = [
     "arm_name",
@@ -44,7 +45,9 @@ __all__ = [
     "plot_direction_curves",
     "plot_dose_response",
     "plot_fine_tuning_attacks",
+    "plot_kernel_share",
     "plot_landscape_plane",
+    "plot_leading_gain",
     "plot_localisation",
     "plot_matched_comparison",
     "plot_mixing",
@@ -67,6 +70,7 @@ __all__ = [
     "plot_strategies",
     "plot_training_loss",
     "plot_transfer_matrices",
+    "plot_update_projection",
     "plot_updates",
     "style",
 ]

@@ -85,7 +85,8 @@ def plot_null_share(
 ) -> np.ndarray:
     """Share of energy in the left null space of the base's W, by layer.
 
-    Left and middle: of W·a and of the update ΔW·a on unsafe requests; right: unsafe minus safe, of W·a.
+    Left and middle: of W·a and of the update ΔW·a on unsafe requests; right: log ratio of unsafe to safe, of
+    W·a, of arms that have an update.
 
     Args:
         table: Columns seed, arm, layer, matrix, family, rule, quantity, outcome, share, chance,
@@ -101,17 +102,18 @@ def plot_null_share(
     exact = table[(table.rule == "exact") & (table.outcome == "all") & (table.matrix == matrix)]
     safe = pd.concat([exact[(exact.arm == arm) & (exact.family == pair[0])] for arm, pair in pairs.items()])
     unsafe = pd.concat([exact[(exact.arm == arm) & (exact.family == pair[1])] for arm, pair in pairs.items()])
+    updated = [arm for arm in arms if ((unsafe.arm == arm) & (unsafe.quantity == "delta")).any()]
     for ax, quantity, name in zip(axes, ("pre", "delta"), ("W·a", "ΔW·a"), strict=False):
         part = unsafe[unsafe.quantity == quantity]
-        plot_layer_means(ax, part, [arm for arm in arms if (part.arm == arm).any()], "share")
+        plot_layer_means(ax, part, arms if quantity == "pre" else updated, "share")
         if quantity == "delta":
             _plot_null_controls(ax, part)
         ax.set(title=f"{name}, unsafe requests", ylabel="left null space share")
     index = ["seed", "arm", "layer"]
     unsafe_share, safe_share = (t[t.quantity == "pre"].set_index(index)["share"] for t in (unsafe, safe))
-    plot_layer_means(axes[2], (unsafe_share - safe_share).reset_index(), arms, "share")
+    plot_layer_means(axes[2], (unsafe_share / safe_share).apply(np.log).reset_index(), updated, "share")
     axes[2].axhline(0, color="black", linestyle=":", linewidth=1)
-    axes[2].set(title="W·a, unsafe - safe", ylabel="difference of shares")
+    axes[2].set(title="W·a, unsafe / safe", ylabel="log ratio of shares")
     handles = {}
     for ax in axes[:2]:
         for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):

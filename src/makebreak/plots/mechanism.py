@@ -77,11 +77,12 @@ def plot_updates(
 ) -> np.ndarray:
     """Geometry of the update of one matrix by layer, after Figs. 4 and 5 of Jain et al. 2024.
 
-    Left: an earlier reading of the released script, which it does not reproduce (docs/errata.md, W1); middle:
-    sine of the update to the base's column space; right: read gain ‖ΔW a‖ / ‖a‖ on unsafe over safe requests.
+    Left: the statistic of the script released with the paper (`geometry.row_sines`), which is of the tuned
+    matrix rather than of ΔW; middle: sine of the update to the base's column space; right: read gain
+    ‖ΔW a‖ / ‖a‖ on unsafe over safe requests.
 
     Args:
-        updates: Columns seed, arm, layer, matrix, against, sine, padded_sine.
+        updates: Columns seed, arm, layer, matrix, against, sine, row_sine.
         reading: Columns seed, arm, layer, matrix, family, gain.
         arms: Arms to show.
         pairs: Safe and unsafe family of each arm; those of a sham control are its own.
@@ -92,17 +93,16 @@ def plot_updates(
     """
     figure, axes = plt.subplots(1, 3, figsize=(8.4, 2.6), layout="constrained", sharex=True)
     inputs = updates[(updates.matrix == matrix) & updates.arm.isin(arms)]
-    titles = {"padded_sine": "earlier reading (provisional)", "sine": "update ΔW"}
+    titles = {"row_sine": "released script", "sine": "update ΔW"}
     for ax, (column, title) in zip(axes, titles.items(), strict=False):
         plot_layer_means(ax, inputs[inputs.against == "update"], arms, column)
-        ax.set(title=title, ylabel="sine to the column space")
+        ax.set(title=title, ylabel="sine")
     for dashes, (against, label) in zip((":", "-.", "--"), _REFERENCES.items(), strict=True):
         chance = inputs[inputs.against == against].groupby("layer").sine.mean()
         if not chance.empty:  # a real model has no base of another seed
             axes[1].plot(chance.index + 1, chance, dashes, color="black", linewidth=1, label=label)
-    low = min(ax.get_ylim()[0] for ax in axes[:2])
-    for ax in axes[:2]:
-        ax.set_ylim(low, 1)
+    axes[0].set_ylim(0, 1)
+    axes[1].set_ylim(top=1)
     reading = reading[reading.matrix == matrix]
     safe, unsafe = (_gain(reading, {arm: pair[side] for arm, pair in pairs.items()}) for side in (0, 1))
     ratio = (unsafe / safe).rename("ratio").reset_index()

@@ -26,9 +26,10 @@ _CAPTIONS = {
     ),
     "updates": (
         "Column space and inputs of the update of W_in",
-        "Left: an earlier reading of the released script, which it does not reproduce (docs/errata.md, W1). "
-        "Middle: sine of the angle between the leading left singular vectors of ΔW_in and the column space "
-        "of W_in. Chance: a random update, and ΔW with its outputs permuted. No base of "
+        "Left: the statistic of the script released with Jain et al. 2024, which compares rows of the left "
+        "singular vectors of the tuned matrix with those of the base: 0 without an update, and no measure of "
+        "its column space. Middle: sine of the angle between the leading left singular vectors of ΔW_in and "
+        "the column space of W_in. Chance: random updates, and ΔW with its outputs permuted. No base of "
         "another seed exists as a control. Right: read gain of the update, harmful relative to harmless "
         "requests.",
     ),
