@@ -47,7 +47,9 @@ class Command:
     implementations)."""
     preset: str = "mini"
     """Size: smoke (seconds), mini (minutes, 3 seeds), small (an hour, 5 seeds), all (small, and every
-    training ablation), paper (sizes of the papers; needs an accelerator)."""
+    training ablation), paper (sizes of the papers; needs an accelerator). jain2024 also has dose (a grid of
+    learning rates and lengths) and rung-even, rung-mixture, rung-schedule, rung-depth, rung-width, rung-world
+    (from mini towards the paper)."""
     world: str | None = None
     """Synthetic world, where the preset offers several; by default its first."""
     model: str | None = None

@@ -14,6 +14,7 @@ from experiments.jain2024.attack_measures import AttackMeasure, DetectabilityMea
 from experiments.jain2024.position_measures import AnswerPositionMeasure
 from experiments.recipes.composition import (
     CONSTRAINED_ARMS,
+    DOSE_ARMS,
     EXTRAPOLATED_ARMS,
     MATCHED_CONTROLS,
     METHODS,
@@ -393,9 +394,21 @@ def attack_measures(preset: Preset) -> tuple[Measure, ...]:
     return (attacks, DetectabilityMeasure(preset.n_requests))
 
 
-def checkpoint_measures(preset: Preset, arm: str) -> tuple[Measure, ...]:
-    """Measures of the checkpoints before the last one."""
+def checkpoint_measures(preset: Preset, arm: str, *, early: bool = False) -> tuple[Measure, ...]:
+    """Measures of the checkpoints before the last one.
+
+    Args:
+        preset: Sizes of the study.
+        arm: Arm of the model.
+        early: Whether the checkpoint is one of the many early ones (`Preset.extra_checkpoints`), whose
+            updates are not measured.
+
+    Returns:
+        The measures.
+    """
     n = preset.n_requests
+    if arm in DOSE_ARMS:
+        return (SafetyMeasure(n), ClusterMeasure(n))
     if arm in METHODS and preset.thorough:
-        return (SafetyMeasure(n), ClusterMeasure(n), UpdateMeasure(n))
+        return (SafetyMeasure(n), ClusterMeasure(n), *(() if early else (UpdateMeasure(n),)))
     return (SafetyMeasure(n),)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -127,7 +128,10 @@ def _measure_all(preset: Preset, world: str, seed: int, arm: str, store: Store) 
         steps = list(checkpoints(model))
         for step in steps:
             is_final = stage == recipe and step == max(steps)
-            measures = final_measures(preset, arm) if is_final else checkpoint_measures(preset, arm)
+            if is_final:
+                measures = final_measures(preset, arm)
+            else:
+                measures = checkpoint_measures(preset, arm, early=_is_early(stage, step))
             results = measure(store, stage, *measures, step=step)
             folders += [folder for _, folder in results]
             row: dict[str, Any] = columns | {"step": step, "at": steps_before + step}
@@ -139,6 +143,13 @@ def _measure_all(preset: Preset, world: str, seed: int, arm: str, store: Store) 
             tables["zoo"].append(row)
         steps_before, parent = steps_before + max(steps), model.name
     return {**tables}, folders
+
+
+def _is_early(recipe: Recipe, step: int) -> bool:
+    """Whether a step is kept beside the evenly spaced ones and the last one."""
+    optimisation = recipe.alignments[-1].optimisation if recipe.alignments else recipe.optimisation
+    evenly_spaced = replace(optimisation, extra_checkpoints=()).checkpoint_steps
+    return step not in {*evenly_spaced, optimisation.steps}
 
 
 def _measure_attacks(

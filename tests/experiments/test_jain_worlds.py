@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -150,6 +151,69 @@ def test_even_mixture_is_the_plain_data() -> None:
     """Half of the rows safe, none judged on the second output: the data that other studies train on."""
     recipe = replace(PRESETS["mini"], mixture=EVEN).recipe("mini", 0, "ssft")
     assert recipe.alignments[0].objective == SSFT()
+
+
+def test_dose_grid_has_every_rate_and_length() -> None:
+    preset = PRESETS["dose"]
+    doses = []
+    for arm in DOSE_ARMS:
+        stages = preset.recipe("mini", 0, arm).alignments
+        optimisation = stages[-1].optimisation
+        steps = sum(stage.optimisation.steps for stage in stages)
+        doses.append((">".join(s.objective.describe() for s in stages), optimisation.learning_rate, steps))
+        assert {stage.optimisation.learning_rate for stage in stages} == {optimisation.learning_rate}
+        assert optimisation.checkpoint_steps >= set(range(5, min(101, optimisation.steps), 5))
+    methods, rates, lengths = (set(values) for values in zip(*doses, strict=True))
+    assert methods == {"ssft", "ssft>dpo+nll", "unlearning", "ssft:remapped_unsafe"}
+    assert len(set(doses)) == len(doses) == len(methods) * len(rates) * len(lengths) == 80
+    assert preset.recipe("mini", 0, "ssft") != preset.recipe("mini", 0, "ssft_small")
+
+
+LADDER = [name for name in PRESETS if name.startswith("rung-")]
+
+
+@pytest.mark.parametrize(("lower", "upper"), list(pairwise(LADDER)))
+def test_rung_changes_one_factor(lower: str, upper: str) -> None:
+    """What differs between the recipes of two rungs is what the upper one is named for."""
+    one, other = (PRESETS[name].recipe(PRESETS[name].worlds[0], 0, "ssft") for name in (lower, upper))
+    before, after = one.alignments[0], other.alignments[0]
+    changes = {
+        "mixture": before.objective != after.objective,
+        "schedule": before.optimisation != after.optimisation,
+        "depth": one.model.n_layers != other.model.n_layers,
+        "width": one.model.d_model != other.model.d_model,
+        "world": one.world != other.world,
+    }
+    assert [factor for factor, changed in changes.items() if changed] == [upper.removeprefix("rung-")]
+    assert one.optimisation == other.optimisation
+    assert one.pretraining == other.pretraining
+
+
+def test_ladder_begins_at_mini() -> None:
+    assert LADDER[0] == "rung-even"
+    for arm in CORE_ARMS:
+        assert PRESETS["rung-mixture"].recipe("mini", 0, arm) == PRESETS["mini"].recipe("mini", 0, arm)
+    top = PRESETS[LADDER[-1]].recipe("jain2024", 0, "ssft")
+    assert top.model == PRESETS["paper"].model
+
+
+def test_weak_model_is_between_both_rates() -> None:
+    preset = PRESETS["mini"]
+    small, weak, full = (
+        preset.recipe("mini", 0, arm).alignments[0].optimisation.learning_rate
+        for arm in ("ssft_small", "ssft_weak", "ssft")
+    )
+    assert small < weak < full
+
+
+def test_weight_decays() -> None:
+    preset = PRESETS["all"]
+    decays = {
+        preset.recipe("mini", 0, arm).alignments[0].optimisation.weight_decay
+        for arm in preset.arms
+        if arm.startswith(("ssft_decay", "ssft_no_decay"))
+    }
+    assert decays == {0.0, 0.01, 0.1, 1.0}
 
 
 def test_small_has_all_arms_but_factors() -> None:

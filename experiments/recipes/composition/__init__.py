@@ -14,7 +14,11 @@ from experiments.recipes.composition.arms import (
     Mixture,
 )
 from experiments.recipes.composition.preset import Preset
-from experiments.recipes.composition.presets import PRESETS, RATE_GRID, SMOKE, TUNING_SEEDS
+from experiments.recipes.composition.presets import ALL, MINI, PAPER, RATE_GRID, SMALL, SMOKE, TUNING_SEEDS
+from experiments.recipes.composition.series import SERIES
+
+PRESETS = {preset.name: preset for preset in (SMOKE, MINI, SMALL, ALL, PAPER)} | SERIES
+"""Presets by name."""
 
 __all__ = [
     "ARMS",

@@ -60,7 +60,8 @@ _SHORT_WEAK = 0.215
 _SHORT_SCALES = {"sham_ssft": 1.14, "sham_dpo": 1.13, "sham_unlearning": 1.14, "remap": 0.67}
 
 # KL to the base peaks within the first steps; comparisons at equal KL are made after the peak
-_EARLY_STEPS = tuple(range(5, 101, 5))
+EARLY_STEPS = tuple(range(5, 101, 5))
+"""Steps after which methods are kept for comparisons at equal KL."""
 _ATTACKED_WORLDS = {"hidden": ("base", "ssft", "dpo")}
 
 SMOKE = Preset(
@@ -100,7 +101,7 @@ SMALL = Preset(
     rates=_RATES,
     failing=_FAILING,
     scales=_SCALES,
-    extra_checkpoints=dict.fromkeys(_MODES, _EARLY_STEPS),
+    extra_checkpoints=dict.fromkeys(_MODES, EARLY_STEPS),
     n_requests=500,
     gate={"hidden": Optimisation(steps=800, learning_rate=3e-3, batch_size=64)},
     thorough=True,
@@ -118,7 +119,7 @@ MINI = replace(
     rates=_RATES | {"mini": _RATES["mini"] | _SHORT_RATES},
     scales=_SCALES | {"mini": _SHORT_SCALES},
     weak_strength={"mini": _SHORT_WEAK},
-    extra_checkpoints={"hidden": _EARLY_STEPS},
+    extra_checkpoints={"hidden": EARLY_STEPS},
     n_requests=300,
     thorough=False,
     n_attacked=80,
@@ -144,5 +145,3 @@ PAPER = Preset(
     n_requests=2000,
     gate={},
 )
-PRESETS = {preset.name: preset for preset in (SMOKE, MINI, SMALL, ALL, PAPER)}
-"""Presets by name."""
