@@ -57,7 +57,8 @@ _SHORT_ALIGNMENT = Optimisation(steps=300, learning_rate=1e-3, batch_size=32)
 _SHORT_RATES = {"ssft": 3e-3, "dpo": 1e-3, "unlearning": 3e-3}  # arms of other methods are not tuned to it
 # safe answers .967 to .993, refused .713 to .947; at .147 of η_M .930 of safe answers on one seed
 _SHORT_WEAK = 0.215
-_SHORT_SCALES = {"sham_ssft": 1.14, "sham_dpo": 1.13, "sham_unlearning": 1.14, "remap": 0.67}
+# ‖ΔW‖ over that of the method, mean over the tuning seeds: .996, .983, 1.010, 1.002
+_SHORT_SCALES = {"sham_ssft": 1.05, "sham_dpo": 1.11, "sham_unlearning": 1.11, "remap": 0.71}
 
 # KL to the base peaks within the first steps; comparisons at equal KL are made after the peak
 EARLY_STEPS = tuple(range(5, 101, 5))
