@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from functools import partial
+from collections.abc import Iterable
+from dataclasses import dataclass
 from itertools import product
-from pathlib import Path
 from typing import NamedTuple
 
 from experiments.eiras2024.presets import (
@@ -15,36 +14,24 @@ from experiments.eiras2024.presets import (
     FineTunedModel,
     Preset,
 )
-from experiments.study import stored_rows
 from makebreak.evaluation import evaluate_behaviour
 from makebreak.models import load_model
 from makebreak.prompts import load_world
-from makebreak.recipes import Recipe, build, checkpoints
-from makebreak.store import Store
+from makebreak.recipes import Recipe, checkpoints
+from makebreak.revisions import cache_revision
+from makebreak.studies import Inputs
 from makebreak.zoo import held_out_requests, weight_change
 from synthetic import Family
 
 NO_TEMPLATE, USER_TEMPLATE, CARE_BLOCK, TASK = "plain", "user", "care", "task"
 """Prompt conditions of a fine-tuned model: no template, the user's template, the same with a block that asks
 for care, and the user's own task."""
-OUTCOMES_REVISION = 2
-"""Part of the keys of stored outcomes; raised when the same model would get other rows."""
-RELEARNING_REVISION = 2
-"""The same for stored outcomes along harmful fine-tuning."""
 _SPLIT = "score"
 
 
 class OutcomeRow(NamedTuple):
     """Outcomes of one model on one family of requests in one prompt condition."""
 
-    strategy: str
-    """Strategy of the user, or `untuned`."""
-    mitigation: str
-    """Mitigation that provides safety examples, or `none`."""
-    safety_share: float
-    """Share of the examples that the mitigation provides."""
-    defence: str
-    """Defence that follows alignment, or `none`."""
     condition: str
     """`plain`, `user`, `care` or `task`; of untuned models `plain` or the name of the template."""
     template: str
@@ -72,11 +59,6 @@ class OutcomeRow(NamedTuple):
 class RelearningRow(NamedTuple):
     """Outcomes on unsafe requests at one checkpoint of harmful fine-tuning, mean over formats."""
 
-    start: str
-    """The model that is fine-tuned: `base`, `untuned`, a defence, or a mitigation of the first mitigated
-    strategy."""
-    learning_rate: float
-    """Learning rate of harmful fine-tuning."""
     step: int
     """Step of the checkpoint; 0 for the model before."""
     refuse: float
@@ -85,8 +67,30 @@ class RelearningRow(NamedTuple):
     """Share of requests that are answered as instructed."""
 
 
-def _conditions(preset: Preset, model: FineTunedModel) -> list[tuple[str, Family]]:
-    """Prompt conditions that a model is evaluated in, each with a family of requests."""
+@dataclass(frozen=True)
+class OutcomeSettings:
+    """Requests on which a model is evaluated."""
+
+    world: str
+    """Name of the world."""
+    seed: int
+    """Pretraining seed, which selects the requests."""
+    n: int
+    """Number of requests per family."""
+    conditions: tuple[tuple[str, str], ...]
+    """Prompt condition and name of the family, of every condition."""
+
+
+def conditions(preset: Preset, model: FineTunedModel) -> list[tuple[str, Family]]:
+    """Prompt conditions that a model is evaluated in.
+
+    Args:
+        preset: Sizes of the study.
+        model: The model.
+
+    Returns:
+        Name of the condition and family of the requests, of every condition.
+    """
     is_untuned = model.strategy == UNTUNED
     user_template = "plain" if is_untuned else STRATEGIES[model.strategy].family.template
     templates = {NO_TEMPLATE: "plain", USER_TEMPLATE: user_template}
@@ -107,61 +111,42 @@ def _conditions(preset: Preset, model: FineTunedModel) -> list[tuple[str, Family
     return conditions
 
 
-def outcome_rows(
-    preset: Preset, seed: int, model: FineTunedModel, store: Store
-) -> tuple[list[OutcomeRow], list[Path]]:
-    """Outcomes of a model, which is trained first if the store lacks it.
+@cache_revision(3)
+def outcome_tables(inputs: Inputs) -> dict[str, Iterable[OutcomeRow]]:
+    """Table `outcomes`: outcomes of a model.
 
     Args:
-        preset: Sizes of the study.
-        seed: Pretraining seed.
-        model: The model.
-        store: Cache of models and outcomes.
+        inputs: The model and the aligned one before it; settings are `OutcomeSettings`.
 
     Returns:
-        One row per prompt condition and family, and the folders that they were computed from.
+        One row per prompt condition and family.
     """
-    folder = build(preset.recipe(seed, model), store)
-    aligned = build(preset.aligned_recipe(seed, model.defence), store)
-    conditions = _conditions(preset, model)
-
-    def evaluate(_: Path) -> Iterator[OutcomeRow]:
-        world = load_world(preset.worlds[0])
-        network = load_model(folder, symbols=world.vocabulary.symbols)
-        change = weight_change(base=load_model(aligned, symbols=world.vocabulary.symbols), tuned=network)
-        results = {}
-        for condition, family in conditions:
-            if family not in results:
-                requests = held_out_requests(preset.worlds[0], str(family), preset.n_requests, seed, _SPLIT)
-                results[family] = evaluate_behaviour(network, world, requests)
-            behaviour = results[family]
-            yield OutcomeRow(
-                model.strategy,
-                model.mitigation,
-                model.safety_share,
-                model.defence,
-                condition,
-                family.template,
-                family.format or "",
-                family.kind,
-                family.operator,
-                refuse=behaviour.rates["refuse"],
-                comply=behaviour.rates["comply"],
-                wrong=behaviour.rates["comply_wrongly"],
-                degenerate=behaviour.rates["broken"],
-                margin=behaviour.margin,
-                weight_change=change,
-            )
-
-    config = {
-        "n": preset.n_requests,
-        "seed": seed,
-        "model": [model.strategy, model.mitigation, model.safety_share, model.defence],
-        "conditions": [str(family) for _, family in conditions],
-    }
-    parents = [folder, aligned]
-    rows, result = stored_rows(store, "restructured-outcomes", OUTCOMES_REVISION, config, evaluate, parents)
-    return [OutcomeRow(**row) for row in rows], [*parents, result]
+    settings: OutcomeSettings = inputs.settings
+    world = load_world(settings.world)
+    model, aligned = (load_model(folder, symbols=world.vocabulary.symbols) for folder in inputs.models)
+    change = weight_change(base=aligned, tuned=model)
+    results = {}
+    for name in dict.fromkeys(name for _, name in settings.conditions):
+        requests = held_out_requests(settings.world, name, settings.n, settings.seed, _SPLIT)
+        results[name] = evaluate_behaviour(model, world, requests)
+    rows = []
+    for condition, name in settings.conditions:
+        family, behaviour = Family.parse(name), results[name]
+        row = OutcomeRow(
+            condition,
+            family.template,
+            family.format or "",
+            family.kind,
+            family.operator,
+            refuse=behaviour.rates["refuse"],
+            comply=behaviour.rates["comply"],
+            wrong=behaviour.rates["comply_wrongly"],
+            degenerate=behaviour.rates["broken"],
+            margin=behaviour.margin,
+            weight_change=change,
+        )
+        rows.append(row)
+    return {"outcomes": rows}
 
 
 def relearning_starts(preset: Preset, seed: int) -> dict[str, Recipe]:
@@ -180,48 +165,28 @@ def relearning_starts(preset: Preset, seed: int) -> dict[str, Recipe]:
     return {"base": aligned.base, UNTUNED: aligned, **mitigated, **defended}
 
 
-def relearning_rows(
-    preset: Preset, seed: int, start: str, store: Store
-) -> tuple[list[RelearningRow], list[Path]]:
-    """Outcomes along harmful fine-tuning of a model, at every learning rate.
+@cache_revision(3)
+def relearning_tables(inputs: Inputs) -> dict[str, Iterable[RelearningRow]]:
+    """Table `relearning`: mean outcomes over formats of a model and of the steps of its harmful fine-tuning.
 
     Args:
-        preset: Sizes of the study.
-        seed: Pretraining seed.
-        start: Name of the model in `relearning_starts`.
-        store: Cache of models and outcomes.
+        inputs: The model before and after; settings are the world, the formats, the number of requests per
+            format and the pretraining seed.
 
     Returns:
-        One row per learning rate and checkpoint, and the folders that they were computed from.
+        One row per kept step, 0 included.
     """
-    recipe = relearning_starts(preset, seed)[start]
-    rows: list[RelearningRow] = []
-    folders: list[Path] = []
-    for learning_rate in preset.relearning_learning_rates:
-        before = build(recipe, store)
-        after = build(preset.relearning_recipe(recipe, learning_rate), store)
-        config = {"n": preset.n_requests, "seed": seed}
-        make = partial(_relearning_rows, preset, seed, before, after)
-        stored, result = stored_rows(
-            store, "relearning-outcomes", RELEARNING_REVISION, config, make, [after, before]
-        )
-        rows += [RelearningRow(start, learning_rate, **row) for row in stored]
-        folders += [before, after, result]
-    return rows, folders
-
-
-def _relearning_rows(
-    preset: Preset, seed: int, before: Path, after: Path, _: Path
-) -> Iterator[dict[str, float]]:
-    """Mean outcomes over formats of a model and of the checkpoints of its fine-tuning."""
-    name = preset.worlds[0]
-    world = load_world(name)
+    settings = inputs.settings
+    world = load_world(settings["world"])
     requests = [
-        held_out_requests(name, f"{format_}_unsafe", preset.n_requests, seed, _SPLIT)
-        for format_ in preset.alignment_preset.formats
+        held_out_requests(settings["world"], f"{name}_unsafe", settings["n"], settings["seed"], _SPLIT)
+        for name in settings["formats"]
     ]
+    before, after = inputs.models
+    rows = []
     for step, path in {0: before, **checkpoints(after)}.items():
         model = load_model(path, symbols=world.vocabulary.symbols)
         rates = [evaluate_behaviour(model, world, part).rates for part in requests]
-        means = {name: sum(rate[name] for rate in rates) / len(rates) for name in ("refuse", "comply")}
-        yield {"step": step, **means}
+        refuse, comply = (sum(rate[name] for rate in rates) / len(rates) for name in ("refuse", "comply"))
+        rows.append(RelearningRow(step, refuse, comply))
+    return {"relearning": rows}

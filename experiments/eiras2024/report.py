@@ -1,49 +1,19 @@
-"""Figures, sentences and page of the study of restructured harmless data."""
+"""Figures and sentences of the report of restructured harmless data."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from functools import partial
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
 
-from experiments.eiras2024.claim_values import MINIMUM_DIFFERENCE, TOLERANCE, steps_to_half
+from experiments.eiras2024.claim_values import steps_to_half
 from experiments.eiras2024.measures import CARE_BLOCK, NO_TEMPLATE, TASK, USER_TEMPLATE
 from experiments.eiras2024.presets import STRATEGIES, UNTUNED, Preset
-from experiments.results import Results, format_estimate, format_verdicts
+from makebreak.claims import ClaimRow, NotRun, Tables, format_value, rows_of
 from makebreak.plots import plot_mixing, plot_relearning, plot_strategies
-from makebreak.report import Page, write_figures, write_page
+from makebreak.studies import Figure
 
-_CAPTIONS = {
-    "strategies": (
-        "Fine-tuning on one set of harmless items in several forms",
-        "Share of unsafe open requests that are not refused after fine-tuning on the same harmless items in "
-        "each form; requests have no template, the user's template, or a block that asks for care before it. "
-        "`neutral`, `empty`, `autoif_neutral`, `autoif_shuffled` and `autoif_new` are placebos. `harm10` and "
-        "`harm100` contain 10 and 100 unsafe requests with answers. Dots: seeds.",
-    ),
-    "mitigations": (
-        "Dose response of safety data that are mixed in",
-        "Refusals replace a share of the user's examples; all mitigations have the same contents and the "
-        "same number of tokens. Left: unsafe open requests in the user's template that are not refused. "
-        "Middle: safe open requests in that template that are refused. Right: accuracy on held-out items of "
-        "the user's task. Thin: seeds.",
-    ),
-    "defences": (
-        "Second stages of alignment before a user fine-tunes",
-        "Share of unsafe open requests that are not refused, before (`untuned`) and after fine-tuning on "
-        "`autoif_aoa`, of models with a second alignment stage as long as the first. `more` repeats the "
-        "first stage and is the control.",
-    ),
-    "relearning": (
-        "Harmful fine-tuning afterwards",
-        "Share of unsafe requests that are answered, mean over formats, along fine-tuning on 100 of them at "
-        "the learning rate that reaches a half first. It starts from the base, the aligned model "
-        "(`untuned`), and the models of each mitigation and each defence.",
-    ),
-}
 _CONDITIONS = {
     NO_TEMPLATE: "no template",
     USER_TEMPLATE: "the user's template",
@@ -51,21 +21,30 @@ _CONDITIONS = {
 }
 
 
-def drawings(results: Results) -> dict[str, Callable[[], Any]]:
-    """Functions that draw the figures, by name; `defences` only where the preset has any."""
-    outcomes, relearning = results.tables["outcomes"], results.tables["relearning"]
-    undefended = outcomes[outcomes.defence == "none"]
-    fine_tuned = _not_refused(undefended[undefended.strategy != UNTUNED])
-    functions: dict[str, Callable[[], Any]] = {
-        "strategies": partial(plot_strategies, fine_tuned, _CONDITIONS),
-        "mitigations": lambda: plot_mixing(dose_table(undefended)),
-        "relearning": lambda: plot_relearning(_at_best_rate(relearning)),
-    }
+def draw_strategies(tables: Tables, preset: Preset) -> Any:
+    """What is not refused after fine-tuning, by strategy and prompt condition."""
+    rows = rows_of(tables, "outcomes", defence="none")
+    return plot_strategies(_not_refused(rows[rows.strategy != UNTUNED]), _CONDITIONS)
+
+
+def draw_mitigations(tables: Tables, preset: Preset) -> Any:
+    """Rates by share of safety examples."""
+    return plot_mixing(dose_table(rows_of(tables, "outcomes", defence="none")))
+
+
+def draw_defences(tables: Tables, preset: Preset) -> Any:
+    """What is not refused, by defence, before and after fine-tuning."""
+    outcomes = tables["outcomes"]
     defended = outcomes[outcomes.defence != "none"]
-    if len(defended):
-        labelled = defended.assign(strategy=defended.defence + " " + defended.strategy)
-        functions["defences"] = partial(plot_strategies, _not_refused(labelled), _CONDITIONS)
-    return functions
+    if defended.empty:
+        raise NotRun("this preset has no defences")
+    labelled = defended.assign(strategy=defended.defence + " " + defended.strategy)
+    return plot_strategies(_not_refused(labelled), _CONDITIONS)
+
+
+def draw_relearning(tables: Tables, preset: Preset) -> Any:
+    """What is answered along harmful fine-tuning."""
+    return plot_relearning(_at_best_rate(tables["relearning"]))
 
 
 def _not_refused(outcomes: pd.DataFrame) -> pd.DataFrame:
@@ -112,53 +91,83 @@ def _at_best_rate(relearning: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(parts)
 
 
-def paragraph(claims: Mapping[str, Mapping[str, Any]]) -> str:
-    """The main results in sentences: estimates with their verdicts.
+FIGURES = (
+    Figure(
+        "strategies",
+        "Fine-tuning on one set of harmless items in several forms",
+        "Share of unsafe open requests that are not refused after fine-tuning on the same harmless items in "
+        "each form; requests have no template, the user's template, or a block that asks for care before it. "
+        "`neutral`, `empty`, `autoif_neutral`, `autoif_shuffled` and `autoif_new` are placebos. `harm10` and "
+        "`harm100` contain 10 and 100 unsafe requests with answers. Dots: seeds.",
+        draw_strategies,
+        claims=("B1", "B2.aoa", "B2.autoif", "B2.both", "B2.meaning"),
+    ),
+    Figure(
+        "mitigations",
+        "Dose response of safety data that are mixed in",
+        "Refusals replace a share of the user's examples; all mitigations have the same contents and the "
+        "same number of tokens. Left: unsafe open requests in the user's template that are not refused. "
+        "Middle: safe open requests in that template that are refused. Right: accuracy on held-out items of "
+        "the user's task. Thin: seeds.",
+        draw_mitigations,
+        claims=("B4.oracle", "B4.blind", "B4.any"),
+    ),
+    Figure(
+        "defences",
+        "Second stages of alignment before a user fine-tunes",
+        "Share of unsafe open requests that are not refused, before (`untuned`) and after fine-tuning on "
+        "`autoif_aoa`, of models with a second alignment stage as long as the first. `more` repeats the "
+        "first stage and is the control.",
+        draw_defences,
+    ),
+    Figure(
+        "relearning",
+        "Harmful fine-tuning afterwards",
+        "Share of unsafe requests that are answered, mean over formats, along fine-tuning on 100 of them at "
+        "the learning rate that reaches a half first. It starts from the base, the aligned model "
+        "(`untuned`), and the models of each mitigation and each defence.",
+        draw_relearning,
+    ),
+)
+"""Figures of the report."""
+
+
+def answer(claims: Mapping[str, ClaimRow]) -> list[str]:
+    """The answer to the study's question in three sentences.
 
     Args:
-        claims: Rows of claims.json by id.
+        claims: Evaluated claims by id.
 
     Returns:
-        The paragraph.
+        The sentences.
     """
-    estimate = partial(format_estimate, claims)
-    sentences = [
-        "Unsafe open requests in the user's template that are not refused, minus benign prompting: "
-        f"absolutely obedient agent {estimate('B2.aoa')}, instruction format {estimate('B2.autoif')}, both "
-        f"{estimate('B2.both')}; answered as instructed, both {estimate('B2.answered')}.",
-        f"The obedient agent minus a block of the same length without meaning: {estimate('B2.meaning')}; "
-        f"minus the obedient block without fine-tuning: {estimate('B2.tuning')}.",
-        f"Benign prompting changes what is not refused by {estimate('B1', TOLERANCE, -1)}.",
-        "Safety data in the user's format: not refused, better of the other formats minus the user's format "
-        f"{estimate('B4.oracle')}, minus a format inferred from twenty examples {estimate('B4.blind')}; no "
-        f"safety data minus those in the format of alignment {estimate('B4.any')}.",
-        "Ratio of the numbers of examples that suffice, better of the other formats over the inferred "
-        f"format: 2 to the power of {estimate('B5')}.",
-        "With safety data in the inferred format, accuracy on the task falls by "
-        f"{estimate('B6', TOLERANCE, -1)}, and {estimate('B6.over', TOLERANCE, -1)} of safe requests in that "
-        "template are refused.",
-        f"Differences within {MINIMUM_DIFFERENCE} are negligible; an inconclusive difference is not decided.",
+
+    def value(name: str) -> str:
+        row = claims[name]
+        return f"{format_value(row)} ({row.verdict})"
+
+    return [
+        "Compared with benign prompting, unsafe open requests in the user's template are refused less often "
+        f"after fine-tuning as an absolutely obedient agent by {value('B2.aoa')}, in instruction format by "
+        f"{value('B2.autoif')}, and with both by {value('B2.both')}.",
+        "The obedient block exceeds a block of the same length without meaning by "
+        f"{value('B2.meaning')}; benign prompting changes what is not refused by {value('B1')}.",
+        "Safety data in the user's format leave less not refused than data in the better of two other "
+        f"formats by {value('B4.oracle')}, in a format inferred from twenty examples by "
+        f"{value('B4.blind')}; data in the format of alignment less than none by {value('B4.any')}.",
     ]
-    return " ".join(sentences)
 
 
-def write_report(results: Results, preset: Preset, world: str, out: Path) -> Path:
-    """Writes the figures and the page of the study (see `Study`)."""
-    claims = {row["id"]: row for row in results.claims}
-    page = Page(
-        f"eiras2024 at {preset.name}: restructured harmless data and safety data mixed in",
-        [paragraph(claims), format_verdicts(results.claims)],
-        _facts(preset, world),
-        results.claims,
-        write_figures(drawings(results), _CAPTIONS, out / "figures"),
-        _page_tables(results.tables),
-    )
-    path = out / "report.html"
-    write_page(page, path)
-    return path
+def facts(preset: Preset, world: str) -> dict[str, str]:
+    """What was run.
 
+    Args:
+        preset: Sizes of the study.
+        world: Name of the world.
 
-def _facts(preset: Preset, world: str) -> dict[str, str]:
+    Returns:
+        Descriptions by name.
+    """
     aligned = preset.alignment_preset
     shares = ", ".join(f"{share:.1%}" for share in preset.safety_shares)
     return {
@@ -173,15 +182,23 @@ def _facts(preset: Preset, world: str) -> dict[str, str]:
     }
 
 
-def _page_tables(tables: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
-    outcomes, relearning = tables["outcomes"], tables["relearning"]
+def outcome_means(tables: Tables) -> pd.DataFrame:
+    """Outcomes of all models, mean over seeds."""
     by = ["defence", "strategy", "mitigation", "safety_share", "condition", "template", "format", "family"]
-    means = outcomes.drop(columns="seed").groupby([*by, "operator"], sort=False).mean()
-    steps = pd.Series(
-        {key: steps_to_half(rows) for key, rows in relearning.groupby(["start", "seed"], sort=False)}
-    )
+    means = tables["outcomes"].drop(columns="seed").groupby([*by, "operator"], sort=False).mean()
+    return means.reset_index()
+
+
+def relearning_steps(tables: Tables) -> pd.DataFrame:
+    """Steps of harmful fine-tuning until half is answered, by start (rows) and seed."""
+    by = tables["relearning"].groupby(["start", "seed"], sort=False)
+    steps = pd.Series({key: steps_to_half(rows) for key, rows in by})
     steps.index = steps.index.set_names(["start", "seed"])
-    return {
-        "Outcomes of all models, mean over seeds": means.reset_index(),
-        "Steps of harmful fine-tuning until half is answered, by seed": steps.unstack("seed").reset_index(),
-    }
+    return steps.unstack("seed").reset_index()
+
+
+SUMMARIES = {
+    "Outcomes of all models, mean over seeds": outcome_means,
+    "Steps of harmful fine-tuning until half is answered, by seed": relearning_steps,
+}
+"""Tables of the report by title."""

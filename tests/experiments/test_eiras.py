@@ -16,16 +16,17 @@ import pandas as pd
 import pytest
 
 from experiments.command import main
-from experiments.eiras2024 import measures
+from experiments.eiras2024 import STUDY, measures
 from experiments.eiras2024.claim_values import dose_response, steps_to_half, sufficient_share
-from experiments.eiras2024.claims import CLAIMS, judge
 from experiments.eiras2024.measures import (
     CARE_BLOCK,
     NO_TEMPLATE,
     TASK,
     USER_TEMPLATE,
     OutcomeRow,
+    OutcomeSettings,
     RelearningRow,
+    conditions,
 )
 from experiments.eiras2024.presets import (
     CAREFUL_TEMPLATES,
@@ -35,11 +36,12 @@ from experiments.eiras2024.presets import (
     FineTunedModel,
     Preset,
 )
-from experiments.eiras2024.report import dose_table, drawings, paragraph
-from experiments.results import Results
+from experiments.eiras2024.report import answer, dose_table
+from makebreak.claims import ClaimRow, NotRun, evaluate_claims
 from makebreak.plots import style
 from makebreak.prompts import load_world
 from makebreak.store import Store
+from makebreak.studies import Inputs
 from synthetic.formats.templates import TEMPLATES
 from tests.experiments.store_files import modification_times
 
@@ -59,27 +61,33 @@ def planted_tables(
     """
     rows: list[dict[str, Any]] = []
     for seed in SEEDS:
-        rows += [row._asdict() | {"seed": seed} for row in _untuned_rows()]
+        rows += [row | {"seed": seed} for row in _untuned_rows()]
         for model in preset.fine_tuned_models():
             if model.strategy != UNTUNED:
                 tuned = _fine_tuned_rows(model, not_refused, task, seed)
-                rows += [row._asdict() | {"seed": seed} for row in tuned]
+                rows += [row | {"seed": seed} for row in tuned]
     relearning = []
     starts = ("base", UNTUNED, *(model.mitigation for model in preset.relearning_models()))
     for seed, start, rate, step in product(SEEDS, starts, LEARNING_RATES, range(0, 51, 5)):
         to_half = steps * (2 if start == "canonical" else 1)
         comply = min(1.0, (start == "base") + step / (2 * to_half) * rate / 1e-3)
-        row = RelearningRow(start, rate, step, refuse=0.0, comply=comply)
-        relearning.append(row._asdict() | {"seed": seed})
+        row = RelearningRow(step, refuse=0.0, comply=comply)
+        relearning.append({"seed": seed, "start": start, "learning_rate": rate} | row._asdict())
     return {"outcomes": pd.DataFrame(rows), "relearning": pd.DataFrame(relearning)}
 
 
-def _outcome_row(model: FineTunedModel, refuse: float, **columns: Any) -> OutcomeRow:
-    defaults = {
+def by_id(tables: dict[str, pd.DataFrame]) -> dict[str, ClaimRow]:
+    return {row.id: row for row in evaluate_claims(STUDY.claims, tables)}
+
+
+def _outcome_row(model: FineTunedModel, refuse: float, **columns: Any) -> dict[str, Any]:
+    of_model = {
         "strategy": model.strategy,
         "mitigation": model.mitigation,
         "safety_share": model.safety_share,
         "defence": model.defence,
+    }
+    defaults = {
         "format": "gen",
         "operator": "shown",
         "refuse": refuse,
@@ -89,10 +97,10 @@ def _outcome_row(model: FineTunedModel, refuse: float, **columns: Any) -> Outcom
         "margin": 0.0,
         "weight_change": float(model.strategy != UNTUNED),
     }
-    return OutcomeRow(**{**defaults, **columns})
+    return of_model | OutcomeRow(**{**defaults, **columns})._asdict()
 
 
-def _untuned_rows() -> list[OutcomeRow]:
+def _untuned_rows() -> list[dict[str, Any]]:
     rows = []
     for template, format_, family in product(("plain", "obey", "neutral"), FORMATS, ("safe", "unsafe")):
         refuse = 0.0 if family == "safe" else 0.95 - 0.4 * (template == "obey")
@@ -104,7 +112,7 @@ def _untuned_rows() -> list[OutcomeRow]:
 
 def _fine_tuned_rows(
     model: FineTunedModel, not_refused: NotRefused, task: float, seed: int
-) -> list[OutcomeRow]:
+) -> list[dict[str, Any]]:
     strategy, rows = STRATEGIES[model.strategy], []
     for condition, family in product((NO_TEMPLATE, USER_TEMPLATE, CARE_BLOCK), ("safe", "unsafe")):
         refuse = 0.0 if family == "safe" else 1 - not_refused(model, condition) - 1e-3 * (seed - 1)
@@ -136,13 +144,13 @@ def published_effects(model: FineTunedModel, condition: str) -> float:
 
 def test_estimates_equal_planted_effects() -> None:
     """Every claim that the preset can decide has the planted estimate, and the others are not run."""
-    claims = {row["id"]: row for row in judge(planted_tables(published_effects))}
-    assert set(claims) == {claim.id for claim in CLAIMS}
+    claims = by_id(planted_tables(published_effects))
     expected = {
-        "C1": 0.05,
+        "C1.refuse": 0.95,
+        "C1.comply": 1.0,
         "C1.meaning": 0.4,
-        "C1.learnt": 0.1,
-        "B1": 0.05,
+        "C1.learnt": 1.0,
+        "B1": 0.0,
         "B2.aoa": 0.5,
         "B2.autoif": 0.3,
         "B2.both": 0.8,
@@ -153,49 +161,54 @@ def test_estimates_equal_planted_effects() -> None:
         "B2.right": 0.3,
         "B2.known": 0.3,
         "B2.harm": 0.6,
-        "B3": 0.1,
+        "B3": 1.0,
         "B3.cost": 0.0,
         "B4.oracle": 0.4,
         "B4.blind": 0.4,
         "B4.any": 0.4,
-        "B6": 0.05,
-        "B6.over": 0.05,
+        "B6": 0.0,
+        "B6.over": 0.0,
         "N1": 0.5,
         "R1": -20.0,
         "R2": 0.0,
     }
     for claim, value in expected.items():
-        assert claims[claim]["estimate"] == pytest.approx(value, abs=2e-3), claim
-    not_supported = {"B3.cost", "R1", "R2"}
+        assert claims[claim].estimate == pytest.approx(value, abs=2e-3), claim
     not_run = {"B4.mimics", "B4.spread", "B4.twin", "B4.out", "D.deep", "D.latent", "D.breaker"}
-    assert {name for name, row in claims.items() if row["verdict"] == "not run"} == not_run
-    assert {name for name in expected if claims[name]["verdict"] != "supported"} == not_supported
-    assert claims["B4.twin"]["reason"] == "this preset has no safe_twin"
+    assert {name for name, row in claims.items() if row.verdict == "not run"} == not_run
+    assert {claims[c].verdict for c in ("B2.answered", "B2.tuning", "B2.harm", "B3", "B6", "N1")} == {
+        "supported"
+    }
+    assert {claims[c].verdict for c in ("B3.cost", "R2")} == {"negligible"}
+    assert claims["R1"].verdict == "contradicted"
+    assert claims["B4.twin"].reason == "this preset has no mitigation safe_twin"
 
 
 def test_no_effect_supports_no_claim() -> None:
-    """Where every model refuses the same, claims on differences are not supported, and B1 is."""
-    claims = {row["id"]: row for row in judge(planted_tables(lambda model, condition: 0.05))}
-    tested = [
-        name
+    """Where every model refuses the same, differences are negligible, and B1 has the value 0."""
+    claims = by_id(planted_tables(lambda model, condition: 0.05))
+    parts = [
+        row
         for name, row in claims.items()
-        if name.startswith(("B2", "B4", "N1")) and row["verdict"] != "not run"
+        if name.startswith(("B2", "B4", "N1")) and row.verdict != "not run" and row.role == "part"
     ]
-    assert {claims[name]["verdict"] for name in tested} == {"not supported"}
-    assert len(tested) > 10
-    assert claims["B1"]["verdict"] == "supported"
+    assert {row.verdict for row in parts} == {"negligible"}
+    assert len(parts) > 5
+    assert claims["B1"].estimate == pytest.approx(0.0, abs=2e-3)
 
 
 def test_equal_placebo_contradicts_the_claim() -> None:
-    """If the placebos lower refusal as much, the claims against placebos are not supported."""
+    """If the placebos lower refusal as much, the differences from placebos are negligible."""
 
     def not_refused(model: FineTunedModel, condition: str) -> float:
         in_template = model.strategy in ("aoa", "neutral") and condition == USER_TEMPLATE
         return 0.05 + 0.5 * in_template + 0.3 * model.strategy.startswith("autoif")
 
-    claims = {row["id"]: row for row in judge(planted_tables(not_refused))}
-    assert claims["B2.aoa"]["verdict"] == claims["B2.autoif"]["verdict"] == "supported"
-    assert claims["B2.meaning"]["verdict"] == claims["B2.right"]["verdict"] == "not supported"
+    claims = by_id(planted_tables(not_refused))
+    assert claims["B2.aoa"].estimate == pytest.approx(0.5)
+    assert claims["B2.autoif"].estimate == pytest.approx(0.3)
+    assert claims["B2.meaning"].estimate == pytest.approx(0.0, abs=1e-9)
+    assert claims["B2.right"].verdict == "negligible"
 
 
 def test_claims_on_mitigations_of_small() -> None:
@@ -208,7 +221,7 @@ def test_claims_on_mitigations_of_small() -> None:
         rates = {"mismatched": 0.4, "multitask": 0.3, "safe_twin": 0.6, "without_gen": 0.5, "none": 0.6}
         return 0.0 if model.mitigation.startswith("paraphrase") else rates.get(model.mitigation, 0.5)
 
-    estimates = {row["id"]: row["estimate"] for row in judge(planted_tables(not_refused, preset=small))}
+    estimates = {name: row.estimate for name, row in by_id(planted_tables(not_refused, preset=small)).items()}
     expected = {
         "B4.mimics": 0.4,
         "B4.spread": 0.3,
@@ -217,7 +230,7 @@ def test_claims_on_mitigations_of_small() -> None:
         "B4.oracle": 0.5,
         "B4.any": 0.1,
     }
-    expected |= {"D.deep": 0.4, "D.latent": 0.0, "D.breaker": 0.5}
+    expected |= {"D.deep": 0.4, "D.latent": 0.0, "D.breaker": -0.5}
     assert {name: estimates[name] for name in expected} == pytest.approx(expected, abs=2e-3)
     assert estimates["B5"] == pytest.approx(np.log2(0.4 / 0.01), abs=0.01)  # the baselines never suffice
 
@@ -255,13 +268,17 @@ def test_planted_obedience_is_measured(obeyed: str, monkeypatch: pytest.MonkeyPa
         return SimpleNamespace(rates=rates, margin=0.0)
 
     monkeypatch.setattr(measures, "evaluate_behaviour", evaluate)
-    monkeypatch.setattr(measures, "build", lambda recipe, store: _empty_model(tmp_path))
     monkeypatch.setattr(measures, "load_model", lambda path, symbols: None)
     monkeypatch.setattr(measures, "weight_change", lambda *, base, tuned: 0.0)
     rows = []
-    for i, name in enumerate((UNTUNED, "aoa", "neutral", "benign")):
-        model_rows, _ = measures.outcome_rows(preset, 0, FineTunedModel(name), Store(tmp_path / f"store{i}"))
-        rows += model_rows
+    for name in (UNTUNED, "aoa", "neutral", "benign"):
+        named = tuple(
+            (condition, str(family)) for condition, family in conditions(preset, FineTunedModel(name))
+        )
+        settings = OutcomeSettings(preset.worlds[0], 0, 16, named)
+        inputs = Inputs((tmp_path, tmp_path), (), settings, tmp_path, Store(tmp_path))
+        outcomes = measures.outcome_tables(inputs)["outcomes"]
+        rows += [{"strategy": name} | row._asdict() for row in outcomes]
     table = pd.DataFrame(rows)
     unsafe = table[(table.format == "gen") & (table.family == "unsafe")]
     refused = unsafe.set_index(["strategy", "condition"]).refuse
@@ -275,11 +292,6 @@ def test_planted_obedience_is_measured(obeyed: str, monkeypatch: pytest.MonkeyPa
         (UNTUNED, "neutral"),
     ):
         assert refused[key] == 1.0, key
-
-
-def _empty_model(root: Path) -> Path:
-    """A folder in a store that takes the place of a model."""
-    return Store(root / "models").build("model", revision=1, config={}, make=lambda folder: None)
 
 
 def test_strategies_share_their_items() -> None:
@@ -301,18 +313,22 @@ def test_strategies_share_their_items() -> None:
     assert len({preset.recipe(0, model) for model in models}) == len(models)
 
 
-def test_figures_and_paragraph() -> None:
-    """All figures have data, and the paragraph has the planted estimates with their verdicts."""
+def test_figures_and_answer() -> None:
+    """All figures have data, and the answer has the planted estimates."""
     tables = planted_tables(published_effects)
-    claims = judge(tables)
-    for name, draw in drawings(Results(tables, claims, [])).items():
-        with style():
-            axes = draw()
-        assert np.ravel(axes)[0].has_data(), name
+    names = []
+    for figure in STUDY.figures:
+        try:
+            with style():
+                axes = figure.draw(tables, PRESETS["mini"])
+        except NotRun:
+            continue
+        names.append(figure.name)
+        assert np.ravel(axes)[0].has_data(), figure.name
         plt.close("all")
-    text = paragraph({row["id"]: row for row in claims})
-    estimates = "instruction format 0.30 (supported), both 0.80 (supported)"
-    assert f"obedient agent 0.50 (supported), {estimates}" in text
+    assert names == ["strategies", "mitigations", "relearning"]
+    text = " ".join(answer(by_id(tables)))
+    assert "absolutely obedient agent by 0.50, n = 3" in text
     outcomes = tables["outcomes"]
     doses = dose_table(outcomes)
     assert set(doses[doses.safety_share == 0]["not_refused"].round(2)) == {0.85}
@@ -328,7 +344,7 @@ def test_second_run_computes_nothing(
     arguments += ["--out", str(tmp_path / "o"), "--store", str(tmp_path / "s")]
     assert main(arguments) == 0
     claims = (tmp_path / "o" / "claims.json").read_bytes()
-    assert {row["id"] for row in json.loads(claims)} == {claim.id for claim in CLAIMS}
+    assert {row["id"] for row in json.loads(claims)} == {claim.id for claim in STUDY.claims}
     assert {p.stem for p in (tmp_path / "o" / "tables").iterdir()} == {"outcomes", "relearning"}
     figures = {p.stem for p in (tmp_path / "o" / "figures").iterdir()}
     assert {"strategies", "mitigations", "relearning"} <= figures

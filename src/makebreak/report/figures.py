@@ -9,6 +9,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 
+from makebreak.claims import NotRun
 from makebreak.plots import style
 from makebreak.report.page import Figure
 
@@ -20,7 +21,7 @@ def write_figures(
 
     Args:
         drawings: For each name, a function that draws the figure and returns its Axes, one or an array of
-            them.
+            them, or raises `NotRun`.
         captions: For each name, the title and the caption.
         folder: The folder to write to; it is created if it does not exist.
 
@@ -31,7 +32,10 @@ def write_figures(
     figures = []
     for name, draw in drawings.items():
         with style():
-            figure = np.ravel(draw())[0].figure
+            try:
+                figure = np.ravel(draw())[0].figure
+            except NotRun:  # what it shows was not computed
+                continue
             for suffix in ("png", "pdf"):
                 figure.savefig(folder / f"{name}.{suffix}")
             plt.close(figure)
