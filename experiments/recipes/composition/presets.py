@@ -34,6 +34,7 @@ _MODES = {
         mean_over="requests",
     ),
 }
+# found with the mixture EVEN on seeds 1000 to 1002, as are _SCALES; not tuned to the paper's mixture
 _DEFAULT_RATES = dict.fromkeys(OBJECTIVES, 1e-3) | {"dpo_plain": 3e-5}
 _RATES = {"mini": _DEFAULT_RATES | {"npo": 3e-3, "ascent": 3e-3}, "hidden": _DEFAULT_RATES}
 _FAILING = dict.fromkeys(_MODES, ("dpo_plain", "dpo_paper", "ascent"))
