@@ -181,11 +181,15 @@ def format_value(row: ClaimRow | Mapping[str, Any]) -> str:
     values = row._asdict() if isinstance(row, ClaimRow) else row
     if values["estimate"] is None:
         return "not run" if values["verdict"] == "not run" else values["verdict"]
-    estimate = f"{values['estimate']:.2f}"
-    interval = values["interval"]
-    if interval is None:
-        return f"{estimate}, n = {values['n_seeds']}"
-    return f"{estimate} [{interval[0]:.2f}, {interval[1]:.2f}], n = {values['n_seeds']}"
+    estimate, n = _two_decimals(values["estimate"]), values["n_seeds"]
+    if values["interval"] is None:
+        return f"{estimate}, n = {n}"
+    low, high = (_two_decimals(end) for end in values["interval"])
+    return f"{estimate} [{low}, {high}], n = {n}"
+
+
+def _two_decimals(value: float) -> str:
+    return f"{round(value, 2) + 0.0:.2f}"  # without the sign of -0.00
 
 
 def format_claims(rows: Sequence[ClaimRow]) -> str:

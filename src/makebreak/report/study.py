@@ -11,13 +11,15 @@ from typing import Any
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from makebreak.claims import NotRun, count_verdicts, format_value
+from makebreak.claims import ClaimRow, NotRun, format_value
+from makebreak.report.cards import Card, make_card
 from makebreak.report.figures import write_figures
 from makebreak.report.page import as_html
 from makebreak.store import write_atomic
 from makebreak.studies import Results, Study
 
 _PAGE, _FIGURES = "report.html", "figures"
+_FOLDED = {"Parts and controls, descriptive": "part", "Checks of the settings": "check"}
 
 
 def write_study(study: Study, results: Results, preset: Any, world: str, out: Path) -> Path:
@@ -52,15 +54,30 @@ def write_study(study: Study, results: Results, preset: Any, world: str, out: Pa
     html = environment.get_template("study.html").render(
         study=study,
         heading=f"{study.title} ({study.name} at {preset.name}, world {world})",
+        preset=preset.name,
+        world=world,
         answer=study.answer(claims),
-        claims=results.claims,
-        verdicts=count_verdicts(results.claims),
+        cards=_cards(study, claims),
+        folded={
+            title: [row for row in results.claims if row.role == role] for title, role in _FOLDED.items()
+        },
         figures=figures,
         facts=study.facts(preset, world),
         tables=as_html(_summaries(study, tables)),
+        names=sorted(tables),
     )
     write_atomic(out / _PAGE, html)
     return out / _PAGE
+
+
+def _cards(study: Study, claims: Mapping[str, ClaimRow]) -> list[Card]:
+    """Cards of the primary claims, with the figures that show them."""
+    cards = []
+    for claim in study.claims:
+        if claim.role == "primary":
+            figures = [(figure.name, figure.title) for figure in study.figures if claim.id in figure.claims]
+            cards.append(make_card(claims[claim.id], figures, [claims[name] for name in claim.parts]))
+    return cards
 
 
 def _summaries(study: Study, tables: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
