@@ -125,11 +125,19 @@ def check_attack(names: dict[str, Any]) -> None:
     assert set(names["projections"].attack) == {result.name for result in names["results"]}
 
 
+def check_study(names: dict[str, Any]) -> None:
+    """A table with one row per seed, a claim in natural units, and a page with the figure."""
+    claim = names["results"].claims[0]
+    assert claim.estimate == pytest.approx(names["results"].tables["updates"].norm.mean())
+    assert "Norm of the update" in names["page"].read_text()
+
+
 CHECKS: dict[str, Callable[[dict[str, Any]], None]] = {
     "adding_an_attack": check_attack,
     "adding_a_measure": check_measure,
     "adding_an_objective": check_objective,
     "adding_a_mitigation": check_mitigation,
+    "adding_a_study": check_study,
     "adding_a_world": check_world,
 }
 """What the names of a guide's session must be, beyond that it runs."""
@@ -143,7 +151,8 @@ def test_guide_runs_as_it_stands(page: Path, folder: Path) -> None:
     assert first.startswith(("import ", "from "))
     names = run_guide(page, folder)
     if check := CHECKS.get(page.stem):
-        assert n_code_lines(blocks[0]) <= (80 if page.stem == "adding_a_world" else 30)
+        limit = {"adding_a_world": 80, "adding_a_study": 80}.get(page.stem, 30)
+        assert n_code_lines(blocks[0]) <= limit
         check(names)
 
 
