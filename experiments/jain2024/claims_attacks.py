@@ -1,20 +1,26 @@
-"""Claims about attacks (C6, C7, A1 to A7): projection, prediction of success, steering, monitors."""
+"""Claims about attacks (C6, C7, A1 to A7): projection, prediction of success, steering, monitors.
+
+They are made of the study's own world and of `hidden`, where models are attacked too; ids of the
+latter end in its name. Whether the projection causes success is no claim: mirroring is no test of it (docs/errata.md, W2).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from experiments.earlier_claims import Claim
 from experiments.jain2024.attack_measures import JAILBREAKS, N_SLOTS, SOFT_PROMPT_SIZES
-from experiments.jain2024.claim_values import Values
+from experiments.jain2024.claim_values import JAIN
 from experiments.recipes.composition import METHODS
+from makebreak.claims import Claim, NotRun, Tables
 from makebreak.mechanism import MIN_PER_OUTCOME, reversal_at_cost
 
-PAPER = "Jain et al. 2024"
+OTHER_WORLDS = ("hidden",)
+"""Worlds besides the study's own whose models are attacked."""
 _KINDS = {"co_text": "CO-Text", "co_task": "CO-Task", "misgen": "MisGen"}
 """Kinds of jailbreaks in Fig. 7 of the paper, by suffix of a claim's id."""
 _ALL_KINDS = list(_KINDS.values())
@@ -24,50 +30,45 @@ _TOKEN_CONTROLS = (f"random search {N_SLOTS}", f"random tokens {N_SLOTS}")
 _STEERING_CONTROLS = ("shuffled", "other_label", "covariance", "random")
 _TABLES = ("attacks", "projection", "prediction", "steering", "monitors", "prefill")
 
-Tables = Mapping[str, pd.DataFrame]
-Value = Callable[[Tables], float | None]
+ModelValue = Callable[[Tables], float | None]
 """A value of one model from its rows of every table; None where it is undefined."""
 
 
-def attack_values(tables: Tables, world: str, own_world: str) -> Values:
-    """Values of all claims about attacks in one world.
-
-    Args:
-        tables: Tables of the study; those of attacks have a column `world`, and may be missing.
-        world: World whose models were attacked.
-        own_world: The study's own world; ids of claims about another one end in its name.
-
-    Returns:
-        One value per seed for each claim; an empty list if no model of the world was attacked.
-    """
-    if "attacks" not in tables or world not in set(tables["attacks"]["world"]):
-        return {_claim_id(claim.id, world, own_world): [] for claim in CLAIMS}
-    of_world = _select({name: tables[name] for name in _TABLES}, "world", world)
-    rows = []
-    for seed in sorted(of_world["attacks"]["seed"].unique()):
-        rows.append(_values_of_seed(_select(of_world, "seed", seed)))
-    return {_claim_id(claim.id, world, own_world): [row[claim.id] for row in rows] for claim in CLAIMS}
+def attack_claims() -> tuple[Claim, ...]:
+    """Claims about attacks: of the study's own world, then of every other one, without primary ones."""
+    claims = [_in_world(row, None) for row in _CLAIMS]
+    for world in OTHER_WORLDS:
+        claims += [_in_world(row, world) for row in _CLAIMS]
+    return tuple(claims)
 
 
-def attack_claims(worlds: tuple[str, ...]) -> list[Claim]:
-    """Claims about attacks for every world.
+def _in_world(claim: _AttackClaim, world: str | None) -> Claim:
+    """The claim in a world; None for the study's own."""
+    name = claim.settings["id"]
+    value = partial(_by_seed, claim.of_seed, world)
+    if world is None:
+        return Claim(**claim.settings, value=value)
+    statement = f"{claim.settings['statement']} ({world})"
+    other: dict[str, Any] = {
+        **claim.settings,
+        "id": f"{name}.{world}",
+        "statement": statement,
+        "role": "part",
+    }
+    return Claim(**other, value=value)
 
-    Args:
-        worlds: The study's own world, then the others, whose name is added to ids and statements.
 
-    Returns:
-        The claims of the first world, then of each other one.
-    """
-    claims = list(CLAIMS)
-    for world in worlds[1:]:
-        for claim in CLAIMS:
-            name, statement = _claim_id(claim.id, world, worlds[0]), f"{claim.statement} ({world})"
-            claims.append(replace(claim, id=name, statement=statement))
-    return claims
-
-
-def _claim_id(claim: str, world: str, own_world: str) -> str:
-    return claim if world == own_world else f"{claim}.{world}"
+def _by_seed(of_seed: ModelValue, world: str | None, tables: Tables) -> pd.Series:
+    """Value by seed in a world."""
+    if "attacks" not in tables:
+        raise NotRun("this preset has no table 'attacks'")
+    attacks = tables["attacks"]
+    own = attacks["world"].iloc[0]  # cells of the study's own world come first
+    if world == own or (world is not None and world not in set(attacks["world"])):
+        raise NotRun(f"this run attacks no models of {world} as another world")
+    of_world = _select({name: tables.get(name, pd.DataFrame()) for name in _TABLES}, "world", world or own)
+    seeds = sorted(of_world["attacks"]["seed"].unique())
+    return pd.Series({seed: of_seed(_select(of_world, "seed", seed)) for seed in seeds}, dtype=float)
 
 
 def _select(tables: Tables, column: str, value: object) -> dict[str, pd.DataFrame]:
@@ -75,17 +76,28 @@ def _select(tables: Tables, column: str, value: object) -> dict[str, pd.DataFram
     return {name: table[table[column] == value] if len(table) else table for name, table in tables.items()}
 
 
-def _values_of_seed(tables: Tables) -> dict[str, float | None]:
-    """Means over the methods that were attacked, and the claims that compare methods or the base."""
-    methods = [arm for arm in METHODS if arm in set(tables["attacks"]["arm"])]
-    by_arm = {arm: _select(tables, "arm", arm) for arm in (*methods, "base")}
-    values = {claim: _mean([value(by_arm[arm]) for arm in methods]) for claim, value in _VALUES.items()}
-    success = {method: _mean_success(by_arm[method]) for method in methods}
-    values["C6.method"] = _ssft_minus_others(success)
-    base_projection = _jailbreak_projection(by_arm["base"], _ALL_KINDS, "all")
-    projection = _mean([_jailbreak_projection(by_arm[method], _ALL_KINDS, "all") for method in methods])
-    values["C6.base"] = _difference(projection, base_projection)
-    return values
+def _by_method(tables: Tables) -> dict[str, dict[str, pd.DataFrame]]:
+    """Tables of each method that was attacked."""
+    attacked = set(tables["attacks"]["arm"])
+    return {arm: _select(tables, "arm", arm) for arm in METHODS if arm in attacked}
+
+
+def _mean_of_methods(value: ModelValue, tables: Tables) -> float | None:
+    return _mean([value(of_model) for of_model in _by_method(tables).values()])
+
+
+def _method_order(tables: Tables) -> float | None:
+    """Success against SSFT minus the largest of the other methods."""
+    return _ssft_minus_others({arm: _mean_success(rows) for arm, rows in _by_method(tables).items()})
+
+
+def _projection_above_base(tables: Tables) -> float | None:
+    """Normalised τ of all jailbreaks minus that of plain requests, methods minus base."""
+
+    def of_all(of_model: Tables) -> float | None:
+        return _jailbreak_projection(of_model, _ALL_KINDS, "all")
+
+    return _difference(_mean_of_methods(of_all, tables), of_all(_select(tables, "arm", "base")))
 
 
 def _mean_success(tables: Tables) -> float | None:
@@ -184,7 +196,8 @@ def _prediction_difference(tables: Tables, predictor: str, control: str, column:
     """Difference of two predictors' AUROCs of success."""
     aurocs: list[float | None] = []
     for name in (predictor, control):
-        rows = tables["prediction"][tables["prediction"]["predictor"] == name]
+        rows = tables["prediction"]
+        rows = rows[rows["predictor"] == name] if len(rows) else rows
         aurocs.append(_first(rows, column))
     return _difference(*aurocs)
 
@@ -262,177 +275,218 @@ def _prefill_compliance(tables: Tables, n_prefill: int) -> float | None:
 
 
 _DETECTABLE = [*_families(_ALL_KINDS), _SOFT_PROMPT, _GCG]
-_VALUES: dict[str, Value] = {
-    "C6": lambda t: _jailbreak_projection(t, _ALL_KINDS, "complied"),
-    "C6.co_text": lambda t: _jailbreak_projection(t, ["CO-Text"], "complied"),
-    "C6.co_task": lambda t: _jailbreak_projection(t, ["CO-Task"], "complied"),
-    "C6.misgen": lambda t: _jailbreak_projection(t, ["MisGen"], "complied"),
-    "C6.failed": _success_minus_failure,
-    "C6.order": _kind_order,
-    "C7": _smallest_soft_prompt_step,
-    "C7.success": lambda t: _success_difference(t, _SOFT_PROMPT, f"soft {SOFT_PROMPT_SIZES[0]}"),
-    "C7.random": _soft_prompt_minus_random,
-    "A1": lambda t: _prediction_difference(t, "both", "attack", "auroc"),
-    "A1.within": lambda t: _prediction_difference(t, "tau", "shuffled", "auroc_within_attack"),
-    "A2": lambda t: _difference(_steering_effect(t, "reversal_rate", "mirrored"), 0.5),
-    "A2.random": _mirror_minus_random,
-    "A2.cost": _reversal_above_controls,
-    "A2.refused": lambda t: _difference(_steering_effect(t, "refusal_rate", "mirrored"), 0.5),
-    "A3": _induction_above_controls,
-    "A4": lambda t: _difference(_detection_rate(t, _DETECTABLE, successes_only=True), 0.5),
-    "A4.unsafe": lambda t: _difference(_detection_rate(t, ["unsafe"]), 0.5),
-    "A4.adaptive": _evasion,
-    "A5": _gcg_minus_controls,
-    "A6": lambda t: _success_difference(t, _SOFT_PROMPT, f"random {_SOFT_PROMPT}"),
-    "A7": lambda t: _difference(_prefill_compliance(t, 1), 0.5),
-}
-"""Value of one model by claim; C6.method and C6.base compare models."""
-CLAIMS = [
-    Claim(
-        "C6", "claim", PAPER,
-        "Successful jailbreaks lie nearer the safe mean than plain unsafe requests",
-        "normalised τ, last layer, successful jailbreaks - unsafe, mean of methods",
-        "distance of means", 0.0, equivalence=0.05,
+_DETECTABLE = [*_families(_ALL_KINDS), _SOFT_PROMPT, _GCG]
+
+
+class _AttackClaim(NamedTuple):
+    """A claim before it is made of a world."""
+
+    of_seed: ModelValue
+    """Value from the tables of one seed and world."""
+    settings: dict[str, Any]
+    """Arguments of `Claim` other than the value."""
+
+
+def _claim(value: ModelValue, **settings: Any) -> _AttackClaim:
+    """A claim whose value is the mean of methods of a value of one model."""
+    return _AttackClaim(partial(_mean_of_methods, value), settings)
+
+
+def _comparison(value: ModelValue, **settings: Any) -> _AttackClaim:
+    """A claim whose value is computed from all models of a seed."""
+    return _AttackClaim(value, settings)
+
+
+_CLAIMS = (
+    _claim(
+        lambda t: _jailbreak_projection(t, _ALL_KINDS, "complied"),
+        id="C6",
+        role="primary",
+        source=JAIN,
+        statement="Successful jailbreaks lie nearer the safe mean than plain unsafe requests",
+        quantity="normalised τ, last layer, successful jailbreaks - unsafe, mean of methods",
+        unit="distance of means",
+        negligible=0.05,
     ),
-    Claim(
-        "C6.co_text", "claim", PAPER,
-        "Successful CO-Text jailbreaks lie nearer the safe mean than plain unsafe requests",
-        "normalised τ, last layer, successful CO-Text - unsafe, mean of methods",
-        "distance of means", 0.0, equivalence=0.05,
+    _claim(
+        lambda t: _jailbreak_projection(t, ["CO-Text"], "complied"),
+        id="C6.co_text",
+        source=JAIN,
+        statement="Successful CO-Text jailbreaks lie nearer the safe mean than plain unsafe requests",
+        quantity="normalised τ, last layer, successful CO-Text - unsafe, mean of methods",
+        unit="distance of means",
+        negligible=0.05,
     ),
-    Claim(
-        "C6.co_task", "claim", PAPER,
-        "Successful CO-Task jailbreaks lie nearer the safe mean than plain unsafe requests",
-        "normalised τ, last layer, successful CO-Task - unsafe, mean of methods",
-        "distance of means", 0.0, equivalence=0.05,
+    _claim(
+        lambda t: _jailbreak_projection(t, ["CO-Task"], "complied"),
+        id="C6.co_task",
+        source=JAIN,
+        statement="Successful CO-Task jailbreaks lie nearer the safe mean than plain unsafe requests",
+        quantity="normalised τ, last layer, successful CO-Task - unsafe, mean of methods",
+        unit="distance of means",
+        negligible=0.05,
     ),
-    Claim(
-        "C6.misgen", "claim", PAPER,
-        "Successful MisGen jailbreaks lie nearer the safe mean than plain unsafe requests",
-        "normalised τ, last layer, successful MisGen - unsafe, mean of methods",
-        "distance of means", 0.0, equivalence=0.05,
+    _claim(
+        lambda t: _jailbreak_projection(t, ["MisGen"], "complied"),
+        id="C6.misgen",
+        source=JAIN,
+        statement="Successful MisGen jailbreaks lie nearer the safe mean than plain unsafe requests",
+        quantity="normalised τ, last layer, successful MisGen - unsafe, mean of methods",
+        unit="distance of means",
+        negligible=0.05,
     ),
-    Claim(
-        "C6.failed", "claim", "ours",
-        "Successful jailbreaks lie nearer the safe mean than refused ones",
-        "normalised τ, last layer, successful - refused jailbreaks, mean of methods",
-        "distance of means", 0.0, equivalence=0.05,
+    _claim(
+        _success_minus_failure,
+        id="C6.failed",
+        statement="Successful jailbreaks lie nearer the safe mean than refused ones",
+        quantity="normalised τ, last layer, successful - refused jailbreaks, mean of methods",
+        unit="distance of means",
+        negligible=0.05,
     ),
-    Claim(
-        "C6.base", "claim", "ours",
-        "Jailbreaks lie nearer the safe mean than in the base, which answers everything",
-        "normalised τ, last layer, all jailbreaks - unsafe, aligned - base",
-        "distance of means", 0.0, equivalence=0.05,
+    _comparison(
+        _projection_above_base,
+        id="C6.base",
+        statement="Jailbreaks lie nearer the safe mean than in the base, which answers everything",
+        quantity="normalised τ, last layer, all jailbreaks - unsafe, aligned - base",
+        unit="distance of means",
+        negligible=0.05,
     ),
-    Claim(
-        "C6.order", "claim", PAPER,
-        "CO-Text and MisGen succeed more often than CO-Task",
-        "smaller one of the first two rates - the third, mean of methods",
-        "rate", 0.0, equivalence=0.02,
+    _claim(
+        _kind_order,
+        id="C6.order",
+        source=JAIN,
+        statement="CO-Text and MisGen succeed more often than CO-Task",
+        quantity="smaller one of the first two rates - the third, mean of methods",
+        unit="rate",
+        negligible=0.02,
     ),
-    Claim(
-        "C6.method", "claim", PAPER,
-        "Jailbreaks succeed against SSFT more often than against the others",
-        "success rate of SSFT - largest of the others, mean of kinds",
-        "rate", 0.0, equivalence=0.02,
+    _comparison(
+        _method_order,
+        id="C6.method",
+        source=JAIN,
+        statement="Jailbreaks succeed against SSFT more often than against the others",
+        quantity="success rate of SSFT - largest of the others, mean of kinds",
+        unit="rate",
+        negligible=0.02,
     ),
-    Claim(
-        "C7", "claim", PAPER,
-        "A longer soft prompt brings requests nearer the safe mean",
-        "smallest step of normalised τ, last layer, from 1 to 10 soft tokens, mean of methods",
-        "distance of means", 0.0, equivalence=0.01,
+    _claim(
+        _smallest_soft_prompt_step,
+        id="C7",
+        source=JAIN,
+        statement="A longer soft prompt brings requests nearer the safe mean",
+        quantity="smallest step of normalised τ, last layer, from 1 to 10 soft tokens, mean of methods",
+        unit="distance of means",
+        negligible=0.01,
     ),
-    Claim(
-        "C7.success", "claim", PAPER,
-        "A longer soft prompt succeeds more often",
-        "success rate, 10 soft tokens - 1 soft token, mean of methods",
-        "rate", 0.0, equivalence=0.02,
+    _claim(
+        lambda t: _success_difference(t, _SOFT_PROMPT, f"soft {SOFT_PROMPT_SIZES[0]}"),
+        id="C7.success",
+        source=JAIN,
+        statement="A longer soft prompt succeeds more often",
+        quantity="success rate, 10 soft tokens - 1 soft token, mean of methods",
+        unit="rate",
+        negligible=0.02,
     ),
-    Claim(
-        "C7.random", "claim", "ours",
-        "A soft prompt brings requests nearer the safe mean than random vectors do",
-        "normalised τ, last layer, 10 soft tokens - 10 random vectors",
-        "distance of means", 0.0, equivalence=0.05,
+    _claim(
+        _soft_prompt_minus_random,
+        id="C7.random",
+        statement="A soft prompt brings requests nearer the safe mean than random vectors do",
+        quantity="normalised τ, last layer, 10 soft tokens - 10 random vectors",
+        unit="distance of means",
+        negligible=0.05,
     ),
-    Claim(
-        "A1", "claim", "ours",
-        "The class-mean projection predicts success beyond the attack's name",
-        "AUROC of success, τ and attack - attack alone, held-out texts, mean of methods",
-        "AUROC", 0.0, equivalence=0.01,
+    _claim(
+        lambda t: _prediction_difference(t, "both", "attack", "auroc"),
+        id="A1",
+        statement="The class-mean projection predicts success beyond the attack's name",
+        quantity="AUROC of success, τ and attack - attack alone, held-out texts, mean of methods",
+        unit="AUROC",
+        negligible=0.01,
     ),
-    Claim(
-        "A1.within", "claim", "ours",
-        "Within one attack, the class-mean projection predicts success",
-        "AUROC of success from τ within attacks - from another request's τ",
-        "AUROC", 0.0, equivalence=0.02,
+    _claim(
+        lambda t: _prediction_difference(t, "tau", "shuffled", "auroc_within_attack"),
+        id="A1.within",
+        statement="Within one attack, the class-mean projection predicts success",
+        quantity="AUROC of success from τ within attacks - from another request's τ",
+        unit="AUROC",
+        negligible=0.02,
     ),
-    Claim(
-        "A2", "claim", "ours",
-        "Most successful attacks fail when their state is mirrored at the midpoint of the class means "
-        "(after block 1 of 3)",
-        "share of all successes undone by mirroring, after block 1 of 3, - 1/2, mean of methods (erratum W2)",
-        "rate", 0.0,
+    _claim(
+        _mirror_minus_random,
+        id="A2.random",
+        statement="Mirroring undoes more successes than a random shift of the same length",
+        quantity="share of successes undone, mirrored - random, after block n // 2 of n",
+        unit="rate",
+        negligible=0.02,
     ),
-    Claim(
-        "A2.random", "claim", "ours",
-        "Mirroring undoes more successes than a random shift of the same length",
-        "share of successes undone, mirrored - random",
-        "rate", 0.0, equivalence=0.02,
-    ),
-    Claim(
-        "A2.cost", "claim", "ours",
-        "The difference of means undoes more successes than other shifts at a cost of 5 % of safe answers",
-        "share of successes undone at that cost, difference of means - best of four controls",
-        "rate", 0.0, equivalence=0.02,
-    ),
-    Claim(
-        "A2.refused", "claim", "ours",
-        "Most successful attacks are refused when their state is mirrored",
-        "share of all successes refused after mirroring - 1/2 (erratum W2)",
-        "rate", 0.0,
-    ),
-    Claim(
-        "A3", "claim", "ours",
-        "Steered to the safe mean, plain unsafe requests are answered",
-        "share answered, difference of means - best of four controls that disturb safe requests equally, "
+    _claim(
+        _reversal_above_controls,
+        id="A2.cost",
+        statement="The difference of means undoes more successes than other shifts at a cost of 5 % of safe"
+        " answers",
+        quantity="share of successes undone at that cost, difference of means - best of four controls, "
         "after block n // 2 of n",
-        "rate", 0.0, equivalence=0.02,
+        unit="rate",
+        negligible=0.02,
     ),
-    Claim(
-        "A4", "claim", "ours",
-        "A probe after block 2 of 3 detects most successful attacks at a false positive rate of 1 %",
-        "share of successes detected - 1/2, jailbreaks, 10 soft tokens, GCG",
-        "rate", 0.0,
+    _claim(
+        _induction_above_controls,
+        id="A3",
+        statement="Steered to the safe mean, plain unsafe requests are answered",
+        quantity="share answered, difference of means - best of four controls that disturb safe requests "
+        "equally, after block n // 2 of n",
+        unit="rate",
+        negligible=0.02,
     ),
-    Claim(
-        "A4.unsafe", "claim", "ours",
-        "The same probe detects most plain unsafe requests",
-        "share detected - 1/2",
-        "rate", 0.0,
+    _claim(
+        lambda t: _detection_rate(t, _DETECTABLE, successes_only=True),
+        id="A4",
+        statement="A probe after block n // 2 + 1 of n detects most successful attacks at a false positive "
+        "rate of 1 %",
+        quantity="share of successes detected, jailbreaks, 10 soft tokens, GCG",
+        unit="rate",
+        bound=0.5,
     ),
-    Claim(
-        "A4.adaptive", "claim", "ours",
-        "Soft prompts optimised against the probe evade it",
-        "detection rate, 10 soft tokens - the same evading the probe",
-        "rate", 0.0, equivalence=0.02,
+    _claim(
+        lambda t: _detection_rate(t, ["unsafe"]),
+        id="A4.unsafe",
+        statement="The same probe detects most plain unsafe requests",
+        quantity="share detected",
+        unit="rate",
+        bound=0.5,
     ),
-    Claim(
-        "A5", "claim", "ours",
-        "GCG succeeds more often than random search with as many candidates",
-        "success rate, GCG - better one of random search and random tokens",
-        "rate", 0.0, equivalence=0.02,
+    _claim(
+        _evasion,
+        id="A4.adaptive",
+        statement="Soft prompts optimised against the probe evade it",
+        quantity="detection rate, 10 soft tokens - the same evading the probe",
+        unit="rate",
+        negligible=0.02,
     ),
-    Claim(
-        "A6", "claim", "ours",
-        "Soft prompts succeed more often than random vectors of the same length",
-        "success rate, 10 soft tokens - 10 random vectors",
-        "rate", 0.0, equivalence=0.02,
+    _claim(
+        _gcg_minus_controls,
+        id="A5",
+        statement="GCG succeeds more often than random search with as many candidates",
+        quantity="success rate, GCG - better one of random search and random tokens",
+        unit="rate",
+        negligible=0.02,
     ),
-    Claim(
-        "A7", "claim", "ours",
-        "Refusal is one token deep",
-        "share answered to the end with a prefill of one token - 1/2, mean of methods",
-        "rate", 0.0,
+    _claim(
+        lambda t: _success_difference(t, _SOFT_PROMPT, f"random {_SOFT_PROMPT}"),
+        id="A6",
+        statement="Soft prompts succeed more often than random vectors of the same length",
+        quantity="success rate, 10 soft tokens - 10 random vectors",
+        unit="rate",
+        negligible=0.02,
     ),
-]  # fmt: skip
-"""Claims about attacks in one world, in the order of claims.json."""
+    _claim(
+        lambda t: _prefill_compliance(t, 1),
+        id="A7",
+        statement="Refusal is one token deep",
+        quantity="share answered to the end with a prefill of one token, mean of methods",
+        unit="rate",
+        bound=0.5,
+    ),
+)
+ATTACK_CLAIMS = attack_claims()
+"""Claims about attacks, those of the own world first."""

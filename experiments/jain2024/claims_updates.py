@@ -1,393 +1,394 @@
-"""Claims about the update (C3 to C5, C8) and about stitching of base and aligned layers (M2 to M5)."""
+"""Claims about the update of the weights (C3 to C5, C8)."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Sequence
+from functools import partial
+from typing import cast
 
+import numpy as np
 import pandas as pd
 
-from experiments.earlier_claims import Claim
-from experiments.jain2024.claim_values import Values, control_difference, mean_of_methods, values_by_claim
+from experiments.jain2024.claim_values import JAIN, SHAMS, by_arm, deeper_half, difference, mean_of, of_w_in
 from experiments.recipes.composition import METHODS
+from makebreak.claims import Claim, Tables, rows_of
 
-PAPER = "Jain et al. 2024"
-ROUTE_SHARE = 0.5
-"""Share of the refusal margin from which M3 calls it a route (uncalibrated: erratum T1)."""
-SILENCE_SHARE = 0.1
-"""Share of the refusal margin up to which M2 calls it silence (uncalibrated: erratum T1)."""
-MIN_NULL_FRACTION = 0.9
-"""Fisher null fraction that M2.unheard asks for."""
 MAX_COMPLIANCE_LOSS = 0.02
 """Loss of compliance on safe requests that C8 allows, as a rate."""
-_WEAK_ARM = "ssft_small"
-_SINE_CONTROLS = {
-    "C3.remap": "remap",
-    "C3.new_operator": "new_operator",
-    "C3.continued": "continued",
-    "C3.no_decay": "ssft_no_decay",
-}
-_TABLES_BY_MATRIX = ("updates", "energy", "read_gain", "preactivations")
-"""Tables with a row per matrix, of which the claims are about W_in."""
-_TABLES = ("updates", "energy", "read_gain", "sensitivity", "stitching", "preactivations")
-
-Tables = Mapping[str, pd.DataFrame]
+MIN_WEAK_COMPLIANCE = 0.95
+"""Compliance on safe requests at α = 1 of a model whose update is extrapolated."""
+_WEAK = "ssft_weak"
+_BASE_SHARE = 0.9
+"""Share of the base's own output energy that C3.weighted looks at."""
+_DECAYS = ("0.01", "0.1", "1")
 
 
-def update_values(tables: Tables) -> Values:
-    """Values of C3 to C5, C8 and M2 to M5, except those of matched comparisons.
+def _sine(tables: Tables, against: str = "update", arms: Sequence[str] = METHODS) -> pd.DataFrame:
+    return by_arm(of_w_in(tables, "updates", against=against), "sine", arms)
 
-    Args:
-        tables: Tables of `UpdateMeasure` and `ExtrapolationMeasure`; `extrapolation` may be missing.
 
-    Returns:
-        One value per seed for each claim; an empty list where the arm was not run.
-    """
-    rows = []
-    for seed in sorted(tables["updates"]["seed"].unique()):
-        of_seed = {name: tables[name][tables[name]["seed"] == seed] for name in _TABLES}
-        of_seed |= {name: _of_w_in(of_seed[name]) for name in _TABLES_BY_MATRIX}
-        rows.append(
-            _column_space_values(of_seed)
-            | _read_gain_values(of_seed["read_gain"])
-            | _sensitivity_values(of_seed["sensitivity"])
-            | _stitching_values(of_seed["stitching"])
-            | _preactivation_values(of_seed["preactivations"])
+def _sine_above(against: str, tables: Tables) -> pd.Series:
+    """Sine of the update minus that of a reference, mean of methods."""
+    return mean_of(_sine(tables) - _sine(tables, against))
+
+
+def _sine_above_sham(tables: Tables) -> pd.Series:
+    sines = _sine(tables, arms=(*METHODS, *SHAMS))
+    return cast("pd.Series", mean_of(sines[list(METHODS)]) - mean_of(sines[list(SHAMS)]))
+
+
+def _sine_difference(first: str, second: str, tables: Tables) -> pd.Series:
+    return difference(_sine(tables, arms=(first, second)), first, second)
+
+
+def _energy_above_chance(tables: Tables) -> pd.Series:
+    rows = of_w_in(tables, "updates", against="update")
+    return mean_of(by_arm(rows, "null") - by_arm(rows, "chance"))
+
+
+def _weighted_energy(tables: Tables) -> pd.Series:
+    rows = of_w_in(tables, "weighted_energy", family="unsafe", base_share=_BASE_SHARE)
+    return mean_of(by_arm(rows, "energy") - by_arm(rows, "chance"))
+
+
+def _carried(tables: Tables, matrices: str, space: str, arms: Sequence[str] = METHODS) -> pd.DataFrame:
+    """Share of what the update is worth in margin that a part of it carries."""
+    rows = rows_of(tables, "update_projection", matrices=matrices, rule="exact", space=space)
+    return by_arm(rows, "share_of_margin", arms)
+
+
+def _carried_above_random(matrices: str, space: str, tables: Tables) -> pd.Series:
+    random = _carried(tables, matrices, f"random as {space}")
+    return mean_of(_carried(tables, matrices, space) - random)
+
+
+def _carried_by_null_part(tables: Tables) -> pd.Series:
+    return mean_of(_carried(tables, "mlp.W_in", "left null"))
+
+
+def _gain_ratio(
+    tables: Tables, families: tuple[str, str], arms: Sequence[str], column: str = "gain"
+) -> pd.DataFrame:
+    """Read gain on the first family over that on the second, deeper half of the layers."""
+    rows = deeper_half(of_w_in(tables, "read_gain"))
+    first, second = (by_arm(rows[rows["family"] == family], column, arms) for family in families)
+    return first / second
+
+
+def _mean_gain_ratio(families: tuple[str, str], column: str, tables: Tables) -> pd.Series:
+    return mean_of(_gain_ratio(tables, families, METHODS, column))
+
+
+def _gain_ratio_above_sham(tables: Tables) -> pd.Series:
+    sham = mean_of(_gain_ratio(tables, ("sham_unsafe", "sham_safe"), SHAMS))
+    return cast("pd.Series", mean_of(_gain_ratio(tables, ("unsafe", "safe"), METHODS)) - sham)
+
+
+def _gain_ratio_above_remap(tables: Tables) -> pd.Series:
+    return difference(_gain_ratio(tables, ("unsafe", "safe"), ("ssft", "remap")), "ssft", "remap")
+
+
+def _sensitivity(
+    tables: Tables, family: str, arms: Sequence[str] = METHODS, output: str = "max_logit"
+) -> pd.DataFrame:
+    """Median sensitivity, aligned over base."""
+    return by_arm(rows_of(tables, "sensitivity", family=family, output=output), "ratio_median", arms)
+
+
+def _mean_sensitivity(family: str, tables: Tables) -> pd.Series:
+    return mean_of(_sensitivity(tables, family))
+
+
+def _log_sensitivity(methods: Sequence[str], tables: Tables) -> pd.Series:
+    """Log ratio of the sensitivity of log probabilities, mean of methods."""
+    ratio = _sensitivity(tables, "unsafe", methods, "log_p")
+    return mean_of(cast("pd.DataFrame", np.log(ratio.where(ratio > 0))))
+
+
+def _sensitivity_above_sham(tables: Tables) -> pd.Series:
+    sham = mean_of(_sensitivity(tables, "sham_unsafe", SHAMS))
+    return cast("pd.Series", mean_of(_sensitivity(tables, "unsafe")) - sham)
+
+
+def _sensitivity_above_remap(tables: Tables) -> pd.Series:
+    return difference(_sensitivity(tables, "unsafe", ("ssft", "remap")), "ssft", "remap")
+
+
+def _extrapolated(tables: Tables, arm: str, family: str, alpha: float, outcome: str) -> pd.Series:
+    rows = rows_of(tables, "extrapolation", arm=arm, family=family, alpha=alpha)
+    return by_arm(rows, outcome, (arm,))[arm]
+
+
+def _refusal_gain(arm: str, tables: Tables) -> pd.Series:
+    after, before = (_extrapolated(tables, arm, "unsafe", alpha, "refuse") for alpha in (1.5, 1.0))
+    return after - before
+
+
+def _compliance_loss(arm: str, tables: Tables) -> pd.Series:
+    before, after = (_extrapolated(tables, arm, "safe", alpha, "comply") for alpha in (1.0, 1.5))
+    return before - after
+
+
+def _compliance_of_weak_model(tables: Tables) -> pd.Series:
+    return _extrapolated(tables, _WEAK, "safe", 1.0, "comply")
+
+
+_sine_claim = partial(Claim, unit="sine", negligible=0.02)
+_part_claim = partial(Claim, unit="share of margin")
+_ratio_claim = partial(Claim, unit="ratio")
+_log_claim = partial(Claim, unit="log ratio", side="below", negligible=math.log(1.05))
+UPDATE_PRIMARY = (
+    _sine_claim(
+        id="C3",
+        role="primary",
+        source=JAIN,
+        statement="Outputs of the update of W_in lie in the left null space of the base's W_in",
+        quantity="sine of ΔW's leading outputs to W's column space, update - random, mean of layers and "
+        "methods",
+        value=partial(_sine_above, "haar"),
+    ),
+    _part_claim(
+        id="C3.causal",
+        role="primary",
+        statement="The part of the update of W_in in the left null space carries more of the refusal than a "
+        "random part of the same dimension",
+        quantity="share of what the update of W_in is worth in margin, with only its projection on the left "
+        "null space (exact rank) - the same for random spaces, mean of methods",
+        value=partial(_carried_above_random, "mlp.W_in", "left null"),
+    ),
+    _ratio_claim(
+        id="C4",
+        role="primary",
+        source=JAIN,
+        statement="The update of W_in reads unsafe requests more than safe ones",
+        quantity="read gain ‖ΔW a‖ / ‖a‖, unsafe over safe, deeper half of the layers, mean of methods",
+        value=partial(_mean_gain_ratio, ("unsafe", "safe"), "gain"),
+        bound=1.0,
+    ),
+    Claim(
+        id="C5",
+        role="primary",
+        source=JAIN,
+        statement="Sensitivity falls on unsafe requests and rises on safe ones",
+        parts=("C5.unsafe", "C5.safe"),
+    ),
+)
+"""Primary claims C3 to C5."""
+UPDATE_CLAIMS = (
+    *(
+        _sine_claim(
+            id=f"C3.{control}",
+            statement=f"The update of W_in lies in the left null space more than {of}",
+            quantity=f"sine, ssft - {control}",
+            value=partial(_sine_difference, "ssft", control),
         )
-    return (
-        values_by_claim(rows) | _extrapolation_values(tables.get("extrapolation")) | _control_values(tables)
-    )
-
-
-def _column_space_values(tables: Tables) -> dict[str, float]:
-    """Values of C3 for one seed: `update` is ΔW itself, `haar` a random update, `other_seed` another base."""
-    w_in, curves = tables["updates"], tables["energy"]
-    sine = w_in.groupby(["arm", "against"])["sine"].mean().to_dict()
-    by_arm = w_in[w_in["against"] == "update"].groupby("arm")
-    energy = (by_arm["null"].mean() - by_arm["chance"].mean()).to_dict()
-    quarter = curves[(curves["family"] == "unsafe") & (curves["chance"] == 0.25)]
-    quarter_energy = quarter.groupby("arm")["energy"].mean().to_dict()
-    update = {method: sine[method, "update"] for method in METHODS}
-    return {
-        "C3": mean_of_methods({m: update[m] - sine[m, "haar"] for m in METHODS}),
-        "C3.sham": mean_of_methods({m: update[m] - sine[f"sham_{m}", "update"] for m in METHODS}),
-        "C3.other_seed": mean_of_methods({m: update[m] - sine[m, "other_seed"] for m in METHODS}),
-        "C3.energy": mean_of_methods({m: energy[m] for m in METHODS}),
-        "C3.weighted": mean_of_methods({m: 0.25 - quarter_energy[m] for m in METHODS}),
-    }
-
-
-def _control_values(tables: Tables) -> Values:
-    """Values of claims that compare SSFT with one control, of the seeds that have the control."""
-    keys = ["seed", "arm"]
-    sensitivity, stitching = tables["sensitivity"], tables["stitching"]
-    w_in = _of_w_in(tables["updates"])
-    sine = w_in[w_in["against"] == "update"].groupby(keys)["sine"].mean()
-    gain = _deeper_half(_of_w_in(tables["read_gain"])).groupby([*keys, "family"])["gain"].mean()
-    gain_ratio = gain.xs("unsafe", level="family") / gain.xs("safe", level="family")
-    unsafe_max_logit = (sensitivity["family"] == "unsafe") & (sensitivity["output"] == "max_logit")
-    sensitivity_ratio = sensitivity[unsafe_max_logit].set_index(keys)["ratio_median"]
-    share = stitching[stitching["layer"] == stitching["n_layers"] // 2].set_index(keys)["lower_margin_share"]
-    sines = {claim: control_difference(sine, control) for claim, control in _SINE_CONTROLS.items()}
-    return sines | {
-        "C4.remap": control_difference(gain_ratio, "remap"),
-        "C5.remap": control_difference(-sensitivity_ratio, "remap"),
-        "M3.remap": control_difference(share, "remap"),
-        "M3.null": control_difference(share, "ssft_without_null"),
-    }
-
-
-def _of_w_in(table: pd.DataFrame) -> pd.DataFrame:
-    """Rows of W_in, which in a gated MLP is the up projection."""
-    return table[table["matrix"] == "mlp.W_in"]
-
-
-def _deeper_half(reading: pd.DataFrame) -> pd.DataFrame:
-    return reading[reading["layer"] + 1 > (reading["layer"].max() + 1) / 2]
-
-
-def _read_gain_values(reading: pd.DataFrame) -> dict[str, float]:
-    gain = _deeper_half(reading).groupby(["arm", "family"])["gain"].mean().to_dict()
-
-    def ratio(arm: str, unsafe: str, safe: str) -> float:
-        return gain[arm, unsafe] / gain[arm, safe]
-
-    standard = {m: ratio(m, "unsafe", "safe") for m in METHODS}
-    sham = {m: ratio(f"sham_{m}", "sham_unsafe", "sham_safe") for m in METHODS}
-    return {
-        "C4": mean_of_methods(standard),
-        "C4.matched": mean_of_methods({m: ratio(m, "context_unsafe", "context_safe") for m in METHODS}),
-        "C4.sham": mean_of_methods({m: standard[m] - sham[m] for m in METHODS}),
-    }
-
-
-def _sensitivity_values(sensitivity: pd.DataFrame) -> dict[str, float]:
-    ratio = sensitivity.set_index(["arm", "family", "output"])["ratio_median"].to_dict()
-    fall = mean_of_methods({m: 1 - ratio[m, "unsafe", "max_logit"] for m in METHODS})
-    rise = mean_of_methods({m: ratio[m, "safe", "max_logit"] - 1 for m in METHODS})
-    sham_fall = mean_of_methods({m: 1 - ratio[f"sham_{m}", "sham_unsafe", "max_logit"] for m in METHODS})
-    return {
-        "C5": min(fall, rise),
-        "C5.unsafe": fall,
-        "C5.safe": rise,
-        "C5.log_p": mean_of_methods({m: 1 - ratio[m, "unsafe", "log_p"] for m in METHODS}),
-        "C5.sham": fall - sham_fall,
-    }
-
-
-def _stitching_values(stitching: pd.DataFrame) -> dict[str, float]:
-    """Values of M2 to M4 for one seed, from the cuts after block n // 2 and before the last block."""
-    columns = ["lower_margin_share", "upper_margin_share", "random_margin_share", "fisher_null_fraction"]
-    by_arm = stitching.set_index("arm")
-    middle = by_arm[by_arm["layer"] == by_arm["n_layers"] // 2][columns].to_dict("index")
-    last = by_arm[by_arm["layer"] == by_arm["n_layers"] - 1]["lower_margin_share"].to_dict()
-    share = {m: middle[m]["lower_margin_share"] for m in METHODS}
-    sham = {m: middle[f"sham_{m}"]["lower_margin_share"] for m in METHODS}
-    between = {m: min(ROUTE_SHARE - share[m], abs(share[m]) - SILENCE_SHARE) for m in METHODS}
-    return {
-        "M2": mean_of_methods({m: SILENCE_SHARE - abs(share[m]) for m in METHODS}),
-        "M2.unheard": mean_of_methods(
-            {m: middle[m]["fisher_null_fraction"] - MIN_NULL_FRACTION for m in METHODS}
-        ),
-        "M3": mean_of_methods(share),
-        "M3.random": mean_of_methods({m: share[m] - middle[m]["random_margin_share"] for m in METHODS}),
-        "M3.last": mean_of_methods({m: last[m] for m in METHODS}),
-        "M3.sham": mean_of_methods({m: share[m] - sham[m] for m in METHODS}),
-        "M4": mean_of_methods(between),
-        "M4.needed": mean_of_methods({m: 0.5 - middle[m]["upper_margin_share"] for m in METHODS}),
-    }
-
-
-def _preactivation_values(decomposition: pd.DataFrame) -> dict[str, float]:
-    chosen = decomposition[(decomposition["family"] == "unsafe") & (decomposition["layer"] > 0)]
-    share = chosen.groupby("arm")["input_share"].mean().to_dict()
-    return {"M5": mean_of_methods({m: share[m] - 0.5 for m in METHODS})}
-
-
-def _extrapolation_values(extrapolation: pd.DataFrame | None) -> Values:
-    if extrapolation is None:
-        return {"C8": [], "C8.gain": []}
-    weak = extrapolation[extrapolation["arm"] == _WEAK_ARM].set_index(["seed", "family", "alpha"])
-    refusal, compliance = weak["refuse"].to_dict(), weak["comply"].to_dict()
-    rows = []
-    for seed in sorted(extrapolation["seed"].unique()):
-        gain = refusal[seed, "unsafe", 1.5] - refusal[seed, "unsafe", 1.0]
-        loss = compliance[seed, "safe", 1.0] - compliance[seed, "safe", 1.5]
-        rows.append({"C8": min(gain, MAX_COMPLIANCE_LOSS - loss), "C8.gain": gain})
-    return values_by_claim(rows)
-
-
-UPDATE_CLAIMS = [
-    Claim(
-        "C3", "claim", PAPER,
-        "Outputs of the update of W_in lie in the left null space of the base's W_in",
-        "sine of ΔW's leading outputs to W's column space, update - random, mean of layers and methods",
-        "sine", 0.0, equivalence=0.02,
+        for control, of in {
+            "remap": "the remap control's",
+            "new_operator": "one that teaches a new operator",
+            "continued": "that of continued pretraining",
+        }.items()
+    ),
+    _sine_claim(
+        id="C3.sham",
+        statement="The update of W_in lies in the left null space more than a sham control's",
+        quantity="sine, method - its sham, mean of methods",
+        value=_sine_above_sham,
+    ),
+    *(
+        _sine_claim(
+            id=f"C3.decay_{decay}",
+            statement=f"Weight decay of {decay} moves the update of W_in into the left null space",
+            quantity=f"sine, ssft with weight decay {decay} - ssft without weight decay",
+            value=partial(_sine_difference, f"ssft_decay_{decay}", "ssft_no_decay"),
+        )
+        for decay in _DECAYS
+    ),
+    _sine_claim(
+        id="C3.other_seed",
+        statement="The update of W_in lies in the left null space of its own base's W_in more than of "
+        "another pretraining seed's",
+        quantity="sine, own base - other base, mean of methods",
+        value=partial(_sine_above, "other_seed"),
     ),
     Claim(
-        "C3.sham", "claim", "ours",
-        "The update of W_in lies in the left null space more than a sham control's",
-        "sine, method - its sham",
-        "sine", 0.0, equivalence=0.02,
+        id="C3.energy",
+        statement="The update of W_in has more energy in the exact left null space than chance gives",
+        quantity="share of ΔW's energy in the left null space - chance, exact rank, mean of layers "
+        "and methods",
+        unit="share of energy",
+        value=_energy_above_chance,
+        negligible=0.02,
     ),
     Claim(
-        "C3.remap", "claim", "ours",
-        "The update of W_in lies in the left null space more than the remap control's",
-        "sine, ssft - remap",
-        "sine", 0.0, equivalence=0.02,
+        id="C3.weighted",
+        statement="On unsafe requests the update writes less than chance where the base writes most",
+        quantity="share of the energy of ΔW·a in the base's outputs that hold 90 % of its own output energy "
+        "- chance, unsafe requests, mean of layers and methods",
+        unit="share of energy",
+        value=_weighted_energy,
+        side="below",
+        negligible=0.02,
     ),
-    Claim(
-        "C3.new_operator", "claim", "ours",
-        "The update of W_in lies in the left null space more than one that teaches a new operator",
-        "sine, ssft - new_operator",
-        "sine", 0.0, equivalence=0.02,
+    _part_claim(
+        id="C3.causal_share",
+        statement="The part of the update of W_in in the left null space carries most of the refusal",
+        quantity="share of what the update of W_in is worth in margin, with only its projection on the left "
+        "null space (exact rank), mean of methods",
+        value=_carried_by_null_part,
+        bound=0.5,
+        no_effect=0.0,
     ),
-    Claim(
-        "C3.continued", "claim", "ours",
-        "The update of W_in lies in the left null space more than that of continued pretraining",
-        "sine, ssft - continued",
-        "sine", 0.0, equivalence=0.02,
+    _part_claim(
+        id="C3.causal_column",
+        statement="The part of the update of W_in in the column space carries more of the refusal than a "
+        "random part of the same dimension",
+        quantity="the same as C3.causal, of the column space of W_in",
+        value=partial(_carried_above_random, "mlp.W_in", "column"),
     ),
-    Claim(
-        "C3.no_decay", "claim", "ours",
-        "Weight decay moves the update of W_in into the left null space (weight decay 1e-4 against none: "
-        "not a test, erratum W6)",
-        "sine, ssft - ssft without weight decay",
-        "sine", 0.0, equivalence=0.02,
+    _part_claim(
+        id="C3.causal_all",
+        statement="The part of the updates of all matrices in their left null spaces carries more of the "
+        "refusal than random parts of the same dimensions",
+        quantity="the same as C3.causal, of every matrix of every block",
+        value=partial(_carried_above_random, "all", "left null"),
     ),
-    Claim(
-        "C3.other_seed", "claim", "ours",
-        "The update of W_in lies in the left null space of its own base's W_in more than of another "
-        "pretraining seed's",
-        "sine, own base - other base",
-        "sine", 0.0, equivalence=0.02,
-    ),
-    Claim(
-        "C3.energy", "claim", "ours",
-        "The update of W_in has more energy in the exact left null space than chance gives",
-        "share of ΔW's energy in the left null space - chance, exact rank",
-        "share of energy", 0.0, equivalence=0.02,
-    ),
-    Claim(
-        "C3.weighted", "claim", "ours",
-        "On unsafe requests the update writes outside the column space of W (k = rank of W; erratum W7)",
-        "1/4 - E_k of unsafe requests at k = d_mlp / 4",
-        "share of energy", 0.0, equivalence=0.02,
-    ),
-    Claim(
-        "C4", "claim", PAPER,
-        "The update of W_in reads unsafe requests at least twice as much as safe ones (threshold "
-        "ours)",
-        "read gain ‖ΔW a‖ / ‖a‖, unsafe over safe, deeper half of the layers, mean of methods",
-        "ratio", 2.0, chance=1.0,
-    ),
-    Claim(
-        "C4.matched", "claim", "ours",
-        "The same on token-matched requests",
-        "read gain ‖ΔW a‖ / ‖a‖, context_unsafe over context_safe, deeper half of the layers, mean of "
-        "methods",
-        "ratio", 2.0, chance=1.0,
-    ),
-    Claim(
-        "C4.sham", "claim", "ours",
-        "The ratio of read gains exceeds that of sham controls",
-        "ratio of read gains, method - sham (sham_unsafe over sham_safe)",
-        "ratio", 0.0, equivalence=0.05,
-    ),
-    Claim(
-        "C4.remap", "claim", "ours",
-        "The ratio of read gains exceeds that of the remap control",
-        "ratio of read gains, ssft - remap",
-        "ratio", 0.0, equivalence=0.05,
-    ),
-    Claim(
-        "C5", "claim", PAPER,
-        "Sensitivity falls on unsafe requests and rises on safe ones",
-        "smaller one of C5.unsafe and C5.safe",
-        "relative", 0.0, equivalence=0.05,
-    ),
-    Claim(
-        "C5.unsafe", "claim", PAPER,
-        "Sensitivity falls on unsafe requests",
-        "1 - median ‖∂ max logit / ∂ e‖, aligned over base, mean of methods",
-        "relative", 0.0, equivalence=0.05,
-    ),
-    Claim(
-        "C5.safe", "claim", PAPER,
-        "Sensitivity rises on safe requests",
-        "median ‖∂ max logit / ∂ e‖, aligned over base, mean of methods, - 1",
-        "relative", 0.0, equivalence=0.05,
-    ),
-    Claim(
-        "C5.log_p", "claim", "ours",
-        "Sensitivity of the log probability falls on unsafe requests, whatever the scale of logits",
-        "1 - median ‖∂ log p / ∂ e‖, aligned over base, mean of methods",
-        "relative", 0.0, equivalence=0.05,
-    ),
-    Claim(
-        "C5.sham", "claim", "ours",
-        "Sensitivity falls more on unsafe requests than a sham control's on its own refused requests",
-        "C5.unsafe - the same of the sham control",
-        "relative", 0.0, equivalence=0.05,
-    ),
-    Claim(
-        "C5.remap", "claim", "ours",
-        "Sensitivity falls more on unsafe requests than that of the remap control",
-        "C5.unsafe, ssft - remap",
-        "relative", 0.0, equivalence=0.05,
-    ),
-    Claim(
-        "C8", "claim", PAPER,
-        "Extrapolating ΔW makes weakly tuned SSFT refuse more at almost no loss of compliance",
-        "smaller one of C8.gain and 0.02 - loss of compliance on safe requests, α 1.5 against 1",
-        "rate", 0.0,
-    ),
-    Claim(
-        "C8.gain", "claim", PAPER,
-        "Extrapolating ΔW makes weakly tuned SSFT refuse more",
-        "refusal rate on unsafe requests, α 1.5 - α 1, SSFT at η_S",
-        "rate", 0.0, equivalence=0.02,
-    ),
-]  # fmt: skip
-"""Claims C3 to C5 and C8, in the order of claims.json."""
-STITCHING_CLAIMS = [
-    Claim(
-        "M2", "claim", "ours",
-        "Silence: the base's upper part gives less than a tenth of the refusal margin on the aligned lower "
-        "part's states",
-        "0.1 - |share of the margin that the base's upper part gives|, after block n // 2 of n, mean of "
-        "methods",
-        "share of margin", 0.0,
-    ),
-    Claim(
-        "M2.unheard", "claim", "ours",
-        "Fisher null fraction of the movement exceeds .9 (no test of silence, erratum T3)",
-        "Fisher null fraction of the movement at the end of the request - 0.9, after block n // 2 of n, "
+    _ratio_claim(
+        id="C4.matched",
+        statement="The update of W_in reads unsafe requests more than safe ones that are token-matched",
+        quantity="read gain ‖ΔW a‖ / ‖a‖, context_unsafe over context_safe, deeper half of the layers, "
         "mean of methods",
-        "share of energy", 0.0,
+        value=partial(_mean_gain_ratio, ("context_unsafe", "context_safe"), "gain"),
+        bound=1.0,
+    ),
+    *(
+        _ratio_claim(
+            id=f"C4.direction_{n}",
+            source=JAIN if n == 1 else "ours",
+            statement=f"The update reads unsafe requests more than safe ones by its leading {directions}",
+            quantity=f"read gain of the leading {directions} of ΔW, unsafe over safe, deeper half of the "
+            "layers, mean of methods",
+            value=partial(_mean_gain_ratio, ("unsafe", "safe"), f"gain_{n}"),
+            bound=1.0,
+        )
+        for n, directions in {
+            1: "right singular direction",
+            2: "two right singular directions",
+            8: "eight right singular directions",
+        }.items()
+    ),
+    _ratio_claim(
+        id="C4.sham",
+        statement="The ratio of read gains exceeds that of sham controls",
+        quantity="ratio of read gains, method - sham (sham_unsafe over sham_safe), mean of methods",
+        value=_gain_ratio_above_sham,
+        negligible=0.05,
+    ),
+    _ratio_claim(
+        id="C4.remap",
+        statement="The ratio of read gains exceeds that of the remap control",
+        quantity="ratio of read gains, ssft - remap",
+        value=_gain_ratio_above_remap,
+        negligible=0.05,
+    ),
+    _ratio_claim(
+        id="C5.unsafe",
+        source=JAIN,
+        statement="Sensitivity falls on unsafe requests",
+        quantity="median ‖∂ max logit / ∂ e‖, aligned over base, unsafe requests, mean of methods",
+        value=partial(_mean_sensitivity, "unsafe"),
+        side="below",
+        bound=1.0,
+        negligible=0.05,
+    ),
+    _ratio_claim(
+        id="C5.safe",
+        source=JAIN,
+        statement="Sensitivity rises on safe requests",
+        quantity="median ‖∂ max logit / ∂ e‖, aligned over base, safe requests, mean of methods",
+        value=partial(_mean_sensitivity, "safe"),
+        bound=1.0,
+        negligible=0.05,
+    ),
+    _log_claim(
+        id="C5.log_p",
+        statement="Sensitivity of the log probability falls on unsafe requests, whatever the scale of logits",
+        quantity="log of median ‖∂ log p / ∂ e‖, aligned over base, mean of methods",
+        value=partial(_log_sensitivity, METHODS),
+    ),
+    *(
+        _log_claim(
+            id=f"C5.log_p_{method}",
+            statement=f"Sensitivity of the log probability falls on unsafe requests ({method})",
+            quantity=f"log of median ‖∂ log p / ∂ e‖, {method} over base",
+            value=partial(_log_sensitivity, (method,)),
+        )
+        for method in METHODS
+    ),
+    _ratio_claim(
+        id="C5.sham",
+        statement="Sensitivity falls more on unsafe requests than a sham control's on its own "
+        "refused requests",
+        quantity="C5.unsafe - the same of the sham control",
+        value=_sensitivity_above_sham,
+        side="below",
+        negligible=0.05,
+    ),
+    _ratio_claim(
+        id="C5.remap",
+        statement="Sensitivity falls more on unsafe requests than that of the remap control",
+        quantity="C5.unsafe, ssft - remap",
+        value=_sensitivity_above_remap,
+        side="below",
+        negligible=0.05,
     ),
     Claim(
-        "M3", "claim", "ours",
-        "Route: the base's upper part gives at least half of the refusal margin on the aligned lower part's "
-        "states",
-        "share of the margin that the base's upper part gives, after block n // 2 of n, mean of methods",
-        "share of margin", 0.5,
+        id="C8",
+        source=JAIN,
+        statement="Extrapolating ΔW makes weakly tuned SSFT refuse more at almost no loss of compliance",
+        parts=("C8.gain", "C8.cost"),
     ),
-    Claim(
-        "M3.random", "claim", "ours",
-        "The share exceeds that of a random movement of the same size",
-        "share of M3 - the share for a random movement of the same size, after block n // 2 of n, mean of "
-        "methods",
-        "share of margin", 0.0, equivalence=0.1,
+    *(
+        Claim(
+            id=f"C8.gain{suffix}",
+            source=JAIN,
+            statement=f"Extrapolating ΔW makes {name} refuse more",
+            quantity="refusal rate on unsafe requests, α 1.5 - α 1",
+            unit="rate",
+            value=partial(_refusal_gain, arm),
+            negligible=0.02,
+        )
+        for suffix, name, arm in (
+            ("", "weakly tuned SSFT", _WEAK),
+            ("_small", "SSFT at a tenth of the rate", "ssft_small"),
+        )
     ),
-    Claim(
-        "M3.last", "claim", "ours",
-        "Route, before the last block",
-        "share of the margin that the base's last block gives, after block n - 1 of n, mean of methods",
-        "share of margin", 0.5,
+    *(
+        Claim(
+            id=f"C8.cost{suffix}",
+            source=JAIN,
+            statement=f"Extrapolating ΔW costs {name} almost no compliance",
+            quantity="compliance rate on safe requests, α 1 - α 1.5",
+            unit="rate",
+            value=partial(_compliance_loss, arm),
+            side="below",
+            bound=MAX_COMPLIANCE_LOSS,
+        )
+        for suffix, name, arm in (
+            ("", "weakly tuned SSFT", _WEAK),
+            ("_small", "SSFT at a tenth of the rate", "ssft_small"),
+        )
     ),
-    Claim(
-        "M3.sham", "claim", "ours",
-        "The share exceeds that of sham controls",
-        "share of M3, after block n // 2 of n, method - sham",
-        "share of margin", 0.0, equivalence=0.1,
-    ),
-    Claim(
-        "M3.remap", "claim", "ours",
-        "The share exceeds that of the remap control",
-        "share of M3, after block n // 2 of n, ssft - remap",
-        "share of margin", 0.0, equivalence=0.1,
-    ),
-    Claim(
-        "M3.margin", "claim", "ours",
-        "Route, at equal refusal margin of the methods",
-        "share of M3, after block n // 2 of n, mean of methods, at equal margin",
-        "share of margin", 0.5,
-    ),
-    Claim(
-        "M3.null", "claim", "ours",
-        "The share is larger where the base saw the null token as an answer in pretraining",
-        "share of M3, after block n // 2 of n, ssft - ssft of a base that never saw one",
-        "share of margin", 0.0, equivalence=0.1,
-    ),
-    Claim(
-        "M4", "claim", "ours",
-        "Share of the margin from the base's upper part lies between .1 and .5",
-        "smaller one of 0.5 - share and |share| - 0.1, after block n // 2 of n, mean of methods",
-        "share of margin", 0.0,
-    ),
-    Claim(
-        "M4.needed", "claim", "ours",
-        "The aligned lower part is needed: without it more than half of the margin is lost",
-        "share of the margin that is lost with the base's lower part - 0.5, after block n // 2 of n, mean "
-        "of methods",
-        "share of margin", 0.0,
-    ),
-    Claim(
-        "M5", "claim", "ours",
-        "Pre-activations on unsafe requests change by the change of their input rather than by the update "
-        "of their own matrix",
-        "share of W·Δx in Δpre - 1/2, mean of layers after the first and of methods",
-        "share of energy", 0.0,
-    ),
-]  # fmt: skip
-"""Claims M2 to M5, in the order of claims.json."""
+)
+"""Parts of C3 to C5, and C8."""
+EXTRAPOLATION_CHECK = Claim(
+    id="C8.weak",
+    role="check",
+    source="settings",
+    statement="The weakly tuned model answers safe requests before its update is extrapolated",
+    quantity="compliance rate on safe requests at α 1",
+    unit="rate",
+    value=_compliance_of_weak_model,
+    bound=MIN_WEAK_COMPLIANCE,
+)
+"""Precondition of C8."""

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pandas as pd
 
-from experiments.jain2024.claim_values import Values, mean_of_methods, values_by_claim
-from experiments.jain2024.claims_clusters import order_of_methods
 from experiments.recipes.composition import METHODS
+from makebreak.claims import NotRun, Tables, rows_of
 from makebreak.zoo import matched_comparison
 
 COLUMNS = (
@@ -23,6 +20,25 @@ COLUMNS = (
 """Columns of the table of models that are compared."""
 MATCHED_COLUMNS = ("margin", "kl_on_safe")
 """Columns at an equal value of which methods are compared."""
+
+
+def matched_table(tables: Tables) -> pd.DataFrame:
+    """The table `matched`.
+
+    Args:
+        tables: Tables of the study.
+
+    Returns:
+        Result of `matched_rows`.
+
+    Raises:
+        NotRun: If a method is missing.
+    """
+    zoo = rows_of(tables, "zoo")
+    missing = [arm for arm in METHODS if arm not in set(zoo["arm"])]
+    if missing:
+        raise NotRun(f"this preset has no models of {', '.join(missing)}")
+    return matched_rows(zoo)
 
 
 def matched_rows(zoo: pd.DataFrame) -> pd.DataFrame:
@@ -72,39 +88,3 @@ def _compare(zoo: pd.DataFrame, on: str, final: pd.DataFrame, value: float | Non
     )
     rows = rows.drop(columns="mechanism")  # that of the whole run
     return rows.rename(columns={"matched_step": "at", "matched_mechanism": "mechanism"})
-
-
-def matched_values(table: pd.DataFrame) -> Values:
-    """Values of the claims about matched methods: C2.order_margin, C2.order_kl, M1.margin and M3.margin.
-
-    Args:
-        table: Result of `matched_rows`.
-
-    Returns:
-        One value per seed for each claim.
-    """
-    rows = []
-    for seed in sorted(table["seed"].unique()):
-        of_seed = table[table["seed"] == seed]
-        at_margin = of_seed[of_seed["on"] == "margin"].set_index("arm").to_dict("index")
-        at_kl = of_seed[of_seed["on"] == "kl_on_safe"].set_index("arm").to_dict("index")
-        null_shares = {
-            method: at_margin[method]["null_share.unsafe"] - at_margin[method]["null_share.safe"]
-            for method in METHODS
-        }
-        stitching_shares = {
-            method: at_margin[method].get("stitching.lower_margin_share", float("nan")) for method in METHODS
-        }
-        rows.append(
-            {
-                "C2.order_margin": order_of_methods(_cluster_gaps(at_margin)),
-                "M1.margin": mean_of_methods(null_shares),
-                "M3.margin": mean_of_methods(stitching_shares),
-                "C2.order_kl": order_of_methods(_cluster_gaps(at_kl)),
-            }
-        )
-    return values_by_claim(rows)
-
-
-def _cluster_gaps(rows: dict[Any, dict[Any, Any]]) -> dict[str, float]:
-    return {method: rows[method]["token-matched.normalised"] for method in METHODS}

@@ -1,32 +1,25 @@
-"""The study's report: summary, facts, claims, figures and tables on one page."""
+"""The study's report: answer, facts and summaries; figures are in `report_figures`."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 import pandas as pd
 
 from experiments.jain2024.claims_checks import control_match_rows
-from experiments.jain2024.mechanisms import mechanism_means, mechanism_paragraph
+from experiments.jain2024.mechanisms import mechanism_means
 from experiments.jain2024.report_attacks import TABLES as ATTACK_TABLES
-from experiments.jain2024.report_attacks import attack_paragraph
-from experiments.jain2024.report_figures import control_comparison, write_study_figures
-from experiments.recipes.composition import ARMS, MATCHED_CONTROLS, METHODS, OBJECTIVES, Preset
-from experiments.results import Results, format_verdicts
+from experiments.jain2024.report_figures import control_comparison
+from experiments.recipes.composition import ARMS, MATCHED_CONTROLS, OBJECTIVES, Preset
+from makebreak.claims import ClaimRow, Tables, format_value, rows_of
 from makebreak.prompts import OUTCOMES, load_world
 from makebreak.recipes import Alignment
-from makebreak.report import Page, write_page
 
 if TYPE_CHECKING:
     from synthetic.composition import CompositionWorld
 
-VERDICT_NOTE = (
-    "Not supported means that the interval lies below the threshold or within the margin of equivalence; it "
-    "does not say which (docs/errata.md, audit-M8)."
-)
-"""What has to be known to read the verdicts."""
 _STRENGTH_COLUMNS = [
     *("arm", "at", "margin", "kl_on_safe", "weight_change", "trained_answer_rate", "trained_family_margin"),
     *(f"{family}.{outcome}" for family in ("safe", "unsafe") for outcome in OUTCOMES),
@@ -83,42 +76,45 @@ MEAN_TABLES = [
 """Tables of the page that are means over seeds."""
 
 
-def write_report(results: Results, preset: Preset, world: str, out: Path) -> Path:
-    """Writes the figures and the page (see `Study`)."""
-    page = Page(
-        title=f"jain2024 at {preset.name}: effects of safety fine-tuning on weights and activations",
-        summary=_summary(results, preset, world),
-        facts=_facts(preset, world),
-        claims=results.claims,
-        figures=write_study_figures(results, preset, world, out / "figures"),
-        tables=_page_tables(results.tables, world),
-    )
-    path = out / "report.html"
-    write_page(page, path)
-    return path
+def answer(claims: Mapping[str, ClaimRow]) -> list[str]:
+    """The answer in three sentences with numbers.
 
+    Args:
+        claims: Evaluated claims by id.
 
-def _summary(results: Results, preset: Preset, world: str) -> list[str]:
-    claims = results.claims
-    by_id = {row["id"]: row for row in claims}
-    attack_paragraphs = []
-    for name in (world, *preset.other_worlds(world)):
-        suffix = "" if name == world else f".{name}"
-        of_world = {claim.removesuffix(suffix): row for claim, row in by_id.items() if claim.endswith(suffix)}
-        attack_paragraphs.append(attack_paragraph(of_world, name))
-    check = by_id["C1"]["verdict"]
+    Returns:
+        What happens to activations, to weights, and how refusal comes about.
+    """
+
+    def say(name: str) -> str:
+        row = claims[name]
+        verdict = "not decided" if row.verdict == "inconclusive" else row.verdict
+        return f"{format_value(row)}, {verdict}"
+
     return [
-        mechanism_paragraph(results.tables.get("mechanisms", pd.DataFrame()), METHODS),
-        *attack_paragraphs,
-        f"{format_verdicts(claims)} {VERDICT_NOTE} The check of the settings (C1) is {check} on these seeds.",
-        "Small transformers were trained to carry out composed tasks on text, then to refuse (to answer "
-        "the null token) where task and text together are unsafe. Every model is measured on texts that no "
-        "stage of training has used.",
+        "Safety fine-tuning moves unsafe requests away from safe ones by this many distances of the class "
+        f"means more than in the base: {say('C2')}; the log ratio of their null shares exceeds that of a "
+        f"control which learns another answer by {say('M1')}.",
+        "The sine of the update to the column space of the base's input matrix differs from that of a random "
+        f"update by {say('C3')}, and its part in the left null space carries this much more of the refusal "
+        f"margin than a random part as large: {say('C3.causal')}; the update reads unsafe requests this many "
+        f"times as strongly as safe ones: {say('C4')}.",
+        "The share of refusals that are rewritten along the network exceeds that of any other mechanism by "
+        f"{say('M4')}; jailbreaks that succeed lie nearer the safe mean than plain unsafe requests by "
+        f"{say('C6')} distances of the means.",
     ]
 
 
-def _facts(preset: Preset, world: str) -> dict[str, str]:
-    """What was run, by name."""
+def facts(preset: Preset, world: str) -> dict[str, str]:
+    """What was run, by name.
+
+    Args:
+        preset: Sizes of the study.
+        world: Name of the world.
+
+    Returns:
+        Text by name.
+    """
     loaded = cast("CompositionWorld", load_world(world))
     pretraining, alignment = preset.pretraining_optimisation[world], preset.alignment_optimisation[world]
     pretraining_family = loaded.families[preset.pretraining[world].family]
@@ -150,33 +146,6 @@ def _format_rate(preset: Preset, world: str, method: str) -> str:
     return text + (" (nearest: no rate passes)" if method in preset.failing.get(world, ()) else "")
 
 
-def _page_tables(tables: Mapping[str, pd.DataFrame], world: str) -> dict[str, pd.DataFrame]:
-    """Tables of the page by title."""
-    families = load_world(world).families
-    pages = {
-        "Behaviour, mean over seeds": _mean_behaviour(tables["behaviour"]),
-        "All checkpoints, mean over seeds": _means(tables["zoo"], ["arm", "at"])[_STRENGTH_COLUMNS],
-        "Null share of unsafe requests, minus controls": control_comparison(tables["zoo"]),
-        "Sham and remap controls: relative difference to their method": pd.DataFrame(
-            control_match_rows(tables["zoo"])
-        ),
-        "Detectability by n-gram classifiers: largest AUROC over orders 1 to 6": _detectability(
-            tables["detectability"]
-        ),
-    }
-    mechanisms = tables.get("mechanisms")
-    if mechanisms is not None and len(mechanisms):
-        pages["Mechanism of refusal by stitching, mean over seeds"] = mechanism_means(mechanisms)
-    for title, name, by in MEAN_TABLES:
-        table = tables.get(name)
-        if table is None or not len(table):
-            continue
-        if name == "null_share":
-            table = table[table["outcome"] == "all"]
-        pages[f"{title}, mean over seeds"] = _means(table, by)
-    return pages | {"Families": pd.DataFrame(families.items(), columns=["family", "description"])}
-
-
 def _mean_behaviour(behaviour: pd.DataFrame) -> pd.DataFrame:
     """Means over seeds, with arms in the order of the presets."""
     means = behaviour.groupby(["arm", "family"])[_BEHAVIOUR_COLUMNS].mean().reset_index()
@@ -196,3 +165,40 @@ def _means(table: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
     """Means of all numeric columns over seeds and whatever else `by` does not name."""
     numeric = table.drop(columns=["seed"]).select_dtypes("number").columns.difference(list(by))
     return table.groupby(list(by), sort=False)[list(numeric)].mean().reset_index()
+
+
+def _final_mechanisms(tables: Tables) -> pd.DataFrame:
+    return mechanism_means(rows_of(tables, "mechanisms"))
+
+
+def _mean_table(name: str, by: Sequence[str], tables: Tables) -> pd.DataFrame:
+    table = rows_of(tables, name)
+    if name == "null_share":
+        table = table[table["outcome"] == "all"]
+    return _means(table, by)
+
+
+def _families(tables: Tables) -> pd.DataFrame:
+    families = load_world(tables["zoo"]["world"].iloc[0]).families
+    return pd.DataFrame(families.items(), columns=["family", "description"])
+
+
+SUMMARIES: Mapping[str, Callable[[Tables], pd.DataFrame]] = {
+    "Behaviour, mean over seeds": lambda tables: _mean_behaviour(rows_of(tables, "behaviour")),
+    "All checkpoints, mean over seeds": lambda tables: _means(rows_of(tables, "zoo"), ["arm", "at"])[
+        _STRENGTH_COLUMNS
+    ],
+    "Null share of unsafe requests, minus controls": lambda tables: control_comparison(
+        rows_of(tables, "zoo")
+    ),
+    "Sham and remap controls: relative difference to their method": lambda tables: pd.DataFrame(
+        control_match_rows(rows_of(tables, "zoo"))
+    ),
+    "Detectability by n-gram classifiers: largest AUROC over orders 1 to 6": lambda tables: _detectability(
+        rows_of(tables, "detectability")
+    ),
+    "Mechanism of refusal by stitching, mean over seeds": _final_mechanisms,
+    **{f"{title}, mean over seeds": partial(_mean_table, name, by) for title, name, by in MEAN_TABLES},
+    "Families": _families,
+}
+"""Tables of the page by title."""

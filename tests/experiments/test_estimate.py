@@ -10,8 +10,9 @@ import torch
 
 from experiments import estimate as module
 from experiments.estimate import estimate
-from experiments.jain2024 import PRESETS, trainings
+from experiments.jain2024 import STUDY
 from makebreak.recipes import Recipe
+from makebreak.studies import trainings
 
 
 def test_hours_are_steps_times_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -22,9 +23,8 @@ def test_hours_are_steps_times_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(module, "_train_briefly", planted)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    preset = PRESETS["paper"]
-    text = estimate(trainings(preset, "jain2024", (0, 1)), "jain2024")
-    runs = trainings(preset, "jain2024", (0, 1))
+    runs = trainings(STUDY.cells(STUDY.presets["paper"], "jain2024", (0, 1)))
+    text = estimate(runs, "jain2024")
     steps = [(r.alignments[-1].optimisation if r.alignments else r.optimisation).steps for r in runs]
     assert all("s, " in line and "steps of 5.62 s" in line for line in text.splitlines()[:-1])
     assert sum(int(n) for n in re.findall(r"^(\d+) ×", text, flags=re.MULTILINE)) == len(runs)
@@ -56,7 +56,7 @@ def test_memory_is_extrapolated_from_two_sizes(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_estimate_from_real_steps() -> None:
-    lines = estimate(trainings(PRESETS["smoke"], "mini", (0,)), "mini").splitlines()
+    lines = estimate(trainings(STUDY.cells(STUDY.presets["smoke"], "mini", (0,))), "mini").splitlines()
     assert len(lines) > 5
     hours, memory = re.fullmatch(
         r"training: ([\d.]+) h in all, at most ([\d.]+) GiB; timed on .*", lines[-1]

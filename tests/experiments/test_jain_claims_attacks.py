@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 
 from experiments.jain2024.attack_measures import JAILBREAKS, N_SLOTS, SOFT_PROMPT_SIZES
-from experiments.jain2024.claims_attacks import CLAIMS, attack_claims, attack_values
-from experiments.jain2024.report_attacks import attack_figures, attack_paragraph
+from experiments.jain2024.claims_attacks import ATTACK_CLAIMS
+from makebreak.claims import ClaimRow, evaluate_claims
 
 FAMILIES = [family for kind in JAILBREAKS.values() for family in kind]
 SOFT = [f"soft {k}" for k in SOFT_PROMPT_SIZES]
@@ -81,70 +81,55 @@ def tables(
     return {name: pd.DataFrame(table) for name, table in rows.items()}
 
 
-def evaluate_claims(planted: dict[str, pd.DataFrame]) -> dict[str, dict[str, Any]]:
-    values = attack_values(planted, "mini", "mini")
-    assert set(values) == {claim.id for claim in CLAIMS}
-    return {claim.id: claim.evaluate(values[claim.id], "no such arm") for claim in attack_claims(("mini",))}
+def evaluate(planted: dict[str, pd.DataFrame]) -> dict[str, ClaimRow]:
+    return {row.id: row for row in evaluate_claims(ATTACK_CLAIMS, planted)}
 
 
 def test_verdicts_follow_the_tables() -> None:
-    yes, no = evaluate_claims(tables()), evaluate_claims(tables(shift=0.0, reversal=0.1))
+    yes, no = evaluate(tables()), evaluate(tables(shift=0.0, reversal=0.1))
     for claim, (a, b) in {
         "C6": (0.5, 0.0),
         "C6.failed": (0.5, 0.0),
         "C6.co_text": (0.5, 0.0),
-        "A2": (0.4, -0.4),
         "A2.random": (0.8, 0.0),
-        "A2.refused": (0.4, -0.4),
     }.items():
-        assert yes[claim]["estimate"] == pytest.approx(a), claim
-        assert no[claim]["estimate"] == pytest.approx(b, abs=1e-9), claim
-        assert (yes[claim]["verdict"], no[claim]["verdict"]) == ("supported", "not supported"), claim
+        assert yes[claim].estimate == pytest.approx(a), claim
+        assert no[claim].estimate == pytest.approx(b, abs=1e-9), claim
+        assert no[claim].verdict == "negligible", claim
     same = {
         "C7": 0.01,
         "C7.success": 0.3,
         "A1": 0.2,
         "A1.within": 0.3,
         "A3": 0.1,
-        "A4": -0.3,
-        "A4.unsafe": -0.3,
+        "A4": 0.2,
+        "A4.unsafe": 0.2,
         "A5": 0.3,
         "A6": 0.55,
-        "A7": -0.2,
+        "A7": 0.3,
     }
     same |= {"C6.method": 0.0, "A2.cost": 0.0, "A4.adaptive": 0.0, "C6.order": 0.6 - 0.5, "C6.base": 0.0}
     for claim, value in same.items():
-        assert yes[claim]["estimate"] == pytest.approx(value, abs=1e-9), claim
-    for claims, share in ((yes, "0.90"), (no, "0.10")):
-        text = attack_paragraph(claims, "mini")
-        assert "Whether the projection causes success is not decided" in text, "whatever the verdict (W2)"
-        assert f"{share} of all successes fail" in text
-    assert "jailbreaks that succeed lie +0.50" in attack_paragraph(yes, "mini")
-    assert "(supported), and" in attack_paragraph(yes, "mini")
-    assert "(not supported), and" in attack_paragraph(no, "mini")
+        assert yes[claim].estimate == pytest.approx(value, abs=1e-9), claim
 
 
 def test_few_successes_are_not_evaluated() -> None:
     """Fewer than twenty: the claim is not run."""
-    claims = evaluate_claims(tables(n=3))
+    claims = evaluate(tables(n=3))
     for claim in ("C6.co_text", "C6.misgen", "C7", "C7.random", "A4.unsafe"):
-        assert claims[claim]["verdict"] == "not run", claim
-        assert claims[claim]["estimate"] is None
-    assert "not measured" in attack_paragraph(claims, "mini")
+        assert claims[claim].verdict == "not run", claim
+        assert claims[claim].estimate is None
 
 
 def test_claims_of_another_world() -> None:
-    """They have its name in their ids, and no values where it was not run."""
+    """They have its name in their ids, and are not run where it was not attacked."""
     planted = tables(arms=("base", "ssft"))
     both = {name: pd.concat([table, table.assign(world="hidden")]) for name, table in planted.items()}
-    values = attack_values(both, "hidden", "mini")
-    assert values["C6.hidden"] == pytest.approx(attack_values(both, "mini", "mini")["C6"])
-    assert values["C6.method.hidden"] == [None] * 3  # there is no other method
-    assert attack_values(planted, "hidden", "mini") == {f"{claim.id}.hidden": [] for claim in CLAIMS}
-    assert len({claim.id for claim in attack_claims(("mini", "hidden"))}) == 2 * len(CLAIMS)
-
-
-def test_no_figures_without_steered_successes() -> None:
-    planted = tables()
-    assert set(attack_figures(planted)) == {"attacks", "projection", "steering"}
-    assert attack_figures(planted | {"steering": pd.DataFrame()}) == {}
+    claims = evaluate(both)
+    assert claims["C6.hidden"].estimate == claims["C6"].estimate
+    assert claims["C6.hidden"].role == "part"
+    assert claims["C6.method.hidden"].estimate is None  # there is no other method
+    assert evaluate(planted)["C6.hidden"].verdict == "not run"
+    own = evaluate({name: table.assign(world="hidden") for name, table in planted.items()})
+    assert own["C6"].estimate == claims["C6"].estimate
+    assert own["C6.hidden"].verdict == "not run"

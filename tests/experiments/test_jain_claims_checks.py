@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import pandas as pd
 import pytest
 
-from experiments.jain2024.claims_checks import ControlMatchRow, control_check_values, control_match_rows
+from experiments.jain2024.claims_checks import CHECKS, control_match_rows
+from makebreak.claims import NotRun
 
 
 def step(seed: int, arm: str, at: int, change: float, rate: float | None) -> dict[str, object]:
@@ -49,14 +52,20 @@ def test_controls_are_compared_with_their_methods() -> None:
     assert (table.trained_family_margin == 4.0).all()
 
 
+def value(claim: str, rows: list[dict[str, object]]) -> list[float]:
+    [chosen] = [each for each in CHECKS if each.id == claim]
+    assert chosen.value is not None
+    return chosen.value({"zoo": pd.DataFrame(rows)}).tolist()
+
+
 def test_worst_control_of_a_seed_counts() -> None:
     """Shams: seed 0 is off by 20 %, seed 1 by 5 %, seed 2 undefined; there is no remap control."""
-    rows = [(0, "sham_ssft", 0.2, 0.0), (0, "sham_dpo", 0.01, 0.0), (1, "sham_ssft", 0.0, 0.05)]
-    rows += [(1, "sham_dpo", 0.02, 0.01), (2, "sham_ssft", 0.0, float("nan")), (2, "sham_dpo", 0.0, 0.0)]
-    matches = [
-        ControlMatchRow(seed, arm, arm.removeprefix("sham_"), change, rate, 1.0, 1.0)
-        for seed, arm, change, rate in rows
-    ]
-    values = control_check_values(matches)
-    assert values["C1.sham_matched"] == [pytest.approx(-0.1), pytest.approx(0.05), None]
-    assert values["C1.remap_matched"] == []
+    rows = [step(seed, arm, 400, 10.0, 1.0) for seed in (0, 1, 2) for arm in ("ssft", "dpo")]
+    rows += [step(0, "sham_ssft", 400, 8.0, 1.0), step(0, "sham_dpo", 400, 9.9, 1.0)]
+    rows += [step(1, "sham_ssft", 400, 10.0, 0.95), step(1, "sham_dpo", 400, 9.8, 0.99)]
+    rows += [step(2, "sham_ssft", 400, 10.0, None), step(2, "sham_dpo", 400, 10.0, 1.0)]
+    first, second, third = value("C1.sham_matched", rows)
+    assert (first, second) == (pytest.approx(0.2), pytest.approx(0.05))
+    assert math.isnan(third)
+    with pytest.raises(NotRun, match="no remap control"):
+        value("C1.remap_matched", rows)

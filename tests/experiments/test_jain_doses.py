@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from experiments.jain2024.study import Cell, compute
+from experiments.jain2024.cells import model_cell
 from experiments.recipes.composition import PRESETS
 from makebreak.store import Store
 
@@ -23,7 +23,7 @@ def test_dose_is_trained_and_measured_at_every_kept_step(tmp_path: Path) -> None
     preset = replace(smoke, n_requests=16, extra_checkpoints={"mini": steps})
     zoo = pd.concat(
         [
-            pd.DataFrame(compute(preset, Cell("mini", 0, arm, True), Store(tmp_path))[0]["zoo"]).assign(
+            pd.DataFrame(model_cell(preset, "mini", 0, arm).compute(Store(tmp_path)).tables["zoo"]).assign(
                 arm=arm
             )
             for arm in ARMS

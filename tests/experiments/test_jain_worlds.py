@@ -7,10 +7,11 @@ from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 
+import pandas as pd
 import pytest
 import torch
 
-from experiments.jain2024.worlds import detectability_table
+from experiments.jain2024.worlds import detectability_tables
 from experiments.recipes.composition import (
     ARMS,
     CORE_ARMS,
@@ -25,6 +26,7 @@ from experiments.recipes.learnability import LabelAccuracy, check_learnable
 from makebreak.prompts import load_world
 from makebreak.recipes import Alignment
 from makebreak.store import Store
+from makebreak.studies import Inputs
 from makebreak.training import DPO, SSFT, Optimisation, Pretraining
 
 SMOKE = PRESETS["smoke"]
@@ -64,17 +66,15 @@ def test_label_accuracy_of_planted_models(
     assert LabelAccuracy(50)(subject).columns["label"] == expected
 
 
-def test_detectability_is_computed_once(tmp_path: Path) -> None:
-    table, folder = detectability_table("hidden", Store(tmp_path), n=400)
+def test_detectability_of_a_hidden_branch(tmp_path: Path) -> None:
+    inputs = Inputs((), (), {"world": "hidden", "n": 400}, tmp_path, Store(tmp_path))
+    table = pd.DataFrame(detectability_tables(inputs)["detectability"])
     assert set(table.features) == {"text", "tasks", "both"}
     matched = table[table.family == "context_unsafe"]
     assert matched.auroc.between(0.4, 0.6).all(), "hidden from every classifier where tasks are matched"
     assert table[table.family == "unsafe"].query("features == 'tasks'").auroc.min() > 0.55, (
         "tasks alone are informative, as documented"
     )
-    again, same = detectability_table("hidden", Store(tmp_path), n=400)
-    assert same == folder
-    assert again.equals(table)
 
 
 @pytest.mark.parametrize("arm", ARMS)

@@ -131,6 +131,8 @@ class MeasureCell:
     """Measures of the finished model."""
     step_measures: tuple[Measure, ...] = ()
     """Measures of all other kept steps; with none, only the finished model is measured."""
+    extra_step_measures: tuple[Measure, ...] | None = None
+    """Measures of steps that are kept beside the evenly spaced ones; None for `step_measures`."""
     needs: tuple[Cell, ...] = field(default=(), init=False)
     """See `Cell`."""
 
@@ -165,7 +167,7 @@ class MeasureCell:
             steps = list(checkpoints(model))
             for step in steps:
                 is_final = stage == self.recipe and step == max(steps)
-                measures = self.final_measures if is_final else self.step_measures
+                measures = self.final_measures if is_final else self._measures_of_step(stage, step)
                 row: dict[str, Any] = columns | {"step": step, "at": steps_before + step}
                 for measurement, folder in measure(store, stage, *measures, step=step):
                     folders.append(folder)
@@ -173,3 +175,12 @@ class MeasureCell:
                 zoo.append(row)
             steps_before, parent = steps_before + max(steps), model.name
         return folders
+
+    def _measures_of_step(self, stage: Recipe, step: int) -> tuple[Measure, ...]:
+        """Measures of a kept step that is not the model's last one."""
+        if self.extra_step_measures is None:
+            return self.step_measures
+        optimisation = stage.alignments[-1].optimisation if stage.alignments else stage.optimisation
+        evenly_spaced = replace(optimisation, extra_checkpoints=()).checkpoint_steps
+        is_extra = step not in {*evenly_spaced, optimisation.steps}
+        return self.extra_step_measures if is_extra else self.step_measures
