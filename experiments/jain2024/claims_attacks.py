@@ -1,7 +1,8 @@
 """Claims about attacks (C6, C7, A1 to A7): projection, prediction of success, steering, monitors.
 
-They are made of the study's own world and of `hidden`, where models are attacked too; ids of the
-latter end in its name. Whether the projection causes success is no claim: mirroring is no test of it (docs/errata.md, W2).
+They are made of the study's own world and of `hidden`, where models are attacked too; ids of the latter end
+in its name. Whether the projection causes success is no claim: mirroring is no test of it (docs/errata.md,
+W2).
 """
 
 from __future__ import annotations
