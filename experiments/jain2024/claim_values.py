@@ -57,7 +57,7 @@ def deeper_half(rows: pd.DataFrame) -> pd.DataFrame:
     return rows[rows["layer"] + 1 > (rows["layer"].max() + 1) / 2]
 
 
-def matched(tables: Tables, on: str, column: str) -> pd.DataFrame:
+def at_equal(tables: Tables, on: str, column: str) -> pd.DataFrame:
     """A column of the matched comparison by seed and method, where the methods are equal in another column.
 
     Args:

@@ -18,10 +18,10 @@ import pandas as pd
 from experiments.jain2024.claim_values import (
     JAIN,
     SHAMS,
+    at_equal,
     by_arm,
     difference,
     last_layer,
-    matched,
     mean_of,
     of_w_in,
 )
@@ -87,7 +87,7 @@ def _order(column: str, tables: Tables) -> pd.Series:
 
 
 def _order_at_equal(on: str, tables: Tables) -> pd.Series:
-    return order_of_methods(matched(tables, on, "token-matched.normalised"))
+    return order_of_methods(at_equal(tables, on, "token-matched.normalised"))
 
 
 def _null_shares(tables: Tables, quantity: str = "pre") -> pd.DataFrame:
@@ -128,7 +128,7 @@ def _null_ratio_above_sham(tables: Tables) -> pd.Series:
 
 
 def _null_ratio_at_equal_margin(tables: Tables) -> pd.Series:
-    unsafe, safe = (matched(tables, "margin", f"null_share.{family}") for family in ("unsafe", "safe"))
+    unsafe, safe = (at_equal(tables, "margin", f"null_share.{family}") for family in ("unsafe", "safe"))
     ratio = unsafe / safe
     return mean_of(cast("pd.DataFrame", np.log(ratio.where(ratio > 0))))
 
