@@ -20,8 +20,8 @@ def _after_ablation(tables: Tables, column: str) -> pd.DataFrame:
     A run without a row for one direction refused fewer than half before any was ablated: that row counts.
     """
     ranks = rows_of(tables, "refusal_rank")
-    few = ranks[(ranks["n_directions"] <= 1) & ranks["difference_refusal_rate"].notna()]
-    return by_arm(few.sort_values("n_directions").groupby(["seed", "arm"]).tail(1), column)
+    chosen = ranks[(ranks["n_directions"] <= 1) & ranks["difference_refusal_rate"].notna()]
+    return by_arm(chosen.sort_values("n_directions").groupby(["seed", "arm"]).tail(1), column)
 
 
 def _refusal_after_ablation(tables: Tables) -> pd.Series:

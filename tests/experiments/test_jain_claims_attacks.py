@@ -95,7 +95,8 @@ def test_verdicts_follow_the_tables() -> None:
     }.items():
         assert yes[claim].estimate == pytest.approx(a), claim
         assert no[claim].estimate == pytest.approx(b, abs=1e-9), claim
-        assert no[claim].verdict == "negligible", claim
+        expected = "inconclusive" if claim == "C6" else "negligible"  # primary: three equal seeds have p 1/8
+        assert no[claim].verdict == expected, claim
     same = {
         "C7": 0.01,
         "C7.success": 0.3,
