@@ -3,6 +3,7 @@ tables."""
 
 from __future__ import annotations
 
+from functools import cache
 from itertools import product
 
 import numpy as np
@@ -116,6 +117,12 @@ def values_of(planted: dict[str, pd.DataFrame]) -> dict[str, ClaimRow]:
     return {row.id: row for row in evaluate_claims(STUDY.claims, planted)}
 
 
+@cache
+def baseline() -> dict[str, ClaimRow]:
+    """Claims on the tables in which nothing is planted."""
+    return values_of(tables([0, 1]))
+
+
 def plant(table: pd.DataFrame, column: str, value: float, **where: object) -> None:
     chosen = pd.Series(True, index=table.index)
     for name, wanted in where.items():
@@ -223,7 +230,7 @@ def test_planted_difference_moves_one_claim(
 ) -> None:
     planted = tables([0, 1])
     plant(planted[name], column, value, **where)
-    after, before = values_of(planted), values_of(tables([0, 1]))
+    after, before = values_of(planted), baseline()
     assert after[claim].estimate == pytest.approx(expected), claim
     tables_of_family = {"updates": "C3", "read_gain": "C4", "sensitivity": "C5", "refusal_rank": "M6"}
     tables_of_family |= {"localisation": "M7", "probes": "M8", "matched_steering": "M9", "constrained": "M10"}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from functools import wraps
 from typing import Any, cast
 
@@ -54,6 +54,26 @@ def by_seed(tables: Tables, table: str, column: str, **where: Any) -> pd.Series:
     return cast("pd.Series", rows_of(tables, table, **where).groupby("seed")[column].mean())
 
 
+class _TablesOfSeed(Mapping[str, pd.DataFrame]):
+    """Tables restricted to one seed; each is selected when it is read."""
+
+    def __init__(self, tables: Tables, seed: Any) -> None:
+        self._tables, self._seed = tables, seed
+
+    def __getitem__(self, name: str) -> pd.DataFrame:
+        table = self._tables[name]
+        return table[table["seed"] == self._seed] if "seed" in table else table
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._tables)
+
+    def __len__(self) -> int:
+        return len(self._tables)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._tables
+
+
 def for_each_seed(function: Callable[[Tables], float | None]) -> Value:
     """Makes the value of a claim from a function of the tables of one seed.
 
@@ -66,14 +86,10 @@ def for_each_seed(function: Callable[[Tables], float | None]) -> Value:
 
     @wraps(function)
     def value(tables: Tables) -> pd.Series:
-        seeds = sorted({seed for table in tables.values() if "seed" in table for seed in table["seed"]})
-        results = {}
-        for seed in seeds:
-            of_seed = {
-                name: table[table["seed"] == seed] if "seed" in table else table
-                for name, table in tables.items()
-            }
-            results[seed] = function(of_seed)
-        return pd.Series(results, dtype=float)
+        seeds: set[Any] = set()
+        for table in tables.values():
+            if "seed" in table:
+                seeds.update(table["seed"].unique().tolist())
+        return pd.Series({s: function(_TablesOfSeed(tables, s)) for s in sorted(seeds)}, dtype=float)
 
     return value
