@@ -10,7 +10,7 @@ import pandas as pd
 from experiments.eiras2024.claim_values import steps_to_half
 from experiments.eiras2024.measures import CARE_BLOCK, NO_TEMPLATE, TASK, USER_TEMPLATE
 from experiments.eiras2024.presets import STRATEGIES, UNTUNED, Preset
-from makebreak.claims import ClaimRow, NotRun, Tables, format_value, rows_of
+from makebreak.claims import ClaimRow, NotRun, Tables, format_finding, rows_of
 from makebreak.plots import plot_mixing, plot_relearning, plot_strategies
 from makebreak.studies import Figure
 
@@ -143,8 +143,7 @@ def answer(claims: Mapping[str, ClaimRow]) -> list[str]:
     """
 
     def value(name: str) -> str:
-        row = claims[name]
-        return f"{format_value(row)} ({row.verdict})"
+        return format_finding(claims[name])
 
     return [
         "Compared with benign prompting, unsafe open requests in the user's template are refused less often "

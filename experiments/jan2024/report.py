@@ -10,7 +10,7 @@ import pandas as pd
 from experiments.jan2024.templates import GRID, template_matrix
 from experiments.jan2024.transfer import LEARNT, UNSAFE, transfer_matrix
 from experiments.recipes.formats import RETAIN, Preset
-from makebreak.claims import ClaimRow, Tables, format_value, rows_of
+from makebreak.claims import ClaimRow, Tables, format_finding, rows_of
 from makebreak.plots import plot_dose_response, plot_transfer_matrices
 from makebreak.studies import Figure
 
@@ -124,8 +124,7 @@ def answer(claims: Mapping[str, ClaimRow]) -> list[str]:
     """
 
     def value(name: str) -> str:
-        row = claims[name]
-        return f"{format_value(row)} ({row.verdict})"
+        return format_finding(claims[name])
 
     return [
         "After fine-tuning on one harmless task, the share of unsafe requests that is not refused rises in "

@@ -16,6 +16,7 @@ from makebreak.claims import (
     evaluate_claims,
     for_each_seed,
     format_claims,
+    format_finding,
     format_value,
 )
 from makebreak.tables import as_dicts
@@ -120,3 +121,11 @@ def test_formats() -> None:
     rows = evaluate_claims([stated()], tables(0.38, sd=0.0001))
     assert format_value(rows[0]) == "0.38 [0.38, 0.38], n = 10"
     assert "> 0.2" in format_claims(rows)
+    assert format_finding(rows[0]) == "0.38 [0.38, 0.38], n = 10 (supported)"
+
+
+def test_finding_says_what_is_not_decided() -> None:
+    """An inconclusive claim is not decided, and one that was not run has no value."""
+    [inconclusive], [absent] = (evaluate_claims([stated()], table) for table in (tables(0.2, sd=0.5), {}))
+    assert format_finding(inconclusive).endswith("n = 10 (not decided)")
+    assert format_finding(absent) == "not run"

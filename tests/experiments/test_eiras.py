@@ -341,7 +341,20 @@ def test_second_run_computes_nothing(
     arguments += ["--out", str(tmp_path / "o"), "--store", str(tmp_path / "s")]
     assert main(arguments) == 0
     claims = (tmp_path / "o" / "claims.json").read_bytes()
-    assert {row["id"] for row in json.loads(claims)} == {claim.id for claim in STUDY.claims}
+    rows = json.loads(claims)
+    assert {row["id"] for row in rows} == {claim.id for claim in STUDY.claims}
+    not_trained = {
+        "B4.oracle",
+        "B4.mimics",
+        "B4.spread",
+        "B4.twin",
+        "B4.out",
+        "D.deep",
+        "D.breaker",
+        "R1",
+        "R2",
+    }
+    assert {row["id"] for row in rows if row["verdict"] == "not run"} == not_trained
     assert {p.stem for p in (tmp_path / "o" / "tables").iterdir()} == {"outcomes", "relearning"}
     figures = {p.stem for p in (tmp_path / "o" / "figures").iterdir()}
     assert {"strategies", "mitigations", "relearning"} <= figures

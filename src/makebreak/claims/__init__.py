@@ -7,6 +7,7 @@ from makebreak.claims.evaluation import (
     count_verdicts,
     evaluate_claims,
     format_claims,
+    format_finding,
     format_value,
 )
 from makebreak.claims.values import by_seed, for_each_seed, rows_of
@@ -28,6 +29,7 @@ __all__ = [
     "evaluate_claims",
     "for_each_seed",
     "format_claims",
+    "format_finding",
     "format_value",
     "rows_of",
 ]

@@ -192,6 +192,19 @@ def _two_decimals(value: float) -> str:
     return f"{round(value, 2) + 0.0:.2f}"  # without the sign of -0.00
 
 
+def format_finding(row: ClaimRow) -> str:
+    """Value of a claim and its verdict for a sentence, such as `0.38 [0.21, 0.55], n = 5 (supported)`.
+
+    Args:
+        row: The evaluated claim.
+
+    Returns:
+        The text; an inconclusive claim is `not decided`, and one that was not run has no value.
+    """
+    verdict = "not decided" if row.verdict == "inconclusive" else row.verdict
+    return verdict if row.estimate is None else f"{format_value(row)} ({verdict})"
+
+
 def format_claims(rows: Sequence[ClaimRow]) -> str:
     """The claims as an aligned table for the terminal."""
     signs = {"above": ">", "below": "<", "within": "±"}
