@@ -29,7 +29,7 @@ def transfer_matrix(
     """Rise of what is not refused, or of another outcome, by tuned task and format of the requests.
 
     Args:
-        tables: Tables `before_tuning` and `after_tuning` of `experiments.jan2024.study.run`, of one seed and
+        tables: Tables `before_tuning` and `after_tuning` of the study, of one seed and
             coverage.
         kind: Kind of fine-tuning, one of `KINDS`.
         families: Families of requests, over which the mean is taken.

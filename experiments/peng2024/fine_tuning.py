@@ -2,34 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from transformers import PreTrainedModel
 
-from experiments.peng2024.presets import RATES, Preset, attacks_on
-from experiments.study import stored_rows
 from makebreak.evaluation import WorldTarget
 from makebreak.landscape import Landscape, OutcomeRates, outcome_rates
 from makebreak.models import load_model
 from makebreak.prompts import load_world
-from makebreak.recipes import build, checkpoints
-from makebreak.store import Store
-from makebreak.tables import Rows
+from makebreak.recipes import checkpoints
+from makebreak.revisions import cache_revision
+from makebreak.studies import Inputs
 from makebreak.zoo import held_out_requests
 
 FAMILIES = ("unsafe", "safe")
 """Families of requests whose outcomes are recorded at every point."""
 
 
+@dataclass(frozen=True)
+class RequestSettings:
+    """Held-out requests on which outcomes are recorded."""
+
+    world: str
+    """Name of the world."""
+    seed: int
+    """Pretraining seed, which selects the requests."""
+    n: int
+    """Number of requests per family."""
+
+
 class FineTuningRow(NamedTuple):
     """Outcomes at one kept step of a fine-tuning attack."""
 
-    kind: str
-    """Name of the attack, one of `ATTACKS`."""
-    rate: float
-    """Learning rate."""
     step: int
     """Optimisation step; 0 is the model before the attack."""
     rates: OutcomeRates
@@ -55,49 +61,25 @@ def held_out_landscape(
     return Landscape(WorldTarget(model), requests)
 
 
-def fine_tuning_rows(
-    preset: Preset, world: str, seed: int, arm: str, store: Store
-) -> tuple[list[FineTuningRow], list[Path]]:
-    """Outcomes along all attacks on one model.
+@cache_revision(4)
+def fine_tuning_tables(inputs: Inputs) -> dict[str, Iterable[FineTuningRow]]:
+    """Table `fine_tuning`: outcomes along one attack at one learning rate.
 
     Args:
-        preset: The preset.
-        world: Name of the world.
-        seed: Pretraining seed.
-        arm: The model.
-        store: Store of models and outcomes.
+        inputs: The model before and after the attack; settings are `RequestSettings`.
 
     Returns:
-        One row per attack, learning rate and kept step (0 included), and the folders that they came from.
+        One row per kept step, 0 included.
     """
-    rows: list[FineTuningRow] = []
-    folders: list[Path] = []
-    for attack in attacks_on(arm):
-        for rate in RATES:
-            model = build(preset.attack_recipe(world, seed, arm, attack, rate), store)
-            start = build(preset.recipe(world, seed, arm), store)
-            points, outcomes = _outcomes_along(preset, world, seed, model, start, store)
-            folders += [model, outcomes]
-            rows += [
-                FineTuningRow(attack, rate, point["step"], outcome_rates(point["outcomes"]))
-                for point in points
-            ]
-    return rows, folders
-
-
-def _outcomes_along(
-    preset: Preset, world: str, seed: int, model: Path, start: Path, store: Store
-) -> tuple[Rows, Path]:
-    """Outcomes of all requests at every kept step of a run that began at `start`, and their folder."""
-    symbols = load_world(world).vocabulary.symbols
-
-    def evaluate(_: Path) -> Iterator[dict[str, Any]]:
-        for step, path in {0: start, **checkpoints(model)}.items():
-            landscape = held_out_landscape(load_model(path, symbols=symbols), world, seed, preset.n)
-            yield {"step": step, "outcomes": landscape.answers()}
-
-    config = {"n": preset.n, "families": list(FAMILIES), "seed": seed}
-    return stored_rows(store, "finetuned-outcomes", 3, config, evaluate, [model, start])
+    settings: RequestSettings = inputs.settings
+    symbols = load_world(settings.world).vocabulary.symbols
+    before, after = inputs.models
+    rows = []
+    for step, path in {0: before, **checkpoints(after)}.items():
+        model = load_model(path, symbols=symbols)
+        landscape = held_out_landscape(model, settings.world, settings.seed, settings.n)
+        rows.append(FineTuningRow(step, outcome_rates(landscape.answers())))
+    return {"fine_tuning": rows}
 
 
 def best_rate(rows: Sequence[Mapping[str, Any]], attack: str) -> float:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,16 +13,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from experiments.peng2024.fine_tuning import FAMILIES, best_rate, fine_tuning_rows, held_out_landscape
-from experiments.peng2024.presets import (
-    ATTACKS,
-    HARMFUL,
-    MAX_NORM,
-    SMALL_NORM,
-    WITH_REFUSALS,
-    Preset,
-    attacks_on,
-)
+from experiments.peng2024.fine_tuning import FAMILIES, RequestSettings, best_rate, held_out_landscape
+from experiments.peng2024.presets import HARMFUL, MAX_NORM, SMALL_NORM, WITH_REFUSALS
 from makebreak.evaluation import first_tokens, log_odds, next_token_log_probs, score_targets
 from makebreak.landscape import (
     Direction,
@@ -42,13 +35,12 @@ from makebreak.landscape import (
 )
 from makebreak.mechanism import end_of_text_activations
 from makebreak.models import load_model, n_layers
-from makebreak.prompts import Outcome, load_world, target_sequences
-from makebreak.recipes import build, checkpoints
-from makebreak.store import Store, write_json
-from makebreak.tables import as_dicts
+from makebreak.prompts import Outcome, Requests, load_world, target_sequences
+from makebreak.recipes import checkpoints
+from makebreak.revisions import cache_revision
+from makebreak.studies import Inputs
 from makebreak.zoo import held_out_requests, weight_change
 
-REVISION = 6
 JAILBREAK = "competing_tasks_safe_branch"
 """Family of jailbreaks that succeeds most often."""
 N_REPEATED_DIRECTIONS = 2
@@ -126,77 +118,75 @@ class Walk(NamedTuple):
     """Points along it."""
 
 
-def landscape_tables(
-    preset: Preset, world: str, seed: int, arm: str, store: Store
-) -> tuple[dict[str, Any], list[Path]]:
+@dataclass(frozen=True)
+class LandscapeSettings(RequestSettings):
+    """Directions and points at which a model is evaluated."""
+
+    n_directions: int
+    """Number of random directions."""
+    n_points: int
+    """Points of a curve, an odd number."""
+    attacks: tuple[str, ...]
+    """Attacks of which one model per learning rate is given, in the order of the models."""
+    rates: tuple[float, ...]
+    """Learning rates of each attack."""
+    all_directions: bool
+    """Whether other than random directions are evaluated."""
+    n_map_points: int | None
+    """Points per side of a plane; None for no plane."""
+    attack_plane: bool
+    """Whether the plane of two attacks is evaluated as well."""
+    max_norm: float = MAX_NORM
+    """Largest relative norm of a perturbation."""
+    worst_radius: float = WORST_RADIUS
+    """Relative norm of the ball in which the worst direction is sought."""
+
+
+@cache_revision(7)
+def landscape_tables(inputs: Inputs) -> dict[str, Iterable[Any]]:
     """Tables of one model.
 
     Args:
-        preset: The preset.
-        world: Name of the world.
-        seed: Pretraining seed.
-        arm: The model.
-        store: Store of models and outcomes.
+        inputs: The model, its base, and the models of each attack at each learning rate; tables of these
+            attacks in the same order; settings are `LandscapeSettings`.
 
     Returns:
-        Table → rows: `fine_tuning` (`FineTuningRow`), `curves` (`CurveRow`), `predictors` (one dictionary of
-        numbers that are known before an attack), and for the mapped arms `maps` (`PlaneRow`) and `paths`
-        (`PathRow`); and the folders that they came from.
+        Table → rows: `curves` (`CurveRow`), `predictors` (one dictionary of numbers that are known before an
+        attack), and with a plane `maps` (`PlaneRow`) and `paths` (`PathRow`).
     """
-    fine_tuning, folders = fine_tuning_rows(preset, world, seed, arm, store)
-    dicts = as_dicts(fine_tuning)
-    attack_folders = {
-        attack: build(preset.attack_recipe(world, seed, arm, attack, best_rate(dicts, attack)), store)
-        for attack in (HARMFUL, WITH_REFUSALS)
-        if attack in attacks_on(arm)
+    settings: LandscapeSettings = inputs.settings
+    symbols = load_world(settings.world).vocabulary.symbols
+    attacked = dict(zip(product(settings.attacks, settings.rates), inputs.models[2:], strict=True))
+    pairs = zip(product(settings.attacks, settings.rates), inputs.tables, strict=True)
+    rows = [
+        {"kind": kind, "rate": rate} | row for (kind, rate), tables in pairs for row in tables["fine_tuning"]
+    ]
+    attack_folders = {name: attacked[name, best_rate(rows, name)] for name in settings.attacks}
+    paths = {"own": inputs.models[0], "base": inputs.models[1], **attack_folders}
+    models = {name: load_model(path, symbols=symbols) for name, path in paths.items()}
+    landscape = _ModelLandscape(settings, inputs.folder, models["own"])
+    tables: dict[str, Iterable[Any]] = {
+        "curves": list(landscape.curve_rows(models)),
+        "predictors": [landscape.predictors(models["base"])],
     }
-    recipe = preset.recipe(world, seed, arm)
-    model_path, base_path = build(recipe, store), build(recipe.base, store)
-    all_directions = attacks_on(arm) == tuple(ATTACKS)
-    is_mapped = arm in preset.mapped_arms and seed == preset.seeds[0]
-    attack_plane = arm == preset.mapped_arms[0]
-
-    def measure(folder: Path) -> None:
-        symbols = load_world(world).vocabulary.symbols
-        paths = {"own": model_path, "base": base_path, **attack_folders}
-        models = {name: load_model(path, symbols=symbols) for name, path in paths.items()}
-        landscape = _ModelLandscape(preset, world, seed, folder, models["own"])
-        tables: dict[str, Any] = {
-            "curves": as_dicts(landscape.curve_rows(models, all_directions=all_directions)),
-            "predictors": [landscape.predictors(models["base"])],
-        }
-        if is_mapped:
-            tables["maps"] = as_dicts(landscape.plane_rows(models, attack_plane=attack_plane))
-            tables["paths"] = as_dicts(_path_rows(models, attack_folders, symbols))
-        write_json(folder / "tables.json", tables)
-
-    config = {
-        "n": preset.n,
-        "directions": preset.directions,
-        "points": preset.points,
-        "window": MAX_NORM,
-        "ball": WORST_RADIUS,
-        "seed": seed,
-        "map": preset.map_points if is_mapped else None,
-        "plane": attack_plane,
-    }
-    parents = [model_path, base_path, *attack_folders.values()]
-    folder = store.build("landscape", revision=REVISION, config=config, parents=parents, make=measure)
-    tables = json.loads((folder / "tables.json").read_text())
-    return {"fine_tuning": dicts, **tables}, [*folders, folder]
+    if settings.n_map_points is not None:
+        tables["maps"] = list(landscape.plane_rows(models, settings.n_map_points))
+        tables["paths"] = list(_path_rows(models, attack_folders, symbols))
+    return tables
 
 
 class _ModelLandscape:
     """Evaluation of one model around its weights; every point is appended to a file of a folder."""
 
-    def __init__(self, preset: Preset, world: str, seed: int, folder: Path, model: PreTrainedModel) -> None:
-        self.preset, self.world, self.seed, self.folder, self.model = preset, world, seed, folder, model
-        self.axis = np.linspace(-MAX_NORM, MAX_NORM, preset.points).round(9).tolist()
+    def __init__(self, settings: LandscapeSettings, folder: Path, model: PreTrainedModel) -> None:
+        self.settings, self.folder, self.model = settings, folder, model
+        self.axis = np.linspace(-settings.max_norm, settings.max_norm, settings.n_points).round(9).tolist()
         self.landscape = self._of(model)
         self.origin = self.landscape.points(Direction({}), path=self._path("origin"))(0.0)
 
     def _of(self, model: PreTrainedModel, families: tuple[str, ...] = FAMILIES) -> Landscape:
-        return held_out_landscape(model, self.world, self.seed, self.preset.n, families)
+        settings = self.settings
+        return held_out_landscape(model, settings.world, settings.seed, settings.n, families)
 
     def _path(self, name: str) -> Path:
         return self.folder / f"{name.replace(' ', '-')}.jsonl"
@@ -208,14 +198,13 @@ class _ModelLandscape:
         return self._of(walk.model).walk(walk.step, walk.coordinates, path, origin=origin)
 
     def _random_walks(self) -> list[Walk]:
-        indices = range(self.preset.directions)
+        indices = range(self.settings.n_directions)
         return [Walk("random", i, self.model, random_direction(self.model, i), self.axis) for i in indices]
 
-    def curve_rows(
-        self, models: Mapping[str, PreTrainedModel], *, all_directions: bool
-    ) -> Iterator[CurveRow]:
-        """One row per direction and point; only random directions unless `all_directions`."""
-        for walk in self._random_walks() + (self._other_walks(models) if all_directions else []):
+    def curve_rows(self, models: Mapping[str, PreTrainedModel]) -> Iterator[CurveRow]:
+        """One row per direction and point."""
+        others = self._other_walks(models) if self.settings.all_directions else []
+        for walk in self._random_walks() + others:
             jailbreaks = self._jailbreak_shares(walk) if walk.direction == "random" else {}
             for a, outcomes in self._outcomes(walk).items():
                 rates = outcome_rates(outcomes)
@@ -239,13 +228,13 @@ class _ModelLandscape:
 
         with points.perturbation:
             ends = [find_bracket(not_refused, BRACKET_LEVEL, first=sign * FIRST_BRACKET) for sign in (1, -1)]
-        limit = min([MAX_NORM, *(2 * abs(end) for end in ends if end is not None)])
-        return np.linspace(-limit, limit, self.preset.points).round(9).tolist()
+        limit = min([self.settings.max_norm, *(2 * abs(end) for end in ends if end is not None)])
+        return np.linspace(-limit, limit, self.settings.n_points).round(9).tolist()
 
     def _other_walks(self, models: Mapping[str, PreTrainedModel]) -> list[Walk]:
         """Walks along all but the plain random directions."""
         model, axis = self.model, self.axis
-        indices = range(min(N_REPEATED_DIRECTIONS, self.preset.directions))
+        indices = range(min(N_REPEATED_DIRECTIONS, self.settings.n_directions))
         gains = {
             name: torch.exp(torch.randn(model.config.hidden_size, generator=torch.Generator().manual_seed(i)))
             for i, name in enumerate(norm_readers(model))
@@ -263,7 +252,7 @@ class _ModelLandscape:
             walks += [Walk(name, i, variant, random_direction(variant, i), axis) for i in indices]
         chosen = {
             "fine-tuning": rescale_to_norm(model, direction_to(model, models[HARMFUL])),
-            "worst": worst_direction(model, self._refusal_nll, radius=WORST_RADIUS),
+            "worst": worst_direction(model, self._refusal_nll, radius=self.settings.worst_radius),
             "ablation": ablation_direction(model, self._refusal_direction()),
         }
         for name, direction in chosen.items():
@@ -274,12 +263,12 @@ class _ModelLandscape:
                 walks.append(Walk(name, 0, model, direction_to(model, end), list(INTERPOLATION)))
         return walks
 
-    def plane_rows(self, models: Mapping[str, PreTrainedModel], *, attack_plane: bool) -> Iterator[PlaneRow]:
-        """One row per point of the plane of two random directions and, if `attack_plane`, of two attacks."""
-        model, n_points = self.model, self.preset.map_points
-        square = np.linspace(-MAX_NORM, MAX_NORM, n_points).round(9).tolist()
+    def plane_rows(self, models: Mapping[str, PreTrainedModel], n_points: int) -> Iterator[PlaneRow]:
+        """One row per point of the plane of two random directions and, if wanted, of two attacks."""
+        model, limit = self.model, self.settings.max_norm
+        square = np.linspace(-limit, limit, n_points).round(9).tolist()
         planes = {"random": ((random_direction(model, 0), random_direction(model, 1)), square)}
-        if attack_plane:
+        if self.settings.attack_plane:
             axis = np.linspace(INTERPOLATION[0], INTERPOLATION[-1], n_points).round(9).tolist()
             ends = (direction_to(model, models[HARMFUL]), direction_to(model, models[WITH_REFUSALS]))
             planes["fine-tuning"] = (ends, axis)
@@ -306,9 +295,14 @@ class _ModelLandscape:
         change = weight_change(base=base, tuned=self.model)
         return {"margin": float(margin), "weight_change": change, "r50_low": low, "r50_high": high}
 
+    def _fit_requests(self, family: str) -> Requests:
+        """Requests of the fit split."""
+        settings = self.settings
+        return held_out_requests(settings.world, family, settings.n, settings.seed, "fit")
+
     def _refusal_nll(self, model: PreTrainedModel) -> Tensor:
         """Mean negative log-likelihood of the refusal on unsafe requests of the fit split."""
-        unsafe = held_out_requests(self.world, "unsafe", self.preset.n, self.seed, "fit")
+        unsafe = self._fit_requests("unsafe")
         return score_targets(model, target_sequences(unsafe, "refused")).nll.mean()
 
     def _refusal_direction(self) -> Tensor:
@@ -316,7 +310,7 @@ class _ModelLandscape:
         site = [f"blocks.{n_layers(self.model) // 2}.hook_resid_pre"]
         means = {}
         for family in ("unsafe", "safe"):
-            requests = held_out_requests(self.world, family, self.preset.n, self.seed, "fit")
+            requests = self._fit_requests(family)
             means[family] = end_of_text_activations(self.model, requests, site)[0].mean(dim=0)
         return means["unsafe"] - means["safe"]
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
-import numpy as np
 import pandas as pd
 from scipy.stats import spearmanr
 
@@ -98,32 +97,3 @@ def rank_correlation(rows: pd.DataFrame, predictor: str, outcome: str = STEPS_TO
     if len(rows) < MIN_MODELS or rows[predictor].nunique() < 2 or rows[outcome].nunique() < 2:
         return None
     return float(cast("Any", spearmanr(rows[predictor], rows[outcome])).statistic)
-
-
-def within_method_correlation(
-    rows: pd.DataFrame, predictor: str, outcome: str = STEPS_TO_HALF
-) -> float | None:
-    """Correlation of ranks minus the mean rank of each method, over the models of one seed.
-
-    Args:
-        rows: Rows of `predictor_rows` of one seed.
-        predictor: Column; models where it is missing are left out.
-        outcome: Column.
-
-    Returns:
-        The correlation; None for fewer than `MIN_MODELS` models, or if ranks do not vary within methods.
-    """
-    rows = rows[rows[predictor].notna()]
-    if len(rows) < MIN_MODELS:
-        return None
-    method = rows.arm.str.partition(" ")[0]
-    x, y = _centred_ranks(rows[predictor], method), _centred_ranks(rows[outcome], method)
-    if min(np.ptp(x), np.ptp(y)) == 0:
-        return None
-    return float(np.corrcoef(x, y)[0, 1])
-
-
-def _centred_ranks(values: pd.Series, groups: pd.Series) -> np.ndarray:
-    """Ranks minus the mean rank of each group."""
-    ranks = values.rank()
-    return (ranks - ranks.groupby(groups).transform("mean")).to_numpy()

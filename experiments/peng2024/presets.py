@@ -183,6 +183,6 @@ def attacks_on(arm: str) -> tuple[str, ...]:
     return (HARMFUL,) if arm == UNEXPOSED_BASE or " " in arm else tuple(ATTACKS)
 
 
-def check_gates(preset: Preset, world: str, store: Store) -> None:
-    """Checks that the models can learn the world."""
+def check_world(preset: Preset, world: str, store: Store) -> None:
+    """Checks that the models can learn the world (see `Study.gates`)."""
     check_learnable(preset.models, world, store)

@@ -1,9 +1,8 @@
-"""Figures and HTML page of the study."""
+"""Figures and sentences of the study's report."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any, cast
 
 import pandas as pd
@@ -13,7 +12,7 @@ from experiments.peng2024.fine_tuning import best_rate
 from experiments.peng2024.predictors import STEPS_TO_HALF
 from experiments.peng2024.presets import ATTACKS, MAX_NORM, RATES, UNEXPOSED_BASE, Preset
 from experiments.recipes.composition import METHODS
-from experiments.results import Results, format_estimate, format_verdicts
+from makebreak.claims import ClaimRow, Tables, format_value
 from makebreak.plots import (
     arm_name,
     plot_basins,
@@ -22,9 +21,7 @@ from makebreak.plots import (
     plot_landscape_plane,
     plot_predictors,
 )
-from makebreak.report import Page, write_figures, write_page
-
-Tables = Mapping[str, pd.DataFrame]
+from makebreak.studies import Figure
 
 _DIRECTIONS = {
     "random": "random, norm of tensors",
@@ -40,83 +37,47 @@ _PREDICTORS = {
     "margin": "margin, nats",
     "weight_change": "‖ΔW‖",
 }
-_CAPTIONS = {
-    "basins": (
-        "Refusal, compliance and ability along random directions",
-        "Weights perturbed along random directions with the norm of every tensor (Peng et al. 2024); "
-        "outcomes are exact. The published success rate of an attack counts everything that is not "
-        "refused: its gap to the red line are wrong or degenerate answers. Dashed: safe requests answered "
-        "at the same points. Bands: 5 to 95 % of directions and seeds. Refused: the first tokens of the "
-        "judged segment are the null; the end of the answer is not required. Results before 2026-11-26 "
-        "required the end as well (docs/errata.md, W5).",
-    ),
-    "directions": (
-        "Refusal along different directions",
-        "Unsafe requests that are refused, along directions of equal relative norm. Thin: seeds.",
-    ),
-    "maps": (
-        "Refusal over planes in weight space",
-        "Unsafe requests refused, one seed. Planes of two random directions; last, the plane of the model "
-        "(star), of harmful fine-tuning and of the same with as many refusals, with the checkpoints of "
-        "both. White contour: 90 % of safe requests are answered inside it.",
-    ),
-    "fine_tuning": (
-        "Compliance during fine-tuning attacks",
-        "Held-out unsafe requests answered as instructed, at the learning rate that ends with most of them "
-        "answered. Thin: seeds.",
-    ),
-    "variants": (
-        "Other widths, and a system prompt",
-        "As in the first figure, for SSFT models of other widths, and in a world where half of the "
-        "pretraining requests have a system prompt: aligned with it or without, and evaluated with it or "
-        "without.",
-    ),
-    "predictors": (
-        "Landscape widths and steps of harmful fine-tuning to one half",
-        "Steps of harmful fine-tuning until half of the unsafe requests are answered, against numbers "
-        "known before: widths, means over random directions, and two that need no landscape. A dot per "
-        "model that refuses. Models differ in learning rate by factors of two, so that the norm of the "
-        "update measures the dose; a difference between predictors is not a test of either "
-        "(docs/errata.md, audit-M10).",
-    ),
-}
 
 
-def figure_functions(results: Results, preset: Preset) -> dict[str, Callable[[], Any]]:
-    """Functions that draw the study's figures.
+def _shown(preset: Preset) -> list[str]:
+    return [arm for arm in ("base", *METHODS) if arm in preset.arms]
 
-    Args:
-        results: Results of the study.
-        preset: The preset.
 
-    Returns:
-        Name of the figure → a function that draws it.
-    """
-    tables, arms = results.tables, preset.arms
-    methods = [arm for arm in METHODS if arm in arms]
-    shown = [arm for arm in ("base", *METHODS) if arm in arms]
+def draw_basins(tables: Tables, preset: Preset) -> Any:
+    """Outcomes along random directions."""
     curves = tables["curves"]
-    random = curves[curves.direction == "random"]
-    functions: dict[str, Callable[[], Any]] = {
-        "basins": lambda: plot_basins(random, shown),
-        "directions": lambda: plot_direction_curves(curves, methods, _DIRECTIONS),
-        "fine_tuning": lambda: plot_fine_tuning_attacks(
-            _at_best_rates(tables), [*shown, UNEXPOSED_BASE], list(ATTACKS)
-        ),
-        "predictors": lambda: plot_predictors(
-            _refusing_models(tables), _PREDICTORS, STEPS_TO_HALF, "steps to one half"
-        ),
-    }
-    if "maps" in tables:
-        planes = tables["maps"].assign(title=_plane_titles)
-        paths = tables["paths"].assign(plane="fine-tuning").assign(title=_plane_titles)
-        functions["maps"] = lambda: plot_landscape_plane(planes, list(dict.fromkeys(planes.title)), paths)
-    if "variants" in tables:
-        variants = tables["variants"].sort_values(["system", "d_model"], kind="stable")
-        suffix = variants.system.map(lambda system: f",\n{system} system prompt" if system else "")
-        named = variants.assign(arm=variants.arm.str.cat(suffix))
-        functions["variants"] = lambda: plot_basins(named, list(dict.fromkeys(named.arm)))
-    return functions
+    return plot_basins(curves[curves.direction == "random"], _shown(preset))
+
+
+def draw_directions(tables: Tables, preset: Preset) -> Any:
+    """Refusal along directions of every kind."""
+    methods = [arm for arm in METHODS if arm in preset.arms]
+    return plot_direction_curves(tables["curves"], methods, _DIRECTIONS)
+
+
+def draw_maps(tables: Tables, preset: Preset) -> Any:
+    """Refusal over planes."""
+    planes = tables["maps"].assign(title=_plane_titles)
+    paths = tables["paths"].assign(plane="fine-tuning").assign(title=_plane_titles)
+    return plot_landscape_plane(planes, list(dict.fromkeys(planes.title)), paths)
+
+
+def draw_fine_tuning(tables: Tables, preset: Preset) -> Any:
+    """Compliance along attacks."""
+    return plot_fine_tuning_attacks(_at_best_rates(tables), [*_shown(preset), UNEXPOSED_BASE], list(ATTACKS))
+
+
+def draw_variants(tables: Tables, preset: Preset) -> Any:
+    """Outcomes of variants along random directions."""
+    variants = tables["variants"].sort_values(["system", "d_model"], kind="stable")
+    suffix = variants.system.map(lambda system: f",\n{system} system prompt" if system else "")
+    named = variants.assign(arm=variants.arm.str.cat(suffix))
+    return plot_basins(named, list(dict.fromkeys(named.arm)))
+
+
+def draw_predictors(tables: Tables, preset: Preset) -> Any:
+    """Predictors against steps to one half."""
+    return plot_predictors(_refusing_models(tables), _PREDICTORS, STEPS_TO_HALF, "steps to one half")
 
 
 def _plane_titles(rows: pd.DataFrame) -> pd.Series:
@@ -140,44 +101,106 @@ def _refusing_models(tables: Tables) -> pd.DataFrame:
     return tables["predictors"].merge(start[start.refusal_rate >= MIN_REFUSAL][["seed", "arm"]])
 
 
-def summary_paragraph(claims: Mapping[str, Mapping[str, Any]], n_directions: int) -> str:
-    """Estimates and verdicts of the main claims in sentences.
+FIGURES = (
+    Figure(
+        "basins",
+        "Refusal, compliance and ability along random directions",
+        "Weights perturbed along random directions with the norm of every tensor (Peng et al. 2024); "
+        "outcomes are exact. The published success rate of an attack counts everything that is not "
+        "refused: its gap to the red line are wrong or degenerate answers. Dashed: safe requests "
+        "answered at the same points. Bands: 5 to 95 % of directions and seeds. Refused: the first "
+        "tokens of the judged segment are the null; the end of the answer is not required. Results "
+        "before 2026-11-26 required the end as well (docs/errata.md, W5).",
+        draw_basins,
+        claims=("T1", "P1", "P6"),
+    ),
+    Figure(
+        "directions",
+        "Refusal along different directions",
+        "Unsafe requests that are refused, along directions of equal relative norm. Thin: seeds.",
+        draw_directions,
+        claims=("P3",),
+    ),
+    Figure(
+        "maps",
+        "Refusal over planes in weight space",
+        "Unsafe requests refused, one seed. Planes of two random directions; last, the plane of the "
+        "model (star), of harmful fine-tuning and of the same with as many refusals, with the "
+        "checkpoints of both. White contour: 90 % of safe requests are answered inside it.",
+        draw_maps,
+        requires=("maps",),
+    ),
+    Figure(
+        "fine_tuning",
+        "Compliance during fine-tuning attacks",
+        "Held-out unsafe requests answered as instructed, at the learning rate that ends with most of "
+        "them answered. Thin: seeds.",
+        draw_fine_tuning,
+        claims=("T5", "P4"),
+    ),
+    Figure(
+        "variants",
+        "Other widths, and a system prompt",
+        "As in the first figure, for SSFT models of other widths, and in a world where half of the "
+        "pretraining requests have a system prompt: aligned with it or without, and evaluated with it "
+        "or without.",
+        draw_variants,
+        requires=("variants",),
+    ),
+    Figure(
+        "predictors",
+        "Landscape widths and steps of harmful fine-tuning to one half",
+        "Steps of harmful fine-tuning until half of the unsafe requests are answered, against numbers "
+        "known before: widths, means over random directions, and two that need no landscape. A dot "
+        "per model that refuses. Models differ in learning rate by factors of two, so that the norm "
+        "of the update measures the dose; a difference between predictors is not a test of either "
+        "(docs/errata.md, audit-M10).",
+        draw_predictors,
+        claims=("T4",),
+    ),
+)
+"""Figures of the report."""
+
+
+def answer(claims: Mapping[str, ClaimRow]) -> list[str]:
+    """The answer to the study's question in three sentences.
 
     Args:
-        claims: Rows of claims.json by id.
-        n_directions: Number of random directions.
+        claims: Evaluated claims by id.
 
     Returns:
-        The paragraph.
+        The sentences.
     """
 
-    def estimate(claim: str, plus: float = 0.0, sign: int = 1) -> str:
-        return format_estimate(claims, claim, plus, sign)
+    def value(name: str) -> str:
+        row = claims[name]
+        return f"{format_value(row)} ({row.verdict})"
 
-    return (
-        f"Random directions: the share not refused rises by {estimate('T1', 0.05, -1)} within a tenth of the "
-        f"weights' norm (greatest rise over directions, the worst of {n_directions}). The half-width of "
-        f"answering safe requests minus that of refusing is {estimate('P6')}; where half of the refusals are "
-        f"lost, {estimate('T3', 0.9, -1)} of safe answers are left, and the greatest share of unsafe "
-        f"requests answered is {estimate('P6.harm', 0.1)}. Smaller half-width relative to random directions: "
-        f"{estimate('P3', 0.5, -1)} in the steepest direction, {estimate('P3.fine_tuning', 0.5, -1)} in that "
-        "of harmful fine-tuning. Rise of the share not refused under fine-tuning: "
-        f"{estimate('T5.harmful', 0.5)} on harmful requests, {estimate('T5.mix', 0.05, -1)} with as many "
-        f"refusals, {estimate('P4', 0.5)} on safe requests alone. Signed rank correlation of the half-width "
-        "with the steps to one half, minus the greater absolute correlation of margin and update norm: "
-        f"{estimate('P2')}; its expectation under independence is about -.3, so that a negative value is no "
-        "evidence against the half-width (docs/errata.md, audit-M10)."
-    )
+    return [
+        "Within a tenth of the weights' norm the share of unsafe requests that is not refused rises by "
+        f"{value('T1')} in the worst random direction; where half of the refusals are lost, "
+        f"{value('T3')} of the safe answers are left.",
+        "The half-width in the steepest direction for refusal is "
+        f"{value('P3')} times that in random ones, in the direction of harmful fine-tuning "
+        f"{value('P3.fine_tuning')} times.",
+        f"Harmful fine-tuning makes the share not refused rise by {value('T5.harmful')}, with as many "
+        f"refusals among the examples by {value('T5.mix')}, and fine-tuning on safe requests alone by "
+        f"{value('P4')}.",
+    ]
 
 
-def write_report(results: Results, preset: Preset, world: str, out: Path) -> Path:
-    """Writes the figures and report.html (see `Study`)."""
-    figures = write_figures(figure_functions(results, preset), _CAPTIONS, out / "figures")
-    tables = results.tables
-    claims = {row["id"]: row for row in results.claims}
-    summary = [summary_paragraph(claims, preset.directions), format_verdicts(results.claims)]
+def facts(preset: Preset, world: str) -> dict[str, str]:
+    """What was run.
+
+    Args:
+        preset: Sizes of the study.
+        world: Name of the world.
+
+    Returns:
+        Descriptions by name.
+    """
     rates = ", ".join(f"{rate:g}" for rate in RATES)
-    facts = {
+    return {
         "models": f"those of jain2024 at {preset.name}, world {world}: {', '.join(preset.arms)}",
         "perturbations": f"{preset.directions} random directions, {preset.points} points from "
         f"{-MAX_NORM} to {MAX_NORM} of the weights' norm; {preset.n} held-out unsafe and as many safe "
@@ -186,16 +209,28 @@ def write_report(results: Results, preset: Preset, world: str, out: Path) -> Pat
         f"{rates}, of which the one that ends with most unsafe requests answered counts; no example was "
         "used before",
     }
+
+
+def width_means(tables: Tables) -> pd.DataFrame:
+    """Widths, mean over seeds and directions."""
     numbers = tables["basins"].drop(columns=["seed", "direction_index", "is_censored"])
-    widths = numbers.groupby(["arm", "direction", "criterion"], sort=False).mean().reset_index()
-    fine_tuning = tables["fine_tuning"].drop(columns=["seed"])
-    curves = fine_tuning.groupby(["arm", "kind", "rate", "step"], sort=False).mean().reset_index()
-    shown = {
-        "Widths, mean over seeds and directions": widths,
-        "Predictors, and results of fine-tuning attacks": tables["predictors"],
-        "Fine-tuning attacks, mean over seeds": curves,
-    }
-    path = out / "report.html"
-    title = f"peng2024 at {preset.name}: safety landscapes and fine-tuning attacks"
-    write_page(Page(title, summary, facts, results.claims, figures, shown), path)
-    return path
+    return numbers.groupby(["arm", "direction", "criterion"], sort=False).mean().reset_index()
+
+
+def attack_means(tables: Tables) -> pd.DataFrame:
+    """Outcomes along attacks, mean over seeds."""
+    rows = tables["fine_tuning"].drop(columns=["seed"])
+    return rows.groupby(["arm", "kind", "rate", "step"], sort=False).mean().reset_index()
+
+
+def predictor_table(tables: Tables) -> pd.DataFrame:
+    """Predictors and results of attacks by model."""
+    return tables["predictors"]
+
+
+SUMMARIES = {
+    "Widths, mean over seeds and directions": width_means,
+    "Predictors, and results of fine-tuning attacks": predictor_table,
+    "Fine-tuning attacks, mean over seeds": attack_means,
+}
+"""Tables of the report by title."""

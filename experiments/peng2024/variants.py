@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import NamedTuple, cast
 
 import numpy as np
 import pandas as pd
 
-from experiments.peng2024.fine_tuning import FAMILIES, held_out_landscape
-from experiments.peng2024.presets import MAX_NORM, WITH_SYSTEM, WITHOUT_SYSTEM, Preset
-from experiments.study import stored_rows
+from experiments.peng2024.fine_tuning import FAMILIES, RequestSettings, held_out_landscape
+from experiments.peng2024.presets import MAX_NORM, WITH_SYSTEM, WITHOUT_SYSTEM
+from makebreak.claims import Tables, rows_of
 from makebreak.landscape import OutcomeRates, basin_rows, outcome_rates, random_direction
 from makebreak.models import load_model
 from makebreak.prompts import load_world
-from makebreak.recipes import build
-from makebreak.store import Store
-from makebreak.tables import Rows
+from makebreak.revisions import cache_revision
+from makebreak.studies import Inputs
 from synthetic import WITHOUT_SYSTEM_SUFFIX
 
 PLAIN, WITH, WITHOUT = "", "with", "without"
@@ -44,48 +43,49 @@ class VariantRow(NamedTuple):
     """Shares of requests by outcome."""
 
 
-def variant_rows(preset: Preset, world: str, seed: int, name: str, store: Store) -> tuple[Rows, list[Path]]:
-    """Outcomes of a variant along random directions.
+@dataclass(frozen=True)
+class VariantSettings(RequestSettings):
+    """How a variant is perturbed, and on which requests it is evaluated."""
+
+    d_model: int
+    """Width of the residual stream."""
+    has_system_span: bool
+    """Whether the world has system spans."""
+    n_directions: int
+    """Number of random directions."""
+    n_points: int
+    """Points of a curve."""
+    max_norm: float = MAX_NORM
+    """Largest relative norm of a perturbation."""
+
+
+@cache_revision(5)
+def variant_tables(inputs: Inputs) -> dict[str, Iterable[VariantRow]]:
+    """Table `variants`: outcomes of a variant along random directions.
 
     Args:
-        preset: The preset.
-        world: Name of the world.
-        seed: Pretraining seed.
-        name: Name of the variant.
-        store: Store of models and outcomes.
+        inputs: The variant; settings are `VariantSettings`.
 
     Returns:
-        One `VariantRow` per direction, point and system span, and the folders that they came from.
+        One row per direction, point and system span.
     """
-    recipe = preset.variant_recipe(world, seed, name)
-    path = build(recipe, store)
-    by_span = _FAMILIES[preset.variants[name].system_in_alignment is not None]
+    settings: VariantSettings = inputs.settings
+    by_span = _FAMILIES[settings.has_system_span]
     families = tuple(family for pair in by_span.values() for family in pair)
-    axis = np.linspace(-MAX_NORM, MAX_NORM, preset.points).round(9).tolist()
-
-    def measure(folder: Path) -> Iterator[VariantRow]:
-        model = load_model(path, symbols=load_world(recipe.world).vocabulary.symbols)
-        landscape = held_out_landscape(model, recipe.world, seed, preset.n, families)
-        origin = None
-        for i in range(preset.directions):
-            file = folder / f"random-{i}.jsonl"
-            points = landscape.points(random_direction(model, i), path=file, origin=origin).along(axis)
-            origin = points[0.0]
-            for coordinate, answers in points.items():
-                outcomes = landscape.outcomes(answers)
-                for span, pair in by_span.items():
-                    rates = outcome_rates({family: outcomes[family] for family in pair})
-                    yield VariantRow(recipe.model.d_model, span, "random", i, coordinate, rates)
-
-    config = {
-        "n": preset.n,
-        "directions": preset.directions,
-        "points": preset.points,
-        "window": MAX_NORM,
-        "seed": seed,
-    }
-    rows, folder = stored_rows(store, "landscape-variant", 4, config, measure, [path])
-    return rows, [path, folder]
+    axis = np.linspace(-settings.max_norm, settings.max_norm, settings.n_points).round(9).tolist()
+    model = load_model(inputs.models[0], symbols=load_world(settings.world).vocabulary.symbols)
+    landscape = held_out_landscape(model, settings.world, settings.seed, settings.n, families)
+    origin, rows = None, []
+    for i in range(settings.n_directions):
+        file = inputs.folder / f"random-{i}.jsonl"
+        points = landscape.points(random_direction(model, i), path=file, origin=origin).along(axis)
+        origin = points[0.0]
+        for coordinate, answers in points.items():
+            outcomes = landscape.outcomes(answers)
+            for span, pair in by_span.items():
+                rates = outcome_rates({family: outcomes[family] for family in pair})
+                rows.append(VariantRow(settings.d_model, span, "random", i, coordinate, rates))
+    return {"variants": rows}
 
 
 def rows_of_preset_width(curves: pd.DataFrame, d_model: int) -> pd.DataFrame:
@@ -102,24 +102,27 @@ def rows_of_preset_width(curves: pd.DataFrame, d_model: int) -> pd.DataFrame:
     return rows.assign(arm=f"width {d_model}", d_model=d_model, system=PLAIN)
 
 
-def variant_values(variants: pd.DataFrame) -> dict[str, float | None]:
-    """Values of claims T7 and T11.
+def variant_value(name: str, tables: Tables) -> float | None:
+    """Value of a claim about variants.
 
     Args:
-        variants: `VariantRow`s of one seed, with column arm.
+        name: `with` or `without`: VISAGE with the system span of alignment minus the other; `points`: share
+            of points where more is refused with it; `refusal` or `ability`: widest minus narrowest model.
+        tables: Tables of one seed.
 
     Returns:
-        Id of the claim → value; None if undefined.
+        The value; None if undefined.
     """
+    variants = rows_of(tables, "variants")
+    if name == "points":
+        return _share_of_points_refused_more(variants)
     basins = basin_rows(variants, ("arm", "d_model", "system", "direction_index"))
-    refusal, ability = basins[basins.criterion == "not refused"], basins[basins.criterion == "unable"]
-    widths = {"T11": refusal, "T11.able": ability}
-    return {
-        "T7": _visage_difference(refusal, WITH_SYSTEM, WITH, WITHOUT),
-        "T7.everywhere": _share_of_points_refused_more(variants),
-        "T7.absent": _visage_difference(refusal, WITHOUT_SYSTEM, WITHOUT, WITH),
-        **{claim: _widest_minus_narrowest(rows) for claim, rows in widths.items()},
-    }
+    refusal = basins[basins.criterion == "not refused"]
+    if name == "with":
+        return _visage_difference(refusal, WITH_SYSTEM, WITH, WITHOUT)
+    if name == "without":
+        return _visage_difference(refusal, WITHOUT_SYSTEM, WITHOUT, WITH)
+    return _widest_minus_narrowest(refusal if name == "refusal" else basins[basins.criterion == "unable"])
 
 
 def _visage_difference(basins: pd.DataFrame, arm: str, span: str, reference: str) -> float | None:
@@ -132,12 +135,12 @@ def _visage_difference(basins: pd.DataFrame, arm: str, span: str, reference: str
 
 
 def _share_of_points_refused_more(variants: pd.DataFrame) -> float | None:
-    """Share of points of the basin where more is refused with the system span, minus the threshold of .8."""
+    """Share of points of the basin where more is refused with the system span."""
     points = variants[variants.arm == WITH_SYSTEM].pivot_table(
         index=["direction_index", "coordinate"], columns="system", values="refusal_rate"
     )
     basin = points[points.max(axis=1) > 0]
-    return float((basin[WITH] > basin[WITHOUT]).mean()) - 0.8 if len(basin) else None
+    return float((basin[WITH] > basin[WITHOUT]).mean()) if len(basin) else None
 
 
 def _widest_minus_narrowest(basins: pd.DataFrame) -> float:

@@ -18,13 +18,12 @@ import pandas as pd
 import pytest
 
 from experiments.command import main
-from experiments.peng2024.claims import CLAIMS, evaluate_claims
+from experiments.peng2024 import STUDY
 from experiments.peng2024.landscapes import INTERPOLATION_PREFIX
 from experiments.peng2024.predictors import (
     STEPS_TO_HALF,
     predictor_rows,
     rank_correlation,
-    within_method_correlation,
 )
 from experiments.peng2024.presets import (
     ATTACKS,
@@ -39,10 +38,10 @@ from experiments.peng2024.presets import (
     WITHOUT_SYSTEM,
     attacks_on,
 )
-from experiments.peng2024.report import figure_functions, summary_paragraph
+from experiments.peng2024.report import answer
 from experiments.peng2024.variants import PLAIN, WITH, WITHOUT
 from experiments.recipes.composition import METHODS
-from experiments.results import Results
+from makebreak.claims import ClaimRow, evaluate_claims
 from makebreak.landscape import basin_rows
 from makebreak.plots import style
 from tests.experiments.store_files import modification_times
@@ -141,8 +140,8 @@ def _fine_tuning_rows(
     return rows
 
 
-def _by_id(tables: dict[str, pd.DataFrame]) -> dict[str, dict[str, Any]]:
-    return {row["id"]: row for row in evaluate_claims(tables)}
+def _by_id(tables: dict[str, pd.DataFrame]) -> dict[str, ClaimRow]:
+    return {row.id: row for row in evaluate_claims(STUDY.claims, tables)}
 
 
 @pytest.fixture(scope="module")
@@ -155,82 +154,80 @@ def test_censored_edge_is_undefined(planted: dict[str, pd.DataFrame]) -> None:
     row = _by_id(planted)["T10"]
     censored = planted["basins"].query("criterion == 'complied' and direction == 'random'").is_censored
     assert censored.all()
-    assert (row["verdict"], row["estimate"]) == ("not run", None)
+    assert (row.verdict, row.estimate) == ("not run", None)
     row = _by_id(planted | {"basins": planted["basins"].assign(is_censored=False)})["T10"]
-    assert row["estimate"] is not None, "the positive control: two edges have a distance"
+    assert row.estimate is not None, "the positive control: two edges have a distance"
 
 
 def test_claims_on_planted_tables(planted: dict[str, pd.DataFrame]) -> None:
     """Estimates are the planted values."""
     claims = _by_id(planted)
-    assert set(claims) == {claim.id for claim in CLAIMS}
     expected = {
-        "T1": 0.05,  # nothing is lost within a tenth
-        "T5.harmful": 0.5,
-        "T5.mix": 0.05,
-        "T6": 0.05,
-        "T8": 0.5,  # .8 of jailbreaks fail
+        "T1": 0.0,  # nothing is lost within a tenth
+        "T1.mean": 0.0,
+        "T5.harmful": 1.0,
+        "T5.mix": 0.0,
+        "T6.harmful": 1.0,
+        "T6.mix": 0.0,
+        "T8": 0.8,  # of jailbreaks fail
         "T8.safe": 0.8,
-        "P4": -0.5,
-        "P6.harm": -0.1,
-        "P7.folded": 0.02,
+        "P4": 0.0,
+        "P6.harm": 0.0,
+        "P7.folded": 0.0,
+        "T7": 40.0,
+        "T7.everywhere": 1.0,
+        "T7.absent": 40.0,
+        "T11": 0.2,
+        "T11.able": 0.2,
+        "P5": (55 - 20 - 3 * ARMS.index("unlearning")) / 60,
     }
     for claim, value in expected.items():
-        assert claims[claim]["estimate"] == pytest.approx(value, abs=1e-6), claim
+        assert claims[claim].estimate == pytest.approx(value, abs=1e-6), claim
     methods = [ARMS.index(method) for method in METHODS]
     radius = np.mean([0.3 + 0.01 * i for i in methods])
-    assert claims["P6"]["estimate"] == pytest.approx(0.1, abs=0.03)
-    assert claims["P3"]["estimate"] == pytest.approx(0.5 - 0.06 / radius, abs=0.08)
-    assert claims["T4.half"]["verdict"] == "not run"  # walls are vertical: VISAGE is the same of all widths
-    assert claims["P2"]["estimate"] > 0.5
-    assert claims["P2"]["verdict"] == "supported"
-    assert claims["P5"]["estimate"] == pytest.approx((55 - 20 - 3 * ARMS.index("unlearning")) / 60, abs=1e-6)
-    assert claims["T7"]["estimate"] == pytest.approx(40, abs=1e-6)
-    assert claims["T7.everywhere"]["estimate"] == pytest.approx(0.2)
-    assert claims["T7.absent"]["estimate"] == pytest.approx(40, abs=1e-6)
-    assert [claims[c]["estimate"] for c in ("T11", "T11.able")] == pytest.approx([0.2, 0.2])
-    assert all(claims[c]["verdict"] == "not supported" for c in ("P4", "P6.harm"))
+    assert claims["P6"].estimate == pytest.approx(0.1, abs=0.03)
+    assert claims["P3"].estimate == pytest.approx(0.06 / radius, abs=0.08)
+    assert claims["T4.half"].verdict == "not run"  # walls are vertical: VISAGE is the same of all widths
+    assert claims["P6.harm"].verdict == "inconclusive"  # at no effect exactly, in all seeds
+    assert claims["T6"].verdict == "supported"
 
 
 def test_models_without_refusal_are_not_run() -> None:
     """Claims about the loss of safety are not run where nothing is refused at first."""
     claims = _by_id(planted_tables(refuses=0.0))
-    assert {claims[c]["verdict"] for c in ("T1", "T2", "T3", "T5", "P1", "P2", "P3", "P6")} == {"not run"}
+    assert {claims[c].verdict for c in ("T1", "T2", "T3", "T5", "P1", "P3", "P6")} == {"not run"}
 
 
 def test_system_prompt_that_reduces_refusal(planted: dict[str, pd.DataFrame]) -> None:
-    """T7 is not supported if the system prompt of alignment reduces refusal, and not run without variants."""
+    """T7 is contradicted if the system prompt of alignment reduces refusal, and not run without variants."""
     claims = _by_id(planted_tables(prompted=-0.2))
-    assert {claims[c]["verdict"] for c in ("T7", "T7.everywhere", "T7.absent")} == {"not supported"}
+    assert claims["T7"].estimate == pytest.approx(-20)
+    assert {claims[c].verdict for c in ("T7", "T7.everywhere", "T7.absent")} == {"contradicted"}
     claims = _by_id({name: table for name, table in planted.items() if name != "variants"})
     rows = [claims[c] for c in ("T7", "T7.everywhere", "T7.absent", "T11", "T11.able")]
-    assert {(row["verdict"], row["reason"]) for row in rows} == {
-        ("not run", "this preset trains no models of other widths or with a system prompt")
-    }
+    assert {(row.verdict, row.reason) for row in rows} == {("not run", "this preset has no table 'variants'")}
 
 
 def test_mix_that_removes_safety() -> None:
-    """T5 and T6 are not supported if harmful fine-tuning with refusals removes safety too."""
+    """T5.mix and T6 are contradicted if harmful fine-tuning with refusals removes safety too."""
     claims = _by_id(planted_tables(mixed=0.8))
-    assert claims["T5.mix"]["estimate"] == pytest.approx(0.05 - 0.8)
-    assert claims["T5"]["verdict"] == claims["T6"]["verdict"] == "not supported"
+    assert claims["T5.mix"].estimate == pytest.approx(0.8)
+    assert claims["T5.mix"].verdict == claims["T6"].verdict == "contradicted"
 
 
-def test_correlation_within_methods() -> None:
-    """A predictor that only identifies the method has no correlation within methods."""
+def test_correlation_over_the_models_of_a_seed() -> None:
+    """A predictor that identifies the method has a high rank correlation; three models are too few."""
     rows = pd.DataFrame({"arm": [arm for arm in ARMS if arm != "base"]})
     index = {method: i for i, method in enumerate(METHODS)}
     rows["method"] = rows.arm.str.partition(" ")[0].map(index).astype(float)
     rows["exact"] = np.arange(len(rows), dtype=float)
     rows[STEPS_TO_HALF] = rows.exact
     assert rank_correlation(rows, "method") == pytest.approx(0.95, abs=0.05)
-    assert within_method_correlation(rows, "method") is None
-    assert within_method_correlation(rows, "exact") == pytest.approx(1.0)
     assert rank_correlation(rows[:3], "exact") is None
 
 
-def test_figures_and_paragraph(planted: dict[str, pd.DataFrame]) -> None:
-    """Every figure has data, and the paragraph gives estimates with verdicts."""
+def test_figures_and_answer(planted: dict[str, pd.DataFrame]) -> None:
+    """Every figure has data, and the answer gives estimates."""
     side = (0.0, 0.5, 1.0)
     maps = [
         {
@@ -248,15 +245,14 @@ def test_figures_and_paragraph(planted: dict[str, pd.DataFrame]) -> None:
     path = {"seed": 0, "arm": "ssft", "kind": HARMFUL, "y": 0.0, "residual": 0.0}
     paths = [path | {"step": step, "x": step / 60} for step in (0, 60)]
     tables = planted | {"maps": pd.DataFrame(maps), "paths": pd.DataFrame(paths)}
-    claims = evaluate_claims(planted)
-    for name, draw in figure_functions(Results(tables, claims, []), PRESETS["mini"]).items():
+    for figure in STUDY.figures:
         with style():
-            axes = draw()
-        assert np.ravel(axes)[0].has_data(), name
+            axes = figure.draw(tables, PRESETS["mini"])
+        assert np.ravel(axes)[0].has_data(), figure.name
         plt.close("all")
-    text = summary_paragraph({row["id"]: row for row in claims}, PRESETS["mini"].directions)
-    assert "rises by 0.00 (supported)" in text
-    assert "0.00 (supported) with as many refusals" in text
+    sentences = answer(_by_id(planted))
+    assert "rises by 0.00, n = 3" in sentences[0]
+    assert "among the examples by 0.00, n = 3" in sentences[2]
 
 
 @pytest.mark.slow
@@ -268,7 +264,7 @@ def test_study_resumes_from_the_store(
     arguments = ["peng2024", "--preset", "smoke", "--seeds", "0", "--out", str(out), "--store", str(store)]
     assert main(arguments) == 0
     claims = (out / "claims.json").read_bytes()
-    assert {row["id"] for row in json.loads(claims)} == {claim.id for claim in CLAIMS}
+    assert {row["id"] for row in json.loads(claims)} == {claim.id for claim in STUDY.claims}
     tables = {path.stem for path in (out / "tables").iterdir()}
     assert tables == {"curves", "basins", "fine_tuning", "predictors", "maps", "paths", "variants"}
     figures = {path.stem for path in (out / "figures").iterdir()}

@@ -50,7 +50,7 @@ def test_rows_are_made_once(tmp_path: Path) -> None:
     assert made == [1, 2]
 
 
-@pytest.mark.parametrize("study", ["peng2024", "real"])
+@pytest.mark.parametrize("study", ["real"])
 def test_task_computes_its_cell_in_another_process(study: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A task of a cell, read back from JSON, calls the study's `compute` with the same preset and cell."""
     package = importlib.import_module(f"experiments.{study}")

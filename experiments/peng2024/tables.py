@@ -1,0 +1,30 @@
+"""Tables that are computed from those of the cells: basins, predictors, and variants beside the own width."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from experiments.peng2024.landscapes import INTERPOLATION_PREFIX
+from experiments.peng2024.predictors import predictor_rows
+from experiments.peng2024.presets import WITH_SYSTEM
+from experiments.peng2024.variants import rows_of_preset_width
+from makebreak.claims import Tables, rows_of
+from makebreak.landscape import basin_rows
+
+
+def basins(tables: Tables) -> pd.DataFrame:
+    """Widths of every model, kind of direction and direction; lines to other models have none."""
+    curves = tables["curves"]
+    is_line = curves.direction.str.startswith(INTERPOLATION_PREFIX)
+    return basin_rows(curves[~is_line], ("seed", "arm", "direction", "direction_index"))
+
+
+def variants(tables: Tables) -> pd.DataFrame:
+    """Variants, with the SSFT model of the preset's own width."""
+    rows = rows_of(tables, "variants")
+    d_model = int(rows_of(tables, "variants", arm=WITH_SYSTEM).d_model.iloc[0])  # that of the preset
+    return pd.concat([rows_of_preset_width(tables["curves"], d_model), rows], ignore_index=True)
+
+
+DERIVED = {"basins": basins, "predictors": predictor_rows, "variants": variants}
+"""Tables by name, in the order in which they are computed."""
