@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
@@ -119,9 +120,9 @@ def test_value_of_one_seed_at_a_time() -> None:
 
 def test_formats() -> None:
     rows = evaluate_claims([stated()], tables(0.38, sd=0.0001))
-    assert format_value(rows[0]) == "0.38 [0.38, 0.38], n = 10"
+    assert format_value(rows[0]) == "0.38001 [0.37995, 0.38006], n = 10"
     assert "> 0.2" in format_claims(rows)
-    assert format_finding(rows[0]) == "0.38 [0.38, 0.38], n = 10 (supported)"
+    assert format_finding(rows[0]) == "0.38001 [0.37995, 0.38006], n = 10 (supported)"
 
 
 def test_finding_says_what_is_not_decided() -> None:
@@ -129,3 +130,17 @@ def test_finding_says_what_is_not_decided() -> None:
     [inconclusive], [absent] = (evaluate_claims([stated()], table) for table in (tables(0.2, sd=0.5), {}))
     assert format_finding(inconclusive).endswith("n = 10 (not decided)")
     assert format_finding(absent) == "not run"
+
+
+def test_tables_of_a_claim_are_those_that_it_read() -> None:
+    """Also by way of the tables of one seed; a table that is only there does not count."""
+    data = tables(0.38)
+    data |= {"other": data["rates"], "unused": data["rates"]}
+
+    def difference(of_seed: Mapping[str, pd.DataFrame]) -> float:
+        return of_seed["rates"].rate.mean() - of_seed["other"].rate.mean()
+
+    whole = Claim(id="W", statement="both", parts=("X", "Y"))
+    rows = evaluate_claims([whole, stated(), stated("Y", value=for_each_seed(difference))], data)
+    assert [row.tables for row in rows] == [["rates", "other"], ["rates"], ["rates", "other"]]
+    assert rows[2].values == {str(seed): 0.0 for seed in range(10)}

@@ -1,15 +1,8 @@
 """Claims: values in natural units over seeds, six verdicts, and Holm's correction over primary claims."""
 
 from makebreak.claims.claim import OURS, VERDICTS, Claim, NotRun, Role, Side, Tables, Value, Verdict
-from makebreak.claims.evaluation import (
-    LEVEL,
-    ClaimRow,
-    count_verdicts,
-    evaluate_claims,
-    format_claims,
-    format_finding,
-    format_value,
-)
+from makebreak.claims.evaluation import LEVEL, ClaimRow, evaluate_claims
+from makebreak.claims.formatting import format_claims, format_finding, format_value
 from makebreak.claims.values import by_seed, for_each_seed, rows_of
 
 __all__ = [
@@ -25,7 +18,6 @@ __all__ = [
     "Value",
     "Verdict",
     "by_seed",
-    "count_verdicts",
     "evaluate_claims",
     "for_each_seed",
     "format_claims",

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import pandas as pd
 
-from makebreak.claims.claim import VERDICTS, Claim, NotRun, Tables, Verdict, are_equal
+from makebreak.claims.claim import Claim, NotRun, Tables, Verdict, are_equal
 from makebreak.stats import holm_adjust, mean_confidence_interval
 
 LEVEL = 0.025
@@ -47,6 +47,8 @@ class ClaimRow(NamedTuple):
     """Number of seeds with a value."""
     values: dict[str, float | None]
     """Value by seed."""
+    tables: list[str]
+    """Tables that the values were computed from."""
     p_value: float | None
     """Level at which the interval first has the verdict (`Claim.p_value`)."""
     p_holm: float | None
@@ -87,12 +89,13 @@ def _evaluate(claim: Claim, tables: Tables) -> ClaimRow:
     assert claim.value is not None
     empty = _empty_row(claim)
     try:
-        values = claim.value(tables)
+        read = _ReadTables(tables)
+        values = claim.value(read)
     except NotRun as error:
         return empty._replace(reason=str(error))
     by_seed = {str(seed): None if pd.isna(v) else float(v) for seed, v in values.items()}
     defined = [value for value in by_seed.values() if value is not None]
-    row = empty._replace(values=by_seed, n_seeds=len(defined))
+    row = empty._replace(values=by_seed, tables=list(read.names), n_seeds=len(defined))
     if not defined or len(defined) < len(by_seed):
         return row._replace(reason=f"undefined on {len(by_seed) - len(defined)} of {len(by_seed)} seeds")
     mean, low, high, n = mean_confidence_interval(defined)
@@ -104,6 +107,19 @@ def _evaluate(claim: Claim, tables: Tables) -> ClaimRow:
     if are_equal(defined):
         return row._replace(reason=f"at ceiling or floor: all {n} seeds have this value")
     return row._replace(interval=[low, high])
+
+
+class _ReadTables(dict[str, pd.DataFrame]):
+    """Tables that remember which of them were read by name."""
+
+    def __init__(self, tables: Tables) -> None:
+        super().__init__(tables)
+        self.names: dict[str, None] = {}
+
+    def __getitem__(self, name: str) -> pd.DataFrame:
+        table = super().__getitem__(name)
+        self.names[name] = None
+        return table
 
 
 def _empty_row(claim: Claim) -> ClaimRow:
@@ -125,6 +141,7 @@ def _empty_row(claim: Claim) -> ClaimRow:
         negligible=claim.negligible,
         n_seeds=0,
         values={},
+        tables=[],
         p_value=None,
         p_holm=None,
         verdict="not run",
@@ -147,8 +164,14 @@ def _conjunction(claim: Claim, parts: Sequence[ClaimRow]) -> ClaimRow:
     p_values = [row.p_value for row in parts if row.p_value is not None]
     p = max(p_values) if worst.verdict == "supported" and p_values else worst.p_value
     reason = "" if worst.verdict == "supported" else f"{worst.verdict}: {', '.join(same)}"
-    n_seeds = min(row.n_seeds for row in parts)
-    return _empty_row(claim)._replace(n_seeds=n_seeds, p_value=p, verdict=worst.verdict, reason=reason)
+    tables = list(dict.fromkeys(name for row in parts for name in row.tables))
+    return _empty_row(claim)._replace(
+        n_seeds=min(row.n_seeds for row in parts),
+        tables=tables,
+        p_value=p,
+        verdict=worst.verdict,
+        reason=reason,
+    )
 
 
 def _holm(rows: list[ClaimRow]) -> list[ClaimRow]:
@@ -165,59 +188,3 @@ def _holm(rows: list[ClaimRow]) -> list[ClaimRow]:
             corrected = corrected._replace(verdict="inconclusive", reason=reason)
         result.append(corrected)
     return result
-
-
-def count_verdicts(rows: Sequence[ClaimRow]) -> dict[str, list[str]]:
-    """Ids of claims by verdict, in the order of `VERDICTS`; checks are left out."""
-    by_verdict = {
-        verdict: [row.id for row in rows if row.verdict == verdict and row.role != "check"]
-        for verdict in VERDICTS
-    }
-    return {verdict: ids for verdict, ids in by_verdict.items() if ids}
-
-
-def format_value(row: ClaimRow | Mapping[str, Any]) -> str:
-    """Estimate of a claim with its interval and number of seeds, such as `0.38 [0.21, 0.55], n = 5`."""
-    values = row._asdict() if isinstance(row, ClaimRow) else row
-    if values["estimate"] is None:
-        return "not run" if values["verdict"] == "not run" else values["verdict"]
-    estimate, n = _two_decimals(values["estimate"]), values["n_seeds"]
-    if values["interval"] is None:
-        return f"{estimate}, n = {n}"
-    low, high = (_two_decimals(end) for end in values["interval"])
-    return f"{estimate} [{low}, {high}], n = {n}"
-
-
-def _two_decimals(value: float) -> str:
-    return f"{round(value, 2) + 0.0:.2f}"  # without the sign of -0.00
-
-
-def format_finding(row: ClaimRow) -> str:
-    """Value of a claim and its verdict for a sentence, such as `0.38 [0.21, 0.55], n = 5 (supported)`.
-
-    Args:
-        row: The evaluated claim.
-
-    Returns:
-        The text; an inconclusive claim is `not decided`, and one that was not run has no value.
-    """
-    verdict = "not decided" if row.verdict == "inconclusive" else row.verdict
-    return verdict if row.estimate is None else f"{format_value(row)} ({verdict})"
-
-
-def format_claims(rows: Sequence[ClaimRow]) -> str:
-    """The claims as an aligned table for the terminal."""
-    signs = {"above": ">", "below": "<", "within": "±"}
-    cells = [("id", "role", "verdict", "value", "95 % interval", "bound", "seeds", "statement")]
-    for row in rows:
-        estimate = "n/a" if row.estimate is None else f"{row.estimate:+.3f}"
-        interval = "n/a" if row.interval is None else f"[{row.interval[0]:+.3f}, {row.interval[1]:+.3f}]"
-        bound = "n/a" if row.bound is None else f"{signs[row.side]} {row.bound:g}"
-        seeds = str(row.n_seeds)
-        cells.append((row.id, row.role, row.verdict, estimate, interval, bound, seeds, row.statement))
-    widths = [max(len(line[i]) for line in cells) for i in range(len(cells[0]) - 1)]
-    lines = []
-    for *columns, statement in cells:
-        padded = [cell.ljust(width) for cell, width in zip(columns, widths, strict=True)]
-        lines.append("  ".join([*padded, statement]))
-    return "\n".join(lines)
