@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from matplotlib.ticker import MaxNLocator
 
-from makebreak.claims import LEVEL, ClaimRow, format_value
+from makebreak.claims import VERDICTS, ClaimRow
+from makebreak.report.claim_text import describe_claim
 
 WIDTH = 460
 """Width of a drawing in its own units."""
-_LEFT, _RIGHT = 20, WIDTH - 20
-_SIDES = {"above": "above", "below": "below", "within": "at most"}
+_LEFT, _RIGHT = 50, WIDTH - 50
 
 
 class Tick(NamedTuple):
@@ -23,6 +23,35 @@ class Tick(NamedTuple):
     """Place in units of the drawing."""
     label: str
     """Text below it."""
+
+
+class Bound(NamedTuple):
+    """A bound of a claim in a drawing."""
+
+    x: float
+    """Place in units of the drawing."""
+    anchor: Literal["start", "middle", "end"]
+    """Side of its label: two bounds have theirs outside of both."""
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """Places of what is drawn of a claim, in units of the drawing."""
+
+    ticks: tuple[Tick, ...]
+    """Ticks of the axis."""
+    interval: tuple[float, float] | None
+    """Ends of the interval."""
+    estimate: float
+    """The estimate."""
+    seeds: tuple[float, ...]
+    """Values of the seeds."""
+    bounds: tuple[Bound, ...]
+    """The bound, for `within` both ends of the range."""
+    no_effect: float
+    """No effect."""
+    margin: tuple[float, float] | None
+    """Ends of the margin of negligibility; None for no margin."""
 
 
 @dataclass(frozen=True)
@@ -35,27 +64,10 @@ class Card:
     """What the value says, and what it does not."""
     figures: tuple[tuple[str, str], ...]
     """Name and title of the figures that show it."""
-    ticks: tuple[Tick, ...]
-    """Ticks of the axis; none if there is nothing to draw."""
-    interval: tuple[float, float] | None
-    """Ends of the interval in units of the drawing."""
-    estimate: float | None
-    """The estimate in units of the drawing."""
-    seeds: tuple[float, ...]
-    """Values of the seeds in units of the drawing."""
-    bounds: tuple[float, ...]
-    """The bound, for `within` both ends of the range, in units of the drawing."""
-    no_effect: float
-    """No effect, in units of the drawing."""
-    margin: tuple[float, float] | None
-    """Ends of the margin of negligibility, in units of the drawing; None for no margin."""
-    parts: tuple[ClaimRow, ...] = ()
-    """The parts of a conjunction."""
-
-    @property
-    def css_class(self) -> str:
-        """Class of the verdict in the page's style."""
-        return self.row.verdict.replace(" ", "-")
+    parts: tuple[ClaimRow, ...]
+    """The parts of a conjunction, by verdict."""
+    drawing: Drawing | None
+    """The interval against bound and no effect; None without an estimate."""
 
 
 def make_card(row: ClaimRow, figures: Sequence[tuple[str, str]] = (), parts: Sequence[ClaimRow] = ()) -> Card:
@@ -69,9 +81,14 @@ def make_card(row: ClaimRow, figures: Sequence[tuple[str, str]] = (), parts: Seq
     Returns:
         The card; without a drawing if there is no estimate.
     """
-    meaning = describe(row)
+    ordered = sorted(parts, key=lambda part: VERDICTS.index(part.verdict))
+    return Card(row, describe_claim(row, parts), tuple(figures), tuple(ordered), _draw(row))
+
+
+def _draw(row: ClaimRow) -> Drawing | None:
+    """The drawing of a claim, on an axis that holds all that is drawn."""
     if row.estimate is None or row.bound is None or row.no_effect is None:
-        return Card(row, meaning, tuple(figures), (), None, None, (), (), 0.0, None, tuple(parts))
+        return None
     bounds = (row.bound,)
     if row.side == "within":
         bounds = row.no_effect - row.bound, row.no_effect + row.bound
@@ -79,63 +96,23 @@ def make_card(row: ClaimRow, figures: Sequence[tuple[str, str]] = (), parts: Seq
     margin = (row.no_effect - row.negligible, row.no_effect + row.negligible) if row.negligible else None
     shown = [*values, *bounds, row.no_effect, row.estimate, *(row.interval or ()), *(margin or ())]
     low, high = min(shown), max(shown)
-    padding = 0.06 * (high - low) or 0.5
-    low, high = low - padding, high + padding
+    if low == high:
+        low, high = low - 0.5, high + 0.5
 
     def place(value: float) -> float:
         return round(_LEFT + (_RIGHT - _LEFT) * (value - low) / (high - low), 1)
 
-    ticks = list(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high))
-    return Card(
-        row=row,
-        meaning=meaning,
-        figures=tuple(figures),
-        ticks=tuple(Tick(place(value), f"{value + 0.0:.4g}") for value in ticks if low <= value <= high),
+    padding = 0.06 * (high - low)
+    ticks = MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)
+    anchors: tuple[Literal["start", "middle", "end"], ...] = (
+        ("middle",) if len(bounds) == 1 else ("end", "start")
+    )
+    return Drawing(
+        ticks=tuple(Tick(place(x), f"{x + 0.0:.4g}") for x in ticks if low - padding <= x <= high + padding),
         interval=None if row.interval is None else (place(row.interval[0]), place(row.interval[1])),
         estimate=place(row.estimate),
         seeds=tuple(place(value) for value in values),
-        bounds=tuple(place(value) for value in bounds),
+        bounds=tuple(Bound(place(x), anchor) for x, anchor in zip(bounds, anchors, strict=True)),
         no_effect=place(row.no_effect),
         margin=None if margin is None else (place(margin[0]), place(margin[1])),
     )
-
-
-def describe(row: ClaimRow) -> str:
-    """One or two sentences that read an evaluated claim.
-
-    Args:
-        row: The claim.
-
-    Returns:
-        Value, interval, number of seeds, and its place relative to bound and no effect.
-    """
-    if row.verdict == "not run":
-        return f"Not run: {row.reason}."
-    if row.bound is None:
-        return "All parts are supported." if row.verdict == "supported" else f"By its parts {row.reason}."
-    unit = f" ({row.unit})" if row.unit else ""
-    bound = f"{row.bound:g} from {row.no_effect:g}" if row.side == "within" else f"{row.bound:g}"
-    claimed = f"{_SIDES[row.side]} {bound}, a bound set by {_source(row)}"
-    value = f"The value is {format_value(row)}{unit}"
-    texts = {
-        "supported": f"{value}; the claim asks for {claimed}.",
-        "weaker than stated": f"{value}: on the claimed side of no effect ({row.no_effect:g}), but not "
-        f"{claimed}.",
-        "negligible": f"{value}: within {row.negligible:g} of no effect ({row.no_effect:g}).",
-        "contradicted": f"{value}: not {claimed}, but on the other side of {_other_side(row)}.",
-        "inconclusive": f"{value}; whether it is {claimed}, is not decided.",
-    }
-    text = texts[row.verdict]
-    if row.reason:
-        text += f" {row.reason[0].upper()}{row.reason[1:]}."
-    if row.p_holm is not None and row.p_holm >= LEVEL / 10:
-        text += f" Holm-adjusted p = {row.p_holm:.3f}."
-    return text
-
-
-def _other_side(row: ClaimRow) -> str:
-    return "the bound" if row.side == "within" else f"no effect ({row.no_effect:g})"
-
-
-def _source(row: ClaimRow) -> str:
-    return "us" if row.bound_source == "ours" else row.bound_source

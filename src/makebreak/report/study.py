@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -13,13 +13,18 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from makebreak.claims import ClaimRow, NotRun, format_value
 from makebreak.report.cards import Card, make_card
+from makebreak.report.claim_text import count_text
 from makebreak.report.figures import write_figures
 from makebreak.report.page import as_html
 from makebreak.store import write_atomic
 from makebreak.studies import Results, Study
 
 _PAGE, _FIGURES = "report.html", "figures"
-_FOLDED = {"Parts and controls, descriptive": "part", "Checks of the settings": "check"}
+_FOLDED = {
+    "Primary claims as a table": "primary",
+    "Parts and controls, descriptive": "part",
+    "Checks of the settings": "check",
+}
 
 
 def write_study(study: Study, results: Results, preset: Any, world: str, out: Path) -> Path:
@@ -57,7 +62,8 @@ def write_study(study: Study, results: Results, preset: Any, world: str, out: Pa
         preset=preset.name,
         world=world,
         answer=study.answer(claims),
-        cards=_cards(study, claims),
+        counts=count_text([row for row in results.claims if row.role == "primary"]),
+        cards=_cards(study, claims, [figure.path.stem for figure in figures]),
         folded={
             title: [row for row in results.claims if row.role == role] for title, role in _FOLDED.items()
         },
@@ -70,12 +76,13 @@ def write_study(study: Study, results: Results, preset: Any, world: str, out: Pa
     return out / _PAGE
 
 
-def _cards(study: Study, claims: Mapping[str, ClaimRow]) -> list[Card]:
-    """Cards of the primary claims, with the figures that show them."""
+def _cards(study: Study, claims: Mapping[str, ClaimRow], names: Sequence[str]) -> list[Card]:
+    """Cards of the primary claims, with those of the figures that show them."""
     cards = []
     for claim in study.claims:
         if claim.role == "primary":
-            figures = [(figure.name, figure.title) for figure in study.figures if claim.id in figure.claims]
+            shown = [each for each in study.figures if claim.id in each.claims and each.name in names]
+            figures = [(figure.name, figure.title) for figure in shown]
             cards.append(make_card(claims[claim.id], figures, [claims[name] for name in claim.parts]))
     return cards
 
