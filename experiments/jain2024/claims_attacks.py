@@ -7,7 +7,7 @@ W2).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -29,7 +29,6 @@ _SOFT_PROMPT = f"soft {SOFT_PROMPT_SIZES[-1]}"
 _GCG = f"gcg {N_SLOTS}"
 _TOKEN_CONTROLS = (f"random search {N_SLOTS}", f"random tokens {N_SLOTS}")
 _STEERING_CONTROLS = ("shuffled", "other_label", "covariance", "random")
-_TABLES = ("attacks", "projection", "prediction", "steering", "monitors", "prefill")
 
 ModelValue = Callable[[Tables], float | None]
 """A value of one model from its rows of every table; None where it is undefined."""
@@ -67,20 +66,38 @@ def _by_seed(of_seed: ModelValue, world: str | None, tables: Tables) -> pd.Serie
     own = attacks["world"].iloc[0]  # cells of the study's own world come first
     if world == own or (world is not None and world not in set(attacks["world"])):
         raise NotRun(f"this run attacks no models of {world} as another world")
-    of_world = _select({name: tables.get(name, pd.DataFrame()) for name in _TABLES}, "world", world or own)
+    of_world = _Selection(tables, "world", world or own)
     seeds = sorted(of_world["attacks"]["seed"].unique())
-    return pd.Series({seed: of_seed(_select(of_world, "seed", seed)) for seed in seeds}, dtype=float)
+    return pd.Series({seed: of_seed(_Selection(of_world, "seed", seed)) for seed in seeds}, dtype=float)
 
 
-def _select(tables: Tables, column: str, value: object) -> dict[str, pd.DataFrame]:
-    """Rows of every table with a value; a table without rows has no columns either."""
-    return {name: table[table[column] == value] if len(table) else table for name, table in tables.items()}
+class _Selection(Mapping[str, pd.DataFrame]):
+    """Rows of tables with a value of a column, selected when they are read.
+
+    A table that was not computed has no rows, and a table without rows has no columns either.
+    """
+
+    def __init__(self, tables: Tables, column: str, value: object) -> None:
+        self._tables, self._column, self._value = tables, column, value
+
+    def __getitem__(self, name: str) -> pd.DataFrame:
+        table = self._tables[name] if name in self._tables else pd.DataFrame()
+        return table[table[self._column] == self._value] if len(table) else table
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._tables
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._tables)
+
+    def __len__(self) -> int:
+        return len(self._tables)
 
 
-def _by_method(tables: Tables) -> dict[str, dict[str, pd.DataFrame]]:
+def _by_method(tables: Tables) -> dict[str, Tables]:
     """Tables of each method that was attacked."""
     attacked = set(tables["attacks"]["arm"])
-    return {arm: _select(tables, "arm", arm) for arm in METHODS if arm in attacked}
+    return {arm: _Selection(tables, "arm", arm) for arm in METHODS if arm in attacked}
 
 
 def _mean_of_methods(value: ModelValue, tables: Tables) -> float | None:
@@ -98,7 +115,7 @@ def _projection_above_base(tables: Tables) -> float | None:
     def of_all(of_model: Tables) -> float | None:
         return _jailbreak_projection(of_model, _ALL_KINDS, "all")
 
-    return _difference(_mean_of_methods(of_all, tables), of_all(_select(tables, "arm", "base")))
+    return _difference(_mean_of_methods(of_all, tables), of_all(_Selection(tables, "arm", "base")))
 
 
 def _mean_success(tables: Tables) -> float | None:

@@ -9,7 +9,7 @@ of the judged segment are the refusal; the end of the answer is not required. Al
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -49,10 +49,28 @@ class _ModelTables:
     """Tables of one model and seed, and the quantities that claims read from them."""
 
     def __init__(self, tables: Tables, arm: str) -> None:
-        self.curves = tables["curves"][tables["curves"].arm == arm]
-        self.basins = tables["basins"][tables["basins"].arm == arm]
-        self.predictors = tables["predictors"][tables["predictors"].arm == arm].iloc[0]
-        self.random = self.curves[self.curves.direction == "random"]
+        self._tables, self._arm = tables, arm
+
+    @cached_property
+    def curves(self) -> pd.DataFrame:
+        """Rows of table `curves`."""
+        return self._tables["curves"][self._tables["curves"].arm == self._arm]
+
+    @cached_property
+    def basins(self) -> pd.DataFrame:
+        """Rows of table `basins`."""
+        return self._tables["basins"][self._tables["basins"].arm == self._arm]
+
+    @cached_property
+    def predictors(self) -> pd.Series:
+        """The row of table `predictors`."""
+        rows = self._tables["predictors"]
+        return rows[rows.arm == self._arm].iloc[0]
+
+    @property
+    def random(self) -> pd.DataFrame:
+        """Rows of table `curves` along random directions."""
+        return self.curves[self.curves.direction == "random"]
 
     def at_origin(self, column: str) -> float:
         """Value of a column of the curves at the model itself."""

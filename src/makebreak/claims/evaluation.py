@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -120,6 +120,12 @@ class _ReadTables(dict[str, pd.DataFrame]):
         table = super().__getitem__(name)
         self.names[name] = None
         return table
+
+    def get(self, name: str, default: Any = None, /) -> Any:
+        try:
+            return self[name]
+        except KeyError:
+            return default
 
 
 def _empty_row(claim: Claim) -> ClaimRow:
