@@ -7,7 +7,7 @@ import pandas as pd
 from experiments.peng2024.landscapes import INTERPOLATION_PREFIX
 from experiments.peng2024.predictors import predictor_rows
 from experiments.peng2024.presets import WITH_SYSTEM
-from experiments.peng2024.variants import rows_of_preset_width
+from experiments.peng2024.variants import rows_of_preset_width, variant_basins
 from makebreak.claims import Tables, rows_of
 from makebreak.landscape import basin_rows
 
@@ -26,5 +26,10 @@ def variants(tables: Tables) -> pd.DataFrame:
     return pd.concat([rows_of_preset_width(tables["curves"], d_model), rows], ignore_index=True)
 
 
-DERIVED = {"basins": basins, "predictors": predictor_rows, "variants": variants}
+DERIVED = {
+    "basins": basins,
+    "predictors": predictor_rows,
+    "variants": variants,
+    "variant_basins": variant_basins,
+}
 """Tables by name, in the order in which they are computed."""

@@ -102,6 +102,11 @@ def rows_of_preset_width(curves: pd.DataFrame, d_model: int) -> pd.DataFrame:
     return rows.assign(arm=f"width {d_model}", d_model=d_model, system=PLAIN)
 
 
+def variant_basins(tables: Tables) -> pd.DataFrame:
+    """Widths of every variant, system span and direction."""
+    return basin_rows(rows_of(tables, "variants"), ("seed", "arm", "d_model", "system", "direction_index"))
+
+
 def variant_value(name: str, tables: Tables) -> float | None:
     """Value of a claim about variants.
 
@@ -113,10 +118,9 @@ def variant_value(name: str, tables: Tables) -> float | None:
     Returns:
         The value; None if undefined.
     """
-    variants = rows_of(tables, "variants")
     if name == "points":
-        return _share_of_points_refused_more(variants)
-    basins = basin_rows(variants, ("arm", "d_model", "system", "direction_index"))
+        return _share_of_points_refused_more(rows_of(tables, "variants"))
+    basins = rows_of(tables, "variant_basins")
     refusal = basins[basins.criterion == "not refused"]
     if name == "with":
         return _visage_difference(refusal, WITH_SYSTEM, WITH, WITHOUT)

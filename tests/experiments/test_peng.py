@@ -39,7 +39,7 @@ from experiments.peng2024.presets import (
     attacks_on,
 )
 from experiments.peng2024.report import answer
-from experiments.peng2024.variants import PLAIN, WITH, WITHOUT
+from experiments.peng2024.variants import PLAIN, WITH, WITHOUT, variant_basins
 from experiments.recipes.composition import METHODS
 from makebreak.claims import ClaimRow, evaluate_claims
 from makebreak.landscape import basin_rows
@@ -101,6 +101,7 @@ def planted_tables(
     tables["basins"] = basin_rows(tables["curves"][~is_line], ("seed", "arm", "direction", "direction_index"))
     tables["predictors"] = predictor_rows(tables)
     tables["variants"] = pd.DataFrame(_variant_rows(prompted))
+    tables["variant_basins"] = variant_basins(tables)
     return tables
 
 
@@ -203,9 +204,12 @@ def test_system_prompt_that_reduces_refusal(planted: dict[str, pd.DataFrame]) ->
     claims = _by_id(planted_tables(prompted=-0.2))
     assert claims["T7"].estimate == pytest.approx(-20)
     assert {claims[c].verdict for c in ("T7", "T7.everywhere", "T7.absent")} == {"contradicted"}
-    claims = _by_id({name: table for name, table in planted.items() if name != "variants"})
+    claims = _by_id({name: t for name, t in planted.items() if not name.startswith("variant")})
     rows = [claims[c] for c in ("T7", "T7.everywhere", "T7.absent", "T11", "T11.able")]
-    assert {(row.verdict, row.reason) for row in rows} == {("not run", "this preset has no table 'variants'")}
+    assert {(row.verdict, row.reason) for row in rows} == {
+        ("not run", "this preset has no table 'variant_basins'"),
+        ("not run", "this preset has no table 'variants'"),
+    }
 
 
 def test_mix_that_removes_safety() -> None:
@@ -266,7 +270,9 @@ def test_study_resumes_from_the_store(
     claims = (out / "claims.json").read_bytes()
     assert {row["id"] for row in json.loads(claims)} == {claim.id for claim in STUDY.claims}
     tables = {path.stem for path in (out / "tables").iterdir()}
-    assert tables == {"curves", "basins", "fine_tuning", "predictors", "maps", "paths", "variants"}
+    assert tables == {"curves", "basins", "fine_tuning", "predictors", "maps", "paths", "variants"} | {
+        "variant_basins"
+    }
     figures = {path.stem for path in (out / "figures").iterdir()}
     assert {"basins", "directions", "maps", "fine_tuning", "predictors"} <= figures
     before = modification_times(store)

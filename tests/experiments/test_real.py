@@ -48,6 +48,7 @@ def _arguments(folder: Path, *more: str) -> list[str]:
     return ["real", "--preset", "smoke", *more, *folders]
 
 
+@pytest.mark.slow
 def test_run_writes_all_results(folder: Path) -> None:
     """A run from the model to the page writes claims, tables, figures and the side-by-side table."""
     out = folder / "out"
@@ -64,6 +65,7 @@ def test_run_writes_all_results(folder: Path) -> None:
     assert {"untuned", "harmful", "benign", "aoa", "aoa, 25% paraphrase_blind"} == set(users.user)
 
 
+@pytest.mark.slow
 def test_second_run_computes_nothing(folder: Path) -> None:
     """A second run leaves the store and claims.json as they are."""
     before, claims = modification_times(folder / "store"), (folder / "out" / "claims.json").read_text()

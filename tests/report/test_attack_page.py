@@ -31,6 +31,8 @@ from makebreak.settings import AttackSettings, GenerationSettings
 from makebreak.store import Store, write_json
 from tests.fixtures.tiny_lm import REFUSAL, echo_lm, prompts, save_lm, template_lm, trained_lm
 
+pytestmark = pytest.mark.slow  # trains and attacks language models
+
 SETTINGS = GenerationSettings(n_new=6)
 ATTACKS = AttackSettings(
     attack_tokens=4, soft_tokens=4, steps=6, candidates=16, prefill=4, jailbreak_templates=()

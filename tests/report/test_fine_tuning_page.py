@@ -42,6 +42,8 @@ from makebreak.training import OBJECTIVES
 from tests.experiments.store_files import modification_times
 from tests.fixtures.tiny_lm import REFUSAL, REPLY, echo_lm, prompts, trained_lm
 
+pytestmark = pytest.mark.slow  # fine-tunes language models
+
 COMPLIANCE, REFUSED = REPLY.removesuffix(" <end>"), REFUSAL.removesuffix(" <end>")
 TRAINED_ON = {family: texts[::48] for family, texts in training_prompts().items()}
 SETTINGS = GenerationSettings(n_new=6)
