@@ -5,7 +5,7 @@ does not see how wide a basin is.
 
 Half-widths are interpolated linearly between the points of a grid. Where failure rises steeply, a half-width
 is off by up to the distance to the points around it, `grid_error`: by points .05 apart a wall at .21 is
-placed at .225. `landscape.bisect_crossing` finds them exactly.
+placed at .225. `landscape.bisect_crossing` narrows them down between two points that enclose one.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ def visage(failure: Float[np.ndarray, " n"]) -> float | None:
 
     The definition is an expectation over a uniform coordinate. The mean over points gives the points next to
     a wall too little weight: by 21 points it is 66.7 where failure rises from 0 at .1 to 1 at .4, in place of
-    62.5. `visage_continuous` has no such error.
+    62.5. `visage_continuous` gives 62.5 there; where failure is a step it is too low by up to a grid step on
+    either side.
     """
     below = failure[failure < 100]
     return float((100 - below).mean()) if len(below) else None
