@@ -13,7 +13,7 @@ from experiments.jain2024.mechanisms import mechanism_means
 from experiments.jain2024.report_attacks import TABLES as ATTACK_TABLES
 from experiments.jain2024.report_figures import control_comparison
 from experiments.recipes.composition import ARMS, MATCHED_CONTROLS, OBJECTIVES, Preset
-from makebreak.claims import ClaimRow, Tables, format_value, rows_of
+from makebreak.claims import ClaimRow, Tables, format_finding, rows_of
 from makebreak.prompts import OUTCOMES, load_world
 from makebreak.recipes import Alignment
 
@@ -87,21 +87,18 @@ def answer(claims: Mapping[str, ClaimRow]) -> list[str]:
     """
 
     def say(name: str) -> str:
-        row = claims[name]
-        verdict = "not decided" if row.verdict == "inconclusive" else row.verdict
-        return f"{format_value(row)}, {verdict}"
+        return format_finding(claims[name])
 
     return [
-        "Safety fine-tuning moves unsafe requests away from safe ones by this many distances of the class "
-        f"means more than in the base: {say('C2')}; the log ratio of their null shares exceeds that of a "
-        f"control which learns another answer by {say('M1')}.",
-        "The sine of the update to the column space of the base's input matrix differs from that of a random "
-        f"update by {say('C3')}, and its part in the left null space carries this much more of the refusal "
-        f"margin than a random part as large: {say('C3.causal')}; the update reads unsafe requests this many "
-        f"times as strongly as safe ones: {say('C4')}.",
-        "The share of refusals that are rewritten along the network exceeds that of any other mechanism by "
-        f"{say('M4')}; jailbreaks that succeed lie nearer the safe mean than plain unsafe requests by "
-        f"{say('C6')} distances of the means.",
+        "Activations: the gap between unsafe and safe requests, in distances of the class means, minus the "
+        f"base's is {say('C2')}. The log ratio of the null shares of unsafe and safe requests, minus that of "
+        f"a control that learns another answer, is {say('M1')}.",
+        "Weights: the part of the update in the base's left null space, minus a random part of the same "
+        f"dimension, carries {say('C3.causal')} of the refusal margin. The update reads unsafe requests "
+        f"{say('C4')} times as strongly as safe ones.",
+        "Mechanism: the share of refusals that are rewritten, minus that of the most frequent other "
+        f"mechanism, is {say('M4')}. Successful jailbreaks lie nearer the safe mean than plain unsafe "
+        f"requests by {say('C6')} distances of the means.",
     ]
 
 
