@@ -13,13 +13,10 @@ import pandas as pd
 import pytest
 
 from experiments.command import main
+from makebreak.claims import VERDICTS, ClaimRow
 from makebreak.zoo import table
 
 REPOSITORY = Path(__file__).parents[2]
-FIELDS = {
-    "id", "kind", "source", "statement", "statistic", "estimate", "interval", "unit", "chance", "threshold",
-    "n_seeds", "verdict",
-}  # fmt: skip
 
 
 def arguments(folder: Path, *more: str) -> list[str]:
@@ -69,8 +66,8 @@ def test_every_documented_file_is_written(done: Path) -> None:
         "M4",
         "M5",
     }
-    assert all(FIELDS <= set(row) <= FIELDS | {"reason"} for row in claims)
-    assert {row["verdict"] for row in claims} <= {"supported", "not supported", "inconclusive", "not run"}
+    assert all(set(row) == set(ClaimRow._fields) for row in claims)
+    assert {row["verdict"] for row in claims} <= set(VERDICTS)
     for figure in (
         "outcomes",
         "cost",
@@ -128,7 +125,8 @@ def test_every_documented_file_is_written(done: Path) -> None:
         "prefill",
         "jailbreak_detectability",
     }
-    assert {p.name for p in (out / "tables").iterdir()} == {f"{name}.csv" for name in tables}
+    names = {p.stem for p in (out / "tables").iterdir()}
+    assert tables - {"steering"} <= names <= tables  # untrained models have no success that is steered
     page = (out / "report.html").read_text()
     assert "http" not in page.replace("http-equiv", "")
     provenance = json.loads((out / "provenance.json").read_text())
