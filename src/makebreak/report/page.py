@@ -63,17 +63,22 @@ def write_page(page: Page, path: Path) -> Path:
     Returns:
         The HTML file.
     """
-    environment = Environment(
-        loader=PackageLoader("makebreak.report", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-    )
+    environment = template_environment()
     environment.filters["number"] = lambda x: "n/a" if x is None else f"{x:.3f}"
     template = environment.get_template("page.html")
     html = template.render(page=page, tables=as_html(page.tables), expanded=as_html(page.expanded))
     write_atomic(path, html)
     return path
+
+
+def template_environment() -> Environment:
+    """Environment of the pages' templates: text is escaped, and an undefined name is an error."""
+    return Environment(
+        loader=PackageLoader("makebreak.report", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+    )
 
 
 def as_html(tables: Mapping[str, pd.DataFrame]) -> dict[str, str]:

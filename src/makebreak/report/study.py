@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from makebreak.claims import ClaimRow, NotRun, format_value
 from makebreak.report.cards import Card, make_card
 from makebreak.report.claim_text import count_text
 from makebreak.report.figures import write_figures
-from makebreak.report.page import as_html
+from makebreak.report.page import as_html, template_environment
 from makebreak.store import write_atomic
 from makebreak.studies import Results, Study
 
@@ -49,12 +48,7 @@ def write_study(study: Study, results: Results, preset: Any, world: str, out: Pa
     captions = {figure.name: (figure.title, figure.caption) for figure in study.figures}
     figures = write_figures(drawings, captions, out / _FIGURES)
     claims = {row.id: row for row in results.claims}
-    environment = Environment(
-        loader=PackageLoader("makebreak.report", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-    )
+    environment = template_environment()
     environment.filters["value"] = format_value
     html = environment.get_template("study.html").render(
         study=study,
