@@ -102,9 +102,10 @@ def _evaluate(claim: Claim, tables: Tables) -> ClaimRow:
     row = row._replace(estimate=mean, verdict="inconclusive")
     if low is None or high is None:
         return row._replace(reason="one seed has no interval")
-    verdict = claim.verdict(mean, mean) if are_equal(defined) else claim.verdict(low, high)
+    is_constant = are_equal(defined)
+    verdict = claim.verdict(mean, mean) if is_constant else claim.verdict(low, high)
     row = row._replace(p_value=claim.p_value(defined, verdict), verdict=verdict)
-    if are_equal(defined):
+    if is_constant:
         return row._replace(reason=f"at ceiling or floor: all {n} seeds have this value")
     return row._replace(interval=[low, high])
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, runtime_checkable
@@ -13,7 +13,7 @@ from makebreak.recipes import Recipe, build, checkpoints
 from makebreak.revisions import revision_of
 from makebreak.store import Store, write_atomic
 from makebreak.tables import Rows, as_dicts
-from makebreak.zoo import Measure, identity, measure, other_seed
+from makebreak.zoo import Measure, Measurement, identity, measure, other_seed
 
 _TABLES_FILE = "tables.json"
 
@@ -149,15 +149,15 @@ class MeasureCell:
         tables: dict[str, Rows] = {}
         if self.step_measures:
             tables["zoo"] = []
-            folders += self._measure_steps(store, tables["zoo"])
-        for measurement, folder in measure(store, self.recipe, *self.final_measures):
-            folders.append(folder)
-            for name, rows in measurement.tables.items():
-                tables.setdefault(name, []).extend(rows)
+            folders += self._measure_steps(store, tables)
+        else:
+            results = measure(store, self.recipe, *self.final_measures)
+            _add_tables(tables, results)
+            folders += [folder for _, folder in results]
         return CellTables(tables, tuple(dict.fromkeys(folders)))
 
-    def _measure_steps(self, store: Store, zoo: Rows) -> list[Path]:
-        """Adds the rows of all kept steps of all stages to a table, and returns the folders of measures."""
+    def _measure_steps(self, store: Store, tables: dict[str, Rows]) -> list[Path]:
+        """Adds rows of all kept steps and of the final tables, and returns the folders of measures."""
         folders: list[Path] = []
         base = build(self.recipe.base, store)
         steps_before, parent = 0, None if self.recipe == self.recipe.base else base.name
@@ -168,11 +168,14 @@ class MeasureCell:
             for step in steps:
                 is_final = stage == self.recipe and step == max(steps)
                 measures = self.final_measures if is_final else self._measures_of_step(stage, step)
+                results = measure(store, stage, *measures, step=step)
                 row: dict[str, Any] = columns | {"step": step, "at": steps_before + step}
-                for measurement, folder in measure(store, stage, *measures, step=step):
+                for measurement, folder in results:
                     folders.append(folder)
                     row |= measurement.columns
-                zoo.append(row)
+                tables["zoo"].append(row)
+                if is_final:
+                    _add_tables(tables, results)
             steps_before, parent = steps_before + max(steps), model.name
         return folders
 
@@ -184,3 +187,10 @@ class MeasureCell:
         evenly_spaced = replace(optimisation, extra_checkpoints=()).checkpoint_steps
         is_extra = step not in {*evenly_spaced, optimisation.steps}
         return self.extra_step_measures if is_extra else self.step_measures
+
+
+def _add_tables(tables: dict[str, Rows], results: Sequence[tuple[Measurement, Path]]) -> None:
+    """Adds the rows of measurements to tables."""
+    for measurement, _ in results:
+        for name, rows in measurement.tables.items():
+            tables.setdefault(name, []).extend(rows)

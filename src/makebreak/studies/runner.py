@@ -126,7 +126,7 @@ def missing_tasks(request: Request, store: Path, workers: int) -> list[list[Task
     _, _, cells = resolve(request)
     numbered = list(enumerate(_with_needs(cells)))
     missing = [(number, cell) for number, cell in numbered if not is_cached(store, cell.compute)]
-    waves = _training_waves(request, [cell for _, cell in missing], store)
+    waves = _training_waves(request, trainings(cells), [cell for _, cell in missing], store)
     n = len(waves)
     for depth in sorted({_depth(cell) for _, cell in missing}):
         wave = [(number, cell) for number, cell in missing if _depth(cell) == depth]
@@ -141,10 +141,11 @@ def _depth(cell: Cell) -> int:
     return max((1 + _depth(needed) for needed in cell.needs), default=0)
 
 
-def _training_waves(request: Request, cells: Sequence[Cell], store: Path) -> list[list[Task]]:
-    """Trainings that the store lacks and at least two cells need, by number of stages."""
-    count = Counter(stage for cell in cells for stage in {s for r in cell.recipes for s in r.lineage})
-    recipes = trainings(resolve(request)[2])
+def _training_waves(
+    request: Request, recipes: Sequence[Recipe], missing: Sequence[Cell], store: Path
+) -> list[list[Task]]:
+    """Trainings that the store lacks and at least two missing cells need, by number of stages."""
+    count = Counter(stage for cell in missing for stage in {s for r in cell.recipes for s in r.lineage})
     waves: dict[int, list[Task]] = {}
     for number, recipe in enumerate(recipes):
         if count[recipe] > 1 and not is_cached(store, lambda s, recipe=recipe: build(recipe, s)):
