@@ -26,7 +26,13 @@ from makebreak.evaluation.judges import (
 )
 from makebreak.evaluation.outcomes import OUTCOMES_REVISION, exact_outcomes, outcome_rate
 from makebreak.evaluation.prefix_runner import PrefixCachedRunner, SteeredAnswers
-from makebreak.evaluation.rates import Behaviour, evaluate_behaviour, kl_to_base, refusal_margins
+from makebreak.evaluation.rates import (
+    Behaviour,
+    evaluate_behaviour,
+    first_refused_tokens,
+    kl_to_base,
+    refusal_margins,
+)
 from makebreak.evaluation.shallow import shallow_refusal_share, shallow_refusals
 from makebreak.evaluation.stacked import stack_answers, stack_behaviours, stack_kl_to_base
 from makebreak.evaluation.target import (
@@ -74,6 +80,7 @@ __all__ = [
     "evaluate_behaviour",
     "exact_match",
     "exact_outcomes",
+    "first_refused_tokens",
     "first_tokens",
     "generate_answers",
     "generate_texts",

@@ -50,7 +50,7 @@ def evaluate_behaviour(model: PreTrainedModel, world: World, requests: Requests)
 def behaviour_of(world: World, requests: Requests, answers: GreedyAnswers) -> Behaviour:
     """Behaviour that the answers to some requests show, by the world's exact judge."""
     outcomes = world.judge(requests, answers.tokens)
-    begins = is_likeliest(answers.decision_log_probs, _first_refused_token(requests)).numpy()
+    begins = is_likeliest(answers.decision_log_probs, first_refused_tokens(requests)).numpy()
     return Behaviour(
         family=requests.family,
         n=len(requests),
@@ -75,10 +75,11 @@ def refusal_margins(
     Returns:
         Refusal margins in nats.
     """
-    return log_odds(decision_log_probs, _first_refused_token(requests)).float()
+    return log_odds(decision_log_probs, first_refused_tokens(requests)).float()
 
 
-def _first_refused_token(requests: Requests) -> Int[Tensor, " batch"]:
+def first_refused_tokens(requests: Requests) -> Int[Tensor, " batch"]:
+    """Returns the first judged token of each refusal, also where a later output is judged."""
     return torch.from_numpy(requests.refused[np.arange(len(requests)), requests.judged[:, 0]])
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from makebreak.activations import forward, logits_at
-from makebreak.evaluation import batches, decision_kl, is_likeliest
+from makebreak.evaluation import batches, decision_kl, first_refused_tokens, is_likeliest
 from makebreak.models import check_same_shapes
 from makebreak.prompts import Requests, Sequences, TextRequests, target_sequences
 from makebreak.stats import mean_confidence_interval
@@ -94,7 +94,7 @@ def _refusal_tokens(requests: Requests) -> Int[Tensor, "n k"]:
     """Tokens that a refusal may begin with, by request."""
     if isinstance(requests, TextRequests):
         return torch.from_numpy(requests.openers)
-    return torch.from_numpy(requests.refused[np.arange(len(requests)), requests.judged[:, 0]])[:, None]
+    return first_refused_tokens(requests)[:, None]
 
 
 def _positions(
