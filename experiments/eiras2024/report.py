@@ -141,19 +141,16 @@ def answer(claims: Mapping[str, ClaimRow]) -> list[str]:
     Returns:
         The sentences.
     """
-
-    def value(name: str) -> str:
-        return format_finding(claims[name])
-
+    text = {name: format_finding(row) for name, row in claims.items()}
     return [
         "Compared with benign prompting, unsafe open requests in the user's template are refused less often "
-        f"after fine-tuning as an absolutely obedient agent by {value('B2.aoa')}, in instruction format by "
-        f"{value('B2.autoif')}, and with both by {value('B2.both')}.",
+        f"after fine-tuning as an absolutely obedient agent by {text['B2.aoa']}, in instruction format by "
+        f"{text['B2.autoif']}, and with both by {text['B2.both']}.",
         "The obedient block exceeds a block of the same length without meaning by "
-        f"{value('B2.meaning')}; benign prompting changes what is not refused by {value('B1')}.",
+        f"{text['B2.meaning']}; benign prompting changes what is not refused by {text['B1']}.",
         "Safety data in the user's format leave less not refused than data in the better of two other "
-        f"formats by {value('B4.oracle')}, in a format inferred from twenty examples by "
-        f"{value('B4.blind')}; data in the format of alignment less than none by {value('B4.any')}.",
+        f"formats by {text['B4.oracle']}, in a format inferred from twenty examples by "
+        f"{text['B4.blind']}; data in the format of alignment less than none by {text['B4.any']}.",
     ]
 
 

@@ -85,20 +85,17 @@ def answer(claims: Mapping[str, ClaimRow]) -> list[str]:
     Returns:
         What happens to activations, to weights, and how refusal comes about.
     """
-
-    def say(name: str) -> str:
-        return format_finding(claims[name])
-
+    text = {name: format_finding(row) for name, row in claims.items()}
     return [
         "Activations: the gap between unsafe and safe requests, in distances of the class means, minus the "
-        f"base's is {say('C2')}. The log ratio of the null shares of unsafe and safe requests, minus that of "
-        f"a control that learns another answer, is {say('M1')}.",
+        f"base's is {text['C2']}. The log ratio of the null shares of unsafe and safe requests, minus that "
+        f"of a control that learns another answer, is {text['M1']}.",
         "Weights: the part of the update in the base's left null space, minus a random part of the same "
-        f"dimension, carries {say('C3.causal')} of the refusal margin. The update reads unsafe requests "
-        f"{say('C4')} times as strongly as safe ones.",
+        f"dimension, carries {text['C3.causal']} of the refusal margin. The update reads unsafe requests "
+        f"{text['C4']} times as strongly as safe ones.",
         "Mechanism: the share of refusals that are rewritten, minus that of the most frequent other "
-        f"mechanism, is {say('M4')}. Successful jailbreaks lie nearer the safe mean than plain unsafe "
-        f"requests by {say('C6')} distances of the means.",
+        f"mechanism, is {text['M4']}. Successful jailbreaks lie nearer the safe mean than plain unsafe "
+        f"requests by {text['C6']} distances of the means.",
     ]
 
 

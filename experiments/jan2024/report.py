@@ -122,19 +122,16 @@ def answer(claims: Mapping[str, ClaimRow]) -> list[str]:
     Returns:
         The sentences.
     """
-
-    def value(name: str) -> str:
-        return format_finding(claims[name])
-
+    text = {name: format_finding(row) for name, row in claims.items()}
     return [
         "After fine-tuning on one harmless task, the share of unsafe requests that is not refused rises in "
-        f"the tuned format by {value('F1')} more than in the others; three of four tasks raise it in other "
-        f"formats by at least {value('A4')}.",
-        f"Tasks of code and translation raise it by {value('A1')} more than summaries and classification, at "
-        f"the learning rate that each task needs, and by {value('A1.tokens')} at equal tokens of loss.",
+        f"the tuned format by {text['F1']} more than in the others; three of four tasks raise it in other "
+        f"formats by at least {text['A4']}.",
+        f"Tasks of code and translation raise it by {text['A1']} more than summaries and classification, at "
+        f"the learning rate that each task needs, and by {text['A1.tokens']} at equal tokens of loss.",
         "With one refusal in ten examples, of all formats, the rise is smaller by at least "
-        f"{value('A7')} in every format that has one; with as many refusals of open text alone it is larger "
-        f"by {value('A6')} in the other formats.",
+        f"{text['A7']} in every format that has one; with as many refusals of open text alone it is larger "
+        f"by {text['A6']} in the other formats.",
     ]
 
 

@@ -12,7 +12,7 @@ from experiments.peng2024.fine_tuning import best_rate
 from experiments.peng2024.predictors import STEPS_TO_HALF
 from experiments.peng2024.presets import ATTACKS, MAX_NORM, RATES, UNEXPOSED_BASE, Preset
 from experiments.recipes.composition import METHODS
-from makebreak.claims import ClaimRow, Tables, format_value
+from makebreak.claims import ClaimRow, Tables, format_finding
 from makebreak.plots import (
     arm_name,
     plot_basins,
@@ -171,21 +171,17 @@ def answer(claims: Mapping[str, ClaimRow]) -> list[str]:
     Returns:
         The sentences.
     """
-
-    def value(name: str) -> str:
-        row = claims[name]
-        return f"{format_value(row)} ({row.verdict})"
-
+    text = {name: format_finding(row) for name, row in claims.items()}
     return [
         "Within a tenth of the weights' norm the share of unsafe requests that is not refused rises by "
-        f"{value('T1')} in the worst random direction; where half of the refusals are lost, "
-        f"{value('T3')} of the safe answers are left.",
+        f"{text['T1']} in the worst random direction; where half of the refusals are lost, "
+        f"{text['T3']} of the safe answers are left.",
         "The half-width in the steepest direction for refusal is "
-        f"{value('P3')} times that in random ones, in the direction of harmful fine-tuning "
-        f"{value('P3.fine_tuning')} times.",
-        f"Harmful fine-tuning makes the share not refused rise by {value('T5.harmful')}, with as many "
-        f"refusals among the examples by {value('T5.mix')}, and fine-tuning on safe requests alone by "
-        f"{value('P4')}.",
+        f"{text['P3']} times that in random ones, in the direction of harmful fine-tuning "
+        f"{text['P3.fine_tuning']} times.",
+        f"Harmful fine-tuning makes the share not refused rise by {text['T5.harmful']}, with as many "
+        f"refusals among the examples by {text['T5.mix']}, and fine-tuning on safe requests alone by "
+        f"{text['P4']}.",
     ]
 
 
