@@ -85,10 +85,10 @@ def _torn_files(folder: Path) -> list[Path]:
     return [path for path in paths if _torn_name(path) and path.is_file() and not path.is_symlink()]
 
 
-def _remove_torn_in_partial(partial: Path) -> None:
-    """Delete the temporary files of `write_atomic` in an unfinished result and in its real subfolders."""
-    for folder, _, _ in os.walk(partial, followlinks=False):
-        for path in _torn_files(Path(folder)):
+def remove_torn_files_below(folder: Path) -> None:
+    """Delete the temporary files that a killed `write_atomic` left in a folder and in its real subfolders."""
+    for subfolder, _, _ in os.walk(folder, followlinks=False):
+        for path in _torn_files(Path(subfolder)):
             path.unlink(missing_ok=True)
 
 
@@ -199,7 +199,7 @@ class Store:
             budget.check_fits(kind, lambda: _recorded_seconds(final.parent, kind))
             is_new = not partial.exists()
             partial.mkdir(exist_ok=True)
-            _remove_torn_in_partial(partial)
+            remove_torn_files_below(partial)
             started = time.monotonic()
             make(partial)
             seconds = time.monotonic() - started

@@ -122,6 +122,29 @@ def test_killed_between_members_the_rest_is_written_from_the_same_stack(
         assert weights[0].read_bytes() == weights[1].read_bytes()
 
 
+@pytest.mark.parametrize("interrupted", ["train_stack", "remove_stack"])
+def test_state_of_a_killed_stack_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, interrupted: str
+) -> None:
+    """Also a temporary file of a checkpoint, and what is left if all members were stored."""
+    store = Store(tmp_path)
+
+    def stop(*args: Any) -> Any:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(makebreak.recipes.building, interrupted, stop)
+        with pytest.raises(KeyboardInterrupt):
+            build_all(BASES[:1], store)
+    [state] = [path for path in (store.root / STACKS).iterdir() if path.is_dir()]
+    (state / "checkpoints").mkdir(exist_ok=True)
+    for torn in (state / ".checkpoint.safetensors.7.new", state / "checkpoints/.000002.safetensors.7.new"):
+        torn.write_text("half")
+    build_all(BASES[:1], store)
+    assert not state.exists()
+    assert build(BASES[0], Store(tmp_path, read_only=True))
+
+
 @pytest.mark.slow
 def test_models_that_stop_are_named_and_all_others_stored(tmp_path: Path) -> None:
     store = Store(tmp_path)

@@ -17,7 +17,7 @@ from makebreak.models import create_model, load_model
 from makebreak.prompts import load_world
 from makebreak.recipes.config import Recipe
 from makebreak.seeds import stage_seed
-from makebreak.store import Store, record, result_key, write_json
+from makebreak.store import Store, record, remove_torn_files_below, result_key, write_json
 from makebreak.training import (
     CHECKPOINTS,
     Member,
@@ -180,14 +180,14 @@ def _shared(recipe: Recipe) -> str:
 
 
 def _interrupted(recipes: Collection[Recipe], store: Store) -> list[list[Recipe]]:
-    """Stacks with a state in the store of which a recipe is still missing."""
+    """Stacks with a state in the store: a recipe is missing, or the state was not yet removed."""
     stacks = []
     for path in sorted((store.root / STACKS).glob(f"*/{_RECIPES}")):
         try:
             group = [from_json(Recipe, config) for config in json.loads(path.read_text())]
         except (OSError, ValueError, TypeError, AttributeError):
             continue  # of a version that has no such recipe
-        if any(r in recipes and not _folder(r, store).exists() for r in group):
+        if any(recipe in recipes for recipe in group):
             stacks.append(group)
     return stacks
 
@@ -196,10 +196,12 @@ def _build_stack(group: list[Recipe], store: Store) -> dict[Recipe, TrainingStop
     """Trains a stack and stores its members; the errors of those whose loss was not finite."""
     keys = [_folder(recipe, store).name for recipe in group]
     folder = store.root / STACKS / result_key(STACKS, REVISION, {"members": keys})
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.with_suffix(".lock")):
+        remove_torn_files_below(folder)
         missing = [i for i, recipe in enumerate(group) if not _folder(recipe, store).exists()]
-        if not missing:  # another process was faster
+        if not missing:  # another process was faster, or was killed before it removed the state
+            _remove_state(folder)
             return {}
         folder.mkdir(exist_ok=True)
         write_json(folder / _RECIPES, [to_json(recipe) for recipe in group])
@@ -210,9 +212,16 @@ def _build_stack(group: list[Recipe], store: Store) -> dict[Recipe, TrainingStop
         for i in missing:
             if i not in stack.failures:
                 _store(group[i], store, lambda path, i=i: stack.write(i, path))
-        (folder / _RECIPES).unlink()
-        remove_stack(folder)
+        _remove_state(folder)
     return {group[i]: error for i, error in stack.failures.items()}
+
+
+def _remove_state(folder: Path) -> None:
+    """Removes the state of a stack whose members are stored; its recipes last, by which it is recognised."""
+    remove_stack(folder)
+    (folder / _RECIPES).unlink(missing_ok=True)
+    if folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()
 
 
 def checkpoints(folder: Path) -> dict[int, Path]:
