@@ -61,12 +61,13 @@ def describe_plan(name: str, preset: str, world: str, seeds: tuple[int, ...], n_
         preset: Name of the preset.
         world: Name of the world.
         seeds: The seeds.
-        n_models: Number of models.
+        n_models: Number of models that recipes make; 0 for a study of a language model.
 
     Returns:
         The line.
     """
-    return f"{name} at {preset}, world {world}, seeds {' '.join(map(str, seeds))}: {n_models} models"
+    models = f": {n_models} models" if n_models else ""
+    return f"{name} at {preset}, world {world}, seeds {' '.join(map(str, seeds))}{models}"
 
 
 def write_results(run: Run, results: Results) -> None:

@@ -177,6 +177,11 @@ PRESETS = {preset.name: preset for preset in (SMOKE, MINI, SMALL)}
 """Presets by name."""
 
 
-def check_gates(preset: Preset, world: str, store: Store) -> None:
+def check_model(preset: Preset, world: str, store: Store) -> None:
     """Raises ValueError if the pretrained model does not exist."""
     model_source(preset.model, store)
+
+
+def with_model(preset: Preset, model: str) -> Preset:
+    """The preset with another language model."""
+    return replace(preset, model=model)

@@ -1,48 +1,63 @@
-"""Results of the synthetic worlds and of the language model side by side, claim by claim."""
+"""Claims of the synthetic worlds and of the language model side by side.
+
+`python -m experiments.real.side_by_side RUNS` puts results of the synthetic studies at `small` that lie in
+RUNS/STUDY/small/claims.json on record.
+"""
 
 from __future__ import annotations
 
-import csv
 import json
-from collections.abc import Collection, Mapping, Sequence
+import sys
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
-from experiments.real.claims import synthetic_study
+import pandas as pd
+
+from experiments.real.claims import CLAIMS, COUNTERPARTS
+from makebreak.claims import ClaimRow, Tables, evaluate_claims
+from makebreak.store import write_atomic
 
 RECORD = Path(__file__).with_name("record.csv")
-"""Published results of the synthetic worlds at `small` (docs/results)."""
-SAME, OPPOSITE = "same verdict", "opposite verdict"
-"""Comparison of two verdicts that are decided."""
-NOT_RUN = "not run"
-"""Verdict of a claim without a result."""
-_DECIDED = ("supported", "not supported")
+"""Results of the synthetic worlds, in natural units."""
+SAME, DIFFERENT, EARLIER = "same verdict", "different verdict", "earlier definition"
+"""Comparison of two verdicts that are decided, and of one that is of an earlier definition."""
+_UNDECIDED = ("inconclusive", "not run")
 
 
-class SyntheticResult(NamedTuple):
-    """Result of a claim in the synthetic world of its study."""
+class RecordRow(NamedTuple):
+    """Result of a claim in a synthetic world, a row of record.csv."""
 
-    estimate: float
-    """Estimate, mean over pretraining seeds."""
-    low: float | None
-    """Lower end of the 95 % interval; None for one seed."""
-    high: float | None
-    """Upper end of the interval; None for one seed."""
-    verdict: str
-    """Verdict of the claim."""
     study: str
     """Study of the claim."""
-    source: str
-    """Study and preset, and whether the result was computed here or is of record."""
+    preset: str
+    """Its preset."""
+    id: str
+    """Id of the claim in that study."""
+    estimate: float
+    """Mean over pretraining seeds, in the unit of the claim."""
+    low: float | None
+    """Lower end of the 95 % Student interval; None where all seeds are equal."""
+    high: float | None
+    """Upper end of the interval."""
+    verdict: str
+    """Verdict of the claim, as published."""
+    definition: Literal["present", "earlier"]
+    """`earlier` if verdict and bound are of before 2026-11-27, when there was one word, `not supported`, for
+    contradicted, negligible and weaker than stated."""
+    note: str
+    """What the quantity was, where it was another one; else empty."""
 
 
 class SideBySideRow(NamedTuple):
     """One claim in the synthetic world and on the language model."""
 
     id: str
-    """Id of the claim in both studies."""
+    """Id of the claim."""
     statement: str
     """The claim as a sentence."""
+    unit: str
+    """Unit of both estimates."""
     synthetic: str
     """Estimate and interval in the synthetic world."""
     synthetic_verdict: str
@@ -52,93 +67,79 @@ class SideBySideRow(NamedTuple):
     real_verdict: str
     """Verdict there."""
     comparison: str
-    """`same verdict`, `opposite verdict`, or which of the two is not decided."""
+    """`same verdict`, `different verdict`, which of the two is not decided, or `earlier definition`."""
     synthetic_source: str
-    """Where the result of the synthetic world is from; empty if there is none."""
+    """Study, preset and id of the synthetic result, with its note; empty if there is none."""
 
 
-def synthetic_results(claims: Sequence[Mapping[str, Any]], runs: Path) -> dict[str, SyntheticResult]:
-    """Results of claims in the synthetic worlds, by id.
+def read_record(path: Path = RECORD) -> dict[tuple[str, str], RecordRow]:
+    """Reads the results of the synthetic worlds that are on record.
 
     Args:
-        claims: Rows of claims.json, whose studies are looked up.
-        runs: Folder of all studies' results.
+        path: The CSV file.
 
     Returns:
-        The result of preset `small` if it was run here, else the one of record, else that of preset `mini`.
+        Study and id → result.
     """
-    studies = {synthetic_study(claim["id"]) for claim in claims}
-    return {
-        **_results_of_runs(studies, runs, "mini"),
-        **_results_of_record(),
-        **_results_of_runs(studies, runs, "small"),
-    }
+    rows = pd.read_csv(path).fillna({"note": ""}).to_dict("records")
+    return {(row["study"], row["id"]): RecordRow(**cast("dict[str, Any]", row)) for row in rows}
 
 
-def _results_of_record() -> dict[str, SyntheticResult]:
-    results = {}
-    with RECORD.open(encoding="utf-8", newline="") as file:
-        for row in csv.DictReader(file):
-            estimate, low, high = float(row["estimate"]), float(row["low"]), float(row["high"])
-            source = f"{row['study']} {row['preset']}, of record"
-            results[row["id"]] = SyntheticResult(estimate, low, high, row["verdict"], row["study"], source)
-    return results
+def compare_verdicts(synthetic: RecordRow | None, verdict: str) -> str:
+    """Comparison of the verdicts of a claim in the synthetic world and on the language model.
+
+    Args:
+        synthetic: The result of record.
+        verdict: Verdict on the language model.
+
+    Returns:
+        See `SideBySideRow.comparison`; a verdict of an earlier definition is compared with none.
+    """
+    if synthetic is None:
+        return "not run in the synthetic world"
+    if synthetic.definition == "earlier":
+        return EARLIER
+    if synthetic.verdict in _UNDECIDED:
+        return f"not decided in the synthetic world ({synthetic.verdict})"
+    if verdict in _UNDECIDED:
+        return f"not decided on the real model ({verdict})"
+    return SAME if synthetic.verdict == verdict else DIFFERENT
 
 
-def _results_of_runs(studies: Collection[str], runs: Path, preset: str) -> dict[str, SyntheticResult]:
-    results = {}
-    for study in studies:
-        path = runs / study / preset / "claims.json"
-        if not path.is_file():
-            continue
-        for row in json.loads(path.read_text()):
-            if synthetic_study(row["id"]) == study and row["estimate"] is not None:
-                low, high = row["interval"]
-                source = f"{study} {preset}, run here"
-                results[row["id"]] = SyntheticResult(
-                    row["estimate"], low, high, row["verdict"], study, source
-                )
-    return results
-
-
-def compare_verdicts(synthetic: str, real: str) -> str:
-    """Comparison of the verdicts of a claim in the synthetic world and on the language model."""
-    if synthetic not in _DECIDED:
-        return "not decided in the synthetic world"
-    if real not in _DECIDED:
-        return f"not decided on the real model ({real})"
-    return SAME if synthetic == real else OPPOSITE
-
-
-def side_by_side_rows(claims: Sequence[Mapping[str, Any]], runs: Path) -> list[SideBySideRow]:
+def side_by_side_rows(
+    claims: Iterable[ClaimRow], record: Mapping[tuple[str, str], RecordRow]
+) -> list[SideBySideRow]:
     """Sets the results of both studies side by side.
 
     Args:
-        claims: Rows of claims.json on the language model.
-        runs: Folder of all studies' results.
+        claims: Evaluated claims on the language model.
+        record: Results of the synthetic worlds by study and id.
 
     Returns:
         One row per claim; checks are left out.
     """
-    results = synthetic_results(claims, runs)
     rows = []
     for claim in claims:
-        if claim["kind"] == "check":
+        if claim.role == "check":
             continue
-        result = results.get(claim["id"])
-        synthetic, verdict, source = NOT_RUN, NOT_RUN, ""
+        result = record.get(COUNTERPARTS.get(claim.id, ("", "")))
+        synthetic, source, verdict = "n/a", "", "not run"
         if result is not None:
             synthetic = _format_interval(result.estimate, result.low, result.high)
-            verdict, source = result.verdict, result.source
+            verdict = f"{result.verdict} ({EARLIER})" if result.definition == "earlier" else result.verdict
+            parts = (f"{result.study} {result.preset} {result.id}", result.note)
+            source = ": ".join(part for part in parts if part)
+        low, high = claim.interval or (None, None)
         rows.append(
             SideBySideRow(
-                claim["id"],
-                claim["statement"],
+                claim.id,
+                claim.statement,
+                claim.unit,
                 synthetic,
                 verdict,
-                _format_interval(claim["estimate"], *claim["interval"]),
-                claim["verdict"],
-                compare_verdicts(verdict, claim["verdict"]),
+                _format_interval(claim.estimate, low, high),
+                claim.verdict,
+                compare_verdicts(result, claim.verdict),
                 source,
             )
         )
@@ -148,4 +149,55 @@ def side_by_side_rows(claims: Sequence[Mapping[str, Any]], runs: Path) -> list[S
 def _format_interval(estimate: float | None, low: float | None, high: float | None) -> str:
     if estimate is None:
         return "n/a"
-    return f"{estimate:.2f}" + ("" if low is None or high is None else f" [{low:.2f}, {high:.2f}]")
+    interval = "" if pd.isna(low) or pd.isna(high) else f" [{low:.2f}, {high:.2f}]"
+    return f"{estimate:.2f}{interval}"
+
+
+def side_by_side_table(tables: Tables) -> pd.DataFrame:
+    """The claims of the study, evaluated on its tables, beside those of record."""
+    return pd.DataFrame(
+        side_by_side_rows(evaluate_claims(CLAIMS, tables), read_record()), columns=SideBySideRow._fields
+    )
+
+
+def update_record(runs: Path, path: Path = RECORD) -> list[str]:
+    """Puts results of the synthetic studies at `small` on record; others stay.
+
+    Args:
+        runs: Folder of all studies' results.
+        path: The CSV file of record.
+
+    Returns:
+        Ids that were put on record.
+    """
+    record = read_record(path)
+    names = []
+    for study, name in COUNTERPARTS.values():
+        file = runs / study / "small" / "claims.json"
+        found = [row for row in json.loads(file.read_text()) if row["id"] == name] if file.is_file() else []
+        for row in found:
+            if row["estimate"] is not None:
+                low, high = row["interval"] or (None, None)
+                result = RecordRow(
+                    study, "small", name, row["estimate"], low, high, row["verdict"], "present", ""
+                )
+                record[study, name] = result
+                names.append(name)
+    write_atomic(path, pd.DataFrame(record.values()).to_csv(index=False, float_format="%.3f"))
+    return names
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Updates the record from a folder of results."""
+    if len(arguments) != 1 or not Path(arguments[0]).is_dir():
+        print(
+            "usage: python -m experiments.real.side_by_side RUNS, a folder of studies' results",
+            file=sys.stderr,
+        )
+        return 2
+    print(f"on record: {' '.join(update_record(Path(arguments[0]))) or 'nothing new'}")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

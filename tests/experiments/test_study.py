@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
-import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import pytest
-
-from experiments.study import collect_tables, compute_cell, stored_rows
+from experiments.study import collect_tables, stored_rows
 from makebreak.store import Store
 
 
@@ -48,22 +44,3 @@ def test_rows_are_made_once(tmp_path: Path) -> None:
     assert rows(1) == rows(1) == [{"name": "a", "value": 1}]
     assert rows(2) == [{"name": "a", "value": 2}]
     assert made == [1, 2]
-
-
-@pytest.mark.parametrize("study", ["real"])
-def test_task_computes_its_cell_in_another_process(study: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A task of a cell, read back from JSON, calls the study's `compute` with the same preset and cell."""
-    package = importlib.import_module(f"experiments.{study}")
-    module = importlib.import_module(f"experiments.{study}.study")
-    calls: list[tuple[Any, Any]] = []
-    monkeypatch.setattr("experiments.study.is_cached", lambda root, compute: False)
-    monkeypatch.setattr(module, "compute", lambda preset, cell, store: calls.append((preset, cell)))
-    preset = package.PRESETS["smoke"]
-    waves = package.tasks(preset, preset.worlds[0], (0,), Path("store"), workers=1)
-    task = waves[-1][-1]
-    assert task.function == "experiments.study:compute_cell"
-    compute_cell(*json.loads(json.dumps(task.arguments)))
-    [(called, cell)] = calls
-    assert called == preset
-    assert cell.seed == 0
-    assert cell.wave == len(waves) - 1
