@@ -174,8 +174,10 @@ def update_record(runs: Path, path: Path = RECORD) -> list[str]:
     names = []
     for study, name in COUNTERPARTS.values():
         file = runs / study / "small" / "claims.json"
-        found = [row for row in json.loads(file.read_text()) if row["id"] == name] if file.is_file() else []
-        for row in found:
+        evaluated = (
+            [row for row in json.loads(file.read_text()) if row["id"] == name] if file.is_file() else []
+        )
+        for row in evaluated:
             if row["estimate"] is not None:
                 low, high = row["interval"] or (None, None)
                 result = RecordRow(
