@@ -8,10 +8,9 @@ import pytest
 from makebreak.landscape import (
     Basin,
     basin,
-    bisect_crossing,
     crossing,
-    find_bracket,
     visage,
+    visage_bounds,
     visage_continuous,
     visage_released,
     width_interval,
@@ -72,7 +71,7 @@ def test_constant_curves() -> None:
 
 
 def test_the_grid_error_bounds_the_half_widths_of_walls() -> None:
-    """Walls at planted distances: interpolated half-widths are off by at most that, bisected ones are not."""
+    """Walls at planted distances: half-widths are off by at most that."""
     random = np.random.default_rng(1000)
     for left, right in ((0.2, 0.3), *random.uniform(0.01, 0.49, (50, 2))):
 
@@ -82,10 +81,6 @@ def test_the_grid_error_bounds_the_half_widths_of_walls() -> None:
         shape = basin(AXIS, np.array([failure(a) for a in AXIS.tolist()]))
         errors = np.abs([shape.left - left, shape.right - right])
         assert errors.max() <= shape.grid_error + 1e-9 <= 0.0251
-        for sign, truth in ((-1, left), (1, right)):
-            outside = find_bracket(failure, 0.5, first=sign * 0.05)
-            assert outside is not None
-            assert bisect_crossing(failure, 0.5, outside=outside) == pytest.approx(sign * truth, abs=1e-3)
     planted = basin(AXIS, np.where((AXIS < -0.2) | (AXIS > 0.3), 1.0, 0.0))
     assert (planted.left, planted.right) == pytest.approx((0.225, 0.325))
 
@@ -100,6 +95,45 @@ def test_continuous_visage_is_the_expectation() -> None:
     assert visage(failure) == pytest.approx(62.5, abs=0.5)
     assert visage_continuous(AXIS, np.full(21, 100.0)) is None
     assert visage_continuous(AXIS, np.zeros(21)) == pytest.approx(100)
+
+
+def test_visage_bounds_hold_the_truth_of_steps() -> None:
+    """Failure steps from one planted rate to another, then to a wall at 100 %, at offsets to the grid."""
+    random = np.random.default_rng(1000)
+    for _ in range(200):
+        inner, outer = np.sort(random.uniform(0.01, 0.49, (2, 2)), axis=0)  # of both sides
+        low, high = np.sort(random.uniform(0, 100, 2))
+        side = (AXIS > 0).astype(int)
+        failure = np.where(np.abs(AXIS) > outer[side], 100.0, np.where(np.abs(AXIS) > inner[side], high, low))
+        truth = ((100 - low) * inner.sum() + (100 - high) * (outer - inner).sum()) / outer.sum()
+        bounds, value = visage_bounds(AXIS, failure), visage_continuous(AXIS, failure)
+        assert bounds is not None
+        assert value is not None
+        assert bounds[0] - 1e-9 <= min(truth, value) <= max(truth, value) <= bounds[1] + 1e-9
+    wall = np.where(np.abs(AXIS) > 0.21, 100.0, 0.0)
+    assert visage_continuous(AXIS, wall) == pytest.approx(90), "the truth is 100"
+    assert visage_bounds(AXIS, wall) == pytest.approx((80, 100))
+    assert visage_bounds(AXIS, np.full(21, 100.0)) is None
+    assert visage_bounds(AXIS, np.zeros(21)) == pytest.approx((100, 100))
+
+
+def test_visage_bounds_are_tight_and_narrow_with_the_grid() -> None:
+    """Curves that approach both bounds exist, and a finer grid brings the bounds together."""
+    axis, failure = np.array([-1.0, 0.0, 1.0]), np.array([100.0, 0.0, 50.0])
+    assert visage_bounds(axis, failure) == pytest.approx((25, 100))
+    fine = np.linspace(-1, 1, 20_001)
+    lowest = np.select([fine < 0, fine == 0], [99.999, 0], 50)
+    highest = np.select([fine < -1e-9 - 0.9999, fine < 1], [100, 0], 50)
+    for curve, bound in ((lowest, 25), (highest, 100)):
+        assert visage_continuous(fine, curve.astype(float)) == pytest.approx(bound, abs=0.1)
+    widths = []
+    for n in (21, 81, 321):
+        grid = np.linspace(-0.5, 0.5, n)
+        bounds = visage_bounds(grid, 100 * ((np.abs(grid) - 0.1) / 0.3).clip(0, 1))
+        assert bounds is not None
+        assert bounds[0] < 62.5 < bounds[1]
+        widths.append(bounds[1] - bounds[0])
+    assert widths[0] > 3 * widths[1] > 9 * widths[2]
 
 
 def test_visage_does_not_depend_on_width() -> None:

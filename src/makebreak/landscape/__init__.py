@@ -1,6 +1,14 @@
 """Safety landscapes: what a model does when its weights are perturbed, and how wide its safety basin is."""
 
-from makebreak.landscape.basins import Basin, basin, crossing, visage, visage_continuous, visage_released
+from makebreak.landscape.basins import (
+    Basin,
+    basin,
+    crossing,
+    visage,
+    visage_bounds,
+    visage_continuous,
+    visage_released,
+)
 from makebreak.landscape.directions import (
     Direction,
     Normalisation,
@@ -13,7 +21,7 @@ from makebreak.landscape.directions import (
     worst_direction,
 )
 from makebreak.landscape.folding import fold_norms, norm_readers, rescale_norms
-from makebreak.landscape.perturbation import Perturbation, PointEvaluator, bisect_crossing, find_bracket
+from makebreak.landscape.perturbation import Perturbation, PointEvaluator, find_bracket
 from makebreak.landscape.walk import Answers, Landscape, OutcomeRates, Outcomes, outcome_rates
 from makebreak.landscape.widths import (
     CAPABILITY_THRESHOLD,
@@ -39,7 +47,6 @@ __all__ = [
     "ablation_direction",
     "basin",
     "basin_rows",
-    "bisect_crossing",
     "crossing",
     "direction_to",
     "find_bracket",
@@ -52,6 +59,7 @@ __all__ = [
     "rescale_norms",
     "rescale_to_norm",
     "visage",
+    "visage_bounds",
     "visage_continuous",
     "visage_released",
     "width_interval",

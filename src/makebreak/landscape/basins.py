@@ -5,7 +5,7 @@ does not see how wide a basin is.
 
 Half-widths are interpolated linearly between the points of a grid. Where failure rises steeply, a half-width
 is off by up to the distance to the points around it, `grid_error`: by points .05 apart a wall at .21 is
-placed at .225. `landscape.bisect_crossing` narrows them down between two points that enclose one.
+placed at .225. VISAGE of the same curve is between `visage_bounds`.
 """
 
 from __future__ import annotations
@@ -30,8 +30,7 @@ def visage(failure: Float[np.ndarray, " n"]) -> float | None:
 
     The definition is an expectation over a uniform coordinate. The mean over points gives the points next to
     a wall too little weight: by 21 points it is 66.7 where failure rises from 0 at .1 to 1 at .4, in place of
-    62.5. `visage_continuous` gives 62.5 there; where failure is a step it is too low by up to a grid step on
-    either side.
+    62.5. `visage_continuous` gives 62.5 there; `visage_bounds` says how far the grid may put it off.
     """
     below = failure[failure < 100]
     return float((100 - below).mean()) if len(below) else None
@@ -45,11 +44,45 @@ def visage_continuous(coordinates: Float[np.ndarray, " n"], failure: Float[np.nd
         failure: Rate of failure in percent.
 
     Returns:
-        Integral of 100 - S over the length on which S < 100, in percent; None if that is 0.
+        Integral of 100 - S over the length on which S < 100, in percent; None if that is 0. A step from 0 to
+        100 between two points counts as a slope between them: walls at ± .21 give 90 in place of 100 by
+        points .05 apart.
     """
     is_below = (failure[1:] < 100) | (failure[:-1] < 100)
     length = float(np.diff(coordinates)[is_below].sum())
     return float(np.trapezoid(100 - failure, coordinates)) / length if length else None
+
+
+def visage_bounds(
+    coordinates: Float[np.ndarray, " n"], failure: Float[np.ndarray, " n"]
+) -> tuple[float, float] | None:
+    """Bounds of VISAGE over a uniform coordinate, for every curve that is monotone between its points.
+
+    Between two points failure may be as great as at one or as small as at the other. Next to a point at 100 %
+    it may reach 100 % anywhere, which decides how much of that interval counts. Both bounds are attained or
+    approached by steps, and narrow with the distance between points.
+
+    Args:
+        coordinates: Coordinates of the points, ascending.
+        failure: Rate of failure in percent.
+
+    Returns:
+        Lower and upper bound in percent; None if failure is 100 % throughout.
+    """
+    success, width = 100 - failure, np.diff(coordinates)
+    least, most = np.minimum(success[1:], success[:-1]), np.maximum(success[1:], success[:-1])
+    if not success.any():
+        return None
+    is_whole, is_wall = least > 0, (least <= 0) & (most > 0)
+    length = width[is_whole].sum()
+    low = (least * width)[is_whole].sum() / (length + width[is_wall].sum())
+    area = (most * width)[is_whole].sum()
+    high = area / length if length else 0.0
+    for i in sorted(np.flatnonzero(is_wall), key=lambda i: -most[i]):
+        if most[i] > high:  # a wall as far out as it can be raises the mean
+            area, length = area + most[i] * width[i], length + width[i]
+            high = area / length
+    return float(low), float(high)
 
 
 def visage_released(failure: Float[np.ndarray, " n"]) -> float:

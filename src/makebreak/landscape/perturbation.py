@@ -175,24 +175,3 @@ def find_bracket(
             return point
         point *= 2
     return None
-
-
-def bisect_crossing(
-    value: Callable[[float], float], level: float, *, outside: float, tolerance: float = 1e-3
-) -> float:
-    """Finds the crossing of a level between the origin and a point beyond it, by bisection.
-
-    Args:
-        value: A function that is at most at the level at 0.
-        level: The level.
-        outside: A point at which the value is above the level, such as that of `find_bracket`.
-        tolerance: Largest distance to the crossing.
-
-    Returns:
-        A coordinate within the tolerance of a crossing, with the sign of `outside`.
-    """
-    inside = 0.0
-    while abs(outside - inside) > 2 * tolerance:
-        middle = (inside + outside) / 2
-        inside, outside = (inside, middle) if value(middle) > level else (middle, outside)
-    return (inside + outside) / 2

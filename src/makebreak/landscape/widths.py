@@ -17,6 +17,7 @@ from makebreak.landscape.basins import (
     crossings,
     sides,
     visage,
+    visage_bounds,
     visage_continuous,
     visage_released,
 )
@@ -43,6 +44,10 @@ class BasinRow(NamedTuple):
     """VISAGE, mean over points, percent; None if failure is 100 % throughout."""
     visage_continuous: float | None
     """VISAGE as an expectation over a uniform coordinate, by the trapezoid rule, percent."""
+    visage_low: float | None
+    """Lower bound of that expectation for a curve that is monotone between its points, percent."""
+    visage_high: float | None
+    """Upper bound of the same."""
     visage_released: float
     """VISAGE as computed by the released code, percent."""
     capability_half_width: float
@@ -99,6 +104,7 @@ def _basin_row(curve: pd.DataFrame, criterion: str) -> BasinRow:
     reach = [_capability_distance(side.distance, side.value) for side in both]
     is_capable = np.abs(coordinates) <= min(reach)
     origin = max(safe[coordinates == 0].item(), _EPSILON)
+    low, high = visage_bounds(coordinates, 100 * failure) or (None, None)
     at_edges = [
         float(np.interp(edge, side.distance, side.value)) / origin
         for side, edge in zip(both, (shape.left, shape.right), strict=True)
@@ -109,6 +115,8 @@ def _basin_row(curve: pd.DataFrame, criterion: str) -> BasinRow:
         shape=shape,
         visage=visage(100 * failure),
         visage_continuous=visage_continuous(coordinates, 100 * failure),
+        visage_low=low,
+        visage_high=high,
         visage_released=visage_released(100 * failure),
         capability_half_width=float(np.mean(reach)),
         visage_capable=visage(100 * failure[is_capable]),
