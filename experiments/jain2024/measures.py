@@ -110,7 +110,7 @@ class ClusterMeasure(_SampledMeasure):
 
     tag: ClassVar[str] = "Inside"
     name: ClassVar[str] = "jain2024-inside"
-    revision: ClassVar[int] = 7
+    revision: ClassVar[int] = 8
 
     def __call__(self, subject: Subject) -> Measurement:
         """Measures one model."""

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Float
 from scipy import stats
 
 
@@ -101,6 +102,15 @@ def auroc(*, positive: np.ndarray, negative: np.ndarray) -> float:
     return float(u / (len(positive) * len(negative)))
 
 
+def auroc_variance(
+    value: Float[np.ndarray, "*shape"], n_positive: int, n_negative: int
+) -> Float[np.ndarray, "*shape"]:
+    """Sampling variance of an AUROC of the given true value over requests (Hanley and McNeil 1982)."""
+    q1, q2 = value / (2 - value), 2 * value**2 / (1 + value)
+    variance = value * (1 - value) + (n_positive - 1) * (q1 - value**2) + (n_negative - 1) * (q2 - value**2)
+    return np.maximum(variance, 0.0) / (n_positive * n_negative)
+
+
 def auroc_interval(
     value: float, n_positive: int, n_negative: int, confidence: float = 0.95
 ) -> tuple[float, float]:
@@ -123,8 +133,6 @@ def auroc_interval(
             f"AUROC {value} of {n_positive} and {n_negative} requests: expected a value between 0 and 1 "
             "and at least one request of each class"
         )
-    q1, q2 = value / (2 - value), 2 * value**2 / (1 + value)
-    variance = value * (1 - value) + (n_positive - 1) * (q1 - value**2) + (n_negative - 1) * (q2 - value**2)
-    standard_error = np.sqrt(max(variance, 0.0) / (n_positive * n_negative))
-    half_width = float(stats.norm.ppf(0.5 + confidence / 2) * standard_error)
+    standard_error = float(np.sqrt(auroc_variance(np.array(value), n_positive, n_negative)))
+    half_width = float(stats.norm.ppf(0.5 + confidence / 2)) * standard_error
     return max(value - half_width, 0.0), min(value + half_width, 1.0)

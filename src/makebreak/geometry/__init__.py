@@ -3,13 +3,8 @@
 All functions take tensors and return tensors or frozen results; no model is needed.
 """
 
-from makebreak.geometry.class_means import (
-    ClassMeanFitter,
-    ClassMeans,
-    Separation,
-    asymptotic_auroc,
-    separation,
-)
+from makebreak.geometry.asymptotic_auroc import AsymptoticAuroc, asymptotic_auroc
+from makebreak.geometry.class_means import ClassMeanFitter, ClassMeans, Separation, separation
 from makebreak.geometry.moments import MomentFitter, Moments
 from makebreak.geometry.subspaces import (
     OutputSpaces,
@@ -37,6 +32,7 @@ from makebreak.geometry.updates import (
 )
 
 __all__ = [
+    "AsymptoticAuroc",
     "BaseEnergyShare",
     "ClassMeanFitter",
     "ClassMeans",

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
-from scipy import stats
 from torch import Tensor
 
 from makebreak.stats import auroc
@@ -116,43 +115,3 @@ def separation(
         tau_safe=mean_safe,
         tau_unsafe=mean_unsafe,
     )
-
-
-def asymptotic_auroc(
-    means: ClassMeans, safe: Float[Tensor, "n_safe d"], unsafe: Float[Tensor, "n_unsafe d"]
-) -> float | None:
-    """AUROC of τ that class means of unlimited requests would give, in closed form for normal activations.
-
-    The difference of estimated means is the true one and noise of covariance c Σ, with c the
-    `sampling_variance` and Σ the covariance within a class. The noise separates nothing, but adds c tr(Σ²) to
-    the variance along the difference, so that the distance d' of the classes in standard deviations is
-    divided by √(1 + c tr(Σ²) / δᵀΣδ). With means of 500 requests, 64 isotropic dimensions and d' = 1 the
-    AUROC is .736 in place of .760.
-
-    Args:
-        means: The class means.
-        safe: Held-out safe activations, which with the unsafe ones give the AUROC and Σ.
-        unsafe: Held-out unsafe activations.
-
-    Returns:
-        The AUROC; None where the difference of the means is no larger than its noise.
-    """
-    safe, unsafe = safe.double(), unsafe.double()
-    value = auroc(positive=means.tau(safe).numpy(), negative=means.tau(unsafe).numpy())
-    residuals = torch.cat([safe - safe.mean(dim=0), unsafe - unsafe.mean(dim=0)])
-    n = len(residuals) - 2
-    variance = float((residuals @ (means.unsafe - means.safe)).square().sum()) / n
-    signal = variance - means.sampling_variance * _trace_of_square(residuals, n)
-    if value in (0.0, 1.0):
-        return value
-    if signal <= 0:
-        return None
-    return float(stats.norm.cdf(stats.norm.ppf(value) * (variance / signal) ** 0.5))
-
-
-def _trace_of_square(residuals: Float[Tensor, "m d"], n: int) -> float:
-    """Unbiased estimate of tr(Σ²) from residuals with n degrees of freedom (Bai and Saranadasa 1996)."""
-    m, d = residuals.shape
-    gram = residuals @ residuals.T if m < d else residuals.T @ residuals
-    scatter_square, scatter = float(gram.square().sum()), float(gram.trace())
-    return (scatter_square - scatter**2 / n) / ((n - 1) * (n + 2))

@@ -135,7 +135,7 @@ def inspect(
     return InspectionResult(tables, {})
 
 
-@cache_revision(2)
+@cache_revision(3)
 def separation_rows(
     lm: LanguageModel,
     fit: SafeUnsafeRequests,

@@ -46,6 +46,10 @@ class ClusterRow(NamedTuple):
     asymptotic_auroc: float | None
     """AUROC that class means of unlimited requests would give (`geometry.asymptotic_auroc`); None where their
     difference is no larger than its noise."""
+    asymptotic_auroc_low: float
+    """Lower end of its 95 % interval over requests, those of the means among them."""
+    asymptotic_auroc_high: float
+    """Upper end of that interval."""
     shuffled_normalised: float | None
     """Mean normalised gap over shuffles of the labels that give the means; None if undefined for all."""
     shuffled_auroc: float
@@ -91,12 +95,15 @@ def cluster_rows(
             controls = [separation(c[layer], safe[layer], unsafe[layer]) for c in shuffled]
             normalised = [c.normalised for c in controls if c.normalised is not None]
             control = (fmean(normalised) if normalised else None, fmean(c.auroc for c in controls))
+            exact = asymptotic_auroc(means[layer], safe[layer], unsafe[layer])
             rows.append(
                 ClusterRow(
                     layer,
                     name,
                     **vars(result),
-                    asymptotic_auroc=asymptotic_auroc(means[layer], safe[layer], unsafe[layer]),
+                    asymptotic_auroc=exact.value,
+                    asymptotic_auroc_low=exact.low,
+                    asymptotic_auroc_high=exact.high,
                     shuffled_normalised=control[0],
                     shuffled_auroc=control[1],
                 )
