@@ -39,11 +39,11 @@ def test_fields() -> None:
 def test_planted_answers_get_their_outcomes() -> None:
     tokens = MODEL(input_ids=torch.tensor([[3, 4, 5]])).logits[0, -1].argmax().item()
     other = (tokens + 1) % 9
-    answers = [[[tokens]], [[other]]]
+    answers, third = [[[tokens]], [[other]]], [[(tokens + 2) % 9]]
     for refused, instructed, outcome in (
         (*answers, Outcome.REFUSE),
         (*answers[::-1], Outcome.COMPLY),
-        (answers[1], answers[1], Outcome.NEITHER),
+        (answers[1], third, Outcome.NEITHER),
     ):
         requests = token_requests(PROMPTS[:1], instructed_answers=instructed, refusals=refused)
         assert exact_outcomes(MODEL, requests).tolist() == [outcome]
@@ -62,6 +62,10 @@ def test_measures_run_on_them() -> None:
         ({"instructed_answers": [[1]] * 11 + [[]]}, "instructed answer 11 is empty"),
         ({"unsafe": [True]}, "1 values of unsafe"),
         ({"text": [(0, 1)]}, "1 texts"),
+        ({"instructed_answers": [[1]] * 5 + [[7, 1]] * 7}, "request 5: .* both begin with token 7"),
+        ({"text": [(0, 1)] * 3 + [(1, 4)] * 9}, r"text 3 is \(1, 4\) in a prompt of 3 tokens"),
+        ({"text": [(-1, 1)] * 12}, r"text 0 is \(-1, 1\)"),
+        ({"text": [(1, 1)] * 12}, r"text 0 is \(1, 1\)"),
     ],
 )
 def test_unfit_arguments(arguments: dict, message: str) -> None:

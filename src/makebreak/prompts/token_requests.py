@@ -38,7 +38,8 @@ def token_requests(
         where texts recur or groups of requests are to weigh the same.
 
     Raises:
-        ValueError: If there are no requests, a prompt or an answer is empty, or the numbers differ.
+        ValueError: If there are no requests, a prompt or an answer is empty, the numbers differ, the two
+            answers to a request begin with the same token, or a text is no part of its prompt.
     """
     n = len(prompts)
     widths = len(instructed_answers), len(refusals), _n_flags(unsafe, n), n if text is None else len(text)
@@ -57,6 +58,9 @@ def token_requests(
                 f"{name} {[len(ids) for ids in sequences].index(0)} is empty: expected token ids"
             )
     length = np.array([len(ids) for ids in prompts])
+    _check_first_tokens(instructed_answers, refusals)
+    if text is not None:
+        _check_texts(text, length)
     stop = np.array([min(len(a), len(b)) for a, b in zip(instructed_answers, refusals, strict=True)])
     answers = max(len(ids) for ids in (*instructed_answers, *refusals))
     spans = {
@@ -114,6 +118,27 @@ def request_truth(requests: Requests, name: str) -> np.ndarray:
             f"column {name!r} is not in the truth of these requests; {_remedy('truth', name, requests.truth)}"
         )
     return requests.truth[name]
+
+
+def _check_first_tokens(
+    instructed_answers: Sequence[Sequence[int]], refusals: Sequence[Sequence[int]]
+) -> None:
+    """Raises ValueError where the first token, which most measures score, does not tell a refusal."""
+    for i, (answer, refusal) in enumerate(zip(instructed_answers, refusals, strict=True)):
+        if answer[0] == refusal[0]:
+            raise ValueError(
+                f"request {i}: instructed answer and refusal both begin with token {answer[0]}; expected "
+                "answers that differ from the first token on, so leave out tokens that both begin with"
+            )
+
+
+def _check_texts(text: Sequence[tuple[int, int]], length: np.ndarray) -> None:
+    """Raises ValueError for a span that is empty or reaches beyond its prompt."""
+    for i, ((start, stop), n) in enumerate(zip(text, length.tolist(), strict=True)):
+        if not 0 <= start < stop <= n:
+            raise ValueError(
+                f"text {i} is ({start}, {stop}) in a prompt of {n} tokens: expected 0 <= start < stop <= {n}"
+            )
 
 
 def _n_flags(unsafe: bool | Sequence[bool], n: int) -> int:
