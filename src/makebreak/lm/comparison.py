@@ -53,12 +53,14 @@ from makebreak.store import Store
 from makebreak.tables import Rows, as_dicts
 
 MAX_REQUESTS = 48
-"""Largest number of requests of each family: every cut needs three forward passes of all of them."""
+"""Largest number of requests of each family: every cut needs four forward passes of all of them."""
 
 N_PROJECTION_DRAWS = 5
 """Random subspaces of each dimension that a part of the update is compared with."""
 
-_FORWARDS_PER_CUT = 3
+FORWARDS_PER_CUT = 4
+"""Forward passes of `stitch` for each cut: lower, upper, direct and random."""
+
 _OTHER_FORWARDS = 3 * FISHER_SAMPLES + 40  # gradients for the Fisher matrices; all other tables
 _FORWARDS_PER_PROJECTION = 2 * (4 + 2 * N_PROJECTION_DRAWS)  # by two rank rules: parts, none and all of it
 _DECOMPOSITIONS_PER_MATRIX = 6 + 2 * N_PROJECTION_DRAWS
@@ -161,7 +163,7 @@ def _estimate_seconds(base: LanguageModel, requests: TextRequests, n_cuts: int) 
     model, timing = base.model, time_model(base, requests)
     svd = time_call(lambda: torch.linalg.svd(weight_matrix(model, "blocks.0.mlp.W_in").cpu().double()))
     n_projected = len(mlp_input_matrices(model)) + 1  # each of these, and all matrices
-    n_passes = _FORWARDS_PER_CUT * n_cuts + _FORWARDS_PER_PROJECTION * n_projected + _OTHER_FORWARDS
+    n_passes = FORWARDS_PER_CUT * n_cuts + _FORWARDS_PER_PROJECTION * n_projected + _OTHER_FORWARDS
     n_forwards = n_passes * len(requests)
     n_decompositions = _DECOMPOSITIONS_PER_MATRIX * (len(matrix_names(model)) + n_layers(model))
     return n_forwards * timing.forward + n_decompositions * svd

@@ -21,6 +21,7 @@ from makebreak.activations import (
     capture,
     forward,
     intervene,
+    logits_at_last,
     on_units,
     patch,
     run_blocks,
@@ -273,6 +274,7 @@ def _gradients(
     with ExitStack() as stack:
         for site in sites:
             stack.enter_context(intervene(model, site, add(offsets[site])))
-        log_p = forward(model, tokens).logits[torch.arange(len(last)), last].log_softmax(-1).cpu()
+        stack.enter_context(logits_at_last(model, last))
+        log_p = forward(model, tokens).logits[:, 0].float().log_softmax(-1).cpu()
     margin = log_odds(log_p, goal).sum()
     return dict(zip(sites, torch.autograd.grad(margin, list(offsets.values())), strict=True))

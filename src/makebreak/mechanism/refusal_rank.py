@@ -23,7 +23,7 @@ from sklearn.cluster import KMeans
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from makebreak.activations import add, forward, intervene
+from makebreak.activations import add, forward, intervene, logits_at_last
 from makebreak.evaluation import batches, first_tokens, log_odds, next_token_log_probs, prompt_tokens
 from makebreak.mechanism.directions import SafeUnsafeRequests, ablate_directions
 from makebreak.mechanism.end_of_text import end_of_text_activations
@@ -172,7 +172,8 @@ def _gradients(model: PreTrainedModel, unsafe: Requests, basis: Tensor) -> list[
         with _ablation(model, basis), ExitStack() as stack:
             for site, offset in zip(sites, offsets, strict=True):
                 stack.enter_context(intervene(model, site, add(offset), where))
-            log_p = forward(model, tokens).logits[index, last].log_softmax(-1).cpu()
+            stack.enter_context(logits_at_last(model, last))
+            log_p = forward(model, tokens).logits[:, 0].float().log_softmax(-1).cpu()
         margins = log_odds(log_p, goal)
         is_refused = (margins > 0).detach()
         parts.append([gradient[is_refused] for gradient in torch.autograd.grad(margins.sum(), offsets)])
