@@ -46,7 +46,7 @@ def test_planted_mechanism_is_named(mechanism: str) -> None:
     report = identified(planted)
     assert report.verdict.mechanism == EXPECTED.get(mechanism, mechanism), report.verdict
     if mechanism in ("silence", "route", "rewrite", "erase", "written directly"):
-        assert report.verdict.shares[0].depth <= (planted.depth or 0)
+        assert report.verdict.shares[0].depth == planted.depth
     if planted.behaviour.tuned_refuses_safe < 0.02:
         assert not [note for note in report.notes if "safe requests" in note]
 
