@@ -44,7 +44,7 @@ class Command:
     """Study: jain2024 (activations and weights of aligned models), peng2024 (safety landscapes of these
     models), jan2024 (fine-tuning on benign tasks in several formats), eiras2024 (restructured benign data and
     mitigations), real (the same measures on a language model), or speed (run times relative to plain
-    implementations)."""
+    implementations); or a module of your own that has a study as STUDY, by a name with a dot."""
     preset: str = "mini"
     """Size: smoke (seconds), mini (minutes, 3 seeds), small (an hour, 5 seeds), all (small, and every
     training ablation), paper (sizes of the papers; needs an accelerator). jain2024 also has dose (a grid of
@@ -118,7 +118,8 @@ def main(arguments: Sequence[str]) -> int:
 def _run(command: Command) -> bool:
     """Runs a command; False if its time budget ended before the study was complete."""
     started = time.monotonic()
-    _check_name("study", command.study, STUDIES)
+    if not _is_module(command.study):
+        _check_name("study", command.study, STUDIES)
     if command.study == "speed":
         _run_speed(command.out or Path("runs/speed"))
         return True
@@ -159,8 +160,8 @@ def _is_unchanged(command: Command, start: float) -> bool:
     """
     from experiments.outputs import format_paths, print_unchanged
 
-    if command.estimate or command.portable:
-        return False
+    if command.estimate or command.portable or _is_module(command.study):
+        return False  # the digest of the code leaves out modules of others
     folder = Path("runs") / command.study
     default = [folder / f"{command.preset}-{command.world}", folder / command.preset]
     for out in [command.out] if command.out else default:
@@ -213,7 +214,7 @@ def _resolve(command: Command) -> Run:
     """The command's study, preset, world, seeds and folder; ValueError if one is unknown or does not fit."""
     from experiments.outputs import Run
 
-    study = _load_study(f"experiments.{command.study}")
+    study = _load_module(command.study) if _is_module(command.study) else _load_study(command.study)
     _check_name("preset", command.preset, list(study.PRESETS))
     preset = study.PRESETS[command.preset]
     if command.model is not None:
@@ -232,12 +233,33 @@ def _resolve(command: Command) -> Run:
     return Run(command.study, study, preset, world, seeds, command.store, out, _request(command))
 
 
-def _load_study(module: str) -> Study:
-    """The functions of a study."""
+def _is_module(study: str) -> bool:
+    """Whether a study is given as a module, by a name with a dot."""
+    return "." in study and all(part.isidentifier() for part in study.split("."))
+
+
+def _load_module(module: str) -> Study:
+    """The functions of a study outside of this package."""
+    from experiments.adapter import StudyFunctions
+    from makebreak.studies import load_study
+
+    try:
+        return cast("Study", StudyFunctions(module, load_study(module)))
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module}.".startswith(f"{error.name}."):
+            raise  # an import within the module
+        raise ValueError(
+            f"study {module!r}: there is no module {error.name!r}; run the command in the folder above it, "
+            "or put that folder on PYTHONPATH"
+        ) from None
+
+
+def _load_study(name: str) -> Study:
+    """The functions of a study of this package."""
     from experiments.adapter import StudyFunctions
 
-    package = importlib.import_module(module)
-    functions = StudyFunctions(module, package.STUDY) if hasattr(package, "STUDY") else package
+    package = importlib.import_module(f"experiments.{name}")
+    functions = StudyFunctions(package.__name__, package.STUDY) if hasattr(package, "STUDY") else package
     return cast("Study", functions)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -14,6 +15,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
+from experiments.command import main
 from makebreak.defences import SafetyData, load_mitigation, mitigation_digest
 from makebreak.prompts import load_world
 
@@ -37,7 +39,7 @@ def run_block(block: str, page: str, names: dict[str, Any]) -> None:
 
 
 GUIDES = sorted((DOCS / "guides").glob("*.md"))
-FILE_BLOCK = re.compile(r"# (\w+\.py)\n")
+FILE_BLOCK = re.compile(r"# ([\w/]+\.py)\n")
 """Beginning of a block that a reader saves as a file."""
 
 
@@ -62,7 +64,9 @@ def run_guide(page: Path, folder: Path) -> dict[str, Any]:
     names: dict[str, Any] = {}
     for block in code_blocks(f"guides/{page.name}"):
         if file := FILE_BLOCK.match(block):
-            (folder / file[1]).write_text(block)
+            path = folder / file[1]
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(block)
         else:
             run_block(block, page.name, names)
     return names
@@ -127,10 +131,15 @@ def check_attack(names: dict[str, Any]) -> None:
 
 
 def check_study(names: dict[str, Any]) -> None:
-    """A table with one row per seed, a claim in natural units, and a page with the figure."""
-    claim = names["results"].claims[0]
-    assert claim.estimate == pytest.approx(names["results"].tables["updates"].norm.mean())
-    assert "Norm of the update" in names["page"].read_text()
+    """The guide's command writes the claim, in natural units, and a page with the figure."""
+    guide = (DOCS / "guides" / "adding_a_study.md").read_text(encoding="utf-8")
+    [command] = re.findall(r"```sh\npython -m experiments (.*?)\n```", guide)
+    assert main(command.split()) == 0
+    out = Path("runs/my_studies.update_size/smoke")
+    [claim] = json.loads((out / "claims.json").read_text())
+    assert claim["estimate"] == pytest.approx(names["results"].tables["updates"].norm.mean())
+    assert claim["tables"] == ["updates"]
+    assert "Norm of the update" in (out / "report.html").read_text()
 
 
 CHECKS: dict[str, Callable[[dict[str, Any]], None]] = {
