@@ -10,9 +10,9 @@ import importlib
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
@@ -21,7 +21,7 @@ from makebreak.cli import debug_requested, parse_arguments, run_command
 if TYPE_CHECKING:
     from experiments.outputs import Run
     from experiments.runner import RunSettings
-    from experiments.study import Study
+    from makebreak.studies import Study
 
 DEFAULT_STORE = Path("runs/store")
 """Folder of the models unless another one is given."""
@@ -214,23 +214,25 @@ def _resolve(command: Command) -> Run:
     """The command's study, preset, world, seeds and folder; ValueError if one is unknown or does not fit."""
     from experiments.outputs import Run
 
-    study = _load_module(command.study) if _is_module(command.study) else _load_study(command.study)
-    _check_name("preset", command.preset, list(study.PRESETS))
-    preset = study.PRESETS[command.preset]
+    module = command.study if _is_module(command.study) else f"experiments.{command.study}"
+    study = _load_study(module)
+    _check_name("preset", command.preset, list(study.presets))
+    preset = study.presets[command.preset]
     if command.model is not None:
-        if command.study != "real":
+        if study.with_model is None:
             raise ValueError(
                 f"--model {command.model} is an option of the study real: {command.study} trains its own "
                 "models"
             )
-        preset = replace(preset, model=command.model)
+        preset = study.with_model(preset, command.model)
     world = command.world or preset.worlds[0]
     _check_world(world, preset)
     seeds = preset.seeds if command.seeds is None else command.seeds
     _check_seeds(seeds)
     folder = preset.name if world == preset.worlds[0] else f"{preset.name}-{world}"
     out = command.out or Path("runs") / command.study / folder
-    return Run(command.study, study, preset, world, seeds, command.store, out, _request(command))
+    request = _request(command)
+    return Run(command.study, module, study, preset, world, seeds, command.store, out, request)
 
 
 def _is_module(study: str) -> bool:
@@ -238,13 +240,12 @@ def _is_module(study: str) -> bool:
     return "." in study and all(part.isidentifier() for part in study.split("."))
 
 
-def _load_module(module: str) -> Study:
-    """The functions of a study outside of this package."""
-    from experiments.adapter import StudyFunctions
+def _load_study(module: str) -> Study:
+    """The study of a module; ValueError if there is no such module."""
     from makebreak.studies import load_study
 
     try:
-        return cast("Study", StudyFunctions(module, load_study(module)))
+        return load_study(module)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module}.".startswith(f"{error.name}."):
             raise  # an import within the module
@@ -252,15 +253,6 @@ def _load_module(module: str) -> Study:
             f"study {module!r}: there is no module {error.name!r}; run the command in the folder above it, "
             "or put that folder on PYTHONPATH"
         ) from None
-
-
-def _load_study(name: str) -> Study:
-    """The functions of a study of this package."""
-    from experiments.adapter import StudyFunctions
-
-    package = importlib.import_module(f"experiments.{name}")
-    functions = StudyFunctions(package.__name__, package.STUDY) if hasattr(package, "STUDY") else package
-    return cast("Study", functions)
 
 
 def _check_name(kind: str, name: str, names: Sequence[str]) -> None:
@@ -300,7 +292,7 @@ def _print_plan(run: Run, command: Command) -> bool:
         _check_writable(folder)
     for folder in (run.out, command.store):
         folder.mkdir(parents=True, exist_ok=True)
-    recipes = run.study.trainings(preset, run.world, run.seeds)
+    recipes = run.trainings()
     print(describe_plan(run.name, preset.name, run.world, run.seeds, len(recipes)), flush=True)
     if command.estimate and command.study == "real":
         raise ValueError(

@@ -12,7 +12,7 @@ import importlib.util
 import json
 import platform
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
@@ -22,8 +22,9 @@ from typing import TYPE_CHECKING, Any
 from makebreak.store import TABLES, check, record, remove_torn_files, write_json
 
 if TYPE_CHECKING:
-    from experiments.results import Results
-    from experiments.study import Study
+    from makebreak.recipes import Recipe
+    from makebreak.store import Store
+    from makebreak.studies import Cell, Results, Study
 
 _PACKAGES = ("makebreak", "synthetic", "experiments")
 _VERSIONS = ("torch", "transformers", "numpy", "scipy", "scikit-learn", "seaborn", "pandas", "matplotlib")
@@ -37,8 +38,10 @@ class Run:
 
     name: str
     """Name of the study."""
+    module: str
+    """Module that has the study as `STUDY`."""
     study: Study
-    """Package of the study."""
+    """The study."""
     preset: Any
     """Sizes."""
     world: str
@@ -51,6 +54,22 @@ class Run:
     """Folder of the results."""
     request: dict[str, Any]
     """The command line's study, preset, world, model and seeds; None where the preset decides."""
+
+    def cells(self) -> Sequence[Cell]:
+        """All cells."""
+        return self.study.cells(self.preset, self.world, self.seeds)
+
+    def trainings(self) -> list[Recipe]:
+        """All trainings, earlier stages first."""
+        from makebreak.studies import trainings
+
+        return trainings(self.cells())
+
+    def collect(self, store: Store) -> Results:
+        """Computes what the store lacks, and evaluates the claims."""
+        from makebreak.studies import collect
+
+        return collect(self.study, self.cells(), store)
 
 
 def describe_plan(name: str, preset: str, world: str, seeds: tuple[int, ...], n_models: int) -> str:
@@ -77,22 +96,22 @@ def write_results(run: Run, results: Results) -> None:
         run: What was run.
         results: Its tables and claims.
     """
-    from makebreak.report import write_tables
+    from makebreak.claims import format_claims
+    from makebreak.report import write_study, write_tables
     from makebreak.tables import as_dicts
 
     remove_torn_files(run.out)
     (run.out / _PROVENANCE).unlink(missing_ok=True)  # it would vouch for files that are about to change
     write_tables(results.tables, run.out / TABLES)
-    claims = as_dicts(results.claims)
-    write_json(run.out / _CLAIMS, claims)
-    run.study.write_report(results, run.preset, run.world, run.out)
+    write_json(run.out / _CLAIMS, as_dicts(results.claims))
+    write_study(run.study, results, run.preset, run.world, run.out)
     stages = [
         {"folder": f"{folder.parent.name}/{folder.name}"} | record(folder)["cost"]
         for folder in results.folders
     ]
     files = {path.relative_to(run.out).as_posix(): _sha256(path) for path in _output_files(run.out)}
     write_json(run.out / _PROVENANCE, _provenance(run) | {"stages": stages, "files": files})
-    print(_format_claims(claims))
+    print(format_claims(results.claims))
 
 
 def print_unchanged(out: Path, request: dict[str, Any], store: Path) -> bool:
@@ -111,6 +130,8 @@ def print_unchanged(out: Path, request: dict[str, Any], store: Path) -> bool:
     Raises:
         DamagedArtifact: If a result in the store fails its hashes.
     """
+    from makebreak.claims import ClaimRow, format_claims
+
     engine = request["engine"]
     try:
         provenance = json.loads((out / _PROVENANCE).read_text())
@@ -133,18 +154,8 @@ def print_unchanged(out: Path, request: dict[str, Any], store: Path) -> bool:
         return False
     remove_torn_files(out)
     print(plan)
-    print(_format_claims(json.loads((out / _CLAIMS).read_text())))
+    print(format_claims([ClaimRow(**row) for row in json.loads((out / _CLAIMS).read_text())]))
     return True
-
-
-def _format_claims(rows: list[dict[str, Any]]) -> str:
-    """Rows of claims.json as a table for the terminal."""
-    from experiments import earlier_claims
-    from makebreak import claims
-
-    if rows and "role" in rows[0]:
-        return claims.format_claims([claims.ClaimRow(**row) for row in rows])
-    return earlier_claims.format_claims(rows)
 
 
 def format_paths(out: Path, seconds: float) -> str:
@@ -203,7 +214,7 @@ def _provenance(run: Run) -> dict[str, Any]:
         "preset": to_json(run.preset),
         "world": run.world,
         "seeds": list(run.seeds),
-        "models": len(run.study.trainings(run.preset, run.world, run.seeds)),
+        "models": len(run.trainings()),
         "request": run.request,
         "code": code_digest(),
         "versions": _versions(),

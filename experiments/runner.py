@@ -6,7 +6,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -16,11 +16,12 @@ from experiments.outputs import Run, code_digest, format_paths, write_results
 from makebreak import sweeps
 from makebreak.budget import OutOfTime, limit_time
 from makebreak.portable import MIB, Selection, SizeLimits, pack, unpack
-from makebreak.recipes import Engine, Recipe, build_all
+from makebreak.recipes import Engine, build_all
 from makebreak.store import RECORD_FILE, DryRun, NotCached, Store, dry_run
+from makebreak.studies import Request, missing_tasks
 
 if TYPE_CHECKING:
-    from experiments.results import Results
+    from makebreak.studies import Results
 
 _TRAININGS = ("pretraining", "alignment")  # stages of `makebreak.recipes.build`
 
@@ -95,18 +96,15 @@ def run_study(run: Run, settings: RunSettings) -> bool:
 
 def _compute(run: Run, settings: RunSettings, store: Store) -> Results:
     """Results of the study; what the store lacks is computed, in other processes if a launcher says so."""
-    study, preset = run.study, run.preset
-    study.check_gates(preset, run.world, store)
-    complete = Store(run.store, read_only=True, opened=store.opened)
-    try:
-        return study.run(preset, run.world, run.seeds, complete)
-    except NotCached:
-        pass
+    _check_gates(run, store)
+    with suppress(NotCached):
+        return run.collect(Store(run.store, read_only=True, opened=store.opened))
     if Engine.default().name == "stacked":
-        recipes = study.trainings(preset, run.world, run.seeds)  # of the study real, adapters
-        build_all([recipe for recipe in recipes if isinstance(recipe, Recipe)], store)
+        build_all(run.trainings(), store)
     if settings.launcher != "none":
-        for wave in study.tasks(preset, run.world, run.seeds, run.store, workers=settings.workers):
+        model = run.preset.model if run.study.with_model else None
+        request = Request(run.module, run.preset.name, run.world, run.seeds, model)
+        for wave in missing_tasks(request, run.store, settings.workers):
             if wave:
                 sweeps.run_tasks(
                     wave,
@@ -114,13 +112,17 @@ def _compute(run: Run, settings: RunSettings, store: Store) -> Results:
                     workers=settings.workers,
                     folder=run.store / "jobs",
                 )
-    return study.run(preset, run.world, run.seeds, store)
+    return run.collect(store)
+
+
+def _check_gates(run: Run, store: Store) -> None:
+    for gate in run.study.gates:
+        gate(run.preset, run.world, store)
 
 
 def _dry_runs(run: Run) -> list[DryRun]:
     """For every cell of the study, what the store has and what it lacks first."""
-    cells = run.study.cells(run.preset, run.world, run.seeds)
-    return [dry_run(run.store, partial(run.study.compute, run.preset, cell)) for cell in cells]
+    return [dry_run(run.store, cell.compute) for cell in run.cells()]
 
 
 def select_results(dry_runs: list[DryRun]) -> Selection:
@@ -153,7 +155,7 @@ def _pack(run: Run, settings: RunSettings, dry_runs: list[DryRun]) -> None:
     """Writes the portable folder, if there is one, and says how large it is."""
     if settings.portable is None:
         return
-    gate = dry_run(run.store, partial(run.study.check_gates, run.preset, run.world))
+    gate = dry_run(run.store, partial(_check_gates, run))
     selection = select_results([*dry_runs, gate._replace(missing=None)])
     packing = pack(run.store, settings.portable, selection, _owner(run), settings.limits)
     for folder in packing.left_out:

@@ -7,11 +7,11 @@ import os
 import random
 import signal
 from collections import Counter
-from dataclasses import replace
-from functools import partial
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 
@@ -19,13 +19,12 @@ from experiments import outputs, runner
 from experiments.command import UNFINISHED, main
 from experiments.outputs import Run
 from experiments.recipes.composition import SMOKE
-from experiments.results import Results
 from experiments.runner import RunSettings, run_study, select_results
-from experiments.study import Tables, collect_tables, stored_rows
 from makebreak import budget
 from makebreak.portable import SizeLimits
-from makebreak.recipes import build, building
-from makebreak.store import RECORD_FILE, Store, check_not_omitted, omitted_files, record
+from makebreak.recipes import Recipe, build, building
+from makebreak.store import RECORD_FILE, Store, check_not_omitted, omitted_files, record, write_json
+from makebreak.studies import Cell, CellTables, Study
 from makebreak.training import loop
 
 BASE = SMOKE.recipe("mini", 0, "base")
@@ -34,16 +33,18 @@ WEIGHTS, STEP = "model.safetensors", "checkpoints/000010/model.safetensors"
 BUDGET = 25.0
 
 
-class Cell(NamedTuple):
-    seed: int
+@dataclass(frozen=True, eq=False)
+class WorkCell:
+    """A cell of `Work`."""
+
+    work: Work
     name: str
+    columns: Mapping[str, Any] = field(default_factory=lambda: {"seed": 0})
+    recipes: tuple[Recipe, ...] = ()
+    needs: tuple[Cell, ...] = ()
 
-    @property
-    def wave(self) -> int:
-        return 0
-
-
-CELLS = [Cell(0, "first"), Cell(0, "second"), Cell(0, "trained")]
+    def compute(self, store: Store) -> CellTables:
+        return self.work.compute(self.name, store)
 
 
 class Work:
@@ -85,45 +86,43 @@ class Work:
         return store.build("alignment", revision=1, config={"name": name}, parents=parents, make=make)
 
     def rows(self, store: Store, name: str, model: Path, weights: str = STEP) -> tuple[list[Any], Path]:
-        def make(folder: Path) -> list[dict[str, Any]]:
+        def make(folder: Path) -> None:
             content = (model / weights).read_bytes()
             self.count(f"{name} rows")
-            return [{"name": name, "sum": sum(content)}]
+            write_json(folder / "rows.json", [{"name": name, "sum": sum(content)}])
 
-        return stored_rows(store, "measure-sum", 1, {"name": name}, make, [model])
+        config = {"name": name}
+        folder = store.build("measure-sum", revision=1, config=config, parents=[model], make=make)
+        return json.loads((folder / "rows.json").read_text()), folder
 
-    def compute(self, preset: Any, cell: Cell, store: Store) -> tuple[Tables, list[Path]]:
+    def compute(self, name: str, store: Store) -> CellTables:
         """The second model is made from the first."""
-        if cell.name == "trained":
+        if name == "trained":
             model = build(BASE, store)
-            rows, folder = self.rows(store, cell.name, model, WEIGHTS)
+            rows, folder = self.rows(store, name, model, WEIGHTS)
         else:
             model = self.model(store, "first")
-            if cell.name == "second":
+            if name == "second":
                 model = self.model(store, "second", model)
-            rows, folder = self.rows(store, cell.name, model)
-        return {"sums": rows}, [model, folder]
-
-    def run(self, preset: Any, world: str, seeds: tuple[int, ...], store: Store) -> Results:
-        tables, folders = collect_tables(CELLS, partial(self.compute, preset), store)
-        return Results(tables, [], folders)
-
-    def write_report(self, results: Results, preset: Any, world: str, out: Path) -> Path:
-        (out / "report.html").write_text(results.tables["sums"].to_csv())
-        return out / "report.html"
+            rows, folder = self.rows(store, name, model)
+        return CellTables({"sums": rows}, (model, folder))
 
     def of(self, folder: Path) -> Run:
-        study: Any = SimpleNamespace(
-            cells=lambda *_: CELLS,
-            compute=self.compute,
-            run=self.run,
-            trainings=lambda *_: [BASE],
-            check_gates=lambda *_: None,
-            write_report=self.write_report,
+        trained = WorkCell(self, "trained", recipes=(BASE,))
+        study = Study(
+            name="sums",
+            title="Sums of bytes",
+            paper="Nobody 2024",
+            question="How large are sums?",
+            presets={"smoke": SMOKE},
+            cells=lambda *_: [WorkCell(self, "first"), WorkCell(self, "second"), trained],
+            claims=(),
+            answer=lambda _: [],
         )
         for name in ("store", "out"):
             (folder / name).mkdir(parents=True)
-        return Run("fake", study, SMOKE, "mini", (0,), folder / "store", folder / "out", {"study": "fake"})
+        settings = (SMOKE, "mini", (0,), folder / "store", folder / "out")
+        return Run("sums", __name__, study, *settings, {"study": "sums"})
 
 
 @pytest.fixture
@@ -216,13 +215,13 @@ def test_unchanged_results_are_kept(
 ) -> None:
     """As long as request, code, store and files are what they were."""
     run = work.of(tmp_path)
-    request = {"study": "fake", "preset": "smoke", "engine": None}
+    request = {"study": "sums", "preset": "smoke", "engine": None}
     monkeypatch.setattr(outputs, "_CUDA_DRIVER", tmp_path / "no driver")
     assert not outputs.print_unchanged(run.out, request, run.store)
-    assert run_study(Run(**vars(run) | {"request": request}), RunSettings("none", 1))
+    assert run_study(replace(run, request=request), RunSettings("none", 1))
     capsys.readouterr()
     assert outputs.print_unchanged(run.out, request, run.store)
-    assert "fake at smoke, world mini, seeds 0: 1 models" in capsys.readouterr().out
+    assert "sums at smoke, world mini, seeds 0: 1 models" in capsys.readouterr().out
     assert not outputs.print_unchanged(run.out, request | {"preset": "mini"}, run.store)
     with monkeypatch.context() as patch:
         patch.setattr(outputs, "code_digest", lambda: "other")

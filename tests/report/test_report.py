@@ -10,16 +10,12 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from jinja2 import UndefinedError
 
-from experiments.earlier_claims import Claim
 from makebreak.report import Figure, Page, write_page
 
 PNG = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 )
-SUPPORTED = Claim("C1", "claim", "Jain et al. 2024", "share of <b>bold</b> & 'quoted'", "gap", "none", 0.1)
-CHECK = Claim("C2.depth", "check", "our own", "refuses", "rate", "share", 0.5)
 
 
 @pytest.fixture
@@ -31,11 +27,6 @@ def page(tmp_path: Path) -> Page:
         title="A study <script>alert(1)</script>",
         summary=["First paragraph.", "a < b & c"],
         facts={"world": "mini", "seeds": "0 <1> 2"},
-        claims=[
-            SUPPORTED.evaluate([0.5, 0.6, 0.7]),
-            CHECK.evaluate([0.25]),
-            CHECK.evaluate([], "no <arm> here"),
-        ],
         figures=[Figure(path, f"Figure {i} \"'<x>", f"caption <i>{i}</i>") for i, path in enumerate(paths)],
         tables={"Shares <t>": pd.DataFrame({"arm": ["<b>ssft</b>", "dpo"], "share": [0.123456, None]})},
     )
@@ -95,30 +86,13 @@ def test_text_is_escaped(html: str) -> None:
     for text in (
         "A study <script>alert(1)</script>",
         "a < b & c",
-        "share of <b>bold</b> & 'quoted'",
         "0 <1> 2",
         "caption <i>0</i>",
         "Shares <t>",
         "<b>ssft</b>",
-        "not run: no <arm> here",
     ):
         assert text in reader.text, text
     assert [a["alt"] for tag, a in reader.tags if tag == "img"] == ["Figure 0 \"'<x>", "Figure 1 \"'<x>"]
-
-
-def test_claims_show_interval_and_verdict(html: str) -> None:
-    rows = [re.sub(r"\s+", " ", row) for row in re.findall(r"<tr[^>]*>.*?</tr>", html, flags=re.S)]
-    (supported,) = [row for row in rows if ">C1<" in row]
-    assert "0.600 [0.352, 0.848]" in supported
-    assert 'class="v supported">supported<' in supported
-    one_seed, not_run = [row for row in rows if "C2.depth (check)" in row]
-    assert "0.250 [n/a, n/a]" in one_seed
-    assert 'class="v inconclusive">inconclusive<' in one_seed
-    assert "n/a [n/a, n/a]" in not_run
-    assert 'class="v not-run">not run: no' in not_run
-    assert "<td>0</td>" in not_run
-    assert one_seed.startswith('<tr class="part">')
-    assert supported.startswith("<tr>")
 
 
 def test_tables_show_three_decimals(html: str) -> None:
@@ -129,7 +103,7 @@ def test_tables_show_three_decimals(html: str) -> None:
 
 
 def test_empty_page(page: Page, tmp_path: Path) -> None:
-    write_page(replace(page, claims=[], figures=[], tables={}), tmp_path / "empty.html")
+    write_page(replace(page, figures=[], tables={}), tmp_path / "empty.html")
     reader = Reader((tmp_path / "empty.html").read_text(encoding="utf-8"))
     assert "a < b & c" in reader.text
     assert {"img", "details"}.isdisjoint(tag for tag, _ in reader.tags)
@@ -142,9 +116,6 @@ def test_an_error_keeps_the_old_page(page: Page, tmp_path: Path) -> None:
     missing = Figure(tmp_path / "gone.png", "gone", "never drawn")
     with pytest.raises(FileNotFoundError):
         write_page(replace(page, figures=[*page.figures, missing]), target)
-    incomplete = {k: v for k, v in page.claims[0].items() if k != "threshold"}
-    with pytest.raises((UndefinedError, TypeError)):
-        write_page(replace(page, claims=[*page.claims, incomplete]), target)
     assert target.read_text() == "the old page"
     assert [p.name for p in target.parent.iterdir()] == ["report.html"]
     write_page(page, target)

@@ -99,7 +99,7 @@ def write_attacks(name: str, result: AttackSuiteResult, facts: dict[str, str], o
         }
     write_tables(tables, out / "tables")
     title = f"Attacks on {Path(name).name}"
-    return write_page(Page(title, attack_summary(result), facts, [], figures, sections), out / "report.html")
+    return write_page(Page(title, attack_summary(result), facts, figures, sections), out / "report.html")
 
 
 def attack_summary(result: AttackSuiteResult) -> list[str]:

@@ -81,9 +81,7 @@ def write_comparison(
     figures = write_figures(drawings, _CAPTIONS, out / "figures")
     base, aligned = Path(names[0]).name, Path(names[1]).name
     summary = comparison_summary(tables, verdict)
-    return write_page(
-        Page(f"From {base} to {aligned}", summary, facts, [], figures, frames), out / "report.html"
-    )
+    return write_page(Page(f"From {base} to {aligned}", summary, facts, figures, frames), out / "report.html")
 
 
 def _matrix_figures(

@@ -77,6 +77,4 @@ def write_fine_tuning(name: str, result: FineTuneResult, facts: dict[str, str], 
         sections["Task"] = tables["task"]
     title = f"{Path(name).stem} {result.change}"
     facts = {**facts, "folder": str(result.folder)}
-    return write_page(
-        Page(title, fine_tuning_summary(result), facts, [], figures, sections), out / "report.html"
-    )
+    return write_page(Page(title, fine_tuning_summary(result), facts, figures, sections), out / "report.html")

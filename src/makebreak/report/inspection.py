@@ -81,9 +81,7 @@ def write_inspection(name: str, result: InspectionResult, facts: dict[str, str],
     }
     sections = {title: tables[table] for table, title in titles.items() if table in tables}
     title = f"Inspection of {Path(name).name}"
-    return write_page(
-        Page(title, inspection_summary(result), facts, [], figures, sections), out / "report.html"
-    )
+    return write_page(Page(title, inspection_summary(result), facts, figures, sections), out / "report.html")
 
 
 def inspection_summary(result: InspectionResult) -> list[str]:

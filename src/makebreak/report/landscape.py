@@ -83,7 +83,7 @@ def write_landscape(name: str, landscape: Mapping[str, Rows], facts: dict[str, s
     sections |= {_OTHER_SECTIONS[name]: tables[name] for name in _OTHER_SECTIONS if name in tables}
     title = f"Safety landscape of {model}"
     return write_page(
-        Page(title, landscape_summary(landscape), facts, [], figures, sections), out / "report.html"
+        Page(title, landscape_summary(landscape), facts, figures, sections), out / "report.html"
     )
 
 

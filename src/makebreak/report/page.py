@@ -1,4 +1,4 @@
-"""Self-contained HTML page: summary, claims, figures, facts about the run, tables. It needs no network."""
+"""Self-contained HTML page: summary, figures, facts about the run, tables. It needs no network."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -41,16 +40,12 @@ class Page:
     """Paragraphs at the top of the page."""
     facts: Mapping[str, str]
     """What was run, by name: model, prompts, settings."""
-    claims: Sequence[Mapping[str, Any]]
-    """Evaluated claims, as `Claim.evaluate` returns them; none for the page of a command."""
     figures: Sequence[Figure]
     """Figures in the order in which they are shown."""
     tables: Mapping[str, pd.DataFrame]
     """Tables by title, collapsed until a reader opens them."""
     expanded: Mapping[str, pd.DataFrame] = field(default_factory=dict)
     """Tables by title that are shown in full, before the figures."""
-    unit: str = "pretraining seeds"
-    """What the intervals of claims are taken over."""
 
 
 def write_page(page: Page, path: Path) -> Path:
@@ -63,9 +58,7 @@ def write_page(page: Page, path: Path) -> Path:
     Returns:
         The HTML file.
     """
-    environment = template_environment()
-    environment.filters["number"] = lambda x: "n/a" if x is None else f"{x:.3f}"
-    template = environment.get_template("page.html")
+    template = template_environment().get_template("page.html")
     html = template.render(page=page, tables=as_html(page.tables), expanded=as_html(page.expanded))
     write_atomic(path, html)
     return path
