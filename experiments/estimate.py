@@ -35,7 +35,8 @@ def estimate(recipes: Collection[Recipe], world: str) -> str:
 
     Args:
         recipes: All trainings of a run.
-        world: World of the steps that are timed; recipes of other worlds are taken to be as fast.
+        world: World of the steps that are timed, for mechanisms that have a recipe in it; others are timed in
+            their own world. A mechanism is taken to be as fast in all worlds.
 
     Returns:
         One line per mechanism and number of steps, and a last line with the sum.
@@ -44,13 +45,13 @@ def estimate(recipes: Collection[Recipe], world: str) -> str:
     examples: dict[str, Recipe] = {}
     for recipe in recipes:
         counts[recipe.mechanism, _last_stage(recipe).steps] += 1
-        if recipe.world == world:
+        if recipe.world == world or recipe.mechanism not in examples:
             examples[recipe.mechanism] = recipe
     largest = max(_last_stage(recipe).batch_size for recipe in examples.values())
     limit = largest if torch.cuda.is_available() else CPU_BATCH_SIZE
     # measured before anything larger has run, because the peak of a process never falls
-    peak = None if torch.cuda.is_available() else _peak_memory(list(examples.values()), world, largest)
-    seconds = {mechanism: _seconds_per_step(recipe, world, limit) for mechanism, recipe in examples.items()}
+    peak = None if torch.cuda.is_available() else _peak_memory(list(examples.values()), largest)
+    seconds = {mechanism: _seconds_per_step(recipe, limit) for mechanism, recipe in examples.items()}
     lines, hours = [], 0.0
     for (mechanism, steps), n in sorted(counts.items()):
         per_step = seconds[mechanism]
@@ -71,15 +72,15 @@ def _last_stage(recipe: Recipe) -> Optimisation:
     return recipe.alignments[-1].optimisation if recipe.alignments else recipe.optimisation
 
 
-def _seconds_per_step(recipe: Recipe, world: str, limit: int) -> float:
+def _seconds_per_step(recipe: Recipe, limit: int) -> float:
     """Seconds per step of the last stage, without start-up and saving."""
     batch_size = _last_stage(recipe).batch_size
     sizes = [batch_size] if batch_size <= 2 * limit else [limit, 2 * limit]
-    _train_briefly(recipe, world, 1, sizes[-1])  # the first training of a process is slower
+    _train_briefly(recipe, 1, sizes[-1])  # the first training of a process is slower
     times = []
     for size in sizes:
-        start_up = _train_briefly(recipe, world, 1, size)
-        total = _train_briefly(recipe, world, 1 + N_TIMED_STEPS, size)
+        start_up = _train_briefly(recipe, 1, size)
+        total = _train_briefly(recipe, 1 + N_TIMED_STEPS, size)
         times.append((total - start_up) / N_TIMED_STEPS)
     return times[0] if sizes == [batch_size] else _extrapolate(batch_size, sizes, times)
 
@@ -90,9 +91,9 @@ def _extrapolate(size: int, sizes: list[int], values: list[float]) -> float:
     return values[1] + slope * (size - sizes[1]) if slope > 0 else values[1] * size / sizes[1]
 
 
-def _train_briefly(recipe: Recipe, world_name: str, steps: int, batch_size: int) -> float:
+def _train_briefly(recipe: Recipe, steps: int, batch_size: int) -> float:
     """Seconds that a number of steps of a recipe's last stage take, from untrained weights."""
-    world = load_world(world_name)
+    world = load_world(recipe.world)
     objective = recipe.alignments[-1].objective if recipe.alignments else recipe.pretraining
     model = create_model(recipe.model, d_vocab=len(world.vocabulary), n_ctx=world.sequence_length, seed=0)
     optimisation = replace(_last_stage(recipe), steps=steps, batch_size=batch_size, checkpoints=1)
@@ -103,12 +104,12 @@ def _train_briefly(recipe: Recipe, world_name: str, steps: int, batch_size: int)
         return time.perf_counter() - started
 
 
-def _peak_memory(recipes: list[Recipe], world: str, batch_size: int) -> float:
+def _peak_memory(recipes: list[Recipe], batch_size: int) -> float:
     """Peak memory of this process at a batch size, in GiB, extrapolated from smaller ones."""
     peaks = []
     for size in MEMORY_BATCH_SIZES:
         for recipe in recipes:
-            _train_briefly(recipe, world, 1, min(size, batch_size))
+            _train_briefly(recipe, 1, min(size, batch_size))
         peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
     low, high = MEMORY_BATCH_SIZES
     return max(peaks[1], peaks[1] + (peaks[1] - peaks[0]) / (high - low) * (batch_size - high))
