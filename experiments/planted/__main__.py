@@ -12,37 +12,64 @@ from pathlib import Path
 
 import pandas as pd
 
-from experiments.planted.benchmark import confusion, method_rows, planted_row, summarise
+from experiments.planted.methods import METHODS
+from makebreak.organisms import ScoreRow, confusion, is_right, method_rows, plant_at, score, summarise
 from makebreak.progress import ProgressBar
+
+
+def score_network(job: tuple[int, int]) -> list[ScoreRow]:
+    """Plants one network of the benchmark and applies every method.
+
+    Args:
+        job: Its index in the order of `makebreak.organisms.draw_benchmark`, and the benchmark's seed.
+
+    Returns:
+        One row per method.
+    """
+    networks = plant_at(*job)
+    return [score(networks, name, method) for name, method in METHODS.items()]
 
 
 def main() -> None:
     """Plants the networks that the command line asks for, and applies every method to each."""
     parser = argparse.ArgumentParser(prog="python -m experiments.planted", description=__doc__)
-    parser.add_argument("--n", type=int, default=324, help="number of networks, half of each architecture")
+    parser.add_argument("--n", type=int, default=360, help="number of networks, half of each architecture")
     parser.add_argument(
-        "--seed", type=int, default=600, help="seed of the first network; the next has one more"
+        "--seed", type=int, default=10_000, help="seed of the first network; the next has one more"
     )
     parser.add_argument("--workers", type=int, default=2, help="number of processes")
     parser.add_argument("--out", type=Path, default=Path("runs/planted"), help="folder of the tables")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
-    jobs, rows = [(i, options.seed + i) for i in range(options.n)], []
+    jobs, rows = [(index, options.seed) for index in range(options.n)], []
     with (
         multiprocessing.get_context("spawn").Pool(options.workers) as pool,
         ProgressBar("networks", len(jobs), leave=True) as bar,
     ):
-        for row in pool.imap(planted_row, jobs):
-            rows.append(row)
+        for scores in pool.imap(score_network, jobs):
+            rows += scores
             bar.update()
-    table = pd.DataFrame(rows)
-    matrix, methods = confusion(table), pd.DataFrame(method_rows(table))
-    table.to_csv(options.out / "networks.csv", index=False)
-    matrix.to_csv(options.out / "confusion.csv")
-    methods.to_csv(options.out / "methods.csv", index=False)
-    print(matrix.to_string(), methods.round(3).to_string(index=False), summarise(table), sep="\n\n")
-    for row in table[table.mechanism != table.truth].itertuples():
-        print(f"seed {row.seed}, {row.architecture}: {row.truth} ({row.variants}): {row.reason}")
+    write_tables(pd.DataFrame(rows), options.out)
+
+
+def write_tables(rows: pd.DataFrame, folder: Path) -> None:
+    """Prints and writes the tables of the benchmark.
+
+    Args:
+        rows: Rows of `makebreak.organisms.score`, of every method.
+        folder: Folder of the tables.
+    """
+    verdicts = rows[rows.method == "verdict"]
+    matrix, methods = confusion(verdicts), pd.DataFrame(method_rows(rows))
+    requests = verdicts.groupby("truth").request_accuracy.agg(["mean", "min", "count"])
+    rows.to_csv(folder / "networks.csv", index=False)
+    matrix.to_csv(folder / "confusion.csv")
+    methods.to_csv(folder / "methods.csv", index=False)
+    requests.to_csv(folder / "requests.csv")
+    print(matrix.to_string(), methods.round(3).to_string(index=False), summarise(verdicts), sep="\n\n")
+    print("\nsingle requests named rightly, by truth", requests.round(3).to_string(), sep="\n")
+    for row in verdicts[~is_right(verdicts)].itertuples():
+        print(f"seed {row.seed}, {row.architecture}: {row.truth}, {row.variant} ({row.parts}): {row.reason}")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
-"""What activation patching, difference-in-means ablation and linear probes say of a planted network.
+"""Methods that are scored on planted networks: the verdict by stitching, and three of the literature.
 
-None of them names a mechanism. Each gives a depth, the number of blocks below which the change shows first,
-or nothing; that is what they are compared on with the verdict.
+Activation patching, difference-in-means ablation and linear probes name no mechanism. Each gives a depth, the
+number of blocks below which the change shows first, or nothing; that is what they are compared on with the
+verdict.
 """
 
 from __future__ import annotations
@@ -15,8 +16,15 @@ from transformers import PreTrainedModel
 
 from makebreak.activations import intervene, patch
 from makebreak.evaluation import first_tokens, is_likeliest, next_token_log_probs, prompt_tokens
-from makebreak.mechanism import MechanismVerdict, ablate_directions, residual_site, residual_states
-from makebreak.organisms import PlantedNetworks
+from makebreak.mechanism import (
+    ablate_directions,
+    mechanism_rows,
+    mechanism_verdict,
+    residual_site,
+    residual_states,
+    stitch,
+)
+from makebreak.organisms import Method, MethodAnswer, PlantedNetworks
 from makebreak.prompts import Requests
 
 MIN_EFFECT = 0.5
@@ -25,9 +33,19 @@ MIN_ACCURACY = 0.95
 """Least cross-validated accuracy at which a probe counts as reading a request's class."""
 
 
-def verdict_depth(verdict: MechanismVerdict) -> int | None:
-    """Median cut at which the change is complete; None if refusal does not change."""
-    return round(verdict.shares[0].depth) if verdict.shares else None
+def verdict(networks: PlantedNetworks) -> MethodAnswer:
+    """The verdict on the mechanism, with the median cut at which the change is complete."""
+    base, tuned, unsafe = networks.base, networks.tuned, networks.unsafe
+    stitching = stitch(base=base, tuned=tuned, requests=unsafe, seed=0)  # the Fisher measures decide nothing
+    rows = mechanism_rows(stitching, base=base, tuned=tuned, seed=0)
+    result = mechanism_verdict(rows, len(unsafe))
+    by_request = {row.request: row.mechanism for row in rows}
+    return MethodAnswer(
+        mechanism=result.mechanism,
+        depth=round(result.shares[0].depth) if result.shares else None,
+        request_mechanisms=[by_request.get(request) for request in range(len(unsafe))],
+        reason=result.reason,
+    )
 
 
 def patching_depth(networks: PlantedNetworks) -> int | None:
@@ -94,3 +112,12 @@ def _last_positions(requests: Requests) -> tuple[Tensor, Tensor]:
 def _refusal_rate(model: PreTrainedModel, requests: Requests) -> float:
     log_probs = next_token_log_probs(model, requests)
     return float(is_likeliest(log_probs, first_tokens(requests, "refused")).double().mean())
+
+
+METHODS: dict[str, Method] = {
+    "verdict": verdict,
+    "patching": lambda networks: MethodAnswer(depth=patching_depth(networks)),
+    "ablation": lambda networks: MethodAnswer(depth=ablation_depth(networks)),
+    "probe": lambda networks: MethodAnswer(depth=probe_depth(networks)),
+}
+"""Methods by the names that tables give them."""

@@ -1,58 +1,45 @@
-"""Tables of the benchmark on planted mechanisms, from rows whose scores are known."""
+"""Methods of the benchmark on planted mechanisms, on networks whose depth is known, and its tables."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from experiments.planted.benchmark import (
-    METHODS,
-    NetworkRow,
-    confusion,
-    is_right,
-    is_wrong,
-    method_rows,
-    network_row,
-    summarise,
-)
-from makebreak.organisms import PlantSettings, plant
-
-ROW = NetworkRow(0, "gpt2", 4, "route", "trigger", "route", "", 2, 2, 1, 4, None)
+from experiments.planted.__main__ import write_tables
+from experiments.planted.methods import METHODS
+from makebreak.organisms import PlantSettings, plant, score
 
 
-def test_scores_of_known_rows() -> None:
-    """Abstentions are neither right nor wrong; a missing depth is not exact."""
-    rows = pd.DataFrame(
-        [
-            ROW,
-            ROW._replace(mechanism="mixed", verdict=1),
-            ROW._replace(mechanism="erase"),
-            ROW._replace(truth="undecided", mechanism="undecided", depth=None, verdict=None, probe=1),
-        ]
-    )
-    assert is_right(rows).tolist() == [True, False, False, True]
-    assert is_wrong(rows).tolist() == [False, False, True, False]
-    assert confusion(rows).loc["route", ["route", "mixed", "erase"]].tolist() == [1, 1, 1]
-    assert summarise(rows).startswith("right: 2 of 4, 0.500")
-    scores = {row.method: row for row in method_rows(rows)}
-    assert list(scores) == list(METHODS)
-    verdict, patching, probe = scores["verdict"], scores["patching"], scores["probe"]
-    assert (verdict.names, patching.names) == (0.5, None)
-    assert (verdict.exact, verdict.within_one, verdict.silent) == (pytest.approx(2 / 3), 1.0, 1.0)
-    assert (patching.exact, patching.within_one) == (0.0, 1.0)
-    assert (probe.exact, probe.within_one, probe.silent) == (0.0, 0.0, 0.0)
-
-
-def test_methods_see_a_planted_route_and_no_change() -> None:
+def test_methods_see_a_planted_route_and_no_change(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """The embeddings make this route: every depth is 0 where the method can see it, and none without it."""
-    settings = PlantSettings(
-        n_requests=100, n_layers=3, variant="trigger", way="embedding", layout="decision"
-    )
-    row = network_row(plant("route", 1500, "gpt2", settings))
-    assert (row.truth, row.mechanism, row.depth) == ("route", "route", 0)
-    assert (row.verdict, row.patching) == (0, 0)
-    unchanged = network_row(plant("none", 1500, "gpt2", replace(settings, variant="noise", way=None)))
-    assert (unchanged.truth, unchanged.mechanism) == ("undecided", "undecided")
-    assert unchanged.verdict is unchanged.patching is None
+    common = {"n_requests": 100, "n_layers": 3, "layout": "decision"}
+    settings = PlantSettings(variant="added trigger", way="embedding", coverage=1.0, **common)
+    networks = {
+        "route": plant("route", 1500, "gpt2", settings),
+        "none": plant("none", 1500, "gpt2", PlantSettings(variant="noise", **common)),
+    }
+    rows = {
+        (truth, name): score(planted, name, method)
+        for truth, planted in networks.items()
+        for name, method in METHODS.items()
+    }
+    route, none = rows["route", "verdict"], rows["none", "verdict"]
+    assert (route.truth, route.mechanism, route.true_depth, route.depth) == ("route", "route", 0, 0)
+    assert route.request_accuracy is not None
+    assert route.request_accuracy >= 0.8, "as the verdict is a route"
+    assert rows["route", "patching"].depth == 0
+    assert (none.truth, none.mechanism, none.depth) == ("undecided", "undecided", None)
+    assert none.request_accuracy is None
+    assert rows["none", "patching"].depth is None
+    write_tables(pd.DataFrame(rows.values()), tmp_path)
+    assert "right: 2 of 2" in capsys.readouterr().out
+    assert sorted(path.stem for path in tmp_path.iterdir()) == [
+        "confusion",
+        "methods",
+        "networks",
+        "requests",
+    ]

@@ -19,8 +19,14 @@ from makebreak.mechanism import (
     stitch,
 )
 from makebreak.models import stitch_models
-from makebreak.organisms import MECHANISMS, VARIANTS, PlantedNetworks, PlantSettings, plant
-from makebreak.organisms.planted import build_half
+from makebreak.organisms import (
+    MECHANISMS,
+    VARIANTS,
+    PlantedNetworks,
+    PlantSettings,
+    build_half,
+    plant,
+)
 
 SEED = 1200
 SETTINGS = PlantSettings(n_requests=200)
@@ -74,7 +80,7 @@ def test_verdict_needs_both_halves(mechanism: str) -> None:
 
 
 def test_requests_of_a_mixture_are_named_one_by_one() -> None:
-    planted = networks("mixed")
+    planted = networks("mixed", "two mechanisms")
     stitching = stitch(base=planted.base, tuned=planted.tuned, requests=planted.unsafe, seed=0)
     rows = mechanism_rows(stitching, base=planted.base, tuned=planted.tuned, seed=0)
     right = [row.mechanism == planted.request_mechanisms[row.request] for row in rows]

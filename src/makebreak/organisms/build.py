@@ -4,63 +4,82 @@ from __future__ import annotations
 
 import numpy as np
 from torch import Tensor
+from transformers import PreTrainedModel
 
+from makebreak.models import stitch_models
 from makebreak.organisms.base import add_base
-from makebreak.organisms.bench import Bench, add_noise, make_bench
-from makebreak.organisms.constructions import CONSTRUCTIONS
+from makebreak.organisms.blank import add_noise, make_pair
+from makebreak.organisms.detectors import add_detectors
+from makebreak.organisms.pair import NetworkPair
 from makebreak.organisms.parameters import Parameters
+from makebreak.organisms.spread import is_spread, split_cut
 from makebreak.organisms.tokens import KINDS
 from makebreak.organisms.trained import train_pair
+from makebreak.organisms.variants import CONSTRUCTIONS
 
 HALVES = ("lower", "upper")
 """Changes that a network can have: of the movement, and of what reads it."""
 
 
-def build(parameters: Parameters, stream: list[int], halves: tuple[str, ...] = HALVES) -> Bench:
+def build(parameters: Parameters, stream: list[int], halves: tuple[str, ...] = HALVES) -> NetworkPair:
     """Writes both models; a half of the change that is not named is left out.
 
     Args:
         parameters: What was drawn.
         stream: Seed, number of the mechanism and of the draw, from which all that is random follows.
-        halves: `lower` for the movement, `upper` for what reads it.
+        halves: `lower` for the movement, `upper` for what reads it; of a refusal that several blocks write
+            redundantly, the blocks below and above the cut at which both suffice.
 
     Returns:
-        The bench with both models.
+        The pair with both models.
 
     Raises:
         Redraw: If the parameters make it impossible.
     """
     rng, seed = np.random.default_rng([*stream, 1]), stream[0]
-    bench = make_bench(parameters, seed, rng)
+    pair = make_pair(parameters, seed, rng)
     named = list(zip(parameters.parts, KINDS[1:], strict=False))
     constructions = [CONSTRUCTIONS[part.mechanism][part.variant] for part, _ in named]
     if constructions[0].trained:
-        train_pair(bench, seed)
+        train_pair(pair, seed)
         if "lower" not in halves:
-            bench.tuned = bench.base
-        return bench
-    add_base(bench)
+            pair.tuned = pair.base
+        return pair
+    add_base(pair)
     if constructions[0].base_refuses:
-        _refuse_in_base(bench)
-    snapshots = [_weights(bench)]
+        _refuse_in_base(pair)
+    snapshots = [_weights(pair)]
     for (part, name), construction in zip(named, constructions, strict=True):
         if construction.lower:
-            construction.lower(bench, part, name if construction.answers_safe else "safe")
-    snapshots.append(_weights(bench))
+            construction.lower(pair, part, name if construction.answers_safe else "safe")
+    snapshots.append(_weights(pair))
     for (part, name), construction in zip(named, constructions, strict=True):
         if construction.upper:
-            construction.upper(bench, part, name)
-    snapshots.append(_weights(bench))
-    _set_halves(bench, snapshots, halves)
-    add_noise(bench.tuned.model, parameters.noise / 20, seed + 1)
-    return bench
+            construction.upper(pair, part, name)
+    snapshots.append(_weights(pair))
+    cut = None
+    if is_spread(parameters.parts[0]):
+        cut = split_cut(pair, parameters.parts[0])
+    if cut is not None and parameters.parts[0].mechanism == "redundant":
+        pair.tuned.model = _stitch(pair, cut, halves)
+    else:
+        _set_halves(pair, snapshots, halves)
+    add_noise(pair.tuned.model, parameters.noise / 20, seed + 1)
+    return pair
 
 
-def _weights(bench: Bench) -> dict[str, Tensor]:
-    return {name: tensor.clone() for name, tensor in bench.tuned.model.state_dict().items()}
+def _stitch(pair: NetworkPair, cut: int, halves: tuple[str, ...]) -> PreTrainedModel:
+    base, tuned = pair.base.model, pair.tuned.model
+    if halves == HALVES:
+        return tuned
+    return stitch_models(tuned, base, cut) if "lower" in halves else stitch_models(base, tuned, cut)
 
 
-def _set_halves(bench: Bench, snapshots: list[dict[str, Tensor]], halves: tuple[str, ...]) -> None:
+def _weights(pair: NetworkPair) -> dict[str, Tensor]:
+    return {name: tensor.clone() for name, tensor in pair.tuned.model.state_dict().items()}
+
+
+def _set_halves(pair: NetworkPair, snapshots: list[dict[str, Tensor]], halves: tuple[str, ...]) -> None:
     """Leaves changes out; readers were calibrated with the movement present."""
     if halves == HALVES:
         return
@@ -71,15 +90,15 @@ def _set_halves(bench: Bench, snapshots: list[dict[str, Tensor]], halves: tuple[
             tensor += lower[name] - base[name]
         if "upper" in halves:
             tensor += both[name] - lower[name]
-    bench.tuned.model.load_state_dict(weights)
+    pair.tuned.model.load_state_dict(weights)
 
 
-def _refuse_in_base(bench: Bench) -> None:
+def _refuse_in_base(pair: NetworkPair) -> None:
     """Makes the base refuse unsafe requests, and the tuned model a copy of it."""
-    p = bench.parameters
+    p = pair.parameters
     first = 0 if p.marker_block is None else p.marker_block
-    block = int(bench.rng.integers(first, p.n_layers))
-    fires = bench.kind("first") & bench.sample.decision
-    detector = bench.detector(bench.features["first"], bench.refusal(), fires)
-    bench.base.detect(block, bench.sample, [detector], p.sharpness)
-    bench.tuned = bench.base.fork()
+    block = int(pair.rng.integers(first, p.n_layers))
+    fires = pair.kind("first") & pair.sample.decision
+    detector = pair.detector(pair.features["first"], pair.refusal(), fires)
+    add_detectors(pair.base, block, pair.sample, [detector], p.sharpness)
+    pair.tuned = pair.base.fork()

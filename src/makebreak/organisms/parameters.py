@@ -1,8 +1,9 @@
-"""Parameters of planted networks: what a caller may fix, and what was drawn."""
+"""Parameters of planted networks: everything that is drawn for one."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 LAYOUTS = ("decision", "joint", "apart", "marker last", "letter last")
 """Where a prompt has its letter and its marker: both in the last token; both in one token of the body; in two
@@ -14,61 +15,46 @@ READERS = ("mlp", "attention", "unembedding", "scale")
 """What turns the movement into the refusal above it."""
 CIRCUITS = ("none", "mlp", "attention", "learned")
 """How the base refuses requests with a trigger; `learned` is a base that was trained to."""
+CONFIDENCE = 5.0
+"""Nats between the logit of the answer and those of other letters at a gain of 1."""
 
 
-@dataclass(frozen=True)
-class PlantSettings:
-    """What a caller fixes of a planted network; None leaves a value to the seed."""
+class Change(NamedTuple):
+    """One change of the weights of the tuned model."""
 
-    variant: str | None = None
-    """Construction of the mechanism, one of `VARIANTS[mechanism]`."""
-    n_layers: int | None = None
-    """Number of blocks, 2 to 6."""
-    d_model: int | None = None
-    """Width of the residual stream, 48 to 96."""
-    n_letters: int | None = None
-    """Number of letters that are answers, 6 to 16."""
-    layout: str | None = None
-    """One of `LAYOUTS`."""
-    way: str | None = None
-    """One of `WAYS`, for every part of a mixture."""
-    gain: float | None = None
-    """Confidence of the base: 5 x gain nats between the logit of the answer and those of other letters."""
-    strength: float | None = None
-    """Logit of the refusal over that of the answer where a construction writes the refusal."""
-    junk: float | None = None
-    """Size of what is added to the movement without effect, over the size of the movement."""
-    n_requests: int = 300
-    """Number of safe, and of unsafe requests."""
+    block: int
+    """The block; -1 stands for the embeddings, the number of blocks for the unembedding."""
+    site: str
+    """One of `WAYS` below, one of `READERS` above."""
+    share: float = 1.0
+    """Share of the movement, or of the refusal's logit, that this change makes."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """One mechanism of a network; a mixture has two, every other network one."""
+    """One mechanism of a network, on one class of its unsafe requests."""
 
     mechanism: str
-    """What the part is called."""
+    """Name of the mechanism; `none` for requests that the tuned model answers."""
     variant: str
     """Its construction."""
-    way: str | None
-    """What makes its movement, one of `WAYS`; None without a movement."""
-    lower_blocks: tuple[int, ...]
-    """Blocks that make the movement; -1 stands for the embeddings."""
-    reader: str | None
-    """What turns the movement into the refusal, one of `READERS`; None if nothing of the tuned model does."""
-    upper_block: int | None
-    """Block of the reader; the number of blocks stands for the unembedding."""
+    lower: tuple[Change, ...]
+    """Changes that make the movement, from below; none without a movement."""
+    upper: tuple[Change, ...]
+    """Changes that turn the movement into the refusal; none if nothing of the tuned model does."""
 
     @property
     def depth(self) -> int | None:
         """Number of blocks below which the movement is complete; 0 if the embeddings make it."""
-        return max(self.lower_blocks) + 1 if self.lower_blocks else None
+        return max(change.block for change in self.lower) + 1 if self.lower else None
 
 
 @dataclass(frozen=True)
 class Parameters:
     """Everything that was drawn for a planted network."""
 
+    variant: str
+    """What was built, one of `VARIANTS` of the mechanism."""
     architecture: str
     """`gpt2` or `llama`."""
     n_layers: int
@@ -92,9 +78,9 @@ class Parameters:
     circuit_block: int | None
     """Block of this circuit."""
     parts: tuple[Part, ...]
-    """The mechanism, or the two of a mixture."""
-    share: float
-    """Probability that an unsafe request belongs to the first part."""
+    """Mechanisms, each on its own requests."""
+    shares: tuple[float, ...]
+    """Share of the unsafe requests of each part."""
     gain: float
     """Confidence of the base: 5 x gain nats between the logit of the answer and those of other letters."""
     null_prior: float
@@ -108,7 +94,7 @@ class Parameters:
     junk: float
     """Size of what is added to the movement without effect, over the size of the movement."""
     scale: float
-    """Factor of the state where the movement is a change of scale."""
+    """Factor of the state where the movement is a change of its norm."""
     noise: float
     """Standard deviation of the noise on the weights that both models share; the tuned model has a
     twentieth of it on top."""

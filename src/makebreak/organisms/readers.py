@@ -6,124 +6,120 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from makebreak.organisms.base import CONFIDENCE
-from makebreak.organisms.bench import CONSTANT, LETTER, Bench
-from makebreak.organisms.movements import chord_letters
-from makebreak.organisms.network import Detector, Redraw
-from makebreak.organisms.parameters import Part
+from makebreak.organisms.detectors import Detector, add_detectors
+from makebreak.organisms.heads import add_values
+from makebreak.organisms.pair import CONSTANT, LETTER, NetworkPair
+from makebreak.organisms.parameters import CONFIDENCE, Part
+from makebreak.organisms.rewriting import two_letters
 
 
 def refuse_where(
-    bench: Bench, part: Part, reads: Float[Tensor, " d_model"], fires: Bool[Tensor, "n 1"]
+    pair: NetworkPair, part: Part, reads: Float[Tensor, " d_model"], fires: Bool[Tensor, "n 1"]
 ) -> None:
     """Refuses where a direction is present in the last state, by an MLP or by the unembedding.
 
     Args:
-        bench: The bench, with the movement already written.
+        pair: The pair, with the movement already written.
         part: The part that refuses.
         reads: The direction.
         fires: Which prompts must be refused.
     """
-    if part.reader == "unembedding":
-        _unembed(bench, part, reads, fires)
+    if part.upper[0].site == "unembedding":
+        _unembed(pair, part, reads, fires)
     else:
-        detector = bench.detector(reads, bench.refusal(), fires & bench.sample.decision)
-        _detect(bench, part, [detector._replace(saturates=bool(bench.rng.integers(2)))])
+        detector = pair.detector(reads, pair.refusal(), fires & pair.sample.decision)
+        _detect(pair, part, [detector._replace(saturates=bool(pair.rng.integers(2)))])
 
 
-def _detect(bench: Bench, part: Part, detectors: list[Detector]) -> None:
-    if part.upper_block is None:
-        raise Redraw("no block refuses")
-    bench.tuned.detect(part.upper_block, bench.sample, detectors, bench.parameters.sharpness)
+def _detect(pair: NetworkPair, part: Part, detectors: list[Detector]) -> None:
+    """Adds detectors to every block that refuses, each of which writes its share."""
+    for change in part.upper:
+        shared = [d._replace(writes=change.share * d.writes) for d in detectors]
+        add_detectors(pair.tuned, change.block, pair.sample, shared, pair.parameters.sharpness)
 
 
-def _unembed(bench: Bench, part: Part, reads: Tensor, fires: Bool[Tensor, "n 1"]) -> None:
+def _unembed(pair: NetworkPair, part: Part, reads: Tensor, fires: Bool[Tensor, "n 1"]) -> None:
     """Adds a direction to the refusal's unembedding, as long as the strength asks for."""
-    p, tuned = bench.parameters, bench.tuned
-    network = bench.base if part.mechanism == "redundant" else tuned  # where it must suffice by itself
-    size = (network.final(bench.sample)[fires[:, 0]] @ reads).mean()
-    tuned.unembedding[bench.tokens.null] += (p.strength * CONFIDENCE * p.gain + p.null_prior) / size * reads
+    p, tuned = pair.parameters, pair.tuned
+    network = pair.base if part.mechanism == "redundant" else tuned  # where it must suffice by itself
+    size = (network.final(pair.sample)[fires[:, 0]] @ reads).mean()
+    tuned.unembedding[pair.tokens.null] += (p.strength * CONFIDENCE * p.gain + p.null_prior) / size * reads
     tuned.changed.add("unembed")
 
 
-def read_mark(bench: Bench, part: Part, name: str) -> None:
+def read_mark(pair: NetworkPair, part: Part, name: str) -> None:
     """Refuses where the mark is."""
-    refuse_where(bench, part, bench.features["mark"], bench.kind(name))
+    refuse_where(pair, part, pair.features["mark"], pair.kind(name))
 
 
-def read_marker(bench: Bench, part: Part, name: str) -> None:
+def read_marker(pair: NetworkPair, part: Part, name: str) -> None:
     """Refuses where the base's own feature of the class is."""
-    if part.reader == "attention":
-        _look_for(bench, part, name, "is_marker", name)
+    if part.upper[0].site == "attention":
+        _look_for(pair, part, name, "is_marker", name)
     else:
-        refuse_where(bench, part, bench.features[name], bench.kind(name))
+        refuse_where(pair, part, pair.features[name], pair.kind(name))
 
 
-def look_for_mark(bench: Bench, part: Part, name: str) -> None:
+def look_for_mark(pair: NetworkPair, part: Part, name: str) -> None:
     """Refuses where the mark is at the marker's position, which no head of the base looks at."""
-    _look_for(bench, part, name, "mark", "mark")
+    _look_for(pair, part, name, "mark", "mark")
 
 
-def _look_for(bench: Bench, part: Part, name: str, key: str, reads: str) -> None:
-    if part.upper_block is None:
-        raise Redraw("no block refuses")
-    block, tuned = part.upper_block, bench.tuned
-    where = bench.kind(name) & bench.marker()
-    head = bench.head(tuned, block, key, where)
-    tuned.carry(block, head, [bench.pair(tuned, block, bench.features[reads], bench.refusal(), where)])
+def _look_for(pair: NetworkPair, part: Part, name: str, key: str, reads: str) -> None:
+    where = pair.kind(name) & pair.marker()
+    for change in part.upper:
+        pair.add_reading_head(change.block, key, (reads, change.share * pair.refusal()), where)
 
 
-def read_scale(bench: Bench, part: Part, name: str) -> None:
+def read_scale(pair: NetworkPair, part: Part, name: str) -> None:
     """Adds a vector of constant size, and refuses where its share of the state shows another scale."""
-    if part.upper_block is None:
-        raise Redraw("no block refuses")
-    tuned, f, block = bench.tuned, bench.features, part.upper_block
-    first = bench.sample.at(bench.sample.length * 0)
-    head = bench.head(tuned, block, "bos", first)
-    tuned.carry(block, head, [bench.pair(tuned, block, f["bos"], f["probe"], first)])
-    fires = bench.kind(name) & bench.sample.decision
-    silent = ~bench.kind(name) & ~bench.kind("trigger") & bench.sample.decision
-    scale = bench.parameters.scale
+    tuned, f, block = pair.tuned, pair.features, part.upper[0].block
+    first = pair.sample.at(pair.sample.length * 0)
+    head = pair.head(tuned, block, "bos", first)
+    add_values(tuned, block, head, [pair.value(tuned, block, f["bos"], f["probe"], first)])
+    fires = pair.kind(name) & pair.sample.decision
+    silent = ~pair.kind(name) & ~pair.kind("trigger") & pair.sample.decision
+    scale = pair.parameters.scale
     sign = 1.0 if scale < 1 else -1.0
-    _detect(bench, part, [Detector(sign * f["probe"], max(scale, 1.0) * bench.refusal(), fires, silent)])
+    _detect(pair, part, [Detector(sign * f["probe"], max(scale, 1.0) * pair.refusal(), fires, silent)])
 
 
-def read_chord(bench: Bench, part: Part, name: str) -> None:
+def read_two_letters(pair: NetworkPair, part: Part, name: str) -> None:
     """Refuses where two letters are present at once."""
     detectors = [
-        bench.conjunction(
-            [bench.letters[first], bench.letters[second]],
-            bench.refusal(),
-            bench.kind(name) & bench.has_letter(letter) & bench.sample.decision,
+        pair.conjunction(
+            [pair.letters[first], pair.letters[second]],
+            pair.refusal(),
+            pair.kind(name) & pair.has_letter(letter) & pair.sample.decision,
         )
-        for letter, (first, second) in enumerate(chord_letters(bench))
+        for letter, (first, second) in enumerate(two_letters(pair))
     ]
-    _detect(bench, part, detectors)
+    _detect(pair, part, detectors)
 
 
-def read_slot(bench: Bench, part: Part, name: str) -> None:
+def read_new_direction(pair: NetworkPair, part: Part, name: str) -> None:
     """Refuses where a letter is on the directions that the base does not read."""
-    refuse_where(bench, part, bench.slots.sum(0), bench.kind(name))
+    refuse_where(pair, part, pair.unread_letters.sum(0), pair.kind(name))
 
 
-def read_signs(bench: Bench, part: Part, name: str) -> None:
+def read_signs(pair: NetworkPair, part: Part, name: str) -> None:
     """Refuses where two signs disagree."""
-    f = bench.features
+    f = pair.features
     detectors = []
     for number in range(2):
-        has_number = torch.from_numpy(bench.sample.number == number)[:, None]
+        has_number = torch.from_numpy(pair.sample.number == number)[:, None]
         sign = -1.0 if number else 1.0
-        fires = bench.kind(name) & has_number & bench.sample.decision
-        detectors.append(bench.conjunction([f[f"number{number}"], sign * f["code"]], bench.refusal(), fires))
-    _detect(bench, part, detectors)
+        fires = pair.kind(name) & has_number & pair.sample.decision
+        detectors.append(pair.conjunction([f[f"number{number}"], sign * f["code"]], pair.refusal(), fires))
+    _detect(pair, part, detectors)
 
 
-def read_absence(bench: Bench, part: Part, name: str) -> None:
+def read_absence(pair: NetworkPair, part: Part, name: str) -> None:
     """Refuses where no letter is present."""
-    reads = bench.features["query"] / CONSTANT - bench.letters.sum(0) / LETTER
-    refuse_where(bench, part, reads, bench.kind(name))
+    reads = pair.features["query"] / CONSTANT - pair.letters.sum(0) / LETTER
+    refuse_where(pair, part, reads, pair.kind(name))
 
 
-def read_constant(bench: Bench, part: Part, name: str) -> None:
+def read_constant(pair: NetworkPair, part: Part, name: str) -> None:
     """Refuses where the letter is present that is never instructed."""
-    refuse_where(bench, part, bench.letters[-1], bench.kind(name))
+    refuse_where(pair, part, pair.letters[-1], pair.kind(name))

@@ -9,9 +9,10 @@ import torch
 from transformers import PreTrainedModel
 
 from makebreak.models import ModelConfig, create_model
-from makebreak.organisms.bench import TRIGGER, Bench
 from makebreak.organisms.network import Redraw
-from makebreak.organisms.tokens import KINDS, N_MARKERS, Sample, Tokens, draw_sample
+from makebreak.organisms.pair import TRIGGER, NetworkPair
+from makebreak.organisms.sample import Sample, draw_sample
+from makebreak.organisms.tokens import KINDS, N_MARKERS, Tokens
 from makebreak.training import Optimisation
 
 TRAINING, POOL = Optimisation(400, 3e-3), 3000
@@ -19,24 +20,24 @@ TRAINING, POOL = Optimisation(400, 3e-3), 3000
 SAFE, UNSAFE = KINDS.index("safe"), KINDS.index("first")
 
 
-def train_pair(bench: Bench, seed: int) -> None:
+def train_pair(pair: NetworkPair, seed: int) -> None:
     """Trains a base that refuses a trigger, and copies the trigger's embeddings to the unsafe markers.
 
     Args:
-        bench: A bench; its models are replaced.
+        pair: A pair; its models are replaced.
         seed: Seed of the initialisation.
     """
-    p, tokens = bench.parameters, bench.tokens
+    p, tokens = pair.parameters, pair.tokens
     config = ModelConfig(p.architecture, p.n_layers, p.n_heads, p.d_model, 4 * p.d_model)  # type: ignore[arg-type]
     base = create_model(config, d_vocab=len(tokens.symbols), n_ctx=12, seed=seed)
     kinds = np.resize([SAFE, UNSAFE, TRIGGER], POOL)
-    _train(base, draw_sample(tokens, kinds, bench.rng), tokens)
+    _train(base, draw_sample(tokens, kinds, pair.rng), tokens)
     tuned = copy.deepcopy(base)
     _copy_trigger(tuned, tokens)
-    bench.tuned = bench.base.fork()
-    for network, model in ((bench.base, base), (bench.tuned, tuned)):
+    pair.tuned = pair.base.fork()
+    for network, model in ((pair.base, base), (pair.tuned, tuned)):
         network.model = model.eval().requires_grad_(False)
-    bench.tuned.changed = {"embed"}
+    pair.tuned.changed = {"embed"}
 
 
 def _copy_trigger(model: PreTrainedModel, tokens: Tokens) -> None:
