@@ -61,6 +61,7 @@ from makebreak.mechanism.projection import (
     success_prediction_rows,
 )
 from makebreak.mechanism.refusal_rank import RefusalRankRow, refusal_rank_rows
+from makebreak.mechanism.request_mechanisms import MechanismRow, mechanism_rows
 from makebreak.mechanism.right_null import (
     InputGainRow,
     KernelShareRow,
@@ -74,22 +75,19 @@ from makebreak.mechanism.stitching_table import StitchingRow, stitching_rows
 from makebreak.mechanism.update_geometry import ReadGainRow, UpdateRow, read_gain_rows, update_rows
 from makebreak.mechanism.update_projection import UpdateProjectionRow, update_projection_rows
 from makebreak.mechanism.verdict import (
-    MECHANISMS,
-    VERDICT_RULES,
-    MechanismRow,
     MechanismShareRow,
     MechanismVerdict,
-    VerdictRules,
-    mechanism_rows,
     mechanism_shares,
     mechanism_verdict,
 )
+from makebreak.mechanism.verdict_rules import MECHANISMS, NOT_JUDGED, VERDICT_RULES, VerdictRules
 
 __all__ = [
     "DIRECTION_SETTINGS",
     "FISHER_SAMPLES",
     "MECHANISMS",
     "MIN_PER_OUTCOME",
+    "NOT_JUDGED",
     "SCALES",
     "VERDICT_RULES",
     "AnswerPositionRow",

@@ -19,6 +19,10 @@ NOISE = 0.1
 answer's mean state from the mean of all: without it a trace of any size is read."""
 
 
+N_RESAMPLES = 200
+"""Bootstrap samples of the requests for the interval of a share of skill."""
+
+
 class ReaderSkill(NamedTuple):
     """How well the answer is read from final states: 0 is the accuracy of shuffled answers, 1 is perfect."""
 
@@ -26,6 +30,10 @@ class ReaderSkill(NamedTuple):
     """From the base's own final states."""
     hybrid: float
     """From final states of the base that goes on from tuned states."""
+    share_low: float
+    """Lower end of the 95 % bootstrap interval of hybrid / base over requests; readers are not refitted."""
+    share_high: float
+    """Upper end."""
 
 
 def reader_skill(
@@ -55,11 +63,18 @@ def reader_skill(
     shuffled = np.random.default_rng(seed).permutation(labels)
     scale = _between_answers(base[is_common], labels)
     noise = NOISE * np.random.default_rng(seed).standard_normal(base[is_common].shape)
-    accuracies = []
-    for states in (base, hybrid):
-        features = (states[is_common] - states[is_common].mean(axis=0)) / scale + noise
-        accuracies.append([_accuracies(features, y, seed) for y in (labels, shuffled)])
-    return ReaderSkill(*(_skill(*pair) for pair in accuracies))
+    correct = np.stack(
+        [
+            _is_correct((states[is_common] - states[is_common].mean(axis=0)) / scale + noise, y, seed)
+            for states in (base, hybrid)
+            for y in (labels, shuffled)
+        ]
+    )
+    n = len(labels)
+    samples = np.random.default_rng(seed).integers(n, size=(N_RESAMPLES, n))
+    skills = np.stack([_skills(correct[:, :, sample]) for sample in samples])
+    shares = skills[:, 1] / np.maximum(skills[:, 0], 1e-9)
+    return ReaderSkill(*_skills(correct), *np.quantile(shares, (0.025, 0.975)).tolist())
 
 
 def _between_answers(states: np.ndarray, labels: np.ndarray) -> float:
@@ -69,19 +84,26 @@ def _between_answers(states: np.ndarray, labels: np.ndarray) -> float:
     return float(np.sqrt(np.square(distances).mean())) or 1.0
 
 
-def _accuracies(features: np.ndarray, labels: np.ndarray, seed: int) -> np.ndarray:
-    """Cross-validated accuracy of each reader."""
+def _is_correct(features: np.ndarray, labels: np.ndarray, seed: int) -> np.ndarray:
+    """Whether each reader, fitted to the other folds, reads each request rightly, (readers, requests)."""
     readers = [RidgeClassifier(), SVC(C=10.0), KNeighborsClassifier(n_neighbors=3)]
-    correct = np.zeros(len(readers))
+    correct = np.zeros((len(readers), len(labels)), dtype=bool)
     for fit, score in StratifiedKFold(N_FOLDS, shuffle=True, random_state=seed).split(features, labels):
         for i, reader in enumerate(readers):
-            correct[i] += (
-                reader.fit(features[fit], labels[fit]).predict(features[score]) == labels[score]
-            ).sum()
-    return correct / len(labels)
+            predicted = reader.fit(features[fit], labels[fit]).predict(features[score])
+            correct[i, score] = predicted == labels[score]
+    return correct
 
 
-def _skill(accuracy: np.ndarray, chance: np.ndarray) -> float:
-    """Best accuracy over readers, scaled by the best one for shuffled answers."""
-    best, floor = float(accuracy.max()), float(chance.max())
-    return max(best - floor, 0.0) / max(1 - floor, 1e-9)
+def _skills(correct: np.ndarray) -> list[float]:
+    """Best accuracies over readers in base and hybrid, scaled by the best ones for shuffled answers.
+
+    Args:
+        correct: Readings of base and base shuffled, hybrid and hybrid shuffled, (4, readers, requests).
+
+    Returns:
+        Two skills.
+    """
+    base, base_floor, hybrid, hybrid_floor = correct.mean(axis=2).max(axis=1).tolist()
+    pairs = ((base, base_floor), (hybrid, hybrid_floor))
+    return [max(accuracy - floor, 0.0) / max(1 - floor, 1e-9) for accuracy, floor in pairs]

@@ -8,9 +8,10 @@ from typing import NamedTuple
 from transformers import PreTrainedModel
 
 from makebreak.evaluation import exact_outcomes, first_tokens, is_likeliest, next_token_log_probs
+from makebreak.mechanism.request_mechanisms import MechanismRow, mechanism_rows
 from makebreak.mechanism.stitching import stitch
 from makebreak.mechanism.stitching_table import StitchingRow, stitching_rows
-from makebreak.mechanism.verdict import MechanismRow, MechanismVerdict, mechanism_rows, mechanism_verdict
+from makebreak.mechanism.verdict import MechanismVerdict, mechanism_verdict
 from makebreak.prompts import Outcome, Requests, TextRequests
 
 MAX_SIDE_EFFECT = 0.05

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
@@ -20,7 +19,6 @@ from transformers import PreTrainedModel
 from makebreak.activations import attach, capture, forward, logits_at_last, run_blocks
 from makebreak.evaluation import (
     MAX_BATCH_SIZE,
-    batches,
     decision_kl,
     first_tokens,
     is_likeliest,
@@ -164,44 +162,6 @@ def stitch(
     return Stitching(requests, answer, cuts, depth, **whole_columns, **cut_columns)
 
 
-def additive_log_odds(
-    stitching: Stitching,
-    rows: Int[np.ndarray, " m"],
-    start: int,
-    stop: int,
-    *,
-    base: PreTrainedModel,
-    tuned: PreTrainedModel,
-) -> Float[Tensor, " m"]:
-    """Log-odds of the answer in the base when two changes meet that cannot have read one another.
-
-    The blocks between two cuts are run twice: the tuned ones on the base's states, and the base's on the
-    tuned states. Both changes of the states are added at the upper cut, where the base goes on. If the answer
-    follows, the tuned blocks between the cuts add to the movement but do not react to it.
-
-    Args:
-        stitching: Result of `stitch` for the same models.
-        rows: Indices of the requests that are run.
-        start: The lower cut.
-        stop: The upper cut.
-        base: The model before fine-tuning.
-        tuned: The model after it.
-
-    Returns:
-        Log-odds in nats.
-    """
-    log_odds_by_part = []
-    for requests in batches(stitching.requests[rows], base):
-        base_states, tuned_states = residual_states(base, requests), residual_states(tuned, requests)
-        upper_states = _run_between(tuned, requests, (start, stop), base_states[start])
-        lower_states = _run_between(base, requests, (start, stop), tuned_states[start])
-        log_probs = upper_decision(
-            base, requests, stop, upper_states + lower_states - base_states[stop]
-        ).log_probs
-        log_odds_by_part.append(log_odds(log_probs, first_tokens(requests, stitching.answer)))
-    return torch.cat(log_odds_by_part)
-
-
 def residual_site(model: PreTrainedModel, cut: int) -> str:
     """Returns the site of the residual stream at a cut, a number of blocks from 0 to `n_layers`."""
     return f"blocks.{cut}.hook_resid_pre" if cut < n_layers(model) else f"blocks.{cut - 1}.hook_resid_post"
@@ -242,14 +202,3 @@ def upper_decision(
         finally:
             handle.remove()
     return Decision(logits.double().log_softmax(-1).cpu(), final[0].float())
-
-
-def _run_between(
-    model: PreTrainedModel, requests: Requests, between: tuple[int, int], states: Tensor
-) -> Tensor:
-    """States at the upper cut, from those at the lower one."""
-    tokens, _ = prompt_tokens(requests)
-    site, where = residual_site(model, n_layers(model)), torch.ones_like(tokens, dtype=torch.bool)
-    with run_blocks(model, *between, states=states):
-        [batch] = capture(model, tokens, [site], where, batch_size=len(tokens))
-    return batch.activations[site].unflatten(0, tokens.shape)
