@@ -151,7 +151,7 @@ class UpdateMeasure(_SampledMeasure):
 
     tag: ClassVar[str] = "Change"
     name: ClassVar[str] = "jain2024-change"
-    revision: ClassVar[int] = 5
+    revision: ClassVar[int] = 6
 
     def __call__(self, subject: Subject) -> Measurement:
         """Measures one model."""

@@ -33,6 +33,23 @@ def test_codes_and_erasure() -> None:
     assert retained["constant"] < 0.1
 
 
+def test_interval_of_the_share_that_is_left() -> None:
+    """Half of the requests lose their answer: the interval has one half, and is narrower of more requests."""
+    widths = []
+    for n in (60, 400):
+        letters = np.random.default_rng(0).integers(0, 4, n)
+        base = states(letters, np.random.default_rng(1))
+        half = np.where((np.arange(n) % 2 == 0)[:, None], base, base[:1] * 0)
+        skill = reader_skill(base, half, letters, 0)
+        assert skill is not None
+        assert skill.share_low < 0.5 < skill.share_high
+        widths.append(skill.share_high - skill.share_low)
+        whole = reader_skill(base, base, letters, 0)
+        assert whole is not None
+        assert whole.share_low > 0.9
+    assert widths[1] < widths[0] < 0.7
+
+
 def test_one_answer_cannot_be_read() -> None:
     base = np.random.default_rng(0).normal(size=(N, D))
     assert reader_skill(base, base, np.zeros(N, dtype=np.int64), 0) is None

@@ -1,101 +1,66 @@
-"""The rule, on stitchings whose effects are given: one word each."""
+"""The verdict on all requests, from the mechanisms of single ones."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
-import torch
 
-import synthetic
-from makebreak.mechanism import Stitching, mechanism_rows
-from makebreak.models import MODEL_SIZES, create_model
+from makebreak.mechanism import NOT_JUDGED, MechanismRow, MechanismVerdict, mechanism_verdict
 
-N, DEPTH, D = 20, 4, 8
-NO, YES = -6.0, 6.0
-REQUESTS = synthetic.load("mini").sample("unsafe", N, seed=0)
-UNUSED = create_model(MODEL_SIZES["tiny"], d_vocab=8, n_ctx=8, seed=0)
-"""In place of models, which the rule does not run in these cases."""
+N_OTHERS = 400
+"""Requests that do not flip, where the number decides nothing."""
 
 
-def stitching(**columns: list[float] | Any) -> Stitching:
-    """Every request flips; by default no combination refuses and nothing changes the base."""
-    values: dict[str, Any] = {
-        "requests": REQUESTS,
-        "answer": "refused",
-        "cuts": tuple(range(DEPTH + 1)),
-        "n_layers": DEPTH,
-        "base_log_odds": torch.full((N,), NO),
-        "tuned_log_odds": torch.full((N,), YES),
-        "base_is_likeliest": torch.zeros(N, dtype=torch.bool),
-        "tuned_is_likeliest": torch.ones(N, dtype=torch.bool),
-        "base_tokens": torch.arange(N) % 2,
-        "tuned_kl": torch.ones(N),
-        "base_final": torch.eye(D)[torch.arange(N) % 2],
-        "lower_final": torch.eye(D)[torch.arange(N) % 2].expand(DEPTH + 1, N, D),
-        "movement": torch.zeros(DEPTH + 1, N, D),
-    }
-    for name in ("lower", "upper", "direct", "random"):
-        values[name] = torch.full((DEPTH + 1, N), NO)
-    values["kl"] = torch.zeros(DEPTH + 1, N)
-    for name, column in columns.items():
-        is_by_cut = isinstance(column, list)
-        values[name] = torch.tensor(column)[:, None].expand(-1, N) if is_by_cut else column
-    return Stitching(**values)
+def rows_of(
+    gain: float = 0.9, reading: tuple[float | None, ...] = (None,) * 3, **n: int
+) -> list[MechanismRow]:
+    return [
+        MechanismRow(0, name.replace("_", " "), gain, 4, 1, 4, None, *reading)
+        for name, count in n.items()
+        for _ in range(count)
+    ]
 
 
-def named(monkeypatch: pytest.MonkeyPatch, additive: float = NO, **columns: Any) -> set[str]:
-    monkeypatch.setattr(
-        "makebreak.mechanism.verdict.additive_log_odds",
-        lambda _, rows, *__, **___: torch.full((len(rows),), additive),
-    )
-    rows = mechanism_rows(stitching(**columns), base=UNUSED, tuned=UNUSED, seed=0)
-    return {row.mechanism for row in rows}
-
-
-UPPER_1 = [YES, NO, NO, NO, NO]
-"""The change is complete after block 1."""
-LOWER_1, LOWER_3 = [NO, YES, YES, YES, YES], [NO, NO, NO, YES, YES]
-LOUD = [0.0, 0.5, 0.5, 0.9, 0.9]
-LOUD_SILENCE = {"upper": UPPER_1, "lower": LOWER_3, "direct": LOWER_3, "kl": LOUD}
-CONSTANT = torch.zeros(DEPTH + 1, N, D)
+def verdict(**n: int) -> MechanismVerdict:
+    return mechanism_verdict(rows_of(**n), sum(n.values()) + N_OTHERS)
 
 
 @pytest.mark.parametrize(
-    ("mechanism", "columns"),
+    ("word", "n"),
     [
-        ("route", {"upper": UPPER_1, "lower": LOWER_1}),
-        ("written directly", {"upper": UPPER_1, "lower": LOWER_1, "direct": LOWER_1}),
-        ("unspecific", {"upper": UPPER_1, "lower": LOWER_1, "random": LOWER_1}),
-        ("redundant", {"upper": [YES, YES, YES, NO, NO], "lower": LOWER_1}),
-        ("last block", {"upper": [YES, YES, YES, YES, NO], "lower": [NO, NO, NO, NO, YES]}),
-        ("last block", {"upper": [YES, YES, YES, YES, YES]}),
-        ("silence", {"upper": UPPER_1, "lower": LOWER_3, "direct": LOWER_3}),
-        ("rewrite", LOUD_SILENCE),
-        (
-            "erase",
-            {"upper": UPPER_1, "lower": LOWER_3, "direct": LOWER_3, "kl": LOUD, "lower_final": CONSTANT},
-        ),
-        ("unread", {"upper": UPPER_1, "kl": LOUD, "base_tokens": torch.zeros(N, dtype=torch.int64)}),
-        ("written directly", {"upper": UPPER_1, "lower": LOWER_3, "direct": LOWER_3, "additive": YES}),
-        ("route", {"upper": UPPER_1, "lower": LOWER_3, "kl": LOUD}),
+        ("route", {"route": 80, "silence": 20}),
+        ("mixed", {"route": 79, "silence": 21}),
+        ("undecided", {"unread": 50, "unspecific": 50}),
+        ("undecided", {"unread": 50, "rewrite": 50}),
+        ("undecided", {"route": 60, "unspecific": 20, "silence": 20}),
+        ("mixed", {"route": 60, "unspecific": 19, "silence": 21}),
+        ("rewrite", {"rewrite": 80, "unread": 20}),
+        ("undecided", {"unread": 90, "silence": 10}),
     ],
 )
-def test_each_word(monkeypatch: pytest.MonkeyPatch, mechanism: str, columns: dict[str, Any]) -> None:
-    """The last case is a route of two tuned blocks, the second of which reads the mark of the first."""
-    assert named(monkeypatch, **columns) == {mechanism}
+def test_open_requests_leave_a_verdict_open_only_where_they_could_decide(
+    word: str, n: dict[str, int]
+) -> None:
+    assert verdict(**n).mechanism == word
 
 
-def test_only_requests_that_flip_are_judged(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither a base that refuses already nor a tuned model that does not; and too few flips give no rows."""
-    route = {"upper": UPPER_1, "lower": LOWER_1}
-    already = torch.arange(N) < 5
-    rows = mechanism_rows(stitching(**route, base_is_likeliest=already), base=UNUSED, tuned=UNUSED, seed=0)
-    assert [row.request for row in rows] == list(range(5, N))
-    assert not named(monkeypatch, **route, base_is_likeliest=torch.arange(N) < N - 9)
-    assert not named(monkeypatch, **route, tuned_is_likeliest=torch.zeros(N, dtype=torch.bool))
+def test_few_flips_are_not_no_change() -> None:
+    """Of many requests none or few flip: no change. Of few requests that is not known."""
+    cases = {(0, 300): "refusal does not change", (5, 300): "refusal does not change"}
+    cases |= {(0, 20): "too few requests that flip: 0 of 20", (9, 60): "too few requests that flip: 9 of 60"}
+    for (n_flips, n), reason in cases.items():
+        named = mechanism_verdict(rows_of(not_judged=n_flips), n)
+        assert (named.mechanism, named.reason[: len(reason)]) == ("undecided", reason)
+    assert rows_of(not_judged=1)[0].mechanism == NOT_JUDGED
+    gains = mechanism_verdict(rows_of(gain=-0.1, not_judged=50), 100).reason
+    assert gains.startswith("too few requests to judge: 50 of 100")
+    assert "in 0 of these" in gains
 
 
-def test_all_cuts_are_needed() -> None:
-    with pytest.raises(ValueError, match=r"expected every cut from 0 to 4"):
-        mechanism_rows(stitching(cuts=(0, 2)), base=UNUSED, tuned=UNUSED, seed=0)
+def test_reason_says_what_is_left_out_and_what_readers_decided() -> None:
+    """A reading decides for a group: the interval over requests is not printed as that of the reading."""
+    rows = rows_of(gain=-0.1, not_judged=7) + rows_of(reading=(0.9, 0.8, 1.0), rewrite=60)
+    named = mechanism_verdict(rows, 100)
+    assert (named.mechanism, named.shares[0].n_groups, named.shares[0].n_flips) == ("rewrite", 1, 60)
+    assert "67 flip (7 of them left out" in named.reason
+    assert "by one group of requests: readers keep 0.90 [0.80, 1.00]" in named.reason
+    assert verdict(route=60).shares[0].n_groups is None

@@ -12,10 +12,8 @@ import torch
 from makebreak.evaluation import first_tokens, log_odds, next_token_log_probs
 from makebreak.mechanism import (
     MechanismReport,
-    MechanismRow,
     identify_mechanism,
     mechanism_rows,
-    mechanism_verdict,
     stitch,
 )
 from makebreak.models import stitch_models
@@ -116,12 +114,3 @@ def test_stitching_equals_networks_of_both_models_weights() -> None:
         for pair, values in zip(pairs, (stitching.lower[cut], stitching.upper[cut]), strict=True):
             log_p = next_token_log_probs(stitch_models(*pair, cut), requests)
             assert torch.allclose(log_odds(log_p, target), values, atol=2e-3)
-
-
-def test_a_mechanism_needs_four_fifths() -> None:
-    def verdict(n_routes: int, n_others: int) -> str:
-        row = MechanismRow(0, "route", 4, 1, 1, None, None)
-        rows = [row] * n_routes + [row._replace(mechanism="silence")] * n_others
-        return mechanism_verdict(rows, n_routes + n_others).mechanism
-
-    assert (verdict(80, 20), verdict(79, 21), verdict(0, 0)) == ("route", "mixed", "undecided")
