@@ -86,11 +86,11 @@ def additive_log_odds(
     return AdditiveLogOdds(*(torch.cat(columns) for columns in zip(*parts, strict=True)))
 
 
-def _with_logit_of(changed: Tensor, own: Tensor, target: Tensor) -> Tensor:
+def _with_logit_of(source: Tensor, others: Tensor, target: Tensor) -> Tensor:
     """Logits in which only the target's are changed; they are measured from the logit of the median token."""
-    changed, own = (values - values.median(dim=-1, keepdim=True).values for values in (changed, own))
+    source, others = (values - values.median(dim=-1, keepdim=True).values for values in (source, others))
     tokens = target if target.ndim == 2 else target[:, None]
-    return own.scatter(1, tokens, changed.gather(1, tokens))
+    return others.scatter(1, tokens, source.gather(1, tokens))
 
 
 def _run_block(model: PreTrainedModel, requests: Requests, block: int, states: Tensor) -> Tensor:
