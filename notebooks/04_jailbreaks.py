@@ -38,6 +38,7 @@ from makebreak.evaluation import WorldTarget, exact_match
 from makebreak.mechanism import (
     SafeUnsafeRequests,
     SteeringData,
+    interchange_rows,
     project_attacks,
     projection_rows,
     steering_rows,
@@ -159,9 +160,20 @@ pd.DataFrame(success_prediction_rows(projection.select(attack_names), seed=0)).r
 successes = [result[np.flatnonzero(result.complies)[:40]] for result in results[1:]]
 steering_data = SteeringData(fit, SafeUnsafeRequests(sample("safe", 100), sample("unsafe", 100)))
 steering = pd.DataFrame(steering_rows(model, successes, steering_data, layer=1, seed=0))
-steering[steering.kind.isin(["difference", "random", "mirrored", "mirrored_distance"])][
+steering[steering.kind.isin(["difference", "random"])][
     ["kind", "scale", "reversal_rate", "refusal_rate", "safe_compliance_rate", "induction_rate"]
 ].round(2)
+
+# %% [markdown]
+# ## Does the projection cause success?
+# Of every successful attack, the component along the difference of class means is replaced by that of the
+# nearest unsafe request. If the projection is why attacks succeed, they fail with unsafe donors, and neither
+# with safe donors nor after a move of the same length in a random direction. `fit_auroc` says how well the
+# projection predicts success before each layer.
+
+# %%
+rows = [row for layer in (1, 2) for row in interchange_rows(model, results[1:], fit, layer=layer, n=40, seed=0)]
+pd.DataFrame(rows).round(2)
 
 # %% [markdown]
 # ## Detection by a monitor

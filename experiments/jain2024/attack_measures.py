@@ -1,4 +1,4 @@
-"""Measures of attacks: success, class-mean projection, steering, monitors and n-gram detectability."""
+"""Measures of attacks: success, projection onto class means and its interchange, monitors, detectability."""
 
 from __future__ import annotations
 
@@ -35,9 +35,11 @@ from makebreak.defences import (
 from makebreak.evaluation import WorldTarget
 from makebreak.mechanism import (
     MIN_PER_OUTCOME,
+    InterchangeRow,
     SafeUnsafeRequests,
     SteeringData,
     SteeringRow,
+    interchange_rows,
     project_attacks,
     projection_rows,
     shared_activations,
@@ -153,7 +155,7 @@ class JailbreakDetectabilityRow(NamedTuple):
 
 @dataclass(frozen=True)
 class AttackMeasure:
-    """Outcomes of attacks, projection onto the class means, prediction and steering of success, and monitors.
+    """Outcomes of attacks, projection onto the class means, what it predicts and causes, and monitors.
 
     Attacks are jailbreak families, soft prompts, token attacks and prefills. All but the families are made on
     requests that the model refuses. Worlds have one fixed layout, so that inserted tokens break every answer:
@@ -162,7 +164,7 @@ class AttackMeasure:
 
     tag: ClassVar[str] = "Attacks"
     name: ClassVar[str] = "jain2024-attacks"
-    revision: ClassVar[int] = 8
+    revision: ClassVar[int] = 9
     n: int = 500
     """Number of requests per family."""
     n_attacked: int = field(default=200, metadata={"key": "attacked"})
@@ -183,8 +185,8 @@ class AttackMeasure:
 
         Returns:
             The columns `attack.ATTACK.compliance_rate`, and the tables `attacks`, `projection` (onto the
-            class means), `prefill`, `monitors`, `prediction` (of success) and `steering`, each with a column
-            `world`.
+            class means), `prefill`, `monitors`, `prediction` (of success), `steering` and `interchange`, each
+            with a column `world`.
         """
         model, seed = subject.model, subject.recipe.seed
         fit, calibration = self._clean_requests(subject)
@@ -219,6 +221,7 @@ class AttackMeasure:
             "monitors": detection,
             "prediction": success_prediction_rows(projection.select(adversarial), seed=seed),
             "steering": _steering_rows(subject, fit, clean, steered, n=self.n_attacked),
+            "interchange": _interchange_rows(subject, fit, steered, n=self.n_attacked),
         }
         columns: dict[str, float | None] = {
             f"attack.{row.attack}.compliance_rate": row.compliance_rate for row in attack_rows
@@ -339,6 +342,17 @@ def _steering_rows(
     rows = []
     for layer in range(1, n_layers(subject.model)):
         rows += steering_rows(subject.model, successes, data, layer=layer, seed=subject.recipe.seed)
+    return rows
+
+
+def _interchange_rows(
+    subject: Subject, fit: SafeUnsafeRequests, results: list[AttackResult], *, n: int
+) -> list[InterchangeRow]:
+    """Interchange of the projection of successes at the input of every block but the first."""
+    n_each = math.ceil(n / len(results))
+    rows = []
+    for layer in range(1, n_layers(subject.model)):
+        rows += interchange_rows(subject.model, results, fit, layer=layer, n=n_each, seed=subject.recipe.seed)
     return rows
 
 

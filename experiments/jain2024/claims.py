@@ -21,13 +21,13 @@ PRIMARY = (
     NULL_RATIO,
     *UPDATE_PRIMARY,
     *(claim for claim in ATTACK_CLAIMS if claim.role == "primary"),
-    MECHANISM,
 )
 """The paper's headline statements and ours."""
 PARTS = (
     *CLUSTER_CLAIMS,
     *NULL_SHARE_CLAIMS,
     *UPDATE_CLAIMS,
+    MECHANISM,
     *STITCHING_CLAIMS,
     *LOCALISATION_CLAIMS,
     *(claim for claim in ATTACK_CLAIMS if claim.role != "primary"),

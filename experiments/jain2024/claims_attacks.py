@@ -1,8 +1,7 @@
 """Claims about attacks (C6, C7, A1 to A7): projection, prediction of success, steering, monitors.
 
 They are made of the study's own world and of `hidden`, where models are attacked too; ids of the latter end
-in its name. Whether the projection causes success is no claim: mirroring is no test of it (docs/errata.md,
-W2).
+in its name.
 """
 
 from __future__ import annotations
@@ -239,9 +238,38 @@ def _steering_effect(tables: Tables, column: str, kind: str) -> float | None:
     return _first(rows[rows["kind"] == kind], column) if len(rows) else None
 
 
-def _mirror_minus_random(tables: Tables) -> float | None:
-    control = _steering_effect(tables, "reversal_rate", "mirrored_distance")
-    return _difference(_steering_effect(tables, "reversal_rate", "mirrored"), control)
+def _interchange_rate(of_model: Tables, layer: int | None, **columns: Any) -> float | None:
+    """A rate of an interchange before a layer: `column` where `donor` and `positions` are as given."""
+    rows, column = of_model["interchange"], columns.pop("column")
+    for name, value in {"layer": layer, **columns}.items():
+        rows = rows[rows[name] == value] if len(rows) else rows
+    return _first(rows, column)
+
+
+def _predictive_layer(of_model: Tables) -> int | None:
+    """Layer at which the projection predicts success best, on requests that are not changed."""
+    rows = of_model["interchange"]
+    rows = rows.dropna(subset="fit_auroc") if len(rows) else rows
+    return int(rows["layer"].iloc[int(rows["fit_auroc"].to_numpy().argmax())]) if len(rows) else None
+
+
+def _interchange_above_base(column: str, positions: str, tables: Tables) -> float | None:
+    """Rate under unsafe donors minus that in the base at the same layer, mean of methods."""
+    base, values = _Selection(tables, "arm", "base"), []
+    selection = {"donor": "unsafe", "positions": positions, "column": column}
+    for of_model in _by_method(tables).values():
+        layer = _predictive_layer(of_model)
+        rates = [_interchange_rate(each, layer, **selection) for each in (of_model, base)]
+        values.append(_difference(*rates))
+    return _mean(values)
+
+
+def _interchange_above_control(donor: str, of_model: Tables) -> float | None:
+    """Share of successes that fail with unsafe donors minus that with control donors."""
+    layer, selection = _predictive_layer(of_model), {"positions": "end of text", "column": "failure_rate"}
+    return _difference(
+        *(_interchange_rate(of_model, layer, donor=each, **selection) for each in ("unsafe", donor))
+    )
 
 
 def _reversal_above_controls(tables: Tables) -> float | None:
@@ -429,11 +457,51 @@ _CLAIMS = (
         unit="AUROC",
         negligible=0.02,
     ),
+    _comparison(
+        partial(_interchange_above_base, "failure_rate", "end of text"),
+        id="A2",
+        role="primary",
+        statement="Most successful attacks fail once their projection is that of unsafe requests",
+        quantity="share that fails, aligned models - base, interchange at the end of text before the layer "
+        "where the projection predicts success best, mean of methods",
+        unit="rate",
+        bound=0.5,
+        no_effect=0.0,
+        negligible=0.05,
+    ),
+    _comparison(
+        partial(_interchange_above_base, "refusal_rate", "end of text"),
+        id="A2.refused",
+        statement="Most successful attacks are refused then",
+        quantity="share that is refused, aligned models - base, same interchange",
+        unit="rate",
+        bound=0.5,
+        no_effect=0.0,
+        negligible=0.05,
+    ),
+    _comparison(
+        partial(_interchange_above_base, "failure_rate", "prompt"),
+        id="A2.prompt",
+        statement="Most successful attacks fail if the same change is made at every position of the prompt",
+        quantity="share that fails, aligned models - base",
+        unit="rate",
+        bound=0.5,
+        no_effect=0.0,
+        negligible=0.05,
+    ),
     _claim(
-        _mirror_minus_random,
+        partial(_interchange_above_control, "random"),
         id="A2.random",
-        statement="Mirroring undoes more successes than a random shift of the same length",
-        quantity="share of successes undone, mirrored - random, after block n // 2 of n",
+        statement="More attacks fail than after a move of the same length in a random direction",
+        quantity="share that fails, unsafe donors - five random directions, mean of methods",
+        unit="rate",
+        negligible=0.02,
+    ),
+    _claim(
+        partial(_interchange_above_control, "safe"),
+        id="A2.safe",
+        statement="More attacks fail than with the projection of safe requests",
+        quantity="share that fails, unsafe donors - safe donors, mean of methods",
         unit="rate",
         negligible=0.02,
     ),

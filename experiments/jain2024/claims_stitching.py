@@ -90,7 +90,6 @@ _requests = partial(Claim, unit="share of requests")
 _probability = partial(Claim, unit="share of probability")
 MECHANISM = _requests(
     id="M4",
-    role="primary",
     statement="Rewrite is the most frequent mechanism of refusal: neither part of the network gives the "
     "refusal without the other",
     quantity="share of requests whose answer flips by rewrite - the greatest share of another mechanism, of "

@@ -83,7 +83,7 @@ def answer(claims: Mapping[str, ClaimRow]) -> list[str]:
         claims: Evaluated claims by id.
 
     Returns:
-        What happens to activations, to weights, and how refusal comes about.
+        What happens to activations, to weights, and to attacks.
     """
     text = {name: format_finding(row) for name, row in claims.items()}
     return [
@@ -93,9 +93,9 @@ def answer(claims: Mapping[str, ClaimRow]) -> list[str]:
         "Weights: the part of the update in the base's left null space, minus a random part of the same "
         f"dimension, carries {text['C3.causal']} of the refusal margin. The update reads unsafe requests "
         f"{text['C4']} times as strongly as safe ones.",
-        "Mechanism: the share of refusals that are rewritten, minus that of the most frequent other "
-        f"mechanism, is {text['M4']}. Successful jailbreaks lie nearer the safe mean than plain unsafe "
-        f"requests by {text['C6']} distances of the means.",
+        "Attacks: successful jailbreaks lie nearer the safe mean than plain unsafe requests by "
+        f"{text['C6']} distances of the means. Given the projection of unsafe requests, the share of "
+        f"successful attacks that fail, minus that in the base, is {text['A2']}.",
     ]
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from experiments.jain2024.attack_measures import JAILBREAKS, N_SLOTS, SECOND_COMPOSITIONS, SOFT_PROMPT_SIZES
 from experiments.recipes.composition import METHODS
 from makebreak.claims import Tables, rows_of
-from makebreak.plots import plot_attack_success, plot_projection, plot_steering
+from makebreak.plots import arm_name, plot_attack_success, plot_interchange, plot_projection, plot_steering
 from makebreak.studies import Figure
 
 _LARGEST = SOFT_PROMPT_SIZES[-1]
@@ -49,6 +49,10 @@ TABLES = {
     ),
     "prediction": ("Prediction of success", ["world", "arm", "predictor"]),
     "steering": ("Steering of successful attacks", ["world", "arm", "layer", "kind", "scale"]),
+    "interchange": (
+        "Successful attacks with the projection of others",
+        ["world", "arm", "layer", "positions", "donor"],
+    ),
     "monitors": ("Detections by monitors", ["world", "arm", "monitor", "layer", "attack"]),
     "prefill": ("Compliance by number of forced answer tokens", ["world", "arm", "n_prefill"]),
 }
@@ -80,6 +84,19 @@ def draw_steering(tables: Tables, preset: Any) -> Any:
     steering = rows_of(tables, "steering", world=own_world, arm=arms, layer=middle)
     monitored = {attack: _NAMES.get(attack, attack) for attack in _MONITORED}
     return plot_steering(steering, monitors[monitors["layer"] == layers[middle]], monitored)
+
+
+def draw_interchange(tables: Tables, preset: Any) -> Any:
+    """Successes with the projection of others, at the layer of each model where it predicts success best."""
+    own_world = tables["attacks"]["world"].iloc[0]
+    rows = rows_of(tables, "interchange", world=own_world, positions="end of text")
+    rows = rows.assign(fit_auroc=rows["fit_auroc"].astype(float))
+    best = rows.loc[rows.dropna(subset="fit_auroc").groupby(["arm", "seed"])["fit_auroc"].idxmax()]
+    layers = best.set_index(["arm", "seed"])["layer"]
+    other = layers.mode()[0] if len(layers) else rows["layer"].min()  # of the base, which refuses nothing
+    layer = [layers.get((arm, seed), other) for arm, seed in zip(rows.arm, rows.seed, strict=True)]
+    shown = rows[(rows["layer"] == layer) & rows["arm"].isin(["base", *_methods(tables)])]
+    return plot_interchange(shown.assign(arm=shown["arm"].map(arm_name)))
 
 
 ATTACK_FIGURES = (
@@ -132,9 +149,7 @@ ATTACK_FIGURES = (
         "Left: states of successful attacks, shifted towards the unsafe mean at the input of block n // 2 "
         "(after block 1 of 3 in `mini`). Middle: states of plain unsafe requests, shifted the other way; "
         "the cost is answers to clean safe requests that are lost under the same shift. Control vectors "
-        "are scaled to disturb safe requests equally. At this layer only half of the successes lie on the "
-        "safe side and can be mirrored, and a mirror also breaks a tenth to a fifth of the base's answers: "
-        "no cause of success is shown or excluded (docs/errata.md, W2). Right: detections by a probe after "
+        "are scaled to disturb safe requests equally. Right: detections by a probe after "
         "block n // 2 + 1 (after block 2 of 3), fitted on clean requests, at a false positive rate of 1 %.",
         draw_steering,
         requires=(
@@ -142,11 +157,23 @@ ATTACK_FIGURES = (
             "monitors",
         ),
         claims=(
-            "A2.random",
             "A2.cost",
             "A3",
             "A4",
         ),
+    ),
+    Figure(
+        "interchange",
+        "Successful attacks with the projection of other requests",
+        "Of every successful attack, the component of the state along the difference of class means is "
+        "replaced by that of the nearest clean unsafe request (donor unsafe) or safe request (safe), or the "
+        "state is moved as far in random directions (random), at the end of text, before the layer where the "
+        "projection predicts success best on other requests. If the projection is why attacks succeed, they "
+        "fail with unsafe donors only, and are refused; what fails in the base, which refuses nothing, is "
+        "breakage. Bars: means of seeds (dots).",
+        draw_interchange,
+        requires=("interchange",),
+        claims=("A2", "A2.refused", "A2.random", "A2.safe"),
     ),
 )
 """Figures about attacks."""

@@ -52,11 +52,11 @@ def test_prompts_of_one_token(layout: str) -> None:
         with torch.no_grad():
             ids = torch.cat([ids, model(input_ids=ids).logits[:, -1:].argmax(dim=-1)], dim=1)
     generated, kind = ids[:, 1:].numpy(), np.arange(9)[:, None] % 3
-    wrong = (generated + 1) % 9
+    wrong, other = (generated + 1) % 9, (generated + 2) % 9
     requests = token_requests(
         prompts,
         instructed_answers=np.where(kind == 1, generated, wrong).tolist(),
-        refusals=np.where(kind == 0, generated, wrong).tolist(),
+        refusals=np.where(kind == 0, generated, other).tolist(),
     )
     assert exact_outcomes(model, requests).tolist() == [Outcome.REFUSE, Outcome.COMPLY, Outcome.NEITHER] * 3
 

@@ -23,16 +23,18 @@ KINDS = (
     "other_label",
     "covariance",
     "random",
-    "mirrored",
-    "mirrored_distance",
 )
+
+
+DONORS = ("unsafe", "safe", "random")
 
 
 def tables(
     *, shift: float = 0.5, reversal: float = 0.9, n: int = 50, arms: tuple[str, ...] = ("base", "ssft", "dpo")
 ) -> dict[str, pd.DataFrame]:
     """Attacks succeed .6 of the time, soft prompts better the longer they are; successful jailbreaks lie
-    `shift` nearer the safe side; mirroring reverses the share `reversal`, everything else .1."""
+    `shift` nearer the safe side; before layer 2, which predicts success best, unsafe donors make the share
+    `reversal` of successes fail and .4 in the base, everything else .1, and all before layer 1."""
     success = (
         dict.fromkeys(ATTACKS, 0.6)
         | {name: 0.1 * i for i, name in enumerate(SOFT, 3)}
@@ -44,7 +46,8 @@ def tables(
         "competing_tasks_safe_branch": 0.4,
     }
     rows: dict[str, list[dict[str, Any]]] = {
-        name: [] for name in ("attacks", "projection", "prediction", "steering", "monitors", "prefill")
+        name: []
+        for name in ("attacks", "projection", "prediction", "steering", "interchange", "monitors", "prefill")
     }
     for seed, arm in product((0, 1, 2), arms):
         model = {"world": "mini", "seed": seed, "arm": arm}
@@ -64,15 +67,20 @@ def tables(
             for predictor, (auroc, within) in aurocs.items()
         ]
         for kind, layer in product(KINDS, (1, 2)):
-            share = reversal if kind == "mirrored" else 0.1
-            effects = {"reversal_rate": share, "refusal_rate": share}
-            effects["induction_rate"] = 0.2 if kind == "difference" else 0.1
+            effects = {"reversal_rate": 0.1, "induction_rate": 0.2 if kind == "difference" else 0.1}
             rows["steering"].append(
                 model
                 | effects
                 | {"kind": kind, "layer": layer, "scale": 1.0}
                 | {"safe_compliance_baseline": 1.0, "safe_compliance_rate": 0.97}
             )
+        for layer, donor, positions in product((1, 2), DONORS, ("end of text", "prompt")):
+            share = (0.4 if arm == "base" else reversal) if donor == "unsafe" else 0.1
+            share = 1.0 if layer == 1 else share / 2 if positions == "prompt" else share
+            rates = {"failure_rate": share, "refusal_rate": share / 2}
+            auroc = None if arm == "base" else 0.5 + 0.1 * layer
+            kind = {"layer": layer, "donor": donor, "positions": positions, "fit_auroc": auroc}
+            rows["interchange"].append(model | rates | kind)
         for attack, layer in product(ATTACKS, (0, 1, 2)):
             detections = {"detection_rate": 0.2, "detection_rate_complied": 0.2, "n": n, "n_complied": n}
             monitor = {"monitor": "probe", "layer": layer, "attack": attack}
@@ -91,11 +99,17 @@ def test_verdicts_follow_the_tables() -> None:
         "C6": (0.5, 0.0),
         "C6.failed": (0.5, 0.0),
         "C6.co_text": (0.5, 0.0),
+        "A2": (0.5, -0.3),
+        "A2.refused": (0.25, -0.15),
+        "A2.prompt": (0.25, -0.15),
         "A2.random": (0.8, 0.0),
+        "A2.safe": (0.8, 0.0),
     }.items():
         assert yes[claim].estimate == pytest.approx(a), claim
         assert no[claim].estimate == pytest.approx(b, abs=1e-9), claim
-        expected = "inconclusive" if claim == "C6" else "negligible"  # primary: three equal seeds have p 1/8
+        expected = "contradicted" if b < 0 else "negligible"
+        if claim in ("C6", "A2"):  # primary: three equal seeds have p 1/8
+            expected = "inconclusive"
         assert no[claim].verdict == expected, claim
     same = {
         "C7": 0.01,

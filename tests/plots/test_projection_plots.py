@@ -7,9 +7,10 @@ import matplotlib as mpl
 mpl.use("Agg")
 
 import matplotlib.pyplot as plt
+import pandas as pd
 import pytest
 
-from makebreak.plots import plot_attack_success, plot_projection, plot_steering
+from makebreak.plots import plot_attack_success, plot_interchange, plot_projection, plot_steering
 from tests.plots.test_mechanism_plots import at, table
 from tests.plots.test_plots import closed  # noqa: F401
 
@@ -68,7 +69,7 @@ def test_projection_is_the_mean_over_requests() -> None:
 
 
 def test_steering_is_drawn_against_its_cost() -> None:
-    kinds = ["difference", "shuffled", "other_label", "covariance", "random", "mirrored"]
+    kinds = ["difference", "shuffled", "other_label", "covariance", "random"]
     steering = table(
         ["reversal_rate", "induction_rate", "safe_compliance_baseline", "safe_compliance_rate"],
         seed=[0, 1],
@@ -86,3 +87,16 @@ def test_steering_is_drawn_against_its_cost() -> None:
     widths = [patch.get_width() for patch in axes[2].patches]
     assert widths == [pytest.approx(at(monitors, "detection_rate", attack="b")), 0.0]
     plt.gcf().canvas.draw()
+
+
+def test_interchange_shows_means_and_seeds() -> None:
+    rows = [
+        {"arm": arm, "seed": seed, "donor": donor, "failure_rate": rate + 0.1 * seed, "refusal_rate": None}
+        for arm in ("base", "ssft")
+        for donor, rate in (("unsafe", 0.6), ("safe", 0.1))
+        for seed in (0, 1)
+    ]
+    left, right = plot_interchange(pd.DataFrame(rows))
+    heights = sorted(round(bar.get_height(), 3) for bar in left.patches if bar.get_height())
+    assert heights == [0.15, 0.15, 0.65, 0.65]
+    assert not any(bar.get_height() > 0 for bar in right.patches)

@@ -11,6 +11,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from makebreak.attacks import AttackResult, score_attack
 from makebreak.evaluation import WorldTarget
@@ -19,12 +20,14 @@ from makebreak.mechanism import (
     SteeringData,
     SteeringRow,
     SuccessPredictionRow,
+    interchange_rows,
     project_attacks,
     projection_rows,
     reversal_at_cost,
     steering_rows,
     success_prediction_rows,
 )
+from makebreak.mechanism.interchange import interchange_shifts
 from makebreak.prompts import Outcome
 from tests.truth.planted import DEPTH, Planted, planted
 
@@ -96,28 +99,26 @@ def test_projection_predicts_success_it_causes() -> None:
     assert all(row.auroc is None for row in predictions(networks, small).values())
 
 
-@pytest.mark.parametrize(("cause", "reverses"), [(True, True), (False, False)])
-def test_steering_reverses_what_position_causes(cause: bool, reverses: bool) -> None:
-    """Success is reversed if refusal depends on the position, and only then."""
+@pytest.mark.parametrize("cause", [True, False])
+def test_steering_reverses_what_depends_on_the_direction(cause: bool) -> None:
+    """Success is reversed if refusal depends on the difference of means, and only then."""
     networks = planted("route", seed=3, cause=cause)
     attack = relabel(networks)
     rows = steer(networks, attack)
     difference = {row.scale: row for row in rows if row.kind == "difference"}
-    [mirrored] = [row for row in rows if row.kind == "mirrored"]
-    [control] = [row for row in rows if row.kind == "mirrored_distance"]
-    assert None not in (mirrored.reversal_rate, mirrored.refusal_rate, control.reversal_rate)
-    assert mirrored.n == attack.complies.sum()
-    assert ((mirrored.reversal_rate or 0) > 0.9) == reverses
-    assert ((mirrored.refusal_rate or 0) > 0.9) == reverses
-    if reverses:
-        assert (difference[1.0].induction_rate or 0) > 0.9
-    else:
+    random = [row for row in rows if row.kind == "distance" and row.scale == 1.0]
+    assert difference[1.0].n == attack.complies.sum()
+    assert ((difference[1.0].reversal_rate or 0) > 0.9) == cause
+    assert ((difference[1.0].refusal_rate or 0) > 0.9) == cause
+    assert (random[0].reversal_rate or 0) < 0.2
+    assert difference[1.0].safe_compliance_baseline == 1
+    if not cause:
         assert difference[1.0].induction_rate is None
-    assert (control.reversal_rate or 0) < 0.2
-    assert mirrored.safe_compliance_baseline == 1
-    if reverses:  # the attack is nothing but a safe request: what reverses it refuses safe ones as well
-        assert difference[1.0].safe_refusal_rate > 0.9
-        assert reversal_at_cost(pd.DataFrame(rows), "difference") == pytest.approx(0.0, abs=0.05)
+        return
+    assert (difference[1.0].induction_rate or 0) > 0.9
+    # the attack is nothing but a safe request: what reverses it refuses safe ones as well
+    assert difference[1.0].safe_refusal_rate > 0.9
+    assert reversal_at_cost(pd.DataFrame(rows), "difference") == pytest.approx(0.0, abs=0.05)
 
 
 def test_without_success_nothing_is_reversed() -> None:
@@ -125,4 +126,38 @@ def test_without_success_nothing_is_reversed() -> None:
     rows = steer(networks, relabel(networks, share=0.0))
     assert all(row.reversal_rate is None and row.n == 0 for row in rows)
     assert reversal_at_cost(pd.DataFrame(rows), "difference") is None
-    assert not any(row.kind.startswith("mirrored") for row in rows)
+
+
+@pytest.mark.parametrize("cause", [True, False])
+def test_interchange_undoes_what_position_causes(cause: bool) -> None:
+    """Unsafe donors undo successes where refusal depends on the projection; safe ones and noise do not."""
+    networks = planted("route", seed=3, cause=cause)
+    attack = relabel(networks)
+    clean = clean_data(networks).fit
+    rows = interchange_rows(networks.aligned, [attack], clean, layer=HALF, n=100, seed=0)
+    by_kind = {(row.donor, row.positions): row for row in rows}
+    assert len(by_kind) == len(rows) == 6
+    for (donor, _), row in by_kind.items():
+        n_odd = int(attack.complies[1::2].sum())
+        assert row.n == min(n_odd, 100)
+        assert row.n_moved == row.n if cause else row.n_moved < row.n, "without a cause, means are noise"
+        assert row.failure_rate is not None
+        assert row.refusal_rate is not None
+        is_undone = cause and donor == "unsafe"
+        assert (row.failure_rate > 0.9) == (row.refusal_rate > 0.9) == is_undone
+        assert is_undone or row.failure_rate < 0.2
+        assert row.fit_auroc == (1 if cause else None), "a model that refuses nothing has no failures"
+
+
+def test_matched_donor_is_the_nearest_but_for_the_component() -> None:
+    states = torch.tensor([[0.0, 1.0], [5.0, -1.0]])
+    donors = torch.tensor([[7.0, 0.9], [-2.0, -1.2], [0.0, 5.0]])
+    shifts = interchange_shifts(states, donors, torch.tensor([1.0, 0.0]))
+    assert shifts.tolist() == [7.0, -7.0]
+
+
+def test_interchange_without_successes() -> None:
+    networks = planted("route", seed=4)
+    attack = relabel(networks, share=0.0)
+    rows = interchange_rows(networks.aligned, [attack], clean_data(networks).fit, layer=HALF, n=100, seed=0)
+    assert {(row.n, row.n_moved, row.failure_rate, row.fit_auroc) for row in rows} == {(0, 0, None, None)}

@@ -43,20 +43,25 @@ class SteeredAnswers(NamedTuple):
 class PrefixCachedRunner:
     """Requests whose prompts are processed once, for evaluation under many interventions.
 
-    The cache ends before the end of text. Every evaluation may add steering vectors to the residual stream at
-    the end of text: (d_model,), or one for each request, (n, d_model), or m of either, (m, 1 or n, d_model),
-    which are evaluated together.
+    The cache ends before the first position that is steered. Every evaluation may add steering vectors to the
+    residual stream at the end of text, or at every position of the prompt: (d_model,), or one for each
+    request, (n, d_model), or m of either, (m, 1 or n, d_model), which are evaluated together.
     """
 
     model: PreTrainedModel
     """The model that answers."""
     batches: list[_CachedBatch]
     """The requests in batches, each with its prefix cache."""
+    everywhere: bool = False
+    """Whether steering vectors are added at every position of the prompt, and not at the end of text only."""
 
     @classmethod
-    def create(cls, model: PreTrainedModel, requests: Requests) -> PrefixCachedRunner:
-        """Processes the prompts' prefixes once and returns the runner."""
-        return cls(model, [_cached_batch(model, batch) for batch in batches(requests, model)])
+    def create(
+        cls, model: PreTrainedModel, requests: Requests, *, everywhere: bool = False
+    ) -> PrefixCachedRunner:
+        """Processes the prompts' prefixes once, unless they are steered, and returns the runner."""
+        parts = batches(requests, model)
+        return cls(model, [_cached_batch(model, batch, everywhere) for batch in parts], everywhere)
 
     def next_token_log_probs(
         self, site: str = "", steering_vector: Tensor | None = None
@@ -168,18 +173,24 @@ class PrefixCachedRunner:
     def _steering(
         self, batch: _CachedBatch, site: str, vectors: Tensor | None, rows: Tensor, width: int
     ) -> Iterator[None]:
-        """Context in which vectors are added at the end of text of sequences of this width.
+        """Context in which vectors are added to the prompts of sequences of this width.
 
         `rows` number the requests of the batch under the first vector, then under the second and so on.
         """
         with torch.no_grad(), ExitStack() as stack:
             if vectors is not None:
                 n = len(batch.requests)
-                mask = span_mask(batch.requests, "eot", width)[rows % n, batch.cache.n_tokens :]
+                steered_at = self._steered_positions(batch.requests, width)
+                mask = steered_at[rows % n, batch.cache.n_tokens :]
                 of_rows = vectors.expand(-1, n, -1)[rows // n, rows % n].float()
                 steered = of_rows[mask.nonzero()[:, 0]]  # an end of text may have several tokens
                 stack.enter_context(intervene(self.model, site, add(steered), mask))
             yield
+
+    def _steered_positions(self, requests: Requests, width: int) -> Bool[Tensor, "n width"]:
+        if not self.everywhere:
+            return span_mask(requests, "eot", width)
+        return torch.arange(width) < torch.from_numpy(requests.prompt_length)[:, None]
 
 
 def _n_vectors(vectors: Tensor | None) -> int:
@@ -196,12 +207,13 @@ def _chunks(
             yield part, batch.cache.select(part % n)
 
 
-def _cached_batch(model: PreTrainedModel, requests: Requests) -> _CachedBatch:
-    """The requests with the cache of what precedes every end of text, if that is long enough.
+def _cached_batch(model: PreTrainedModel, requests: Requests, everywhere: bool) -> _CachedBatch:
+    """The requests with the cache of what precedes every steered position, if that is long enough.
 
     Soft tokens, whose ids are beyond the vocabulary, stay out of the cache: they change others' position ids.
     """
     embedding: Any = model.get_input_embeddings()
     soft = np.flatnonzero((requests.prompt >= embedding.weight.shape[0]).any(axis=0))
-    n_cached = min([int(request_span(requests, "eot")[:, 0].min()), *soft.tolist()])
+    first_steered = 0 if everywhere else int(request_span(requests, "eot")[:, 0].min())
+    n_cached = min([first_steered, *soft.tolist()])
     return _CachedBatch(requests, PrefixCache.of_rows(model, torch.from_numpy(requests.prompt), n_cached))

@@ -29,6 +29,7 @@ from makebreak.mechanism.identification import (
     answer_rates,
     identify_mechanism,
 )
+from makebreak.mechanism.interchange import InterchangeRow, interchange_rows
 from makebreak.mechanism.localisation import (
     LocalisationRow,
     PatchingRow,
@@ -102,6 +103,7 @@ __all__ = [
     "DirectionSettings",
     "HarmRefusalRow",
     "InputGainRow",
+    "InterchangeRow",
     "KernelShareRow",
     "LabelledRequests",
     "LayerFisher",
@@ -145,6 +147,7 @@ __all__ = [
     "harm_refusal_rows",
     "identify_mechanism",
     "input_gain_rows",
+    "interchange_rows",
     "kernel_share_rows",
     "layer_fisher",
     "localisation_rows",

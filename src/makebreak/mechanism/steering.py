@@ -1,9 +1,9 @@
 """Activation steering of attacked requests across the midpoint of the class means.
 
-The rows show whether lying on the safe side causes an attack's success. The states of attacked requests are
-moved back across the midpoint, and further, along the difference of means. The same shift is given to clean
-safe requests, since any direction that refusal depends on reverses attacks: what counts is its cost. Controls
-are a random direction at the same distance, and other differences of means at the same disturbance.
+The states of attacked requests are moved towards the unsafe mean along the difference of means. The same
+shift is given to clean safe requests, since any direction that refusal depends on reverses attacks: what
+counts is its cost. Controls are a random direction at the same distance, and other differences of means at
+the same disturbance. Whether the projection causes success is asked by `interchange_rows`.
 """
 
 from __future__ import annotations
@@ -50,12 +50,11 @@ class SteeringRow(NamedTuple):
     kind: str
     """`difference` of the class means; `distance`, a random vector of the same length; `shuffled`,
     `other_label`, `covariance` and `random`, the controls of `mechanism.steering_vectors`, scaled to disturb
-    safe requests as much (KL) at scale 1; `mirrored`, every attacked request on the safe side of the midpoint
-    moved to its mirror image; `mirrored_distance`, moved as far in a random direction."""
+    safe requests as much (KL) at scale 1."""
     scale: float
-    """Multiple of the vector; for the mirrored kinds, their mean distance over the distance of the means."""
+    """Multiple of the vector."""
     distance: float
-    """Norm of the shift of clean requests; for the mirrored kinds the mean distance."""
+    """Norm of the shift."""
     kl: float
     """Mean KL of the next-token distribution on clean safe requests, in nats."""
     n: int
@@ -94,7 +93,7 @@ def steering_rows(
         seed: Seed of the random vectors.
 
     Returns:
-        One row per vector and scale, and one for each mirrored kind if any attack succeeded.
+        One row per vector and scale.
     """
     site, random = f"blocks.{layer}.hook_resid_pre", torch.Generator().manual_seed(seed)
     successes = [attack[attack.complies] for attack in attacks if attack.complies.any()]
@@ -107,20 +106,7 @@ def steering_rows(
     scales = scale_to_disturbance(experiment.kl, controls, float(experiment.kl(difference[None])[0]))
     units = {"difference": difference, "distance": noise}
     units |= dict(zip(vectors, controls * scales[:, None], strict=True))
-    shifts = []
-    for kind, unit in units.items():
-        for scale in SCALES:
-            steered = [(scale * unit)[None]] * len(successes)
-            shifts.append(_Shift(kind, scale, steered, scale * unit))
-    middle = (safe.mean(dim=0) + unsafe.mean(dim=0)) / 2
-    mirrored = [_mirror_shift(model, attack, site, middle, difference) for attack in successes]
-    if mirrored:
-        mean_distance = float(torch.cat(mirrored).norm(dim=1).mean())
-        for kind, vector in (("mirrored", difference), ("mirrored_distance", noise)):
-            direction = vector / vector.norm()
-            steered = [shift.norm(dim=1, keepdim=True) * direction for shift in mirrored]
-            scale = mean_distance / float(difference.norm())
-            shifts.append(_Shift(kind, scale, steered, mean_distance * direction))
+    shifts = [_Shift(kind, scale, scale * unit) for kind, unit in units.items() for scale in SCALES]
     return experiment.rows(shifts)
 
 
@@ -148,10 +134,8 @@ class _Shift(NamedTuple):
 
     kind: str
     scale: float
-    attacked: list[Float[Tensor, "k d_model"]]
-    """For each attack the shift of its requests, one for all or one for each."""
-    clean: Float[Tensor, " d_model"]
-    """Shift of clean safe requests; that of unsafe ones is the opposite."""
+    vector: Float[Tensor, " d_model"]
+    """Shift of attacked and of clean safe requests; that of clean unsafe ones is the opposite."""
 
 
 @dataclass(frozen=True)
@@ -208,16 +192,14 @@ class _Experiment:
 
     def rows(self, shifts: Sequence[_Shift]) -> list[SteeringRow]:
         """Effect of every shift on the attacked and on the clean requests, all shifts in one pass."""
-        clean = torch.stack([shift.clean for shift in shifts])[:, None]
+        vectors = torch.stack([shift.vector for shift in shifts])[:, None]
         attacked = []
-        for i, (attack, runner) in enumerate(zip(self.successes, self.attacked, strict=True)):
-            n = len(attack.requests)
-            vectors = torch.stack([shift.attacked[i].expand(n, -1) for shift in shifts])
+        for attack, runner in zip(self.successes, self.attacked, strict=True):
             with attack.attach(self.model):
                 attacked.append(runner.answers(self.site, vectors))
-        safe, induced = self.safe.answers(self.site, clean), None
+        safe, induced = self.safe.answers(self.site, vectors), None
         if self.n_noncompliant:
-            induced = self.unsafe.exact_match("instructed", self.site, -clean)
+            induced = self.unsafe.exact_match("instructed", self.site, -vectors)
         kl, rows = self._mean_kl(safe.log_probs).tolist(), []
         for i, shift in enumerate(shifts):
             complied = torch.cat([answers.instructed[i] for answers in attacked]) if attacked else None
@@ -227,7 +209,7 @@ class _Experiment:
                     layer=self.layer,
                     kind=shift.kind,
                     scale=shift.scale,
-                    distance=float(shift.clean.norm()),
+                    distance=float(shift.vector.norm()),
                     kl=kl[i],
                     n=sum(len(attack.requests) for attack in self.successes),
                     reversal_rate=None if complied is None else 1 - _share(complied),
@@ -240,16 +222,6 @@ class _Experiment:
                 )
             )
         return rows
-
-
-def _mirror_shift(
-    model: PreTrainedModel, attack: AttackedRequests, site: str, middle: Tensor, difference: Tensor
-) -> Float[Tensor, "n d_model"]:
-    """Shift of each state on the safe side to its mirror image, along the difference; 0 for the others."""
-    unit = difference / difference.norm()
-    with attack.attach(model):
-        along = (end_of_text_activations(model, attack.requests, [site])[0].double() - middle) @ unit
-    return (-2 * along.clamp(max=0))[:, None] * unit
 
 
 def _share(mask: Tensor) -> float:

@@ -27,7 +27,12 @@ from makebreak.plots.mechanism import (
 )
 from makebreak.plots.mixing import plot_mixing, plot_relearning, plot_strategies
 from makebreak.plots.probes import plot_probes
-from makebreak.plots.projection import plot_attack_success, plot_projection, plot_steering
+from makebreak.plots.projection import (
+    plot_attack_success,
+    plot_interchange,
+    plot_projection,
+    plot_steering,
+)
 from makebreak.plots.safety_cost import plot_safety_cost
 from makebreak.plots.seed_means import plot_cluster_gaps, plot_seed_means
 from makebreak.plots.style import arm_name, style
@@ -45,6 +50,7 @@ __all__ = [
     "plot_direction_curves",
     "plot_dose_response",
     "plot_fine_tuning_attacks",
+    "plot_interchange",
     "plot_kernel_share",
     "plot_landscape_plane",
     "plot_leading_gain",

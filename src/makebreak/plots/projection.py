@@ -155,12 +155,31 @@ def plot_steering(steering: pd.DataFrame, monitors: pd.DataFrame, attacks: Mappi
             rows = cost[cost.kind == kind].groupby("scale")[["cost", column]].mean()
             ax.plot(rows.cost, rows[column], marker, color=colour, markersize=3, linewidth=1, label=name)
         ax.set(xlabel="compliance on safe lost", ylabel=label, xlim=(-0.02, None), ylim=(-0.02, 1.02))
-    mirrored = cost[cost.kind == "mirrored"][["cost", "reversal_rate"]].mean()
-    axes[0].plot(
-        mirrored.cost, mirrored.reversal_rate, "*", color="C3", markersize=8, label="to the mirror image"
-    )
     _plot_detection(axes[2], monitors, attacks)
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=6)
+    return axes
+
+
+def plot_interchange(interchange: pd.DataFrame) -> np.ndarray:
+    """Successful attacks whose projection onto the class means is that of another request.
+
+    Left: share that fails; right: share that is refused. Bars are means over seeds, dots are seeds.
+
+    Args:
+        interchange: Rows of one layer of each model, columns arm, donor, failure_rate, refusal_rate.
+
+    Returns:
+        Two Axes.
+    """
+    _, axes = plt.subplots(1, 2, figsize=(9.6, 3.0), layout="constrained", sharey=True)
+    panels = {"failure_rate": "share that fails", "refusal_rate": "share that is refused"}
+    for ax, (column, label) in zip(axes, panels.items(), strict=True):
+        values = interchange.assign(**{column: interchange[column].astype(float)})
+        groups = {"x": "arm", "y": column, "hue": "donor", "ax": ax}
+        sns.barplot(values, **groups, errorbar=None, palette="colorblind", legend=ax is axes[0])
+        sns.stripplot(values, **groups, dodge=True, palette="dark:black", size=3, legend=False)
+        ax.set(xlabel="", ylabel=label, ylim=(0, 1.02))
+    sns.move_legend(axes[0], "upper right", title="donor", frameon=False)
     return axes
 
 
