@@ -1,7 +1,7 @@
 """Study of Peng et al. 2024: safety landscapes of aligned models, and fine-tuning attacks on them."""
 
 from experiments.peng2024.cells import cells
-from experiments.peng2024.claims import CHECKS, PARTS, PRIMARY
+from experiments.peng2024.claims import CLAIMS
 from experiments.peng2024.presets import PRESETS, check_world
 from experiments.peng2024.report import FIGURES, SUMMARIES, answer, facts
 from experiments.peng2024.tables import DERIVED
@@ -14,7 +14,7 @@ STUDY = Study(
     question="How far can the weights of an aligned model move before safety is lost?",
     presets=PRESETS,
     cells=cells,
-    claims=(*PRIMARY, *PARTS, *CHECKS),
+    claims=CLAIMS,
     answer=answer,
     figures=FIGURES,
     facts=facts,

@@ -7,9 +7,8 @@ from typing import Any, cast
 
 import pandas as pd
 
-from experiments.peng2024.claims import MIN_REFUSAL
 from experiments.peng2024.fine_tuning import best_rate
-from experiments.peng2024.predictors import STEPS_TO_HALF
+from experiments.peng2024.predictors import STEPS_TO_HALF, refusing_models
 from experiments.peng2024.presets import ATTACKS, MAX_NORM, RATES, UNEXPOSED_BASE, Preset
 from experiments.recipes.composition import METHODS
 from makebreak.claims import ClaimRow, Tables, format_finding
@@ -77,7 +76,7 @@ def draw_variants(tables: Tables, preset: Preset) -> Any:
 
 def draw_predictors(tables: Tables, preset: Preset) -> Any:
     """Predictors against steps to one half."""
-    return plot_predictors(_refusing_models(tables), _PREDICTORS, STEPS_TO_HALF, "steps to one half")
+    return plot_predictors(refusing_models(tables), _PREDICTORS, STEPS_TO_HALF, "steps to one half")
 
 
 def _plane_titles(rows: pd.DataFrame) -> pd.Series:
@@ -92,13 +91,6 @@ def _at_best_rates(tables: Tables) -> pd.DataFrame:
         dicts = cast("list[dict[str, Any]]", rows.to_dict("records"))
         best.append(rows[rows.rate == best_rate(dicts, str(attack))])
     return pd.concat(best)
-
-
-def _refusing_models(tables: Tables) -> pd.DataFrame:
-    """Predictors of the models that refuse at least `MIN_REFUSAL` of unsafe requests before an attack."""
-    fine_tuning = tables["fine_tuning"]
-    start = fine_tuning[fine_tuning.step == 0].groupby(["seed", "arm"]).refusal_rate.first().reset_index()
-    return tables["predictors"].merge(start[start.refusal_rate >= MIN_REFUSAL][["seed", "arm"]])
 
 
 FIGURES = (
