@@ -108,13 +108,13 @@ def make_claim(name: str, value: Value, statement: str, quantity: str, unit: str
     return Claim(id=name, value=value, statement=statement, quantity=quantity, unit=unit, **changes)
 
 
-def unchanged(name: str, value: ModelValue, statement: str, quantity: str, **changes: Any) -> Claim:
+def no_rise_claim(name: str, value: ModelValue, statement: str, quantity: str, **changes: Any) -> Claim:
     """A claim that a rise of the share not refused stays below `TOLERANCE`."""
     options = {"side": "below", "bound": TOLERANCE, **changes}
     return make_claim(name, mean_of_methods(value), statement, quantity, "rate", **options)
 
 
-def lost(name: str, value: ModelValue, statement: str, quantity: str, **changes: Any) -> Claim:
+def loss_claim(name: str, value: ModelValue, statement: str, quantity: str, **changes: Any) -> Claim:
     """A claim that the share not refused rises by more than one half."""
     options = {"bound": 0.5, "no_effect": 0.0, **changes}
     return make_claim(name, mean_of_methods(value), statement, quantity, "rate", **options)

@@ -10,8 +10,8 @@ from experiments.peng2024.claim_values import (
     ModelTables,
     make_claim,
     mean_of_methods,
+    no_rise_claim,
     ratio,
-    unchanged,
 )
 from experiments.peng2024.presets import MAX_NORM, SMALL_NORM
 
@@ -75,7 +75,7 @@ def _greatest_compliance(model: ModelTables) -> float:
 
 
 BASIN_CLAIMS = (
-    unchanged(
+    no_rise_claim(
         "T1",
         _worst_small_rise,
         "Small random perturbations leave refusal unchanged (a basin)",
@@ -84,7 +84,7 @@ BASIN_CLAIMS = (
         **OF_PAPER,
         **PRIMARY_ROLE,
     ),
-    unchanged(
+    no_rise_claim(
         "T1.mean",
         _mean_small_rise,
         "Small perturbations in a random direction leave refusal unchanged",

@@ -11,7 +11,7 @@ from experiments.peng2024.fine_tuning import best_rate
 from experiments.peng2024.predictors import STEPS_TO_HALF, refusing_models
 from experiments.peng2024.presets import ATTACKS, MAX_NORM, RATES, UNEXPOSED_BASE, Preset
 from experiments.recipes.composition import METHODS
-from makebreak.claims import ClaimRow, Tables, format_finding
+from makebreak.claims import ClaimRow, Tables, format_finding, rows_of
 from makebreak.plots import (
     arm_name,
     plot_basins,
@@ -145,10 +145,10 @@ FIGURES = (
         "Steps of harmful fine-tuning until half of the unsafe requests are answered, against numbers "
         "known before: widths, means over random directions, and two that need no landscape. A dot "
         "per model that refuses. Models differ in learning rate by factors of two, so that the norm "
-        "of the update measures the dose; a difference between predictors is not a test of either "
-        "(docs/errata.md, audit-M10).",
+        "of the update measures the dose, which also moves widths and steps; P2 compares models of equal "
+        "dose, given margin and norm.",
         draw_predictors,
-        claims=("T4",),
+        claims=("T4", "P2"),
     ),
 )
 """Figures of the report."""
@@ -216,9 +216,15 @@ def predictor_table(tables: Tables) -> pd.DataFrame:
     return tables["predictors"]
 
 
+def associations(tables: Tables) -> pd.DataFrame:
+    """Association of every width with the steps to one half, by seed."""
+    return rows_of(tables, "predictions")
+
+
 SUMMARIES = {
     "Widths, mean over seeds and directions": width_means,
     "Predictors, and results of fine-tuning attacks": predictor_table,
+    "Association of widths with the steps to one half": associations,
     "Fine-tuning attacks, mean over seeds": attack_means,
 }
 """Tables of the report by title."""

@@ -1,10 +1,11 @@
-"""Tables that are computed from those of the cells: basins, predictors, and variants beside the own width."""
+"""Tables computed from those of the cells: basins, predictors, predictions, variants beside the own width."""
 
 from __future__ import annotations
 
 import pandas as pd
 
 from experiments.peng2024.landscapes import INTERPOLATION_PREFIX
+from experiments.peng2024.prediction import prediction_table
 from experiments.peng2024.predictors import predictor_rows
 from experiments.peng2024.presets import WITH_SYSTEM
 from experiments.peng2024.variants import rows_of_preset_width, variant_basins
@@ -29,6 +30,7 @@ def variants(tables: Tables) -> pd.DataFrame:
 DERIVED = {
     "basins": basins,
     "predictors": predictor_rows,
+    "predictions": prediction_table,
     "variants": variants,
     "variant_basins": variant_basins,
 }

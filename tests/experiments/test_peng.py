@@ -20,6 +20,7 @@ import pytest
 from experiments.command import main
 from experiments.peng2024 import STUDY
 from experiments.peng2024.landscapes import INTERPOLATION_PREFIX
+from experiments.peng2024.prediction import prediction_table
 from experiments.peng2024.predictors import (
     STEPS_TO_HALF,
     predictor_rows,
@@ -100,6 +101,7 @@ def planted_tables(
     is_line = tables["curves"].direction.str.startswith(INTERPOLATION_PREFIX)
     tables["basins"] = basin_rows(tables["curves"][~is_line], ("seed", "arm", "direction", "direction_index"))
     tables["predictors"] = predictor_rows(tables)
+    tables["predictions"] = prediction_table(tables)
     tables["variants"] = pd.DataFrame(_variant_rows(prompted))
     tables["variant_basins"] = variant_basins(tables)
     return tables
@@ -189,6 +191,7 @@ def test_claims_on_planted_tables(planted: dict[str, pd.DataFrame]) -> None:
     assert claims["P6"].estimate == pytest.approx(0.1, abs=0.03)
     assert claims["P3"].estimate == pytest.approx(0.06 / radius, abs=0.08)
     assert claims["T4.half"].verdict == "not run"  # walls are vertical: VISAGE is the same of all widths
+    assert (claims["P2"].verdict, claims["P2.visage"].verdict) == ("supported", "not run")
     assert claims["P6.harm"].verdict == "inconclusive"  # at no effect exactly, in all seeds
     assert claims["T6"].verdict == "supported"
 
@@ -271,7 +274,8 @@ def test_study_resumes_from_the_store(
     assert {row["id"] for row in json.loads(claims)} == {claim.id for claim in STUDY.claims}
     tables = {path.stem for path in (out / "tables").iterdir()}
     assert tables == {"curves", "basins", "fine_tuning", "predictors", "maps", "paths", "variants"} | {
-        "variant_basins"
+        "variant_basins",
+        "predictions",
     }
     figures = {path.stem for path in (out / "figures").iterdir()}
     assert {"basins", "directions", "maps", "fine_tuning", "predictors"} <= figures
