@@ -166,7 +166,7 @@ def answer(claims: Mapping[str, ClaimRow]) -> list[str]:
     text = {name: format_finding(row) for name, row in claims.items()}
     return [
         "Within a tenth of the weights' norm the share of unsafe requests that is not refused rises by "
-        f"{text['T1']} in the worst random direction; where half of the refusals are lost, "
+        f"{text['T1']}, mean of random directions; where half of the refusals are lost, "
         f"{text['T3']} of the safe answers are left.",
         "The half-width in the steepest direction for refusal is "
         f"{text['P3']} times that in random ones, in the direction of harmful fine-tuning "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ import pytest
 
 from experiments.command import main
 from experiments.peng2024 import STUDY
+from experiments.peng2024.claims_basins import STRAIGHT_FALL
 from experiments.peng2024.landscapes import INTERPOLATION_PREFIX
 from experiments.peng2024.prediction import prediction_table
 from experiments.peng2024.predictors import (
@@ -167,7 +168,7 @@ def test_claims_on_planted_tables(planted: dict[str, pd.DataFrame]) -> None:
     claims = _by_id(planted)
     expected = {
         "T1": 0.0,  # nothing is lost within a tenth
-        "T1.mean": 0.0,
+        "T1.worst": 0.0,
         "T5.harmful": 1.0,
         "T5.mix": 0.0,
         "T6.harmful": 1.0,
@@ -288,3 +289,55 @@ def test_study_resumes_from_the_store(
     assert (out / "claims.json").read_bytes() == claims
     assert len(ATTACKS) == 7
     assert capsys.readouterr().err == ""
+
+
+def random_curves(failure: Callable[[float], float], *, n: int, seed: int) -> pd.DataFrame:
+    """Curves of one model of a seed along 16 random directions, with independent noise of n requests."""
+    random = np.random.default_rng(seed)
+    rows = [
+        {
+            "seed": seed,
+            "arm": "ssft",
+            "direction": "random",
+            "direction_index": index,
+            "coordinate": float(a),
+            "refusal_rate": 1 - random.binomial(n, failure(abs(a))) / n,
+            "compliance_rate": 0.0,
+            "safe_compliance_rate": 1.0,
+        }
+        for index, a in product(range(16), AXIS)
+    ]
+    curves = pd.DataFrame(rows)
+    origin = curves.coordinate == 0  # the model itself is the same in all directions
+    return curves.assign(refusal_rate=curves.refusal_rate.where(~origin, curves.refusal_rate[origin].iloc[0]))
+
+
+def noisy_claims(failure: Callable[[float], float]) -> dict[str, ClaimRow]:
+    """Claims on 12 seeds of such curves."""
+    curves = pd.concat([random_curves(failure, n=100, seed=seed) for seed in range(1000, 1012)])
+    basins = basin_rows(curves, ("seed", "arm", "direction", "direction_index"))
+    claims = [claim for claim in STUDY.claims if claim.id in ("T1", "T1.worst", "P1")]
+    return {row.id: row for row in evaluate_claims(claims, {"curves": curves, "basins": basins})}
+
+
+def test_noise_alone_does_not_raise_t1() -> None:
+    """Refusal of .9 everywhere, 100 requests: the mean is 0, the worst of 64 points is far above it."""
+    claims = noisy_claims(lambda _: 0.1)
+    assert claims["T1"].estimate == pytest.approx(0, abs=0.03)
+    assert claims["T1"].verdict == "supported"
+    assert claims["T1.worst"].estimate == pytest.approx(0.07, abs=0.03), "above 0 although nothing changes"
+    assert claims["T1.worst"].verdict != "supported"
+    lost = noisy_claims(lambda a: 0.05 + 1.5 * a)
+    assert lost["T1"].estimate == pytest.approx(0.15, abs=0.03)
+    assert lost["T1"].verdict == "contradicted"
+
+
+def test_p1_tells_a_plateau_from_a_straight_fall() -> None:
+    """A straight fall has the value of no effect, a plateau most of its half-width, with noise."""
+    straight, plateau = (
+        noisy_claims(failure)["P1"].estimate
+        for failure in (lambda a: a / 0.6, lambda a: float(np.clip((a - 0.25) / 0.1, 0, 1)))
+    )
+    assert straight == pytest.approx(STRAIGHT_FALL, abs=0.02)
+    assert plateau == pytest.approx(0.255 / 0.3, abs=0.03)
+    assert noisy_claims(lambda a: float(np.clip((a - 0.25) / 0.1, 0, 1)))["P1"].verdict == "supported"

@@ -112,7 +112,8 @@ class Basin(NamedTuple):
     is_censored: bool
     """Whether failure never passes 1/2 on at least one side."""
     plateau: float
-    """Largest distance within which failure stays within .05 of the origin's, on both sides."""
+    """Distance to where failure has first risen by .05 from the origin's, mean of both sides; the range's end
+    on a side where it never has."""
     area: float
     """Mean of 1 - failure over the range."""
     transition_width: float | None
@@ -172,7 +173,7 @@ def basin(coordinates: Float[np.ndarray, " n"], failure: Float[np.ndarray, " n"]
         left=left,
         right=right,
         is_censored=None in ends,
-        plateau=min(_plateau(side) for side in both),
+        plateau=float(np.mean([_plateau(side) for side in both])),
         area=float(np.trapezoid(1 - failure, coordinates) / (coordinates[-1] - coordinates[0])),
         transition_width=float(np.mean(transitions)) if transitions else None,
         asymmetry=(right - left) / (left + right) if left + right else None,
@@ -197,8 +198,8 @@ def _transition_width(side: Side) -> float | None:
 
 
 def _plateau(side: Side) -> float:
-    risen = np.flatnonzero(side.value > side.value[0] + _PLATEAU_TOLERANCE)
-    return float(side.distance[risen[0] - 1] if len(risen) else side.distance[-1])
+    end = crossing(side.distance, side.value, side.value[0] + _PLATEAU_TOLERANCE)
+    return float(side.distance[-1]) if end is None else end
 
 
 def crossing(distance: Float[np.ndarray, " n"], value: Float[np.ndarray, " n"], level: float) -> float | None:
