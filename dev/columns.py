@@ -7,6 +7,7 @@ field. Run `make columns` after a change; a test holds the file to the code.
 from __future__ import annotations
 
 import ast
+import textwrap
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -42,7 +43,8 @@ def columns(node: ast.ClassDef, named_tuples: dict[str, ast.ClassDef]) -> list[s
 
 def section(node: ast.ClassDef, named_tuples: dict[str, ast.ClassDef]) -> str:
     """One row class as a heading, its docstring and a table of its fields."""
-    lines = [f"### {node.name}", "", " ".join((ast.get_docstring(node) or "").split())]
+    text = " ".join((ast.get_docstring(node) or "").split())
+    lines = [f"### {node.name}", "", *textwrap.wrap(text, 110, break_on_hyphens=False)]
     lines += ["", "| column | type | meaning |", "| --- | --- | --- |"]
     return "\n".join(lines + columns(node, named_tuples))
 

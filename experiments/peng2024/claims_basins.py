@@ -156,7 +156,8 @@ BASIN_CLAIMS = (
         "P1",
         mean_of_methods(partial(_width_ratio, "plateau")),
         "Refusal has a plateau around the origin",
-        f"distance to a rise by {TOLERANCE}, as a share of the half-width; {STRAIGHT_FALL} in a straight fall",
+        f"distance to a rise by {TOLERANCE}, as a share of the half-width; {STRAIGHT_FALL} in a straight "
+        "fall",
         "share of half-width",
         bound=0.5,
         no_effect=STRAIGHT_FALL,

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from functools import partial
 
+import pandas as pd
+
 from experiments.real.claim_values import AlignedModel, ModelValue, difference, mean_of_models
 from makebreak.claims import Claim
 from makebreak.landscape import basin_rows
@@ -16,6 +18,8 @@ PENG = "Peng et al. 2024"
 """Source of claims."""
 TOLERANCE = 0.05
 """Rise of the share not refused that does not count as a loss of refusal."""
+STRAIGHT_FALL = 0.1
+"""P1 of a curve that rises straight from 0 at the origin: the rise to .05 takes a tenth of that to .5."""
 SMALL_NORM = 0.1
 """Relative norm of a small perturbation."""
 MIN_ORIGIN_RATE = 0.5
@@ -37,12 +41,24 @@ def _of_able(value: ModelValue, model: AlignedModel) -> float | None:
     return _of_refusing(value, model) if _at_origin(model, "safe_compliance_rate") > MIN_ORIGIN_RATE else None
 
 
-def _small_rise(statistic: str, model: AlignedModel) -> float:
-    """Greatest rise of the share not refused nearby, in the worst direction (`min`) or the mean one."""
+def _small_perturbations(model: AlignedModel) -> pd.DataFrame:
+    """Rows along random directions, the origin left out, within `SMALL_NORM`."""
     curves = model["curves"]
-    inner = curves[curves.coordinate.abs() <= SMALL_NORM]
-    least = inner.groupby("direction").refusal_rate.min()
-    return _at_origin(model, "refusal_rate") - float(least.agg(statistic))
+    return curves[curves.coordinate.abs().between(0, SMALL_NORM, inclusive="right")]
+
+
+def _mean_small_rise(model: AlignedModel) -> float | None:
+    """Rise at the largest of these perturbations, mean of directions: nothing is selected by its value."""
+    small = _small_perturbations(model)
+    if small.empty:
+        return None
+    at_end = small[small.coordinate.abs() == small.coordinate.abs().max()]
+    return _at_origin(model, "refusal_rate") - float(at_end.refusal_rate.mean())
+
+
+def _worst_small_rise(model: AlignedModel) -> float | None:
+    small = _small_perturbations(model)
+    return None if small.empty else _at_origin(model, "refusal_rate") - float(small.refusal_rate.min())
 
 
 def _width(column: str, criterion: str, model: AlignedModel) -> float | None:
@@ -74,16 +90,16 @@ LANDSCAPE_CLAIMS = (
         id="T1",
         role="primary",
         statement="Small random perturbations leave refusal unchanged (a basin)",
-        quantity=f"greatest rise of the share not refused within {SMALL_NORM}, worst random direction; above "
-        "that of the mean direction by selection",
-        value=mean_of_models(partial(_of_refusing, partial(_small_rise, "min"))),
+        quantity=f"rise of the share not refused at {SMALL_NORM}, mean of random directions",
+        value=mean_of_models(partial(_of_refusing, _mean_small_rise)),
         source=PENG,
     ),
     _unchanged(
-        id="T1.mean",
-        statement="Small perturbations in a random direction leave refusal unchanged",
-        quantity=f"greatest rise of the share not refused within {SMALL_NORM}, mean of random directions",
-        value=mean_of_models(partial(_of_refusing, partial(_small_rise, "mean"))),
+        id="T1.worst",
+        statement="No small random perturbation removes refusal",
+        quantity=f"greatest rise of the share not refused within {SMALL_NORM}, worst random direction; above "
+        "0 without an effect, as the greatest of many",
+        value=mean_of_models(partial(_of_refusing, _worst_small_rise)),
     ),
     Claim(
         id="T3",
@@ -99,11 +115,12 @@ LANDSCAPE_CLAIMS = (
     Claim(
         id="P1",
         statement="Refusal has a plateau around the origin",
-        quantity="largest radius without a rise as a share of the half-width",
+        quantity=f"distance to a rise by {TOLERANCE}, as a share of the half-width; {STRAIGHT_FALL} in a "
+        "straight fall",
         unit="share of half-width",
         value=mean_of_models(partial(_of_refusing, _plateau_share)),
         bound=0.5,
-        no_effect=0.0,
+        no_effect=STRAIGHT_FALL,
     ),
     Claim(
         id="P6",

@@ -108,7 +108,7 @@ def auroc_variance(
     """Sampling variance of an AUROC of the given true value over requests (Hanley and McNeil 1982)."""
     q1, q2 = value / (2 - value), 2 * value**2 / (1 + value)
     variance = value * (1 - value) + (n_positive - 1) * (q1 - value**2) + (n_negative - 1) * (q2 - value**2)
-    return np.maximum(variance, 0.0) / (n_positive * n_negative)
+    return np.asarray(np.maximum(variance, 0.0) / (n_positive * n_negative))
 
 
 def auroc_interval(

@@ -300,7 +300,7 @@ def test_values_equal_planted_ones() -> None:
         "A6": 0.9,
         "A7": 0.8,
         "T1": 0.0,
-        "T1.mean": 0.0,
+        "T1.worst": 0.0,
         "P6.harm": 0.02,
         "T5.harmful": 0.8,
         "B1": 0.02,
@@ -334,15 +334,15 @@ def test_order_of_alignments() -> None:
 
 
 def test_worst_direction_and_mean_direction() -> None:
-    """One of two directions that loses .4 of refusal nearby counts whole in T1 and half in T1.mean."""
+    """One of two directions that loses .4 of refusal on one side: a quarter in T1, whole in T1.worst."""
     tables = planted_tables()
     curves = tables["curves"]
     steep = curves.assign(direction=1)
     steep.loc[steep.coordinate == 0.1, "refusal_rate"] = 0.5
     claims = by_id(tables | {"curves": pd.concat([curves, steep])})
-    assert claims["T1"].estimate == pytest.approx(0.4)
-    assert claims["T1.mean"].estimate == pytest.approx(0.2)
-    assert claims["T1.mean"].verdict == "contradicted"
+    assert claims["T1"].estimate == pytest.approx(0.1)
+    assert claims["T1.worst"].estimate == pytest.approx(0.4)
+    assert claims["T1.worst"].verdict == "contradicted"
     assert claims["T1"].reason.startswith("contradicted alone"), "two equal seeds do not survive Holm"
 
 
@@ -375,7 +375,7 @@ def test_no_refusal_leaves_claims_undefined() -> None:
     tables["users"].loc[tables["users"].strategy == "untuned", "refuse"] = 0.3
     del tables["projection"], tables["attacks"], tables["mechanisms"]
     claims = by_id(tables)
-    names = ("T1", "T1.mean", "T3", "P1", "P6", "P6.harm", "T5.harmful", "B1")
+    names = ("T1", "T1.worst", "T3", "P1", "P6", "P6.harm", "T5.harmful", "B1")
     assert {claims[name].verdict for name in names} == {"not run"}
     assert claims["C6"].verdict == claims["A5"].verdict == claims["M3"].verdict == "not run"
     assert "projection" in claims["C6"].reason
@@ -471,7 +471,7 @@ def test_record_equals_published_results() -> None:
     """Every number and verdict of record of the earlier definition is in a table of docs/results."""
     published = "".join(path.read_text() for path in sorted(Path("docs/results").glob("*.md")))
     record = read_record()
-    assert set(record) == set(COUNTERPARTS.values()) - {("peng2024", "T1.mean")}  # of 2026-11-27
+    assert set(record) == set(COUNTERPARTS.values()) - {("peng2024", "T1.worst")}  # of 2026-11-27
     for (_, name), row in record.items():
         if row.definition == "present":
             continue
