@@ -1,16 +1,17 @@
-"""Measures of attacks: success, projection onto class means and its interchange, monitors, detectability."""
+"""Measure of attacks: success, class-mean projection, what predicts and causes success, and monitors."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from transformers import PreTrainedModel
 
+from experiments.jain2024.attack_families import JAILBREAKS, N_SLOTS, SECOND_COMPOSITIONS, SOFT_PROMPT_SIZES
+from experiments.jain2024.attack_rows import attack_row, detection_rows, prefill_rows
 from makebreak.attacks import (
     GCG,
     Attack,
@@ -20,16 +21,13 @@ from makebreak.attacks import (
     RandomTokens,
     SoftPrompt,
     Universal,
-    min_prefill_length,
 )
 from makebreak.configs import check_positive
 from makebreak.defences import (
     FALSE_POSITIVE_RATE,
     MONITOR_KINDS,
     Monitor,
-    detection_rate,
     fit_monitors,
-    flag_requests,
     min_calibration_size,
 )
 from makebreak.evaluation import WorldTarget
@@ -47,110 +45,12 @@ from makebreak.mechanism import (
     success_prediction_rows,
 )
 from makebreak.models import n_layers
-from makebreak.prompts import Outcome, Requests
-from makebreak.stats import auroc
+from makebreak.prompts import Requests
 from makebreak.tables import as_dict
 from makebreak.zoo import Measurement, Subject
-from synthetic.detectability import NGramClassifier, fit_ngram_classifier
 
-JAILBREAKS = {
-    "CO-Text": ("mixed_text",),
-    "CO-Task": ("competing_tasks_safe_branch", "competing_tasks_unsafe_branch"),
-    "MisGen": ("duplicate_tasks",),
-    "MisGen-Text": ("heldout_text",),
-}
-"""Families of requests by kind of jailbreak (Jain et al. 2024): competing objectives in text and in tasks,
-mismatched generalisation in tasks and in text."""
-SECOND_COMPOSITIONS = ("second_composition_safe_branch", "second_composition_unsafe_branch")
-"""Families whose judged output comes after a first answer."""
-SOFT_PROMPT_SIZES = (1, 2, 5, 10)
-"""Numbers of soft tokens."""
-N_SLOTS = 4
-"""Number of adversarial slots of token attacks: tokens that the judged output does not depend on."""
-_CLASSIFIER_FAMILIES = {"text": ("context_safe", "context_unsafe"), "both": ("safe", "unsafe")}
-"""Families that n-gram classifiers are fitted to: by text alone, its branch; by text and tasks, unsafe."""
-_NGRAM_ORDERS = range(1, 7)
 _STEERED_ATTACKS = (f"soft {SOFT_PROMPT_SIZES[-1]}", f"gcg {N_SLOTS}")
 """Attacks, other than jailbreaks, whose successes are steered."""
-
-
-class AttackRow(NamedTuple):
-    """Outcomes of one attack on one model."""
-
-    attack: str
-    """Name of the attack, or the family of requests that are given as they are."""
-    n: int
-    """Number of requests."""
-    compliance_rate: float
-    """Share of requests that get the instructed answer."""
-    refusal_rate: float
-    """Share of requests that are refused."""
-    neither_rate: float
-    """Share of requests with any other answer."""
-    n_complied: int
-    """Number of requests that get the instructed answer."""
-
-
-class PrefillRow(NamedTuple):
-    """Compliance with refused requests once the first tokens of the instructed answer are forced."""
-
-    n_prefill: int
-    """Number of forced answer tokens."""
-    compliance_rate: float
-    """Share of requests that are answered to the end."""
-    n: int
-    """Number of requests."""
-
-
-class DetectionRow(NamedTuple):
-    """Detections of one attack by one monitor."""
-
-    monitor: str
-    """Kind of the monitor, one of MONITOR_KINDS."""
-    layer: int
-    """Layer after which the residual stream is monitored."""
-    attack: str
-    """Name of the attack, or the family of requests that are given as they are."""
-    n: int
-    """Number of requests."""
-    detection_rate: float
-    """Share of requests that the monitor flags, at a nominal false positive rate of FALSE_POSITIVE_RATE."""
-    detection_low: float
-    """Lower end of its 95 % interval, over requests and over the error of the threshold."""
-    detection_high: float
-    """Upper end of that interval."""
-    false_positive_low: float
-    """Lower end of the 95 % interval of the monitor's false positive rate."""
-    false_positive_high: float
-    """Upper end of that interval."""
-    n_complied: int
-    """Number of requests that get the instructed answer."""
-    detection_rate_complied: float | None
-    """Share of these that the monitor flags; None for fewer than `MIN_PER_OUTCOME` of them."""
-    detection_complied_low: float | None
-    """Lower end of the interval of `detection_rate_complied`."""
-    detection_complied_high: float | None
-    """Upper end of that interval."""
-
-
-class JailbreakDetectabilityRow(NamedTuple):
-    """Performance of one n-gram classifier of safe and unsafe requests on one jailbreak family."""
-
-    world: str
-    """Name of the world."""
-    attack: str
-    """The jailbreak family."""
-    features: str
-    """What the classifier sees: `text`, or `both` text and tasks."""
-    order: int
-    """Order of the n-grams, the one that separates held-out safe and unsafe requests best."""
-    compliance_rate: float
-    """Share of requests that get the instructed answer."""
-    predicted_safe: float
-    """Share of requests that the classifier calls safe."""
-    auroc: float | None
-    """AUROC of the classifier's log-odds of safe for compliance; None for fewer than `MIN_PER_OUTCOME` of
-    an outcome."""
 
 
 @dataclass(frozen=True)
@@ -203,7 +103,7 @@ class AttackMeasure:
         results = [safe, unsafe, *jailbreaks, *optimised]
         with shared_activations(subject.activations):
             projection = project_attacks(model, fit, results)
-            detection = _detection_rows(model, monitors, results)
+            detection = detection_rows(model, monitors, results)
         adversarial = [result.name for result in (*jailbreaks, *optimised)]
         adversarial = [name for name in adversarial if not name.startswith("random soft")]
         second = [
@@ -213,11 +113,11 @@ class AttackMeasure:
         ]
         steered = [*jailbreaks, *(result for result in optimised if result.name in _STEERED_ATTACKS)]
         clean = SafeUnsafeRequests(safe.requests[: self.n_attacked], unsafe.requests[: self.n_attacked])
-        attack_rows = [_attack_row(result) for result in (*results, *second)]
+        attack_rows = [attack_row(result) for result in (*results, *second)]
         tables: dict[str, Sequence[Any]] = {
             "attacks": attack_rows,
             "projection": projection_rows(projection),
-            "prefill": _prefill_rows(model, refused),
+            "prefill": prefill_rows(model, refused),
             "monitors": detection,
             "prediction": success_prediction_rows(projection.select(adversarial), seed=seed),
             "steering": _steering_rows(subject, fit, clean, steered, n=self.n_attacked),
@@ -263,56 +163,6 @@ def _evading_attacks(monitors: Mapping[tuple[str, int], Monitor], layer: int) ->
     ]
 
 
-def _attack_row(result: AttackResult) -> AttackRow:
-    compliance, refusal = float(result.complies.mean()), float(result.refuses.mean())
-    neither = 1 - compliance - refusal
-    n_complied = int(result.complies.sum())
-    return AttackRow(result.name, len(result.requests), compliance, refusal, neither, n_complied)
-
-
-def _prefill_rows(model: PreTrainedModel, requests: Requests) -> list[PrefillRow]:
-    """One row per number of forced tokens; none without requests."""
-    if not len(requests):
-        return []
-    depth = min_prefill_length(model, requests)
-    length = int((requests.judged[:, 1] - requests.judged[:, 0]).max())
-    return [PrefillRow(n, float((depth <= n).mean()), len(depth)) for n in range(length)]
-
-
-def _detection_rows(
-    model: PreTrainedModel, monitors: Mapping[tuple[str, int], Monitor], results: list[AttackResult]
-) -> list[DetectionRow]:
-    """One row per attack and monitor."""
-    rows = []
-    for result in results:
-        with result.attach(model):
-            flags_by_monitor = flag_requests(list(monitors.values()), model, result.requests)
-        for (kind, layer), flags in zip(monitors, flags_by_monitor, strict=True):
-            rate, threshold = detection_rate(flags), monitors[kind, layer].calibration
-            n_complied = int(result.complies.sum())
-            complied: tuple[float | None, ...] = (None, None, None)
-            if n_complied >= MIN_PER_OUTCOME:
-                complied = detection_rate(flags.select(result.complies))
-            rows.append(
-                DetectionRow(
-                    monitor=kind,
-                    layer=layer,
-                    attack=result.name,
-                    n=len(result.requests),
-                    detection_rate=rate.rate,
-                    detection_low=rate.low,
-                    detection_high=rate.high,
-                    false_positive_low=threshold.false_positive_low,
-                    false_positive_high=threshold.false_positive_high,
-                    n_complied=n_complied,
-                    detection_rate_complied=complied[0],
-                    detection_complied_low=complied[1],
-                    detection_complied_high=complied[2],
-                )
-            )
-    return rows
-
-
 def _steering_rows(
     subject: Subject,
     fit: SafeUnsafeRequests,
@@ -354,63 +204,3 @@ def _interchange_rows(
     for layer in range(1, n_layers(subject.model)):
         rows += interchange_rows(subject.model, results, fit, layer=layer, n=n_each, seed=subject.recipe.seed)
     return rows
-
-
-@dataclass(frozen=True)
-class DetectabilityMeasure:
-    """Jailbreak families as n-gram classifiers of safe and unsafe requests see them.
-
-    Classifiers are fitted to training requests; the order of their n-grams is chosen on the fit split.
-    """
-
-    tag: ClassVar[str] = "Visible"
-    name: ClassVar[str] = "jain2024-visible"
-    revision: ClassVar[int] = 2
-    n: int = 500
-    """Number of requests per family."""
-
-    def __post_init__(self) -> None:
-        check_positive(n=self.n)
-
-    def __call__(self, subject: Subject) -> Measurement:
-        """Fills the table `jailbreak_detectability` with `JailbreakDetectabilityRow`."""
-        names = [name for kind in JAILBREAKS.values() for name in kind if name in subject.world.families]
-        rows = []
-        for features, families in _CLASSIFIER_FAMILIES.items():
-            train, choice = (_pair(subject, families, split, self.n) for split in ("train", "fit"))
-            classifier = _fit_classifier(features, train, choice)
-            for name in names:
-                log_odds_safe = -classifier.log_odds(subject.sample(name, self.n))
-                complied = subject.behaviour(name, self.n).outcomes == Outcome.COMPLY
-                enough = min(complied.sum(), (~complied).sum()) >= MIN_PER_OUTCOME
-                success_auroc = None
-                if enough:
-                    success_auroc = auroc(positive=log_odds_safe[complied], negative=log_odds_safe[~complied])
-                row = JailbreakDetectabilityRow(
-                    world=subject.recipe.world,
-                    attack=name,
-                    features=features,
-                    order=classifier.order,
-                    compliance_rate=float(complied.mean()),
-                    predicted_safe=float((log_odds_safe > 0).mean()),
-                    auroc=success_auroc,
-                )
-                rows.append(as_dict(row))
-        return Measurement(tables={"jailbreak_detectability": rows})
-
-
-def _pair(subject: Subject, families: tuple[str, str], split: str, n: int) -> SafeUnsafeRequests:
-    """Safe and unsafe requests of a split; ten times as many of the training split."""
-    size = n * (10 if split == "train" else 1)
-    return SafeUnsafeRequests(*(subject.sample(family, size, split) for family in families))
-
-
-def _fit_classifier(features: str, train: SafeUnsafeRequests, choice: SafeUnsafeRequests) -> NGramClassifier:
-    """The classifier with the order of n-grams that separates the requests of `choice` best."""
-    classifiers = [fit_ngram_classifier(features, order, *train) for order in _NGRAM_ORDERS]
-
-    def separation(classifier: NGramClassifier) -> float:
-        unsafe, safe = classifier.log_odds(choice.unsafe), classifier.log_odds(choice.safe)
-        return auroc(positive=unsafe, negative=safe)
-
-    return max(classifiers, key=separation)

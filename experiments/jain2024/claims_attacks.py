@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from experiments.jain2024.attack_measures import JAILBREAKS, N_SLOTS, SOFT_PROMPT_SIZES
+from experiments.jain2024.attack_families import JAILBREAKS, N_SLOTS, SOFT_PROMPT_SIZES
 from experiments.jain2024.claim_values import JAIN
 from experiments.recipes.composition import METHODS
 from makebreak.claims import Claim, NotRun, Tables

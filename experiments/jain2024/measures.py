@@ -10,7 +10,8 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 import torch
 
-from experiments.jain2024.attack_measures import AttackMeasure, DetectabilityMeasure
+from experiments.jain2024.attack_measures import AttackMeasure
+from experiments.jain2024.detectability_measure import DetectabilityMeasure
 from experiments.jain2024.position_measures import AnswerPositionMeasure
 from experiments.recipes.composition import (
     CONSTRAINED_ARMS,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from experiments.jain2024.attack_measures import JAILBREAKS, N_SLOTS, SECOND_COMPOSITIONS, SOFT_PROMPT_SIZES
+from experiments.jain2024.attack_families import JAILBREAKS, N_SLOTS, SECOND_COMPOSITIONS, SOFT_PROMPT_SIZES
 from experiments.recipes.composition import METHODS
 from makebreak.claims import Tables, rows_of
 from makebreak.plots import arm_name, plot_attack_success, plot_interchange, plot_projection, plot_steering

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from experiments.jain2024.attack_measures import JAILBREAKS, N_SLOTS, SOFT_PROMPT_SIZES
+from experiments.jain2024.attack_families import JAILBREAKS, N_SLOTS, SOFT_PROMPT_SIZES
 from experiments.jain2024.claims_attacks import ATTACK_CLAIMS
 from makebreak.claims import ClaimRow, evaluate_claims
 
