@@ -64,7 +64,7 @@ class AttackMeasure:
 
     tag: ClassVar[str] = "Attacks"
     name: ClassVar[str] = "jain2024-attacks"
-    revision: ClassVar[int] = 9
+    revision: ClassVar[int] = 10
     n: int = 500
     """Number of requests per family."""
     n_attacked: int = field(default=200, metadata={"key": "attacked"})

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
+import numpy as np
 from transformers import PreTrainedModel
 
 from makebreak.attacks import (
@@ -37,6 +38,12 @@ class AttackRow(NamedTuple):
     """Share of requests with any other answer."""
     n_complied: int
     """Number of requests that get the instructed answer."""
+    loss: float | None
+    """Loss of the instructed answer at the end of a search over tokens, nats per token, mean over requests;
+    None without such a search. Of a universal attack, that of the requests that it was optimised on."""
+    n_queries: float | None
+    """Candidates that the search evaluated per request until the answer was the instructed one, mean over
+    requests, all of them where it never was; None without such a search."""
 
 
 class PrefillRow(NamedTuple):
@@ -82,11 +89,15 @@ class DetectionRow(NamedTuple):
 
 
 def attack_row(result: AttackResult) -> AttackRow:
-    """Outcomes of one attack."""
+    """Outcomes of one attack, and of a search over tokens the loss and the queries that it took."""
     compliance, refusal = float(result.complies.mean()), float(result.refuses.mean())
     neither = 1 - compliance - refusal
     n_complied = int(result.complies.sum())
-    return AttackRow(result.name, len(result.requests), compliance, refusal, neither, n_complied)
+    loss = n_queries = None
+    if "n_candidates" in result.columns:
+        loss, n_queries = float(result.history[-1]), float(np.mean(result.columns["n_candidates"]))
+    n = len(result.requests)
+    return AttackRow(result.name, n, compliance, refusal, neither, n_complied, loss, n_queries)
 
 
 def prefill_rows(model: PreTrainedModel, requests: Requests) -> list[PrefillRow]:

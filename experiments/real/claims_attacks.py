@@ -27,7 +27,6 @@ JAIN = "Jain et al. 2024"
 """Source of claims."""
 _TEMPLATES = tuple(name for name in JAILBREAK_TEMPLATES if name != PLACEBO)
 _DETECTED = (*_TEMPLATES, "GCG", "soft prompt")
-_RANDOM_SEARCHES = ("random search", "random tokens")
 
 
 def _clean_harmful(column: str, model: AlignedModel) -> float | None:
@@ -108,9 +107,9 @@ ATTACK_CLAIMS = (
     _above(
         id="A5",
         statement="GCG succeeds more often than random search with as many candidates",
-        quantity="target begins the answer, GCG - better one of random search and random tokens, mean of "
-        "alignments; undefined where neither ever succeeds",
-        value=_above_control("GCG", _RANDOM_SEARCHES),
+        quantity="target begins the answer, GCG - random search, mean of alignments; undefined where neither "
+        "ever succeeds",
+        value=_above_control("GCG", ("random search",)),
     ),
     _above(
         id="A6",

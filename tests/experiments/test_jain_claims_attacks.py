@@ -5,12 +5,16 @@ from __future__ import annotations
 from itertools import product
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from experiments.jain2024.attack_families import JAILBREAKS, N_SLOTS, SOFT_PROMPT_SIZES
+from experiments.jain2024.attack_rows import attack_row
 from experiments.jain2024.claims_attacks import ATTACK_CLAIMS
+from makebreak.attacks import AttackResult
 from makebreak.claims import ClaimRow, evaluate_claims
+from makebreak.prompts import Outcome, token_requests
 
 FAMILIES = [family for kind in JAILBREAKS.values() for family in kind]
 SOFT = [f"soft {k}" for k in SOFT_PROMPT_SIZES]
@@ -51,10 +55,11 @@ def tables(
     }
     for seed, arm in product((0, 1, 2), arms):
         model = {"world": "mini", "seed": seed, "arm": arm}
-        rows["attacks"] += [
-            model | {"attack": a, "compliance_rate": success[a], "refusal_rate": 1 - success[a]}
-            for a in ATTACKS
-        ]
+        searches = {f"gcg {N_SLOTS}": (0.4, 60.0), f"random search {N_SLOTS}": (0.5, 80.0)}
+        for a in ATTACKS:
+            outcomes = {"compliance_rate": success[a], "refusal_rate": 1 - success[a]}
+            loss, n_queries = searches.get(a, (None, None))
+            rows["attacks"].append(model | outcomes | {"attack": a, "loss": loss, "n_queries": n_queries})
         for attack, layer, outcome in product(ATTACKS, (0, 1, 2), ("all", "complied", "refused")):
             tau = -0.3 + (shift if outcome == "complied" and attack in FAMILIES else 0.0)
             tau += 0.01 * SOFT_PROMPT_SIZES[SOFT.index(attack)] if attack in SOFT else 0.0
@@ -120,6 +125,8 @@ def test_verdicts_follow_the_tables() -> None:
         "A4": 0.2,
         "A4.unsafe": 0.2,
         "A5": 0.3,
+        "A5.loss": -0.1,
+        "A5.queries": -20.0,
         "A6": 0.55,
         "A7": 0.3,
     }
@@ -148,3 +155,35 @@ def test_claims_of_another_world() -> None:
     own = evaluate({name: table.assign(world="hidden") for name, table in planted.items()})
     assert own["C6"].estimate == claims["C6"].estimate
     assert own["C6.hidden"].verdict == "not run"
+
+
+def test_gradient_search_that_is_no_better() -> None:
+    """As low a loss is negligible, a higher one and more queries contradict; without the control: not run."""
+    planted = tables()
+    attacks = planted["attacks"]
+    is_gcg, is_search = (attacks.attack == f"{name} {N_SLOTS}" for name in ("gcg", "random search"))
+    for loss, n_queries, verdicts in (
+        (0.5, 80.0, ("negligible", "inconclusive")),
+        (0.7, 100.0, ("contradicted", "contradicted")),
+        (0.4, 60.0, ("supported", "supported")),
+    ):
+        changed = attacks.assign(
+            loss=attacks.loss.where(~is_gcg, loss), n_queries=attacks.n_queries.where(~is_gcg, n_queries)
+        )
+        claims = evaluate(planted | {"attacks": changed})
+        assert (claims["A5.loss"].verdict, claims["A5.queries"].verdict) == verdicts
+    claims = evaluate(planted | {"attacks": attacks[~is_search]})
+    assert {claims[name].verdict for name in ("A5", "A5.loss", "A5.queries")} == {"not run"}
+
+
+def test_rows_of_a_search_have_its_loss_and_queries() -> None:
+    requests = token_requests([[1, 2]] * 4, instructed_answers=[[3]] * 4, refusals=[[4]] * 4)
+    outcomes = np.array([Outcome.COMPLY, Outcome.COMPLY, Outcome.REFUSE, Outcome.NEITHER])
+    search = AttackResult(
+        "gcg 4", requests, outcomes, columns={"n_candidates": [8, 16, 64, 64]}, history=[2.0, 1.0, 0.5]
+    )
+    row = attack_row(search)
+    assert (row.compliance_rate, row.refusal_rate, row.neither_rate) == (0.5, 0.25, 0.25)
+    assert (row.loss, row.n_queries) == (0.5, 38.0)
+    family = attack_row(AttackResult("unsafe", requests, outcomes))
+    assert (family.loss, family.n_queries) == (None, None)
