@@ -172,7 +172,9 @@ steering[steering.kind.isin(["difference", "random"])][
 # projection predicts success before each layer.
 
 # %%
-rows = [row for layer in (1, 2) for row in interchange_rows(model, results[1:], fit, layer=layer, n=40, seed=0)]
+rows = [
+    row for layer in (1, 2) for row in interchange_rows(model, results[1:], fit, layer=layer, n=40, seed=0)
+]
 pd.DataFrame(rows).round(2)
 
 # %% [markdown]

@@ -12,22 +12,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from experiments.planted.methods import METHODS
-from makebreak.organisms import ScoreRow, confusion, is_right, method_rows, plant_at, score, summarise
+from experiments.planted.methods import score_network
+from makebreak.organisms import confusion, is_right, method_rows, summarise
 from makebreak.progress import ProgressBar
-
-
-def score_network(job: tuple[int, int]) -> list[ScoreRow]:
-    """Plants one network of the benchmark and applies every method.
-
-    Args:
-        job: Its index in the order of `makebreak.organisms.draw_benchmark`, and the benchmark's seed.
-
-    Returns:
-        One row per method.
-    """
-    networks = plant_at(*job)
-    return [score(networks, name, method) for name, method in METHODS.items()]
 
 
 def main() -> None:

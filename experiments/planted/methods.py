@@ -24,7 +24,7 @@ from makebreak.mechanism import (
     residual_states,
     stitch,
 )
-from makebreak.organisms import Method, MethodAnswer, PlantedNetworks
+from makebreak.organisms import Method, MethodAnswer, PlantedNetworks, ScoreRow, plant_at, score
 from makebreak.prompts import Requests
 
 MIN_EFFECT = 0.5
@@ -121,3 +121,16 @@ METHODS: dict[str, Method] = {
     "probe": lambda networks: MethodAnswer(depth=probe_depth(networks)),
 }
 """Methods by the names that tables give them."""
+
+
+def score_network(job: tuple[int, int]) -> list[ScoreRow]:
+    """Plants one network of the benchmark and applies every method.
+
+    Args:
+        job: Its index in the order of `makebreak.organisms.draw_benchmark`, and the benchmark's seed.
+
+    Returns:
+        One row per method.
+    """
+    networks = plant_at(*job)
+    return [score(networks, name, method) for name, method in METHODS.items()]

@@ -18,7 +18,7 @@ from makebreak.organisms import (
     summarise,
 )
 
-ROW = ScoreRow("a", 0, "gpt2", 4, "route", "added trigger", "", "route", "", 2, 2, 10, 1.0)
+ROW = ScoreRow("a", 0, "gpt2", 4, "route", "added trigger", "", "route", "", 2, False, 2, 10, 1.0)
 
 
 def test_scores_of_known_rows() -> None:
@@ -42,6 +42,8 @@ def test_scores_of_known_rows() -> None:
     first, second = method_rows(pd.concat([rows, others]))
     assert (first.method, first.names, first.request_accuracy) == ("a", 0.5, 0.5)
     assert (first.exact, first.within_one, first.silent) == (pytest.approx(1 / 3), pytest.approx(2 / 3), 1.0)
+    [with_spread] = method_rows(pd.concat([rows, pd.DataFrame([ROW._replace(is_spread=True, depth=0)])]))
+    assert with_spread.exact == first.exact, "the depth of a spread change is not one number"
     assert (second.method, second.names, second.request_accuracy) == ("b", None, None)
     assert (second.exact, second.within_one, second.silent) == (0.0, 1.0, 0.0)
 

@@ -50,7 +50,9 @@ def test_planted_mechanism_is_named(mechanism: str) -> None:
     report = identified(planted)
     assert report.verdict.mechanism == EXPECTED.get(mechanism, mechanism), report.verdict
     if mechanism in ("silence", "route", "rewrite", "erase", "written directly"):
-        assert report.verdict.shares[0].depth == planted.depth
+        depth, blocks = report.verdict.shares[0].depth, planted.parameters.parts[0].lower
+        is_spread = len({change.block for change in blocks}) > 1
+        assert 0 < depth <= (planted.depth or 0) if is_spread else depth == planted.depth
     if planted.behaviour.tuned_refuses_safe < 0.02:
         assert not [note for note in report.notes if "safe requests" in note]
 

@@ -57,6 +57,8 @@ class ScoreRow(NamedTuple):
     """Reason of the method."""
     true_depth: int | None
     """Number of blocks below which the movement is complete, by construction; None without a movement."""
+    is_spread: bool
+    """Whether several blocks make the movement of a part: its depth is then not one number."""
     depth: int | None
     """Depth by the method."""
     n_planted: int
@@ -75,7 +77,8 @@ class MethodRow(NamedTuple):
     request_accuracy: float | None
     """Mean share of single requests that it names rightly, over networks; None if it names none."""
     exact: float
-    """Share of networks with a movement (not redundant, not mixed) whose depth it gives exactly."""
+    """Share of networks with the movement of one block (not redundant, not mixed) whose depth it gives
+    exactly."""
     exact_low: float
     """Lower end of the interval of `exact`."""
     exact_high: float
@@ -124,6 +127,7 @@ def score(networks: PlantedNetworks, name: str, method: Method) -> ScoreRow:
         mechanism=answer.mechanism,
         reason=answer.reason,
         true_depth=networks.depth,
+        is_spread=any(len({change.block for change in part.lower}) > 1 for part in p.parts),
         depth=answer.depth,
         n_planted=int(is_planted.sum()),
         request_accuracy=accuracy,
@@ -175,7 +179,8 @@ def method_rows(rows: pd.DataFrame) -> list[MethodRow]:
 
 
 def _method_row(name: str, rows: pd.DataFrame) -> MethodRow:
-    with_movement, unchanged = rows[rows.truth.isin(_WITH_DEPTH)], rows[rows.truth == "undecided"]
+    unchanged = rows[rows.truth == "undecided"]
+    with_movement = rows[rows.truth.isin(_WITH_DEPTH) & ~rows.is_spread]
     error = (with_movement.depth.astype(float) - with_movement.true_depth.astype(float)).abs()
     exact = error == 0  # a missing depth is not exact
     low, high = wilson_interval(int(exact.sum()), len(exact)) if len(exact) else (np.nan, np.nan)
