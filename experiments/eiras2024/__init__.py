@@ -1,7 +1,7 @@
 """Study of Eiras et al. 2024: restructured harmless data, and safety data that are mixed in."""
 
 from experiments.eiras2024.cells import cells
-from experiments.eiras2024.claims import CHECKS, PARTS, PRIMARY
+from experiments.eiras2024.claims import CLAIMS
 from experiments.eiras2024.presets import PRESETS
 from experiments.eiras2024.report import FIGURES, SUMMARIES, answer, facts
 from makebreak.studies import Study
@@ -14,7 +14,7 @@ STUDY = Study(
     "data in the user's format prevent it?",
     presets=PRESETS,
     cells=cells,
-    claims=(*PRIMARY, *PARTS, *CHECKS),
+    claims=CLAIMS,
     answer=answer,
     figures=FIGURES,
     facts=facts,

@@ -12,14 +12,17 @@ from __future__ import annotations
 from experiments.jain2024.claims_attacks import ATTACK_CLAIMS
 from experiments.jain2024.claims_checks import CHECKS
 from experiments.jain2024.claims_clusters import CLUSTER_CLAIMS, NULL_RATIO, NULL_SHARE_CLAIMS, SEPARATION
+from experiments.jain2024.claims_extrapolation import EXTRAPOLATION_CHECK, EXTRAPOLATION_CLAIMS
 from experiments.jain2024.claims_localisation import LOCALISATION_CLAIMS
+from experiments.jain2024.claims_reading import READING_CLAIMS, READING_PRIMARY
 from experiments.jain2024.claims_stitching import MECHANISM, STITCHING_CLAIMS
-from experiments.jain2024.claims_updates import EXTRAPOLATION_CHECK, UPDATE_CLAIMS, UPDATE_PRIMARY
+from experiments.jain2024.claims_updates import UPDATE_CLAIMS, UPDATE_PRIMARY
 
 PRIMARY = (
     SEPARATION,
     NULL_RATIO,
     *UPDATE_PRIMARY,
+    *READING_PRIMARY,
     *(claim for claim in ATTACK_CLAIMS if claim.role == "primary"),
 )
 """The paper's headline statements and ours."""
@@ -27,6 +30,8 @@ PARTS = (
     *CLUSTER_CLAIMS,
     *NULL_SHARE_CLAIMS,
     *UPDATE_CLAIMS,
+    *READING_CLAIMS,
+    *EXTRAPOLATION_CLAIMS,
     MECHANISM,
     *STITCHING_CLAIMS,
     *LOCALISATION_CLAIMS,

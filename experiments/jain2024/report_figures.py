@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from experiments.jain2024.measures import FAMILIES, SHAM_FAMILIES
+from experiments.jain2024.activation_measures import FAMILIES, SHAM_FAMILIES
 from experiments.jain2024.report_attacks import ATTACK_FIGURES
 from experiments.recipes.composition import MATCHED_CONTROLS, METHODS, OBJECTIVES, Preset
 from makebreak.claims import Tables, rows_of

@@ -11,7 +11,7 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
-from experiments.jain2024.measures import ClusterMeasure
+from experiments.jain2024.activation_measures import ClusterMeasure
 from makebreak.models import MODEL_SIZES, ModelConfig, create_model
 from makebreak.prompts import OUTCOMES, load_world
 from makebreak.recipes import Alignment, Recipe
