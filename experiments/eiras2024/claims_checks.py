@@ -7,7 +7,7 @@ from typing import Any
 
 from experiments.eiras2024.measures import NO_TEMPLATE
 from experiments.eiras2024.presets import UNTUNED
-from experiments.eiras2024.strategy_values import RESTRUCTURED, least_accuracy, undefended
+from experiments.eiras2024.strategy_values import RESTRUCTURED, least_accuracy, rows_without_defence
 from experiments.rate_differences import POINTS
 from makebreak.claims import Claim, Tables, for_each_seed, rows_of
 

@@ -18,7 +18,7 @@ from experiments.eiras2024.claim_values import (
 from experiments.eiras2024.claims_data import _OWN
 from experiments.eiras2024.measures import TASK, USER_TEMPLATE
 from experiments.eiras2024.presets import BASELINES, MIMICRY, UNTUNED
-from experiments.eiras2024.strategy_values import EIRAS, undefended
+from experiments.eiras2024.strategy_values import EIRAS, rows_without_defence
 from experiments.rate_differences import POINTS, rate_difference
 from makebreak.claims import Claim, NotRun, Tables, for_each_seed, rows_of
 
