@@ -338,12 +338,11 @@ FIGURES = (
     Figure(
         "matched",
         "Matched comparison of the methods",
-        "At the end of the run, and where it first has the refusal margin, or the KL to the base on safe "
-        "requests, that every run of every method reaches; interpolated between checkpoints. KL to the "
-        "base on safe requests is not monotone in time: it peaks early and falls again, so that the point "
-        "where a KL is first reached lies in the first steps, for DPO within its SSFT warm start, and is "
-        "interpolated from the base. Panels at equal KL are withdrawn as a comparison of methods "
-        "(docs/errata.md, W4). Bars: 95 % over seeds.",
+        "At the end of the run; where it first has the refusal margin that every run of every method "
+        "reaches; and where KL to the base on safe requests, which peaks early and falls, last falls to a "
+        "value that all methods of a seed have within their last stage (DPO's own, not its SSFT warm start). "
+        "Interpolated between kept steps. Of runs before 2026-11-27, panels at equal KL show the point where "
+        "a KL is first reached, and are withdrawn (docs/errata.md, W4). Bars: 95 % over seeds.",
         draw_matched,
         requires=("matched",),
         claims=(
