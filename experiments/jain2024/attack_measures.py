@@ -64,7 +64,7 @@ class AttackMeasure:
 
     tag: ClassVar[str] = "Attacks"
     name: ClassVar[str] = "jain2024-attacks"
-    revision: ClassVar[int] = 10
+    revision: ClassVar[int] = 11
     n: int = 500
     """Number of requests per family."""
     n_attacked: int = field(default=200, metadata={"key": "attacked"})
@@ -121,7 +121,7 @@ class AttackMeasure:
             "monitors": detection,
             "prediction": success_prediction_rows(projection.select(adversarial), seed=seed),
             "steering": _steering_rows(subject, fit, clean, steered, n=self.n_attacked),
-            "interchange": _interchange_rows(subject, fit, steered, n=self.n_attacked),
+            "interchange": _interchange_rows(subject, fit, jailbreaks, n=self.n_attacked),
         }
         columns: dict[str, float | None] = {
             f"attack.{row.attack}.compliance_rate": row.compliance_rate for row in attack_rows
@@ -198,7 +198,10 @@ def _steering_rows(
 def _interchange_rows(
     subject: Subject, fit: SafeUnsafeRequests, results: list[AttackResult], *, n: int
 ) -> list[InterchangeRow]:
-    """Interchange of the projection of successes at the input of every block but the first."""
+    """Interchange of the projection of successful jailbreaks at the input of every block but the first.
+
+    Attacks that are optimised on refused requests are left out: the base, the control, refuses none.
+    """
     n_each = math.ceil(n / len(results))
     rows = []
     for layer in range(1, n_layers(subject.model)):

@@ -85,7 +85,7 @@ CAUSE_CLAIMS = (
         partial(_interchange_above_base, "failure_rate", "end of text"),
         id="A2",
         role="primary",
-        statement="Most successful attacks fail once their projection is that of unsafe requests",
+        statement="Most successful jailbreaks fail once their projection is that of unsafe requests",
         quantity="share that fails, aligned models - base, interchange at the end of text before the layer "
         "where the projection predicts success best, mean of methods",
         unit="rate",
@@ -96,7 +96,7 @@ CAUSE_CLAIMS = (
     seed_claim(
         partial(_interchange_above_base, "refusal_rate", "end of text"),
         id="A2.refused",
-        statement="Most successful attacks are refused then",
+        statement="Most successful jailbreaks are refused then",
         quantity="share that is refused, aligned models - base, same interchange",
         unit="rate",
         bound=0.5,
@@ -106,7 +106,7 @@ CAUSE_CLAIMS = (
     seed_claim(
         partial(_interchange_above_base, "failure_rate", "prompt"),
         id="A2.prompt",
-        statement="Most successful attacks fail if the same change is made at every position of the prompt",
+        statement="Most successful jailbreaks fail if the same change is made at every position of the prompt",
         quantity="share that fails, aligned models - base",
         unit="rate",
         bound=0.5,
@@ -116,7 +116,7 @@ CAUSE_CLAIMS = (
     method_claim(
         partial(_interchange_above_control, "random"),
         id="A2.random",
-        statement="More attacks fail than after a move of the same length in a random direction",
+        statement="More jailbreaks fail than after a move of the same length in a random direction",
         quantity="share that fails, unsafe donors - five random directions, mean of methods",
         unit="rate",
         negligible=0.02,
@@ -124,7 +124,7 @@ CAUSE_CLAIMS = (
     method_claim(
         partial(_interchange_above_control, "safe"),
         id="A2.safe",
-        statement="More attacks fail than with the projection of safe requests",
+        statement="More jailbreaks fail than with the projection of safe requests",
         quantity="share that fails, unsafe donors - safe donors, mean of methods",
         unit="rate",
         negligible=0.02,

@@ -95,7 +95,6 @@ PROJECTION_CLAIMS = (
     method_claim(
         lambda t: jailbreak_projection(t, ALL_KINDS, "complied"),
         id="C6",
-        role="primary",
         source=JAIN,
         statement="Successful jailbreaks lie nearer the safe mean than plain unsafe requests",
         quantity="normalised τ, last layer, successful jailbreaks - unsafe, mean of methods",
@@ -140,6 +139,7 @@ PROJECTION_CLAIMS = (
     seed_claim(
         _projection_above_base,
         id="C6.base",
+        role="primary",
         statement="Jailbreaks lie nearer the safe mean than in the base, which answers everything",
         quantity="normalised τ, last layer, all jailbreaks - unsafe, aligned - base",
         unit="distance of means",

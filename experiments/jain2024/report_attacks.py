@@ -50,7 +50,7 @@ TABLES = {
     "prediction": ("Prediction of success", ["world", "arm", "predictor"]),
     "steering": ("Steering of successful attacks", ["world", "arm", "layer", "kind", "scale"]),
     "interchange": (
-        "Successful attacks with the projection of others",
+        "Successful jailbreaks with the projection of others",
         ["world", "arm", "layer", "positions", "donor"],
     ),
     "monitors": ("Detections by monitors", ["world", "arm", "monitor", "layer", "attack"]),
@@ -164,16 +164,16 @@ ATTACK_FIGURES = (
     ),
     Figure(
         "interchange",
-        "Successful attacks with the projection of other requests",
-        "Of every successful attack, the component of the state along the difference of class means is "
+        "Successful jailbreaks with the projection of other requests",
+        "Of every successful jailbreak, the component of the state along the difference of class means is "
         "replaced by that of the nearest clean unsafe request (donor unsafe) or safe request (safe), or the "
         "state is moved as far in random directions (random), at the end of text, before the layer where the "
-        "projection predicts success best on other requests. If the projection is why attacks succeed, they "
+        "projection predicts success best on other requests. If the projection is why jailbreaks succeed, they "
         "fail with unsafe donors only, and are refused; what fails in the base, which refuses nothing, is "
         "breakage. Bars: means of seeds (dots).",
         draw_interchange,
         requires=("interchange",),
-        claims=("A2", "A2.refused", "A2.random", "A2.safe"),
+        claims=("A2", "A2.refused", "A2.prompt", "A2.random", "A2.safe"),
     ),
 )
 """Figures about attacks."""

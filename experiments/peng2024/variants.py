@@ -147,8 +147,11 @@ def _share_of_points_refused_more(variants: pd.DataFrame) -> float | None:
     return float((basin[WITH] > basin[WITHOUT]).mean()) if len(basin) else None
 
 
-def _widest_minus_narrowest(basins: pd.DataFrame) -> float:
-    """Half-width of the widest model minus that of the narrowest one."""
-    half_widths = basins[basins.system == PLAIN].groupby("d_model").r50.mean().sort_index()
-    half_width = cast("pd.Series", half_widths)
+def _widest_minus_narrowest(basins: pd.DataFrame) -> float | None:
+    """Half-width of the widest model minus that of the narrowest one; None if one lies beyond the range."""
+    plain = basins[basins.system == PLAIN]
+    compared = plain[plain.d_model.isin([plain.d_model.min(), plain.d_model.max()])]
+    if compared.is_censored.any():
+        return None
+    half_width = cast("pd.Series", compared.groupby("d_model").r50.mean().sort_index())
     return float(half_width.iloc[-1] - half_width.iloc[0])

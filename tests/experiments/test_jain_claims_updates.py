@@ -134,7 +134,7 @@ def plant(table: pd.DataFrame, column: str, value: float, **where: object) -> No
 METHOD = list(METHODS)
 LOG_2 = float(np.log(2))
 NULL_PART = {"matrices": "mlp.W_in", "rule": "exact", "space": "left null"}
-PRIMARY_IDS = ["C2", "M1", "C3", "C3.causal", "C4", "C5", "C6", "A2"]
+PRIMARY_IDS = ["C2", "M1", "C3", "C3.causal", "C4", "C5", "C6.base", "A2"]
 SHAM = [f"sham_{m}" for m in METHODS]
 
 
