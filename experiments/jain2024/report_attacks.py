@@ -168,7 +168,7 @@ ATTACK_FIGURES = (
         "Of every successful jailbreak, the component of the state along the difference of class means is "
         "replaced by that of the nearest clean unsafe request (donor unsafe) or safe request (safe), or the "
         "state is moved as far in random directions (random), at the end of text, before the layer where the "
-        "projection predicts success best on other requests. If the projection is why jailbreaks succeed, they "
+        "projection predicts success best on other requests. If the projection is why they succeed, they "
         "fail with unsafe donors only, and are refused; what fails in the base, which refuses nothing, is "
         "breakage. Bars: means of seeds (dots).",
         draw_interchange,

@@ -41,7 +41,7 @@ class UpdateMeasure(SampledMeasure):
 
     tag: ClassVar[str] = "Change"
     name: ClassVar[str] = "jain2024-change"
-    revision: ClassVar[int] = 6
+    revision: ClassVar[int] = 7
 
     def __call__(self, subject: Subject) -> Measurement:
         """Measures one model."""

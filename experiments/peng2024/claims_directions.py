@@ -114,7 +114,7 @@ DIRECTION_CLAIMS = (
         "T11",
         for_each_seed(partial(variant_value, "refusal")),
         "Larger models have wider basins",
-        "half-width of refusal, widest model minus narrowest, one learning rate for all; undefined if censored",
+        "half-width of refusal, widest model minus narrowest, at one learning rate; undefined if censored",
         "relative norm",
         **OF_PAPER,
     ),

@@ -39,6 +39,7 @@ def stitching(**columns: list[float] | Any) -> Stitching:
     for name in ("lower", "upper", "direct", "random"):
         values[name] = torch.full((DEPTH + 1, N), NO)
     values["kl"] = torch.zeros(DEPTH + 1, N)
+    values["keeps_answer"] = torch.ones(DEPTH + 1, N, dtype=torch.bool)
     for name, column in columns.items():
         is_by_cut = isinstance(column, list)
         values[name] = torch.tensor(column)[:, None].expand(-1, N) if is_by_cut else column
@@ -65,6 +66,8 @@ UPPER_1 = [YES, NO, NO, NO, NO]
 """The change is complete after block 1."""
 LOWER_1, LOWER_3, LOWER_4 = [NO, YES, YES, YES, YES], [NO, NO, NO, YES, YES], [NO, NO, NO, NO, YES]
 LOUD = [0.0, 0.5, 0.5, 0.9, 0.9]
+LATE = [0.0, 0.0, 0.5, 0.9, 0.9]
+"""The base reacts to what a tuned block above the complete cut writes, such as a part of the refusal."""
 LOUD_SILENCE = {"upper": UPPER_1, "lower": LOWER_3, "direct": LOWER_3, "kl": LOUD}
 TO_THE_LAST = {"upper": UPPER_1, "lower": LOWER_4, "direct": LOWER_4, "kl": LOUD}
 """The last block is needed, too."""
@@ -82,6 +85,8 @@ CONSTANT = torch.zeros(DEPTH + 1, N, D)
         ("last block", {"upper": [YES, YES, YES, YES, YES]}),
         ("silence", {"upper": UPPER_1, "lower": LOWER_3, "direct": LOWER_3}),
         ("rewrite", LOUD_SILENCE),
+        ("silence", {**LOUD_SILENCE, "kl": LATE}),
+        ("rewrite", {**LOUD_SILENCE, "kl": LATE, "keeps_answer": [True, True, False, True, True]}),
         (
             "erase",
             {"upper": UPPER_1, "lower": LOWER_3, "direct": LOWER_3, "kl": LOUD, "lower_final": CONSTANT},

@@ -14,7 +14,7 @@ def rows_of(
     gain: float = 0.9, reading: tuple[float | None, ...] = (None,) * 3, **n: int
 ) -> list[MechanismRow]:
     return [
-        MechanismRow(0, name.replace("_", " "), gain, 4, 1, 4, None, *reading)
+        MechanismRow(0, name.replace("_", " "), gain, 4, 1, 4, None, None, *reading)
         for name, count in n.items()
         for _ in range(count)
     ]

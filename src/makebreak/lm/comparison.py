@@ -144,7 +144,7 @@ def _stitching_step(
     return stitching_rows(stitching(), base=base, seed=seed)
 
 
-@cache_revision(2)
+@cache_revision(3)
 def _mechanism_step(
     stitching: Callable[[], Stitching], seed: int, *, base: PreTrainedModel, tuned: PreTrainedModel
 ) -> list[MechanismRow]:

@@ -16,8 +16,9 @@ base's upper part, on the tuned states, refuses.
 - route: blocks of the base turn the movement into the refusal, which is not written directly. Or it is
   effective later, and that sum refuses only where the base's blocks react to it, by a higher logit of the
   refusal.
-- silence: the base's upper part ignores the movement at every cut in between, by its effect on the answer;
-  tuned blocks turn it into the refusal.
+- silence: the base's upper part ignores the movement where the change is complete, by its effect on the
+  next token, and answers as before at every later cut in between, the refusal left out: tuned blocks turn
+  the movement into the refusal, perhaps part by part.
 - erase: the base's upper part reacts but does not refuse, and at the first cut in between where it reacts,
   with at least half of its largest KL, its final states no longer say its answer. (At later cuts tuned blocks
   may drop the answer because they refuse.)
@@ -58,9 +59,12 @@ class MechanismRow(NamedTuple):
     effective_at: int | None
     """First cut where the base's upper part refuses on the tuned states; `n_layers` + 1 for none, None where
     the request is not judged."""
+    keeps_answer: bool | None
+    """Whether the base's likeliest token, the refusal left out, is the same at every cut between the two;
+    None if there is none."""
     kl_share: float | None
-    """Largest KL of the base under the movement between the two cuts, as a share of KL(base ‖ tuned); None
-    if there is no cut in between."""
+    """KL of the base under the movement at the complete cut, as a share of KL(base ‖ tuned); None if no cut
+    lies between the two."""
     answer_share: float | None
     """Skill of a reader of the answer where the base reacts, as a share of that in the base's own states, for
     a group of requests; None where it was not read."""
@@ -98,7 +102,7 @@ def mechanism_rows(
     if is_judged.sum() < max(rules.min_flips, rules.min_flip_rate * len(stitching.changes)):
         is_judged[:] = False
     judged = iter(_judge(stitching, flips[is_judged], gains[is_judged], seed, base=base, tuned=tuned))
-    blank = (None,) * 6
+    blank = (None,) * 7
     return [
         next(judged) if keep else MechanismRow(int(request), NOT_JUDGED, float(gain), depth, *blank)
         for request, gain, keep in zip(flips, gains, is_judged, strict=True)
@@ -120,8 +124,9 @@ def _judge(
     depth, rules, cuts = stitching.n_layers, VERDICT_RULES, find_cuts(stitching, flips)
     complete_at, effective_at = cuts.complete_at, cuts.effective_at
     kl_between = np.where(cuts.is_between, (stitching.kl / stitching.tuned_kl).numpy()[:, flips], -np.inf)
-    kl_share = kl_between.max(axis=0)
-    reaction_at = (kl_between >= rules.min_reaction * kl_share).argmax(axis=0)
+    kl_share = kl_between[np.minimum(complete_at, depth), np.arange(len(flips))]
+    keeps_answer = (stitching.keeps_answer.numpy()[:, flips] | ~cuts.is_between).all(axis=0)
+    reaction_at = (kl_between >= rules.min_reaction * kl_between.max(axis=0)).argmax(axis=0)
     is_split = (complete_at < effective_at) & (complete_at < depth)
     is_at_once = (complete_at == effective_at) & (complete_at < depth)
     # blocks of the base finish a movement of several tuned blocks that does not refuse on its own
@@ -130,7 +135,7 @@ def _judge(
     sums = additive_refusals(stitching, flips, starts, stops, base=base, tuned=tuned)
     starts = np.where(is_unfinished & sums.carried, effective_at, -1)
     at_effect = additive_refusals(stitching, flips, starts, effective_at, base=base, tuned=tuned)
-    is_silent = kl_share <= rules.max_silent_share
+    is_silent = (kl_share <= rules.max_silent_share) & keeps_answer
     is_sum = sums.carried & sums.reacting & ~at_effect.reacting_alone
     is_reaction = sums.reacting & sums.reacting_alone & ~sums.carried
     is_written = (is_at_once & cuts.is_direct) | (is_sum & (sums.carried_alone | is_silent))
@@ -160,6 +165,7 @@ def _judge(
             depth,
             int(complete_at[i]),
             int(effective_at[i]),
+            bool(keeps_answer[i]) if cuts.is_between[:, i].any() else None,
             *(float(column[i]) if np.isfinite(column[i]) else None for column in columns),
         )
         for i in range(len(flips))

@@ -63,6 +63,9 @@ class Stitching:
     """Log-odds of the base with a random movement of the same norm at every position."""
     kl: Float[Tensor, "k n"]
     """KL(base ‖ base with the tuned lower part) of the next-token distribution, nats."""
+    keeps_answer: Bool[Tensor, "k n"]
+    """Whether the base, with the tuned lower part, has the same likeliest token, that of the scored answer
+    left out."""
     base_final: Float[Tensor, "n d"]
     """The base's state that the unembedding reads, at the end of the prompt."""
     lower_final: Float[Tensor, "k n d"]
@@ -149,6 +152,8 @@ def stitch(
                     ),
                     "random": log_odds(upper_decision(base, part, cut, states + noise).log_probs, goal),
                     "kl": decision_kl(base_decision.log_probs, lower.log_probs),
+                    "keeps_answer": likeliest_other(lower.log_probs, goal)
+                    == likeliest_other(base_decision.log_probs, goal),
                     "lower_final": lower.final,
                     "movement": movement[rows, last].float(),
                 }
@@ -160,6 +165,11 @@ def stitch(
         for name in parts[0][1][0]
     }
     return Stitching(requests, answer, cuts, depth, **whole_columns, **cut_columns)
+
+
+def likeliest_other(log_probs: Float[Tensor, "n d_vocab"], token: Int[Tensor, " n"]) -> Int[Tensor, " n"]:
+    """The likeliest token of each row but for a given one."""
+    return log_probs.scatter(1, token[:, None].to(torch.int64), -torch.inf).argmax(dim=1)
 
 
 def residual_site(model: PreTrainedModel, cut: int) -> str:

@@ -18,7 +18,8 @@ class VerdictRules:
     min_refusal_share: float = 0.5
     """Least share of the refusal's probability gain at which a combination of both models refuses."""
     max_silent_share: float = 0.02
-    """Largest KL(base ‖ base under the movement) of a silent movement, as a share of KL(base ‖ tuned)."""
+    """Largest KL(base ‖ base under the movement) of a silent movement at the complete cut, as a share of
+    KL(base ‖ tuned)."""
     min_reaction: float = 0.5
     """Least share of the largest KL between the two cuts at which the base reacts to the movement."""
     min_reader_skill: float = 0.2
