@@ -106,7 +106,7 @@ CAUSE_CLAIMS = (
     seed_claim(
         partial(_interchange_above_base, "failure_rate", "prompt"),
         id="A2.prompt",
-        statement="Most successful jailbreaks fail if the same change is made at every position of the prompt",
+        statement="Most successful jailbreaks fail if that change is made at every position of the prompt",
         quantity="share that fails, aligned models - base",
         unit="rate",
         bound=0.5,

@@ -165,8 +165,8 @@ UPDATE_CLAIMS = (
         id="C3.causal_all",
         statement="The part of the updates of all matrices in their left null spaces carries more of the "
         "refusal than random parts of the same dimensions",
-        quantity="the same as C3.causal, of every matrix of every block, of the complement of the outputs that "
-        "hold 90 % of its energy",
+        quantity="the same as C3.causal, of every matrix of every block, of the complement of the outputs "
+        "that hold 90 % of its energy",
         value=partial(_carried_above_random, "all", "left null"),
     ),
 )
