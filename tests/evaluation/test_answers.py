@@ -14,6 +14,7 @@ from makebreak.evaluation import (
     evaluate_behaviour,
     greedy_answers,
     kl_to_base,
+    likeliest_other,
     refusal_margins,
 )
 from makebreak.models import MODEL_SIZES, ModelConfig, create_model
@@ -251,3 +252,9 @@ def test_kl_equals_a_float64_loop(family: str) -> None:
     assert result == pytest.approx(math.fsum(terms) / len(terms), rel=1e-4)
     assert result > 0.01
     assert kl_to_base(WORLD, requests, base=model, tuned=base) != pytest.approx(result, rel=1e-4)
+
+
+def test_likeliest_token_but_for_a_token_or_a_set() -> None:
+    log_probs = torch.tensor([[3.0, 2.0, 1.0], [1.0, 3.0, 2.0]])
+    assert likeliest_other(log_probs, torch.tensor([0, 0])).tolist() == [1, 1]
+    assert likeliest_other(log_probs, torch.tensor([[0, 1], [1, 1]])).tolist() == [2, 2]

@@ -112,6 +112,14 @@ def is_likeliest(
     return (log_p.argmax(dim=-1, keepdim=True) == tokens).any(dim=-1)
 
 
+def likeliest_other(
+    log_p: Float[Tensor, "batch d_vocab"], target: Int[Tensor, " batch"] | Int[Tensor, "batch k"]
+) -> Int[Tensor, " batch"]:
+    """Returns the likeliest next token that is not the target, nor one of a set of k targets, in each row."""
+    tokens = target if target.ndim == 2 else target[:, None]
+    return log_p.scatter(1, tokens, -torch.inf).argmax(dim=-1)
+
+
 def decision_kl(
     before: Float[Tensor, "batch d_vocab"], after: Float[Tensor, "batch d_vocab"]
 ) -> Float[Tensor, " batch"]:

@@ -22,6 +22,7 @@ from makebreak.evaluation import (
     decision_kl,
     first_tokens,
     is_likeliest,
+    likeliest_other,
     log_odds,
     prompt_tokens,
 )
@@ -165,11 +166,6 @@ def stitch(
         for name in parts[0][1][0]
     }
     return Stitching(requests, answer, cuts, depth, **whole_columns, **cut_columns)
-
-
-def likeliest_other(log_probs: Float[Tensor, "n d_vocab"], token: Int[Tensor, " n"]) -> Int[Tensor, " n"]:
-    """The likeliest token of each row but for a given one."""
-    return log_probs.scatter(1, token[:, None].to(torch.int64), -torch.inf).argmax(dim=1)
 
 
 def residual_site(model: PreTrainedModel, cut: int) -> str:
