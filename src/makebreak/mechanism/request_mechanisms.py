@@ -125,7 +125,7 @@ def _judge(
     complete_at, effective_at = cuts.complete_at, cuts.effective_at
     kl_between = np.where(cuts.is_between, (stitching.kl / stitching.tuned_kl).numpy()[:, flips], -np.inf)
     kl_share = kl_between[np.minimum(complete_at, depth), np.arange(len(flips))]
-    keeps_answer = (stitching.keeps_answer.numpy()[:, flips] | ~cuts.is_between).all(axis=0)
+    keeps_answer = np.all(stitching.keeps_answer.numpy()[:, flips] | ~cuts.is_between, axis=0)
     reaction_at = (kl_between >= rules.min_reaction * kl_between.max(axis=0)).argmax(axis=0)
     is_split = (complete_at < effective_at) & (complete_at < depth)
     is_at_once = (complete_at == effective_at) & (complete_at < depth)
