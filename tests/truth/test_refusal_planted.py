@@ -165,7 +165,7 @@ def test_compare_names_changes_and_refuses_other_models(
     assert sum(row.share for row in verdict.shares) == pytest.approx(1)
     _, none = compare_models(prompts(), Store(tmp_path), SETTINGS, base=refusing, tuned=refusing)
     assert none.mechanism == "undecided"
-    assert none.reason.startswith("refusal does not change")
+    assert none.reason.startswith("too few requests that flip: 0 of 48 requests")
     other = LanguageModel("other", trained_lm(refuses=False, steps=0).model, refusing.tokenizer)
     other.model.resize_token_embeddings(99)
     with pytest.raises(ValueError, match="not checkpoints of one model"):
