@@ -73,7 +73,10 @@ def check_halves(networks: PlantedNetworks) -> None:
     assert (lower, upper) == expected
 
 
-@pytest.mark.parametrize("mechanism", MECHANISMS)
+_LONG = {name: pytest.mark.slow for name in ("redundant", "mixed")}
+
+
+@pytest.mark.parametrize("mechanism", [pytest.param(name, marks=_LONG.get(name, ())) for name in MECHANISMS])
 def test_models_behave_as_the_mechanism_says(mechanism: str) -> None:
     """On requests that were drawn afresh, which construction never saw."""
     networks = network(mechanism)
@@ -140,7 +143,7 @@ def test_few_refusals_are_no_change_of_refusal() -> None:
     assert networks.behaviour.tuned_refuses_unsafe == pytest.approx(n_refused / 300, abs=0.005)
 
 
-@pytest.mark.parametrize("mechanism", ["written directly", "redundant"])
+@pytest.mark.parametrize("mechanism", ["written directly", pytest.param("redundant", marks=pytest.mark.slow)])
 def test_blocks_below_and_above_each_cut_suffice_only_where_redundant(mechanism: str) -> None:
     """Weights of both models are combined, so that what is known of the construction is not used."""
     networks = network(mechanism, "several blocks")

@@ -43,7 +43,10 @@ def identified(planted: PlantedNetworks) -> MechanismReport:
     )
 
 
-@pytest.mark.parametrize("mechanism", MECHANISMS)
+_LONG = {name: pytest.mark.slow for name in ("redundant", "mixed")}
+
+
+@pytest.mark.parametrize("mechanism", [pytest.param(name, marks=_LONG.get(name, ())) for name in MECHANISMS])
 def test_planted_mechanism_is_named(mechanism: str) -> None:
     """With the depth at which the change is complete, and on safe requests nothing changes."""
     planted = networks(mechanism)
@@ -66,9 +69,8 @@ def test_every_construction_is_named(mechanism: str, variant: str) -> None:
     assert verdict.mechanism == EXPECTED.get(mechanism, mechanism), verdict
 
 
-@pytest.mark.parametrize(
-    "mechanism", ["silence", *(pytest.param(name, marks=pytest.mark.slow) for name in ("rewrite", "erase"))]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("mechanism", ["silence", "rewrite", "erase"])
 def test_verdict_needs_both_halves(mechanism: str) -> None:
     """The movement without its reader, and the reader without the movement, change no refusal."""
     planted = networks(mechanism)
