@@ -17,7 +17,7 @@ from makebreak.recipes import Recipe
 from makebreak.store import Store, write_json
 from makebreak.studies import Cell, CellTables
 
-REVISION = 7
+REVISION = 8
 """Part of the keys of stored cells; raised when the same preset would give other rows."""
 _TABLES_FILE, _FOLDERS_FILE = "rows.json", "used.json"
 

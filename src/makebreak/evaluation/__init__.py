@@ -11,6 +11,7 @@ from makebreak.evaluation.decisions import (
     log_odds,
     next_token_log_probs,
     prompt_tokens,
+    token_sets,
 )
 from makebreak.evaluation.generation import generate_texts
 from makebreak.evaluation.judges import (
@@ -106,4 +107,5 @@ __all__ = [
     "stack_kl_to_base",
     "target_batch_size",
     "target_nll",
+    "token_sets",
 ]

@@ -86,6 +86,11 @@ def first_tokens(requests: Requests, answer: str) -> Int[Tensor, " batch"] | Int
     return torch.from_numpy((requests.refused if answer == "refused" else requests.instructed)[:, 0])
 
 
+def token_sets(target: Int[Tensor, " batch"] | Int[Tensor, "batch k"]) -> Int[Tensor, "batch k"]:
+    """Returns one set of tokens per row, from one token per row or from sets."""
+    return target if target.ndim == 2 else target[:, None]
+
+
 def log_odds(
     log_p: Float[Tensor, "batch d_vocab"], target: Int[Tensor, " batch"] | Int[Tensor, "batch k"]
 ) -> Float[Tensor, " batch"]:
@@ -99,7 +104,7 @@ def log_odds(
         Log-odds in nats, float64.
     """
     log_p = log_p.double()
-    tokens = target if target.ndim == 2 else target[:, None]
+    tokens = token_sets(target)
     others = log_p.scatter(1, tokens, -torch.inf).logsumexp(dim=1)
     return log_p.gather(1, tokens).logsumexp(dim=1) - others
 
@@ -108,16 +113,14 @@ def is_likeliest(
     log_p: Float[Tensor, "*m batch d_vocab"], target: Int[Tensor, " batch"] | Int[Tensor, "batch k"]
 ) -> Bool[Tensor, "*m batch"]:
     """Returns whether the likeliest next token is the target, or one of a set of k targets, in each row."""
-    tokens = target if target.ndim == 2 else target[:, None]
-    return (log_p.argmax(dim=-1, keepdim=True) == tokens).any(dim=-1)
+    return (log_p.argmax(dim=-1, keepdim=True) == token_sets(target)).any(dim=-1)
 
 
 def likeliest_other(
     log_p: Float[Tensor, "batch d_vocab"], target: Int[Tensor, " batch"] | Int[Tensor, "batch k"]
 ) -> Int[Tensor, " batch"]:
     """Returns the likeliest next token that is not the target, nor one of a set of k targets, in each row."""
-    tokens = target if target.ndim == 2 else target[:, None]
-    return log_p.scatter(1, tokens, -torch.inf).argmax(dim=-1)
+    return log_p.scatter(1, token_sets(target), -torch.inf).argmax(dim=-1)
 
 
 def decision_kl(

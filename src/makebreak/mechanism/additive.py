@@ -16,7 +16,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from makebreak.activations import capture, run_blocks
-from makebreak.evaluation import batches, first_tokens, log_odds, prompt_tokens
+from makebreak.evaluation import batches, first_tokens, log_odds, prompt_tokens, token_sets
 from makebreak.mechanism.stitching import Stitching, residual_site, residual_states, upper_decision
 from makebreak.models import n_layers
 from makebreak.prompts import Requests
@@ -89,7 +89,7 @@ def additive_log_odds(
 def _with_logit_of(source: Tensor, others: Tensor, target: Tensor) -> Tensor:
     """Logits in which only the target's are changed; they are measured from the logit of the median token."""
     source, others = (values - values.median(dim=-1, keepdim=True).values for values in (source, others))
-    tokens = target if target.ndim == 2 else target[:, None]
+    tokens = token_sets(target)
     return others.scatter(1, tokens, source.gather(1, tokens))
 
 

@@ -25,8 +25,7 @@ from makebreak.evaluation import PrefixCachedRunner
 from makebreak.mechanism.attacked import AttackedRequests
 from makebreak.mechanism.directions import SafeUnsafeRequests
 from makebreak.mechanism.end_of_text import end_of_text_activations
-from makebreak.mechanism.projection import MIN_PER_OUTCOME
-from makebreak.stats import auroc
+from makebreak.mechanism.projection import MIN_PER_OUTCOME, auroc_or_none
 
 N_RANDOM_DIRECTIONS = 5
 """Random directions of the control, whose rates are averaged."""
@@ -154,9 +153,7 @@ def _success_auroc(
     """AUROC of success from how safe the projection is; None for too few of an outcome."""
     complies = np.concatenate([attack.complies for attack in attacks])
     safety = -torch.cat([_states(model, attack, site) @ direction for attack in attacks]).numpy()
-    if min(complies.sum(), (~complies).sum()) < MIN_PER_OUTCOME:
-        return None
-    return auroc(positive=safety[complies], negative=safety[~complies])
+    return auroc_or_none(safety, complies)
 
 
 def _outcomes(

@@ -132,7 +132,7 @@ def projection_rows(projection: AttackProjection) -> list[ProjectionRow]:
                 if not n:
                     rows.append(ProjectionRow(attack.name, layer, outcome, n, None, None, None, None, None))
                     continue
-                success_auroc = _auroc_or_none(tau[:, layer], attack.complies) if outcome == "all" else None
+                success_auroc = auroc_or_none(tau[:, layer], attack.complies) if outcome == "all" else None
                 rows.append(
                     ProjectionRow(
                         attack=attack.name,
@@ -190,8 +190,8 @@ def success_prediction_rows(projection: AttackProjection, *, seed: int) -> list[
         overall, within = None, None
         if enough:
             score = _held_out_scores(features, complied, groups)
-            overall = _auroc_or_none(score, complied)
-            by_attack = [_auroc_or_none(score[name == a], complied[name == a]) for a in dict.fromkeys(name)]
+            overall = auroc_or_none(score, complied)
+            by_attack = [auroc_or_none(score[name == a], complied[name == a]) for a in dict.fromkeys(name)]
             defined = [value for value in by_attack if value is not None]
             within = float(np.mean(defined)) if defined and predictor != "attack" else None
         rows.append(SuccessPredictionRow(predictor, len(complied), int(complied.sum()), overall, within))
@@ -215,7 +215,7 @@ def _text_groups(attacks: Sequence[AttackedRequests]) -> np.ndarray:
     return np.unique(texts, axis=0, return_inverse=True)[1].reshape(-1)
 
 
-def _auroc_or_none(score: np.ndarray, label: np.ndarray) -> float | None:
+def auroc_or_none(score: np.ndarray, label: np.ndarray) -> float | None:
     """AUROC of a score, None if there are fewer than `MIN_PER_OUTCOME` of either label."""
     if min(label.sum(), (~label).sum()) < MIN_PER_OUTCOME:
         return None

@@ -137,7 +137,7 @@ def stitch(
             "base_final": base_decision.final,
         }
         rows, (_, last) = torch.arange(len(part)), prompt_tokens(part)
-        by_cut = []
+        base_answers, by_cut = likeliest_other(base_decision.log_probs, goal), []
         for cut in cuts:
             states = base_states[cut]
             movement = tuned_states[cut] - states
@@ -153,8 +153,7 @@ def stitch(
                     ),
                     "random": log_odds(upper_decision(base, part, cut, states + noise).log_probs, goal),
                     "kl": decision_kl(base_decision.log_probs, lower.log_probs),
-                    "keeps_answer": likeliest_other(lower.log_probs, goal)
-                    == likeliest_other(base_decision.log_probs, goal),
+                    "keeps_answer": likeliest_other(lower.log_probs, goal) == base_answers,
                     "lower_final": lower.final,
                     "movement": movement[rows, last].float(),
                 }

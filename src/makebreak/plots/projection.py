@@ -171,7 +171,7 @@ def plot_interchange(interchange: pd.DataFrame) -> np.ndarray:
     Returns:
         Two Axes.
     """
-    _, axes = plt.subplots(1, 2, figsize=(9.6, 3.0), layout="constrained", sharey=True)
+    figure, axes = plt.subplots(1, 2, figsize=(9.6, 3.0), layout="constrained")
     panels = {"failure_rate": "share that fails", "refusal_rate": "share that is refused"}
     for ax, (column, label) in zip(axes, panels.items(), strict=True):
         values = interchange.assign(**{column: interchange[column].astype(float)})
@@ -179,7 +179,9 @@ def plot_interchange(interchange: pd.DataFrame) -> np.ndarray:
         sns.barplot(values, **groups, errorbar=None, palette="colorblind", legend=ax is axes[0])
         sns.stripplot(values, **groups, dodge=True, palette="dark:black", size=3, legend=False)
         ax.set(xlabel="", ylabel=label, ylim=(0, 1.02))
-    sns.move_legend(axes[0], "upper right", title="donor", frameon=False)
+    handles, labels = axes[0].get_legend_handles_labels()
+    axes[0].get_legend().remove()
+    figure.legend(handles, labels, title="donor", loc="outside right center")
     return axes
 
 
