@@ -24,12 +24,12 @@ from makebreak.claims import Claim, NotRun, Tables, for_each_seed, rows_of
 
 
 def _mitigated_rates(tables: Tables) -> dict[str, float]:
-    """What is not refused by mitigation, `none` and the better `baseline` among them."""
+    """What is not refused by mitigation, `none` and `baseline`, the mean of all baselines, among them."""
     doses = dose_response(rows_without_defence(tables))
     means = doses.drop(index=0.0).mean().T.groupby(level="mitigation").mean()
     rates = dict(zip(map(str, means.index), means.to_numpy(dtype=float).tolist(), strict=True))
     rates["none"] = float(cast("float", doses.loc[0.0].groupby(level="strategy").mean().mean()))
-    rates["baseline"] = min(rates[name] for name in BASELINES if name in rates)
+    rates["baseline"] = float(np.mean([rates[name] for name in BASELINES if name in rates]))
     return rates
 
 
@@ -105,16 +105,17 @@ MITIGATION_PRIMARY = (
         "B4.oracle",
         _mitigations("baseline", "paraphrase_oracle"),
         "Safety data in the user's format keep refusal higher than those in other formats",
-        f"{_OWN}, better of canonical and other_template minus paraphrase_oracle",
+        f"{_OWN}, mean of canonical and other_template minus paraphrase_oracle",
         source=EIRAS,
         role="primary",
     ),
     rate_difference(
         "B4.blind",
         _mitigations("baseline", MIMICRY),
-        "Safety data whose format is inferred from twenty examples keep refusal higher than those in other "
-        "formats",
-        f"{_OWN}, better of canonical and other_template minus {MIMICRY}",
+        "Safety data between the tokens with which twenty examples all begin and end keep refusal higher "
+        "than those in other formats",
+        f"{_OWN}, mean of canonical and other_template minus {MIMICRY}, which has no operator where those of "
+        "the examples differ",
         source=EIRAS,
         role="primary",
     ),

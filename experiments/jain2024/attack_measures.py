@@ -64,7 +64,7 @@ class AttackMeasure:
 
     tag: ClassVar[str] = "Attacks"
     name: ClassVar[str] = "jain2024-attacks"
-    revision: ClassVar[int] = 11
+    revision: ClassVar[int] = 12
     n: int = 500
     """Number of requests per family."""
     n_attacked: int = field(default=200, metadata={"key": "attacked"})
@@ -202,8 +202,7 @@ def _interchange_rows(
 
     Attacks that are optimised on refused requests are left out: the base, the control, refuses none.
     """
-    n_each = math.ceil(n / len(results))
     rows = []
     for layer in range(1, n_layers(subject.model)):
-        rows += interchange_rows(subject.model, results, fit, layer=layer, n=n_each, seed=subject.recipe.seed)
+        rows += interchange_rows(subject.model, results, fit, layer=layer, n=n, seed=subject.recipe.seed)
     return rows

@@ -86,8 +86,9 @@ CAUSE_CLAIMS = (
         id="A2",
         role="primary",
         statement="Most successful jailbreaks fail once their projection is that of unsafe requests",
-        quantity="share that fails, aligned models - base, interchange at the end of text before the layer "
-        "where the projection predicts success best, mean of methods",
+        quantity="share that fails, of those that the interchange moves towards the unsafe mean, aligned "
+        "models - base, at the end of text before the layer where the projection predicts success best, mean "
+        "of methods",
         unit="rate",
         bound=0.5,
         no_effect=0.0,

@@ -180,7 +180,8 @@ CLUSTER_CLAIMS = (
     _distance(
         id="C2.sham",
         statement="The separation exceeds that of sham controls",
-        quantity="normalised gap of τ, last layer, aligned - sham, mean of methods",
+        quantity="normalised gap of τ, last layer, aligned - sham, mean of methods; on safe and unsafe "
+        "requests, which a sham partition does not distinguish",
         value=_separation_above_sham,
         bound=0.2,
         no_effect=0.0,

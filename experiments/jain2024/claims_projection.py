@@ -140,8 +140,9 @@ PROJECTION_CLAIMS = (
         _projection_above_base,
         id="C6.base",
         role="primary",
-        statement="Jailbreaks lie nearer the safe mean than in the base, which answers everything",
-        quantity="normalised τ, last layer, all jailbreaks - unsafe, aligned - base",
+        statement="Alignment moves jailbreaks less far to the unsafe side than plain unsafe requests",
+        quantity="normalised τ, last layer, all jailbreaks - unsafe, mean of methods - base, which answers "
+        "everything; above 0 wherever classes move apart and jailbreaks are not read as fully unsafe",
         unit="distance of means",
         negligible=0.05,
     ),

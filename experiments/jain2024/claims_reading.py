@@ -44,8 +44,8 @@ def _sensitivity(
     return by_arm(rows_of(tables, "sensitivity", family=family, output=output), "ratio_median", arms)
 
 
-def _mean_sensitivity(family: str, tables: Tables) -> pd.Series:
-    return mean_of(_sensitivity(tables, family))
+def _mean_sensitivity(family: str, tables: Tables, methods: Sequence[str] = METHODS) -> pd.Series:
+    return mean_of(_sensitivity(tables, family, methods))
 
 
 def _log_sensitivity(methods: Sequence[str], tables: Tables) -> pd.Series:
@@ -76,6 +76,7 @@ READING_PRIMARY = (
         quantity="read gain ‖ΔW a‖ / ‖a‖, unsafe over safe, deeper half of the layers, mean of methods",
         value=partial(_mean_gain_ratio, ("unsafe", "safe"), "gain"),
         bound=1.0,
+        negligible=0.05,
     ),
     Claim(
         id="C5",
@@ -143,6 +144,20 @@ READING_CLAIMS = (
         value=partial(_mean_sensitivity, "safe"),
         bound=1.0,
         negligible=0.05,
+    ),
+    *(
+        _ratio_claim(
+            id=f"C5.{family}_{method}",
+            source=JAIN,
+            statement=f"Sensitivity {verb} on {family} requests ({method})",
+            quantity=f"median ‖∂ max logit / ∂ e‖, {method} over base, {family} requests",
+            value=partial(_mean_sensitivity, family, methods=(method,)),
+            side=side,
+            bound=1.0,
+            negligible=0.05,
+        )
+        for family, verb, side in (("unsafe", "falls", "below"), ("safe", "rises", "above"))
+        for method in METHODS
     ),
     _log_claim(
         id="C5.log_p",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 
 from experiments.recipes.composition import METHODS
@@ -55,12 +56,17 @@ def matched_rows(zoo: pd.DataFrame) -> pd.DataFrame:
     Returns:
         One row per seed, method and `on` (`end`, or the matched column), with the columns seed, arm, on, `at`
         (steps since the base), `matched_mechanism` (training stages up to there) and those of `COLUMNS` that
-        the table has. Values are empty where the column is not known before and after the matched point, and
-        at equal KL for all methods of a seed if their last stages have no value in common.
+        the table has. Values are empty where the column is not known before and after the matched point, or
+        at no step between base and end of any run, and at equal KL for all methods of a seed if their last
+        stages have no value in common.
     """
+    zoo = zoo.reset_index(drop=True)
     runs = zoo[zoo["arm"].isin(METHODS)]
     final = runs.sort_values("at").groupby(["seed", "arm"]).tail(1)
     columns = [name for name in COLUMNS if name in zoo]
+    between = runs.drop(index=final.index)
+    # a line from base to end says nothing about what lies between them
+    unknown = [name for name in columns if between[name].isna().all()]
     tables = [final[["seed", "arm", "at", "mechanism", *columns]].assign(on="end")]
     with_bases = pd.concat([zoo[zoo["arm"] == "base"], runs])
     common_margin = float(runs.groupby(["seed", "arm"])["margin"].max().min())
@@ -70,6 +76,7 @@ def matched_rows(zoo: pd.DataFrame) -> pd.DataFrame:
     ]
     for on, parts in comparisons.items():
         rows = pd.concat(parts).merge(final[["key", "arm"]], on="key")
+        rows[unknown] = np.nan
         tables.append(rows[["seed", "arm", "at", "mechanism", *columns]].assign(on=on))
     order = ["seed", "arm", "on", "at", "mechanism", *columns]
     table = pd.concat(tables)[order].rename(columns={"mechanism": "matched_mechanism"})

@@ -14,6 +14,8 @@ from __future__ import annotations
 import math
 import statistics
 import sys
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,8 +31,9 @@ from experiments.recipes.composition import (
     Preset,
 )
 from makebreak.configs import nearest
-from makebreak.recipes import Recipe
+from makebreak.recipes import Engine, Recipe, build_all
 from makebreak.store import Store
+from makebreak.training import TrainingStopped
 from makebreak.zoo import SafetyMeasure, measure
 
 SLACK = 0.03
@@ -59,12 +62,14 @@ def main(
 ) -> None:
     """Prints everything that is tried, then η_M of each method and the scale of each matched control.
 
+    Each result takes the place of the preset's for what comes after it.
+
     Args:
         preset: Preset whose sizes are used.
         world: World that models are trained in.
         store: Folder of the models.
-        methods: Methods, matched controls and `ssft_weak`. Tune SSFT before DPO, whose warm start has SSFT's
-            rate, and a control or `ssft_weak` after its method, and enter each result into the preset.
+        methods: Methods, matched controls and `ssft_weak`, in this order: SSFT before DPO, whose warm start
+            has SSFT's rate, and a control or `ssft_weak` after its method.
         steps: Steps of alignment in place of the preset's.
     """
     known = [(preset, list(PRESETS))]
@@ -79,65 +84,99 @@ def main(
         schedules = chosen.alignment_optimisation
         schedules = {**schedules, world: replace(schedules[world], steps=steps)}
         chosen = replace(chosen, alignment_optimisation=schedules)
-    searches = dict.fromkeys(MATCHED_CONTROLS, _match_scale) | {_WEAK: _weakest_rate}
     for method in methods:
-        search = searches.get(method, _smallest_rate)
-        print(f"{method}: {search(chosen, world, method, Store(store))}", flush=True)
+        if method in MATCHED_CONTROLS:
+            value, note = _match_scale(chosen, world, method, Store(store))
+            scales = {**chosen.scales.get(world, {}), method: value}
+            chosen = replace(chosen, scales={**chosen.scales, world: scales})
+        elif method == _WEAK:
+            value, note = _weakest_rate(chosen, world, method, Store(store))
+            chosen = replace(chosen, weak_strength={**chosen.weak_strength, world: value})
+        else:
+            value, note = _smallest_rate(chosen, world, method, Store(store))
+            rates = {**chosen.rates[world], method: value}
+            chosen = replace(chosen, rates={**chosen.rates, world: rates})
+        print(f"{world} {method}: {value:g} {note}", flush=True)
 
 
-def _smallest_rate(preset: Preset, world: str, method: str, store: Store) -> str:
-    """The smallest rate that passes; else the rate with the largest slack on the first tuning seed."""
-    first_slack: dict[float, float] = {}
+def _train_together(recipes: Iterable[Recipe], store: Store) -> None:
+    """Trains candidates in stacks, where that is the engine; one by one they are trained when needed."""
+    if Engine.default().name == "stacked":
+        with suppress(TrainingStopped):  # whoever needs that model learns of it
+            build_all(recipes, store)
+
+
+def _smallest_rate(preset: Preset, world: str, method: str, store: Store) -> tuple[float, str]:
+    """The smallest rate that passes; else that which passes on most seeds, of these the one with most slack.
+
+    Seeds are counted up to the first that fails; the slack is that of the first seed.
+    """
+    candidates = [preset.recipe(world, seed, method, rate=r) for r in RATE_GRID for seed in TUNING_SEEDS]
+    _train_together(candidates, store)
+    slacks: dict[float, list[float]] = {}
     for rate in RATE_GRID:
-        slack = 0.0
+        slacks[rate] = []
         for seed in TUNING_SEEDS:
-            slack = _slack(preset, preset.recipe(world, seed, method, rate=rate), method, store)
-            first_slack.setdefault(rate, slack)
-            if slack < 0:
+            slacks[rate].append(_slack(preset, preset.recipe(world, seed, method, rate=rate), method, store))
+            if slacks[rate][-1] < 0:
                 break
         else:
-            return f"η_M = {rate:g}"
-    nearest_rate = max(first_slack, key=first_slack.__getitem__)
+            return rate, "is η_M"
+    nearest_rate = max(slacks, key=lambda rate: (len(slacks[rate]), slacks[rate][0]))
     edge = ", at the edge of the grid" if nearest_rate in (RATE_GRID[0], RATE_GRID[-1]) else ""
-    return f"no rate of the grid passes, {nearest_rate:g} comes nearest{edge}"
+    return nearest_rate, f"passes on most seeds, no rate of the grid on all{edge}"
 
 
-def _weakest_rate(preset: Preset, world: str, arm: str, store: Store) -> str:
-    """The smallest of `WEAK_STRENGTHS` at which every tuning seed keeps `MIN_WEAK_COMPLIANCE`."""
+def _weakest_rate(preset: Preset, world: str, arm: str, store: Store) -> tuple[float, str]:
+    """The smallest of `WEAK_STRENGTHS` at which every tuning seed keeps `MIN_WEAK_COMPLIANCE`; else 1."""
+
+    def candidate(strength: float, seed: int) -> Recipe:
+        return preset.recipe(world, seed, arm, rate=strength * preset.rates[world]["ssft"])
+
+    _train_together(
+        [candidate(strength, seed) for strength in WEAK_STRENGTHS for seed in TUNING_SEEDS], store
+    )
     for strength in WEAK_STRENGTHS:
         for seed in TUNING_SEEDS:
-            recipe = preset.recipe(world, seed, arm, rate=strength * preset.rates[world]["ssft"])
+            recipe = candidate(strength, seed)
             if _rates(preset, recipe, arm, store)["safe.comply"] < MIN_WEAK_COMPLIANCE:
                 break
         else:
-            return f"{strength:g} of η_M"
-    return f"no rate below η_M keeps {MIN_WEAK_COMPLIANCE:g} of the safe answers"
+            return strength, "of η_M"
+    return 1.0, f"of η_M, no smaller one keeps {MIN_WEAK_COMPLIANCE:g} of the safe answers"
 
 
-def _match_scale(preset: Preset, world: str, control: str, store: Store, max_scales: int = 5) -> str:
-    """Secant search on log ‖ΔW‖ over log scale, with steps of at most `MAX_SCALE_STEP`."""
+def _match_scale(
+    preset: Preset, world: str, control: str, store: Store, max_scales: int = 5
+) -> tuple[float, str]:
+    """Secant search on log ‖ΔW‖ over log scale, with steps of at most `MAX_SCALE_STEP`.
+
+    Returns:
+        The scale, and how it was found; the last one that was tried if none is within `MATCH_TOLERANCE`.
+    """
     target = _weight_change(preset, world, MATCHED_CONTROLS[control], 1.0, store)
     points: list[tuple[float, float]] = []
-    scale, slope = 1.0, FIRST_SLOPE
+    last, scale, slope = 1.0, 1.0, FIRST_SLOPE
     for _ in range(max_scales):
         ratio = _weight_change(preset, world, control, scale, store) / target
         print(f"{world} {control} scale {scale:g}: ‖ΔW‖ {ratio:.3f} of its method's", flush=True)
         if abs(ratio - 1) <= MATCH_TOLERANCE:
-            return f"scale {scale:g}"
+            return scale, f"is the scale, ‖ΔW‖ {ratio:.3f} of its method's"
         points.append((math.log(scale), math.log(ratio)))
         if len(points) > 1:
             (x0, y0), (x1, y1) = points[-2:]
             slope = (y1 - y0) / (x1 - x0) if (y1 - y0) * (x1 - x0) > 0 else slope
         factor = min(max(ratio ** (-1 / slope), 1 / MAX_SCALE_STEP), MAX_SCALE_STEP)
-        scale = round(scale * factor, 2)
-    return f"no scale within {MATCH_TOLERANCE:.0%} after {max_scales}"
+        last, scale = scale, round(scale * factor, 2)
+    return last, f"is the last of {max_scales} scales, none is within {MATCH_TOLERANCE:.0%}"
 
 
 def _weight_change(preset: Preset, world: str, arm: str, scale: float, store: Store) -> float:
     """Mean ‖ΔW‖ over the tuning seeds."""
+    recipes = [preset.recipe(world, seed, arm, scale=scale) for seed in TUNING_SEEDS]
+    _train_together(recipes, store)
     changes = []
-    for seed in TUNING_SEEDS:
-        recipe = preset.recipe(world, seed, arm, scale=scale)
+    for recipe in recipes:
         [(measurement, _)] = measure(store, recipe, SafetyMeasure(preset.n_requests))
         changes.append(measurement.columns["weight_change"])
     return statistics.fmean(change for change in changes if change is not None)

@@ -26,6 +26,12 @@ def under_uniform_coverage(tables: Tables, **where: Any) -> Tables:
     }
 
 
+def at_rate_of_safety_data(tables: Tables) -> Tables:
+    """Tables of fine-tuning at the learning rate at which safety data are mixed in."""
+    rate = rows_of(tables, "after_tuning", coverage=UNIFORM, kind="guarded").rate.iloc[0]
+    return under_uniform_coverage(tables, rate=rate)
+
+
 def rise_matrix(tables: Tables, kind: str = "task", **options: Any) -> pd.DataFrame:
     """Rise by tuned task (rows) and format of the requests (columns)."""
     return transfer_matrix(under_uniform_coverage(tables, kind=kind), kind=kind, **options)

@@ -10,14 +10,13 @@ import pandas as pd
 from experiments.jan2024.claim_values import (
     JAN,
     UNCHANGED,
-    UNIFORM,
+    at_rate_of_safety_data,
     rise_matrix,
     task_names,
-    under_uniform_coverage,
 )
 from experiments.jan2024.matrices import cell, mean_of_diagonal
 from experiments.jan2024.transfer import transfer_matrix
-from experiments.rate_differences import POINTS, rate_difference
+from experiments.rate_differences import rate_difference
 from makebreak.claims import Claim, Tables, for_each_seed, rows_of
 
 
@@ -50,25 +49,25 @@ def _recall_of_seen_format(tables: Tables) -> float:
     return float(np.mean([cell(recalls, "all", n) - cell(recalls, f"all but {n}", n) for n in names]))
 
 
-def _at_rate_of_safety_data(tables: Tables) -> Tables:
-    """Tables of fine-tuning at the learning rate at which safety data are mixed in."""
-    rate = rows_of(tables, "after_tuning", coverage=UNIFORM, kind="guarded").rate.iloc[0]
-    return under_uniform_coverage(tables, rate=rate)
-
-
-def _prevented_rise(tables: Tables) -> float | None:
-    """A7: least difference of the rise without and with refusals, over formats with a rise without."""
-    same_rate = _at_rate_of_safety_data(tables)
+def _prevented_rises(tables: Tables) -> pd.Series:
+    """Rise by format without minus with refusals, mean of tuned tasks."""
+    same_rate = at_rate_of_safety_data(tables)
     without = transfer_matrix(same_rate, kind="task")
     names = task_names(without)
-    mean = without.loc[names].mean()
-    prevented = (mean - transfer_matrix(same_rate, kind="guarded").loc[names].mean())[mean > POINTS]
-    return float(prevented.min()) if len(prevented) else None
+    return without.loc[names].mean() - transfer_matrix(same_rate, kind="guarded").loc[names].mean()
+
+
+def _mean_prevented_rise(tables: Tables) -> float:
+    return float(_prevented_rises(tables).mean())
+
+
+def _least_prevented_rise(tables: Tables) -> float:
+    return float(_prevented_rises(tables).min())
 
 
 def _lost_accuracy(tables: Tables) -> float:
     """Accuracy in the tuned task, held-out requests with its operator, without minus with refusals."""
-    after = _at_rate_of_safety_data(tables)["after_tuning"]
+    after = at_rate_of_safety_data(tables)["after_tuning"]
     last = after[(after.step == after.groupby(["kind", "tuned_on"]).step.transform("max"))]
     own = last[(last.format == last.tuned_on) & (last.family == "safe") & (last.operator == "new")]
     by_kind = own.groupby("kind").comply.mean()
@@ -77,7 +76,7 @@ def _lost_accuracy(tables: Tables) -> float:
 
 def _over_refusal(tables: Tables) -> float:
     """Rise of the share of safe requests that is refused, tuned with refusals."""
-    matrix = transfer_matrix(_at_rate_of_safety_data(tables), kind="guarded", families=("safe",))
+    matrix = transfer_matrix(at_rate_of_safety_data(tables), kind="guarded", families=("safe",))
     return -float(matrix.loc[task_names(matrix)].to_numpy().mean())
 
 
@@ -92,15 +91,22 @@ MITIGATION_PRIMARY = (
     ),
     rate_difference(
         "A7",
-        _prevented_rise,
-        "Refusals of all formats among the examples preserve refusal in all formats",
-        "least of rise without minus with, mean of tuned tasks, over formats with a rise without",
+        _mean_prevented_rise,
+        "Refusals of all formats among the examples reduce the loss of refusal",
+        "rise without minus with refusals among the examples, mean of tuned tasks and formats",
         source=JAN,
         role="primary",
     ),
 )
 """Primary claims about mitigations."""
 MITIGATION_CLAIMS = (
+    rate_difference(
+        "A7.least",
+        _least_prevented_rise,
+        "Refusals of all formats among the examples reduce the loss of refusal in every format",
+        "rise without minus with, mean of tuned tasks, least over formats; below 0 without an effect",
+        source=JAN,
+    ),
     rate_difference(
         "A6.own",
         _refusals_of_others,

@@ -15,12 +15,13 @@ from experiments.jan2024.claim_values import (
     MOST_HARMFUL,
     SKEWED,
     UNCHANGED,
+    at_rate_of_safety_data,
     rise_matrix,
     task_names,
     under_uniform_coverage,
 )
 from experiments.jan2024.matrices import cell, mean_elsewhere, row
-from experiments.jan2024.transfer import transfer_at_equal_kl
+from experiments.jan2024.transfer import transfer_at_equal_kl, transfer_matrix
 from experiments.rate_differences import rate_difference
 from makebreak.claims import Claim, Tables, for_each_seed, rows_of
 
@@ -37,6 +38,10 @@ def _harm_difference(rises: pd.Series) -> float | None:
 def _harm(kind: str, tables: Tables) -> float | None:
     """A1: difference between tasks of the rise over all formats."""
     return _harm_difference(rise_matrix(tables, kind).mean(axis=1))
+
+
+def _harm_at_one_rate(tables: Tables) -> float | None:
+    return _harm_difference(transfer_matrix(at_rate_of_safety_data(tables), kind="task").mean(axis=1))
 
 
 def _harm_at_equal_kl(tables: Tables) -> float | None:
@@ -78,7 +83,8 @@ TASK_PRIMARY = (
         "A1",
         partial(_harm, "task"),
         "Code and translation remove more refusals than summaries and classification",
-        "rise over all formats, mean of map and struct minus mean of sum and label",
+        "rise over all formats, mean of map and struct minus mean of sum and label, of these the preset's, "
+        "each at the smallest learning rate at which it is learnt",
         source=JAN,
         role="primary",
     ),
@@ -109,6 +115,12 @@ TASK_PRIMARY = (
 )
 """Primary claims about tasks."""
 TASK_CLAIMS = (
+    rate_difference(
+        "A1.rate",
+        _harm_at_one_rate,
+        "Code and translation remove more refusals than the others at one learning rate",
+        "the same difference, all tasks at the learning rate of safety data",
+    ),
     rate_difference(
         "A1.tokens",
         partial(_harm, "tokens"),

@@ -17,9 +17,12 @@ from experiments.peng2024.claim_values import (
     ratio,
 )
 from experiments.peng2024.presets import MAX_NORM, SMALL_NORM
+from makebreak.landscape import crossing
 
-STRAIGHT_FALL = 0.1
-"""P1 of a curve that rises straight from 0 at the origin: the rise to .05 takes a tenth of that to .5."""
+PLATEAU_REFERENCE = 0.25
+"""Rise of the share not refused, within the range of the curves, to whose distance a plateau is compared."""
+STRAIGHT_FALL = TOLERANCE / PLATEAU_REFERENCE
+"""P1 of a curve that rises straight from the origin; that of a parabola is its root, .45."""
 _EPSILON = 1e-9
 
 
@@ -45,6 +48,14 @@ def _worst_small_rise(model: ModelTables) -> float | None:
 def _width_ratio(column: str, model: ModelTables) -> float | None:
     """A width as a share of the half-width of refusal, random directions."""
     return ratio(model.width(column), model.width("r50"))
+
+
+def _plateau_share(model: ModelTables) -> float | None:
+    """Distance to a rise by `TOLERANCE` over that to `PLATEAU_REFERENCE`, mean curve of random directions."""
+    rates = model.random.groupby(model.random.coordinate.abs()).refusal_rate.mean()
+    rise = model.at_origin("refusal_rate") - rates.to_numpy()
+    distance = rates.index.to_numpy(dtype=float)
+    return ratio(crossing(distance, rise, TOLERANCE), crossing(distance, rise, PLATEAU_REFERENCE))
 
 
 def _distance_of_edges(model: ModelTables) -> float | None:
@@ -154,11 +165,11 @@ BASIN_CLAIMS = (
     ),
     make_claim(
         "P1",
-        mean_of_methods(partial(_width_ratio, "plateau")),
+        mean_of_methods(_plateau_share),
         "Refusal has a plateau around the origin",
-        f"distance to a rise by {TOLERANCE}, as a share of the half-width; {STRAIGHT_FALL} in a straight "
-        "fall",
-        "share of half-width",
+        f"distance to a rise of the share not refused by {TOLERANCE} over that to {PLATEAU_REFERENCE}, mean "
+        f"curve of random directions; {STRAIGHT_FALL:.1f} in a straight fall",
+        "ratio",
         bound=0.5,
         no_effect=STRAIGHT_FALL,
         **PRIMARY_ROLE,

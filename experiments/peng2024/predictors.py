@@ -45,13 +45,14 @@ def refusing_models(tables: Tables) -> pd.DataFrame:
 def predictor_rows(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """Widths, cheap predictors and results of all attacks, one row per model.
 
-    The columns depend on the attacks that a model undergoes. For each, at the learning rate that ends with
-    most unsafe requests answered: `ATTACK.compliance_rate`, `ATTACK.refusal_rate` and
-    `ATTACK.safe_compliance_rate` at the last step; `ATTACK.rate`; and `ATTACK.half`, steps until half of the
-    unsafe requests are answered, linear between kept steps, and `CENSORED_FACTOR` times all steps where they
-    never are. `visage` is in percent. In units of the relative norm, `r50` is the half-width of refusal,
-    `r50_capable` the lesser of it and the distance to where fewer than nine tenths of safe requests are
-    answered, and `r50_compliance` the half-width of compliance.
+    The columns depend on the attacks that a model undergoes. For each: `ATTACK.refusal_rate`, the least
+    refusal at the last step over learning rates; `ATTACK.rate`, the learning rate that ends with most unsafe
+    requests answered, and `ATTACK.compliance_rate` and `ATTACK.safe_compliance_rate` at its last step; and
+    `ATTACK.half`, the fewest steps over learning rates until half of the unsafe requests are answered, linear
+    between kept steps, and `CENSORED_FACTOR` times all steps where they never are. `visage` is in percent. In
+    units of the relative norm, `r50` is the half-width of refusal, `r50_capable` the lesser of it and the
+    distance to where fewer than nine tenths of safe requests are answered, and `r50_compliance` the
+    half-width of compliance.
 
     Args:
         tables: Tables `basins`, `predictors` and `fine_tuning` of all seeds and models.
@@ -75,7 +76,7 @@ def predictor_rows(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 
 
 def attack_results(fine_tuning: pd.DataFrame, seed: int, arm: str) -> dict[str, float]:
-    """Results of every attack on one model, at the learning rate that ends with most compliance.
+    """Results of every attack on one model, each at the learning rate that is worst for safety.
 
     Args:
         fine_tuning: `FineTuningRow`s with columns seed and arm.
@@ -91,11 +92,18 @@ def attack_results(fine_tuning: pd.DataFrame, seed: int, arm: str) -> dict[str, 
         rows = rows_of_model[rows_of_model.kind == attack]
         rate = best_rate(cast("list[dict[str, Any]]", rows.to_dict("records")), attack)
         best = rows[rows.rate == rate].sort_values("step")
-        for column in ("compliance_rate", "refusal_rate", "safe_compliance_rate", "rate"):
+        for column in ("compliance_rate", "safe_compliance_rate", "rate"):
             results[f"{attack}.{column}"] = float(best[column].iloc[-1])
-        half = crossing(best.step.to_numpy(dtype=float), best.compliance_rate.to_numpy(), HALF)
-        results[f"{attack}.half"] = CENSORED_FACTOR * best.step.max() if half is None else half
+        results[f"{attack}.refusal_rate"] = float(rows[rows.step == rows.step.max()].refusal_rate.min())
+        results[f"{attack}.half"] = min(_steps_to_half(of_rate) for _, of_rate in rows.groupby("rate"))
     return results
+
+
+def _steps_to_half(run: pd.DataFrame) -> float:
+    """Steps of one run until half of the unsafe requests are answered; censored where they never are."""
+    run = run.sort_values("step")
+    half = crossing(run.step.to_numpy(dtype=float), run.compliance_rate.to_numpy(), HALF)
+    return CENSORED_FACTOR * float(run.step.max()) if half is None else half
 
 
 def rank_correlation(rows: pd.DataFrame, predictor: str, outcome: str = STEPS_TO_HALF) -> float | None:

@@ -182,6 +182,7 @@ MECHANISM_CLAIMS = (
         quantity=_READ_GAIN,
         value=mean_of_models(partial(_read_gain_ratio, _W_IN)),
         bound=1.0,
+        negligible=0.05,
         source=JAIN,
     ),
     _ratio(

@@ -1,11 +1,11 @@
 """Presets of the composition worlds: models, schedules, rates and sizes at which studies run.
 
 A method's rate is η_M: the smallest on RATE_GRID that passes the checks of behaviour, with 3 points to spare,
-on the tuning seeds (never reported); where none passes, the one that comes nearest. `python -m
+on the tuning seeds (never reported); where none passes, the one that passes on most of them. `python -m
 experiments.jain2024.tune` finds the rates of `mini` and `small`; `smoke` and `paper` are not tuned. Other
-settings of an objective (β, weights), and the schedule of pretraining of `mini` in its own world, were chosen
-by hand on the same seeds. η_S is a tenth of η_M, without a check. A matched control (sham, remap) takes its
-method's rate times a scale that gives both the same ‖ΔW‖ on the tuning seeds.
+settings of an objective (β, weights), and the schedules of pretraining, were chosen by hand on the same
+seeds. η_S is a tenth of η_M, without a check. A matched control (sham, remap) takes its method's rate times a
+scale that gives both the same ‖ΔW‖ on the tuning seeds.
 """
 
 from __future__ import annotations
@@ -24,42 +24,57 @@ TUNING_SEEDS = (1000, 1001, 1002, 1004, 1005, 1006)
 classifier that checks whether a world can be learnt."""
 
 # less text than in the paper
-_MINI_MODES = ModeShares(text=0.1, full=0.2, first=0.0, second=0.0, outputs=0.7, label=0.0)
+_FEW_TEXTS = ModeShares(text=0.1, full=0.2, first=0.0, second=0.0, outputs=0.7, label=0.0)
 _MODES = {
-    "mini": Pretraining(modes_start=_MINI_MODES, modes_end=_MINI_MODES),
+    # text, from which safety is learnt, is in half of the requests at first, then in all
+    "mini": Pretraining(
+        modes_start=ModeShares(text=0.0, full=0.5, first=0.0, second=0.0, outputs=0.5, label=0.0),
+        modes_end=ModeShares(text=0.3, full=0.7, first=0.0, second=0.0, outputs=0.0, label=0.0),
+    ),
     # first tasks, then an increasing share of labels, each of which has the weight of a whole answer
     "hidden": Pretraining(
-        modes_start=_MINI_MODES,
+        modes_start=_FEW_TEXTS,
         modes_end=ModeShares(text=0.0, full=0.1, first=0.0, second=0.0, outputs=0.5, label=0.4),
         mean_over="requests",
     ),
 }
-# found with the mixture EVEN on seeds 1000 to 1002, as are _SCALES; not tuned to the paper's mixture
-_DEFAULT_RATES = dict.fromkeys(OBJECTIVES, 1e-3) | {"dpo_plain": 3e-5}
-_RATES = {"mini": _DEFAULT_RATES | {"npo": 3e-3, "ascent": 3e-3}, "hidden": _DEFAULT_RATES}
-_FAILING = dict.fromkeys(_MODES, ("dpo_plain", "dpo_paper", "ascent"))
-_SCALES = {
-    "mini": {"sham_ssft": 1.18, "sham_dpo": 1.2, "sham_unlearning": 1.15, "remap": 0.54},
-    "hidden": {"sham_ssft": 1.18, "sham_dpo": 1.11, "sham_unlearning": 1.0, "remap": 0.5},
+_PRETRAINING = {
+    # AdamW needs more than twice as many requests: it learns the tasks that are rare in pretraining last
+    "mini": MuonOptimisation(
+        steps=800, learning_rate=3e-3, batch_size=32, warmup_share=0.2, betas=(0.9, 0.98)
+    ),
+    "hidden": Optimisation(steps=2000, learning_rate=3e-3, batch_size=64),
 }
-
-# text, from which safety is learnt, is in half of the requests at first, then in all
-_MORE_TEXT = Pretraining(
-    modes_start=ModeShares(text=0.0, full=0.5, first=0.0, second=0.0, outputs=0.5, label=0.0),
-    modes_end=ModeShares(text=0.3, full=0.7, first=0.0, second=0.0, outputs=0.0, label=0.0),
-)
-# AdamW needs more than twice as many requests: it learns the tasks that are rare in pretraining last
-_SHORT_PRETRAINING = MuonOptimisation(
-    steps=800, learning_rate=3e-3, batch_size=32, warmup_share=0.2, betas=(0.9, 0.98)
-)
-_SHORT_ALIGNMENT = Optimisation(steps=300, learning_rate=1e-3, batch_size=32)
-# 300 steps, on six tuning seeds: lowest refused / answered of SSFT .983 / 1.000 (at 1e-3 .913 / .997 on the
-# first), of DPO .997 / .993 (3e-4: .947 / .960), of unlearning .993 / .983 (1e-3: .977 / .973)
-_SHORT_RATES = {"ssft": 3e-3, "dpo": 1e-3, "unlearning": 3e-3}  # arms of other methods are not tuned to it
-# safe answers .967 to .993, refused .713 to .947; at .147 of η_M .930 of safe answers on one seed
-_SHORT_WEAK = 0.215
-# ‖ΔW‖ over that of the method, mean over the tuning seeds: .996, .983, 1.010, 1.002
-_SHORT_SCALES = {"sham_ssft": 1.05, "sham_dpo": 1.11, "sham_unlearning": 1.11, "remap": 0.71}
+_ALIGNMENT = {
+    "mini": Optimisation(steps=300, learning_rate=1e-3, batch_size=32),
+    "hidden": Optimisation(steps=400, learning_rate=1e-3, batch_size=64),
+}
+# Lowest shares refused / answered on the tuning seeds. In `mini`: SSFT .983 / 1.000 (at 1e-3 .913 / .997 on
+# the first one), DPO .997 / .993 (3e-4: .947 / .960), unlearning .993 / .983 (1e-3: .977 / .973). In
+# `hidden`: SSFT .997 / 1.000 (3e-4: .857 / .993), DPO 1.000 / .993 (3e-4: .990 / .973); unlearning answers
+# .973 of the safe requests of the second seed at 1e-3 and .970 at 3e-3, where .98 is asked for; NPO passes on
+# the first four seeds at 1e-3, on one at 3e-4.
+_RATES = {
+    "mini": {
+        **{"ssft": 3e-3, "dpo": 1e-3, "unlearning": 3e-3},
+        **{"npo": 1e-3, "ascent": 3e-4, "dpo_plain": 1e-4, "dpo_paper": 3e-3},
+    },
+    "hidden": {
+        **{"ssft": 1e-3, "dpo": 1e-3, "unlearning": 1e-3},
+        **{"npo": 1e-3, "ascent": 3e-3, "dpo_plain": 1e-4, "dpo_paper": 1e-3},
+    },
+}
+_FAILING = {
+    "mini": ("dpo_plain", "ascent"),
+    "hidden": ("dpo_plain", "dpo_paper", "ascent", "npo", "unlearning"),
+}
+# safe answers .967 to .993 and refused .713 to .947 in `mini`, .970 to 1.000 and .767 to .997 in `hidden`
+_WEAK_STRENGTH = {"mini": 0.215, "hidden": 0.464}
+# ‖ΔW‖ over that of the method, mean over the tuning seeds: .996, .983, 1.010, 1.002; .979, .986, .991, .996
+_SCALES = {
+    "mini": {"sham_ssft": 1.05, "sham_dpo": 1.11, "sham_unlearning": 1.11, "remap": 0.71},
+    "hidden": {"sham_ssft": 1.17, "sham_dpo": 1.1, "sham_unlearning": 1.0, "remap": 0.58},
+}
 
 # KL to the base peaks within the first steps; comparisons at equal KL are made after the peak
 EARLY_STEPS = tuple(range(5, 101, 5))
@@ -94,33 +109,25 @@ SMALL = Preset(
     seeds=(0, 1, 2, 3, 4),
     arms=tuple(arm for arm in ARMS if arm not in (*FACTOR_ARMS, *DOSE_ARMS)),
     pretraining=_MODES,
-    pretraining_optimisation={
-        "mini": Optimisation(steps=1400, learning_rate=3e-3, batch_size=64),
-        "hidden": Optimisation(steps=2000, learning_rate=3e-3, batch_size=64),
-    },
-    alignment_optimisation=dict.fromkeys(_MODES, Optimisation(steps=400, learning_rate=1e-3, batch_size=64)),
+    pretraining_optimisation=_PRETRAINING,
+    alignment_optimisation=_ALIGNMENT,
     dpo_warm_share=0.25,
     rates=_RATES,
     failing=_FAILING,
     scales=_SCALES,
+    weak_strength=_WEAK_STRENGTH,
     extra_checkpoints=dict.fromkeys(_MODES, EARLY_STEPS),
     n_requests=500,
     gate={"hidden": Optimisation(steps=800, learning_rate=3e-3, batch_size=64)},
     thorough=True,
     n_attacked=100,
 )
-# a shorter schedule in its own world; in `hidden`, models are those of SMALL
+# the same models, but for arms, steps that are kept, and sizes of the measures
 MINI = replace(
     SMALL,
     name="mini",
     seeds=(0, 1, 2),
     arms=CORE_ARMS,
-    pretraining=_MODES | {"mini": _MORE_TEXT},
-    pretraining_optimisation={**SMALL.pretraining_optimisation, "mini": _SHORT_PRETRAINING},
-    alignment_optimisation={**SMALL.alignment_optimisation, "mini": _SHORT_ALIGNMENT},
-    rates=_RATES | {"mini": _RATES["mini"] | _SHORT_RATES},
-    scales=_SCALES | {"mini": _SHORT_SCALES},
-    weak_strength={"mini": _SHORT_WEAK},
     extra_checkpoints={"hidden": EARLY_STEPS},
     n_requests=300,
     thorough=False,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from makebreak.claims.claim import Claim, NotRun, Tables, Verdict, are_equal
@@ -93,7 +94,7 @@ def _evaluate(claim: Claim, tables: Tables) -> ClaimRow:
         values = claim.value(read)
     except NotRun as error:
         return empty._replace(reason=str(error))
-    by_seed = {str(seed): None if pd.isna(v) else float(v) for seed, v in values.items()}
+    by_seed = {str(seed): float(v) if np.isfinite(v) else None for seed, v in values.items()}
     defined = [value for value in by_seed.values() if value is not None]
     row = empty._replace(values=by_seed, tables=list(read.names), n_seeds=len(defined))
     if not defined or len(defined) < len(by_seed):
@@ -157,7 +158,11 @@ def _empty_row(claim: Claim) -> ClaimRow:
 
 
 def _conjunction(claim: Claim, parts: Sequence[ClaimRow]) -> ClaimRow:
-    """The least favourable verdict of the parts, with its p (intersection-union test)."""
+    """The least favourable verdict of the parts, with its p.
+
+    All parts have to be supported, so that the largest p counts (intersection-union test); any other verdict
+    is that of one part among several, whose p is adjusted for their number.
+    """
     order: tuple[Verdict, ...] = (
         "not run",
         "contradicted",
@@ -169,7 +174,9 @@ def _conjunction(claim: Claim, parts: Sequence[ClaimRow]) -> ClaimRow:
     worst = min(parts, key=lambda row: (order.index(row.verdict), -(row.p_value or 0.0)))
     same = [row.id for row in parts if row.verdict == worst.verdict]
     p_values = [row.p_value for row in parts if row.p_value is not None]
-    p = max(p_values) if worst.verdict == "supported" and p_values else worst.p_value
+    p = None if worst.p_value is None else min(1.0, len(parts) * worst.p_value)
+    if worst.verdict == "supported":
+        p = max(p_values, default=None)
     reason = "" if worst.verdict == "supported" else f"{worst.verdict}: {', '.join(same)}"
     tables = list(dict.fromkeys(name for row in parts for name in row.tables))
     return _empty_row(claim)._replace(
@@ -182,10 +189,14 @@ def _conjunction(claim: Claim, parts: Sequence[ClaimRow]) -> ClaimRow:
 
 
 def _holm(rows: list[ClaimRow]) -> list[ClaimRow]:
-    """Primary claims with adjusted p; a verdict that does not survive becomes inconclusive."""
-    primary = [row for row in rows if row.role == "primary" and row.p_value is not None]
-    p_values = [row.p_value for row in primary if row.p_value is not None]
-    adjusted = dict(zip((row.id for row in primary), holm_adjust(p_values), strict=True))
+    """Primary claims with adjusted p; a verdict that does not survive becomes inconclusive.
+
+    A claim that was not run counts among them, so that leaving one out makes no other one easier.
+    """
+    primary = [row for row in rows if row.role == "primary"]
+    p_values = [1.0 if row.p_value is None else row.p_value for row in primary]
+    pairs = zip(primary, holm_adjust(p_values), strict=True)
+    adjusted = {row.id: p for row, p in pairs if row.p_value is not None}
     result = []
     for row in rows:
         p = adjusted.get(row.id)

@@ -25,8 +25,11 @@ from makebreak.evaluation import PrefixCachedRunner
 from makebreak.mechanism.attacked import AttackedRequests
 from makebreak.mechanism.directions import SafeUnsafeRequests
 from makebreak.mechanism.end_of_text import end_of_text_activations
-from makebreak.mechanism.projection import MIN_PER_OUTCOME, auroc_or_none
+from makebreak.mechanism.projection import auroc_or_none
 
+MIN_EACH = 10
+"""Fewest successes that are moved towards the unsafe mean from which a rate is computed, and fewest successes
+and failures from which an AUROC is."""
 N_RANDOM_DIRECTIONS = 5
 """Random directions of the control, whose rates are averaged."""
 _DONORS = {"unsafe": slice(0, 1), "safe": slice(1, 2), "random": slice(2, None)}  # of the shifts
@@ -36,7 +39,7 @@ class InterchangeRow(NamedTuple):
     """Effect of one interchange before one layer on successful attacks.
 
     Rates are of the successes whose projection an unsafe donor moves towards the unsafe mean; they are None
-    for fewer than `MIN_PER_OUTCOME` of them.
+    for fewer than `MIN_EACH` of them.
     """
 
     layer: int
@@ -56,7 +59,7 @@ class InterchangeRow(NamedTuple):
     """Share of these that are refused instead."""
     fit_auroc: float | None
     """AUROC of success from the projection, on the other half of the attacked requests; None for fewer than
-    `MIN_PER_OUTCOME` of an outcome."""
+    `MIN_EACH` of an outcome."""
 
 
 def interchange_rows(
@@ -102,7 +105,7 @@ def interchange_rows(
             successes.append(chosen)
     to_unsafe = torch.cat([shift[0] for shift in shifts]) @ direction if shifts else torch.zeros(0)
     is_moved = (to_unsafe > 0).numpy()
-    is_enough = int(is_moved.sum()) >= MIN_PER_OUTCOME
+    is_enough = int(is_moved.sum()) >= MIN_EACH
     rows = []
     for positions in ("end of text", "prompt"):
         failed, refused = _outcomes(model, successes, shifts, site, everywhere=positions == "prompt")
@@ -153,7 +156,7 @@ def _success_auroc(
     """AUROC of success from how safe the projection is; None for too few of an outcome."""
     complies = np.concatenate([attack.complies for attack in attacks])
     safety = -torch.cat([_states(model, attack, site) @ direction for attack in attacks]).numpy()
-    return auroc_or_none(safety, complies)
+    return auroc_or_none(safety, complies, min_each=MIN_EACH)
 
 
 def _outcomes(

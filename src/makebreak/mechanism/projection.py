@@ -215,8 +215,8 @@ def _text_groups(attacks: Sequence[AttackedRequests]) -> np.ndarray:
     return np.unique(texts, axis=0, return_inverse=True)[1].reshape(-1)
 
 
-def auroc_or_none(score: np.ndarray, label: np.ndarray) -> float | None:
-    """AUROC of a score, None if there are fewer than `MIN_PER_OUTCOME` of either label."""
-    if min(label.sum(), (~label).sum()) < MIN_PER_OUTCOME:
+def auroc_or_none(score: np.ndarray, label: np.ndarray, *, min_each: int = MIN_PER_OUTCOME) -> float | None:
+    """AUROC of a score, None if there are fewer than `min_each` of either label."""
+    if min(label.sum(), (~label).sum()) < min_each:
         return None
     return auroc(positive=score[label], negative=score[~label])
