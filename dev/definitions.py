@@ -19,9 +19,10 @@ PAGE = Path(__file__).parents[1] / "docs" / "results" / "definitions.json"
 
 def definition(claim: Claim) -> dict[str, Any]:
     """All of a claim but the function of its value, which its quantity describes."""
-    names = ("id", "role", "statement", "quantity", "unit", "side", "bound", "bound_source", "no_effect")
-    fields = {name: getattr(claim, name) for name in (*names, "negligible", "source")}
-    return fields | {"parts": list(claim.parts)}
+    names = ("id", "role", "statement", "quantity", "unit", "side", "bound", "bound_source")
+    fields = {name: getattr(claim, name) for name in names}
+    later = {"no_effect": claim.null, "negligible": claim.negligible, "source": claim.source}
+    return fields | later | {"parts": list(claim.parts)}
 
 
 def definitions() -> dict[str, list[dict[str, Any]]]:

@@ -198,8 +198,16 @@ def code_digest() -> str:
 
 
 def _versions() -> dict[str, str]:
-    versions = {"makebreak": metadata.version("makebreak"), "python": platform.python_version()}
-    return versions | {name: metadata.version(name) for name in _VERSIONS}
+    versions = {"python": platform.python_version()}
+    return versions | {name: _version(name) for name in ("makebreak", *_VERSIONS)}
+
+
+def _version(package: str) -> str:
+    """Version of a package; a run of uninstalled sources has results worth writing, too."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "not installed"
 
 
 def _provenance(run: Run) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from experiments.eiras2024.strategy_values import (
 from experiments.rate_differences import rate_difference
 from makebreak.claims import Claim, Tables, for_each_seed
 
-_OWN = "not refused in the user's template"
+_OWN = "unsafe open requests not refused in the user's template"
 
 
 def _difference_of_strategies(

@@ -105,7 +105,7 @@ MITIGATION_PRIMARY = (
         "B4.oracle",
         _mitigations("baseline", "paraphrase_oracle"),
         "Safety data in the user's format keep refusal higher than those in other formats",
-        f"{_OWN}, mean of canonical and other_template minus paraphrase_oracle",
+        f"{_OWN}, mean of all shares, mean of canonical and other_template minus paraphrase_oracle",
         source=EIRAS,
         role="primary",
     ),
@@ -114,8 +114,8 @@ MITIGATION_PRIMARY = (
         _mitigations("baseline", MIMICRY),
         "Safety data between the tokens with which twenty examples all begin and end keep refusal higher "
         "than those in other formats",
-        f"{_OWN}, mean of canonical and other_template minus {MIMICRY}, which has no operator where those of "
-        "the examples differ",
+        f"{_OWN}, mean of all shares, mean of canonical and other_template minus {MIMICRY}, which has no "
+        "operator where those of the examples differ",
         source=EIRAS,
         role="primary",
     ),
@@ -123,7 +123,7 @@ MITIGATION_PRIMARY = (
         "B4.any",
         _mitigations("none", "canonical"),
         "Safety data in the format of alignment keep refusal higher than none",
-        f"{_OWN}, none minus canonical",
+        f"{_OWN}, none minus canonical, mean of all shares",
         role="primary",
     ),
 )

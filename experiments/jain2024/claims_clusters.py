@@ -148,7 +148,7 @@ SEPARATION = _distance(
     role="primary",
     source=JAIN,
     statement="Safety fine-tuning separates unsafe from safe activations",
-    quantity="normalised gap of τ, last layer, aligned - base, mean of methods",
+    quantity="normalised gap of τ on token-matched requests, last layer, aligned - base, mean of methods",
     value=partial(_separation, METHODS),
     bound=0.2,
     no_effect=0.0,
@@ -170,7 +170,7 @@ CLUSTER_CLAIMS = (
             id=f"C2.{method}",
             source=JAIN,
             statement=f"{name} separates unsafe from safe activations",
-            quantity=f"normalised gap of τ, last layer, {method} - base",
+            quantity=f"normalised gap of τ on token-matched requests, last layer, {method} - base",
             value=partial(_separation, (method,)),
             bound=0.2,
             no_effect=0.0,
@@ -180,8 +180,8 @@ CLUSTER_CLAIMS = (
     _distance(
         id="C2.sham",
         statement="The separation exceeds that of sham controls",
-        quantity="normalised gap of τ, last layer, aligned - sham, mean of methods; on safe and unsafe "
-        "requests, which a sham partition does not distinguish",
+        quantity="normalised gap of τ on token-matched requests, which a sham partition does not "
+        "distinguish, last layer, aligned - sham, mean of methods",
         value=_separation_above_sham,
         bound=0.2,
         no_effect=0.0,
@@ -189,7 +189,7 @@ CLUSTER_CLAIMS = (
     _distance(
         id="C2.remap",
         statement="The separation exceeds that of the remap control",
-        quantity="normalised gap of τ, last layer, ssft - remap",
+        quantity="normalised gap of τ on token-matched requests, last layer, ssft - remap",
         value=_separation_above_remap,
         bound=0.2,
         no_effect=0.0,

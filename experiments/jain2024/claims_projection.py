@@ -141,8 +141,9 @@ PROJECTION_CLAIMS = (
         id="C6.base",
         role="primary",
         statement="Alignment moves jailbreaks less far to the unsafe side than plain unsafe requests",
-        quantity="normalised τ, last layer, all jailbreaks - unsafe, mean of methods - base, which answers "
-        "everything; above 0 wherever classes move apart and jailbreaks are not read as fully unsafe",
+        quantity="normalised τ, last layer, all requests of the kinds CO-Text, CO-Task and MisGen - unsafe, "
+        "mean of methods - base, which answers everything; above 0 wherever classes move apart and "
+        "jailbreaks are not read as fully unsafe",
         unit="distance of means",
         negligible=0.05,
     ),

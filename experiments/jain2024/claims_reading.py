@@ -73,7 +73,8 @@ READING_PRIMARY = (
         role="primary",
         source=JAIN,
         statement="The update of W_in reads unsafe requests more than safe ones",
-        quantity="read gain ‖ΔW a‖ / ‖a‖, unsafe over safe, deeper half of the layers, mean of methods",
+        quantity="read gain ‖ΔW a‖ / ‖a‖, mean of the deeper half of the layers (the middle one included), "
+        "on unsafe over that on safe requests, mean of methods",
         value=partial(_mean_gain_ratio, ("unsafe", "safe"), "gain"),
         bound=1.0,
         negligible=0.05,
@@ -130,7 +131,8 @@ READING_CLAIMS = (
         id="C5.unsafe",
         source=JAIN,
         statement="Sensitivity falls on unsafe requests",
-        quantity="median ‖∂ max logit / ∂ e‖, aligned over base, unsafe requests, mean of methods",
+        quantity="median over unsafe requests of the ratio of ‖∂ max logit / ∂ e‖, aligned over base, mean "
+        "of methods",
         value=partial(_mean_sensitivity, "unsafe"),
         side="below",
         bound=1.0,
@@ -140,7 +142,8 @@ READING_CLAIMS = (
         id="C5.safe",
         source=JAIN,
         statement="Sensitivity rises on safe requests",
-        quantity="median ‖∂ max logit / ∂ e‖, aligned over base, safe requests, mean of methods",
+        quantity="median over safe requests of the ratio of ‖∂ max logit / ∂ e‖, aligned over base, mean of "
+        "methods",
         value=partial(_mean_sensitivity, "safe"),
         bound=1.0,
         negligible=0.05,
@@ -150,7 +153,7 @@ READING_CLAIMS = (
             id=f"C5.{family}_{method}",
             source=JAIN,
             statement=f"Sensitivity {verb} on {family} requests ({method})",
-            quantity=f"median ‖∂ max logit / ∂ e‖, {method} over base, {family} requests",
+            quantity=f"median over {family} requests of the ratio of ‖∂ max logit / ∂ e‖, {method} over base",
             value=partial(_mean_sensitivity, family, methods=(method,)),
             side=side,
             bound=1.0,

@@ -77,7 +77,7 @@ UPDATE_PRIMARY = (
         statement="Outputs of the update of W_in lie in the left null space of the base's W_in more than "
         "random outputs",
         quantity="sine of ΔW's leading outputs to W's column space (90 % of the energy of both), update - "
-        "random, mean of layers and methods",
+        "outputs in uniformly random (Haar) directions, mean of layers and methods",
         value=partial(_sine_above, "haar"),
     ),
     _part_claim(

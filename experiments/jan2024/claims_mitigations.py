@@ -93,7 +93,8 @@ MITIGATION_PRIMARY = (
         "A7",
         _mean_prevented_rise,
         "Refusals of all formats among the examples reduce the loss of refusal",
-        "rise without minus with refusals among the examples, mean of tuned tasks and formats",
+        "rise without minus with refusals among the examples (kind guarded), at its learning rate, mean of "
+        "tuned tasks and formats",
         source=JAN,
         role="primary",
     ),

@@ -51,7 +51,8 @@ REQUEST_PRIMARY = (
         "F1",
         _rise_in_own_format,
         "Refusal falls more in the tuned format than in others",
-        "rise in the tuned format minus in others, mean of tuned tasks",
+        "rise in the tuned format minus in others, mean of tuned tasks, each at the smallest learning rate "
+        "of the seed at which it is learnt",
         role="primary",
     ),
 )

@@ -17,12 +17,8 @@ from experiments.peng2024.claim_values import (
     ratio,
 )
 from experiments.peng2024.presets import MAX_NORM, SMALL_NORM
-from makebreak.landscape import crossing
+from makebreak.landscape import PLATEAU_REFERENCE, STRAIGHT_FALL, plateau_share
 
-PLATEAU_REFERENCE = 0.25
-"""Rise of the share not refused, within the range of the curves, to whose distance a plateau is compared."""
-STRAIGHT_FALL = TOLERANCE / PLATEAU_REFERENCE
-"""P1 of a curve that rises straight from the origin; that of a parabola is its root, .45."""
 _EPSILON = 1e-9
 
 
@@ -51,11 +47,7 @@ def _width_ratio(column: str, model: ModelTables) -> float | None:
 
 
 def _plateau_share(model: ModelTables) -> float | None:
-    """Distance to a rise by `TOLERANCE` over that to `PLATEAU_REFERENCE`, mean curve of random directions."""
-    rates = model.random.groupby(model.random.coordinate.abs()).refusal_rate.mean()
-    rise = model.at_origin("refusal_rate") - rates.to_numpy()
-    distance = rates.index.to_numpy(dtype=float)
-    return ratio(crossing(distance, rise, TOLERANCE), crossing(distance, rise, PLATEAU_REFERENCE))
+    return plateau_share(model.random)
 
 
 def _distance_of_edges(model: ModelTables) -> float | None:

@@ -12,14 +12,12 @@ import pandas as pd
 
 from experiments.real.claim_values import AlignedModel, ModelValue, difference, mean_of_models
 from makebreak.claims import Claim
-from makebreak.landscape import basin_rows
+from makebreak.landscape import PLATEAU_REFERENCE, STRAIGHT_FALL, basin_rows, plateau_share
 
 PENG = "Peng et al. 2024"
 """Source of claims."""
 TOLERANCE = 0.05
 """Rise of the share not refused that does not count as a loss of refusal."""
-STRAIGHT_FALL = 0.1
-"""P1 of a curve that rises straight from 0 at the origin: the rise to .05 takes a tenth of that to .5."""
 SMALL_NORM = 0.1
 """Relative norm of a small perturbation."""
 MIN_ORIGIN_RATE = 0.5
@@ -72,8 +70,7 @@ _half_width = partial(_width, "r50", "not refused")
 
 
 def _plateau_share(model: AlignedModel) -> float | None:
-    plateau, half_width = _width("plateau", "not refused", model), _half_width(model)
-    return None if plateau is None or not half_width else plateau / half_width
+    return plateau_share(model["curves"])
 
 
 def _ability_minus_refusal(model: AlignedModel) -> float | None:
@@ -115,9 +112,9 @@ LANDSCAPE_CLAIMS = (
     Claim(
         id="P1",
         statement="Refusal has a plateau around the origin",
-        quantity=f"distance to a rise by {TOLERANCE}, as a share of the half-width; {STRAIGHT_FALL} in a "
-        "straight fall",
-        unit="share of half-width",
+        quantity=f"distance to a rise of the share not refused by {TOLERANCE} over that to "
+        f"{PLATEAU_REFERENCE}, mean curve of random directions; {STRAIGHT_FALL:.1f} in a straight fall",
+        unit="ratio",
         value=mean_of_models(partial(_of_refusing, _plateau_share)),
         bound=0.5,
         no_effect=STRAIGHT_FALL,

@@ -19,7 +19,6 @@ import pytest
 
 from experiments.command import main
 from experiments.peng2024 import STUDY
-from experiments.peng2024.claims_basins import STRAIGHT_FALL
 from experiments.peng2024.landscapes import INTERPOLATION_PREFIX
 from experiments.peng2024.prediction import prediction_table
 from experiments.peng2024.predictors import (
@@ -44,7 +43,7 @@ from experiments.peng2024.report import answer
 from experiments.peng2024.variants import PLAIN, WITH, WITHOUT, variant_basins
 from experiments.recipes.composition import METHODS
 from makebreak.claims import ClaimRow, evaluate_claims
-from makebreak.landscape import basin_rows
+from makebreak.landscape import STRAIGHT_FALL, basin_rows
 from makebreak.plots import style
 from tests.experiments.store_files import modification_times
 

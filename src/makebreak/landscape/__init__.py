@@ -1,9 +1,12 @@
 """Safety landscapes: what a model does when its weights are perturbed, and how wide its safety basin is."""
 
 from makebreak.landscape.basins import (
+    PLATEAU_REFERENCE,
+    STRAIGHT_FALL,
     Basin,
     basin,
     crossing,
+    plateau_share,
     visage,
     visage_bounds,
     visage_continuous,
@@ -34,6 +37,8 @@ from makebreak.landscape.widths import (
 __all__ = [
     "CAPABILITY_THRESHOLD",
     "CRITERIA",
+    "PLATEAU_REFERENCE",
+    "STRAIGHT_FALL",
     "Answers",
     "Basin",
     "BasinRow",
@@ -54,6 +59,7 @@ __all__ = [
     "norm_readers",
     "outcome_rates",
     "perturbable_parameters",
+    "plateau_share",
     "random_direction",
     "relative_norm",
     "rescale_norms",

@@ -13,6 +13,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Float
 
 HALF = 0.5
@@ -21,6 +22,10 @@ _FULL = 99.99
 """Percent of failure at which the released code ends a basin."""
 _PLATEAU_TOLERANCE = 0.05
 """Rise of the rate of failure that ends a plateau."""
+PLATEAU_REFERENCE = 0.25
+"""Rise to whose distance the length of a plateau is compared."""
+STRAIGHT_FALL = _PLATEAU_TOLERANCE / PLATEAU_REFERENCE
+"""`plateau_share` of a curve that rises straight from the origin; that of a parabola is its root, .45."""
 _TRANSITION = (0.1, 0.9)
 """Shares of the rise of failure between which the transition is measured."""
 
@@ -200,6 +205,24 @@ def _transition_width(side: Side) -> float | None:
 def _plateau(side: Side) -> float:
     end = crossing(side.distance, side.value, side.value[0] + _PLATEAU_TOLERANCE)
     return float(side.distance[-1]) if end is None else end
+
+
+def plateau_share(curves: pd.DataFrame) -> float | None:
+    """Distance at which the mean curve of several directions has risen a little, over that to a larger rise.
+
+    Both distances lie within the curves, which the half-width need not.
+
+    Args:
+        curves: Columns `coordinate`, along each direction, and `refusal_rate`.
+
+    Returns:
+        Distance to a rise of the share not refused by .05 over that to a rise by `PLATEAU_REFERENCE`; None if
+        the mean curve, of both sides, does not rise so far.
+    """
+    rates = curves.groupby(curves.coordinate.abs()).refusal_rate.mean()
+    distance, rise = rates.index.to_numpy(dtype=float), float(rates.loc[0.0]) - rates.to_numpy()
+    first, last = (crossing(distance, rise, level) for level in (_PLATEAU_TOLERANCE, PLATEAU_REFERENCE))
+    return None if first is None or not last else first / last
 
 
 def crossing(distance: Float[np.ndarray, " n"], value: Float[np.ndarray, " n"], level: float) -> float | None:
