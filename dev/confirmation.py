@@ -1,0 +1,63 @@
+"""Generates docs/results/confirmation.csv from finished runs, and prints the table of their primary claims.
+
+python dev/confirmation.py RUN … takes the folders of runs, with `claims.json` and `provenance.json`.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+PAGE = Path(__file__).parents[1] / "docs" / "results" / "confirmation.csv"
+COLUMNS = (
+    *("study", "world", "id", "role", "verdict", "estimate", "low", "high", "side", "bound", "no_effect"),
+    *("negligible", "unit", "p_value", "p_holm", "n_seeds", "values", "reason"),
+)
+"""Columns of the file; `values` has the value of every seed, in the order of the seeds."""
+
+
+def rows_of_run(folder: Path) -> list[dict[str, Any]]:
+    """One row per claim of a run, with the columns `COLUMNS`."""
+    claims = json.loads((folder / "claims.json").read_text(encoding="utf-8"))
+    run = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
+    rows = []
+    for claim in claims:
+        low, high = claim["interval"] or (None, None)
+        values = " ".join("" if v is None else f"{v:.6g}" for v in claim["values"].values())
+        known = {"study": run["study"], "world": run["world"], "low": low, "high": high, "values": values}
+        row = claim | known
+        rows.append({name: _short(row[name]) for name in COLUMNS})
+    return rows
+
+
+def _short(value: Any) -> Any:
+    return f"{value:.6g}" if isinstance(value, float) else value
+
+
+def table(rows: Sequence[dict[str, Any]]) -> str:
+    """Markdown table of the primary claims."""
+    lines = ["| claim | world | value | 95 % interval | bound | p (Holm) | verdict |", "| --- " * 7 + "|"]
+    sides = {"above": ">", "below": "<", "within": "±"}
+    for row in rows:
+        if row["role"] == "primary":
+            has = row["estimate"] is not None
+            value = f"{float(row['estimate']):.3f}" if has else "–"
+            interval = f"[{float(row['low']):.3f}, {float(row['high']):.3f}]" if row["low"] else "–"
+            bound = f"{sides[row['side']]} {float(row['bound']):g}" if row["bound"] is not None else "parts"
+            p = f"{float(row['p_holm']):.2g}" if row["p_holm"] is not None else "–"
+            cells = (f"{row['study']} {row['id']}", row["world"], value, interval, bound, p, row["verdict"])
+            lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    all_rows = [row for folder in sys.argv[1:] for row in rows_of_run(Path(folder))]
+    with PAGE.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(all_rows)
+    print(table(all_rows))
