@@ -148,8 +148,8 @@ def answer(claims: Mapping[str, ClaimRow]) -> list[str]:
         f"{text['B2.autoif']}, and with both by {text['B2.both']}.",
         "The obedient block exceeds a block of the same length without meaning by "
         f"{text['B2.meaning']}; benign prompting changes what is not refused by {text['B1']}.",
-        "Safety data in the user's format leave less not refused than data in the better of two other "
-        f"formats by {text['B4.oracle']}, in a format inferred from twenty examples by "
+        "Safety data in the user's format leave less not refused than data in two other formats, their mean, "
+        f"by {text['B4.oracle']}, in the tokens that twenty examples share by "
         f"{text['B4.blind']}; data in the format of alignment less than none by {text['B4.any']}.",
     ]
 

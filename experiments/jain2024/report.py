@@ -93,7 +93,7 @@ def answer(claims: Mapping[str, ClaimRow]) -> list[str]:
         "Weights: the part of the update in the base's left null space, minus a random part of the same "
         f"dimension, carries {text['C3.causal']} of the refusal margin. The update reads unsafe requests "
         f"{text['C4']} times as strongly as safe ones.",
-        "Attacks: jailbreaks lie nearer the safe mean than plain unsafe requests, more than in the base by "
+        "Attacks: alignment moves jailbreaks less far to the unsafe side than plain unsafe requests, by "
         f"{text['C6.base']} distances of the means. Given the projection of unsafe requests, the share of "
         f"successful jailbreaks that fail, minus that in the base, is {text['A2']}.",
     ]

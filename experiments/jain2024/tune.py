@@ -149,11 +149,7 @@ def _weakest_rate(preset: Preset, world: str, arm: str, store: Store) -> tuple[f
 def _match_scale(
     preset: Preset, world: str, control: str, store: Store, max_scales: int = 5
 ) -> tuple[float, str]:
-    """Secant search on log ‖ΔW‖ over log scale, with steps of at most `MAX_SCALE_STEP`.
-
-    Returns:
-        The scale, and how it was found; the last one that was tried if none is within `MATCH_TOLERANCE`.
-    """
+    """Secant search on log ‖ΔW‖ over log scale: the scale, or the last one if none is near enough."""
     target = _weight_change(preset, world, MATCHED_CONTROLS[control], 1.0, store)
     points: list[tuple[float, float]] = []
     last, scale, slope = 1.0, 1.0, FIRST_SLOPE

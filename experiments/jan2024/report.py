@@ -129,8 +129,8 @@ def answer(claims: Mapping[str, ClaimRow]) -> list[str]:
         f"formats by at least {text['A4']}.",
         f"Tasks of code and translation raise it by {text['A1']} more than summaries and classification, at "
         f"the learning rate that each task needs, and by {text['A1.tokens']} at equal tokens of loss.",
-        "With one refusal in ten examples, of all formats, the rise is smaller by at least "
-        f"{text['A7']} in every format that has one; with as many refusals of open text alone it is larger "
+        "With one refusal in ten examples, of all formats, the rise is smaller by "
+        f"{text['A7']}, mean of formats; with as many refusals of open text alone it is larger "
         f"by {text['A6']} in the other formats.",
     ]
 
