@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -10,6 +13,7 @@ from makebreak.cli import main, parse_arguments, run_command
 from makebreak.cli.commands import COMMANDS
 from makebreak.cli.main import _deferred
 from makebreak.configs import check_positive
+from makebreak.errors import name_errors
 from makebreak.settings import AttackSettings, FineTuneSettings, GenerationSettings, UserDataSettings
 
 
@@ -27,7 +31,13 @@ def kernel() -> None:
     raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
 
 
-@pytest.mark.parametrize("work", [unequal_lengths, shapes, kernel])
+def memory() -> None:
+    raise MemoryError
+
+
+@pytest.mark.parametrize(
+    "work", [unequal_lengths, shapes, kernel, memory, lambda: {}["column"], lambda: 1 / 0]
+)
 def test_a_fault_names_the_debug_option(work: object, capsys: pytest.CaptureFixture[str]) -> None:
     """One line without stack and path, which says how to see the traceback."""
     assert run_command(work) == 2  # type: ignore[arg-type]
@@ -37,6 +47,30 @@ def test_a_fault_names_the_debug_option(work: object, capsys: pytest.CaptureFixt
     assert "MAKEBREAK_DEBUG=1" in line
     assert "Traceback" not in line
     assert ".py" not in line
+    check_traceback_file(line)
+
+
+def check_traceback_file(line: str) -> None:
+    """The line names a file with the traceback."""
+    file = Path(line.removesuffix("]").rpartition(" ")[2])
+    assert file.read_text().startswith("Traceback")
+    file.unlink()
+
+
+def test_a_library_error_that_is_explained_keeps_its_traceback_in_a_file(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The line says what failed and what to do; the library's error stands in the file."""
+
+    def work() -> None:
+        with name_errors("model/config.json", "cannot be read", "expected JSON"):
+            json.loads("{")
+
+    assert run_command(work) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: model/config.json: cannot be read (JSONDecodeError: Expecting ")
+    assert "; expected JSON [traceback: " in line
+    check_traceback_file(line)
 
 
 def test_bad_input_is_only_named(capsys: pytest.CaptureFixture[str]) -> None:

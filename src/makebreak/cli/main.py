@@ -16,6 +16,7 @@ from typing import Any
 import tyro
 
 from makebreak.cli.commands import COMMANDS, Report
+from makebreak.errors import write_traceback
 
 DEBUG_OPTION = "--debug"
 """Option that shows the traceback of an error."""
@@ -53,8 +54,8 @@ def run_command(work: Callable[[], None], *, debug: bool = False) -> int:
     """Runs the work of a command and reports a failure as one line on standard error.
 
     Args:
-        work: What the command does. A ValueError, OSError or RuntimeError that it raises is reported; any
-            other exception is a fault of this program and passes through.
+        work: What the command does. Every exception that it raises is reported; the traceback of one that
+            no `raise` statement of this project explains goes to a file that the line names.
         debug: Whether the traceback of a reported error is printed before its line.
 
     Returns:
@@ -65,12 +66,15 @@ def run_command(work: Callable[[], None], *, debug: bool = False) -> int:
     except KeyboardInterrupt:
         print("interrupted: the same command continues where it stopped", file=sys.stderr)
         return 130
-    except (ValueError, OSError, RuntimeError) as error:
+    except Exception as error:
         line = f"error: {' '.join(str(error).split()) or type(error).__name__}"
         if debug:
             traceback.print_exception(error)
         elif not _is_bad_input(error):
-            line += f" [{type(error).__name__}; {DEBUG_OPTION} or {DEBUG_VARIABLE}=1 shows the traceback]"
+            line += f" [{type(error).__name__}; {DEBUG_OPTION} or {DEBUG_VARIABLE}=1 shows the traceback"
+            line += f", which is in {write_traceback(error)}]"
+        elif error.__cause__ is not None:  # of a library: see makebreak.errors.name_errors
+            line += f" [traceback: {write_traceback(error)}]"
         print(line, file=sys.stderr)
         return 2
     return 0

@@ -1,0 +1,75 @@
+"""Errors of other libraries as one line that names the input, and files for their tracebacks."""
+
+from __future__ import annotations
+
+import tempfile
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+_LENGTH = 200
+"""Characters of another library's error that are shown."""
+
+
+class InvalidInput(ValueError):
+    """Something that a user gave cannot be used; the message names it, what was expected and the remedy."""
+
+
+@contextmanager
+def name_errors(subject: object, problem: str, remedy: str) -> Iterator[None]:
+    """Turns every exception of a block into an `InvalidInput` that says whose input caused it.
+
+    The exception of the library stays as the cause, whose traceback `write_traceback` keeps.
+
+    Args:
+        subject: The folder, file, hub id or option that the block works on.
+        problem: What failed, in words that follow the subject.
+        remedy: What was expected, and what to do.
+
+    Yields:
+        Nothing.
+
+    Raises:
+        InvalidInput: For any exception but an `InvalidInput`, which passes as it is; running out of memory
+            is among them.
+    """
+    try:
+        yield
+    except InvalidInput:
+        raise
+    except Exception as error:
+        raise InvalidInput(f"{subject}: {problem} ({describe_error(error)}); {remedy}") from error
+
+
+def describe_error(error: BaseException) -> str:
+    """Type and message of an exception in one line, shortened."""
+    message = " ".join(str(error).split())
+    if len(message) > _LENGTH:
+        message = message[:_LENGTH].rstrip() + "…"
+    kind = type(error).__name__
+    return f"{kind}: {message}" if message else kind
+
+
+def write_traceback(error: BaseException) -> str:
+    """Writes the traceback of an error, with those of its causes, into a new file for temporary files.
+
+    Args:
+        error: The error.
+
+    Returns:
+        Path of the file; "no file could be written" where that is so.
+    """
+    lines = traceback.format_exception(error)
+    try:
+        with tempfile.NamedTemporaryFile(
+            "w",
+            prefix="makebreak-traceback-",
+            suffix=".txt",
+            delete=False,
+            encoding="utf-8",
+            errors="backslashreplace",
+        ) as file:
+            file.writelines(lines)
+        return file.name
+    except OSError:
+        return "no file could be written"
