@@ -11,6 +11,13 @@ from makebreak.prompts.examples import (
     task_items,
     training_prompts,
 )
+from makebreak.prompts.files import (
+    PromptFamilies,
+    read_examples,
+    read_families,
+    read_prompts,
+    read_prompts_with_targets,
+)
 from makebreak.prompts.retokenization import printable_tokens, retokenizes_identically
 from makebreak.prompts.sequences import (
     Sequences,
@@ -21,14 +28,12 @@ from makebreak.prompts.sequences import (
     target_sequences,
     with_prefill,
 )
+from makebreak.prompts.tables import canonical_text
 from makebreak.prompts.text import (
     REFUSAL_OPENERS,
     PromptFormat,
     TextRequests,
     evaluation_prompts,
-    read_examples,
-    read_prompts,
-    read_prompts_with_targets,
     text_requests,
     with_targets,
 )
@@ -46,6 +51,7 @@ __all__ = [
     "Example",
     "Family",
     "Outcome",
+    "PromptFamilies",
     "PromptFormat",
     "Requests",
     "Sequences",
@@ -53,6 +59,7 @@ __all__ = [
     "TextWorld",
     "World",
     "detectability_rows",
+    "canonical_text",
     "evaluation_prompts",
     "format_families",
     "format_prompt",
@@ -60,6 +67,7 @@ __all__ = [
     "load_world",
     "printable_tokens",
     "read_examples",
+    "read_families",
     "read_prompts",
     "read_prompts_with_targets",
     "refusal_text",

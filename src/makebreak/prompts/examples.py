@@ -9,6 +9,7 @@ content in every format).
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -126,7 +127,7 @@ def packaged_table(name: str) -> list[dict[str, str]]:
         One dictionary per row.
     """
     path = resources.files("makebreak.prompts").joinpath(f"data/{name}.csv")
-    return list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
+    return list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"))))
 
 
 def refusal_text(i: int) -> str:

@@ -1,23 +1,16 @@
-"""Requests of language models: prompt files, and the tokens that a chat template makes of prompts."""
+"""Requests of language models: our own prompts, and the tokens that a chat template makes of prompts."""
 
 from __future__ import annotations
 
-import csv
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 from transformers import PreTrainedTokenizerFast
 
-from makebreak.configs import nearest
 from makebreak.prompts.examples import packaged_table
 from synthetic import Requests
 
-_PROMPT_COLUMNS = ("prompt", "goal", "instruction", "question", "request", "harmful", "text")
-"""Names under which data sets keep prompts; the first that a file has is read."""
 REFUSAL_OPENERS = ("I", "As", "Sorry", "Unfortunately")
 """Words with which refusals begin; Arditi et al. 2024 take the first two, by family of models."""
 _SHOWN = 40
@@ -66,110 +59,6 @@ def evaluation_prompts() -> dict[str, list[str]]:
             for column, prompt in row.items():
                 prompts.setdefault(column, []).append(prompt)
     return prompts
-
-
-def read_prompts(source: Path | str, column: str | None = None) -> list[str]:
-    """Prompts of a file or a data set; empty ones are left out.
-
-    Args:
-        source: A .csv, .tsv or .jsonl file, or the name of a data set whose `train` split `datasets` loads.
-        column: Column of the prompts; by default the only one, or the first with a usual name.
-
-    Returns:
-        At least one prompt.
-
-    Raises:
-        ValueError: If there is no such source or column, or no prompt in it.
-    """
-    return [prompt for prompt, _ in read_prompts_with_targets(source, column)]
-
-
-def read_prompts_with_targets(
-    source: Path | str, column: str | None = None, target_column: str | None = None
-) -> list[tuple[str, str]]:
-    """Prompts of a file or a data set with the answer that an attack aims at; empty prompts are left out.
-
-    Args:
-        source: A .csv, .tsv or .jsonl file, or the name of a data set whose `train` split `datasets` loads.
-        column: Column of the prompts; by default the only one, or the first with a usual name.
-        target_column: Column of the targets; by default `target`, if there is one.
-
-    Returns:
-        (prompt, target) pairs; the target is empty if the source has none.
-
-    Raises:
-        ValueError: If there is no such source or column, or no prompt in it.
-    """
-    rows = _rows(source)
-    columns = list(rows[0]) if rows else []
-    usual = [name for name in _PROMPT_COLUMNS if name in columns]
-    prompt_column = column or next(iter(usual or columns), None)
-    if prompt_column is None:
-        raise ValueError(f"{source} has no rows: expected one request a row")
-    for name in (prompt_column, target_column):
-        if name is not None and name not in columns:
-            raise ValueError(f"{source} has no column {name!r}; {nearest(name, columns)}")
-    pairs = [(_cell(row, prompt_column), _cell(row, target_column or "target")) for row in rows]
-    pairs = [(prompt, target) for prompt, target in pairs if prompt]
-    if not pairs:
-        raise ValueError(f"{source}: column {prompt_column!r} holds no text in {len(rows)} rows")
-    return pairs
-
-
-def _cell(row: Mapping[str, Any], column: str) -> str:
-    """The text of a cell without surrounding space; empty if it is missing."""
-    return str(row.get(column) or "").strip()
-
-
-def read_examples(source: Path | str) -> list[tuple[str, str]]:
-    """Prompts with answers to train on, of a file or data set with columns `prompt` and `answer`.
-
-    Args:
-        source: A .csv, .tsv or .jsonl file, or the name of a data set whose `train` split `datasets` loads.
-
-    Returns:
-        (prompt, answer) pairs.
-
-    Raises:
-        ValueError: If there is no such source, a column is missing, or a row has an empty prompt or answer.
-    """
-    rows = _rows(source)
-    for name in ("prompt", "answer"):
-        if not rows or name not in rows[0]:
-            raise ValueError(f"{source} has no column {name!r}: expected prompt and answer")
-    pairs = [(str(row["prompt"] or "").strip(), str(row["answer"] or "").strip()) for row in rows]
-    empty = [i for i, pair in enumerate(pairs) if not all(pair)]
-    if empty:
-        raise ValueError(f"{source}: row {empty[0] + 1} has an empty prompt or answer")
-    return pairs
-
-
-def _rows(source: Path | str) -> list[dict[Any, Any]]:
-    path = Path(source)
-    if path.is_file() and path.suffix in (".csv", ".tsv"):
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            return list(csv.DictReader(file, delimiter="\t" if path.suffix == ".tsv" else ","))
-    if path.is_file() and path.suffix in (".jsonl", ".json"):
-        lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-        try:
-            rows = [json.loads(line) for line in lines]
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{source} is no JSONL ({error}): expected one object a line") from None
-        if not all(isinstance(row, dict) for row in rows):
-            raise ValueError(f"{source}: expected one object a line, as {{'prompt': …}}")
-        return rows
-    if path.exists():
-        raise ValueError(f"{source}: expected a .csv, .tsv or .jsonl file")
-    if path.suffix in (".csv", ".tsv", ".jsonl", ".json"):
-        raise ValueError(
-            f"{source} does not exist: expected a .csv, .tsv or .jsonl file, or a data set's name"
-        )
-    from datasets import load_dataset
-
-    try:
-        return load_dataset(str(source), split="train").to_list()  # type: ignore[union-attr]
-    except Exception as error:  # of many kinds, by what the name turns out to be
-        raise ValueError(f"{source} is neither a file nor a data set within reach ({error})") from None
 
 
 def text_requests(
