@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
 T = TypeVar("T")
+MAX_SEED = 2**32 - 1
+"""Largest seed of the command line's options."""
 _NO_VALUE = object()
 
 
@@ -179,3 +181,23 @@ def check_not_negative(**values: int | float) -> None:
     for name, value in values.items():
         if not 0 <= value < math.inf:
             raise ValueError(f"{name} = {value}: expected a finite number of at least 0")
+
+
+def check_at_most(limit: int | float, **values: int | float) -> None:
+    """Raises ValueError if a named setting exceeds a limit beyond which nothing is computed in any time."""
+    for name, value in values.items():
+        if value > limit:
+            raise ValueError(f"{name} = {value}: expected at most {limit:,}")
+
+
+def check_seed(seed: int) -> None:
+    """Raises ValueError unless a seed is one that NumPy, PyTorch and scikit-learn all accept."""
+    if not 0 <= seed <= MAX_SEED:
+        raise ValueError(f"seed = {seed}: expected an integer from 0 to {MAX_SEED}")
+
+
+def check_text(**values: str | None) -> None:
+    """Raises ValueError if a named setting is a text that cannot be written in UTF-8."""
+    for name, value in values.items():
+        if value is not None and value.encode("utf-8", "replace").decode() != value:
+            raise ValueError(f"{name} = {value!r}: expected text in UTF-8")

@@ -6,18 +6,29 @@ imported, so that help is fast; a name in a registry is checked where it is look
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 import tyro
 
-from makebreak.configs import check_not_negative, check_positive, check_probability
+from makebreak.configs import (
+    check_at_most,
+    check_not_negative,
+    check_positive,
+    check_probability,
+    check_seed,
+    check_text,
+)
 
 Flag = tyro.conf.FlagCreatePairsOff
 """Marks an option that is set by its name alone."""
 Hidden = tyro.conf.Fixed, tyro.conf.Suppress
 """Marks a setting that is no option."""
+MAX_COUNT = 1_000_000
+"""Largest number of requests, examples, candidates or tokens."""
+_MAX_POINTS, _MAX_STEPS, _MAX_SCALE = 10_001, 100_000_000, 1000.0
 
 
 @dataclass(frozen=True)
@@ -37,6 +48,12 @@ class PromptSettings:
     """Column of --prompts that holds the harmful prompts.
     If the file has no column harmless, makebreak's own harmless prompts are used."""
 
+    def __post_init__(self) -> None:
+        if self.file is None and self.column is not None:
+            raise ValueError(
+                f"--column {self.column}: makebreak's own prompts have no columns; give --prompts"
+            )
+
 
 @dataclass(frozen=True)
 class GenerationSettings:
@@ -55,12 +72,25 @@ class GenerationSettings:
 
     def __post_init__(self) -> None:
         check_positive(max_new_tokens=self.n_new)
-        check_not_negative(seed=self.seed)
+        check_at_most(MAX_COUNT, max_new_tokens=self.n_new)
+        check_seed(self.seed)
+        check_text(template=self.template, system=self.system)
         if self.template == "none":
             object.__setattr__(self, "template", None)  # one value for the bare prompt
+        if self.template not in ("chat", None) and self.template.count("{}") != 1:
+            raise ValueError(
+                f"template = {self.template!r}: expected chat, none, or a text with one {{}} for the prompt"
+            )
+        if self.system is not None and self.template != "chat":
+            raise ValueError(
+                f"system = {self.system!r}: only --template chat has a place for it; leave one out"
+            )
 
 
 _LOAD_CHOICES = {"device": ("auto", "cpu", "cuda"), "dtype": ("auto", "float32", "bfloat16", "float16")}
+
+
+_DEVICE_MAP = re.compile(r"auto|balanced|balanced_low_0|sequential|cpu|mps|(cuda|xpu)(:[0-9]{1,3})?")
 
 
 @dataclass(frozen=True)
@@ -82,6 +112,16 @@ class LoadSettings:
         for name, values in _LOAD_CHOICES.items():
             if getattr(self, name) not in values:
                 raise ValueError(f"{name} = {getattr(self, name)!r}: expected {', '.join(values)}")
+        if self.device_map is not None:
+            if not _DEVICE_MAP.fullmatch(self.device_map):
+                raise ValueError(
+                    f"device_map = {self.device_map!r}: expected auto, balanced, balanced_low_0, sequential "
+                    "or the name of a device"
+                )
+            if self.device != "auto":
+                raise ValueError(
+                    f"device = {self.device!r} with device_map = {self.device_map!r}: leave one of them out"
+                )
 
 
 @dataclass(frozen=True)
@@ -114,6 +154,8 @@ class GoalSettings:
 
     def __post_init__(self) -> None:
         check_positive(requests=self.requests)
+        check_at_most(MAX_COUNT, requests=self.requests)
+        check_text(target=self.target)
         if not self.target.strip():
             raise ValueError(
                 "--target is empty: expected the beginning of an answer, such as 'Sure, here is how'"
@@ -166,6 +208,14 @@ class AttackSettings:
             candidates=self.candidates,
         )
         check_positive(prefill=self.prefill, soft_radius=self.soft_radius)
+        tokens = {
+            "attack_tokens": self.attack_tokens,
+            "soft_tokens": self.soft_tokens,
+            "prefill": self.prefill,
+        }
+        check_at_most(MAX_COUNT, **tokens, candidates=self.candidates)
+        check_at_most(_MAX_STEPS, steps=self.steps)
+        check_at_most(_MAX_SCALE, soft_radius=self.soft_radius)
         if self.where not in ("suffix", "prefix"):
             raise ValueError(f"where = {self.where!r}: expected 'suffix' or 'prefix'")
 
@@ -186,6 +236,8 @@ class LandscapeSettings:
 
     def __post_init__(self) -> None:
         check_positive(directions=self.directions, points=self.points, window=self.window)
+        check_at_most(_MAX_POINTS, directions=self.directions, points=self.points)
+        check_at_most(_MAX_SCALE, window=self.window)
         if self.points < 3 or self.points % 2 == 0:
             raise ValueError(
                 f"points = {self.points}: expected an odd number from 3 on, so that the model itself is one "
@@ -220,7 +272,11 @@ class FineTuneSettings:
 
     def __post_init__(self) -> None:
         check_positive(steps=self.steps, learning_rate=self.learning_rate, batch_size=self.batch_size)
-        check_not_negative(lora_rank=self.lora_rank, seed=self.seed)
+        check_not_negative(lora_rank=self.lora_rank)
+        check_at_most(MAX_COUNT, batch_size=self.batch_size, lora_rank=self.lora_rank)
+        check_at_most(_MAX_STEPS, steps=self.steps)
+        check_at_most(_MAX_SCALE, learning_rate=self.learning_rate)
+        check_seed(self.seed)
 
 
 @dataclass(frozen=True)
@@ -260,6 +316,9 @@ class UserDataSettings:
 
     def __post_init__(self) -> None:
         check_positive(examples=self.n_examples)
+        check_at_most(MAX_COUNT, examples=self.n_examples)
+        if self.task.endswith("@"):
+            raise ValueError(f"task = {self.task!r}: expected the name of a template after @, or no @")
         check_probability("safety_share", self.safety_share)
 
     @property

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from makebreak.configs import check_positive
+from makebreak.configs import check_at_most, check_positive, check_seed
 from makebreak.settings import (
+    MAX_COUNT,
     AttackSettings,
     FineTuneSettings,
     GenerationSettings,
@@ -65,6 +66,20 @@ Objective = Annotated[
 _WORLD_REQUESTS, _CHAT_REQUESTS = 200, 16  # defaults of `landscape --requests`
 
 
+class Duplicates(list[str]):
+    """Lines about duplicates in files; each is printed when it is added by a call."""
+
+    def __call__(self, line: str) -> None:
+        """Adds and prints a line."""
+        self.append(line)
+        log(line)
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """The lines as a fact for the page; none without duplicates."""
+        return {"duplicates": "; ".join(self)} if self else {}
+
+
 @dataclass(frozen=True)
 class SharedOptions:
     """Options that all commands share."""
@@ -101,6 +116,14 @@ class SharedOptions:
         facts = prompt_facts(prompts, self.prompts, self.generation)
         return facts | {name: model.description for name, model in models.items()}
 
+    def load_prompts(self, max_per_family: int | None = None) -> tuple[dict[str, list[str]], dict[str, str]]:
+        """Prompts by family, and a fact for the page if duplicates were left out, which is also printed."""
+        from makebreak import lm
+
+        duplicates = Duplicates()
+        prompts = lm.load_prompts(self.prompts, max_per_family, log=duplicates)
+        return prompts, duplicates.facts
+
     def folder(self, command: str, name: str) -> Path:
         """The folder of --out, or runs/COMMAND/NAME with hyphens for the @ and : of tasks and plug-ins."""
         return self.output.out or Path("runs") / command / name.replace("@", "-").replace(":", "-")
@@ -122,9 +145,10 @@ def inspect(model: ModelArgument, shared: SharedOptions = SharedOptions()) -> Re
     """
     from makebreak import lm, report
 
-    prompts, network = lm.load_prompts(shared.prompts), shared.open(model)
+    prompts, duplicates = shared.load_prompts()
+    network = shared.open(model)
     result = lm.inspect(network, prompts, shared.store, shared.generation, log=log)
-    facts = shared.facts(prompts, model=network)
+    facts = shared.facts(prompts, model=network) | duplicates
     out = shared.folder("inspect", Path(model).stem)
     return report.inspection_summary(result), report.write_inspection(model, result, facts, out)
 
@@ -151,13 +175,14 @@ def compare(
     """
     from makebreak import lm, report
 
-    prompts = lm.load_prompts(shared.prompts)
+    _check_differ("ALIGNED", aligned, base)
+    prompts, duplicates = shared.load_prompts()
     before = shared.open(base)
     after = shared.open(aligned, before.loading)
     tables, verdict = lm.compare_models(
         prompts, shared.store, shared.generation, base=before, tuned=after, log=log
     )
-    facts = shared.facts(prompts, base=before, aligned=after)
+    facts = shared.facts(prompts, base=before, aligned=after) | duplicates
     out = shared.folder("compare", f"{Path(base).stem}-{Path(aligned).stem}")
     path = report.write_comparison((base, aligned), tables, verdict, facts, out)
     return report.comparison_summary(tables, verdict), path
@@ -179,12 +204,16 @@ def attack(
     from makebreak import lm, report
     from makebreak.prompts import evaluation_prompts
 
+    check_seed(seed)
     lm.choose_attacks(attacks)  # an unknown name is reported before the model is loaded
-    prompts, targets = lm.load_attack_prompts(shared.prompts, goals)
+    lm.check_sizes_are_used(attacks)
+    duplicates = Duplicates()
+    prompts, targets = lm.load_attack_prompts(shared.prompts, goals, log=duplicates)
     generation, network = replace(shared.generation, seed=seed), shared.open(model)
     data = lm.AttackData(prompts, targets, evaluation_prompts())
     result = lm.attack_model(network, data, shared.store, generation, attacks, log=log)
-    facts = shared.facts({"harmful": prompts}, model=network) | report.attack_facts(attacks, targets, seed)
+    facts = shared.facts({"harmful": prompts}, model=network) | duplicates.facts
+    facts |= report.attack_facts(attacks, targets, seed)
     out = shared.folder("attack", Path(model).stem)
     return report.attack_summary(result), report.write_attacks(model, result, facts, out)
 
@@ -220,21 +249,26 @@ def landscape(
 
     if requests is not None:
         check_positive(requests=requests)
+        check_at_most(MAX_COUNT, requests=requests)
     if lm.is_store_model(model):
         if interpolate_to is not None:
             raise ValueError(
                 "--interpolate-to: expected a language model as MODEL, not a model of a synthetic world; the "
                 "study peng2024 interpolates between those"
             )
+        _check_exact(shared)
         n = requests or _WORLD_REQUESTS
         data = lm.world_landscape_data(Path(model), n)
         facts = {"model": model} | report.landscape_facts(directions, n)
     else:
-        prompts, network = lm.load_prompts(shared.prompts, requests or _CHAT_REQUESTS), shared.open(model)
+        if interpolate_to is not None:
+            _check_differ("--interpolate-to", interpolate_to, model)
+        prompts, duplicates = shared.load_prompts(requests or _CHAT_REQUESTS)
+        network = shared.open(model)
         prompts = {family: prompts[family] for family in ("harmful", "harmless")}
         end = None if interpolate_to is None else shared.open(interpolate_to, network.loading)
         data = lm.chat_landscape_data(network, prompts, shared.generation, other=end)
-        facts = shared.facts(prompts, model=network) | report.landscape_facts(directions)
+        facts = shared.facts(prompts, model=network) | duplicates | report.landscape_facts(directions)
     tables = lm.evaluate_landscape(data, shared.store, directions, log=log)
     out = shared.folder("landscape", Path(model).stem)
     return report.landscape_summary(tables), report.write_landscape(model, tables, facts, out)
@@ -256,10 +290,12 @@ def align(
     from makebreak.training import load_objective
 
     load_objective(objective)  # an unknown name is reported before the model is loaded
-    prompts, network = lm.load_prompts(shared.prompts, requests), shared.open(model)
+    check_at_most(MAX_COUNT, requests=requests)
+    prompts, duplicates = shared.load_prompts(requests)
+    network = shared.open(model)
     evaluation = lm.Evaluation(prompts, shared.generation)
     result = lm.align(network, objective, evaluation, shared.store, training, log=log)
-    facts = shared.facts(prompts, model=network) | {"objective": objective}
+    facts = shared.facts(prompts, model=network) | duplicates | {"objective": objective}
     facts |= report.training_facts(training)
     out = shared.folder("align", f"{Path(model).stem}-{objective}")
     return report.fine_tuning_summary(result), report.write_fine_tuning(model, result, facts, out)
@@ -286,18 +322,42 @@ def tune(
     The provider may mix safety examples into the user's data.
     """
     from makebreak import lm, report
-    from makebreak.prompts import read_examples
 
-    own_examples = [] if data.file is None else read_examples(data.file)
-    prompts, network = lm.load_prompts(shared.prompts, requests), shared.open(model)
+    check_at_most(MAX_COUNT, requests=requests)
+    lm.check_user_data(data, answers_from=answers_from)
+    duplicates = Duplicates()
+    own_examples = [] if data.file is None else lm.load_examples(data.file, log=duplicates)
+    prompts = lm.load_prompts(shared.prompts, requests, log=duplicates)
+    network = shared.open(model)
     source = None if answers_from is None else shared.open(answers_from)
     user_data, evaluation = lm.UserData(data, own_examples, source), lm.Evaluation(prompts, shared.generation)
     result = lm.tune_as_user(network, user_data, evaluation, shared.store, training, log=log)
-    facts = shared.facts(prompts, model=network) | report.training_facts(training)
+    facts = shared.facts(prompts, model=network) | duplicates.facts | report.training_facts(training)
     facts |= report.user_data_facts(data, answers_from)
     parts = [Path(model).stem, data.source, *([] if data.mitigation == "none" else [data.mitigation])]
     out = shared.folder("tune", "-".join(parts))
     return report.fine_tuning_summary(result), report.write_fine_tuning(model, result, facts, out)
+
+
+def _check_differ(name: str, model: str, other: str) -> None:
+    """Raises ValueError if two arguments name one model."""
+    if model == other or (Path(model).exists() and Path(model).resolve() == Path(other).resolve()):
+        raise ValueError(f"{name} {model} is {other} itself: expected another checkpoint of that model")
+
+
+def _check_exact(shared: SharedOptions) -> None:
+    """Raises ValueError for options of language models, which a model of a synthetic world would ignore."""
+    given = {
+        "--prompts": shared.prompts != PromptSettings(),
+        "--max-new-tokens, --template, --system": shared.generation != _SHORT_ANSWERS.generation,
+        "--device, --dtype, --device-map": shared.loading != LoadSettings(),
+    }
+    for names, is_given in given.items():
+        if is_given:
+            raise ValueError(
+                f"{names}: a model of a synthetic world is evaluated exactly, on its own requests; leave "
+                "them out"
+            )
 
 
 COMMANDS: dict[str, Callable[..., Report]] = {

@@ -1,6 +1,12 @@
 """Jobs on a language model: inspect, compare, attack, landscape, alignment and fine-tuning."""
 
-from makebreak.lm.attack import AttackData, AttackSuiteResult, attack_model, choose_attacks
+from makebreak.lm.attack import (
+    AttackData,
+    AttackSuiteResult,
+    attack_model,
+    check_sizes_are_used,
+    choose_attacks,
+)
 from makebreak.lm.attack_rates import (
     TARGET_CRITERION,
     TOPIC_CRITERION,
@@ -29,8 +35,20 @@ from makebreak.lm.landscape import (
     is_store_model,
     world_landscape_data,
 )
-from makebreak.lm.prompts import evenly_spaced, load_attack_prompts, load_prompts
-from makebreak.lm.tasks import held_out_task, requests_as_task, task_row, user_objective
+from makebreak.lm.prompts import (
+    check_distinct,
+    evenly_spaced,
+    load_attack_prompts,
+    load_examples,
+    load_prompts,
+)
+from makebreak.lm.tasks import (
+    check_user_data,
+    held_out_task,
+    requests_as_task,
+    task_row,
+    user_objective,
+)
 from makebreak.lm.training import FineTuneRun, fine_tune
 from makebreak.lm.training_set import build_training_set
 from makebreak.lm.verdicts import (
@@ -68,6 +86,9 @@ __all__ = [
     "behaviour_rows",
     "build_training_set",
     "chat_landscape_data",
+    "check_distinct",
+    "check_sizes_are_used",
+    "check_user_data",
     "choose_attacks",
     "compare_models",
     "cost_rows",
@@ -83,6 +104,7 @@ __all__ = [
     "is_store_model",
     "judged_answer_rows",
     "load_attack_prompts",
+    "load_examples",
     "load_prompts",
     "over_refusal_rows",
     "requests_as_task",

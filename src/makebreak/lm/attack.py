@@ -32,7 +32,7 @@ from makebreak.evaluation import ChatTarget, target_nll
 from makebreak.lm.attacked_answers import AnswerScorer, NoAttack, SearchHistoryRow
 from makebreak.lm.estimate import estimate_message, time_call, time_model
 from makebreak.lm.monitoring import projection_summary_rows, reference_monitors
-from makebreak.lm.prompts import prompts_digest
+from makebreak.lm.prompts import check_distinct, prompts_digest
 from makebreak.lm.step_cache import StepCache
 from makebreak.lm.verdicts import answer_outcome, is_refusal, with_verdicts
 from makebreak.models import LanguageModel, model_digest
@@ -74,6 +74,20 @@ class AttackSuiteResult:
     """Why a table could not be computed, by its name."""
 
 
+_TOKEN_METHODS = ("initial_tokens", "gcg", "random_search", "random_tokens")
+_SOFT_METHODS = ("soft_prompt", "random_soft_prompt")
+_SIZES = {
+    "jailbreak_templates": ("jailbreak_templates",),
+    "attack_tokens": _TOKEN_METHODS,
+    "candidates": _TOKEN_METHODS,
+    "steps": _TOKEN_METHODS + _SOFT_METHODS,
+    "where": _TOKEN_METHODS + _SOFT_METHODS,
+    "soft_tokens": _SOFT_METHODS,
+    "soft_radius": _SOFT_METHODS,
+    "prefill": ("prefill",),
+}  # methods that a size is of
+
+
 class _Plan(NamedTuple):
     """Which requests are attacked."""
 
@@ -109,9 +123,11 @@ def attack_model(
         retokenisation-stable.
 
     Raises:
-        ValueError: If a method does not exist, prompt, attack and answer exceed the context length, no token
-            is printable, the model gives all targets by itself, or the reference is too small.
+        ValueError: If a prompt is there twice, a method does not exist, prompt, attack and answer exceed the
+            context length, no token is printable, the model gives all targets by itself, or the reference is
+            too small.
     """
+    check_distinct({"harmful": data.prompts})
     target = ChatTarget(lm, settings)
     requests = target.encode(data.prompts, targets=data.targets)
     longest = int(requests.judged[:, 1].max())  # a longer prefill forces no more tokens
@@ -173,6 +189,27 @@ def choose_attacks(settings: AttackSettings) -> list[tuple[str, Attack]]:
         if names.count(name) > 1:
             raise ValueError(f"two attacks have the name {name!r}: their rows would be pooled; rename one")
     return pairs
+
+
+def check_sizes_are_used(settings: AttackSettings) -> None:
+    """Checks that every size that differs from its default is one of a chosen method.
+
+    Args:
+        settings: Methods and sizes. A method of one's own may use every size.
+
+    Raises:
+        ValueError: If a size would be ignored.
+    """
+    methods = settings.methods
+    if methods is None or not set(methods) <= set(ATTACKS):
+        return
+    default = AttackSettings()
+    for size, users in _SIZES.items():
+        if getattr(settings, size) != getattr(default, size) and not set(methods) & set(users):
+            raise ValueError(
+                f"--{size.replace('_', '-')} is a setting of {', '.join(users)}: expected one of them in "
+                f"--method {' '.join(methods)}, or no such setting"
+            )
 
 
 class _Suite(NamedTuple):

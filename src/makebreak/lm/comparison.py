@@ -93,9 +93,14 @@ def compare_models(
         about by the stitching.
 
     Raises:
-        ValueError: If the two models differ in architecture or size, or a family is too small.
+        ValueError: If the two models differ in architecture or size or not at all, or a family is too small.
     """
     check_same_shapes(base=base.model, tuned=tuned.model)
+    if _have_same_weights(base.model, tuned.model):
+        raise ValueError(
+            f"{base.name} and {tuned.name} have the same weights: expected a model before alignment and one "
+            "after it"
+        )
     target = ChatTarget(tuned, settings)
     requests = {
         family: target.encode(prompts[family][:MAX_REQUESTS], family=family)
@@ -135,6 +140,11 @@ def compare_models(
         [MechanismRow(**row) for row in tables["mechanisms"]], len(requests["harmful"])
     )
     return tables | {"mechanisms": as_dicts(verdict.shares)}, verdict
+
+
+def _have_same_weights(base: PreTrainedModel, tuned: PreTrainedModel) -> bool:
+    tensors = tuned.state_dict()
+    return all(torch.equal(tensor, tensors[name]) for name, tensor in base.state_dict().items())
 
 
 @cache_revision(3)

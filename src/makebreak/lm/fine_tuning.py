@@ -12,7 +12,7 @@ from makebreak.lm.training import FineTuneRun, fine_tune
 from makebreak.lm.training_set import build_training_set
 from makebreak.lm.verdicts import behaviour_rows, judged_answer_rows
 from makebreak.models import LanguageModel, open_model
-from makebreak.prompts import Example, Family, TextWorld
+from makebreak.prompts import Example, Family, TextWorld, canonical_text
 from makebreak.settings import FineTuneSettings, GenerationSettings, UserDataSettings
 from makebreak.store import Store
 from makebreak.tables import Rows, as_dict, as_dicts
@@ -200,9 +200,9 @@ def training_rows(folder: Path) -> Rows:
 
 def _check_held_out(prompts: Mapping[str, Sequence[str]], world: TextWorld) -> None:
     """Raises ValueError if a prompt of the evaluation is among the examples that are trained on."""
-    trained = {example.prompt.strip() for examples in world.examples.values() for example in examples}
+    trained = {canonical_text(row.prompt) for examples in world.examples.values() for row in examples}
     for family, texts in prompts.items():
-        overlap = [text for text in texts if text.strip() in trained]
+        overlap = [text for text in texts if canonical_text(text) in trained]
         if overlap:
             raise ValueError(
                 f"{len(overlap)} of {len(texts)} {family} requests are among those to train on, such as "

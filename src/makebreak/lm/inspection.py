@@ -17,7 +17,7 @@ import torch
 from makebreak.activations import add, intervene
 from makebreak.evaluation import ChatTarget
 from makebreak.lm.estimate import estimate_message, time_model
-from makebreak.lm.prompts import FAMILIES, prompts_digest
+from makebreak.lm.prompts import FAMILIES, check_distinct, prompts_digest
 from makebreak.lm.step_cache import Progress, StepCache
 from makebreak.lm.verdicts import JUDGE, behaviour_rows, judged_answer_rows, with_verdicts
 from makebreak.mechanism import (
@@ -96,8 +96,9 @@ def inspect(
         than harmless ones (their 95 % intervals do not overlap).
 
     Raises:
-        ValueError: If a family is missing or too small.
+        ValueError: If a family is missing or too small, or a prompt is there twice.
     """
+    check_distinct(prompts)
     for family in FAMILIES[:2]:
         n = len(prompts.get(family, ()))
         if n < 2 * MIN_REQUESTS:

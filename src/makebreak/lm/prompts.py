@@ -49,7 +49,9 @@ def load_prompts(
     if settings.file is not None:
         harmful = settings.column or "harmful"
         others = {family: family for family in FAMILIES[1:] if family != harmful}
-        families = read_families(settings.file, {"harmful": harmful} | others, {"harmless": prompts["harmless"]})
+        families = read_families(
+            settings.file, {"harmful": harmful} | others, {"harmless": prompts["harmless"]}
+        )
         prompts = families.prompts
         _log_duplicates(log, settings.file, families.n_duplicates)
     if max_per_family is None:

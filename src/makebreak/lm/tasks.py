@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
-from makebreak.defences import MixedFineTuning, load_mitigation
+from makebreak.defences import MixedFineTuning, load_mitigation, mitigation_digest
 from makebreak.evaluation import ChatTarget, TargetNLL, target_nll
 from makebreak.models import LanguageModel
 from makebreak.prompts import TEMPLATES, Family, format_prompt, task_items
@@ -62,6 +64,37 @@ def user_objective(data: UserDataSettings) -> FineTuning | MixedFineTuning:
     if family.template not in TEMPLATES:
         raise ValueError(f"template {family.template!r}: expected one of {', '.join(TEMPLATES)}")
     return MixedFineTuning(str(family), n, mitigation, share)
+
+
+def check_user_data(data: UserDataSettings, *, answers_from: str | None = None) -> None:
+    """Checks what a user fine-tunes on before a model is loaded.
+
+    Args:
+        data: Task, number of examples and mitigation.
+        answers_from: The model whose answers are trained on; None for the model itself.
+
+    Raises:
+        ValueError: If the task, the template or the mitigation is unknown, share and mitigation contradict
+            each other, or `answers_from` would be ignored.
+    """
+    if data.file is not None and data.task != UserDataSettings.task:
+        raise ValueError(f"--task {data.task} with --data {data.file}: leave one of them out")
+    task = data.task if data.file is None else OWN
+    user_objective(replace(data, task=task))
+    if data.mitigation != "none":
+        mitigation_digest(data.mitigation)  # refuses what is no function or class
+        try:
+            inspect.signature(load_mitigation(data.mitigation)).bind(None, None)
+        except TypeError:
+            raise ValueError(
+                f"mitigation {data.mitigation!r}: expected a function of SafetyData and Requests"
+            ) from None
+    if task not in (HARMFUL, OWN):
+        held_out_task(task)
+    if answers_from is not None and task != HARMFUL and ":" not in data.mitigation:
+        raise ValueError(
+            f"--answers-from {answers_from}: only --task harmful trains on answers of a model; leave it out"
+        )
 
 
 def split_task_items(*, held_out: bool) -> dict[str, list[tuple[str, str]]]:

@@ -73,9 +73,7 @@ def read_prompts_with_targets(
     ]
     pairs = [(prompt, target) for prompt, target in pairs if prompt]
     if not pairs:
-        raise ValueError(
-            f"{table.source}: column {prompt_column!r} holds no text in {len(table.rows)} rows"
-        )
+        raise ValueError(f"{table.source}: column {prompt_column!r} holds no text in {len(table.rows)} rows")
     return pairs
 
 
@@ -107,7 +105,7 @@ def read_families(
         texts = [(row, text) for row in table.rows if (text := table.text(row, column))]
         if not texts:
             raise ValueError(
-                f"{table.source}: column {column!r} holds no text in {len(table.rows)} rows; fill or remove it"
+                f"{table.source}: column {column!r} holds no text in {len(table.rows)} rows: fill or drop it"
             )
         prompts[family], n_duplicates[family] = [], 0
         for row, text in texts:
@@ -173,7 +171,10 @@ def read_examples(source: Path | str) -> list[tuple[str, str]]:
     pairs = []
     for row in table.rows:
         pair = table.text(row, "prompt"), table.text(row, "answer")
-        if not all(pair):
-            raise ValueError(f"{table.source}: line {row.line} has an empty prompt or answer")
+        empty = [name for name, text in zip(("prompt", "answer"), pair, strict=True) if not text]
+        if empty:
+            raise ValueError(
+                f"{table.source}: line {row.line} has no {empty[0]!r}: expected prompt and answer"
+            )
         pairs.append(pair)
     return pairs

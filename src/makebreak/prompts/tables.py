@@ -20,6 +20,8 @@ MAX_CHARACTERS = 131_072
 """Largest number of characters of a cell: the limit of Python's csv module, for all kinds of files."""
 MAX_CELL_LINES = 30
 """Largest number of lines of a quoted CSV cell: a longer one is a stray quote that swallows rows."""
+MAX_BYTES = 2**30
+"""Largest number of bytes of a file, which is read as a whole."""
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
 _JSON_SUFFIXES = (".jsonl", ".json")
 _EXPECTED = "expected a .csv, .tsv or .jsonl file, or a data set's name OWNER/NAME"
@@ -72,7 +74,8 @@ class Table(NamedTuple):
         """
         value, where = row.cells.get(column, ""), f"{self.source}: line {row.line}, column {column!r}"
         if not isinstance(value, str):
-            kind = "null" if value is None else "an object" if isinstance(value, dict) else repr(value)[:_SHOWN]
+            is_object = isinstance(value, _Pairs | dict)
+            kind = "null" if value is None else "an object" if is_object else repr(value)[:_SHOWN]
             raise ValueError(f"{where} is {kind}: expected text")
         if len(value) > MAX_CHARACTERS:
             raise ValueError(f"{where} has {len(value):,} characters: expected at most {MAX_CHARACTERS:,}")
@@ -138,6 +141,9 @@ def _is_hub_id(path: Path) -> bool:
 
 def _text(path: Path, name: str) -> str:
     """The text of a file, by its byte order mark or in UTF-8."""
+    size = path.stat().st_size
+    if size > MAX_BYTES:
+        raise ValueError(f"{name} has {size:,} bytes: expected at most {MAX_BYTES:,}")
     content = path.read_bytes()
     encoding = next((code for mark, code in _BYTE_ORDER_MARKS if content.startswith(mark)), "utf-8")
     try:
@@ -155,7 +161,7 @@ def _csv_table(name: str, text: str, delimiter: str) -> Table:
     for line, cells, lines in rows:
         stripped = [_strip(cell) for cell in cells]
         where = f"{name}: line {line}"
-        if stripped == columns and len(columns) > 1:
+        if stripped == columns:
             raise ValueError(f"{where} repeats the names of the columns: expected them in line 1 only")
         if any(stripped[len(columns) :]):
             raise ValueError(
@@ -183,11 +189,14 @@ def _csv_rows(name: str, text: str, delimiter: str) -> Iterator[tuple[int, list[
         except StopIteration:
             return
         except csv.Error as error:
-            reason = f"a quote that is not closed before line {reader.line_num}"
+            reason = f"a quote that is not closed by line {reader.line_num}"
             if "field larger" in str(error):
                 reason = f"a cell of more than {MAX_CHARACTERS:,} characters, maybe by a stray quote"
-            elif "quote" not in str(error) and "expected after" not in str(error) and "end of" not in str(error):
-                reason = str(error)
+            elif "expected after" in str(error):
+                reason = (
+                    f"a quoted cell that goes on behind its closing quote in line {reader.line_num}: remove "
+                    "a stray quote, or write two quotes for one"
+                )
             raise ValueError(f"{name}: line {consumed + 1} has {reason}") from None
         first, consumed = consumed + 1, reader.line_num
         if cells:
