@@ -104,8 +104,10 @@ def load_examples(file: Path, *, log: Callable[[str], None] = lambda _: None) ->
         ValueError: If the file cannot be read, or a row has no prompt or no answer.
     """
     rows = read_examples(file)
-    distinct = {tuple(map(canonical_text, row)): row for row in reversed(rows)}  # the first of its kind stays
-    pairs = list(reversed(distinct.values()))
+    distinct: dict[tuple[str, str], tuple[str, str]] = {}
+    for prompt, answer in rows:
+        distinct.setdefault((canonical_text(prompt), canonical_text(answer)), (prompt, answer))
+    pairs = list(distinct.values())
     _log_duplicates(log, file, {"training": len(rows) - len(pairs)})
     return pairs
 

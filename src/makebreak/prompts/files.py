@@ -169,12 +169,12 @@ def read_examples(source: Path | str) -> list[tuple[str, str]]:
             raise ValueError(f"{table.source} has no column {name!r}: expected prompt and answer")
         table.check_column(name)
     pairs = []
-    for row in table.rows:
+    for i, row in enumerate(table.rows, 1):
         pair = table.text(row, "prompt"), table.text(row, "answer")
         empty = [name for name, text in zip(("prompt", "answer"), pair, strict=True) if not text]
         if empty:
             raise ValueError(
-                f"{table.source}: line {row.line} has no {empty[0]!r}: expected prompt and answer"
+                f"{table.source}: line {row.line}: row {i} has an empty prompt or answer (no {empty[0]!r})"
             )
         pairs.append(pair)
     return pairs

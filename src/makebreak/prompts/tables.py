@@ -67,7 +67,14 @@ class Table(NamedTuple):
             raise ValueError(f"{self.source} has no column {name!r}; {nearest(name, self.columns)}")
 
     def text(self, row: TableRow, column: str) -> str:
-        """The text of a cell without surrounding space, empty if the row does not have the column.
+        """The text of a cell without surrounding space.
+
+        Args:
+            row: A row of the table.
+            column: Name of the column.
+
+        Returns:
+            The text; empty if the row does not have the column.
 
         Raises:
             ValueError: If the cell holds anything but text.
@@ -242,7 +249,7 @@ def _json_table(name: str, text: str) -> Table:
             pairs = json.loads(content, object_pairs_hook=_Pairs)
         except (ValueError, RecursionError) as error:
             reason = getattr(error, "msg", "") or "a value that cannot be read"
-            raise ValueError(f"{where} is no JSON ({reason}): expected one object a line") from None
+            raise ValueError(f"{where} is no JSONL ({reason}): expected one object a line") from None
         if not isinstance(pairs, _Pairs):
             raise ValueError(f"{where}: expected one object a line, as {{'prompt': …}}")
         _check_columns(where, [key for key, _ in pairs])
