@@ -84,7 +84,7 @@ TASK_PRIMARY = (
         partial(_harm, "task"),
         "Code and translation remove more refusals than summaries and classification",
         "rise over all formats, mean of map and struct minus mean of sum and label, of these the preset's, "
-        "each at the smallest learning rate at which it is learnt",
+        "each at the smallest learning rate of the seed at which it is learnt",
         source=JAN,
         role="primary",
     ),

@@ -171,7 +171,7 @@ def test_waves_train_what_is_shared_first(tmp_path: Path) -> None:
     """Bases, aligned models, cells, then the cells that need others."""
     waves = missing_tasks(REQUEST, tmp_path, workers=4)
     functions = [{task.function.partition(":")[2] for task in wave} for wave in waves]
-    assert functions == [{"train_recipe"}, {"train_recipe"}, {"compute_cells"}, {"compute_cells"}]
+    assert functions == [{"train_recipes"}, {"train_recipes"}, {"compute_cells"}, {"compute_cells"}]
     assert [len(wave) for wave in waves] == [2, 2, 6, 2]  # the other base of each seed is that of the other
 
 

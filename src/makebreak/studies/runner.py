@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pandas as pd
 
@@ -22,6 +22,7 @@ from makebreak.sweeps import Task
 from makebreak.tables import Rows
 
 _TASKS_PER_WORKER = 6
+_Item = TypeVar("_Item")
 
 
 def load_study(module: str) -> Study:
@@ -126,7 +127,7 @@ def missing_tasks(request: Request, store: Path, workers: int) -> list[list[Task
     _, _, cells = resolve(request)
     numbered = list(enumerate(_with_needs(cells)))
     missing = [(number, cell) for number, cell in numbered if not is_cached(store, cell.compute)]
-    waves = _training_waves(request, trainings(cells), [cell for _, cell in missing], store)
+    waves = _training_waves(request, trainings(cells), [cell for _, cell in missing], store, workers)
     n = len(waves)
     for depth in sorted({_depth(cell) for _, cell in missing}):
         wave = [(number, cell) for number, cell in missing if _depth(cell) == depth]
@@ -142,29 +143,44 @@ def _depth(cell: Cell) -> int:
 
 
 def _training_waves(
-    request: Request, recipes: Sequence[Recipe], missing: Sequence[Cell], store: Path
+    request: Request, recipes: Sequence[Recipe], missing: Sequence[Cell], store: Path, workers: int
 ) -> list[list[Task]]:
     """Trainings that the store lacks and at least two missing cells need, by number of stages."""
     count = Counter(stage for cell in missing for stage in {s for r in cell.recipes for s in r.lineage})
-    waves: dict[int, list[Task]] = {}
+    waves: dict[int, list[int]] = {}
     for number, recipe in enumerate(recipes):
         if count[recipe] > 1 and not is_cached(store, lambda s, recipe=recipe: build(recipe, s)):
-            arguments = (_values(request), number, str(store))
-            task = Task(recipe.label(), f"{__name__}:train_recipe", arguments)
-            waves.setdefault(len(recipe.alignments), []).append(task)
-    return [waves[depth] for depth in sorted(waves)]
+            waves.setdefault(len(recipe.alignments), []).append(number)
+    return [
+        [
+            Task(
+                _joint_label([recipes[number].label() for number in part]),
+                f"{__name__}:train_recipes",
+                (_values(request), part, str(store)),
+            )
+            for part in _parts(waves[depth], workers)
+        ]
+        for depth in sorted(waves)
+    ]
+
+
+def _parts(items: Sequence[_Item], workers: int) -> list[list[_Item]]:
+    """Items in tasks of equal numbers, some tasks for each worker."""
+    size = math.ceil(len(items) / (_TASKS_PER_WORKER * workers))
+    return [list(items[start : start + size]) for start in range(0, len(items), size)]
+
+
+def _joint_label(labels: Sequence[str]) -> str:
+    return labels[0] if len(labels) == 1 else f"{labels[0]} and {len(labels) - 1} more"
 
 
 def _cell_tasks(request: Request, cells: Sequence[tuple[int, Cell]], store: Path, workers: int) -> list[Task]:
     """Cells in tasks of equal numbers of cells."""
-    size = math.ceil(len(cells) / (_TASKS_PER_WORKER * workers))
     tasks = []
-    for start in range(0, len(cells), size):
-        part = cells[start : start + size]
+    for part in _parts(cells, workers):
         labels = [" ".join(f"{n} {v}" for n, v in cell.columns.items() if v != "") for _, cell in part]
-        label = labels[0] if len(part) == 1 else f"{labels[0]} and {len(part) - 1} more"
         arguments = (_values(request), [number for number, _ in part], str(store))
-        tasks.append(Task(label, f"{__name__}:compute_cells", arguments))
+        tasks.append(Task(_joint_label(labels), f"{__name__}:compute_cells", arguments))
     return tasks
 
 
@@ -176,9 +192,11 @@ def _request(values: Mapping[str, Any]) -> Request:
     return Request(**{**values, "seeds": tuple(values["seeds"])})
 
 
-def train_recipe(request: Mapping[str, Any], number: int, store: str) -> None:
-    """Trains a model, unless the store has it; arguments are those of a `Task` of `missing_tasks`."""
-    build(trainings(resolve(_request(request))[2])[number], Store(Path(store)))
+def train_recipes(request: Mapping[str, Any], numbers: Sequence[int], store: str) -> None:
+    """Trains models that the store lacks; arguments are those of a `Task` of `missing_tasks`."""
+    recipes = trainings(resolve(_request(request))[2])
+    for number in numbers:
+        build(recipes[number], Store(Path(store)))
 
 
 def compute_cells(request: Mapping[str, Any], numbers: Sequence[int], store: str) -> None:
