@@ -21,13 +21,17 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 MAX_SEED = 2**32 - 1
 """Largest seed of the command line's options."""
+_MAX_NAMES = 20  # names that an error lists
 _NO_VALUE = object()
 
 
 def nearest(name: str, options: list[str]) -> str:
     """End of an error message: the valid name most like the given one, or the list of all valid names."""
     matches = difflib.get_close_matches(name, options, n=1)
-    return f"did you mean {matches[0]!r}?" if matches else f"expected one of {', '.join(options)}"
+    if matches:
+        return f"did you mean {matches[0]!r}?"
+    rest = f" and {len(options) - _MAX_NAMES} more" if len(options) > _MAX_NAMES else ""
+    return f"expected one of {', '.join(options[:_MAX_NAMES])}{rest}"
 
 
 def tag(cls: type) -> str:

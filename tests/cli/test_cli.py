@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import io
 import json
+import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import experiments.command
 from makebreak.cli import main, parse_arguments, run_command
-from makebreak.cli.commands import COMMANDS
+from makebreak.cli.commands import COMMANDS, log
 from makebreak.cli.main import _deferred
 from makebreak.configs import check_positive
 from makebreak.errors import name_errors
+from makebreak.lm import check_weights_differ
+from makebreak.models import LanguageModel, ModelConfig, create_model
 from makebreak.settings import AttackSettings, FineTuneSettings, GenerationSettings, UserDataSettings
+from tests.fixtures.tiny_lm import save_lm, tokenizer
 
 
 def unequal_lengths() -> None:
@@ -114,10 +121,15 @@ def test_interruption_has_its_own_status(capsys: pytest.CaptureFixture[str]) -> 
     assert "interrupted" in line
 
 
+def options_call(*arguments: str) -> partial:
+    """The call of a command with its arguments."""
+    commands = {name: _deferred(command) for name, command in COMMANDS.items()}
+    return parse_arguments(commands, arguments, "makebreak")
+
+
 def options(*arguments: str) -> dict:
     """Arguments that a command would be called with."""
-    commands = {name: _deferred(command) for name, command in COMMANDS.items()}
-    return parse_arguments(commands, arguments, "makebreak").keywords
+    return options_call(*arguments).keywords
 
 
 def test_options_are_the_settings_of_the_jobs() -> None:
@@ -149,3 +161,138 @@ def test_options_are_the_settings_of_the_jobs() -> None:
 def test_settings_check_their_options(arguments: tuple[str, ...], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         options(*arguments)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("inspect", "folder", "--column", "goal"),
+        ("inspect", "folder", "--max-new-tokens", "0"),
+        ("inspect", "folder", "--max-new-tokens", "99999999999"),
+        ("inspect", "folder", "--template", "Q: A:"),
+        ("inspect", "folder", "--template", "{} {}"),
+        ("inspect", "folder", "--template", "\udcff {}"),
+        ("inspect", "folder", "--system", "\udcff"),
+        ("inspect", "folder", "--system", "help", "--template", "none"),
+        ("inspect", "folder", "--system", "help", "--template", "Q: {}"),
+        ("inspect", "folder", "--device-map", "meta"),
+        ("inspect", "folder", "--device-map", "disk"),
+        ("inspect", "folder", "--device-map", "auto", "--device", "cpu"),
+        ("attack", "folder", "--seed", str(2**64)),
+        ("attack", "folder", "--seed", "-1"),
+        ("attack", "folder", "--target", "\udcff"),
+        ("attack", "folder", "--soft-radius", "1e300"),
+        ("attack", "folder", "--soft-radius", "nan"),
+        ("attack", "folder", "--candidates", "1000000001"),
+        ("attack", "folder", "--method", "gcg", "--soft-tokens", "3"),
+        ("attack", "folder", "--method", "prefill", "soft_prompt", "--attack-tokens", "3"),
+        ("attack", "folder", "--method", "gcg", "--jailbreak-templates", "base64"),
+        ("attack", "folder", "--method", "gcg", "soft_prompt", "--prefill", "2"),
+        ("landscape", "folder", "--window", "1e300"),
+        ("landscape", "folder", "--window", "inf"),
+        ("landscape", "folder", "--points", "1000000000001"),
+        ("landscape", "folder", "--directions", "1000000000000"),
+        ("landscape", "folder", "--requests", "1000000000000"),
+        ("landscape", "folder", "--requests", "0"),
+        ("landscape", "folder", "--interpolate-to", "folder"),
+        ("align", "folder", "--seed", str(2**32)),
+        ("align", "folder", "--steps", "9" * 30),
+        ("align", "folder", "--learning-rate", "1e300"),
+        ("align", "folder", "--batch-size", "100000000"),
+        ("align", "folder", "--lora-rank", "100000000"),
+        ("align", "folder", "--lora-rank", "-1"),
+        ("align", "folder", "--requests", "1000000000000"),
+        ("tune", "folder", "--requests", "-3"),
+        ("tune", "folder", "--examples", "1000000000"),
+        ("tune", "folder", "--task", "mcq@"),
+        ("tune", "folder", "--task", "bogus"),
+        ("tune", "folder", "--task", "mcq@bogus"),
+        ("tune", "folder", "--mitigation", "canonical"),
+        ("tune", "folder", "--safety-share", "0.5"),
+        ("tune", "folder", "--safety-share", "0.5", "--mitigation", "os:system"),
+        ("tune", "folder", "--safety-share", "0.5", "--mitigation", "os:path"),
+        ("tune", "folder", "--safety-share", "0.5", "--mitigation", "os:walk_nowhere"),
+        ("tune", "folder", "--safety-share", "0.5", "--mitigation", "json:load_nowhere"),
+        ("tune", "folder", "--safety-share", "0.5", "--mitigation", "textwrap:dedent"),
+        ("tune", "folder", "--safety-share", "0.5", "--mitigation", "textwrap:__doc__"),
+        ("tune", "folder", "--task", "mcq", "--answers-from", "other"),
+        ("compare", "folder", "folder"),
+        ("compare", "{tmp}/model", "{tmp}/../{name}/model"),
+    ],
+)
+def test_bad_options_end_in_one_line_before_a_model_is_opened(
+    arguments: tuple[str, ...],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The line names the value or its option; nothing is written."""
+    opened: list[str] = []
+    monkeypatch.setattr("makebreak.models.open_model", lambda name, **_: opened.append(name))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "model").mkdir()
+    words = [word.format(tmp=tmp_path, name=tmp_path.name) if "tmp" in word else word for word in arguments]
+    assert main(words) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ")
+    assert "--debug" not in line
+    assert len(line) < 400
+    option = words[-2].removeprefix("--").replace("-", "_")
+    assert any(name in line for name in (option, words[-2], ascii(words[-1])[1:-1]))
+    assert not opened
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("attack", "folder", "--method", "gcg", "--attack-tokens", "3", "--steps", "2", "--candidates", "4"),
+        ("attack", "folder", "--soft-tokens", "3", "--prefill", "2", "--seed", str(2**32 - 1)),
+        ("tune", "folder", "--task", "harmful", "--answers-from", "other"),
+        ("tune", "folder", "--mitigation", "canonical", "--safety-share", "0.5"),
+        ("inspect", "folder", "--template", "Q: {} A:"),
+        ("inspect", "folder", "--device-map", "auto"),
+        ("compare", "folder", "other"),
+    ],
+)
+def test_good_options_reach_the_model(arguments: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Controls: the same options where they are used."""
+
+    def stop(*_: object, **__: object) -> None:
+        raise ValueError("opened")
+
+    monkeypatch.setattr("makebreak.models.open_model", stop)
+    command = options_call(*arguments)
+    with pytest.raises(ValueError, match="opened"):
+        command()
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "latin-1", "utf-8"])
+@pytest.mark.parametrize("name", ["stdout", "stderr"])
+def test_output_works_in_every_encoding(encoding: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    monkeypatch.setattr(sys, name, stream)
+
+    def work() -> None:
+        log("τ = 0.5 ‖ é \U0001f642 \udcff \x1b[31m \u202e")
+        raise ValueError("τ ‖ é \U0001f642 \udcff \x1b[31m \u202e")
+
+    assert run_command(work) == 2
+    stream.flush()
+    [line] = stream.buffer.getvalue().decode(encoding).splitlines()  # type: ignore[attr-defined]
+    assert r"\udcff \x1b[31m \u202e" in line
+    assert ("τ" in line) == (encoding == "utf-8")
+    assert r"\u03c4" in line or encoding == "utf-8"
+
+
+def test_a_model_is_not_compared_with_itself(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A copy under another name has the same weights; a control with one other weight passes this check."""
+    size = ModelConfig("llama", n_layers=1, n_heads=2, d_model=16, d_mlp=32)
+    models = [create_model(size, d_vocab=len(tokenizer()), n_ctx=24, seed=0) for _ in range(2)]
+    folders = [str(save_lm(model, tmp_path / f"m{i}")) for i, model in enumerate(models)]
+    assert main(["compare", *folders, "--store", str(tmp_path / "store")]) == 2
+    assert "have the same weights" in capsys.readouterr().err
+    assert not (tmp_path / "store").exists()
+    with torch.no_grad():
+        next(models[1].parameters())[0, 0] += 1
+    check_weights_differ(*(LanguageModel("m", model, tokenizer()) for model in models))

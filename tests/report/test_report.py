@@ -121,3 +121,15 @@ def test_an_error_keeps_the_old_page(page: Page, tmp_path: Path) -> None:
     write_page(page, target)
     assert "the old page" not in target.read_text(encoding="utf-8")
     assert [p.name for p in target.parent.iterdir()] == ["report.html"]
+
+
+@pytest.mark.parametrize("text", ["\u202etxt.exe", "a\x00b", "\x1b[31m", "\udcff", "\u2066x"])
+def test_hidden_characters_are_shown_on_the_page(page: Page, tmp_path: Path, text: str) -> None:
+    """Of titles, facts and answers alike: none can reorder the page or keep it from being written."""
+    answers = [text.encode("utf-8", "ignore").decode() or "none"]  # a table holds no lone surrogate
+    table = pd.DataFrame({"answer": answers})
+    write_page(replace(page, title=text, facts={"model": text}, tables={"t": table}), tmp_path / "odd.html")
+    html = (tmp_path / "odd.html").read_text(encoding="utf-8")
+    shown = text.encode("unicode_escape").decode()
+    assert html.count(shown) >= 3 + (answers == [text])
+    assert not any(hidden in html for hidden in "\u202e\x00\x1b\u2066")

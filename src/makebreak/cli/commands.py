@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
+from makebreak.characters import escape_hidden
 from makebreak.configs import check_at_most, check_positive, check_seed
 from makebreak.settings import (
     MAX_COUNT,
@@ -133,8 +134,8 @@ _SHORT_ANSWERS = SharedOptions(generation=GenerationSettings(n_new=24))
 
 
 def log(line: str) -> None:
-    """Prints a line at once."""
-    print(line, flush=True)
+    """Prints a line at once; characters that would move the cursor or reorder the line are escaped."""
+    print(escape_hidden(line), flush=True)
 
 
 def inspect(model: ModelArgument, shared: SharedOptions = SharedOptions()) -> Report:
@@ -179,6 +180,7 @@ def compare(
     prompts, duplicates = shared.load_prompts()
     before = shared.open(base)
     after = shared.open(aligned, before.loading)
+    lm.check_weights_differ(before, after)
     tables, verdict = lm.compare_models(
         prompts, shared.store, shared.generation, base=before, tuned=after, log=log
     )

@@ -6,6 +6,7 @@ import contextlib
 import dis
 import functools
 import io
+import logging as standard_logging
 import os
 import re
 import sys
@@ -15,7 +16,8 @@ from typing import Any
 
 import tyro
 
-from makebreak.cli.commands import COMMANDS, Report
+from makebreak.characters import escape_hidden
+from makebreak.cli.commands import COMMANDS, Report, log
 from makebreak.errors import write_traceback
 
 DEBUG_OPTION = "--debug"
@@ -24,6 +26,7 @@ DEBUG_VARIABLE = "MAKEBREAK_DEBUG"
 """Environment variable that does the same unless it is empty or 0."""
 
 _PACKAGES = ("makebreak", "synthetic", "experiments")
+_REMINDERS = ("transformers.generation.stopping_criteria",)  # advice that is not on what a user asked for
 _CONFIG = (tyro.conf.OmitArgPrefixes,)
 _CHECKED_VALUE = r"Value error Error parsing (?!-)\S+: (.*) For full helptext, see .*"
 _BOX = r"\x1b\[[0-9;]*m|[╭╮╰╯─│]|(?<=\s)-{5,}(?=\s)|^-{5,}"  # colours and frames of tyro's messages
@@ -61,13 +64,14 @@ def run_command(work: Callable[[], None], *, debug: bool = False) -> int:
     Returns:
         The exit status: 0 for success, 2 for a reported error, 130 for an interruption.
     """
+    _write_any_character()
     try:
         work()
     except KeyboardInterrupt:
         print("interrupted: the same command continues where it stopped", file=sys.stderr)
         return 130
     except Exception as error:
-        line = f"error: {' '.join(str(error).split()) or type(error).__name__}"
+        line = f"error: {escape_hidden(' '.join(str(error).split())) or type(error).__name__}"
         if debug:
             traceback.print_exception(error)
         elif not _is_bad_input(error):
@@ -78,6 +82,13 @@ def run_command(work: Callable[[], None], *, debug: bool = False) -> int:
         print(line, file=sys.stderr)
         return 2
     return 0
+
+
+def _write_any_character() -> None:
+    """Lets standard output and error show what their encoding lacks as an escape, instead of failing."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _is_bad_input(error: Exception) -> bool:
@@ -145,6 +156,8 @@ def _run(command: Callable[[], Report]) -> None:
     from transformers.utils import logging
 
     logging.disable_progress_bar()
+    for name in _REMINDERS:
+        logging.get_logger(name).setLevel(standard_logging.ERROR)
     lines, path = command()
-    print("\n".join(lines))
-    print(f"page: {path}")
+    for line in [*lines, f"page: {path}"]:
+        log(line)

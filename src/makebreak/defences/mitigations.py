@@ -8,9 +8,11 @@ formats (Jan et al. 2024; Eiras et al. 2024, with the names of finetune_risks §
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 from makebreak.defences.safety_data import AnsweredRequests, Mitigation, SafetyData
 from makebreak.defences.template_inference import rewrite_in_template
@@ -99,9 +101,17 @@ def load_mitigation(name: str) -> Mitigation:
         The mitigation.
 
     Raises:
-        ValueError: If there is none of this name, or its module cannot be imported.
+        ValueError: If there is none of this name, its module cannot be imported, or it is no function of two
+            arguments.
     """
-    return load_plugin("mitigation", name, MITIGATIONS)
+    plugin: Any = load_plugin("mitigation", name, MITIGATIONS)
+    try:
+        inspect.signature(plugin).bind(None, None)
+    except (TypeError, ValueError):  # no function, one of other arguments, or one without a signature
+        raise ValueError(
+            f"mitigation {name!r} is {plugin!r}: expected a function of SafetyData and Requests"
+        ) from None
+    return plugin
 
 
 def mitigation_digest(name: str) -> str | None:

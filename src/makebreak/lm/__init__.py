@@ -18,7 +18,7 @@ from makebreak.lm.attack_rates import (
     success_rows,
 )
 from makebreak.lm.attacked_answers import N_TOPIC_CONTROLS, NO_ATTACK, AttackedAnswerRow, SearchHistoryRow
-from makebreak.lm.comparison import compare_models
+from makebreak.lm.comparison import check_weights_differ, compare_models
 from makebreak.lm.fine_tuning import (
     Evaluation,
     FineTuneResult,
@@ -89,6 +89,7 @@ __all__ = [
     "check_distinct",
     "check_sizes_are_used",
     "check_user_data",
+    "check_weights_differ",
     "choose_attacks",
     "compare_models",
     "cost_rows",

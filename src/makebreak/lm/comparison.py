@@ -66,6 +66,17 @@ _FORWARDS_PER_PROJECTION = 2 * (4 + 2 * N_PROJECTION_DRAWS)  # by two rank rules
 _DECOMPOSITIONS_PER_MATRIX = 6 + 2 * N_PROJECTION_DRAWS
 
 
+def check_weights_differ(base: LanguageModel, tuned: LanguageModel) -> None:
+    """Raises ValueError if two models have the same weights, so that there is nothing to report on."""
+    weights, others = base.model.state_dict(), tuned.model.state_dict()
+    is_same = all(name in others and torch.equal(tensor, others[name]) for name, tensor in weights.items())
+    if is_same and weights.keys() == others.keys():
+        raise ValueError(
+            f"{base.name} and {tuned.name} have the same weights: expected a model before alignment and one "
+            "after it"
+        )
+
+
 def compare_models(
     prompts: Mapping[str, Sequence[str]],
     store: Store,
@@ -93,14 +104,9 @@ def compare_models(
         about by the stitching.
 
     Raises:
-        ValueError: If the two models differ in architecture or size or not at all, or a family is too small.
+        ValueError: If the two models differ in architecture or size, or a family is too small.
     """
     check_same_shapes(base=base.model, tuned=tuned.model)
-    if _have_same_weights(base.model, tuned.model):
-        raise ValueError(
-            f"{base.name} and {tuned.name} have the same weights: expected a model before alignment and one "
-            "after it"
-        )
     target = ChatTarget(tuned, settings)
     requests = {
         family: target.encode(prompts[family][:MAX_REQUESTS], family=family)
@@ -140,11 +146,6 @@ def compare_models(
         [MechanismRow(**row) for row in tables["mechanisms"]], len(requests["harmful"])
     )
     return tables | {"mechanisms": as_dicts(verdict.shares)}, verdict
-
-
-def _have_same_weights(base: PreTrainedModel, tuned: PreTrainedModel) -> bool:
-    tensors = tuned.state_dict()
-    return all(torch.equal(tensor, tensors[name]) for name, tensor in base.state_dict().items())
 
 
 @cache_revision(3)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
@@ -62,7 +61,9 @@ def user_objective(data: UserDataSettings) -> FineTuning | MixedFineTuning:
         return FineTuning(n_harmful=n - n_refused, n_refused=n_refused)
     family = Family.of_task(data.task)
     if family.template not in TEMPLATES:
-        raise ValueError(f"template {family.template!r}: expected one of {', '.join(TEMPLATES)}")
+        raise ValueError(
+            f"task {data.task!r}: template {family.template!r}: expected one of {', '.join(TEMPLATES)}"
+        )
     return MixedFineTuning(str(family), n, mitigation, share)
 
 
@@ -82,13 +83,10 @@ def check_user_data(data: UserDataSettings, *, answers_from: str | None = None) 
     task = data.task if data.file is None else OWN
     user_objective(replace(data, task=task))
     if data.mitigation != "none":
-        mitigation_digest(data.mitigation)  # refuses what is no function or class
         try:
-            inspect.signature(load_mitigation(data.mitigation)).bind(None, None)
-        except TypeError:
-            raise ValueError(
-                f"mitigation {data.mitigation!r}: expected a function of SafetyData and Requests"
-            ) from None
+            mitigation_digest(data.mitigation)
+        except ValueError as error:
+            raise ValueError(f"mitigation {data.mitigation!r}: {error}") from None
     if task not in (HARMFUL, OWN):
         held_out_task(task)
     if answers_from is not None and task != HARMFUL and ":" not in data.mitigation:

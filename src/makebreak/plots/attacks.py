@@ -8,6 +8,8 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 
+from makebreak.plots.style import plain_text
+
 _GREY = (0.45, 0.45, 0.45)
 
 
@@ -35,7 +37,7 @@ def plot_attacks(table: pd.DataFrame) -> Axes:
         x = rows.success_rate.astype(float).to_numpy()
         ax.plot(x[~is_control], y[~is_control], "o", color=colour, markersize=4.5, label=criterion)
         ax.plot(x[is_control], y[is_control], "o", color=colour, markerfacecolor="white", markersize=4.5)
-    ax.set_yticks(range(len(attacks)), attacks)
+    ax.set_yticks(range(len(attacks)), [plain_text(name) for name in attacks])
     controls = set(table[table.is_control.astype(bool)].attack)
     for tick, name in zip(ax.get_yticklabels(), attacks, strict=True):
         tick.set_color(_GREY if name in controls else "black")
@@ -61,7 +63,7 @@ def plot_search(table: pd.DataFrame) -> Axes:
     styles = ["-", "--", ":"] * len(names)
     for name, colour, line in zip(names, sns.color_palette("colorblind", len(names)), styles, strict=False):
         rows = table[table.attack == name].sort_values("step")
-        ax.plot(rows.step, rows.loss, line, color=colour, linewidth=1.3, label=name)
+        ax.plot(rows.step, rows.loss, line, color=colour, linewidth=1.3, label=plain_text(name))
         ax.plot(rows.step.iloc[-1:], rows.loss.iloc[-1:], "o", color=colour, markersize=3.5)
     ax.set(xlabel="step", ylabel="loss of the target\n(nats per token)")
     ax.set_ylim(bottom=0)

@@ -11,6 +11,8 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 
+from makebreak.plots.style import plain_text
+
 
 def plot_refusal_rates(table: pd.DataFrame, by: str) -> Axes:
     """Refusal rates with their 95 % intervals over requests, one bar per judge.
@@ -30,7 +32,7 @@ def plot_refusal_rates(table: pd.DataFrame, by: str) -> Axes:
         x = np.arange(len(groups)) + (i - (len(judges) - 1) / 2) * 0.8 / len(judges)
         ax.bar(x, rows.refuse, width=0.8 / len(judges), color=colour, label=judge)
         ax.vlines(x, rows.low, rows.high, color="black", linewidth=0.8)
-    ax.set_xticks(range(len(groups)), [group.replace(", ", ",\n") for group in groups])
+    ax.set_xticks(range(len(groups)), [plain_text(group).replace(", ", ",\n") for group in groups])
     ax.set(ylabel="refusal rate", ylim=(0, 1.02))
     ax.legend(loc="upper right", fontsize=7)
     return ax

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 import matplotlib as mpl
 import seaborn as sns
 from matplotlib.ticker import MaxNLocator
+
+from makebreak.characters import escape_hidden
 
 Colour = tuple[float, ...]
 """Red, green and blue, each from 0 to 1."""
@@ -51,10 +54,15 @@ _ALL_LAYERS = 8
 """Largest number of layers that are all labelled on an axis."""
 
 
+def plain_text(name: str) -> str:
+    """A name as matplotlib shows it unchanged: dollar signs begin no formula, a tab is a space."""
+    return escape_hidden(name.replace("\t", " ")).replace("$", r"\$")
+
+
 def arm_name(arm: str) -> str:
     """Name of an arm in figures; a sham control is named after its method."""
     method = arm.removeprefix("sham_")
-    return ARM_NAMES.get(method, method) + (" sham" if arm != method else "")
+    return ARM_NAMES.get(method, plain_text(method)) + (" sham" if arm != method else "")
 
 
 def arm_colours(arms: Sequence[str]) -> dict[str, Colour]:
@@ -83,7 +91,13 @@ def style() -> Iterator[None]:
         "axes.spines.right": False,
         "legend.frameon": False,
     }
-    with sns.axes_style("ticks"), sns.plotting_context("paper"), mpl.rc_context(settings):
+    with (
+        sns.axes_style("ticks"),
+        sns.plotting_context("paper"),
+        mpl.rc_context(settings),
+        warnings.catch_warnings(),
+    ):
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # of a name; the page shows it
         yield
         is_interactive = mpl.is_interactive()
     mpl.interactive(is_interactive)  # a notebook's backend turns it on with its first figure, maybe in here

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from makebreak.characters import escape_hidden
 from makebreak.configs import nearest
 
 MAX_CHARACTERS = 131_072
@@ -109,7 +110,7 @@ def read_table(source: Path | str) -> Table:
             object. The message names the line.
         OSError: If the file cannot be read.
     """
-    path, name = Path(source), printable(str(source))
+    path, name = Path(source), escape_hidden(str(source))
     suffix = path.suffix.lower()
     if path.is_file() and suffix in _DELIMITERS:
         return _csv_table(name, _text(path, name), _DELIMITERS[suffix])
@@ -121,11 +122,6 @@ def read_table(source: Path | str) -> Table:
     if not _is_hub_id(path):
         raise ValueError(f"{name} does not exist: {_EXPECTED}")
     return _hub_table(str(source))
-
-
-def printable(text: str) -> str:
-    """A text with an escape for every unpaired surrogate, such as those of a name that is not UTF-8."""
-    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def canonical_text(text: str) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from makebreak.characters import escape_hidden
 from makebreak.store import write_atomic
 
 
@@ -51,6 +52,8 @@ class Page:
 def write_page(page: Page, path: Path) -> Path:
     """Writes the page atomically: an error leaves an older file as it was.
 
+    Control characters and marks of direction, of an answer or a name, are shown as escapes.
+
     Args:
         page: The content.
         path: The HTML file to write.
@@ -60,7 +63,7 @@ def write_page(page: Page, path: Path) -> Path:
     """
     template = template_environment().get_template("page.html")
     html = template.render(page=page, tables=as_html(page.tables), expanded=as_html(page.expanded))
-    write_atomic(path, html)
+    write_atomic(path, escape_hidden(html))
     return path
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from makebreak.characters import escape_hidden
 from makebreak.claims import ClaimRow, NotRun, format_value
 from makebreak.report.cards import Card, make_card
 from makebreak.report.claim_text import count_text
@@ -66,7 +67,7 @@ def write_study(study: Study, results: Results, preset: Any, world: str, out: Pa
         tables=as_html(_summaries(study, tables)),
         names=sorted(tables),
     )
-    write_atomic(out / _PAGE, html)
+    write_atomic(out / _PAGE, escape_hidden(html))
     return out / _PAGE
 
 
