@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-import makebreak.models.language as language
+import makebreak.models.remote_code as remote_code
 from makebreak.models import load_model, open_model
 from makebreak.store import Store
 from tests.activations.networks import network
@@ -92,7 +92,7 @@ def test_loaders_run_no_code_either(
 ) -> None:
     """Without our own check the libraries, too, refuse without a question (as for a hub model)."""
     folder, evidence = hostile(tmp_path, name)
-    monkeypatch.setattr(language, "check_no_remote_code", lambda folder: None)
+    monkeypatch.setattr(remote_code, "_has_auto_map", lambda value: False)
     with pytest.raises(ValueError, match="contains custom code") as error:
         open_model(folder, store=Store(tmp_path / "store"))
     assert "\n" not in str(error.value)

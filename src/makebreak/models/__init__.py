@@ -11,16 +11,11 @@ from makebreak.models.interpolation import (
     part_of,
     stitch_models,
 )
-from makebreak.models.language import (
-    DTYPES,
-    LanguageModel,
-    model_digest,
-    n_parameters,
-    open_model,
-    open_tokenizer,
-)
+from makebreak.models.language import DTYPES, LanguageModel, model_digest, open_model
+from makebreak.models.loaded_model import n_parameters
 from makebreak.models.model_config import MODEL_SIZES, ModelConfig, create_model
 from makebreak.models.stacking import by_request, member_rows, member_weights, stack_models, stack_size
+from makebreak.models.tokenizer import open_tokenizer
 from makebreak.models.weights import (
     bias_vector,
     linear_module,

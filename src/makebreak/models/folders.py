@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from tokenizers import Tokenizer
@@ -15,11 +14,14 @@ from tokenizers.pre_tokenizers import WhitespaceSplit
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
 from makebreak.architectures import check_architecture
+from makebreak.errors import InvalidInput, name_errors
+from makebreak.models.config_checks import WeightFiles, check_config, read_settings
+from makebreak.models.loaded_model import attention_of
 from makebreak.models.remote_code import check_no_remote_code
+from makebreak.models.weight_files import WEIGHTS
 from makebreak.store import check_not_omitted, write_atomic, write_json
 
-WEIGHTS = "model.safetensors"
-"""File of the weights within a model folder."""
+_REMEDY = "train it again, or download it again"
 
 
 def word_level_tokenizer(symbols: tuple[str, ...]) -> PreTrainedTokenizerFast:
@@ -71,28 +73,26 @@ def load_model(folder: Path, *, symbols: tuple[str, ...] | None = None) -> PreTr
     check_not_omitted(folder / WEIGHTS)
     for name in ("config.json", WEIGHTS):
         if not (folder / name).is_file():
-            raise ValueError(
+            raise InvalidInput(
                 f"checkpoint {folder}: {name} is missing; "
                 "expected a folder written by makebreak or transformers"
             )
     check_no_remote_code(folder)
-    try:
+    with name_errors(f"checkpoint {folder}", f"{WEIGHTS} is truncated or no safetensors file", _REMEDY):
         tensors = load_tensors((folder / WEIGHTS).read_bytes())
-    except SafetensorError as error:
-        raise ValueError(
-            f"checkpoint {folder / WEIGHTS} is truncated or no safetensors file ({error}): train it again"
-        ) from None
     if symbols is not None:
         _check_vocabulary(folder, symbols)
-    try:
-        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-    except (OSError, ValueError) as error:
-        raise ValueError(f"checkpoint {folder}: config.json is unreadable ({error})") from None
-    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32, trust_remote_code=False)
+    n_bytes = sum(tensor.nbytes for tensor in tensors.values())
+    with name_errors(f"checkpoint {folder}", "config.json is unreadable", _REMEDY):
+        path = folder / "config.json"
+        check_config(read_settings(path), path, WeightFiles(len(tensors), n_bytes))
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        attention_of(config)
+        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32, trust_remote_code=False)
     try:
         model.load_state_dict(tensors)
     except RuntimeError as error:
-        raise ValueError(
+        raise InvalidInput(
             f"checkpoint {folder}: weights do not fit the config ({str(error).splitlines()[-1].strip()})"
         ) from None
     check_architecture(model)
@@ -101,12 +101,12 @@ def load_model(folder: Path, *, symbols: tuple[str, ...] | None = None) -> PreTr
 
 def _check_vocabulary(folder: Path, symbols: tuple[str, ...]) -> None:
     """Raises ValueError unless the folder's tokenizer has exactly these symbols."""
-    try:
-        vocabulary = PreTrainedTokenizerFast.from_pretrained(folder, trust_remote_code=False).get_vocab()
-    except (OSError, ValueError) as error:
-        raise ValueError(f"checkpoint {folder}: its tokenizer is missing or unreadable ({error})") from None
+    with name_errors(f"checkpoint {folder}", "its tokenizer is missing or unreadable", _REMEDY):
+        vocabulary = PreTrainedTokenizerFast.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False
+        ).get_vocab()
     if vocabulary != {symbol: i for i, symbol in enumerate(symbols)}:
-        raise ValueError(
+        raise InvalidInput(
             f"checkpoint {folder} has another vocabulary: {len(vocabulary)} symbols, "
             f"expected {len(symbols)} of this world"
         )

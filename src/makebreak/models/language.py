@@ -3,36 +3,42 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from tokenizers import Tokenizer
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
-    AutoTokenizer,
+    GenerationConfig,
     PreTrainedModel,
     PreTrainedTokenizerFast,
 )
+from transformers.utils.hub import cached_file
 
 from makebreak.architectures import check_architecture
+from makebreak.errors import InvalidInput, name_errors
 from makebreak.models.batch_limit import batch_tokens, limit_batches
-from makebreak.models.devices import CPU, DTYPES, check_free_memory, choose_placement
-from makebreak.models.remote_code import check_no_remote_code
+from makebreak.models.config_checks import check_config, read_settings
+from makebreak.models.devices import CPU, DTYPES, choose_placement
+from makebreak.models.gguf_file import dequantise
+from makebreak.models.loaded_model import (
+    attention_of,
+    check_finite,
+    check_loaded,
+    errors_only,
+    n_parameters,
+)
+from makebreak.models.remote_code import check_no_auto_map, check_no_remote_code
+from makebreak.models.tokenizer import check_vocabulary, open_tokenizer
+from makebreak.models.weight_files import weight_files
 from makebreak.settings import LoadSettings
 from makebreak.store import Store
 
-_HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+")
-_PROBE = "Is this 1 sentence, read by both?"
-"""A text that a tokenizer and its `tokenizer.json` must encode alike."""
-_N_PROBE_TOKENS = 16
-"""Number of first tokens of a vocabulary that both must encode alike."""
-_ERROR_LENGTH = 200
-"""Characters of another library's error that are shown."""
+_HUB_ID = re.compile(r"[A-Za-z0-9]([\w-]|\.(?!\.))*/[A-Za-z0-9_]([\w-]|\.(?!\.|$))*", re.ASCII)
+_REMEDY = "expected a model that transformers can load; download it again, or correct its config.json"
 
 
 @dataclass(frozen=True)
@@ -83,29 +89,41 @@ def open_model(name: str | Path, *, store: Store, loading: LoadSettings | None =
             device.
     """
     loading = loading or LoadSettings()
+    if loading.device_map == "meta":
+        raise InvalidInput("--device-map meta: there are no weights on it; expected auto")
     path, is_local = _locate(name)
-    if path.suffix == ".gguf":
-        path = _dequantised(path, store)
+    if path.suffix == ".gguf" and path.is_file():
+        path = dequantise(path, store)
     if is_local:
         check_no_remote_code(path)
     source = str(path) if is_local else str(name)
     config = _config(source, is_local)
-    device, dtype = choose_placement(str(name), n_parameters(config), config.dtype, loading)
+    with name_errors(name, "its config describes no model", _REMEDY):
+        n_weights = n_parameters(config)
+    device, dtype = choose_placement(str(name), n_weights, config.dtype, loading)
     tokenizer = open_tokenizer(source, offline=is_local)
-    try:
-        model = AutoModelForCausalLM.from_pretrained(
-            source,
-            dtype=DTYPES[dtype],
-            device_map=loading.device_map,
-            local_files_only=is_local,
-            trust_remote_code=False,
-        )
-    except (OSError, ValueError, RuntimeError) as error:
-        raise ValueError(f"{name}: its weights cannot be loaded ({_one_line(error)})") from None
+    options: dict[str, Any] = {
+        "config": config,
+        "generation_config": _generation_config(source, is_local, config),
+        "dtype": DTYPES[dtype],
+        "local_files_only": is_local,
+        "use_safetensors": True,
+        "output_loading_info": True,
+        "ignore_mismatched_sizes": True,  # which the report lists
+    }
+    with name_errors(name, "its weights cannot be loaded", _REMEDY), errors_only():
+        for device_map in ("meta", loading.device_map):  # the first compares names and shapes only
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
+                source, device_map=device_map, trust_remote_code=False, **options
+            )
+            model, report = loaded
+            check_loaded(str(name), report, config)
+        if loading.device_map is None:
+            model.to(device)
     check_architecture(model)
-    if loading.device_map is None:
-        model.to(device)  # type: ignore[arg-type]
-    limit_batches(model.eval())
+    check_vocabulary(str(name), tokenizer, model)
+    check_finite(str(name), model.eval())
+    limit_batches(model)
     return LanguageModel(str(name), model, tokenizer, replace(loading, dtype=dtype))
 
 
@@ -124,109 +142,64 @@ def model_digest(lm: LanguageModel) -> str:
     return digest.hexdigest()
 
 
-def n_parameters(config: Any) -> int:
-    """Number of parameters of the model that a config describes, without creating it, tied ones once."""
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
-    return sum(parameter.numel() for parameter in model.parameters())
-
-
-def open_tokenizer(source: str, *, offline: bool = True) -> PreTrainedTokenizerFast:
-    """The fast tokenizer of a model, checked against its `tokenizer.json`.
-
-    Args:
-        source: A folder or a hub id.
-        offline: Whether only local files are read.
-
-    Returns:
-        The tokenizer that transformers chooses.
-
-    Raises:
-        ValueError: If there is none, it has `auto_map`, it is not a fast one, or it encodes text differently
-            from `tokenizer.json`.
-    """
-    if offline:
-        check_no_remote_code(Path(source))
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=offline, trust_remote_code=False)
-    except (OSError, ValueError, KeyError) as error:
-        raise ValueError(
-            f"{source}: no tokenizer ({_one_line(error)}); expected tokenizer.json beside the weights"
-        ) from None
-    kind = type(tokenizer).__name__
-    if not tokenizer.is_fast:
-        raise ValueError(f"{source}: {kind} has no offsets; expected a fast tokenizer, with tokenizer.json")
-    file = Path(source) / "tokenizer.json"
-    if file.is_file() and not _encode_alike(tokenizer, Tokenizer.from_file(str(file))):
-        raise ValueError(
-            f"{source}: its tokenizer is loaded as {kind}, which encodes text unlike tokenizer.json; "
-            "name the right tokenizer_class in tokenizer_config.json, and another model_type"
-        )
-    return tokenizer
-
-
-def _encode_alike(tokenizer: PreTrainedTokenizerFast, reference: Tokenizer) -> bool:
-    """Whether two tokenizers encode a sentence, and the first tokens of the vocabulary, alike."""
-    first_ids = list(range(min(_N_PROBE_TOKENS, reference.get_vocab_size())))
-    for text in (_PROBE, reference.decode(first_ids, skip_special_tokens=False)):
-        ids = tokenizer(text, add_special_tokens=False)["input_ids"]
-        if reference.encode(text, add_special_tokens=False).ids != ids:
-            return False
-    return True
-
-
 def _locate(name: str | Path) -> tuple[Path, bool]:
     """The path of a model, and whether it is a local one rather than a hub id."""
     path = Path(name)
-    if path.is_dir() or (path.is_file() and path.suffix == ".gguf"):
+    expected = "expected a folder, a GGUF file or a hub id (owner/name)"
+    if not str(name).strip():
+        raise InvalidInput(f"the name of the model is empty: {expected}")
+    with name_errors(name, "no path", expected):  # one with a null byte, say
+        is_folder, is_file = path.is_dir(), path.is_file()
+    if is_folder or (is_file and path.suffix == ".gguf"):
         return path, True
-    if path.is_file():
-        raise ValueError(f"{name} is a file, but no .gguf: expected a folder, a GGUF file or a hub id")
-    if _HUB_ID.fullmatch(str(name)):
+    if is_file:
+        raise InvalidInput(f"{name} is a file, but no .gguf: {expected}")
+    if path.exists():
+        raise InvalidInput(f"{name} is neither a folder nor a file: {expected}")
+    if path.suffix != ".gguf" and _HUB_ID.fullmatch(str(name)):
         return path, False
-    raise ValueError(f"{name} does not exist: expected a folder, a GGUF file or a hub id (owner/name)")
+    raise InvalidInput(f"{name} does not exist: {expected}")
 
 
 def _config(source: str, offline: bool) -> Any:
-    """The config of a causal language model."""
-    if offline and not (Path(source) / "config.json").is_file():
-        raise ValueError(f"{source} has no config.json: expected a Hugging Face folder of a language model")
-    try:
+    """The config of a causal language model, with an implementation of attention that we choose.
+
+    Sizes are checked before transformers reads them, with those of the weights if these are here.
+    """
+    folder = Path(source)
+    if offline and not (folder / "config.json").is_file():
+        raise InvalidInput(f"{source} has no config.json: expected a Hugging Face folder of a language model")
+    remedy = "expected the config.json of a causal language model that transformers knows"
+    with name_errors(source, "no config could be read", remedy):
+        path = Path(str(cached_file(source, "config.json", local_files_only=offline)))
+        settings = read_settings(path)
+        check_no_auto_map(settings, path)
+        check_config(settings, path, weight_files(folder) if offline else None)
         config = AutoConfig.from_pretrained(source, local_files_only=offline, trust_remote_code=False)
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{source}: no config could be read ({_one_line(error)})") from None
     if type(config) not in AutoModelForCausalLM._model_mapping:
-        raise ValueError(f"{source}: {config.model_type!r} is no causal language model")
+        raise InvalidInput(f"{source}: {config.model_type!r} is no causal language model")
+    attention_of(config)
     return config
 
 
-def _dequantised(file: Path, store: Store) -> Path:
-    """Folder of the plain weights of a GGUF file: transformers cannot save what it loads from one."""
-    digest = hashlib.sha256(file.read_bytes()).hexdigest()
-
-    def make(folder: Path) -> None:
-        options: dict[str, Any] = {"gguf_file": file.name, "local_files_only": True}
-        try:
-            config = AutoConfig.from_pretrained(file.parent, trust_remote_code=False, **options)
-            check_free_memory(str(file), 2 * n_parameters(config) * 4, "to be dequantised once")
-            tokenizer = AutoTokenizer.from_pretrained(file.parent, trust_remote_code=False, **options)
-            model = AutoModelForCausalLM.from_pretrained(
-                file.parent, dtype=torch.float32, trust_remote_code=False, **options
-            )
-        except (OSError, ValueError, KeyError) as error:
-            raise ValueError(f"{file}: no model could be read from it ({_one_line(error)})") from None
-        vars(model.config).pop("quantization_config", None)
-        plain = type(model)(model.config)
-        plain.load_state_dict(model.state_dict())
-        plain.save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
-        settings = folder / "tokenizer_config.json"
-        settings.write_text(
-            json.dumps(json.loads(settings.read_text()) | {"tokenizer_class": "PreTrainedTokenizerFast"})
+def _generation_config(source: str, offline: bool, config: Any) -> GenerationConfig:
+    """Plain greedy generation: only the ids of the model's special tokens are taken from its files."""
+    ids = {name: getattr(config, name, None) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
+    with name_errors(source, "its generation_config.json cannot be used", "correct it, or delete it"):
+        path = cached_file(
+            source,
+            "generation_config.json",
+            local_files_only=offline,
+            _raise_exceptions_for_missing_entries=False,
         )
-
-    return store.build("dequantised", revision=1, config={"file": file.name, "sha256": digest}, make=make)
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:_ERROR_LENGTH]
+        if path is not None:
+            settings = read_settings(Path(path))
+            ids = {name: settings.get(name) for name in ids}
+    for name, value in ids.items():
+        each = value if isinstance(value, list) and value else [value]
+        if value is not None and not all(type(part) is int and part >= 0 for part in each):
+            raise InvalidInput(
+                f"{source}: {name} = {value!r}: expected the id of a token, in generation_config.json or "
+                "config.json"
+            )
+    return GenerationConfig(**ids)

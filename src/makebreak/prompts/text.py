@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from transformers import PreTrainedTokenizerFast
 
+from makebreak.prompts.chat_template import render_chat
 from makebreak.prompts.examples import packaged_table
 from synthetic import Requests
 
@@ -219,7 +220,7 @@ def _render_chat(tokenizer: PreTrainedTokenizerFast, text: str, system: str | No
         )
     before = [] if system is None else [{"role": "system", "content": system}]
     turns = [*before, {"role": "user", "content": text}]
-    prompt = str(tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False))
+    prompt = render_chat(tokenizer, turns, add_generation_prompt=True)
     if system is not None and system.strip() not in prompt:
         raise ValueError(f"system prompt {system[:_SHOWN]!r}: this chat template has no place for it")
     return prompt

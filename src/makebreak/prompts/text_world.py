@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from transformers import PreTrainedTokenizerFast
 
+from makebreak.prompts.chat_template import render_chat
 from makebreak.prompts.examples import Example
 from makebreak.prompts.text import PromptFormat, TextRequests, text_requests
 from synthetic import Family, Outcome, Requests
@@ -204,7 +205,7 @@ def end_of_turn_token(tokenizer: PreTrainedTokenizerFast, template: str | None) 
     """
     if template == "chat" and tokenizer.chat_template:
         turns = [{"role": "user", "content": _MARK}, {"role": "assistant", "content": _MARK}]
-        after = str(tokenizer.apply_chat_template(turns, tokenize=False)).rpartition(_MARK)[2].strip()
+        after = render_chat(tokenizer, turns).rpartition(_MARK)[2].strip()
         ids: Any = tokenizer(after, add_special_tokens=False)["input_ids"] if after else []
         if ids:
             return ids[0]

@@ -1,0 +1,208 @@
+"""Rendering of chat templates, which are programs of a model's author, in a process with limits.
+
+The sandbox of Jinja keeps a template from running code, but not from looping without end or from filling the
+memory. So templates are rendered in a forked process whose time, memory and output are limited by the
+system. It ends when it is not needed for a moment: pages of a model that is trained meanwhile are not kept.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import resource
+import select
+import signal
+import struct
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, NoReturn
+
+from transformers import PreTrainedTokenizerFast
+from transformers.utils.chat_template_utils import render_jinja_template
+
+from makebreak.errors import InvalidInput, describe_error, name_errors
+
+MAX_SECONDS = 5.0
+"""Most processor time of one rendering."""
+MAX_BYTES = 2**30
+"""Most memory of the renderings, beyond what the program has."""
+MAX_CHARACTERS, MAX_GROWTH = 100_000, 100
+"""Longest prompt: so many characters, and so many times those of the messages."""
+_IDLE_SECONDS = 0.5
+_REMEDY = "correct the chat template, or give one (--template)"
+_LENGTH = struct.Struct("<Q")
+
+
+class _Renderer(NamedTuple):
+    """A process that renders templates."""
+
+    pid: int
+    requests: int
+    """File descriptor to write to."""
+    replies: int
+    """File descriptor to read from."""
+
+
+_lock = threading.Lock()
+_renderers: list[_Renderer] = []  # at most one
+
+
+def render_chat(
+    tokenizer: PreTrainedTokenizerFast,
+    turns: Sequence[Mapping[str, str]],
+    *,
+    add_generation_prompt: bool = False,
+) -> str:
+    """Renders a conversation by the chat template of a tokenizer, within limits of time, memory and length.
+
+    Args:
+        tokenizer: A tokenizer with a chat template.
+        turns: Messages with `role` and `content`.
+        add_generation_prompt: Whether the beginning of an answer follows.
+
+    Returns:
+        What `apply_chat_template` of transformers gives.
+
+    Raises:
+        InvalidInput: If the template is no valid one, fails, or exceeds a limit.
+    """
+    name = f"the chat template of {tokenizer.name_or_path or 'this tokenizer'}"
+    with name_errors(name, "it cannot be used", _REMEDY):
+        template = tokenizer.get_chat_template()
+    request = {
+        "conversations": [[dict(turn) for turn in turns]],
+        "chat_template": template,
+        "add_generation_prompt": add_generation_prompt,
+        **tokenizer.special_tokens_map,
+    }
+    n_characters = sum(len(part) for turn in turns for part in turn.values())
+    limit = MAX_CHARACTERS + MAX_GROWTH * n_characters
+    with _lock:
+        reply = _exchange({"request": request, "limit": limit})
+    if "error" in reply:
+        raise InvalidInput(f"{name}: it cannot be rendered ({reply['error']}); {_REMEDY}")
+    return reply["text"]
+
+
+def _exchange(message: dict[str, Any]) -> dict[str, str]:
+    """The reply of the renderer, which is started if there is none, or if it just ended unused."""
+    for _ in range(2):
+        renderer = _renderers[0] if _renderers else _start()
+        with contextlib.suppress(BrokenPipeError):
+            _write(renderer.requests, message)
+        reply = _read(renderer.replies)
+        if reply is not None:
+            return reply
+        status = _stop()
+        if status is None or os.WIFSIGNALED(status):
+            by_time = status is not None and os.WTERMSIG(status) == signal.SIGPROF
+            return {"error": f"it took more than {MAX_SECONDS:g} s" if by_time else "its process was killed"}
+    return {"error": "its process ended"}
+
+
+def _start() -> _Renderer:
+    """Forks the renderer."""
+    request_end, requests = os.pipe()
+    replies, reply_end = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.close(requests)
+        os.close(replies)
+        _serve(request_end, reply_end)
+    os.close(request_end)
+    os.close(reply_end)
+    _renderers[:] = [_Renderer(pid, requests, replies)]
+    return _renderers[0]
+
+
+def _stop() -> int | None:
+    """Closes the renderer, and returns its exit status; None where another part of the program took it."""
+    renderer = _renderers.pop()
+    os.close(renderer.requests)
+    os.close(renderer.replies)
+    try:
+        return os.waitpid(renderer.pid, 0)[1]
+    except ChildProcessError:
+        return None
+
+
+def _forget() -> None:
+    """Closes a renderer that belongs to the process that this one was forked from."""
+    global _lock
+    _lock = threading.Lock()
+    for renderer in _renderers:
+        for descriptor in (renderer.requests, renderer.replies):
+            with contextlib.suppress(OSError):
+                os.close(descriptor)
+    _renderers.clear()
+
+
+os.register_at_fork(after_in_child=_forget)
+
+
+def _serve(requests: int, replies: int) -> NoReturn:
+    """Renders until nothing is asked for a moment, or the other process ends. Never returns."""
+    status = 1
+    try:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the other process reports it
+        for number in (signal.SIGTERM, signal.SIGPROF):
+            signal.signal(number, signal.SIG_DFL)
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        statistics = Path("/proc/self/statm")
+        if statistics.exists():  # Linux; elsewhere time and length are limited alone
+            n_bytes = int(statistics.read_text().split()[0]) * resource.getpagesize()
+            _, hard = resource.getrlimit(resource.RLIMIT_AS)
+            limit = n_bytes + MAX_BYTES
+            limit = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
+            resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
+        while select.select([requests], [], [], _IDLE_SECONDS)[0]:
+            message = _read(requests)
+            if message is None:
+                break
+            _write(replies, _render(message))
+        status = 0
+    finally:
+        os._exit(status)
+
+
+def _render(message: dict[str, Any]) -> dict[str, str]:
+    """The prompt, or why there is none."""
+    signal.setitimer(signal.ITIMER_PROF, MAX_SECONDS)  # the system ends this process then
+    try:
+        text = str(render_jinja_template(**message["request"])[0][0])
+        if len(text) > message["limit"]:
+            return {"error": f"a prompt of {len(text):,} characters: expected at most {message['limit']:,}"}
+        return {"text": text}
+    except Exception as error:
+        return {"error": describe_error(error)}
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+
+
+def _write(descriptor: int, message: Mapping[str, Any]) -> None:
+    """Writes a message: its length, and JSON."""
+    content = json.dumps(message).encode()
+    rest = memoryview(_LENGTH.pack(len(content)) + content)
+    while rest:
+        rest = rest[os.write(descriptor, rest) :]
+
+
+def _read(descriptor: int) -> dict[str, Any] | None:
+    """A message, None at the end of the stream."""
+    header = _read_bytes(descriptor, _LENGTH.size)
+    content = _read_bytes(descriptor, _LENGTH.unpack(header)[0]) if header else b""
+    return json.loads(content) if content else None
+
+
+def _read_bytes(descriptor: int, n: int) -> bytes:
+    """So many bytes, b"" if the stream ends before."""
+    parts = []
+    while n:
+        part = os.read(descriptor, min(n, 2**20))
+        if not part:
+            return b""
+        parts.append(part)
+        n -= len(part)
+    return b"".join(parts)
