@@ -89,8 +89,6 @@ def open_model(name: str | Path, *, store: Store, loading: LoadSettings | None =
             device.
     """
     loading = loading or LoadSettings()
-    if loading.device_map == "meta":
-        raise InvalidInput("--device-map meta: there are no weights on it; expected auto")
     path, is_local = _locate(name)
     if path.suffix == ".gguf" and path.is_file():
         path = dequantise(path, store)

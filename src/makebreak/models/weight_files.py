@@ -51,11 +51,11 @@ def weight_files(folder: Path) -> WeightFiles:
         )
     n_tensors = n_bytes = 0
     for name, expected in names.items():
-        held = _header(folder / name)
-        missing = sorted((expected or set()) - held.keys())
+        sizes = _header(folder / name)
+        missing = sorted((expected or set()) - sizes.keys())
         if missing:
             raise InvalidInput(f"{folder / name} lacks {missing[0]!r}, which {INDEX} names: {_REMEDY}")
-        n_tensors, n_bytes = n_tensors + len(held), n_bytes + sum(held.values())
+        n_tensors, n_bytes = n_tensors + len(sizes), n_bytes + sum(sizes.values())
     if not n_tensors:
         raise InvalidInput(f"{folder}: the weights hold no tensor: {_REMEDY}")
     return WeightFiles(n_tensors, n_bytes)

@@ -1,0 +1,153 @@
+"""Chat templates are programs of a model's author: what they give, and the limits that they run under."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+import pytest
+from transformers import PreTrainedTokenizerFast
+
+from makebreak.errors import InvalidInput
+from makebreak.prompts import chat_template
+from makebreak.prompts.chat_template import render_chat
+from tests.fixtures.tiny_lm import TEMPLATE, prompts, tokenizer
+
+TURNS = [{"role": "user", "content": "make tea now"}]
+FAILURES = [
+    "{% for %}",
+    "{% endfor %}",
+    "{{ messages[9].content.x.y }}",
+    "{{ ''.__class__.__mro__[1].__subclasses__() }}",
+    "{{ messages.append(1) }}",
+    "{{ 1 / 0 }}",
+    "{% include 'x' %}",
+    "{% import 'os' as os %}",
+    "{{ raise_exception('only\ntools') }}",
+    "{{ range(10**9) | list | length }}",
+    "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}",
+    "{{ messages | nofilter }}",
+    "{{ namespace(__class__=1) }}",
+    "{{ ('(' * 500) + 1 }}",
+    "{{ " + "(" * 3000 + ")" * 3000 + " }}",
+]
+LARGE = [
+    "{{ 'a' * 20000000000 }}",
+    "{{ 'a' * 5000000000 }}" + TEMPLATE,
+    "{{ 'now ' * 12000000 }}" + TEMPLATE,
+    "{{ 'x' | center(10**11) }}",
+    "{{ '%9999999999d' | format(1) }}",
+    "{% set n = namespace(x='now ') %}{% for i in range(60) %}{% set n.x = n.x + n.x %}{% endfor %}{{ n.x }}",
+    "{{ messages[0].content * 100000 }}",
+    "{{ ([0] * 10**9) | length }}",
+    "{% for a in range(99999) %}{{ messages[0].content }}{% endfor %}",
+    TEMPLATE.replace("m['content']", "m['content'] * (99999 if 'tea' in m['content'] else 1)"),
+]
+ENDLESS = [
+    "{% for a in range(99999) %}{% for b in range(99999) %}{% for c in range(99999) %}{% endfor %}"
+    "{% endfor %}{% endfor %}" + TEMPLATE,
+    "{{ 9 ** (9 ** 9) }}",
+    "{% macro f(n) %}{% if n %}{{ f(n - 1) }}{{ f(n - 1) }}{% endif %}{% endmacro %}{{ f(60) }}",
+    TEMPLATE + "{% if 'tea' in messages[0].content %}{{ 7 ** (9 ** 9) }}{% endif %}",
+]
+
+
+def with_template(template: str) -> PreTrainedTokenizerFast:
+    words = tokenizer()
+    words.chat_template = template
+    return words
+
+
+def refuse(template: str) -> str:
+    """The one line of the error; a good template is rendered before and after it."""
+    expected = tokenizer().apply_chat_template(TURNS, tokenize=False)
+    assert render_chat(tokenizer(), TURNS) == expected
+    with pytest.raises(
+        InvalidInput, match="the chat template of this tokenizer: it cannot be rendered"
+    ) as error:
+        render_chat(with_template(template), TURNS, add_generation_prompt=True)
+    assert render_chat(tokenizer(), TURNS) == expected
+    assert "\n" not in str(error.value)
+    assert "; correct the chat template, or give one" in str(error.value)
+    return str(error.value)
+
+
+@pytest.mark.parametrize("template", FAILURES)
+def test_failures_are_one_line(template: str) -> None:
+    refuse(template)
+
+
+@pytest.mark.parametrize("template", LARGE)
+def test_memory_and_length_are_limited(template: str) -> None:
+    line = refuse(template)
+    assert "MemoryError" in line or "characters: expected at most" in line or "process" in line
+
+
+@pytest.mark.parametrize("template", ENDLESS)
+def test_time_is_limited(template: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where no bytecode of Python ends, and where only some requests start it."""
+    end_renderer()
+    monkeypatch.setattr(chat_template, "MAX_SECONDS", 0.2)
+    started = time.process_time()
+    line = refuse(template)
+    assert "it took more than 0.2 s" in line or "maximum recursion" in line
+    assert time.process_time() - started < 2
+    end_renderer()
+
+
+def end_renderer() -> None:
+    """Ends the process of earlier renderings, which has its own limits."""
+    if chat_template._renderers:
+        chat_template._stop()
+
+
+def test_prompts_are_those_of_transformers() -> None:
+    """The control, with system prompts, names of special tokens, several templates, and any text."""
+    words = with_template("{{ bos_token }}{{ eos_token }}" + TEMPLATE)
+    named = tokenizer()
+    named.chat_template = {"default": TEMPLATE, "tools": "{{ tools }}"}  # type: ignore[assignment]
+    texts = [
+        *prompts()["harmful"][:3],
+        "a\nb",
+        "“ü” \u2028 \U0001f600",
+        "{{ 1 / 0 }}",
+        "\ud800",
+        "x" * 50_000,
+    ]
+    for text in texts:
+        turns = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": text}]
+        for one in (tokenizer(), words, named):
+            for prompt in (False, True):
+                expected = one.apply_chat_template(turns, add_generation_prompt=prompt, tokenize=False)
+                assert render_chat(one, turns, add_generation_prompt=prompt) == expected
+
+
+def test_the_process_ends_when_it_is_not_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unused, or killed by something else, and the next rendering starts another."""
+    end_renderer()
+    monkeypatch.setattr(chat_template, "_IDLE_SECONDS", 0.01)
+    expected = render_chat(tokenizer(), TURNS)
+    [first] = chat_template._renderers
+    os.waitid(os.P_PID, first.pid, os.WEXITED | os.WNOWAIT)
+    assert render_chat(tokenizer(), TURNS) == expected
+    end_renderer()
+    monkeypatch.setattr(chat_template, "_IDLE_SECONDS", 60.0)
+    assert render_chat(tokenizer(), TURNS) == expected
+    [second] = chat_template._renderers
+    os.kill(second.pid, signal.SIGKILL)
+    with pytest.raises(InvalidInput, match="its process was killed"):
+        render_chat(tokenizer(), TURNS)
+    assert render_chat(tokenizer(), TURNS) == expected
+    end_renderer()
+
+
+def test_a_forked_process_has_its_own() -> None:
+    """Two processes that share one would read each other's replies."""
+    expected = render_chat(tokenizer(), TURNS)
+    pid = os.fork()
+    if pid == 0:
+        is_own = not chat_template._renderers
+        os._exit(0 if is_own and render_chat(tokenizer(), TURNS) == expected else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    assert render_chat(tokenizer(), TURNS) == expected
