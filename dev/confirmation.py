@@ -1,4 +1,4 @@
-"""Generates docs/results/confirmation.csv from finished runs, and prints the table of their primary claims.
+"""Generates docs/results/confirmation.csv from finished runs, and the table of primary claims of its page.
 
 python dev/confirmation.py RUN … takes the folders of runs, with `claims.json` and `provenance.json`.
 """
@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-PAGE = Path(__file__).parents[1] / "docs" / "results" / "confirmation.csv"
+RESULTS = Path(__file__).parents[1] / "docs" / "results"
+_HEADER = "| claim | world | value | 95 % interval | bound | p (Holm) | verdict |"
 COLUMNS = (
     *("study", "world", "id", "role", "verdict", "estimate", "low", "high", "side", "bound", "no_effect"),
     *("negligible", "unit", "p_value", "p_holm", "n_seeds", "values", "reason"),
@@ -40,7 +41,7 @@ def _short(value: Any) -> Any:
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
     """Markdown table of the primary claims."""
-    lines = ["| claim | world | value | 95 % interval | bound | p (Holm) | verdict |", "| --- " * 7 + "|"]
+    lines = [_HEADER, "| --- " * 7 + "|"]
     sides = {"above": ">", "below": "<", "within": "±"}
     for row in rows:
         if row["role"] == "primary":
@@ -56,8 +57,11 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
 
 if __name__ == "__main__":
     all_rows = [row for folder in sys.argv[1:] for row in rows_of_run(Path(folder))]
-    with PAGE.open("w", encoding="utf-8", newline="") as file:
+    with (RESULTS / "confirmation.csv").open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         writer.writeheader()
         writer.writerows(all_rows)
-    print(table(all_rows))
+    page = RESULTS / "confirmation.md"
+    before, _, rest = page.read_text(encoding="utf-8").partition(_HEADER)
+    _, _, after = rest.partition("\n\n")
+    page.write_text(f"{before}{table(all_rows)}\n\n{after}", encoding="utf-8")
