@@ -9,6 +9,7 @@ import pytest
 
 from makebreak.prompts import (
     PromptFormat,
+    check_known,
     evaluation_prompts,
     read_prompts,
     read_prompts_with_targets,
@@ -16,7 +17,7 @@ from makebreak.prompts import (
     text_requests,
     with_targets,
 )
-from tests.fixtures.tiny_lm import prompts, tokenizer
+from tests.fixtures.tiny_lm import byte_level_tokenizer, prompts, tokenizer
 
 CHAT = PromptFormat()
 
@@ -128,3 +129,13 @@ def test_targets_are_the_instructed_answers() -> None:
     for wrong in (["Sure"], ["Sure", ""]):
         with pytest.raises(ValueError, match=f"{len(wrong)} targets for 2 requests: expected one for each"):
             with_targets(words, plain, wrong)
+
+
+@pytest.mark.parametrize("text", ["zork", "zork quux", "漢字", "zork " * 30, ""])
+def test_a_text_of_unknown_tokens_is_refused(text: str) -> None:
+    """A tokenizer of whole words has one token for all that it does not know; one known word is enough."""
+    with pytest.raises(ValueError, match="knows no part of it"):
+        check_known(tokenizer(), ["make tea", text])
+    check_known(tokenizer(), ["make tea", f"{text} tea"])
+    if text:
+        check_known(byte_level_tokenizer(), [text])  # knows every byte

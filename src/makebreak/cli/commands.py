@@ -110,6 +110,14 @@ class SharedOptions:
         log(f"{name}: {network.placement}")
         return network
 
+    def check_known(self, network: LanguageModel, prompts: Mapping[str, Sequence[str]]) -> None:
+        """Raises ValueError if a prompt of a file is nothing but unknown tokens for a model."""
+        from makebreak.prompts import check_known
+
+        if self.prompts.file is not None:
+            for texts in prompts.values():
+                check_known(network.tokenizer, texts)
+
     def facts(self, prompts: Mapping[str, Sequence[str]], **models: LanguageModel) -> dict[str, str]:
         """Facts for the page about prompts, answers and models."""
         from makebreak.report import prompt_facts
@@ -148,6 +156,7 @@ def inspect(model: ModelArgument, shared: SharedOptions = SharedOptions()) -> Re
 
     prompts, duplicates = shared.load_prompts()
     network = shared.open(model)
+    shared.check_known(network, prompts)
     result = lm.inspect(network, prompts, shared.store, shared.generation, log=log)
     facts = shared.facts(prompts, model=network) | duplicates
     out = shared.folder("inspect", Path(model).stem)
@@ -181,6 +190,7 @@ def compare(
     before = shared.open(base)
     after = shared.open(aligned, before.loading)
     lm.check_weights_differ(before, after)
+    shared.check_known(after, prompts)
     tables, verdict = lm.compare_models(
         prompts, shared.store, shared.generation, base=before, tuned=after, log=log
     )
@@ -204,7 +214,7 @@ def attack(
     class.
     """
     from makebreak import lm, report
-    from makebreak.prompts import evaluation_prompts
+    from makebreak.prompts import check_known, evaluation_prompts
 
     check_seed(seed)
     lm.choose_attacks(attacks)  # an unknown name is reported before the model is loaded
@@ -212,6 +222,8 @@ def attack(
     duplicates = Duplicates()
     prompts, targets = lm.load_attack_prompts(shared.prompts, goals, log=duplicates)
     generation, network = replace(shared.generation, seed=seed), shared.open(model)
+    shared.check_known(network, {"harmful": prompts})
+    check_known(network.tokenizer, list(dict.fromkeys(targets)))
     data = lm.AttackData(prompts, targets, evaluation_prompts())
     result = lm.attack_model(network, data, shared.store, generation, attacks, log=log)
     facts = shared.facts({"harmful": prompts}, model=network) | duplicates.facts
@@ -268,6 +280,7 @@ def landscape(
         prompts, duplicates = shared.load_prompts(requests or _CHAT_REQUESTS)
         network = shared.open(model)
         prompts = {family: prompts[family] for family in ("harmful", "harmless")}
+        shared.check_known(network, prompts)
         end = None if interpolate_to is None else shared.open(interpolate_to, network.loading)
         data = lm.chat_landscape_data(network, prompts, shared.generation, other=end)
         facts = shared.facts(prompts, model=network) | duplicates | report.landscape_facts(directions)
@@ -295,6 +308,7 @@ def align(
     check_at_most(MAX_COUNT, requests=requests)
     prompts, duplicates = shared.load_prompts(requests)
     network = shared.open(model)
+    shared.check_known(network, prompts)
     evaluation = lm.Evaluation(prompts, shared.generation)
     result = lm.align(network, objective, evaluation, shared.store, training, log=log)
     facts = shared.facts(prompts, model=network) | duplicates | {"objective": objective}
@@ -331,6 +345,7 @@ def tune(
     own_examples = [] if data.file is None else lm.load_examples(data.file, log=duplicates)
     prompts = lm.load_prompts(shared.prompts, requests, log=duplicates)
     network = shared.open(model)
+    shared.check_known(network, prompts)
     source = None if answers_from is None else shared.open(answers_from)
     user_data, evaluation = lm.UserData(data, own_examples, source), lm.Evaluation(prompts, shared.generation)
     result = lm.tune_as_user(network, user_data, evaluation, shared.store, training, log=log)

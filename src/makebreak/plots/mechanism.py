@@ -195,11 +195,12 @@ def _plot_stacked_terms(ax: Axes, means: pd.DataFrame) -> None:
 
 def _plot_energy(ax: Axes, energy: pd.DataFrame) -> None:
     for family, dashes in (("safe", "--"), ("unsafe", "-")):
-        part = energy[energy.family == family].groupby(["seed", "chance"]).energy.mean().reset_index()
+        rows = energy[(energy.family == family) & energy.energy.notna()]  # a matrix without change has none
+        part = rows.groupby(["seed", "chance"]).energy.mean().reset_index()
         x, means = [], []
         for chance, values in part.groupby("chance").energy:
             x.append(chance)
-            means.append(mean_confidence_interval(values.dropna().tolist()).mean)
+            means.append(mean_confidence_interval(values.tolist()).mean)
         ax.plot(x, means, dashes, color="black", linewidth=1)
         y = _LEGEND_Y[family]
         ax.annotate(family, (0.55, y), fontsize=7)

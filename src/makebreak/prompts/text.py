@@ -162,7 +162,27 @@ def _pad_right(rows: Sequence[Sequence[int]], pad: int) -> tuple[np.ndarray, np.
 def _token_span(offsets: Sequence[tuple[int, int]], begin: int, end: int) -> tuple[int, int]:
     """First token, and first token after it, of the characters begin … end - 1."""
     inside = [j for j, (start, stop) in enumerate(offsets) if start < end and stop > begin and stop > start]
+    if not inside:
+        raise ValueError(
+            f"the tokenizer has no token for characters {begin} to {end - 1} of a prompt: reword it"
+        )
     return inside[0], inside[-1] + 1
+
+
+def check_known(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str]) -> None:
+    """Checks that a tokenizer knows a part of every text.
+
+    Args:
+        tokenizer: The model's tokenizer.
+        texts: Prompts, or targets of attacks.
+
+    Raises:
+        ValueError: If a text is nothing but unknown tokens: another one would be asked in its place.
+    """
+    for text in texts:
+        ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+        if all(token == tokenizer.unk_token_id for token in ids):
+            raise ValueError(f"{text[:_SHOWN]!r}: this tokenizer knows no part of it; reword or remove it")
 
 
 def first_token_ids(tokenizer: PreTrainedTokenizerFast, words: Sequence[str]) -> np.ndarray:

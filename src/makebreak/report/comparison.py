@@ -76,8 +76,7 @@ def write_comparison(
         "stitching": lambda: plot_stitching(plotted["stitching"], ["aligned"]),
     }
     for suffix, matrix in (("", "mlp.W_in"), ("_gate", "mlp.W_gate")):
-        if (frames["preactivations"].matrix == matrix).any():
-            drawings |= _matrix_figures(plotted, suffix, matrix)
+        drawings |= _matrix_figures(plotted, suffix, matrix)
     figures = write_figures(drawings, _CAPTIONS, out / "figures")
     base, aligned = Path(names[0]).name, Path(names[1]).name
     summary = comparison_summary(tables, verdict)
@@ -87,16 +86,26 @@ def write_comparison(
 def _matrix_figures(
     frames: dict[str, pd.DataFrame], suffix: str, matrix: str
 ) -> dict[str, Callable[[], object]]:
-    """Figures of one matrix that reads the MLP's input; a gated MLP has two."""
+    """Figures of one matrix that reads the MLP's input; a gated MLP has two.
+
+    A figure is left out where a table that it shows has no row of the matrix, as after a change elsewhere.
+    """
     families = {"aligned": ("harmless", "harmful")}
-    return {
-        f"updates{suffix}": lambda: plot_updates(
+    figures: dict[str, Callable[[], object]] = {}
+    if _have_rows(frames, ("updates", "read_gain"), matrix):
+        figures[f"updates{suffix}"] = lambda: plot_updates(
             frames["updates"], frames["read_gain"], ["aligned"], families, matrix=matrix
-        ),
-        f"preactivations{suffix}": lambda: plot_preactivation_decomposition(
+        )
+    if _have_rows(frames, ("preactivations", "update_energy"), matrix):
+        figures[f"preactivations{suffix}"] = lambda: plot_preactivation_decomposition(
             frames["preactivations"], frames["update_energy"], ["aligned"], matrix=matrix
-        ),
-    }
+        )
+    return figures
+
+
+def _have_rows(frames: dict[str, pd.DataFrame], names: tuple[str, ...], matrix: str) -> bool:
+    """Whether every named table has rows of a matrix; a table without rows has no columns."""
+    return all("matrix" in frames[name] and (frames[name]["matrix"] == matrix).any() for name in names)
 
 
 def comparison_summary(tables: dict[str, Rows], verdict: MechanismVerdict) -> list[str]:
