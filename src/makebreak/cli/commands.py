@@ -110,13 +110,13 @@ class SharedOptions:
         log(f"{name}: {network.placement}")
         return network
 
-    def check_known(self, network: LanguageModel, prompts: Mapping[str, Sequence[str]]) -> None:
+    def check_known(self, model: LanguageModel, prompts: Mapping[str, Sequence[str]]) -> None:
         """Raises ValueError if a prompt of a file is nothing but unknown tokens for a model."""
         from makebreak.prompts import check_known
 
         if self.prompts.file is not None:
             for texts in prompts.values():
-                check_known(network.tokenizer, texts)
+                check_known(model.tokenizer, texts)
 
     def facts(self, prompts: Mapping[str, Sequence[str]], **models: LanguageModel) -> dict[str, str]:
         """Facts for the page about prompts, answers and models."""
