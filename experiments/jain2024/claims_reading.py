@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import partial
-from typing import cast
+from typing import Literal, cast
 
 import numpy as np
 import pandas as pd
@@ -63,6 +63,11 @@ def _sensitivity_above_remap(tables: Tables) -> pd.Series:
     return difference(_sensitivity(tables, "unsafe", ("ssft", "remap")), "ssft", "remap")
 
 
+_CHANGES: tuple[tuple[str, str, Literal["above", "below"]], ...] = (
+    ("unsafe", "falls", "below"),
+    ("safe", "rises", "above"),
+)
+"""How sensitivity is claimed to change, by family of requests."""
 _ratio_claim = partial(Claim, unit="ratio")
 _log_claim = partial(Claim, unit="log ratio", side="below", negligible=math.log(1.05))
 
@@ -159,7 +164,7 @@ READING_CLAIMS = (
             bound=1.0,
             negligible=0.05,
         )
-        for family, verb, side in (("unsafe", "falls", "below"), ("safe", "rises", "above"))
+        for family, verb, side in _CHANGES
         for method in METHODS
     ),
     _log_claim(
