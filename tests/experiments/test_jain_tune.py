@@ -42,7 +42,7 @@ def test_smallest_rate_that_passes_on_every_seed(measured: SimpleNamespace, caps
 
     measured.columns = columns
     tune.main(methods=("ssft",))
-    assert capsys.readouterr().out.splitlines()[-1] == "ssft: η_M = 0.0003"
+    assert capsys.readouterr().out.splitlines()[-1] == "mini ssft: 0.0003 is η_M"
     assert {recipe.seed for recipe in measured.recipes} <= set(TUNING_SEEDS)
 
 
@@ -50,11 +50,8 @@ def test_smallest_rate_that_passes_on_every_seed(measured: SimpleNamespace, caps
 def test_costly_rate_does_not_pass(failing: dict[str, float], measured: SimpleNamespace, capsys) -> None:
     measured.columns = lambda recipe: SAFE | {"unsafe.refuse": 1.0, "unsafe.comply": 0.0} | failing
     tune.main(methods=("ssft",))
-    assert (
-        capsys.readouterr()
-        .out.splitlines()[-1]
-        .endswith("passes, 3e-05 comes nearest, at the edge of the grid")
-    )
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last.startswith("mini ssft: 3e-05 passes on most seeds, no rate of the grid on all, at the edge")
     assert [rate(recipe) for recipe in measured.recipes] == list(RATE_GRID)
 
 
@@ -62,8 +59,8 @@ def test_forgetting_is_judged_by_compliance(measured: SimpleNamespace, capsys) -
     measured.columns = lambda recipe: SAFE | {"unsafe.refuse": 0.0, "unsafe.comply": 0.01}
     tune.main(methods=("npo", "ssft"))
     lines = capsys.readouterr().out.splitlines()
-    assert f"npo: η_M = {RATE_GRID[0]:g}" in lines
-    assert lines[-1].startswith("ssft: no rate of the grid passes")
+    assert f"mini npo: {RATE_GRID[0]:g} is η_M" in lines
+    assert "no rate of the grid on all" in lines[-1]
 
 
 def test_nearest_rate_is_named_if_none_passes(measured: SimpleNamespace, capsys) -> None:
@@ -76,10 +73,32 @@ def test_nearest_rate_is_named_if_none_passes(measured: SimpleNamespace, capsys)
 
     measured.columns = columns
     tune.main(methods=("ssft",))
-    assert capsys.readouterr().out.splitlines()[-1].endswith("0.0003 comes nearest")
+    assert capsys.readouterr().out.splitlines()[-1].startswith("mini ssft: 0.0003 passes")
     assert len(measured.recipes) == len(RATE_GRID), (
         "a rate that fails on the first seed is not tried on the others"
     )
+
+
+def test_rate_that_passes_on_most_seeds_comes_before_one_with_more_slack(
+    measured: SimpleNamespace, capsys
+) -> None:
+    def columns(recipe: Recipe) -> dict[str, float]:
+        position = TUNING_SEEDS.index(recipe.seed)
+        fails = position >= {1e-4: 1, 1e-3: 3}.get(rate(recipe), 0)
+        refused = 0.5 if fails else {1e-4: 1.0, 1e-3: 0.96}[rate(recipe)]
+        return SAFE | {"unsafe.refuse": refused, "unsafe.comply": 0.0}
+
+    measured.columns = columns
+    tune.main(methods=("ssft",))
+    assert capsys.readouterr().out.splitlines()[-1].startswith("mini ssft: 0.001 passes")
+
+
+def test_a_rate_serves_what_is_tuned_after_it(measured: SimpleNamespace) -> None:
+    """The warm start of DPO has the rate that was found for SSFT."""
+    measured.columns = lambda recipe: SAFE | {"unsafe.refuse": 1.0, "unsafe.comply": 0.0}
+    tune.main(methods=("ssft", "dpo"))
+    [warm, _] = measured.recipes[-1].alignments
+    assert warm.optimisation.learning_rate == RATE_GRID[0] != PRESETS["mini"].rates["mini"]["ssft"]
 
 
 @pytest.mark.parametrize("power", [0.3, 0.75, 2.0])
@@ -96,15 +115,14 @@ def test_control_is_scaled_to_equal_weight_change(
         return {"weight_change": change * (1 if recipe.mechanism == "ssft" else shortfall)}
 
     measured.columns = columns
-    result = tune._match_scale(preset, "mini", "sham_ssft", store=None)
-    scale = float(result.removeprefix("scale "))
+    scale, _ = tune._match_scale(preset, "mini", "sham_ssft", store=None)
     assert shortfall * scale**power == pytest.approx(1.0, abs=tune.MATCH_TOLERANCE)
 
 
 def test_control_that_cannot_be_matched(measured: SimpleNamespace) -> None:
     measured.columns = lambda recipe: {"weight_change": 1.0 if recipe.mechanism == "ssft" else 0.5}
-    result = tune._match_scale(PRESETS["mini"], "mini", "remap", store=None)
-    assert result.startswith("no scale within 3%")
+    _, note = tune._match_scale(PRESETS["mini"], "mini", "remap", store=None)
+    assert note.endswith("none is within 3%")
 
 
 def test_scale_reaches_every_stage() -> None:
