@@ -17,6 +17,7 @@ import sys
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
 import tyro
@@ -111,13 +112,15 @@ def _smallest_rate(preset: Preset, world: str, method: str, store: Store) -> tup
 
     Seeds are counted up to the first that fails; the slack is that of the first seed.
     """
-    candidates = [preset.recipe(world, seed, method, rate=r) for r in RATE_GRID for seed in TUNING_SEEDS]
-    _train_together(candidates, store)
+    candidates = {
+        rate: [preset.recipe(world, seed, method, rate=rate) for seed in TUNING_SEEDS] for rate in RATE_GRID
+    }
+    _train_together(chain.from_iterable(candidates.values()), store)
     slacks: dict[float, list[float]] = {}
-    for rate in RATE_GRID:
+    for rate, recipes in candidates.items():
         slacks[rate] = []
-        for seed in TUNING_SEEDS:
-            slacks[rate].append(_slack(preset, preset.recipe(world, seed, method, rate=rate), method, store))
+        for recipe in recipes:
+            slacks[rate].append(_slack(preset, recipe, method, store))
             if slacks[rate][-1] < 0:
                 break
         else:
@@ -129,16 +132,14 @@ def _smallest_rate(preset: Preset, world: str, method: str, store: Store) -> tup
 
 def _weakest_rate(preset: Preset, world: str, arm: str, store: Store) -> tuple[float, str]:
     """The smallest of `WEAK_STRENGTHS` at which every tuning seed keeps `MIN_WEAK_COMPLIANCE`; else 1."""
-
-    def candidate(strength: float, seed: int) -> Recipe:
-        return preset.recipe(world, seed, arm, rate=strength * preset.rates[world]["ssft"])
-
-    _train_together(
-        [candidate(strength, seed) for strength in WEAK_STRENGTHS for seed in TUNING_SEEDS], store
-    )
-    for strength in WEAK_STRENGTHS:
-        for seed in TUNING_SEEDS:
-            recipe = candidate(strength, seed)
+    eta = preset.rates[world]["ssft"]
+    candidates = {
+        strength: [preset.recipe(world, seed, arm, rate=strength * eta) for seed in TUNING_SEEDS]
+        for strength in WEAK_STRENGTHS
+    }
+    _train_together(chain.from_iterable(candidates.values()), store)
+    for strength, recipes in candidates.items():
+        for recipe in recipes:
             if _rates(preset, recipe, arm, store)["safe.comply"] < MIN_WEAK_COMPLIANCE:
                 break
         else:

@@ -92,7 +92,7 @@ def test_loaders_run_no_code_either(
 ) -> None:
     """Without our own check the libraries, too, refuse without a question (as for a hub model)."""
     folder, evidence = hostile(tmp_path, name)
-    monkeypatch.setattr(remote_code, "_has_auto_map", lambda value: False)
+    monkeypatch.setattr(remote_code, "nested_items", lambda settings: [])
     with pytest.raises(ValueError, match="contains custom code") as error:
         open_model(folder, store=Store(tmp_path / "store"))
     assert "\n" not in str(error.value)

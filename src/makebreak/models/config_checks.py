@@ -87,7 +87,7 @@ def check_config(settings: Mapping[str, Any], path: Path, weights: WeightFiles |
         InvalidInput: If a size is no integer or out of bounds, a constant that must be positive is not, the
             sizes need more tensors or bytes than the files hold, or the config names code of the hub.
     """
-    for name, value in _items(settings):
+    for name, value in nested_items(settings):
         if _LIBRARY_CODE.fullmatch(name) and "/" in json.dumps(value) and "attn" not in name:
             raise InvalidInput(
                 f"{path}: {name} = {_short(value)} names code of the hub, which is never loaded; remove it"
@@ -103,8 +103,8 @@ def check_config(settings: Mapping[str, Any], path: Path, weights: WeightFiles |
         _check_fit(settings, path, weights)
 
 
-def _items(settings: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Names and values of a config and of the configs in it, however deeply they are nested."""
+def nested_items(settings: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Names and values of a settings file and of the objects in it, however deeply they are nested."""
     rest: list[Any] = [settings]
     while rest:
         part = rest.pop()

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from makebreak.errors import InvalidInput
+from makebreak.models.config_checks import nested_items
 
 SETTINGS_FILES = (
     "config.json",
@@ -45,22 +46,8 @@ def check_no_auto_map(settings: Mapping[str, Any], path: Path) -> None:
     Raises:
         InvalidInput: If they have it.
     """
-    if _has_auto_map(settings):
+    if any(name == "auto_map" for name, _ in nested_items(settings)):
         raise InvalidInput(
             f"{path} has auto_map, which asks for Python code of the checkpoint: such code is never run; "
             "remove auto_map if transformers knows the model's type, or convert the model"
         )
-
-
-def _has_auto_map(value: Any) -> bool:
-    """Whether `auto_map` is a name anywhere in a JSON value, however deeply it is nested."""
-    rest = [value]
-    while rest:
-        part = rest.pop()
-        if isinstance(part, dict):
-            if "auto_map" in part:
-                return True
-            rest += part.values()
-        elif isinstance(part, list):
-            rest += part
-    return False
