@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+_ALLOCATION = re.compile(r"can't allocate memory|not enough memory|out of memory", re.IGNORECASE)
 _LENGTH = 200
 """Characters of another library's error that are shown."""
 
@@ -48,6 +50,14 @@ def describe_error(error: BaseException) -> str:
         message = message[:_LENGTH].rstrip() + "…"
     kind = type(error).__name__
     return f"{kind}: {message}" if message else kind
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory could not be allocated, by Python, NumPy or PyTorch."""
+    names = {cls.__name__ for cls in type(error).__mro__}  # torch is not imported to ask for its class
+    if names & {"MemoryError", "OutOfMemoryError"}:
+        return True
+    return isinstance(error, RuntimeError) and _ALLOCATION.search(str(error)) is not None
 
 
 def write_traceback(error: BaseException) -> str:
