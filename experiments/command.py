@@ -5,7 +5,6 @@ Bad input ends with one line on stderr and status 2; a run that its time budget 
 
 from __future__ import annotations
 
-import errno
 import importlib
 import os
 import time
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from makebreak.cli import debug_requested, parse_arguments, run_command
+from makebreak.output_folders import check_output_folder, check_store_folder, create_folders
 
 if TYPE_CHECKING:
     from experiments.outputs import Run
@@ -102,7 +102,7 @@ def main(arguments: Sequence[str]) -> int:
 
     Returns:
         Exit status: 0 done, 2 bad input or an error with a known cause, 3 unfinished at the end of the time
-        budget, 130 interrupted.
+        budget, 130 interrupted, 143 terminated.
     """
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -112,7 +112,8 @@ def main(arguments: Sequence[str]) -> int:
         nonlocal complete
         complete = _run(parse_arguments(Command, arguments, "python -m experiments"))
 
-    return run_command(work, debug=debug_requested(arguments)) or (0 if complete else UNFINISHED)
+    status = run_command(work, debug=debug_requested(arguments), sizes="--preset, or fewer --workers")
+    return status or (0 if complete else UNFINISHED)
 
 
 def _run(command: Command) -> bool:
@@ -123,9 +124,11 @@ def _run(command: Command) -> bool:
     if command.study == "speed":
         _run_speed(command.out or Path("runs/speed"))
         return True
+    check_store_folder(command.store)
     if _is_unchanged(command, started):
         return True
     run = _resolve(command)
+    check_output_folder(run.out)
     settings = _run_settings(command)
     from submitit.helpers import environment_variables
 
@@ -136,7 +139,8 @@ def _run(command: Command) -> bool:
             return True
         from experiments.runner import run_study
 
-        return run_study(run, settings)
+        with create_folders(run.out, run.store):
+            return run_study(run, settings)
 
 
 def _engine(command: Command) -> str:
@@ -165,7 +169,7 @@ def _is_unchanged(command: Command, start: float) -> bool:
     folder = Path("runs") / command.study
     default = [folder / f"{command.preset}-{command.world}", folder / command.preset]
     for out in [command.out] if command.out else default:
-        if out.is_dir() and print_unchanged(out, _request(command), command.store):
+        if os.path.isdir(out) and print_unchanged(out, _request(command), command.store):
             print(format_paths(out, time.monotonic() - start))
             return True
     return False
@@ -197,14 +201,14 @@ def _run_settings(command: Command) -> RunSettings:
                 "--portable is for studies that train small models; the weights of a language model do not "
                 "fit into its limits"
             )
-        _check_writable(command.portable)
+        check_output_folder(command.portable, "--portable")
     limits = SizeLimits(command.portable_mib * MIB, command.portable_file_mib * MIB)
     return RunSettings(launcher, command.workers, command.budget, command.portable, limits)
 
 
 def _run_speed(out: Path) -> None:
     """Runs the study speed, whose throughput is that of jain2024."""
-    _check_writable(out)
+    check_output_folder(out)
     measures = importlib.import_module("experiments.jain2024.measures")
     speed = importlib.import_module("experiments.speed")
     speed.run(out, measures.final_measures, measures.checkpoint_measures)
@@ -288,35 +292,15 @@ def _print_plan(run: Run, command: Command) -> bool:
     from experiments.outputs import describe_plan
 
     preset = run.preset
-    for folder in (run.out, command.store):  # both are checked before either is created
-        _check_writable(folder)
-    for folder in (run.out, command.store):
-        folder.mkdir(parents=True, exist_ok=True)
-    recipes = run.trainings()
-    print(describe_plan(run.name, preset.name, run.world, run.seeds, len(recipes)), flush=True)
     if command.estimate and command.study == "real":
         raise ValueError(
             "--estimate is for studies that pretrain their models; real prints the time of its steps as it "
             "runs"
         )
+    recipes = run.trainings()
+    print(describe_plan(run.name, preset.name, run.world, run.seeds, len(recipes)), flush=True)
     if command.estimate or preset.name == "paper":
         from experiments.estimate import estimate
 
         print(estimate(recipes, run.world), flush=True)
     return command.estimate
-
-
-def _check_writable(folder: Path) -> None:
-    """ValueError unless the folder, or the nearest existing one above it, can be written; creates nothing."""
-    try:
-        parents = (parent for parent in folder.absolute().parents if parent.exists())
-        existing = folder if folder.is_dir() else next(parents)
-        if folder.exists() and not folder.is_dir():
-            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
-        probe = existing / f".writable.{os.getpid()}"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise ValueError(
-            f"{folder} cannot be written ({error.strerror}): choose another --out or --store"
-        ) from None

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Literal
 from experiments.outputs import Run, code_digest, format_paths, write_results
 from makebreak import sweeps
 from makebreak.budget import OutOfTime, limit_time
+from makebreak.output_folders import name_option
 from makebreak.portable import MIB, Selection, SizeLimits, pack, unpack
 from makebreak.recipes import Engine, build_all
 from makebreak.store import RECORD_FILE, DryRun, NotCached, Store, dry_run
@@ -66,10 +67,12 @@ def run_study(run: Run, settings: RunSettings) -> bool:
             stack.enter_context(limit_time(settings.budget))
         if settings.portable is not None:
             stack.enter_context(_interrupt_on_sigterm())
-            unpack(settings.portable, run.store, _owner(run))
+            with name_option("--portable", settings.portable):
+                unpack(settings.portable, run.store, _owner(run))
         n_before = _count_results(run.store)
         try:
-            results = _compute(run, settings, store)
+            with name_option("--store", run.store):
+                results = _compute(run, settings, store)
         except OutOfTime:
             results = None
         except (KeyboardInterrupt, Exception):
@@ -87,7 +90,8 @@ def run_study(run: Run, settings: RunSettings) -> bool:
         )
         _pack(run, settings, dry_runs)
         return False
-    write_results(run, results)
+    with name_option("--out", run.out):
+        write_results(run, results)
     if settings.portable is not None:
         _pack(run, settings, [DryRun(tuple(dict.fromkeys(store.opened)), None, ())])
     print(format_paths(run.out, time.monotonic() - started))
@@ -157,7 +161,8 @@ def _pack(run: Run, settings: RunSettings, dry_runs: list[DryRun]) -> None:
         return
     gate = dry_run(run.store, partial(_check_gates, run))
     selection = select_results([*dry_runs, gate._replace(missing=None)])
-    packing = pack(run.store, settings.portable, selection, _owner(run), settings.limits)
+    with name_option("--portable", settings.portable):
+        packing = pack(run.store, settings.portable, selection, _owner(run), settings.limits)
     for folder in packing.left_out:
         print(
             f"left out of {settings.portable}: the checkpoint of {folder.parent.name}/{folder.stem}, which "

@@ -14,7 +14,9 @@ import pandas as pd
 
 from experiments.planted.methods import score_network
 from makebreak.organisms import confusion, is_right, method_rows, summarise
+from makebreak.output_folders import check_output_folder
 from makebreak.progress import ProgressBar
+from makebreak.store import write_atomic
 
 
 def main() -> None:
@@ -27,6 +29,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2, help="number of processes")
     parser.add_argument("--out", type=Path, default=Path("runs/planted"), help="folder of the tables")
     options = parser.parse_args()
+    check_output_folder(options.out)
     options.out.mkdir(parents=True, exist_ok=True)
     jobs, rows = [(index, options.seed) for index in range(options.n)], []
     with (
@@ -49,10 +52,10 @@ def write_tables(rows: pd.DataFrame, folder: Path) -> None:
     verdicts = rows[rows.method == "verdict"]
     matrix, methods = confusion(verdicts), pd.DataFrame(method_rows(rows))
     requests = verdicts.groupby("truth").request_accuracy.agg(["mean", "min", "count"])
-    rows.to_csv(folder / "networks.csv", index=False)
-    matrix.to_csv(folder / "confusion.csv")
-    methods.to_csv(folder / "methods.csv", index=False)
-    requests.to_csv(folder / "requests.csv")
+    write_atomic(folder / "networks.csv", rows.to_csv(index=False))
+    write_atomic(folder / "confusion.csv", matrix.to_csv())
+    write_atomic(folder / "methods.csv", methods.to_csv(index=False))
+    write_atomic(folder / "requests.csv", requests.to_csv())
     print(matrix.to_string(), methods.round(3).to_string(index=False), summarise(verdicts), sep="\n\n")
     print("\nsingle requests named rightly, by truth", requests.round(3).to_string(), sep="\n")
     for row in verdicts[~is_right(verdicts)].itertuples():

@@ -94,7 +94,8 @@ def report_interruption(error: BaseException) -> int | None:
         return None
     _State.is_reported = True
     with contextlib.suppress(OSError, ValueError):  # standard error is closed or full
-        print(MESSAGES[signal.Signals(number)], file=sys.stderr, flush=True)
+        sys.stderr.write(f"{MESSAGES[signal.Signals(number)]}\n")
+        sys.stderr.flush()
     return 128 + number
 
 

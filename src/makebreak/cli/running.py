@@ -64,7 +64,7 @@ def run_command(work: Callable[[], None], *, debug: bool = False, sizes: str = "
 
 
 def _describe_failure(error: Exception, *, debug: bool, sizes: str) -> str:
-    """One line about an error; its traceback is written to a file if no `raise` of this project explains it."""
+    """One line about an error; its traceback goes to a file if no `raise` of this project explains it."""
     line = escape_hidden(" ".join(str(error).split())) or type(error).__name__
     if is_out_of_memory(error):
         line = f"the memory is too small ({line}): choose smaller {sizes}"

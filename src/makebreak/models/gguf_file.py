@@ -17,7 +17,7 @@ from makebreak.errors import InvalidInput, name_errors
 from makebreak.models.config_checks import WeightFiles, check_config
 from makebreak.models.devices import check_free_memory
 from makebreak.models.loaded_model import attention_of, check_loaded, errors_only, n_parameters
-from makebreak.store import Store
+from makebreak.store import Store, write_atomic
 
 _REMEDY = "expected a whole GGUF file of a language model; download it again, or convert it anew"
 _BLOCK = re.compile(r"blk\.(\d+)\.")
@@ -81,9 +81,8 @@ def _write_plain(file: Path, folder: Path) -> None:
         plain.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
         settings = folder / "tokenizer_config.json"
-        settings.write_text(
-            json.dumps(json.loads(settings.read_text()) | {"tokenizer_class": "PreTrainedTokenizerFast"})
-        )
+        content = json.loads(settings.read_text(encoding="utf-8"))
+        write_atomic(settings, json.dumps(content | {"tokenizer_class": "PreTrainedTokenizerFast"}))
 
 
 def _check_header(file: Path) -> int:

@@ -23,6 +23,7 @@ from makebreak.lm import (
     over_refusal_rows,
     success_rows,
 )
+from makebreak.model_names import model_title
 from makebreak.plots import plot_attacks, plot_search
 from makebreak.report.figures import write_figures
 from makebreak.report.page import Page, write_page
@@ -98,7 +99,7 @@ def write_attacks(name: str, result: AttackSuiteResult, facts: dict[str, str], o
             **history,
         }
     write_tables(tables, out / "tables")
-    title = f"Attacks on {Path(name).name}"
+    title = f"Attacks on {model_title(name)}"
     return write_page(Page(title, attack_summary(result), facts, figures, sections), out / "report.html")
 
 

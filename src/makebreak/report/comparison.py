@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from makebreak.mechanism import MechanismVerdict
+from makebreak.model_names import model_title
 from makebreak.plots import plot_preactivation_decomposition, plot_stitching, plot_updates
 from makebreak.report.figures import write_figures
 from makebreak.report.page import Page, write_page
@@ -78,7 +79,7 @@ def write_comparison(
     for suffix, matrix in (("", "mlp.W_in"), ("_gate", "mlp.W_gate")):
         drawings |= _matrix_figures(plotted, suffix, matrix)
     figures = write_figures(drawings, _CAPTIONS, out / "figures")
-    base, aligned = Path(names[0]).name, Path(names[1]).name
+    base, aligned = model_title(names[0]), model_title(names[1])
     summary = comparison_summary(tables, verdict)
     return write_page(Page(f"From {base} to {aligned}", summary, facts, figures, frames), out / "report.html")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from makebreak.claims import NotRun
+from makebreak.output_folders import create_output_subfolder
 from makebreak.plots import style
 from makebreak.report.page import Figure
+from makebreak.store import write_atomic
 
 
 def write_figures(
@@ -27,8 +30,11 @@ def write_figures(
 
     Returns:
         The figures, in the order of `drawings`.
+
+    Raises:
+        InvalidInput: If the folder is a symbolic link.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    create_output_subfolder(folder)
     figures = []
     for name, draw in drawings.items():
         with style():
@@ -37,7 +43,9 @@ def write_figures(
             except NotRun:  # what it shows was not computed
                 continue
             for suffix in ("png", "pdf"):
-                figure.savefig(folder / f"{name}.{suffix}")
+                content = io.BytesIO()  # a file that is drawn into would be half a figure after an interrupt
+                figure.savefig(content, format=suffix)
+                write_atomic(folder / f"{name}.{suffix}", content.getvalue())
             plt.close(figure)
         title, caption = captions[name]
         figures.append(Figure(folder / f"{name}.png", title, caption))

@@ -9,6 +9,7 @@ import pandas as pd
 
 from makebreak.evaluation import JUDGE
 from makebreak.lm.fine_tuning import AFTER, BEFORE, FineTuneResult
+from makebreak.model_names import model_title
 from makebreak.plots import plot_refusal_rates, plot_training_loss
 from makebreak.report.figures import write_figures
 from makebreak.report.page import Page, write_page
@@ -75,6 +76,6 @@ def write_fine_tuning(name: str, result: FineTuneResult, facts: dict[str, str], 
     sections = {"Behaviour": behaviour, "Answers": tables["answers"]}
     if "task" in tables:
         sections["Task"] = tables["task"]
-    title = f"{Path(name).stem} {result.change}"
+    title = f"{model_title(name)} {result.change}"
     facts = {**facts, "folder": str(result.folder)}
     return write_page(Page(title, fine_tuning_summary(result), facts, figures, sections), out / "report.html")

@@ -10,6 +10,7 @@ import pandas as pd
 from makebreak.evaluation import JUDGE, JUDGES, judge_agreement_rows
 from makebreak.lm.inspection import InspectionResult
 from makebreak.lm.verdicts import behaviour_rows
+from makebreak.model_names import model_title
 from makebreak.plots import plot_class_separation, plot_refusal_directions, plot_refusal_rates
 from makebreak.report.figures import write_figures
 from makebreak.report.page import Page, write_page
@@ -80,7 +81,7 @@ def write_inspection(name: str, result: InspectionResult, facts: dict[str, str],
         "ablated_behaviour": "Behaviour under interventions",
     }
     sections = {title: tables[table] for table, title in titles.items() if table in tables}
-    title = f"Inspection of {Path(name).name}"
+    title = f"Inspection of {model_title(name)}"
     return write_page(Page(title, inspection_summary(result), facts, figures, sections), out / "report.html")
 
 

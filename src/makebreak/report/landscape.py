@@ -11,6 +11,7 @@ import pandas as pd
 
 from makebreak.landscape import CAPABILITY_THRESHOLD
 from makebreak.lm.landscape import TRUNCATION_FACTOR
+from makebreak.model_names import model_title
 from makebreak.plots import plot_basins
 from makebreak.report.figures import write_figures
 from makebreak.report.page import Page, write_page
@@ -72,7 +73,7 @@ def write_landscape(name: str, landscape: Mapping[str, Rows], facts: dict[str, s
     """
     tables = {table: pd.DataFrame(rows) for table, rows in landscape.items()}
     write_tables(tables, out / "tables")
-    model = Path(name).name
+    model = model_title(name)
     drawings = {"basins": lambda: plot_basins(tables["curves"].assign(arm=model), [model])}
     if "interpolation" in tables:
         line = tables["interpolation"].assign(arm=model)

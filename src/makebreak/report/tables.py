@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from makebreak.output_folders import create_output_subfolder
 from makebreak.store import write_atomic
 
 
@@ -16,7 +17,10 @@ def write_tables(tables: Mapping[str, pd.DataFrame], folder: Path) -> None:
     Args:
         tables: Tables by name.
         folder: The folder to write to; it is created if it does not exist.
+
+    Raises:
+        InvalidInput: If the folder is a symbolic link.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    create_output_subfolder(folder)
     for name, table in tables.items():
         write_atomic(folder / f"{name}.csv", table.to_csv(index=False))

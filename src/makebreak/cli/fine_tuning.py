@@ -1,0 +1,97 @@
+"""Commands that train language models: `align` and `tune`.
+
+The docstrings are the help texts of the command line. Nothing heavy is imported before a command runs, so
+that help is fast.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import tyro
+
+from makebreak.cli.options import (
+    SHORT_ANSWERS,
+    Duplicates,
+    EvaluatedRequests,
+    ModelArgument,
+    Objective,
+    Report,
+    SharedOptions,
+    log,
+)
+from makebreak.configs import check_at_most
+from makebreak.settings import MAX_COUNT, FineTuneSettings, UserDataSettings
+
+
+def align(
+    model: ModelArgument,
+    objective: Objective = "ssft",
+    training: FineTuneSettings = FineTuneSettings(),
+    requests: EvaluatedRequests = 48,
+    shared: SharedOptions = SHORT_ANSWERS,
+) -> Report:
+    """Align a language model on makebreak's own harmful requests and refusals.
+
+    Reports refusals before and after. The folder of the aligned model is printed; all other commands accept
+    it as MODEL.
+    """
+    from makebreak import lm, report
+    from makebreak.training import load_objective
+
+    load_objective(objective)  # an unknown name is reported before the model is loaded
+    check_at_most(MAX_COUNT, requests=requests)
+    out = shared.check_folders("align", [model], [objective])
+    prompts, duplicates = shared.load_prompts(requests)
+    network = shared.open(model)
+    shared.check_known(network, prompts)
+    evaluation = lm.Evaluation(prompts, shared.generation)
+    with shared.name_store():
+        result = lm.align(network, objective, evaluation, shared.store, training, log=log)
+    facts = shared.facts(prompts, model=network) | duplicates | {"objective": objective}
+    facts |= report.training_facts(training)
+    with shared.write_report(out, [model]):
+        path = report.write_fine_tuning(model, result, facts, out)
+    return report.fine_tuning_summary(result), path
+
+
+def tune(
+    model: ModelArgument,
+    data: UserDataSettings = UserDataSettings(),
+    answers_from: Annotated[
+        str | None,
+        tyro.conf.arg(
+            metavar="MODEL",
+            help_behavior_hint="(default: the model itself)",
+            help="With --task harmful, the model whose answers are trained on,\n"
+            "for example the one before alignment.",
+        ),
+    ] = None,
+    training: FineTuneSettings = FineTuneSettings(),
+    requests: EvaluatedRequests = 48,
+    shared: SharedOptions = SHORT_ANSWERS,
+) -> Report:
+    """Fine-tune a language model as a user would, and report its refusals before and after.
+
+    The provider may mix safety examples into the user's data.
+    """
+    from makebreak import lm, report
+
+    check_at_most(MAX_COUNT, requests=requests)
+    lm.check_user_data(data, answers_from=answers_from)
+    parts = [data.source, *([] if data.mitigation == "none" else [data.mitigation])]
+    out = shared.check_folders("tune", [model], parts)
+    duplicates = Duplicates()
+    own_examples = [] if data.file is None else lm.load_examples(data.file, log=duplicates)
+    prompts = lm.load_prompts(shared.prompts, requests, log=duplicates)
+    network = shared.open(model)
+    shared.check_known(network, prompts)
+    source = None if answers_from is None else shared.open(answers_from)
+    user_data, evaluation = lm.UserData(data, own_examples, source), lm.Evaluation(prompts, shared.generation)
+    with shared.name_store():
+        result = lm.tune_as_user(network, user_data, evaluation, shared.store, training, log=log)
+    facts = shared.facts(prompts, model=network) | duplicates.facts | report.training_facts(training)
+    facts |= report.user_data_facts(data, answers_from)
+    with shared.write_report(out, [model]):
+        path = report.write_fine_tuning(model, result, facts, out)
+    return report.fine_tuning_summary(result), path

@@ -1,0 +1,188 @@
+"""Options and arguments that several commands of `makebreak` share, and what they do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+
+from makebreak.characters import escape_hidden
+from makebreak.model_names import folder_name, models_digest
+from makebreak.output_folders import check_output_folder, check_store_folder, name_option
+from makebreak.settings import GenerationSettings, LoadSettings, OutputSettings, PromptSettings
+
+if TYPE_CHECKING:
+    from makebreak.models import LanguageModel
+    from makebreak.store import Store
+
+Report = tuple[list[str], Path]
+"""Lines of the summary, and the page."""
+ModelArgument = Annotated[
+    str,
+    tyro.conf.Positional,
+    tyro.conf.arg(
+        metavar="MODEL",
+        help="Folder of a transformers model, path of a .gguf file, or Hugging Face Hub id.\n"
+        "Only a Hub id needs network access.",
+    ),
+]
+"""Positional argument that names a language model."""
+EvaluatedRequests = Annotated[
+    int,
+    tyro.conf.arg(help="Maximum number of prompts per family that are answered before and after training."),
+]
+"""Option of the commands that train."""
+Objective = Annotated[
+    str,
+    tyro.conf.arg(
+        help="Training objective:\n"
+        "ssft (supervised safety fine-tuning),\n"
+        "dpo, dpo_nll (DPO with a likelihood term),\n"
+        "unlearning, npo (negative preference optimisation),\n"
+        "ascent (gradient ascent),\n"
+        "deep (deep alignment with recovery examples),\n"
+        "latent (latent adversarial training),\n"
+        "breaker (circuit breakers),\n"
+        "or MODULE:CLASS for one of your own."
+    ),
+]
+"""Option that names an alignment objective."""
+_MODELS_FILE = ".models"
+"""File of a default output folder that says, by a digest, of which models it holds a report."""
+
+
+class Duplicates(list[str]):
+    """Lines about duplicates in files; each is printed when it is added by a call."""
+
+    def __call__(self, line: str) -> None:
+        """Adds and prints a line."""
+        self.append(line)
+        log(line)
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """The lines as a fact for the page; none without duplicates."""
+        return {"duplicates": "; ".join(self)} if self else {}
+
+
+@dataclass(frozen=True)
+class SharedOptions:
+    """Options that all commands share."""
+
+    prompts: PromptSettings = PromptSettings()
+    """Prompts."""
+    generation: GenerationSettings = GenerationSettings()
+    """Prompt template and answers."""
+    loading: LoadSettings = LoadSettings()
+    """Loading of models."""
+    output: OutputSettings = OutputSettings()
+    """Output and errors."""
+
+    @property
+    def store(self) -> Store:
+        """Cache of models and results."""
+        from makebreak.store import Store
+
+        return Store(self.output.store)
+
+    def open(self, name: str, loading: LoadSettings | None = None) -> LanguageModel:
+        """Loads a language model, as the options or other settings say, and prints where it runs."""
+        from makebreak.models import open_model
+
+        log(f"loading {name}")
+        with self.name_store():
+            network = open_model(name, store=self.store, loading=loading or self.loading)
+        log(f"{name}: {network.placement}")
+        return network
+
+    def check_known(self, model: LanguageModel, prompts: Mapping[str, Sequence[str]]) -> None:
+        """Raises ValueError if a prompt of a file is nothing but unknown tokens for a model."""
+        from makebreak.prompts import check_known
+
+        if self.prompts.file is not None:
+            for texts in prompts.values():
+                check_known(model.tokenizer, texts)
+
+    def facts(self, prompts: Mapping[str, Sequence[str]], **models: LanguageModel) -> dict[str, str]:
+        """Facts for the page about prompts, answers and models."""
+        from makebreak.report import prompt_facts
+
+        facts = prompt_facts(prompts, self.prompts, self.generation)
+        return facts | {name: model.description for name, model in models.items()}
+
+    def load_prompts(self, max_per_family: int | None = None) -> tuple[dict[str, list[str]], dict[str, str]]:
+        """Prompts by family, and a fact for the page if duplicates were left out, which is also printed."""
+        from makebreak import lm
+
+        duplicates = Duplicates()
+        prompts = lm.load_prompts(self.prompts, max_per_family, log=duplicates)
+        return prompts, duplicates.facts
+
+    def check_folders(self, command: str, models: Sequence[str], parts: Sequence[str] = ()) -> Path:
+        """Checks, before a model is loaded, that results and report can be written.
+
+        Args:
+            command: Name of the command.
+            models: The models that the report is about, as they were given.
+            parts: What else is in the name of the default folder.
+
+        Returns:
+            The folder of --out, or runs/COMMAND/NAME; with a digest in the name if that folder holds the
+            report on other models of the same names.
+
+        Raises:
+            InvalidInput: If a folder cannot be written.
+        """
+        check_store_folder(self.output.store)
+        out = self.output.out
+        if out is None:
+            out = Path("runs") / command / folder_name(models, parts)
+            digest = models_digest(models)
+            if _read_digest(out) not in ("", digest):
+                log(f"{out} holds the report on another model of that name: this one goes to {out}-{digest}")
+                out = out.with_name(f"{out.name}-{digest}")
+        check_output_folder(out)
+        return out
+
+    def name_store(self) -> AbstractContextManager[None]:
+        """A context in which errors of the system about the store name its option."""
+        return name_option("--store", self.output.store)
+
+    @contextmanager
+    def write_report(self, out: Path, models: Sequence[str]) -> Iterator[None]:
+        """A context in which a report is written, and errors of the system name the option of its folder.
+
+        Args:
+            out: What `check_folders` returned.
+            models: The models that the report is about.
+
+        Yields:
+            Nothing.
+        """
+        from makebreak.store import write_atomic
+
+        with name_option("--out", out):
+            yield
+            if self.output.out is None:
+                write_atomic(out / _MODELS_FILE, models_digest(models) + "\n")
+
+
+SHORT_ANSWERS = SharedOptions(generation=GenerationSettings(n_new=24))
+"""Options of commands that answer prompts many times."""
+
+
+def log(line: str) -> None:
+    """Prints a line at once; characters that would move the cursor or reorder the line are escaped."""
+    print(escape_hidden(line), flush=True)
+
+
+def _read_digest(out: Path) -> str:
+    """Digest of the models that a default folder holds a report of; empty without one."""
+    try:
+        return (out / _MODELS_FILE).read_text(encoding="utf-8").strip()
+    except (OSError, ValueError):
+        return ""
