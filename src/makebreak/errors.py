@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import tempfile
 import traceback
@@ -41,6 +42,27 @@ def name_errors(subject: object, problem: str, remedy: str) -> Iterator[None]:
         raise
     except Exception as error:
         raise InvalidInput(f"{subject}: {problem} ({describe_error(error)}); {remedy}") from error
+
+
+@contextmanager
+def silence_loggers(*names: str) -> Iterator[None]:
+    """Silences the warnings of libraries: an error that ends in one line says what they would.
+
+    Args:
+        *names: Names of the loggers, with those below them that have no level of their own.
+
+    Yields:
+        Nothing.
+    """
+    loggers = [logging.getLogger(name) for name in names]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def describe_error(error: BaseException) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import pickle
 import shutil
@@ -386,6 +387,29 @@ def test_a_hub_id_asks_for_its_config_first(monkeypatch: pytest.MonkeyPatch, tmp
     monkeypatch.setattr(language, "cached_file", lambda *_, **__: str(config))
     with pytest.raises(InvalidInput, match="has auto_map"):
         open_model("owner/name-1.5_b", store=Store(tmp_path / "store"))
+
+
+@pytest.mark.parametrize("exists", [True, False])
+def test_a_missing_folder_has_both_readings(
+    exists: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A name such as models/x is a path and a hub id; the Hub is not asked where models is a folder."""
+
+    def fail(name: str, file: str, *, local_files_only: bool) -> None:
+        assert local_files_only == exists
+        logging.getLogger("huggingface_hub.utils").warning("Retrying in 1s")
+        raise OSError(f"cannot reach\n{name}")
+
+    monkeypatch.setattr(language, "cached_file", fail)
+    monkeypatch.chdir(tmp_path)
+    if exists:
+        (tmp_path / "models").mkdir()
+    with pytest.raises(InvalidInput, match=r"^no folder models/x, and no Hub model models/x") as error:
+        open_model("models/x", store=Store(tmp_path / "store"))
+    assert "\n" not in str(error.value)
+    assert ("since models exists here" in str(error.value)) == exists
+    assert ("OSError: cannot reach" in str(error.value)) != exists
+    assert not caplog.records
 
 
 def test_other_paths(tmp_path: Path) -> None:

@@ -96,6 +96,40 @@ def test_time_is_limited(template: str, monkeypatch: pytest.MonkeyPatch) -> None
     end_renderer()
 
 
+@pytest.mark.parametrize("n_characters", [10, 10_000_000])
+def test_a_renderer_that_does_not_reply_is_not_waited_for(
+    n_characters: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is stopped, so that it uses no time, before it replies or before it has taken the whole request."""
+    end_renderer()
+    expected = render_chat(tokenizer(), TURNS)
+    monkeypatch.setattr(chat_template, "_IDLE_SECONDS", 60.0)
+    monkeypatch.setattr(chat_template, "MAX_WAIT", 0.2)
+    os.kill(chat_template._renderers[0].pid, signal.SIGSTOP)
+    with pytest.raises(InvalidInput, match=r"there was no reply for 0\.2 s"):
+        render_chat(tokenizer(), [{"role": "user", "content": "x" * n_characters}])
+    assert not chat_template._renderers
+    monkeypatch.undo()
+    assert render_chat(tokenizer(), TURNS) == expected
+    end_renderer()
+
+
+def test_an_interrupted_reply_is_not_read_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reply that comes after Ctrl-C would be taken for that of the next request."""
+    end_renderer()
+    expected = render_chat(tokenizer(), TURNS)
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(chat_template, "_read", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            render_chat(tokenizer(), [{"role": "user", "content": "another"}])
+    assert render_chat(tokenizer(), TURNS) == expected
+    end_renderer()
+
+
 def end_renderer() -> None:
     """Ends the process of earlier renderings, which has its own limits."""
     if chat_template._renderers:

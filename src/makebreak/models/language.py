@@ -24,6 +24,7 @@ from makebreak.models.batch_limit import batch_tokens, limit_batches
 from makebreak.models.config_checks import check_config, read_settings
 from makebreak.models.devices import CPU, DTYPES, choose_placement
 from makebreak.models.gguf_file import dequantise
+from makebreak.models.hub import is_asked_for, name_both_readings
 from makebreak.models.loaded_model import (
     attention_of,
     check_finite,
@@ -167,6 +168,9 @@ def _config(source: str, offline: bool) -> Any:
     folder = Path(source)
     if offline and not (folder / "config.json").is_file():
         raise InvalidInput(f"{source} has no config.json: expected a Hugging Face folder of a language model")
+    if not offline:
+        with name_both_readings(source):
+            cached_file(source, "config.json", local_files_only=not is_asked_for(source))
     remedy = "expected the config.json of a causal language model that transformers knows"
     with name_errors(source, "no config could be read", remedy):
         path = Path(str(cached_file(source, "config.json", local_files_only=offline)))

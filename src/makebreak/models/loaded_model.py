@@ -21,17 +21,20 @@ _N_PROBE = 4
 
 @contextmanager
 def errors_only() -> Iterator[None]:
-    """Silences what transformers warns of while it loads a model: it stands in the errors of this project.
+    """Silences bars and warnings of transformers: what it warns of stands in the errors of this project.
 
     Yields:
         Nothing.
     """
-    verbosity = logging.get_verbosity()
+    verbosity, has_bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
+    logging.disable_progress_bar()
     try:
         yield
     finally:
         logging.set_verbosity(verbosity)
+        if has_bars:
+            logging.enable_progress_bar()
 
 
 def n_parameters(config: Any) -> int:

@@ -1,8 +1,9 @@
 """Rendering of chat templates, which are programs of a model's author, in a process with limits.
 
 The sandbox of Jinja keeps a template from running code, but not from looping without end or from filling the
-memory. So templates are rendered in a forked process whose time, memory and output are limited by the
-system. It ends when it is not needed for a moment: pages of a model that is trained meanwhile are not kept.
+memory. So templates are rendered in a forked process whose processor time, memory and output are limited by
+the system, and whose reply is waited for so long only. It ends when it is not needed for a moment: pages of a
+model that is trained meanwhile are not kept.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import select
 import signal
 import struct
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
@@ -26,6 +28,8 @@ from makebreak.errors import InvalidInput, describe_error, name_errors
 
 MAX_SECONDS = 5.0
 """Most processor time of one rendering."""
+MAX_WAIT = 60.0
+"""Most seconds from a request to its reply; more than a busy machine needs for that processor time."""
 MAX_BYTES = 2**30
 """Most memory of the renderings, beyond what the program has."""
 MAX_CHARACTERS, MAX_GROWTH = 100_000, 100
@@ -90,9 +94,17 @@ def _exchange(message: dict[str, Any]) -> dict[str, str]:
     """The reply of the renderer, which is started if there is none, or if it just ended unused."""
     for _ in range(2):
         renderer = _renderers[0] if _renderers else _start()
-        with contextlib.suppress(BrokenPipeError):
-            _write(renderer.requests, message)
-        reply = _read(renderer.replies)
+        deadline = time.monotonic() + MAX_WAIT
+        try:
+            with contextlib.suppress(BrokenPipeError):
+                _write(renderer.requests, message, deadline)
+            reply = _read(renderer.replies, deadline)
+        except TimeoutError:
+            _kill()
+            return {"error": f"there was no reply for {MAX_WAIT:g} s"}
+        except BaseException:  # Ctrl-C, say: a late reply would be taken for that of the next request
+            _kill()
+            raise
         if reply is not None:
             return reply
         status = _stop()
@@ -113,6 +125,8 @@ def _start() -> _Renderer:
         _serve(request_end, reply_end)
     os.close(request_end)
     os.close(reply_end)
+    os.set_blocking(requests, False)
+    os.set_blocking(replies, False)
     _renderers[:] = [_Renderer(pid, requests, replies)]
     return _renderers[0]
 
@@ -126,6 +140,13 @@ def _stop() -> int | None:
         return os.waitpid(renderer.pid, 0)[1]
     except ChildProcessError:
         return None
+
+
+def _kill() -> None:
+    """Ends the renderer at once."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(_renderers[0].pid, signal.SIGKILL)
+    _stop()
 
 
 def _forget() -> None:
@@ -181,28 +202,39 @@ def _render(message: dict[str, Any]) -> dict[str, str]:
         signal.setitimer(signal.ITIMER_PROF, 0)
 
 
-def _write(descriptor: int, message: Mapping[str, Any]) -> None:
-    """Writes a message: its length, and JSON."""
+def _write(descriptor: int, message: Mapping[str, Any], deadline: float | None = None) -> None:
+    """Writes a message, its length and JSON; TimeoutError if it is not taken until a deadline."""
     content = json.dumps(message).encode()
     rest = memoryview(_LENGTH.pack(len(content)) + content)
     while rest:
+        _wait(descriptor, select.POLLOUT, deadline)
         rest = rest[os.write(descriptor, rest) :]
 
 
-def _read(descriptor: int) -> dict[str, Any] | None:
-    """A message, None at the end of the stream."""
-    header = _read_bytes(descriptor, _LENGTH.size)
-    content = _read_bytes(descriptor, _LENGTH.unpack(header)[0]) if header else b""
+def _read(descriptor: int, deadline: float | None = None) -> dict[str, Any] | None:
+    """A message, None at the end of the stream; TimeoutError if it does not come until a deadline."""
+    header = _read_bytes(descriptor, _LENGTH.size, deadline)
+    content = _read_bytes(descriptor, _LENGTH.unpack(header)[0], deadline) if header else b""
     return json.loads(content) if content else None
 
 
-def _read_bytes(descriptor: int, n: int) -> bytes:
+def _read_bytes(descriptor: int, n: int, deadline: float | None) -> bytes:
     """So many bytes, b"" if the stream ends before."""
     parts = []
     while n:
+        _wait(descriptor, select.POLLIN, deadline)
         part = os.read(descriptor, min(n, 2**20))
         if not part:
             return b""
         parts.append(part)
         n -= len(part)
     return b"".join(parts)
+
+
+def _wait(descriptor: int, event: int, deadline: float | None) -> None:
+    """Waits until a descriptor can be read or written, or its other end is closed."""
+    poll = select.poll()
+    poll.register(descriptor, event)
+    seconds = None if deadline is None else max(deadline - time.monotonic(), 0)
+    if not poll.poll(None if seconds is None else 1000 * seconds):
+        raise TimeoutError

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import codecs
-import contextlib
 import csv
 import io
 import json
-import logging
 import re
 import unicodedata
 from collections.abc import Iterator, Sequence
@@ -16,6 +14,7 @@ from typing import Any, NamedTuple
 
 from makebreak.characters import escape_hidden
 from makebreak.configs import nearest
+from makebreak.errors import silence_loggers
 
 MAX_CHARACTERS = 131_072
 """Largest number of characters of a cell: the limit of Python's csv module, for all kinds of files."""
@@ -262,7 +261,7 @@ def _hub_table(name: str) -> Table:
     from datasets import load_dataset
 
     try:
-        with _quiet("datasets", "huggingface_hub", "fsspec", "urllib3"):
+        with silence_loggers("datasets", "huggingface_hub", "fsspec", "urllib3"):
             rows: list[dict[str, Any]] = load_dataset(name, split="train").to_list()  # type: ignore[union-attr]
     except Exception as error:  # of many kinds, by what the name turns out to be
         reason = " ".join(str(error).split())[:200]
@@ -277,17 +276,3 @@ def _hub_table(name: str) -> Table:
 def _strip(text: str) -> str:
     """The text without space and byte order marks around it."""
     return _AROUND.sub("", text)
-
-
-@contextlib.contextmanager
-def _quiet(*names: str) -> Iterator[None]:
-    """Silences the warnings of libraries: an error that ends in one line says what they would."""
-    loggers = [logging.getLogger(name) for name in names]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
