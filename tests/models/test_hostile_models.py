@@ -25,8 +25,8 @@ from makebreak.prompts import PromptFormat, text_requests
 from makebreak.settings import LoadSettings
 from makebreak.store import Store
 from tests.activations.networks import network
+from tests.fixtures.gguf_models import write_gguf
 from tests.fixtures.tiny_lm import byte_level_tokenizer, save_lm, tokenizer
-from tests.models.test_language import write_gguf
 
 Change = Callable[[Path], object]
 
@@ -126,6 +126,16 @@ def test_sizes_and_constants_are_checked_first(
 def test_what_transformers_refuses_is_named(folder: Path, values: dict[str, Any]) -> None:
     merge(folder, "config.json", **values)
     assert str(folder) in refuse(folder, "config|weights")
+
+
+def test_what_transformers_warns_of_is_no_second_line(
+    folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A kind of rotary embedding that it does not know is a warning first, then an error."""
+    merge(folder, "config.json", rope_parameters={"rope_type": "{{ 1 }}", "rope_theta": 10000.0})
+    capfd.readouterr()
+    refuse(folder, "its config describes no model")
+    assert capfd.readouterr().err == ""
 
 
 @pytest.mark.parametrize(
@@ -231,6 +241,14 @@ WEIGHTS: dict[str, tuple[Change, str]] = {
     "infinity": (
         tensors(lambda t: t["model.norm.weight"].fill_(float("inf"))),
         "norm.weight holds NaN or inf",
+    ),
+    "integers": (
+        tensors(lambda t: t.update({"lm_head.weight": (t["lm_head.weight"] * 100).to(torch.int8)})),
+        "lm_head.weight holds numbers of type I8",
+    ),
+    "truth values": (
+        tensors(lambda t: t.update({"model.norm.weight": t["model.norm.weight"] > 0})),
+        "norm.weight holds numbers of type BOOL",
     ),
     "pickle": (pickle_only, "pickle, which is never opened"),
     "outside": (index("../model/one.safetensors"), "expected the name of a file of the folder"),
@@ -488,6 +506,8 @@ def test_good_models_open(folder: Path, tmp_path: Path) -> None:
     assert open_and_answer(linked) == expected
     merge(folder, "config.json", use_cache=True, time_step_limit=[0.0, float("inf")], num_experts=None)
     merge(folder, "config.json", model_max_length=2048, my_own_size="large", quantization_config=None)
+    tensors(lambda t: t.update({"model.layers.0.attn.bias": torch.ones(1, 1, 4, 4) > 0}))(folder)
+    assert open_and_answer(folder) == expected, "a mask of truth values, as in old checkpoints of GPT-2"
     index("one.safetensors")(folder)
     assert open_and_answer(folder) == expected
     lm = open_model(

@@ -6,11 +6,10 @@ import json
 from pathlib import Path
 from types import SimpleNamespace
 
-import gguf
 import psutil
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, BertConfig, BertModel, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import AutoModelForCausalLM, BertConfig, BertModel
 
 from makebreak.activations import logits_at_last
 from makebreak.evaluation import first_tokens, log_odds, next_token_log_probs
@@ -18,6 +17,7 @@ from makebreak.models import model_digest, n_parameters, open_model
 from makebreak.prompts import text_requests
 from makebreak.store import Store
 from tests.activations.networks import ARCHITECTURES, D_VOCAB, n_hooks, network, tokens
+from tests.fixtures.gguf_models import write_gguf
 from tests.fixtures.tiny_lm import byte_level_tokenizer, prompts, save_lm, tokenizer
 
 
@@ -53,38 +53,6 @@ def test_gguf_file_is_dequantised_once(tmp_path: Path) -> None:
     before = weights.stat().st_mtime_ns
     assert model_digest(open_model(file, store=store)) == model_digest(lm)
     assert weights.stat().st_mtime_ns == before
-
-
-def write_gguf(model: PreTrainedModel, words: PreTrainedTokenizerFast, file: Path) -> Path:
-    """A Qwen2 in llama.cpp's format: its own names for config and tensors."""
-    config, writer = model.config, gguf.GGUFWriter(file, "qwen2")
-    writer.add_block_count(config.num_hidden_layers)
-    writer.add_context_length(config.max_position_embeddings)
-    writer.add_embedding_length(config.hidden_size)
-    writer.add_feed_forward_length(config.intermediate_size)
-    writer.add_head_count(config.num_attention_heads)
-    writer.add_head_count_kv(config.num_key_value_heads)
-    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
-    writer.add_rope_freq_base(config.rope_parameters["rope_theta"])
-    writer.add_vocab_size(len(words))
-    tokenizer_model = json.loads(words.backend_tokenizer.to_str())["model"]
-    ids = words.get_vocab()
-    writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre("qwen2")
-    writer.add_token_list(sorted(ids, key=lambda token: ids[token]))
-    writer.add_token_types([gguf.TokenType.CONTROL] + [gguf.TokenType.NORMAL] * (len(ids) - 1))
-    writer.add_token_merges([" ".join(merge) for merge in tokenizer_model["merges"]])
-    writer.add_eos_token_id(0)
-    writer.add_pad_token_id(0)
-    writer.add_chat_template(words.chat_template)
-    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.QWEN2, config.num_hidden_layers)
-    for name, tensor in model.state_dict().items():
-        writer.add_tensor(names.get_name(name, (".weight", ".bias")), tensor.numpy())
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    return file
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)

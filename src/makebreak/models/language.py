@@ -72,6 +72,7 @@ class LanguageModel:
         )
 
 
+@errors_only()
 def open_model(name: str | Path, *, store: Store, loading: LoadSettings | None = None) -> LanguageModel:
     """Opens a folder, a GGUF file or a hub id; only the last uses the network, and no code is run.
 
@@ -110,7 +111,7 @@ def open_model(name: str | Path, *, store: Store, loading: LoadSettings | None =
         "output_loading_info": True,
         "ignore_mismatched_sizes": True,  # which the report lists
     }
-    with name_errors(name, "its weights cannot be loaded", _REMEDY), errors_only():
+    with name_errors(name, "its weights cannot be loaded", _REMEDY):
         for device_map in ("meta", loading.device_map):  # the first compares names and shapes only
             loaded: Any = AutoModelForCausalLM.from_pretrained(
                 source, device_map=device_map, trust_remote_code=False, **options
@@ -176,7 +177,8 @@ def _config(source: str, offline: bool) -> Any:
         path = Path(str(cached_file(source, "config.json", local_files_only=offline)))
         settings = read_settings(path)
         check_no_auto_map(settings, path)
-        check_config(settings, path, weight_files(folder) if offline else None)
+        is_quantised = bool(settings.get("quantization_config"))
+        check_config(settings, path, weight_files(folder, is_quantised=is_quantised) if offline else None)
         config = AutoConfig.from_pretrained(source, local_files_only=offline, trust_remote_code=False)
     if type(config) not in AutoModelForCausalLM._model_mapping:
         raise InvalidInput(f"{source}: {config.model_type!r} is no causal language model")

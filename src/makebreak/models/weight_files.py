@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from safetensors import safe_open
 
@@ -20,18 +21,21 @@ _REMEDY = "expected a whole safetensors file; download it again"
 _MAX_HEADER_BYTES = 100_000_000  # safetensors' own limit
 
 
-def weight_files(folder: Path) -> WeightFiles:
+def weight_files(folder: Path, *, is_quantised: bool = False) -> WeightFiles:
     """Checks the files of a model's weights by their headers; no weight is read.
 
     Args:
         folder: A Hugging Face folder.
+        is_quantised: Whether its config says that weights are packed into integers.
 
     Returns:
         What the files hold.
 
     Raises:
         InvalidInput: If the weights are no safetensors, a file is missing, truncated or outside of the
-            folder, a tensor is not in the file that the index names, or the folder holds a LoRA adapter.
+            folder, a tensor is not in the file that the index names, a weight is of integers, which
+            transformers would convert to floating-point numbers without their scale, or the folder holds a
+            LoRA adapter.
     """
     if (folder / ADAPTER).exists():
         raise InvalidInput(
@@ -51,11 +55,14 @@ def weight_files(folder: Path) -> WeightFiles:
         )
     n_tensors = n_bytes = 0
     for name, expected in names.items():
-        sizes = _header(folder / name)
-        missing = sorted((expected or set()) - sizes.keys())
+        header = _header(folder / name)
+        missing = sorted((expected or set()) - header.keys())
         if missing:
             raise InvalidInput(f"{folder / name} lacks {missing[0]!r}, which {INDEX} names: {_REMEDY}")
-        n_tensors, n_bytes = n_tensors + len(sizes), n_bytes + sum(sizes.values())
+        if not is_quantised:
+            _check_numbers(folder / name, header)
+        n_tensors += len(header)
+        n_bytes += sum(end - begin for begin, end in (entry["data_offsets"] for entry in header.values()))
     if not n_tensors:
         raise InvalidInput(f"{folder}: the weights hold no tensor: {_REMEDY}")
     return WeightFiles(n_tensors, n_bytes)
@@ -80,13 +87,23 @@ def _indexed_names(folder: Path) -> dict[str, set[str]]:
     return names
 
 
-def _header(path: Path) -> dict[str, int]:
-    """Names of the tensors of a safetensors file, with their bytes."""
+def _check_numbers(path: Path, header: dict[str, dict[str, Any]]) -> None:
+    """Raises InvalidInput for a weight of integers; the masks of old checkpoints have more dimensions."""
+    for name, entry in sorted(header.items()):
+        is_weight = name.endswith("weight") or (name.endswith("bias") and len(entry["shape"]) == 1)
+        if is_weight and not entry["dtype"].startswith(("F", "BF")):
+            raise InvalidInput(
+                f"{path}: {name} holds numbers of type {entry['dtype']}, and config.json has no "
+                "quantization_config: expected floating-point numbers; save the model with save_pretrained"
+            )
+
+
+def _header(path: Path) -> dict[str, dict[str, Any]]:
+    """Names of the tensors of a safetensors file, with their type, shape and place."""
     with name_errors(path, "cannot be read", _REMEDY):
         with safe_open(path, framework="pt") as tensors:  # compares offsets and sizes with those of the file
             names = set(tensors.keys())
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
             header = json.loads(file.read(min(length, _MAX_HEADER_BYTES)))
-        offsets = {name: header[name]["data_offsets"] for name in names}
-        return {name: end - begin for name, (begin, end) in offsets.items()}
+        return {name: header[name] for name in names}
