@@ -16,17 +16,11 @@ from typing import NamedTuple
 from unittest import mock
 
 from experiments.recipes.composition import PRESETS
-from experiments.robustness.trials import (
-    ProcessResult,
-    TrialRow,
-    checkpoint_every_step,
-    differences,
-    killed_at,
-    run,
-)
+from experiments.robustness.programs import checkpoint_every_step, differences, killed_at
+from experiments.robustness.trials import ProcessResult, TrialRow, run
 from makebreak.recipes import Engine, Recipe, build, build_all
 from makebreak.store import Store
-from makebreak.training import StackOptions
+from makebreak.training import CHECKPOINT, StackOptions
 
 N_KILLS = 20
 """Kills of one training."""
@@ -151,9 +145,9 @@ def train_once(
     """
 
     def call() -> int:
-        with killed_at(0, checkpoint) as count:
+        with killed_at(0, checkpoint) as replacements:
             training.build(training.recipes, Store(folder / "store"))
-        (folder / _COUNT).write_text(str(count[1]))
+        (folder / _COUNT).write_text(str(replacements.count(CHECKPOINT)))
         return 0
 
     return run(call, folder / "log", kill_after=kill_after)

@@ -11,28 +11,34 @@ from pathlib import Path
 import pytest
 
 from experiments.robustness.bad_input import bad_command
-from experiments.robustness.trials import ProcessResult, differences, one_clear_line
+from experiments.robustness.hostile_models import judge
+from experiments.robustness.programs import differences
+from experiments.robustness.trials import ProcessResult, one_clear_line
 
 REPOSITORY = Path(__file__).parents[2]
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(2400)  # a run is killed, resumed and compared several times
-def test_small_run_passes(tmp_path: Path) -> None:
-    """In a process of its own: torch cannot be forked where it has computed."""
-    numbers = {"kills": 1, "bad": 6, "pairs": 1, "trainings": 1, "damage": 0, "seed": 2}
+@pytest.mark.timeout(2400)  # programs are killed, damaged, run again and compared
+def test_small_campaign_passes(tmp_path: Path) -> None:
+    """The short form, in a process of its own: torch cannot be forked where it has computed."""
+    numbers = {"kills": 5, "several": 1, "pairs": 0, "trainings": 1, "damage": 8, "states": 4, "zoo": 0}
+    numbers |= {"models": 18, "gguf": 4, "lines": 8, "files": 9, "bad": 6, "disk": 2, "seed": 2}
     options = [word for name, value in numbers.items() for word in (f"--{name}", str(value))]
+    options += ["--programs", "inspect", "landscape", "align"]
     command = [sys.executable, "-m", "experiments.robustness", *options, "--out", str(tmp_path)]
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "all passed" in done.stdout
     summary = json.loads((tmp_path / "robustness.json").read_text())
     assert summary["failures"] == []
-    assert summary["parts"]["kills"] == {"passed": 1, "trials": 1}
-    assert summary["parts"]["pairs"] == {"passed": 1, "trials": 1}
-    assert summary["parts"]["trainings, single"] == {"passed": 1, "trials": 1}
-    assert sum(part["trials"] for name, part in summary["parts"].items() if "bad" in name) == 6
-    assert len((tmp_path / "trials.csv").read_text().splitlines()) == 1 + 1 + 6 + 1 + 2
+    n = {kind["kind"]: kind["n_trials"] for kind in summary["kinds"]}
+    assert all(kind["n_passes"] == kind["n_trials"] for kind in summary["kinds"])
+    assert (n["kills"], n["kills at a rename"], n["several at once"]) == (5, 1, 1)
+    assert (n["damaged results"], n["trainings, single"], n["disk faults"]) == (8, 1, 2)
+    assert n["damaged states"] == 4
+    assert sum(count for kind, count in n.items() if kind.startswith("models: ")) == 22
+    assert len((tmp_path / "trials.csv").read_text().splitlines()) == 1 + sum(n.values())
 
 
 @pytest.fixture
@@ -109,3 +115,34 @@ def test_bad_command_check_reports_violations(
 
 def test_one_clear_line_passes() -> None:
     assert one_clear_line(ProcessResult(2, "error: preset 'smok' does not exist\n", 0.0), "smok") == []
+
+
+@pytest.fixture
+def tables(tmp_path: Path) -> tuple[Path, Path]:
+    """Folder of a trial whose output equals the expected tables, and the folder of these."""
+    trial, expected = tmp_path / "trial", tmp_path / "expected"
+    for folder in (trial / "out/tables", expected):
+        folder.mkdir(parents=True)
+        (folder / "behaviour.csv").write_text("refuse\n1.0\n")
+    return trial, expected
+
+
+def test_a_model_that_is_read_as_it_is_passes(tables: tuple[Path, Path]) -> None:
+    assert judge(ProcessResult(0, "", 1.0), tables[0], "model", tables[1]) == ("accepted", [])
+
+
+def test_what_a_hostile_model_does_is_seen(tables: tuple[Path, Path]) -> None:
+    """Code that ran, other answers in silence, words on stderr, a traceback, a fault, a killed process."""
+    trial, expected = tables
+    (trial / "out/tables/behaviour.csv").write_text("refuse\n0.0\n")
+    for result, message in (
+        (ProcessResult(0, "", 1.0), "accepted in silence, with other results: behaviour.csv"),
+        (ProcessResult(0, "a warning\n", 1.0), "words on stderr"),
+        (ProcessResult(1, "Traceback\nKeyError: 1\n", 1.0), "a traceback"),
+        (ProcessResult(2, "error: model: KeyError [--debug shows it]\n", 1.0), "a fault of the program"),
+        (ProcessResult(2, "error: bad\n", 1.0), "names none of"),
+        (ProcessResult(-9, "", 1.0), "exit status -9"),
+    ):
+        assert any(message in problem for problem in judge(result, trial, "model", expected)[1]), message
+    (trial / "code_ran").touch()
+    assert "code of the model ran" in judge(ProcessResult(0, "", 1.0), trial, "model", None)[1]
