@@ -10,6 +10,7 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from makebreak.configs import to_json
+from makebreak.errors import name_errors
 from makebreak.models import LanguageModel, model_digest
 from makebreak.prompts import TextWorld
 from makebreak.store import Store
@@ -59,8 +60,11 @@ def fine_tune(
     """
 
     def save(model: PreTrainedModel, folder: Path) -> None:
-        model.save_pretrained(folder)
-        lm.tokenizer.save_pretrained(folder)
+        with name_errors(
+            folder, "the model could not be written", "free space there, or choose another --store"
+        ):
+            model.save_pretrained(folder)
+            lm.tokenizer.save_pretrained(folder)
 
     def make(folder: Path) -> None:
         model = copy.deepcopy(lm.model).float()
