@@ -117,10 +117,10 @@ def cases_of_results(reference: Reference, seed: int) -> list[Case]:
 
 
 def cases_of_states(folder: Path) -> list[Case]:
-    """Cases for every file of an unfinished result."""
+    """Cases for every file of an unfinished result that holds anything."""
     store = folder.parents[1]
     cases: list[Case] = []
-    for file in sorted(p for p in folder.rglob("*") if p.is_file()):
+    for file in sorted(p for p in folder.rglob("*") if p.is_file() and p.stat().st_size):
         damages = ANY | (OF_METRICS if file.name == METRICS else OF_STATES)
         if re.search(rb"\d", file.read_bytes()):
             damages = damages | NUMBER
