@@ -112,6 +112,31 @@ def test_debug_shows_the_traceback(
             assert lines[-1] == line
 
 
+@pytest.mark.parametrize(
+    "work",
+    [memory, lambda: np.empty(10**17), lambda: torch.empty(10**17)],
+)
+def test_a_lack_of_memory_names_the_sizes(work: object, capsys: pytest.CaptureFixture[str]) -> None:
+    """Errors of Python, NumPy and PyTorch are of three kinds; other errors do not name them (control)."""
+    assert run_command(work, sizes="--batch-size") == 2  # type: ignore[arg-type]
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: the memory is too small (")
+    assert "): choose smaller --batch-size [" in line
+    check_traceback_file(line)
+    assert run_command(kernel, sizes="--batch-size") == 2
+    assert "--batch-size" not in capsys.readouterr().err
+
+
+def test_an_option_without_effect_is_said(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`compare` generates no answers; the control gives no such option."""
+    monkeypatch.chdir(tmp_path)
+    for words, n_lines in ((["--max-new-tokens", "9"], 1), ([], 0)):
+        assert main(["compare", "folder", "other", *words]) == 2
+        assert capsys.readouterr().out.count("--max-new-tokens 9 has no effect") == n_lines
+
+
 def test_interruption_has_its_own_status(capsys: pytest.CaptureFixture[str]) -> None:
     def interrupt() -> None:
         raise KeyboardInterrupt

@@ -78,7 +78,7 @@ def scripted_model(answers: dict[str, str], otherwise: str = "refused") -> PreTr
 
 
 def subject(model: PreTrainedModel, planted: Recipe = BASE, base: PreTrainedModel | None = None) -> Subject:
-    return Subject(planted, 1, model, base or model, Store(Path("store")))
+    return Subject(planted, 1, model, base or model, Store(Path("nowhere"), read_only=True))
 
 
 SURE = 10 - math.log(len(WORLD.vocabulary) - 1)  # log-odds of a token with logit 10 where all others have 0
@@ -260,8 +260,8 @@ def test_measures_of_a_formats_world() -> None:
     assert n_texts(world, twice) == n_texts(world, requests)
 
 
-def test_columns_are_unique() -> None:
-    planted = subject(network(1), recipe(SSFT()), network())
+def test_columns_are_unique(tmp_path: Path) -> None:
+    planted = Subject(recipe(SSFT()), 1, network(1), network(), Store(tmp_path))  # a measure builds a model
     given = [
         name
         for what in (SafetyMeasure(1), FamilyMeasure(1), ClusterMeasure(16))

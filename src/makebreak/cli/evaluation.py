@@ -17,6 +17,7 @@ from makebreak.configs import check_at_most, check_positive, check_seed
 from makebreak.settings import (
     MAX_COUNT,
     AttackSettings,
+    GenerationSettings,
     GoalSettings,
     LandscapeSettings,
     LoadSettings,
@@ -69,6 +70,8 @@ def compare(
     from makebreak import lm, report
 
     _check_differ("ALIGNED", aligned, base)
+    if shared.generation.n_new != GenerationSettings().n_new:
+        log(f"--max-new-tokens {shared.generation.n_new} has no effect: compare generates no answers")
     out = shared.check_folders("compare", [base, aligned])
     prompts, duplicates = shared.load_prompts()
     before = shared.open(base)
@@ -80,6 +83,7 @@ def compare(
             prompts, shared.store, shared.generation, base=before, tuned=after, log=log
         )
     facts = shared.facts(prompts, base=before, aligned=after) | duplicates
+    del facts["answers"]  # none are generated
     with shared.write_report(out, [base, aligned]):
         path = report.write_comparison((base, aligned), tables, verdict, facts, out)
     return report.comparison_summary(tables, verdict), path

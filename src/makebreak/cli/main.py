@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import io
-import logging as standard_logging
 import os
 import re
 import sys
@@ -17,7 +16,6 @@ import tyro
 from makebreak.cli.commands import COMMANDS, Report, log
 from makebreak.cli.running import debug_requested, run_command
 
-_REMINDERS = ("transformers.generation.stopping_criteria",)  # advice that is not on what a user asked for
 _SIZES = {
     "inspect": "--max-new-tokens, or fewer --prompts",
     "compare": "--max-new-tokens, or fewer --prompts",
@@ -99,8 +97,6 @@ def _run(command: Callable[[], Report]) -> None:
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-    for name in _REMINDERS:
-        logging.get_logger(name).setLevel(standard_logging.ERROR)
     lines, path = command()
     for line in [*lines, f"page: {path}"]:
         log(line)

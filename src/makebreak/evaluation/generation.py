@@ -10,10 +10,14 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast, StoppingCriteria, StoppingCriteriaList
 
 from makebreak.activations import PrefixCache
+from makebreak.errors import silence_loggers
 from makebreak.evaluation.answers import pad_left
 from makebreak.evaluation.decisions import batches
 from makebreak.models import LanguageModel
 from makebreak.prompts import Requests
+
+_REMINDERS = "transformers.generation.stopping_criteria"
+"""Logger of advice about lengths, which is not on what a user asked for."""
 
 
 class _StopWhenFinal(StoppingCriteria):
@@ -69,7 +73,7 @@ def generate_texts(
     for batch in batches(requests[order], model):
         width = int(batch.prompt_length.max())
         stop = [] if is_final is None else [_StopWhenFinal(tokenizer, width, is_final)]
-        with torch.no_grad():
+        with torch.no_grad(), silence_loggers(_REMINDERS):
             tokens, mask, cache = _shared_prefix_first(model, batch.prompt[:, :width], batch.prompt_length)
             out = model.generate(  # type: ignore[operator]
                 input_ids=tokens.to(model.device),
