@@ -34,7 +34,14 @@ class KeyStore(Store):
     """A store that computes keys and trains nothing."""
 
     def build(
-        self, stage: str, *, revision: int, config: dict[str, Any], parents: Any = (), make: Any
+        self,
+        stage: str,
+        *,
+        revision: int,
+        config: dict[str, Any],
+        parents: Any = (),
+        make: Any,
+        files: Any = None,
     ) -> Path:
         return self.root / stage / result_key(stage, revision, config, parents)
 

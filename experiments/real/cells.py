@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -56,7 +57,8 @@ class LanguageModelCell:
             "what": self.kind,
             "seed": self.seed,
         }
-        folder = store.build("real", revision=REVISION, config=config, make=write)
+        files = "|".join(map(re.escape, (_TABLES_FILE, _FOLDERS_FILE)))
+        folder = store.build("real", revision=REVISION, config=config, make=write, files=files)
         used = [store.root / name for name in json.loads((folder / _FOLDERS_FILE).read_text())]
         return CellTables(json.loads((folder / _TABLES_FILE).read_text()), (*used, folder))
 

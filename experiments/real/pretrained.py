@@ -8,7 +8,7 @@ from tokenizers import ByteLevelBPETokenizer
 from transformers import PreTrainedTokenizerFast
 from transformers.utils import logging
 
-from makebreak.models import LanguageModel, ModelConfig, create_model, open_model
+from makebreak.models import PRETRAINED_FILES, LanguageModel, ModelConfig, create_model, open_model
 from makebreak.prompts import evaluation_prompts
 from makebreak.store import Store
 
@@ -37,7 +37,8 @@ def model_source(model: str, store: Store) -> str:
         ValueError: If the .gguf file does not exist.
     """
     if model == STAND_IN:
-        return str(store.build("stand-in", revision=1, config={}, make=_write_stand_in))
+        make, files = _write_stand_in, PRETRAINED_FILES
+        return str(store.build("stand-in", revision=1, config={}, make=make, files=files))
     if model.endswith(".gguf") and not Path(model).is_file():
         raise ValueError(
             f"{model} does not exist: fetch it with `make smollm`, or name another model with --model"

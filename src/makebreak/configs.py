@@ -12,7 +12,7 @@ import inspect
 import json
 import math
 from collections.abc import Mapping
-from functools import cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_origin, get_type_hints
 
 if TYPE_CHECKING:
@@ -131,18 +131,44 @@ def _read(hint: Any, value: Any, path: str) -> Any:
     """A field's value, checked against its type hint; `path` names it in errors."""
     from pydantic import ValidationError
 
-    members = get_args(hint) or (hint,)
-    classes = [c for c in members if isinstance(c, type) and (dataclasses.is_dataclass(c) or _is_open(c))]
-    if isinstance(value, list) and classes and get_origin(hint) is tuple:
+    classes, of_tuple = _config_classes(hint)
+    if isinstance(value, list) and classes and of_tuple:
         return tuple(_read(get_args(hint)[0], item, f"{path}[{i}]") for i, item in enumerate(value))
     if isinstance(value, dict) and classes:
-        return from_json(_config_class(classes, value, path), value)
+        cls = _config_class(classes, value, path)
+        return _read_leaf(cls, json.dumps(value)) if _is_leaf(cls) else from_json(cls, value)
     if isinstance(value, dict | list) and (classes or isinstance(value, dict)):
         raise ValueError(f"{path} = {value!r}: expected {hint}")
     try:
-        return _adapter(hint).validate_json(json.dumps(value), strict=True)
+        return _read_plain(hint, json.dumps(value))
     except ValidationError as error:
         raise ValueError(f"{path} = {value!r}: {error.errors()[0]['msg'].lower()}") from None
+
+
+@cache
+def _config_classes(hint: Any) -> tuple[list[Any], bool]:
+    """Classes of configs that a hint allows, and whether it is of a tuple."""
+    members = get_args(hint) or (hint,)
+    classes = [c for c in members if isinstance(c, type) and (dataclasses.is_dataclass(c) or _is_open(c))]
+    return classes, get_origin(hint) is tuple
+
+
+@cache
+def _is_leaf(cls: type) -> bool:
+    """Whether no field of a config is a config, so that equal JSON always is an equal object."""
+    return not any(_config_classes(hint)[0] for hint in _schema(cls)[0].values())
+
+
+@lru_cache(maxsize=4096)
+def _read_leaf(cls: type, text: str) -> Any:
+    """The config of JSON; many models of a store have the same optimiser or the same size."""
+    return from_json(cls, json.loads(text))
+
+
+@lru_cache(maxsize=4096)
+def _read_plain(hint: Any, text: str) -> Any:
+    """A value that is no config, from JSON; raises ValidationError. Hints admit immutable values only."""
+    return _adapter(hint).validate_json(text, strict=True)
 
 
 def _is_open(cls: type) -> bool:

@@ -55,18 +55,18 @@ class Work:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now, self.made, self.steps = 0.0, [], []
-        write_checkpoint, train = loop._write_checkpoint, building.train
+        write_checkpoint, train = loop.write_checkpoint, building.train
         monkeypatch.setattr(budget, "time", SimpleNamespace(time=lambda: self.now))
 
         def write(*args: Any) -> None:
             write_checkpoint(*args)
             self.now += 1
-            self.steps.append(args[-1])
+            self.steps.append(args[3])
 
         def train_in_seconds(*args: Any) -> Any:
             return train(*args[:-1], replace(args[-1], checkpoint_seconds=0.0))
 
-        monkeypatch.setattr(loop, "_write_checkpoint", write)
+        monkeypatch.setattr(loop, "write_checkpoint", write)
         monkeypatch.setattr(building, "train", train_in_seconds)
 
     def count(self, name: str) -> None:

@@ -227,7 +227,7 @@ def test_points_are_evaluated_once(tmp_path: Path) -> None:
         again = PointEvaluator(perturbation, evaluate, path, origin={"norm": -1.0}).grid([-0.1, 0.0, 0.1])
     assert len(calls) == 4
     assert again == [first[0], {"norm": -1.0, "coordinates": [0.0]}, first[2]]
-    assert [json.loads(line)["coordinates"] for line in path.read_text().splitlines()] == [
+    assert [json.loads(line)["state"]["coordinates"] for line in path.read_text().splitlines()] == [
         [-0.1],
         [0.0],
         [0.1],

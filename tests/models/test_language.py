@@ -15,7 +15,7 @@ from makebreak.activations import logits_at_last
 from makebreak.evaluation import first_tokens, log_odds, next_token_log_probs
 from makebreak.models import model_digest, n_parameters, open_model
 from makebreak.prompts import text_requests
-from makebreak.store import Store
+from makebreak.store import DamagedArtifact, Store, record
 from tests.activations.networks import ARCHITECTURES, D_VOCAB, n_hooks, network, tokens
 from tests.fixtures.gguf_models import write_gguf
 from tests.fixtures.tiny_lm import byte_level_tokenizer, prompts, save_lm, tokenizer
@@ -53,6 +53,27 @@ def test_gguf_file_is_dequantised_once(tmp_path: Path) -> None:
     before = weights.stat().st_mtime_ns
     assert model_digest(open_model(file, store=store)) == model_digest(lm)
     assert weights.stat().st_mtime_ns == before
+
+
+def test_dequantised_copies_are_checked(tmp_path: Path) -> None:
+    """A damaged copy is named; one of a revision that allowed missing tensors is not used."""
+    model, words = network("qwen2"), byte_level_tokenizer()
+    model.resize_token_embeddings(len(words))
+    file, store = write_gguf(model, words, tmp_path / "tiny.gguf"), Store(tmp_path / "store")
+    open_model(file, store=store)
+    [folder] = [path for path in (tmp_path / "store" / "dequantised").iterdir() if path.is_dir()]
+    config = record(folder)["config"]
+
+    def write_random(path: Path) -> None:
+        (path / "model.safetensors").write_bytes(b"random")
+
+    older = store.build("dequantised", revision=1, config=config, make=write_random)
+    assert open_model(file, store=store).model.config.vocab_size == len(words)
+    assert older != folder
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"~")
+    with pytest.raises(DamagedArtifact, match=r"model.safetensors is truncated or was changed: delete"):
+        open_model(file, store=store)
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)

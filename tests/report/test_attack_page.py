@@ -28,7 +28,7 @@ from makebreak.models import LanguageModel
 from makebreak.prompts import text_requests
 from makebreak.report import attack_summary, write_attacks
 from makebreak.settings import AttackSettings, GenerationSettings
-from makebreak.store import Store, write_json
+from makebreak.store import Store, read_state, write_state
 from tests.fixtures.tiny_lm import REFUSAL, echo_lm, prompts, save_lm, template_lm, trained_lm
 
 pytestmark = pytest.mark.slow  # trains and attacks language models
@@ -138,16 +138,16 @@ def test_interrupted_search_resumes(
 
     def interrupt(path: Path, value: Any) -> None:
         """Writes the state of a search, and interrupts the first one that reaches its third step."""
-        write_json(path, value)
+        write_state(path, value)
         if value["step"] == 3:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr("makebreak.attacks.candidates.write_json", interrupt)
+    monkeypatch.setattr("makebreak.attacks.candidates.write_state", interrupt)
     with pytest.raises(KeyboardInterrupt):
         run_attacks(refusing, interrupted_store, slow)
     monkeypatch.undo()
     [state] = tmp_path.rglob("search.json")
-    assert json.loads(state.read_text())["step"] == 3
+    assert read_state(state)["step"] == 3
     resumed = run_attacks(refusing, interrupted_store, slow)
     uninterrupted = run_attacks(refusing, Store(tmp_path / "uninterrupted"), slow)
     assert json.dumps(resumed.tables) == json.dumps(uninterrupted.tables)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -283,24 +284,38 @@ def test_stack_stops_at_a_checkpoint_when_the_time_is_over(
     assert all(distance(a, b) == 0 for a, b in zip(trained.models, whole.models, strict=True))
 
 
-def test_damaged_checkpoint_is_refused(tmp_path: Path) -> None:
-    runs = members(SSFT(), SSFT())
-    interrupt_folder = tmp_path / "stack"
-    interrupt_folder.mkdir()
-    interrupt(interrupt_folder, runs, after=12)
-    path = interrupt_folder / CHECKPOINT
-    path.write_bytes(path.read_bytes()[:-50])
-    with pytest.raises(ValueError, match=r"checkpoint\.safetensors is damaged"):
-        stacked(interrupt_folder, runs)
-    save_file({"weights": torch.zeros(3, 3), "step": torch.tensor(3)}, path)
-    with pytest.raises(ValueError, match="its tensors are not those that were saved"):
-        stacked(interrupt_folder, runs)
-    other = tmp_path / "other"
-    other.mkdir()
-    interrupt(other, runs, after=12)
-    (other / CHECKPOINT).rename(path)
-    with pytest.raises(ValueError, match="is of another stack, other"):
-        stacked(interrupt_folder, runs)
+@pytest.mark.parametrize("kind", ["truncated", "foreign", "another stack", "metrics", "kept", "swapped"])
+def test_damaged_state_is_not_resumed_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], kind: str
+) -> None:
+    """The stack begins anew, says so in one line, and ends in the same weights."""
+    monkeypatch.setattr(engine, "SYNCHRONISE_EVERY", 4)
+    folder, other = tmp_path / "stack", tmp_path / "other"
+    runs = members(SSFT(), SSFT(), optimisation=replace(STEPS, checkpoints=4))
+    whole = stacked(tmp_path / "whole", runs)
+    folder.mkdir()
+    interrupt(folder, runs, after=8)
+    path, kept = folder / CHECKPOINT, sorted((folder / "checkpoints").iterdir())
+    if kind == "truncated":
+        path.write_bytes(path.read_bytes()[:-50])
+    elif kind == "foreign":
+        save_file({"weights": torch.zeros(3, 3), "step": torch.tensor(3)}, path)
+    elif kind == "another stack":
+        other.mkdir()
+        interrupt(other, runs, after=8)
+        (other / CHECKPOINT).rename(path)
+    elif kind == "metrics":
+        path = folder / "metrics.jsonl"
+        path.write_text(re.sub(r"\d\.", "9.", path.read_text(), count=1))
+    else:
+        path, last = kept
+        content = path.read_bytes()
+        path.write_bytes(last.read_bytes() if kind == "swapped" else content[:-1] + b"~")
+    capsys.readouterr()
+    resumed = stacked(folder, runs)
+    expected = f"{path} is damaged, or was written by another version: the stack of 2 models begins anew"
+    assert capsys.readouterr().err.startswith(expected)
+    assert all(distance(a, b) == 0 for a, b in zip(resumed.models, whole.models, strict=True))
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,10 @@ import torch
 
 from makebreak.budget import OutOfTime, limit_time
 from makebreak.models import load_model
+from makebreak.store import DamagedArtifact
 from makebreak.training import DPO, SSFT, LoRA, MuonOptimisation, Pretraining
 from makebreak.training.adapters import merge_adapters
-from makebreak.training.loop import CHECKPOINT, METRICS
+from makebreak.training.resumption import CHECKPOINT, CHECKPOINTS, METRICS
 from tests.training.short_runs import EVERY_STEP, NEVER, SHORT, WORLD, FaultAt, fresh, interrupt, run, same
 
 MUON = MuonOptimisation(SHORT.steps, SHORT.learning_rate, batch_size=SHORT.batch_size)
@@ -137,44 +138,87 @@ def test_killed_process_changes_nothing(tmp_path: Path) -> None:
     assert (folder / METRICS).read_text() == (tmp_path / "whole" / METRICS).read_text()
 
 
-def test_checkpoint_of_another_run_is_an_error(tmp_path: Path) -> None:
+def flip(content: bytes) -> bytes:
+    middle = len(content) // 2
+    return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+
+
+DAMAGE: dict[str, Callable[[bytes], bytes]] = {
+    "bit": flip,
+    "bit of the header": lambda content: content[:12] + bytes([content[12] ^ 4]) + content[13:],
+    "another type": lambda content: content.replace(b'"F32"', b'"I32"', 1),
+    "another run": lambda content: content.replace(b"cut/", b"cat/", 1),
+    "truncated": lambda content: content[: len(content) // 2],
+    "empty": lambda _: b"",
+    "object": lambda _: b"{}",
+    "list": lambda _: b"[]",
+    "null": lambda _: b"null",
+    "NaN": lambda _: b"NaN",
+    "binary": lambda content: b"\xff\xfe" + content,
+}
+
+
+def interrupted(folder: Path) -> Path:
+    """Folder of a run that was interrupted at step 7, with a checkpoint and a kept model."""
+    with pytest.raises(KeyboardInterrupt):
+        run(folder, FaultAt(SSFT(), 7, interrupt), model=fresh(), checkpoints=EVERY_STEP)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    folder = tmp_path_factory.mktemp("undisturbed")
+    run(folder, SSFT())
+    return contents(folder)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+@pytest.mark.parametrize("kind", DAMAGE)
+@pytest.mark.parametrize("name", [CHECKPOINT, METRICS, f"{CHECKPOINTS}/000003/model.safetensors"])
+def test_damaged_state_is_not_resumed_from(
+    tmp_path: Path, whole: dict[str, bytes], capsys: pytest.CaptureFixture[str], name: str, kind: str
+) -> None:
+    """The run begins anew, says so in one line, and ends in the same bytes."""
+    path = interrupted(tmp_path / "cut") / name
+    before = path.read_bytes()
+    path.write_bytes(DAMAGE[kind](before))
+    capsys.readouterr()
+    run(tmp_path / "cut", SSFT())
+    lines = [line for line in capsys.readouterr().err.splitlines() if "begins anew" in line]
+    if DAMAGE[kind](before) != before:
+        assert lines == [f"{path} is damaged, or was written by another version: training begins anew"]
+    assert contents(tmp_path / "cut") == whole
+
+
+def test_untouched_state_is_resumed_from(
+    tmp_path: Path, whole: dict[str, bytes], capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = interrupted(tmp_path / "cut")
+    capsys.readouterr()
+
+    def never() -> None:
+        raise AssertionError("step 6 was repeated")
+
+    run(folder, FaultAt(SSFT(), 6, never))
+    assert "begins anew" not in capsys.readouterr().err
+    assert contents(folder) == whole
+
+
+def test_checkpoint_of_another_run_is_not_resumed_from(tmp_path: Path, whole: dict[str, bytes]) -> None:
     """Same shapes, same steps: nothing else would tell it from its own."""
-    one, other = tmp_path / "one", tmp_path / "other"
-    for folder in (one, other):
-        folder.mkdir()
-        with pytest.raises(KeyboardInterrupt):
-            run(folder, FaultAt(SSFT(), 7, interrupt), model=fresh(), checkpoints=EVERY_STEP)
+    one, other = interrupted(tmp_path / "one"), interrupted(tmp_path / "other")
     (other / CHECKPOINT).replace(one / CHECKPOINT)
-    with pytest.raises(ValueError, match="is of another run, other: delete it"):
-        run(one, SSFT(), model=fresh(), checkpoints=EVERY_STEP)
+    run(one, SSFT())
+    assert contents(one) == whole
 
 
-def test_flipped_bit_of_a_checkpoint_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(KeyboardInterrupt):
-        run(tmp_path, FaultAt(SSFT(), 7, interrupt), model=fresh(), checkpoints=EVERY_STEP)
-    content = bytearray((tmp_path / CHECKPOINT).read_bytes())
-    content[-100] ^= 1
-    (tmp_path / CHECKPOINT).write_bytes(content)
-    with pytest.raises(
-        ValueError, match=r"checkpoint.safetensors is damaged \(its tensors are not those that were saved"
-    ):
-        run(tmp_path, SSFT(), model=fresh(), checkpoints=EVERY_STEP)
-
-
-@pytest.mark.parametrize(
-    "damage", [lambda b: b[: len(b) // 2], lambda b: b"\xff\xfe" + b, lambda b: b'{"loss": 1}\n']
-)
-def test_damaged_metrics_are_an_error(tmp_path: Path, damage: Callable[[bytes], bytes]) -> None:
-    """What was there when the checkpoint was written is gone: a resumed run would leave a hole."""
-    whole = run(tmp_path / "whole", SSFT())
-    cut = tmp_path / "cut"
-    with pytest.raises(KeyboardInterrupt):
-        run(cut, FaultAt(SSFT(), 7, interrupt), checkpoints=EVERY_STEP)
-    (cut / METRICS).write_bytes(damage((cut / METRICS).read_bytes()))
-    with pytest.raises(
-        ValueError, match=r"metrics.jsonl is damaged: delete .*checkpoint.safetensors to start this run"
-    ):
-        run(cut, SSFT())
-    (cut / CHECKPOINT).unlink()
-    assert same(run(cut, SSFT()), whole)
-    assert (cut / METRICS).read_text() == (tmp_path / "whole" / METRICS).read_text()
+def test_foreign_file_among_kept_models_is_refused(tmp_path: Path) -> None:
+    folder = interrupted(tmp_path / "cut")
+    foreign = folder / CHECKPOINTS / "000003" / "adapter_config.json"
+    foreign.write_text("mine")
+    with pytest.raises(DamagedArtifact, match=r"adapter_config.json was not written by this run: move it"):
+        run(folder, SSFT())
+    assert foreign.read_text() == "mine"

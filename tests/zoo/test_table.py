@@ -12,12 +12,13 @@ from typing import ClassVar
 import pandas as pd
 import pytest
 
+import makebreak.configs
 import makebreak.recipes.building
 from makebreak.configs import to_json
 from makebreak.defences import MixedFineTuning
 from makebreak.models import MODEL_SIZES
 from makebreak.recipes import Alignment, Recipe, build
-from makebreak.store import RECORD_FILE, Store, record, result_key, write_json
+from makebreak.store import RECORD_FILE, DamagedArtifact, Store, record, result_key, write_json
 from makebreak.training import DPO, SSFT, AlignmentData, GradientAscent, LoRA, Optimisation, Pretraining
 from makebreak.zoo import IDENTITY, Measurement, Subject, measure, table
 from makebreak.zoo.measure import MEASUREMENT_FILE
@@ -239,33 +240,31 @@ def test_unreadable_models_are_reported(store: Store, keys: dict[str, str], chan
     assert "\n" not in message
 
 
-STRAY = {
-    "backup": "artifact.json is missing",
-    ".ipynb_checkpoints": "artifact.json is missing",
-    "copy.old": "artifact.json is missing",
-    "torn": "not JSON",
-    "list": "list indices must be integers",
-    "no entry": "no entry 'revision'",
-}
+STRAY = ("backup", "copy.old", "0123456789abcdef0123 copy", "ABCDEF0123456789ABCD")
+UNNAMED = (".ipynb_checkpoints", ".Trash-0", "0123456789abcdef0123.partial", ".DS_Store")
+"""Names that systems, editors and the store itself give, of which nothing is said."""
 
 
 @pytest.mark.parametrize("stage", ["pretraining", "alignment", "measure-constant"])
-def test_stray_folders_are_reported(store: Store, stage: str) -> None:
-    """Folders that are no results are all named in one warning, and change no row."""
+def test_stray_folders_are_left_out(store: Store, stage: str) -> None:
+    """Folders whose names are no keys are named in one warning, and change no row."""
     measure(store, MODELS["ssft"], Constant())
     before = table(store)
-    contents = {"torn": "{", "list": "[]", "no entry": "{}"}
-    for name in STRAY:
+    for name in UNNAMED:
         (store.root / stage / name).mkdir(parents=True)
-        if name in contents:
-            (store.root / stage / name / RECORD_FILE).write_text(contents[name])
+    (store.root / stage / "notes.txt").write_text("mine")
+    pd.testing.assert_frame_equal(table(store), before)
+    for name in STRAY:
+        (store.root / stage / name).mkdir()
+        (store.root / stage / name / RECORD_FILE).write_text("{")
     zoo, message = unread(store)
     pd.testing.assert_frame_equal(zoo, before)
-    for name, reason in STRAY.items():
-        assert f"{store.root / stage / name} ({reason}" in message
+    for name in STRAY:
+        assert f"{store.root / stage / name} (no result: its name is no key)" in message
+    assert not any(name in message for name in UNNAMED)
 
 
-def test_copies_are_reported(store: Store, keys: dict[str, str]) -> None:
+def test_copies_are_left_out(store: Store, keys: dict[str, str]) -> None:
     """A copy that lies beside a result is reported, and is neither another model nor another setting."""
     ((_, folder),) = measure(store, MODELS["ssft"], Constant())
     before = table(store)
@@ -273,23 +272,114 @@ def test_copies_are_reported(store: Store, keys: dict[str, str]) -> None:
         shutil.copytree(path, path.with_name("copy"))
     zoo, message = unread(store)
     pd.testing.assert_frame_equal(zoo, before)
-    assert message.count(f"{RECORD_FILE} describes the result of another folder") == 2
+    assert message.count("copy (no result") == 2
 
 
-@pytest.mark.parametrize("content", [None, "{", "[]", '{"columns": 3}', "{}"])
-def test_unreadable_measures_are_reported(store: Store, keys: dict[str, str], content: str | None) -> None:
-    """What one measure zoo in one model cannot be read: its columns are empty there, and only there."""
-    measure(store, MODELS["base"], Constant())
+def edit(name: str, change: Callable[[bytes], bytes]) -> Callable[[Path], None]:
+    """Damage that changes the content of a file."""
+
+    def write(folder: Path) -> None:
+        (folder / name).write_bytes(change((folder / name).read_bytes()))
+
+    return write
+
+
+RECORD_DAMAGE: dict[str, Callable[[Path], object]] = {
+    "record missing": lambda folder: (folder / RECORD_FILE).unlink(),
+    "record empty": edit(RECORD_FILE, lambda _: b""),
+    "record truncated": edit(RECORD_FILE, lambda content: content[:50]),
+    "record a list": edit(RECORD_FILE, lambda _: b"[]"),
+    "record null": edit(RECORD_FILE, lambda _: b"null"),
+    "record without entries": edit(RECORD_FILE, lambda _: b"{}"),
+    "record binary": edit(RECORD_FILE, lambda _: b"\xff\x00"),
+    "record nested": edit(RECORD_FILE, lambda _: b"[" * 100_000),
+    "number changed": edit(RECORD_FILE, lambda content: content.replace(b'"step": 4', b'"step": 2')),
+    "seed changed": edit(RECORD_FILE, lambda content: content.replace(b'"seed": 1000', b'"seed": 7')),
+    "revision changed": edit(RECORD_FILE, lambda content: content.replace(b'"revision": ', b'"revision": 1')),
+    "renamed": lambda folder: folder.rename(folder.with_name("0123456789abcdef0123")),
+    "file added": lambda folder: (folder / "adapter_config.json").write_text("{}"),
+}
+MEASURE_DAMAGE: dict[str, Callable[[Path], object]] = {
+    "missing": lambda folder: (folder / MEASUREMENT_FILE).unlink(),
+    "truncated": edit(MEASUREMENT_FILE, lambda content: content[:-5]),
+    "empty": edit(MEASUREMENT_FILE, lambda _: b""),
+    "no object": edit(MEASUREMENT_FILE, lambda _: b"[]"),
+    "no columns": edit(MEASUREMENT_FILE, lambda _: b"{}"),
+    "margin changed": edit(MEASUREMENT_FILE, lambda content: content.replace(b"1.0", b"1.5")),
+    "margin a text": edit(MEASUREMENT_FILE, lambda content: content.replace(b"1.0", b'"oops"')),
+    "NaN": edit(MEASUREMENT_FILE, lambda content: content.replace(b"1.0", b"NaN")),
+}
+
+
+def link(folder: Path) -> None:
+    """Replaces the weights by a link to the same bytes."""
+    path = folder / "model.safetensors"
+    path.rename(folder.parent / "elsewhere")
+    path.symlink_to(folder.parent / "elsewhere")
+
+
+MODEL_DAMAGE: dict[str, Callable[[Path], object]] = {
+    "checkpoints deleted": lambda folder: shutil.rmtree(folder / "checkpoints"),
+    "weights deleted": lambda folder: (folder / "model.safetensors").unlink(),
+    "weights empty": edit("model.safetensors", lambda _: b""),
+    "weights a link": link,
+}
+
+
+def check_damage(store: Store, folder: Path, damage: Callable[[Path], object]) -> None:
+    """Checks that the table refuses a store with one damaged folder, with a remedy that works."""
+    before = table(store)
+    damage(folder)
+    if not folder.exists():
+        folder = folder.with_name("0123456789abcdef0123")
+    with pytest.raises(DamagedArtifact) as raised:
+        table(store)
+    assert str(folder) in str(raised.value)
+    assert f"delete {folder} and run again" in str(raised.value)
+    assert "\n" not in str(raised.value)
+    shutil.rmtree(folder)
+    assert len(table(store)) <= len(before)
+
+
+@pytest.mark.parametrize("kind", sorted({*RECORD_DAMAGE, *MEASURE_DAMAGE} - {"seed changed"}))
+def test_damaged_measures_are_named(store: Store, kind: str) -> None:
+    """What a measure found is never dropped or changed in silence."""
     ((_, folder),) = measure(store, MODELS["ssft"], Constant())
-    path = folder / MEASUREMENT_FILE
-    if content is None:
-        path.unlink()
-    else:
-        path.write_text(content)
-    zoo, message = unread(store)
-    assert rows(zoo[zoo.constant.notna()]) == {(keys["base"], 4)}
-    assert len(zoo) == len(rows(zoo))
-    assert str(folder) in message
+    check_damage(store, folder, (RECORD_DAMAGE | MEASURE_DAMAGE)[kind])
+
+
+@pytest.mark.parametrize("kind", sorted({*RECORD_DAMAGE, *MODEL_DAMAGE} - {"number changed"}))
+def test_damaged_models_are_named(store: Store, keys: dict[str, str], kind: str) -> None:
+    check_damage(store, store.root / "alignment" / keys["ssft"], (RECORD_DAMAGE | MODEL_DAMAGE)[kind])
+
+
+def test_many_models_of_few_configs_are_read_once(
+    store: Store, keys: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The cost of a model's config does not grow with the number of models that share it."""
+    counts: list[str] = []
+
+    def count(name: str, function: Callable) -> Callable:
+        def counting(*args: object, **kwargs: object) -> object:
+            counts.append(name)
+            return function(*args, **kwargs)
+
+        return counting
+
+    monkeypatch.setattr(makebreak.configs, "get_type_hints", count("hints", makebreak.configs.get_type_hints))
+    monkeypatch.setattr(makebreak.configs, "_adapter", count("adapter", makebreak.configs._adapter))
+    makebreak.configs._schema.cache_clear()
+    folder = store.root / "alignment" / keys["ssft"]
+    table(store)
+    first = len(counts)
+    for seed in range(30):
+        copy = folder.with_name(f"copy {seed}")
+        shutil.copytree(folder, copy)
+        rewrite(copy, lambda config, seed=seed: config.update(seed=2000 + seed))
+    counts.clear()
+    assert len(table(store).key.unique()) == len(MODELS) + 30
+    assert "hints" not in counts
+    assert len(counts) <= 30, f"{len(counts)} fields of {30} models were checked, {first} at first"
 
 
 def test_models_of_a_users_mitigation(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -355,13 +445,13 @@ def test_models_of_a_changed_world(
 
 def test_records_of_an_older_program(store: Store, keys: dict[str, str]) -> None:
     """Before a revision the config may have had other fields, and worlds other names."""
-    folder = store.root / "alignment" / "0123456789abcdef0123"
+    folder = store.root / "alignment" / "older"
     shutil.copytree(store.root / "alignment" / keys["ssft"], folder)
-    write_json(
-        folder / RECORD_FILE,
-        record(folder) | {"revision": 0, "config": {"world": "gone", "tuning": {"lr": 1}}},
-    )
-    assert (folder.name, 4) not in rows(table(store))
+    write_json(folder / RECORD_FILE, record(folder) | {"revision": 0})
+    folder = rewrite(folder, lambda config: config.update(world="gone", tuning={"lr": 1}))
+    before = table(store)
+    assert (folder.name, 4) not in rows(before)
+    assert (keys["ssft"], 4) in rows(before)
 
 
 def test_columns_of_measures(store: Store, keys: dict[str, str]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,7 +17,7 @@ from makebreak.activations import PrefixCache
 from makebreak.attacks.slots import AdversarialSlots, fill_slots
 from makebreak.evaluation import RequestFilter, TokenConstraint, score_targets, target_batch_size, target_nll
 from makebreak.prompts import target_sequences
-from makebreak.store import write_json
+from makebreak.store import read_state, report_damage, write_state
 
 _TENSORS = {"ids": "current", "best": "best", "loss": "loss", "hit": "exact_match", "steps": "steps"}
 """Key in a state's file of each tensor of the state."""
@@ -51,29 +50,46 @@ class SearchState:
 
     @staticmethod
     def steps_in(path: Path) -> int:
-        """Number of steps of the state in a file."""
-        return int(json.loads(path.read_text())["step"])
+        """Number of steps of the state in a file; 0 if the file is damaged."""
+        try:
+            return int(read_state(path)["step"])
+        except (ValueError, LookupError, TypeError):
+            return 0
 
     @classmethod
     def read(cls, path: Path, fresh: SearchState) -> SearchState:
-        """The state in a file; `fresh` is the start of the search that it has to belong to."""
-        content = json.loads(path.read_text())
-        if content["made_of"] != fresh.identity:
-            raise ValueError(
-                f"{path} is of another attack ({content['made_of']}): choose another file, or delete it"
-            )
-        tensors: dict[str, Any] = {
-            name: torch.tensor(content[key], dtype=getattr(fresh, name).dtype)
-            for key, name in _TENSORS.items()
-        }
-        counts = {name: content[name] for name in ("step", "history", "n_proposed", "n_valid")}
-        return cls(identity=content["made_of"], **counts, **tensors)
+        """The state in a file; `fresh`, the start of the search, if the file is damaged.
+
+        Args:
+            path: The file.
+            fresh: The start of the search that the state has to belong to.
+
+        Returns:
+            The state from which the search goes on.
+
+        Raises:
+            ValueError: If the file has the state of another search.
+        """
+        try:
+            content = read_state(path)
+            identity = content["made_of"]
+            tensors: dict[str, Any] = {
+                name: torch.tensor(content[key], dtype=getattr(fresh, name).dtype)
+                for key, name in _TENSORS.items()
+            }
+            counts = {name: content[name] for name in ("step", "history", "n_proposed", "n_valid")}
+        except (ValueError, LookupError, TypeError, RuntimeError):
+            report_damage(path, "the search begins anew")
+            return fresh
+        if identity != fresh.identity:
+            raise ValueError(f"{path} is of another attack ({identity}): choose another file, or delete it")
+        return cls(identity=identity, **counts, **tensors)
 
     def write(self, path: Path) -> None:
         """Writes the state to a file."""
         tensors = {key: getattr(self, name).tolist() for key, name in _TENSORS.items()}
         counts = {name: getattr(self, name) for name in ("step", "history", "n_proposed", "n_valid")}
-        write_json(path, {"made_of": self.identity} | counts | tensors)
+        write_state(path, {"made_of": self.identity} | counts | tensors)
 
 
 class CandidateScores(NamedTuple):

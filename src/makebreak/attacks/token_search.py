@@ -271,7 +271,8 @@ def search_tokens(
 
     Raises:
         ValueError: If no token is allowed, the method does not work for the model, the model produces every
-            target already, or the checkpoint belongs to another search.
+            target already, or the checkpoint belongs to another search. A damaged checkpoint is none: the
+            search begins anew, and says so.
     """
     options = options or SearchOptions()
     search = CandidateSearch.create(model, slots, options.constraint, shared=options.shared)
@@ -282,7 +283,7 @@ def search_tokens(
         raise ValueError(
             f"the model gives all {len(slots.positions)} targets already: there is nothing to attack"
         )
-    if options.checkpoint_path is not None and options.checkpoint_path.is_file():
+    if options.checkpoint_path is not None and options.checkpoint_path.exists():
         state = SearchState.read(options.checkpoint_path, state)
     for step in range(state.step, attack.steps):
         if state.exact_match.all():

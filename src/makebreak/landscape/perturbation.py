@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import torch
 from torch import nn
 
 from makebreak.landscape.directions import Direction
+from makebreak.store import StateLines
 
 Point = tuple[float, ...]
 """Coordinates of a point, one per direction."""
@@ -82,7 +82,8 @@ class Perturbation:
 class PointEvaluator:
     """Evaluations of a perturbed model at points, stored in a file with one JSON object per line.
 
-    A point that is in the file is not evaluated again; the line of an interrupted write is.
+    A point that is in the file is not evaluated again, unless its line or one before it is damaged
+    (`makebreak.store.StateLines`).
 
     Args:
         perturbation: The perturbation.
@@ -99,12 +100,10 @@ class PointEvaluator:
         *,
         origin: dict[str, Any] | None = None,
     ) -> None:
-        self.perturbation, self._evaluate, self._path = perturbation, evaluate, path
-        self._rows: dict[Point, dict[str, Any]] = {}
-        if path is not None and path.is_file():
-            lines = [line for line in path.read_text().splitlines(keepends=True) if line.endswith("}\n")]
-            path.write_text("".join(lines))
-            self._rows = {tuple(row.pop("coordinates")): row for row in map(json.loads, lines)}
+        self.perturbation, self._evaluate = perturbation, evaluate
+        self._lines = None if path is None else StateLines(path)
+        stored = [] if self._lines is None else self._lines.read()
+        self._rows: dict[Point, dict[str, Any]] = {tuple(row.pop("coordinates")): row for row in stored}
         if origin is not None:
             self._rows[(0.0,) * len(perturbation.directions)] = origin
 
@@ -114,9 +113,8 @@ class PointEvaluator:
         if point not in self._rows:
             self.perturbation.set(*point)
             row = self._evaluate()
-            if self._path is not None:
-                with self._path.open("a") as file:
-                    file.write(json.dumps({"coordinates": list(point), **row}) + "\n")
+            if self._lines is not None:
+                self._lines.append({"coordinates": list(point), **row})
             self._rows[point] = row
         return self._rows[point]
 

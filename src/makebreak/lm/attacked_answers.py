@@ -24,6 +24,8 @@ from makebreak.prompts import Requests, TextRequests
 from makebreak.revisions import cache_revision
 from makebreak.tables import Rows, as_dict, as_dicts
 
+SEARCH_FOLDER = "search"
+"""Folder within that of a step for the state of a search."""
 NO_ATTACK = "no attack"
 """Name of the control without an attack."""
 N_TOPIC_CONTROLS = 3
@@ -127,7 +129,7 @@ class AnswerScorer:
             One element: `answers`, one `AttackedAnswerRow` per request with the fields of `MonitorRow` if
             there are monitors, and `history`, the losses of a search.
         """
-        state = folder / "search"
+        state = folder / SEARCH_FOLDER
         arguments = supported_arguments(attack.__call__, {"progress": progress, "folder": state})
         if "folder" in arguments:
             state.mkdir(exist_ok=True)

@@ -16,8 +16,7 @@ from makebreak.prompts import Example, Family, TextWorld, canonical_text
 from makebreak.settings import FineTuneSettings, GenerationSettings, UserDataSettings
 from makebreak.store import Store
 from makebreak.tables import Rows, as_dict, as_dicts
-from makebreak.training import LoRA, Optimisation, load_objective
-from makebreak.training.loop import METRICS
+from makebreak.training import METRICS, LoRA, Optimisation, load_objective
 
 BEFORE, AFTER = "before", "after"
 """Values of the column `condition`."""

@@ -40,7 +40,7 @@ from makebreak.models import LanguageModel, load_model, model_digest
 from makebreak.prompts import Outcome, Requests, load_world
 from makebreak.revisions import cache_revision
 from makebreak.settings import GenerationSettings, LandscapeSettings
-from makebreak.store import RECORD_FILE, Store, record
+from makebreak.store import RECORD_FILE, Store, check_copy, record
 from makebreak.tables import Rows, as_dicts
 from makebreak.zoo import held_out_requests
 
@@ -55,6 +55,7 @@ N_TRUNCATION_POINTS = 5
 """Points of the first direction at which it is measured."""
 INTERPOLATION_POINTS = np.linspace(-0.25, 1.25, 13).round(9).tolist()
 """Coordinates on the line to another checkpoint, which is at 1."""
+_POINTS = "points.jsonl"
 
 
 class CurveRow(NamedTuple):
@@ -142,20 +143,21 @@ def world_landscape_data(folder: Path, n_requests: int) -> LandscapeData:
     """A model of a synthetic world with held-out unsafe and safe requests.
 
     Args:
-        folder: Folder of the model in a store.
+        folder: Folder of the model in a store, or a copy of it under any name.
         n_requests: Number of unsafe and of safe requests.
 
     Returns:
         What `evaluate_landscape` evaluates.
 
     Raises:
-        ValueError: If the folder is damaged.
+        DamagedArtifact: If the files of the folder are not what its record says.
     """
+    digest = check_copy(folder)
     recipe = record(folder)["config"]
     world, seed = recipe["world"], int(recipe["seed"])
     model = load_model(folder, symbols=load_world(world).vocabulary.symbols)
     requests = {name: held_out_requests(world, name, n_requests, seed, SPLIT) for name in ("unsafe", "safe")}
-    key = {"model": folder.name, "n": n_requests, "outcomes": OUTCOMES_REVISION}
+    key = {"model": digest, "n": n_requests, "outcomes": OUTCOMES_REVISION}
     return LandscapeData(WorldTarget(model), requests, key)
 
 
@@ -189,9 +191,22 @@ def chat_landscape_data(
 
 
 def is_store_model(name: str) -> bool:
-    """Whether a name is the folder of a model of a synthetic world in a store."""
+    """Whether a name is the folder of a model of a synthetic world in a store, or a copy of one.
+
+    Args:
+        name: What the user gave as the model.
+
+    Returns:
+        Whether it has the record of such a model.
+
+    Raises:
+        DamagedArtifact: If the folder has a record, and its files are not what that says.
+    """
     folder = Path(name)
-    return (folder / RECORD_FILE).is_file() and "world" in record(folder).get("config", {})
+    if not (folder / RECORD_FILE).is_file():
+        return False
+    check_copy(folder)
+    return "world" in record(folder)["config"]
 
 
 def evaluate_landscape(
@@ -261,7 +276,8 @@ def _cached_answers(
 ) -> dict[float, Answers]:
     """Answers along a direction, by coordinate."""
     points = partial(_evaluate_points, landscape, direction, axis)
-    rows = cache.run(name, points, total=len(axis), depends_on={**depends_on, "axis": list(axis)})
+    depends_on = {**depends_on, "axis": list(axis)}
+    rows = cache.run(name, points, total=len(axis), depends_on=depends_on, states=_POINTS)
     return {row["coordinate"]: row for row in rows}
 
 
@@ -274,7 +290,7 @@ def _evaluate_points(
     folder: Path,
 ) -> Rows:
     """One row per coordinate, `coordinate` and the answers; a call resumes at the first missing point."""
-    points = landscape.points(direction(), path=folder / "points.jsonl").along(axis, progress)
+    points = landscape.points(direction(), path=folder / _POINTS).along(axis, progress)
     return [answers | {"coordinate": coordinate} for coordinate, answers in points.items()]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
@@ -20,6 +21,7 @@ from makebreak.tables import Rows, as_dicts
 
 Progress = Callable[..., object]
 """Called as `progress(n, **values)`: n more items are done; values are shown beside the progress bar."""
+_ROWS = "rows.json"
 
 
 class StepCache:
@@ -41,6 +43,7 @@ class StepCache:
         *,
         total: int | None = None,
         depends_on: Mapping[str, Any] | None = None,
+        states: str | None = None,
     ) -> Rows:
         """Returns the rows of a step, from the store if they are there.
 
@@ -51,6 +54,7 @@ class StepCache:
                 folder, which holds what an interrupted call left there.
             total: Number of items that the progress bar counts up to; None if it is unknown.
             depends_on: What this step depends on besides the cache's config, JSON values.
+            states: Regular expression of the paths below the folder that the function writes; None for any.
 
         Returns:
             The rows as dictionaries, as they are read from JSON.
@@ -67,11 +71,14 @@ class StepCache:
                 arguments = {"progress": _progress(bar), "folder": folder}
                 chosen = {key: value for key, value in arguments.items() if key in parameters}
                 rows = _halve_on_out_of_memory(partial(function, **chosen))
-                write_json(folder / "rows.json", as_dicts(rows))
+                write_json(folder / _ROWS, as_dicts(rows))
 
         config = self.config | dict(depends_on or {})
-        folder = self.store.build(stage, revision=revision, config=config, make=write)
-        return json.loads((folder / "rows.json").read_text())
+        files = f"{re.escape(_ROWS)}|{states or '(?!)'}"
+        if states is None and "folder" in parameters:
+            files = None
+        folder = self.store.build(stage, revision=revision, config=config, make=write, files=files)
+        return json.loads((folder / _ROWS).read_text())
 
 
 def _halve_on_out_of_memory(function: Callable[[], Iterable[Any]]) -> list[Any]:

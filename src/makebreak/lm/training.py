@@ -11,10 +11,10 @@ from transformers import PreTrainedModel
 
 from makebreak.configs import to_json
 from makebreak.errors import name_errors
-from makebreak.models import LanguageModel, model_digest
+from makebreak.models import PRETRAINED_FILES, LanguageModel, model_digest
 from makebreak.prompts import TextWorld
 from makebreak.store import Store
-from makebreak.training import LoRA, Objective, Optimisation, TrainingRun, train
+from makebreak.training import LoRA, Objective, Optimisation, TrainingRun, run_files, train
 
 REVISION = 1
 """Raised when the same configuration would give other weights."""
@@ -88,4 +88,5 @@ def fine_tune(
         "seed": run.seed,
     }
     config |= objective.source_digests()
-    return store.build(STAGE, revision=REVISION, config=config, make=make)
+    files = run_files(run.optimisation.checkpoint_steps, PRETRAINED_FILES)
+    return store.build(STAGE, revision=REVISION, config=config, make=make, files=files)

@@ -3,7 +3,13 @@
 from makebreak.models.batch_limit import MAX_BATCH_TOKENS, batch_tokens, halve_batches
 from makebreak.models.checkpoints import check_same_shapes
 from makebreak.models.devices import default_device, free_memory
-from makebreak.models.folders import load_model, save_model, word_level_tokenizer
+from makebreak.models.folders import (
+    MODEL_FILES,
+    PRETRAINED_FILES,
+    load_model,
+    save_model,
+    word_level_tokenizer,
+)
 from makebreak.models.interpolation import (
     extrapolate_weights,
     interpolate_weights,
@@ -29,7 +35,9 @@ from makebreak.models.weights import (
 __all__ = [
     "DTYPES",
     "MAX_BATCH_TOKENS",
+    "MODEL_FILES",
     "MODEL_SIZES",
+    "PRETRAINED_FILES",
     "LanguageModel",
     "ModelConfig",
     "batch_tokens",

@@ -21,6 +21,14 @@ from makebreak.models.remote_code import check_no_remote_code
 from makebreak.models.weight_files import WEIGHTS
 from makebreak.store import check_not_omitted, write_atomic, write_json
 
+MODEL_FILES = r"config\.json|model\.safetensors|(special_tokens_map|tokenizer|tokenizer_config)\.json"
+"""Regular expression of the files that `save_model` writes."""
+PRETRAINED_FILES = (
+    rf"{MODEL_FILES}|(added_tokens|generation_config|tekken|vocab|model\.safetensors\.index)\.json|"
+    r"model-\d+-of-\d+\.safetensors|(merges|vocab)\.txt|(tokenizer|spiece|sentencepiece\.bpe)\.model|"
+    r"chat_template\.jinja|additional_chat_templates/[^/]+\.jinja"
+)
+"""Regular expression of the files that transformers writes for a model and its tokenizer."""
 _REMEDY = "train it again, or download it again"
 
 

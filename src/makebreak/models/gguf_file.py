@@ -16,10 +16,12 @@ from transformers.integrations.gguf.reader import read_gguf_metadata
 from makebreak.errors import InvalidInput, name_errors
 from makebreak.models.config_checks import WeightFiles, check_config
 from makebreak.models.devices import check_free_memory
+from makebreak.models.folders import PRETRAINED_FILES
 from makebreak.models.loaded_model import attention_of, check_loaded, errors_only, n_parameters
 from makebreak.store import Store, write_atomic
 
 _REMEDY = "expected a whole GGUF file of a language model; download it again, or convert it anew"
+_REVISION = 2  # of 1 there may be copies with random weights where the file lacked tensors
 _BLOCK = re.compile(r"blk\.(\d+)\.")
 
 
@@ -43,7 +45,8 @@ def dequantise(file: Path, store: Store) -> Path:
     def make(folder: Path) -> None:
         _write_plain(file, folder)
 
-    return store.build("dequantised", revision=1, config={"file": file.name, "sha256": digest}, make=make)
+    config = {"file": file.name, "sha256": digest}
+    return store.build("dequantised", revision=_REVISION, config=config, make=make, files=PRETRAINED_FILES)
 
 
 def _write_plain(file: Path, folder: Path) -> None:

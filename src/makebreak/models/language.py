@@ -36,7 +36,7 @@ from makebreak.models.remote_code import check_no_auto_map, check_no_remote_code
 from makebreak.models.tokenizer import check_vocabulary, open_tokenizer
 from makebreak.models.weight_files import weight_files
 from makebreak.settings import LoadSettings
-from makebreak.store import Store
+from makebreak.store import Store, check_copy
 
 _HUB_ID = re.compile(r"[A-Za-z0-9]([\w-]|\.(?!\.))*/[A-Za-z0-9_]([\w-]|\.(?!\.|$))*", re.ASCII)
 _REMEDY = "expected a model that transformers can load; download it again, or correct its config.json"
@@ -76,6 +76,8 @@ class LanguageModel:
 def open_model(name: str | Path, *, store: Store, loading: LoadSettings | None = None) -> LanguageModel:
     """Opens a folder, a GGUF file or a hub id; only the last uses the network, and no code is run.
 
+    A folder of a store, or a copy of one under any name, is compared with its record first.
+
     Args:
         name: A folder, a .gguf file (which is dequantised once, into the store) or a hub id `owner/name`.
         store: Where dequantised models are kept.
@@ -86,6 +88,7 @@ def open_model(name: str | Path, *, store: Store, loading: LoadSettings | None =
         The model in evaluation mode, and its tokenizer.
 
     Raises:
+        DamagedArtifact: If the folder has a record, and its files are not what that says.
         ValueError: If there is no such model, it is no causal language model, it has `auto_map`, its
             tokenizer differs from its `tokenizer.json`, it does not fit into memory, or there is no such
             device.
@@ -95,6 +98,7 @@ def open_model(name: str | Path, *, store: Store, loading: LoadSettings | None =
     if path.suffix == ".gguf" and path.is_file():
         path = dequantise(path, store)
     if is_local:
+        check_copy(path)
         check_no_remote_code(path)
     source = str(path) if is_local else str(name)
     config = _config(source, is_local)

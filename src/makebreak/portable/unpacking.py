@@ -12,10 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
-
 from makebreak.portable.folder import WEIGHTS, PortableFolderError, read_archive, restore_bytes
-from makebreak.store import OMITTED_FILE, RECORD_FILE, check, omitted_files, write_json
+from makebreak.store import OMITTED_FILE, RECORD_FILE, check, lock, omitted_files, write_json
 
 _MEMBER = re.compile(r"(?P<stage>[\w-][\w.-]*)/(?P<key>[0-9a-f]{20})(?P<partial>\.partial)?(/[^/]+)+")
 
@@ -70,7 +68,7 @@ def unpack(folder: Path, root: Path, owner: Mapping[str, Any]) -> int:
 def _merge(source: Path, final: Path) -> None:
     """Moves an unpacked result to its place in the store."""
     final.parent.mkdir(exist_ok=True)
-    with FileLock(final.with_suffix(".lock")):
+    with lock(final):
         if source.suffix == ".partial":
             if final.with_suffix("").exists() or _modified(final) > _modified(source):
                 return

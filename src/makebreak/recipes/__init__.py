@@ -1,6 +1,6 @@
 """Recipes of models: world, size, pretraining and alignments; `build` trains what a store lacks."""
 
-from makebreak.recipes.building import REVISION, STACKS, build, build_all, checkpoints
+from makebreak.recipes.building import REVISION, STACKS, build, build_all, checkpoints, kept_steps
 from makebreak.recipes.config import ENGINE_VARIABLE, Alignment, Engine, Recipe
 
 __all__ = [
@@ -13,4 +13,5 @@ __all__ = [
     "build",
     "build_all",
     "checkpoints",
+    "kept_steps",
 ]

@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Collection, Iterable
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock
 from transformers import PreTrainedModel
 
 from makebreak.configs import from_json, to_json
-from makebreak.models import create_model, load_model
+from makebreak.models import MODEL_FILES, create_model, load_model
 from makebreak.prompts import load_world
 from makebreak.recipes.config import Recipe
 from makebreak.seeds import stage_seed
-from makebreak.store import Store, record, remove_torn_files_below, result_key, write_json
+from makebreak.store import (
+    Store,
+    lock,
+    open_unfinished,
+    read_state,
+    record,
+    report_damage,
+    result_key,
+    write_state,
+)
 from makebreak.training import (
+    CHECKPOINT,
     CHECKPOINTS,
+    METRICS,
     Member,
     Objective,
     Optimisation,
@@ -28,6 +38,7 @@ from makebreak.training import (
     TrainingStopped,
     largest_stack,
     remove_stack,
+    run_files,
     train,
     train_stack,
 )
@@ -37,6 +48,10 @@ REVISION = 2
 STACKS = "stacks"
 """Folder of a store that holds the state of stacks in training."""
 _RECIPES = "recipes.json"
+_KEPT = re.compile(rf"{CHECKPOINTS}/([0-9]{{6,}})/")
+_STACK_FILES = "|".join(
+    [*map(re.escape, (_RECIPES, CHECKPOINT, METRICS)), rf"{CHECKPOINTS}/[0-9]{{6}}\.safetensors"]
+)
 
 
 def build(recipe: Recipe, store: Store) -> Path:
@@ -125,7 +140,8 @@ def _store(recipe: Recipe, store: Store, make: Callable[[Path], None]) -> Path:
     """The folder of a recipe's model, which is made unless the store has it."""
     stage, config = _identity(recipe)
     parents = [build(recipe.parent, store)] if recipe.alignments else []
-    return store.build(stage, revision=REVISION, config=config, parents=parents, make=make)
+    files = run_files(_last_stage(recipe)[1].checkpoint_steps, MODEL_FILES)
+    return store.build(stage, revision=REVISION, config=config, parents=parents, make=make, files=files)
 
 
 def _start(recipe: Recipe, store: Store) -> tuple[PreTrainedModel, Member]:
@@ -184,27 +200,39 @@ def _interrupted(recipes: Collection[Recipe], store: Store) -> list[list[Recipe]
     stacks = []
     for path in sorted((store.root / STACKS).glob(f"*/{_RECIPES}")):
         try:
-            group = [from_json(Recipe, config) for config in json.loads(path.read_text())]
-        except (OSError, ValueError, TypeError, AttributeError):
+            configs = read_state(path)
+        except ValueError:
+            report_damage(path, "this state is not resumed from")
+            continue
+        try:
+            group = [from_json(Recipe, config) for config in configs]
+        except (ValueError, TypeError, AttributeError):
             continue  # of a version that has no such recipe
+        if path.parent != _stack_folder(group, store):
+            continue  # likewise
         if any(recipe in recipes for recipe in group):
             stacks.append(group)
     return stacks
 
 
+def _stack_folder(group: list[Recipe], store: Store) -> Path:
+    """Folder of the state of a stack."""
+    keys = [_folder(recipe, store).name for recipe in group]
+    return store.root / STACKS / result_key(STACKS, REVISION, {"members": keys})
+
+
 def _build_stack(group: list[Recipe], store: Store) -> dict[Recipe, TrainingStopped]:
     """Trains a stack and stores its members; the errors of those whose loss was not finite."""
-    keys = [_folder(recipe, store).name for recipe in group]
-    folder = store.root / STACKS / result_key(STACKS, REVISION, {"members": keys})
+    folder = _stack_folder(group, store)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.with_suffix(".lock")):
-        remove_torn_files_below(folder)
+    with lock(folder):
         missing = [i for i, recipe in enumerate(group) if not _folder(recipe, store).exists()]
+        if missing or folder.exists():
+            open_unfinished(folder, _STACK_FILES)
         if not missing:  # another process was faster, or was killed before it removed the state
             _remove_state(folder)
             return {}
-        folder.mkdir(exist_ok=True)
-        write_json(folder / _RECIPES, [to_json(recipe) for recipe in group])
+        write_state(folder / _RECIPES, [to_json(recipe) for recipe in group])
         starts = [_start(recipe, store) for recipe in group]
         models, members = [model for model, _ in starts], [member for _, member in starts]
         options = StackOptions(device=group[0].engine.device)
@@ -226,9 +254,22 @@ def _remove_state(folder: Path) -> None:
 
 def checkpoints(folder: Path) -> dict[int, Path]:
     """Model folders of a training run by step: its checkpoints and, for the last step, its own folder."""
-    config = record(folder)["config"]
+    *earlier, last = kept_steps(record(folder))
+    return {step: folder / CHECKPOINTS / f"{step:06d}" for step in earlier} | {last: folder}
+
+
+def kept_steps(result: Mapping[str, Any]) -> list[int]:
+    """Steps of a training run of which the store has the model.
+
+    Args:
+        result: Record of the run.
+
+    Returns:
+        The steps of the checkpoints that are on record, and the last step.
+    """
+    config = result["config"]
     last = (config["alignments"][-1]["optimisation"] if config["alignments"] else config["optimisation"])[
         "steps"
     ]
-    paths = sorted((folder / CHECKPOINTS).glob("*")) if (folder / CHECKPOINTS).is_dir() else []
-    return {int(path.name): path for path in paths} | {last: folder}
+    steps = {int(match[1]) for match in map(_KEPT.match, result["files"]) if match}
+    return [*sorted(steps - {last}), last]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from makebreak.tables import Rows, as_dicts
 from makebreak.zoo import Measure, Measurement, identity, measure, other_seed
 
 _TABLES_FILE = "tables.json"
+_FILES = rf"{re.escape(_TABLES_FILE)}|[^/]+\.jsonl"
 
 
 class CellTables(NamedTuple):
@@ -68,7 +70,7 @@ class Inputs(NamedTuple):
     settings: Any
     """The cell's settings."""
     folder: Path
-    """Folder of the result, for files from which an interrupted computation resumes."""
+    """Folder of the result, for files NAME.jsonl from which an interrupted computation resumes."""
     store: Store
     """The store, for a computation with results of its own in it."""
 
@@ -111,7 +113,9 @@ class TableCell:
         is_mapping = isinstance(self.settings, Mapping)
         config = dict(self.settings) if is_mapping else to_json(self.settings)
         revision = revision_of(self.function)
-        folder = store.build(self.stage, revision=revision, config=config, parents=parents, make=write)
+        folder = store.build(
+            self.stage, revision=revision, config=config, parents=parents, make=write, files=_FILES
+        )
         return CellTables(json.loads((folder / _TABLES_FILE).read_text()), (*parents, folder))
 
 

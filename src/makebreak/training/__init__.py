@@ -14,21 +14,14 @@ from makebreak.training.engine import (
 )
 from makebreak.training.finetuning import FineTuning
 from makebreak.training.latent_adversarial import LatentAdversarialTraining
-from makebreak.training.loop import (
-    CHECKPOINT,
-    CHECKPOINTS,
-    METRICS,
-    Optimisation,
-    TrainingRun,
-    TrainingStopped,
-    train,
-)
+from makebreak.training.loop import Optimisation, TrainingRun, TrainingStopped, train
 from makebreak.training.losses import mean_cross_entropy, sequence_log_probs
 from makebreak.training.muon import MuonOptimisation
 from makebreak.training.objective import AlignmentObjective, Objective
 from makebreak.training.preferences import DPO, JainDPO, Unlearning, dpo_loss
 from makebreak.training.pretraining import ModeShares, Pretraining
 from makebreak.training.registry import OBJECTIVES, load_objective
+from makebreak.training.resumption import CHECKPOINT, CHECKPOINTS, METRICS, run_files
 from makebreak.training.retain_forget import NPO, GradientAscent, npo_loss
 from makebreak.training.ssft import SSFT
 from makebreak.training.stack_batches import BatchPlan, stack_batches
@@ -70,6 +63,7 @@ __all__ = [
     "mean_cross_entropy",
     "npo_loss",
     "remove_stack",
+    "run_files",
     "sequence_log_probs",
     "stack_batches",
     "train",

@@ -18,9 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file
-from safetensors.torch import save as save_tensors
+from safetensors import safe_open
 from torch import Tensor
 from transformers import PreTrainedModel
 
@@ -28,26 +26,25 @@ from makebreak.budget import check_time, is_over
 from makebreak.models import ModelConfig, free_memory, save_model, stack_models
 from makebreak.progress import ProgressBar
 from makebreak.prompts import World
-from makebreak.store import write_atomic
+from makebreak.store import report_damage, write_atomic
 from makebreak.training.adapters import merge_adapters
-from makebreak.training.loop import (
+from makebreak.training.loop import LOG_EVERY, Optimisation, TrainingRun, TrainingStopped
+from makebreak.training.objective import Objective
+from makebreak.training.resumption import (
     CHECKPOINT,
     CHECKPOINTS,
-    LOG_EVERY,
     METRICS,
-    Optimisation,
-    TrainingRun,
-    TrainingStopped,
     metrics_before,
-    tensor_digest,
+    read_tensors,
+    text_digest,
+    write_tensors,
 )
-from makebreak.training.objective import Objective
 from makebreak.training.stack import StackState
 from makebreak.training.stack_batches import BatchPlan, check_stackable, stack_batches
 
 SYNCHRONISE_EVERY = 50
 """Steps between two moments at which the host waits for the device."""
-_STEP = "step"
+_STEP, _METRICS = "step", "metrics"
 
 
 class Member(NamedTuple):
@@ -108,6 +105,8 @@ def train_stack(
 ) -> TrainedStack:
     """Trains many models in place, all in one step, resuming from a checkpoint that lies in the folder.
 
+    A damaged checkpoint, or one of another stack, is not resumed from: the stack begins anew and says so.
+
     Args:
         models: Models of one architecture and size, on the CPU.
         members: What each model is trained on, and how.
@@ -119,7 +118,7 @@ def train_stack(
         The stack, whose members can be written.
 
     Raises:
-        ValueError: If the runs do not fit together, or the checkpoint is damaged or of another stack.
+        ValueError: If the runs do not fit together.
         OutOfTime: If the time budget of the process is used up; a checkpoint has been written.
     """
     _check_members(models, members)
@@ -246,7 +245,7 @@ class _Run:
         due = is_over() or time.monotonic() - self._last_time > self._options.checkpoint_seconds
         if is_last or due:
             tensors = self.state.tensors() | {_STEP: torch.tensor(step + 1)}
-            self._write(CHECKPOINT, tensors)
+            self._write(CHECKPOINT, tensors | {_METRICS: self._metrics_digest(step + 1)})
             self._last_time = time.monotonic()
             if not is_last:
                 check_time(f"a stack of {len(self._members)} models")
@@ -268,34 +267,29 @@ class _Run:
     def _write(self, name: str, tensors: dict[str, Tensor]) -> None:
         path = self.folder / name
         path.parent.mkdir(exist_ok=True)
-        plain = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
-        metadata = {"run": self.folder.name, "sha256": tensor_digest(plain)}
-        write_atomic(path, save_tensors(plain, metadata=metadata))
+        write_tensors(path, self.folder.name, tensors)
 
-    def _read(self, path: Path) -> dict[str, Tensor]:
-        """Tensors that `_write` wrote; ValueError if they are damaged or another stack's."""
-        remedy = f"delete {self.folder} to start this stack again"
-        try:
-            with safe_open(path, "pt") as file:
-                metadata = file.metadata() or {}
-            tensors = load_file(path)
-        except (OSError, SafetensorError) as error:
-            raise ValueError(f"{path} is damaged ({error}): {remedy}") from None
-        if metadata.get("sha256") != tensor_digest(tensors):
-            raise ValueError(f"{path} is damaged (its tensors are not those that were saved): {remedy}")
-        if metadata.get("run") != self.folder.name:
-            raise ValueError(f"{path} is of another stack, {metadata.get('run')}: {remedy}")
-        return tensors
+    def _metrics_digest(self, step: int) -> Tensor:
+        """SHA-256 of the metrics before a step, as bytes."""
+        return torch.tensor(list(bytes.fromhex(text_digest(metrics_before(self.folder, step)))))
 
     def restore(self) -> int:
         """Loads the checkpoint of an interrupted stack, drops later metrics, returns the next step."""
         step, path = 0, self.folder / CHECKPOINT
         if path.exists():
-            tensors = self._read(path)
-            self.state.load(tensors)
-            step = int(tensors[_STEP])
-            for earlier in sorted(s for s in self._optimisation.checkpoint_steps if s <= step):
-                self._read(self.folder / CHECKPOINTS / f"{earlier:06d}.safetensors")
+            try:
+                tensors, _ = read_tensors(path, self.folder.name)
+                n_steps, path = int(tensors[_STEP]), self.folder / METRICS
+                if not tensors[_METRICS].equal(self._metrics_digest(n_steps)):
+                    raise ValueError(f"{path} is not what was written")
+                for earlier in sorted(s for s in self._optimisation.checkpoint_steps if s <= n_steps):
+                    path = self.folder / CHECKPOINTS / f"{earlier:06d}.safetensors"
+                    read_tensors(path, self.folder.name)
+                path = self.folder / CHECKPOINT
+                self.state.load(tensors)
+                step = n_steps
+            except (ValueError, LookupError, RuntimeError):
+                report_damage(path, f"the stack of {len(self._members)} models begins anew")
         write_atomic(self.folder / METRICS, metrics_before(self.folder, step))
         return step
 
@@ -347,7 +341,11 @@ def _write_member(
 
 def remove_stack(folder: Path) -> None:
     """Removes the state of a stack whose members are stored, and nothing else."""
-    for path in (folder / CHECKPOINT, folder / METRICS, *(folder / CHECKPOINTS).glob("*.safetensors")):
+    for path in (
+        folder / CHECKPOINT,
+        folder / METRICS,
+        *(folder / CHECKPOINTS).glob("[0-9]" * 6 + ".safetensors"),
+    ):
         path.unlink(missing_ok=True)
     for empty in (folder / CHECKPOINTS, folder):
         if empty.is_dir() and not any(empty.iterdir()):

@@ -7,21 +7,16 @@ step number. A resumed run is bit-identical to one that was never interrupted (C
 from __future__ import annotations
 
 import copy
-import hashlib
 import json
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file
-from safetensors.torch import save as save_tensors
-from torch import Tensor
 from torch.nn import Parameter
 from transformers import PreTrainedModel
 
@@ -30,17 +25,20 @@ from makebreak.configs import check_not_negative, check_positive, check_probabil
 from makebreak.models import default_device, save_model
 from makebreak.progress import ProgressBar
 from makebreak.prompts import World
-from makebreak.store import write_atomic
 from makebreak.training.adapters import merge_adapters
 from makebreak.training.objective import Objective
+from makebreak.training.resumption import (
+    CHECKPOINT,
+    CHECKPOINTS,
+    METRICS,
+    check_kept,
+    kept_files,
+    restore,
+    write_checkpoint,
+)
 
-CHECKPOINT, METRICS = "checkpoint.safetensors", "metrics.jsonl"
-CHECKPOINTS = "checkpoints"
-"""Folder within that of a run that holds the models saved before the last step, one folder for each step."""
 LOG_EVERY = 10
 """Steps between two rows of the metrics."""
-_MOMENTS = ("exp_avg", "exp_avg_sq", "step", "momentum_buffer")
-"""Parts of a parameter's state in AdamW (the first three) or Muon (the last)."""
 
 
 @dataclass(frozen=True)
@@ -140,6 +138,8 @@ def train(
 ) -> PreTrainedModel:
     """Trains a model in place and saves it in a folder, resuming from a checkpoint that lies there.
 
+    A damaged checkpoint, or one of another run, is not resumed from: the run begins anew and says so.
+
     Models saved before the last step lie in `folder`/checkpoints/STEP. Adapters are merged in every saved
     model. The model is moved to the device of the run.
 
@@ -157,7 +157,7 @@ def train(
     Raises:
         TrainingStopped: If the loss or the gradient is not finite; the message names the step and the last
             checkpoint.
-        ValueError: If the checkpoint in the folder is damaged or belongs to another run.
+        DamagedArtifact: If a file that this run did not write lies among the models that it kept.
         OutOfTime: If the time budget of the process is used up; a checkpoint has been written.
     """
     save = run.save or partial(save_model, symbols=world.vocabulary.symbols)
@@ -166,7 +166,7 @@ def train(
     reference = copy.deepcopy(model).eval().requires_grad_(False)
     optimiser = optimisation.create(model.train())
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    first = _restore(model, optimiser, folder)
+    first, model_hashes = restore(model, optimiser, folder)
     last_checkpoint, last_time = first, time.monotonic()
     with (
         ProgressBar(run.label, optimisation.steps, initial=first) as bar,
@@ -201,12 +201,14 @@ def train(
                 bar.set_postfix(loss=f"{value:.3f}")
             if step + 1 in optimisation.checkpoint_steps:
                 save(merge_adapters(model), folder / CHECKPOINTS / f"{step + 1:06d}")
+                model_hashes |= kept_files(folder, step + 1)
             due = is_over() or time.monotonic() - last_time > run.checkpoint_seconds
             if due and step + 1 < optimisation.steps:
                 metrics.flush()
-                _write_checkpoint(model, optimiser, folder, step + 1)
+                write_checkpoint(model, optimiser, folder, step + 1, model_hashes)
                 last_checkpoint, last_time = step + 1, time.monotonic()
                 check_time(run.label)
+    check_kept(folder, model_hashes)
     save(merge_adapters(model.eval()), folder)
     (folder / CHECKPOINT).unlink(missing_ok=True)
     return model
@@ -228,95 +230,3 @@ def decay_groups(model: PreTrainedModel) -> tuple[list[Parameter], list[Paramete
     with_decay = decayed_parameters(model)
     trainable = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
     return [p for n, p in trainable if n in with_decay], [p for n, p in trainable if n not in with_decay]
-
-
-def _write_checkpoint(model: PreTrainedModel, optimiser: torch.optim.AdamW, folder: Path, step: int) -> None:
-    """Writes weights and optimiser state, with digests of both and of the metrics so far."""
-    names = {id(parameter): name for name, parameter in model.named_parameters()}
-    tensors = {f"model.{name}": tensor for name, tensor in _untied(model).items()}
-    for parameter, state in optimiser.state.items():
-        tensors |= {f"{part}.{names[id(parameter)]}": state[part] for part in _MOMENTS if part in state}
-    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    metadata = {
-        "run": folder.name,
-        "sha256": tensor_digest(contiguous),
-        "metrics": _text_digest(metrics_before(folder, step)),
-    }
-    write_atomic(folder / CHECKPOINT, save_tensors(contiguous, metadata=metadata))
-
-
-def _untied(model: PreTrainedModel) -> dict[str, Tensor]:
-    """The tensors of a model, each once."""
-    first_name: dict[int, str] = {}
-    return {
-        name: tensor
-        for name, tensor in model.state_dict().items()
-        if first_name.setdefault(tensor.data_ptr(), name) == name
-    }
-
-
-def _restore(model: PreTrainedModel, optimiser: torch.optim.AdamW, folder: Path) -> int:
-    """Loads the checkpoint of an interrupted run, drops later metrics, returns the next step."""
-    step, path = 0, folder / CHECKPOINT
-    if path.exists():
-        try:
-            with safe_open(path, "pt") as file:
-                metadata = file.metadata() or {}
-            tensors = load_file(path)
-            if metadata.get("sha256") != tensor_digest(tensors):
-                raise ValueError("its tensors are not those that were saved")
-            step = _load_state(model, optimiser, tensors)
-        except (SafetensorError, KeyError, RuntimeError, ValueError) as error:
-            raise ValueError(f"{path} is damaged ({error}): delete it to start this run again") from None
-        if metadata.get("run") != folder.name:
-            run = metadata.get("run")
-            raise ValueError(f"{path} is of another run, {run}: delete it to start this run again")
-        if metadata.get("metrics") != _text_digest(metrics_before(folder, step)):
-            raise ValueError(f"{folder / METRICS} is damaged: delete {path} to start this run again")
-    write_atomic(folder / METRICS, metrics_before(folder, step))
-    return step
-
-
-def _load_state(model: PreTrainedModel, optimiser: torch.optim.AdamW, tensors: Mapping[str, Tensor]) -> int:
-    """Puts the tensors of a checkpoint into model and optimiser, and returns the number of steps done."""
-    weights = {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}
-    if weights.keys() != _untied(model).keys():
-        raise ValueError("its tensors are another model's")
-    model.load_state_dict(weights, strict=False)  # tied tensors are loaded with those they are tied to
-    trainable = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
-    for name, parameter in trainable.items():
-        optimiser.state[parameter] = {
-            part: tensors[f"{part}.{name}"].to(parameter.device, copy=True)
-            for part in _MOMENTS
-            if f"{part}.{name}" in tensors
-        }
-    counts = [tensors[f"step.{name}"] for name in trainable if f"step.{name}" in tensors]
-    return int(counts[0].item())
-
-
-def metrics_before(folder: Path, step: int) -> str:
-    """The lines of a folder's metrics file of the steps before a step; torn lines are left out."""
-    metrics = folder / METRICS
-    lines = metrics.read_text(errors="replace").splitlines(keepends=True) if metrics.exists() else []
-    return "".join(line for line in lines if _step_of(line) < step)
-
-
-def _step_of(line: str) -> float:
-    """The step of a line of metrics; infinity for a torn or damaged line."""
-    try:
-        return float(json.loads(line)["step"])
-    except (ValueError, KeyError, TypeError):
-        return math.inf
-
-
-def _text_digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def tensor_digest(tensors: Mapping[str, Tensor]) -> str:
-    """SHA-256 of the names and bytes of tensors."""
-    digest = hashlib.sha256()
-    for name in sorted(tensors):
-        digest.update(name.encode())
-        digest.update(tensors[name].cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()

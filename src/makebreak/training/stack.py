@@ -164,6 +164,7 @@ class StackState:
                 raise RuntimeError(
                     f"{name} has the shape {tuple(tensors[name].shape)}, not {tuple(own.shape)}"
                 )
+        for name, own in self.tensors().items():
             own.copy_(tensors[name])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, field, replace
 from functools import cache, lru_cache
 from pathlib import Path
@@ -149,6 +150,7 @@ def measure(
             config={"measure": to_json(each), "step": step},
             parents=[model, base],
             make=lambda folder, each=each: write_json(folder / MEASUREMENT_FILE, vars(each(get_subject()))),
+            files=re.escape(MEASUREMENT_FILE),
         )
         results.append((Measurement(**json.loads((folder / MEASUREMENT_FILE).read_text())), folder))
     return results

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,8 +13,15 @@ import pandas as pd
 
 from makebreak.configs import from_json
 from makebreak.prompts import load_world
-from makebreak.recipes import REVISION, Recipe, checkpoints
-from makebreak.store import RECORD_FILE, Store, result_key
+from makebreak.recipes import REVISION, Recipe, kept_steps
+from makebreak.store import (
+    KEY_PATTERN,
+    DamagedArtifact,
+    Store,
+    check_presence,
+    read_verified,
+    verify_record,
+)
 from makebreak.zoo.measure import MEASUREMENT_FILE
 
 KEY = ["key", "step"]
@@ -26,15 +34,19 @@ all training stages after it; `settings`, `learning_rate`, `weight_decay` and `s
 stage.
 """
 _UNREADABLE = (OSError, ValueError, LookupError, TypeError, AttributeError)
-"""Errors of a stored result that this program cannot read."""
+"""Errors of a config that this program cannot read."""
 
 
 def table(store: Store | Path | str) -> pd.DataFrame:
     """The zoo table: the models of a store that `recipes.build` would return, with all measures.
 
     Models and measurements of an older revision, or of an older version of a world or of a user's objective
-    or mitigation, are left out. Folders that cannot be read are left out too, with one warning
-    (`UserWarning`) that names them and the reasons.
+    or mitigation, are left out. Folders that are no results, and models of a config that this program does
+    not know, are left out too, with one warning (`UserWarning`) that names them and the reasons.
+
+    What is verified: every record against the key that names its folder, the set of files of every result
+    against its record, and the content of every measurement against its hash. The content of models is not
+    read, so that a changed weight is noticed only where a model is opened (`recipes.build`).
 
     Args:
         store: The store, or its folder.
@@ -45,6 +57,7 @@ def table(store: Store | Path | str) -> pd.DataFrame:
         measures and are empty where a measure was not taken.
 
     Raises:
+        DamagedArtifact: If a result is not what its record says; names the folder and the remedy.
         ValueError: If the store is no folder, if one measure was taken of one model with two settings, or if
             two measures give the same column.
     """
@@ -78,35 +91,16 @@ def _check_columns(name: str, columns: pd.DataFrame, zoo: pd.DataFrame) -> None:
 
 
 def _finished(folder: Path, unread: list[str]) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """Finished results of a stage with their records; `unread` gets a line per unreadable folder."""
-    for path in sorted(p for p in folder.glob("*") if p.is_dir() and p.suffix not in (".partial", ".lock")):
-        try:
-            record = json.loads((path / RECORD_FILE).read_text())
-            record |= {"revision": int(record["revision"])}
-        except _UNREADABLE as error:
-            unread.append(_reason(path, error))
-        else:
-            yield path, record
-
-
-def _check_name(path: Path, record: dict[str, Any]) -> None:
-    """Raises ValueError if a folder has another name than its record says, as a copy has."""
-    parents = [Path(key) for key in record["parents"]]
-    if path.name != result_key(record["stage"], record["revision"], record["config"], parents):
-        raise ValueError(f"{RECORD_FILE} describes the result of another folder")
-
-
-def _reason(path: Path, error: Exception) -> str:
-    """One line that names a folder and why it cannot be read."""
-    if isinstance(error, FileNotFoundError):
-        message = f"{Path(error.filename).name} is missing"
-    elif isinstance(error, json.JSONDecodeError):
-        message = f"not JSON, {error}"
-    elif isinstance(error, KeyError):
-        message = f"no entry {error}"
-    else:
-        message = str(error)
-    return f"{path} ({' '.join(message.split())})"
+    """Finished results of a stage with their records; `unread` gets a line per folder that is no result."""
+    if not folder.is_dir():
+        return
+    with os.scandir(folder) as entries:
+        names = sorted((entry.name, entry.is_dir()) for entry in entries)
+    for name, is_folder in names:
+        if KEY_PATTERN.fullmatch(name):
+            yield folder / name, verify_record(folder / name)
+        elif is_folder and not name.startswith(".") and not name.endswith((".partial", ".lock")):
+            unread.append(f"{folder / name} (no result: its name is no key)")
 
 
 def _models(folder: Path, unread: list[str]) -> list[dict[str, Any]]:
@@ -114,16 +108,17 @@ def _models(folder: Path, unread: list[str]) -> list[dict[str, Any]]:
     rows = []
     for path, record in _finished(folder, unread):
         if record["revision"] == REVISION:
+            check_presence(path, record["files"])
             try:
                 rows += _model_rows(path, record)
             except _UNREADABLE as error:
-                unread.append(_reason(path, error))
+                reason = f"no entry {error}" if isinstance(error, KeyError) else str(error)
+                unread.append(f"{path} ({' '.join(reason.split())})")
     return rows
 
 
 def _model_rows(path: Path, record: dict[str, Any]) -> list[dict[str, Any]]:
     """One row per kept step of a model; none if its world or a user's source has changed since."""
-    _check_name(path, record)
     config = dict(record["config"])
     if config.pop("world_is") != load_world(config["world"]).fingerprint:
         return []
@@ -132,7 +127,7 @@ def _model_rows(path: Path, record: dict[str, Any]) -> list[dict[str, Any]]:
     if digests != recipe.source_digests():
         return []
     row = identity(recipe) | {"parent": next(iter(record["parents"]), None)}
-    return [{"key": path.name, "step": step, **row} for step in checkpoints(path)]
+    return [{"key": path.name, "step": step, **row} for step in kept_steps(record)]
 
 
 def identity(recipe: Recipe) -> dict[str, Any]:
@@ -154,13 +149,17 @@ def _columns(folder: Path, unread: list[str]) -> list[dict[str, Any]]:
     """Columns of a measure's newest revision, one row per model and step."""
     results = list(_finished(folder, unread))
     newest = max((record["revision"] for _, record in results), default=0)
-    rows = []
-    for path, record in results:
-        if record["revision"] == newest:
-            try:
-                _check_name(path, record)
-                columns = dict(json.loads((path / MEASUREMENT_FILE).read_text())["columns"])
-                rows.append({"key": record["parents"][0], "step": int(record["config"]["step"])} | columns)
-            except _UNREADABLE as error:
-                unread.append(_reason(path, error))
-    return rows
+    return [_measurement(path, record) for path, record in results if record["revision"] == newest]
+
+
+def _measurement(path: Path, record: dict[str, Any]) -> dict[str, Any]:
+    """The columns of a measurement, with the key and the step of its model."""
+    check_presence(path, record["files"])
+    content = read_verified(path, MEASUREMENT_FILE, record["files"])
+    try:
+        columns = dict(json.loads(content)["columns"])
+        return {"key": record["parents"][0], "step": int(record["config"]["step"])} | columns
+    except _UNREADABLE:
+        raise DamagedArtifact(
+            f"{path / MEASUREMENT_FILE} is no measurement: delete {path} and run again to compute it anew"
+        ) from None

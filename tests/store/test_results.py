@@ -259,12 +259,16 @@ def test_build_removes_only_torn_files(store: Store, tmp_path: Path) -> None:
         for name in (".weights.bin.7.new", "checkpoints/.weights.bin.7.new", ".zshrc.new"):
             (folder / name).parent.mkdir(exist_ok=True)
             (folder / name).write_text("half")
-        (folder / "link").symlink_to(tmp_path / "linked")
         raise RuntimeError("stopped")
 
     with pytest.raises(RuntimeError, match="stopped"):
         build(store, fail)
-    build(store, lambda folder: (folder / "link").unlink())
+    (partial,) = (path for path in (store.root / "tuning").iterdir() if path.suffix == ".partial")
+    (partial / "link").symlink_to(tmp_path / "linked")
+    with pytest.raises(DamagedArtifact, match="link is a symbolic link, in the folder of an unfinished"):
+        build(store, Maker())
+    (partial / "link").unlink()
+    build(store, lambda _: None)
     assert foreign.read_text() == "mine"
     (folder,) = (path for path in (store.root / "tuning").iterdir() if path.is_dir())
     assert set(record(folder)["files"]) == {".zshrc.new"}

@@ -1,0 +1,79 @@
+"""Files that are written whole or not at all, and removal of temporary files that a killed process left."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+TABLES = "tables"
+"""Folder of a run's tables, within its output folder."""
+OUTPUT_NAMES = ("claims.json", "provenance.json", "report.html")
+"""Files that a run writes directly into its output folder."""
+_TEMPORARY = re.compile(r"\.(?P<name>.+)\.\d+\.new")
+
+
+def write_atomic(path: Path, content: bytes | str) -> None:
+    """Write a file whole or not at all: an existing file stays until the new one is safe on disk."""
+    new = path.with_name(f".{path.name}.{os.getpid()}.new")
+    try:
+        with new.open("wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
+            file.flush()
+            os.fsync(file.fileno())
+        new.replace(path)
+    finally:
+        new.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a value as JSON, whole or not at all; raises ValueError for NaN and infinity."""
+    write_atomic(path, json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n")
+
+
+def file_digest(path: Path | str) -> str:
+    """SHA-256 of a file in hexadecimal digits."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def temporary_name(name: str) -> str:
+    """Name of the file that a temporary file of `write_atomic` stands for, "" for any other name."""
+    match = _TEMPORARY.fullmatch(name)
+    return match["name"] if match else ""
+
+
+def remove_torn_files(out: Path) -> None:
+    """Delete the temporary files that a killed `write_atomic` left in a run's output folder.
+
+    Only regular files named `.NAME.PID.new` are deleted, where NAME is one of `OUTPUT_NAMES` in the folder
+    itself or a CSV file in its folder `tables`. Other folders and symbolic links are not touched.
+    """
+    _remove_torn(out, lambda name: name in OUTPUT_NAMES)
+    tables = out / TABLES
+    if not tables.is_symlink():
+        _remove_torn(tables, lambda name: name.endswith(".csv"))
+
+
+def remove_torn_files_below(folder: Path, is_own: Callable[[str], object] = lambda _: True) -> None:
+    """Delete the temporary files that a killed `write_atomic` left in a folder and in its real subfolders.
+
+    Args:
+        folder: The folder.
+        is_own: Whether the file of a path below the folder is one that this program writes there.
+    """
+    for subfolder, _, _ in os.walk(folder, followlinks=False):
+        below = Path(subfolder).relative_to(folder)
+        _remove_torn(Path(subfolder), lambda name, below=below: is_own((below / name).as_posix()))
+
+
+def _remove_torn(folder: Path, is_own: Callable[[str], object]) -> None:
+    """Deletes the temporary files directly in a folder that stand for certain names; links are left."""
+    for path in folder.iterdir() if folder.is_dir() else ():
+        name = temporary_name(path.name)
+        if name and is_own(name) and path.is_file() and not path.is_symlink():
+            path.unlink(missing_ok=True)

@@ -1,0 +1,35 @@
+"""Locks that let two processes which want the same result compute it once."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+_PATIENCE = 1.0  # seconds of waiting after which a line says so
+
+
+@contextmanager
+def lock(folder: Path) -> Iterator[None]:
+    """Holds the lock of a result's folder; says so on standard error if another process holds it for long.
+
+    Args:
+        folder: Folder of the result; the lock is the file beside it with the suffix `.lock`.
+
+    Yields:
+        Nothing.
+    """
+    file = FileLock(folder.with_suffix(".lock"))
+    try:
+        file.acquire(timeout=_PATIENCE)
+    except Timeout:
+        sys.stderr.write(f"waiting for another process that computes {folder}\n")
+        sys.stderr.flush()
+        file.acquire()
+    try:
+        yield
+    finally:
+        file.release()
