@@ -78,6 +78,13 @@ def test_failures_are_one_line(template: str) -> None:
     refuse(template)
 
 
+def test_half_of_a_character_is_no_prompt() -> None:
+    """JSON can write one, a tokenizer cannot read it; one of the user's own is not the template's fault."""
+    with pytest.raises(InvalidInput, match=r"chat template .* it writes U\+D800, half of a character"):
+        render_chat(with_template("{{ '\\ud800' }}" + TEMPLATE), TURNS)
+    assert "\ud800" in render_chat(tokenizer(), [{"role": "user", "content": "\ud800"}])
+
+
 @pytest.mark.parametrize("template", LARGE)
 def test_memory_and_length_are_limited(template: str) -> None:
     line = refuse(template)

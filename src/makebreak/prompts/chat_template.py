@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import resource
 import select
 import signal
@@ -37,6 +38,7 @@ MAX_CHARACTERS, MAX_GROWTH = 100_000, 100
 _IDLE_SECONDS = 0.5
 _REMEDY = "correct the chat template, or give one (--template)"
 _LENGTH = struct.Struct("<Q")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class _Renderer(NamedTuple):
@@ -87,6 +89,11 @@ def render_chat(
         reply = _exchange({"request": request, "limit": limit})
     if "error" in reply:
         raise InvalidInput(f"{name}: it cannot be rendered ({reply['error']}); {_REMEDY}")
+    surrogate = _SURROGATE.search(reply["text"])
+    if surrogate and not any(surrogate[0] in part for turn in turns for part in turn.values()):
+        raise InvalidInput(
+            f"{name}: it writes U+{ord(surrogate[0]):04X}, half of a character, which is no text; {_REMEDY}"
+        )
     return reply["text"]
 
 
