@@ -115,7 +115,8 @@ def bad_command(number: int, seed: int, models: Path, root: Path) -> TrialRow:
         (folder / file).write_text("not to be changed\n")
     before = snapshot(folder)
     result = run(partial(limited_command, folder, line), log)
-    problems = one_clear_line(result, name)
+    # the settings name an option as Python does
+    problems = one_clear_line(result, name, name.replace("-", "_"))
     changes = sorted(set(snapshot(folder).items()) ^ set(before.items()))
     problems += [f"written or lost: {changes[:3]}"] if changes else []
     return TrialRow("makebreak command lines", number, f"{line} ({result.stderr.strip()[:160]})", problems)
