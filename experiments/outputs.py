@@ -19,7 +19,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from makebreak.store import TABLES, check, record, remove_torn_files, write_json
+from makebreak.output_folders import FIGURES, TABLES, remove_torn_files
+from makebreak.store import check, record, write_json
 
 if TYPE_CHECKING:
     from makebreak.recipes import Recipe
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 _PACKAGES = ("makebreak", "synthetic", "experiments")
 _VERSIONS = ("torch", "transformers", "numpy", "scipy", "scikit-learn", "seaborn", "pandas", "matplotlib")
 _CUDA_DRIVER = Path("/dev/nvidiactl")  # there if a CUDA device may be
-_PROVENANCE, _CLAIMS, _REPORT, _FIGURES = "provenance.json", "claims.json", "report.html", "figures"
+_PROVENANCE, _CLAIMS, _REPORT = "provenance.json", "claims.json", "report.html"
 
 
 @dataclass(frozen=True)
@@ -174,7 +175,7 @@ def format_paths(out: Path, seconds: float) -> str:
 def _output_files(out: Path) -> Iterator[Path]:
     """Files that a run writes, except for the provenance."""
     yield from (out / _CLAIMS, out / _REPORT)
-    for folder in (out / TABLES, out / _FIGURES):
+    for folder in (out / TABLES, out / FIGURES):
         yield from sorted(path for path in folder.glob("*") if path.is_file())
 
 

@@ -166,3 +166,47 @@ def test_errors_of_the_system_name_the_option(tmp_path: Path) -> None:
         with pytest.raises(type(error)) as caught, name_option("--store", tmp_path):
             raise error
         assert caught.value is error
+
+
+FOREIGN = (
+    ".zshrc.new",
+    ".zshrc.12.new",
+    ".claims.json.new",
+    ".claims.json.x1.new",
+    "claims.json.1.new",
+    "deep/.git/.x.new",
+    "deep/.claims.json.1.new",
+    "tables/deep/.zoo.csv.2.new",
+    "tables/.notes.txt.2.new",
+)
+"""Files that a user may keep in an output folder."""
+
+
+def test_remove_torn_spares_foreign_files(tmp_path: Path) -> None:
+    """Only temporary files of this program's own outputs go, and never through a symbolic link."""
+    out, elsewhere = tmp_path / "out", tmp_path / "elsewhere"
+    for name in FOREIGN:
+        (out / name).parent.mkdir(parents=True, exist_ok=True)
+        (out / name).write_text("mine")
+    torn = [
+        out / name
+        for name in (
+            ".claims.json.1.new",
+            ".report.html.23.new",
+            "tables/.zoo.csv.2.new",
+            "figures/.margin.png.4.new",
+        )
+    ]
+    for path in torn:
+        path.write_text("half")
+    (out / ".provenance.json.1.new").symlink_to(out / FOREIGN[0])
+    remove_torn_files(out)
+    assert not any(path.exists() for path in torn)
+    assert [(out / name).read_text() for name in FOREIGN] == ["mine"] * len(FOREIGN)
+    assert (out / ".provenance.json.1.new").is_symlink()
+    elsewhere.mkdir()
+    (elsewhere / "figures").symlink_to(out / "figures")
+    (elsewhere / "tables").symlink_to(out / "tables")
+    (out / "tables" / ".zoo.csv.3.new").write_text("half")
+    remove_torn_files(elsewhere)
+    assert (out / "tables" / ".zoo.csv.3.new").exists(), "not removed through a link"

@@ -10,11 +10,15 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from makebreak.errors import InvalidInput, describe_error
+from makebreak.store import remove_temporary_files
 
-OUTPUT_FOLDERS = ("figures", "tables")
+FIGURES, TABLES = "figures", "tables"
 """Folders below an output folder."""
-OUTPUT_FILES = ("report.html", "claims.json", "provenance.json")
+MODELS_FILE = ".models"
+"""File of a default output folder that says, by a digest, of which models it holds a report."""
+OUTPUT_FILES = ("report.html", "claims.json", "provenance.json", MODELS_FILE)
 """Files of an output folder, of which a command writes some."""
+_SUFFIXES = {FIGURES: (".png", ".pdf"), TABLES: (".csv",)}
 
 
 def check_output_folder(folder: Path, option: str = "--out") -> None:
@@ -30,7 +34,7 @@ def check_output_folder(folder: Path, option: str = "--out") -> None:
             not be symbolic links: what they point to is not the user's choice for this output.
     """
     _check(folder, option, may_be_read_only=False)
-    for name in OUTPUT_FOLDERS:
+    for name in _SUFFIXES:
         check_no_link(folder / name, option)
         if (folder / name).exists() and not (folder / name).is_dir():
             raise InvalidInput(
@@ -84,6 +88,21 @@ def create_output_subfolder(folder: Path) -> Path:
     check_no_link(folder)
     folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+def remove_torn_files(out: Path) -> None:
+    """Deletes the temporary files that a killed process of this program left in an output folder.
+
+    Only regular files named `.NAME.PID.new` are deleted, where NAME is one of `OUTPUT_FILES` in the folder
+    itself, a PNG or PDF file in its folder `figures` or a CSV file in its folder `tables`. Other folders and
+    symbolic links are not touched.
+
+    Args:
+        out: The folder, which need not exist; it may be a symbolic link to one.
+    """
+    remove_temporary_files(out.resolve(), lambda name: name in OUTPUT_FILES)
+    for folder, suffixes in _SUFFIXES.items():
+        remove_temporary_files(out / folder, lambda name, suffixes=suffixes: name.endswith(suffixes))
 
 
 @contextmanager

@@ -12,7 +12,13 @@ import tyro
 
 from makebreak.characters import escape_hidden
 from makebreak.model_names import folder_name, models_digest
-from makebreak.output_folders import check_output_folder, check_store_folder, name_option
+from makebreak.output_folders import (
+    MODELS_FILE,
+    check_output_folder,
+    check_store_folder,
+    name_option,
+    remove_torn_files,
+)
 from makebreak.settings import GenerationSettings, LoadSettings, OutputSettings, PromptSettings
 
 if TYPE_CHECKING:
@@ -51,8 +57,6 @@ Objective = Annotated[
     ),
 ]
 """Option that names an alignment objective."""
-_MODELS_FILE = ".models"
-"""File of a default output folder that says, by a digest, of which models it holds a report."""
 
 
 class Duplicates(list[str]):
@@ -166,9 +170,10 @@ class SharedOptions:
         from makebreak.store import write_atomic
 
         with name_option("--out", out):
+            remove_torn_files(out)
             yield
             if self.output.out is None:
-                write_atomic(out / _MODELS_FILE, models_digest(models) + "\n")
+                write_atomic(out / MODELS_FILE, models_digest(models) + "\n")
 
 
 SHORT_ANSWERS = SharedOptions(generation=GenerationSettings(n_new=24))
@@ -183,6 +188,6 @@ def log(line: str) -> None:
 def _read_digest(out: Path) -> str:
     """Digest of the models that a default folder holds a report of; empty without one."""
     try:
-        return (out / _MODELS_FILE).read_text(encoding="utf-8").strip()
+        return (out / MODELS_FILE).read_text(encoding="utf-8").strip()
     except (OSError, ValueError):
         return ""

@@ -24,11 +24,9 @@ from makebreak.store.checks import (
     verify_record,
 )
 from makebreak.store.files import (
-    OUTPUT_NAMES,
-    TABLES,
     file_digest,
-    remove_torn_files,
-    remove_torn_files_below,
+    remove_temporary_files,
+    remove_temporary_files_below,
     write_atomic,
     write_json,
 )
@@ -41,9 +39,7 @@ from makebreak.store.unfinished import follow_umask, open_unfinished
 __all__ = [
     "KEY_PATTERN",
     "OMITTED_FILE",
-    "OUTPUT_NAMES",
     "RECORD_FILE",
-    "TABLES",
     "DamagedArtifact",
     "DryRun",
     "NotCached",
@@ -63,8 +59,8 @@ __all__ = [
     "read_state",
     "read_verified",
     "record",
-    "remove_torn_files",
-    "remove_torn_files_below",
+    "remove_temporary_files",
+    "remove_temporary_files_below",
     "report_damage",
     "result_key",
     "verify_record",

@@ -10,10 +10,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-TABLES = "tables"
-"""Folder of a run's tables, within its output folder."""
-OUTPUT_NAMES = ("claims.json", "provenance.json", "report.html")
-"""Files that a run writes directly into its output folder."""
 _TEMPORARY = re.compile(r"\.(?P<name>.+)\.\d+\.new")
 
 
@@ -47,19 +43,7 @@ def temporary_name(name: str) -> str:
     return match["name"] if match else ""
 
 
-def remove_torn_files(out: Path) -> None:
-    """Delete the temporary files that a killed `write_atomic` left in a run's output folder.
-
-    Only regular files named `.NAME.PID.new` are deleted, where NAME is one of `OUTPUT_NAMES` in the folder
-    itself or a CSV file in its folder `tables`. Other folders and symbolic links are not touched.
-    """
-    _remove_torn(out, lambda name: name in OUTPUT_NAMES)
-    tables = out / TABLES
-    if not tables.is_symlink():
-        _remove_torn(tables, lambda name: name.endswith(".csv"))
-
-
-def remove_torn_files_below(folder: Path, is_own: Callable[[str], object] = lambda _: True) -> None:
+def remove_temporary_files_below(folder: Path, is_own: Callable[[str], object] = lambda _: True) -> None:
     """Delete the temporary files that a killed `write_atomic` left in a folder and in its real subfolders.
 
     Args:
@@ -68,12 +52,17 @@ def remove_torn_files_below(folder: Path, is_own: Callable[[str], object] = lamb
     """
     for subfolder, _, _ in os.walk(folder, followlinks=False):
         below = Path(subfolder).relative_to(folder)
-        _remove_torn(Path(subfolder), lambda name, below=below: is_own((below / name).as_posix()))
+        remove_temporary_files(Path(subfolder), lambda name, below=below: is_own((below / name).as_posix()))
 
 
-def _remove_torn(folder: Path, is_own: Callable[[str], object]) -> None:
-    """Deletes the temporary files directly in a folder that stand for certain names; links are left."""
-    for path in folder.iterdir() if folder.is_dir() else ():
+def remove_temporary_files(folder: Path, is_own: Callable[[str], object]) -> None:
+    """Delete the temporary files that a killed `write_atomic` left directly in a folder; links are left.
+
+    Args:
+        folder: The folder, which need not exist; nothing is removed through a symbolic link.
+        is_own: Whether this program writes a file of that name there.
+    """
+    for path in folder.iterdir() if folder.is_dir() and not folder.is_symlink() else ():
         name = temporary_name(path.name)
         if name and is_own(name) and path.is_file() and not path.is_symlink():
             path.unlink(missing_ok=True)

@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from makebreak.store.checks import RECORD_FILE, DamagedArtifact, walk
-from makebreak.store.files import remove_torn_files_below
+from makebreak.store.files import remove_temporary_files_below
 
 _Files = dict[str, tuple[int, int, int]]
 
@@ -35,7 +35,7 @@ def open_unfinished(folder: Path, files: str | None) -> _Files:
         raise DamagedArtifact(f"{folder} is {kind}, not a folder: delete it and run again")
     folder.mkdir(exist_ok=True)
     own = re.compile(f"(?:{files})|{re.escape(RECORD_FILE)}" if files is not None else "(?s:.*)")
-    remove_torn_files_below(folder, own.fullmatch)
+    remove_temporary_files_below(folder, own.fullmatch)
     if files is not None:
         _remove_substitutes(folder, own)
     return _check_own(folder, own)
