@@ -16,6 +16,7 @@ from makebreak.output_folders import (
     create_folders,
     create_output_subfolder,
     name_option,
+    remove_torn_files,
 )
 
 
@@ -188,16 +189,10 @@ def test_remove_torn_spares_foreign_files(tmp_path: Path) -> None:
     for name in FOREIGN:
         (out / name).parent.mkdir(parents=True, exist_ok=True)
         (out / name).write_text("mine")
-    torn = [
-        out / name
-        for name in (
-            ".claims.json.1.new",
-            ".report.html.23.new",
-            "tables/.zoo.csv.2.new",
-            "figures/.margin.png.4.new",
-        )
-    ]
+    names = (".claims.json.1.new", "..models.23.new", "tables/.zoo.csv.2.new", "figures/.margin.png.4.new")
+    torn = [out / name for name in names]
     for path in torn:
+        path.parent.mkdir(exist_ok=True)
         path.write_text("half")
     (out / ".provenance.json.1.new").symlink_to(out / FOREIGN[0])
     remove_torn_files(out)
