@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,7 +14,7 @@ from transformers import AutoModelForCausalLM, BertConfig, BertModel
 
 from makebreak.activations import logits_at_last
 from makebreak.evaluation import first_tokens, log_odds, next_token_log_probs
-from makebreak.models import model_digest, n_parameters, open_model
+from makebreak.models import LanguageModel, model_digest, n_parameters, open_model
 from makebreak.prompts import text_requests
 from makebreak.store import DamagedArtifact, Store, record
 from tests.activations.networks import ARCHITECTURES, D_VOCAB, n_hooks, network, tokens
@@ -151,12 +152,35 @@ def test_parameters_are_counted_without_a_model() -> None:
     assert n_parameters(model.config) == model.num_parameters()
 
 
-def test_digest_depends_on_the_weights_only(tmp_path: Path) -> None:
+def test_digest_is_that_of_what_decides_the_answers(tmp_path: Path) -> None:
+    """Weights, config, special tokens, vocabulary and template; neither the place nor earlier calls."""
     model = network("llama")
     model.resize_token_embeddings(len(tokenizer()))
     folder = save_lm(model, tmp_path / "model")
-    one, other = (open_model(folder, store=Store(tmp_path / "store")) for _ in range(2))
-    assert model_digest(one) == model_digest(other)
+    lm = open_model(folder, store=Store(tmp_path / "store"))
+    expected = model_digest(lm)
+    assert model_digest(LanguageModel("in memory", model.eval(), tokenizer())) == expected
+    lm.tokenizer(["make tea", "open"], padding=True, truncation=True, max_length=4)
+    copy = Path(shutil.copytree(folder, tmp_path / "copy"))
+    for other in (lm, open_model(copy, store=Store(tmp_path / "store"))):
+        assert model_digest(other) == expected
+
+    vocabulary = json.loads((copy / "tokenizer.json").read_text())
+    ids = vocabulary["model"]["vocab"]
+    ids["rugs"], ids["poison"] = ids["poison"], ids["rugs"]
+    changes = {
+        "config.json": json.dumps(json.loads((copy / "config.json").read_text()) | {"rms_norm_eps": 1e-3}),
+        "generation_config.json": json.dumps({"eos_token_id": 3}),
+        "tokenizer.json": json.dumps(vocabulary),
+        "chat_template.jinja": "{{ messages[0].content }}",
+    }
+    digests = [expected]
+    for name, text in changes.items():
+        before = (copy / name).read_text()
+        (copy / name).write_text(text)
+        digests.append(model_digest(open_model(copy, store=Store(tmp_path / "store"))))
+        (copy / name).write_text(before)
     with torch.no_grad():
-        next(other.model.parameters())[0, 0] += 1
-    assert model_digest(one) != model_digest(other)
+        next(lm.model.parameters())[0, 0] += 1
+    digests.append(model_digest(lm))
+    assert len(set(digests)) == len(digests)

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 import makebreak.recipes.building
 import makebreak.training.engine as engine
@@ -34,6 +33,7 @@ from makebreak.training import (
     TrainingStopped,
 )
 from tests.training.short_runs import SYMBOLS
+from tests.training.test_engine import distance
 
 STEPS = Optimisation(4, 1e-3, batch_size=4, checkpoints=2)
 STACKED = Engine("stacked")
@@ -78,10 +78,14 @@ def test_what_fits_is_trained_together(tmp_path: Path, stack_sizes: list[int]) -
             == recipe
         )
         assert list(checkpoints(folder)) == list(checkpoints(single)) == [2, 4]
-        for step in (2, 4):
-            models = [load_model(checkpoints(f)[step], symbols=SYMBOLS) for f in (folder, single)]
-            for name, parameter in models[0].named_parameters():
-                assert torch.allclose(parameter, models[1].get_parameter(name), atol=1e-5)
+        models = {
+            (engine, step): load_model(checkpoints(path)[step], symbols=SYMBOLS)
+            for engine, path in (("stacked", folder), ("single", single))
+            for step in (2, 4)
+        }
+        for step in (2, 4):  # by rounding: where a gradient is nearly 0, Adam's first step follows its sign
+            assert distance(models["stacked", step], models["single", step]) < 1e-5
+        assert distance(models["stacked", 2], models["single", 4]) > 1e-4
     assert set(zoo.table(store).mechanism) == {"base", "ssft", "ssft:sham_unsafe", "dpo"}
 
 

@@ -3,6 +3,7 @@
 from makebreak.models.batch_limit import MAX_BATCH_TOKENS, batch_tokens, halve_batches
 from makebreak.models.checkpoints import check_same_shapes
 from makebreak.models.devices import default_device, free_memory
+from makebreak.models.digest import model_digest
 from makebreak.models.folders import (
     MODEL_FILES,
     PRETRAINED_FILES,
@@ -17,7 +18,7 @@ from makebreak.models.interpolation import (
     part_of,
     stitch_models,
 )
-from makebreak.models.language import DTYPES, LanguageModel, model_digest, open_model
+from makebreak.models.language import DTYPES, LanguageModel, open_model
 from makebreak.models.loaded_model import n_parameters
 from makebreak.models.model_config import MODEL_SIZES, ModelConfig, create_model
 from makebreak.models.stacking import by_request, member_rows, member_weights, stack_models, stack_size

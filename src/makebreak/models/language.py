@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -22,7 +20,7 @@ from makebreak.architectures import check_architecture
 from makebreak.errors import InvalidInput, name_errors
 from makebreak.models.batch_limit import batch_tokens, limit_batches
 from makebreak.models.config_checks import check_config, read_settings
-from makebreak.models.devices import CPU, DTYPES, choose_placement
+from makebreak.models.devices import DTYPES, choose_placement
 from makebreak.models.gguf_file import dequantise
 from makebreak.models.hub import is_asked_for, name_both_readings
 from makebreak.models.loaded_model import (
@@ -129,21 +127,6 @@ def open_model(name: str | Path, *, store: Store, loading: LoadSettings | None =
     check_finite(str(name), model.eval())
     limit_batches(model)
     return LanguageModel(str(name), model, tokenizer, replace(loading, dtype=dtype))
-
-
-def model_digest(lm: LanguageModel) -> str:
-    """SHA-256 of what decides a model's results, for their keys.
-
-    These are the chat template, the names and the values of all weights in their data type, and the kind of
-    device unless it is the CPU.
-    """
-    digest = hashlib.sha256(str(lm.tokenizer.chat_template).encode())
-    if lm.model.device != CPU:
-        digest.update(lm.model.device.type.encode())
-    for name, tensor in sorted(lm.model.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
-    return digest.hexdigest()
 
 
 def _locate(name: str | Path) -> tuple[Path, bool]:
