@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
+import sys
 import tempfile
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 _ALLOCATION = re.compile(r"can't allocate memory|not enough memory|out of memory", re.IGNORECASE)
+_PANIC = "PanicException"  # of pyo3, which gives it no module to import it from
 _LENGTH = 200
 """Characters of another library's error that are shown."""
 
@@ -34,13 +37,15 @@ def name_errors(subject: object, problem: str, remedy: str) -> Iterator[None]:
 
     Raises:
         InvalidInput: For any exception but an `InvalidInput`, which passes as it is; running out of memory
-            is among them.
+            is among them, and so is a panic of a library in Rust, which is no `Exception`.
     """
     try:
         yield
     except InvalidInput:
         raise
-    except Exception as error:
+    except BaseException as error:
+        if not isinstance(error, Exception) and type(error).__name__ != _PANIC:
+            raise
         raise InvalidInput(f"{subject}: {problem} ({describe_error(error)}); {remedy}") from error
 
 
@@ -63,6 +68,28 @@ def silence_loggers(*names: str) -> Iterator[None]:
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
+
+
+@contextmanager
+def silence_native_code() -> Iterator[None]:
+    """Discards what libraries in other languages write to standard error, such as the stack of a panic.
+
+    Yields:
+        Nothing.
+    """
+    try:
+        sys.stderr.flush()
+        standard_error = os.dup(2)
+    except (AttributeError, OSError, ValueError):  # there is no standard error
+        yield
+        return
+    try:
+        with open(os.devnull, "wb") as null:
+            os.dup2(null.fileno(), 2)
+        yield
+    finally:
+        os.dup2(standard_error, 2)
+        os.close(standard_error)
 
 
 def describe_error(error: BaseException) -> str:

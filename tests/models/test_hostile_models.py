@@ -132,10 +132,20 @@ def test_what_transformers_warns_of_is_no_second_line(
     folder: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """A kind of rotary embedding that it does not know is a warning first, then an error."""
-    merge(folder, "config.json", rope_parameters={"rope_type": "{{ 1 }}", "rope_theta": 10000.0})
-    capfd.readouterr()
-    refuse(folder, "its config describes no model")
-    assert capfd.readouterr().err == ""
+    for values, words in (
+        ({"rope_parameters": {"rope_type": "{{ 1 }}"}}, "its config describes no model"),
+        ({"return_dict": False, "use_return_dict": False}, "no config could be read"),
+    ):
+        merge(folder, "config.json", **values)
+        capfd.readouterr()
+        refuse(folder, words)
+        assert capfd.readouterr().err == ""
+
+
+def test_an_encoder_decoder_is_no_causal_language_model(folder: Path) -> None:
+    merge(folder, "config.json", is_encoder_decoder=True)
+    with pytest.raises(InvalidInput, match="is no causal language model"):
+        open_model(folder, store=Store(folder.parent / "store"))
 
 
 @pytest.mark.parametrize(
@@ -250,6 +260,18 @@ WEIGHTS: dict[str, tuple[Change, str]] = {
         tensors(lambda t: t.update({"model.norm.weight": t["model.norm.weight"] > 0})),
         "norm.weight holds numbers of type BOOL",
     ),
+    "a bias without a place": (
+        tensors(lambda t: t.update({"model.layers.0.self_attn.q_proj.bias": torch.ones(16)})),
+        "hold tensors for which its parts have no place .*q_proj.bias",
+    ),
+    "a scale": (
+        tensors(lambda t: t.update({"model.layers.1.mlp.up_proj.weight_scale": torch.ones(1)})),
+        "hold tensors for which its parts have no place .*weight_scale",
+    ),
+    "an adapter within": (
+        tensors(lambda t: t.update({"model.layers.0.self_attn.q_proj.lora_A.weight": torch.ones(2, 16)})),
+        "hold tensors for which its parts have no place .*lora_A",
+    ),
     "pickle": (pickle_only, "pickle, which is never opened"),
     "outside": (index("../model/one.safetensors"), "expected the name of a file of the folder"),
     "absolute": (index("/dev/zero"), "expected the name of a file of the folder"),
@@ -327,6 +349,16 @@ def test_tokenizers(folder: Path, kind: str) -> None:
     assert str(folder) in refuse(folder, "token")
 
 
+def test_a_panic_of_a_tokenizer_is_one_line(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """A regular expression that never ends makes the library in Rust panic, which is no `Exception`."""
+    endless = {"Regex": "(([a-z])+.)+[A-Z]([a-z])+$"}
+    split = {"type": "Split", "pattern": endless, "behavior": "Isolated", "invert": False}
+    vocabulary(lambda t: t.update(pre_tokenizer=split))(folder)
+    capfd.readouterr()
+    refuse(folder, "token.*PanicException")
+    assert capfd.readouterr().err == ""
+
+
 GENERATION = {
     "bad_words_ids": [[40]],
     "sequence_bias": [[[40], -10.0]],
@@ -365,9 +397,11 @@ def test_the_end_of_an_answer_is_that_of_the_generation_config(folder: Path) -> 
     for ids in (first, [1, first]):
         merge(folder, "generation_config.json", eos_token_id=ids)
         assert len(open_and_answer(folder)[0].split()) <= 1
-    for ids in ("x", 1.5, -1, [], [None], True):
+    for ids in ("x", 1.5, -1, [], [None], True, 10**30):
         merge(folder, "generation_config.json", eos_token_id=ids)
         refuse(folder, "eos_token_id")
+    merge(folder, "generation_config.json", eos_token_id=1, pad_token_id=[1, 2])
+    refuse(folder, "pad_token_id")
 
 
 @pytest.mark.parametrize(

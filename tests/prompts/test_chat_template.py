@@ -164,6 +164,15 @@ def test_prompts_are_those_of_transformers() -> None:
                 assert render_chat(one, turns, add_generation_prompt=prompt) == expected
 
 
+def test_special_tokens_are_no_arguments_of_the_renderer() -> None:
+    """A tokenizer may give any name to a token: none replaces the template or the messages."""
+    words = tokenizer()
+    expected = render_chat(words, TURNS)
+    for name in ("chat_template", "conversations", "tools", "messages"):
+        words._special_tokens_map[name] = "bread"
+    assert render_chat(words, TURNS) == expected
+
+
 def test_the_process_ends_when_it_is_not_needed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Unused, or killed by something else, and the next rendering starts another."""
     end_renderer()

@@ -24,6 +24,7 @@ from makebreak.prompts import (
     PromptFormat,
     Requests,
     TextRequests,
+    encode_texts,
     printable_tokens,
     request_truth,
     retokenizes_identically,
@@ -158,8 +159,8 @@ class ChatTarget:
     def _constraint(self) -> TokenConstraint:
         tokenizer, embedding = self.lm.tokenizer, self.model.get_input_embeddings()
         allowed = printable_tokens(tokenizer, embedding.weight.shape[0])  # type: ignore[union-attr, index]
-        encodings = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in _INITIAL_TEXTS]
-        initial = [ids[0] for ids in encodings if len(ids) == 1 and allowed[ids[0]]]  # type: ignore[index, arg-type]
+        encodings = encode_texts(tokenizer, _INITIAL_TEXTS)["input_ids"]
+        initial = [ids[0] for ids in encodings if len(ids) == 1 and allowed[ids[0]]]
         initial += np.flatnonzero(allowed)[:_MAX_INITIAL_TOKENS].tolist()
         return TokenConstraint(allowed, retokenizes_identically(tokenizer), tuple(initial))
 

@@ -17,6 +17,7 @@ from makebreak.prompts import (
     Example,
     TextRequests,
     TextWorld,
+    encode_texts,
     format_families,
     refusal_text,
     training_prompts,
@@ -108,6 +109,6 @@ def _own_answers(
 def _generate_answers(lm: LanguageModel, requests: TextRequests, progress: Progress) -> list[OwnAnswerRow]:
     """One row per request: its greedy answer and whether it is complete."""
     answers = generate_texts(lm, requests, n_new=ANSWER_TOKENS, progress=progress)
-    lengths = map(len, lm.tokenizer(answers, add_special_tokens=False)["input_ids"])
+    lengths = map(len, encode_texts(lm.tokenizer, answers)["input_ids"])
     is_complete = (n < ANSWER_TOKENS for n in lengths)
     return list(map(OwnAnswerRow, requests.truth["request"].tolist(), answers, is_complete))

@@ -13,11 +13,11 @@ from gguf import GGUFReader
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GgufConfig
 from transformers.integrations.gguf.reader import read_gguf_metadata
 
-from makebreak.errors import InvalidInput, name_errors
+from makebreak.errors import InvalidInput, name_errors, silence_loggers
 from makebreak.models.config_checks import WeightFiles, check_config
 from makebreak.models.devices import check_free_memory
 from makebreak.models.folders import PRETRAINED_FILES
-from makebreak.models.loaded_model import attention_of, check_loaded, errors_only, n_parameters
+from makebreak.models.loaded_model import attention_of, check_loaded, n_parameters
 from makebreak.store import Store, write_atomic
 
 _REMEDY = "expected a whole GGUF file of a language model; download it again, or convert it anew"
@@ -63,7 +63,7 @@ def _write_plain(file: Path, folder: Path) -> None:
             f"missing; {_REMEDY}"
         )
     check_free_memory(str(file), 2 * n_expected * 4, "to be dequantised once")
-    with name_errors(file, "no model could be read from it", _REMEDY), errors_only():
+    with name_errors(file, "no model could be read from it", _REMEDY), silence_loggers("transformers"):
         tokenizer = AutoTokenizer.from_pretrained(file.parent, trust_remote_code=False, **options)
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             file.parent,
@@ -76,7 +76,7 @@ def _write_plain(file: Path, folder: Path) -> None:
             **options,
         )
     model, report = loaded
-    check_loaded(str(file), report, config)
+    check_loaded(str(file), report, model)
     with name_errors(file, f"its plain weights cannot be written to {folder}", "expected free space there"):
         vars(model.config).pop("quantization_config", None)
         plain = type(model)(model.config)

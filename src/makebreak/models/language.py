@@ -17,7 +17,7 @@ from transformers import (
 from transformers.utils.hub import cached_file
 
 from makebreak.architectures import check_architecture
-from makebreak.errors import InvalidInput, name_errors
+from makebreak.errors import InvalidInput, name_errors, silence_loggers
 from makebreak.models.batch_limit import batch_tokens, limit_batches
 from makebreak.models.config_checks import check_config, read_settings
 from makebreak.models.devices import DTYPES, choose_placement
@@ -27,7 +27,6 @@ from makebreak.models.loaded_model import (
     attention_of,
     check_finite,
     check_loaded,
-    errors_only,
     n_parameters,
 )
 from makebreak.models.remote_code import check_no_auto_map, check_no_remote_code
@@ -70,7 +69,7 @@ class LanguageModel:
         )
 
 
-@errors_only()
+@silence_loggers("transformers")  # what it warns of is an error of this project, or harmless
 def open_model(name: str | Path, *, store: Store, loading: LoadSettings | None = None) -> LanguageModel:
     """Opens a folder, a GGUF file or a hub id; only the last uses the network, and no code is run.
 
@@ -119,7 +118,7 @@ def open_model(name: str | Path, *, store: Store, loading: LoadSettings | None =
                 source, device_map=device_map, trust_remote_code=False, **options
             )
             model, report = loaded
-            check_loaded(str(name), report, config)
+            check_loaded(str(name), report, model)
         if loading.device_map is None:
             model.to(device)
     check_architecture(model)
@@ -167,8 +166,12 @@ def _config(source: str, offline: bool) -> Any:
         is_quantised = bool(settings.get("quantization_config"))
         check_config(settings, path, weight_files(folder, is_quantised=is_quantised) if offline else None)
         config = AutoConfig.from_pretrained(source, local_files_only=offline, trust_remote_code=False)
-    if type(config) not in AutoModelForCausalLM._model_mapping:
-        raise InvalidInput(f"{source}: {config.model_type!r} is no causal language model")
+    is_encoder_decoder = getattr(config, "is_encoder_decoder", False)
+    if type(config) not in AutoModelForCausalLM._model_mapping or is_encoder_decoder:
+        raise InvalidInput(
+            f"{source}: {config.model_type!r} is no causal language model: expected a decoder that transformers "
+            "opens with AutoModelForCausalLM"
+        )
     attention_of(config)
     return config
 
@@ -187,8 +190,8 @@ def _generation_config(source: str, offline: bool, config: Any) -> GenerationCon
             settings = read_settings(Path(path))
             ids = {name: settings.get(name) for name in ids}
     for name, value in ids.items():
-        each = value if isinstance(value, list) and value else [value]
-        if value is not None and not all(type(part) is int and part >= 0 for part in each):
+        each = value if name == "eos_token_id" and isinstance(value, list) and value else [value]
+        if value is not None and not all(type(part) is int and 0 <= part < 2**31 for part in each):
             raise InvalidInput(
                 f"{source}: {name} = {value!r}: expected the id of a token, in generation_config.json or "
                 "config.json"

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from typing import Any
 
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel
-from transformers.utils import logging
 
 from makebreak.errors import InvalidInput, name_errors
 
@@ -17,24 +15,6 @@ _REMEDY = "expected weights that belong to the config; download the model again,
 _LAYER = re.compile(r"(?:^|\.)(?:layers|h|blocks)\.(\d+)\.")
 _N_PROBE = 4
 """Tokens of the pass that shows whether a model computes finite numbers."""
-
-
-@contextmanager
-def errors_only() -> Iterator[None]:
-    """Silences bars and warnings of transformers: what it warns of stands in the errors of this project.
-
-    Yields:
-        Nothing.
-    """
-    verbosity, has_bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if has_bars:
-            logging.enable_progress_bar()
 
 
 def n_parameters(config: Any) -> int:
@@ -60,25 +40,30 @@ def attention_of(config: Any) -> str:
     return config._attn_implementation
 
 
-def check_loaded(name: str, report: Mapping[str, Any], config: Any) -> None:
-    """Checks that transformers found every tensor of a model, in its shape.
+def check_loaded(name: str, report: Mapping[str, Any], model: PreTrainedModel) -> None:
+    """Checks that transformers found every tensor of a model, in its shape, and leaves out none of its parts.
 
     Args:
         name: Name of the model in errors.
         report: Its `loading_info`.
-        config: The config of the model.
+        model: The model.
 
     Raises:
-        InvalidInput: If a tensor is missing, would be initialised at random, or belongs to a layer that the
-            config does not have.
+        InvalidInput: If a tensor is missing, would be initialised at random, belongs to a layer that the
+            config does not have, or to a part that has no place for it, such as the bias of a matrix without
+            one. Tensors of parts that the model lacks, such as the image encoder of a multimodal model, are
+            left out.
     """
+    config, unused = model.config, report["unexpected_keys"]
     missing = sorted(report["missing_keys"])
     shapes = sorted(f"{key}: {tuple(of)}, not {tuple(to)}" for key, of, to in report["mismatched_keys"])
-    extra = sorted(set(_extra_layers(report["unexpected_keys"], config)))
+    extra = sorted(set(_extra_layers(unused, config)))
+    parts = sorted(key for key in unused if _is_of_a_part(key, model) and key not in extra)
     for tensors, problem in (
         (missing, "lack tensors that its config implies"),
         (shapes, "have other shapes than its config implies"),
         (extra, "have layers beyond those of its config"),
+        (parts, "hold tensors for which its parts have no place"),
     ):
         if tensors:
             more = f" and {len(tensors) - 1} more" if len(tensors) > 1 else ""
@@ -94,6 +79,18 @@ def _extra_layers(names: Any, config: Any) -> Iterator[str]:
         match = _LAYER.search(name)
         if match and isinstance(n_layers, int) and int(match[1]) >= n_layers:
             yield name
+
+
+def _is_of_a_part(key: str, model: PreTrainedModel) -> bool:
+    """Whether a tensor belongs to a part of a model that has parameters of its own, and no other parts."""
+    part: Any = model
+    for word in key.split(".")[:-1]:
+        part = dict(part.named_children()).get(word)
+        if part is None:
+            return False
+        if not any(True for _ in part.children()):
+            return any(True for _ in part.parameters(recurse=False))
+    return False
 
 
 def check_finite(name: str, model: PreTrainedModel) -> None:

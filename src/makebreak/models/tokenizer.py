@@ -7,7 +7,7 @@ from pathlib import Path
 from tokenizers import Tokenizer
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
 
-from makebreak.errors import InvalidInput, name_errors
+from makebreak.errors import InvalidInput, name_errors, silence_native_code
 from makebreak.models.config_checks import read_settings
 from makebreak.models.remote_code import check_no_remote_code
 
@@ -38,7 +38,7 @@ def open_tokenizer(source: str, *, offline: bool = True) -> PreTrainedTokenizerF
         if settings.is_file():
             read_settings(settings)
     file = Path(source) / "tokenizer.json"
-    with name_errors(source, "no tokenizer", _REMEDY):
+    with name_errors(source, "no tokenizer", _REMEDY), silence_native_code():
         tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=offline, trust_remote_code=False)
         kind, is_fast = type(tokenizer).__name__, tokenizer.is_fast
         is_alike = not (is_fast and file.is_file()) or _encode_alike(

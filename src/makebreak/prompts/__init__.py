@@ -40,6 +40,7 @@ from makebreak.prompts.text import (
 )
 from makebreak.prompts.text_world import TextWorld
 from makebreak.prompts.token_requests import request_span, request_truth, token_requests
+from makebreak.prompts.tokenization import encode_texts
 from makebreak.prompts.worlds import load_world
 from synthetic import OUTCOMES, Family, Outcome, Requests, World
 
@@ -62,6 +63,7 @@ __all__ = [
     "canonical_text",
     "check_known",
     "detectability_rows",
+    "encode_texts",
     "evaluation_prompts",
     "format_families",
     "format_prompt",

@@ -81,7 +81,8 @@ def render_chat(
         "conversations": [[dict(turn) for turn in turns]],
         "chat_template": template,
         "add_generation_prompt": add_generation_prompt,
-        **tokenizer.special_tokens_map,
+        # no other names: they would be taken for arguments of the renderer
+        **{name: token for name, token in tokenizer.special_tokens_map.items() if name.endswith("_token")},
     }
     n_characters = sum(len(part) for turn in turns for part in turn.values())
     limit = MAX_CHARACTERS + MAX_GROWTH * n_characters

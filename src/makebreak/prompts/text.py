@@ -10,6 +10,7 @@ from transformers import PreTrainedTokenizerFast
 
 from makebreak.prompts.chat_template import render_chat
 from makebreak.prompts.examples import packaged_table
+from makebreak.prompts.tokenization import encode_texts
 from synthetic import Requests
 
 REFUSAL_OPENERS = ("I", "As", "Sorry", "Unfortunately")
@@ -92,10 +93,11 @@ def text_requests(
         raise ValueError(f"family {family!r}: expected at least one request")
     parts = [text.strip() for text in texts] if contents is None else list(contents)
     prompts = [_render(tokenizer, text, part, prompt_format) for text, part in zip(texts, parts, strict=True)]
-    encoded = tokenizer(
+    encoded = encode_texts(
+        tokenizer,
         [prompt for prompt, _ in prompts],
         add_special_tokens=prompt_format.template != "chat",
-        return_offsets_mapping=True,
+        with_offsets=True,
     )
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
     tokens, length = _pad_right(encoded["input_ids"], pad if isinstance(pad, int) else 0)
@@ -143,7 +145,7 @@ def with_targets(
         raise ValueError(
             f"{len(targets)} targets for {len(requests)} requests: expected one for each, none of them empty"
         )
-    ids, length = _pad_right(tokenizer(list(targets), add_special_tokens=False)["input_ids"], 0)
+    ids, length = _pad_right(encode_texts(tokenizer, targets)["input_ids"], 0)
     judged = np.zeros((len(requests), 2), dtype=np.int64)
     judged[:, 1] = length
     truth = {**requests.truth, "target": np.array(list(targets))}
@@ -180,7 +182,7 @@ def check_known(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str]) -> Non
         ValueError: If a text is nothing but unknown tokens: another one would be asked in its place.
     """
     for text in texts:
-        ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+        [ids] = encode_texts(tokenizer, [text])["input_ids"]
         if all(token == tokenizer.unk_token_id for token in ids):
             raise ValueError(f"{text[:_SHOWN]!r}: this tokenizer knows no part of it; reword or remove it")
 
@@ -198,11 +200,7 @@ def first_token_ids(tokenizer: PreTrainedTokenizerFast, words: Sequence[str]) ->
     Raises:
         ValueError: If the tokenizer knows none of the words.
     """
-    pieces = [
-        tokenizer(space + word, add_special_tokens=False)["input_ids"]
-        for word in words
-        for space in ("", " ")
-    ]
+    pieces = encode_texts(tokenizer, [space + word for word in words for space in ("", " ")])["input_ids"]
     ids = sorted({piece[0] for piece in pieces if piece and piece[0] != tokenizer.unk_token_id})
     if not ids:
         raise ValueError(f"openers {list(words)}: this tokenizer knows none of them; name words that it has")

@@ -9,7 +9,6 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 from transformers import PreTrainedTokenizerFast
@@ -17,6 +16,7 @@ from transformers import PreTrainedTokenizerFast
 from makebreak.prompts.chat_template import render_chat
 from makebreak.prompts.examples import Example
 from makebreak.prompts.text import PromptFormat, TextRequests, text_requests
+from makebreak.prompts.tokenization import encode_texts
 from synthetic import Family, Outcome, Requests
 from synthetic.sampling import check_sample_arguments
 from synthetic.vocabulary import Vocabulary
@@ -173,7 +173,7 @@ class TextWorld:
 
     def _answer_ids(self, texts: Sequence[tuple[str, bool]]) -> np.ndarray:
         """(n, A) ids of answers, with an end of turn after those that are complete."""
-        ids = self.tokenizer([text for text, _ in texts], add_special_tokens=False)["input_ids"]
+        ids = encode_texts(self.tokenizer, [text for text, _ in texts])["input_ids"]
         stop = [self.vocabulary.id("<stop>")]
         rows = [row + stop * complete for row, (_, complete) in zip(ids, texts, strict=True)]
         padded = np.full((len(rows), max(map(len, rows))), self.vocabulary.id("<pad>"), dtype=np.int64)
@@ -206,7 +206,7 @@ def end_of_turn_token(tokenizer: PreTrainedTokenizerFast, template: str | None) 
     if template == "chat" and tokenizer.chat_template:
         turns = [{"role": "user", "content": _MARK}, {"role": "assistant", "content": _MARK}]
         after = render_chat(tokenizer, turns).rpartition(_MARK)[2].strip()
-        ids: Any = tokenizer(after, add_special_tokens=False)["input_ids"] if after else []
+        [ids] = encode_texts(tokenizer, [after])["input_ids"] if after else [[]]
         if ids:
             return ids[0]
     if not isinstance(tokenizer.eos_token_id, int):
