@@ -48,7 +48,7 @@ NUMBERS = (
     ("disk", 20, "runs on a full disk or with a limit of file sizes"),
 )
 """Numbers of trials: name of the option, default and description."""
-_COMMAND_WEIGHT = 4  # a study takes ten times as long as a command
+_COMMAND_WEIGHT = 8  # a study takes ten times as long as a command
 
 
 def plan(options: argparse.Namespace, pool: Pool, root: Path) -> tuple[list[Job], dict[str, str]]:
@@ -159,7 +159,9 @@ def _states(options: argparse.Namespace, pool: Pool, references: list[Reference]
     if not options.states:
         return []
     arguments = [
-        (r, root / f"unfinished.{r.program.name}.{i}", options.seed + i) for r in references for i in range(3)
+        (r, root / f"unfinished.{r.program.name}.{i}", options.seed + i)
+        for r in references
+        for i in range(3 if r.program.name in COMMANDS else 1)
     ]
     folders = pool.starmap(programs.leave_unfinished, arguments, chunksize=1)
     cases = [
