@@ -11,6 +11,7 @@ import pytest
 
 from makebreak.errors import InvalidInput
 from makebreak.output_folders import (
+    check_inputs_apart,
     check_output_folder,
     check_store_folder,
     create_folders,
@@ -167,6 +168,20 @@ def test_errors_of_the_system_name_the_option(tmp_path: Path) -> None:
         with pytest.raises(type(error)) as caught, name_option("--store", tmp_path):
             raise error
         assert caught.value is error
+
+
+def test_what_is_read_is_not_overwritten(tmp_path: Path) -> None:
+    """An earlier table may be a file of prompts, but not of the report that would replace it."""
+    out = tmp_path / "out"
+    (out / "tables").mkdir(parents=True)
+    for name in ("tables/answers.csv", "report.html", "prompts.csv"):
+        (out / name).write_text("harmful")
+    (tmp_path / "link.csv").symlink_to(out / "tables" / "answers.csv")
+    for path in (out / "tables" / "answers.csv", out / "report.html", tmp_path / "link.csv"):
+        with pytest.raises(InvalidInput, match="is read, and lies where the results are written"):
+            check_inputs_apart(out, path)
+    check_inputs_apart(out, None, out / "prompts.csv", out / "tables" / "nowhere.csv")
+    check_inputs_apart(tmp_path / "other", out / "tables" / "answers.csv")
 
 
 FOREIGN = (

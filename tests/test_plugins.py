@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from makebreak import plugins
 from makebreak.attacks import GCG
-from makebreak.plugins import load_plugin, outside_bases, plugin_address, source_digest
+from makebreak.plugins import load_plugin, outside_bases, plugin_address, source_digest, without_imports
 
 REGISTERED = {"first": 1, "second": 2}
 SOURCE = "def double(x):\n    return 2 * x\n\n\nclass Setting:\n    value = 3\n"
@@ -63,6 +64,25 @@ def test_errors_name_the_remedy(module: Path) -> None:
         with pytest.raises(ValueError, match="attack ") as error:
             load_plugin("attack", name, REGISTERED)
         assert message in str(error.value)
+
+
+def test_names_in_the_data_of_others_import_nothing(module: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither is a module imported, nor a function returned that the program did not load before."""
+    monkeypatch.setattr(plugins, "_loaded", set())
+    module.with_name("payload.py").write_text("from pathlib import Path\nPath('code_ran').touch()\n")
+    for kind, name in (("world", "payload:run"), ("objective", "payload:Run"), ("world", "os:abort")):
+        with without_imports(), pytest.raises(ValueError, match="is not imported, since it may be anybody's"):
+            load_plugin(kind, name, {})
+    assert "payload" not in sys.modules
+    with without_imports(), pytest.raises(ValueError, match="load it in Python first"):
+        load_plugin("attack", "doubling:double", {})
+    assert load_plugin("attack", "doubling:double", {})(4) == 8
+    with without_imports():
+        assert load_plugin("attack", "second", REGISTERED) == 2
+        assert load_plugin("attack", "doubling:double", {})(4) == 8, "the program has loaded it"
+        assert load_plugin("objective", "doubling:Setting", {}), "reading it calls nothing"
+        with pytest.raises(ValueError, match="is not imported"):
+            load_plugin("world", "doubling:double", {})
 
 
 def test_digest_follows_the_file(module: Path) -> None:

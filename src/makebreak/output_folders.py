@@ -49,6 +49,29 @@ def check_output_folder(folder: Path, option: str = "--out") -> None:
             )
 
 
+def check_inputs_apart(out: Path, *inputs: Path | None, option: str = "--out") -> None:
+    """Checks that no file that is read lies where an output folder is written.
+
+    Args:
+        out: The output folder.
+        *inputs: Files that are read; None and what does not exist are left out.
+        option: The option that the folder was given by.
+
+    Raises:
+        InvalidInput: If one is among the tables, the figures or the files of the folder.
+    """
+    folders = {(out / name).resolve() for name in _SUFFIXES}
+    files = {(out / name).resolve() for name in OUTPUT_FILES}
+    for path in inputs:
+        if path is not None and path.exists():
+            place = path.resolve()
+            if place.parent in folders or place in files:
+                raise InvalidInput(
+                    f"{option}: {path} is read, and lies where the results are written: copy it elsewhere, "
+                    f"or choose another {option}"
+                )
+
+
 def check_store_folder(folder: Path, option: str = "--store") -> None:
     """Checks that a folder exists or can be created; creates nothing.
 

@@ -4,6 +4,9 @@ A plug-in is named in one of three ways: by a name that makebreak registers, by 
 that an installed package declares (group `makebreak.objectives`, `makebreak.mitigations`,
 `makebreak.attacks`, `makebreak.architectures` or `makebreak.worlds`), or as MODULE:NAME, an object of an
 importable module.
+
+Results of others name plug-ins, too. `without_imports` is the context in which their records are read: it
+imports nothing, and of MODULE:NAME it accepts what the program has loaded before.
 """
 
 from __future__ import annotations
@@ -12,13 +15,34 @@ import hashlib
 import importlib
 import inspect
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from importlib.metadata import entry_points
 from typing import Any, TypeVar
 
 from makebreak.configs import nearest
 
 T = TypeVar("T")
+_loaded: set[tuple[str, str]] = set()  # kinds and names that code or a command line gave
+_imports_nothing: ContextVar[bool] = ContextVar("imports_nothing", default=False)
+
+
+@contextmanager
+def without_imports() -> Iterator[None]:
+    """A context in which MODULE:NAME is data of others: only what was loaded or imported before is accepted.
+
+    An objective is accepted if its module is imported, since reading it calls nothing; a world, a mitigation
+    or an attack only if `load_plugin` has loaded it outside of this context, since it is called.
+
+    Yields:
+        Nothing.
+    """
+    token = _imports_nothing.set(True)
+    try:
+        yield
+    finally:
+        _imports_nothing.reset(token)
 
 
 def load_plugin(kind: str, name: str, registry: Mapping[str, T]) -> T:
@@ -34,7 +58,8 @@ def load_plugin(kind: str, name: str, registry: Mapping[str, T]) -> T:
         The object of that name, as it is: what a kind accepts is for the caller to check.
 
     Raises:
-        ValueError: If there is none of this name, or its module cannot be imported.
+        ValueError: If there is none of this name, its module cannot be imported, or it is not accepted (see
+            `without_imports`).
     """
     if name in registry:
         return registry[name]
@@ -44,6 +69,11 @@ def load_plugin(kind: str, name: str, registry: Mapping[str, T]) -> T:
     if not (module_name and separator and attribute):
         hint = nearest(name, [*registry, *installed])
         raise ValueError(f"{kind} {name!r} does not exist; {hint} (MODULE:NAME loads one of your own)")
+    if name not in installed and not _is_accepted(kind, name, module_name):
+        raise ValueError(
+            f"{kind} {name!r} of a stored result is not imported, since it may be anybody's: load it in "
+            f"Python first, or install a package that declares it as an entry point of makebreak.{kind}s"
+        )
     try:
         module = importlib.import_module(module_name)
     except Exception as error:
@@ -55,7 +85,16 @@ def load_plugin(kind: str, name: str, registry: Mapping[str, T]) -> T:
     if not hasattr(module, attribute):
         hint = nearest(attribute, [public for public in dir(module) if not public.startswith("_")])
         raise ValueError(f"{kind} {name!r}: module {module_name!r} has no {attribute!r}; {hint}")
+    if not _imports_nothing.get():
+        _loaded.add((kind, name))
     return getattr(module, attribute)
+
+
+def _is_accepted(kind: str, name: str, module_name: str) -> bool:
+    """Whether MODULE:NAME may be loaded here (see `without_imports`)."""
+    if not _imports_nothing.get() or (kind, name) in _loaded:
+        return True
+    return kind == "objective" and module_name in sys.modules
 
 
 def plugin_address(definition: Any) -> str:

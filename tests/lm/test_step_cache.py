@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -9,11 +10,12 @@ from typing import NamedTuple
 import pytest
 import torch
 
+from makebreak.errors import InvalidInput
 from makebreak.lm.step_cache import Progress, StepCache
 from makebreak.models import batch_limit, batch_tokens
 from makebreak.models.batch_limit import limit_batches
 from makebreak.revisions import cache_revision, revision_of
-from makebreak.store import Store
+from makebreak.store import RECORD_FILE, Store, record, write_json
 from tests.activations.networks import network
 
 
@@ -114,3 +116,16 @@ def test_out_of_memory_halves_batches(tmp_path: Path, monkeypatch: pytest.Monkey
     assert capsys.readouterr().err.count("batches half as large") == 2
     with pytest.raises(torch.OutOfMemoryError, match="planted"):
         cache.run("never", partial(fits, 0))
+
+
+@pytest.mark.parametrize("content", [b"[1]", b"{}", b"null", b"not json", b"[" * 100_000, b"\xff"])
+def test_rows_of_a_store_of_others_are_checked(cache: StepCache, content: bytes) -> None:
+    """Their hashes may be right."""
+    cache.run("numbers", number_function(1, revision=1))
+    [path] = cache.store.root.glob("*/*/rows.json")
+    path.write_bytes(content)
+    values = record(path.parent)
+    values["files"]["rows.json"] = hashlib.sha256(content).hexdigest()
+    write_json(path.with_name(RECORD_FILE), values)
+    with pytest.raises(InvalidInput, match=r"no rows could be read from it .*; delete .* and run again"):
+        cache.run("numbers", number_function(1, revision=1))

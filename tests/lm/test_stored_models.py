@@ -84,14 +84,17 @@ def test_damaged_model_is_refused(folder: Path, tmp_path: Path, kind: str, name:
 
 
 def test_key_of_a_landscape_is_the_record_s(folder: Path, tmp_path: Path) -> None:
-    """A renamed copy has the results of the model, and another model under its name has not."""
+    """A renamed copy has the results of the model; another model under its name is refused."""
     copy = Path(shutil.copytree(folder, tmp_path / "renamed"))
     assert world_landscape_data(folder, 4).key == world_landscape_data(copy, 4).key
     assert world_landscape_data(folder, 4).key["model"] == folder.name
     other = build(replace(RECIPE, seed=1), Store(tmp_path / "other"))
     shutil.rmtree(copy)
     shutil.copytree(other, tmp_path / folder.name)
-    assert world_landscape_data(tmp_path / folder.name, 4).key["model"] == other.name
+    with pytest.raises(DamagedArtifact, match="was changed, it describes another result"):
+        world_landscape_data(tmp_path / folder.name, 4)
+    shutil.copytree(other, tmp_path / "another")
+    assert world_landscape_data(tmp_path / "another", 4).key["model"] == other.name
 
 
 @pytest.fixture(scope="module")

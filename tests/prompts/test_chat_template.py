@@ -164,6 +164,28 @@ def test_prompts_are_those_of_transformers() -> None:
                 assert render_chat(one, turns, add_generation_prompt=prompt) == expected
 
 
+def test_many_slow_prompts_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each is within the limit of one, all together would take minutes; quick ones go on for ever."""
+    monkeypatch.setattr(chat_template, "MAX_TOTAL", 0.2)
+    monkeypatch.setattr(chat_template, "MAX_MEAN", 0.05)
+    slow = with_template("{% for a in range(99999) %}{% for b in range(30) %}{% endfor %}{% endfor %}")
+    with pytest.raises(InvalidInput, match=r"it takes .* s for each prompt; correct the chat template"):
+        [render_chat(slow, TURNS) for _ in range(10)]
+    monkeypatch.setattr(chat_template, "MAX_MEAN", 60.0)
+    for _ in range(10):
+        render_chat(tokenizer(), TURNS)
+
+
+@pytest.mark.parametrize("call", ["strftime_now('%d %b %Y %H:%M:%S.%f')", "range(10**5) | random"])
+def test_a_prompt_depends_on_its_messages_only(call: str) -> None:
+    """On every day, and in every process."""
+    words = with_template("{{ " + call + " }}")
+    first = render_chat(words, TURNS)
+    end_renderer()
+    assert [render_chat(words, TURNS) for _ in range(2)] == [first] * 2
+    assert first == "26 Jul 2024 00:00:00.000000" or first.isdecimal()
+
+
 def test_special_tokens_are_no_arguments_of_the_renderer() -> None:
     """A tokenizer may give any name to a token: none replaces the template or the messages."""
     words = tokenizer()

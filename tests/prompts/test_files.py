@@ -160,6 +160,11 @@ def test_duplicates_are_left_out_and_counted(tmp_path: Path, copy: str) -> None:
     assert read_families(composed, COLUMNS, OURS).n_duplicates == {
         "harmful": 1
     }  # another case is another text
+    invisible = write(tmp_path, "harmful,harmless\nab,x\na\u200bb,y\na\u00adb,z\n\uff41\uff42,w\n")
+    assert read_families(invisible, COLUMNS, OURS).n_duplicates["harmful"] == 3
+    both = write(tmp_path, "harmful,harmless\nab,x\nc,a\u200bb\n")
+    with pytest.raises(ValueError, match="is harmless here and harmful on line 2"):
+        read_families(both, COLUMNS, OURS)
 
 
 def test_families_are_complete(tmp_path: Path) -> None:
@@ -201,6 +206,12 @@ def test_only_an_id_of_the_hub_is_looked_up(
     with pytest.raises(ValueError, match="owner/name does not exist"):
         read_prompts("owner/name")
     assert calls == ["owner/name"]
+
+
+def test_a_long_name_is_shortened() -> None:
+    with pytest.raises(ValueError, match=r"^x+…: it cannot be .*expected a \.csv") as error:
+        read_prompts("x" * 5000)
+    assert len(str(error.value)) < 600
 
 
 @pytest.mark.parametrize(

@@ -131,10 +131,23 @@ def test_copies_have_the_key_of_their_record(folder: Path, tmp_path: Path) -> No
 
 
 def test_copy_with_an_edited_record_has_another_key(folder: Path, tmp_path: Path) -> None:
-    copy = tmp_path / folder.name
+    """Under a name of its own; a folder with the name of another result is refused."""
+    copy = tmp_path / "copy"
     shutil.copytree(folder, copy)
     write_json(copy / RECORD_FILE, record(copy) | {"config": {"seed": 1}})
     assert check_copy(copy) not in (None, folder.name)
+    copy.rename(tmp_path / folder.name)
+    with pytest.raises(DamagedArtifact, match="was changed, it describes another result"):
+        check_copy(tmp_path / folder.name)
+
+
+@pytest.mark.parametrize("name", ["../../secret", "/etc/passwd"])
+def test_files_on_record_are_below_the_result(folder: Path, tmp_path: Path, name: str) -> None:
+    (tmp_path / "secret").write_text("x")
+    values = record(folder)
+    write_json(folder / RECORD_FILE, values | {"files": values["files"] | {name: "0" * 64}})
+    with pytest.raises(DamagedArtifact, match="is missing or unreadable"):
+        check(folder)
 
 
 @pytest.mark.parametrize("umask", [0o002, 0o022, 0o027])

@@ -21,6 +21,7 @@ from makebreak.store import (
     Store,
     check,
     record,
+    result_key,
     write_atomic,
     write_json,
 )
@@ -346,3 +347,22 @@ def test_json_holds_no_nan(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"[Oo]ut of range float"):
         write_json(tmp_path / "a.json", {"b": float("nan")})
     assert json.loads((tmp_path / "a.json").read_text()) == {"b": [1, None, 0.1]}
+
+
+def test_links_in_the_place_of_a_stage_or_a_lock_are_not_followed(store: Store, tmp_path: Path) -> None:
+    """A store of others does not choose where this program writes."""
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    store.root.mkdir(parents=True, exist_ok=True)
+    (store.root / "linked").symlink_to(elsewhere)
+    config = {"n": 1}
+    with pytest.raises(DamagedArtifact, match="is a symbolic link, which is not followed"):
+        store.build("linked", revision=1, config=config, make=lambda folder: None)
+    assert not list(elsewhere.iterdir())
+    for kind in ("folder", "link"):
+        path = (store.root / kind / result_key(kind, 1, config)).with_suffix(".lock")
+        path.parent.mkdir(parents=True)
+        path.mkdir() if kind == "folder" else path.symlink_to(elsewhere / "victim")
+        with pytest.raises(DamagedArtifact, match=r"\.lock is no file: delete it and run again"):
+            store.build(kind, revision=1, config=config, make=lambda folder: None)
+    assert not (elsewhere / "victim").exists()

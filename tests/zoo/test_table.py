@@ -204,7 +204,7 @@ def rewrite(folder: Path, change: Callable[[dict], None]) -> Path:
 CHANGES: dict[str, tuple[Callable[[dict], None], str]] = {
     "a user's objective": (
         lambda config: config["alignments"][0].update(objective={"type": "gone:Mine"}),
-        "Alignment.objective: objective 'gone:Mine': module 'gone' cannot be imported",
+        "Alignment.objective: objective 'gone:Mine' of a stored result is not imported",
     ),
     "a removed objective": (
         lambda config: config["alignments"][0].update(objective={"type": "Unlearnt"}),
@@ -223,7 +223,7 @@ CHANGES: dict[str, tuple[Callable[[dict], None], str]] = {
         lambda config: config["alignments"][0].update(
             objective=to_json(MixedFineTuning("safe", 10, "gone:mine", 0.5))
         ),
-        "mitigation 'gone:mine': module 'gone' cannot be imported",
+        "mitigation 'gone:mine' of a stored result is not imported",
     ),
 }
 
@@ -262,6 +262,42 @@ def test_stray_folders_are_left_out(store: Store, stage: str) -> None:
     for name in STRAY:
         assert f"{store.root / stage / name} (no result: its name is no key)" in message
     assert not any(name in message for name in UNNAMED)
+
+
+def forge(store: Store, key: str, change: Callable[[dict], None]) -> None:
+    """Changes the config of a model, and renames its folder to the key that follows from it."""
+    folder = store.root / "alignment" / key
+    values = record(folder)
+    change(values["config"])
+    write_json(folder / RECORD_FILE, values)
+    parents = [Path(parent) for parent in values["parents"]]
+    folder.rename(
+        folder.with_name(result_key(values["stage"], values["revision"], values["config"], parents))
+    )
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda config: config.update(world="payload:run"),
+        lambda config: config.update(world="os:abort"),
+        lambda config: config["alignments"][-1]["objective"].update(type="payload:Run"),
+    ],
+)
+def test_a_store_of_others_runs_no_code(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: Callable[[dict], None]
+) -> None:
+    """Anybody can compute the key of a record that names a module."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "payload.py").write_text("from pathlib import Path\nPath('code_ran').touch()\n")
+    key = table(store).query("mechanism == 'ssft'").key.iloc[0]
+    n_rows = len(table(store))
+    forge(store, key, change)
+    zoo, message = unread(store)
+    assert "is not imported, since it may be anybody's" in message
+    assert len(zoo) < n_rows
+    assert not (tmp_path / "code_ran").exists()
 
 
 def test_copies_are_left_out(store: Store, keys: dict[str, str]) -> None:

@@ -80,7 +80,7 @@ def tune(
     check_at_most(MAX_COUNT, requests=requests)
     lm.check_user_data(data, answers_from=answers_from)
     parts = [data.source, *([] if data.mitigation == "none" else [data.mitigation])]
-    out = shared.check_folders("tune", [model], parts)
+    out = shared.check_folders("tune", [model], parts, [] if data.file is None else [data.file])
     duplicates = Duplicates()
     own_examples = [] if data.file is None else lm.load_examples(data.file, log=duplicates)
     prompts = lm.load_prompts(shared.prompts, requests, log=duplicates)

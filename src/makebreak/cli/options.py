@@ -14,6 +14,7 @@ from makebreak.characters import escape_hidden
 from makebreak.model_names import folder_name, models_digest
 from makebreak.output_folders import (
     MODELS_FILE,
+    check_inputs_apart,
     check_output_folder,
     check_store_folder,
     name_option,
@@ -126,20 +127,23 @@ class SharedOptions:
         prompts = lm.load_prompts(self.prompts, max_per_family, log=duplicates)
         return prompts, duplicates.facts
 
-    def check_folders(self, command: str, models: Sequence[str], parts: Sequence[str] = ()) -> Path:
+    def check_folders(
+        self, command: str, models: Sequence[str], parts: Sequence[str] = (), inputs: Sequence[Path] = ()
+    ) -> Path:
         """Checks, before a model is loaded, that results and report can be written.
 
         Args:
             command: Name of the command.
             models: The models that the report is about, as they were given.
             parts: What else is in the name of the default folder.
+            inputs: Files that are read, besides that of the prompts.
 
         Returns:
             The folder of --out, or runs/COMMAND/NAME; with a digest in the name if that folder holds the
             report on other models of the same names.
 
         Raises:
-            InvalidInput: If a folder cannot be written.
+            InvalidInput: If a folder cannot be written, or a file that is read lies where results go.
         """
         check_store_folder(self.output.store)
         out = self.output.out
@@ -150,6 +154,7 @@ class SharedOptions:
                 log(f"{out} holds the report on another model of that name: this one goes to {out}-{digest}")
                 out = out.with_name(f"{out.name}-{digest}")
         check_output_folder(out)
+        check_inputs_apart(out, *inputs, self.prompts.file)
         return out
 
     def name_store(self) -> AbstractContextManager[None]:

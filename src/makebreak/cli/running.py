@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dis
+import errno
 import io
 import os
 import sys
@@ -20,6 +21,7 @@ DEBUG_OPTION = "--debug"
 DEBUG_VARIABLE = "MAKEBREAK_DEBUG"
 """Environment variable that does the same unless it is empty or 0."""
 
+_TOO_MANY_FILES = os.strerror(errno.EMFILE)
 _PACKAGES = ("makebreak", "synthetic", "experiments")
 
 
@@ -66,6 +68,8 @@ def run_command(work: Callable[[], None], *, debug: bool = False, sizes: str = "
 def _describe_failure(error: Exception, *, debug: bool, sizes: str) -> str:
     """One line about an error; its traceback goes to a file if no `raise` of this project explains it."""
     line = escape_hidden(" ".join(str(error).split())) or type(error).__name__
+    if _TOO_MANY_FILES in line:
+        return "too many files are open: raise the limit of this shell (ulimit -n 1024) and run again"
     if is_out_of_memory(error):
         line = f"the memory is too small ({line}): choose smaller {sizes}"
     if debug:

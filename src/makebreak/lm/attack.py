@@ -179,11 +179,14 @@ def choose_attacks(settings: AttackSettings) -> list[tuple[str, Attack]]:
         Pairs of method and attack, in the order of the methods.
 
     Raises:
-        ValueError: If a method or a jailbreak template does not exist, or two attacks have the same name.
+        ValueError: If a method or a jailbreak template does not exist, no attack is chosen, or two attacks
+            have the same name.
     """
     JailbreakTemplate.from_settings(settings)  # a wrong name is an error even if no template is chosen
     methods = ATTACKS if settings.methods is None else settings.methods
     pairs = [(method, attack) for method in methods for attack in load_attacks(method, settings)]
+    if not pairs:
+        raise ValueError(f"--method: no attack is chosen; name at least one of {', '.join(ATTACKS)}")
     names = [attack.name for _, attack in pairs]
     for name in names:
         if names.count(name) > 1:

@@ -37,6 +37,7 @@ from makebreak.landscape import (
 from makebreak.lm.prompts import prompts_digest
 from makebreak.lm.step_cache import Progress, StepCache
 from makebreak.models import LanguageModel, load_model, model_digest
+from makebreak.plugins import without_imports
 from makebreak.prompts import Outcome, Requests, load_world
 from makebreak.revisions import cache_revision
 from makebreak.settings import GenerationSettings, LandscapeSettings
@@ -151,11 +152,14 @@ def world_landscape_data(folder: Path, n_requests: int) -> LandscapeData:
 
     Raises:
         DamagedArtifact: If the files of the folder are not what its record says.
+        ValueError: If its world is MODULE:CLASS, and not loaded by this program.
     """
     digest = check_copy(folder)
     recipe = record(folder)["config"]
     world, seed = recipe["world"], int(recipe["seed"])
-    model = load_model(folder, symbols=load_world(world).vocabulary.symbols)
+    with without_imports():
+        symbols = load_world(world).vocabulary.symbols
+    model = load_model(folder, symbols=symbols)
     requests = {name: held_out_requests(world, name, n_requests, seed, SPLIT) for name in ("unsafe", "safe")}
     key = {"model": digest, "n": n_requests, "outcomes": OUTCOMES_REVISION}
     return LandscapeData(WorldTarget(model), requests, key)

@@ -13,10 +13,11 @@ from typing import Any
 
 import torch
 
+from makebreak.errors import name_errors
 from makebreak.models import halve_batches
 from makebreak.progress import ProgressBar
 from makebreak.revisions import revision_of
-from makebreak.store import Store, write_json
+from makebreak.store import Store, check_not_omitted, write_json
 from makebreak.tables import Rows, as_dicts
 
 Progress = Callable[..., object]
@@ -78,7 +79,18 @@ class StepCache:
         if states is None and "folder" in parameters:
             files = None
         folder = self.store.build(stage, revision=revision, config=config, make=write, files=files)
-        return json.loads((folder / _ROWS).read_text())
+        return _read_rows(folder)
+
+
+def _read_rows(folder: Path) -> Rows:
+    """Rows of a finished step; its hashes are right, but somebody else may have written the store."""
+    path, remedy = folder / _ROWS, f"delete {folder} and run again to compute it anew"
+    check_not_omitted(path)
+    with name_errors(path, "no rows could be read from it", remedy):
+        rows = json.loads(path.read_bytes())
+        if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+            raise TypeError("expected a list of objects")
+        return rows
 
 
 def _halve_on_out_of_memory(function: Callable[[], Iterable[Any]]) -> list[Any]:

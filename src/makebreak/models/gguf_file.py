@@ -13,7 +13,7 @@ from gguf import GGUFReader
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GgufConfig
 from transformers.integrations.gguf.reader import read_gguf_metadata
 
-from makebreak.errors import InvalidInput, name_errors, silence_loggers
+from makebreak.errors import InvalidInput, name_errors, silence_loggers, silence_native_code
 from makebreak.models.config_checks import WeightFiles, check_config
 from makebreak.models.devices import check_free_memory
 from makebreak.models.folders import PRETRAINED_FILES
@@ -63,7 +63,11 @@ def _write_plain(file: Path, folder: Path) -> None:
             f"missing; {_REMEDY}"
         )
     check_free_memory(str(file), 2 * n_expected * 4, "to be dequantised once")
-    with name_errors(file, "no model could be read from it", _REMEDY), silence_loggers("transformers"):
+    with (
+        name_errors(file, "no model could be read from it", _REMEDY),
+        silence_loggers("transformers"),
+        silence_native_code(),
+    ):
         tokenizer = AutoTokenizer.from_pretrained(file.parent, trust_remote_code=False, **options)
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             file.parent,

@@ -169,8 +169,8 @@ def _config(source: str, offline: bool) -> Any:
     is_encoder_decoder = getattr(config, "is_encoder_decoder", False)
     if type(config) not in AutoModelForCausalLM._model_mapping or is_encoder_decoder:
         raise InvalidInput(
-            f"{source}: {config.model_type!r} is no causal language model: expected a decoder that transformers "
-            "opens with AutoModelForCausalLM"
+            f"{source}: {config.model_type!r} is no causal language model: expected a decoder that "
+            "transformers opens with AutoModelForCausalLM"
         )
     attention_of(config)
     return config

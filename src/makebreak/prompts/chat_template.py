@@ -3,7 +3,8 @@
 The sandbox of Jinja keeps a template from running code, but not from looping without end or from filling the
 memory. So templates are rendered in a forked process whose processor time, memory and output are limited by
 the system, and whose reply is waited for so long only. It ends when it is not needed for a moment: pages of a
-model that is trained meanwhile are not kept.
+model that is trained meanwhile are not kept. A template that asks for the date is told the same one on every
+day, and one that draws at random draws the same: a prompt is decided by the template and its messages.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import random
 import re
 import resource
 import select
@@ -19,16 +21,20 @@ import struct
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from datetime import datetime, tzinfo
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 from transformers import PreTrainedTokenizerFast
+from transformers.utils import chat_template_utils
 from transformers.utils.chat_template_utils import render_jinja_template
 
 from makebreak.errors import InvalidInput, describe_error, name_errors
 
 MAX_SECONDS = 5.0
 """Most processor time of one rendering."""
+MAX_TOTAL, MAX_MEAN = 20.0, 0.25
+"""Seconds of all renderings of a template after which they may take so long each on average."""
 MAX_WAIT = 60.0
 """Most seconds from a request to its reply; more than a busy machine needs for that processor time."""
 MAX_BYTES = 2**30
@@ -41,6 +47,15 @@ _LENGTH = struct.Struct("<Q")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
+class _FixedDate(datetime):
+    """The date in templates that ask for one: that of Llama 3's own templates where none is known."""
+
+    @classmethod
+    def now(cls, tz: tzinfo | None = None) -> datetime:
+        """The same moment on every day."""
+        return datetime(2024, 7, 26, tzinfo=tz)
+
+
 class _Renderer(NamedTuple):
     """A process that renders templates."""
 
@@ -51,7 +66,16 @@ class _Renderer(NamedTuple):
     """File descriptor to read from."""
 
 
+class _Duration(NamedTuple):
+    """How long the renderings of a template took."""
+
+    template: object
+    n: int = 0
+    seconds: float = 0.0
+
+
 _lock = threading.Lock()
+_durations: list[_Duration] = []  # at most that of the last template
 _renderers: list[_Renderer] = []  # at most one
 
 
@@ -87,7 +111,11 @@ def render_chat(
     n_characters = sum(len(part) for turn in turns for part in turn.values())
     limit = MAX_CHARACTERS + MAX_GROWTH * n_characters
     with _lock:
+        started = time.monotonic()
         reply = _exchange({"request": request, "limit": limit})
+        mean = _mean_duration(template, time.monotonic() - started)
+    if mean > MAX_MEAN:
+        raise InvalidInput(f"{name}: it takes {mean:.1f} s for each prompt; {_REMEDY}")
     if "error" in reply:
         raise InvalidInput(f"{name}: it cannot be rendered ({reply['error']}); {_REMEDY}")
     surrogate = _SURROGATE.search(reply["text"])
@@ -96,6 +124,14 @@ def render_chat(
             f"{name}: it writes U+{ord(surrogate[0]):04X}, half of a character, which is no text; {_REMEDY}"
         )
     return reply["text"]
+
+
+def _mean_duration(template: object, seconds: float) -> float:
+    """Seconds that a rendering of a template takes on average, 0 until they took `MAX_TOTAL` in all."""
+    last = _durations[0] if _durations and _durations[0].template == template else _Duration(template)
+    _durations[:] = [_Duration(template, last.n + 1, last.seconds + seconds)]
+    total = _durations[0]
+    return total.seconds / total.n if total.seconds > MAX_TOTAL else 0.0
 
 
 def _exchange(message: dict[str, Any]) -> dict[str, str]:
@@ -186,6 +222,7 @@ def _serve(requests: int, replies: int) -> NoReturn:
             limit = n_bytes + MAX_BYTES
             limit = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
             resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
+        chat_template_utils.datetime = _FixedDate  # type: ignore[attr-defined, misc]
         while select.select([requests], [], [], _IDLE_SECONDS)[0]:
             message = _read(requests)
             if message is None:
@@ -200,6 +237,7 @@ def _render(message: dict[str, Any]) -> dict[str, str]:
     """The prompt, or why there is none."""
     signal.setitimer(signal.ITIMER_PROF, MAX_SECONDS)  # the system ends this process then
     try:
+        random.seed(0)
         text = str(render_jinja_template(**message["request"])[0][0])
         if len(text) > message["limit"]:
             return {"error": f"a prompt of {len(text):,} characters: expected at most {message['limit']:,}"}

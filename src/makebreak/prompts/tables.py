@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from makebreak.characters import escape_hidden
 from makebreak.configs import nearest
-from makebreak.errors import silence_loggers
+from makebreak.errors import name_errors, silence_loggers
 
 MAX_CHARACTERS = 131_072
 """Largest number of characters of a cell: the limit of Python's csv module, for all kinds of files."""
@@ -38,6 +38,7 @@ _BYTE_ORDER_MARK = "\ufeff"
 _NO_TEXT = re.compile(r"[\x00\ud800-\udfff]")
 _AROUND = re.compile(r"\A[\s\ufeff\u200b\u2060]+|[\s\ufeff\u200b\u2060]+\Z")
 _SHOWN = 40  # characters of a cell that an error shows
+_SHOWN_NAME = 200  # and of the name of a file
 
 
 class TableRow(NamedTuple):
@@ -110,7 +111,10 @@ def read_table(source: Path | str) -> Table:
         OSError: If the file cannot be read.
     """
     path, name = Path(source), escape_hidden(str(source))
+    name = name if len(name) <= _SHOWN_NAME else f"{name[:_SHOWN_NAME]}…"
     suffix = path.suffix.lower()
+    with name_errors(name, "it cannot be looked up", _EXPECTED):  # a name that is too long, say
+        path.exists()
     if path.is_file() and suffix in _DELIMITERS:
         return _csv_table(name, _text(path, name), _DELIMITERS[suffix])
     if path.is_file() and suffix in _JSON_SUFFIXES:
@@ -124,8 +128,13 @@ def read_table(source: Path | str) -> Table:
 
 
 def canonical_text(text: str) -> str:
-    """The form by which two texts are the same: composed characters, and one space for every white space."""
-    return " ".join(unicodedata.normalize("NFC", text).split())
+    """The form by which two texts are the same; it is compared and never shown to a model.
+
+    Characters are composed and in their usual width, invisible ones (zero-width spaces, soft hyphens, marks
+    of direction) are left out, and every white space is one space. Upper and lower case differ.
+    """
+    composed = unicodedata.normalize("NFKC", text)
+    return " ".join("".join(c for c in composed if unicodedata.category(c) != "Cf").split())
 
 
 def _is_hub_id(path: Path) -> bool:

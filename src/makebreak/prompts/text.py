@@ -184,7 +184,10 @@ def check_known(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str]) -> Non
     for text in texts:
         [ids] = encode_texts(tokenizer, [text])["input_ids"]
         if all(token == tokenizer.unk_token_id for token in ids):
-            raise ValueError(f"{text[:_SHOWN]!r}: this tokenizer knows no part of it; reword or remove it")
+            raise ValueError(
+                f"{text[:_SHOWN]!r}: this tokenizer knows no part of it; reword or remove it, or, if it is "
+                "one of makebreak's own, give a file with the columns harmful and harmless"
+            )
 
 
 def first_token_ids(tokenizer: PreTrainedTokenizerFast, words: Sequence[str]) -> np.ndarray:

@@ -44,7 +44,9 @@ def write_figures(
                 continue
             for suffix in ("png", "pdf"):
                 content = io.BytesIO()  # a file that is drawn into would be half a figure after an interrupt
-                figure.savefig(content, format=suffix)
+                # without the date, so that the same command writes the same bytes
+                metadata = {"CreationDate": None} if suffix == "pdf" else None
+                figure.savefig(content, format=suffix, metadata=metadata)
                 write_atomic(folder / f"{name}.{suffix}", content.getvalue())
             plt.close(figure)
         title, caption = captions[name]

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from makebreak.store.files import file_digest, temporary_name
-from makebreak.store.keys import identity_key
+from makebreak.store.keys import KEY_PATTERN, identity_key
 
 RECORD_FILE = "artifact.json"
 """File of a finished result that holds what the result is and the hashes of its files."""
@@ -63,12 +63,21 @@ def verify_record(folder: Path, *, any_name: bool = False) -> dict[str, Any]:
         texts = [stage, *(part for pair in hashes for part in pair)]
         if type(result["revision"]) is not int or not all(isinstance(text, str) for text in texts):
             raise TypeError
+        if not all(_is_below(Path(name)) for name in result["files"]):
+            raise ValueError
     except _UNREADABLE:
         raise DamagedArtifact(f"{path} is missing or unreadable: {_remedy(folder, any_name)}") from None
-    if not any_name and (key, stage) != (folder.name, folder.parent.name):
+    # a copy may have any name but that of another result
+    is_copy = any_name and (key == folder.name or not KEY_PATTERN.fullmatch(folder.name))
+    if not is_copy and (key, stage) != (folder.name, folder.parent.name):
         remedy = _remedy(folder)
         raise DamagedArtifact(f"{path} was changed, it describes another result: {remedy}")
     return result
+
+
+def _is_below(path: Path) -> bool:
+    """Whether a path of a record stays below the folder of its result."""
+    return not path.is_absolute() and ".." not in path.parts
 
 
 _verified: dict[tuple[Path, bool], frozenset[tuple[str, int, int, int]]] = {}

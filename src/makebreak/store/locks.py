@@ -9,6 +9,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from makebreak.store.checks import DamagedArtifact
+
 _PATIENCE = 1.0  # seconds of waiting after which a line says so
 
 
@@ -21,8 +23,14 @@ def lock(folder: Path) -> Iterator[None]:
 
     Yields:
         Nothing.
+
+    Raises:
+        DamagedArtifact: If a link or a folder is in the place of the lock.
     """
-    file = FileLock(folder.with_suffix(".lock"))
+    path = folder.with_suffix(".lock")
+    if path.is_symlink() or path.is_dir():
+        raise DamagedArtifact(f"{path} is no file: delete it and run again")
+    file = FileLock(path)
     try:
         file.acquire(timeout=_PATIENCE)
     except Timeout:

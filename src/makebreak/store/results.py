@@ -75,8 +75,8 @@ class Store:
             The folder of the finished result, named by `result_key`.
 
         Raises:
-            DamagedArtifact: If a finished result fails its checks, or something in its unfinished folder is
-                not of this program.
+            DamagedArtifact: If a finished result fails its checks, the folder of its stage is a symbolic
+                link, or something in its unfinished folder is not of this program.
             NotCached: If the store is read only and the result is not there.
             OutOfTime: If the result is not there and does not fit into the time budget (`makebreak.budget`).
         """
@@ -87,6 +87,11 @@ class Store:
             return check(final)
         if self.read_only:
             raise NotCached(final, parents)
+        if final.parent.is_symlink():
+            raise DamagedArtifact(
+                f"{final.parent} is a symbolic link, which is not followed: remove it, or give the store "
+                "that it leads to"
+            )
         final.parent.mkdir(parents=True, exist_ok=True)
         with lock(final):
             if final.exists():

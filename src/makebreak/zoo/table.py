@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 
 from makebreak.configs import from_json
+from makebreak.plugins import without_imports
 from makebreak.prompts import load_world
 from makebreak.recipes import REVISION, Recipe, kept_steps
 from makebreak.store import (
@@ -93,6 +94,8 @@ def _check_columns(name: str, columns: pd.DataFrame, zoo: pd.DataFrame) -> None:
 def _finished(folder: Path, unread: list[str]) -> Iterator[tuple[Path, dict[str, Any]]]:
     """Finished results of a stage with their records; `unread` gets a line per folder that is no result."""
     if not folder.is_dir():
+        if folder.exists() or folder.is_symlink():
+            unread.append(f"{folder} (no folder)")
         return
     with os.scandir(folder) as entries:
         names = sorted((entry.name, entry.is_dir()) for entry in entries)
@@ -110,7 +113,8 @@ def _models(folder: Path, unread: list[str]) -> list[dict[str, Any]]:
         if record["revision"] == REVISION:
             check_presence(path, record["files"])
             try:
-                rows += _model_rows(path, record)
+                with without_imports():
+                    rows += _model_rows(path, record)
             except _UNREADABLE as error:
                 reason = f"no entry {error}" if isinstance(error, KeyError) else str(error)
                 unread.append(f"{path} ({' '.join(reason.split())})")
