@@ -134,6 +134,7 @@ def test_an_unknown_field_near_to_nothing_lists_all() -> None:
         (("pretraining", "family"), {"name": "safe"}),
         (("alignments", 0, "objective", "beta"), "high"),
         (("model",), 3),
+        (("alignments", 0, "objective"), True),
     ],
 )
 def test_a_wrong_type_names_field_and_value(path: tuple[str | int, ...], value: Any) -> None:

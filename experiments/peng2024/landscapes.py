@@ -330,6 +330,8 @@ def _path_rows(
         steps = {step: load_model(path, symbols=symbols) for step, path in checkpoints(folder).items()}
         for step, model in {0: models["own"], **steps}.items():
             change = update(model)
-            x, y = torch.linalg.lstsq(axes, change[:, None]).solution[:, 0].tolist()
-            residual = float((change - axes @ torch.tensor([x, y], dtype=torch.float64)).norm())
-            yield PathRow(attack, step, x, y, residual)
+            solution = torch.linalg.lstsq(axes, change[:, None]).solution[:, 0]
+            residual = (change - axes @ solution).norm()
+            # the last digits depend on where in memory the tensors lie
+            x, y, distance = torch.cat([solution, residual[None]]).round(decimals=9).tolist()
+            yield PathRow(attack, step, x, y, distance)

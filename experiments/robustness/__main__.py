@@ -6,6 +6,7 @@ import os
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before numpy and torch
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ["TQDM_DISABLE"] = "1"  # as the command line does where standard error is no terminal
 
 import argparse
 import importlib
@@ -62,7 +63,6 @@ def main() -> int:
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     logging.disable_progress_bar()
-    os.environ["TQDM_DISABLE"] = "1"
     for module in _IMPORTS:
         importlib.import_module(module)
     root, started = Path(tempfile.mkdtemp(prefix="robustness.")), time.monotonic()

@@ -79,7 +79,9 @@ def command_line(rng: random.Random) -> tuple[list[str], str]:
     elif kind == "surplus":
         extra = [name := rng.choice(("jain2024", "smoke", "0", "--all", "-x"))]
     elif kind == "odd":
-        parts[rng.choice(("study", "preset", "world"))] = [rng.choice(_ODD)]
+        part = rng.choice(("study", "preset", "world"))
+        # tyro reads None as no value, which is the default world
+        parts[part] = [rng.choice([word for word in _ODD if (part, word) != ("world", "None")])]
     else:
         parts[rng.choice(("preset", "world"))], name = ["smoke", "mini"], "mini"
     line = [

@@ -97,6 +97,10 @@ def cases_of_results(reference: Reference, seed: int) -> list[Case]:
     """Cases for two results of every stage: each of their files with each damage, and the folder."""
     rng, store = random.Random(f"{seed}/damage/{reference.program.name}"), reference.folder / "store"
     everything = [p.parent for p in sorted(store.glob(f"*/*/{RECORD_FILE}"))]
+    provenance = reference.folder / "out" / "provenance.json"
+    if provenance.exists():  # a study vouches for these; models of its gates alone are not read again
+        stages = {stage["folder"] for stage in json.loads(provenance.read_text())["stages"]}
+        everything = [p for p in everything if p.relative_to(store).as_posix() in stages]
     cases = []
     for stage in sorted({p.parent.name for p in everything}):
         folders = [p for p in everything if p.parent.name == stage]

@@ -79,6 +79,7 @@ SAME: dict[str, Callable[[Rows, random.Random], tuple[str, bytes]]] = {
 }
 """Differences of form: file name and content; the answers must be those of the plain file."""
 
+_UNKNOWN = "words that the model does not know"
 _LONG = "make " * 300_000
 _ODD_TEXTS: tuple[object, ...] = (0, 7, -1.5, True, False, ["x"], [], {"a": 1}, {}, "\ud800", "a\x00b", _LONG)
 FAULTS: dict[str, Callable[[Rows, random.Random], tuple[str, bytes]]] = {
@@ -145,7 +146,7 @@ FAULTS: dict[str, Callable[[Rows, random.Random], tuple[str, bytes]]] = {
         "p.jsonl",
         _line(_json_bytes(rows), rng, lambda line: b"[" * 100_000 + b"\n"),
     ),
-    "words that the model does not know": lambda rows, rng: (
+    _UNKNOWN: lambda rows, rng: (
         "p.csv",
         _csv_bytes(_cell(rows, rng, "xyzzy plugh")),
     ),
@@ -188,7 +189,8 @@ def prompt_file(number: int, seed: int, models: Path, root: Path) -> TrialRow:
         (folder / name).write_bytes(content)
     words = f"inspect {models / 'safe'} --prompts {name} --max-new-tokens 4 --out out --store store"
     result = run(partial(limited_command, folder, words.split()), folder / "log")
-    outcome, problems = judge(result, folder, name, models / "expected")
+    # a prompt that is nothing but unknown tokens is named by its text
+    outcome, problems = judge(result, folder, "xyzzy" if detail == _UNKNOWN else name, models / "expected")
     if kind == "same" and result.status:
         problems = ["a difference of form was refused"]
     if kind != "same" and not result.status:

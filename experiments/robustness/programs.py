@@ -32,7 +32,7 @@ COMMANDS: dict[str, str] = {
     "align": "{base} --requests 6 --steps 12",
     "tune": "{safe} --requests 6 --steps 12 --examples 16",
 }
-_DATED = {"provenance.json"}  # hold times; so do PDFs, their date
+_DATED = {"provenance.json"}  # holds times
 
 
 class Program(NamedTuple):
@@ -212,7 +212,7 @@ def leave_unfinished(reference: Reference, folder: Path, seed: int) -> Path | No
 
 
 def content(folder: Path) -> dict[str, str]:
-    """Snapshot of a run's `out` and `store` without what may differ between runs: costs and dates."""
+    """Snapshot of a run's `out` and `store` without what may differ between runs: costs and times."""
     hashes = {
         f"{part}/{name}": value
         for part in ("out", "store")
@@ -220,7 +220,7 @@ def content(folder: Path) -> dict[str, str]:
     }
     for name in hashes:
         path = folder / name
-        if path.suffix == ".pdf" or path.name in _DATED:
+        if path.name in _DATED:
             hashes[name] = "dated"
         elif path.name == RECORD_FILE:
             record = json.loads(path.read_text())

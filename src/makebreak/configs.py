@@ -137,7 +137,8 @@ def _read(hint: Any, value: Any, path: str) -> Any:
     if isinstance(value, dict) and classes:
         cls = _config_class(classes, value, path)
         return _read_leaf(cls, json.dumps(value)) if _is_leaf(cls) else from_json(cls, value)
-    if isinstance(value, dict | list) and (classes or isinstance(value, dict)):
+    is_no_config = any(map(_is_open, classes)) and value is not None  # of which pydantic knows no schema
+    if is_no_config or (isinstance(value, dict | list) and (classes or isinstance(value, dict))):
         raise ValueError(f"{path} = {value!r}: expected {hint}")
     try:
         return _read_plain(hint, json.dumps(value))

@@ -210,6 +210,8 @@ def test_settings_check_their_options(arguments: tuple[str, ...], message: str) 
         ("attack", "folder", "--soft-radius", "nan"),
         ("attack", "folder", "--candidates", "1000000001"),
         ("attack", "folder", "--method"),
+        ("inspect", ""),
+        ("inspect", "folder", "--out", ""),
         ("attack", "folder", "--method", "gcg", "--soft-tokens", "3"),
         ("attack", "folder", "--method", "prefill", "soft_prompt", "--attack-tokens", "3"),
         ("attack", "folder", "--method", "gcg", "--jailbreak-templates", "base64"),

@@ -129,3 +129,20 @@ def test_rows_of_a_store_of_others_are_checked(cache: StepCache, content: bytes)
     write_json(path.with_name(RECORD_FILE), values)
     with pytest.raises(InvalidInput, match=r"no rows could be read from it .*; delete .* and run again"):
         cache.run("numbers", number_function(1, revision=1))
+
+
+class RealRow(NamedTuple):
+    """A real number."""
+
+    number: float
+
+
+@cache_revision(1)
+def overflow() -> list[RealRow]:
+    """What a model gives whose weights are finite and overflow in a forward pass."""
+    return [RealRow(float("nan"))]
+
+
+def test_an_overflow_is_named(cache: StepCache) -> None:
+    with pytest.raises(InvalidInput, match="numbers: the model computes NaN or infinity for some prompts"):
+        cache.run("numbers", overflow)

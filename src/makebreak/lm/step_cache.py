@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from makebreak.errors import name_errors
+from makebreak.errors import InvalidInput, name_errors
 from makebreak.models import halve_batches
 from makebreak.progress import ProgressBar
 from makebreak.revisions import revision_of
@@ -72,7 +72,7 @@ class StepCache:
                 arguments = {"progress": _progress(bar), "folder": folder}
                 chosen = {key: value for key, value in arguments.items() if key in parameters}
                 rows = _halve_on_out_of_memory(partial(function, **chosen))
-                write_json(folder / _ROWS, as_dicts(rows))
+                _write_rows(folder / _ROWS, as_dicts(rows), name)
 
         config = self.config | dict(depends_on or {})
         files = f"{re.escape(_ROWS)}|{states or '(?!)'}"
@@ -80,6 +80,17 @@ class StepCache:
             files = None
         folder = self.store.build(stage, revision=revision, config=config, make=write, files=files)
         return _read_rows(folder)
+
+
+def _write_rows(path: Path, rows: Rows, name: str) -> None:
+    """Writes rows; a number that is none comes from weights that are finite, but overflow in a pass."""
+    try:
+        write_json(path, rows)
+    except ValueError:
+        raise InvalidInput(
+            f"{name}: the model computes NaN or infinity for some prompts: expected finite numbers; download "
+            "the model again, or choose another --dtype"
+        ) from None
 
 
 def _read_rows(folder: Path) -> Rows:

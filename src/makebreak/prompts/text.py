@@ -227,7 +227,11 @@ def _render(
         raise ValueError(f"template {template!r}: expected one {{}} where the request goes")
     begin, offset = prompt.rfind(text), text.find(content)
     if not text or begin < 0:
-        raise ValueError(f"the chat template does not give the request {text[:_SHOWN]!r} back as it is")
+        name = tokenizer.name_or_path or "this model"
+        raise ValueError(
+            f"the prompt template of {name} does not give the request {text[:_SHOWN]!r} back as it is: "
+            "choose another --template, or correct it"
+        )
     if not content or offset < 0:
         raise ValueError(f"the content {content[:_SHOWN]!r} is not in the request {text[:_SHOWN]!r}")
     return prompt, begin + offset
