@@ -47,7 +47,10 @@ def two_at_once(number: int, seed: int, reference: Reference, root: Path) -> Tri
     folder.mkdir()
     kill_checkpoint, offset = rng.randint(2, 18) if number % 2 else 0, rng.uniform(0, 0.5)
     first = start(lambda: _build(folder, "first", kill_checkpoint), folder / "first.log")
-    if not kill_checkpoint:
+    if kill_checkpoint:  # the second one must find the first at work
+        while not (folder / TRAININGS).exists():
+            time.sleep(0.01)
+    else:
         time.sleep(offset)
     second = start(lambda: _build(folder, "second", 0), folder / "second.log")
     results = [wait(first, folder / "first.log"), wait(second, folder / "second.log")]
