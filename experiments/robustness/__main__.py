@@ -85,7 +85,7 @@ def main() -> int:
 
 
 def _run_trial(job: partial[TrialRow]) -> TrialRow:
-    """The row of a trial, also if the trial itself raises; its folder is removed where it passes."""
+    """The row of a trial, also if the trial itself raises."""
     try:
         return job()
     except Exception as error:

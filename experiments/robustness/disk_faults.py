@@ -28,10 +28,10 @@ def file_size_limit(number: int, seed: int, reference: Reference, root: Path) ->
     return TrialRow("disk faults", number, detail, problems or run_again(folder, reference))
 
 
-def _limited_call(program: Program, limit: int, seed: int) -> int:
+def _limited_call(program: Program, limit: int) -> int:
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
     try:
-        return program.call(seed)
+        return program.call()
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 

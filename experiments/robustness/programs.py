@@ -40,8 +40,8 @@ class Program(NamedTuple):
 
     name: str
     """Name of the study or of the command."""
-    call: Callable[[int], int]
-    """Runs the program with a seed and returns its exit status."""
+    call: Callable[[], int]
+    """Runs the program and returns its exit status."""
 
 
 @dataclass(frozen=True)
@@ -60,14 +60,12 @@ class Reference:
     """Names of the files and folders that the run renames to their final names, in their order."""
 
 
-def _study(name: str, seed: int) -> int:
-    return studies.main([name, "--preset", "smoke", "--seeds", str(seed), "--out", "out", "--store", "store"])
+def _study(name: str) -> int:
+    return studies.main([name, "--preset", "smoke", "--seeds", "0", "--out", "out", "--store", "store"])
 
 
-def _command(name: str, models: Path, seed: int) -> int:
+def _command(name: str, models: Path) -> int:
     words = COMMANDS[name].format(safe=models / "safe", base=models / "base").split()
-    if name in ("align", "tune", "attack"):
-        words[1:1] = ["--seed", str(seed)]
     prompts = ["--prompts", str(models / "prompts.csv"), "--max-new-tokens", "4"]
     return cli.main([name, *prompts, "--out", "out", "--store", "store", *words])
 
@@ -91,20 +89,16 @@ def run_program(
     program: Program,
     folder: Path,
     *,
-    seed: int = 0,
     checkpoints: bool = False,
     die_at: int = 0,
-    die_at_checkpoint: int = 0,
 ) -> int:
     """Runs a program in this process, and writes the names of its renames into the file `replacements_file`.
 
     Args:
         program: The program.
         folder: Parent of the run's `out` and `store`.
-        seed: Seed of the program.
         checkpoints: Write a checkpoint after every training step.
         die_at: Number of the rename just before which the process sends itself SIGKILL; 0 for none.
-        die_at_checkpoint: Number of the checkpoint just after which it does; 0 for none.
 
     Returns:
         The program's exit status.
@@ -113,8 +107,8 @@ def run_program(
     frequency = checkpoint_every_step() if checkpoints else contextlib.nullcontext()
     # however slow the machine: a trial expects nothing on standard error
     silence = mock.patch.object(progress, "LINE_SECONDS", math.inf)
-    with silence, frequency, killed_at(die_at, die_at_checkpoint) as replacements:
-        status = program.call(seed)
+    with silence, frequency, killed_at(die_at, 0) as replacements:
+        status = program.call()
     replacements_file(folder).write_text(json.dumps(replacements))
     return status
 
@@ -192,7 +186,7 @@ def leave_unfinished(reference: Reference, folder: Path, seed: int) -> Path | No
     Args:
         reference: The undisturbed run.
         folder: Folder of the run, which is created.
-        seed: Seed of the moments and of the program.
+        seed: Seed of the moments.
 
     Returns:
         The folder of the unfinished result; None if twelve runs leave none.

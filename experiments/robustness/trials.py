@@ -33,8 +33,6 @@ class ProcessResult(NamedTuple):
     """All that the process wrote to its standard error."""
     seconds: float
     """CPU time."""
-    peak_mib: float = 0.0
-    """Largest memory of the process, MiB."""
 
 
 class TrialRow(NamedTuple):
@@ -107,7 +105,7 @@ def wait(
         if finished:
             stderr = log.read_text(errors="replace") if log.exists() else ""
             seconds = usage.ru_utime + usage.ru_stime
-            return ProcessResult(os.waitstatus_to_exitcode(status), stderr, seconds, usage.ru_maxrss / 1024)
+            return ProcessResult(os.waitstatus_to_exitcode(status), stderr, seconds)
         is_hung = time.monotonic() - start_time > HANG_SECONDS
         if is_hung or (not is_signalled and _cpu_seconds(pid) >= kill_after):
             is_signalled = True

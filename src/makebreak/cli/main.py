@@ -15,7 +15,6 @@ import tyro
 
 from makebreak.cli.commands import COMMANDS, Report, log
 from makebreak.cli.running import debug_requested, run_command
-from makebreak.errors import InvalidInput
 
 _SIZES = {
     "inspect": "--max-new-tokens, or fewer --prompts",
@@ -41,9 +40,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit status of `run_command`.
     """
     words = sys.argv[1:] if arguments is None else list(arguments)
-    if "" in words:  # as of a variable that is not set; `--out ''` would be the working folder
-        place = f"after {words[words.index('') - 1]!r}" if words[0] else "at the beginning"
-        return run_command(lambda: _refuse(f"the argument {place} is empty: give a value, or leave it out"))
     commands = {name: _deferred(command) for name, command in COMMANDS.items()}
     return run_command(
         lambda: _run(parse_arguments(commands, words, "makebreak")),
@@ -65,8 +61,13 @@ def parse_arguments(commands: Any, arguments: Sequence[str], program: str) -> An
         The instance of the dataclass, or what the function returns.
 
     Raises:
-        ValueError: If the command line is invalid; tyro's boxed message is reduced to one line.
+        ValueError: If the command line is invalid; tyro's boxed message is reduced to one line. An empty
+            word, as of a variable of the shell that is not set, is invalid: `--out ''` would be the working
+            folder.
     """
+    if "" in arguments:
+        place = f"after {arguments[arguments.index('') - 1]!r}" if arguments[0] else "at the beginning"
+        raise ValueError(f"the argument {place} is empty: give a value, or leave it out")
     messages = io.StringIO()
     try:
         with contextlib.redirect_stderr(messages):
@@ -81,10 +82,6 @@ def parse_arguments(commands: Any, arguments: Sequence[str], program: str) -> An
         line = " ".join(re.sub(_BOX, " ", messages.getvalue()).split())
         refusal = re.fullmatch(_CHECKED_VALUE, line)  # by the settings, whose own message says enough
         raise ValueError(refusal[1] if refusal else line) from None
-
-
-def _refuse(message: str) -> None:
-    raise InvalidInput(message)
 
 
 def _deferred(command: Callable[..., Report]) -> Callable[..., Callable[[], Report]]:
