@@ -20,6 +20,7 @@ import torch
 
 from makebreak.attacks import JAILBREAK_TEMPLATES, AttackResult, SoftPrompt, score_attack
 from makebreak.cli import main
+from makebreak.defences import min_false_positive_rate
 from makebreak.evaluation import ChatTarget, generate_texts
 from makebreak.lm import AttackData, AttackSuiteResult, attack_model, success_rows
 from makebreak.lm.attacked_answers import AnswerScorer
@@ -166,7 +167,10 @@ def test_planted_template_weakness_is_found(weak: LanguageModel, tmp_path: Path)
     assert tau["clean harmless"] > 0 > tau["clean harmful"]
     assert tau["prefix injection"] > 0 > tau["refusal suppression"]
     assert projection["clean harmful", "all"]["probe_flag_rate"] > 0.9
-    assert projection["clean harmless", "all"]["probe_flag_rate"] < 0.1
+    clean = projection["clean harmless", "all"]  # the requests that set the threshold
+    nominal = min_false_positive_rate(clean["n"])
+    assert clean["probe_flag_low"] <= nominal <= clean["probe_flag_high"]
+    assert clean["probe_flag_rate"] <= nominal < 0.12
     names = {row["attack"] for row in result.tables["harmless_answers"]}
     assert names == {"no attack", *attacks.jailbreak_templates}
     paragraphs = attack_summary(result)
