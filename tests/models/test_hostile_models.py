@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import pickle
 import shutil
@@ -504,6 +505,12 @@ GGUF: dict[str, Callable[[bytes], bytes]] = {
     **{
         f"embedding_length {n}": lambda whole, n=n: place(whole, b"embedding_length", 4, U32(n))
         for n in (0, 17, 10**9)
+    },
+    **{
+        f"rope.freq_base {base}": lambda whole, base=base: place(
+            whole, b"rope.freq_base", 4, struct.pack("<f", base)
+        )
+        for base in (0.0, -1.0, math.nan, math.inf)
     },
     "head_count 0": lambda whole: place(whole, b"attention.head_count", 4, U32(0)),
     "tokens of 2^60": lambda whole: place(whole, b"tokenizer.ggml.tokens", 8, U64(2**60)),

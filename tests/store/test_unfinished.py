@@ -70,6 +70,14 @@ def test_foreign_files_are_refused(partial: Path, name: str) -> None:
     assert set(record(build(partial))["files"]) == {"rows.json", "checkpoints/000002/state.bin"}
 
 
+def test_folder_of_folders_in_the_place_of_a_file_is_refused(partial: Path) -> None:
+    (partial / "rows.json/mine").mkdir(parents=True)
+    with pytest.raises(DamagedArtifact, match=r"rows\.json is a folder, expected a file .*: move it"):
+        build(partial)
+    (partial / "rows.json/mine").rmdir()
+    assert set(record(build(partial))["files"]) == {"rows.json", "checkpoints/000002/state.bin"}
+
+
 def test_temporary_files_of_others_are_left(partial: Path) -> None:
     """Only those of files that the program writes are deleted; they are no part of the result."""
     (partial / ".notes.txt.12.new").write_text("mine")

@@ -76,6 +76,14 @@ def test_only_adapters_are_trainable(architecture: str) -> None:
     assert all(p.requires_grad for p in start(architecture).parameters())
 
 
+@pytest.mark.parametrize("architecture", list(MATRICES))
+def test_rank_above_every_matrix_is_refused(architecture: str) -> None:
+    largest = start(architecture).config.hidden_size
+    assert start(architecture, LoRA(largest)) is not None
+    with pytest.raises(ValueError, match=f"LoRA rank {largest + 1}: expected at most {largest}"):
+        start(architecture, LoRA(largest + 1))
+
+
 def test_training_changes_adapters_only(adapter_run: AdapterRun) -> None:
     """The weights underneath stay bit for bit, under weight decay too."""
     weights = {name.replace("base_layer.", ""): t for name, t in adapter_run.adapted.state_dict().items()}

@@ -16,7 +16,7 @@ from makebreak.prompts import Example, Family, TextWorld, canonical_text
 from makebreak.settings import FineTuneSettings, GenerationSettings, UserDataSettings
 from makebreak.store import Store
 from makebreak.tables import Rows, as_dict, as_dicts
-from makebreak.training import METRICS, LoRA, Optimisation, load_objective
+from makebreak.training import METRICS, LoRA, Optimisation, check_rank, load_objective
 
 BEFORE, AFTER = "before", "after"
 """Values of the column `condition`."""
@@ -80,9 +80,11 @@ def align(
         The fine-tuned model's folder and the evaluation.
 
     Raises:
-        ValueError: If the objective is unknown, or a prompt of the evaluation is trained on.
+        ValueError: If the objective is unknown, the rank of the adapters is above that of every matrix, or a
+            prompt of the evaluation is trained on.
     """
     loss = load_objective(objective)
+    check_rank(lm.model, training.lora_rank)
     world = build_training_set(lm, store, evaluation.settings, log=log)
     _check_held_out(evaluation.prompts, world)
     log(_describe_run(objective, training))
@@ -116,9 +118,10 @@ def tune_as_user(
         The fine-tuned model's folder and the evaluation.
 
     Raises:
-        ValueError: If the task, the template or the mitigation is unknown, or a prompt of the evaluation is
-            trained on.
+        ValueError: If the task, the template or the mitigation is unknown, the rank of the adapters is above
+            that of every matrix, or a prompt of the evaluation is trained on.
     """
+    check_rank(lm.model, training.lora_rank)
     task = OWN if data.own_examples else data.settings.task
     objective = user_objective(replace(data.settings, task=task))
     settings, prompts = evaluation.settings, dict(evaluation.prompts)

@@ -103,7 +103,7 @@ def _check_header(file: Path) -> int:
         tensors = reader.tensors
         weights = WeightFiles(len(tensors), sum(int(tensor.n_bytes) for tensor in tensors))
         prefix = str(metadata["general.architecture"])
-        sizes = {
+        settings = {
             name: metadata[f"{prefix}.{key}"]
             for name, key in {
                 "num_hidden_layers": "block_count",
@@ -112,20 +112,24 @@ def _check_header(file: Path) -> int:
                 "num_attention_heads": "attention.head_count",
                 "num_key_value_heads": "attention.head_count_kv",
                 "max_position_embeddings": "context_length",
+                "head_dim": "attention.key_length",
+                "rope_theta": "rope.freq_base",
+                "rms_norm_eps": "attention.layer_norm_rms_epsilon",
+                "layer_norm_eps": "attention.layer_norm_epsilon",
             }.items()
             if f"{prefix}.{key}" in metadata
         }
     _check_places(file, reader)
-    if "num_hidden_layers" not in sizes:
+    if "num_hidden_layers" not in settings:
         raise InvalidInput(f"{file} has no {prefix}.block_count: {_REMEDY}")
-    kv_heads = sizes.get("num_key_value_heads")
+    kv_heads = settings.get("num_key_value_heads")
     if isinstance(kv_heads, list):  # of layers without attention it is 0
-        sizes["num_key_value_heads"] = max(kv_heads, default=0)
-    check_config(sizes, file, weights)
+        settings["num_key_value_heads"] = max(kv_heads, default=0)
+    check_config(settings, file, weights)
     blocks = {int(match[1]) for match in map(_BLOCK.match, names) if match}
-    if blocks != set(range(sizes["num_hidden_layers"])):
+    if blocks != set(range(settings["num_hidden_layers"])):
         raise InvalidInput(
-            f"{file}: block_count = {sizes['num_hidden_layers']}, but its tensors are of {len(blocks)} "
+            f"{file}: block_count = {settings['num_hidden_layers']}, but its tensors are of {len(blocks)} "
             f"blocks: {_REMEDY}"
         )
     return sum(int(tensor.n_elements) for tensor in tensors)

@@ -76,13 +76,21 @@ def follow_umask(folder: Path, like: Path) -> None:
 
 
 def _remove_substitutes(folder: Path, own: re.Pattern[str]) -> None:
-    """Removes links and empty folders in the places of files that the program writes."""
+    """Removes links and empty folders in the places of files that the program writes.
+
+    Raises DamagedArtifact for a folder of folders; a file in it is one that `_check_own` names.
+    """
     for place, subfolders, names in os.walk(folder, followlinks=False):
         for path in (Path(place, name) for name in [*subfolders, *names]):
             if own.fullmatch(path.relative_to(folder).as_posix()):
                 if path.is_symlink():
                     path.unlink()
-                elif path.is_dir() and not any(path.iterdir()):
+                elif path.is_dir() and not any(walk(path)):
+                    if any(path.iterdir()):
+                        raise DamagedArtifact(
+                            f"{path} is a folder, expected a file of an unfinished result: move it elsewhere "
+                            "and run again"
+                        )
                     path.rmdir()
                 else:
                     continue

@@ -1,6 +1,6 @@
 """Training: one loop, and objectives that define what a step sees and its loss."""
 
-from makebreak.training.adapters import LoRA
+from makebreak.training.adapters import LoRA, check_rank
 from makebreak.training.circuit_breaker import CircuitBreaker
 from makebreak.training.data import AlignmentData, concatenate, draw_batch
 from makebreak.training.deep_alignment import DeepAlignment
@@ -55,6 +55,7 @@ __all__ = [
     "TrainingRun",
     "TrainingStopped",
     "Unlearning",
+    "check_rank",
     "concatenate",
     "dpo_loss",
     "draw_batch",
