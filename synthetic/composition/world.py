@@ -32,7 +32,7 @@ class CompositionWorld(CompositionTables):
     columns: Mapping[str, str] = COLUMNS
     """Description of each column of `Requests.truth`, by name."""
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """A hash of all that the world is made of, for keys of results."""
         tables = [table.tolist() for table in (self.maps, self.safety_classes, self.sham_classes)]
