@@ -31,6 +31,9 @@ MAX_COUNT = 1_000_000
 _MAX_POINTS, _MAX_STEPS, _MAX_SCALE = 10_001, 100_000_000, 1000.0
 
 
+_PROMPT_CHOICES = {"turns": ("only", "last"), "encoding": ("utf-8", "cp1252", "latin-1")}
+
+
 @dataclass(frozen=True)
 class PromptSettings:
     """Source of the prompts."""
@@ -41,18 +44,32 @@ class PromptSettings:
             name="prompts", metavar="FILE", help_behavior_hint="(default: makebreak's own prompts)"
         ),
     ] = None
-    """CSV or JSONL file of prompts with the columns harmful and harmless, and optionally borderline."""
-    column: Annotated[str | None, tyro.conf.arg(metavar="NAME", help_behavior_hint="(default: harmful)")] = (
-        None
-    )
-    """Column of --prompts that holds the harmful prompts.
+    """File of prompts: .csv, .tsv, .jsonl or .json with the columns harmful and harmless,
+    and optionally borderline, or that of a published data set; or .txt, one harmful prompt a line."""
+    column: Annotated[
+        str | None,
+        tyro.conf.arg(metavar="NAME", help_behavior_hint="(default: the only one with a usual name)"),
+    ] = None
+    """Column of --prompts that holds the harmful prompts, such as harmful, prompt or goal.
     If the file has no column harmless, makebreak's own harmless prompts are used."""
+    turns: Literal["only", "last"] = "only"
+    """Request that is taken of a chat in --prompts: its only one,
+    or the last one, without the turns before it."""
+    encoding: Literal["utf-8", "cp1252", "latin-1"] = "utf-8"
+    """Encoding of --prompts; a byte order mark overrules utf-8.
+    cp1252 is that of older programs on Windows."""
 
     def __post_init__(self) -> None:
         if self.file is None and self.column is not None:
             raise ValueError(
                 f"--column {self.column}: makebreak's own prompts have no columns; give --prompts"
             )
+        for name, values in _PROMPT_CHOICES.items():
+            value = getattr(self, name)
+            if value not in values:
+                raise ValueError(f"{name} = {value!r}: expected {', '.join(values)}")
+            if self.file is None and value != values[0]:
+                raise ValueError(f"--{name} {value}: makebreak's own prompts are in no file; give --prompts")
 
 
 @dataclass(frozen=True)

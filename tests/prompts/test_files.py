@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from makebreak.prompts import evaluation_prompts, read_examples, read_families, read_prompts
-from makebreak.prompts.tables import MAX_CELL_LINES, MAX_CHARACTERS
+from makebreak.prompts.csv_files import MAX_CELL_LINES
+from makebreak.prompts.tables import MAX_CHARACTERS
 
 COLUMNS = {"harmful": "harmful", "harmless": "harmless", "borderline": "borderline"}
 OURS = {"harmless": evaluation_prompts()["harmless"]}
@@ -157,9 +158,7 @@ def test_duplicates_are_left_out_and_counted(tmp_path: Path, copy: str) -> None:
     for family, texts in result.prompts.items():
         assert len(texts) == len(set(texts)) == 38, family
     composed = write(tmp_path, "harmful\ncafe\u0301\ncaf\u00e9\nCafe\u0301\n")
-    assert read_families(composed, COLUMNS, OURS).n_duplicates == {
-        "harmful": 1
-    }  # another case is another text
+    assert read_families(composed, COLUMNS, OURS).n_duplicates == {"harmful": 2}  # one in another case
     invisible = write(tmp_path, "harmful,harmless\nab,x\na\u200bb,y\na\u00adb,z\n\uff41\uff42,w\n")
     assert read_families(invisible, COLUMNS, OURS).n_duplicates["harmful"] == 3
     both = write(tmp_path, "harmful,harmless\nab,x\nc,a\u200bb\n")
@@ -194,7 +193,7 @@ def test_only_an_id_of_the_hub_is_looked_up(
         raise RuntimeError("unreachable\nin two lines")
 
     monkeypatch.setattr("datasets.load_dataset", load_dataset)
-    with pytest.raises(ValueError, match=r"expected a \.csv, \.tsv or \.jsonl file, or a data set's name"):
+    with pytest.raises(ValueError, match=r"expected a \.csv, .* or \.txt file, or a data set's name"):
         read_prompts(name)
     assert not calls
     with pytest.raises(
@@ -224,7 +223,7 @@ def test_a_long_name_is_shortened() -> None:
         ("harmful\ncaf\xe9\n".encode("latin-1"), "own.csv", "line 2 is not UTF-8"),
         (b"harmful\nx\n\xff\n", "own.csv", "line 3 is not UTF-8"),
         (b"\xff\xfeh\0a", "own.csv", "is not UTF-16"),
-        ("harmful\nx\n", "own.txt", "no file of the ending '.txt'"),
+        ("harmful\nx\n", "own.md", "no file of the ending '.md'"),
     ],
 )
 def test_files_that_are_no_tables_are_named(

@@ -52,7 +52,7 @@ def test_prompts_of_a_file(tmp_path: Path) -> None:
         ("a.csv", "goal,b\n,1\n", "goal", "holds no text in 1 rows"),
         ("a.jsonl", "{no", None, "is no JSONL"),
         ("a.jsonl", "[1]", None, "expected one object a line"),
-        ("a.txt", "x", None, "expected a .csv, .tsv or .jsonl file"),
+        ("a.md", "x", None, "expected a .csv, .tsv, .jsonl, .json or .txt file"),
         ("none.csv", None, None, "does not exist"),
     ],
 )

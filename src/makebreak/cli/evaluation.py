@@ -12,7 +12,15 @@ from typing import Annotated
 
 import tyro
 
-from makebreak.cli.options import SHORT_ANSWERS, Duplicates, ModelArgument, Report, SharedOptions, log
+from makebreak.cli.options import (
+    SHORT_ANSWERS,
+    FamilyRequests,
+    ModelArgument,
+    PromptNotes,
+    Report,
+    SharedOptions,
+    log,
+)
 from makebreak.configs import check_at_most, check_positive, check_seed
 from makebreak.settings import (
     MAX_COUNT,
@@ -27,7 +35,9 @@ from makebreak.settings import (
 _WORLD_REQUESTS, _CHAT_REQUESTS = 200, 16  # defaults of `landscape --requests`
 
 
-def inspect(model: ModelArgument, shared: SharedOptions = SharedOptions()) -> Report:
+def inspect(
+    model: ModelArgument, requests: FamilyRequests = None, shared: SharedOptions = SharedOptions()
+) -> Report:
     """Report on the refusals of one language model and on their mechanism.
 
     Refusal and over-refusal by family of prompts, separation of harmful and harmless requests by layer, and
@@ -36,12 +46,12 @@ def inspect(model: ModelArgument, shared: SharedOptions = SharedOptions()) -> Re
     from makebreak import lm, report
 
     out = shared.check_folders("inspect", [model])
-    prompts, duplicates = shared.load_prompts()
+    prompts, notes = shared.load_prompts(requests)
     network = shared.open(model)
     shared.check_known(network, prompts)
     with shared.name_store():
         result = lm.inspect(network, prompts, shared.store, shared.generation, log=log)
-    facts = shared.facts(prompts, model=network) | duplicates
+    facts = shared.facts(prompts, model=network) | notes
     with shared.write_report(out, [model]):
         path = report.write_inspection(model, result, facts, out)
     return report.inspection_summary(result), path
@@ -60,6 +70,7 @@ def compare(
         tyro.conf.Positional,
         tyro.conf.arg(metavar="ALIGNED", help="Checkpoint after alignment, trained from BASE."),
     ],
+    requests: FamilyRequests = None,
     shared: SharedOptions = SharedOptions(),
 ) -> Report:
     """Report on what alignment changed between two checkpoints of a language model.
@@ -73,7 +84,7 @@ def compare(
     if shared.generation.n_new != GenerationSettings().n_new:
         log(f"--max-new-tokens {shared.generation.n_new} has no effect: compare generates no answers")
     out = shared.check_folders("compare", [base, aligned])
-    prompts, duplicates = shared.load_prompts()
+    prompts, notes = shared.load_prompts(requests)
     before = shared.open(base)
     after = shared.open(aligned, before.loading)
     lm.check_weights_differ(before, after)
@@ -82,7 +93,7 @@ def compare(
         tables, verdict = lm.compare_models(
             prompts, shared.store, shared.generation, base=before, tuned=after, log=log
         )
-    facts = shared.facts(prompts, base=before, aligned=after) | duplicates
+    facts = shared.facts(prompts, base=before, aligned=after) | notes
     del facts["answers"]  # none are generated
     with shared.write_report(out, [base, aligned]):
         path = report.write_comparison((base, aligned), tables, verdict, facts, out)
@@ -109,15 +120,15 @@ def attack(
     lm.choose_attacks(attacks)  # an unknown name is reported before the model is loaded
     lm.check_sizes_are_used(attacks)
     out = shared.check_folders("attack", [model])
-    duplicates = Duplicates()
-    prompts, targets = lm.load_attack_prompts(shared.prompts, goals, log=duplicates)
+    notes = PromptNotes()
+    prompts, targets = lm.load_attack_prompts(shared.prompts, goals, log=notes)
     generation, network = replace(shared.generation, seed=seed), shared.open(model)
     shared.check_known(network, {"harmful": prompts})
     check_known(network.tokenizer, list(dict.fromkeys(targets)))
     data = lm.AttackData(prompts, targets, evaluation_prompts())
     with shared.name_store():
         result = lm.attack_model(network, data, shared.store, generation, attacks, log=log)
-    facts = shared.facts({"harmful": prompts}, model=network) | duplicates.facts
+    facts = shared.facts({"harmful": prompts}, model=network) | notes.facts
     facts |= report.attack_facts(attacks, targets, seed)
     with shared.write_report(out, [model]):
         path = report.write_attacks(model, result, facts, out)
@@ -171,13 +182,13 @@ def landscape(
         if interpolate_to is not None:
             _check_differ("--interpolate-to", interpolate_to, model)
         out = shared.check_folders("landscape", [model])
-        prompts, duplicates = shared.load_prompts(requests or _CHAT_REQUESTS)
+        prompts, notes = shared.load_prompts(requests or _CHAT_REQUESTS)
         network = shared.open(model)
         prompts = {family: prompts[family] for family in ("harmful", "harmless")}
         shared.check_known(network, prompts)
         end = None if interpolate_to is None else shared.open(interpolate_to, network.loading)
         data = lm.chat_landscape_data(network, prompts, shared.generation, other=end)
-        facts = shared.facts(prompts, model=network) | duplicates | report.landscape_facts(directions)
+        facts = shared.facts(prompts, model=network) | notes | report.landscape_facts(directions)
     with shared.name_store():
         tables = lm.evaluate_landscape(data, shared.store, directions, log=log)
     with shared.write_report(out, [model]):

@@ -12,10 +12,10 @@ import tyro
 
 from makebreak.cli.options import (
     SHORT_ANSWERS,
-    Duplicates,
     EvaluatedRequests,
     ModelArgument,
     Objective,
+    PromptNotes,
     Report,
     SharedOptions,
     log,
@@ -42,13 +42,13 @@ def align(
     load_objective(objective)  # an unknown name is reported before the model is loaded
     check_at_most(MAX_COUNT, requests=requests)
     out = shared.check_folders("align", [model], [objective])
-    prompts, duplicates = shared.load_prompts(requests)
+    prompts, notes = shared.load_prompts(requests)
     network = shared.open(model)
     shared.check_known(network, prompts)
     evaluation = lm.Evaluation(prompts, shared.generation)
     with shared.name_store():
         result = lm.align(network, objective, evaluation, shared.store, training, log=log)
-    facts = shared.facts(prompts, model=network) | duplicates | {"objective": objective}
+    facts = shared.facts(prompts, model=network) | notes | {"objective": objective}
     facts |= report.training_facts(training)
     with shared.write_report(out, [model]):
         path = report.write_fine_tuning(model, result, facts, out)
@@ -81,16 +81,16 @@ def tune(
     lm.check_user_data(data, answers_from=answers_from)
     parts = [data.source, *([] if data.mitigation == "none" else [data.mitigation])]
     out = shared.check_folders("tune", [model], parts, [] if data.file is None else [data.file])
-    duplicates = Duplicates()
-    own_examples = [] if data.file is None else lm.load_examples(data.file, log=duplicates)
-    prompts = lm.load_prompts(shared.prompts, requests, log=duplicates)
+    notes = PromptNotes()
+    own_examples = [] if data.file is None else lm.load_examples(data.file, log=notes)
+    prompts = lm.load_prompts(shared.prompts, requests, log=notes)
     network = shared.open(model)
     shared.check_known(network, prompts)
     source = None if answers_from is None else shared.open(answers_from)
     user_data, evaluation = lm.UserData(data, own_examples, source), lm.Evaluation(prompts, shared.generation)
     with shared.name_store():
         result = lm.tune_as_user(network, user_data, evaluation, shared.store, training, log=log)
-    facts = shared.facts(prompts, model=network) | duplicates.facts | report.training_facts(training)
+    facts = shared.facts(prompts, model=network) | notes.facts | report.training_facts(training)
     facts |= report.user_data_facts(data, answers_from)
     with shared.write_report(out, [model]):
         path = report.write_fine_tuning(model, result, facts, out)

@@ -17,8 +17,8 @@ from makebreak.cli.commands import COMMANDS, Report, log
 from makebreak.cli.running import debug_requested, run_command
 
 _SIZES = {
-    "inspect": "--max-new-tokens, or fewer --prompts",
-    "compare": "--max-new-tokens, or fewer --prompts",
+    "inspect": "--requests or --max-new-tokens",
+    "compare": "--requests",
     "attack": "--requests, --candidates, --attack-tokens, --soft-tokens or --max-new-tokens",
     "landscape": "--requests or --max-new-tokens",
     "align": "--batch-size, --lora-rank, --requests or --max-new-tokens",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from makebreak.characters import escape_hidden
+from makebreak.configs import check_at_most
 from makebreak.model_names import folder_name, models_digest
 from makebreak.output_folders import (
     MODELS_FILE,
@@ -20,7 +21,13 @@ from makebreak.output_folders import (
     name_option,
     remove_torn_files,
 )
-from makebreak.settings import GenerationSettings, LoadSettings, OutputSettings, PromptSettings
+from makebreak.settings import (
+    MAX_COUNT,
+    GenerationSettings,
+    LoadSettings,
+    OutputSettings,
+    PromptSettings,
+)
 
 if TYPE_CHECKING:
     from makebreak.models import LanguageModel
@@ -38,6 +45,15 @@ ModelArgument = Annotated[
     ),
 ]
 """Positional argument that names a language model."""
+FamilyRequests = Annotated[
+    int | None,
+    tyro.conf.arg(
+        metavar="INT",
+        help_behavior_hint="(default: all)",
+        help="Maximum number of prompts per family, spaced evenly over all available ones.",
+    ),
+]
+"""Option of the commands that evaluate all prompts unless a number is given."""
 EvaluatedRequests = Annotated[
     int,
     tyro.conf.arg(help="Maximum number of prompts per family that are answered before and after training."),
@@ -60,8 +76,8 @@ Objective = Annotated[
 """Option that names an alignment objective."""
 
 
-class Duplicates(list[str]):
-    """Lines about duplicates in files; each is printed when it is added by a call."""
+class PromptNotes(list[str]):
+    """Lines about what was read of files; each is printed when it is added by a call."""
 
     def __call__(self, line: str) -> None:
         """Adds and prints a line."""
@@ -70,8 +86,8 @@ class Duplicates(list[str]):
 
     @property
     def facts(self) -> dict[str, str]:
-        """The lines as a fact for the page; none without duplicates."""
-        return {"duplicates": "; ".join(self)} if self else {}
+        """The lines as a fact for the page; none without lines."""
+        return {"reading of files": "; ".join(self)} if self else {}
 
 
 @dataclass(frozen=True)
@@ -120,12 +136,14 @@ class SharedOptions:
         return facts | {name: model.description for name, model in models.items()}
 
     def load_prompts(self, max_per_family: int | None = None) -> tuple[dict[str, list[str]], dict[str, str]]:
-        """Prompts by family, and a fact for the page if duplicates were left out, which is also printed."""
+        """Prompts by family, and a fact for the page on how a file was read, which is also printed."""
         from makebreak import lm
 
-        duplicates = Duplicates()
-        prompts = lm.load_prompts(self.prompts, max_per_family, log=duplicates)
-        return prompts, duplicates.facts
+        if max_per_family is not None:
+            check_at_most(MAX_COUNT, requests=max_per_family)
+        notes = PromptNotes()
+        prompts = lm.load_prompts(self.prompts, max_per_family, log=notes)
+        return prompts, notes.facts
 
     def check_folders(
         self, command: str, models: Sequence[str], parts: Sequence[str] = (), inputs: Sequence[Path] = ()

@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from makebreak.configs import check_positive
 from makebreak.prompts import (
+    ReadOptions,
     canonical_text,
     evaluation_prompts,
     read_examples,
@@ -37,7 +38,7 @@ def load_prompts(
     Args:
         settings: The file, and its column of harmful prompts.
         max_per_family: Largest number of prompts per family, evenly spaced; None for all.
-        log: Called with a line if duplicates of the file are left out.
+        log: Called with a line about what was read as prompts, and if duplicates are left out.
 
     Returns:
         The families `harmful` and `harmless`, and `borderline` if there are such prompts; no text twice.
@@ -47,10 +48,13 @@ def load_prompts(
     """
     prompts = evaluation_prompts()
     if settings.file is not None:
-        harmful = settings.column or "harmful"
+        harmful = (settings.column or "").casefold()
         others = {family: family for family in FAMILIES[1:] if family != harmful}
         families = read_families(
-            settings.file, {"harmful": harmful} | others, {"harmless": prompts["harmless"]}
+            settings.file,
+            {"harmful": settings.column, **others},
+            {"harmless": prompts["harmless"]},
+            _read_options(settings, log),
         )
         prompts = families.prompts
         _log_duplicates(log, settings.file, families.n_duplicates)
@@ -67,7 +71,7 @@ def load_attack_prompts(
     Args:
         settings: The file, and its column of harmful prompts.
         goals: Number of prompts, the column of targets, and the target of prompts that have none there.
-        log: Called with a line if duplicates of the file are left out.
+        log: Called with a line about what was read as prompts, and if duplicates are left out.
 
     Returns:
         Prompts and targets, in the same order; no prompt twice.
@@ -77,7 +81,9 @@ def load_attack_prompts(
             two targets.
     """
     if settings.file is not None:
-        rows = read_prompts_with_targets(settings.file, settings.column, goals.target_column)
+        rows = read_prompts_with_targets(
+            settings.file, settings.column, goals.target_column, options=_read_options(settings, log)
+        )
         pairs = _distinct_pairs(settings.file, rows)
         _log_duplicates(log, settings.file, {"harmful": len(rows) - len(pairs)})
     elif goals.target_column is not None:
@@ -124,6 +130,10 @@ def check_distinct(prompts: Mapping[str, Sequence[str]]) -> None:
                     "every text once"
                 )
             places[canonical_text(text)] = family
+
+
+def _read_options(settings: PromptSettings, log: Callable[[str], None]) -> ReadOptions:
+    return ReadOptions(settings.encoding, settings.turns, log)
 
 
 def _distinct_pairs(file: Path, rows: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:

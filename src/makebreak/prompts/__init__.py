@@ -18,6 +18,7 @@ from makebreak.prompts.files import (
     read_prompts,
     read_prompts_with_targets,
 )
+from makebreak.prompts.prompt_rows import ReadOptions
 from makebreak.prompts.retokenization import printable_tokens, retokenizes_identically
 from makebreak.prompts.sequences import (
     Sequences,
@@ -55,6 +56,7 @@ __all__ = [
     "Outcome",
     "PromptFamilies",
     "PromptFormat",
+    "ReadOptions",
     "Requests",
     "Sequences",
     "TextRequests",
