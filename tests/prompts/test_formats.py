@@ -12,7 +12,7 @@ from makebreak.prompts import ReadOptions, canonical_text, read_examples, read_p
 from makebreak.prompts.csv_files import MAX_CELL_LINES
 from makebreak.settings import PromptSettings
 
-TEXTS = ["make tea, now", "peel figs; slowly", "caf\u00e9 \u2013 please"]
+TEXTS = ["make tea, now", "peel figs; slowly", "\u00e9clair \u2013 please"]
 
 
 def write(folder: Path, content: str | bytes, name: str = "own.csv") -> Path:

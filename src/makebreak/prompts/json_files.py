@@ -76,8 +76,8 @@ def _array_table(name: str, text: str) -> Table:
         line += text.count("\n", counted, position)
         following = text[position : position + 1]
         raise ValueError(
-            f"{name}: line {line}: the array goes on with {following!r} or ends too early: expected one array "
-            "of objects or of texts and nothing behind it"
+            f"{name}: line {line}: the array goes on with {following!r} or ends too early: expected one "
+            "array of objects or of texts and nothing behind it"
         )
     return Table(name, list(names), table)
 
