@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from makebreak.cli import debug_requested, parse_arguments, run_command
-from makebreak.output_folders import check_output_folder, check_store_folder, create_folders
+from makebreak.output_folders import check_output_folder, check_store_folder
+from makebreak.output_record import check_output_files
+from makebreak.store import create_folders
 
 if TYPE_CHECKING:
     from experiments.outputs import Run
@@ -129,6 +131,7 @@ def _run(command: Command) -> bool:
         return True
     run = _resolve(command)
     check_output_folder(run.out)
+    check_output_files(run.out, run.owner())
     settings = _run_settings(command)
     from submitit.helpers import environment_variables
 
@@ -211,6 +214,7 @@ def _run_speed(out: Path) -> None:
     check_output_folder(out)
     measures = importlib.import_module("experiments.jain2024.measures")
     speed = importlib.import_module("experiments.speed")
+    check_output_files(out, speed.OWNER)
     speed.run(out, measures.final_measures, measures.checkpoint_measures)
 
 

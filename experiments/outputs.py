@@ -12,14 +12,15 @@ import importlib.util
 import json
 import platform
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from makebreak.output_folders import FIGURES, TABLES, remove_torn_files
+from makebreak.output_folders import CLAIMS, OUTPUT_FILES, PROVENANCE, REPORT, TABLES
+from makebreak.output_record import OutputOwner, record_output, recorded_files, remove_torn_files
 from makebreak.store import check, record, write_json
 
 if TYPE_CHECKING:
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 _PACKAGES = ("makebreak", "synthetic", "experiments")
 _VERSIONS = ("torch", "transformers", "numpy", "scipy", "scikit-learn", "seaborn", "pandas", "matplotlib")
 _CUDA_DRIVER = Path("/dev/nvidiactl")  # there if a CUDA device may be
-_PROVENANCE, _CLAIMS, _REPORT = "provenance.json", "claims.json", "report.html"
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,12 @@ class Run:
         from makebreak.studies import trainings
 
         return trainings(self.cells())
+
+    def owner(self) -> OutputOwner:
+        """Whose results are in the folder of the results."""
+        models = (str(self.preset.model),) if self.study.with_model else ()
+        name = f"study {self.name} at {self.preset.name}, world {self.world}"
+        return OutputOwner(name, models, OUTPUT_FILES)
 
     def collect(self, store: Store) -> Results:
         """Computes what the store lacks, and evaluates the claims."""
@@ -101,17 +107,17 @@ def write_results(run: Run, results: Results) -> None:
     from makebreak.report import write_study, write_tables
     from makebreak.tables import as_dicts
 
-    remove_torn_files(run.out)
-    (run.out / _PROVENANCE).unlink(missing_ok=True)  # it would vouch for files that are about to change
-    write_tables(results.tables, run.out / TABLES)
-    write_json(run.out / _CLAIMS, as_dicts(results.claims))
-    write_study(run.study, results, run.preset, run.world, run.out)
+    with record_output(run.out, run.owner()):
+        (run.out / PROVENANCE).unlink(missing_ok=True)  # it would vouch for files that are about to change
+        write_tables(results.tables, run.out / TABLES)
+        write_json(run.out / CLAIMS, as_dicts(results.claims))
+        write_study(run.study, results, run.preset, run.world, run.out)
     stages = [
         {"folder": f"{folder.parent.name}/{folder.name}"} | record(folder)["cost"]
         for folder in results.folders
     ]
-    files = {path.relative_to(run.out).as_posix(): _sha256(path) for path in _output_files(run.out)}
-    write_json(run.out / _PROVENANCE, _provenance(run) | {"stages": stages, "files": files})
+    files = {name: _sha256(run.out / name) for name in recorded_files(run.out) if name != PROVENANCE}
+    write_json(run.out / PROVENANCE, _provenance(run) | {"stages": stages, "files": files})
     print(format_claims(results.claims))
 
 
@@ -135,7 +141,7 @@ def print_unchanged(out: Path, request: dict[str, Any], store: Path) -> bool:
 
     engine = request["engine"]
     try:
-        provenance = json.loads((out / _PROVENANCE).read_text())
+        provenance = json.loads((out / PROVENANCE).read_text())
         if provenance["request"] != request or provenance["code"] != code_digest():
             return False
         if engine is None and (_CUDA_DRIVER.exists() or provenance["engine"] != "single:cpu"):
@@ -155,7 +161,7 @@ def print_unchanged(out: Path, request: dict[str, Any], store: Path) -> bool:
         return False
     remove_torn_files(out)
     print(plan)
-    print(format_claims([ClaimRow(**row) for row in json.loads((out / _CLAIMS).read_text())]))
+    print(format_claims([ClaimRow(**row) for row in json.loads((out / CLAIMS).read_text())]))
     return True
 
 
@@ -169,14 +175,7 @@ def format_paths(out: Path, seconds: float) -> str:
     Returns:
         The line.
     """
-    return f"report: {out / _REPORT}   claims: {out / _CLAIMS}   ({seconds:.0f} s)"
-
-
-def _output_files(out: Path) -> Iterator[Path]:
-    """Files that a run writes, except for the provenance."""
-    yield from (out / _CLAIMS, out / _REPORT)
-    for folder in (out / TABLES, out / FIGURES):
-        yield from sorted(path for path in folder.glob("*") if path.is_file())
+    return f"report: {out / REPORT}   claims: {out / CLAIMS}   ({seconds:.0f} s)"
 
 
 def _sha256(path: Path) -> str:

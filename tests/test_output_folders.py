@@ -14,11 +14,10 @@ from makebreak.output_folders import (
     check_inputs_apart,
     check_output_folder,
     check_store_folder,
-    create_folders,
-    create_output_subfolder,
     name_option,
-    remove_torn_files,
 )
+from makebreak.output_record import create_output_subfolder
+from makebreak.store import create_folders
 
 
 def a_file(folder: Path) -> Path:
@@ -118,7 +117,7 @@ def test_folders_in_an_output_folder_are_no_links(name: str, tmp_path: Path) -> 
     out.mkdir()
     other.mkdir()
     (out / name).symlink_to(other)
-    for check in (check_output_folder, lambda out: create_output_subfolder(out / name)):
+    for check in (check_output_folder, lambda out: create_output_subfolder(out / name, [])):
         with pytest.raises(InvalidInput, match=f"{name} is a symbolic link"):
             check(out)
     (out / name).unlink()
@@ -126,7 +125,7 @@ def test_folders_in_an_output_folder_are_no_links(name: str, tmp_path: Path) -> 
     with pytest.raises(InvalidInput, match=f"{name} is a file"):
         check_output_folder(out)
     (out / name).unlink()
-    assert create_output_subfolder(out / name).is_dir()
+    assert create_output_subfolder(out / name, []).is_dir()
     check_output_folder(out)
 
 
@@ -182,41 +181,3 @@ def test_what_is_read_is_not_overwritten(tmp_path: Path) -> None:
             check_inputs_apart(out, path)
     check_inputs_apart(out, None, out / "prompts.csv", out / "tables" / "nowhere.csv")
     check_inputs_apart(tmp_path / "other", out / "tables" / "answers.csv")
-
-
-FOREIGN = (
-    ".zshrc.new",
-    ".zshrc.12.new",
-    ".claims.json.new",
-    ".claims.json.x1.new",
-    "claims.json.1.new",
-    "deep/.git/.x.new",
-    "deep/.claims.json.1.new",
-    "tables/deep/.zoo.csv.2.new",
-    "tables/.notes.txt.2.new",
-)
-"""Files that a user may keep in an output folder."""
-
-
-def test_remove_torn_spares_foreign_files(tmp_path: Path) -> None:
-    """Only temporary files of this program's own outputs go, and never through a symbolic link."""
-    out, elsewhere = tmp_path / "out", tmp_path / "elsewhere"
-    for name in FOREIGN:
-        (out / name).parent.mkdir(parents=True, exist_ok=True)
-        (out / name).write_text("mine")
-    names = (".claims.json.1.new", "..models.23.new", "tables/.zoo.csv.2.new", "figures/.margin.png.4.new")
-    torn = [out / name for name in names]
-    for path in torn:
-        path.parent.mkdir(exist_ok=True)
-        path.write_text("half")
-    (out / ".provenance.json.1.new").symlink_to(out / FOREIGN[0])
-    remove_torn_files(out)
-    assert not any(path.exists() for path in torn)
-    assert [(out / name).read_text() for name in FOREIGN] == ["mine"] * len(FOREIGN)
-    assert (out / ".provenance.json.1.new").is_symlink()
-    elsewhere.mkdir()
-    (elsewhere / "figures").symlink_to(out / "figures")
-    (elsewhere / "tables").symlink_to(out / "tables")
-    (out / "tables" / ".zoo.csv.3.new").write_text("half")
-    remove_torn_files(elsewhere)
-    assert (out / "tables" / ".zoo.csv.3.new").exists(), "not removed through a link"

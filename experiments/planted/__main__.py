@@ -13,10 +13,15 @@ from pathlib import Path
 import pandas as pd
 
 from experiments.planted.methods import score_network
+from makebreak.errors import InvalidInput
 from makebreak.organisms import confusion, is_right, method_rows, summarise
 from makebreak.output_folders import check_output_folder
+from makebreak.output_record import OutputOwner, check_output_files, record_output
 from makebreak.progress import ProgressBar
 from makebreak.store import write_atomic
+
+_FILES = ("networks.csv", "confusion.csv", "methods.csv", "requests.csv")
+_OWNER = OutputOwner("benchmark on planted mechanisms", files=_FILES)
 
 
 def main() -> None:
@@ -29,8 +34,11 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2, help="number of processes")
     parser.add_argument("--out", type=Path, default=Path("runs/planted"), help="folder of the tables")
     options = parser.parse_args()
-    check_output_folder(options.out)
-    options.out.mkdir(parents=True, exist_ok=True)
+    try:
+        check_output_folder(options.out)
+        check_output_files(options.out, _OWNER)
+    except InvalidInput as error:
+        parser.error(str(error))
     jobs, rows = [(index, options.seed) for index in range(options.n)], []
     with (
         multiprocessing.get_context("spawn").Pool(options.workers) as pool,
@@ -39,7 +47,8 @@ def main() -> None:
         for scores in pool.imap(score_network, jobs):
             rows += scores
             bar.update()
-    write_tables(pd.DataFrame(rows), options.out)
+    with record_output(options.out, _OWNER):
+        write_tables(pd.DataFrame(rows), options.out)
 
 
 def write_tables(rows: pd.DataFrame, folder: Path) -> None:

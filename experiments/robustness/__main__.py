@@ -23,6 +23,9 @@ from transformers.utils import logging
 from experiments.robustness import campaign, report
 from experiments.robustness.programs import STUDIES
 from experiments.robustness.trials import TrialRow
+from makebreak.errors import InvalidInput
+from makebreak.output_folders import check_output_folder
+from makebreak.output_record import check_output_files
 from makebreak.progress import ProgressBar
 
 # what the programs import when they run; imported now, and not in every trial
@@ -61,7 +64,11 @@ def main() -> int:
     )
     parser.add_argument("--out", type=Path, default=Path("runs/robustness"), help="folder of the tables")
     options = parser.parse_args()
-    options.out.mkdir(parents=True, exist_ok=True)
+    try:
+        check_output_folder(options.out)
+        check_output_files(options.out, report.OWNER)
+    except InvalidInput as error:
+        parser.error(str(error))
     logging.disable_progress_bar()
     for module in _IMPORTS:
         importlib.import_module(module)

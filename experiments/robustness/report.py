@@ -9,7 +9,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from experiments.robustness.trials import TrialRow
+from makebreak.output_record import OutputOwner, record_output
 from makebreak.store import write_atomic, write_json
+
+OWNER = OutputOwner("robustness trials", files=("robustness.json", "robustness.md", "trials.csv"))
+"""Whose results are in the folder of the files."""
 
 
 class CountRow(NamedTuple):
@@ -51,13 +55,14 @@ def write(rows: list[TrialRow], out: Path, seed: int, not_run: dict[str, str]) -
     for kind, reason in not_run.items():
         print(f"{kind:<28} not run: {reason}")
     summary = {"seed": seed, "kinds": [row._asdict() for row in counts], "failures": failures}
-    write_json(out / "robustness.json", summary | {"not_run": not_run})
-    write_atomic(out / "robustness.md", _markdown(counts, rows, not_run, seed))
     table = io.StringIO()
     writer = csv.writer(table)
     writer.writerow(TrialRow._fields)
     writer.writerows([*row[:3], " | ".join(row.problems)] for row in sorted(rows))
-    write_atomic(out / "trials.csv", table.getvalue().encode("utf-8", errors="backslashreplace"))
+    with record_output(out, OWNER):
+        write_json(out / "robustness.json", summary | {"not_run": not_run})
+        write_atomic(out / "robustness.md", _markdown(counts, rows, not_run, seed))
+        write_atomic(out / "trials.csv", table.getvalue().encode("utf-8", errors="backslashreplace"))
 
 
 def _markdown(counts: list[CountRow], rows: list[TrialRow], not_run: dict[str, str], seed: int) -> str:

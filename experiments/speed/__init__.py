@@ -22,7 +22,12 @@ from experiments.speed.training import (
     throughput_row,
     training_rows,
 )
+from makebreak.output_folders import TABLES
+from makebreak.output_record import OutputOwner, record_output
 from makebreak.report import write_tables
+
+OWNER = OutputOwner("study speed", files=())
+"""Whose results are in the folder of the results."""
 
 
 def run(out: Path, final_measures: Measures, checkpoint_measures: Measures) -> None:
@@ -46,6 +51,7 @@ def run(out: Path, final_measures: Measures, checkpoint_measures: Measures) -> N
         }
     finally:
         torch.set_num_threads(threads)
-    write_tables(tables, out / "tables")
+    with record_output(out, OWNER):
+        write_tables(tables, out / TABLES)
     for table in tables.values():
         print(table.to_string(index=False, float_format=lambda x: f"{x:.3g}"))

@@ -6,19 +6,21 @@ import errno
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 from makebreak.errors import InvalidInput, describe_error
-from makebreak.store import remove_temporary_files
 
+REPORT, CLAIMS, PROVENANCE = "report.html", "claims.json", "provenance.json"
+"""Files of an output folder, of which a command or a study writes some."""
+OUTPUT_FILES = (REPORT, CLAIMS, PROVENANCE)
+"""All of them."""
 FIGURES, TABLES = "figures", "tables"
 """Folders below an output folder."""
-MODELS_FILE = ".models"
-"""File of a default output folder that says, by a digest, of which models it holds a report."""
-OUTPUT_FILES = ("report.html", "claims.json", "provenance.json", MODELS_FILE)
-"""Files of an output folder, of which a command writes some."""
-_SUFFIXES = {FIGURES: (".png", ".pdf"), TABLES: (".csv",)}
+SUFFIXES = {FIGURES: (".png", ".pdf"), TABLES: (".csv",)}
+"""Endings of the files that are written in these folders."""
+RECORD = ".makebreak.json"
+"""Record of what this program wrote into an output folder; see `makebreak.output_record`."""
 
 
 def check_output_folder(folder: Path, option: str = "--out") -> None:
@@ -34,14 +36,14 @@ def check_output_folder(folder: Path, option: str = "--out") -> None:
             not be symbolic links: what they point to is not the user's choice for this output.
     """
     _check(folder, option, may_be_read_only=False)
-    for name in _SUFFIXES:
+    for name in SUFFIXES:
         check_no_link(folder / name, option)
         if (folder / name).exists() and not (folder / name).is_dir():
             raise InvalidInput(
                 f"{option}: {folder / name} is a file, expected a folder: remove it, or choose another "
                 f"{option}"
             )
-    for name in OUTPUT_FILES:
+    for name in (*OUTPUT_FILES, RECORD):
         if (folder / name).is_dir() and not (folder / name).is_symlink():
             raise InvalidInput(
                 f"{option}: {folder / name} is a folder, expected a file: remove it, or choose another "
@@ -60,8 +62,8 @@ def check_inputs_apart(out: Path, *inputs: Path | None, option: str = "--out") -
     Raises:
         InvalidInput: If one is among the tables, the figures or the files of the folder.
     """
-    folders = {(out / name).resolve() for name in _SUFFIXES}
-    files = {(out / name).resolve() for name in OUTPUT_FILES}
+    folders = {(out / name).resolve() for name in SUFFIXES}
+    files = {(out / name).resolve() for name in (*OUTPUT_FILES, RECORD)}
     for path in inputs:
         if path is not None and path.exists():
             place = path.resolve()
@@ -94,60 +96,6 @@ def check_no_link(folder: Path, option: str = "--out") -> None:
             f"{option}: {folder} is a symbolic link, which is not followed: remove it, or choose another "
             f"{option}"
         )
-
-
-def create_output_subfolder(folder: Path) -> Path:
-    """Creates a folder within an output folder, unless it exists.
-
-    Args:
-        folder: The folder.
-
-    Returns:
-        The same folder.
-
-    Raises:
-        InvalidInput: If it is a symbolic link.
-    """
-    check_no_link(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
-
-
-def remove_torn_files(out: Path) -> None:
-    """Deletes the temporary files that a killed process of this program left in an output folder.
-
-    Only regular files named `.NAME.PID.new` are deleted, where NAME is one of `OUTPUT_FILES` in the folder
-    itself, a PNG or PDF file in its folder `figures` or a CSV file in its folder `tables`. Other folders and
-    symbolic links are not touched.
-
-    Args:
-        out: The folder, which need not exist; it may be a symbolic link to one.
-    """
-    remove_temporary_files(out.resolve(), lambda name: name in OUTPUT_FILES)
-    for folder, suffixes in _SUFFIXES.items():
-        remove_temporary_files(out / folder, lambda name, suffixes=suffixes: name.endswith(suffixes))
-
-
-@contextmanager
-def create_folders(*folders: Path) -> Iterator[None]:
-    """Creates folders; those that are new and still empty at the end of the block are removed.
-
-    Args:
-        *folders: The folders, with the missing ones above them.
-
-    Yields:
-        Nothing.
-    """
-    created: list[Path] = []
-    try:
-        for folder in folders:
-            created += [path for path in (folder, *folder.parents) if not path.exists()][::-1]
-            folder.mkdir(parents=True, exist_ok=True)
-        yield
-    finally:
-        for path in reversed(created):
-            with suppress(OSError):  # it is not empty
-                path.rmdir()
 
 
 @contextmanager

@@ -115,7 +115,7 @@ def test_models_of_one_name_have_their_own_folders(
     first = folder_of("a/safe")
     assert first == folder_of("b/safe") == Path("runs/inspect/safe")
     first.mkdir(parents=True)
-    with SharedOptions().write_report(first, ["a/safe"]):
+    with SharedOptions().write_report(first, "inspect", ["a/safe"]):
         pass
     assert folder_of("a/safe") == folder_of("./a/safe/") == folder_of(str(tmp_path / "a/safe")) == first
     assert capsys.readouterr().out == ""
@@ -124,7 +124,44 @@ def test_models_of_one_name_have_their_own_folders(
     assert second.parent == first.parent
     assert f"{first} holds the report on another model of that name" in capsys.readouterr().out
     named = SharedOptions(output=OutputSettings(out=first))
-    assert named.check_folders("inspect", ["b/safe"]) == first, "--out is the user's choice"
+    assert named.check_folders("inspect", ["./a/safe"]) == first
+    for command, model in (("inspect", "b/safe"), ("attack", "a/safe")):
+        with pytest.raises(InvalidInput, match="holds the results of makebreak inspect on a/safe: remove it"):
+            named.check_folders(command, [model])
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("name", ["report.html", "claims.json", "tables/mine.csv", "figures/mine.png"])
+def test_files_of_the_user_are_refused_before_a_model_is_opened(
+    command: str, name: str, working_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = working_folder / "out" / name
+    file.parent.mkdir(parents=True)
+    file.write_text("mine")
+    before = names(working_folder)
+    assert main([command, *COMMANDS[command], "--out", "out"]) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: --out: out/{name} would be replaced")
+    assert names(working_folder) == before
+    assert file.read_text() == "mine"
+    file.unlink()
+    assert main([command, *COMMANDS[command], "--out", "out"]) == 2
+    assert "folder is opened" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("study", ["jain2024", "speed"])
+def test_studies_refuse_files_of_the_user_first(
+    study: str, working_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = working_folder / "out" / "tables" / "zoo.csv"
+    file.parent.mkdir(parents=True)
+    file.write_text("mine")
+    before = names(working_folder)
+    words = [study, "--preset", "smoke", "--engine", "single:cpu", "--out", "out", "--store", "store"]
+    assert experiments.command.main(words) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: --out: out/tables/zoo.csv would be replaced")
+    assert names(working_folder) == before
 
 
 def test_a_full_disk_names_its_option(tmp_path: Path) -> None:
@@ -134,7 +171,7 @@ def test_a_full_disk_names_its_option(tmp_path: Path) -> None:
     out, store = (
         rf"^{name} .*{name[2:-1]} cannot be used \(No space left" for name in ("--out:", "--store:")
     )
-    with pytest.raises(InvalidInput, match=out), shared.write_report(tmp_path / "out", ["safe"]):
+    with pytest.raises(InvalidInput, match=out), shared.write_report(tmp_path / "out", "inspect", ["safe"]):
         raise full
     with pytest.raises(InvalidInput, match=store), shared.name_store():
         raise full

@@ -52,7 +52,7 @@ def inspect(
     with shared.name_store():
         result = lm.inspect(network, prompts, shared.store, shared.generation, log=log)
     facts = shared.facts(prompts, model=network) | notes
-    with shared.write_report(out, [model]):
+    with shared.write_report(out, "inspect", [model]):
         path = report.write_inspection(model, result, facts, out)
     return report.inspection_summary(result), path
 
@@ -95,7 +95,7 @@ def compare(
         )
     facts = shared.facts(prompts, base=before, aligned=after) | notes
     del facts["answers"]  # none are generated
-    with shared.write_report(out, [base, aligned]):
+    with shared.write_report(out, "compare", [base, aligned]):
         path = report.write_comparison((base, aligned), tables, verdict, facts, out)
     return report.comparison_summary(tables, verdict), path
 
@@ -130,7 +130,7 @@ def attack(
         result = lm.attack_model(network, data, shared.store, generation, attacks, log=log)
     facts = shared.facts({"harmful": prompts}, model=network) | notes.facts
     facts |= report.attack_facts(attacks, targets, seed)
-    with shared.write_report(out, [model]):
+    with shared.write_report(out, "attack", [model]):
         path = report.write_attacks(model, result, facts, out)
     return report.attack_summary(result), path
 
@@ -191,7 +191,7 @@ def landscape(
         facts = shared.facts(prompts, model=network) | notes | report.landscape_facts(directions)
     with shared.name_store():
         tables = lm.evaluate_landscape(data, shared.store, directions, log=log)
-    with shared.write_report(out, [model]):
+    with shared.write_report(out, "landscape", [model]):
         path = report.write_landscape(model, tables, facts, out)
     return report.landscape_summary(tables), path
 

@@ -50,7 +50,7 @@ def align(
         result = lm.align(network, objective, evaluation, shared.store, training, log=log)
     facts = shared.facts(prompts, model=network) | notes | {"objective": objective}
     facts |= report.training_facts(training)
-    with shared.write_report(out, [model]):
+    with shared.write_report(out, "align", [model]):
         path = report.write_fine_tuning(model, result, facts, out)
     return report.fine_tuning_summary(result), path
 
@@ -92,6 +92,6 @@ def tune(
         result = lm.tune_as_user(network, user_data, evaluation, shared.store, training, log=log)
     facts = shared.facts(prompts, model=network) | notes.facts | report.training_facts(training)
     facts |= report.user_data_facts(data, answers_from)
-    with shared.write_report(out, [model]):
+    with shared.write_report(out, "tune", [model]):
         path = report.write_fine_tuning(model, result, facts, out)
     return report.fine_tuning_summary(result), path

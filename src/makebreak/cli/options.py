@@ -14,13 +14,12 @@ from makebreak.characters import escape_hidden
 from makebreak.configs import check_at_most
 from makebreak.model_names import folder_name, models_digest
 from makebreak.output_folders import (
-    MODELS_FILE,
     check_inputs_apart,
     check_output_folder,
     check_store_folder,
     name_option,
-    remove_torn_files,
 )
+from makebreak.output_record import OutputOwner, check_output_files, holds_other_results, record_output
 from makebreak.settings import (
     MAX_COUNT,
     GenerationSettings,
@@ -161,18 +160,20 @@ class SharedOptions:
             report on other models of the same names.
 
         Raises:
-            InvalidInput: If a folder cannot be written, or a file that is read lies where results go.
+            InvalidInput: If a folder cannot be written, a file that is read lies where results go, or --out
+                holds files or results that are not those of an earlier run on the same models.
         """
         check_store_folder(self.output.store)
-        out = self.output.out
+        out, owner = self.output.out, _owner(command, models)
         if out is None:
             out = Path("runs") / command / folder_name(models, parts)
-            digest = models_digest(models)
-            if _read_digest(out) not in ("", digest):
-                log(f"{out} holds the report on another model of that name: this one goes to {out}-{digest}")
-                out = out.with_name(f"{out.name}-{digest}")
+            if holds_other_results(out, owner):
+                other = out.with_name(f"{out.name}-{models_digest(models)}")
+                log(f"{out} holds the report on another model of that name: this one goes to {other}")
+                out = other
         check_output_folder(out)
         check_inputs_apart(out, *inputs, self.prompts.file)
+        check_output_files(out, owner)
         return out
 
     def name_store(self) -> AbstractContextManager[None]:
@@ -180,23 +181,19 @@ class SharedOptions:
         return name_option("--store", self.output.store)
 
     @contextmanager
-    def write_report(self, out: Path, models: Sequence[str]) -> Iterator[None]:
+    def write_report(self, out: Path, command: str, models: Sequence[str]) -> Iterator[None]:
         """A context in which a report is written, and errors of the system name the option of its folder.
 
         Args:
             out: What `check_folders` returned.
+            command: Name of the command.
             models: The models that the report is about.
 
         Yields:
             Nothing.
         """
-        from makebreak.store import write_atomic
-
-        with name_option("--out", out):
-            remove_torn_files(out)
+        with name_option("--out", out), record_output(out, _owner(command, models)):
             yield
-            if self.output.out is None:
-                write_atomic(out / MODELS_FILE, models_digest(models) + "\n")
 
 
 SHORT_ANSWERS = SharedOptions(generation=GenerationSettings(n_new=24))
@@ -208,9 +205,5 @@ def log(line: str) -> None:
     print(escape_hidden(line), flush=True)
 
 
-def _read_digest(out: Path) -> str:
-    """Digest of the models that a default folder holds a report of; empty without one."""
-    try:
-        return (out / MODELS_FILE).read_text(encoding="utf-8").strip()
-    except (OSError, ValueError):
-        return ""
+def _owner(command: str, models: Sequence[str]) -> OutputOwner:
+    return OutputOwner(f"makebreak {command}", tuple(models))

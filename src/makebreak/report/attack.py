@@ -24,6 +24,7 @@ from makebreak.lm import (
     success_rows,
 )
 from makebreak.model_names import model_title
+from makebreak.output_folders import FIGURES, REPORT, TABLES
 from makebreak.plots import plot_attacks, plot_search
 from makebreak.report.figures import write_figures
 from makebreak.report.page import Page, write_page
@@ -90,7 +91,7 @@ def write_attacks(name: str, result: AttackSuiteResult, facts: dict[str, str], o
             drawings["search"] = lambda: plot_search(tables["search_history"])
             losses = tables["search_history"].pivot(index="step", columns="attack", values="loss")
             history = {"Best loss by step": losses.reset_index()}
-        figures = write_figures(drawings, _CAPTIONS, out / "figures")
+        figures = write_figures(drawings, _CAPTIONS, out / FIGURES)
         sections = {
             "Attacks": _attack_section(success, cost, result.tables["attacked_answers"]),
             **{title: tables[table] for title, table in _SECTIONS.items() if table in tables},
@@ -98,9 +99,9 @@ def write_attacks(name: str, result: AttackSuiteResult, facts: dict[str, str], o
             **sections,
             **history,
         }
-    write_tables(tables, out / "tables")
+    write_tables(tables, out / TABLES)
     title = f"Attacks on {model_title(name)}"
-    return write_page(Page(title, attack_summary(result), facts, figures, sections), out / "report.html")
+    return write_page(Page(title, attack_summary(result), facts, figures, sections), out / REPORT)
 
 
 def attack_summary(result: AttackSuiteResult) -> list[str]:

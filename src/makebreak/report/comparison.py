@@ -9,6 +9,7 @@ import pandas as pd
 
 from makebreak.mechanism import MechanismVerdict
 from makebreak.model_names import model_title
+from makebreak.output_folders import FIGURES, REPORT, TABLES
 from makebreak.plots import plot_preactivation_decomposition, plot_stitching, plot_updates
 from makebreak.report.figures import write_figures
 from makebreak.report.page import Page, write_page
@@ -69,7 +70,7 @@ def write_comparison(
         The HTML file.
     """
     frames = {name: pd.DataFrame(rows) for name, rows in tables.items()}
-    write_tables(frames, out / "tables")
+    write_tables(frames, out / TABLES)
     plotted = {name: frame.assign(seed=0, arm="aligned") for name, frame in frames.items()}
     for name in ("preactivations", "update_energy"):
         plotted[name] = plotted[name].replace({"family": _FAMILY_NAMES})
@@ -78,10 +79,10 @@ def write_comparison(
     }
     for suffix, matrix in (("", "mlp.W_in"), ("_gate", "mlp.W_gate")):
         drawings |= _matrix_figures(plotted, suffix, matrix)
-    figures = write_figures(drawings, _CAPTIONS, out / "figures")
+    figures = write_figures(drawings, _CAPTIONS, out / FIGURES)
     base, aligned = model_title(names[0]), model_title(names[1])
     summary = comparison_summary(tables, verdict)
-    return write_page(Page(f"From {base} to {aligned}", summary, facts, figures, frames), out / "report.html")
+    return write_page(Page(f"From {base} to {aligned}", summary, facts, figures, frames), out / REPORT)
 
 
 def _matrix_figures(

@@ -11,10 +11,12 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from makebreak.claims import NotRun
-from makebreak.output_folders import create_output_subfolder
+from makebreak.output_record import create_output_subfolder
 from makebreak.plots import style
 from makebreak.report.page import Figure
 from makebreak.store import write_atomic
+
+_SUFFIXES = ("png", "pdf")
 
 
 def write_figures(
@@ -32,9 +34,9 @@ def write_figures(
         The figures, in the order of `drawings`.
 
     Raises:
-        InvalidInput: If the folder is a symbolic link.
+        InvalidInput: If the folder is a symbolic link, or a file is the user's (`makebreak.output_record`).
     """
-    create_output_subfolder(folder)
+    create_output_subfolder(folder, [f"{name}.{suffix}" for name in drawings for suffix in _SUFFIXES])
     figures = []
     for name, draw in drawings.items():
         with style():
@@ -42,7 +44,7 @@ def write_figures(
                 figure = np.ravel(draw())[0].figure
             except NotRun:  # what it shows was not computed
                 continue
-            for suffix in ("png", "pdf"):
+            for suffix in _SUFFIXES:
                 content = io.BytesIO()  # a file that is drawn into would be half a figure after an interrupt
                 # without the date, so that the same command writes the same bytes
                 metadata = {"CreationDate": None} if suffix == "pdf" else None

@@ -10,6 +10,7 @@ import pandas as pd
 from makebreak.evaluation import JUDGE
 from makebreak.lm.fine_tuning import AFTER, BEFORE, FineTuneResult
 from makebreak.model_names import model_title
+from makebreak.output_folders import FIGURES, REPORT, TABLES
 from makebreak.plots import plot_refusal_rates, plot_training_loss
 from makebreak.report.figures import write_figures
 from makebreak.report.page import Page, write_page
@@ -65,17 +66,17 @@ def write_fine_tuning(name: str, result: FineTuneResult, facts: dict[str, str], 
         The HTML file.
     """
     tables = {table: pd.DataFrame(rows) for table, rows in result.tables.items()}
-    write_tables(tables, out / "tables")
+    write_tables(tables, out / TABLES)
     behaviour = tables["behaviour"]
     labels = behaviour["family"] + ", " + behaviour["condition"]
     drawings: dict[str, Any] = {
         "refusals": lambda: plot_refusal_rates(behaviour.assign(group=labels), "group"),
         "training": lambda: plot_training_loss(tables["training"]),
     }
-    figures = write_figures(drawings, _CAPTIONS, out / "figures")
+    figures = write_figures(drawings, _CAPTIONS, out / FIGURES)
     sections = {"Behaviour": behaviour, "Answers": tables["answers"]}
     if "task" in tables:
         sections["Task"] = tables["task"]
     title = f"{model_title(name)} {result.change}"
     facts = {**facts, "folder": str(result.folder)}
-    return write_page(Page(title, fine_tuning_summary(result), facts, figures, sections), out / "report.html")
+    return write_page(Page(title, fine_tuning_summary(result), facts, figures, sections), out / REPORT)

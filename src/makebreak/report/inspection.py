@@ -11,6 +11,7 @@ from makebreak.evaluation import JUDGE, JUDGES, judge_agreement_rows
 from makebreak.lm.inspection import InspectionResult
 from makebreak.lm.verdicts import behaviour_rows
 from makebreak.model_names import model_title
+from makebreak.output_folders import FIGURES, REPORT, TABLES
 from makebreak.plots import plot_class_separation, plot_refusal_directions, plot_refusal_rates
 from makebreak.report.figures import write_figures
 from makebreak.report.page import Page, write_page
@@ -69,8 +70,8 @@ def write_inspection(name: str, result: InspectionResult, facts: dict[str, str],
     verdicts = {judge: tables["answers"][judge].to_numpy() for judge in JUDGES}
     verdicts["first token"] = (tables["answers"]["log_odds"] > 0).to_numpy()
     tables["agreement"] = pd.DataFrame(judge_agreement_rows(verdicts))
-    write_tables(tables, out / "tables")
-    figures = write_figures(_drawings(tables), _CAPTIONS, out / "figures")
+    write_tables(tables, out / TABLES)
+    figures = write_figures(_drawings(tables), _CAPTIONS, out / FIGURES)
     titles = {
         "behaviour": "Behaviour",
         "answers": "Answers",
@@ -82,7 +83,7 @@ def write_inspection(name: str, result: InspectionResult, facts: dict[str, str],
     }
     sections = {title: tables[table] for table, title in titles.items() if table in tables}
     title = f"Inspection of {model_title(name)}"
-    return write_page(Page(title, inspection_summary(result), facts, figures, sections), out / "report.html")
+    return write_page(Page(title, inspection_summary(result), facts, figures, sections), out / REPORT)
 
 
 def inspection_summary(result: InspectionResult) -> list[str]:

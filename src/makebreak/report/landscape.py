@@ -12,6 +12,7 @@ import pandas as pd
 from makebreak.landscape import CAPABILITY_THRESHOLD
 from makebreak.lm.landscape import TRUNCATION_FACTOR
 from makebreak.model_names import model_title
+from makebreak.output_folders import FIGURES, REPORT, TABLES
 from makebreak.plots import plot_basins
 from makebreak.report.figures import write_figures
 from makebreak.report.page import Page, write_page
@@ -72,20 +73,18 @@ def write_landscape(name: str, landscape: Mapping[str, Rows], facts: dict[str, s
         The HTML file.
     """
     tables = {table: pd.DataFrame(rows) for table, rows in landscape.items()}
-    write_tables(tables, out / "tables")
+    write_tables(tables, out / TABLES)
     model = model_title(name)
     drawings = {"basins": lambda: plot_basins(tables["curves"].assign(arm=model), [model])}
     if "interpolation" in tables:
         line = tables["interpolation"].assign(arm=model)
         drawings["interpolation"] = lambda: plot_basins(line, [model], along="coordinate on the line")
-    figures = write_figures(drawings, _CAPTIONS, out / "figures")
+    figures = write_figures(drawings, _CAPTIONS, out / FIGURES)
     mean = tables["curves"].drop(columns="direction").groupby("coordinate").mean()
     sections = {"Widths": tables["widths"], "Curves, mean over directions": mean.reset_index()}
     sections |= {_OTHER_SECTIONS[name]: tables[name] for name in _OTHER_SECTIONS if name in tables}
     title = f"Safety landscape of {model}"
-    return write_page(
-        Page(title, landscape_summary(landscape), facts, figures, sections), out / "report.html"
-    )
+    return write_page(Page(title, landscape_summary(landscape), facts, figures, sections), out / REPORT)
 
 
 def _width_sentence(curves: pd.DataFrame, widths: pd.DataFrame) -> str:

@@ -12,6 +12,7 @@ import pandas as pd
 
 from makebreak.characters import escape_hidden
 from makebreak.claims import ClaimRow, NotRun, format_value
+from makebreak.output_folders import FIGURES, REPORT
 from makebreak.report.cards import Card, make_card
 from makebreak.report.claim_text import count_text
 from makebreak.report.figures import write_figures
@@ -19,7 +20,6 @@ from makebreak.report.page import as_html, template_environment
 from makebreak.store import write_atomic
 from makebreak.studies import Results, Study
 
-_PAGE, _FIGURES = "report.html", "figures"
 _FOLDED = {
     "Primary claims as a table": "primary",
     "Parts and controls, descriptive": "part",
@@ -47,7 +47,7 @@ def write_study(study: Study, results: Results, preset: Any, world: str, out: Pa
         if all(name in tables for name in figure.requires)
     }
     captions = {figure.name: (figure.title, figure.caption) for figure in study.figures}
-    figures = write_figures(drawings, captions, out / _FIGURES)
+    figures = write_figures(drawings, captions, out / FIGURES)
     claims = {row.id: row for row in results.claims}
     environment = template_environment()
     environment.filters["value"] = format_value
@@ -67,8 +67,8 @@ def write_study(study: Study, results: Results, preset: Any, world: str, out: Pa
         tables=as_html(_summaries(study, tables)),
         names=sorted(tables),
     )
-    write_atomic(out / _PAGE, escape_hidden(html))
-    return out / _PAGE
+    write_atomic(out / REPORT, escape_hidden(html))
+    return out / REPORT
 
 
 def _cards(study: Study, claims: Mapping[str, ClaimRow], names: Sequence[str]) -> list[Card]:

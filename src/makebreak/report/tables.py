@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from makebreak.output_folders import create_output_subfolder
+from makebreak.output_record import create_output_subfolder
 from makebreak.store import write_atomic
 
 
@@ -19,8 +19,9 @@ def write_tables(tables: Mapping[str, pd.DataFrame], folder: Path) -> None:
         folder: The folder to write to; it is created if it does not exist.
 
     Raises:
-        InvalidInput: If the folder is a symbolic link.
+        InvalidInput: If the folder is a symbolic link, or a file is the user's (`makebreak.output_record`).
     """
-    create_output_subfolder(folder)
-    for name, table in tables.items():
-        write_atomic(folder / f"{name}.csv", table.to_csv(index=False))
+    files = {f"{name}.csv": table for name, table in tables.items()}
+    create_output_subfolder(folder, list(files))
+    for name, table in files.items():
+        write_atomic(folder / name, table.to_csv(index=False))

@@ -24,6 +24,7 @@ from makebreak.store.checks import (
     verify_record,
 )
 from makebreak.store.files import (
+    create_folders,
     file_digest,
     remove_temporary_files,
     remove_temporary_files_below,
@@ -49,6 +50,7 @@ __all__ = [
     "check_copy",
     "check_not_omitted",
     "check_presence",
+    "create_folders",
     "dry_run",
     "file_digest",
     "follow_umask",

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and removal of temporary files that a killed process left."""
+"""Files that are written whole or not at all; removal of temporary files and of folders that stay empty."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -66,3 +67,25 @@ def remove_temporary_files(folder: Path, is_own: Callable[[str], object]) -> Non
         name = temporary_name(path.name)
         if name and is_own(name) and path.is_file() and not path.is_symlink():
             path.unlink(missing_ok=True)
+
+
+@contextmanager
+def create_folders(*folders: Path) -> Iterator[None]:
+    """Creates folders; those that are new and still empty at the end of the block are removed.
+
+    Args:
+        *folders: The folders, with the missing ones above them.
+
+    Yields:
+        Nothing.
+    """
+    created: list[Path] = []
+    try:
+        for folder in folders:
+            created += [path for path in (folder, *folder.parents) if not path.exists()][::-1]
+            folder.mkdir(parents=True, exist_ok=True)
+        yield
+    finally:
+        for path in reversed(created):
+            with suppress(OSError):  # it is not empty
+                path.rmdir()

@@ -18,6 +18,9 @@ _PATIENCE = 1.0  # seconds of waiting after which a line says so
 def lock(folder: Path) -> Iterator[None]:
     """Holds the lock of a result's folder; says so on standard error if another process holds it for long.
 
+    After an exception that leaves neither a finished nor an unfinished result, the file of the lock is
+    removed; another process that waits for it locks a new one.
+
     Args:
         folder: Folder of the result; the lock is the file beside it with the suffix `.lock`.
 
@@ -39,5 +42,9 @@ def lock(folder: Path) -> Iterator[None]:
         file.acquire()
     try:
         yield
+    except BaseException:
+        if not folder.exists() and not folder.with_suffix(".partial").exists():
+            path.unlink(missing_ok=True)
+        raise
     finally:
         file.release()

@@ -6,13 +6,14 @@ import json
 import resource
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from makebreak import budget
 from makebreak.store.checks import RECORD_FILE, DamagedArtifact, check, record, walk
-from makebreak.store.files import file_digest, write_json
+from makebreak.store.files import create_folders, file_digest, write_json
 from makebreak.store.keys import identity, identity_key
 from makebreak.store.locks import lock
 from makebreak.store.unfinished import check_rewritten, follow_umask, open_unfinished
@@ -92,8 +93,7 @@ class Store:
                 f"{final.parent} is a symbolic link, which is not followed: remove it, or give the store "
                 "that it leads to"
             )
-        final.parent.mkdir(parents=True, exist_ok=True)
-        with lock(final):
+        with create_folders(final.parent), lock(final):
             if final.exists():
                 self.opened.append(final)
                 return check(final)
@@ -103,7 +103,12 @@ class Store:
             is_new = not partial.exists()
             before = open_unfinished(partial, files)
             started = time.monotonic()
-            make(partial)
+            try:
+                make(partial)
+            except BaseException:
+                with suppress(OSError):  # something was written, from which the same call goes on
+                    partial.rmdir()
+                raise
             seconds = time.monotonic() - started
             if is_new:  # the rest of an interrupted computation says too little
                 budget.add_duration(kind, seconds)
