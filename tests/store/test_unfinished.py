@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -148,3 +149,58 @@ def test_waiting_is_said_once(tmp_path: Path, capfd: pytest.CaptureFixture[str])
     assert capfd.readouterr().err == expected
     store.build("x", revision=2, config={}, make=lambda _: None)
     assert capfd.readouterr().err == ""
+
+
+def test_a_refusal_leaves_nothing(tmp_path: Path) -> None:
+    """What was written, and what was there before, stays; the same call goes on from it."""
+    store = Store(tmp_path / "new" / "store")
+
+    def refuse(folder: Path) -> None:
+        assert folder.is_dir()
+        raise ValueError("refused")
+
+    def refuse_later(folder: Path) -> None:
+        (folder / "state.bin").write_bytes(b"1")
+        refuse(folder)
+
+    def build_with(make: Callable[[Path], None]) -> Path:
+        return store.build("x", revision=1, config={}, make=make, files=FILES)
+
+    with pytest.raises(ValueError, match="refused"):
+        build_with(refuse)
+    assert not list(tmp_path.iterdir())
+    (store.root / "other").mkdir(parents=True)
+    with pytest.raises(ValueError, match="refused"):
+        build_with(refuse)
+    assert [path.name for path in store.root.iterdir()] == ["other"]
+    for make in (refuse_later, refuse):
+        with pytest.raises(ValueError, match="refused"):
+            build_with(make)
+        key = result_key("x", 1, {})
+        names = sorted(str(path.relative_to(store.root)) for path in store.root.rglob("*"))
+        assert names == ["other", "x", f"x/{key}.lock", f"x/{key}.partial", f"x/{key}.partial/state.bin"]
+    assert build_with(finish).is_dir()
+
+
+def test_another_process_waits_for_a_call_that_is_refused(tmp_path: Path) -> None:
+    """It then has a lock of its own, and computes the result once, however many wait."""
+    code = (
+        "import sys, time\nfrom pathlib import Path\nfrom makebreak.store import Store\n"
+        "def make(folder):\n    time.sleep(0.5)\n"
+        "    if sys.argv[2] == 'refuse': raise ValueError('refused')\n"
+        "    print('computed')\n    (folder / 'rows.json').write_text('[]')\n"
+        "print('begin', flush=True)\n"
+        "Store(Path(sys.argv[1])).build('x', revision=1, config={}, make=make, files='rows.json')\n"
+    )
+    processes = []
+    for word in ("refuse", "compute", "compute"):
+        command = [sys.executable, "-c", code, str(tmp_path / "store"), word]
+        processes.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
+        assert processes[-1].stdout is not None
+        assert processes[-1].stdout.readline() == "begin\n"
+        if word == "refuse":
+            while not list(tmp_path.glob("store/x/*.partial")):
+                time.sleep(0.01)
+    outputs = [process.communicate()[0] for process in processes]
+    assert [process.returncode != 0 for process in processes] == [True, False, False]
+    assert "".join(outputs) == "computed\n"

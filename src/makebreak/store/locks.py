@@ -33,13 +33,17 @@ def lock(folder: Path) -> Iterator[None]:
     path = folder.with_suffix(".lock")
     if path.is_symlink() or path.is_dir():
         raise DamagedArtifact(f"{path} is no file: delete it and run again")
-    file = FileLock(path)
-    try:
-        file.acquire(timeout=_PATIENCE)
-    except Timeout:
-        sys.stderr.write(f"waiting for another process that computes {folder}\n")
-        sys.stderr.flush()
-        file.acquire()
+    file, patience = FileLock(path), _PATIENCE
+    while not file.is_locked:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            file.acquire(timeout=patience)
+        except FileNotFoundError:  # another process was refused, and has removed the empty folder
+            continue
+        except Timeout:
+            sys.stderr.write(f"waiting for another process that computes {folder}\n")
+            sys.stderr.flush()
+            patience = -1
     try:
         yield
     except BaseException:
