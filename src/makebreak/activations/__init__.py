@@ -2,7 +2,14 @@
 
 from makebreak.activations.blocks import run_blocks, states_after
 from makebreak.activations.capture import ActivationBatch, capture, stream
-from makebreak.activations.hooks import attach, forward, forward_from_embeddings, logits_at, logits_at_last
+from makebreak.activations.hooks import (
+    attach,
+    forward,
+    forward_from_embeddings,
+    hook_site,
+    logits_at,
+    logits_at_last,
+)
 from makebreak.activations.interventions import add, intervene, on_units, patch, project, scale
 from makebreak.activations.prefix_cache import MIN_PREFIX_TOKENS, PrefixCache
 from makebreak.activations.sites import resolve_site, site_names
@@ -24,6 +31,7 @@ __all__ = [
     "capture",
     "forward",
     "forward_from_embeddings",
+    "hook_site",
     "intervene",
     "logits_at",
     "logits_at_last",

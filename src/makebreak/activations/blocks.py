@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 
 from makebreak.activations.hooks import attach, forward
 from makebreak.activations.sites import resolve_site
+from makebreak.architectures import architecture_of
 from makebreak.models import n_layers
 
 
@@ -43,7 +44,7 @@ def run_blocks(
     with ExitStack() as stack:
         for layer, block in enumerate(blocks):
             if not start <= layer < stop:
-                stack.enter_context(_skipped(block))
+                stack.enter_context(_skipped(block, returns_tuple=architecture_of(model).returns_tuples))
         if states is not None:
             module, side = (blocks[start], "input") if start < depth else (blocks[-1], "output")
             stack.callback(attach(module, side, states.to).remove)
@@ -79,11 +80,11 @@ def _block(model: PreTrainedModel, layer: int) -> nn.Module:
 
 
 @contextmanager
-def _skipped(block: nn.Module) -> Iterator[None]:
+def _skipped(block: nn.Module, *, returns_tuple: bool) -> Iterator[None]:
     """A context in which a block returns its input."""
 
-    def identity(hidden_states: Tensor, *_: Any, **__: Any) -> Tensor:
-        return hidden_states
+    def identity(hidden_states: Tensor, *_: Any, **__: Any) -> Any:
+        return (hidden_states, None) if returns_tuple else hidden_states
 
     own = vars(block).get("forward")
     block.forward = identity  # type: ignore[method-assign, assignment]

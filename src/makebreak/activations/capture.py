@@ -16,8 +16,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from makebreak.activations.hooks import attach, forward
-from makebreak.activations.sites import resolve_site
+from makebreak.activations.hooks import forward, hook_site
 from makebreak.models import batch_tokens
 
 _MAX_BATCH_SIZE = 512
@@ -162,7 +161,6 @@ def _hooked(
     model: PreTrainedModel, site: str, where: Tensor, first_row: int, consume: Consumer, fired_sites: set[str]
 ) -> Iterator[None]:
     """A context that passes the site's activations to its consumer and adds the site to `fired_sites`."""
-    module, side = resolve_site(model, site)
     rows = where.nonzero()[:, 0] + first_row
 
     def consume_once(value: Tensor) -> None:
@@ -171,8 +169,5 @@ def _hooked(
         fired_sites.add(site)
         consume(value[where.to(value.device)].detach(), rows)
 
-    handle = attach(module, side, consume_once)
-    try:
+    with hook_site(model, site, consume_once):
         yield
-    finally:
-        handle.remove()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 
 from makebreak.activations.prefix_cache import PrefixCache
 from makebreak.activations.sites import resolve_site
-from makebreak.architectures import Side
+from makebreak.architectures import Side, architecture_of
 from makebreak.models import n_layers
 
 
@@ -50,6 +50,40 @@ def attach(module: nn.Module, side: Side, callback: Callable[[Tensor], Tensor | 
 
 
 @contextmanager
+def hook_site(
+    model: PreTrainedModel, name: str, callback: Callable[[Tensor], Tensor | None]
+) -> Iterator[None]:
+    """A context in which a hook is attached to a site.
+
+    Args:
+        model: Model with the site.
+        name: Site name, as listed by `site_names`.
+        callback: Function of the activations of a forward pass, (batch, pos, d); a tensor that it returns
+            replaces them, None leaves them.
+
+    Raises:
+        ValueError: If the site does not exist.
+    """
+    module, side, scale, block = resolve_site(model, name)
+    shapes: list[torch.Size] = []  # of the states of the block, which is called before the module
+
+    def of_site(tensor: Tensor) -> Tensor | None:
+        rows = shapes[-1] if tensor.ndim == 2 else tensor.shape[:2]
+        replacement = callback((tensor if scale == 1 else tensor * scale).view(*rows, -1))
+        if replacement is None:
+            return None
+        return (replacement if scale == 1 else replacement / scale).view_as(tensor)
+
+    with ExitStack() as stack:
+        if block is not None:
+            note = attach(block, "input", lambda states: shapes.append(states.shape[:2]))
+            stack.callback(note.remove)
+        is_plain = scale == 1 and block is None
+        stack.callback(attach(module, side, callback if is_plain else of_site).remove)
+        yield
+
+
+@contextmanager
 def logits_at_last(
     model: PreTrainedModel, last: Int[Tensor, " batch"], *, narrow: bool = False
 ) -> Iterator[None]:
@@ -61,14 +95,15 @@ def logits_at_last(
         model: Model whose LM head is hooked.
         last: Position of each row at which logits are computed, usually that of its last token.
         narrow: Whether the last block's MLP is computed at these positions only, whose states alone are
-            read; not together with activations of that MLP, or interventions on it, at chosen positions.
+            read, where the architecture allows it; not together with activations of that MLP, or
+            interventions on it, at chosen positions.
     """
 
     def select(states: Tensor) -> Tensor:
         return states[torch.arange(len(last)), last.to(states.device)][:, None]
 
     with _lm_head_input(model, select):
-        if not narrow:
+        if not narrow or architecture_of(model).joins_rows:
             yield
             return
         mlp = resolve_site(model, f"blocks.{n_layers(model) - 1}.mlp.hook_in").module

@@ -19,8 +19,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from makebreak.activations.hooks import attach
-from makebreak.activations.sites import resolve_site
+from makebreak.activations.hooks import hook_site
 
 Intervention = Callable[[Tensor], Tensor]
 """Function of activations (k, d), one row per position, that returns their replacements."""
@@ -48,7 +47,6 @@ def intervene(
             another shape.
         RuntimeError: At the end of the context, if no forward pass reached the site.
     """
-    module, side = resolve_site(model, site)
     fired = False
 
     def replace(value: Tensor) -> Tensor:
@@ -60,11 +58,8 @@ def intervene(
         index = tuple(part.to(value.device) for part in selected)
         return value.index_put(index, _checked(intervention, value[index], site).to(value.dtype))
 
-    handle = attach(module, side, replace)
-    try:
+    with hook_site(model, site, replace):
         yield
-    finally:
-        handle.remove()
     if not fired:
         raise RuntimeError(f"the intervention at {site} was never applied: no forward pass reached the site")
 

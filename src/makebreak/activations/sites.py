@@ -1,6 +1,7 @@
 """Sites of transformers models under their TransformerLens names, each the input or output of a torch module.
 
-A hook at a site therefore receives the tensor itself. In `attn.hook_z` the heads are concatenated,
+A hook at a site therefore receives the tensor itself, or its product with the factor by which a family
+multiplies what is added to the residual stream. In `attn.hook_z` the heads are concatenated,
 (batch, pos, n_heads · d_head); TransformerLens gives them an axis of their own.
 """
 
@@ -23,6 +24,10 @@ class Site(NamedTuple):
     """Module at which the hook is attached."""
     side: Side
     """Whether the site is the module's input or its output."""
+    scale: float = 1.0
+    """Factor between the module's tensor and the activations of the site."""
+    block: nn.Module | None = None
+    """The block, where rows of the module's tensor may be those of all sequences joined."""
 
 
 def site_names(model: PreTrainedModel) -> list[str]:
@@ -68,4 +73,7 @@ def resolve_site(model: PreTrainedModel, name: str) -> Site:
         ValueError: If the site does not exist; the message suggests the nearest name.
     """
     path, side = module_path(model, name)
-    return Site(model.get_submodule(path), side)
+    architecture = architecture_of(model)
+    _, layer, site = name.split(".", 2)
+    block = model.get_submodule(architecture.path(int(layer), "")) if architecture.joins_rows else None
+    return Site(model.get_submodule(path), side, architecture.site_scale(site, model.config), block)

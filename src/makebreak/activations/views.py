@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from makebreak.activations.sites import module_path, site_names
+from makebreak.activations.sites import module_path, resolve_site, site_names
 
 
 def transformer_lens_view(model: PreTrainedModel) -> Any:
@@ -81,11 +81,13 @@ def activations_from_nnsight(
     import nnsight
 
     paths = {site: module_path(model, site) for site in sites}
+    scales = {site: resolve_site(model, site).scale for site in sites}
     view = nnsight_view(model)
     in_forward_order = [site for site in site_names(model) if site in paths]
     envoys = [(site, view.get(paths[site][0]), paths[site][1]) for site in in_forward_order]
     with torch.no_grad(), view.trace(tokens):
         activations = nnsight.save({})
         for site, envoy, side in envoys:
-            activations[site] = envoy.input if side == "input" else envoy.output
-    return {site: activations[site] for site in sites}
+            states = envoy.input if side == "input" else envoy.output
+            activations[site] = states.clone()  # a block may go on in place
+    return {site: (activations[site] * scales[site]).view(*tokens.shape, -1) for site in sites}

@@ -7,8 +7,9 @@ from collections.abc import Iterator, Mapping
 from torch import nn
 from transformers import PreTrainedModel
 
-from makebreak.architectures.base import Architecture
-from makebreak.architectures.registry import UnknownArchitecture, architecture_of
+from makebreak.architectures.base import Architecture, UnknownArchitecture
+from makebreak.architectures.forward_check import forward_problems
+from makebreak.architectures.registry import architecture_of
 
 _checked: dict[tuple[type, str], Architecture] = {}
 
@@ -16,9 +17,11 @@ _checked: dict[tuple[type, str], Architecture] = {}
 def check_architecture(model: PreTrainedModel) -> None:
     """Checks the sites, matrices, parts and norms of a model against its architecture.
 
+    One forward pass over a few tokens shows what the model computes; models without all of their weights are
+    checked by their modules and shapes alone.
+
     Args:
-        model: The model; nothing is computed with it. A model type that is not described passes, as what
-            reads only logits works with any model.
+        model: The model. One that is not described passes, as what reads only logits works with any model.
 
     Raises:
         ValueError: If the model is built otherwise; the message names the first path that does not fit.
@@ -28,13 +31,14 @@ def check_architecture(model: PreTrainedModel) -> None:
     except UnknownArchitecture:
         return
     key = (type(model), model.config.to_json_string())
-    if _checked.get(key) is architecture:
+    if _checked.get(key) == architecture:
         return
-    for problem in _problems(model, architecture):
-        raise ValueError(
-            f"{type(model).__name__} is not built as its architecture {model.config.model_type!r} says: "
-            f"{problem}; correct that `Architecture`"
-        )
+    for verb, problems in (("is not built", _problems), ("does not compute", forward_problems)):
+        for problem in problems(model, architecture):
+            raise ValueError(
+                f"{type(model).__name__} {verb} as its architecture {model.config.model_type!r} says: "
+                f"{problem}; correct that `Architecture`"
+            )
     _checked[key] = architecture
 
 

@@ -1,4 +1,4 @@
-"""Llama, and the families that keep its modules: Mistral, SmolLM3, Qwen 2 and Qwen 3."""
+"""Llama, and the families that keep its modules: Mistral, SmolLM3, Qwen 2 and 3, and Granite."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import replace
 from makebreak.architectures.base import Architecture
 
 LLAMA = Architecture(
-    model_types=("llama", "mistral", "smollm3", "qwen2"),
+    model_types=("llama", "mistral", "ministral", "smollm3", "qwen2", "seed_oss"),
     blocks="model.layers",
     embeddings=("model.embed_tokens",),
     final_norm="model.norm",
@@ -48,3 +48,5 @@ QWEN3 = replace(
     LLAMA, model_types=("qwen3",), norms={**LLAMA.norms, "self_attn.q_norm": (), "self_attn.k_norm": ()}
 )
 """Qwen 3 normalises queries and keys."""
+GRANITE = replace(LLAMA, model_types=("granite",), write_scale="residual_multiplier")
+"""Granite multiplies what attention and MLP write."""

@@ -5,19 +5,28 @@ from __future__ import annotations
 from collections.abc import Mapping
 from importlib.metadata import entry_points
 from types import MappingProxyType
+from typing import Any
 
 from torch import nn
 
-from makebreak.architectures.base import Architecture
+from makebreak.architectures.base import Architecture, UnknownArchitecture
+from makebreak.architectures.bloom import BLOOM, FALCON
+from makebreak.architectures.experts import MIXTRAL, QWEN3_MOE
 from makebreak.architectures.gemma import GEMMA, GEMMA2, GEMMA3
 from makebreak.architectures.gpt2 import GPT2
 from makebreak.architectures.gpt_neox import GPT_NEOX
-from makebreak.architectures.llama import LLAMA, QWEN3
+from makebreak.architectures.gptj import GPTJ
+from makebreak.architectures.llama import GRANITE, LLAMA, QWEN3
+from makebreak.architectures.llama_variants import OLMO2, PHI3, STABLELM, STARCODER2
+from makebreak.architectures.opt import OPT
 from makebreak.plugins import load_plugin
 
+_LLAMAS = (LLAMA, QWEN3, GEMMA, GEMMA2, GEMMA3, PHI3, OLMO2, GRANITE, STABLELM, STARCODER2)
+_OTHERS = (GPT_NEOX, GPTJ, OPT, FALCON, BLOOM)
+_EXPERTS = (MIXTRAL, QWEN3_MOE)
 _BUILT_IN = {
     model_type: architecture
-    for architecture in (GPT2, LLAMA, QWEN3, GEMMA, GEMMA2, GEMMA3, GPT_NEOX)
+    for architecture in (GPT2, *_LLAMAS, *_OTHERS, *_EXPERTS)
     for model_type in architecture.model_types
 }
 _registered = dict(_BUILT_IN)
@@ -43,10 +52,6 @@ def register(architecture: Architecture) -> None:
     _registered.update(dict.fromkeys(architecture.model_types, architecture))
 
 
-class UnknownArchitecture(ValueError):
-    """Raised for a model type that no architecture describes."""
-
-
 def architecture_of(model: nn.Module) -> Architecture:
     """The architecture of a model, by `config.model_type`.
 
@@ -55,13 +60,24 @@ def architecture_of(model: nn.Module) -> Architecture:
 
     Returns:
         The registered architecture, or else that of the entry point of group `makebreak.architectures`
-        whose name is the model type.
+        whose name is the model type, adapted to the config of the model.
 
     Raises:
-        UnknownArchitecture: If there is none.
+        UnknownArchitecture: If there is none, or it does not describe models of this config.
         ValueError: If its entry point cannot be imported or is no `Architecture`.
     """
-    model_type = str(model.config.model_type)  # type: ignore[union-attr]
+    config: Any = model.config
+    architecture = _of_type(str(config.model_type))
+    if architecture.adapt is None:
+        return architecture
+    try:
+        return architecture.adapt(architecture, config)
+    except UnknownArchitecture as error:
+        raise UnknownArchitecture(f"model type {config.model_type!r} with {error}") from None
+
+
+def _of_type(model_type: str) -> Architecture:
+    """The architecture of a model type."""
     if model_type in _registered:
         return _registered[model_type]
     known = [*_registered, *(entry.name for entry in entry_points(group="makebreak.architectures"))]

@@ -61,9 +61,14 @@ def fold_norms(model: PreTrainedModel) -> PreTrainedModel:
         The copy.
 
     Raises:
-        ValueError: If the architecture is not known, or normalises what its blocks write.
+        ValueError: If the architecture is not known, normalises what its blocks write, or has experts.
     """
     architecture = architecture_of(model)
+    if architecture.has_experts:
+        raise ValueError(
+            f"{type(model).__name__} is a mixture of experts, whose matrices have no names: gains of the "
+            "norms that they read cannot be folded"
+        )
     if architecture.normalises_writes:
         raise ValueError(
             f"{type(model).__name__} normalises what its blocks write: no matrix reads those norms, "

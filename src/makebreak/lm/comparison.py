@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
+from makebreak.architectures import architecture_of
 from makebreak.evaluation import ChatTarget
 from makebreak.lm.estimate import estimate_message, time_call, time_model
 from makebreak.lm.inspection import MIN_REQUESTS
@@ -104,8 +105,10 @@ def compare_models(
         about by the stitching.
 
     Raises:
-        ValueError: If the two models differ in architecture or size, or a family is too small.
+        ValueError: If the architecture of the models is not known, they differ in architecture or size, or a
+            family is too small.
     """
+    architecture_of(base.model)
     check_same_shapes(base=base.model, tuned=tuned.model)
     target = ChatTarget(tuned, settings)
     requests = {
@@ -141,7 +144,8 @@ def compare_models(
             update_projection_rows, requests["harmful"], **models, n_draws=N_PROJECTION_DRAWS, seed=seed
         ),
     }
-    tables = {name: steps.run(name, function) for name, function in functions.items()}
+    absent = {"kernel_share"} if architecture_of(base.model).has_experts else set()  # W_out of each expert
+    tables = {name: [] if name in absent else steps.run(name, step) for name, step in functions.items()}
     verdict = mechanism_verdict(
         [MechanismRow(**row) for row in tables["mechanisms"]], len(requests["harmful"])
     )
@@ -172,7 +176,8 @@ def _rates_step(
 def _estimate_seconds(base: LanguageModel, requests: TextRequests, n_cuts: int) -> float:
     """Upper bound of the time of all steps, from a few forward passes and one decomposition of a matrix."""
     model, timing = base.model, time_model(base, requests)
-    svd = time_call(lambda: torch.linalg.svd(weight_matrix(model, "blocks.0.mlp.W_in").cpu().double()))
+    largest = max(matrix_names(model), key=lambda name: weight_matrix(model, name).numel())
+    svd = time_call(lambda: torch.linalg.svd(weight_matrix(model, largest).cpu().double()))
     n_projected = len(mlp_input_matrices(model)) + 1  # each of these, and all matrices
     n_passes = FORWARDS_PER_CUT * n_cuts + _FORWARDS_PER_PROJECTION * n_projected + _OTHER_FORWARDS
     n_forwards = n_passes * len(requests)

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from makebreak.activations import add, intervene
+from makebreak.architectures import architecture_of
 from makebreak.evaluation import ChatTarget
 from makebreak.lm.estimate import estimate_message, time_model
 from makebreak.lm.prompts import FAMILIES, check_distinct, prompts_digest
@@ -96,8 +97,10 @@ def inspect(
         than harmless ones (their 95 % intervals do not overlap).
 
     Raises:
-        ValueError: If a family is missing or too small, or a prompt is there twice.
+        ValueError: If the architecture of the model is not known, a family is missing or too small, or a
+            prompt is there twice.
     """
+    architecture_of(lm.model)
     check_distinct(prompts)
     for family in FAMILIES[:2]:
         n = len(prompts.get(family, ()))

@@ -99,14 +99,18 @@ def ablate_weights(model: PreTrainedModel, basis: Float[Tensor, "d k"]) -> PreTr
         The copy, in evaluation mode, with an untied head.
 
     Raises:
-        ValueError: If the architecture normalises the outputs of attention and MLP: no change of weights
-            equals the intervention there.
+        ValueError: If the architecture normalises the outputs of attention and MLP, or the embeddings, so
+            that no change of weights equals the intervention, or has experts, whose matrices have no names.
     """
-    if architecture_of(model).normalises_writes:
-        raise ValueError(
-            f"{type(model).__name__} normalises the outputs of attention and MLP: ablate by hooks, "
-            "with `ablate_directions`"
-        )
+    architecture = architecture_of(model)
+    reasons = {
+        "normalises the outputs of attention and MLP": architecture.normalises_writes,
+        "normalises its embeddings": architecture.normalises_embeddings,
+        "is a mixture of experts, whose matrices have no names": architecture.has_experts,
+    }
+    for reason, holds in reasons.items():
+        if holds:
+            raise ValueError(f"{type(model).__name__} {reason}: ablate by hooks, with `ablate_directions`")
     copied = copy.deepcopy(model)
     head: torch.nn.Linear = copied.get_output_embeddings()  # type: ignore[assignment]
     if copied.config.tie_word_embeddings:

@@ -139,13 +139,14 @@ def _rows_of_matrix(model: nn.Module, name: str, joint: Tensor) -> Tensor:
 
 
 def _view_of_matrix(model: nn.Module, name: str, joint: Tensor) -> Tensor:
-    """A view of the rows that belong to one matrix; by head where matrices are stored head by head."""
+    """A view of the rows that belong to one matrix; by group of heads where matrices are stored so."""
     architecture = architecture_of(model)
     config: Any = model.config
     matrices = architecture.joint_matrices(_matrix(name))
     which = matrices.index(_matrix(name))
+    rows = [architecture.matrix_shapes(config)[matrix][0] for matrix in matrices]
     if not architecture.joint_by_head:
-        shapes = architecture.matrix_shapes(config)
-        return joint.split([shapes[matrix][0] for matrix in matrices])[which]
-    by_head = joint.unflatten(0, (int(config.num_attention_heads), len(matrices), -1))
-    return by_head[:, which]
+        return joint.split(rows)[which]
+    n_groups = architecture.n_key_value_heads(config) if "attn.W_K" in matrices else 1
+    by_group = joint.unflatten(0, (n_groups, -1))
+    return by_group.split([n // n_groups for n in rows], dim=1)[which]

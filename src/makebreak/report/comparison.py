@@ -110,11 +110,19 @@ def _have_rows(frames: dict[str, pd.DataFrame], names: tuple[str, ...], matrix: 
     return all("matrix" in frames[name] and (frames[name]["matrix"] == matrix).any() for name in names)
 
 
+_WITHOUT_MATRICES = (
+    "Tables of the matrices of the MLP (pre-activations, energies, gains and kernels) are n/a: the model is a "
+    "mixture of experts, each of which has its own."
+)
+
+
 def comparison_summary(tables: dict[str, Rows], verdict: MechanismVerdict) -> list[str]:
     """Summarises a comparison: the supported hypothesis, the reason, the change of the refusal margin."""
     row = tables["stitching"][0]
+    without_matrices = [] if tables.get("kernel_share", [{}]) else [_WITHOUT_MATRICES]
     return [
         f"How refusal comes about, by stitching: {verdict.mechanism} ({verdict.reason}). The refusal margin "
         f"on harmful requests changes from {row['base_margin']:.2f} to {row['tuned_margin']:.2f} nats. "
-        "This is one pair of models: there is no interval over training runs."
+        "This is one pair of models: there is no interval over training runs.",
+        *without_matrices,
     ]
