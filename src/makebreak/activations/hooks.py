@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 from makebreak.activations.prefix_cache import PrefixCache
 from makebreak.activations.sites import resolve_site
 from makebreak.architectures import Side, architecture_of
-from makebreak.models import n_layers
+from makebreak.models import attention_window, n_layers, takes_position_ids
 
 
 def attach(module: nn.Module, side: Side, callback: Callable[[Tensor], Tensor | None]) -> RemovableHandle:
@@ -156,18 +156,33 @@ def forward(
     Args:
         model: Model that is run.
         tokens: Token ids, one sequence per row; moved to the model's device.
-        mask: Attention mask, True at real tokens. Position ids count real tokens, so that padding on either
-            side gives the same result. None for sequences without padding, or with padding on the right only.
+        mask: Attention mask, True at real tokens of `tokens`. Position ids count real tokens, so that padding
+            on either side gives the same result. None for sequences without padding, or with padding on the
+            right only.
         lm_head: Whether logits are computed; if not, only the body of the model is run.
         cache: Cache of the tokens that precede `tokens`; None for none.
 
     Returns:
         The transformers model output.
+
+    Raises:
+        ValueError: If padding between a cache and the tokens would push the cache out of the model's window
+            of attention.
     """
     arguments: dict[str, Any] = {"input_ids": tokens.to(model.device), "use_cache": False}
     if cache is not None and cache.n_tokens:
         arguments |= {"past_key_values": cache.past_key_values(), "use_cache": True}
+    body = model if lm_head else model.base_model
     if mask is not None:
-        arguments["attention_mask"] = mask.long().to(model.device)
-        arguments["position_ids"] = (mask.cumsum(dim=1) - 1).clamp(min=0).to(model.device)
-    return (model if lm_head else model.base_model)(**arguments)
+        n_cached = 0 if cache is None else cache.n_tokens
+        width, window = n_cached + tokens.shape[1], attention_window(model)
+        if n_cached and window is not None and width > window and not mask[:, 0].all():
+            raise ValueError(
+                f"padding between {n_cached} cached tokens and the rest: {width} positions exceed the window "
+                f"of {window} that this {type(model).__name__} attends to; pad on the right, without a mask"
+            )
+        mask = torch.cat([mask.new_ones(len(mask), n_cached), mask], dim=1).to(model.device)
+        arguments["attention_mask"] = mask.long()
+        if takes_position_ids(body):
+            arguments["position_ids"] = (mask.cumsum(dim=1) - 1).clamp(min=0)[:, n_cached:]
+    return body(**arguments)

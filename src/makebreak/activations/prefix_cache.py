@@ -74,8 +74,20 @@ class PrefixCache(NamedTuple):
 
     @classmethod
     def from_output(cls, output: Any, n_tokens: int) -> PrefixCache:
-        """Keeps the first tokens of the cache that a pass returned for rows within any sliding window."""
-        output.past_key_values.crop(n_tokens - output.past_key_values.get_seq_length())
+        """Keeps the first tokens of the cache that a pass returned.
+
+        Args:
+            output: Output of a model for whole rows.
+            n_tokens: Number of tokens to keep; none of them is padding.
+
+        Returns:
+            The cache; an empty one where the rows are longer than the window of attention, whose cache does
+            not hold the tokens before it.
+        """
+        width, layers = output.past_key_values.get_seq_length(), output.past_key_values.layers
+        if any(layer.is_sliding and width >= layer.sliding_window for layer in layers):
+            return cls()
+        output.past_key_values.crop(n_tokens - width)
         return cls(n_tokens, output.past_key_values)
 
     def past_key_values(self) -> Cache | None:

@@ -114,6 +114,10 @@ class _Recorder:
             if any(name not in states for name in names):
                 continue
             *parts, total = (states[name] for name in names)
+            if len({part.shape for part in (*parts, total)}) > 1:
+                widths = ", ".join(f"{name} {states[name].shape[1]}" for name in names)
+                yield f"sites of the residual stream differ in width: {widths}"
+                continue
             if not self._is_close(sum(parts), total, [*parts, total]):
                 yield f"{names[-1]} is not the sum of {' and '.join(names[:-1])}"
         before, after = f"blocks.{layer - 1}.hook_resid_post", f"blocks.{layer}.hook_resid_pre"
@@ -133,8 +137,9 @@ class _Recorder:
             weight = module.get_parameter("weight").detach().float()
             weight = weight if self.architecture.stores_transposed else weight.T
             x, expected = (states[name].to(weight.device) for name in names)
-            if x.shape[1] != weight.shape[0]:
-                yield f"{names[0]} has {x.shape[1]} units, but {matrix} reads {weight.shape[0]}"
+            if (x.shape[1], expected.shape[1]) != tuple(weight.shape):
+                widths = f"{names[0]} and {names[1]} have {x.shape[1]} and {expected.shape[1]} units"
+                yield f"{widths}, but {matrix} reads {weight.shape[0]} and gives {weight.shape[1]}"
                 continue
             bias = getattr(module, "bias", None)
             product = x @ weight if bias is None else x @ weight + bias.detach().float()
@@ -143,10 +148,10 @@ class _Recorder:
             if not self._is_close(product, expected, [product, expected, size]):
                 yield f"{names[1]} is not {matrix} times {names[0]}"
 
-    def _is_close(self, value: Any, expected: Tensor, terms: list[Tensor]) -> bool:
+    def _is_close(self, value: Any, reference: Tensor, terms: list[Tensor]) -> bool:
         """Whether two tensors are equal up to rounding, token by token; not finite ones are not compared."""
-        size = sum(term.abs().amax(dim=1).to(expected.device) for term in terms)
-        error = (value.to(expected.device) - expected).abs().amax(dim=1)
+        size = torch.stack([term.abs().amax(dim=1).to(reference.device) for term in terms]).sum(dim=0)
+        error = (value.to(reference.device) - reference).abs().amax(dim=1)
         eps = torch.finfo(self.model.dtype).eps
         is_close = error <= max(_TOLERANCE, _ROUNDINGS * eps) * size
         return bool((is_close | ~torch.isfinite(size)).all())

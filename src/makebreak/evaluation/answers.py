@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 
 from makebreak.activations import PrefixCache, forward
 from makebreak.evaluation.decisions import MAX_BATCH_SIZE, batches, prompt_tokens
+from makebreak.models import takes_position_ids
 from makebreak.prompts import Requests, World, sequences
 
 _REFERENCES = ("instructed", "refused")
@@ -161,12 +162,13 @@ def generate_answers(model: PreTrainedModel, requests: Requests, n_new: int, *, 
 def _greedy_tokens(model: PreTrainedModel, ids: Tensor, mask: Tensor, n_new: int) -> Int[Tensor, "n n_new"]:
     """Token by token continuations of prompts that are padded on the left, on the CPU."""
     positions, cache, generated = (mask.cumsum(dim=1) - 1).clamp(min=0), None, []
+    has_positions = takes_position_ids(model)
     for _ in range(n_new):
         with torch.no_grad():
             output = model(
                 input_ids=ids,
                 attention_mask=mask,
-                position_ids=positions,
+                **({"position_ids": positions} if has_positions else {}),
                 past_key_values=cache,
                 use_cache=True,
             )

@@ -13,7 +13,7 @@ from makebreak.activations import PrefixCache
 from makebreak.errors import silence_loggers
 from makebreak.evaluation.answers import pad_left
 from makebreak.evaluation.decisions import batches
-from makebreak.models import LanguageModel
+from makebreak.models import LanguageModel, attention_window
 from makebreak.prompts import Requests
 
 _REMINDERS = "transformers.generation.stopping_criteria"
@@ -34,11 +34,18 @@ class _StopWhenFinal(StoppingCriteria):
 
 
 def _shared_prefix_first(
-    model: PreTrainedModel, prompt: np.ndarray, length: np.ndarray
+    model: PreTrainedModel, prompt: np.ndarray, length: np.ndarray, n_new: int
 ) -> tuple[torch.Tensor, torch.Tensor, PrefixCache]:
-    """Prompts as shared prefix, padding, rest; their attention mask; the cache of the shared prefix."""
-    tokens = torch.from_numpy(prompt)
-    cache = PrefixCache.shared(model, tokens, torch.arange(prompt.shape[1]) < int(length.min()) - 1)
+    """Prompts as shared prefix, padding, rest; their attention mask; the cache of the shared prefix.
+
+    Padding after a prefix would push it out of a window of attention early: beyond the window, none is shared
+    by prompts of different lengths.
+    """
+    tokens, window = torch.from_numpy(prompt), attention_window(model)
+    is_within = window is None or prompt.shape[1] + n_new <= window
+    is_separable = torch.arange(prompt.shape[1]) < int(length.min()) - 1
+    is_shared = is_within or length.min() == length.max()
+    cache = PrefixCache.shared(model, tokens, is_separable) if is_shared else PrefixCache()
     left, mask = pad_left(prompt[:, cache.n_tokens :], length - cache.n_tokens)
     shared = tokens[:, : cache.n_tokens]
     return torch.cat([shared, left], 1), torch.cat([torch.ones_like(shared), mask], 1), cache
@@ -74,7 +81,8 @@ def generate_texts(
         width = int(batch.prompt_length.max())
         stop = [] if is_final is None else [_StopWhenFinal(tokenizer, width, is_final)]
         with torch.no_grad(), silence_loggers(_REMINDERS):
-            tokens, mask, cache = _shared_prefix_first(model, batch.prompt[:, :width], batch.prompt_length)
+            prompt = batch.prompt[:, :width]
+            tokens, mask, cache = _shared_prefix_first(model, prompt, batch.prompt_length, n_new)
             out = model.generate(  # type: ignore[operator]
                 input_ids=tokens.to(model.device),
                 attention_mask=mask.to(model.device),

@@ -1,5 +1,6 @@
 """Causal language models in Hugging Face's format: creation, loading, saving, access to weights."""
 
+from makebreak.models.attention_window import attention_window, takes_position_ids
 from makebreak.models.batch_limit import MAX_BATCH_TOKENS, batch_tokens, halve_batches
 from makebreak.models.checkpoints import check_same_shapes
 from makebreak.models.devices import default_device, free_memory
@@ -41,6 +42,7 @@ __all__ = [
     "PRETRAINED_FILES",
     "LanguageModel",
     "ModelConfig",
+    "attention_window",
     "batch_tokens",
     "bias_vector",
     "by_request",
@@ -69,6 +71,7 @@ __all__ = [
     "stack_models",
     "stack_size",
     "stitch_models",
+    "takes_position_ids",
     "weight_matrix",
     "word_level_tokenizer",
 ]

@@ -30,6 +30,8 @@ from makebreak.models.loaded_model import (
     n_parameters,
 )
 from makebreak.models.remote_code import check_no_auto_map, check_no_remote_code
+from makebreak.models.supported import check_supported
+from makebreak.models.text_model import text_model
 from makebreak.models.tokenizer import check_vocabulary, open_tokenizer
 from makebreak.models.weight_files import weight_files
 from makebreak.settings import LoadSettings
@@ -112,20 +114,33 @@ def open_model(name: str | Path, *, store: Store, loading: LoadSettings | None =
         "output_loading_info": True,
         "ignore_mismatched_sizes": True,  # which the report lists
     }
-    with name_errors(name, "its weights cannot be loaded", _REMEDY):
+    model: Any = None
+    with name_errors(name, *_loading_problem(config)):
         for device_map in ("meta", loading.device_map):  # the first compares names and shapes only
             loaded: Any = AutoModelForCausalLM.from_pretrained(
                 source, device_map=device_map, trust_remote_code=False, **options
             )
             model, report = loaded
             check_loaded(str(name), report, model)
+        model = text_model(model)
         if loading.device_map is None:
             model.to(device)
-    check_architecture(model)
     check_vocabulary(str(name), tokenizer, model)
     check_finite(str(name), model.eval())
+    check_architecture(model)
     limit_batches(model)
     return LanguageModel(str(name), model, tokenizer, replace(loading, dtype=dtype))
+
+
+def _loading_problem(config: Any) -> tuple[str, str]:
+    """What is wrong where weights cannot be loaded, and what was expected."""
+    quantisation: Any = getattr(config, "quantization_config", None)
+    if not quantisation:
+        return "its weights cannot be loaded", _REMEDY
+    is_dict = isinstance(quantisation, dict)
+    method = quantisation.get("quant_method") if is_dict else getattr(quantisation, "quant_method", None)
+    problem = f"its weights are quantised ({method or 'by an unknown method'}) and cannot be loaded here"
+    return problem, "expected the model before it was quantised, with weights in floating point"
 
 
 def _locate(name: str | Path) -> tuple[Path, bool]:
@@ -166,12 +181,7 @@ def _config(source: str, offline: bool) -> Any:
         is_quantised = bool(settings.get("quantization_config"))
         check_config(settings, path, weight_files(folder, is_quantised=is_quantised) if offline else None)
         config = AutoConfig.from_pretrained(source, local_files_only=offline, trust_remote_code=False)
-    is_encoder_decoder = getattr(config, "is_encoder_decoder", False)
-    if type(config) not in AutoModelForCausalLM._model_mapping or is_encoder_decoder:
-        raise InvalidInput(
-            f"{source}: {config.model_type!r} is no causal language model: expected a decoder that "
-            "transformers opens with AutoModelForCausalLM"
-        )
+    check_supported(source, config)
     attention_of(config)
     return config
 

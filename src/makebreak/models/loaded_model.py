@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -15,6 +15,9 @@ _REMEDY = "expected weights that belong to the config; download the model again,
 _LAYER = re.compile(r"(?:^|\.)(?:layers|h|blocks)\.(\d+)\.")
 _N_PROBE = 4
 """Tokens of the pass that shows whether a model computes finite numbers."""
+_ROUNDINGS = 16
+"""Largest change of a logit by a later token, in units of the rounding error of the largest logit."""
+_OTHER_TYPE = "try --dtype bfloat16 or float32, or correct its config.json"
 
 
 def n_parameters(config: Any) -> int:
@@ -94,15 +97,15 @@ def _is_of_a_part(key: str, model: PreTrainedModel) -> bool:
 
 
 def check_finite(name: str, model: PreTrainedModel) -> None:
-    """Checks that weights and logits are finite.
+    """Checks that weights and logits are finite, and that logits do not depend on later tokens.
 
     Args:
         name: Name of the model in errors.
         model: The model, on its device.
 
     Raises:
-        InvalidInput: If a weight is NaN or infinite, the model cannot compute the logits of a few tokens, or
-            these are not finite.
+        InvalidInput: If a weight is NaN or infinite, the model cannot compute the logits of a few tokens,
+            these are not finite, or they depend on later tokens.
     """
     for weight, parameter in model.named_parameters():
         if not _is_finite(parameter.detach()):
@@ -110,15 +113,31 @@ def check_finite(name: str, model: PreTrainedModel) -> None:
                 f"{name}: {weight} holds NaN or infinity: expected finite weights; download the model again, "
                 "or choose another --dtype"
             )
+    states: Sequence[torch.Tensor] | None = None
     n_tokens = min(_N_PROBE, int(getattr(model.config, "max_position_embeddings", _N_PROBE)))
     with name_errors(name, "it cannot compute logits", _REMEDY), torch.no_grad():
-        tokens = torch.zeros(1, n_tokens, dtype=torch.int64, device=model.device)
-        logits = model(input_ids=tokens, use_cache=False).logits
+        tokens = torch.zeros(2, n_tokens, dtype=torch.int64, device=model.device)
+        tokens[1, -1] = 1
+        logits = model(input_ids=tokens, use_cache=False).logits.float()
+        if not _is_finite(logits):
+            states = model(input_ids=tokens, use_cache=False, output_hidden_states=True).hidden_states
     if not _is_finite(logits):
+        raise InvalidInput(f"{name}: {_not_finite(states)}: expected finite numbers; {_OTHER_TYPE}")
+    by_later_tokens = (logits[0, :-1] - logits[1, :-1]).abs().max()
+    if by_later_tokens > _ROUNDINGS * torch.finfo(model.dtype).eps * logits.abs().max():
         raise InvalidInput(
-            f"{name}: its logits are NaN or infinite: expected finite numbers; correct its config.json, or "
-            "choose another --dtype"
+            f"{name}: its logits depend on later tokens: expected a causal language model, whose tokens "
+            "attend to earlier ones only"
         )
+
+
+def _not_finite(states: Sequence[torch.Tensor] | None) -> str:
+    """Which states of the residual stream, before the first block and after each, are not finite."""
+    layer = next((layer for layer, state in enumerate(states or ()) if not _is_finite(state)), None)
+    if layer is None or states is None:
+        return "its logits are NaN or infinite"
+    kind = str(states[layer].dtype).removeprefix("torch.")
+    return f"its states are NaN or infinite from layer {layer} on, in {kind}"
 
 
 def _is_finite(tensor: torch.Tensor) -> bool:

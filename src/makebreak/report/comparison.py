@@ -111,8 +111,8 @@ def _have_rows(frames: dict[str, pd.DataFrame], names: tuple[str, ...], matrix: 
 
 
 _WITHOUT_MATRICES = (
-    "Tables of the matrices of the MLP (pre-activations, energies, gains and kernels) are n/a: the model is a "
-    "mixture of experts, each of which has its own."
+    "Tables of the matrices of the MLP (pre-activations, energies, gains and kernels) are n/a: the model is "
+    "a mixture of experts, each of which has its own."
 )
 
 
