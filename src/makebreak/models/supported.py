@@ -26,7 +26,9 @@ def check_supported(source: str, config: Any) -> None:
     """
     kind, name = AutoModelForCausalLM._model_mapping.get(type(config), None), config.model_type
     if getattr(config, "is_encoder_decoder", False):
-        raise InvalidInput(f"{source}: {name!r} is an encoder-decoder, no causal language model: {_EXPECTED}")
+        raise InvalidInput(
+            f"{source}: {name!r} is no causal language model but an encoder-decoder: {_EXPECTED}"
+        )
     if kind is None:
         raise InvalidInput(f"{source}: {name!r} is no causal language model: {_EXPECTED}")
     is_masked = type(config) in AutoModelForMaskedLM._model_mapping
