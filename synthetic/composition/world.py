@@ -32,9 +32,13 @@ class CompositionWorld(CompositionTables):
     columns: Mapping[str, str] = COLUMNS
     """Description of each column of `Requests.truth`, by name."""
 
-    @cached_property
+    @property
     def fingerprint(self) -> str:
         """A hash of all that the world is made of, for keys of results."""
+        return self._fingerprint
+
+    @cached_property
+    def _fingerprint(self) -> str:
         tables = [table.tolist() for table in (self.maps, self.safety_classes, self.sham_classes)]
         content = json.dumps([key_fields(self.config), tables], sort_keys=True)
         return hashlib.sha256(content.encode()).hexdigest()

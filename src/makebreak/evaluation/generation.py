@@ -92,6 +92,7 @@ def generate_texts(
                 repetition_penalty=1.0,  # some models' defaults are not greedy decoding
                 use_cache=True,
                 pad_token_id=pad,
+                eos_token_id=lm.stop_tokens,
                 stopping_criteria=StoppingCriteriaList(stop),
             )
         rows = order[start : start + len(batch)].tolist()

@@ -10,6 +10,7 @@ import torch
 
 from makebreak.models.devices import CPU
 from makebreak.models.language import LanguageModel
+from makebreak.prompts import tokens_after_texts
 
 _NO_PART_OF_THE_MODEL = {
     *("_name_or_path", "transformers_version", "architectures", "dtype", "torch_dtype", "use_cache"),
@@ -36,7 +37,8 @@ def model_digest(lm: LanguageModel) -> str:
     generation = lm.model.generation_config
     settings = {
         "config": _without(lm.model.config.to_dict()),
-        "generation": {name: getattr(generation, name, None) for name in _SPECIAL_IDS},
+        "generation": {name: getattr(generation, name, None) for name in _SPECIAL_IDS}
+        | {"eos_token_id": lm.stop_tokens},
         "tokenizer": _tokenizer_settings(lm.tokenizer),
         "template": lm.tokenizer.chat_template,
     }
@@ -64,4 +66,6 @@ def _tokenizer_settings(tokenizer: Any) -> dict[str, Any]:
     else:
         tokens = json.loads(backend.to_str())
         tokens = {key: value for key, value in tokens.items() if key not in _OF_A_CALL}
-    return {"tokens": tokens, "special": tokenizer.special_tokens_map}
+    end = tokens_after_texts(tokenizer)
+    left_out = {"left out of prompts": end} if end else {}
+    return {"tokens": tokens, "special": tokenizer.special_tokens_map} | left_out

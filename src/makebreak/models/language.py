@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ from makebreak.models.supported import check_supported
 from makebreak.models.text_model import text_model
 from makebreak.models.tokenizer import check_vocabulary, open_tokenizer
 from makebreak.models.weight_files import weight_files
+from makebreak.prompts import stop_tokens
 from makebreak.settings import LoadSettings
 from makebreak.store import Store, check_copy
 
@@ -53,6 +55,11 @@ class LanguageModel:
     """The tokenizer, with its chat template if there is one."""
     loading: LoadSettings = field(default_factory=LoadSettings)
     """Device and data type with which models that are made from this one are opened."""
+
+    @cached_property
+    def stop_tokens(self) -> int | list[int] | None:
+        """Ids of the tokens that end an answer; see `makebreak.prompts.stop_tokens`."""
+        return stop_tokens(self.tokenizer, getattr(self.model.generation_config, "eos_token_id", None))
 
     @property
     def description(self) -> str:

@@ -19,6 +19,7 @@ from makebreak.prompts.files import (
     read_prompts_with_targets,
 )
 from makebreak.prompts.prompt_rows import ReadOptions
+from makebreak.prompts.rendering import REFUSAL_OPENERS, PromptFormat, stop_tokens
 from makebreak.prompts.retokenization import printable_tokens, retokenizes_identically
 from makebreak.prompts.sequences import (
     Sequences,
@@ -31,8 +32,6 @@ from makebreak.prompts.sequences import (
 )
 from makebreak.prompts.tables import canonical_text
 from makebreak.prompts.text import (
-    REFUSAL_OPENERS,
-    PromptFormat,
     TextRequests,
     check_known,
     evaluation_prompts,
@@ -41,7 +40,7 @@ from makebreak.prompts.text import (
 )
 from makebreak.prompts.text_world import TextWorld
 from makebreak.prompts.token_requests import request_span, request_truth, token_requests
-from makebreak.prompts.tokenization import encode_texts
+from makebreak.prompts.tokenization import encode_texts, tokens_after_texts
 from makebreak.prompts.worlds import load_world
 from synthetic import OUTCOMES, Family, Outcome, Requests, World
 
@@ -83,10 +82,12 @@ __all__ = [
     "sample_batch",
     "sequences",
     "span_mask",
+    "stop_tokens",
     "target_sequences",
     "task_items",
     "text_requests",
     "token_requests",
+    "tokens_after_texts",
     "training_prompts",
     "with_prefill",
     "with_targets",

@@ -8,13 +8,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 from transformers import PreTrainedTokenizerFast
 
-from makebreak.prompts.chat_template import render_chat
 from makebreak.prompts.examples import packaged_table
-from makebreak.prompts.tokenization import encode_texts
+from makebreak.prompts.rendering import PromptFormat, render_prompts
+from makebreak.prompts.tokenization import encode_prompts, encode_texts
 from synthetic import Requests
 
-REFUSAL_OPENERS = ("I", "As", "Sorry", "Unfortunately")
-"""Words with which refusals begin; Arditi et al. 2024 take the first two, by family of models."""
 _SHOWN = 40
 """Characters of a prompt that an error shows."""
 
@@ -34,18 +32,6 @@ class TextRequests(Requests):
     def __getitem__(self, rows: slice | np.ndarray) -> TextRequests:
         """Returns a part of the requests, by slice, index array or mask."""
         return super().__getitem__(rows)  # type: ignore[return-value]
-
-
-@dataclass(frozen=True)
-class PromptFormat:
-    """How prompts are rendered for a model, and how its refusals begin."""
-
-    template: str | None = "chat"
-    """`chat` for the tokenizer's chat template, another template with one `{}`, or None for the bare text."""
-    system: str | None = None
-    """System prompt, if the chat template has a place for one."""
-    openers: Sequence[str] = REFUSAL_OPENERS
-    """Words with which refusals begin."""
 
 
 def evaluation_prompts() -> dict[str, list[str]]:
@@ -69,7 +55,7 @@ def text_requests(
     *,
     family: str,
     unsafe: bool,
-    prompt_format: PromptFormat = PromptFormat(),
+    prompt_format: PromptFormat | None = None,
     contents: Sequence[str] | None = None,
 ) -> TextRequests:
     """Prompts as tokens, padded on the right.
@@ -79,7 +65,8 @@ def text_requests(
         texts: Requests as users write them.
         family: Name of their family.
         unsafe: Whether they are unsafe.
-        prompt_format: Template, system prompt, and the words with which refusals begin.
+        prompt_format: Template, system prompt, and the words with which refusals begin; None for the chat
+            template.
         contents: Part of each text that the span `text` marks; the whole text by default.
 
     Returns:
@@ -91,20 +78,24 @@ def text_requests(
     """
     if not texts:
         raise ValueError(f"family {family!r}: expected at least one request")
-    parts = [text.strip() for text in texts] if contents is None else list(contents)
-    prompts = [_render(tokenizer, text, part, prompt_format) for text, part in zip(texts, parts, strict=True)]
-    encoded = encode_texts(
+    prompt_format = prompt_format or PromptFormat()
+    requests = [text.strip() for text in texts]
+    parts = requests if contents is None else list(contents)
+    for text, part in zip(requests, parts, strict=True):
+        if not part or part not in text:
+            raise ValueError(f"the content {part[:_SHOWN]!r} is not in the request {text[:_SHOWN]!r}")
+    prompts = render_prompts(tokenizer, requests, prompt_format)
+    encoded = encode_prompts(
         tokenizer,
-        [prompt for prompt, _ in prompts],
+        [prompt.text for prompt in prompts],
         add_special_tokens=prompt_format.template != "chat",
-        with_offsets=True,
     )
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
-    tokens, length = _pad_right(encoded["input_ids"], pad if isinstance(pad, int) else 0)
+    tokens, length = _pad_right([prompt.ids for prompt in encoded], pad if isinstance(pad, int) else 0)
     text_span = np.zeros((len(texts), 2), dtype=np.int64)
-    for i, offsets in enumerate(encoded["offset_mapping"]):
-        begin = prompts[i][1]
-        text_span[i] = _token_span(offsets, begin, begin + len(parts[i]))
+    for i, (text, part) in enumerate(zip(requests, parts, strict=True)):
+        begin = prompts[i].begin + text.find(part)
+        text_span[i] = _token_span(encoded[i].offsets, begin, begin + len(part))
     no_answers = np.zeros((len(texts), 0), dtype=np.int64)
     return TextRequests(
         family=family,
@@ -208,44 +199,3 @@ def first_token_ids(tokenizer: PreTrainedTokenizerFast, words: Sequence[str]) ->
     if not ids:
         raise ValueError(f"openers {list(words)}: this tokenizer knows none of them; name words that it has")
     return np.array(ids, dtype=np.int64)
-
-
-def _render(
-    tokenizer: PreTrainedTokenizerFast, text: str, content: str, prompt_format: PromptFormat
-) -> tuple[str, int]:
-    """The prompt of a request, and the character at which the content begins in it."""
-    template, system, text = prompt_format.template, prompt_format.system, text.strip()
-    if system is not None and template != "chat":
-        raise ValueError(f"system prompt {system[:_SHOWN]!r}: only a chat template has a place for it")
-    if template is None:
-        prompt = text
-    elif template == "chat":
-        prompt = _render_chat(tokenizer, text, system)
-    elif template.count("{}") == 1:
-        prompt = template.replace("{}", text)
-    else:
-        raise ValueError(f"template {template!r}: expected one {{}} where the request goes")
-    begin, offset = prompt.rfind(text), text.find(content)
-    if not text or begin < 0:
-        name = tokenizer.name_or_path or "this model"
-        raise ValueError(
-            f"the prompt template of {name} does not give the request {text[:_SHOWN]!r} back as it is: "
-            "choose another --template, or correct it"
-        )
-    if not content or offset < 0:
-        raise ValueError(f"the content {content[:_SHOWN]!r} is not in the request {text[:_SHOWN]!r}")
-    return prompt, begin + offset
-
-
-def _render_chat(tokenizer: PreTrainedTokenizerFast, text: str, system: str | None) -> str:
-    """The prompt of a request by the tokenizer's chat template."""
-    if not tokenizer.chat_template:
-        raise ValueError(
-            "this tokenizer has no chat template: give one ('Q: {}\\nA:'), or none for a base model"
-        )
-    before = [] if system is None else [{"role": "system", "content": system}]
-    turns = [*before, {"role": "user", "content": text}]
-    prompt = render_chat(tokenizer, turns, add_generation_prompt=True)
-    if system is not None and system.strip() not in prompt:
-        raise ValueError(f"system prompt {system[:_SHOWN]!r}: this chat template has no place for it")
-    return prompt

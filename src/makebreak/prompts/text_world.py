@@ -13,16 +13,13 @@ from functools import cached_property
 import numpy as np
 from transformers import PreTrainedTokenizerFast
 
-from makebreak.prompts.chat_template import render_chat
 from makebreak.prompts.examples import Example
-from makebreak.prompts.text import PromptFormat, TextRequests, text_requests
+from makebreak.prompts.rendering import PromptFormat, end_of_turn_token
+from makebreak.prompts.text import TextRequests, text_requests
 from makebreak.prompts.tokenization import encode_texts
 from synthetic import Family, Outcome, Requests
 from synthetic.sampling import check_sample_arguments
 from synthetic.vocabulary import Vocabulary
-
-_MARK = "makebreak"
-"""A text that no chat template contains."""
 
 
 class TokenizerVocabulary(Vocabulary):
@@ -188,29 +185,3 @@ def _key_text(example: Example) -> str:
         f"Example(prompt={example.prompt!r}, instructed={example.instructed!r}, refused={example.refused!r}, "
         f"ended={example.complete!r}, content={example.content!r})"
     )
-
-
-def end_of_turn_token(tokenizer: PreTrainedTokenizerFast, template: str | None) -> int:
-    """Id of the token that a chat template puts after an answer, else of the end of the text.
-
-    Args:
-        tokenizer: The model's tokenizer.
-        template: `chat` for the tokenizer's chat template, another template, or None.
-
-    Returns:
-        A token id.
-
-    Raises:
-        ValueError: If there is neither.
-    """
-    if template == "chat" and tokenizer.chat_template:
-        turns = [{"role": "user", "content": _MARK}, {"role": "assistant", "content": _MARK}]
-        after = render_chat(tokenizer, turns).rpartition(_MARK)[2].strip()
-        [ids] = encode_texts(tokenizer, [after])["input_ids"] if after else [[]]
-        if ids:
-            return ids[0]
-    if not isinstance(tokenizer.eos_token_id, int):
-        raise ValueError(
-            "this tokenizer has no token for the end of a text, and its template none for an answer's end"
-        )
-    return tokenizer.eos_token_id
