@@ -124,6 +124,10 @@ class LoadSettings:
     ] = None
     """Placement of a model that exceeds one device, as in transformers:
     auto spreads its layers over all accelerators and the CPU."""
+    base_model: Annotated[
+        str | None, tyro.conf.arg(metavar="MODEL", help_behavior_hint="(default: what the adapter names)")
+    ] = None
+    """Base model of a LoRA adapter: a folder, a .gguf file or a Hub id."""
 
     def __post_init__(self) -> None:
         for name, values in _LOAD_CHOICES.items():

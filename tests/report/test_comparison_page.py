@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 
 from makebreak.cli import main
-from makebreak.models import ModelConfig, create_model
+from makebreak.models import ModelConfig, create_model, open_model
+from makebreak.store import Store
 from tests.fixtures.tiny_lm import prompts, save_lm, tokenizer
+from tests.models.test_adapter_folder import save_adapter
 
 
 @pytest.mark.parametrize("name", ["model.norm.weight", "model.layers.0.self_attn.q_proj.weight"])
@@ -33,3 +36,30 @@ def test_a_change_outside_of_the_mlp_has_a_page(
     assert "stitching" in figures
     assert not {"updates", "updates_gate"} & figures
     assert "From m0 to m1" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_an_adapter_is_compared_as_its_merged_form(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Every number of every table, within 1e-4; the base model is the one that the command names."""
+    size = ModelConfig("llama", n_layers=1, n_heads=2, d_model=16, d_mlp=32)
+    base = save_lm(create_model(size, d_vocab=len(tokenizer()), n_ctx=24, seed=0), tmp_path / "base")
+    save_adapter(base, tmp_path / "adapter", {"target_modules": ["q_proj", "up_proj"]})
+    adapter = tmp_path / "adapter/adapter_config.json"
+    lm = open_model(tmp_path / "adapter", store=Store(tmp_path / "store"))
+    save_lm(lm.model, tmp_path / "merged")
+    adapter.write_text(adapter.read_text().replace(str(base), "owner/gone"))
+    file = tmp_path / "own.csv"
+    pairs = zip(prompts()["harmful"][:8], prompts()["harmless"][:8], strict=True)
+    file.write_text("harmful,harmless\n" + "\n".join(",".join(pair) for pair in pairs))
+    tables = {}
+    for kind in ("adapter", "merged"):
+        words = ["compare", str(base), str(tmp_path / kind), "--prompts", str(file)]
+        words += ["--store", str(tmp_path / f"store of {kind}"), "--out", str(tmp_path / f"out of {kind}")]
+        assert main(words) == 0, capsys.readouterr().err
+        folder = tmp_path / f"out of {kind}" / "tables"
+        files = [path for path in sorted(folder.iterdir()) if path.read_text().strip()]
+        tables[kind] = {path.name: pd.read_csv(path) for path in files}
+    assert tables["adapter"].keys() == tables["merged"].keys() >= {"updates.csv", "stitching.csv"}
+    for name, table in tables["adapter"].items():
+        pd.testing.assert_frame_equal(table, tables["merged"][name], rtol=0, atol=1e-4, obj=name)

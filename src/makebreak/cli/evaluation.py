@@ -68,7 +68,10 @@ def compare(
     aligned: Annotated[
         str,
         tyro.conf.Positional,
-        tyro.conf.arg(metavar="ALIGNED", help="Checkpoint after alignment, trained from BASE."),
+        tyro.conf.arg(
+            metavar="ALIGNED",
+            help="Checkpoint after alignment, trained from BASE, or the folder of a LoRA adapter of BASE.",
+        ),
     ],
     requests: FamilyRequests = None,
     shared: SharedOptions = SharedOptions(),
@@ -86,7 +89,7 @@ def compare(
     out = shared.check_folders("compare", [base, aligned])
     prompts, notes = shared.load_prompts(requests)
     before = shared.open(base)
-    after = shared.open(aligned, before.loading)
+    after = shared.open(aligned, replace(before.loading, base_model=base))
     lm.check_weights_differ(before, after)
     shared.check_known(after, prompts)
     with shared.name_store():

@@ -11,6 +11,7 @@ import torch
 from transformers import PreTrainedModel
 
 from makebreak.architectures import architecture_of
+from makebreak.errors import InvalidInput
 from makebreak.evaluation import ChatTarget
 from makebreak.lm.estimate import estimate_message, time_call, time_model
 from makebreak.lm.inspection import MIN_REQUESTS
@@ -41,6 +42,7 @@ from makebreak.mechanism import (
 from makebreak.models import (
     LanguageModel,
     check_same_shapes,
+    crop_vocabulary,
     matrix_names,
     mlp_input_matrices,
     model_digest,
@@ -109,6 +111,9 @@ def compare_models(
             family is too small.
     """
     architecture_of(base.model)
+    n_left_out = crop_vocabulary(base, tuned)
+    if n_left_out:
+        log(f"{n_left_out} tokens have embeddings in one of the models only: they are not compared")
     check_same_shapes(base=base.model, tuned=tuned.model)
     target = ChatTarget(tuned, settings)
     requests = {
@@ -116,6 +121,7 @@ def compare_models(
         for family in ("harmless", "harmful")
     }
     for family, batch in requests.items():
+        _check_embedded(batch, tuned)
         if len(batch) < MIN_REQUESTS:
             raise ValueError(f"{len(batch)} {family} requests: expected at least {MIN_REQUESTS}")
     config = {
@@ -171,6 +177,17 @@ def _rates_step(
     requests: Mapping[str, TextRequests], *, base: PreTrainedModel, tuned: PreTrainedModel
 ) -> list[AnswerRateRow]:
     return [answer_rates(batch, base=base, tuned=tuned) for batch in requests.values()]
+
+
+def _check_embedded(requests: TextRequests, lm: LanguageModel) -> None:
+    """Raises InvalidInput if prompts have a token that one of the models lacks."""
+    largest = int(requests.prompt.max())
+    if largest >= lm.model.get_input_embeddings().get_parameter("weight").shape[0]:
+        token = lm.tokenizer.convert_ids_to_tokens(largest)
+        raise InvalidInput(
+            f"the prompts have the token {token!r}, which one of the models has no embedding for: choose "
+            "another --template, one without tokens that fine-tuning added"
+        )
 
 
 def _estimate_seconds(base: LanguageModel, requests: TextRequests, n_cuts: int) -> float:

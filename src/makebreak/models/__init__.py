@@ -1,8 +1,9 @@
 """Causal language models in Hugging Face's format: creation, loading, saving, access to weights."""
 
+from makebreak.models.adapter_folder import merge_in_place
 from makebreak.models.attention_window import attention_window, takes_position_ids
 from makebreak.models.batch_limit import MAX_BATCH_TOKENS, batch_tokens, halve_batches
-from makebreak.models.checkpoints import check_same_shapes
+from makebreak.models.checkpoints import check_same_shapes, crop_vocabulary
 from makebreak.models.devices import default_device, free_memory
 from makebreak.models.digest import model_digest
 from makebreak.models.folders import (
@@ -48,6 +49,7 @@ __all__ = [
     "by_request",
     "check_same_shapes",
     "create_model",
+    "crop_vocabulary",
     "default_device",
     "extrapolate_weights",
     "free_memory",
@@ -58,6 +60,7 @@ __all__ = [
     "matrix_names",
     "member_rows",
     "member_weights",
+    "merge_in_place",
     "mlp_input_matrices",
     "model_digest",
     "n_layers",

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from transformers import PreTrainedModel
 
+from makebreak.errors import InvalidInput
+from makebreak.models.language import LanguageModel
+
 
 def check_same_shapes(*, base: PreTrainedModel, tuned: PreTrainedModel) -> None:
     """Checks that one model can have been fine-tuned from the other, before their weights are compared.
@@ -33,3 +36,33 @@ def check_same_shapes(*, base: PreTrainedModel, tuned: PreTrainedModel) -> None:
                 f"base and tuned are not checkpoints of one model: {what} {one} and {other}; expected a "
                 "model and one that was fine-tuned from it"
             )
+
+
+def crop_vocabulary(base: LanguageModel, tuned: LanguageModel) -> int:
+    """Gives two models the embeddings of their common tokens, if fine-tuning added tokens.
+
+    Args:
+        base: The model before fine-tuning; its embeddings may be cut.
+        tuned: The model after it; its embeddings may be cut.
+
+    Returns:
+        The number of embeddings of one model that the other has not; 0 where nothing was cut.
+
+    Raises:
+        InvalidInput: If a token of both has another id in one than in the other.
+    """
+    n_rows = [lm.model.get_input_embeddings().get_parameter("weight").shape[0] for lm in (base, tuned)]
+    if n_rows[0] == n_rows[1]:
+        return 0
+    ids, ids_of_tuned = base.tokenizer.get_vocab(), tuned.tokenizer.get_vocab()
+    for token, i in ids.items():
+        if ids_of_tuned.get(token, i) != i:
+            raise InvalidInput(
+                f"{base.name} and {tuned.name} have {n_rows[0]} and {n_rows[1]} embeddings, and token "
+                f"{token[:40]!r} is number {i} in one and {ids_of_tuned[token]} in the other: expected a "
+                "vocabulary to which tokens were added"
+            )
+    for lm in (base, tuned):
+        if lm.model.get_input_embeddings().get_parameter("weight").shape[0] > min(n_rows):
+            lm.model.resize_token_embeddings(min(n_rows))
+    return abs(n_rows[0] - n_rows[1])

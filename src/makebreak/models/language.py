@@ -19,6 +19,7 @@ from transformers.utils.hub import cached_file
 
 from makebreak.architectures import check_architecture
 from makebreak.errors import InvalidInput, name_errors, silence_loggers
+from makebreak.models.adapter_folder import base_of_adapter, is_adapter, merge_adapter_folder
 from makebreak.models.batch_limit import batch_tokens, limit_batches
 from makebreak.models.config_checks import check_config, read_settings
 from makebreak.models.devices import DTYPES, choose_placement
@@ -82,13 +83,14 @@ class LanguageModel:
 def open_model(name: str | Path, *, store: Store, loading: LoadSettings | None = None) -> LanguageModel:
     """Opens a folder, a GGUF file or a hub id; only the last uses the network, and no code is run.
 
-    A folder of a store, or a copy of one under any name, is compared with its record first.
+    A folder of a store, or a copy of one under any name, is compared with its record first. A LoRA adapter is
+    merged into its base model in memory.
 
     Args:
         name: A folder, a .gguf file (which is dequantised once, into the store) or a hub id `owner/name`.
         store: Where dequantised models are kept.
-        loading: Device and data type, as for `choose_placement`; None for the defaults. The tokens of a
-            forward pass are chosen by `limit_batches`.
+        loading: Device and data type, as for `choose_placement`, and the base model of an adapter; None for
+            the defaults. The tokens of a forward pass are chosen by `limit_batches`.
 
     Returns:
         The model in evaluation mode, and its tokenizer.
@@ -101,6 +103,8 @@ def open_model(name: str | Path, *, store: Store, loading: LoadSettings | None =
     """
     loading = loading or LoadSettings()
     path, is_local = _locate(name)
+    if is_local and is_adapter(path):
+        return _open_adapter(path, store, loading)
     if path.suffix == ".gguf" and path.is_file():
         path = dequantise(path, store)
     if is_local:
@@ -148,6 +152,20 @@ def _loading_problem(config: Any) -> tuple[str, str]:
     method = quantisation.get("quant_method") if is_dict else getattr(quantisation, "quant_method", None)
     problem = f"its weights are quantised ({method or 'by an unknown method'}) and cannot be loaded here"
     return problem, "expected the model before it was quantised, with weights in floating point"
+
+
+def _open_adapter(folder: Path, store: Store, loading: LoadSettings) -> LanguageModel:
+    """The base model of an adapter with the adapter merged, and the adapter's tokenizer if it has one."""
+    name = loading.base_model or base_of_adapter(folder)
+    if Path(name).is_dir() and is_adapter(Path(name)):
+        raise InvalidInput(f"{name} is an adapter itself: expected the whole model that {folder} belongs to")
+    lm = open_model(name, store=store, loading=loading)
+    model = merge_adapter_folder(lm.model, folder).eval()
+    has_tokenizer = (folder / "tokenizer.json").is_file()
+    tokenizer = open_tokenizer(str(folder)) if has_tokenizer else lm.tokenizer
+    check_vocabulary(str(folder), tokenizer, model)
+    check_finite(str(folder), model)
+    return LanguageModel(str(folder), model, tokenizer, lm.loading)
 
 
 def _locate(name: str | Path) -> tuple[Path, bool]:

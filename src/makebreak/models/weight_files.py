@@ -34,13 +34,13 @@ def weight_files(folder: Path, *, is_quantised: bool = False) -> WeightFiles:
     Raises:
         InvalidInput: If the weights are no safetensors, a file is missing, truncated or outside of the
             folder, a tensor is not in the file that the index names, a weight is of integers, which
-            transformers would convert to floating-point numbers without their scale, or the folder holds a
-            LoRA adapter.
+            transformers would convert to floating-point numbers without their scale, or the folder holds an
+            adapter beside the model.
     """
     if (folder / ADAPTER).exists():
         raise InvalidInput(
-            f"{folder} holds a LoRA adapter ({ADAPTER}): expected a whole model; merge the adapter into its "
-            "base model (merge_and_unload of peft) and save that"
+            f"{folder} holds a whole model (config.json) and a LoRA adapter ({ADAPTER}): expected one of the "
+            "two; move the other elsewhere"
         )
     if (folder / WEIGHTS).is_file():
         names = {WEIGHTS: None}

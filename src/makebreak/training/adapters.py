@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 
 from makebreak.configs import check_positive
 from makebreak.errors import InvalidInput
+from makebreak.models import merge_in_place
 
 
 @dataclass(frozen=True)
@@ -86,9 +87,4 @@ def merge_adapters(model: PreTrainedModel) -> PreTrainedModel:
     """Returns a copy with the adapters merged into the weights, or the model itself if it has none."""
     if not any(isinstance(module, BaseTunerLayer) for module in model.modules()):
         return model
-    plain = copy.deepcopy(model)
-    layers = [(name, module) for name, module in plain.named_modules() if isinstance(module, BaseTunerLayer)]
-    for name, module in layers:
-        module.merge()
-        plain.set_submodule(name, module.get_base_layer())
-    return plain
+    return merge_in_place(copy.deepcopy(model))
