@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: reproduce test test-all test-device test-portability lint format columns definitions smollm clean
+.PHONY: reproduce test test-all test-device test-portability lint format columns models definitions smollm clean
 
 reproduce: $(VENV)/.installed
 	$(BIN)/python -m experiments $(STUDY) --preset $(PRESET) $(ARGS)
@@ -41,6 +41,9 @@ format: $(VENV)/.installed-dev
 
 columns: $(VENV)/.installed
 	$(BIN)/python dev/columns.py
+
+models: $(VENV)/.installed
+	$(BIN)/python dev/models.py
 
 definitions: $(VENV)/.installed
 	$(BIN)/python dev/definitions.py

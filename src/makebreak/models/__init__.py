@@ -1,7 +1,7 @@
 """Causal language models in Hugging Face's format: creation, loading, saving, access to weights."""
 
 from makebreak.models.adapter_folder import merge_in_place
-from makebreak.models.attention_window import attention_window, takes_position_ids
+from makebreak.models.attention import attention_window, takes_position_ids
 from makebreak.models.batch_limit import MAX_BATCH_TOKENS, batch_tokens, halve_batches
 from makebreak.models.checkpoints import check_same_shapes, crop_vocabulary
 from makebreak.models.devices import default_device, free_memory
@@ -23,6 +23,7 @@ from makebreak.models.interpolation import (
 from makebreak.models.language import DTYPES, LanguageModel, open_model
 from makebreak.models.loaded_model import n_parameters
 from makebreak.models.model_config import MODEL_SIZES, ModelConfig, create_model
+from makebreak.models.multimodal import text_model
 from makebreak.models.stacking import by_request, member_rows, member_weights, stack_models, stack_size
 from makebreak.models.tokenizer import open_tokenizer
 from makebreak.models.weights import (
@@ -75,6 +76,7 @@ __all__ = [
     "stack_size",
     "stitch_models",
     "takes_position_ids",
+    "text_model",
     "weight_matrix",
     "word_level_tokenizer",
 ]

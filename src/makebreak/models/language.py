@@ -31,9 +31,9 @@ from makebreak.models.loaded_model import (
     check_loaded,
     n_parameters,
 )
+from makebreak.models.multimodal import text_model
 from makebreak.models.remote_code import check_no_auto_map, check_no_remote_code
 from makebreak.models.supported import check_supported
-from makebreak.models.text_model import text_model
 from makebreak.models.tokenizer import check_vocabulary, open_tokenizer
 from makebreak.models.weight_files import weight_files
 from makebreak.prompts import stop_tokens
