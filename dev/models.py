@@ -40,7 +40,8 @@ it. Each row is a model type, or a form of one, of which a tiny random model pas
 - `ablation`: a direction that hooks ablate is ablated by a change of weights.
 - `batches`: greedy answers in a batch are those to one prompt at a time, with and without a shared prefix. In
   rows marked *window*, prompts are longer than the window of attention of some layers.
-- `inspect`: `makebreak inspect` runs to its end.
+
+The slow tests of the matrix run `makebreak inspect` on each row.
 
 Every model is checked when it is loaded: modules, shapes and, by one forward pass over a few tokens, the
 checks of `sites`. What only reads logits works with any other decoder too; commands that need sites refuse
@@ -51,7 +52,7 @@ file.
 
 Of a multimodal model, such as `gemma3`, the text part is loaded. Of mixtures of experts, sites and
 interventions are those of the residual stream, of attention and of whole MLPs; measures of one matrix of an
-MLP are n/a.
+MLP are n/a, and the separation of classes is that of `hook_mlp_out` in place of `mlp.hook_post`.
 
 """
 
@@ -80,7 +81,7 @@ def row(name: str) -> str:
         kind, short = matrix.split(".W_")
         kinds.setdefault(kind, []).append(short)
     matrices = "; ".join(f"{kind} {' '.join(shorts)}" for kind, shorts in kinds.items())
-    reasons = [not_applicable(name, column) for column in (*CHECKS, "inspect")]
+    reasons = [not_applicable(name, column) for column in CHECKS]
     cells = [f"n/a: {reason}" if reason else "yes" for reason in reasons]
     text = "; ".join(notes(name, architecture))
     return (
@@ -91,7 +92,7 @@ def row(name: str) -> str:
 
 def page() -> str:
     """The whole page."""
-    titles = ["family", "model type", "sites", "matrices", "notes", *CHECKS, "inspect"]
+    titles = ["family", "model type", "sites", "matrices", "notes", *CHECKS]
     lines = [f"| {' | '.join(titles)} |", "| " + " | ".join("---" for _ in titles) + " |", *map(row, NAMES)]
     return HEADER + "\n".join(lines) + "\n"
 

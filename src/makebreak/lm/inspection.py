@@ -112,6 +112,8 @@ def inspect(
     families = [family for family in FAMILIES if family in prompts]
     requests = {family: target.encode(prompts[family], family=family) for family in families}
     config = {"model": model_digest(lm), "settings": asdict(settings), "prompts": prompts_digest(prompts)}
+    if architecture_of(lm.model).has_experts:
+        log("a mixture of experts: classes are separated by what whole MLPs write, hook_mlp_out")
     log(estimate_message(_estimate_seconds(lm, requests, settings.n_new)))
     steps = StepCache("inspect", store, config)
     answers = judged_answer_rows(lm, {family: prompts[family] for family in families}, store, settings)

@@ -1,8 +1,9 @@
 """Separation of safe and unsafe activations, layer by layer (Jain et al. 2024, Fig. 3).
 
-τ is taken from all units of `mlp.hook_post` at the end of text. Class means come from standard requests of
-the *fit* half, with equal weight for every grammar; other requests are scored. Besides standard requests,
-whose tasks differ, token-matched requests can be scored: the same tasks on text of the other branch.
+τ is taken from all units of `mlp.hook_post` at the end of text; in a mixture of experts, whose units differ
+between tokens, from `hook_mlp_out`. Class means come from standard requests of the *fit* half, with equal
+weight for every grammar; other requests are scored. Besides standard requests, whose tasks differ,
+token-matched requests can be scored: the same tasks on text of the other branch.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from makebreak.geometry import ClassMeanFitter, ClassMeans, asymptotic_auroc, separation
-from makebreak.mechanism.end_of_text import end_of_text_activations
+from makebreak.mechanism.end_of_text import end_of_text_activations, tau_sites
 from makebreak.models import n_layers
 from makebreak.prompts import Requests
 
@@ -88,8 +89,8 @@ def cluster_rows(
     means, *shuffled = _fit(model, fit, n_groups, N_SHUFFLES, seed)
     rows = []
     for name, (safe_requests, unsafe_requests) in score.items():
-        safe = end_of_text_activations(model, safe_requests, _sites(model))
-        unsafe = end_of_text_activations(model, unsafe_requests, _sites(model))
+        safe = end_of_text_activations(model, safe_requests, tau_sites(model))
+        unsafe = end_of_text_activations(model, unsafe_requests, tau_sites(model))
         for layer in range(n_layers(model)):
             result = separation(means[layer], safe[layer], unsafe[layer])
             controls = [separation(c[layer], safe[layer], unsafe[layer]) for c in shuffled]
@@ -118,21 +119,17 @@ def cluster_means(
     return _fit(model, fit, n_groups, shuffles=0, seed=0)[0]
 
 
-def _sites(model: PreTrainedModel) -> list[str]:
-    return [f"blocks.{layer}.mlp.hook_post" for layer in range(n_layers(model))]
-
-
 def _fit(
     model: PreTrainedModel, pair: tuple[Requests, Requests], n_groups: int, shuffles: int, seed: int
 ) -> list[list[ClassMeans]]:
     """Class means by layer, for the true labels and for each shuffle of them."""
-    fitters = [[ClassMeanFitter(n_groups) for _ in _sites(model)] for _ in range(1 + shuffles)]
+    fitters = [[ClassMeanFitter(n_groups) for _ in tau_sites(model)] for _ in range(1 + shuffles)]
     random = torch.Generator().manual_seed(seed)
     for is_unsafe, requests in enumerate(pair):
         group = torch.from_numpy(requests.truth.get("grammar", np.zeros(len(requests), dtype=np.int64)))
         labels = [torch.full((len(group),), bool(is_unsafe))]
         labels += [_balanced_labels(group, random) for _ in range(shuffles)]
-        for layer, activations in enumerate(end_of_text_activations(model, requests, _sites(model))):
+        for layer, activations in enumerate(end_of_text_activations(model, requests, tau_sites(model))):
             for layer_fitters, label in zip(fitters, labels, strict=True):
                 _update(layer_fitters[layer], activations, group, label)
     return [[fitter.result for fitter in layer_fitters] for layer_fitters in fitters]

@@ -12,6 +12,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from makebreak.activations import ActivationBatch, capture
+from makebreak.architectures import architecture_of
 from makebreak.models import n_layers
 from makebreak.prompts import Requests, span_mask
 
@@ -30,13 +31,27 @@ def capture_end_of_text(
 def end_of_text_activations(model: PreTrainedModel, requests: Requests, sites: Sequence[str]) -> list[Tensor]:
     """Activations of all requests at the end of text, (n, d) for each site."""
     shared = _shared.get()
-    known = [f"blocks.{layer}.{site}" for layer in range(n_layers(model)) for site in _SHARED_SITES]
+    blocks, of_block = range(n_layers(model)), architecture_of(model).sites
+    known = [f"blocks.{layer}.{site}" for layer in blocks for site in _SHARED_SITES if site in of_block]
     if shared is None or not set(sites) <= set(known):
         return _activations(model, requests, sites)
     key = (id(model), id(requests))
     if key not in shared:  # the model and the requests are kept, so that no other ones get their numbers
         shared[key] = model, requests, dict(zip(known, _activations(model, requests, known), strict=True))
     return [shared[key][2][site] for site in sites]
+
+
+def tau_sites(model: PreTrainedModel) -> list[str]:
+    """Site of each layer from which τ is taken.
+
+    Args:
+        model: The model.
+
+    Returns:
+        `mlp.hook_post`; `hook_mlp_out` of a mixture of experts, whose units differ between tokens.
+    """
+    site = "hook_mlp_out" if architecture_of(model).has_experts else "mlp.hook_post"
+    return [f"blocks.{layer}.{site}" for layer in range(n_layers(model))]
 
 
 def _activations(model: PreTrainedModel, requests: Requests, sites: Sequence[str]) -> list[Tensor]:

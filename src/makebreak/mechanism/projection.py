@@ -22,7 +22,7 @@ from makebreak.geometry import ClassMeans
 from makebreak.mechanism.attacked import AttackedRequests
 from makebreak.mechanism.clusters import cluster_means
 from makebreak.mechanism.directions import SafeUnsafeRequests
-from makebreak.mechanism.end_of_text import end_of_text_activations
+from makebreak.mechanism.end_of_text import end_of_text_activations, tau_sites
 from makebreak.prompts import Requests, request_truth
 from makebreak.stats import auroc
 
@@ -76,14 +76,14 @@ def normalised_tau(
 
     Args:
         model: The model.
-        means: Class means at `mlp.hook_post` by layer.
+        means: Class means at `tau_sites` by layer.
         requests: The requests.
 
     Returns:
         One column per layer, positive on the safe side; in units of the activations where the class means
         are equal.
     """
-    sites = [f"blocks.{layer}.mlp.hook_post" for layer in means]
+    sites = [tau_sites(model)[layer] for layer in means]
     states = end_of_text_activations(model, requests, sites)
     columns = []
     for clusters, activations in zip(means.values(), states, strict=True):
