@@ -23,7 +23,7 @@ def test_a_change_outside_of_the_mlp_has_a_page(
     size = ModelConfig("llama", n_layers=1, n_heads=2, d_model=16, d_mlp=32)
     folders = []
     for i in range(2):
-        model = create_model(size, d_vocab=len(tokenizer()), n_ctx=24, seed=0)
+        model = create_model(size, d_vocab=len(tokenizer()), n_ctx=1024, seed=0)
         with torch.no_grad():
             dict(model.named_parameters())[name].mul_(1 + i / 2)
         folders.append(str(save_lm(model, tmp_path / f"m{i}")))

@@ -131,7 +131,7 @@ def test_interpolation_ends_at_the_other_checkpoint(tmp_path: Path) -> None:
     write_landscape("trained", result, {}, tmp_path / "out")
     assert (tmp_path / "out" / "figures" / "interpolation.png").is_file()
     size = ModelConfig("llama", n_layers=1, n_heads=2, d_model=32, d_mlp=64)
-    small = LanguageModel("small", create_model(size, d_vocab=46, n_ctx=24, seed=0), lm.tokenizer)
+    small = LanguageModel("small", create_model(size, d_vocab=46, n_ctx=1024, seed=0), lm.tokenizer)
     data = chat_landscape_data(lm, REQUESTS, GENERATION, other=small)
     with pytest.raises(ValueError, match="expected one fine-tuned from the other"):
         evaluate_landscape(data, Store(tmp_path), SETTINGS)

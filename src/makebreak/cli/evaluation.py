@@ -48,7 +48,7 @@ def inspect(
     out = shared.check_folders("inspect", [model])
     prompts, notes = shared.load_prompts(requests)
     network = shared.open(model)
-    shared.check_known(network, prompts)
+    shared.check_prompts(network, prompts)
     with shared.name_store():
         result = lm.inspect(network, prompts, shared.store, shared.generation, log=log)
     facts = shared.facts(prompts, model=network) | notes
@@ -91,7 +91,7 @@ def compare(
     before = shared.open(base)
     after = shared.open(aligned, replace(before.loading, base_model=base))
     lm.check_weights_differ(before, after)
-    shared.check_known(after, prompts)
+    shared.check_prompts(after, prompts, n_new=0)
     with shared.name_store():
         tables, verdict = lm.compare_models(
             prompts, shared.store, shared.generation, base=before, tuned=after, log=log
@@ -126,7 +126,7 @@ def attack(
     notes = PromptNotes()
     prompts, targets = lm.load_attack_prompts(shared.prompts, goals, log=notes)
     generation, network = replace(shared.generation, seed=seed), shared.open(model)
-    shared.check_known(network, {"harmful": prompts})
+    shared.check_prompts(network, {"harmful": prompts})
     check_known(network.tokenizer, list(dict.fromkeys(targets)))
     data = lm.AttackData(prompts, targets, evaluation_prompts())
     with shared.name_store():
@@ -188,7 +188,7 @@ def landscape(
         prompts, notes = shared.load_prompts(requests or _CHAT_REQUESTS)
         network = shared.open(model)
         prompts = {family: prompts[family] for family in ("harmful", "harmless")}
-        shared.check_known(network, prompts)
+        shared.check_prompts(network, prompts)
         end = None if interpolate_to is None else shared.open(interpolate_to, network.loading)
         data = lm.chat_landscape_data(network, prompts, shared.generation, other=end)
         facts = shared.facts(prompts, model=network) | notes | report.landscape_facts(directions)

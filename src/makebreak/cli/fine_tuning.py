@@ -44,7 +44,7 @@ def align(
     out = shared.check_folders("align", [model], [objective])
     prompts, notes = shared.load_prompts(requests)
     network = shared.open(model)
-    shared.check_known(network, prompts)
+    shared.check_prompts(network, prompts)
     evaluation = lm.Evaluation(prompts, shared.generation)
     with shared.name_store():
         result = lm.align(network, objective, evaluation, shared.store, training, log=log)
@@ -85,7 +85,7 @@ def tune(
     own_examples = [] if data.file is None else lm.load_examples(data.file, log=notes)
     prompts = lm.load_prompts(shared.prompts, requests, log=notes)
     network = shared.open(model)
-    shared.check_known(network, prompts)
+    shared.check_prompts(network, prompts)
     source = None if answers_from is None else shared.open(answers_from)
     user_data, evaluation = lm.UserData(data, own_examples, source), lm.Evaluation(prompts, shared.generation)
     with shared.name_store():

@@ -119,13 +119,32 @@ class SharedOptions:
         log(f"{name}: {network.placement}")
         return network
 
-    def check_known(self, model: LanguageModel, prompts: Mapping[str, Sequence[str]]) -> None:
-        """Raises ValueError if a prompt of a file is nothing but unknown tokens for a model."""
+    def check_prompts(
+        self, model: LanguageModel, prompts: Mapping[str, Sequence[str]], *, n_new: int | None = None
+    ) -> None:
+        """Checks prompts before a model works on any of them.
+
+        Args:
+            model: The model.
+            prompts: Prompts by family.
+            n_new: Tokens that follow a prompt; None for those of an answer.
+
+        Raises:
+            ValueError: If a prompt of a file is nothing but unknown tokens, or a prompt and its answer exceed
+                the context.
+        """
+        from makebreak.evaluation import ChatTarget, check_context
         from makebreak.prompts import check_known
 
-        if self.prompts.file is not None:
-            for texts in prompts.values():
+        target = ChatTarget(model, self.generation)
+        for family, texts in prompts.items():
+            if self.prompts.file is not None:
                 check_known(model.tokenizer, texts)
+            check_context(
+                model,
+                target.encode(texts, family=family),
+                self.generation.n_new if n_new is None else n_new,
+            )
 
     def facts(self, prompts: Mapping[str, Sequence[str]], **models: LanguageModel) -> dict[str, str]:
         """Facts for the page about prompts, answers and models."""

@@ -1,6 +1,7 @@
 """Evaluation of models: outcomes of answers, log-odds of refusal, target losses, generation, text judges."""
 
 from makebreak.evaluation.answers import GreedyAnswers, generate_answers, greedy_answers
+from makebreak.evaluation.context import check_context
 from makebreak.evaluation.decisions import (
     MAX_BATCH_SIZE,
     batches,
@@ -77,6 +78,7 @@ __all__ = [
     "TokenConstraint",
     "WorldTarget",
     "batches",
+    "check_context",
     "classify_answers",
     "decision_kl",
     "evaluate_behaviour",

@@ -12,6 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast, StoppingCrite
 from makebreak.activations import PrefixCache
 from makebreak.errors import silence_loggers
 from makebreak.evaluation.answers import pad_left
+from makebreak.evaluation.context import check_context
 from makebreak.evaluation.decisions import batches
 from makebreak.models import LanguageModel, attention_window
 from makebreak.prompts import Requests
@@ -71,7 +72,11 @@ def generate_texts(
 
     Returns:
         The answers in the order of the requests.
+
+    Raises:
+        InvalidInput: If the longest request and its answer exceed the context of the model.
     """
+    check_context(lm, requests, n_new)
     model, tokenizer = lm.model, lm.tokenizer
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
     order = np.argsort(requests.prompt_length, kind="stable")

@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Bool, Int
 from transformers import PreTrainedModel
 
+from makebreak.evaluation.context import check_context
 from makebreak.evaluation.decisions import first_tokens, log_odds, next_token_log_probs
 from makebreak.evaluation.generation import generate_texts
 from makebreak.evaluation.judges import JUDGE, JUDGES, Judge, classify_answers, is_degenerate
@@ -176,6 +177,9 @@ class ChatTarget:
 
         Returns:
             The requests, in the order of the prompts.
+
+        Raises:
+            ValueError: If a prompt cannot be formatted, or exceeds the context of the model.
         """
         tokenizer, settings = self.lm.tokenizer, self.settings
         requests = text_requests(
@@ -185,6 +189,7 @@ class ChatTarget:
             unsafe=family == "harmful",
             prompt_format=PromptFormat(settings.template, settings.system),
         )
+        check_context(self.lm, requests)
         return requests if targets is None else with_targets(tokenizer, requests, targets)
 
     def answer(self, requests: Requests, progress: Callable[[int], object] | None = None) -> list[str]:

@@ -35,7 +35,7 @@ from makebreak.lm.monitoring import projection_summary_rows, reference_monitors
 from makebreak.lm.prompts import check_distinct, prompts_digest
 from makebreak.lm.step_cache import StepCache
 from makebreak.lm.verdicts import answer_outcome, is_refusal, with_verdicts
-from makebreak.models import LanguageModel, model_digest
+from makebreak.models import LanguageModel, context_length, model_digest
 from makebreak.plugins import is_built_in, outside_bases, plugin_address, source_digest
 from makebreak.prompts import TextRequests
 from makebreak.settings import AttackSettings, GenerationSettings
@@ -341,12 +341,14 @@ def _projection(clean: Rows, attacked_answers: Rows, harmless: Rows) -> Rows:
 
 def _check_context(target: ChatTarget, requests: TextRequests, attacks: Sequence[Attack]) -> None:
     """Raises ValueError if prompt, attack and answer exceed the model's context."""
-    n_ctx = getattr(target.model.config, "max_position_embeddings", None)
+    n_ctx = context_length(target.model.config)
     n_prompt = int(requests.prompt_length.max())
     n_attack, texts = 0, requests.truth["request"].tolist()
     for attack in map(_inner, attacks):
         if isinstance(attack, TokenSearch | SoftPrompt):
             n_attack = max(n_attack, attack.n_tokens)
+        if isinstance(attack, Prefill):
+            n_attack = max(n_attack, min(attack.n_tokens, int(requests.judged[:, 1].max())))
         if isinstance(attack, JailbreakTemplate):
             prompts = [JAILBREAK_TEMPLATES[attack.template](text) for text in texts]
             n_attack = max(n_attack, int(target.encode(prompts).prompt_length.max()) - n_prompt)

@@ -7,12 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from makebreak.evaluation import ChatTarget, check_context
 from makebreak.lm.tasks import HARMFUL, OWN, held_out_task, requests_as_task, task_row, user_objective
 from makebreak.lm.training import FineTuneRun, fine_tune
 from makebreak.lm.training_set import build_training_set
 from makebreak.lm.verdicts import behaviour_rows, judged_answer_rows
 from makebreak.models import LanguageModel, open_model
-from makebreak.prompts import Example, Family, TextWorld, canonical_text
+from makebreak.prompts import Example, Family, TextWorld, canonical_text, encode_texts
 from makebreak.settings import FineTuneSettings, GenerationSettings, UserDataSettings
 from makebreak.store import Store
 from makebreak.tables import Rows, as_dict, as_dicts
@@ -85,6 +86,7 @@ def align(
     """
     loss = load_objective(objective)
     check_rank(lm.model, training.lora_rank)
+    _check_lengths(lm, evaluation.prompts, evaluation.settings)
     world = build_training_set(lm, store, evaluation.settings, log=log)
     _check_held_out(evaluation.prompts, world)
     log(_describe_run(objective, training))
@@ -119,7 +121,8 @@ def tune_as_user(
 
     Raises:
         ValueError: If the task, the template or the mitigation is unknown, the rank of the adapters is above
-            that of every matrix, or a prompt of the evaluation is trained on.
+            that of every matrix, a prompt of the evaluation is trained on, or one exceeds
+            the context of the model with its answer.
     """
     check_rank(lm.model, training.lora_rank)
     task = OWN if data.own_examples else data.settings.task
@@ -128,6 +131,7 @@ def tune_as_user(
     items = [] if task in (HARMFUL, OWN) else held_out_task(task)
     if items and task != "gen":
         prompts[f"harmful, as {task}"] = requests_as_task(prompts["harmful"], task)
+    _check_lengths(lm, prompts, settings, data.own_examples)
     examples = dict(build_training_set(data.answers_from or lm, store, settings, log=log).examples)
     if data.own_examples:
         own_examples = [Example(prompt, answer, "") for prompt, answer in data.own_examples]
@@ -198,6 +202,24 @@ def before_and_after(
 def training_rows(folder: Path) -> Rows:
     """Reads the logged steps of the training of the model in a folder; columns depend on the objective."""
     return [json.loads(line) for line in (folder / METRICS).read_text().splitlines()]
+
+
+def _check_lengths(
+    lm: LanguageModel,
+    prompts: Mapping[str, Sequence[str]],
+    settings: GenerationSettings,
+    examples: Sequence[tuple[str, str]] = (),
+) -> None:
+    """Raises ValueError if a prompt or an example of the user's exceeds the context with its answer."""
+    target = ChatTarget(lm, settings)
+    for family, texts in prompts.items():
+        check_context(lm, target.encode(texts, family=family), settings.n_new)
+    if not examples:
+        return
+    requests = target.encode([prompt for prompt, _ in examples])
+    ids = encode_texts(lm.tokenizer, [answer for _, answer in examples])["input_ids"]
+    for i, answer in enumerate(ids):
+        check_context(lm, requests[i : i + 1], len(answer) + 1)  # and the end of the turn
 
 
 def _check_held_out(prompts: Mapping[str, Sequence[str]], world: TextWorld) -> None:

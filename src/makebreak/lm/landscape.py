@@ -21,6 +21,7 @@ from makebreak.evaluation import (
     OUTCOMES_REVISION,
     ChatTarget,
     WorldTarget,
+    check_context,
     generate_texts,
     target_nll,
 )
@@ -184,11 +185,16 @@ def chat_landscape_data(
 
     Returns:
         What `evaluate_landscape` evaluates.
+
+    Raises:
+        ValueError: If a prompt and its longest answer exceed the context of the model.
     """
     target, longer = LandscapeTarget(lm, settings), None
     requests = {family: target.encode(prompts[family], family=family) for family in ("harmful", "harmless")}
     if check_truncation:
         longer_settings = replace(settings, n_new=TRUNCATION_FACTOR * settings.n_new)
+        for batch in requests.values():
+            check_context(lm, batch, longer_settings.n_new)
         longer = Landscape(LandscapeTarget(lm, longer_settings, stops_at_refusal=False), requests)
     key = {"model": model_digest(lm), "settings": asdict(settings), "prompts": prompts_digest(prompts)}
     return LandscapeData(target, requests, key, longer, interpolate_to=other)

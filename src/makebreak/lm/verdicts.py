@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from makebreak.evaluation import JUDGE, JUDGES, ChatTarget
+from makebreak.evaluation import JUDGE, JUDGES, ChatTarget, check_context
 from makebreak.lm.prompts import prompts_digest
 from makebreak.lm.step_cache import Progress, StepCache
 from makebreak.models import LanguageModel, model_digest
@@ -79,9 +79,12 @@ def judged_answer_rows(
     """
     rows: Rows = []
     config, target = {"model": model_digest(lm), "settings": asdict(settings)}, ChatTarget(lm, settings)
+    requests = {family: target.encode(texts, family=family) for family, texts in prompts.items()}
+    for batch in requests.values():
+        check_context(lm, batch, settings.n_new)
     for family, texts in prompts.items():
         steps = StepCache("answers", store, config | {"prompts": prompts_digest({family: texts})})
-        answers = partial(_answer_rows, target, target.encode(texts, family=family), family)
+        answers = partial(_answer_rows, target, requests[family], family)
         rows += steps.run("of a family", answers, total=len(texts), depends_on={"family": family})
     return with_verdicts(rows)
 

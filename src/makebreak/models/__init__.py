@@ -4,6 +4,7 @@ from makebreak.models.adapter_folder import merge_in_place
 from makebreak.models.attention import attention_window, takes_position_ids
 from makebreak.models.batch_limit import MAX_BATCH_TOKENS, batch_tokens, halve_batches
 from makebreak.models.checkpoints import check_same_shapes, crop_vocabulary
+from makebreak.models.context_length import context_length
 from makebreak.models.devices import default_device, free_memory
 from makebreak.models.digest import model_digest
 from makebreak.models.folders import (
@@ -49,6 +50,7 @@ __all__ = [
     "bias_vector",
     "by_request",
     "check_same_shapes",
+    "context_length",
     "create_model",
     "crop_vocabulary",
     "default_device",
