@@ -75,6 +75,20 @@ SAME: dict[str, Callable[[Rows, random.Random], tuple[str, bytes]]] = {
     "JSONL": lambda rows, rng: ("p.jsonl", _json_bytes(rows)),
     "JSONL with a byte order mark": lambda rows, rng: ("p.jsonl", b"\xef\xbb\xbf" + _json_bytes(rows)),
     "JSONL with another key": lambda rows, rng: ("p.jsonl", _json_bytes([row | {"n": 3} for row in rows])),
+    "a row in capitals": lambda rows, rng: (
+        "p.csv",
+        _csv_bytes([*rows, {name: text.upper() for name, text in rng.choice(rows).items()}]),
+    ),
+    "names in capitals": lambda rows, rng: (
+        "p.csv",
+        _csv_bytes([{k.upper(): v for k, v in r.items()} for r in rows]),
+    ),
+    "another delimiter": lambda rows, rng: (
+        rng.choice(["p.csv", "P.CSV"]),
+        _csv_bytes(rows, delimiter=rng.choice(";|\t")),
+    ),
+    "UTF-16": lambda rows, rng: ("p.csv", _csv_bytes(rows).decode().encode("utf-16")),
+    "a JSON array": lambda rows, rng: ("p.json", json.dumps(rows, indent=rng.choice([None, 2])).encode()),
     "JSONL with CRLF": lambda rows, rng: ("p.jsonl", _json_bytes(rows).replace(b"\n", b"\r\n")),
 }
 """Differences of form: file name and content; the answers must be those of the plain file."""
@@ -104,7 +118,11 @@ FAULTS: dict[str, Callable[[Rows, random.Random], tuple[str, bytes]]] = {
         "p.csv",
         b"harmful,harmful\n" + b"".join(_csv_bytes(rows).splitlines(keepends=True)[1:]),
     ),
-    "another delimiter": lambda rows, rng: ("p.csv", _csv_bytes(rows, delimiter=rng.choice(";|:"))),
+    "a delimiter that is none": lambda rows, rng: ("p.csv", _csv_bytes(rows, delimiter=rng.choice(":^"))),
+    "two delimiters": lambda rows, rng: (
+        "p.csv",
+        _csv_bytes(rows).replace(b",", b";").replace(b";", b",", 1),
+    ),
     "a text in both families": lambda rows, rng: (
         "p.csv",
         _csv_bytes([*rows, {name: rows[rng.randrange(len(rows))]["harmful"] for name in rows[0]}]),
@@ -112,10 +130,6 @@ FAULTS: dict[str, Callable[[Rows, random.Random], tuple[str, bytes]]] = {
     "a long cell": lambda rows, rng: ("p.csv", _csv_bytes(_cell(rows, rng, _LONG))),
     "no row": lambda rows, rng: ("p.csv", rng.choice([b"", b"\n", b"harmful,harmless\n", b"\xef\xbb\xbf"])),
     "no harmful prompt": lambda rows, rng: ("p.csv", _csv_bytes([row | {"harmful": " "} for row in rows])),
-    "names in capitals": lambda rows, rng: (
-        "p.csv",
-        _csv_bytes([{k.upper(): v for k, v in r.items()} for r in rows]),
-    ),
     "a binary file": lambda rows, rng: (
         rng.choice(["p.csv", "p.jsonl", "p.tsv"]),
         b"\x00\x01" + rng.randbytes(400),
@@ -124,7 +138,18 @@ FAULTS: dict[str, Callable[[Rows, random.Random], tuple[str, bytes]]] = {
         f"p{rng.choice(['.txt', '.xlsx', '.parquet', '', '.csv.gz'])}",
         _csv_bytes(rows),
     ),
-    "JSON of another kind": lambda rows, rng: ("p.jsonl", _json_bytes([rows])),
+    "JSON of another kind": lambda rows, rng: (
+        rng.choice(["p.jsonl", "p.json"]),
+        rng.choice([_json_bytes([{"rows": rows}]), _json_bytes([rows, rows]), _json_bytes([[1, 2]])]),
+    ),
+    "columns of unknown names": lambda rows, rng: (
+        "p.csv",
+        _csv_bytes([{"first": row["harmful"], "second": row["harmless"]} for row in rows]),
+    ),
+    "two columns of prompts": lambda rows, rng: (
+        "p.csv",
+        _csv_bytes([row | {"prompt": row["harmless"]} for row in rows]),
+    ),
     "a value that is no text": lambda rows, rng: (
         "p.jsonl",
         _json_bytes(_cell(rows, rng, rng.choice(_ODD_TEXTS))),
