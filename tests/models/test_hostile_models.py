@@ -477,6 +477,7 @@ def gguf_bytes() -> bytes:
     """A whole GGUF file."""
     model, words = network("qwen2"), byte_level_tokenizer()
     model.resize_token_embeddings(len(words))
+    model.config.max_position_embeddings = 64  # a prompt of bytes and its answer
     path = Path(os.environ.get("TMPDIR", "/tmp")) / f"makebreak-test-{os.getpid()}.gguf"
     content = write_gguf(model, words, path).read_bytes()
     path.unlink()

@@ -271,7 +271,11 @@ def test_compliant_model_is_not_attacked(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("attacks", "target", "message"),
     [
-        (replace(ATTACKS, attack_tokens=20), TARGET, "the model's context is 24: choose a shorter attack"),
+        (
+            replace(ATTACKS, attack_tokens=1020),
+            TARGET,
+            "the model's context is 1024: choose a shorter attack",
+        ),
         (
             ATTACKS,
             REFUSAL.removesuffix(" <end>"),

@@ -17,8 +17,23 @@ from makebreak.prompts.known_headers import (
 from makebreak.prompts.tables import Table, TableRow
 
 _LABELS = frozenset(
-    ("true", "false", "yes", "no", "safe", "unsafe", "harmful", "harmless", "benign", "malicious")
+    (
+        "true",
+        "false",
+        "yes",
+        "no",
+        "safe",
+        "unsafe",
+        "harmful",
+        "harmless",
+        "benign",
+        "malicious",
+        "jailbreak",
+    )
 )
+
+
+_LABEL_COLUMNS = ("label", "labels", "class", "type", "is_harmful", "is_safe", "unsafe", "safe", "toxic")
 
 
 class ReadOptions(NamedTuple):
@@ -71,6 +86,7 @@ def prompt_rows(
     """
     columns = choose_columns(table, column)
     check_nothing_unread(table, columns)
+    _check_no_labels(table, columns)
     by_family = {main: columns.prompt} | dict(others or {})
     _check_keys(table, list(by_family.values()))
     notes = [columns.note] if columns.note else []
@@ -79,7 +95,7 @@ def prompt_rows(
         context = columns.context if family == main else None
         n_chats = sum(is_chat(row.cells.get(name)) for row in table.rows)
         if n_chats:
-            notes.append(f"the last request of {n_chats} chats in {name!r} is the prompt")
+            notes.append(f"the last request of each chat in {name!r} is its prompt (n = {n_chats})")
         families[family] = _prompts(table, name, context, options)
         if family != main or not columns.explicit:
             _check_plain(table, name, families[family])
@@ -140,6 +156,22 @@ def _check_keys(table: Table, columns: list[str]) -> None:
             raise ValueError(
                 f"{table.source}: line {row.line} has no {' or '.join(map(repr, columns))}, only "
                 f"{', '.join(map(repr, row.cells)) or 'nothing'}"
+            )
+
+
+def _check_no_labels(table: Table, columns: PromptColumns) -> None:
+    """Raises ValueError if another column calls some rows harmful and others harmless, as XSTest's does."""
+    if columns.explicit or columns.labels is not None:
+        return
+    for name in table.columns:
+        if name == columns.prompt or name.casefold() not in _LABEL_COLUMNS:
+            continue
+        values = {str(row.cells[name]).casefold() for row in table.rows if name in row.cells} - {""}
+        if len(values) > 1 and values <= _LABELS | {"0", "1"}:
+            raise ValueError(
+                f"{table.source}: column {name!r} divides the rows into {', '.join(sorted(values))}: put the "
+                "prompts into the columns harmful and harmless, or read all of them as harmful by --column "
+                f"{columns.prompt}"
             )
 
 

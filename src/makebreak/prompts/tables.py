@@ -129,9 +129,10 @@ def canonical_text(text: str) -> str:
     of direction) are left out, every white space is one space, and upper and lower case are the same: two
     copies of a request in different case are no two independent requests.
     """
-    composed = unicodedata.normalize("NFKC", text)
-    visible = "".join(c for c in composed if unicodedata.category(c) != "Cf")
-    return " ".join(visible.split()).casefold()
+    if not text.isascii():  # ASCII is composed and visible
+        composed = unicodedata.normalize("NFKC", text)
+        text = "".join(c for c in composed if unicodedata.category(c) != "Cf")
+    return " ".join(text.split()).casefold()
 
 
 def check_columns_differ(where: str, columns: list[str]) -> None:
