@@ -189,7 +189,7 @@ def check_batches(model: PreTrainedModel) -> None:
             f"{beginning} {' '.join(words[i % len(words)] for i in row.tolist())}".strip() for row in rows
         ]
         requests = text_requests(lm.tokenizer, texts, family="harmless", unsafe=False)
-        alone = [generate_texts(lm, requests[[i]], n_new=N_NEW)[0] for i in range(len(texts))]
+        alone = [generate_texts(lm, requests[i : i + 1], n_new=N_NEW)[0] for i in range(len(texts))]
         assert generate_texts(lm, requests, n_new=N_NEW) == alone
 
 

@@ -30,7 +30,7 @@ def random_requests(lm: LanguageModel, seed: int) -> TextRequests:
 
 def is_alike(lm: LanguageModel, seed: int) -> bool:
     requests = random_requests(lm, seed)
-    alone = [generate_texts(lm, requests[[i]], n_new=3)[0] for i in range(len(requests))]
+    alone = [generate_texts(lm, requests[i : i + 1], n_new=3)[0] for i in range(len(requests))]
     return generate_texts(lm, requests, n_new=3) == alone
 
 
