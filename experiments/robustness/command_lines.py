@@ -111,7 +111,7 @@ def bad_command(number: int, seed: int, models: Path, root: Path) -> TrialRow:
     line, name = command_line(random.Random(f"{seed}/makebreak/{number}"), models)
     folder, log = root / f"line.{number}", root / f"line.{number}.log"
     (folder / "out").mkdir(parents=True)
-    for file in ("file", "out/report.html", "p.txt"):
+    for file in ("file", "out/notes.txt", "p.txt"):
         (folder / file).write_text("not to be changed\n")
     before = snapshot(folder)
     result = run(partial(limited_command, folder, line), log)
