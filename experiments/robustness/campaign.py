@@ -167,7 +167,6 @@ def _states(options: argparse.Namespace, pool: Pool, references: list[Reference]
     cases = [
         (r, case, source)
         for (r, source, _), folder in zip(arguments, folders, strict=True)
-        if folder is not None
         for case in damage.cases_of_states(folder)
     ]
     return [

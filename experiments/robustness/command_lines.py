@@ -86,7 +86,7 @@ def command_line(rng: random.Random, models: Path) -> tuple[list[str], str]:
     elif kind == "model":
         given[rng.randrange(n_models)] = rng.choice(_MODELS)
     elif kind == "prompts":
-        options["--prompts"] = name = rng.choice(["nowhere.csv", "file", "/proc", "owner/name.csv", "p.txt"])
+        options["--prompts"] = name = rng.choice(["nowhere.csv", "file", "/proc", "owner/name.csv", "p.md"])
     elif kind == "column":
         options["--column"] = name = typo("harmful", rng)
     elif kind == "folder":
@@ -111,7 +111,7 @@ def bad_command(number: int, seed: int, models: Path, root: Path) -> TrialRow:
     line, name = command_line(random.Random(f"{seed}/makebreak/{number}"), models)
     folder, log = root / f"line.{number}", root / f"line.{number}.log"
     (folder / "out").mkdir(parents=True)
-    for file in ("file", "out/notes.txt", "p.txt"):
+    for file in ("file", "out/notes.txt", "p.md"):
         (folder / file).write_text("not to be changed\n")
     before = snapshot(folder)
     result = run(partial(limited_command, folder, line), log)

@@ -19,7 +19,7 @@ from experiments import command as studies
 from experiments.robustness.trials import Problems, ProcessResult, run, snapshot
 from makebreak import cli, progress
 from makebreak.store import RECORD_FILE
-from makebreak.training import CHECKPOINT, train
+from makebreak.training import CHECKPOINT, METRICS, train
 
 STUDIES = ("jain2024", "peng2024", "jan2024", "eiras2024")
 """Studies that train their own models."""
@@ -33,6 +33,7 @@ COMMANDS: dict[str, str] = {
     "tune": "{safe} --requests 6 --steps 12 --examples 16",
 }
 _DATED = {"provenance.json"}  # holds times
+_SEARCH = "search.json"  # the state of a search for adversarial tokens
 
 
 class Program(NamedTuple):
@@ -91,6 +92,7 @@ def run_program(
     *,
     checkpoints: bool = False,
     die_at: int = 0,
+    die_at_checkpoint: int = 0,
 ) -> int:
     """Runs a program in this process, and writes the names of its renames into the file `replacements_file`.
 
@@ -99,6 +101,7 @@ def run_program(
         folder: Parent of the run's `out` and `store`.
         checkpoints: Write a checkpoint after every training step.
         die_at: Number of the rename just before which the process sends itself SIGKILL; 0 for none.
+        die_at_checkpoint: Number of the checkpoint just after which it does; 0 for none.
 
     Returns:
         The program's exit status.
@@ -107,7 +110,7 @@ def run_program(
     frequency = checkpoint_every_step() if checkpoints else contextlib.nullcontext()
     # however slow the machine: a trial expects nothing on standard error
     silence = mock.patch.object(progress, "LINE_SECONDS", math.inf)
-    with silence, frequency, killed_at(die_at, 0) as replacements:
+    with silence, frequency, killed_at(die_at, die_at_checkpoint) as replacements:
         status = program.call()
     replacements_file(folder).write_text(json.dumps(replacements))
     return status
@@ -180,29 +183,39 @@ def reference(program: Program, folder: Path) -> Reference:
     return Reference(program, folder, _labels(folder / "store"), result.seconds, replacements)
 
 
-def leave_unfinished(reference: Reference, folder: Path, seed: int) -> Path | None:
-    """Kills runs of a program until one leaves an unfinished result that holds a file.
+def leave_unfinished(reference: Reference, folder: Path, seed: int) -> Path:
+    """Kills a run of a program where an unfinished result holds files.
+
+    That is just after one of the first checkpoints of a program that trains. Of another program it is just
+    before the record of a result is written, or after the state of a search is.
 
     Args:
         reference: The undisturbed run.
         folder: Folder of the run, which is created.
-        seed: Seed of the moments.
+        seed: Seed of the moment.
 
     Returns:
-        The folder of the unfinished result; None if twelve runs leave none.
+        The folder of the unfinished result.
+
+    Raises:
+        RuntimeError: If the run leaves none.
     """
     rng = random.Random(f"{seed}/{reference.program.name}/unfinished")
+    names = reference.replacements
+    renames = [
+        i
+        for i, (before, name) in enumerate(zip(("", *names), names, strict=False), 1)
+        if name == RECORD_FILE or before == _SEARCH
+    ]
+    moment = {"die_at_checkpoint": rng.randint(1, 4)} if METRICS in names else {"die_at": rng.choice(renames)}
     folder.mkdir()
-    for _ in range(12):
-        call = partial(run_program, reference.program, folder, checkpoints=True)
-        moment = rng.uniform(0.1, 1.0) * reference.seconds
-        run(call, folder / "log", kill_after=moment)
-        partials = [
-            p for p in (folder / "store").glob("*/*.partial") if any(q.is_file() for q in p.rglob("*"))
-        ]
-        if partials:
-            return partials[0]
-    return None
+    result = run(partial(run_program, reference.program, folder, checkpoints=True, **moment), folder / "log")
+    for path in (folder / "store").glob("*/*.partial"):
+        if any(file.is_file() and file.stat().st_size for file in path.rglob("*")):
+            return path
+    raise RuntimeError(
+        f"{reference.program.name}, killed at {moment}, leaves no unfinished result ({result.status})"
+    )
 
 
 def content(folder: Path) -> dict[str, str]:
