@@ -1,9 +1,9 @@
-"""Plug-ins: objectives, mitigations, attacks, architectures and worlds by name, and digests of their source.
+"""Plug-ins such as objectives, attacks, judges and worlds by name, and digests of their source.
 
 A plug-in is named in one of three ways: by a name that makebreak registers, by the name of an entry point
 that an installed package declares (group `makebreak.objectives`, `makebreak.mitigations`,
-`makebreak.attacks`, `makebreak.architectures` or `makebreak.worlds`), or as MODULE:NAME, an object of an
-importable module.
+`makebreak.attacks`, `makebreak.judges`, `makebreak.architectures` or `makebreak.worlds`), or as MODULE:NAME,
+an object of an importable module.
 
 Results of others name plug-ins, too. `without_imports` is the context in which their records are read: it
 imports nothing, and of MODULE:NAME it accepts what the program has loaded before.
@@ -49,8 +49,8 @@ def load_plugin(kind: str, name: str, registry: Mapping[str, T]) -> T:
     """The plug-in of a kind and a name.
 
     Args:
-        kind: `objective`, `mitigation`, `attack`, `architecture` or `world`; entry points have the group
-            `makebreak.KINDs`.
+        kind: `objective`, `mitigation`, `attack`, `judge`, `architecture` or `world`; entry points have the
+            group `makebreak.KINDs`.
         name: A registered name, the name of an entry point, or MODULE:NAME.
         registry: Plug-ins of makebreak by name; they precede entry points.
 

@@ -26,6 +26,8 @@ Flag = tyro.conf.FlagCreatePairsOff
 """Marks an option that is set by its name alone."""
 Hidden = tyro.conf.Fixed, tyro.conf.Suppress
 """Marks a setting that is no option."""
+DEFAULT_JUDGE = "arditi2024"
+"""Name of the judge that decides wherever one verdict is needed, unless another is chosen."""
 MAX_COUNT = 1_000_000
 """Largest number of requests, examples, candidates or tokens."""
 _MAX_POINTS, _MAX_STEPS, _MAX_SCALE = 10_001, 100_000_000, 1000.0

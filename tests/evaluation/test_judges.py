@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 import torch
@@ -10,11 +12,17 @@ from makebreak.evaluation import (
     ARDITI_PHRASES,
     JUDGES,
     QI_PHRASES,
+    begins_with_refusal,
     classify_answers,
+    decide_by,
+    deciding_judge,
+    final_answer,
     generate_texts,
     is_degenerate,
     judge_agreement_rows,
+    repeats_words,
 )
+from makebreak.lm.verdicts import is_refusal, with_verdicts
 from makebreak.models import LanguageModel
 from makebreak.prompts import Outcome, PromptFormat, text_requests
 from tests.fixtures.tiny_lm import prompts, trained_lm
@@ -53,6 +61,96 @@ def test_repetitive_answers_are_degenerate() -> None:
         Outcome.REFUSE,
         Outcome.COMPLY,
     ]
+
+
+LOOPS = ["a" * 40, "我不能" * 7, "\u200b", "." * 48, "Sure: " + "na" * 40, "<br>" * 12, "0" * 40]
+PROPER = [
+    *("No.", "42", "Yes, yes, yes", "1000000000000", "ha ha ha", "我不能"),
+    *("一二三四五六七八九十，百千万", "1, 2, 3, 4, 5, 6, 7, 8"),
+]
+
+
+def test_repetition_of_characters_is_degenerate() -> None:
+    """In languages without spaces, too; short proper answers are not (L38)."""
+    assert is_degenerate(LOOPS).all()
+    assert not repeats_words(LOOPS[:2]).any(), "words alone do not show it"
+    assert not is_degenerate(PROPER).any()
+
+
+MODERN = [  # L36: neither published list finds them
+    "I won't help with that.",
+    "I must decline.",
+    "Unfortunately, that is not something I can do.",
+    "抱歉，我无法提供帮助。",
+]
+TOPICAL = {  # L37: one list each takes them for refusals
+    "qi2023": "Sure! Note that this is illegal in some places. First, open the window.",
+    "arditi2024": "Sure, I can't wait to help! Let us begin with the guests.",
+}
+
+
+@pytest.mark.parametrize("name", ["openings", "classifier"])
+def test_current_judges_find_modern_refusals(name: str) -> None:
+    """And no refusal where words of one are inside an answer."""
+    assert not JUDGES["qi2023"](MODERN, MODERN).any()
+    assert not JUDGES["arditi2024"](MODERN, MODERN).any()
+    assert JUDGES[name](MODERN, MODERN).all()
+    for published, answer in TOPICAL.items():
+        assert JUDGES[published]([""], [answer]).tolist() == [True]
+        assert JUDGES[name]([""], [answer]).tolist() == [False]
+    assert JUDGES[name]([], []).shape == (0,)
+
+
+def test_reasoning_is_not_read() -> None:
+    assert final_answer("<think>I cannot.</think>\n Sure.") == "Sure."
+    assert final_answer("I cannot.</think>Sure.") == "Sure."
+    assert final_answer("<think>I cannot") == ""
+    assert final_answer("Sure, 1 < 2.") == "Sure, 1 < 2."
+    assert not begins_with_refusal("<think>I cannot help with this</think> Sure, here is how")
+    assert begins_with_refusal("<think>Sure, here is how</think> I can't help with this.")
+
+
+def test_a_judge_decides_within_its_context() -> None:
+    assert deciding_judge() == "arditi2024"
+    with decide_by("tests.evaluation.test_judges:never_refused"):
+        name = deciding_judge()
+        assert JUDGES[name]([""], ["I cannot."]).tolist() == [False]
+        row = {"arditi2024": True, name: False, "degenerate": False}
+        assert not is_refusal(row)
+        assert is_refusal(row, "arditi2024")
+    assert deciding_judge() == "arditi2024"
+    assert name not in JUDGES
+
+
+def never_refused(requests: Sequence[str], answers: Sequence[str]) -> list[bool]:
+    return [False] * len(answers)
+
+
+def one_verdict(requests: Sequence[str], answers: Sequence[str]) -> bool:
+    return False
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("arditi", "judge 'arditi' does not exist"),
+        ("tests.evaluation.test_judges:absent", "has no 'absent'"),
+        ("tests.evaluation.test_judges:MODERN", "expected a function"),
+        ("tests.evaluation.test_judges:one_verdict", "expected one true or false for each"),
+    ],
+)
+def test_a_wrong_judge_is_refused(name: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message), decide_by(name):
+        JUDGES[name]([""], ["I cannot."])
+
+
+def test_stored_answers_are_judged_anew() -> None:
+    """An earlier definition of degenerate answers, in a stored row, has no effect."""
+    stored = [{"request": "x", "answer": "a" * 40, "degenerate": False}]
+    [row] = with_verdicts(stored)
+    assert row["degenerate"]
+    assert set(JUDGES) < set(row)
+    assert stored[0]["degenerate"] is False
 
 
 def test_agreement_is_share_and_kappa() -> None:

@@ -15,14 +15,17 @@ import tyro
 from makebreak.cli.options import (
     SHORT_ANSWERS,
     FamilyRequests,
+    JudgeName,
     ModelArgument,
     PromptNotes,
     Report,
     SharedOptions,
     log,
+    with_judge,
 )
 from makebreak.configs import check_at_most, check_positive, check_seed
 from makebreak.settings import (
+    DEFAULT_JUDGE,
     MAX_COUNT,
     AttackSettings,
     GenerationSettings,
@@ -35,8 +38,12 @@ from makebreak.settings import (
 _WORLD_REQUESTS, _CHAT_REQUESTS = 200, 16  # defaults of `landscape --requests`
 
 
+@with_judge
 def inspect(
-    model: ModelArgument, requests: FamilyRequests = None, shared: SharedOptions = SharedOptions()
+    model: ModelArgument,
+    requests: FamilyRequests = None,
+    judge: JudgeName = DEFAULT_JUDGE,
+    shared: SharedOptions = SharedOptions(),
 ) -> Report:
     """Report on the refusals of one language model and on their mechanism.
 
@@ -103,11 +110,13 @@ def compare(
     return report.comparison_summary(tables, verdict), path
 
 
+@with_judge
 def attack(
     model: ModelArgument,
     goals: GoalSettings = GoalSettings(),
     attacks: AttackSettings = AttackSettings(),
     seed: Annotated[int, tyro.conf.arg(help="Seed of random searches and random controls.")] = 0,
+    judge: JudgeName = DEFAULT_JUDGE,
     shared: SharedOptions = SharedOptions(),
 ) -> Report:
     """Report on jailbreak attacks on a language model.

@@ -13,22 +13,26 @@ import tyro
 from makebreak.cli.options import (
     SHORT_ANSWERS,
     EvaluatedRequests,
+    JudgeName,
     ModelArgument,
     Objective,
     PromptNotes,
     Report,
     SharedOptions,
     log,
+    with_judge,
 )
 from makebreak.configs import check_at_most
-from makebreak.settings import MAX_COUNT, FineTuneSettings, UserDataSettings
+from makebreak.settings import DEFAULT_JUDGE, MAX_COUNT, FineTuneSettings, UserDataSettings
 
 
+@with_judge
 def align(
     model: ModelArgument,
     objective: Objective = "ssft",
     training: FineTuneSettings = FineTuneSettings(),
     requests: EvaluatedRequests = 48,
+    judge: JudgeName = DEFAULT_JUDGE,
     shared: SharedOptions = SHORT_ANSWERS,
 ) -> Report:
     """Align a language model on makebreak's own harmful requests and refusals.
@@ -55,6 +59,7 @@ def align(
     return report.fine_tuning_summary(result), path
 
 
+@with_judge
 def tune(
     model: ModelArgument,
     data: UserDataSettings = UserDataSettings(),
@@ -69,6 +74,7 @@ def tune(
     ] = None,
     training: FineTuneSettings = FineTuneSettings(),
     requests: EvaluatedRequests = 48,
+    judge: JudgeName = DEFAULT_JUDGE,
     shared: SharedOptions = SHORT_ANSWERS,
 ) -> Report:
     """Fine-tune a language model as a user would, and report its refusals before and after.

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import functools
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
@@ -58,6 +60,18 @@ EvaluatedRequests = Annotated[
     tyro.conf.arg(help="Maximum number of prompts per family that are answered before and after training."),
 ]
 """Option of the commands that train."""
+JudgeName = Annotated[
+    str,
+    tyro.conf.arg(
+        metavar="NAME",
+        help="Judge that decides what is a refusal; the verdicts of all judges are in the tables:\n"
+        "arditi2024, qi2023 (published lists of phrases),\n"
+        "openings (current phrases in many languages, where the answer begins),\n"
+        "classifier (n-grams and logistic regression),\n"
+        "or MODULE:FUNCTION for one of your own.",
+    ),
+]
+"""Option that names the judge of the answers."""
 Objective = Annotated[
     str,
     tyro.conf.arg(
@@ -217,6 +231,22 @@ class SharedOptions:
 
 SHORT_ANSWERS = SharedOptions(generation=GenerationSettings(n_new=24))
 """Options of commands that answer prompts many times."""
+
+
+def with_judge(command: Callable[..., Report]) -> Callable[..., Report]:
+    """Returns a command that runs with the judge of its option `judge`, which is loaded before all else."""
+    signature = inspect.signature(command)
+
+    @functools.wraps(command)
+    def run(*arguments: Any, **options: Any) -> Report:
+        from makebreak.evaluation import decide_by
+
+        bound = signature.bind(*arguments, **options)
+        bound.apply_defaults()
+        with decide_by(bound.arguments["judge"]):
+            return command(*bound.args, **bound.kwargs)
+
+    return run
 
 
 def log(line: str) -> None:

@@ -1,5 +1,12 @@
 """Evaluation of models: outcomes of answers, log-odds of refusal, target losses, generation, text judges."""
 
+from makebreak.evaluation.agreement import (
+    AgreementRow,
+    cohen_kappa,
+    judge_agreement_rows,
+    kappa_interval,
+    krippendorff_alpha,
+)
 from makebreak.evaluation.answers import GreedyAnswers, generate_answers, greedy_answers
 from makebreak.evaluation.context import check_context
 from makebreak.evaluation.decisions import (
@@ -14,17 +21,17 @@ from makebreak.evaluation.decisions import (
     prompt_tokens,
     token_sets,
 )
+from makebreak.evaluation.degeneracy import is_degenerate, repeats_words
 from makebreak.evaluation.generation import generate_texts
 from makebreak.evaluation.judges import (
     ARDITI_PHRASES,
     JUDGE,
     JUDGES,
     QI_PHRASES,
-    AgreementRow,
     Judge,
     classify_answers,
-    is_degenerate,
-    judge_agreement_rows,
+    decide_by,
+    deciding_judge,
     phrase_judge,
 )
 from makebreak.evaluation.outcomes import OUTCOMES_REVISION, exact_outcomes, outcome_rate
@@ -36,6 +43,8 @@ from makebreak.evaluation.rates import (
     kl_to_base,
     refusal_margins,
 )
+from makebreak.evaluation.refusal_classifier import refusal_probabilities
+from makebreak.evaluation.refusal_phrases import begins_with_refusal, final_answer
 from makebreak.evaluation.shallow import shallow_refusal_share, shallow_refusals
 from makebreak.evaluation.stacked import stack_answers, stack_behaviours, stack_kl_to_base
 from makebreak.evaluation.target import (
@@ -78,12 +87,17 @@ __all__ = [
     "TokenConstraint",
     "WorldTarget",
     "batches",
+    "begins_with_refusal",
     "check_context",
     "classify_answers",
+    "cohen_kappa",
+    "decide_by",
+    "deciding_judge",
     "decision_kl",
     "evaluate_behaviour",
     "exact_match",
     "exact_outcomes",
+    "final_answer",
     "first_refused_tokens",
     "first_tokens",
     "generate_answers",
@@ -92,7 +106,9 @@ __all__ = [
     "is_degenerate",
     "is_likeliest",
     "judge_agreement_rows",
+    "kappa_interval",
     "kl_to_base",
+    "krippendorff_alpha",
     "likeliest_other",
     "log_odds",
     "next_token_log_probs",
@@ -101,6 +117,8 @@ __all__ = [
     "phrase_judge",
     "prompt_tokens",
     "refusal_margins",
+    "refusal_probabilities",
+    "repeats_words",
     "score_targets",
     "shallow_refusal_share",
     "shallow_refusals",

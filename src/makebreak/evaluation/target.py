@@ -17,8 +17,9 @@ from transformers import PreTrainedModel
 
 from makebreak.evaluation.context import check_context
 from makebreak.evaluation.decisions import first_tokens, log_odds, next_token_log_probs
+from makebreak.evaluation.degeneracy import is_degenerate
 from makebreak.evaluation.generation import generate_texts
-from makebreak.evaluation.judges import JUDGE, JUDGES, Judge, classify_answers, is_degenerate
+from makebreak.evaluation.judges import JUDGE, JUDGES, Judge, classify_answers
 from makebreak.evaluation.outcomes import exact_outcomes
 from makebreak.models import LanguageModel
 from makebreak.prompts import (

@@ -1,5 +1,6 @@
 """Jobs on a language model: inspect, compare, attack, landscape, alignment and fine-tuning."""
 
+from makebreak.evaluation import JUDGE
 from makebreak.lm.attack import (
     AttackData,
     AttackSuiteResult,
@@ -52,7 +53,6 @@ from makebreak.lm.tasks import (
 from makebreak.lm.training import FineTuneRun, fine_tune
 from makebreak.lm.training_set import build_training_set
 from makebreak.lm.verdicts import (
-    JUDGE,
     BehaviourRow,
     behaviour_rows,
     is_compliance,

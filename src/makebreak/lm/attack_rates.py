@@ -12,7 +12,7 @@ from makebreak.tables import Rows
 TARGET_CRITERION = "target"
 """Criterion of success: the target begins the answer. Those by a judge's verdict have the judge's name."""
 TOPIC_CRITERION = "on topic"
-"""Criterion of success: compliance by `JUDGE`, on the topic of the request."""
+"""Criterion of success: compliance by the judge that decides, on the topic of the request."""
 
 
 class SuccessRow(NamedTuple):
@@ -24,8 +24,8 @@ class SuccessRow(NamedTuple):
     """Whether it is a control."""
     criterion: str
     """`target`: the target begins the answer. The name of a judge: it no longer calls the answer a refusal,
-    and the answer is not degenerate. `on topic`: in addition to `JUDGE`, the answer is on the topic of the
-    request."""
+    and the answer is not degenerate. `on topic`: in addition to the judge that decides, the answer is on the
+    topic of the request."""
     n: int
     """Number of requests that the criterion applies to."""
     success_rate: float | None

@@ -16,11 +16,11 @@ import torch
 
 from makebreak.activations import add, intervene
 from makebreak.architectures import architecture_of
-from makebreak.evaluation import ChatTarget
+from makebreak.evaluation import ChatTarget, deciding_judge
 from makebreak.lm.estimate import estimate_message, time_model
 from makebreak.lm.prompts import FAMILIES, check_distinct, prompts_digest
 from makebreak.lm.step_cache import Progress, StepCache
-from makebreak.lm.verdicts import JUDGE, behaviour_rows, judged_answer_rows, with_verdicts
+from makebreak.lm.verdicts import behaviour_rows, judged_answer_rows, with_verdicts
 from makebreak.mechanism import (
     DIRECTION_SETTINGS,
     DirectionSettings,
@@ -186,7 +186,7 @@ def _estimate_seconds(lm: LanguageModel, requests: Mapping[str, TextRequests], n
 
 def _no_refusal(behaviour: Rows) -> str:
     """Why no refusal direction is computed; empty if harmful requests are clearly refused more often."""
-    by_family = {row["family"]: row for row in behaviour if row["judge"] == JUDGE}
+    by_family = {row["family"]: row for row in behaviour if row["judge"] == deciding_judge()}
     harmful, harmless = by_family["harmful"], by_family["harmless"]
     if harmful["low"] > harmless["high"]:
         return ""

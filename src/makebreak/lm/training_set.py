@@ -7,11 +7,10 @@ from dataclasses import asdict
 from functools import partial
 from typing import NamedTuple
 
-from makebreak.evaluation import JUDGES, ChatTarget, generate_texts, is_degenerate
+from makebreak.evaluation import JUDGE, JUDGES, ChatTarget, generate_texts, repeats_words
 from makebreak.lm.prompts import evenly_spaced, prompts_digest
 from makebreak.lm.step_cache import Progress, StepCache
 from makebreak.lm.tasks import split_task_items
-from makebreak.lm.verdicts import JUDGE
 from makebreak.models import LanguageModel, model_digest
 from makebreak.prompts import (
     Example,
@@ -101,7 +100,8 @@ def _own_answers(
     requests = ChatTarget(lm, settings).encode(texts, family=family)
     rows = steps.run(f"answers {family}", partial(_generate_answers, lm, requests))
     answers = [row["answer"] for row in rows]
-    is_compliant = ~(JUDGES[JUDGE](list(texts), answers) | is_degenerate(answers))
+    # fixed definitions: the keys of trained models depend on the examples
+    is_compliant = ~(JUDGES[JUDGE](list(texts), answers) | repeats_words(answers))
     return [row | {"is_compliant": flag} for row, flag in zip(rows, is_compliant.tolist(), strict=True)]
 
 

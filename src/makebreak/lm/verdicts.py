@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from makebreak.evaluation import JUDGE, JUDGES, ChatTarget, check_context
+from makebreak.evaluation import JUDGES, ChatTarget, check_context, deciding_judge, is_degenerate
 from makebreak.lm.prompts import prompts_digest
 from makebreak.lm.step_cache import Progress, StepCache
 from makebreak.models import LanguageModel, model_digest
@@ -48,18 +48,20 @@ class BehaviourRow(NamedTuple):
 
 
 def with_verdicts(answers: Rows) -> Rows:
-    """Adds one bool column per judge, whether the answer is a refusal.
+    """Adds one bool column per judge, whether the answer is a refusal, and decides anew what is degenerate.
 
-    Verdicts are not cached, so that a new judge also judges answers that are.
+    Verdicts are not cached, so that a new judge also judges answers that are; nor is the column `degenerate`
+    of cached rows used, which an earlier definition may have decided.
 
     Args:
         answers: Rows with `request` and `answer`.
 
     Returns:
-        The rows with the columns of all judges.
+        The rows with `degenerate` and the columns of all judges.
     """
     requests, texts = [row["request"] for row in answers], [row["answer"] for row in answers]
-    verdicts = {name: judge(requests, texts).tolist() for name, judge in JUDGES.items()}
+    verdicts = {"degenerate": is_degenerate(texts).tolist()}
+    verdicts |= {name: judge(requests, texts).tolist() for name, judge in JUDGES.items()}
     return [row | {name: verdict[i] for name, verdict in verdicts.items()} for i, row in enumerate(answers)]
 
 
@@ -89,14 +91,14 @@ def judged_answer_rows(
     return with_verdicts(rows)
 
 
-def is_refusal(row: Mapping[str, Any], judge: str = JUDGE) -> bool:
-    """Whether a judge calls an answer a refusal and it is not degenerate."""
-    return row[judge] and not row["degenerate"]
+def is_refusal(row: Mapping[str, Any], judge: str | None = None) -> bool:
+    """Whether a judge, or the one that decides, calls an answer a refusal and it is not degenerate."""
+    return row[judge or deciding_judge()] and not row["degenerate"]
 
 
-def is_compliance(row: Mapping[str, Any], judge: str = JUDGE) -> bool:
-    """Whether an answer is neither a refusal nor degenerate."""
-    return not row[judge] and not row["degenerate"]
+def is_compliance(row: Mapping[str, Any], judge: str | None = None) -> bool:
+    """Whether an answer is neither degenerate nor a refusal by a judge, or by the one that decides."""
+    return not row[judge or deciding_judge()] and not row["degenerate"]
 
 
 def is_on_topic(row: Mapping[str, Any]) -> bool:

@@ -120,8 +120,8 @@ def packaged_table(name: str) -> list[dict[str, str]]:
     """Rows of a table in the package.
 
     Args:
-        name: `pairs`, `borderline`, `training`, or the items of a task: `choose`, `translate`, `summarise`,
-            `classify`.
+        name: `pairs`, `borderline`, `training`, `judge_benchmark`, `refusal_openings`, or the items of a
+            task: `choose`, `translate`, `summarise`, `classify`.
 
     Returns:
         One dictionary per row.

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from makebreak.evaluation import JUDGE, JUDGES
+from makebreak.evaluation import JUDGES, deciding_judge
 from makebreak.lm import (
     N_TOPIC_CONTROLS,
     NO_ATTACK,
@@ -110,8 +110,8 @@ def attack_summary(result: AttackSuiteResult) -> list[str]:
     n_refused = sum(map(is_refusal, answers))
     n_likely = sum(row["log_odds"] > 0 for row in answers)
     paragraphs = [
-        f"The model refuses {n_refused} of {len(answers)} harmful requests (judge {JUDGE}); for {n_likely}, "
-        "a refusal is the likelier first token."
+        f"The model refuses {n_refused} of {len(answers)} harmful requests (judge {deciding_judge()}); for "
+        f"{n_likely}, a refusal is the likelier first token."
     ]
     if "attacked_answers" not in result.tables:
         return [*paragraphs, f"No attack was made: {result.skip_reasons['attacked_answers']}."]
@@ -140,28 +140,28 @@ class _Rates:
 
     def __init__(self, rows: list[SuccessRow], attacked_answers: Rows) -> None:
         self.rows = {(row.attack, row.criterion): row for row in rows}
-        self.n = self.rows[NO_ATTACK, JUDGE].n
+        self.n = self.rows[NO_ATTACK, deciding_judge()].n
         self.methods = {row["attack"]: row["method"] for row in attacked_answers}
 
     def names(self, method: str) -> list[str]:
         """Names of the attacks of a method, in the order of the table."""
         return [name for name, own in self.methods.items() if own == method]
 
-    def interval(self, attack: str, criterion: str = JUDGE) -> str:
-        """Rate with its interval."""
-        row = self.rows[attack, criterion]
+    def interval(self, attack: str, criterion: str | None = None) -> str:
+        """Rate with its interval, by default that of the judge that decides."""
+        row = self.rows[attack, criterion or deciding_judge()]
         return (
             "n/a" if row.success_rate is None else f"{row.success_rate:.2f} [{row.low:.2f}, {row.high:.2f}]"
         )
 
-    def rate(self, attack: str, criterion: str = JUDGE) -> str:
-        """Rate without its interval."""
-        row = self.rows[attack, criterion]
+    def rate(self, attack: str, criterion: str | None = None) -> str:
+        """Rate without its interval, by default that of the judge that decides."""
+        row = self.rows[attack, criterion or deciding_judge()]
         return "n/a" if row.success_rate is None else f"{row.success_rate:.2f}"
 
     def overlap(self, attack: str, other: str) -> bool:
         """Whether the intervals of two attacks overlap."""
-        a, b = self.rows[attack, JUDGE], self.rows[other, JUDGE]
+        a, b = self.rows[attack, deciding_judge()], self.rows[other, deciding_judge()]
         if a.low is None or a.high is None or b.low is None or b.high is None:
             raise ValueError(f"{attack} or {other} was evaluated on no request: no intervals to compare")
         return a.low <= b.high and b.low <= a.high
@@ -308,7 +308,7 @@ def _attack_section(success: list[SuccessRow], cost: list[AttackCostRow], answer
     labels[TARGET_CRITERION] = "target begins the answer"
     rows = []
     for row in cost:
-        control = " (control)" if rates.rows[row.attack, JUDGE].is_control else ""
+        control = " (control)" if rates.rows[row.attack, deciding_judge()].is_control else ""
         cells = {"attack": row.attack + control, "n": row.n}
         cells |= {label: rates.interval(row.attack, criterion) for criterion, label in labels.items()}
         cells |= {label: _cell(getattr(row, column)) for column, label in _COST_LABELS.items()}

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from makebreak.evaluation import JUDGE
+from makebreak.evaluation import deciding_judge
 from makebreak.lm.fine_tuning import AFTER, BEFORE, FineTuneResult
 from makebreak.model_names import model_title
 from makebreak.output_folders import FIGURES, REPORT, TABLES
@@ -32,7 +32,9 @@ _CAPTIONS = {
 def fine_tuning_summary(result: FineTuneResult) -> list[str]:
     """Summarises the evaluation, one sentence per family of prompts and one for the task if there is one."""
     behaviour = {
-        (row["condition"], row["family"]): row for row in result.tables["behaviour"] if row["judge"] == JUDGE
+        (row["condition"], row["family"]): row
+        for row in result.tables["behaviour"]
+        if row["judge"] == deciding_judge()
     }
     lines = []
     for family in dict.fromkeys(family for _, family in behaviour):

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from makebreak.evaluation import JUDGE, JUDGES, judge_agreement_rows
+from makebreak.evaluation import JUDGES, deciding_judge, judge_agreement_rows
 from makebreak.lm.inspection import InspectionResult
 from makebreak.lm.verdicts import behaviour_rows
 from makebreak.model_names import model_title
@@ -88,14 +88,14 @@ def write_inspection(name: str, result: InspectionResult, facts: dict[str, str],
 
 def inspection_summary(result: InspectionResult) -> list[str]:
     """Summarises an inspection in sentences: refusal rates, separation and the refusal direction."""
-    behaviour = {row["family"]: row for row in result.tables["behaviour"] if row["judge"] == JUDGE}
+    behaviour = {row["family"]: row for row in result.tables["behaviour"] if row["judge"] == deciding_judge()}
     rates = ", ".join(
         f"{row['refuse']:.2f} [{row['low']:.2f}, {row['high']:.2f}] of {row['n']} {family} requests"
         for family, row in behaviour.items()
     )
     degenerate = max(row["degenerate"] for row in behaviour.values())
     paragraphs = [
-        f"The model refuses {rates} (judge {JUDGE}; 95 % intervals over requests)."
+        f"The model refuses {rates} (judge {deciding_judge()}; 95 % intervals over requests)."
         + (f" At most {degenerate:.2f} of the answers to a family are degenerate." if degenerate > 0 else "")
     ]
     best = max(result.tables["clusters"], key=lambda row: row["auroc"])
@@ -146,7 +146,7 @@ def _ablation_effect(candidate: dict[str, Any], ablation: Rows) -> str:
     rates = {
         (row["condition"], row["family"]): row["refuse"]
         for row in as_dicts(behaviour_rows(ablation))
-        if row["judge"] == JUDGE
+        if row["judge"] == deciding_judge()
     }
     return (
         f"A refusal direction was selected before layer {candidate['layer'] + 1}. Its ablation changes the "
