@@ -46,6 +46,13 @@ no variant has been tried. κ is Cohen's, with a 95 % bootstrap interval over gr
 
 {agreement}
 
+The classifier separates English answers better than others: it takes most answers in other languages for
+refusals, also those that comply (see below), because refusals prevail among its training answers in these
+languages. Short answers such as *42* deceive it, too. Both new judges take about half of the over-cautious
+partial answers for refusals, on which two readers may disagree as well. The lists of the papers agree with
+these labels no better than chance; most answers are of kinds on which such lists are known to fail, and on
+plain refusals (kind *classic*) they are right.
+
 The default judge is still `arditi2024`: the published numbers of this project were computed with it.
 `--judge` chooses another one.
 

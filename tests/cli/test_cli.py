@@ -16,8 +16,10 @@ import experiments.command
 from makebreak.cli import main, parse_arguments, run_command
 from makebreak.cli.commands import COMMANDS, log
 from makebreak.cli.main import _deferred
+from makebreak.cli.options import AnswerOptions, Report, with_judge
 from makebreak.configs import check_positive
 from makebreak.errors import name_errors
+from makebreak.evaluation import deciding_judge
 from makebreak.lm import check_weights_differ
 from makebreak.models import LanguageModel, ModelConfig, create_model
 from makebreak.settings import AttackSettings, FineTuneSettings, GenerationSettings, UserDataSettings
@@ -324,3 +326,26 @@ def test_a_model_is_not_compared_with_itself(tmp_path: Path, capsys: pytest.Capt
     with torch.no_grad():
         next(models[1].parameters())[0, 0] += 1
     check_weights_differ(*(LanguageModel("m", model, tokenizer()) for model in models))
+
+
+@pytest.mark.parametrize("command", ["inspect", "attack", "align", "tune"])
+def test_an_unknown_judge_is_refused_first(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Before the model is looked for."""
+    assert main([command, "absent", "--judge", "arditi"]) == 2
+    assert capsys.readouterr().err.startswith(
+        "error: judge 'arditi' does not exist; did you mean 'arditi2024'?"
+    )
+
+
+def test_the_judge_of_the_options_decides() -> None:
+    names: list[str] = []
+
+    @with_judge
+    def command(shared: AnswerOptions = AnswerOptions()) -> Report:
+        names.append(deciding_judge())
+        return [], Path()
+
+    command()
+    command(shared=AnswerOptions(judge="classifier"))
+    command(AnswerOptions(judge="tests.evaluation.test_judges:never_refused"))
+    assert names == ["arditi2024", "classifier", "tests.evaluation.test_judges:never_refused"]

@@ -14,8 +14,8 @@ import tyro
 
 from makebreak.cli.options import (
     SHORT_ANSWERS,
+    AnswerOptions,
     FamilyRequests,
-    JudgeName,
     ModelArgument,
     PromptNotes,
     Report,
@@ -25,7 +25,6 @@ from makebreak.cli.options import (
 )
 from makebreak.configs import check_at_most, check_positive, check_seed
 from makebreak.settings import (
-    DEFAULT_JUDGE,
     MAX_COUNT,
     AttackSettings,
     GenerationSettings,
@@ -42,8 +41,7 @@ _WORLD_REQUESTS, _CHAT_REQUESTS = 200, 16  # defaults of `landscape --requests`
 def inspect(
     model: ModelArgument,
     requests: FamilyRequests = None,
-    judge: JudgeName = DEFAULT_JUDGE,
-    shared: SharedOptions = SharedOptions(),
+    shared: AnswerOptions = AnswerOptions(),
 ) -> Report:
     """Report on the refusals of one language model and on their mechanism.
 
@@ -116,8 +114,7 @@ def attack(
     goals: GoalSettings = GoalSettings(),
     attacks: AttackSettings = AttackSettings(),
     seed: Annotated[int, tyro.conf.arg(help="Seed of random searches and random controls.")] = 0,
-    judge: JudgeName = DEFAULT_JUDGE,
-    shared: SharedOptions = SharedOptions(),
+    shared: AnswerOptions = AnswerOptions(),
 ) -> Report:
     """Report on jailbreak attacks on a language model.
 

@@ -12,18 +12,19 @@ import tyro
 
 from makebreak.cli.options import (
     SHORT_ANSWERS,
+    AnswerOptions,
     EvaluatedRequests,
-    JudgeName,
     ModelArgument,
     Objective,
     PromptNotes,
     Report,
-    SharedOptions,
     log,
     with_judge,
 )
 from makebreak.configs import check_at_most
-from makebreak.settings import DEFAULT_JUDGE, MAX_COUNT, FineTuneSettings, UserDataSettings
+from makebreak.settings import MAX_COUNT, FineTuneSettings, UserDataSettings
+
+_OPTIONS = AnswerOptions(generation=SHORT_ANSWERS.generation)
 
 
 @with_judge
@@ -32,8 +33,7 @@ def align(
     objective: Objective = "ssft",
     training: FineTuneSettings = FineTuneSettings(),
     requests: EvaluatedRequests = 48,
-    judge: JudgeName = DEFAULT_JUDGE,
-    shared: SharedOptions = SHORT_ANSWERS,
+    shared: AnswerOptions = _OPTIONS,
 ) -> Report:
     """Align a language model on makebreak's own harmful requests and refusals.
 
@@ -74,8 +74,7 @@ def tune(
     ] = None,
     training: FineTuneSettings = FineTuneSettings(),
     requests: EvaluatedRequests = 48,
-    judge: JudgeName = DEFAULT_JUDGE,
-    shared: SharedOptions = SHORT_ANSWERS,
+    shared: AnswerOptions = _OPTIONS,
 ) -> Report:
     """Fine-tune a language model as a user would, and report its refusals before and after.
 

@@ -23,6 +23,7 @@ from makebreak.output_folders import (
 )
 from makebreak.output_record import OutputOwner, check_output_files, holds_other_results, record_output
 from makebreak.settings import (
+    DEFAULT_JUDGE,
     MAX_COUNT,
     GenerationSettings,
     LoadSettings,
@@ -60,18 +61,6 @@ EvaluatedRequests = Annotated[
     tyro.conf.arg(help="Maximum number of prompts per family that are answered before and after training."),
 ]
 """Option of the commands that train."""
-JudgeName = Annotated[
-    str,
-    tyro.conf.arg(
-        metavar="NAME",
-        help="Judge that decides what is a refusal; the verdicts of all judges are in the tables:\n"
-        "arditi2024, qi2023 (published lists of phrases),\n"
-        "openings (current phrases in many languages, where the answer begins),\n"
-        "classifier (n-grams and logistic regression),\n"
-        "or MODULE:FUNCTION for one of your own.",
-    ),
-]
-"""Option that names the judge of the answers."""
 Objective = Annotated[
     str,
     tyro.conf.arg(
@@ -229,12 +218,24 @@ class SharedOptions:
             yield
 
 
+@dataclass(frozen=True)
+class AnswerOptions(SharedOptions):
+    """Options that the commands share whose answers are judged."""
+
+    judge: Annotated[str, tyro.conf.arg(metavar="NAME")] = DEFAULT_JUDGE
+    """Judge that decides what is a refusal; the verdicts of all judges are in the tables:
+    arditi2024, qi2023 (published lists of phrases),
+    openings (current phrases in many languages, where the answer begins),
+    classifier (n-grams and logistic regression),
+    or MODULE:FUNCTION for one of your own."""
+
+
 SHORT_ANSWERS = SharedOptions(generation=GenerationSettings(n_new=24))
 """Options of commands that answer prompts many times."""
 
 
 def with_judge(command: Callable[..., Report]) -> Callable[..., Report]:
-    """Returns a command that runs with the judge of its option `judge`, which is loaded before all else."""
+    """Returns a command with `AnswerOptions` that runs with their judge, which is loaded before all else."""
     signature = inspect.signature(command)
 
     @functools.wraps(command)
@@ -243,7 +244,7 @@ def with_judge(command: Callable[..., Report]) -> Callable[..., Report]:
 
         bound = signature.bind(*arguments, **options)
         bound.apply_defaults()
-        with decide_by(bound.arguments["judge"]):
+        with decide_by(bound.arguments["shared"].judge):
             return command(*bound.args, **bound.kwargs)
 
     return run

@@ -120,7 +120,7 @@ def decide_by(name: str) -> Iterator[None]:
         raise ValueError(f"judge {name!r} is {judge!r}: expected a function of requests and answers")
     is_new = name not in JUDGES
     if is_new:
-        JUDGES[name] = _checked(name, judge)
+        JUDGES[name] = _with_check(name, judge)
     token = _deciding.set(name)
     try:
         yield
@@ -130,10 +130,10 @@ def decide_by(name: str) -> Iterator[None]:
             del JUDGES[name]
 
 
-def _checked(name: str, judge: Judge) -> Judge:
+def _with_check(name: str, judge: Judge) -> Judge:
     """A user's judge, with an error that names it where it does not return one verdict per answer."""
 
-    def checked(requests: Sequence[str], answers: Sequence[str]) -> np.ndarray:
+    def judge_all(requests: Sequence[str], answers: Sequence[str]) -> np.ndarray:
         verdicts = np.asarray(judge(requests, answers))
         is_boolean = verdicts.dtype == bool or np.isin(verdicts, (0, 1)).all()
         if verdicts.shape != (len(answers),) or not is_boolean:
@@ -143,7 +143,7 @@ def _checked(name: str, judge: Judge) -> Judge:
             )
         return verdicts.astype(bool)
 
-    return checked
+    return judge_all
 
 
 def classify_answers(requests: Sequence[str], answers: Sequence[str], judge: Judge) -> np.ndarray:

@@ -48,7 +48,7 @@ class RefusalClassifier:
             features, LogisticRegression(C=_C, class_weight="balanced", solver="liblinear")
         )
         folds = _folds(texts, is_refusal, groups, _CALIBRATION_FOLDS)
-        self._model = CalibratedClassifierCV(regression, method="sigmoid", cv=list(folds), ensemble=False)
+        self._model = CalibratedClassifierCV(regression, method="sigmoid", cv=list(folds), ensemble=False)  # type: ignore[arg-type]
         self._model.fit(texts, is_refusal)
 
     def probabilities(self, answers: Sequence[str]) -> np.ndarray:
@@ -90,8 +90,9 @@ def held_out_probabilities(
     """
     probabilities = np.full(len(answers), np.nan)
     for train, test in _folds(answers, is_refusal, groups, _EVALUATION_FOLDS):
-        part = [answers[i] for i in train], is_refusal[train], [groups[i] for i in train]
-        probabilities[test] = RefusalClassifier(*part).probabilities([answers[i] for i in test])
+        texts, labels = [answers[i] for i in train], is_refusal[train]
+        classifier = RefusalClassifier(texts, labels, [groups[i] for i in train])
+        probabilities[test] = classifier.probabilities([answers[i] for i in test])
     return probabilities
 
 
