@@ -341,11 +341,11 @@ def test_the_judge_of_the_options_decides() -> None:
     names: list[str] = []
 
     @with_judge
-    def command(shared: AnswerOptions = AnswerOptions()) -> Report:
+    def command(shared: AnswerOptions) -> Report:
         names.append(deciding_judge())
         return [], Path()
 
-    command()
+    command(AnswerOptions())
     command(shared=AnswerOptions(judge="classifier"))
     command(AnswerOptions(judge="tests.evaluation.test_judges:never_refused"))
     assert names == ["arditi2024", "classifier", "tests.evaluation.test_judges:never_refused"]
