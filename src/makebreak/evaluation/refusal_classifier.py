@@ -90,9 +90,9 @@ def held_out_probabilities(
     """
     probabilities = np.full(len(answers), np.nan)
     for train, test in _folds(answers, is_refusal, groups, _EVALUATION_FOLDS):
-        texts, labels = [answers[i] for i in train], is_refusal[train]
-        classifier = RefusalClassifier(texts, labels, [groups[i] for i in train])
-        probabilities[test] = classifier.probabilities([answers[i] for i in test])
+        texts, groups_of_texts = ([column[int(i)] for i in train] for column in (answers, groups))
+        classifier = RefusalClassifier(texts, is_refusal[train], groups_of_texts)
+        probabilities[test] = classifier.probabilities([answers[int(i)] for i in test])
     return probabilities
 
 
