@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from makebreak.models.attention import attention_window
 from makebreak.models.devices import CPU
 from makebreak.models.language import LanguageModel
 from makebreak.prompts import tokens_after_texts
@@ -35,13 +36,16 @@ def model_digest(lm: LanguageModel) -> str:
         Hexadecimal digits.
     """
     generation = lm.model.generation_config
-    settings = {
+    settings: dict[str, Any] = {
         "config": _without(lm.model.config.to_dict()),
         "generation": {name: getattr(generation, name, None) for name in _SPECIAL_IDS}
         | {"eos_token_id": lm.stop_tokens},
         "tokenizer": _tokenizer_settings(lm.tokenizer),
         "template": lm.tokenizer.chat_template,
     }
+    window = attention_window(lm.model)
+    if window is not None:  # answers of such models had another key when prefixes were shared beyond windows
+        settings["window"] = window
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode())
     if lm.model.device != CPU:
         digest.update(lm.model.device.type.encode())
