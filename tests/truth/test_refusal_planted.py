@@ -168,7 +168,7 @@ def test_compare_names_changes_and_refuses_other_models(
     assert none.mechanism == "undecided"
     assert none.reason.startswith("too few requests that flip: 0 of 48 requests")
     other = LanguageModel("other", trained_lm(refuses=False, steps=0).model, refusing.tokenizer)
-    other.model.resize_token_embeddings(99)
+    other.model.model.layers = other.model.model.layers[:-1]
     with pytest.raises(ValueError, match="not checkpoints of one model"):
         compare_models(prompts(), Store(tmp_path), SETTINGS, base=other, tuned=refusing)
 
