@@ -103,6 +103,8 @@ class CompositionConfig:
             raise ValueError(
                 f"{len(self.leaves)} grammars, but map_seeds, always_unsafe, always_safe have {sizes}"
             )
+        if not all(0 <= seed < 2**32 for seed in self.map_seeds):
+            raise ValueError(f"map_seeds = {self.map_seeds}: expected integers from 0 to {2**32 - 1}")
         for unsafe, safe in zip(self.always_unsafe, self.always_safe, strict=True):
             if set(unsafe) & set(safe) or 0 not in safe or not {*unsafe, *safe} <= set(range(self.n_maps)):
                 raise ValueError(

@@ -58,6 +58,7 @@ def test_unknown_names_are_errors(mini):
         ({"system": ("hello",)}, "sequence_length = 34: text of 8 letters needs 35 or more"),
         ({"n_pairs": 0}, "n_pairs = 0: expected 1 or 2"),
         ({"n_pairs": 3, "sequence_length": 99}, "n_pairs = 3: expected 1 or 2"),
+        ({"map_seeds": (0, -1)}, r"map_seeds = \(0, -1\): expected integers from 0 to"),
         ({"map_seeds": (0, 150, 300)}, r"2 grammars, but .* have \[3, 2, 2\]"),
         ({"always_safe": MINI.always_safe[:1]}, r"2 grammars, but .* have \[2, 2, 1\]"),
         ({"leaves": MINI.leaves[:1]}, r"1 grammars, but .* have \[2, 2, 2\]"),
