@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from typing import Any
 
 import pytest
 from transformers import PreTrainedTokenizerFast
@@ -210,6 +211,23 @@ def test_the_process_ends_when_it_is_not_needed(monkeypatch: pytest.MonkeyPatch)
     os.kill(second.pid, signal.SIGKILL)
     with pytest.raises(InvalidInput, match="its process was killed"):
         render_chat(tokenizer(), TURNS)
+    assert render_chat(tokenizer(), TURNS) == expected
+    end_renderer()
+
+
+def test_the_first_request_may_come_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine; the process waits for it longer than it waits for further ones."""
+    expected = render_chat(tokenizer(), TURNS)
+    end_renderer()
+    monkeypatch.setattr(chat_template, "_IDLE_SECONDS", 0.01)
+    start = chat_template._start
+
+    def start_slowly() -> Any:
+        renderer = start()
+        time.sleep(0.5)
+        return renderer
+
+    monkeypatch.setattr(chat_template, "_start", start_slowly)
     assert render_chat(tokenizer(), TURNS) == expected
     end_renderer()
 

@@ -21,7 +21,7 @@ import torch
 from makebreak.attacks import JAILBREAK_TEMPLATES, AttackResult, SoftPrompt, score_attack
 from makebreak.cli import main
 from makebreak.defences import min_false_positive_rate
-from makebreak.evaluation import ChatTarget, generate_texts
+from makebreak.evaluation import JUDGES, ChatTarget, generate_texts
 from makebreak.lm import AttackData, AttackSuiteResult, attack_model, success_rows
 from makebreak.lm.attacked_answers import AnswerScorer
 from makebreak.lm.monitoring import reference_monitors
@@ -125,7 +125,8 @@ def test_page_shows_the_numbers(result: AttackSuiteResult, tmp_path: Path) -> No
     for paragraph in paragraphs:
         assert paragraph.split(":")[0].replace("'", "&#39;") in page
     success = pd.read_csv(tmp_path / "tables" / "success.csv")
-    assert len(success) == 4 * success["attack"].nunique()
+    n_criteria = len(JUDGES) + len({"target", "on topic"})
+    assert len(success) == n_criteria * success["attack"].nunique()
     for figure in ("success", "search"):
         assert (tmp_path / "figures" / f"{figure}.png").read_bytes().startswith(b"\x89PNG")
 

@@ -76,7 +76,7 @@ def model(folder: Path) -> str:
 
 def command_line(command: str, model: str, folder: Path, *options: str) -> list[str]:
     sizes = ["--steps", "2", "--batch-size", "4", "--requests", "2", "--max-new-tokens", "3"]
-    folders = ["--store", str(folder / "store"), "--out", str(folder / "out")]
+    folders = ["--store", str(folder / "store"), "--out", str(folder / command)]
     return [command, model, *folders, *sizes, *options]
 
 
@@ -90,11 +90,11 @@ def test_every_objective_gives_a_loadable_model(
     assert "harmful: refused 0.00 before, " in output
     aligned = open_model(Path(output.split("model: ")[1].split()[0]), store=Store(folder / "store"))
     assert aligned.tokenizer.chat_template
-    page = (folder / "out" / "report.html").read_text()
+    page = (folder / "align" / "report.html").read_text()
     assert f"aligned by {objective}" in page
     for figure in ("refusals", "training"):
-        assert (folder / "out" / "figures" / f"{figure}.png").read_bytes().startswith(b"\x89PNG")
-    answers = pd.read_csv(folder / "out" / "tables" / "answers.csv")
+        assert (folder / "align" / "figures" / f"{figure}.png").read_bytes().startswith(b"\x89PNG")
+    answers = pd.read_csv(folder / "align" / "tables" / "answers.csv")
     assert answers.groupby(["condition", "family"]).size().eq(2).all()
 
 
@@ -151,7 +151,7 @@ def test_a_file_of_examples(
     file = tmp_path / "own.csv"
     file.write_text("prompt,answer\nAdd 1 and 2,3\nAdd 2 and 2,4\n")
     assert main(command_line("tune", model, folder, "--data", str(file), "--examples", "2")) == 0
-    assert "fine-tuned on own" in (folder / "out" / "report.html").read_text()
+    assert "fine-tuned on own" in (folder / "tune" / "report.html").read_text()
     file.write_text("prompt,answer\nAdd 1 and 2,\n")
     assert main(command_line("tune", model, folder, "--data", str(file))) == 2
     assert "row 1 has an empty prompt or answer" in capsys.readouterr().err

@@ -223,7 +223,9 @@ def _serve(requests: int, replies: int) -> NoReturn:
             limit = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
             resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
         chat_template_utils.datetime = _FixedDate  # type: ignore[attr-defined, misc]
-        while select.select([requests], [], [], _IDLE_SECONDS)[0]:
+        patience = MAX_WAIT  # on a busy machine the first request may come late
+        while select.select([requests], [], [], patience)[0]:
+            patience = _IDLE_SECONDS
             message = _read(requests)
             if message is None:
                 break
