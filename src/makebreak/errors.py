@@ -21,6 +21,11 @@ class InvalidInput(ValueError):
     """Something that a user gave cannot be used; the message names it, what was expected and the remedy."""
 
 
+def shorten(text: str, length: int = 200) -> str:
+    """Returns the beginning of a text for an error message, with an ellipsis if something follows."""
+    return text if len(text) <= length else text[:length] + "…"
+
+
 @contextmanager
 def name_errors(subject: object, problem: str, remedy: str) -> Iterator[None]:
     """Turns every exception of a block into an `InvalidInput` that says whose input caused it.

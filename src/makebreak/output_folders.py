@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from makebreak.errors import InvalidInput, describe_error
+from makebreak.errors import InvalidInput, describe_error, shorten
 
 REPORT, CLAIMS, PROVENANCE = "report.html", "claims.json", "provenance.json"
 """Files of an output folder, of which a command or a study writes some."""
@@ -151,7 +151,7 @@ def _check(folder: Path, option: str, *, may_be_read_only: bool) -> None:
     except (OSError, ValueError) as error:  # ValueError for a null byte and for what has no encoding
         problem = error.strerror if isinstance(error, OSError) else str(error)
         raise InvalidInput(
-            f"{option}: {_shorten(str(folder))} cannot be written ({problem}): choose another {option}"
+            f"{option}: {shorten(str(folder))} cannot be written ({problem}): choose another {option}"
         ) from None
 
 
@@ -166,7 +166,3 @@ def _nearest_existing(folder: Path) -> Path:
             continue
         return path
     raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
-
-
-def _shorten(name: str, length: int = 200) -> str:
-    return name if len(name) <= length else name[:length] + "…"

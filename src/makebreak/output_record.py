@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from makebreak.errors import InvalidInput
+from makebreak.errors import InvalidInput, shorten
 from makebreak.model_names import models_digest
 from makebreak.output_folders import OUTPUT_FILES, RECORD, REPORT, SUFFIXES, check_no_link
 from makebreak.store import remove_temporary_files, write_json
@@ -88,7 +88,7 @@ def check_output_files(out: Path, owner: OutputOwner, option: str = "--out") -> 
     if content is not None and not owner.owns(content):
         about = f" on {', '.join(content.models)}" if content.models else ""
         raise InvalidInput(
-            f"{option}: {out} holds the results of {_shorten(content.program + about)}: remove it, or choose "
+            f"{option}: {out} holds the results of {shorten(content.program + about)}: remove it, or choose "
             f"another {option}"
         )
     _check_own(out, names, frozenset() if content is None else content.files, option)
@@ -260,7 +260,3 @@ def _lock(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
-
-
-def _shorten(text: str, length: int = 200) -> str:
-    return text if len(text) <= length else text[:length] + "…"

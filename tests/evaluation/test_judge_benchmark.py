@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import runpy
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -12,8 +9,6 @@ from makebreak.evaluation import kappa_interval, krippendorff_alpha
 from makebreak.evaluation.judge_benchmark import BenchmarkRow, benchmark_rows, held_out_verdicts
 from makebreak.evaluation.refusal_classifier import LABELS, refusal_probabilities, training_answers
 from makebreak.prompts.examples import packaged_table
-
-SCRIPT = Path(__file__).parents[2] / "dev" / "judges.py"
 
 
 @pytest.fixture(scope="module")
@@ -66,11 +61,6 @@ def test_groups_widen_the_interval_of_kappa() -> None:
     grouped_low, grouped_high = kappa_interval(a, b, [str(i // 8) for i in range(80)])
     assert low < 0.6 < high
     assert grouped_high - grouped_low > 1.5 * (high - low)
-
-
-def test_the_page_of_judges_is_current() -> None:
-    script = runpy.run_path(str(SCRIPT))
-    assert script["PAGE"].read_text(encoding="utf-8") == script["page"](), "run `python dev/judges.py`"
 
 
 def _ratings(raters: list[str]) -> np.ndarray:

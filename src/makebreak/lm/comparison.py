@@ -46,6 +46,7 @@ from makebreak.models import (
     matrix_names,
     mlp_input_matrices,
     model_digest,
+    n_embeddings,
     n_layers,
     weight_matrix,
 )
@@ -182,7 +183,7 @@ def _rates_step(
 def _check_embedded(requests: TextRequests, lm: LanguageModel) -> None:
     """Raises InvalidInput if prompts have a token that one of the models lacks."""
     largest = int(requests.prompt.max())
-    if largest >= lm.model.get_input_embeddings().get_parameter("weight").shape[0]:
+    if largest >= n_embeddings(lm.model):
         token = lm.tokenizer.convert_ids_to_tokens(largest)
         raise InvalidInput(
             f"the prompts have the token {token!r}, which one of the models has no embedding for: choose "

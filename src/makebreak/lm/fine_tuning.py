@@ -121,8 +121,8 @@ def tune_as_user(
 
     Raises:
         ValueError: If the task, the template or the mitigation is unknown, the rank of the adapters is above
-            that of every matrix, a prompt of the evaluation is trained on, or one exceeds
-            the context of the model with its answer.
+            that of every matrix, a prompt of the evaluation is trained on, or one exceeds the context of the
+            model with its answer.
     """
     check_rank(lm.model, training.lora_rank)
     task = OWN if data.own_examples else data.settings.task

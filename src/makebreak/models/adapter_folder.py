@@ -19,6 +19,7 @@ from makebreak.errors import InvalidInput, name_errors
 from makebreak.models.config_checks import read_settings
 from makebreak.models.remote_code import check_no_auto_map
 from makebreak.models.weight_files import ADAPTER
+from makebreak.models.weights import n_embeddings
 
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 """File of the tensors of an adapter."""
@@ -221,7 +222,7 @@ def _replace_weights(model: PreTrainedModel, whole: Mapping[str, Tensor], folder
     n_rows = {len(tensor) for name, tensor in whole.items() if name in embeddings and tensor.ndim}
     if len(n_rows) > 1:
         raise InvalidInput(f"{folder}: its embeddings have {sorted(n_rows)} rows: expected one number")
-    if n_rows and n_rows != {model.get_input_embeddings().get_parameter("weight").shape[0]}:
+    if n_rows and n_rows != {n_embeddings(model)}:
         model.resize_token_embeddings(n_rows.pop(), mean_resizing=False)
     weights = model.state_dict()
     for name, tensor in whole.items():

@@ -6,6 +6,7 @@ from transformers import PreTrainedModel
 
 from makebreak.errors import InvalidInput
 from makebreak.models.language import LanguageModel
+from makebreak.models.weights import n_embeddings
 
 
 def check_same_shapes(*, base: PreTrainedModel, tuned: PreTrainedModel) -> None:
@@ -51,7 +52,7 @@ def crop_vocabulary(base: LanguageModel, tuned: LanguageModel) -> int:
     Raises:
         InvalidInput: If a token of both has another id in one than in the other.
     """
-    n_rows = [lm.model.get_input_embeddings().get_parameter("weight").shape[0] for lm in (base, tuned)]
+    n_rows = [n_embeddings(lm.model) for lm in (base, tuned)]
     if n_rows[0] == n_rows[1]:
         return 0
     ids, ids_of_tuned = base.tokenizer.get_vocab(), tuned.tokenizer.get_vocab()
@@ -63,6 +64,6 @@ def crop_vocabulary(base: LanguageModel, tuned: LanguageModel) -> int:
                 "vocabulary to which tokens were added"
             )
     for lm in (base, tuned):
-        if lm.model.get_input_embeddings().get_parameter("weight").shape[0] > min(n_rows):
+        if n_embeddings(lm.model) > min(n_rows):
             lm.model.resize_token_embeddings(min(n_rows))
     return abs(n_rows[0] - n_rows[1])

@@ -10,6 +10,7 @@ from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
 from makebreak.errors import InvalidInput, name_errors, silence_native_code
 from makebreak.models.config_checks import read_settings
 from makebreak.models.remote_code import check_no_remote_code
+from makebreak.models.weights import n_embeddings
 
 _PROBE = "Is this 1 sentence, read by both?"
 """A text that a tokenizer and its `tokenizer.json` must encode alike."""
@@ -68,7 +69,7 @@ def check_vocabulary(name: str, tokenizer: PreTrainedTokenizerFast, model: PreTr
     Raises:
         InvalidInput: If an id is beyond the embeddings.
     """
-    n_rows = model.get_input_embeddings().get_parameter("weight").shape[0]
+    n_rows = n_embeddings(model)
     ids = tokenizer.get_vocab()
     token = max(ids, key=lambda symbol: ids[symbol], default=None)
     if token is None:

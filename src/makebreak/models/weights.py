@@ -11,9 +11,15 @@ from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from makebreak.architectures import architecture_of
 from makebreak.configs import nearest
+
+
+def n_embeddings(model: PreTrainedModel) -> int:
+    """Number of tokens that a model has an embedding for, which may exceed those of its tokenizer."""
+    return len(model.get_input_embeddings().get_parameter("weight"))
 
 
 def n_layers(model: nn.Module) -> int:
