@@ -7,9 +7,9 @@ imported, so that help is fast; a name in a registry is checked where it is look
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import tyro
 
@@ -74,6 +74,10 @@ class PromptSettings:
                 raise ValueError(f"--{name} {value}: makebreak's own prompts are in no file; give --prompts")
 
 
+_LATER_FIELDS: tuple[str, ...] = ()
+"""Fields of `GenerationSettings` that keys of older results do not have."""
+
+
 @dataclass(frozen=True)
 class GenerationSettings:
     """Prompt template and answers."""
@@ -104,6 +108,16 @@ class GenerationSettings:
             raise ValueError(
                 f"system = {self.system!r}: only --template chat has a place for it; leave one out"
             )
+
+    @property
+    def key(self) -> dict[str, Any]:
+        """The fields for the key of a result, without those of later versions that have their defaults."""
+        is_default = {field.name for field in fields(self) if getattr(self, field.name) == field.default}
+        return {
+            name: value
+            for name, value in asdict(self).items()
+            if name not in is_default.intersection(_LATER_FIELDS)
+        }
 
 
 _LOAD_CHOICES = {"device": ("auto", "cpu", "cuda"), "dtype": ("auto", "float32", "bfloat16", "float16")}

@@ -8,7 +8,7 @@ all attacks are then evaluated on the other half.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -149,7 +149,7 @@ def attack_model(
     log(estimate_message(_estimate_seconds(lm, requests, settings, attacks)))
     config = {
         "model": model_digest(lm),
-        "settings": asdict(settings),
+        "settings": settings.key,
         "reference": None if monitors is None else prompts_digest(monitors.reference),
         "prompts": prompts_digest({"harmful": data.prompts, "targets": data.targets}),
     }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict
 from functools import cache, partial
 from typing import Any
 
@@ -128,7 +127,7 @@ def compare_models(
     config = {
         "base": model_digest(base),
         "aligned": model_digest(tuned),
-        "settings": asdict(settings),
+        "settings": settings.key,
         "prompts": prompts_digest({family: prompts[family][:MAX_REQUESTS] for family in requests}),
     }
     log(estimate_message(_estimate_seconds(base, requests["harmful"], n_layers(base.model) + 1)))

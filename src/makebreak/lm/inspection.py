@@ -7,7 +7,7 @@ they describe one model, not how the results vary between training runs.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -111,7 +111,7 @@ def inspect(
     target = ChatTarget(lm, settings)
     families = [family for family in FAMILIES if family in prompts]
     requests = {family: target.encode(prompts[family], family=family) for family in families}
-    config = {"model": model_digest(lm), "settings": asdict(settings), "prompts": prompts_digest(prompts)}
+    config = {"model": model_digest(lm), "settings": settings.key, "prompts": prompts_digest(prompts)}
     if architecture_of(lm.model).has_experts:
         log("a mixture of experts: classes are separated by what whole MLPs write, hook_mlp_out")
     log(estimate_message(_estimate_seconds(lm, requests, settings.n_new)))

@@ -8,7 +8,7 @@ often this truncation changes a verdict. Every point is cached as soon as it is 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -196,7 +196,7 @@ def chat_landscape_data(
         for batch in requests.values():
             check_context(lm, batch, longer_settings.n_new)
         longer = Landscape(LandscapeTarget(lm, longer_settings, stops_at_refusal=False), requests)
-    key = {"model": model_digest(lm), "settings": asdict(settings), "prompts": prompts_digest(prompts)}
+    key = {"model": model_digest(lm), "settings": settings.key, "prompts": prompts_digest(prompts)}
     return LandscapeData(target, requests, key, longer, interpolate_to=other)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from functools import partial
 from typing import NamedTuple
 
@@ -72,7 +71,7 @@ def build_training_set(
         family: evenly_spaced(texts, max_per_family or len(texts))
         for family, texts in training_prompts().items()
     }
-    config = {"model": model_digest(lm), "settings": asdict(settings) | {"n_new": ANSWER_TOKENS}}
+    config = {"model": model_digest(lm), "settings": settings.key | {"n_new": ANSWER_TOKENS}}
     steps = StepCache("training set", store, config | {"prompts": prompts_digest(prompts)})
     log(f"generating the model's own answers to {sum(map(len, prompts.values()))} prompts, unless cached")
     answers = {family: _own_answers(lm, family, texts, settings, steps) for family, texts in prompts.items()}

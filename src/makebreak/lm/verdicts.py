@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
@@ -80,7 +79,7 @@ def judged_answer_rows(
         One row per prompt: `family`, the fields of `AnswerRow`, and one column per judge.
     """
     rows: Rows = []
-    config, target = {"model": model_digest(lm), "settings": asdict(settings)}, ChatTarget(lm, settings)
+    config, target = {"model": model_digest(lm), "settings": settings.key}, ChatTarget(lm, settings)
     requests = {family: target.encode(texts, family=family) for family, texts in prompts.items()}
     for batch in requests.values():
         check_context(lm, batch, settings.n_new)
