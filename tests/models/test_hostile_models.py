@@ -242,7 +242,7 @@ WEIGHTS: dict[str, tuple[Change, str]] = {
     "one missing": (tensors(lambda t: t.pop("model.norm.weight")), "lack tensors.*norm.weight"),
     "a layer missing": (
         tensors(lambda t: [t.pop(k) for k in list(t) if ".layers.1." in k]),
-        "lack tensors .*and 8 more",
+        "lack tensors .*input_layernorm.weight, .*layers.1.* and 6 more",
     ),
     "other shape": (tensors(lambda t: t.update({"model.norm.weight": torch.ones(3)})), "other shapes"),
     "NaN": (

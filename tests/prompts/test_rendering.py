@@ -161,3 +161,15 @@ def test_answers_end_where_a_turn_ends(tmp_path: Path) -> None:
     assert answers["<end>"] == ["Sure here", "Sure here"]
     assert answers["<pad>"][0] == "Sure here"
     assert answers["<pad>"][1].startswith("Sure here <user> bombs"), "the control: no template says so"
+
+
+def test_role_that_a_template_refuses_is_named() -> None:
+    """An error of the template about the system role is one about --system; any other stays as it is."""
+    refusing = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system role') }}{% endif %}"
+    words = chat(refusing + "{{ messages[-1]['content'] }}")
+    with pytest.raises(ValueError, match="system prompt 'help': this chat template has no place for it; leave"):
+        text_requests(words, ["make tea"], family="f", unsafe=True, prompt_format=PromptFormat(system="help"))
+    assert len(text_requests(words, ["make tea"], family="f", unsafe=True)) == 1
+    words = chat("{{ raise_exception('no user role') }}")
+    with pytest.raises(ValueError, match="cannot be rendered .*no user role"):
+        text_requests(words, ["make tea"], family="f", unsafe=True, prompt_format=PromptFormat(system="help"))

@@ -12,6 +12,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 from makebreak.errors import InvalidInput, name_errors
 
 _REMEDY = "expected weights that belong to the config; download the model again, or correct config.json"
+_MAX_NAMES = 3  # tensors that an error names
 _LAYER = re.compile(r"(?:^|\.)(?:layers|h|blocks)\.(\d+)\.")
 _N_PROBE = 4
 """Tokens of the pass that shows whether a model computes finite numbers."""
@@ -69,8 +70,9 @@ def check_loaded(name: str, report: Mapping[str, Any], model: PreTrainedModel) -
         (parts, "hold tensors for which its parts have no place"),
     ):
         if tensors:
-            more = f" and {len(tensors) - 1} more" if len(tensors) > 1 else ""
-            raise InvalidInput(f"{name}: its weights {problem} ({tensors[0]}{more}); {_REMEDY}")
+            rest = len(tensors) - _MAX_NAMES
+            names = ", ".join(tensors[:_MAX_NAMES]) + (f" and {rest} more" if rest > 0 else "")
+            raise InvalidInput(f"{name}: its weights {problem} ({names}); {_REMEDY}")
     if report.get("error_msgs"):
         raise InvalidInput(f"{name}: its weights cannot be loaded ({report['error_msgs'][0]}); {_REMEDY}")
 

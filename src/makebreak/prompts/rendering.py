@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from transformers import PreTrainedTokenizerFast
 
+from makebreak.errors import InvalidInput
 from makebreak.prompts.chat_template import render_chat
 from makebreak.prompts.tokenization import encode_texts
 
@@ -100,10 +101,23 @@ def _render_turns(tokenizer: PreTrainedTokenizerFast, text: str, system: str | N
         )
     before = [] if system is None else [{"role": "system", "content": system}]
     turns = [*before, {"role": "user", "content": text}]
-    prompt = render_chat(tokenizer, turns, add_generation_prompt=True)
+    try:
+        prompt = render_chat(tokenizer, turns, add_generation_prompt=True)
+    except InvalidInput:
+        if system is not None:  # some templates refuse the role; an error of the request is named without it
+            _render_turns(tokenizer, text, None)
+            raise _no_place(system) from None
+        raise
     if system is not None and system.strip() not in prompt:
-        raise ValueError(f"system prompt {system[:_SHOWN]!r}: this chat template has no place for it")
+        raise _no_place(system)
     return prompt
+
+
+def _no_place(system: str) -> InvalidInput:
+    return InvalidInput(
+        f"system prompt {system[:_SHOWN]!r}: this chat template has no place for it; leave --system out, or "
+        "put it before the request in a --template of your own"
+    )
 
 
 def end_of_turn_token(tokenizer: PreTrainedTokenizerFast, template: str | None) -> int:
