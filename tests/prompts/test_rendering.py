@@ -167,9 +167,9 @@ def test_role_that_a_template_refuses_is_named() -> None:
     """An error of the template about the system role is one about --system; any other stays as it is."""
     refusing = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system role') }}{% endif %}"
     words = chat(refusing + "{{ messages[-1]['content'] }}")
-    with pytest.raises(ValueError, match="system prompt 'help': this chat template has no place for it; leave"):
+    with pytest.raises(ValueError, match=r"system prompt 'help': .* has no place for it; leave"):
         text_requests(words, ["make tea"], family="f", unsafe=True, prompt_format=PromptFormat(system="help"))
     assert len(text_requests(words, ["make tea"], family="f", unsafe=True)) == 1
     words = chat("{{ raise_exception('no user role') }}")
-    with pytest.raises(ValueError, match="cannot be rendered .*no user role"):
+    with pytest.raises(ValueError, match=r"cannot be rendered .*no user role"):
         text_requests(words, ["make tea"], family="f", unsafe=True, prompt_format=PromptFormat(system="help"))
