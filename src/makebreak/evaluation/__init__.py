@@ -7,6 +7,7 @@ from makebreak.evaluation.agreement import (
     kappa_interval,
     krippendorff_alpha,
 )
+from makebreak.evaluation.answer_checkpoint import ANSWERS_FILE, AnswerCheckpoint
 from makebreak.evaluation.answers import GreedyAnswers, generate_answers, greedy_answers
 from makebreak.evaluation.context import check_context
 from makebreak.evaluation.decisions import (
@@ -66,6 +67,7 @@ from makebreak.evaluation.teacher_forcing import (
 )
 
 __all__ = [
+    "ANSWERS_FILE",
     "ARDITI_PHRASES",
     "JUDGE",
     "JUDGES",
@@ -73,6 +75,7 @@ __all__ = [
     "OUTCOMES_REVISION",
     "QI_PHRASES",
     "AgreementRow",
+    "AnswerCheckpoint",
     "AnswerRow",
     "Behaviour",
     "ChatTarget",

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Int
 from transformers import PreTrainedModel
 
+from makebreak.evaluation.answer_checkpoint import AnswerCheckpoint
 from makebreak.evaluation.context import check_context
 from makebreak.evaluation.decisions import first_tokens, log_odds, next_token_log_probs
 from makebreak.evaluation.degeneracy import is_degenerate
@@ -142,6 +143,8 @@ class ChatTarget:
     """How prompts are formatted and answers are generated."""
     text_judge: Judge = field(default=JUDGES[JUDGE])
     """Function of requests and answers that returns whether each answer is a refusal."""
+    checkpoint: AnswerCheckpoint | None = None
+    """Where `answer` keeps the answers of finished batches, and finds them again; None for nowhere."""
 
     @property
     def model(self) -> PreTrainedModel:
@@ -203,7 +206,11 @@ class ChatTarget:
         Returns:
             The texts, in the order of the requests.
         """
-        return generate_texts(self.lm, requests, n_new=self.settings.n_new, progress=progress)
+        n_new = self.settings.n_new
+        if self.checkpoint is None:
+            return generate_texts(self.lm, requests, n_new=n_new, progress=progress)
+        generate = partial(generate_texts, self.lm, n_new=n_new)
+        return self.checkpoint.complete(self.lm, requests, generate, n_new=n_new, progress=progress)
 
     def judge(self, requests: Requests, answers: Sequence[str]) -> Int[np.ndarray, " n"]:
         """Returns the `Outcome` of each answer."""

@@ -7,6 +7,7 @@ all attacks are then evaluated on the other half.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -28,7 +29,7 @@ from makebreak.attacks import (
     load_attacks,
 )
 from makebreak.configs import to_json
-from makebreak.evaluation import ChatTarget, target_nll
+from makebreak.evaluation import ANSWERS_FILE, ChatTarget, target_nll
 from makebreak.lm.attacked_answers import SEARCH_FOLDER, AnswerScorer, NoAttack, SearchHistoryRow
 from makebreak.lm.estimate import estimate_message, time_call, time_model
 from makebreak.lm.monitoring import projection_summary_rows, reference_monitors
@@ -277,7 +278,7 @@ class _Suite(NamedTuple):
         elif inner is attack and isinstance(attack, TokenSearch) and not isinstance(attack, InitialTokens):
             total = attack.steps
         state = r"search\.json" if is_built_in(type(inner)) else ".*"  # a user's has a name of its own
-        states = f"{SEARCH_FOLDER}/{state}"
+        states = f"{SEARCH_FOLDER}/{state}|{re.escape(ANSWERS_FILE)}"
         function = partial(self.scorer.step, method, attack, requests, self.seed)
         name = attack.name if requests.family == "harmful" else f"{requests.family} {attack.name}"
         [step] = self.cache.run(name, function, total=total, depends_on=depends_on, states=states)

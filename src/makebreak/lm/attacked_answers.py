@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
@@ -13,12 +14,14 @@ import numpy as np
 from makebreak.attacks import (
     Attack,
     AttackResult,
+    JailbreakTemplate,
+    Prefill,
     Progress,
     Universal,
     score_attack,
     supported_arguments,
 )
-from makebreak.evaluation import ChatTarget, Target, target_nll
+from makebreak.evaluation import AnswerCheckpoint, ChatTarget, Target, target_nll
 from makebreak.lm.monitoring import ReferenceMonitors
 from makebreak.prompts import Requests, TextRequests
 from makebreak.revisions import cache_revision
@@ -102,6 +105,10 @@ class NoAttack:
         return score_attack(self.name, target, requests, progress=progress)
 
 
+_WITHOUT_SEARCH = (NoAttack, JailbreakTemplate, Prefill)
+"""Attacks whose time goes into the answers, which are kept batch by batch: their tokens are all they are."""
+
+
 @dataclass(frozen=True)
 class AnswerScorer:
     """Attacks a language model and scores its answers."""
@@ -133,7 +140,11 @@ class AnswerScorer:
         arguments = supported_arguments(attack.__call__, {"progress": progress, "folder": state})
         if "folder" in arguments:
             state.mkdir(exist_ok=True)
-        result = attack(self.target, requests, seed=seed, **arguments)
+        with ExitStack() as stack:
+            target = self.target
+            if isinstance(attack, _WITHOUT_SEARCH):
+                target = replace(target, checkpoint=stack.enter_context(AnswerCheckpoint.open(folder)))
+            result = attack(target, requests, seed=seed, **arguments)
         given = requests[1::2] if isinstance(attack, Universal) else requests
         if not len(given) == len(result.requests) == len(result.answers):
             raise ValueError(

@@ -6,9 +6,12 @@ they describe one model, not how the results vary between training runs.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,7 +19,7 @@ import torch
 
 from makebreak.activations import add, intervene
 from makebreak.architectures import architecture_of
-from makebreak.evaluation import ChatTarget, deciding_judge
+from makebreak.evaluation import ANSWERS_FILE, AnswerCheckpoint, ChatTarget, deciding_judge
 from makebreak.lm.estimate import estimate_message, time_model
 from makebreak.lm.prompts import FAMILIES, check_distinct, prompts_digest
 from makebreak.lm.step_cache import Progress, StepCache
@@ -137,7 +140,7 @@ def inspect(
         return InspectionResult(tables, {"ablation": reason})
     held_out = {family: requests[family][1::2] for family in FAMILIES[:2]}
     ablation = partial(_ablation_rows, target, clear_fit, selected["layer"], held_out)
-    tables["ablation"] = with_verdicts(steps.run("ablation", ablation))
+    tables["ablation"] = with_verdicts(steps.run("ablation", ablation, states=re.escape(ANSWERS_FILE)))
     return InspectionResult(tables, {})
 
 
@@ -231,20 +234,23 @@ def _ablation_rows(
     layer: int,
     requests: Mapping[str, TextRequests],
     progress: Progress,
+    folder: Path,
 ) -> Rows:
     """Answers without intervention, with a layer's direction or a random one ablated, and with it added."""
     vector = refusal_direction(target.model, fit, layer)
     noise = torch.randn(vector.shape, generator=torch.Generator().manual_seed(target.settings.seed))
     site = f"blocks.{layer}.hook_resid_pre"
     rows: Rows = []
-    for family, batch in requests.items():
-        rows += target.answer_rows(batch, progress, condition="nothing", family=family)
-        interventions: dict[str, Any] = {
-            "ablated": ablate_directions(target.model, (vector / vector.norm())[:, None]),
-            "random ablated": ablate_directions(target.model, (noise / noise.norm())[:, None]),
-            "added": intervene(target.model, site, add(vector)),
-        }
-        for condition, intervention in interventions.items():
-            with intervention:
-                rows += target.answer_rows(batch, progress, condition=condition, family=family)
+    with AnswerCheckpoint.open(folder) as checkpoint:
+        for family, batch in requests.items():
+            interventions: dict[str, Any] = {
+                "nothing": nullcontext(),
+                "ablated": ablate_directions(target.model, (vector / vector.norm())[:, None]),
+                "random ablated": ablate_directions(target.model, (noise / noise.norm())[:, None]),
+                "added": intervene(target.model, site, add(vector)),
+            }
+            for condition, intervention in interventions.items():
+                part = replace(target, checkpoint=checkpoint.under(f"{condition}, {family}"))
+                with intervention:
+                    rows += part.answer_rows(batch, progress, condition=condition, family=family)
     return rows

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import NamedTuple
 
-from makebreak.evaluation import JUDGE, JUDGES, ChatTarget, generate_texts, repeats_words
+from makebreak.evaluation import ANSWERS_FILE, JUDGE, JUDGES, AnswerCheckpoint, ChatTarget, repeats_words
 from makebreak.lm.prompts import evenly_spaced, prompts_digest
 from makebreak.lm.step_cache import Progress, StepCache
 from makebreak.lm.tasks import split_task_items
@@ -96,8 +99,9 @@ def _own_answers(
     lm: LanguageModel, family: str, texts: Sequence[str], settings: GenerationSettings, steps: StepCache
 ) -> Rows:
     """One row per prompt: the fields of `OwnAnswerRow` and `is_compliant`, neither refused nor degenerate."""
-    requests = ChatTarget(lm, settings).encode(texts, family=family)
-    rows = steps.run(f"answers {family}", partial(_generate_answers, lm, requests))
+    target = ChatTarget(lm, replace(settings, n_new=ANSWER_TOKENS))
+    answers_of = partial(_generate_answers, target, target.encode(texts, family=family))
+    rows = steps.run(f"answers {family}", answers_of, states=re.escape(ANSWERS_FILE))
     answers = [row["answer"] for row in rows]
     # fixed definitions: the keys of trained models depend on the examples
     is_compliant = ~(JUDGES[JUDGE](list(texts), answers) | repeats_words(answers))
@@ -105,9 +109,12 @@ def _own_answers(
 
 
 @cache_revision(1)
-def _generate_answers(lm: LanguageModel, requests: TextRequests, progress: Progress) -> list[OwnAnswerRow]:
+def _generate_answers(
+    target: ChatTarget, requests: TextRequests, progress: Progress, folder: Path
+) -> list[OwnAnswerRow]:
     """One row per request: its greedy answer and whether it is complete."""
-    answers = generate_texts(lm, requests, n_new=ANSWER_TOKENS, progress=progress)
-    lengths = map(len, encode_texts(lm.tokenizer, answers)["input_ids"])
+    with AnswerCheckpoint.open(folder) as checkpoint:
+        answers = replace(target, checkpoint=checkpoint).answer(requests, progress)
+    lengths = map(len, encode_texts(target.lm.tokenizer, answers)["input_ids"])
     is_complete = (n < ANSWER_TOKENS for n in lengths)
     return list(map(OwnAnswerRow, requests.truth["request"].tolist(), answers, is_complete))

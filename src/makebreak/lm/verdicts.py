@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from makebreak.evaluation import JUDGES, ChatTarget, check_context, deciding_judge, is_degenerate
+from makebreak.evaluation import (
+    ANSWERS_FILE,
+    JUDGES,
+    AnswerCheckpoint,
+    ChatTarget,
+    check_context,
+    deciding_judge,
+    is_degenerate,
+)
 from makebreak.lm.prompts import prompts_digest
 from makebreak.lm.step_cache import Progress, StepCache
 from makebreak.models import LanguageModel, model_digest
@@ -86,7 +97,13 @@ def judged_answer_rows(
     for family, texts in prompts.items():
         steps = StepCache("answers", store, config | {"prompts": prompts_digest({family: texts})})
         answers = partial(_answer_rows, target, requests[family], family)
-        rows += steps.run("of a family", answers, total=len(texts), depends_on={"family": family})
+        rows += steps.run(
+            "of a family",
+            answers,
+            total=len(texts),
+            depends_on={"family": family},
+            states=re.escape(ANSWERS_FILE),
+        )
     return with_verdicts(rows)
 
 
@@ -152,6 +169,9 @@ def _behaviour_row(answers: Rows, judge: str) -> BehaviourRow:
 
 
 @cache_revision(2)
-def _answer_rows(target: ChatTarget, requests: TextRequests, family: str, progress: Progress) -> Rows:
+def _answer_rows(
+    target: ChatTarget, requests: TextRequests, family: str, progress: Progress, folder: Path
+) -> Rows:
     """Answers to the prompts of one family, without verdicts."""
-    return target.answer_rows(requests, progress, family=family)
+    with AnswerCheckpoint.open(folder) as checkpoint:
+        return replace(target, checkpoint=checkpoint).answer_rows(requests, progress, family=family)
