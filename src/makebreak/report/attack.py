@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from makebreak.evaluation import JUDGES, deciding_judge
+from makebreak.evaluation import deciding_judge
 from makebreak.lm import (
     N_TOPIC_CONTROLS,
     NO_ATTACK,
@@ -64,6 +63,14 @@ _SECTIONS = {
 }
 
 
+_ANSWERS = {
+    "attacked_answers": "Answers under attack",
+    "answers": "Answers without an attack",
+    "harmless_answers": "Answers to harmless requests",
+}
+"""Titles of the tables of answers."""
+
+
 def write_attacks(name: str, result: AttackSuiteResult, facts: dict[str, str], out: Path) -> Path:
     """Writes tables, figures and the page.
 
@@ -77,8 +84,7 @@ def write_attacks(name: str, result: AttackSuiteResult, facts: dict[str, str], o
         The HTML file.
     """
     tables = {table: pd.DataFrame(rows) for table, rows in result.tables.items()}
-    sections = {"Answers without an attack": _answer_section(tables["answers"])}
-    figures = []
+    sections, figures = {}, []
     if "attacked_answers" in tables:
         success = success_rows(result.tables["attacked_answers"])
         cost = cost_rows(result.tables["attacked_answers"])
@@ -95,13 +101,13 @@ def write_attacks(name: str, result: AttackSuiteResult, facts: dict[str, str], o
         sections = {
             "Attacks": _attack_section(success, cost, result.tables["attacked_answers"]),
             **{title: tables[table] for title, table in _SECTIONS.items() if table in tables},
-            "Answers under attack": _answer_section(tables["attacked_answers"]),
-            **sections,
             **history,
         }
     write_tables(tables, out / TABLES)
     title = f"Attacks on {model_title(name)}"
-    return write_page(Page(title, attack_summary(result), facts, figures, sections), out / REPORT)
+    answers = {heading: tables[table] for table, heading in _ANSWERS.items() if table in tables}
+    page = Page(title, attack_summary(result), facts, figures, sections, answers=answers)
+    return write_page(page, out / REPORT)
 
 
 def attack_summary(result: AttackSuiteResult) -> list[str]:
@@ -314,26 +320,6 @@ def _attack_section(success: list[SuccessRow], cost: list[AttackCostRow], answer
         cells |= {label: _cell(getattr(row, column)) for column, label in _COST_LABELS.items()}
         rows.append(cells)
     return pd.DataFrame(rows)
-
-
-def _answer_section(answers: pd.DataFrame) -> pd.DataFrame:
-    """Answers for the page: texts first, then verdicts in words."""
-    labels: Mapping[str, str] = {
-        "attack": "attack",
-        "request": "request",
-        "attack_text": "text of the attack",
-        "answer": "answer",
-        "target": "target",
-        "exact_match": "target begins the answer",
-        "on_topic": "on topic",
-        **{judge: f"refused ({judge})" for judge in JUDGES},
-        **_COST_LABELS,
-    }
-    without = {"stable_candidate_share"}
-    if answers["attack"].nunique() == 1:  # no attack
-        without |= {"attack", "attack_text", "n_candidates", "retokenization_stable"}
-    columns = [column for column in labels if column not in without]
-    return answers.loc[:, columns].map(_cell).rename(columns=dict(labels))
 
 
 def _cell(value: Any) -> str:

@@ -76,9 +76,11 @@ def write_fine_tuning(name: str, result: FineTuneResult, facts: dict[str, str], 
         "training": lambda: plot_training_loss(tables["training"]),
     }
     figures = write_figures(drawings, _CAPTIONS, out / FIGURES)
-    sections = {"Behaviour": behaviour, "Answers": tables["answers"]}
+    sections = {"Behaviour": behaviour}
     if "task" in tables:
         sections["Task"] = tables["task"]
     title = f"{model_title(name)} {result.change}"
     facts = {**facts, "folder": str(result.folder)}
-    return write_page(Page(title, fine_tuning_summary(result), facts, figures, sections), out / REPORT)
+    answers = {"Answers before and after": tables["answers"]}
+    page = Page(title, fine_tuning_summary(result), facts, figures, sections, answers=answers)
+    return write_page(page, out / REPORT)

@@ -43,6 +43,8 @@ _CAPTIONS = {
         "intervention, and ablation of a random direction.",
     ),
 }
+_ANSWERS = {"answers": "Answers", "ablation": "Answers under interventions"}
+"""Titles of the tables of answers."""
 _REJECTIONS = {
     "not evaluated": "beyond the depth limit",
     "ablation moves": "ablation changes harmless requests too much (KL)",
@@ -74,7 +76,6 @@ def write_inspection(name: str, result: InspectionResult, facts: dict[str, str],
     figures = write_figures(_drawings(tables), _CAPTIONS, out / FIGURES)
     titles = {
         "behaviour": "Behaviour",
-        "answers": "Answers",
         "agreement": "Agreement of the judges",
         "clusters": "Separation by layer",
         "sensitivity": "Sensitivity: quartiles over requests",
@@ -82,8 +83,10 @@ def write_inspection(name: str, result: InspectionResult, facts: dict[str, str],
         "ablated_behaviour": "Behaviour under interventions",
     }
     sections = {title: tables[table] for table, title in titles.items() if table in tables}
+    answers = {heading: tables[table] for table, heading in _ANSWERS.items() if table in tables}
     title = f"Inspection of {model_title(name)}"
-    return write_page(Page(title, inspection_summary(result), facts, figures, sections), out / REPORT)
+    page = Page(title, inspection_summary(result), facts, figures, sections, answers=answers)
+    return write_page(page, out / REPORT)
 
 
 def inspection_summary(result: InspectionResult) -> list[str]:

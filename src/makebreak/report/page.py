@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib.resources import files
 from pathlib import Path
 
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
 from makebreak.characters import escape_hidden
+from makebreak.report.answers import page_answers
+from makebreak.report.cells import page_table
 from makebreak.store import write_atomic
 
 
@@ -47,6 +52,8 @@ class Page:
     """Tables by title, collapsed until a reader opens them."""
     expanded: Mapping[str, pd.DataFrame] = field(default_factory=dict)
     """Tables by title that are shown in full, before the figures."""
+    answers: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+    """Tables of answers by title, with the columns of `report.answers.page_answers`."""
 
 
 def write_page(page: Page, path: Path) -> Path:
@@ -61,8 +68,19 @@ def write_page(page: Page, path: Path) -> Path:
     Returns:
         The HTML file.
     """
-    template = template_environment().get_template("page.html")
-    html = template.render(page=page, tables=as_html(page.tables), expanded=as_html(page.expanded))
+    script = page_script()
+    html = (
+        template_environment()
+        .get_template("page.html")
+        .render(
+            page=page,
+            tables={title: page_table(table) for title, table in page.tables.items()},
+            expanded={title: page_table(table) for title, table in page.expanded.items()},
+            answers={title: page_answers(table) for title, table in page.answers.items()},
+            script=script,
+            policy=content_policy([script]),
+        )
+    )
     write_atomic(path, escape_hidden(html))
     return path
 
@@ -77,16 +95,24 @@ def template_environment() -> Environment:
     )
 
 
-def as_html(tables: Mapping[str, pd.DataFrame]) -> dict[str, str]:
-    """HTML tables by title, with three decimals.
+def page_script() -> Markup:
+    """The script of the pages, which sorts and filters tables."""
+    return Markup((files("makebreak.report") / "page.js").read_text(encoding="utf-8"))
+
+
+def content_policy(scripts: Sequence[str]) -> str:
+    """Content security policy of a page, by which a browser loads nothing and runs only the page's scripts.
 
     Args:
-        tables: The tables by title.
+        scripts: The scripts, as they stand between their tags.
 
     Returns:
-        The HTML of each.
+        The policy. It names the scripts by their SHA-256, so that no other one is run, wherever it comes
+        from.
     """
-    return {
-        title: table.to_html(index=False, border=0, float_format=lambda x: f"{x:.3f}", na_rep="n/a")
-        for title, table in tables.items()
-    }
+    digests = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
+    sources = " ".join(f"'sha256-{digest}'" for digest in digests)
+    return (
+        f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src {sources}; "
+        "base-uri 'none'; form-action 'none'"
+    )

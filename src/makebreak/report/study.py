@@ -14,9 +14,10 @@ from makebreak.characters import escape_hidden
 from makebreak.claims import ClaimRow, NotRun, format_value
 from makebreak.output_folders import FIGURES, REPORT
 from makebreak.report.cards import Card, make_card
+from makebreak.report.cells import page_table
 from makebreak.report.claim_text import count_text
 from makebreak.report.figures import write_figures
-from makebreak.report.page import as_html, template_environment
+from makebreak.report.page import content_policy, page_script, template_environment
 from makebreak.store import write_atomic
 from makebreak.studies import Results, Study
 
@@ -64,8 +65,10 @@ def write_study(study: Study, results: Results, preset: Any, world: str, out: Pa
         },
         figures=figures,
         facts=study.facts(preset, world),
-        tables=as_html(_summaries(study, tables)),
+        tables={title: page_table(table) for title, table in _summaries(study, tables).items()},
         names=sorted(tables),
+        script=page_script(),
+        policy=content_policy([page_script()]),
     )
     write_atomic(out / REPORT, escape_hidden(html))
     return out / REPORT
