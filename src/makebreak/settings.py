@@ -139,7 +139,7 @@ class LoadSettings:
         str | None, tyro.conf.arg(metavar="PLACEMENT", help_behavior_hint="(default: one device)")
     ] = None
     """Placement of a model that exceeds one device, as in transformers:
-    auto spreads its layers over all accelerators and the CPU."""
+    auto spreads its layers over all accelerators, which have to hold them."""
     base_model: Annotated[
         str | None, tyro.conf.arg(metavar="MODEL", help_behavior_hint="(default: what the adapter names)")
     ] = None

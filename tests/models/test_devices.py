@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -106,6 +107,19 @@ def test_cuda_without_a_device_is_one_line(monkeypatch: pytest.MonkeyPatch) -> N
     with pytest.raises(ValueError, match=r"^--device cuda: PyTorch .* finds no CUDA device; expected"):
         choose_placement("a model", N, None, LoadSettings(device="cuda"))
     assert choose_placement("a model", N, None, LoadSettings()).device == CPU
+
+
+@pytest.mark.parametrize(("device_map", "n_devices"), [("cuda", 0), ("cuda:0", 0), ("cuda:2", 2), ("xpu", 0)])
+def test_placement_on_a_device_that_is_not_there(
+    monkeypatch: pytest.MonkeyPatch, device_map: str, n_devices: int
+) -> None:
+    module = SimpleNamespace(is_available=lambda: n_devices > 0, device_count=lambda: n_devices)
+    monkeypatch.setattr(torch, "get_device_module", lambda kind: module)
+    words = rf"^--device-map {device_map}: PyTorch .* finds {n_devices} devices of this kind"
+    with pytest.raises(ValueError, match=words):
+        choose_placement("a model", N, None, LoadSettings(device_map=device_map))
+    if n_devices:
+        choose_placement("a model", N, None, LoadSettings(device_map="cuda:1"))
 
 
 @pytest.mark.parametrize(

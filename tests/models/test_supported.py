@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from accelerate import cpu_offload
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from makebreak.architectures import UnknownArchitecture
@@ -14,6 +15,7 @@ from makebreak.errors import InvalidInput
 from makebreak.evaluation import generate_texts
 from makebreak.lm import inspect
 from makebreak.models import open_model
+from makebreak.models.loaded_model import check_in_memory
 from makebreak.models.supported import check_supported
 from makebreak.prompts import text_requests
 from makebreak.settings import GenerationSettings
@@ -67,6 +69,14 @@ def test_overflow_names_the_layer(tmp_path: Path) -> None:
         model.model.layers[1].mlp.down_proj.weight.fill_(3e38)
     with pytest.raises(InvalidInput, match="states are NaN or infinite from layer 2 on, in float32"):
         open_model(save_lm(model, tmp_path / "model"), store=Store(tmp_path / "store"))
+
+
+def test_weights_that_are_not_in_memory_are_refused() -> None:
+    """Libraries leave layers on the disk that fit no accelerator; measures could not read their weights."""
+    model = matrix_model("llama")
+    check_in_memory("a model", model)
+    with pytest.raises(InvalidInput, match=r"weights do not fit on the accelerators .*expected all of them"):
+        check_in_memory("a model", cpu_offload(model, execution_device=torch.device("cpu")))
 
 
 def test_only_sites_need_an_architecture(tmp_path: Path) -> None:

@@ -64,9 +64,11 @@ def choose_placement(
         The device and the type.
 
     Raises:
-        ValueError: If there is no CUDA device but one is asked for, or the weights do not fit into memory.
+        ValueError: If there is no such accelerator as is asked for, or the weights do not fit into memory.
     """
     device = _device(settings.device)
+    if settings.device_map is not None:
+        _check_device_map(settings.device_map)
     types = [settings.dtype]
     if settings.dtype == "auto" and device == CPU:
         types = ["float32"]
@@ -117,6 +119,20 @@ def _device(choice: str) -> torch.device:
             f"--device cuda: PyTorch {torch.__version__} finds no CUDA device; expected cpu or auto"
         )
     return device
+
+
+def _check_device_map(device_map: str) -> None:
+    """Raises ValueError for a placement on an accelerator that is not there."""
+    kind, _, index = device_map.partition(":")
+    if kind not in ("cuda", "xpu", "mps"):
+        return
+    module = torch.get_device_module(kind)
+    n = module.device_count() if module.is_available() else 0
+    if n <= int(index or 0):
+        raise ValueError(
+            f"--device-map {device_map}: PyTorch {torch.__version__} finds {n} devices of this kind; "
+            "expected auto, cpu, or one of the devices that are there"
+        )
 
 
 def _sixteen_bits(device: torch.device, checkpoint_dtype: torch.dtype | None) -> str:

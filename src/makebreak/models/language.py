@@ -28,6 +28,7 @@ from makebreak.models.hub import is_asked_for, name_both_readings
 from makebreak.models.loaded_model import (
     attention_of,
     check_finite,
+    check_in_memory,
     check_loaded,
     n_parameters,
 )
@@ -74,9 +75,11 @@ class LanguageModel:
         """Data type, device, and most tokens of a forward pass."""
         devices = sorted({str(parameter.device) for parameter in self.model.parameters()})
         dtype = str(self.model.dtype).removeprefix("torch.")
-        return (
-            f"{dtype} on {', '.join(devices)}, at most {batch_tokens(self.model):,} tokens per forward pass"
+        batches = f"at most {batch_tokens(self.model):,} tokens per forward pass"
+        rounding = (
+            "" if self.model.dtype.itemsize > 2 else ", whose composition can change answers in 16 bits"
         )
+        return f"{dtype} on {', '.join(devices)}, {batches}{rounding}"
 
 
 @silence_loggers("transformers")  # what it warns of is an error of this project, or harmless
@@ -136,6 +139,7 @@ def open_model(name: str | Path, *, store: Store, loading: LoadSettings | None =
         model = text_model(model)
         if loading.device_map is None:
             model.to(device)
+    check_in_memory(str(name), model)
     check_vocabulary(str(name), tokenizer, model)
     check_finite(str(name), model.eval())
     check_architecture(model)

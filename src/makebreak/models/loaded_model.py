@@ -98,6 +98,25 @@ def _is_of_a_part(key: str, model: PreTrainedModel) -> bool:
     return False
 
 
+def check_in_memory(name: str, model: PreTrainedModel) -> None:
+    """Checks that the weights of a model are in the memory of its devices.
+
+    Args:
+        name: Name of the model in errors.
+        model: The model as it was loaded.
+
+    Raises:
+        InvalidInput: If a weight was left on the disk or in another memory, from where it comes for the
+            passes of its module only.
+    """
+    absent = [weight for weight, parameter in model.named_parameters() if parameter.is_meta]
+    if absent:
+        raise InvalidInput(
+            f"{name}: {len(absent)} weights do not fit on the accelerators ({absent[0]}): expected all of "
+            "them there, since measures read weights; choose --dtype bfloat16, or --device cpu"
+        )
+
+
 def check_finite(name: str, model: PreTrainedModel) -> None:
     """Checks that weights and logits are finite, and that logits do not depend on later tokens.
 
