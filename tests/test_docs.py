@@ -168,3 +168,10 @@ def test_guide_runs_as_it_stands(page: Path, folder: Path) -> None:
 
 def test_every_checked_guide_exists() -> None:
     assert set(CHECKS) <= {page.stem for page in GUIDES}
+
+
+@pytest.mark.parametrize("page", sorted((DOCS / "results").glob("*.md")), ids=lambda page: page.stem)
+def test_tests_that_a_page_names_exist(page: Path) -> None:
+    for file, name in re.findall(r"(tests/[\w/]+\.py)(?:::(\w+))?", page.read_text(encoding="utf-8")):
+        text = (DOCS.parent / file).read_text(encoding="utf-8")
+        assert f"def {name}" in text, f"{page.name}: {file}::{name}"

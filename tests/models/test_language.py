@@ -184,3 +184,11 @@ def test_digest_is_that_of_what_decides_the_answers(tmp_path: Path) -> None:
         next(lm.model.parameters())[0, 0] += 1
     digests.append(model_digest(lm))
     assert len(set(digests)) == len(digests)
+
+
+def test_sixteen_bits_are_said() -> None:
+    """In 16 bits the logits of a request depend on its batch, as those of float32 do not noticeably."""
+    lm = LanguageModel("a model", network("llama"), tokenizer())
+    assert "16 bits" not in lm.description
+    lm.model.bfloat16()
+    assert lm.description.endswith("whose composition can change answers in 16 bits")
