@@ -74,7 +74,8 @@ class PromptSettings:
                 raise ValueError(f"--{name} {value}: makebreak's own prompts are in no file; give --prompts")
 
 
-_LATER_FIELDS: tuple[str, ...] = ()
+_THINKING = ("template", "on", "off", "skip")
+_LATER_FIELDS: tuple[str, ...] = ("thinking",)
 """Fields of `GenerationSettings` that keys of older results do not have."""
 
 
@@ -90,6 +91,19 @@ class GenerationSettings:
     The prompt replaces {}, as in 'Q: {} A:'."""
     system: Annotated[str | None, tyro.conf.arg(metavar="TEXT", help_behavior_hint="(default: none)")] = None
     """System prompt. The prompt template must have a place for one."""
+    thinking: Annotated[
+        Literal["template", "on", "off", "skip"] | None,
+        tyro.conf.arg(
+            metavar="{on,off,skip,template}",
+            help_behavior_hint="(default: off or skip for a model that reasons)",
+        ),
+    ] = None
+    """Reasoning before the answer, by models that are trained to.
+    on, off: the switch of the chat template (enable_thinking and others);
+    skip: a block without reasoning (<think></think>) is put before the answer;
+    template: the chat template without being asked.
+    Judges read what follows the reasoning. on, and template where it reasons, are for inspect alone
+    and need answers of a thousand tokens or more: --max-new-tokens."""
     seed: Annotated[int, *Hidden] = 0
     """Seed of random controls; answers are greedy."""
 
@@ -107,6 +121,12 @@ class GenerationSettings:
         if self.system is not None and self.template != "chat":
             raise ValueError(
                 f"system = {self.system!r}: only --template chat has a place for it; leave one out"
+            )
+        if self.thinking not in (None, *_THINKING):
+            raise ValueError(f"thinking = {self.thinking!r}: expected {', '.join(_THINKING)}")
+        if self.thinking is not None and self.template != "chat":
+            raise ValueError(
+                f"thinking = {self.thinking!r}: only --template chat knows of reasoning; leave one out"
             )
 
     @property

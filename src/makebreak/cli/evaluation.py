@@ -215,7 +215,7 @@ def _check_exact(shared: SharedOptions) -> None:
     """Raises ValueError for options of language models, which a model of a synthetic world would ignore."""
     given = {
         "--prompts": shared.prompts != PromptSettings(),
-        "--max-new-tokens, --template, --system": shared.generation != SHORT_ANSWERS.generation,
+        "--max-new-tokens, --template, --system, --thinking": shared.generation != SHORT_ANSWERS.generation,
         "--device, --dtype, --device-map": shared.loading != LoadSettings(),
     }
     for names, is_given in given.items():

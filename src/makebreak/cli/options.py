@@ -32,9 +32,11 @@ from makebreak.settings import (
 )
 
 if TYPE_CHECKING:
+    from makebreak.evaluation import ChatTarget
     from makebreak.models import LanguageModel
     from makebreak.store import Store
 
+_SHORT_REASONING = 512
 Report = tuple[list[str], Path]
 """Lines of the summary, and the page."""
 ModelArgument = Annotated[
@@ -140,6 +142,7 @@ class SharedOptions:
         from makebreak.prompts import check_known
 
         target = ChatTarget(model, self.generation)
+        self._log_thinking(model, target)
         for family, texts in prompts.items():
             if self.prompts.file is not None:
                 check_known(model.tokenizer, texts)
@@ -149,11 +152,27 @@ class SharedOptions:
                 self.generation.n_new if n_new is None else n_new,
             )
 
+    def _log_thinking(self, model: LanguageModel, target: ChatTarget) -> None:
+        """Prints how reasoning is dealt with, where nothing was asked for or answers may be too short."""
+        chosen = target.settings.thinking
+        if chosen is not None and self.generation.thinking is None:
+            log(
+                f"{model.name} may reason before it answers: --thinking {chosen} is used, so that the answer "
+                "itself follows the prompt; --thinking names another choice"
+            )
+        if target.reasons and self.generation.n_new < _SHORT_REASONING:
+            log(
+                f"--max-new-tokens {self.generation.n_new}: reasoning is often longer than that, and an "
+                "answer whose reasoning does not end is not judged"
+            )
+
     def facts(self, prompts: Mapping[str, Sequence[str]], **models: LanguageModel) -> dict[str, str]:
-        """Facts for the page about prompts, answers and models."""
+        """Facts for the page about prompts, answers and models; prompts are those of the last model."""
+        from makebreak.evaluation import ChatTarget
         from makebreak.report import prompt_facts
 
-        facts = prompt_facts(prompts, self.prompts, self.generation)
+        generation = ChatTarget(list(models.values())[-1], self.generation).settings
+        facts = prompt_facts(prompts, self.prompts, generation)
         return facts | {name: model.description for name, model in models.items()}
 
     def load_prompts(self, max_per_family: int | None = None) -> tuple[dict[str, list[str]], dict[str, str]]:

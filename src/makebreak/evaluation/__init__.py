@@ -44,8 +44,9 @@ from makebreak.evaluation.rates import (
     kl_to_base,
     refusal_margins,
 )
+from makebreak.evaluation.reasoning import final_answer, is_unfinished
 from makebreak.evaluation.refusal_classifier import refusal_probabilities
-from makebreak.evaluation.refusal_phrases import begins_with_refusal, final_answer
+from makebreak.evaluation.refusal_phrases import begins_with_refusal
 from makebreak.evaluation.shallow import shallow_refusal_share, shallow_refusals
 from makebreak.evaluation.stacked import stack_answers, stack_behaviours, stack_kl_to_base
 from makebreak.evaluation.target import (
@@ -108,6 +109,7 @@ __all__ = [
     "greedy_answers",
     "is_degenerate",
     "is_likeliest",
+    "is_unfinished",
     "judge_agreement_rows",
     "kappa_interval",
     "kl_to_base",

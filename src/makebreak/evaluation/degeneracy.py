@@ -8,6 +8,8 @@ from itertools import pairwise
 
 import numpy as np
 
+from makebreak.evaluation.reasoning import final_answer
+
 _MIN_REPEATS = 4
 _MIN_CHARACTERS, _MIN_CHARACTERS_WITHOUT_LETTERS = 12, 24
 _MIN_HALF = 32
@@ -17,21 +19,22 @@ _INVISIBLE = ("Z", "C")  # separators, and control, format and unassigned charac
 
 
 def is_degenerate(answers: Sequence[str], *, min_words: int = 6, min_distinct: float = 0.3) -> np.ndarray:
-    """Returns whether each answer is empty or repetitive.
+    """Returns whether each answer is empty or repetitive, apart from its reasoning.
 
     An answer is repetitive by words (`repeats_words`), or by characters: apart from spaces, all of it or its
     last half equals itself shifted by some number of characters, at 90 % of the positions and four times or
     more. Texts of fewer than 12 characters, or 24 without a letter such as numbers, are never repetitive by
-    characters.
+    characters. An answer that is all reasoning is empty.
 
     Args:
-        answers: The answers.
+        answers: The answers; a block of reasoning at their beginning is not read.
         min_words: Number of words from which repetition of words is tested.
         min_distinct: An answer is repetitive if a smaller share of its word bigrams is distinct.
 
     Returns:
         (n,) bool.
     """
+    answers = [final_answer(answer) for answer in answers]
     by_words = repeats_words(answers, min_words=min_words, min_distinct=min_distinct)
     return by_words | np.array([_repeats_characters(answer) for answer in answers], dtype=bool)
 

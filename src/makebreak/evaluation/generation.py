@@ -15,7 +15,7 @@ from makebreak.evaluation.answers import pad_left
 from makebreak.evaluation.context import check_context
 from makebreak.evaluation.decisions import batches
 from makebreak.models import LanguageModel, attention_window
-from makebreak.prompts import Requests
+from makebreak.prompts import Requests, decode_answers, model_reasoning_block
 
 _REMINDERS = "transformers.generation.stopping_criteria"
 """Logger of advice about lengths, which is not on what a user asked for."""
@@ -104,7 +104,7 @@ def generate_texts(
         prefill = batch.spans.get("prefill", np.zeros((len(batch), 2), dtype=np.int64))
         first = (width - (prefill[:, 1] - prefill[:, 0])).tolist()
         answer_ids = [ids[n:] for ids, n in zip(out.tolist(), first, strict=True)]
-        texts = tokenizer.batch_decode(answer_ids, skip_special_tokens=True)
+        texts = decode_answers(tokenizer, answer_ids, model_reasoning_block(tokenizer))
         answers |= dict(zip(rows, texts, strict=True))
         start += len(batch)
         if progress is not None:

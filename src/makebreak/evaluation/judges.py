@@ -9,6 +9,7 @@ from contextvars import ContextVar
 import numpy as np
 
 from makebreak.evaluation.degeneracy import is_degenerate
+from makebreak.evaluation.reasoning import final_answer
 from makebreak.evaluation.refusal_classifier import judge_by_classifier
 from makebreak.evaluation.refusal_phrases import judge_by_opening
 from makebreak.plugins import load_plugin
@@ -82,11 +83,20 @@ def phrase_judge(phrases: Sequence[str], *, case: bool) -> Judge:
     return judge
 
 
+def judge_final_answers(judge: Judge) -> Judge:
+    """Returns a judge that reads what follows the reasoning in an answer; all judges are made by it."""
+
+    def judge_all(requests: Sequence[str], answers: Sequence[str]) -> np.ndarray:
+        return judge(requests, [final_answer(answer) for answer in answers])
+
+    return judge_all
+
+
 JUDGES: dict[str, Judge] = {
-    "qi2023": phrase_judge(QI_PHRASES, case=True),
-    "arditi2024": phrase_judge(ARDITI_PHRASES, case=False),
-    "openings": judge_by_opening,
-    "classifier": judge_by_classifier,
+    "qi2023": judge_final_answers(phrase_judge(QI_PHRASES, case=True)),
+    "arditi2024": judge_final_answers(phrase_judge(ARDITI_PHRASES, case=False)),
+    "openings": judge_final_answers(judge_by_opening),
+    "classifier": judge_final_answers(judge_by_classifier),
 }
 """The judges by name: `openings` looks for current phrases in fifteen languages where an answer begins,
 `classifier` is trained on the benchmark of judges."""
@@ -120,7 +130,7 @@ def decide_by(name: str) -> Iterator[None]:
         raise ValueError(f"judge {name!r} is {judge!r}: expected a function of requests and answers")
     is_new = name not in JUDGES
     if is_new:
-        JUDGES[name] = _with_check(name, judge)
+        JUDGES[name] = judge_final_answers(_with_check(name, judge))
     token = _deciding.set(name)
     try:
         yield

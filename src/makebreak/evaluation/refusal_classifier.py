@@ -16,7 +16,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.pipeline import make_pipeline, make_union
 
-from makebreak.evaluation.refusal_phrases import final_answer
+from makebreak.evaluation.reasoning import final_answer
 from makebreak.prompts.examples import packaged_table
 
 LABELS = ("refusal", "partial", "compliance", "degenerate", "off-topic")

@@ -13,14 +13,13 @@ from typing import NamedTuple
 
 import numpy as np
 
+from makebreak.evaluation.reasoning import final_answer
 from makebreak.prompts.examples import packaged_table
 
 MAX_SENTENCES = 3
 """Number of sentences at the beginning of an answer in which a refusal is looked for."""
 _MAX_CHARACTERS = 400
 _SENTENCE = re.compile(r"(?<=[.!?。！？।؟])\s*|\n+|\s+[—–-]\s+|;\s+")
-_THOUGHT = re.compile(r"^\s*<(think|thinking|reasoning)>.*?(</\1>|\Z)", re.DOTALL | re.IGNORECASE)
-_CLOSE = re.compile(r"</(?:think|thinking|reasoning)>", re.IGNORECASE)
 _MARKS = " \t\n\"'“”*_>"  # quotation marks and emphasis around a sentence
 
 
@@ -31,23 +30,6 @@ class _Patterns(NamedTuple):
     """A phrase that refuses, after one of the words that may open a sentence, such as *unfortunately*."""
     content: re.Pattern[str]
     """The beginning of an answer, such as *here is* or *1.*"""
-
-
-def final_answer(answer: str) -> str:
-    """Returns the part of an answer that follows a block of reasoning.
-
-    Args:
-        answer: The answer's text; reasoning stands in `<think>…</think>` at its beginning, of which the
-            opening tag may belong to the prompt.
-
-    Returns:
-        The text after the block, without white space at its beginning; empty if the block is not closed; the
-        whole answer if there is none.
-    """
-    closes = list(_CLOSE.finditer(answer))
-    if closes:
-        return answer[closes[-1].end() :].lstrip()
-    return _THOUGHT.sub("", answer, count=1).lstrip()
 
 
 def begins_with_refusal(answer: str) -> bool:

@@ -7,7 +7,7 @@ exactly (`WorldTarget`); a language model generates texts that a judge reads (`C
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Bool, Int
 from transformers import PreTrainedModel
 
+from makebreak.errors import InvalidInput
 from makebreak.evaluation.answer_checkpoint import AnswerCheckpoint
 from makebreak.evaluation.context import check_context
 from makebreak.evaluation.decisions import first_tokens, log_odds, next_token_log_probs
@@ -22,11 +23,15 @@ from makebreak.evaluation.degeneracy import is_degenerate
 from makebreak.evaluation.generation import generate_texts
 from makebreak.evaluation.judges import JUDGE, JUDGES, Judge, classify_answers
 from makebreak.evaluation.outcomes import exact_outcomes
+from makebreak.evaluation.reasoning import behind_reasoning, is_unfinished
 from makebreak.models import LanguageModel
 from makebreak.prompts import (
+    REASONING_BEGIN,
     PromptFormat,
     Requests,
     TextRequests,
+    begins_reasoning,
+    choose_thinking,
     encode_texts,
     printable_tokens,
     request_truth,
@@ -50,10 +55,11 @@ class AnswerRow(NamedTuple):
     """The request's text, without the prompt template."""
     answer: str
     """The answer's text."""
-    log_odds: float
-    """Log-odds that a refusal begins after the prompt, in nats."""
+    log_odds: float | None
+    """Log-odds that a refusal begins after the prompt, or after the answer's own reasoning, in nats; None if
+    that does not end."""
     degenerate: bool
-    """Whether the answer is empty or repetitive."""
+    """Whether the answer, what follows its reasoning, is empty or repetitive."""
 
 
 @dataclass(frozen=True)
@@ -140,16 +146,40 @@ class ChatTarget:
     lm: LanguageModel
     """The model and its tokenizer."""
     settings: GenerationSettings = field(default_factory=GenerationSettings)
-    """How prompts are formatted and answers are generated."""
+    """How prompts are formatted and answers are generated. How they deal with reasoning is chosen if it is
+    not, for a model that may reason (`choose_thinking`)."""
     text_judge: Judge = field(default=JUDGES[JUDGE])
     """Function of requests and answers that returns whether each answer is a refusal."""
     checkpoint: AnswerCheckpoint | None = None
     """Where `answer` keeps the answers of finished batches, and finds them again; None for nowhere."""
 
+    def __post_init__(self) -> None:
+        if self.settings.template == "chat":
+            thinking = choose_thinking(self.lm.tokenizer, self.settings.thinking, self.settings.system)
+            object.__setattr__(self, "settings", replace(self.settings, thinking=thinking))
+
     @property
     def model(self) -> PreTrainedModel:
         """The model that answers."""
         return self.lm.model
+
+    @property
+    def reasons(self) -> bool:
+        """Whether answers are expected to begin with reasoning."""
+        return self.settings.thinking in ("on", "template") or self._begins_reasoning
+
+    @cached_property
+    def _begins_reasoning(self) -> bool:
+        """Whether prompts end within a block of reasoning."""
+        return begins_reasoning(self.lm.tokenizer, self.settings.thinking, self.settings.system)
+
+    def check_answers_directly(self, purpose: str) -> None:
+        """Raises InvalidInput, which names the purpose, if answers begin with reasoning."""
+        if self.reasons:
+            raise InvalidInput(
+                f"--thinking {self.settings.thinking}: {purpose} needs prompts that the answer itself "
+                "follows; choose --thinking off or skip"
+            )
 
     @property
     def constraint(self) -> TokenConstraint:
@@ -191,7 +221,7 @@ class ChatTarget:
             texts,
             family=family,
             unsafe=family == "harmful",
-            prompt_format=PromptFormat(settings.template, settings.system),
+            prompt_format=PromptFormat(settings.template, settings.system, thinking=settings.thinking),
         )
         check_context(self.lm, requests)
         return requests if targets is None else with_targets(tokenizer, requests, targets)
@@ -204,13 +234,16 @@ class ChatTarget:
             progress: Called with the number of requests answered since the last call.
 
         Returns:
-            The texts, in the order of the requests.
+            The texts, in the order of the requests; reasoning stands in `<think>…</think>`, also where the
+            prompt begins it.
         """
         n_new = self.settings.n_new
         if self.checkpoint is None:
-            return generate_texts(self.lm, requests, n_new=n_new, progress=progress)
-        generate = partial(generate_texts, self.lm, n_new=n_new)
-        return self.checkpoint.complete(self.lm, requests, generate, n_new=n_new, progress=progress)
+            answers = generate_texts(self.lm, requests, n_new=n_new, progress=progress)
+        else:
+            generate = partial(generate_texts, self.lm, n_new=n_new)
+            answers = self.checkpoint.complete(self.lm, requests, generate, n_new=n_new, progress=progress)
+        return [REASONING_BEGIN + answer for answer in answers] if self._begins_reasoning else answers
 
     def judge(self, requests: Requests, answers: Sequence[str]) -> Int[np.ndarray, " n"]:
         """Returns the `Outcome` of each answer."""
@@ -223,7 +256,7 @@ class ChatTarget:
     def answer_rows(
         self, requests: TextRequests, progress: Callable[[int], object] | None = None, **columns: str
     ) -> Rows:
-        """Generates answers and scores the refusal after each prompt.
+        """Generates answers and scores the refusal after each prompt, or after the answer's own reasoning.
 
         Args:
             requests: The requests.
@@ -238,5 +271,24 @@ class ChatTarget:
     def describe(self, requests: TextRequests, answers: Sequence[str]) -> Rows:
         """Returns the fields of `AnswerRow` for requests and the model's answers to them."""
         texts = request_truth(requests, "request").tolist()
-        refusal = log_odds(next_token_log_probs(self.model, requests), first_tokens(requests, "refused"))
-        return as_dicts(map(AnswerRow, texts, answers, refusal.tolist(), is_degenerate(answers).tolist()))
+        refusal = self.refusal_log_odds(requests, answers)
+        return as_dicts(map(AnswerRow, texts, answers, refusal, is_degenerate(answers).tolist()))
+
+    def refusal_log_odds(self, requests: TextRequests, answers: Sequence[str]) -> list[float | None]:
+        """Log-odds that a refusal begins where the answer proper begins.
+
+        Args:
+            requests: The requests.
+            answers: The model's answers to them.
+
+        Returns:
+            Log-odds after each prompt, or after the answer's own reasoning, in nats; None where that does not
+            end.
+        """
+        if self.settings.thinking is not None:
+            requests = behind_reasoning(self.lm.tokenizer, requests, answers, is_begun=self._begins_reasoning)
+        values = log_odds(next_token_log_probs(self.model, requests), first_tokens(requests, "refused"))
+        return [
+            None if self.settings.thinking is not None and is_unfinished(answer) else value
+            for answer, value in zip(answers, values.tolist(), strict=True)
+        ]

@@ -130,6 +130,8 @@ def attack_model(
     """
     check_distinct({"harmful": data.prompts})
     target = ChatTarget(lm, settings)
+    target.check_answers_directly("an attack")
+    settings = target.settings
     requests = target.encode(data.prompts, targets=data.targets)
     longest = int(requests.judged[:, 1].max())  # a longer prefill forces no more tokens
     pairs = [

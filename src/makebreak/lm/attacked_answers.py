@@ -48,8 +48,8 @@ class AttackedAnswerRow(NamedTuple):
     """The request before the attack."""
     answer: str
     """The answer's text, forced tokens included."""
-    log_odds: float
-    """Log-odds that a refusal begins after the prompt, in nats."""
+    log_odds: float | None
+    """Log-odds that a refusal begins after the prompt, in nats; None behind reasoning that does not end."""
     degenerate: bool
     """Whether the answer is empty or repetitive."""
     target: str | None

@@ -116,6 +116,8 @@ def compare_models(
         log(f"{n_left_out} tokens have embeddings in one of the models only: they are not compared")
     check_same_shapes(base=base.model, tuned=tuned.model)
     target = ChatTarget(tuned, settings)
+    target.check_answers_directly("a comparison")
+    settings = target.settings
     requests = {
         family: target.encode(prompts[family][:MAX_REQUESTS], family=family)
         for family in ("harmless", "harmful")

@@ -136,7 +136,8 @@ def tune_as_user(
     if data.own_examples:
         own_examples = [Example(prompt, answer, "") for prompt, answer in data.own_examples]
         examples[str(Family.of_task(OWN))] = own_examples
-    world = TextWorld(lm.tokenizer, examples, settings.template, settings.system)
+    settings = ChatTarget(lm, settings).settings
+    world = TextWorld(lm.tokenizer, examples, settings.template, settings.system, settings.thinking)
     _check_held_out(prompts, world)
     label = f"fine-tuning on {task}"
     log(_describe_run(label, training))
@@ -212,6 +213,7 @@ def _check_lengths(
 ) -> None:
     """Raises ValueError if a prompt or an example of the user's exceeds the context with its answer."""
     target = ChatTarget(lm, settings)
+    target.check_answers_directly("training on answers")
     for family, texts in prompts.items():
         check_context(lm, target.encode(texts, family=family), settings.n_new)
     if not examples:

@@ -46,6 +46,8 @@ WITHOUT_CONTROLS = DirectionSettings(controls=False)
 """Settings of the directions: their controls would take three times as long."""
 MIN_REQUESTS = 8
 """Fewest requests of each family that a direction is fitted to, and that it is scored on."""
+MECHANISM_TABLES = ("clusters", "sensitivity", "directions", "ablation")
+"""Tables that are computed at the end of the prompts."""
 
 _FORWARDS_PER_REQUEST = 3  # log-odds of a refusal, states for the clusters, gradients for the sensitivity
 _FORWARDS_PER_CANDIDATE = 3  # ablation on either family and addition on harmless requests
@@ -72,9 +74,9 @@ class InspectionResult:
     """Tables of an inspection, and why steps were skipped."""
 
     tables: dict[str, Rows]
-    """Tables `answers`, `behaviour`, `clusters`, `sensitivity`, and if run `directions` and `ablation`."""
+    """Tables `answers` and `behaviour`, and those of `MECHANISM_TABLES` that were computed."""
     skip_reasons: dict[str, str]
-    """Why `directions` or `ablation` is missing, by the name of the table."""
+    """Why one of `MECHANISM_TABLES` is missing, by its name."""
 
 
 def inspect(
@@ -97,7 +99,8 @@ def inspect(
 
     Returns:
         The tables. A refusal direction is only computed for a model that refuses harmful requests more often
-        than harmless ones (their 95 % intervals do not overlap).
+        than harmless ones (their 95 % intervals do not overlap). The mechanism is that of prompts which the
+        answer itself follows: where answers begin with reasoning, only their verdicts are computed.
 
     Raises:
         ValueError: If the architecture of the model is not known, a family is missing or too small, or a
@@ -112,6 +115,7 @@ def inspect(
                 f"{n} {family} requests: expected at least {2 * MIN_REQUESTS}, half to fit on, half to score"
             )
     target = ChatTarget(lm, settings)
+    settings = target.settings
     families = [family for family in FAMILIES if family in prompts]
     requests = {family: target.encode(prompts[family], family=family) for family in families}
     config = {"model": model_digest(lm), "settings": settings.key, "prompts": prompts_digest(prompts)}
@@ -122,6 +126,12 @@ def inspect(
     answers = judged_answer_rows(lm, {family: prompts[family] for family in families}, store, settings)
     fit, score = _half(requests, 0), _half(requests, 1)
     tables = {"answers": answers, "behaviour": as_dicts(behaviour_rows(answers))}
+    if target.reasons:
+        reason = (
+            f"with --thinking {settings.thinking}, reasoning lies between the prompt and the answer; "
+            "--thinking off or skip has it"
+        )
+        return InspectionResult(tables, dict.fromkeys(MECHANISM_TABLES, reason))
     tables["clusters"] = steps.run("clusters", partial(separation_rows, lm, fit, score, settings))
     tables["sensitivity"] = steps.run("sensitivity", partial(_sensitivity_rows, lm, score))
     reason = _no_refusal(tables["behaviour"])
@@ -221,7 +231,8 @@ def _clear_pair(requests: Mapping[str, TextRequests], answers: Rows, half: int) 
     """
     classes = []
     for family, sign in (("harmless", -1), ("harmful", 1)):
-        log_odds = np.array([row["log_odds"] for row in answers if row["family"] == family])[half::2]
+        of_family = [row["log_odds"] for row in answers if row["family"] == family]
+        log_odds = np.array(of_family, dtype=float)[half::2]  # not a number behind reasoning without an end
         batch, is_clear = requests[family][half::2], sign * log_odds > 0
         classes.append(batch[is_clear] if is_clear.sum() >= MIN_REQUESTS else batch)
     return SafeUnsafeRequests(*classes)

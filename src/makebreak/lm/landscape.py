@@ -190,6 +190,8 @@ def chat_landscape_data(
         ValueError: If a prompt and its longest answer exceed the context of the model.
     """
     target, longer = LandscapeTarget(lm, settings), None
+    target.check_answers_directly("a landscape")
+    settings = target.settings
     requests = {family: target.encode(prompts[family], family=family) for family in ("harmful", "harmless")}
     if check_truncation:
         longer_settings = replace(settings, n_new=TRUNCATION_FACTOR * settings.n_new)

@@ -74,6 +74,9 @@ def build_training_set(
         family: evenly_spaced(texts, max_per_family or len(texts))
         for family, texts in training_prompts().items()
     }
+    target = ChatTarget(lm, settings)
+    target.check_answers_directly("training on answers")
+    settings = target.settings
     config = {"model": model_digest(lm), "settings": settings.key | {"n_new": ANSWER_TOKENS}}
     steps = StepCache("training set", store, config | {"prompts": prompts_digest(prompts)})
     log(f"generating the model's own answers to {sum(map(len, prompts.values()))} prompts, unless cached")
@@ -92,7 +95,7 @@ def build_training_set(
     ]
     tasks = format_families(harmful, split_task_items(held_out=False))
     families = {"safe": safe, "unsafe": unsafe} | tasks
-    return TextWorld(lm.tokenizer, families, settings.template, settings.system)
+    return TextWorld(lm.tokenizer, families, settings.template, settings.system, settings.thinking)
 
 
 def _own_answers(

@@ -19,6 +19,7 @@ from makebreak.prompts.files import (
     read_prompts_with_targets,
 )
 from makebreak.prompts.prompt_rows import ReadOptions
+from makebreak.prompts.reasoning_switch import begins_reasoning, choose_thinking, model_reasoning_block
 from makebreak.prompts.rendering import REFUSAL_OPENERS, PromptFormat, stop_tokens
 from makebreak.prompts.retokenization import printable_tokens, retokenizes_identically
 from makebreak.prompts.sequences import (
@@ -39,6 +40,7 @@ from makebreak.prompts.text import (
     with_targets,
 )
 from makebreak.prompts.text_world import TextWorld
+from makebreak.prompts.thinking import REASONING_BEGIN, REASONING_END, decode_answers, encoded_block
 from makebreak.prompts.token_requests import request_span, request_truth, token_requests
 from makebreak.prompts.tokenization import encode_texts, tokens_after_texts
 from makebreak.prompts.worlds import load_world
@@ -47,6 +49,8 @@ from synthetic import OUTCOMES, Family, Outcome, Requests, World
 __all__ = [
     "FORMATS",
     "OUTCOMES",
+    "REASONING_BEGIN",
+    "REASONING_END",
     "REFUSAL_OPENERS",
     "TEMPLATES",
     "DetectabilityRow",
@@ -61,15 +65,20 @@ __all__ = [
     "TextRequests",
     "TextWorld",
     "World",
+    "begins_reasoning",
     "canonical_text",
     "check_known",
+    "choose_thinking",
+    "decode_answers",
     "detectability_rows",
     "encode_texts",
+    "encoded_block",
     "evaluation_prompts",
     "format_families",
     "format_prompt",
     "interval_mask",
     "load_world",
+    "model_reasoning_block",
     "printable_tokens",
     "read_examples",
     "read_families",

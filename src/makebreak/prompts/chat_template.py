@@ -84,6 +84,7 @@ def render_chat(
     turns: Sequence[Mapping[str, str]],
     *,
     add_generation_prompt: bool = False,
+    switches: Mapping[str, bool] | None = None,
 ) -> str:
     """Renders a conversation by the chat template of a tokenizer, within limits of time, memory and length.
 
@@ -91,6 +92,7 @@ def render_chat(
         tokenizer: A tokenizer with a chat template.
         turns: Messages with `role` and `content`.
         add_generation_prompt: Whether the beginning of an answer follows.
+        switches: Variables of the template, such as `enable_thinking`; None for none.
 
     Returns:
         What `apply_chat_template` of transformers gives.
@@ -98,15 +100,14 @@ def render_chat(
     Raises:
         InvalidInput: If the template is no valid one, fails, or exceeds a limit.
     """
-    name = f"the chat template of {tokenizer.name_or_path or 'this tokenizer'}"
-    with name_errors(name, "it cannot be used", _REMEDY):
-        template = tokenizer.get_chat_template()
+    name, template = _name(tokenizer), chat_template_text(tokenizer)
     request = {
         "conversations": [[dict(turn) for turn in turns]],
         "chat_template": template,
         "add_generation_prompt": add_generation_prompt,
         # no other names: they would be taken for arguments of the renderer
         **{name: token for name, token in tokenizer.special_tokens_map.items() if name.endswith("_token")},
+        **(switches or {}),
     }
     n_characters = sum(len(part) for turn in turns for part in turn.values())
     limit = MAX_CHARACTERS + MAX_GROWTH * n_characters
@@ -124,6 +125,16 @@ def render_chat(
             f"{name}: it writes U+{ord(surrogate[0]):04X}, half of a character, which is no text; {_REMEDY}"
         )
     return reply["text"]
+
+
+def chat_template_text(tokenizer: PreTrainedTokenizerFast) -> str:
+    """The text of a tokenizer's chat template; raises InvalidInput if it is no valid one."""
+    with name_errors(_name(tokenizer), "it cannot be used", _REMEDY):
+        return tokenizer.get_chat_template()
+
+
+def _name(tokenizer: PreTrainedTokenizerFast) -> str:
+    return f"the chat template of {tokenizer.name_or_path or 'this tokenizer'}"
 
 
 def _mean_duration(template: object, seconds: float) -> float:

@@ -8,14 +8,14 @@ from typing import NamedTuple
 
 from transformers import PreTrainedTokenizerFast
 
-from makebreak.errors import InvalidInput
 from makebreak.prompts.chat_template import render_chat
+from makebreak.prompts.reasoning_switch import closed_block, reasoning_switch
+from makebreak.prompts.thinking import Thinking
 from makebreak.prompts.tokenization import encode_texts
+from makebreak.prompts.turns import MARKER, render_request, template_parts
 
 REFUSAL_OPENERS = ("I", "As", "Sorry", "Unfortunately")
 """Words with which refusals begin; Arditi et al. 2024 take the first two, by family of models."""
-_MARKER = "makebreak"
-"""A text that no chat template contains."""
 _SHOWN = 40
 """Characters of a prompt that an error shows."""
 
@@ -30,6 +30,8 @@ class PromptFormat:
     """System prompt, if the chat template has a place for one."""
     openers: Sequence[str] = REFUSAL_OPENERS
     """Words with which refusals begin."""
+    thinking: Thinking | None = None
+    """How the chat template deals with reasoning; None and `template`: it is not asked."""
 
 
 class RenderedPrompt(NamedTuple):
@@ -64,17 +66,24 @@ def render_prompts(
     template, system = prompt_format.template, prompt_format.system
     if system is not None and template != "chat":
         raise ValueError(f"system prompt {system[:_SHOWN]!r}: only a chat template has a place for it")
+    after, switches = "", None
     if template is None:
         parts = ["", ""]
     elif template == "chat":
-        parts = _template_parts(tokenizer, system)
+        switches = reasoning_switch(tokenizer, prompt_format.thinking, system)
+        parts = template_parts(tokenizer, system, switches)
+        if prompt_format.thinking == "skip":
+            after = closed_block(tokenizer, parts[-1])
+            parts[-1] += after
     else:
         parts = template.split("{}")
         if len(parts) != 2:
             raise ValueError(f"template {template!r}: expected one {{}} where the request goes")
     prompts = []
     for text in texts:
-        prompt = _render_turns(tokenizer, text, system) if template == "chat" else text.join(parts)
+        prompt = text.join(parts)
+        if template == "chat":
+            prompt = render_request(tokenizer, text, system, switches) + after
         if not text or len(parts) < 2 or prompt != text.join(parts):
             name = tokenizer.name_or_path or "this model"
             raise ValueError(
@@ -83,41 +92,6 @@ def render_prompts(
             )
         prompts.append(RenderedPrompt(prompt, len(prompt) - len(parts[-1]) - len(text)))
     return prompts
-
-
-def _template_parts(tokenizer: PreTrainedTokenizerFast, system: str | None) -> list[str]:
-    """What a chat template puts before and after a request, or between its places if it has several."""
-    marker = _MARKER
-    while marker in (system or ""):
-        marker += _MARKER[-1]
-    return _render_turns(tokenizer, marker, system).split(marker)
-
-
-def _render_turns(tokenizer: PreTrainedTokenizerFast, text: str, system: str | None) -> str:
-    """The prompt of a request by the tokenizer's chat template."""
-    if not tokenizer.chat_template:
-        raise ValueError(
-            "this tokenizer has no chat template: give one ('Q: {}\\nA:'), or none for a base model"
-        )
-    before = [] if system is None else [{"role": "system", "content": system}]
-    turns = [*before, {"role": "user", "content": text}]
-    try:
-        prompt = render_chat(tokenizer, turns, add_generation_prompt=True)
-    except InvalidInput:
-        if system is not None:  # some templates refuse the role; an error of the request is named without it
-            _render_turns(tokenizer, text, None)
-            raise _no_place(system) from None
-        raise
-    if system is not None and system.strip() not in prompt:
-        raise _no_place(system)
-    return prompt
-
-
-def _no_place(system: str) -> InvalidInput:
-    return InvalidInput(
-        f"system prompt {system[:_SHOWN]!r}: this chat template has no place for it; leave --system out, or "
-        "put it before the request in a --template of your own"
-    )
 
 
 def end_of_turn_token(tokenizer: PreTrainedTokenizerFast, template: str | None) -> int:
@@ -134,8 +108,8 @@ def end_of_turn_token(tokenizer: PreTrainedTokenizerFast, template: str | None) 
         ValueError: If there is neither.
     """
     if template == "chat" and tokenizer.chat_template:
-        turns = [{"role": "user", "content": _MARKER}, {"role": "assistant", "content": _MARKER}]
-        after = render_chat(tokenizer, turns).rpartition(_MARKER)[2].strip()
+        turns = [{"role": "user", "content": MARKER}, {"role": "assistant", "content": MARKER}]
+        after = render_chat(tokenizer, turns).rpartition(MARKER)[2].strip()
         [ids] = encode_texts(tokenizer, [after])["input_ids"] if after else [[]]
         if ids:
             return ids[0]

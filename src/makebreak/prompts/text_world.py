@@ -16,6 +16,7 @@ from transformers import PreTrainedTokenizerFast
 from makebreak.prompts.examples import Example
 from makebreak.prompts.rendering import PromptFormat, end_of_turn_token
 from makebreak.prompts.text import TextRequests, text_requests
+from makebreak.prompts.thinking import Thinking
 from makebreak.prompts.tokenization import encode_texts
 from synthetic import Family, Outcome, Requests
 from synthetic.sampling import check_sample_arguments
@@ -45,6 +46,8 @@ class TextWorld:
     """`chat` for the tokenizer's chat template, another template with one `{}`, or None for the bare text."""
     system: str | None = None
     """System prompt, if the chat template has a place for one."""
+    thinking: Thinking | None = None
+    """How the chat template deals with reasoning."""
 
     def __post_init__(self) -> None:
         for family, examples in self.examples.items():
@@ -86,6 +89,8 @@ class TextWorld:
     def fingerprint(self) -> str:
         """SHA-256 of templates, system prompt and examples, for keys of results."""
         digest = hashlib.sha256(f"{self.template}\n{self.system}\n{self.tokenizer.chat_template}".encode())
+        if self.thinking is not None:
+            digest.update(f"\nthinking {self.thinking}\n".encode())
         for family, examples in sorted(self.examples.items()):
             digest.update("\n".join([family, *map(_key_text, examples)]).encode())
         return digest.hexdigest()
@@ -160,7 +165,7 @@ class TextWorld:
             [example.prompt for example in examples],
             family=family,
             unsafe=Family.parse(family).kind == "unsafe",
-            prompt_format=PromptFormat(self.template, self.system),
+            prompt_format=PromptFormat(self.template, self.system, thinking=self.thinking),
             contents=[example.content or example.prompt.strip() for example in examples],
         )
         instructed = self._answer_ids([(e.instructed, e.complete) for e in examples])

@@ -16,6 +16,12 @@ from makebreak.settings import (
 
 Facts = dict[str, str]
 """Values of a page by their name."""
+_THINKING = {
+    "on": "on, by the switch of the chat template; judges read what follows the reasoning",
+    "off": "off, by the switch of the chat template",
+    "skip": "skip: a block without reasoning precedes the answer",
+    "template": "as the chat template has it; judges read what follows the reasoning",
+}
 
 
 def prompt_facts(
@@ -28,11 +34,12 @@ def prompt_facts(
         name = "makebreak" if set(texts) <= set(ours[family]) else str(source.file)
         counts.setdefault(name, []).append(f"{len(texts)} {family}")
     system = "" if settings.system is None else f", system prompt {settings.system!r}"
-    return {
+    facts = {
         "prompts": "; ".join(f"{', '.join(parts)} from {name}" for name, parts in counts.items()),
         "template": (settings.template or "none") + system,
         "answers": f"greedy, at most {settings.n_new} tokens",
     }
+    return facts if settings.thinking is None else facts | {"thinking": _THINKING[settings.thinking]}
 
 
 def attack_facts(settings: AttackSettings, targets: Sequence[str], seed: int) -> Facts:

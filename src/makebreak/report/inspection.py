@@ -70,7 +70,7 @@ def write_inspection(name: str, result: InspectionResult, facts: dict[str, str],
     if "ablation" in tables:
         tables["ablated_behaviour"] = pd.DataFrame(behaviour_rows(result.tables["ablation"]))
     verdicts = {judge: tables["answers"][judge].to_numpy() for judge in JUDGES}
-    verdicts["first token"] = (tables["answers"]["log_odds"] > 0).to_numpy()
+    verdicts["first token"] = (tables["answers"]["log_odds"].astype(float) > 0).to_numpy()
     tables["agreement"] = pd.DataFrame(judge_agreement_rows(verdicts))
     write_tables(tables, out / TABLES)
     figures = write_figures(_drawings(tables), _CAPTIONS, out / FIGURES)
@@ -101,6 +101,14 @@ def inspection_summary(result: InspectionResult) -> list[str]:
         f"The model refuses {rates} (judge {deciding_judge()}; 95 % intervals over requests)."
         + (f" At most {degenerate:.2f} of the answers to a family are degenerate." if degenerate > 0 else "")
     ]
+    unfinished = max(row["open_reasoning"] for row in behaviour.values())
+    if unfinished > 0:
+        paragraphs.append(
+            f"The reasoning of up to {unfinished:.2f} of the answers to a family does not end: such an "
+            "answer counts as degenerate. Raise --max-new-tokens, or choose --thinking off or skip."
+        )
+    if "clusters" in result.skip_reasons:
+        return [*paragraphs, f"No mechanism was computed: {result.skip_reasons['clusters']}."]
     best = max(result.tables["clusters"], key=lambda row: row["auroc"])
     paragraphs.append(
         f"Separation of harmful and harmless requests is greatest after layer {best['layer'] + 1}: AUROC of "
@@ -122,10 +130,9 @@ def inspection_summary(result: InspectionResult) -> list[str]:
 
 def _drawings(tables: dict[str, pd.DataFrame]) -> dict[str, Any]:
     """Functions that draw the figures whose tables exist."""
-    drawings: dict[str, Any] = {
-        "refusals": lambda: plot_refusal_rates(tables["behaviour"], "family"),
-        "clusters": lambda: plot_class_separation(tables["clusters"]),
-    }
+    drawings: dict[str, Any] = {"refusals": lambda: plot_refusal_rates(tables["behaviour"], "family")}
+    if "clusters" in tables:
+        drawings["clusters"] = lambda: plot_class_separation(tables["clusters"])
     if "directions" in tables:
         drawings["directions"] = lambda: plot_refusal_directions(tables["directions"])
     if "ablated_behaviour" in tables:

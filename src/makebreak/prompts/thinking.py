@@ -1,0 +1,153 @@
+"""Blocks of reasoning that some models write before an answer: which ones, and how they are left out.
+
+The name of the switch and the texts around the reasoning are those of the chat template, which belongs to
+the model's author. In answers, reasoning stands in `<think>…</think>`, whatever a model writes around it.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Literal, NamedTuple, cast
+
+from transformers import PreTrainedTokenizerFast
+
+Thinking = Literal["template", "on", "off", "skip"]
+"""How a prompt deals with reasoning: as the chat template does without being asked, on or off by its switch,
+or behind a block without reasoning."""
+SWITCHES = ("enable_thinking", "thinking", "enable_reasoning", "reasoning")
+"""Variables by which chat templates are told whether to reason: Qwen 3, SmolLM 3, GLM 4.5 and others; Granite
+and DeepSeek V3.1; others."""
+REASONING_BEGIN, REASONING_END = "<think>", "</think>"
+"""What stands around reasoning in answers."""
+
+
+class ReasoningBlock(NamedTuple):
+    """Texts around the reasoning of a family of models."""
+
+    begin: str
+    """Before it."""
+    end: str
+    """After it."""
+    empty: str
+    """A block without reasoning."""
+    direct: str = ""
+    """What an answer begins with that has no block, besides the answer."""
+
+
+_CHANNEL_END = "<|end|><|start|>assistant<|channel|>final<|message|>"
+BLOCKS = (
+    ReasoningBlock(REASONING_BEGIN, REASONING_END, "<think>\n\n</think>\n\n"),
+    ReasoningBlock(
+        "<|channel|>analysis<|message|>",
+        _CHANNEL_END,
+        f"<|channel|>analysis<|message|>{_CHANNEL_END}",
+        "<|channel|>final<|message|>",
+    ),
+    ReasoningBlock("<|channel>thought\n", "<channel|>", "<|channel>thought\n<channel|>"),
+    ReasoningBlock("[THINK]", "[/THINK]", "[THINK][/THINK]"),
+    ReasoningBlock("<|START_THINKING|>", "<|END_THINKING|>", "<|START_THINKING|><|END_THINKING|>"),
+    ReasoningBlock("<seed:think>", "</seed:think>", "<seed:think></seed:think>"),
+    ReasoningBlock("◁think▷", "◁/think▷", "◁think▷\n\n◁/think▷"),
+    ReasoningBlock(
+        "Here is my thought process:",
+        "Here is my response:",
+        "Here is my thought process:\n\nHere is my response:\n",
+    ),
+)
+"""Most models, gpt-oss, Gemma 4, Magistral, Command A, Seed-OSS, Kimi, Granite 3.2."""
+
+
+def reasoning_block(tokenizer: PreTrainedTokenizerFast, template: str) -> ReasoningBlock | None:
+    """The texts around reasoning that a chat template has, else those that are tokens of the tokenizer.
+
+    Args:
+        tokenizer: The model's tokenizer.
+        template: Text of its chat template; empty for none.
+
+    Returns:
+        The first of `BLOCKS`, None if there is none.
+    """
+    texts = template.replace("\\n", "\n")
+    tokens = {str(token) for token in tokenizer.added_tokens_decoder.values()}
+    in_template = (block for block in BLOCKS if _has_block(texts, block))
+    in_tokenizer = (block for block in BLOCKS if {block.begin, block.end} <= tokens)
+    return next(in_template, None) or next(in_tokenizer, None)
+
+
+def mentions_reasoning(template: str) -> bool:
+    """Whether a chat template has texts around reasoning, or the name of a switch."""
+    texts = template.replace("\\n", "\n")
+    return bool(mentioned_switches(template)) or any(_has_block(texts, block) for block in BLOCKS)
+
+
+def mentioned_switches(template: str) -> list[str]:
+    """Names of `SWITCHES` that are words of a chat template."""
+    return [name for name in SWITCHES if re.search(rf"\b{name}\b", template)]
+
+
+def _has_block(template: str, block: ReasoningBlock) -> bool:
+    return block.begin in template or block.end in template
+
+
+def opens_reasoning(after_request: str, block: ReasoningBlock | None) -> bool:
+    """Whether reasoning begins in a prompt, by what follows the request, and does not end in it."""
+    return block is not None and after_request.rfind(block.begin) > after_request.rfind(block.end)
+
+
+def closing(after_request: str, block: ReasoningBlock) -> str:
+    """What a prompt lacks of a block without reasoning.
+
+    Args:
+        after_request: What follows the request in the prompt.
+        block: Texts around reasoning.
+
+    Returns:
+        The whole block; its rest if it has begun; nothing if it has ended.
+    """
+    if opens_reasoning(after_request, block):
+        n_shared = next(n for n in range(len(block.empty), -1, -1) if after_request.endswith(block.empty[:n]))
+        rest = block.empty[n_shared:]
+        return rest if n_shared else block.empty[len(block.begin) :]
+    return "" if block.end in after_request else block.empty
+
+
+def decode_answers(
+    tokenizer: PreTrainedTokenizerFast, answers: list[list[int]], block: ReasoningBlock | None
+) -> list[str]:
+    """Answers as texts without special tokens, their reasoning in `<think>…</think>`.
+
+    Args:
+        tokenizer: The model's tokenizer.
+        answers: Token ids of each answer.
+        block: Texts around the model's reasoning, None for a model without.
+
+    Returns:
+        One text per answer.
+    """
+    special = {str(token) for token in tokenizer.added_tokens_decoder.values() if token.special}
+    if block is None or (block.begin == REASONING_BEGIN and not special & {REASONING_BEGIN, REASONING_END}):
+        return cast("list[str]", tokenizer.batch_decode(answers, skip_special_tokens=True))
+    texts = cast("list[str]", tokenizer.batch_decode(answers, skip_special_tokens=False))
+    return [_plain_block(text, block, special) for text in texts]
+
+
+def _plain_block(text: str, block: ReasoningBlock, special: set[str]) -> str:
+    """An answer with the texts around its reasoning replaced, and without special tokens."""
+
+    def without_special(part: str) -> str:
+        for token in special:
+            part = part.replace(token, "")
+        return part
+
+    reasoning, end, answer = text.rpartition(block.end)
+    if not end and block.begin in text:
+        reasoning, answer = text, ""
+    before, begin, after = reasoning.partition(block.begin)
+    parts = [without_special(before), REASONING_BEGIN if begin else "", without_special(after)]
+    parts += [REASONING_END if end else "", without_special(answer.removeprefix(block.direct))]
+    return "".join(parts)
+
+
+def encoded_block(reasoning: str, block: ReasoningBlock) -> str:
+    """The text that a model wrote for reasoning in `<think>…</think>`, which `decode_answers` replaced."""
+    return reasoning.replace(REASONING_BEGIN, block.begin, 1).replace(REASONING_END, block.end, 1)
