@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from makebreak.plots.style import OUTCOME_COLOURS, Colour, arm_colours, arm_name
 
 _COLOURS = sns.color_palette("colorblind")
-_RATES: dict[str, tuple[str, Colour, str]] = {
+RATES: dict[str, tuple[str, Colour, str]] = {
     "refusal_rate": ("refusal of unsafe", OUTCOME_COLOURS["refuse"], "-"),
     "compliance_rate": ("compliance on unsafe", OUTCOME_COLOURS["comply"], "-"),
     "safe_compliance_rate": ("compliance on safe", (0.25, 0.25, 0.25), "--"),
@@ -42,9 +42,9 @@ def plot_basins(curves: pd.DataFrame, arms: Sequence[str], *, along: str = _RELA
     """
     figure, axes = _panels(len(arms), width=2.3, height=2.2)
     for ax, arm in zip(axes, arms, strict=True):
-        groups = curves[curves.arm == arm].groupby("coordinate")[list(_RATES)]
+        groups = curves[curves.arm == arm].groupby("coordinate")[list(RATES)]
         low, mean, high = groups.quantile(0.05), groups.mean(), groups.quantile(0.95)
-        for column, (name, colour, dashes) in _RATES.items():
+        for column, (name, colour, dashes) in RATES.items():
             ax.plot(mean.index, mean[column], dashes, color=colour, linewidth=1.4, label=name)
             ax.fill_between(mean.index, low[column], high[column], color=colour, alpha=0.15, linewidth=0)
         ax.set(title=arm_name(arm), xlabel=along, ylim=(-0.02, 1.02))

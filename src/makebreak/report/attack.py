@@ -25,6 +25,7 @@ from makebreak.lm import (
 from makebreak.model_names import model_title
 from makebreak.output_folders import FIGURES, REPORT, TABLES
 from makebreak.plots import plot_attacks, plot_search
+from makebreak.plots.interactive import chart_attacks, chart_search
 from makebreak.report.figures import write_figures
 from makebreak.report.page import Page, write_page
 from makebreak.report.tables import write_tables
@@ -97,7 +98,11 @@ def write_attacks(name: str, result: AttackSuiteResult, facts: dict[str, str], o
             drawings["search"] = lambda: plot_search(tables["search_history"])
             losses = tables["search_history"].pivot(index="step", columns="attack", values="loss")
             history = {"Best loss by step": losses.reset_index()}
-        figures = write_figures(drawings, _CAPTIONS, out / FIGURES)
+        charts = {
+            "success": lambda: chart_attacks(tables["success"]),
+            "search": lambda: chart_search(tables["search_history"]),
+        }
+        figures = write_figures(drawings, _CAPTIONS, out / FIGURES, charts)
         sections = {
             "Attacks": _attack_section(success, cost, result.tables["attacked_answers"]),
             **{title: tables[table] for title, table in _SECTIONS.items() if table in tables},

@@ -11,6 +11,7 @@ from makebreak.mechanism import MechanismVerdict
 from makebreak.model_names import model_title
 from makebreak.output_folders import FIGURES, REPORT, TABLES
 from makebreak.plots import plot_preactivation_decomposition, plot_stitching, plot_updates
+from makebreak.plots.interactive import chart_stitching
 from makebreak.report.figures import write_figures
 from makebreak.report.page import Page, write_page
 from makebreak.report.tables import write_tables
@@ -79,7 +80,8 @@ def write_comparison(
     }
     for suffix, matrix in (("", "mlp.W_in"), ("_gate", "mlp.W_gate")):
         drawings |= _matrix_figures(plotted, suffix, matrix)
-    figures = write_figures(drawings, _CAPTIONS, out / FIGURES)
+    charts = {"stitching": lambda: chart_stitching(frames["stitching"])}
+    figures = write_figures(drawings, _CAPTIONS, out / FIGURES, charts)
     base, aligned = model_title(names[0]), model_title(names[1])
     summary = comparison_summary(tables, verdict)
     return write_page(Page(f"From {base} to {aligned}", summary, facts, figures, frames), out / REPORT)

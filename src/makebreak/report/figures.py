@@ -13,6 +13,7 @@ import numpy as np
 from makebreak.claims import NotRun
 from makebreak.output_record import create_output_subfolder
 from makebreak.plots import style
+from makebreak.plots.interactive import Charts, chart_specifications
 from makebreak.report.page import Figure
 from makebreak.store import write_atomic
 
@@ -20,7 +21,10 @@ _SUFFIXES = ("png", "pdf")
 
 
 def write_figures(
-    drawings: Mapping[str, Callable[[], Any]], captions: Mapping[str, tuple[str, str]], folder: Path
+    drawings: Mapping[str, Callable[[], Any]],
+    captions: Mapping[str, tuple[str, str]],
+    folder: Path,
+    charts: Mapping[str, Callable[[], Charts]] | None = None,
 ) -> list[Figure]:
     """Draws figures and writes each as NAME.png and NAME.pdf.
 
@@ -29,6 +33,7 @@ def write_figures(
             them, or raises `NotRun`.
         captions: For each name, the title and the caption.
         folder: The folder to write to; it is created if it does not exist.
+        charts: For the names of some figures, a function that makes interactive charts of the same.
 
     Returns:
         The figures, in the order of `drawings`.
@@ -52,5 +57,6 @@ def write_figures(
                 write_atomic(folder / f"{name}.{suffix}", content.getvalue())
             plt.close(figure)
         title, caption = captions[name]
-        figures.append(Figure(folder / f"{name}.png", title, caption))
+        specifications = chart_specifications(charts or {}, name)
+        figures.append(Figure(folder / f"{name}.png", title, caption, specifications))
     return figures

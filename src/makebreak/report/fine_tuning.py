@@ -12,6 +12,7 @@ from makebreak.lm.fine_tuning import AFTER, BEFORE, FineTuneResult
 from makebreak.model_names import model_title
 from makebreak.output_folders import FIGURES, REPORT, TABLES
 from makebreak.plots import plot_refusal_rates, plot_training_loss
+from makebreak.plots.interactive import chart_refusal_rates, chart_training_loss
 from makebreak.report.figures import write_figures
 from makebreak.report.page import Page, write_page
 from makebreak.report.tables import write_tables
@@ -75,7 +76,11 @@ def write_fine_tuning(name: str, result: FineTuneResult, facts: dict[str, str], 
         "refusals": lambda: plot_refusal_rates(behaviour.assign(group=labels), "group"),
         "training": lambda: plot_training_loss(tables["training"]),
     }
-    figures = write_figures(drawings, _CAPTIONS, out / FIGURES)
+    charts = {
+        "refusals": lambda: chart_refusal_rates(behaviour.assign(group=labels), "group"),
+        "training": lambda: chart_training_loss(tables["training"]),
+    }
+    figures = write_figures(drawings, _CAPTIONS, out / FIGURES, charts)
     sections = {"Behaviour": behaviour}
     if "task" in tables:
         sections["Task"] = tables["task"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,12 @@ from makebreak.lm.verdicts import behaviour_rows
 from makebreak.model_names import model_title
 from makebreak.output_folders import FIGURES, REPORT, TABLES
 from makebreak.plots import plot_class_separation, plot_refusal_directions, plot_refusal_rates
+from makebreak.plots.interactive import (
+    Charts,
+    chart_class_separation,
+    chart_refusal_directions,
+    chart_refusal_rates,
+)
 from makebreak.report.figures import write_figures
 from makebreak.report.page import Page, write_page
 from makebreak.report.tables import write_tables
@@ -73,7 +80,7 @@ def write_inspection(name: str, result: InspectionResult, facts: dict[str, str],
     verdicts["first token"] = (tables["answers"]["log_odds"].astype(float) > 0).to_numpy()
     tables["agreement"] = pd.DataFrame(judge_agreement_rows(verdicts))
     write_tables(tables, out / TABLES)
-    figures = write_figures(_drawings(tables), _CAPTIONS, out / FIGURES)
+    figures = write_figures(_drawings(tables), _CAPTIONS, out / FIGURES, _charts(tables))
     titles = {
         "behaviour": "Behaviour",
         "agreement": "Agreement of the judges",
@@ -136,10 +143,23 @@ def _drawings(tables: dict[str, pd.DataFrame]) -> dict[str, Any]:
     if "directions" in tables:
         drawings["directions"] = lambda: plot_refusal_directions(tables["directions"])
     if "ablated_behaviour" in tables:
-        rows = tables["ablated_behaviour"]
-        labels = rows["condition"] + ", " + rows["family"]
-        drawings["ablation"] = lambda: plot_refusal_rates(rows.assign(group=labels), "group")
+        drawings["ablation"] = lambda: plot_refusal_rates(_conditions(tables["ablated_behaviour"]), "group")
     return drawings
+
+
+def _charts(tables: dict[str, pd.DataFrame]) -> dict[str, Callable[[], Charts]]:
+    """Functions that make interactive charts of the same figures."""
+    return {
+        "refusals": lambda: chart_refusal_rates(tables["behaviour"], "family"),
+        "clusters": lambda: chart_class_separation(tables["clusters"]),
+        "directions": lambda: chart_refusal_directions(tables["directions"]),
+        "ablation": lambda: chart_refusal_rates(_conditions(tables["ablated_behaviour"]), "group"),
+    }
+
+
+def _conditions(rows: pd.DataFrame) -> pd.DataFrame:
+    """Behaviour with one group for each condition and family."""
+    return rows.assign(group=rows["condition"] + ", " + rows["family"])
 
 
 def _rejections(candidates: Rows) -> str:

@@ -14,6 +14,7 @@ from makebreak.lm.landscape import TRUNCATION_FACTOR
 from makebreak.model_names import model_title
 from makebreak.output_folders import FIGURES, REPORT, TABLES
 from makebreak.plots import plot_basins
+from makebreak.plots.interactive import chart_basins
 from makebreak.report.figures import write_figures
 from makebreak.report.page import Page, write_page
 from makebreak.report.tables import write_tables
@@ -79,7 +80,11 @@ def write_landscape(name: str, landscape: Mapping[str, Rows], facts: dict[str, s
     if "interpolation" in tables:
         line = tables["interpolation"].assign(arm=model)
         drawings["interpolation"] = lambda: plot_basins(line, [model], along="coordinate on the line")
-    figures = write_figures(drawings, _CAPTIONS, out / FIGURES)
+    charts = {
+        "basins": lambda: chart_basins(tables["curves"]),
+        "interpolation": lambda: chart_basins(tables["interpolation"], along="coordinate on the line"),
+    }
+    figures = write_figures(drawings, _CAPTIONS, out / FIGURES, charts)
     mean = tables["curves"].drop(columns="direction").groupby("coordinate").mean()
     sections = {"Widths": tables["widths"], "Curves, mean over directions": mean.reset_index()}
     sections |= {_OTHER_SECTIONS[name]: tables[name] for name in _OTHER_SECTIONS if name in tables}

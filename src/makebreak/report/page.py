@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from makebreak.characters import escape_hidden
+from makebreak.plots.interactive import chart_script
 from makebreak.report.answers import page_answers
 from makebreak.report.cells import page_table
 from makebreak.store import write_atomic
@@ -29,6 +32,8 @@ class Figure:
     """Title, also the alternative text of the image."""
     caption: str
     """What is shown, and how to read it."""
+    charts: Sequence[Mapping[str, Any]] = ()
+    """Vega-Lite specifications of interactive charts that show the same, one per panel."""
 
     @property
     def data(self) -> str:
@@ -68,18 +73,17 @@ def write_page(page: Page, path: Path) -> Path:
     Returns:
         The HTML file.
     """
-    script = page_script()
-    html = (
-        template_environment()
-        .get_template("page.html")
-        .render(
-            page=page,
-            tables={title: page_table(table) for title, table in page.tables.items()},
-            expanded={title: page_table(table) for title, table in page.expanded.items()},
-            answers={title: page_answers(table) for title, table in page.answers.items()},
-            script=script,
-            policy=content_policy([script]),
-        )
+    scripts = [page_script()]
+    if any(figure.charts for figure in page.figures):
+        scripts += [Markup(chart_script()), _script("charts.js")]
+    template = template_environment().get_template("page.html")
+    html = template.render(
+        page=page,
+        tables={title: page_table(table) for title, table in page.tables.items()},
+        expanded={title: page_table(table) for title, table in page.expanded.items()},
+        answers={title: page_answers(table) for title, table in page.answers.items()},
+        scripts=scripts,
+        policy=content_policy(scripts),
     )
     write_atomic(path, escape_hidden(html))
     return path
@@ -87,17 +91,50 @@ def write_page(page: Page, path: Path) -> Path:
 
 def template_environment() -> Environment:
     """Environment of the pages' templates: text is escaped, and an undefined name is an error."""
-    return Environment(
+    environment = Environment(
         loader=PackageLoader("makebreak.report", "."),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
     )
+    environment.filters["inline_json"] = inline_json
+    return environment
+
+
+def inline_json(value: Any) -> Markup:
+    """A value as JSON that can stand between the tags of a script.
+
+    Args:
+        value: What JSON can hold. Hidden characters of its texts are escaped as everywhere on a page, and
+            would be shown by what reads the JSON.
+
+    Returns:
+        The JSON, in ASCII and without `<`, `>` and `&`, so that no text of it ends the script.
+    """
+    text = json.dumps(_escape_texts(value), separators=(",", ":"), allow_nan=False)
+    for character in "<>&":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return Markup(text)
+
+
+def _escape_texts(value: Any) -> Any:
+    """A value of JSON with hidden characters of its texts escaped."""
+    if isinstance(value, str):
+        return escape_hidden(value)
+    if isinstance(value, Mapping):
+        return {escape_hidden(str(key)): _escape_texts(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_escape_texts(item) for item in value]
+    return value
 
 
 def page_script() -> Markup:
     """The script of the pages, which sorts and filters tables."""
-    return Markup((files("makebreak.report") / "page.js").read_text(encoding="utf-8"))
+    return _script("page.js")
+
+
+def _script(name: str) -> Markup:
+    return Markup((files("makebreak.report") / name).read_text(encoding="utf-8"))
 
 
 def content_policy(scripts: Sequence[str]) -> str:
