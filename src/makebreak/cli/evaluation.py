@@ -32,6 +32,7 @@ from makebreak.settings import (
     LandscapeSettings,
     LoadSettings,
     PromptSettings,
+    SamplingSettings,
 )
 
 _WORLD_REQUESTS, _CHAT_REQUESTS = 200, 16  # defaults of `landscape --requests`
@@ -41,6 +42,7 @@ _WORLD_REQUESTS, _CHAT_REQUESTS = 200, 16  # defaults of `landscape --requests`
 def inspect(
     model: ModelArgument,
     requests: FamilyRequests = None,
+    sampling: SamplingSettings = SamplingSettings(),
     shared: AnswerOptions = AnswerOptions(),
 ) -> Report:
     """Report on the refusals of one language model and on their mechanism.
@@ -55,8 +57,8 @@ def inspect(
     network = shared.open(model)
     shared.check_prompts(network, prompts)
     with shared.name_store():
-        result = lm.inspect(network, prompts, shared.store, shared.generation, log=log)
-    facts = shared.facts(prompts, model=network) | notes
+        result = lm.inspect(network, prompts, shared.store, shared.generation, sampling=sampling, log=log)
+    facts = shared.facts(prompts, model=network) | notes | report.sampling_facts(sampling)
     with shared.write_report(out, "inspect", [model]):
         path = report.write_inspection(model, result, facts, out)
     return report.inspection_summary(result), path

@@ -47,6 +47,7 @@ from makebreak.evaluation.rates import (
 from makebreak.evaluation.reasoning import final_answer, is_unfinished
 from makebreak.evaluation.refusal_classifier import refusal_probabilities
 from makebreak.evaluation.refusal_phrases import begins_with_refusal
+from makebreak.evaluation.sampling import Sampling, repeat_requests
 from makebreak.evaluation.shallow import shallow_refusal_share, shallow_refusals
 from makebreak.evaluation.stacked import stack_answers, stack_behaviours, stack_kl_to_base
 from makebreak.evaluation.target import (
@@ -84,6 +85,7 @@ __all__ = [
     "Judge",
     "PrefixCachedRunner",
     "RequestFilter",
+    "Sampling",
     "SteeredAnswers",
     "Target",
     "TargetNLL",
@@ -123,6 +125,7 @@ __all__ = [
     "prompt_tokens",
     "refusal_margins",
     "refusal_probabilities",
+    "repeat_requests",
     "repeats_words",
     "score_targets",
     "shallow_refusal_share",

@@ -1,4 +1,4 @@
-"""Greedy generation of a language model's answers in text."""
+"""Generation of a language model's answers in text, greedy or sampled."""
 
 from __future__ import annotations
 
@@ -7,13 +7,20 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerFast, StoppingCriteria, StoppingCriteriaList
+from transformers import (
+    LogitsProcessorList,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+    StoppingCriteria,
+    StoppingCriteriaList,
+)
 
 from makebreak.activations import PrefixCache
 from makebreak.errors import silence_loggers
 from makebreak.evaluation.answers import pad_left
 from makebreak.evaluation.context import check_context
 from makebreak.evaluation.decisions import batches
+from makebreak.evaluation.sampling import Sampling, sample_tokens
 from makebreak.models import LanguageModel, attention_window
 from makebreak.prompts import Requests, decode_answers, model_reasoning_block
 
@@ -59,8 +66,9 @@ def generate_texts(
     n_new: int = 64,
     is_final: Callable[[str], bool] | None = None,
     progress: Callable[[int], object] | None = None,
+    sampling: Sampling | None = None,
 ) -> list[str]:
-    """Generates greedy answers in batches, processing a prefix that all prompts of a batch share only once.
+    """Generates answers in batches, processing a prefix that all prompts of a batch share only once.
 
     Args:
         lm: The language model.
@@ -69,6 +77,7 @@ def generate_texts(
         is_final: Whether nothing that follows an answer so far can change what is asked about it; its
             generation stops there. None generates every answer to its end.
         progress: Called with the number of requests answered, after every batch.
+        sampling: How answers are sampled, of requests by `repeat_requests`; None for greedy answers.
 
     Returns:
         The answers in the order of the requests.
@@ -88,12 +97,18 @@ def generate_texts(
         with torch.no_grad(), silence_loggers(_REMINDERS):
             prompt = batch.prompt[:, :width]
             tokens, mask, cache = _shared_prefix_first(model, prompt, batch.prompt_length, n_new)
+            draws = (
+                []
+                if sampling is None
+                else [sample_tokens(batch, sampling, n_new=n_new, n_prompt=tokens.shape[1])]
+            )
             out = model.generate(  # type: ignore[operator]
                 input_ids=tokens.to(model.device),
                 attention_mask=mask.to(model.device),
                 past_key_values=cache.past_key_values(),
                 max_new_tokens=n_new,
-                do_sample=False,
+                do_sample=False,  # a processor of logits leaves a token that it has drawn
+                logits_processor=LogitsProcessorList(draws),
                 repetition_penalty=1.0,  # some models' defaults are not greedy decoding
                 use_cache=True,
                 pad_token_id=pad,

@@ -24,6 +24,7 @@ from makebreak.evaluation.generation import generate_texts
 from makebreak.evaluation.judges import JUDGE, JUDGES, Judge, classify_answers
 from makebreak.evaluation.outcomes import exact_outcomes
 from makebreak.evaluation.reasoning import behind_reasoning, is_unfinished
+from makebreak.evaluation.sampling import Sampling
 from makebreak.models import LanguageModel
 from makebreak.prompts import (
     REASONING_BEGIN,
@@ -150,6 +151,8 @@ class ChatTarget:
     not, for a model that may reason (`choose_thinking`)."""
     text_judge: Judge = field(default=JUDGES[JUDGE])
     """Function of requests and answers that returns whether each answer is a refusal."""
+    sampling: Sampling | None = None
+    """How answers are sampled, of requests by `repeat_requests`; None for greedy answers."""
     checkpoint: AnswerCheckpoint | None = None
     """Where `answer` keeps the answers of finished batches, and finds them again; None for nowhere."""
 
@@ -227,7 +230,7 @@ class ChatTarget:
         return requests if targets is None else with_targets(tokenizer, requests, targets)
 
     def answer(self, requests: Requests, progress: Callable[[int], object] | None = None) -> list[str]:
-        """Returns greedy answers of at most `settings.n_new` tokens.
+        """Returns answers of at most `settings.n_new` tokens, greedy or sampled.
 
         Args:
             requests: The requests; prefilled tokens (span `prefill`) are returned with the answer.
@@ -238,10 +241,10 @@ class ChatTarget:
             prompt begins it.
         """
         n_new = self.settings.n_new
+        generate = partial(generate_texts, self.lm, n_new=n_new, sampling=self.sampling)
         if self.checkpoint is None:
-            answers = generate_texts(self.lm, requests, n_new=n_new, progress=progress)
+            answers = generate(requests, progress=progress)
         else:
-            generate = partial(generate_texts, self.lm, n_new=n_new)
             answers = self.checkpoint.complete(self.lm, requests, generate, n_new=n_new, progress=progress)
         return [REASONING_BEGIN + answer for answer in answers] if self._begins_reasoning else answers
 

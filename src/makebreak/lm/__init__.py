@@ -43,6 +43,7 @@ from makebreak.lm.prompts import (
     load_examples,
     load_prompts,
 )
+from makebreak.lm.sampled_answers import SampleRateRow, SampleRow, sample_rate_rows, sampled_answer_rows
 from makebreak.lm.tasks import (
     check_user_data,
     held_out_task,
@@ -78,6 +79,8 @@ __all__ = [
     "InspectionResult",
     "LandscapeData",
     "OverRefusalRow",
+    "SampleRateRow",
+    "SampleRow",
     "SearchHistoryRow",
     "SuccessRow",
     "UserData",
@@ -109,6 +112,8 @@ __all__ = [
     "load_prompts",
     "over_refusal_rows",
     "requests_as_task",
+    "sample_rate_rows",
+    "sampled_answer_rows",
     "separation_rows",
     "success_rows",
     "task_row",

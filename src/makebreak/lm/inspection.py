@@ -22,6 +22,7 @@ from makebreak.architectures import architecture_of
 from makebreak.evaluation import ANSWERS_FILE, AnswerCheckpoint, ChatTarget, deciding_judge
 from makebreak.lm.estimate import estimate_message, time_model
 from makebreak.lm.prompts import FAMILIES, check_distinct, prompts_digest
+from makebreak.lm.sampled_answers import sample_rate_rows, sampled_answer_rows
 from makebreak.lm.step_cache import Progress, StepCache
 from makebreak.lm.verdicts import behaviour_rows, judged_answer_rows, with_verdicts
 from makebreak.mechanism import (
@@ -37,13 +38,15 @@ from makebreak.mechanism import (
 from makebreak.models import LanguageModel, model_digest, n_layers
 from makebreak.prompts import TextRequests
 from makebreak.revisions import cache_revision
-from makebreak.settings import GenerationSettings
+from makebreak.settings import GenerationSettings, SamplingSettings
 from makebreak.stats import auroc_interval
 from makebreak.store import Store
 from makebreak.tables import Rows, as_dicts
 
 WITHOUT_CONTROLS = DirectionSettings(controls=False)
 """Settings of the directions: their controls would take three times as long."""
+GREEDY = SamplingSettings()
+"""No sampled answers."""
 MIN_REQUESTS = 8
 """Fewest requests of each family that a direction is fitted to, and that it is scored on."""
 MECHANISM_TABLES = ("clusters", "sensitivity", "directions", "ablation")
@@ -74,7 +77,8 @@ class InspectionResult:
     """Tables of an inspection, and why steps were skipped."""
 
     tables: dict[str, Rows]
-    """Tables `answers` and `behaviour`, and those of `MECHANISM_TABLES` that were computed."""
+    """Tables `answers` and `behaviour`, and those of `MECHANISM_TABLES` that were computed; with sampled
+    answers `samples` and `sample_rates`."""
     skip_reasons: dict[str, str]
     """Why one of `MECHANISM_TABLES` is missing, by its name."""
 
@@ -85,6 +89,7 @@ def inspect(
     store: Store,
     settings: GenerationSettings,
     *,
+    sampling: SamplingSettings = GREEDY,
     log: Callable[[str], None] = lambda _: None,
 ) -> InspectionResult:
     """Inspects a language model's refusals and their mechanism.
@@ -95,6 +100,7 @@ def inspect(
             on every second one and scored on the others.
         store: Cache of the steps.
         settings: Prompt template, answer length and seed.
+        sampling: Answers that are sampled besides the greedy ones.
         log: Called with an estimate of the time before the work starts.
 
     Returns:
@@ -121,11 +127,14 @@ def inspect(
     config = {"model": model_digest(lm), "settings": settings.key, "prompts": prompts_digest(prompts)}
     if architecture_of(lm.model).has_experts:
         log("a mixture of experts: classes are separated by what whole MLPs write, hook_mlp_out")
-    log(estimate_message(_estimate_seconds(lm, requests, settings.n_new)))
+    log(estimate_message(_estimate_seconds(lm, requests, settings.n_new, sampling.samples)))
     steps = StepCache("inspect", store, config)
     answers = judged_answer_rows(lm, {family: prompts[family] for family in families}, store, settings)
     fit, score = _half(requests, 0), _half(requests, 1)
     tables = {"answers": answers, "behaviour": as_dicts(behaviour_rows(answers))}
+    if sampling.samples:
+        tables["samples"] = sampled_answer_rows(steps, target, requests, sampling)
+        tables["sample_rates"] = as_dicts(sample_rate_rows(tables["samples"], answers, sampling))
     if target.reasons:
         reason = (
             f"with --thinking {settings.thinking}, reasoning lies between the prompt and the answer; "
@@ -187,14 +196,17 @@ def _half(requests: Mapping[str, TextRequests], half: int) -> SafeUnsafeRequests
     return SafeUnsafeRequests(safe=requests["harmless"][half::2], unsafe=requests["harmful"][half::2])
 
 
-def _estimate_seconds(lm: LanguageModel, requests: Mapping[str, TextRequests], n_new: int) -> float:
+def _estimate_seconds(
+    lm: LanguageModel, requests: Mapping[str, TextRequests], n_new: int, n_samples: int
+) -> float:
     """Upper bound of the time of all steps."""
     timing = time_model(lm, requests["harmful"])
     n, half = sum(map(len, requests.values())), len(requests["harmful"]) // 2
     n_candidates = DIRECTION_SETTINGS.max_depth * n_layers(lm.model)
     directions = _FORWARDS_PER_CANDIDATE * n_candidates * half * timing.forward
     ablation = _ABLATION_CONDITIONS * half * (timing.answer(n_new) + timing.forward)
-    return n * (timing.answer(n_new) + _FORWARDS_PER_REQUEST * timing.forward) + directions + ablation
+    answers = n * ((1 + n_samples) * timing.answer(n_new) + _FORWARDS_PER_REQUEST * timing.forward)
+    return answers + directions + ablation
 
 
 def _no_refusal(behaviour: Rows) -> str:

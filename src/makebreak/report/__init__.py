@@ -6,6 +6,7 @@ from makebreak.report.facts import (
     attack_facts,
     landscape_facts,
     prompt_facts,
+    sampling_facts,
     training_facts,
     user_data_facts,
 )
@@ -28,6 +29,7 @@ __all__ = [
     "landscape_facts",
     "landscape_summary",
     "prompt_facts",
+    "sampling_facts",
     "training_facts",
     "user_data_facts",
     "write_attacks",

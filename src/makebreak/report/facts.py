@@ -11,6 +11,7 @@ from makebreak.settings import (
     GenerationSettings,
     LandscapeSettings,
     PromptSettings,
+    SamplingSettings,
     UserDataSettings,
 )
 
@@ -40,6 +41,16 @@ def prompt_facts(
         "answers": f"greedy, at most {settings.n_new} tokens",
     }
     return facts if settings.thinking is None else facts | {"thinking": _THINKING[settings.thinking]}
+
+
+def sampling_facts(settings: SamplingSettings) -> Facts:
+    """Number and temperature of sampled answers; none without them."""
+    if not settings.samples:
+        return {}
+    return {
+        "sampled answers": f"{settings.samples} per request at temperature {settings.temperature:g}, "
+        "top-p 1, no top-k"
+    }
 
 
 def attack_facts(settings: AttackSettings, targets: Sequence[str], seed: int) -> Facts:

@@ -83,6 +83,7 @@ def write_inspection(name: str, result: InspectionResult, facts: dict[str, str],
     figures = write_figures(_drawings(tables), _CAPTIONS, out / FIGURES, _charts(tables))
     titles = {
         "behaviour": "Behaviour",
+        "sample_rates": "Behaviour of sampled answers",
         "agreement": "Agreement of the judges",
         "clusters": "Separation by layer",
         "sensitivity": "Sensitivity: quartiles over requests",
@@ -108,6 +109,7 @@ def inspection_summary(result: InspectionResult) -> list[str]:
         f"The model refuses {rates} (judge {deciding_judge()}; 95 % intervals over requests)."
         + (f" At most {degenerate:.2f} of the answers to a family are degenerate." if degenerate > 0 else "")
     ]
+    paragraphs += [_sampled_rates(result.tables["sample_rates"])] if "sample_rates" in result.tables else []
     unfinished = max(row["open_reasoning"] for row in behaviour.values())
     if unfinished > 0:
         paragraphs.append(
@@ -133,6 +135,22 @@ def inspection_summary(result: InspectionResult) -> list[str]:
         ]
     selected = next(row for row in candidates if row["is_selected"])
     return [*paragraphs, _ablation_effect(selected, result.tables["ablation"])]
+
+
+def _sampled_rates(rates: Rows) -> str:
+    """Refusal of sampled answers, and compliance of any of them, beside the greedy answers."""
+    rows = [row for row in rates if row["judge"] == deciding_judge()]
+    parts = [
+        f"of {row['n']} {row['family']} requests, {row['refuse']:.2f} [{row['low']:.2f}, {row['high']:.2f}] "
+        f"of the sampled answers are refusals ({row['greedy_refuse']:.2f} of the greedy ones), and at least "
+        f"one complies for {row['any_comply']:.2f} [{row['any_comply_low']:.2f}, "
+        f"{row['any_comply_high']:.2f}] (greedy {row['greedy_comply']:.2f})"
+        for row in rows
+    ]
+    return (
+        f"With {rows[0]['samples']} answers per request at temperature {rows[0]['temperature']:g}: "
+        f"{'; '.join(parts)}."
+    )
 
 
 def _drawings(tables: dict[str, pd.DataFrame]) -> dict[str, Any]:
