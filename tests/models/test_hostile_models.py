@@ -370,7 +370,6 @@ GENERATION = {
     "prompt_lookup_num_tokens": 3,
     "num_return_sequences": 3,
     "num_beams": 4,
-    "stop_strings": ["a"],
     "exponential_decay_length_penalty": [1, 2.0],
     "no_repeat_ngram_size": 1,
     "suppress_tokens": list(range(40)),
@@ -403,6 +402,21 @@ def test_the_end_of_an_answer_is_that_of_the_generation_config(folder: Path) -> 
         refuse(folder, "eos_token_id")
     merge(folder, "generation_config.json", eos_token_id=1, pad_token_id=[1, 2])
     refuse(folder, "pad_token_id")
+
+
+def test_texts_of_the_generation_config_end_an_answer(folder: Path) -> None:
+    """An answer is the greedy one up to the first of them; what is no text is refused."""
+    [whole, *others] = open_and_answer(folder)
+    word = whole.split()[1]
+    for strings in ([word], word, ["never", word]):
+        merge(folder, "generation_config.json", stop_strings=strings)
+        answers = open_and_answer(folder)
+        assert answers == [answer.partition(word)[0] for answer in (whole, *others)]
+    for strings in (1, [""], [None], {"a": 1}):
+        merge(folder, "generation_config.json", stop_strings=strings)
+        refuse(folder, "stop_strings")
+    merge(folder, "generation_config.json", stop_strings=[])
+    assert open_and_answer(folder) == [whole, *others]
 
 
 @pytest.mark.parametrize(

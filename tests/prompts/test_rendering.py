@@ -121,6 +121,7 @@ def test_stop_tokens() -> None:
     assert stop_tokens(words, 0) == [0, 1]
     assert stop_tokens(words, [0, 2]) == [0, 2, 1]
     assert stop_tokens(words, None) == [1]
+    assert stop_tokens(words, 1, ["<pad>", "please", "<end>"]) == [1, 0], "of these texts, tokens are special"
     for template in (TEMPLATE.replace("<end>", "please"), "{{ raise_exception('no') }}", None):
         words.chat_template = template
         expected = 0 if template else [0, 1]  # without a template, the end of the text ends an answer

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -59,6 +61,17 @@ def _shared_prefix_first(
     return torch.cat([shared, left], 1), torch.cat([torch.ones_like(shared), mask], 1), cache
 
 
+def _is_over(text: str, *, is_final: Callable[[str], bool] | None, stop_strings: Sequence[str]) -> bool:
+    """Whether an answer so far has its end, or a verdict that is final."""
+    return any(end in text for end in stop_strings) or (is_final is not None and is_final(text))
+
+
+def _without_stop(answer: str, generated: str, stop_strings: Sequence[str]) -> str:
+    """An answer up to the first text that ends it in its generated part, which is at the answer's end."""
+    ends = [generated.find(text) for text in stop_strings if text in generated]
+    return answer[: len(answer) - len(generated) + min(ends)] if ends else answer
+
+
 def generate_texts(
     lm: LanguageModel,
     requests: Requests,
@@ -93,7 +106,8 @@ def generate_texts(
     start = 0
     for batch in batches(requests[order], model):
         width = int(batch.prompt_length.max())
-        stop = [] if is_final is None else [_StopWhenFinal(tokenizer, width, is_final)]
+        ends = partial(_is_over, is_final=is_final, stop_strings=lm.stop_strings)
+        stop = [_StopWhenFinal(tokenizer, width, ends)] if is_final or lm.stop_strings else []
         with torch.no_grad(), silence_loggers(_REMINDERS):
             prompt = batch.prompt[:, :width]
             tokens, mask, cache = _shared_prefix_first(model, prompt, batch.prompt_length, n_new)
@@ -119,7 +133,11 @@ def generate_texts(
         prefill = batch.spans.get("prefill", np.zeros((len(batch), 2), dtype=np.int64))
         first = (width - (prefill[:, 1] - prefill[:, 0])).tolist()
         answer_ids = [ids[n:] for ids, n in zip(out.tolist(), first, strict=True)]
-        texts = decode_answers(tokenizer, answer_ids, model_reasoning_block(tokenizer))
+        block = model_reasoning_block(tokenizer)
+        texts = decode_answers(tokenizer, answer_ids, block)
+        if lm.stop_strings:
+            generated = decode_answers(tokenizer, out[:, width:].tolist(), block)
+            texts = list(map(_without_stop, texts, generated, repeat(lm.stop_strings)))
         answers |= dict(zip(rows, texts, strict=True))
         start += len(batch)
         if progress is not None:

@@ -63,6 +63,8 @@ def fine_tune(
         with name_errors(
             folder, "the model could not be written", "free space there, or choose another --store"
         ):
+            if lm.stop_strings:
+                model.generation_config.stop_strings = list(lm.stop_strings)
             model.save_pretrained(folder)
             lm.tokenizer.save_pretrained(folder)
 

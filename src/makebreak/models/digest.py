@@ -26,8 +26,9 @@ _SPECIAL_IDS = ("bos_token_id", "eos_token_id", "pad_token_id")
 def model_digest(lm: LanguageModel) -> str:
     """SHA-256 of what decides a model's answers.
 
-    These are the config, the ids that begin and end an answer, the tokenizer with its chat template, the
-    names and the values of all weights in their data type, and the kind of device unless it is the CPU.
+    These are the config, the ids and texts that begin and end an answer, the tokenizer with its chat
+    template, the names and the values of all weights in their data type, and the kind of device unless it is
+    the CPU.
 
     Args:
         lm: The model.
@@ -46,6 +47,8 @@ def model_digest(lm: LanguageModel) -> str:
     window = attention_window(lm.model)
     if window is not None:  # answers of such models had another key when prefixes were shared beyond windows
         settings["window"] = window
+    if lm.stop_strings:
+        settings["stop_strings"] = lm.stop_strings
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode())
     if lm.model.device != CPU:
         digest.update(lm.model.device.type.encode())

@@ -57,11 +57,14 @@ class LanguageModel:
     """The tokenizer, with its chat template if there is one."""
     loading: LoadSettings = field(default_factory=LoadSettings)
     """Device and data type with which models that are made from this one are opened."""
+    stop_strings: tuple[str, ...] = ()
+    """Texts that end an answer, as the generation config names them."""
 
     @cached_property
     def stop_tokens(self) -> int | list[int] | None:
         """Ids of the tokens that end an answer; see `makebreak.prompts.stop_tokens`."""
-        return stop_tokens(self.tokenizer, getattr(self.model.generation_config, "eos_token_id", None))
+        end_of_text = getattr(self.model.generation_config, "eos_token_id", None)
+        return stop_tokens(self.tokenizer, end_of_text, self.stop_strings)
 
     @property
     def description(self) -> str:
@@ -119,9 +122,10 @@ def open_model(name: str | Path, *, store: Store, loading: LoadSettings | None =
         n_weights = n_parameters(config)
     device, dtype = choose_placement(str(name), n_weights, config.dtype, loading)
     tokenizer = open_tokenizer(source, offline=is_local)
+    generation_config, stop_strings = _generation_config(source, is_local, config)
     options: dict[str, Any] = {
         "config": config,
-        "generation_config": _generation_config(source, is_local, config),
+        "generation_config": generation_config,
         "dtype": DTYPES[dtype],
         "local_files_only": is_local,
         "use_safetensors": True,
@@ -144,7 +148,7 @@ def open_model(name: str | Path, *, store: Store, loading: LoadSettings | None =
     check_finite(str(name), model.eval())
     check_architecture(model)
     limit_batches(model)
-    return LanguageModel(str(name), model, tokenizer, replace(loading, dtype=dtype))
+    return LanguageModel(str(name), model, tokenizer, replace(loading, dtype=dtype), stop_strings)
 
 
 def _loading_problem(config: Any) -> tuple[str, str]:
@@ -169,7 +173,7 @@ def _open_adapter(folder: Path, store: Store, loading: LoadSettings) -> Language
     tokenizer = open_tokenizer(str(folder)) if has_tokenizer else lm.tokenizer
     check_vocabulary(str(folder), tokenizer, model)
     check_finite(str(folder), model)
-    return LanguageModel(str(folder), model, tokenizer, lm.loading)
+    return LanguageModel(str(folder), model, tokenizer, lm.loading, lm.stop_strings)
 
 
 def _locate(name: str | Path) -> tuple[Path, bool]:
@@ -215,9 +219,14 @@ def _config(source: str, offline: bool) -> Any:
     return config
 
 
-def _generation_config(source: str, offline: bool, config: Any) -> GenerationConfig:
-    """Plain greedy generation: only the ids of the model's special tokens are taken from its files."""
+def _generation_config(source: str, offline: bool, config: Any) -> tuple[GenerationConfig, tuple[str, ...]]:
+    """Plain greedy generation with the ids of special tokens, and the texts that end an answer.
+
+    Nothing else is taken from files. The texts are apart, since the criterion of transformers for them does
+    not know every kind of tokenizer.
+    """
     ids = {name: getattr(config, name, None) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
+    strings: Any = []
     with name_errors(source, "its generation_config.json cannot be used", "correct it, or delete it"):
         path = cached_file(
             source,
@@ -228,6 +237,10 @@ def _generation_config(source: str, offline: bool, config: Any) -> GenerationCon
         if path is not None:
             settings = read_settings(Path(path))
             ids = {name: settings.get(name) for name in ids}
+            strings = settings.get("stop_strings") or []
+            strings = [strings] if isinstance(strings, str) else strings
+            if not (isinstance(strings, list) and all(isinstance(text, str) and text for text in strings)):
+                raise InvalidInput(f"{path}: stop_strings = {strings!r}: expected texts")
     for name, value in ids.items():
         each = value if name == "eos_token_id" and isinstance(value, list) and value else [value]
         if value is not None and not all(type(part) is int and 0 <= part < 2**31 for part in each):
@@ -235,4 +248,4 @@ def _generation_config(source: str, offline: bool, config: Any) -> GenerationCon
                 f"{source}: {name} = {value!r}: expected the id of a token, in generation_config.json or "
                 "config.json"
             )
-    return GenerationConfig(**ids)
+    return GenerationConfig(**ids), tuple(strings)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -121,7 +122,7 @@ def end_of_turn_token(tokenizer: PreTrainedTokenizerFast, template: str | None) 
 
 
 def stop_tokens(
-    tokenizer: PreTrainedTokenizerFast, end_of_text: int | list[int] | None
+    tokenizer: PreTrainedTokenizerFast, end_of_text: int | list[int] | None, stop_strings: Sequence[str] = ()
 ) -> int | list[int] | None:
     """Ids of the tokens that end an answer.
 
@@ -131,17 +132,17 @@ def stop_tokens(
     Args:
         tokenizer: The model's tokenizer.
         end_of_text: Ids that the generation config names.
+        stop_strings: Texts that end an answer; those that are one special token count here.
 
     Returns:
-        The same, or a list with the token that ends a turn of the chat template, if that is a special token
-        which the generation config does not name.
+        `end_of_text`, or a list with the tokens of `stop_strings`, and with the token that ends a turn of the
+        chat template if that is a special token, which the generation config does not name.
     """
-    try:
+    special = {token.content: i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
+    more = [special[text] for text in stop_strings if text in special]
+    with contextlib.suppress(ValueError):  # the template renders no answer, or there is no end of text
         end_of_turn = end_of_turn_token(tokenizer, "chat")
-    except ValueError:  # a template that renders no answer, an error where it is used; or no end of text
-        return end_of_text
-    token = tokenizer.added_tokens_decoder.get(end_of_turn)
+        more += [end_of_turn] if end_of_turn in special.values() else []
     known = end_of_text if isinstance(end_of_text, list) else [end_of_text]
-    if token is None or not token.special or end_of_turn in known:
-        return end_of_text
-    return [*(i for i in known if i is not None), end_of_turn]
+    new = [i for i in dict.fromkeys(more) if i not in known]
+    return [*(i for i in known if i is not None), *new] if new else end_of_text
