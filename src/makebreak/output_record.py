@@ -19,6 +19,7 @@ from typing import NamedTuple
 from makebreak.errors import InvalidInput, shorten
 from makebreak.model_names import models_digest
 from makebreak.output_folders import OUTPUT_FILES, RECORD, REPORT, SUFFIXES, check_no_link
+from makebreak.provenance import public_path
 from makebreak.store import remove_temporary_files, write_json
 
 _UNREADABLE = (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError)
@@ -46,7 +47,9 @@ class OutputOwner:
 
     def record(self, files: Iterable[str]) -> _Record:
         """Record of a folder with the owner's results in some files."""
-        return _Record(self.program, self.models, models_digest(self.models), frozenset(files))
+        return _Record(
+            self.program, tuple(map(public_path, self.models)), models_digest(self.models), frozenset(files)
+        )
 
     def owns(self, content: _Record) -> bool:
         """Whether a record is that of the owner's results; the same models may be named differently."""

@@ -152,7 +152,7 @@ def test_a_browser_sorts_and_filters(tmp_path: Path) -> None:
     html = written(page_of(table), tmp_path)
     script = """
     const heads = [...document.querySelectorAll("th button")];
-    const column = () => [...document.querySelectorAll("tbody tr:not([hidden])")].map(
+    const column = () => [...document.querySelectorAll(".answers tbody tr:not([hidden])")].map(
       row => row.cells[row.cells.length - 1].textContent);
     const result = {};
     for (const name of ["up", "down"]) { heads.at(-1).click(); result[name] = column(); }

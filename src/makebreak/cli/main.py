@@ -15,6 +15,7 @@ import tyro
 
 from makebreak.cli.commands import COMMANDS, Report, log
 from makebreak.cli.running import debug_requested, run_command
+from makebreak.provenance import command_words
 
 _SIZES = {
     "inspect": "--requests or --max-new-tokens",
@@ -41,11 +42,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     words = sys.argv[1:] if arguments is None else list(arguments)
     commands = {name: _deferred(command) for name, command in COMMANDS.items()}
-    return run_command(
-        lambda: _run(parse_arguments(commands, words, "makebreak")),
-        debug=debug_requested(words),
-        sizes=_SIZES.get(words[0] if words else "", "options"),
-    )
+    with command_words(["makebreak", *words]):
+        return run_command(
+            lambda: _run(parse_arguments(commands, words, "makebreak")),
+            debug=debug_requested(words),
+            sizes=_SIZES.get(words[0] if words else "", "options"),
+        )
 
 
 def parse_arguments(commands: Any, arguments: Sequence[str], program: str) -> Any:

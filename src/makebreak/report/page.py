@@ -17,6 +17,7 @@ from markupsafe import Markup
 
 from makebreak.characters import escape_hidden
 from makebreak.plots.interactive import chart_script
+from makebreak.provenance import provenance_facts, without_places
 from makebreak.report.answers import page_answers
 from makebreak.report.cells import page_table
 from makebreak.store import write_atomic
@@ -64,7 +65,8 @@ class Page:
 def write_page(page: Page, path: Path) -> Path:
     """Writes the page atomically: an error leaves an older file as it was.
 
-    Control characters and marks of direction, of an answer or a name, are shown as escapes.
+    Control characters and marks of direction, of an answer or a name, are shown as escapes. Summary and facts
+    are shown without the places that they name (`makebreak.provenance`), and versions are added to the facts.
 
     Args:
         page: The content.
@@ -79,6 +81,8 @@ def write_page(page: Page, path: Path) -> Path:
     template = template_environment().get_template("page.html")
     html = template.render(
         page=page,
+        summary=[without_places(paragraph) for paragraph in page.summary],
+        facts={name: without_places(value) for name, value in page.facts.items()} | provenance_facts(),
         tables={title: page_table(table) for title, table in page.tables.items()},
         expanded={title: page_table(table) for title, table in page.expanded.items()},
         answers={title: page_answers(table) for title, table in page.answers.items()},
