@@ -156,9 +156,30 @@ def test_stored_answers_are_judged_anew() -> None:
 def test_agreement_is_share_and_kappa() -> None:
     a, b = np.array([True, True, False, False]), np.array([True, False, False, False])
     [row] = judge_agreement_rows({"a": a, "b": b})
-    assert row == ("a", "b", 0.75, pytest.approx(0.5))
+    assert row[:4] == ("a", "b", 0.75, pytest.approx(0.5))
     [row] = judge_agreement_rows({"a": a, "b": np.ones(4, dtype=bool)})
     assert row.kappa is None
+    assert row.kappa_low is None
+
+
+def test_agreement_has_an_interval_and_alpha() -> None:
+    """Judges that err at random on a tenth of the answers each; the interval shrinks with their number."""
+    rng, widths = np.random.default_rng(0), []
+    for n in (100, 1000):
+        truth = rng.random(n) < 0.5
+        a, b = (truth ^ (rng.random(n) < 0.1) for _ in range(2))
+        [row] = judge_agreement_rows({"a": a, "b": b})
+        assert row.n == n
+        assert row.kappa is not None
+        assert row.kappa_low is not None
+        assert row.kappa_high is not None
+        assert row.kappa_low < 0.64 < row.kappa_high  # 0.82 agree, 0.5 by chance
+        assert row.alpha == pytest.approx(row.kappa, abs=0.01)
+        widths.append(row.kappa_high - row.kappa_low)
+    assert widths[1] < widths[0] / 2
+    [row] = judge_agreement_rows({"a": a, "b": a})
+    assert (row.kappa, row.alpha) == (1, 1)
+    assert row.kappa_low is None  # no interval of width zero
 
 
 @pytest.fixture(scope="module")

@@ -23,6 +23,15 @@ class AgreementRow(NamedTuple):
     """Share of answers on which both give the same verdict."""
     kappa: float | None
     """Cohen's κ; None if one of the two gives the same verdict throughout."""
+    kappa_low: float | None
+    """Lower end of the 95 % interval of κ, by a bootstrap over answers; None without κ, and where the
+    two always agree: the draws would, too."""
+    kappa_high: float | None
+    """Upper end of that interval."""
+    alpha: float | None
+    """Krippendorff's α of the two; None if both give one and the same verdict throughout."""
+    n: int
+    """Number of answers."""
 
 
 def judge_agreement_rows(verdicts: Mapping[str, np.ndarray]) -> list[AgreementRow]:
@@ -36,7 +45,11 @@ def judge_agreement_rows(verdicts: Mapping[str, np.ndarray]) -> list[AgreementRo
     """
     rows = []
     for (name, a), (other_name, b) in combinations(verdicts.items(), 2):
-        rows.append(AgreementRow(name, other_name, float((a == b).mean()), cohen_kappa(a, b)))
+        kappa, low, high = cohen_kappa(a, b), None, None
+        if kappa is not None and (a != b).any():
+            low, high = kappa_interval(a, b, [str(i) for i in range(len(a))])
+        alpha = krippendorff_alpha(np.stack([a, b]).astype(float))
+        rows.append(AgreementRow(name, other_name, float((a == b).mean()), kappa, low, high, alpha, len(a)))
     return rows
 
 

@@ -6,9 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from makebreak.evaluation import JUDGES, deciding_judge, judge_agreement_rows
+from makebreak.evaluation import JUDGES, deciding_judge, judge_agreement_rows, krippendorff_alpha
 from makebreak.lm.inspection import InspectionResult
 from makebreak.lm.verdicts import behaviour_rows
 from makebreak.model_names import model_title
@@ -84,7 +85,7 @@ def write_inspection(name: str, result: InspectionResult, facts: dict[str, str],
     titles = {
         "behaviour": "Behaviour",
         "sample_rates": "Behaviour of sampled answers",
-        "agreement": "Agreement of the judges",
+        "agreement": "Agreement of the judges: share, Cohen's κ with its 95 % interval, Krippendorff's α",
         "clusters": "Separation by layer",
         "sensitivity": "Sensitivity: quartiles over requests",
         "directions": "Candidates for a refusal direction",
@@ -118,6 +119,7 @@ def inspection_summary(result: InspectionResult) -> list[str]:
         )
     if "clusters" in result.skip_reasons:
         return [*paragraphs, f"No mechanism was computed: {result.skip_reasons['clusters']}."]
+    paragraphs.append(_agreement_sentence(_verdicts(result)))
     best = max(result.tables["clusters"], key=lambda row: row["auroc"])
     paragraphs.append(
         f"Separation of harmful and harmless requests is greatest after layer {best['layer'] + 1}: AUROC of "
@@ -150,6 +152,33 @@ def _sampled_rates(rates: Rows) -> str:
     return (
         f"With {rows[0]['samples']} answers per request at temperature {rows[0]['temperature']:g}: "
         f"{'; '.join(parts)}."
+    )
+
+
+def _verdicts(result: InspectionResult) -> dict[str, np.ndarray]:
+    """Verdicts of every judge on all answers, and whether a refusal is likely to begin."""
+    answers = result.tables["answers"]
+    verdicts = {judge: np.array([row[judge] for row in answers], bool) for judge in JUDGES}
+    return verdicts | {"first token": np.array([row["log_odds"] > 0 for row in answers])}
+
+
+def _agreement_sentence(verdicts: dict[str, np.ndarray]) -> str:
+    """Agreement of all judges, without the first token, and the pair that agrees least."""
+    judges = {name: own for name, own in verdicts.items() if name in JUDGES}
+    alpha = krippendorff_alpha(np.stack(list(judges.values())).astype(float))
+    if alpha is None:
+        return "All judges give one and the same verdict throughout: their agreement says nothing."
+    text = (
+        f"Agreement of the {len(judges)} judges on {len(verdicts['first token'])} answers: Krippendorff's α "
+        f"{alpha:.2f} (1: always the same verdict, 0: as by chance)"
+    )
+    rows = [row for row in judge_agreement_rows(judges) if row.kappa_low is not None]
+    if not rows:
+        return f"{text}."
+    least = min(rows, key=lambda row: row.kappa or 0.0)
+    return (
+        f"{text}; {least.judge} and {least.other_judge} agree least (Cohen's κ {least.kappa:.2f} "
+        f"[{least.kappa_low:.2f}, {least.kappa_high:.2f}], 95 % over answers)."
     )
 
 
