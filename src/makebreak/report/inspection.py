@@ -159,7 +159,7 @@ def _verdicts(result: InspectionResult) -> dict[str, np.ndarray]:
     """Verdicts of every judge on all answers, and whether a refusal is likely to begin."""
     answers = result.tables["answers"]
     verdicts = {judge: np.array([row[judge] for row in answers], bool) for judge in JUDGES}
-    return verdicts | {"first token": np.array([row["log_odds"] > 0 for row in answers])}
+    return verdicts | {"first token": np.array([(row["log_odds"] or 0.0) > 0 for row in answers])}
 
 
 def _agreement_sentence(verdicts: dict[str, np.ndarray]) -> str:
