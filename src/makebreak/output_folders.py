@@ -15,9 +15,9 @@ REPORT, CLAIMS, PROVENANCE = "report.html", "claims.json", "provenance.json"
 """Files of an output folder, of which a command or a study writes some."""
 OUTPUT_FILES = (REPORT, CLAIMS, PROVENANCE)
 """All of them."""
-FIGURES, TABLES = "figures", "tables"
+FIGURES, TABLES, LOGS = "figures", "tables", "logs"
 """Folders below an output folder."""
-SUFFIXES = {FIGURES: (".png", ".pdf"), TABLES: (".csv",)}
+SUFFIXES = {FIGURES: (".png", ".pdf"), TABLES: (".csv",), LOGS: (".json",)}
 """Endings of the files that are written in these folders."""
 RECORD = ".makebreak.json"
 """Record of what this program wrote into an output folder; see `makebreak.output_record`."""

@@ -249,7 +249,8 @@ class AnswerOptions(SharedOptions):
     arditi2024, qi2023 (published lists of phrases),
     openings (current phrases in many languages, where the answer begins),
     classifier (n-grams and logistic regression),
-    or MODULE:FUNCTION for one of your own."""
+    MODULE:FUNCTION for one of your own,
+    or a file of scores of these answers (.eval or .json of inspect_ai)."""
 
 
 SHORT_ANSWERS = SharedOptions(generation=GenerationSettings(n_new=24))

@@ -48,6 +48,7 @@ from makebreak.evaluation.reasoning import final_answer, is_unfinished
 from makebreak.evaluation.refusal_classifier import refusal_probabilities
 from makebreak.evaluation.refusal_phrases import begins_with_refusal
 from makebreak.evaluation.sampling import Sampling, repeat_requests
+from makebreak.evaluation.score_files import request_digest
 from makebreak.evaluation.shallow import shallow_refusal_share, shallow_refusals
 from makebreak.evaluation.stacked import stack_answers, stack_behaviours, stack_kl_to_base
 from makebreak.evaluation.target import (
@@ -127,6 +128,7 @@ __all__ = [
     "refusal_probabilities",
     "repeat_requests",
     "repeats_words",
+    "request_digest",
     "score_targets",
     "shallow_refusal_share",
     "shallow_refusals",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from pathlib import Path
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from makebreak.evaluation.degeneracy import is_degenerate
 from makebreak.evaluation.reasoning import final_answer
 from makebreak.evaluation.refusal_classifier import judge_by_classifier
 from makebreak.evaluation.refusal_phrases import judge_by_opening
+from makebreak.evaluation.score_files import SCORE_SUFFIXES, score_file_judge
 from makebreak.plugins import load_plugin
 from makebreak.prompts import Outcome
 from makebreak.settings import DEFAULT_JUDGE
@@ -102,6 +104,8 @@ JUDGES: dict[str, Judge] = {
 `classifier` is trained on the benchmark of judges."""
 JUDGE = DEFAULT_JUDGE
 """Name of the judge that decides by default."""
+OWN_SCORES = (*JUDGES, "degenerate", "log_odds")
+"""Names of the scores in a log that this program writes."""
 _deciding: ContextVar[str] = ContextVar("deciding", default=JUDGE)
 
 
@@ -117,7 +121,8 @@ def decide_by(name: str) -> Iterator[None]:
     Stored results do not depend on it: verdicts are computed after answers are read.
 
     Args:
-        name: A name in `JUDGES`, of an entry point of the group `makebreak.judges`, or MODULE:FUNCTION.
+        name: A name in `JUDGES`, of an entry point of the group `makebreak.judges`, MODULE:FUNCTION, or a
+            file of scores (`score_file_judge`).
 
     Yields:
         Nothing.
@@ -125,12 +130,14 @@ def decide_by(name: str) -> Iterator[None]:
     Raises:
         ValueError: If there is no such judge, or it is no function.
     """
-    judge = load_plugin("judge", name, JUDGES)
+    is_file = name not in JUDGES and Path(name).suffix in SCORE_SUFFIXES
+    judge = score_file_judge(Path(name), OWN_SCORES) if is_file else load_plugin("judge", name, JUDGES)
     if not callable(judge):
         raise ValueError(f"judge {name!r} is {judge!r}: expected a function of requests and answers")
     is_new = name not in JUDGES
     if is_new:
-        JUDGES[name] = judge_final_answers(_with_check(name, judge))
+        checked = _with_check(name, judge)
+        JUDGES[name] = checked if is_file else judge_final_answers(checked)  # a file has whole answers
     token = _deciding.set(name)
     try:
         yield

@@ -26,6 +26,7 @@ from makebreak.model_names import model_title
 from makebreak.output_folders import FIGURES, REPORT, TABLES
 from makebreak.plots import plot_attacks, plot_search
 from makebreak.plots.interactive import chart_attacks, chart_search
+from makebreak.report.eval_log import write_eval_log
 from makebreak.report.figures import write_figures
 from makebreak.report.page import Page, write_page
 from makebreak.report.tables import write_tables
@@ -109,6 +110,9 @@ def write_attacks(name: str, result: AttackSuiteResult, facts: dict[str, str], o
             **history,
         }
     write_tables(tables, out / TABLES)
+    tables_of_answers = ("answers", "attacked_answers", "harmless_answers")
+    rows = [row for table in tables_of_answers for row in result.tables.get(table, [])]
+    write_eval_log("attack", name, rows, out)
     title = f"Attacks on {model_title(name)}"
     answers = {heading: tables[table] for table, heading in _ANSWERS.items() if table in tables}
     page = Page(title, attack_summary(result), facts, figures, sections, answers=answers)

@@ -13,6 +13,7 @@ from makebreak.model_names import model_title
 from makebreak.output_folders import FIGURES, REPORT, TABLES
 from makebreak.plots import plot_refusal_rates, plot_training_loss
 from makebreak.plots.interactive import chart_refusal_rates, chart_training_loss
+from makebreak.report.eval_log import write_eval_log
 from makebreak.report.figures import write_figures
 from makebreak.report.page import Page, write_page
 from makebreak.report.tables import write_tables
@@ -70,6 +71,7 @@ def write_fine_tuning(name: str, result: FineTuneResult, facts: dict[str, str], 
     """
     tables = {table: pd.DataFrame(rows) for table, rows in result.tables.items()}
     write_tables(tables, out / TABLES)
+    write_eval_log("fine_tuning", name, result.tables["answers"], out)
     behaviour = tables["behaviour"]
     labels = behaviour["family"] + ", " + behaviour["condition"]
     drawings: dict[str, Any] = {

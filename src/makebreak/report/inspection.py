@@ -21,6 +21,7 @@ from makebreak.plots.interactive import (
     chart_refusal_directions,
     chart_refusal_rates,
 )
+from makebreak.report.eval_log import write_eval_log
 from makebreak.report.figures import write_figures
 from makebreak.report.page import Page, write_page
 from makebreak.report.tables import write_tables
@@ -81,6 +82,8 @@ def write_inspection(name: str, result: InspectionResult, facts: dict[str, str],
     verdicts["first token"] = (tables["answers"]["log_odds"].astype(float) > 0).to_numpy()
     tables["agreement"] = pd.DataFrame(judge_agreement_rows(verdicts))
     write_tables(tables, out / TABLES)
+    greedy = result.tables["answers"] + result.tables.get("ablation", [])
+    write_eval_log("inspect", name, greedy, out, samples=result.tables.get("samples"))
     figures = write_figures(_drawings(tables), _CAPTIONS, out / FIGURES, _charts(tables))
     titles = {
         "behaviour": "Behaviour",
