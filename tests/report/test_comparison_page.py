@@ -35,7 +35,18 @@ def test_a_change_outside_of_the_mlp_has_a_page(
     figures = {path.stem for path in (tmp_path / "out" / "figures").iterdir()}
     assert "stitching" in figures
     assert not {"updates", "updates_gate"} & figures
-    assert "From m0 to m1" in (tmp_path / "out" / "report.html").read_text()
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "From m0 to m1" in page
+    assert "The two models side by side" in page
+    rows = pd.read_csv(tmp_path / "out" / "tables" / "request_log_odds.csv")
+    assert sorted(rows["request"]) == sorted(prompts()["harmful"][:8] + prompts()["harmless"][:8])
+    assert rows["change"].abs().is_monotonic_decreasing
+    assert (rows["aligned_log_odds"] - rows["base_log_odds"] - rows["change"]).abs().max() < 1e-9
+    quantities = pd.read_csv(tmp_path / "out" / "tables" / "quantities.csv").set_index(["quantity", "family"])
+    means = rows.groupby("family")[["base_log_odds", "aligned_log_odds"]].mean()
+    for family in ("harmful", "harmless"):
+        own = quantities.loc[("log-odds of a refusal, mean (nats)", family)]
+        assert own[["base", "aligned"]].tolist() == pytest.approx(means.loc[family].tolist())
 
 
 def test_an_adapter_is_compared_as_its_merged_form(

@@ -140,9 +140,11 @@ def test_compare_names_changes_and_refuses_other_models(
     )
     assert "minutes, less for steps that are cached" in messages[0]
     assert set(tables) == {
+        "quantities",
         "stitching",
         "mechanisms",
         "answer_rates",
+        "request_log_odds",
         "preactivations",
         "update_energy",
         "weighted_energy",
@@ -162,6 +164,8 @@ def test_compare_names_changes_and_refuses_other_models(
     assert 0 < part["share_of_margin"] < 1.2
     row = tables["stitching"][0]
     assert row["tuned_margin"] - row["base_margin"] > 5
+    log_odds = pd.DataFrame(tables["request_log_odds"]).groupby("family")["change"].mean()
+    assert log_odds["harmful"] > 5 > abs(log_odds["harmless"]), "one model refuses harmful requests only"
     assert {row.n_flips for row in verdict.shares} == {tables["answer_rates"][-1]["n"]}
     assert sum(row.share for row in verdict.shares) == pytest.approx(1)
     _, none = compare_models(prompts(), Store(tmp_path), SETTINGS, base=refusing, tuned=refusing)

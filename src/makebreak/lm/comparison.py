@@ -15,6 +15,7 @@ from makebreak.evaluation import ChatTarget
 from makebreak.lm.estimate import estimate_message, time_call, time_model
 from makebreak.lm.inspection import MIN_REQUESTS
 from makebreak.lm.prompts import prompts_digest
+from makebreak.lm.side_by_side import quantity_rows, request_log_odds_rows
 from makebreak.lm.step_cache import StepCache
 from makebreak.mechanism import (
     FISHER_SAMPLES,
@@ -102,9 +103,9 @@ def compare_models(
         log: Called with an estimate of the time before the work starts.
 
     Returns:
-        Tables by name (stitching, mechanisms, answer_rates, preactivations, update_energy, weighted_energy,
-        kernel_share, input_gain, read_gain, sensitivity, updates, update_projection), and how refusal comes
-        about by the stitching.
+        Tables by name (quantities, stitching, mechanisms, answer_rates, request_log_odds, preactivations,
+        update_energy, weighted_energy, kernel_share, input_gain, read_gain, sensitivity, updates,
+        update_projection), and how refusal comes about by the stitching.
 
     Raises:
         ValueError: If the architecture of the models is not known, they differ in architecture or size, or a
@@ -140,6 +141,7 @@ def compare_models(
         "stitching": partial(_stitching_step, stitching, base.model, seed),
         "mechanisms": partial(_mechanism_step, stitching, seed, **models),
         "answer_rates": partial(_rates_step, requests, **models),
+        "request_log_odds": partial(request_log_odds_rows, requests, **models),
         "preactivations": partial(preactivation_rows, requests, **models),
         "update_energy": partial(update_energy_rows, requests, requests["harmless"], **models),
         "weighted_energy": partial(weighted_energy_rows, requests, requests["harmless"], **models),
@@ -157,7 +159,8 @@ def compare_models(
     verdict = mechanism_verdict(
         [MechanismRow(**row) for row in tables["mechanisms"]], len(requests["harmful"])
     )
-    return tables | {"mechanisms": as_dicts(verdict.shares)}, verdict
+    quantities = as_dicts(quantity_rows(tables))
+    return {"quantities": quantities} | tables | {"mechanisms": as_dicts(verdict.shares)}, verdict
 
 
 @cache_revision(3)

@@ -48,6 +48,11 @@ _CAPTIONS |= {
     for name, (title, caption) in _CAPTIONS.items()
     if "W_in" in title
 }
+_EXPANDED = {
+    "quantities": "The two models side by side",
+    "request_log_odds": "Log-odds of a refusal by request, greatest change first",
+}
+"""Titles of the tables that are shown before the figures."""
 _FAMILY_NAMES = {"harmless": "safe", "harmful": "unsafe"}  # names that the plots use
 
 
@@ -84,7 +89,9 @@ def write_comparison(
     figures = write_figures(drawings, _CAPTIONS, out / FIGURES, charts)
     base, aligned = model_title(names[0]), model_title(names[1])
     summary = comparison_summary(tables, verdict)
-    return write_page(Page(f"From {base} to {aligned}", summary, facts, figures, frames), out / REPORT)
+    expanded = {heading: frames.pop(table) for table, heading in _EXPANDED.items() if table in frames}
+    page = Page(f"From {base} to {aligned}", summary, facts, figures, frames, expanded)
+    return write_page(page, out / REPORT)
 
 
 def _matrix_figures(
