@@ -53,7 +53,7 @@ def test_inspection_with_samples(tmp_path: Path) -> None:
     plain = lm.inspect(model, texts, Store(tmp_path), SETTINGS)
     n_steps = len(list(tmp_path.glob("*/*/artifact.json")))
     sampling = SamplingSettings(samples=3, temperature=0.01)
-    result = lm.inspect(model, texts, Store(tmp_path), SETTINGS, sampling=sampling)
+    result = lm.inspect(model, texts, Store(tmp_path), SETTINGS, inspection=lm.InspectionSettings(sampling))
     assert len(list(tmp_path.glob("*/*/artifact.json"))) == n_steps + 2
     samples, rates = result.tables["samples"], result.tables["sample_rates"]
     assert {name: rows for name, rows in result.tables.items() if name in plain.tables} == plain.tables

@@ -48,7 +48,11 @@ def test_log_of_an_inspection_equals_its_tables(tmp_path: Path) -> None:
     texts = {family: rows[:40] for family, rows in prompts().items()}
     sampling = SamplingSettings(samples=2, temperature=1.0)
     result = lm.inspect(
-        trained_lm(refuses=True), texts, Store(tmp_path), GenerationSettings(n_new=6), sampling=sampling
+        trained_lm(refuses=True),
+        texts,
+        Store(tmp_path),
+        GenerationSettings(n_new=6),
+        inspection=lm.InspectionSettings(sampling),
     )
     report.write_inspection("trained", result, {}, tmp_path / "out")
     path = tmp_path / "out" / "logs" / "answers.json"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
@@ -43,6 +43,14 @@ def inspect(
     model: ModelArgument,
     requests: FamilyRequests = None,
     sampling: SamplingSettings = SamplingSettings(),
+    selection: Annotated[
+        Literal["arditi2024", "cosmic"],
+        tyro.conf.arg(
+            help="Selection of the refusal direction:\n"
+            "arditi2024 (log-odds of a refusal under ablation and addition),\n"
+            "cosmic (cosines of states; it needs no token of a refusal)."
+        ),
+    ] = "arditi2024",
     shared: AnswerOptions = AnswerOptions(),
 ) -> Report:
     """Report on the refusals of one language model and on their mechanism.
@@ -57,8 +65,16 @@ def inspect(
     network = shared.open(model)
     shared.check_prompts(network, prompts)
     with shared.name_store():
-        result = lm.inspect(network, prompts, shared.store, shared.generation, sampling=sampling, log=log)
+        result = lm.inspect(
+            network,
+            prompts,
+            shared.store,
+            shared.generation,
+            inspection=lm.InspectionSettings(sampling, selection),
+            log=log,
+        )
     facts = shared.facts(prompts, model=network) | notes | report.sampling_facts(sampling)
+    facts |= {"refusals begin with": result.openers, "selection of a direction": selection}
     with shared.write_report(out, "inspect", [model]):
         path = report.write_inspection(model, result, facts, out)
     return report.inspection_summary(result), path

@@ -53,7 +53,7 @@ def align(
     with shared.name_store():
         result = lm.align(network, objective, evaluation, shared.store, training, log=log)
     facts = shared.facts(prompts, model=network) | notes | {"objective": objective}
-    facts |= report.training_facts(training)
+    facts |= report.training_facts(training) | {"refusals begin with": result.openers}
     with shared.write_report(out, "align", [model]):
         path = report.write_fine_tuning(model, result, facts, out)
     return report.fine_tuning_summary(result), path
@@ -96,7 +96,7 @@ def tune(
     with shared.name_store():
         result = lm.tune_as_user(network, user_data, evaluation, shared.store, training, log=log)
     facts = shared.facts(prompts, model=network) | notes.facts | report.training_facts(training)
-    facts |= report.user_data_facts(data, answers_from)
+    facts |= report.user_data_facts(data, answers_from) | {"refusals begin with": result.openers}
     with shared.write_report(out, "tune", [model]):
         path = report.write_fine_tuning(model, result, facts, out)
     return report.fine_tuning_summary(result), path

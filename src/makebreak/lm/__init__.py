@@ -28,7 +28,7 @@ from makebreak.lm.fine_tuning import (
     fine_tune_run,
     tune_as_user,
 )
-from makebreak.lm.inspection import InspectionResult, inspect, separation_rows
+from makebreak.lm.inspection import InspectionResult, InspectionSettings, inspect, separation_rows
 from makebreak.lm.landscape import (
     LandscapeData,
     chat_landscape_data,
@@ -77,6 +77,7 @@ __all__ = [
     "FineTuneResult",
     "FineTuneRun",
     "InspectionResult",
+    "InspectionSettings",
     "LandscapeData",
     "OverRefusalRow",
     "SampleRateRow",

@@ -8,11 +8,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from makebreak.evaluation import ChatTarget, check_context
+from makebreak.lm.openers import half_of_answers, own_openers, rescored_answers
+from makebreak.lm.prompts import prompts_digest
+from makebreak.lm.step_cache import StepCache
 from makebreak.lm.tasks import HARMFUL, OWN, held_out_task, requests_as_task, task_row, user_objective
 from makebreak.lm.training import FineTuneRun, fine_tune
 from makebreak.lm.training_set import build_training_set
 from makebreak.lm.verdicts import behaviour_rows, judged_answer_rows
-from makebreak.models import LanguageModel, open_model
+from makebreak.models import LanguageModel, model_digest, open_model
 from makebreak.prompts import Example, Family, TextWorld, canonical_text, encode_texts
 from makebreak.settings import FineTuneSettings, GenerationSettings, UserDataSettings
 from makebreak.store import Store
@@ -56,6 +59,9 @@ class FineTuneResult:
     """What was done to the model, such as `aligned by ssft`."""
     tables: dict[str, Rows]
     """`answers` and `behaviour`, before and after; `training`, the logged steps; `task` if there is one."""
+    openers: str
+    """Tokens with which refusals begin, before and after, by which log-odds are computed, and how they were
+    found."""
 
 
 def align(
@@ -91,8 +97,10 @@ def align(
     _check_held_out(evaluation.prompts, world)
     log(_describe_run(objective, training))
     folder = fine_tune(lm, world, loss, fine_tune_run(training, objective), store)
-    tables = before_and_after(lm, open_model(folder, store=store, loading=lm.loading), evaluation, store)
-    return FineTuneResult(folder, f"aligned by {objective}", {**tables, "training": training_rows(folder)})
+    aligned = open_model(folder, store=store, loading=lm.loading)
+    tables, openers = before_and_after(lm, aligned, evaluation, store)
+    tables["training"] = training_rows(folder)
+    return FineTuneResult(folder, f"aligned by {objective}", tables, openers)
 
 
 def tune_as_user(
@@ -143,14 +151,14 @@ def tune_as_user(
     log(_describe_run(label, training))
     folder = fine_tune(lm, world, objective, fine_tune_run(training, label), store)
     tuned = open_model(folder, store=store, loading=lm.loading)
-    tables = before_and_after(lm, tuned, Evaluation(prompts, settings), store)
+    tables, openers = before_and_after(lm, tuned, Evaluation(prompts, settings), store)
     tables["training"] = training_rows(folder)
     if items:
         tables["task"] = [
             {"condition": condition} | as_dict(task_row(model, items, settings))
             for condition, model in ((BEFORE, lm), (AFTER, tuned))
         ]
-    return FineTuneResult(folder, f"fine-tuned on {data.settings.description}", tables)
+    return FineTuneResult(folder, f"fine-tuned on {data.settings.description}", tables, openers)
 
 
 def fine_tune_run(settings: FineTuneSettings, label: str) -> FineTuneRun:
@@ -180,8 +188,10 @@ def fine_tune_run(settings: FineTuneSettings, label: str) -> FineTuneRun:
 
 def before_and_after(
     lm: LanguageModel, aligned: LanguageModel, evaluation: Evaluation, store: Store
-) -> dict[str, Rows]:
+) -> tuple[dict[str, Rows], str]:
     """Evaluates a model before and after fine-tuning.
+
+    Log-odds of a refusal are those of the same tokens before and after, of which refusals of either begin.
 
     Args:
         lm: The model before.
@@ -191,13 +201,20 @@ def before_and_after(
 
     Returns:
         `answers`, one row per prompt and model, and `behaviour`, their rates; both have the column
-        `condition`.
+        `condition`. And the tokens with which refusals begin, in words.
     """
+    prompts, settings, models = evaluation.prompts, evaluation.settings, {BEFORE: lm, AFTER: aligned}
+    answers = {name: judged_answer_rows(model, prompts, store, settings) for name, model in models.items()}
+    openers = own_openers(lm.tokenizer, [row for each in answers.values() for row in half_of_answers(each)])
     rows: Rows = []
-    for condition, model in ((BEFORE, lm), (AFTER, aligned)):
-        judged = judged_answer_rows(model, evaluation.prompts, store, evaluation.settings)
-        rows += [{"condition": condition} | row for row in judged]
-    return {"answers": rows, "behaviour": as_dicts(behaviour_rows(rows))}
+    for condition, model in models.items():
+        target = ChatTarget(model, settings)
+        requests = {family: target.encode(texts, family=family) for family, texts in prompts.items()}
+        config = {"model": model_digest(model), "settings": target.settings.key}
+        steps = StepCache("answers", store, config | {"prompts": prompts_digest(prompts)})
+        scored = rescored_answers(target, requests, answers[condition], openers, steps)
+        rows += [{"condition": condition} | row for row in scored]
+    return {"answers": rows, "behaviour": as_dicts(behaviour_rows(rows))}, openers.description
 
 
 def training_rows(folder: Path) -> Rows:

@@ -7,20 +7,21 @@ they describe one model, not how the results vary between training runs.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
-import numpy as np
 import torch
 
 from makebreak.activations import add, intervene
 from makebreak.architectures import architecture_of
 from makebreak.evaluation import ANSWERS_FILE, AnswerCheckpoint, ChatTarget, deciding_judge
+from makebreak.lm.clear_requests import MIN_REQUESTS, clear_pair
 from makebreak.lm.estimate import estimate_message, time_model
+from makebreak.lm.openers import half_of_answers, opener_key, own_openers, rescored_answers, with_openers
 from makebreak.lm.prompts import FAMILIES, check_distinct, prompts_digest
 from makebreak.lm.sampled_answers import sample_rate_rows, sampled_answer_rows
 from makebreak.lm.step_cache import Progress, StepCache
@@ -31,12 +32,13 @@ from makebreak.mechanism import (
     SafeUnsafeRequests,
     ablate_directions,
     cluster_rows,
+    cosmic_rows,
     direction_rows,
     refusal_direction,
     sensitivity,
 )
 from makebreak.models import LanguageModel, model_digest, n_layers
-from makebreak.prompts import TextRequests
+from makebreak.prompts import Requests, TextRequests
 from makebreak.revisions import cache_revision
 from makebreak.settings import GenerationSettings, SamplingSettings
 from makebreak.stats import auroc_interval
@@ -47,8 +49,8 @@ WITHOUT_CONTROLS = DirectionSettings(controls=False)
 """Settings of the directions: their controls would take three times as long."""
 GREEDY = SamplingSettings()
 """No sampled answers."""
-MIN_REQUESTS = 8
-"""Fewest requests of each family that a direction is fitted to, and that it is scored on."""
+Selection = Literal["arditi2024", "cosmic"]
+"""How a refusal direction is selected: by log-odds of a refusal, or by cosines of states."""
 MECHANISM_TABLES = ("clusters", "sensitivity", "directions", "ablation")
 """Tables that are computed at the end of the prompts."""
 
@@ -73,6 +75,17 @@ class SensitivityQuartileRow(NamedTuple):
 
 
 @dataclass(frozen=True)
+class InspectionSettings:
+    """What is inspected besides greedy answers, and how a refusal direction is selected."""
+
+    sampling: SamplingSettings = GREEDY
+    """Answers that are sampled besides the greedy ones."""
+    selection: Selection = "arditi2024"
+    """Selection of a refusal direction. `cosmic` needs no token of a refusal: requests that the model decides
+    the other way are left out by the judge then."""
+
+
+@dataclass(frozen=True)
 class InspectionResult:
     """Tables of an inspection, and why steps were skipped."""
 
@@ -81,6 +94,8 @@ class InspectionResult:
     answers `samples` and `sample_rates`."""
     skip_reasons: dict[str, str]
     """Why one of `MECHANISM_TABLES` is missing, by its name."""
+    openers: str
+    """Tokens with which refusals begin, by which log-odds are computed, and how they were found."""
 
 
 def inspect(
@@ -89,7 +104,7 @@ def inspect(
     store: Store,
     settings: GenerationSettings,
     *,
-    sampling: SamplingSettings = GREEDY,
+    inspection: InspectionSettings = InspectionSettings(),
     log: Callable[[str], None] = lambda _: None,
 ) -> InspectionResult:
     """Inspects a language model's refusals and their mechanism.
@@ -100,7 +115,7 @@ def inspect(
             on every second one and scored on the others.
         store: Cache of the steps.
         settings: Prompt template, answer length and seed.
-        sampling: Answers that are sampled besides the greedy ones.
+        inspection: Sampled answers, and the selection of a refusal direction.
         log: Called with an estimate of the time before the work starts.
 
     Returns:
@@ -121,7 +136,7 @@ def inspect(
                 f"{n} {family} requests: expected at least {2 * MIN_REQUESTS}, half to fit on, half to score"
             )
     target = ChatTarget(lm, settings)
-    settings = target.settings
+    settings, sampling = target.settings, inspection.sampling
     families = [family for family in FAMILIES if family in prompts]
     requests = {family: target.encode(prompts[family], family=family) for family in families}
     config = {"model": model_digest(lm), "settings": settings.key, "prompts": prompts_digest(prompts)}
@@ -131,36 +146,45 @@ def inspect(
     steps = StepCache("inspect", store, config)
     answers = judged_answer_rows(lm, {family: prompts[family] for family in families}, store, settings)
     fit, score = _half(requests, 0), _half(requests, 1)
+    openers = own_openers(lm.tokenizer, half_of_answers(answers))  # the half that is fitted on
+    key = opener_key(requests["harmful"], openers)
+    answers = rescored_answers(target, requests, answers, openers, steps)
     tables = {"answers": answers, "behaviour": as_dicts(behaviour_rows(answers))}
     if sampling.samples:
         tables["samples"] = sampled_answer_rows(steps, target, requests, sampling)
         tables["sample_rates"] = as_dicts(sample_rate_rows(tables["samples"], answers, sampling))
+    requests = {family: with_openers(batch, openers) for family, batch in requests.items()}
     if target.reasons:
         reason = (
             f"with --thinking {settings.thinking}, reasoning lies between the prompt and the answer; "
             "--thinking off or skip has it"
         )
-        return InspectionResult(tables, dict.fromkeys(MECHANISM_TABLES, reason))
+        return InspectionResult(tables, dict.fromkeys(MECHANISM_TABLES, reason), openers.description)
     tables["clusters"] = steps.run("clusters", partial(separation_rows, lm, fit, score, settings))
     tables["sensitivity"] = steps.run("sensitivity", partial(_sensitivity_rows, lm, score))
     reason = _no_refusal(tables["behaviour"])
     if reason:
-        return InspectionResult(tables, {"directions": reason, "ablation": reason})
-    clear_fit, clear_score = _clear_pair(requests, answers, 0), _clear_pair(requests, answers, 1)
-    tables["directions"] = steps.run(
-        "directions",
-        partial(
-            direction_rows, lm.model, clear_fit, clear_score, settings=WITHOUT_CONTROLS, seed=settings.seed
-        ),
-    )
+        return InspectionResult(tables, {"directions": reason, "ablation": reason}, openers.description)
+    is_cosmic = inspection.selection == "cosmic"
+    halves = [clear_pair(requests, answers, half, by_verdict=is_cosmic) for half in (0, 1)]
+    if is_cosmic:
+        texts = {f"{name} {i}": batch.truth["request"].tolist() for i, name, batch in _named(halves)}
+        key = key | {"selection": inspection.selection, "clear": prompts_digest(texts)}
+    candidates = partial(direction_rows, lm.model, *halves, settings=WITHOUT_CONTROLS, seed=settings.seed)
+    tables["directions"] = steps.run("directions", candidates, depends_on=key)
+    if is_cosmic:
+        chosen = steps.run("cosmic", partial(cosmic_rows, lm.model, *halves), depends_on=key)
+        pairs = zip(tables["directions"], chosen, strict=True)
+        tables["directions"] = [row | by_cosines for row, by_cosines in pairs]
     selected = next((row for row in tables["directions"] if row["is_selected"]), None)
     if selected is None:
         reason = "no candidate passed the selection criteria; the table of directions gives the reasons"
-        return InspectionResult(tables, {"ablation": reason})
+        return InspectionResult(tables, {"ablation": reason}, openers.description)
     held_out = {family: requests[family][1::2] for family in FAMILIES[:2]}
-    ablation = partial(_ablation_rows, target, clear_fit, selected["layer"], held_out)
-    tables["ablation"] = with_verdicts(steps.run("ablation", ablation, states=re.escape(ANSWERS_FILE)))
-    return InspectionResult(tables, {})
+    ablation = partial(_ablation_rows, target, halves[0], selected["layer"], held_out)
+    rows = steps.run("ablation", ablation, depends_on=key, states=re.escape(ANSWERS_FILE))
+    tables["ablation"] = with_verdicts(rows)
+    return InspectionResult(tables, {}, openers.description)
 
 
 @cache_revision(3)
@@ -189,6 +213,11 @@ def separation_rows(
     for row in rows:
         row["auroc_low"], row["auroc_high"] = auroc_interval(row["auroc"], len(score.safe), len(score.unsafe))
     return rows
+
+
+def _named(halves: Sequence[SafeUnsafeRequests]) -> Iterator[tuple[int, str, Requests]]:
+    """Number of the half, name of the class, and the requests."""
+    return ((i, *item) for i, pair in enumerate(halves) for item in pair._asdict().items())
 
 
 def _half(requests: Mapping[str, TextRequests], half: int) -> SafeUnsafeRequests:
@@ -234,20 +263,6 @@ def _sensitivity_rows(
             lower, median, upper = values.double().quantile(quantiles).tolist()
             rows.append(SensitivityQuartileRow(family, output, median, lower, upper))
     return rows
-
-
-def _clear_pair(requests: Mapping[str, TextRequests], answers: Rows, half: int) -> SafeUnsafeRequests:
-    """One half of both classes, without requests that the model likely decides the other way.
-
-    A class of which too few are left keeps all of its half.
-    """
-    classes = []
-    for family, sign in (("harmless", -1), ("harmful", 1)):
-        of_family = [row["log_odds"] for row in answers if row["family"] == family]
-        log_odds = np.array(of_family, dtype=float)[half::2]  # not a number behind reasoning without an end
-        batch, is_clear = requests[family][half::2], sign * log_odds > 0
-        classes.append(batch[is_clear] if is_clear.sum() >= MIN_REQUESTS else batch)
-    return SafeUnsafeRequests(*classes)
 
 
 @cache_revision(2)

@@ -10,6 +10,7 @@ from makebreak.mechanism.constrained import (
     constrained_finetuning_rows,
     remove_constraints,
 )
+from makebreak.mechanism.cosmic import CosmicRow, cosmic_rows
 from makebreak.mechanism.directions import (
     DIRECTION_SETTINGS,
     DirectionRow,
@@ -99,6 +100,7 @@ __all__ = [
     "ClusterRow",
     "Comparison",
     "ConstrainedRow",
+    "CosmicRow",
     "DirectionRow",
     "DirectionSettings",
     "HarmRefusalRow",
@@ -142,6 +144,7 @@ __all__ = [
     "compare",
     "constrain_updates",
     "constrained_finetuning_rows",
+    "cosmic_rows",
     "direction_rows",
     "end_of_text_activations",
     "harm_refusal_rows",

@@ -160,7 +160,7 @@ def direction_rows(
         for kind, vector in vectors.items() if settings.controls else [("difference", vectors["difference"])]:
             row = DirectionRow(layer, kind, float(vector.norm()), None, None, None, "", False)
             progress(1)
-            excluded = _exclusion(layer, n_layers(model), vector, settings)
+            excluded = exclusion_reason(layer, n_layers(model), vector, settings)
             if excluded:
                 rows.append(row._replace(reason=excluded))
                 continue
@@ -183,7 +183,12 @@ def direction_rows(
 
 def refusal_direction(model: PreTrainedModel, fit: SafeUnsafeRequests, layer: int) -> Float[Tensor, " d"]:
     """Difference of the mean states of unsafe and safe requests before a layer, at the end of the prompt."""
-    return _vectors(model, fit, torch.Generator().manual_seed(0))[layer]["difference"].float()
+    return mean_differences(model, fit)[layer].float()
+
+
+def mean_differences(model: PreTrainedModel, fit: SafeUnsafeRequests) -> list[Float[Tensor, " d"]]:
+    """Differences of the mean states of unsafe and safe requests before each layer, at the prompt's end."""
+    return [of_layer["difference"] for of_layer in _vectors(model, fit, torch.Generator().manual_seed(0))]
 
 
 def _vectors(
@@ -206,8 +211,18 @@ def _vectors(
     return vectors
 
 
-def _exclusion(layer: int, depth: int, vector: Tensor, settings: DirectionSettings) -> str:
-    """Reason why a vector is not evaluated; empty if it is."""
+def exclusion_reason(layer: int, depth: int, vector: Tensor, settings: DirectionSettings) -> str:
+    """Reason why a vector is not evaluated; empty if it is.
+
+    Args:
+        layer: Layer of the vector.
+        depth: Number of layers of the model.
+        vector: The vector.
+        settings: The layers whose vectors are candidates.
+
+    Returns:
+        The reason.
+    """
     if layer >= settings.max_depth * depth:
         return f"not evaluated: layer {layer} is beyond {settings.max_depth:g} of the depth"
     if not vector.norm() > 0:

@@ -44,7 +44,8 @@ _CAPTIONS = {
         "Candidates for a refusal direction",
         "Difference of the mean states of harmful and harmless requests at the last token of the prompt, by "
         "layer. The ring marks the selected candidate: of those that pass all criteria, the one whose "
-        "ablation lowers the log-odds of refusal most.",
+        "ablation lowers the log-odds of refusal most, or with --selection cosmic that with the greatest sum "
+        "of cosines.",
     ),
     "ablation": (
         "Effect of the selected direction on the answers",
@@ -59,6 +60,9 @@ _REJECTIONS = {
     "ablation moves": "ablation changes harmless requests too much (KL)",
     "addition": "addition does not induce refusal",
     "undefined": "the class means coincide",
+    "the classes": "the held-out classes do not differ",
+    "ablated harmful": "ablation moves harmful requests no nearer to harmless ones",
+    "harmless requests with": "addition moves harmless requests no nearer to harmful ones",
 }
 """How the summary words the reasons in the table of directions, by their first words."""
 
