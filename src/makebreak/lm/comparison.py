@@ -15,7 +15,7 @@ from makebreak.evaluation import ChatTarget
 from makebreak.lm.estimate import estimate_message, time_call, time_model
 from makebreak.lm.inspection import MIN_REQUESTS
 from makebreak.lm.prompts import prompts_digest
-from makebreak.lm.side_by_side import quantity_rows, request_log_odds_rows
+from makebreak.lm.side_by_side import RequestLogOddsRow, quantity_rows, request_log_odds_rows
 from makebreak.lm.step_cache import StepCache
 from makebreak.mechanism import (
     FISHER_SAMPLES,
@@ -159,6 +159,8 @@ def compare_models(
     verdict = mechanism_verdict(
         [MechanismRow(**row) for row in tables["mechanisms"]], len(requests["harmful"])
     )
+    own = [RequestLogOddsRow(**row) for row in tables["request_log_odds"]]
+    tables["request_log_odds"] = as_dicts(own)  # in the order of the columns, also of cached rows
     quantities = as_dicts(quantity_rows(tables))
     return {"quantities": quantities} | tables | {"mechanisms": as_dicts(verdict.shares)}, verdict
 

@@ -37,7 +37,7 @@ class QuantityRow(NamedTuple):
     """What is measured, with its unit if it has one."""
     family: str
     """Family of the requests."""
-    n: int | None
+    n: int
     """Number of requests."""
     base: float
     """Value of the base."""
@@ -106,11 +106,13 @@ def quantity_rows(tables: Mapping[str, Rows]) -> list[QuantityRow]:
         _row("margin of a refusal, mean (nats)", "harmful", n, cut["base_margin"], cut["tuned_margin"])
     )
     names = {"max_logit": "the greatest logit", "log_p": "its log-probability"}
+    sizes = {rate["family"]: rate["n"] for rate in tables["answer_rates"]}
     for row in tables["sensitivity"]:
         quantity = f"gradient norm of {names.get(row['output'], row['output'])}, median"
-        rows.append(_row(quantity, row["family"], None, row["base_median"], row["aligned_median"]))
+        n = sizes[row["family"]]
+        rows.append(_row(quantity, row["family"], n, row["base_median"], row["aligned_median"]))
     return rows
 
 
-def _row(quantity: str, family: str, n: int | None, base: float, aligned: float) -> QuantityRow:
+def _row(quantity: str, family: str, n: int, base: float, aligned: float) -> QuantityRow:
     return QuantityRow(quantity, family, n, base, aligned, aligned - base)

@@ -15,6 +15,7 @@ import vl_convert
 
 from makebreak.mechanism import VERDICT_RULES
 from makebreak.plots.landscape import RATES
+from makebreak.plots.style import layer_ticks
 
 Charts = list[alt.Chart | alt.LayerChart]
 """The panels of a figure."""
@@ -68,7 +69,7 @@ def chart_class_separation(clusters: pd.DataFrame) -> Charts:
         names = ["layer", column, f"shuffled_{column}"]
         names += ["auroc_low", "auroc_high"] if column == "auroc" else []
         formats = {name: "d" if name == "layer" else _VALUE for name in names}
-        base = alt.Chart(rows[names]).encode(x=_layers("layer"), tooltip=_tooltip(**formats))
+        base = alt.Chart(rows[names]).encode(x=_layers("layer", rows), tooltip=_tooltip(**formats))
         line = base.mark_line(color="black", point=_DOTS).encode(y=alt.Y(f"{column}:Q", title=title))
         chance = base.mark_line(color="black", strokeDash=[2, 3]).encode(y=f"shuffled_{column}:Q")
         layers = [chance, line]
@@ -96,7 +97,7 @@ def chart_refusal_directions(table: pd.DataFrame) -> Charts:
         label = "KL (nats)" if column == "kl" else "log-odds of a refusal"
         part = rows[["layer", *titles, "is_selected"]].astype(dict.fromkeys(titles, float))
         base = alt.Chart(part, title=title).encode(
-            x=_layers("before layer"), y=alt.Y(f"{column}:Q", title=label), tooltip=_tooltip(**formats)
+            x=_layers("before layer", rows), y=alt.Y(f"{column}:Q", title=label), tooltip=_tooltip(**formats)
         )
         ring = base.mark_point(color="#d62728", size=130).transform_filter("datum.is_selected")
         charts.append(_finish(base.mark_line(color="black", point=_DOTS) + ring))
@@ -181,7 +182,7 @@ def chart_stitching(table: pd.DataFrame) -> Charts:
     charts: Charts = []
     for column, (title, label, limit) in panels.items():
         base = alt.Chart(rows, title=title).encode(
-            x=_layers("blocks below the cut"), y=_y(column, label), tooltip=_tooltip(**formats)
+            x=_layers("blocks below the cut", rows), y=_y(column, label), tooltip=_tooltip(**formats)
         )
         parts: list[alt.Chart] = [base.mark_line(color="black", point=_DOTS)]
         if column == "lower_share":
@@ -260,8 +261,9 @@ def _scale(domain: Sequence[float] | None) -> alt.Scale:
     return alt.Scale(zero=False) if domain is None else alt.Scale(domain=list(domain))
 
 
-def _layers(title: str) -> alt.X:
-    return alt.X("layer:Q", title=title, axis=alt.Axis(tickMinStep=1, format="d"))
+def _layers(title: str, rows: pd.DataFrame) -> alt.X:
+    axis = alt.Axis(values=layer_ticks(rows.layer), format="d")
+    return alt.X("layer:Q", title=title, axis=axis)
 
 
 def _tooltip(**formats: str) -> list[alt.Tooltip]:
