@@ -134,6 +134,31 @@ def clustered_share_interval(
     return max(float(centre - half_width) / scale, 0.0), min(float(centre + half_width) / scale, 1.0)
 
 
+def ratio_interval(
+    totals: Float[np.ndarray, " n"], sizes: Float[np.ndarray, " n"], confidence: float = 0.95
+) -> tuple[float, float, float]:
+    """Ratio of two sums over texts, such as a loss per token, with Student's interval over texts.
+
+    Args:
+        totals: Sum of each text.
+        sizes: Size of each text, as its number of tokens.
+        confidence: Coverage of the interval.
+
+    Returns:
+        The ratio of the sums, and both ends of its interval by linearisation.
+
+    Raises:
+        ValueError: If there are fewer than two texts.
+    """
+    n = len(totals)
+    if n < 2:
+        raise ValueError(f"{n} texts: expected at least 2 for an interval over texts")
+    ratio = float(totals.sum() / sizes.sum())
+    standard_error = float(np.sqrt(n / (n - 1) * ((totals - ratio * sizes) ** 2).sum()) / sizes.sum())
+    half_width = float(stats.t.ppf(0.5 + confidence / 2, n - 1)) * standard_error
+    return ratio, ratio - half_width, ratio + half_width
+
+
 def auroc(*, positive: np.ndarray, negative: np.ndarray) -> float:
     """Probability that a positive scores above a negative, ties counting half (Mann-Whitney U)."""
     ranks = stats.rankdata(np.concatenate([positive, negative]))

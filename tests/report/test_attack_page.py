@@ -263,7 +263,7 @@ def test_universal_and_separate_are_cached_apart(weak: LanguageModel, tmp_path: 
 
 def test_compliant_model_is_not_attacked(tmp_path: Path) -> None:
     result = run_attacks(trained_lm(refuses=False, steps=60), Store(tmp_path / "store"))
-    assert set(result.tables) == {"answers"}
+    assert set(result.tables) == {"answers", "utility"}
     assert "refuses 0 of 12 harmful requests" in result.skip_reasons["attacked_answers"]
     page = write_attacks("complying", result, {}, tmp_path / "out").read_text()
     assert "No attack was made" in page

@@ -36,6 +36,7 @@ from makebreak.evaluation.judges import (
     phrase_judge,
 )
 from makebreak.evaluation.outcomes import OUTCOMES_REVISION, exact_outcomes, outcome_rate
+from makebreak.evaluation.plain_text import TextLossRow, text_losses
 from makebreak.evaluation.prefix_runner import PrefixCachedRunner, SteeredAnswers
 from makebreak.evaluation.rates import (
     Behaviour,
@@ -91,6 +92,7 @@ __all__ = [
     "Target",
     "TargetNLL",
     "TargetScore",
+    "TextLossRow",
     "TokenConstraint",
     "WorldTarget",
     "batches",
@@ -137,5 +139,6 @@ __all__ = [
     "stack_kl_to_base",
     "target_batch_size",
     "target_nll",
+    "text_losses",
     "token_sets",
 ]

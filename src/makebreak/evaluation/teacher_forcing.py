@@ -134,5 +134,10 @@ def target_batch_size(model: PreTrainedModel, requests: Requests) -> int:
     """Returns how many requests fit into one pass, by their tokens and by their targets' logits."""
     lengths = requests.judged[:, 1] - requests.judged[:, 0]
     width = requests.prompt.shape[1] + int(requests.judged[:, 1].max())
+    return sequences_per_pass(model, width, int(lengths.max()))
+
+
+def sequences_per_pass(model: PreTrainedModel, width: int, n_targets: int) -> int:
+    """Returns how many sequences of a width, with so many targets each, fit into one pass."""
     n_tokens = min(_MAX_TOKENS, batch_tokens(model))
-    return max(min(n_tokens // width, _MAX_LOGITS // (int(lengths.max()) * model.config.vocab_size)), 1)
+    return max(min(n_tokens // width, _MAX_LOGITS // (n_targets * model.config.vocab_size)), 1)

@@ -53,6 +53,7 @@ from makebreak.lm.tasks import (
 )
 from makebreak.lm.training import FineTuneRun, fine_tune
 from makebreak.lm.training_set import build_training_set
+from makebreak.lm.utility import UtilityRow, text_loss_rows, utility_rows
 from makebreak.lm.verdicts import (
     BehaviourRow,
     behaviour_rows,
@@ -85,6 +86,7 @@ __all__ = [
     "SearchHistoryRow",
     "SuccessRow",
     "UserData",
+    "UtilityRow",
     "align",
     "attack_model",
     "behaviour_rows",
@@ -118,7 +120,9 @@ __all__ = [
     "separation_rows",
     "success_rows",
     "task_row",
+    "text_loss_rows",
     "tune_as_user",
     "user_objective",
+    "utility_rows",
     "world_landscape_data",
 ]

@@ -35,6 +35,7 @@ from makebreak.lm.estimate import estimate_message, time_call, time_model
 from makebreak.lm.monitoring import projection_summary_rows, reference_monitors
 from makebreak.lm.prompts import check_distinct, prompts_digest
 from makebreak.lm.step_cache import StepCache
+from makebreak.lm.utility import UNCHANGED, text_loss_rows, utility_rows
 from makebreak.lm.verdicts import answer_outcome, is_refusal, with_verdicts
 from makebreak.models import LanguageModel, context_length, model_digest
 from makebreak.plugins import is_built_in, outside_bases, plugin_address, source_digest
@@ -68,7 +69,7 @@ class AttackSuiteResult:
     """Tables of the attacks on a language model, and why tables are missing."""
 
     tables: dict[str, Rows]
-    """`answers` to all requests; `attacked_answers`, one row per attack and refused request;
+    """`answers` to all requests; `utility`; `attacked_answers`, one row per attack and refused request;
     `search_history`; `harmless_answers`, one row per template and harmless request; `projection` of attacked
     and clean requests."""
     skip_reasons: dict[str, str]
@@ -156,14 +157,18 @@ def attack_model(
         "reference": None if monitors is None else prompts_digest(monitors.reference),
         "prompts": prompts_digest({"harmful": data.prompts, "targets": data.targets}),
     }
+    utility = as_dicts(utility_rows({UNCHANGED: text_loss_rows(lm, store)}))
     suite = _Suite(AnswerScorer(target, monitors), StepCache("attack", store, config), settings.seed)
     answers = with_verdicts(suite.run("no_attack", NoAttack(), requests)[0])
     plan = _plan(target, requests, answers, attacks, universal=attack_settings.universal)
     if isinstance(plan, str):
-        return AttackSuiteResult({"answers": answers}, {"attacked_answers": plan, **skip_reasons})
+        return AttackSuiteResult(
+            {"answers": answers, "utility": utility}, {"attacked_answers": plan, **skip_reasons}
+        )
     rows, history = suite.attack(pairs, requests, plan, log)
     attacked = with_verdicts([answers[i] for i in plan.test_rows] + rows)
     tables = {"answers": answers, "attacked_answers": attacked, "search_history": history}
+    tables["utility"] = utility
     if monitors is not None:
         texts = monitors.reference["harmless"][1::2][: len(plan.test_rows)]
         tables["harmless_answers"] = suite.harmless(pairs, target.encode(texts, family="harmless"))

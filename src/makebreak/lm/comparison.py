@@ -17,6 +17,7 @@ from makebreak.lm.inspection import MIN_REQUESTS
 from makebreak.lm.prompts import prompts_digest
 from makebreak.lm.side_by_side import RequestLogOddsRow, quantity_rows, request_log_odds_rows
 from makebreak.lm.step_cache import StepCache
+from makebreak.lm.utility import text_loss_rows, utility_rows
 from makebreak.mechanism import (
     FISHER_SAMPLES,
     AnswerRateRow,
@@ -105,14 +106,15 @@ def compare_models(
     Returns:
         Tables by name (quantities, stitching, mechanisms, answer_rates, request_log_odds, preactivations,
         update_energy, weighted_energy, kernel_share, input_gain, read_gain, sensitivity, updates,
-        update_projection), and how refusal comes about by the stitching.
+        update_projection, utility), and how refusal comes about by the stitching.
 
     Raises:
         ValueError: If the architecture of the models is not known, they differ in architecture or size, or a
             family is too small.
     """
     architecture_of(base.model)
-    n_left_out = crop_vocabulary(base, tuned)
+    losses = {name: text_loss_rows(lm, store) for name, lm in (("base", base), ("aligned", tuned))}
+    n_left_out = crop_vocabulary(base, tuned)  # after the losses, for which all tokens count
     if n_left_out:
         log(f"{n_left_out} tokens have embeddings in one of the models only: they are not compared")
     check_same_shapes(base=base.model, tuned=tuned.model)
@@ -161,8 +163,8 @@ def compare_models(
     )
     own = [RequestLogOddsRow(**row) for row in tables["request_log_odds"]]
     tables["request_log_odds"] = as_dicts(own)  # in the order of the columns, also of cached rows
-    quantities = as_dicts(quantity_rows(tables))
-    return {"quantities": quantities} | tables | {"mechanisms": as_dicts(verdict.shares)}, verdict
+    last = {"mechanisms": as_dicts(verdict.shares), "utility": as_dicts(utility_rows(losses))}
+    return {"quantities": as_dicts(quantity_rows(tables))} | tables | last, verdict
 
 
 @cache_revision(3)

@@ -14,6 +14,7 @@ from makebreak.lm.step_cache import StepCache
 from makebreak.lm.tasks import HARMFUL, OWN, held_out_task, requests_as_task, task_row, user_objective
 from makebreak.lm.training import FineTuneRun, fine_tune
 from makebreak.lm.training_set import build_training_set
+from makebreak.lm.utility import text_loss_rows, utility_rows
 from makebreak.lm.verdicts import behaviour_rows, judged_answer_rows
 from makebreak.models import LanguageModel, model_digest, open_model
 from makebreak.prompts import Example, Family, TextWorld, canonical_text, encode_texts
@@ -58,7 +59,8 @@ class FineTuneResult:
     change: str
     """What was done to the model, such as `aligned by ssft`."""
     tables: dict[str, Rows]
-    """`answers` and `behaviour`, before and after; `training`, the logged steps; `task` if there is one."""
+    """`answers`, `behaviour` and `utility`, before and after; `training`, the logged steps; `task` if there
+    is one."""
     openers: str
     """Tokens with which refusals begin, before and after, by which log-odds are computed, and how they were
     found."""
@@ -200,8 +202,9 @@ def before_and_after(
         store: Cache of the answers.
 
     Returns:
-        `answers`, one row per prompt and model, and `behaviour`, their rates; both have the column
-        `condition`. And the tokens with which refusals begin, in words.
+        `answers`, one row per prompt and model, `behaviour`, their rates, and `utility`, the loss on plain
+        text; all have the column `condition`. And the tokens with which refusals begin, in
+        words.
     """
     prompts, settings, models = evaluation.prompts, evaluation.settings, {BEFORE: lm, AFTER: aligned}
     answers = {name: judged_answer_rows(model, prompts, store, settings) for name, model in models.items()}
@@ -214,7 +217,10 @@ def before_and_after(
         steps = StepCache("answers", store, config | {"prompts": prompts_digest(prompts)})
         scored = rescored_answers(target, requests, answers[condition], openers, steps)
         rows += [{"condition": condition} | row for row in scored]
-    return {"answers": rows, "behaviour": as_dicts(behaviour_rows(rows))}, openers.description
+    losses = {name: text_loss_rows(model, store) for name, model in models.items()}
+    utility = as_dicts(utility_rows(losses))
+    tables = {"answers": rows, "behaviour": as_dicts(behaviour_rows(rows)), "utility": utility}
+    return tables, openers.description
 
 
 def training_rows(folder: Path) -> Rows:

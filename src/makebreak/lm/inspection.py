@@ -18,13 +18,14 @@ import torch
 
 from makebreak.activations import add, intervene
 from makebreak.architectures import architecture_of
-from makebreak.evaluation import ANSWERS_FILE, AnswerCheckpoint, ChatTarget, deciding_judge
+from makebreak.evaluation import ANSWERS_FILE, AnswerCheckpoint, ChatTarget, deciding_judge, text_losses
 from makebreak.lm.clear_requests import MIN_REQUESTS, clear_pair
 from makebreak.lm.estimate import estimate_message, time_model
 from makebreak.lm.openers import half_of_answers, opener_key, own_openers, rescored_answers, with_openers
 from makebreak.lm.prompts import FAMILIES, check_distinct, prompts_digest
 from makebreak.lm.sampled_answers import sample_rate_rows, sampled_answer_rows
 from makebreak.lm.step_cache import Progress, StepCache
+from makebreak.lm.utility import UNCHANGED, text_loss_rows, utility_rows
 from makebreak.lm.verdicts import behaviour_rows, judged_answer_rows, with_verdicts
 from makebreak.mechanism import (
     DIRECTION_SETTINGS,
@@ -38,7 +39,7 @@ from makebreak.mechanism import (
     sensitivity,
 )
 from makebreak.models import LanguageModel, model_digest, n_layers
-from makebreak.prompts import Requests, TextRequests
+from makebreak.prompts import Requests, TextRequests, plain_texts
 from makebreak.revisions import cache_revision
 from makebreak.settings import GenerationSettings, SamplingSettings
 from makebreak.stats import auroc_interval
@@ -90,8 +91,8 @@ class InspectionResult:
     """Tables of an inspection, and why steps were skipped."""
 
     tables: dict[str, Rows]
-    """Tables `answers` and `behaviour`, and those of `MECHANISM_TABLES` that were computed; with sampled
-    answers `samples` and `sample_rates`."""
+    """Tables `answers`, `behaviour` and `utility`, and those of `MECHANISM_TABLES` that were computed; with
+    sampled answers `samples` and `sample_rates`."""
     skip_reasons: dict[str, str]
     """Why one of `MECHANISM_TABLES` is missing, by its name."""
     openers: str
@@ -150,6 +151,8 @@ def inspect(
     key = opener_key(requests["harmful"], openers)
     answers = rescored_answers(target, requests, answers, openers, steps)
     tables = {"answers": answers, "behaviour": as_dicts(behaviour_rows(answers))}
+    losses = {UNCHANGED: text_loss_rows(lm, store)}
+    tables["utility"] = as_dicts(utility_rows(losses))
     if sampling.samples:
         tables["samples"] = sampled_answer_rows(steps, target, requests, sampling)
         tables["sample_rates"] = as_dicts(sample_rate_rows(tables["samples"], answers, sampling))
@@ -184,6 +187,10 @@ def inspect(
     ablation = partial(_ablation_rows, target, halves[0], selected["layer"], held_out)
     rows = steps.run("ablation", ablation, depends_on=key, states=re.escape(ANSWERS_FILE))
     tables["ablation"] = with_verdicts(rows)
+    losses_under = partial(_ablation_losses, target, halves[0], selected["layer"])
+    for row in steps.run("ablation utility", losses_under, depends_on=key):
+        losses.setdefault(row["condition"], []).append(row)
+    tables["utility"] = as_dicts(utility_rows(losses))
     return InspectionResult(tables, {}, openers.description)
 
 
@@ -275,20 +282,37 @@ def _ablation_rows(
     folder: Path,
 ) -> Rows:
     """Answers without intervention, with a layer's direction or a random one ablated, and with it added."""
-    vector = refusal_direction(target.model, fit, layer)
-    noise = torch.randn(vector.shape, generator=torch.Generator().manual_seed(target.settings.seed))
-    site = f"blocks.{layer}.hook_resid_pre"
     rows: Rows = []
     with AnswerCheckpoint.open(folder) as checkpoint:
         for family, batch in requests.items():
-            interventions: dict[str, Any] = {
-                "nothing": nullcontext(),
-                "ablated": ablate_directions(target.model, (vector / vector.norm())[:, None]),
-                "random ablated": ablate_directions(target.model, (noise / noise.norm())[:, None]),
-                "added": intervene(target.model, site, add(vector)),
-            }
+            interventions = _interventions(target, fit, layer)
             for condition, intervention in interventions.items():
                 part = replace(target, checkpoint=checkpoint.under(f"{condition}, {family}"))
                 with intervention:
                     rows += part.answer_rows(batch, progress, condition=condition, family=family)
+    return rows
+
+
+def _interventions(target: ChatTarget, fit: SafeUnsafeRequests, layer: int) -> dict[str, Any]:
+    """Contexts by condition: no intervention, or ablation or addition of a layer's or a random direction."""
+    vector = refusal_direction(target.model, fit, layer)
+    noise = torch.randn(vector.shape, generator=torch.Generator().manual_seed(target.settings.seed))
+    return {
+        UNCHANGED: nullcontext(),
+        "ablated": ablate_directions(target.model, (vector / vector.norm())[:, None]),
+        "random ablated": ablate_directions(target.model, (noise / noise.norm())[:, None]),
+        "added": intervene(target.model, f"blocks.{layer}.hook_resid_pre", add(vector)),
+    }
+
+
+@cache_revision(1)
+def _ablation_losses(target: ChatTarget, fit: SafeUnsafeRequests, layer: int, progress: Progress) -> Rows:
+    """Loss on plain text under every intervention."""
+    rows: Rows = []
+    for condition, intervention in _interventions(target, fit, layer).items():
+        if condition != UNCHANGED:
+            with intervention:
+                losses = as_dicts(text_losses(target.lm, plain_texts()))
+            progress(len(losses))
+            rows += [{"condition": condition, **row} for row in losses]
     return rows

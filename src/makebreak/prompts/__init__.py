@@ -7,6 +7,7 @@ from makebreak.prompts.examples import (
     Example,
     format_families,
     format_prompt,
+    plain_texts,
     refusal_text,
     task_items,
     training_prompts,
@@ -42,7 +43,7 @@ from makebreak.prompts.text import (
 from makebreak.prompts.text_world import TextWorld
 from makebreak.prompts.thinking import REASONING_BEGIN, REASONING_END, decode_answers, encoded_block
 from makebreak.prompts.token_requests import request_span, request_truth, token_requests
-from makebreak.prompts.tokenization import encode_texts, tokens_after_texts
+from makebreak.prompts.tokenization import encode_prompts, encode_texts, tokens_after_texts
 from makebreak.prompts.worlds import load_world
 from synthetic import OUTCOMES, Family, Outcome, Requests, World
 
@@ -71,6 +72,7 @@ __all__ = [
     "choose_thinking",
     "decode_answers",
     "detectability_rows",
+    "encode_prompts",
     "encode_texts",
     "encoded_block",
     "evaluation_prompts",
@@ -79,6 +81,7 @@ __all__ = [
     "interval_mask",
     "load_world",
     "model_reasoning_block",
+    "plain_texts",
     "printable_tokens",
     "read_examples",
     "read_families",

@@ -120,14 +120,22 @@ def packaged_table(name: str) -> list[dict[str, str]]:
     """Rows of a table in the package.
 
     Args:
-        name: `pairs`, `borderline`, `training`, `judge_benchmark`, `refusal_openings`, or the items of a
-            task: `choose`, `translate`, `summarise`, `classify`.
+        name: `pairs`, `borderline`, `training`, `judge_benchmark`, `refusal_openings`, `plain_texts`, or the
+            items of a task: `choose`, `translate`, `summarise`, `classify`.
 
     Returns:
         One dictionary per row.
     """
     path = resources.files("makebreak.prompts").joinpath(f"data/{name}.csv")
     return list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"))))
+
+
+def plain_texts() -> list[str]:
+    """Returns 40 paragraphs of general knowledge in plain English, of 72 to 80 words.
+
+    The authors of the package wrote them for it, under its licence, to measure the loss on plain text.
+    """
+    return [row["text"] for row in packaged_table("plain_texts")]
 
 
 def refusal_text(i: int) -> str:

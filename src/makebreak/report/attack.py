@@ -30,6 +30,7 @@ from makebreak.report.eval_log import write_eval_log
 from makebreak.report.figures import write_figures
 from makebreak.report.page import Page, write_page
 from makebreak.report.tables import write_tables
+from makebreak.report.utility_text import describe_utility
 from makebreak.tables import Rows
 
 _SEARCHES = ("GCG", "random search", "random tokens")
@@ -62,6 +63,7 @@ _CAPTIONS = {
 _SECTIONS = {
     "Projection of attacked requests": "projection",
     "Jailbreak templates on harmless requests": "over_refusal",
+    "Loss on plain text": "utility",
 }
 
 
@@ -126,7 +128,8 @@ def attack_summary(result: AttackSuiteResult) -> list[str]:
     n_likely = sum((row["log_odds"] or 0.0) > 0 for row in answers)
     paragraphs = [
         f"The model refuses {n_refused} of {len(answers)} harmful requests (judge {deciding_judge()}); for "
-        f"{n_likely}, a refusal is the likelier first token."
+        f"{n_likely}, a refusal is the likelier first token.",
+        describe_utility(result.tables["utility"]),
     ]
     if "attacked_answers" not in result.tables:
         return [*paragraphs, f"No attack was made: {result.skip_reasons['attacked_answers']}."]

@@ -15,6 +15,7 @@ from makebreak.plots.interactive import chart_stitching
 from makebreak.report.figures import write_figures
 from makebreak.report.page import Page, write_page
 from makebreak.report.tables import write_tables
+from makebreak.report.utility_text import describe_utility
 from makebreak.tables import Rows
 
 _CAPTIONS = {
@@ -134,4 +135,5 @@ def comparison_summary(tables: dict[str, Rows], verdict: MechanismVerdict) -> li
         f"on harmful requests changes from {row['base_margin']:.2f} to {row['tuned_margin']:.2f} nats. "
         "This is one pair of models: there is no interval over training runs.",
         *without_matrices,
+        describe_utility(tables["utility"]),
     ]

@@ -17,6 +17,7 @@ from makebreak.report.eval_log import write_eval_log
 from makebreak.report.figures import write_figures
 from makebreak.report.page import Page, write_page
 from makebreak.report.tables import write_tables
+from makebreak.report.utility_text import describe_utility
 
 _CAPTIONS = {
     "refusals": (
@@ -46,6 +47,7 @@ def fine_tuning_summary(result: FineTuneResult) -> list[str]:
             f"{family}: refused {before['refuse']:.2f} before, {after['refuse']:.2f} [{after['low']:.2f}, "
             f"{after['high']:.2f}] after{degenerate} (n = {after['n']} held-out requests)"
         )
+    lines.append(describe_utility(result.tables["utility"]))
     if "task" in result.tables:
         before, after = result.tables["task"]
         lines.append(
@@ -83,7 +85,7 @@ def write_fine_tuning(name: str, result: FineTuneResult, facts: dict[str, str], 
         "training": lambda: chart_training_loss(tables["training"]),
     }
     figures = write_figures(drawings, _CAPTIONS, out / FIGURES, charts)
-    sections = {"Behaviour": behaviour}
+    sections = {"Behaviour": behaviour, "Loss on plain text": tables["utility"]}
     if "task" in tables:
         sections["Task"] = tables["task"]
     title = f"{model_title(name)} {result.change}"

@@ -25,6 +25,7 @@ from makebreak.report.eval_log import write_eval_log
 from makebreak.report.figures import write_figures
 from makebreak.report.page import Page, write_page
 from makebreak.report.tables import write_tables
+from makebreak.report.utility_text import describe_utility
 from makebreak.tables import Rows, as_dicts
 
 _CAPTIONS = {
@@ -92,6 +93,7 @@ def write_inspection(name: str, result: InspectionResult, facts: dict[str, str],
     titles = {
         "behaviour": "Behaviour",
         "sample_rates": "Behaviour of sampled answers",
+        "utility": "Loss on plain text",
         "agreement": "Agreement of the judges: share, Cohen's κ with its 95 % interval, Krippendorff's α",
         "clusters": "Separation by layer",
         "sensitivity": "Sensitivity: quartiles over requests",
@@ -124,6 +126,7 @@ def inspection_summary(result: InspectionResult) -> list[str]:
             f"The reasoning of up to {unfinished:.2f} of the answers to a family does not end: such an "
             "answer counts as degenerate. Raise --max-new-tokens, or choose --thinking off or skip."
         )
+    paragraphs.append(describe_utility(result.tables["utility"]))
     if "clusters" in result.skip_reasons:
         return [*paragraphs, f"No mechanism was computed: {result.skip_reasons['clusters']}."]
     paragraphs.append(_agreement_sentence(_verdicts(result)))
