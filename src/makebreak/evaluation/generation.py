@@ -66,10 +66,10 @@ def _is_over(text: str, *, is_final: Callable[[str], bool] | None, stop_strings:
     return any(end in text for end in stop_strings) or (is_final is not None and is_final(text))
 
 
-def _without_stop(answer: str, generated: str, stop_strings: Sequence[str]) -> str:
-    """An answer up to the first text that ends it in its generated part, which is at the answer's end."""
-    ends = [generated.find(text) for text in stop_strings if text in generated]
-    return answer[: len(answer) - len(generated) + min(ends)] if ends else answer
+def _without_stop(answer: str, continuation: str, stop_strings: Sequence[str]) -> str:
+    """An answer, which ends in the continuation of its prompt, up to the first text that ends it there."""
+    ends = [continuation.find(text) for text in stop_strings if text in continuation]
+    return answer[: len(answer) - len(continuation) + min(ends)] if ends else answer
 
 
 def generate_texts(
@@ -136,8 +136,8 @@ def generate_texts(
         block = model_reasoning_block(tokenizer)
         texts = decode_answers(tokenizer, answer_ids, block)
         if lm.stop_strings:
-            generated = decode_answers(tokenizer, out[:, width:].tolist(), block)
-            texts = list(map(_without_stop, texts, generated, repeat(lm.stop_strings)))
+            continuations = decode_answers(tokenizer, out[:, width:].tolist(), block)
+            texts = list(map(_without_stop, texts, continuations, repeat(lm.stop_strings)))
         answers |= dict(zip(rows, texts, strict=True))
         start += len(batch)
         if progress is not None:
