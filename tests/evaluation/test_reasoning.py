@@ -168,7 +168,7 @@ def test_inspection_with_and_without_reasoning(tmp_path: Path) -> None:
     off = inspect(lm, prompts(), store, settings(n_new=8))
     assert "directions" in off.tables
     on = inspect(lm, prompts(), store, settings("on"))
-    assert set(on.tables) == {"answers", "behaviour"}
+    assert set(on.tables) == {"answers", "behaviour", "utility"}
     assert "reasoning lies between the prompt and the answer" in on.skip_reasons["directions"]
     for result in (on, off):
         rates = {r["family"]: r for r in result.tables["behaviour"] if r["judge"] == "arditi2024"}

@@ -6,7 +6,6 @@ import json
 import re
 import shutil
 import subprocess
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from makebreak.evaluation import JUDGES, decide_by
 from makebreak.lm.verdicts import with_verdicts
 from makebreak.report import Page, write_page
 from makebreak.report.page import content_policy
+from tests.fixtures.pages import Elements
 
 PLANTED = [
     "<script>planted()</script>",
@@ -31,33 +31,6 @@ PLANTED = [
     "\u202eplanted\u2066\x1b[31m\x00",
 ]
 LONG = "First line.\n" + "\n".join(f"{i}.  Step {i}" for i in range(80)) + "\nthe very end"
-VOID = ("meta", "img", "input")
-
-
-class Elements(HTMLParser):
-    """Elements of a page, their attributes, and the texts of the cells."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.elements: list[tuple[str, dict[str, str | None]]] = []
-        self.open: list[str] = []
-        self.cells: list[str] = []
-        self.feed(html)
-        assert not self.open
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, dict(attrs)))
-        if tag == "td":
-            self.cells.append("")
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        if "td" in self.open:
-            self.cells[-1] += data
 
 
 def answers(texts: list[str], **columns: Any) -> pd.DataFrame:

@@ -120,6 +120,8 @@ def test_inspection_finds_the_openers_of_the_models_own_refusals(tmp_path: Path)
         "inspect-sensitivity",
         "inspect-directions",
         "inspect-ablation",
+        "inspect-ablation-utility",
+        "utility-of-a-model",
     }
     [selected] = [row for row in result.tables["directions"] if row["is_selected"]]
     assert cosine_to_planted(lm, selected["layer"]) > MIN_COSINE
