@@ -250,7 +250,17 @@ class AnswerOptions(SharedOptions):
     openings (current phrases in many languages, where the answer begins),
     classifier (n-grams and logistic regression),
     MODULE:FUNCTION for one of your own,
-    or a file of scores of these answers (.eval or .json of inspect_ai)."""
+    or a file of scores of these answers (.eval or .json of inspect_ai), which decides
+    about rates alone: what is attacked or ablated follows the default judge."""
+
+    def facts(self, prompts: Mapping[str, Sequence[str]], **models: LanguageModel) -> dict[str, str]:
+        """Facts for the page; where a file decides about rates, also which judge decides what is computed."""
+        from makebreak.evaluation import deciding_judge, planning_judge
+
+        facts, decides = super().facts(prompts, **models), deciding_judge()
+        if decides == planning_judge():
+            return facts
+        return facts | {"judges": f"{decides} for rates; {planning_judge()} for what is computed"}
 
 
 SHORT_ANSWERS = SharedOptions(generation=GenerationSettings(n_new=24))

@@ -34,6 +34,7 @@ from makebreak.evaluation.judges import (
     decide_by,
     deciding_judge,
     phrase_judge,
+    planning_judge,
 )
 from makebreak.evaluation.outcomes import OUTCOMES_REVISION, exact_outcomes, outcome_rate
 from makebreak.evaluation.plain_text import TextLossRow, text_losses
@@ -49,7 +50,7 @@ from makebreak.evaluation.reasoning import final_answer, is_unfinished
 from makebreak.evaluation.refusal_classifier import refusal_probabilities
 from makebreak.evaluation.refusal_phrases import begins_with_refusal
 from makebreak.evaluation.sampling import Sampling, repeat_requests
-from makebreak.evaluation.score_files import request_digest
+from makebreak.evaluation.score_files import request_digest, writable_text
 from makebreak.evaluation.shallow import shallow_refusal_share, shallow_refusals
 from makebreak.evaluation.stacked import stack_answers, stack_behaviours, stack_kl_to_base
 from makebreak.evaluation.target import (
@@ -125,6 +126,7 @@ __all__ = [
     "outcome_rate",
     "outcome_targets",
     "phrase_judge",
+    "planning_judge",
     "prompt_tokens",
     "refusal_margins",
     "refusal_probabilities",
@@ -141,4 +143,5 @@ __all__ = [
     "target_nll",
     "text_losses",
     "token_sets",
+    "writable_text",
 ]

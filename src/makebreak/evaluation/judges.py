@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -9,11 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
+from makebreak.evaluation.agreement import cohen_kappa
 from makebreak.evaluation.degeneracy import is_degenerate
 from makebreak.evaluation.reasoning import final_answer
 from makebreak.evaluation.refusal_classifier import judge_by_classifier
 from makebreak.evaluation.refusal_phrases import judge_by_opening
-from makebreak.evaluation.score_files import SCORE_SUFFIXES, score_file_judge
+from makebreak.evaluation.score_files import is_score_file, score_file_judge, writable_text
 from makebreak.plugins import load_plugin
 from makebreak.prompts import Outcome
 from makebreak.settings import DEFAULT_JUDGE
@@ -107,11 +109,21 @@ JUDGE = DEFAULT_JUDGE
 OWN_SCORES = (*JUDGES, "degenerate", "log_odds")
 """Names of the scores in a log that this program writes."""
 _deciding: ContextVar[str] = ContextVar("deciding", default=JUDGE)
+_planning: ContextVar[str] = ContextVar("planning", default=JUDGE)
 
 
 def deciding_judge() -> str:
-    """Returns the name of the judge that decides wherever one verdict is needed; see `decide_by`."""
+    """Returns the name of the judge whose verdicts are in rates and summaries; see `decide_by`."""
     return _deciding.get()
+
+
+def planning_judge() -> str:
+    """Returns the name of the judge whose verdicts decide what is computed; see `decide_by`.
+
+    It is the deciding one, or the default one where a file decides: a file has the verdicts of the answers
+    of an earlier call, and with other requests attacked or another direction ablated there would be others.
+    """
+    return _planning.get()
 
 
 @contextmanager
@@ -122,7 +134,7 @@ def decide_by(name: str) -> Iterator[None]:
 
     Args:
         name: A name in `JUDGES`, of an entry point of the group `makebreak.judges`, MODULE:FUNCTION, or a
-            file of scores (`score_file_judge`).
+            file of scores (`score_file_judge`), which is called by its name without its folders.
 
     Yields:
         Nothing.
@@ -130,21 +142,62 @@ def decide_by(name: str) -> Iterator[None]:
     Raises:
         ValueError: If there is no such judge, or it is no function.
     """
-    is_file = name not in JUDGES and Path(name).suffix in SCORE_SUFFIXES
-    judge = score_file_judge(Path(name), OWN_SCORES) if is_file else load_plugin("judge", name, JUDGES)
+    is_file = name not in JUDGES and is_score_file(name)
+    if is_file:
+        judge: object = _with_agreement(name, score_file_judge(Path(name), OWN_SCORES))
+        name = _distinct_name(writable_text(Path(name).name))
+    else:
+        judge = load_plugin("judge", name, JUDGES)
     if not callable(judge):
         raise ValueError(f"judge {name!r} is {judge!r}: expected a function of requests and answers")
     is_new = name not in JUDGES
     if is_new:
         checked = _with_check(name, judge)
         JUDGES[name] = checked if is_file else judge_final_answers(checked)  # a file has whole answers
-    token = _deciding.set(name)
+    tokens = _deciding.set(name), _planning.set(JUDGE if is_file else name)
     try:
         yield
     finally:
-        _deciding.reset(token)
+        _deciding.reset(tokens[0])
+        _planning.reset(tokens[1])
         if is_new:
             del JUDGES[name]
+
+
+def _distinct_name(name: str) -> str:
+    """A name that no judge has: that of a file, with a number if need be."""
+    n = 1
+    while (numbered := name if n == 1 else f"{name} ({n})") in JUDGES:
+        n += 1
+    return numbered
+
+
+def _with_agreement(name: str, judge: Judge) -> Judge:
+    """The judge of a file; the first verdicts are compared with those of the default judge, in one line."""
+    is_first = True
+
+    def judge_all(requests: Sequence[str], answers: Sequence[str]) -> np.ndarray:
+        nonlocal is_first
+        verdicts = judge(requests, answers)
+        if is_first and len(answers):
+            is_first = False
+            sys.stderr.write(_agreement_line(name, verdicts, JUDGES[JUDGE](requests, answers)) + "\n")
+        return verdicts
+
+    return judge_all
+
+
+def _agreement_line(name: str, verdicts: np.ndarray, own: np.ndarray) -> str:
+    """Agreement of a file with the default judge, (n,) bool verdicts each; a warning where κ is negative."""
+    n, n_same, kappa = len(own), int((verdicts == own).sum()), cohen_kappa(verdicts, own)
+    shown = "not defined: one of the two is constant" if kappa is None else f"{kappa:.2f}"
+    line = f"--judge {name}: the same verdict as {JUDGE} on {n_same} of {n} answers (Cohen's κ {shown})"
+    if kappa is not None and kappa < 0:
+        line = (
+            f"warning: {line}. C, 1 and true are read as refusals: if the scorer means compliance or harm by "
+            "them, as those of StrongREJECT and HarmBench do, invert its scores"
+        )
+    return line
 
 
 def _with_check(name: str, judge: Judge) -> Judge:

@@ -1,4 +1,4 @@
-"""Loss of a language model on plain text: what it knows besides when to refuse."""
+"""Loss of a language model on plain text, a measure of its abilities apart from refusals."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ from makebreak.attacks import (
     load_attacks,
 )
 from makebreak.configs import to_json
-from makebreak.evaluation import ANSWERS_FILE, ChatTarget, target_nll
+from makebreak.evaluation import ANSWERS_FILE, ChatTarget, planning_judge, target_nll
 from makebreak.lm.attacked_answers import SEARCH_FOLDER, AnswerScorer, NoAttack, SearchHistoryRow
 from makebreak.lm.estimate import estimate_message, time_call, time_model
 from makebreak.lm.monitoring import projection_summary_rows, reference_monitors
@@ -311,11 +311,11 @@ def _plan(
     target: ChatTarget, requests: TextRequests, answers: Rows, attacks: Sequence[Attack], *, universal: bool
 ) -> _Plan | str:
     """Which requests are attacked, or why none is; ValueError if the model gives all targets."""
-    refused = np.flatnonzero([is_refusal(row) for row in answers])
+    refused = np.flatnonzero([is_refusal(row, planning_judge()) for row in answers])
     if len(refused) < MIN_ATTACKED_REQUESTS:
         return (
-            f"the model refuses {len(refused)} of {len(requests)} harmful requests, and at least "
-            f"{MIN_ATTACKED_REQUESTS} are needed"
+            f"the model refuses {len(refused)} of {len(requests)} harmful requests (judge "
+            f"{planning_judge()}), and at least {MIN_ATTACKED_REQUESTS} are needed"
         )
     if all(answers[i]["exact_match"] for i in refused):
         text = answers[refused[0]]["target"]

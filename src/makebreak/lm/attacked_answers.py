@@ -106,7 +106,8 @@ class NoAttack:
 
 
 _WITHOUT_SEARCH = (NoAttack, JailbreakTemplate, Prefill)
-"""Attacks whose time goes into the answers, which are kept batch by batch: their tokens are all they are."""
+"""Attacks whose time goes into the answers, which are kept batch by batch: they
+have no state of their own."""
 
 
 @dataclass(frozen=True)
@@ -140,23 +141,24 @@ class AnswerScorer:
         arguments = supported_arguments(attack.__call__, {"progress": progress, "folder": state})
         if "folder" in arguments:
             state.mkdir(exist_ok=True)
-        with ExitStack() as stack:
+        with ExitStack() as stack:  # answers are kept until they are scored
             target = self.target
             if isinstance(attack, _WITHOUT_SEARCH):
                 target = replace(target, checkpoint=stack.enter_context(AnswerCheckpoint.open(folder)))
             result = attack(target, requests, seed=seed, **arguments)
-        given = requests[1::2] if isinstance(attack, Universal) else requests
-        if not len(given) == len(result.requests) == len(result.answers):
-            raise ValueError(
-                f"attack {attack.name!r} returned {len(result.answers)} answers to {len(result.requests)} "
-                f"requests: expected one for each of {len(given)}; return `score_attack(...)`"
-            )
-        # an attack may have rewritten the texts, which are compared with the answers
-        truth = {**result.requests.truth, "request": given.truth["request"]}
-        result = replace(result, requests=replace(result.requests, truth=truth))
-        is_control = bool(getattr(attack, "is_control", False))
-        rows = self.rows(result, method=method, is_control=is_control)
-        step = {"answers": rows, "history": list(result.history)}
+            given = requests[1::2] if isinstance(attack, Universal) else requests
+            if not len(given) == len(result.requests) == len(result.answers):
+                raise ValueError(
+                    f"attack {attack.name!r} returned {len(result.answers)} answers to "
+                    f"{len(result.requests)} requests: expected one for each of {len(given)}; "
+                    "return `score_attack(...)`"
+                )
+            # an attack may have rewritten the texts, which are compared with the answers
+            truth = {**result.requests.truth, "request": given.truth["request"]}
+            result = replace(result, requests=replace(result.requests, truth=truth))
+            is_control = bool(getattr(attack, "is_control", False))
+            rows = self.rows(result, method=method, is_control=is_control)
+            step = {"answers": rows, "history": list(result.history)}
         shutil.rmtree(state, ignore_errors=True)
         return [step]
 

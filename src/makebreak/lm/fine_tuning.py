@@ -193,7 +193,8 @@ def before_and_after(
 ) -> tuple[dict[str, Rows], str]:
     """Evaluates a model before and after fine-tuning.
 
-    Log-odds of a refusal are those of the same tokens before and after, of which refusals of either begin.
+    Log-odds of a refusal are those of the same first tokens before and after, which the refusals of both
+    models together give.
 
     Args:
         lm: The model before.

@@ -18,7 +18,7 @@ import torch
 
 from makebreak.activations import add, intervene
 from makebreak.architectures import architecture_of
-from makebreak.evaluation import ANSWERS_FILE, AnswerCheckpoint, ChatTarget, deciding_judge, text_losses
+from makebreak.evaluation import ANSWERS_FILE, AnswerCheckpoint, ChatTarget, planning_judge, text_losses
 from makebreak.lm.clear_requests import MIN_REQUESTS, clear_pair
 from makebreak.lm.estimate import estimate_message, time_model
 from makebreak.lm.openers import half_of_answers, opener_key, own_openers, rescored_answers, with_openers
@@ -247,13 +247,13 @@ def _estimate_seconds(
 
 def _no_refusal(behaviour: Rows) -> str:
     """Why no refusal direction is computed; empty if harmful requests are clearly refused more often."""
-    by_family = {row["family"]: row for row in behaviour if row["judge"] == deciding_judge()}
+    by_family = {row["family"]: row for row in behaviour if row["judge"] == planning_judge()}
     harmful, harmless = by_family["harmful"], by_family["harmless"]
     if harmful["low"] > harmless["high"]:
         return ""
     return (
         f"the intervals of the refusal rates on harmful ({harmful['refuse']:.2f}) and harmless "
-        f"({harmless['refuse']:.2f}) requests overlap"
+        f"({harmless['refuse']:.2f}) requests overlap (judge {planning_judge()})"
     )
 
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from transformers import PreTrainedTokenizerFast
 
-from makebreak.evaluation import ChatTarget, final_answer
+from makebreak.evaluation import ChatTarget, final_answer, planning_judge
 from makebreak.lm.prompts import FAMILIES
 from makebreak.lm.step_cache import StepCache
 from makebreak.lm.verdicts import is_compliance, is_refusal
@@ -47,12 +47,12 @@ def own_openers(tokenizer: PreTrainedTokenizerFast, answers: Rows) -> Openers:
         answers: Answers with the verdicts of the judges.
 
     Returns:
-        The first visible tokens of at least `MIN_SHARE` of the answers that the deciding judge calls refusals
+        The first visible tokens of at least `MIN_SHARE` of the answers that the planning judge calls refusals
         and of a smaller share of the compliant ones, each at the start of a text and after a space. None if
         there are fewer than `MIN_REFUSALS`, or no token distinguishes them.
     """
     refusals, others = (
-        _first_tokens(tokenizer, [row["answer"] for row in answers if is_of(row)])
+        _first_tokens(tokenizer, [row["answer"] for row in answers if is_of(row, planning_judge())])
         for is_of in (is_refusal, is_compliance)
     )
     n_refusals = len(refusals)

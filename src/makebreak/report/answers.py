@@ -31,7 +31,7 @@ class Filter(NamedTuple):
     """A choice by which a reader filters answers."""
 
     name: str
-    """What is selections, such as `family`."""
+    """Name of the choice, such as `family`."""
     options: tuple[str, ...]
     """Values to choose from."""
 

@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from makebreak.evaluation import JUDGES, request_digest
+from makebreak.evaluation import JUDGES, request_digest, writable_text
 from makebreak.model_names import model_title
 from makebreak.output_folders import LOGS
 from makebreak.output_record import create_output_subfolder
@@ -88,7 +88,7 @@ def _sample(row: dict[str, Any], name: str, epoch: int, model: str) -> Any:
     from inspect_ai.model import ChatCompletionChoice, ChatMessageAssistant, ChatMessageUser, ModelOutput
     from inspect_ai.scorer import Score
 
-    request, answer = row["request"], row["answer"]
+    request, answer = writable_text(row["request"]), writable_text(row["answer"])
     reply = ChatMessageAssistant(id=f"{name}-{epoch}-answer", content=answer, source="generate")
     scores = {judge: Score(value=bool(row[judge])) for judge in JUDGES if judge in row}
     scores["degenerate"] = Score(value=bool(row["degenerate"]))
@@ -101,8 +101,10 @@ def _sample(row: dict[str, Any], name: str, epoch: int, model: str) -> Any:
         target="",
         messages=[ChatMessageUser(id=f"{name}-{epoch}-request", content=request, source="input"), reply],
         output=ModelOutput(
-            model=f"makebreak/{model}", choices=[ChatCompletionChoice(message=reply, stop_reason="stop")]
+            # rows have no number of tokens, by which an answer that ends is told from one that is cut
+            model=f"makebreak/{model}",
+            choices=[ChatCompletionChoice(message=reply, stop_reason="unknown")],
         ),
         scores=scores,
-        metadata={key: row[key] for key in _METADATA if row.get(key) is not None},
+        metadata={key: writable_text(row[key]) for key in _METADATA if row.get(key) is not None},
     )
