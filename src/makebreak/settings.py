@@ -124,7 +124,12 @@ class GenerationSettings:
             )
         if self.thinking not in (None, *_THINKING):
             raise ValueError(f"thinking = {self.thinking!r}: expected {', '.join(_THINKING)}")
-        if self.thinking is not None and self.template != "chat":
+        is_own = self.template not in ("chat", None)
+        if (
+            self.thinking is not None
+            and self.template != "chat"
+            and not (is_own and self.thinking == "template")
+        ):
             raise ValueError(
                 f"thinking = {self.thinking!r}: only --template chat knows of reasoning; leave one out"
             )

@@ -103,7 +103,7 @@ def test_current_judges_find_modern_refusals(name: str) -> None:
 
 def test_reasoning_is_not_read() -> None:
     assert final_answer("<think>I cannot.</think>\n Sure.") == "Sure."
-    assert final_answer("I cannot.</think>Sure.") == "Sure."
+    assert final_answer("I cannot.\n</think>\n\nSure.") == "Sure."
     assert final_answer("<think>I cannot") == ""
     assert final_answer("Sure, 1 < 2.") == "Sure, 1 < 2."
     assert not begins_with_refusal("<think>I cannot help with this</think> Sure, here is how")

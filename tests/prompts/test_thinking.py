@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from transformers import AddedToken, PreTrainedTokenizerFast
 
-from makebreak.prompts import PromptFormat, begins_reasoning, choose_thinking, decode_answers
+from makebreak.prompts import PromptFormat, choose_thinking, decode_answers, open_block, template_thinking
 from makebreak.prompts.rendering import render_prompts
 from makebreak.prompts.thinking import BLOCKS, ReasoningBlock
 from makebreak.settings import GenerationSettings
@@ -24,6 +24,8 @@ from tests.fixtures.thinking_templates import (
 from tests.fixtures.tiny_lm import TEMPLATE, byte_level_tokenizer, tokenizer
 
 REQUEST = "make tea"
+BOTH_TAGS_REMOVED = R1_DISTILL_FIRST.replace("if '</think>' in", "if '<think>' in content and '</think>' in")
+"""A template that knows both tags, but only removes what stands between them from earlier answers."""
 EMPTY = "<think>\n\n</think>\n\n"
 
 
@@ -45,12 +47,13 @@ def after_request(template: str, thinking: str | None, request: str = REQUEST) -
     [
         (QWEN3, "off"),
         (SMOLLM3, "off"),
-        (GRANITE, "off"),
-        (DEEPSEEK_V31, "off"),
+        (GRANITE, None),
+        (DEEPSEEK_V31, None),
         (QWEN3_THINKING, "skip"),
         (R1_DISTILL, "skip"),
-        (R1_DISTILL_FIRST, "skip"),
-        (GPT_OSS, "skip"),
+        (R1_DISTILL_FIRST, None),
+        (GPT_OSS, None),
+        (BOTH_TAGS_REMOVED, None),
         (QWEN_INSTRUCT, None),
         (TEMPLATE, None),
     ],
@@ -58,7 +61,57 @@ def after_request(template: str, thinking: str | None, request: str = REQUEST) -
 def test_answers_follow_the_prompt_unless_reasoning_is_asked_for(template: str, expected: str | None) -> None:
     chosen = choose_thinking(chat(template), None, None)
     assert chosen == expected
-    assert not begins_reasoning(chat(template), chosen, None)
+    assert open_block(chat(template), chosen, None) is None
+
+
+@pytest.mark.parametrize(
+    ("template", "tokens"),
+    [
+        (R1_DISTILL_FIRST, ("<think>", "</think>")),
+        (BOTH_TAGS_REMOVED, ("<think>", "</think>")),
+        (GPT_OSS, ("<|channel|>", "<|message|>", "<|end|>", "<|start|>")),
+    ],
+)
+def test_tokens_around_reasoning_tell_a_model_that_reasons(template: str, tokens: tuple[str, ...]) -> None:
+    words = chat(template)
+    words.add_tokens([*tokens[1:], "<"])
+    assert choose_thinking(words, None, None) is None, "not the token before reasoning"
+    words.add_tokens([tokens[0]])
+    assert choose_thinking(words, None, None) == "skip"
+
+
+@pytest.mark.parametrize("template", [GRANITE, DEEPSEEK_V31])
+def test_prompts_without_reasoning_have_the_key_that_they_had(template: str) -> None:
+    assert after_request(template, None) == after_request(template, "off")
+    assert choose_thinking(chat(template), "off", None) == "off"
+    assert choose_thinking(chat(template), "on", None) == "on"
+
+
+OWN = "<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n"
+
+
+@pytest.mark.parametrize(
+    ("chat_template", "own", "expected"),
+    [
+        (QWEN3, OWN, "template"),
+        (QWEN3, OWN + EMPTY, None),
+        (QWEN3, OWN + "<think>\n", "template"),
+        (QWEN3, EMPTY + OWN, "template"),
+        (R1_DISTILL, OWN, "template"),
+        (DEEPSEEK_V31, OWN, "template"),
+        (DEEPSEEK_V31, OWN + "</think>", None),
+        (GRANITE, OWN, None),
+        (QWEN_INSTRUCT, OWN, None),
+        (QWEN_INSTRUCT, OWN + "<think>", "template"),
+        (None, OWN, None),
+        (None, OWN + "[THINK]", "template"),
+    ],
+)
+def test_own_template_of_a_user(chat_template: str | None, own: str, expected: str | None) -> None:
+    words = chat(chat_template)  # type: ignore[arg-type]
+    assert template_thinking(words, own) == expected
+    is_begun = own.endswith(("<think>", "<think>\n", "[THINK]"))
+    assert (open_block(words, expected, None, own) is not None) == is_begun  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -105,12 +158,12 @@ def test_a_request_with_a_block_is_no_block_of_the_prompt(template: str) -> None
     [(R1_DISTILL, True), (QWEN3_THINKING, True), (QWEN3, False), (R1_DISTILL_FIRST, False)],
 )
 def test_prompts_that_begin_reasoning(template: str, begins: bool) -> None:
-    assert begins_reasoning(chat(template), "template", None) == begins
-    assert not begins_reasoning(chat(template), "skip", None)
+    assert (open_block(chat(template), "template", None) is not None) == begins
+    assert open_block(chat(template), "skip", None) is None
 
 
 def test_template_as_it_is_does_not_reason_where_the_switch_is_off_by_default() -> None:
-    assert choose_thinking(chat(GRANITE), "template", None) == "off"
+    assert choose_thinking(chat(GRANITE), "template", None) is None
     assert choose_thinking(chat(QWEN3), "template", None) == "template"
     assert choose_thinking(chat(QWEN_INSTRUCT), "template", None) is None
 
@@ -140,14 +193,16 @@ def test_block_of_the_tokenizer() -> None:
 
 
 def test_settings_of_reasoning() -> None:
-    with pytest.raises(ValueError, match="only --template chat knows of reasoning"):
-        GenerationSettings(template="none", thinking="skip")
+    for template, thinking in (("none", "skip"), ("none", "template"), ("Q: {}", "off")):
+        with pytest.raises(ValueError, match="only --template chat knows of reasoning"):
+            GenerationSettings(template=template, thinking=thinking)  # type: ignore[arg-type]
+    assert GenerationSettings(template="Q: {}", thinking="template").key["thinking"] == "template"
     assert "thinking" not in GenerationSettings().key
     assert GenerationSettings(thinking="skip").key["thinking"] == "skip"
 
 
 HARMONY = ("<|channel|>", "<|message|>", "<|end|>", "<|start|>", "<|return|>")
-THINK, CHANNEL, MAGISTRAL = BLOCKS[0], BLOCKS[1], BLOCKS[3]
+THINK, CHANNEL, MAGISTRAL, WORDS = BLOCKS[0], BLOCKS[1], BLOCKS[3], BLOCKS[7]
 
 
 @pytest.mark.parametrize(
@@ -168,6 +223,23 @@ THINK, CHANNEL, MAGISTRAL = BLOCKS[0], BLOCKS[1], BLOCKS[3]
         ),
         (CHANNEL, HARMONY, "<|channel|>final<|message|>b<|return|>", "b"),
         (CHANNEL, HARMONY, "<|channel|>analysis<|message|>a", "<think>a"),
+        (THINK, ("<think>", "</think>"), "b. Write <think>c</think>", "b. Write <think>c</think>"),
+        (THINK, ("<think>", "</think>"), "<think>a</think>b</think>", "<think>a</think>b</think>"),
+        (MAGISTRAL, ("[THINK]", "[/THINK]"), "[THINK]a[/THINK]b[/THINK]", "<think>a</think>b</think>"),
+        (WORDS, ("<end>",), "b. Here is my response: x<end>", "b. Here is my response: x"),
+        (
+            WORDS,
+            ("<end>",),
+            "b. Here is my thought process: a Here is my response: x",
+            "b. Here is my thought process: a Here is my response: x",
+        ),
+        (
+            WORDS,
+            ("<end>",),
+            "Here is my thought process: a Here is my response: Here is my response: x<end>",
+            "<think> a </think> Here is my response: x",
+        ),
+        (WORDS, ("<end>",), "<end>Here is my thought process: a", "<think> a"),
     ],
 )
 def test_reasoning_in_answers(

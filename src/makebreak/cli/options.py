@@ -155,7 +155,13 @@ class SharedOptions:
     def _log_thinking(self, model: LanguageModel, target: ChatTarget) -> None:
         """Prints how reasoning is dealt with, where nothing was asked for or answers may be too short."""
         chosen = target.settings.thinking
-        if chosen is not None and self.generation.thinking is None:
+        if target.reasons and self.generation.template != "chat":
+            option, remedy = target.reasoning_option
+            log(
+                f"{model.name} may reason before it answers, and {option} does not prevent it: judges read "
+                f"what follows the reasoning; to have the answer itself follow the prompt, {remedy}"
+            )
+        elif chosen is not None and self.generation.thinking is None:
             log(
                 f"{model.name} may reason before it answers: --thinking {chosen} is used, so that the answer "
                 "itself follows the prompt; --thinking names another choice"

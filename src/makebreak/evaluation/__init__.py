@@ -56,9 +56,7 @@ from makebreak.evaluation.stacked import stack_answers, stack_behaviours, stack_
 from makebreak.evaluation.target import (
     AnswerRow,
     ChatTarget,
-    RequestFilter,
     Target,
-    TokenConstraint,
     WorldTarget,
 )
 from makebreak.evaluation.teacher_forcing import (
@@ -70,6 +68,7 @@ from makebreak.evaluation.teacher_forcing import (
     target_batch_size,
     target_nll,
 )
+from makebreak.evaluation.token_constraint import RequestFilter, TokenConstraint
 
 __all__ = [
     "ANSWERS_FILE",

@@ -88,7 +88,7 @@ def phrase_judge(phrases: Sequence[str], *, case: bool) -> Judge:
 
 
 def judge_final_answers(judge: Judge) -> Judge:
-    """Returns a judge that reads what follows the reasoning in an answer; all judges are made by it."""
+    """Returns a judge that reads what follows the reasoning in an answer, which it never sees."""
 
     def judge_all(requests: Sequence[str], answers: Sequence[str]) -> np.ndarray:
         return judge(requests, [final_answer(answer) for answer in answers])
@@ -99,8 +99,8 @@ def judge_final_answers(judge: Judge) -> Judge:
 JUDGES: dict[str, Judge] = {
     "qi2023": judge_final_answers(phrase_judge(QI_PHRASES, case=True)),
     "arditi2024": judge_final_answers(phrase_judge(ARDITI_PHRASES, case=False)),
-    "openings": judge_final_answers(judge_by_opening),
-    "classifier": judge_final_answers(judge_by_classifier),
+    "openings": judge_by_opening,  # these two leave reasoning out themselves
+    "classifier": judge_by_classifier,
 }
 """The judges by name: `openings` looks for current phrases in fifteen languages where an answer begins,
 `classifier` is trained on the benchmark of judges."""

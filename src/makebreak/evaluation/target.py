@@ -7,12 +7,12 @@ exactly (`WorldTarget`); a language model generates texts that a judge reads (`C
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Bool, Int
+from jaxtyping import Int
 from transformers import PreTrainedModel
 
 from makebreak.errors import InvalidInput
@@ -23,17 +23,24 @@ from makebreak.evaluation.degeneracy import is_degenerate
 from makebreak.evaluation.generation import generate_texts
 from makebreak.evaluation.judges import JUDGE, JUDGES, Judge, classify_answers
 from makebreak.evaluation.outcomes import exact_outcomes
-from makebreak.evaluation.reasoning import behind_reasoning, is_unfinished
+from makebreak.evaluation.reasoning import (
+    behind_reasoning,
+    is_unfinished,
+    reasoning_option,
+    with_thinking,
+)
 from makebreak.evaluation.sampling import Sampling
+from makebreak.evaluation.token_constraint import TokenConstraint
 from makebreak.models import LanguageModel
 from makebreak.prompts import (
     REASONING_BEGIN,
+    REASONING_END,
     PromptFormat,
+    ReasoningBlock,
     Requests,
     TextRequests,
-    begins_reasoning,
-    choose_thinking,
     encode_texts,
+    open_block,
     printable_tokens,
     request_truth,
     retokenizes_identically,
@@ -43,8 +50,6 @@ from makebreak.prompts import (
 from makebreak.settings import GenerationSettings
 from makebreak.tables import Rows, as_dicts
 
-RequestFilter = Callable[[Requests], Bool[np.ndarray, " n"]]
-"""A function that returns which requests a user can send to the model."""
 _INITIAL_TEXTS = (" !", "!", " x", "x")
 _MAX_INITIAL_TOKENS = 256
 
@@ -61,19 +66,6 @@ class AnswerRow(NamedTuple):
     that does not end."""
     degenerate: bool
     """Whether the answer, what follows its reasoning, is empty or repetitive."""
-
-
-@dataclass(frozen=True)
-class TokenConstraint:
-    """Which tokens an attacker can put into a request."""
-
-    allowed: Bool[np.ndarray, " d_vocab"] | None = None
-    """Tokens to choose from; None for the whole vocabulary."""
-    is_valid: RequestFilter | None = None
-    """Which requests with such tokens can be sent; None for all."""
-    initial: tuple[int, ...] = ()
-    """Tokens that may fill the slots at first, the preferred ones first; an attack names one if there are
-    none."""
 
 
 @runtime_checkable
@@ -148,7 +140,7 @@ class ChatTarget:
     """The model and its tokenizer."""
     settings: GenerationSettings = field(default_factory=GenerationSettings)
     """How prompts are formatted and answers are generated. How they deal with reasoning is chosen if it is
-    not, for a model that may reason (`choose_thinking`)."""
+    not, for a model that may reason (`choose_thinking`, `template_thinking`)."""
     text_judge: Judge = field(default=JUDGES[JUDGE])
     """Function of requests and answers that returns whether each answer is a refusal."""
     sampling: Sampling | None = None
@@ -157,9 +149,7 @@ class ChatTarget:
     """Where `answer` keeps the answers of finished batches, and finds them again; None for nowhere."""
 
     def __post_init__(self) -> None:
-        if self.settings.template == "chat":
-            thinking = choose_thinking(self.lm.tokenizer, self.settings.thinking, self.settings.system)
-            object.__setattr__(self, "settings", replace(self.settings, thinking=thinking))
+        object.__setattr__(self, "settings", with_thinking(self.lm.tokenizer, self.settings))
 
     @property
     def model(self) -> PreTrainedModel:
@@ -169,19 +159,26 @@ class ChatTarget:
     @property
     def reasons(self) -> bool:
         """Whether answers are expected to begin with reasoning."""
-        return self.settings.thinking in ("on", "template") or self._begins_reasoning
+        return self.settings.thinking in ("on", "template") or self._open_block is not None
 
     @cached_property
-    def _begins_reasoning(self) -> bool:
-        """Whether prompts end within a block of reasoning."""
-        return begins_reasoning(self.lm.tokenizer, self.settings.thinking, self.settings.system)
+    def _open_block(self) -> ReasoningBlock | None:
+        """The block of reasoning within which prompts end; None if they do not."""
+        template, system, thinking = self.settings.template, self.settings.system, self.settings.thinking
+        return open_block(self.lm.tokenizer, thinking, system, template or "{}")
+
+    @property
+    def reasoning_option(self) -> tuple[str, str]:
+        """The option by which answers begin with reasoning, and what makes them begin directly."""
+        return reasoning_option(self.lm.tokenizer, self.settings)
 
     def check_answers_directly(self, purpose: str) -> None:
         """Raises InvalidInput, which names the purpose, if answers begin with reasoning."""
         if self.reasons:
+            option, remedy = self.reasoning_option
             raise InvalidInput(
-                f"--thinking {self.settings.thinking}: {purpose} needs prompts that the answer itself "
-                "follows; choose --thinking off or skip"
+                f"{option}: {purpose} needs prompts that the answer itself follows, and this model may "
+                f"reason before it; {remedy}"
             )
 
     @property
@@ -246,7 +243,10 @@ class ChatTarget:
             answers = generate(requests, progress=progress)
         else:
             answers = self.checkpoint.complete(self.lm, requests, generate, n_new=n_new, progress=progress)
-        return [REASONING_BEGIN + answer for answer in answers] if self._begins_reasoning else answers
+        if self._open_block is None:
+            return answers
+        end = self._open_block.end
+        return [REASONING_BEGIN + answer.replace(end, REASONING_END, 1) for answer in answers]
 
     def judge(self, requests: Requests, answers: Sequence[str]) -> Int[np.ndarray, " n"]:
         """Returns the `Outcome` of each answer."""
@@ -288,10 +288,9 @@ class ChatTarget:
             Log-odds after each prompt, or after the answer's own reasoning, in nats; None where that does not
             end.
         """
-        if self.settings.thinking is not None:
-            requests = behind_reasoning(self.lm.tokenizer, requests, answers, is_begun=self._begins_reasoning)
+        requests = behind_reasoning(self.lm.tokenizer, requests, answers, open_block=self._open_block)
         values = log_odds(next_token_log_probs(self.model, requests), first_tokens(requests, "refused"))
         return [
-            None if self.settings.thinking is not None and is_unfinished(answer) else value
+            None if is_unfinished(answer) else value
             for answer, value in zip(answers, values.tolist(), strict=True)
         ]

@@ -121,8 +121,8 @@ def inspect(
 
     Returns:
         The tables. A refusal direction is only computed for a model that refuses harmful requests more often
-        than harmless ones (their 95 % intervals do not overlap). The mechanism is that of prompts which the
-        answer itself follows: where answers begin with reasoning, only their verdicts are computed.
+        than harmless ones (their 95 % intervals do not overlap). Where answers begin with reasoning, the end
+        of the prompt does not decide about refusal: only the verdicts are computed, and no mechanism.
 
     Raises:
         ValueError: If the architecture of the model is not known, a family is missing or too small, or a
@@ -158,9 +158,10 @@ def inspect(
         tables["sample_rates"] = as_dicts(sample_rate_rows(tables["samples"], answers, sampling))
     requests = {family: with_openers(batch, openers) for family, batch in requests.items()}
     if target.reasons:
+        option, remedy = target.reasoning_option
         reason = (
-            f"with --thinking {settings.thinking}, reasoning lies between the prompt and the answer; "
-            "--thinking off or skip has it"
+            f"with {option}, reasoning lies between the prompt and the answer; {remedy} to have the "
+            "mechanism computed"
         )
         return InspectionResult(tables, dict.fromkeys(MECHANISM_TABLES, reason), openers.description)
     tables["clusters"] = steps.run("clusters", partial(separation_rows, lm, fit, score, settings))

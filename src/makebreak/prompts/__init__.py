@@ -20,7 +20,13 @@ from makebreak.prompts.files import (
     read_prompts_with_targets,
 )
 from makebreak.prompts.prompt_rows import ReadOptions
-from makebreak.prompts.reasoning_switch import begins_reasoning, choose_thinking, model_reasoning_block
+from makebreak.prompts.reasoning_switch import (
+    choose_thinking,
+    missing_block,
+    model_reasoning_block,
+    open_block,
+    template_thinking,
+)
 from makebreak.prompts.rendering import REFUSAL_OPENERS, PromptFormat, stop_tokens
 from makebreak.prompts.retokenization import printable_tokens, retokenizes_identically
 from makebreak.prompts.sequences import (
@@ -41,7 +47,13 @@ from makebreak.prompts.text import (
     with_targets,
 )
 from makebreak.prompts.text_world import TextWorld
-from makebreak.prompts.thinking import REASONING_BEGIN, REASONING_END, decode_answers, encoded_block
+from makebreak.prompts.thinking import (
+    REASONING_BEGIN,
+    REASONING_END,
+    ReasoningBlock,
+    decode_answers,
+    encoded_block,
+)
 from makebreak.prompts.token_requests import request_span, request_truth, token_requests
 from makebreak.prompts.tokenization import encode_prompts, encode_texts, tokens_after_texts
 from makebreak.prompts.worlds import load_world
@@ -61,12 +73,12 @@ __all__ = [
     "PromptFamilies",
     "PromptFormat",
     "ReadOptions",
+    "ReasoningBlock",
     "Requests",
     "Sequences",
     "TextRequests",
     "TextWorld",
     "World",
-    "begins_reasoning",
     "canonical_text",
     "check_known",
     "choose_thinking",
@@ -80,7 +92,9 @@ __all__ = [
     "format_prompt",
     "interval_mask",
     "load_world",
+    "missing_block",
     "model_reasoning_block",
+    "open_block",
     "plain_texts",
     "printable_tokens",
     "read_examples",
@@ -97,6 +111,7 @@ __all__ = [
     "stop_tokens",
     "target_sequences",
     "task_items",
+    "template_thinking",
     "text_requests",
     "token_requests",
     "tokens_after_texts",

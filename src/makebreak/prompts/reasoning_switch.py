@@ -6,11 +6,13 @@ from transformers import PreTrainedTokenizerFast
 
 from makebreak.prompts.chat_template import chat_template_text
 from makebreak.prompts.thinking import (
+    BLOCKS,
     ReasoningBlock,
     Thinking,
     closing,
+    has_block_tokens,
     mentioned_switches,
-    mentions_reasoning,
+    mentions_block,
     opens_reasoning,
     reasoning_block,
 )
@@ -24,7 +26,8 @@ def choose_thinking(
 
     A model that reasons unless it is told not to gives answers whose beginning is no answer. So where nothing
     is asked for, reasoning is off if the template has a switch, and a block without reasoning is put in if it
-    has none.
+    has none. A template that only removes reasoning from earlier answers is no evidence that the model
+    reasons: its prompts must show the block, or its tokenizer must have tokens for it.
 
     Args:
         tokenizer: The model's tokenizer.
@@ -32,8 +35,8 @@ def choose_thinking(
         system: System prompt; None for none.
 
     Returns:
-        `template`, `on`, `off` or `skip` for a model that may reason; None for any other, whose prompts are
-        those of its template.
+        `template`, `on`, `off` or `skip` for a model that may reason; None for any other, and where the
+        template has reasoning off without being asked: prompts are those of the template.
 
     Raises:
         ValueError: If the template has no switch that it is to obey, or the model no reasoning that could be
@@ -46,45 +49,71 @@ def choose_thinking(
         if thinking != "off":
             known_block(tokenizer, thinking)
         return thinking
-    if not mentions_reasoning(chat_template_text(tokenizer)):
-        return None
     block, switch = model_reasoning_block(tokenizer), _find_switch(tokenizer, system)
-    if block is None and switch is None:
+    plain = template_parts(tokenizer, system, None)
+    is_off = switch and plain == template_parts(tokenizer, system, {switch: False})
+    if is_off and not opens_reasoning(plain[-1], block):
+        return None
+    is_mentioned = block is not None and mentions_block(chat_template_text(tokenizer), block)
+    if not switch and not is_mentioned:
         return None
     if thinking == "template":
-        is_off = switch and render_request(tokenizer, MARKER, system, None) == render_request(
-            tokenizer, MARKER, system, {switch: False}
-        )
-        return "off" if is_off else thinking
+        return thinking
     if switch and not opens_reasoning(template_parts(tokenizer, system, {switch: False})[-1], block):
         return "off"
-    return None if block is None else "skip"
+    return "skip" if block is not None and _is_shown(tokenizer, block, system) else None
 
 
-def begins_reasoning(
-    tokenizer: PreTrainedTokenizerFast, thinking: Thinking | None, system: str | None
-) -> bool:
-    """Whether prompts of the chat template end within a block of reasoning, which the answer goes on with.
+def template_thinking(tokenizer: PreTrainedTokenizerFast, template: str) -> Thinking | None:
+    """How prompts of a user's own template deal with reasoning.
 
     Args:
         tokenizer: The model's tokenizer.
-        thinking: What `choose_thinking` returned.
-        system: System prompt; None for none.
+        template: The template, a text with `{}`.
 
     Returns:
-        Whether they do; False for a model that does not reason.
+        `template` if answers may begin with reasoning: the template ends within a block, or the model may
+        reason and the template has no end of a block behind the request. None otherwise.
+    """
+    tail = template.rpartition("{}")[2]
+    if open_block(tokenizer, "template", None, template) is not None:
+        return "template"
+    block = model_reasoning_block(tokenizer)
+    if block is None or block.end in tail or not tokenizer.chat_template:
+        return None
+    # where the chat template closes a block itself, one without an end leaves the choice to the model
+    may_reason = choose_thinking(tokenizer, None, None) is not None
+    return "template" if may_reason or block.end in template_parts(tokenizer, None, None)[-1] else None
+
+
+def open_block(
+    tokenizer: PreTrainedTokenizerFast, thinking: Thinking | None, system: str | None, template: str = "chat"
+) -> ReasoningBlock | None:
+    """The block of reasoning within which prompts end, which the answer goes on with.
+
+    Args:
+        tokenizer: The model's tokenizer.
+        thinking: What `choose_thinking` or `template_thinking` returned.
+        system: System prompt; None for none.
+        template: `chat` for the tokenizer's chat template, else a text with `{}`.
+
+    Returns:
+        The texts around it; None where prompts do not end within one.
     """
     if thinking in (None, "skip"):
-        return False
-    parts = template_parts(tokenizer, system, reasoning_switch(tokenizer, thinking, system))
-    return opens_reasoning(parts[-1], model_reasoning_block(tokenizer))
+        return None
+    block = model_reasoning_block(tokenizer)
+    if template == "chat":
+        tail = template_parts(tokenizer, system, reasoning_switch(tokenizer, thinking, system))[-1]
+        return block if opens_reasoning(tail, block) else None
+    tail = template.rpartition("{}")[2]
+    known = BLOCKS if block is None else (block, *BLOCKS)
+    return next((each for each in known if opens_reasoning(tail, each)), None)
 
 
 def model_reasoning_block(tokenizer: PreTrainedTokenizerFast) -> ReasoningBlock | None:
-    """The texts around the reasoning of a model; None for one without, or without a chat template."""
-    if not tokenizer.chat_template:
-        return None
-    return reasoning_block(tokenizer, chat_template_text(tokenizer))
+    """The texts around the reasoning of a model; None for one without."""
+    return reasoning_block(tokenizer, chat_template_text(tokenizer) if tokenizer.chat_template else "")
 
 
 def known_block(tokenizer: PreTrainedTokenizerFast, thinking: Thinking) -> ReasoningBlock:
@@ -146,6 +175,18 @@ def reasoning_switch(
 def closed_block(tokenizer: PreTrainedTokenizerFast, after_request: str) -> str:
     """What a prompt lacks of a block without reasoning; see `closing`."""
     return closing(after_request, known_block(tokenizer, "skip"))
+
+
+def missing_block(tokenizer: PreTrainedTokenizerFast, template: str) -> str:
+    """What a user's own template lacks of a block without reasoning; see `closing`."""
+    block = open_block(tokenizer, "template", None, template) or known_block(tokenizer, "template")
+    return closing(template.rpartition("{}")[2], block)
+
+
+def _is_shown(tokenizer: PreTrainedTokenizerFast, block: ReasoningBlock, system: str | None) -> bool:
+    """Whether prompts have a text around reasoning, or the tokenizer has tokens for both."""
+    prompt = "".join(template_parts(tokenizer, system, None))
+    return block.begin in prompt or block.end in prompt or has_block_tokens(tokenizer, block)
 
 
 def _find_switch(tokenizer: PreTrainedTokenizerFast, system: str | None) -> str | None:

@@ -17,6 +17,8 @@ or behind a block without reasoning."""
 SWITCHES = ("enable_thinking", "thinking", "enable_reasoning", "reasoning")
 """Variables by which chat templates are told whether to reason: Qwen 3, SmolLM 3, GLM 4.5 and others; Granite
 and DeepSeek V3.1; others."""
+_MIN_TAG = 3
+"""Fewest characters of a token that stands for a tag."""
 REASONING_BEGIN, REASONING_END = "<think>", "</think>"
 """What stands around reasoning in answers."""
 
@@ -31,7 +33,12 @@ class ReasoningBlock(NamedTuple):
     empty: str
     """A block without reasoning."""
     direct: str = ""
-    """What an answer begins with that has no block, besides the answer."""
+    """What the model writes before an answer without reasoning, instead of a block."""
+
+    @property
+    def has_words_alone(self) -> bool:
+        """Whether the texts are plain words, which an answer may have anywhere."""
+        return self.begin[:1].isalpha()
 
 
 _CHANNEL_END = "<|end|><|start|>assistant<|channel|>final<|message|>"
@@ -74,10 +81,16 @@ def reasoning_block(tokenizer: PreTrainedTokenizerFast, template: str) -> Reason
     return next(in_template, None) or next(in_tokenizer, None)
 
 
-def mentions_reasoning(template: str) -> bool:
-    """Whether a chat template has texts around reasoning, or the name of a switch."""
-    texts = template.replace("\\n", "\n")
-    return bool(mentioned_switches(template)) or any(_has_block(texts, block) for block in BLOCKS)
+def mentions_block(template: str, block: ReasoningBlock) -> bool:
+    """Whether a chat template has texts around reasoning, be it only to remove them from earlier answers."""
+    return _has_block(template.replace("\\n", "\n"), block)
+
+
+def has_block_tokens(tokenizer: PreTrainedTokenizerFast, block: ReasoningBlock) -> bool:
+    """Whether both texts around reasoning begin with a token that was added for them or their like."""
+    tokens = {str(token) for token in tokenizer.added_tokens_decoder.values()}
+    tokens = {token for token in tokens if len(token) >= _MIN_TAG}
+    return all(text.startswith(tuple(tokens)) for text in (block.begin, block.end))
 
 
 def mentioned_switches(template: str) -> list[str]:
@@ -132,20 +145,25 @@ def decode_answers(
 
 
 def _plain_block(text: str, block: ReasoningBlock, special: set[str]) -> str:
-    """An answer with the texts around its reasoning replaced, and without special tokens."""
+    """An answer with the texts around its reasoning replaced, and without special tokens.
+
+    Plain words around reasoning are replaced only where the answer begins with them, once.
+    """
 
     def without_special(part: str) -> str:
         for token in special:
             part = part.replace(token, "")
         return part
 
-    reasoning, end, answer = text.rpartition(block.end)
-    if not end and block.begin in text:
-        reasoning, answer = text, ""
-    before, begin, after = reasoning.partition(block.begin)
-    parts = [without_special(before), REASONING_BEGIN if begin else "", without_special(after)]
-    parts += [REASONING_END if end else "", without_special(answer.removeprefix(block.direct))]
-    return "".join(parts)
+    before, begin, after = text.partition(block.begin)
+    if block.has_words_alone:
+        if not begin or without_special(before).strip():
+            return without_special(text)
+        reasoning, end, answer = map(without_special, after.partition(block.end))
+        return f"{REASONING_BEGIN}{reasoning}{REASONING_END if end else ''}{answer}"
+    tags = {block.begin: REASONING_BEGIN, block.end: REASONING_END}
+    pieces = re.split("(" + "|".join(map(re.escape, tags)) + ")", text.removeprefix(block.direct))
+    return "".join(tags.get(piece) or without_special(piece) for piece in pieces)
 
 
 def encoded_block(reasoning: str, block: ReasoningBlock) -> str:

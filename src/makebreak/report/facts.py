@@ -21,7 +21,7 @@ _THINKING = {
     "on": "on, by the switch of the chat template; judges read what follows the reasoning",
     "off": "off, by the switch of the chat template",
     "skip": "skip: a block without reasoning precedes the answer",
-    "template": "as the chat template has it; judges read what follows the reasoning",
+    "template": "as the prompt template has it; judges read what follows the reasoning",
 }
 
 

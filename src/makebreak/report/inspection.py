@@ -124,7 +124,8 @@ def inspection_summary(result: InspectionResult) -> list[str]:
     if unfinished > 0:
         paragraphs.append(
             f"The reasoning of up to {unfinished:.2f} of the answers to a family does not end: such an "
-            "answer counts as degenerate. Raise --max-new-tokens, or choose --thinking off or skip."
+            "answer counts as degenerate. Raise --max-new-tokens, or choose --thinking off or skip (with a "
+            "--template of your own, add a block without reasoning at its end)."
         )
     paragraphs.append(describe_utility(result.tables["utility"]))
     if "clusters" in result.skip_reasons:
