@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from pathlib import Path
 
 import matplotlib as mpl
@@ -48,6 +49,10 @@ def test_paths_are_shown_without_their_place(home: Path, monkeypatch: pytest.Mon
         f"/mnt/{HOST}/tiny/": "tiny",
         f"{USER}/models/tiny": "…/models/tiny",
         ".": ".",
+        f"{USER}/model": f"{USER}/model",  # an organisation of the hub may have the user's name
+        f"{home}/Other Models/tiny": "tiny",
+        f"file://{home}/tiny": "tiny",
+        str(home): "…",
     }
     assert {path: public_path(path) for path in shown} == shown
 
@@ -67,6 +72,10 @@ def test_texts_are_shown_without_the_places_that_they_name(
             f"{home}/elsewhere": "~/elsewhere",
             "4 and/or 5, a/b/c, x / y, 1/2, https://a.b/c/d": "4 and/or 5, a/b/c, x / y, 1/2, https://a.b/c/d",
             f"read {USER}": f"read {USER}",  # a word, as a model's or a prompt's may be
+            f"{USER}/model: llama": f"{USER}/model: llama",
+            "base /data/Other Models/tiny, 2 layers": "base tiny, 2 layers",
+            "base file:///data/x/tiny": "base tiny",
+            f"folder /data/{USER}": "folder …",
         }
         assert {text: without_places(text) for text in texts} == texts
         command = provenance_facts()["command"]
@@ -99,3 +108,32 @@ def test_no_output_of_a_command_names_a_place(
     assert "tiny: llama" in page
     assert re.search(r"SHA-256 [0-9a-f]{16}<", page)
     assert '<th scope="row">command</th><td>makebreak inspect ' in page
+
+
+@pytest.mark.parametrize("joined", [True, False])
+def test_texts_of_prompts_stay(joined: bool, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the command and in facts; the same words elsewhere on the command line are places."""
+    monkeypatch.chdir(home)
+    system = "Run /usr/bin/python3 and read '/etc/ssh/sshd_config'"
+    option = [f"--system={system}"] if joined else ["--system", system]
+    with command_words(["makebreak", "inspect", f"{USER}/model", *option, "--out", "/etc/ssh/out"]):
+        command = provenance_facts()["command"]
+        fact = without_places(f"chat, system prompt {system!r}; written to /etc/ssh/out")
+        other = without_places("Run /usr/bin/python3")
+    words = ["makebreak", "inspect", f"{USER}/model", *option, "--out", "out"]
+    assert shlex.split(command) == words
+    assert fact == f"chat, system prompt {system!r}; written to out"
+    assert other == "Run python3"
+    with command_words(["makebreak", "attack", "--target", "Sure", "--system", "/"]):
+        assert without_places(f"/home/{USER}/Sure/tiny") == "tiny"
+
+
+def test_a_relative_folder_with_the_name_of_the_user_is_hidden(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It exists, and so it is no id of a model on the hub."""
+    monkeypatch.chdir(home.parent)
+    (home / "tiny").mkdir()
+    with command_words(["makebreak", "inspect", f"{USER}/tiny"]):
+        assert provenance_facts()["command"] == "makebreak inspect …/tiny".replace("…/tiny", "'…/tiny'")
+        assert without_places(f"{USER}/tiny: llama") == "…/tiny: llama"

@@ -21,8 +21,12 @@ from pathlib import Path
 
 _PACKAGES = ("makebreak", "torch", "transformers")
 _WORDS: ContextVar[tuple[str, ...]] = ContextVar("words of the command line", default=())
-_ABSOLUTE = re.compile(r"(?<![\w/.:~<-])/(?:[^\s'\",;:()<>|/]+/)+([^\s'\",;:()<>|/]*)")
-"""An absolute path of at least two parts, without spaces; its last part is a group."""
+_PART = r"[^\s'\",;:()<>|/]+"
+_ABSOLUTE = re.compile(rf"(?:\bfile://[\w.-]*|(?<![\w/.:~<-]))/(?:{_PART}(?: {_PART})*/)+({_PART})?")
+"""An absolute path of at least two parts, with single spaces in all but its last part, which is a group."""
+_FILE_URL = re.compile(r"^file://[^/]*(?=/)")
+_TEXT_OPTIONS = ("--system", "--target", "--template")
+"""Options whose values are texts of prompts, or names of a template: a path in them is no place."""
 _HIDDEN = "…"
 """Stands for the name of a user or of a computer."""
 
@@ -57,7 +61,7 @@ def provenance_facts() -> dict[str, str]:
         facts["commit"] = commit
     words = _WORDS.get()
     if words:
-        facts["command"] = " ".join(shlex.quote(without_places(word)) for word in words)
+        facts["command"] = " ".join(map(shlex.quote, _public_words(words)))
     return facts
 
 
@@ -69,14 +73,17 @@ def public_path(path: str | Path) -> str:
 
     Returns:
         The path relative to the working folder if it lies there; otherwise its last part. Names of the user
-        and of the computer in it are left out. A relative path without `..` stays otherwise.
+        and of the computer in it are left out. A relative path without `..` stays otherwise, and so does what
+        may be the id of a model on the hub: one name, a slash and another, and no such path exists.
     """
-    text = os.path.expanduser(path)
+    text = os.path.expanduser(_FILE_URL.sub("", str(path)))
+    if text.count("/") == 1 and not text.startswith((".", "/")) and not os.path.lexists(text):
+        return text
     is_plain = not os.path.isabs(text) and ".." not in Path(text).parts
     inner = text if is_plain else os.path.relpath(text)
     if inner.startswith(".."):
         inner = os.path.basename(os.path.abspath(text)) or "/"
-    return _without_names(inner)
+    return _hide_names(inner)
 
 
 def without_places(text: str) -> str:
@@ -87,35 +94,61 @@ def without_places(text: str) -> str:
 
     Returns:
         The text in which each path of the command line, and any other absolute path, is that of
-        `public_path`, and the home folder is `~`.
+        `public_path`, and the home folder is `~`. Texts of prompts that the command line gives stay.
     """
+    texts = {text for value in _values(_WORDS.get()) for text in (value, repr(value)[1:-1])}
+    texts = {each for each in texts if _replace_places(each) != each}  # a short one may be part of a path
+    if not texts:
+        return _replace_places(text)
+    pattern = "|".join(re.escape(each) for each in sorted(texts, key=len, reverse=True))
+    parts = re.split(f"({pattern})", text)
+    return "".join(part if i % 2 else _replace_places(part) for i, part in enumerate(parts))
+
+
+def _replace_places(text: str) -> str:
+    """A text without the places that it names, which holds no text of a prompt."""
     places = {path: public_path(path) for word in _WORDS.get() for path in _paths(word)}
     places |= {f"{os.getcwd()}/": "", f"{os.path.expanduser('~')}/": "~/"}
     for path in sorted(places, key=len, reverse=True):
         if len(path.strip(os.sep)) > 0:
             text = re.sub(rf"(?<![\w./~-]){re.escape(path)}", lambda _, path=path: places[path], text)
-    text = _ABSOLUTE.sub(lambda match: match[1] or Path(match[0]).name, text)
-    return _without_names(text)
+    return _ABSOLUTE.sub(lambda match: _hide_names(match[1] or Path(match[0]).name), text)
+
+
+def _public_words(words: Sequence[str]) -> Iterator[str]:
+    """Words of a command line without places; the values of `_TEXT_OPTIONS` stay."""
+    option = ""
+    for word in words:
+        name, equals, _ = word.partition("=")
+        is_text = option in _TEXT_OPTIONS or (bool(equals) and name in _TEXT_OPTIONS)
+        yield word if is_text else _replace_places(word)
+        option = word
+
+
+def _values(words: Sequence[str]) -> Iterator[str]:
+    """Values of `_TEXT_OPTIONS` on a command line."""
+    for word, following in zip(words, [*words[1:], ""], strict=True):
+        name, equals, value = word.partition("=")
+        if name in _TEXT_OPTIONS:
+            yield value if equals else following
 
 
 def _paths(word: str) -> Iterator[str]:
     """Paths that a word of a command line may name, which are not to be shown as they are."""
     for part in {word, word.partition("=")[2]}:
-        if os.sep in part and (os.path.isabs(part) or part.startswith("~") or ".." in Path(part).parts):
-            with suppress(OSError, ValueError):
+        with suppress(OSError, ValueError):
+            is_place = os.path.isabs(part) or part.startswith(("~", "file:")) or ".." in Path(part).parts
+            if os.sep in part and (is_place or os.path.lexists(part)):
                 yield from (part, part.rstrip(os.sep), os.path.abspath(os.path.expanduser(part)))
                 yield os.path.realpath(os.path.expanduser(part))
 
 
-def _without_names(text: str) -> str:
-    """A text in which parts of paths that name the user or the computer are hidden."""
+def _hide_names(path: str) -> str:
+    """A path of this machine whose parts that name the user or the computer are hidden."""
     names = {os.path.basename(os.path.expanduser("~")), socket.gethostname(), platform.node()}
     with suppress(OSError, KeyError, ImportError):  # a user without an entry
         names.add(getpass.getuser())
-    for name in names - {""}:
-        escaped = re.escape(name)
-        text = re.sub(rf"(?<![\w.-]){escaped}(?=/)|(?<=/){escaped}(?![\w.-])", _HIDDEN, text)
-    return text
+    return "/".join(_HIDDEN if part in names - {""} else part for part in path.split("/"))
 
 
 def _version(package: str) -> str:

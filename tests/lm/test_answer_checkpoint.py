@@ -101,6 +101,26 @@ def test_two_kills_cost_no_finished_batch(
     assert capsys.readouterr().err == ""
 
 
+def test_a_kill_while_answers_are_scored_costs_no_answer(tmp_path: Path) -> None:
+    """The losses of the targets come after the answers, which are kept until then."""
+
+    def kill(*_: object) -> None:
+        raise Kill
+
+    model, store = trained_lm(refuses=True), Store(tmp_path)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("makebreak.lm.attacked_answers.target_nll", kill)
+        with kill_after(model, -1) as sizes, pytest.raises(Kill):
+            run_attacks(model, store)
+    assert sum(sizes) == 16
+    assert len(list(store.root.rglob(ANSWERS_FILE))) == 1
+    with kill_after(model, 0), pytest.raises(Kill):  # of the first attack, and not of the requests alone
+        run_attacks(model, store)
+    assert [
+        path for path in store.root.rglob("rows.json") if "no_attack" in str(path) or "no-attack" in str(path)
+    ]
+
+
 @pytest.mark.parametrize("damage", ["cut", "changed", "other step", "binary", "link"])
 def test_damaged_batches_are_generated_again(
     tmp_path: Path, damage: str, capsys: pytest.CaptureFixture[str]

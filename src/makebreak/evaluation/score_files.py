@@ -71,7 +71,7 @@ class ScoreFileJudge:
         keys = [(digest, writable_text(answer)) for digest, answer in zip(digests, answers, strict=True)]
         for digest, answer in keys:
             self._answers[digest].add(answer)
-        missing = []
+        missing: list[int] = []
         for i, (digest, _) in enumerate(keys):
             known = self._answers[digest]
             if all((digest, answer) in self.verdicts for answer in known):
