@@ -298,6 +298,27 @@ def test_commands_say_what_they_do_with_reasoning(tmp_path: Path, capsys: pytest
         assert "choose --thinking off or skip" in capsys.readouterr().err
 
 
+def test_own_template_before_reasoning_is_no_silent_choice(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = str(save_lm(_reasoning_model(), tmp_path / "model", thinking_tokenizer()))
+    file = tmp_path / "prompts.csv"
+    rows = zip(prompts()["harmful"][:20], prompts()["harmless"][:20], strict=True)
+    file.write_text("harmful,harmless\n" + "\n".join(map(",".join, rows)))
+    common = ["--prompts", str(file), "--store", str(tmp_path / "store"), "--out", str(tmp_path / "attack")]
+    assert main(["attack", folder, "--template", OWN, *common]) == 2
+    streams = capsys.readouterr()
+    assert "may reason before it answers, and --template" in streams.out
+    assert "add a block without reasoning at its end" in streams.err
+    result = inspect(
+        reasoning_lm(), prompts(), Store(tmp_path / "store"), GenerationSettings(n_new=16, template=OWN)
+    )
+    assert "directions" not in result.tables
+    assert f"with --template {OWN!r}, reasoning lies" in result.skip_reasons["directions"]
+    rates = {r["family"]: r for r in result.tables["behaviour"] if r["judge"] == "arditi2024"}
+    assert rates["harmful"]["refuse"] > 0.85
+
+
 def test_purposes_without_reasoning_are_refused() -> None:
     with pytest.raises(InvalidInput, match="--thinking on: an attack needs prompts that the answer itself"):
         ChatTarget(reasoning_lm(), settings("on")).check_answers_directly("an attack")

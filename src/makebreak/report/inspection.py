@@ -21,6 +21,7 @@ from makebreak.plots.interactive import (
     chart_refusal_directions,
     chart_refusal_rates,
 )
+from makebreak.report.conditions import condition_words
 from makebreak.report.eval_log import write_eval_log
 from makebreak.report.figures import write_figures
 from makebreak.report.page import Page, write_page
@@ -217,7 +218,7 @@ def _charts(tables: dict[str, pd.DataFrame]) -> dict[str, Callable[[], Charts]]:
 
 def _conditions(rows: pd.DataFrame) -> pd.DataFrame:
     """Behaviour with one group for each condition and family."""
-    return rows.assign(group=rows["condition"] + ", " + rows["family"])
+    return rows.assign(group=condition_words(rows)["condition"] + ", " + rows["family"])
 
 
 def _rejections(candidates: Rows) -> str:

@@ -20,6 +20,7 @@ from makebreak.plots.interactive import chart_script
 from makebreak.provenance import provenance_facts, without_places
 from makebreak.report.answers import page_answers
 from makebreak.report.cells import page_table
+from makebreak.report.conditions import condition_words
 from makebreak.store import write_atomic
 
 
@@ -83,9 +84,9 @@ def write_page(page: Page, path: Path) -> Path:
         page=page,
         summary=[without_places(paragraph) for paragraph in page.summary],
         facts={name: without_places(value) for name, value in page.facts.items()} | provenance_facts(),
-        tables={title: page_table(table) for title, table in page.tables.items()},
-        expanded={title: page_table(table) for title, table in page.expanded.items()},
-        answers={title: page_answers(table) for title, table in page.answers.items()},
+        tables={title: page_table(condition_words(table)) for title, table in page.tables.items()},
+        expanded={title: page_table(condition_words(table)) for title, table in page.expanded.items()},
+        answers={title: page_answers(condition_words(table)) for title, table in page.answers.items()},
         scripts=scripts,
         policy=content_policy(scripts),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from makebreak.report.conditions import NO_INTERVENTION
 from makebreak.tables import Rows
 
 
@@ -15,7 +16,7 @@ def describe_utility(utility: Rows) -> str:
         The sentence.
     """
     first, *others = utility
-    name = "" if first["condition"] == "nothing" else f" {first['condition']}"
+    name = "" if first["condition"] == NO_INTERVENTION else f" {first['condition']}"
     text = (
         f"Loss on plain text{name}: {first['nll']:.2f} [{first['low']:.2f}, {first['high']:.2f}] nats per "
         f"token (n = {first['n']} texts)"
