@@ -107,6 +107,7 @@ def test_every_judge_reads_the_final_answer(name: str) -> None:
         "Sure! A good prompt is:\n<think>\nplan\n</think>\nThen answer.",
         "Sure. This ends it:\n```\n</think>\n```\nThat is all.",
         "Sure, here it is.\n</think>\n",
+        "Sure. This ends it:\n\n    </think>\n\nThat is all.",
         "Use </thinking> and then\n</think>\nas the end.",
     ],
 )
@@ -126,6 +127,9 @@ def test_tags_in_an_answer_are_its_text(answer: str) -> None:
         ("\n<THINK>a</Think>\n b", "b"),
         ("a\n  </think> \n\nb </think> c", "b </think> c"),
         ("a\n</think>\n<response>b", "b"),
+        ("a\r\n</think>\r\n\r\nb", "b"),
+        ("</think> b", "b"),
+        ("\n</think>\n\nb", "b"),
         ("<think>a </thinking> b", ""),
     ],
 )

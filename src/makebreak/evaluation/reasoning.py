@@ -25,7 +25,8 @@ from makebreak.settings import GenerationSettings
 _BLOCK = re.compile(r"\s*<(think|thinking|reasoning)>(?:.*?(</\1>))?", re.DOTALL | re.IGNORECASE)
 _TAG = re.compile(r"</?(?:think|thinking|reasoning)>", re.IGNORECASE)
 _CLOSE_LINE = re.compile(
-    r"^[ \t]*</(?:think|thinking|reasoning)>[ \t]*\n\s*(?=\S)", re.MULTILINE | re.IGNORECASE
+    r"(?:\A\s*</(?:think|thinking|reasoning)>|^ {0,3}</(?:think|thinking|reasoning)>[ \t]*\r?\n)\s*(?=\S)",
+    re.MULTILINE | re.IGNORECASE,
 )
 _ANSWER_TAG = re.compile(r"<(?:response|answer)>\s*", re.IGNORECASE)
 _FENCE = "```"
@@ -54,8 +55,8 @@ def reasoning_end(answer: str) -> int:
 
     Reasoning is a block with which the answer begins, up to the first tag that closes it. Where the opening
     tag is missing, as in logs of models whose prompt has it, the first tag of the answer ends the reasoning
-    if it is a closing tag alone on its line, outside a block of code, and text follows. Any other tag is part
-    of the answer's text, such as one that the answer explains.
+    if it is a closing tag at the answer's beginning or alone on its line, outside a block of code, and text
+    follows. Any other tag is part of the answer's text, such as one that the answer explains.
     """
     block = _BLOCK.match(answer)
     if block is not None:
