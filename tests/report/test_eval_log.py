@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from makebreak import lm, report
+from makebreak.cli.options import AnswerOptions, SharedOptions
 from makebreak.evaluation import JUDGES, decide_by, deciding_judge, planning_judge, request_digest
 from makebreak.lm.verdicts import with_verdicts
 from makebreak.report import eval_log
@@ -296,3 +297,13 @@ def test_a_file_decides_about_rates_and_changes_no_answer(tmp_path: Path, comman
             assert other["scored.eval"] != row["arditi2024"] == other["arditi2024"]
     for file in (tmp_path / "out2").rglob("*"):
         assert file.is_dir() or str(tmp_path).encode() not in file.read_bytes()
+
+
+def test_the_page_names_both_judges_where_a_file_decides(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(SharedOptions, "facts", lambda *_, **__: {"prompts": "16"})
+    assert AnswerOptions().facts({}) == {"prompts": "16"}
+    with decide_by(file_of(tmp_path, ("x", "No.", "C"))):
+        facts = AnswerOptions().facts({})
+    assert facts == {"prompts": "16", "judges": "ratings.json for rates; arditi2024 for what is computed"}
