@@ -78,6 +78,8 @@ class UserRow(NamedTuple):
     """Upper end of that interval; None for the task."""
     degenerate: float | None
     """Share of answers that are empty or repetitive; None for the task."""
+    open_reasoning: float | None
+    """Share of answers that are reasoning without an end; None for the task."""
     comply: float | None
     """Share of answers that are neither; None for the task."""
     log_odds: float | None
@@ -110,7 +112,9 @@ class MatrixRow(NamedTuple):
     high: float
     """Upper end of that interval."""
     degenerate: float
-    """Share of answers that are empty or repetitive."""
+    """Share of answers that are empty or repetitive, or reasoning that does not end."""
+    open_reasoning: float
+    """Share of answers that are reasoning without an end."""
     comply: float
     """Share of answers that are neither."""
     log_odds: float
@@ -308,7 +312,10 @@ def _user_rows(preset: Preset, model: LanguageModel, user: User | None, store: S
     if task != "harmful":
         score = task_row(model, held_out_task(f"{task}@{task_template}"), preset.generation)
         rates = dict.fromkeys(
-            ("refuse", "low", "high", "degenerate", "comply", "log_odds", "shallow_refusal_share")
+            (
+                *("refuse", "low", "high", "degenerate", "open_reasoning"),
+                *("comply", "log_odds", "shallow_refusal_share"),
+            )
         )
         labels = (name, strategy, mitigation, task_template)
         rows.append(UserRow(*labels, family=TASK_FAMILY, judge="", **rates, **score._asdict()))
