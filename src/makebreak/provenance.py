@@ -17,6 +17,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from importlib import metadata
+from itertools import pairwise
 from pathlib import Path
 
 _PACKAGES = ("makebreak", "torch", "transformers")
@@ -127,7 +128,7 @@ def _public_words(words: Sequence[str]) -> Iterator[str]:
 
 def _values(words: Sequence[str]) -> Iterator[str]:
     """Values of `_TEXT_OPTIONS` on a command line."""
-    for word, following in zip(words, [*words[1:], ""], strict=True):
+    for word, following in pairwise([*words, ""]):
         name, equals, value = word.partition("=")
         if name in _TEXT_OPTIONS:
             yield value if equals else following
