@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 import tyro
 
@@ -74,7 +74,9 @@ class PromptSettings:
                 raise ValueError(f"--{name} {value}: makebreak's own prompts are in no file; give --prompts")
 
 
-_THINKING = ("template", "on", "off", "skip")
+Thinking = Literal["template", "on", "off", "skip"]
+"""How a prompt deals with reasoning: as the chat template does by default, on or off by its switch, or behind
+a block without reasoning."""
 _LATER_FIELDS: tuple[str, ...] = ("thinking",)
 """Fields of `GenerationSettings` that keys of older results do not have."""
 
@@ -92,7 +94,7 @@ class GenerationSettings:
     system: Annotated[str | None, tyro.conf.arg(metavar="TEXT", help_behavior_hint="(default: none)")] = None
     """System prompt. The prompt template must have a place for one."""
     thinking: Annotated[
-        Literal["template", "on", "off", "skip"] | None,
+        Thinking | None,
         tyro.conf.arg(
             metavar="{on,off,skip,template}",
             help_behavior_hint="(default: off or skip for a model that reasons)",
@@ -101,7 +103,7 @@ class GenerationSettings:
     """Reasoning before the answer, by models that are trained to.
     on, off: the switch of the chat template (enable_thinking and others);
     skip: a block without reasoning (<think></think>) is put before the answer;
-    template: the chat template without being asked.
+    template: what the chat template does by default.
     Judges read what follows the reasoning. on, and template where it reasons, are for inspect alone
     and need answers of a thousand tokens or more: --max-new-tokens."""
     seed: Annotated[int, *Hidden] = 0
@@ -122,8 +124,8 @@ class GenerationSettings:
             raise ValueError(
                 f"system = {self.system!r}: only --template chat has a place for it; leave one out"
             )
-        if self.thinking not in (None, *_THINKING):
-            raise ValueError(f"thinking = {self.thinking!r}: expected {', '.join(_THINKING)}")
+        if self.thinking not in (None, *get_args(Thinking)):
+            raise ValueError(f"thinking = {self.thinking!r}: expected {', '.join(get_args(Thinking))}")
         is_own = self.template not in ("chat", None)
         if (
             self.thinking is not None

@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from makebreak.activations import add, intervene
 from makebreak.architectures import architecture_of
@@ -284,19 +286,18 @@ def _ablation_rows(
 ) -> Rows:
     """Answers without intervention, with a layer's direction or a random one ablated, and with it added."""
     rows: Rows = []
+    vector = refusal_direction(target.model, fit, layer)
     with AnswerCheckpoint.open(folder) as checkpoint:
         for family, batch in requests.items():
-            interventions = _interventions(target, fit, layer)
-            for condition, intervention in interventions.items():
+            for condition, intervention in _interventions(target, vector, layer).items():
                 part = replace(target, checkpoint=checkpoint.under(f"{condition}, {family}"))
                 with intervention:
                     rows += part.answer_rows(batch, progress, condition=condition, family=family)
     return rows
 
 
-def _interventions(target: ChatTarget, fit: SafeUnsafeRequests, layer: int) -> dict[str, Any]:
+def _interventions(target: ChatTarget, vector: Float[Tensor, " d"], layer: int) -> dict[str, Any]:
     """Contexts by condition: no intervention, or ablation or addition of a layer's or a random direction."""
-    vector = refusal_direction(target.model, fit, layer)
     noise = torch.randn(vector.shape, generator=torch.Generator().manual_seed(target.settings.seed))
     return {
         UNCHANGED: nullcontext(),
@@ -310,7 +311,8 @@ def _interventions(target: ChatTarget, fit: SafeUnsafeRequests, layer: int) -> d
 def _ablation_losses(target: ChatTarget, fit: SafeUnsafeRequests, layer: int, progress: Progress) -> Rows:
     """Loss on plain text under every intervention."""
     rows: Rows = []
-    for condition, intervention in _interventions(target, fit, layer).items():
+    vector = refusal_direction(target.model, fit, layer)
+    for condition, intervention in _interventions(target, vector, layer).items():
         if condition != UNCHANGED:
             with intervention:
                 losses = as_dicts(text_losses(target.lm, plain_texts()))

@@ -8,8 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from transformers import PreTrainedModel
 
-from makebreak.evaluation import log_odds
-from makebreak.evaluation.decisions import first_tokens, next_token_log_probs
+from makebreak.evaluation import first_tokens, log_odds, next_token_log_probs
 from makebreak.prompts import TextRequests, request_truth
 from makebreak.revisions import cache_revision
 from makebreak.tables import Rows

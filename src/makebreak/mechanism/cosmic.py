@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
 
 import torch
@@ -115,11 +114,12 @@ def cosmic_rows(
         unit = (vector / vector.norm()).float()
         with ablate_directions(model, unit[:, None]):
             log_p = next_token_log_probs(model, score.safe, narrow=True).double()
-        ablation = ablate_directions(model, unit[:, None])
-        addition = intervene(model, f"blocks.{layer}.hook_resid_pre", add(vector.float()))
+            ablation = _cosines(model, score.unsafe, reference.sites, reference.safe)
+        with intervene(model, f"blocks.{layer}.hook_resid_pre", add(vector.float())):
+            addition = _cosines(model, score.safe, reference.sites, reference.unsafe)
         row = row._replace(
-            ablation_cosine=_mean(_cosines(model, score.unsafe, reference.sites, reference.safe, ablation)),
-            addition_cosine=_mean(_cosines(model, score.safe, reference.sites, reference.unsafe, addition)),
+            ablation_cosine=_mean(ablation),
+            addition_cosine=_mean(addition),
             kl=_mean(decision_kl(base_log_p, log_p)),
         )
         bases = _mean(base_ablation), _mean(base_addition)
@@ -143,15 +143,10 @@ def _reference(model: PreTrainedModel, fit: SafeUnsafeRequests) -> _Reference:
 
 
 def _cosines(
-    model: PreTrainedModel,
-    requests: Requests,
-    sites: list[str],
-    mean: Float[Tensor, " d"],
-    intervention: AbstractContextManager[object] | None = None,
+    model: PreTrainedModel, requests: Requests, sites: list[str], mean: Float[Tensor, " d"]
 ) -> Float[Tensor, " n"]:
-    """Cosine of the states of each request, under an intervention if there is one, with a mean."""
-    with intervention or nullcontext():
-        states = torch.cat(end_of_text_activations(model, requests, sites), dim=1).double()
+    """Cosine of the states of each request with a mean."""
+    states = torch.cat(end_of_text_activations(model, requests, sites), dim=1).double()
     return cosine_similarity(states, mean[None], dim=1)
 
 

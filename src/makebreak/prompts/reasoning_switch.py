@@ -8,7 +8,6 @@ from makebreak.prompts.chat_template import chat_template_text
 from makebreak.prompts.thinking import (
     BLOCKS,
     ReasoningBlock,
-    Thinking,
     closing,
     has_block_tokens,
     mentioned_switches,
@@ -17,6 +16,7 @@ from makebreak.prompts.thinking import (
     reasoning_block,
 )
 from makebreak.prompts.turns import MARKER, render_request, template_parts
+from makebreak.settings import Thinking
 
 
 def choose_thinking(
@@ -36,7 +36,7 @@ def choose_thinking(
 
     Returns:
         `template`, `on`, `off` or `skip` for a model that may reason; None for any other, and where the
-        template has reasoning off without being asked: prompts are those of the template.
+        template has reasoning off by default: prompts are those of the template.
 
     Raises:
         ValueError: If the template has no switch that it is to obey, or the model no reasoning that could be

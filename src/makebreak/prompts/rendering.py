@@ -11,9 +11,9 @@ from transformers import PreTrainedTokenizerFast
 
 from makebreak.prompts.chat_template import render_chat
 from makebreak.prompts.reasoning_switch import closed_block, reasoning_switch
-from makebreak.prompts.thinking import Thinking
 from makebreak.prompts.tokenization import encode_texts
 from makebreak.prompts.turns import MARKER, render_request, template_parts
+from makebreak.settings import Thinking
 
 REFUSAL_OPENERS = ("I", "As", "Sorry", "Unfortunately")
 """Words with which refusals begin; Arditi et al. 2024 take the first two, by family of models."""

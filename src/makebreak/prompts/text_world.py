@@ -16,8 +16,8 @@ from transformers import PreTrainedTokenizerFast
 from makebreak.prompts.examples import Example
 from makebreak.prompts.rendering import PromptFormat, end_of_turn_token
 from makebreak.prompts.text import TextRequests, text_requests
-from makebreak.prompts.thinking import Thinking
 from makebreak.prompts.tokenization import encode_texts
+from makebreak.settings import Thinking
 from synthetic import Family, Outcome, Requests
 from synthetic.sampling import check_sample_arguments
 from synthetic.vocabulary import Vocabulary

@@ -7,13 +7,10 @@ the model's author. In answers, reasoning stands in `<think>…</think>`, whatev
 from __future__ import annotations
 
 import re
-from typing import Literal, NamedTuple, cast
+from typing import NamedTuple, cast
 
 from transformers import PreTrainedTokenizerFast
 
-Thinking = Literal["template", "on", "off", "skip"]
-"""How a prompt deals with reasoning: as the chat template does without being asked, on or off by its switch,
-or behind a block without reasoning."""
 SWITCHES = ("enable_thinking", "thinking", "enable_reasoning", "reasoning")
 """Variables by which chat templates are told whether to reason: Qwen 3, SmolLM 3, GLM 4.5 and others; Granite
 and DeepSeek V3.1; others."""

@@ -84,9 +84,7 @@ def write_inspection(name: str, result: InspectionResult, facts: dict[str, str],
     tables = {table: pd.DataFrame(rows) for table, rows in result.tables.items()}
     if "ablation" in tables:
         tables["ablated_behaviour"] = pd.DataFrame(behaviour_rows(result.tables["ablation"]))
-    verdicts = {judge: tables["answers"][judge].to_numpy() for judge in JUDGES}
-    verdicts["first token"] = (tables["answers"]["log_odds"].astype(float) > 0).to_numpy()
-    tables["agreement"] = pd.DataFrame(judge_agreement_rows(verdicts))
+    tables["agreement"] = pd.DataFrame(judge_agreement_rows(_verdicts(result)))
     write_tables(tables, out / TABLES)
     greedy = result.tables["answers"] + result.tables.get("ablation", [])
     write_eval_log("inspect", name, greedy, out, samples=result.tables.get("samples"))
