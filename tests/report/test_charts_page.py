@@ -32,9 +32,11 @@ from makebreak.plots.interactive import (
     chart_class_separation,
     chart_refusal_directions,
     chart_refusal_rates,
+    chart_script,
     chart_search,
     chart_stitching,
     chart_training_loss,
+    script_header,
 )
 from makebreak.report import Page, write_figures, write_page
 from tests.fixtures.pages import Elements, check_loads_nothing
@@ -159,6 +161,11 @@ def test_the_script_of_the_charts_is_there_once_and_the_page_is_bounded(html: st
 
 def test_the_same_tables_give_the_same_bytes(html: str, tmp_path: Path) -> None:
     assert written(tmp_path) == html
+
+
+def test_the_script_of_the_charts_is_of_the_version_that_altair_writes() -> None:
+    """`dev/chart_script.py` writes both; a newer Altair asks for a new script."""
+    assert chart_script().startswith(script_header())
 
 
 @pytest.mark.parametrize("text", PLANTED)
