@@ -187,9 +187,11 @@ def _space_rows(
     random = torch.Generator().manual_seed(seed)
     random_columns = [_random_like(columns, random) for _ in range(n_draws)]
     scores = {
-        f"{prefix}{space}": [_projected(hybrid, draw, complement=space == "left null") for draw in draws]
+        f"{prefix}{space}": results
         for prefix, draws in (("", [columns]), ("random as ", random_columns))
-        for space in dimensions
+        for space, results in zip(
+            dimensions, zip(*(_projected(hybrid, draw) for draw in draws), strict=True), strict=True
+        )
     }
     full = hybrid.score(deltas)
     total = sum(float(delta.square().sum()) for delta in deltas.values())
@@ -229,14 +231,16 @@ def _random_like(columns: Mapping[str, Subspace], random: torch.Generator) -> di
     }
 
 
-def _projected(hybrid: _Hybrid, spaces: Mapping[str, Subspace], *, complement: bool) -> tuple[_Score, float]:
-    """Score and energy of the updates' parts in subspaces, or in the complements of these."""
-    parts: dict[str, Float[Tensor, "d_out d_in"]] = {}
-    for name, space in spaces.items():
-        delta = hybrid.deltas[name]
-        inside = space.basis @ (space.basis.T @ delta)
-        parts[name] = delta - inside if complement else inside
-    return hybrid.score(parts), sum(float(part.square().sum()) for part in parts.values())
+def _projected(hybrid: _Hybrid, spaces: Mapping[str, Subspace]) -> tuple[tuple[_Score, float], ...]:
+    """Score and energy of the updates' parts in the complements of subspaces, and in the subspaces."""
+    inside: dict[str, Float[Tensor, "d_out d_in"]] = {
+        name: space.basis @ (space.basis.T @ hybrid.deltas[name]) for name, space in spaces.items()
+    }
+    outside = {name: hybrid.deltas[name] - part for name, part in inside.items()}
+    return tuple(
+        (hybrid.score(parts), sum(float(part.square().sum()) for part in parts.values()))
+        for parts in (outside, inside)
+    )
 
 
 def _share(name: str, values: Sequence[float], full: float, without: float) -> dict[str, float | None]:
