@@ -280,7 +280,7 @@ def _check_world(world: str, preset: Any) -> None:
 
 
 def _check_seeds(seeds: tuple[int, ...]) -> None:
-    from makebreak.zoo import FIRST_TUNING_SEED
+    from makebreak.model_zoo import FIRST_TUNING_SEED
 
     if not seeds or len(set(seeds)) != len(seeds) or min(seeds) < 0:
         raise ValueError(f"seeds {seeds}: expected distinct numbers from 0 on")

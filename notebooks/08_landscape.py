@@ -25,7 +25,13 @@ import numpy as np
 import pandas as pd
 
 from makebreak.evaluation import WorldTarget, score_targets
-from makebreak.landscape import (
+from makebreak.models import MODEL_SIZES, load_model
+from makebreak.plots import plot_basins, plot_direction_curves, plot_landscape_plane, style
+from makebreak.prompts import load_world, target_sequences
+from makebreak.recipes import Alignment, Recipe, build, checkpoints
+from makebreak.store import Store
+from makebreak.training import SSFT, FineTuning, ModeShares, Optimisation, Pretraining
+from makebreak.weight_landscape import (
     Landscape,
     basin_rows,
     direction_to,
@@ -34,12 +40,6 @@ from makebreak.landscape import (
     rescale_to_norm,
     worst_direction,
 )
-from makebreak.models import MODEL_SIZES, load_model
-from makebreak.plots import plot_basins, plot_direction_curves, plot_landscape_plane, style
-from makebreak.prompts import load_world, target_sequences
-from makebreak.recipes import Alignment, Recipe, build, checkpoints
-from makebreak.store import Store
-from makebreak.training import SSFT, FineTuning, ModeShares, Optimisation, Pretraining
 
 store, world = Store(Path("runs/store")), load_world("mini")
 modes = ModeShares(text=0.1, full=0.2, first=0.0, second=0.0, outputs=0.7, label=0.0)

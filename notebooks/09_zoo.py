@@ -26,7 +26,7 @@ from typing import ClassVar
 import matplotlib.pyplot as plt
 import torch
 
-from makebreak import zoo
+from makebreak import model_zoo as zoo
 from makebreak.models import MODEL_SIZES, n_layers, weight_matrix
 from makebreak.recipes import Alignment, Recipe, build, checkpoints
 from makebreak.store import Store

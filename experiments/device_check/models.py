@@ -10,9 +10,9 @@ from pathlib import Path
 
 from experiments.device_check.checks import Result, Setting
 from experiments.recipes.composition import PRESETS
+from makebreak.model_zoo import SafetyMeasure, measure_all
 from makebreak.recipes import Engine, Recipe, build_all
 from makebreak.store import Store
-from makebreak.zoo import SafetyMeasure, measure_all
 
 FIRST_SEED = 1000
 N_MODELS = 1000

@@ -15,12 +15,12 @@ from experiments.eiras2024.presets import (
     Preset,
 )
 from makebreak.evaluation import evaluate_behaviour
+from makebreak.model_zoo import held_out_requests, weight_change
 from makebreak.models import load_model
 from makebreak.prompts import load_world
 from makebreak.recipes import Recipe, checkpoints
 from makebreak.revisions import cache_revision
 from makebreak.studies import Inputs
-from makebreak.zoo import held_out_requests, weight_change
 from synthetic import Family
 
 NO_TEMPLATE, USER_TEMPLATE, CARE_BLOCK, TASK = "plain", "user", "care", "task"

@@ -19,10 +19,10 @@ from makebreak.mechanism import (
     null_share_rows,
     shared_activations,
 )
+from makebreak.model_zoo import Measurement, Subject
 from makebreak.models import n_layers
 from makebreak.prompts import OUTCOMES, Requests
 from makebreak.tables import Rows, as_dict, as_dicts
-from makebreak.zoo import Measurement, Subject
 
 SHAM_FAMILIES = ("sham_safe", "sham_unsafe")
 """Families of the sham controls: a random partition of requests that has nothing to do with safety."""

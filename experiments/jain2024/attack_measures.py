@@ -44,10 +44,10 @@ from makebreak.mechanism import (
     steering_rows,
     success_prediction_rows,
 )
+from makebreak.model_zoo import Measurement, Subject
 from makebreak.models import n_layers
 from makebreak.prompts import Requests
 from makebreak.tables import as_dict
-from makebreak.zoo import Measurement, Subject
 
 _STEERED_ATTACKS = (f"soft {SOFT_PROMPT_SIZES[-1]}", f"gcg {N_SLOTS}")
 """Attacks, other than jailbreaks, whose successes are steered."""

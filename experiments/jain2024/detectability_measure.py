@@ -11,10 +11,10 @@ from makebreak.mechanism import (
     MIN_PER_OUTCOME,
     SafeUnsafeRequests,
 )
+from makebreak.model_zoo import Measurement, Subject
 from makebreak.prompts import Outcome
 from makebreak.stats import auroc
 from makebreak.tables import as_dict
-from makebreak.zoo import Measurement, Subject
 from synthetic.detectability import NGramClassifier, fit_ngram_classifier
 
 _CLASSIFIER_FAMILIES = {"text": ("context_safe", "context_unsafe"), "both": ("safe", "unsafe")}

@@ -7,7 +7,7 @@ import pandas as pd
 
 from experiments.recipes.composition import METHODS
 from makebreak.claims import NotRun, Tables, rows_of
-from makebreak.zoo import matched_comparison
+from makebreak.model_zoo import matched_comparison
 
 COLUMNS = (
     *("margin", "kl_on_safe", "weight_change", "unsafe.refuse", "safe.comply", "token-matched.normalised"),

@@ -21,7 +21,7 @@ from experiments.recipes.composition import (
     METHODS,
     Preset,
 )
-from makebreak.zoo import FamilyMeasure, Measure, SafetyMeasure
+from makebreak.model_zoo import FamilyMeasure, Measure, SafetyMeasure
 
 FEW_DRAWS = 5
 """The same in quick presets."""

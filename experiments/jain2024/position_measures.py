@@ -7,8 +7,8 @@ from typing import ClassVar
 
 from makebreak.configs import check_positive
 from makebreak.mechanism import answer_position_rows
+from makebreak.model_zoo import Measurement, Subject
 from makebreak.tables import as_dicts
-from makebreak.zoo import Measurement, Subject
 
 
 @dataclass(frozen=True)

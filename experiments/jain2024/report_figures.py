@@ -10,6 +10,7 @@ from experiments.jain2024.activation_measures import FAMILIES, SHAM_FAMILIES
 from experiments.jain2024.report_attacks import ATTACK_FIGURES
 from experiments.recipes.composition import MATCHED_CONTROLS, METHODS, OBJECTIVES, Preset
 from makebreak.claims import Tables, rows_of
+from makebreak.model_zoo import compare_with_controls, judged_families
 from makebreak.plots import (
     plot_controls,
     plot_kernel_share,
@@ -29,7 +30,6 @@ from makebreak.plots import (
 )
 from makebreak.prompts import load_world
 from makebreak.studies import Figure
-from makebreak.zoo import compare_with_controls, judged_families
 
 _CONTROL_FAMILIES = ("sham", "remapped", "new_operator")
 """Parts of the names of families that only controls are about."""
@@ -132,7 +132,7 @@ def control_comparison(zoo: pd.DataFrame) -> pd.DataFrame:
         zoo: The study's table of models.
 
     Returns:
-        Rows of `makebreak.zoo.controls.ControlRow`.
+        Rows of `makebreak.model_zoo.controls.ControlRow`.
     """
     arms = (*METHODS, *MATCHED_CONTROLS, "base", "new_operator", "continued")
     final = zoo[zoo["arm"].isin(arms)].sort_values("at").groupby(["seed", "arm"]).tail(1)

@@ -8,7 +8,7 @@ from makebreak.configs import check_positive
 from makebreak.mechanism import (
     SafeUnsafeRequests,
 )
-from makebreak.zoo import Subject
+from makebreak.model_zoo import Subject
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ from makebreak.evaluation import evaluate_behaviour
 from makebreak.mechanism import (
     constrained_finetuning_rows,
 )
+from makebreak.model_zoo import Measurement, Subject
 from makebreak.models import extrapolate_weights
 from makebreak.tables import as_dicts
-from makebreak.zoo import Measurement, Subject
 
 EXTRAPOLATION_FACTORS = (0.0, 0.5, 0.8, 1.0, 1.1, 1.2, 1.5, 2.0)
 """Factors α of the update in W + α ΔW."""

@@ -32,10 +32,10 @@ from experiments.recipes.composition import (
     Preset,
 )
 from makebreak.configs import nearest
+from makebreak.model_zoo import SafetyMeasure, measure
 from makebreak.recipes import Engine, Recipe, build_all
 from makebreak.store import Store
 from makebreak.training import TrainingStopped
-from makebreak.zoo import SafetyMeasure, measure
 
 SLACK = 0.03
 """Rate by which the checks must be exceeded, because three tuning seeds do not bound a fourth."""

@@ -23,8 +23,8 @@ from makebreak.mechanism import (
     update_projection_rows,
     weighted_energy_rows,
 )
+from makebreak.model_zoo import Measurement, Subject
 from makebreak.tables import as_dicts
-from makebreak.zoo import Measurement, Subject
 
 N_PROJECTION_DRAWS = 20
 """Random subspaces of each dimension that a part of an update is compared with."""

@@ -17,11 +17,11 @@ import tyro
 
 from experiments.recipes.formats import PRESETS, Preset
 from makebreak.evaluation import evaluate_behaviour
+from makebreak.model_zoo import held_out_requests
 from makebreak.models import load_model
 from makebreak.prompts import load_world
 from makebreak.recipes import build
 from makebreak.store import Store
-from makebreak.zoo import held_out_requests
 
 TUNING_SEEDS = (1000, 1001, 1002)
 """Pretraining seeds that are never reported."""

@@ -14,13 +14,13 @@ from transformers import PreTrainedModel
 
 from experiments.jan2024.requests import FormatRequests, RequestSettings
 from makebreak.defences import ProbeTransferRow, append_instructed_answer, probe_transfer_rows
-from makebreak.landscape import Perturbation, PointEvaluator, basin, random_direction
 from makebreak.mechanism import SafeUnsafeRequests
+from makebreak.model_zoo import held_out_requests
 from makebreak.models import load_model, n_layers, stitch_models
 from makebreak.prompts import Requests, load_world
 from makebreak.revisions import cache_revision
 from makebreak.studies import Inputs
-from makebreak.zoo import held_out_requests
+from makebreak.weight_landscape import Perturbation, PointEvaluator, basin, random_direction
 
 N_PROBE_REQUESTS = 400
 """Requests per format and class that a probe is fitted on, calibrated on and scored on."""

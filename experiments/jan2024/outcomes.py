@@ -14,12 +14,12 @@ from transformers import PreTrainedModel
 from experiments.jan2024.requests import RequestSettings
 from experiments.recipes.formats import RETAIN
 from makebreak.evaluation import generate_answers, greedy_answers, kl_to_base, log_odds, next_token_log_probs
+from makebreak.model_zoo import held_out_requests, weight_change
 from makebreak.models import load_model
 from makebreak.prompts import OUTCOMES, Requests, load_world, with_prefill
 from makebreak.recipes import checkpoints
 from makebreak.revisions import cache_revision
 from makebreak.studies import Inputs
-from makebreak.zoo import held_out_requests, weight_change
 from synthetic import FormatsWorld
 
 FAMILIES = ("safe", "unsafe", "heldout", "mild")

@@ -10,9 +10,9 @@ from transformers import PreTrainedModel
 
 from makebreak.evaluation import greedy_answers
 from makebreak.mechanism import cluster_rows, null_share_rows
+from makebreak.model_zoo import held_out_requests
 from makebreak.prompts import OUTCOMES, Requests, load_world
 from makebreak.tables import as_dict
-from makebreak.zoo import held_out_requests
 
 _REFUSE = OUTCOMES.index("refuse")
 

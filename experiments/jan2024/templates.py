@@ -12,13 +12,13 @@ import pandas as pd
 from experiments.jan2024.requests import RequestSettings
 from experiments.recipes.formats import Preset, Tuning
 from makebreak.evaluation import evaluate_behaviour
+from makebreak.model_zoo import held_out_requests
 from makebreak.models import load_model
 from makebreak.prompts import load_world
 from makebreak.recipes import Recipe
 from makebreak.revisions import cache_revision
 from makebreak.studies import Inputs, TableCell
 from makebreak.training import FineTuning
-from makebreak.zoo import held_out_requests
 from synthetic import Family
 
 PLAIN, OTHER, SYSTEM, OTHER_SYSTEM, HEADER = "plain", "other", "system", "other_system", "header"

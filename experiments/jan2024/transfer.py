@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from experiments.recipes.formats import RETAIN
-from makebreak.zoo import common_descending_value, descending_crossing
+from makebreak.model_zoo import common_descending_value, descending_crossing
 
 Tables = Mapping[str, pd.DataFrame]
 

@@ -17,7 +17,7 @@ from experiments.peng2024.claim_values import (
     ratio,
 )
 from experiments.peng2024.presets import MAX_NORM, SMALL_NORM
-from makebreak.landscape import PLATEAU_REFERENCE, STRAIGHT_FALL, plateau_share
+from makebreak.weight_landscape import PLATEAU_REFERENCE, STRAIGHT_FALL, plateau_share
 
 _EPSILON = 1e-9
 

@@ -9,13 +9,13 @@ from typing import Any, NamedTuple
 from transformers import PreTrainedModel
 
 from makebreak.evaluation import WorldTarget
-from makebreak.landscape import Landscape, OutcomeRates, outcome_rates
+from makebreak.model_zoo import held_out_requests
 from makebreak.models import load_model
 from makebreak.prompts import load_world
 from makebreak.recipes import checkpoints
 from makebreak.revisions import cache_revision
 from makebreak.studies import Inputs
-from makebreak.zoo import held_out_requests
+from makebreak.weight_landscape import Landscape, OutcomeRates, outcome_rates
 
 FAMILIES = ("unsafe", "safe")
 """Families of requests whose outcomes are recorded at every point."""

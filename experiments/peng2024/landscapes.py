@@ -16,7 +16,14 @@ from transformers import PreTrainedModel
 from experiments.peng2024.fine_tuning import FAMILIES, RequestSettings, best_rate, held_out_landscape
 from experiments.peng2024.presets import HARMFUL, MAX_NORM, SMALL_NORM, WITH_REFUSALS
 from makebreak.evaluation import first_tokens, log_odds, next_token_log_probs, score_targets
-from makebreak.landscape import (
+from makebreak.mechanism import end_of_text_activations
+from makebreak.model_zoo import held_out_requests, weight_change
+from makebreak.models import load_model, n_layers
+from makebreak.prompts import Outcome, Requests, load_world, target_sequences
+from makebreak.recipes import checkpoints
+from makebreak.revisions import cache_revision
+from makebreak.studies import Inputs
+from makebreak.weight_landscape import (
     Direction,
     Landscape,
     OutcomeRates,
@@ -33,13 +40,6 @@ from makebreak.landscape import (
     width_interval,
     worst_direction,
 )
-from makebreak.mechanism import end_of_text_activations
-from makebreak.models import load_model, n_layers
-from makebreak.prompts import Outcome, Requests, load_world, target_sequences
-from makebreak.recipes import checkpoints
-from makebreak.revisions import cache_revision
-from makebreak.studies import Inputs
-from makebreak.zoo import held_out_requests, weight_change
 
 JAILBREAK = "competing_tasks_safe_branch"
 """Family of jailbreaks that succeeds most often."""

@@ -11,7 +11,7 @@ from scipy.stats import spearmanr
 from experiments.peng2024.fine_tuning import best_rate
 from experiments.peng2024.presets import HARMFUL, attacks_on
 from makebreak.claims import Tables, rows_of
-from makebreak.landscape import crossing
+from makebreak.weight_landscape import crossing
 
 HALF = 0.5
 """Share of unsafe requests answered that counts as the loss of safety."""

@@ -10,7 +10,7 @@ from experiments.peng2024.predictors import predictor_rows
 from experiments.peng2024.presets import WITH_SYSTEM
 from experiments.peng2024.variants import rows_of_preset_width, variant_basins
 from makebreak.claims import Tables, rows_of
-from makebreak.landscape import basin_rows
+from makebreak.weight_landscape import basin_rows
 
 
 def basins(tables: Tables) -> pd.DataFrame:

@@ -12,11 +12,11 @@ import pandas as pd
 from experiments.peng2024.fine_tuning import FAMILIES, RequestSettings, held_out_landscape
 from experiments.peng2024.presets import MAX_NORM, WITH_SYSTEM, WITHOUT_SYSTEM
 from makebreak.claims import Tables, rows_of
-from makebreak.landscape import OutcomeRates, basin_rows, outcome_rates, random_direction
 from makebreak.models import load_model
 from makebreak.prompts import load_world
 from makebreak.revisions import cache_revision
 from makebreak.studies import Inputs
+from makebreak.weight_landscape import OutcomeRates, basin_rows, outcome_rates, random_direction
 from synthetic import WITHOUT_SYSTEM_SUFFIX
 
 PLAIN, WITH, WITHOUT = "", "with", "without"

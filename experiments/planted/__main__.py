@@ -14,7 +14,7 @@ import pandas as pd
 
 from experiments.planted.methods import score_network
 from makebreak.errors import InvalidInput
-from makebreak.organisms import confusion, is_right, method_rows, summarise
+from makebreak.model_organisms import confusion, is_right, method_rows, summarise
 from makebreak.output_folders import check_output_folder
 from makebreak.output_record import OutputOwner, check_output_files, record_output
 from makebreak.progress import ProgressBar
@@ -55,7 +55,7 @@ def write_tables(rows: pd.DataFrame, folder: Path) -> None:
     """Prints and writes the tables of the benchmark.
 
     Args:
-        rows: Rows of `makebreak.organisms.score`, of every method.
+        rows: Rows of `makebreak.model_organisms.score`, of every method.
         folder: Folder of the tables.
     """
     verdicts = rows[rows.method == "verdict"]

@@ -24,7 +24,7 @@ from makebreak.mechanism import (
     residual_states,
     stitch,
 )
-from makebreak.organisms import Method, MethodAnswer, PlantedNetworks, ScoreRow, plant_at, score
+from makebreak.model_organisms import Method, MethodAnswer, PlantedNetworks, ScoreRow, plant_at, score
 from makebreak.prompts import Requests
 
 MIN_EFFECT = 0.5
@@ -127,7 +127,7 @@ def score_network(job: tuple[int, int]) -> list[ScoreRow]:
     """Plants one network of the benchmark and applies every method.
 
     Args:
-        job: Its index in the order of `makebreak.organisms.draw_benchmark`, and the benchmark's seed.
+        job: Its index in the order of `makebreak.model_organisms.draw_benchmark`, and the benchmark's seed.
 
     Returns:
         One row per method.

@@ -12,7 +12,7 @@ import pandas as pd
 
 from experiments.real.claim_values import AlignedModel, ModelValue, difference, mean_of_models
 from makebreak.claims import Claim
-from makebreak.landscape import PLATEAU_REFERENCE, STRAIGHT_FALL, basin_rows, plateau_share
+from makebreak.weight_landscape import PLATEAU_REFERENCE, STRAIGHT_FALL, basin_rows, plateau_share
 
 PENG = "Peng et al. 2024"
 """Source of claims."""

@@ -9,9 +9,9 @@ import torch
 
 from experiments.recipes.composition import Preset
 from makebreak.activations import forward
+from makebreak.model_zoo import Measurement, Subject, measure
 from makebreak.store import Store
 from makebreak.training import ModeShares
-from makebreak.zoo import Measurement, Subject, measure
 
 MIN_LABEL_ACCURACY = 0.95
 """Accuracy on each branch from which a world counts as learnable."""

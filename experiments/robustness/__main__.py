@@ -30,7 +30,7 @@ from makebreak.progress import ProgressBar
 
 # what the programs import when they run; imported now, and not in every trial
 _IMPORTS = (
-    *("makebreak.lm", "makebreak.report", "makebreak.plots", "makebreak.zoo", "makebreak.studies"),
+    *("makebreak.lm", "makebreak.report", "makebreak.plots", "makebreak.model_zoo", "makebreak.studies"),
     *("transformers.models.llama.modeling_llama", "transformers.models.gpt2.modeling_gpt2"),
     *(
         "transformers.models.qwen2.modeling_qwen2",

@@ -17,7 +17,7 @@ import pandas as pd
 from experiments.robustness.damage import Case, cases_of_results, damage
 from experiments.robustness.programs import Reference
 from experiments.robustness.trials import Problems, TrialRow
-from makebreak import zoo
+from makebreak import model_zoo as zoo
 from makebreak.store import RECORD_FILE
 
 STRAYS: dict[str, Callable[[Path], object]] = {

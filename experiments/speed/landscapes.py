@@ -11,9 +11,9 @@ import numpy as np
 from experiments.recipes.composition import PRESETS
 from experiments.speed.timing import SpeedRow, median_ratio, seconds
 from makebreak.evaluation import WorldTarget
-from makebreak.landscape import Landscape, random_direction
 from makebreak.models import create_model
 from makebreak.prompts import load_world
+from makebreak.weight_landscape import Landscape, random_direction
 
 ROUNDS, SEED = 3, 1000
 N_REQUESTS = 80

@@ -17,6 +17,7 @@ from transformers import PreTrainedModel
 
 from experiments.recipes.composition import PRESETS, Preset
 from experiments.speed.timing import SpeedRow, median_ratio, seconds
+from makebreak.model_zoo import Measure, measure
 from makebreak.models import create_model, default_device
 from makebreak.prompts import Sequences, World, load_world
 from makebreak.recipes import build, checkpoints
@@ -31,7 +32,6 @@ from makebreak.training import (
     train,
     train_stack,
 )
-from makebreak.zoo import Measure, measure
 from synthetic import CompositionWorld, FormatsWorld
 
 Measures = Callable[[Preset, str], tuple[Measure, ...]]

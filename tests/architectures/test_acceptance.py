@@ -9,8 +9,8 @@ from transformers import PreTrainedModel
 
 from makebreak.activations import capture, site_names
 from makebreak.architectures import architecture_of, check_architecture, registered_architectures
-from makebreak.landscape import fold_norms, norm_readers, rescale_norms
 from makebreak.models import bias_vector, matrix_names, weight_matrix
+from makebreak.weight_landscape import fold_norms, norm_readers, rescale_norms
 from tests.architectures.tiny_models import D_VOCAB, VARIANTS, tiny_model
 
 MODEL_TYPES = [*registered_architectures(), *VARIANTS]

@@ -9,7 +9,8 @@ import torch
 from transformers import PreTrainedModel
 
 from makebreak.evaluation import WorldTarget, score_targets
-from makebreak.landscape import (
+from makebreak.prompts import target_sequences
+from makebreak.weight_landscape import (
     Direction,
     Landscape,
     ablation_direction,
@@ -20,7 +21,6 @@ from makebreak.landscape import (
     relative_norm,
     worst_direction,
 )
-from makebreak.prompts import target_sequences
 from tests.device.both import assert_same_on
 from tests.training.short_runs import WORLD, network
 

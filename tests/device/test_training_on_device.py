@@ -14,6 +14,7 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
+from makebreak.model_zoo import SafetyMeasure, Subject, measure
 from makebreak.models import MODEL_SIZES, load_model
 from makebreak.recipes import Alignment, Engine, Recipe
 from makebreak.store import Store
@@ -35,7 +36,6 @@ from makebreak.training import (
     sequence_log_probs,
     train,
 )
-from makebreak.zoo import SafetyMeasure, Subject, measure
 from tests.device.both import assert_same, assert_same_on
 from tests.training.short_runs import SHORT, STEP, WORLD, FaultAt, fresh, interrupt, network
 

@@ -14,7 +14,7 @@ import pytest
 
 from experiments.command import main
 from makebreak.claims import VERDICTS, ClaimRow
-from makebreak.zoo import table
+from makebreak.model_zoo import table
 
 REPOSITORY = Path(__file__).parents[2]
 

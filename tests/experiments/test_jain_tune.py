@@ -9,8 +9,8 @@ import pytest
 
 from experiments.jain2024 import tune
 from experiments.recipes.composition import PRESETS, RATE_GRID, TUNING_SEEDS
+from makebreak.model_zoo import Measurement
 from makebreak.recipes import Recipe
-from makebreak.zoo import Measurement
 
 SAFE = {"safe.comply": 1.0, "safe.refuse": 0.0}
 

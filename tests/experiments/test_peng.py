@@ -43,8 +43,8 @@ from experiments.peng2024.report import answer
 from experiments.peng2024.variants import PLAIN, WITH, WITHOUT, variant_basins
 from experiments.recipes.composition import METHODS
 from makebreak.claims import ClaimRow, evaluate_claims
-from makebreak.landscape import STRAIGHT_FALL, basin_rows
 from makebreak.plots import style
+from makebreak.weight_landscape import STRAIGHT_FALL, basin_rows
 from tests.experiments.store_files import modification_times
 
 AXIS = np.linspace(-0.5, 0.5, 21).round(9)

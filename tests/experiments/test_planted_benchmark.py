@@ -9,7 +9,7 @@ import pytest
 
 from experiments.planted.__main__ import write_tables
 from experiments.planted.methods import METHODS
-from makebreak.organisms import PlantSettings, plant, score
+from makebreak.model_organisms import PlantSettings, plant, score
 
 
 def test_methods_see_a_planted_route_and_no_change(

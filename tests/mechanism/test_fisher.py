@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 from makebreak.activations import add, forward, intervene, logits_at_last
 from makebreak.evaluation import prompt_tokens
 from makebreak.mechanism import layer_fisher
-from makebreak.organisms import PlantSettings, plant
+from makebreak.model_organisms import PlantSettings, plant
 from makebreak.prompts import Requests
 
 LAYER = 1

@@ -11,8 +11,8 @@ from tokenizers.models import WordLevel
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from makebreak.mechanism import compare, localisation_rows, update_rows
+from makebreak.model_zoo import weight_change
 from makebreak.models import LanguageModel, ModelConfig, check_same_shapes, create_model, crop_vocabulary
-from makebreak.zoo import weight_change
 from tests.attacks.random_requests import random_network, random_requests
 from tests.fixtures import tiny_lm
 

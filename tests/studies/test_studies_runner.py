@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 
 from makebreak.claims import Claim, NotRun, by_seed
+from makebreak.model_zoo import SafetyMeasure, weight_change
 from makebreak.models import MODEL_SIZES, load_model
 from makebreak.recipes import Alignment, Recipe
 from makebreak.report import write_study
@@ -35,7 +36,6 @@ from makebreak.studies import (
 )
 from makebreak.studies import runner as studies_runner
 from makebreak.training import SSFT, Optimisation, Pretraining
-from makebreak.zoo import SafetyMeasure, weight_change
 
 STEPS = Optimisation(2, 1e-3, batch_size=4)
 REQUEST = Request("toy_study", "smoke", "mini", (0, 1))

@@ -10,7 +10,7 @@ import pytest
 
 import makebreak.recipes.building
 import makebreak.training.engine as engine
-from makebreak import zoo
+from makebreak import model_zoo as zoo
 from makebreak.configs import from_json, to_json
 from makebreak.models import MODEL_SIZES, load_model
 from makebreak.recipes import (

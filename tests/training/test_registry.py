@@ -13,6 +13,7 @@ import pytest
 
 from makebreak.configs import from_json, to_json
 from makebreak.defences import MixedFineTuning
+from makebreak.model_zoo import SafetyMeasure, measure, table
 from makebreak.models import MODEL_SIZES
 from makebreak.recipes import Alignment, Recipe, build
 from makebreak.store import Store, record
@@ -26,7 +27,6 @@ from makebreak.training import (
     Pretraining,
     load_objective,
 )
-from makebreak.zoo import SafetyMeasure, measure, table
 
 SHORT = Optimisation(40, 1e-2, batch_size=8, checkpoints=1)
 BASE = Recipe("mini", MODEL_SIZES["tiny"], Pretraining(), Optimisation(2, 1e-3, batch_size=4), (), 1000)

@@ -16,8 +16,7 @@ from makebreak.mechanism import (
     mechanism_rows,
     stitch,
 )
-from makebreak.models import stitch_models
-from makebreak.organisms import (
+from makebreak.model_organisms import (
     MECHANISMS,
     VARIANTS,
     PlantedNetworks,
@@ -25,6 +24,7 @@ from makebreak.organisms import (
     build_half,
     plant,
 )
+from makebreak.models import stitch_models
 
 SEED = 1200
 SETTINGS = PlantSettings(n_requests=200)

@@ -25,7 +25,17 @@ from makebreak.evaluation import (
     generate_texts,
     target_nll,
 )
-from makebreak.landscape import (
+from makebreak.lm.prompts import prompts_digest
+from makebreak.lm.step_cache import Progress, StepCache
+from makebreak.model_zoo import held_out_requests
+from makebreak.models import LanguageModel, load_model, model_digest
+from makebreak.plugins import without_imports
+from makebreak.prompts import Outcome, Requests, load_world
+from makebreak.revisions import cache_revision
+from makebreak.settings import GenerationSettings, LandscapeSettings
+from makebreak.store import RECORD_FILE, Store, check_copy, record
+from makebreak.tables import Rows, as_dicts
+from makebreak.weight_landscape import (
     Answers,
     Direction,
     Landscape,
@@ -35,16 +45,6 @@ from makebreak.landscape import (
     outcome_rates,
     random_direction,
 )
-from makebreak.lm.prompts import prompts_digest
-from makebreak.lm.step_cache import Progress, StepCache
-from makebreak.models import LanguageModel, load_model, model_digest
-from makebreak.plugins import without_imports
-from makebreak.prompts import Outcome, Requests, load_world
-from makebreak.revisions import cache_revision
-from makebreak.settings import GenerationSettings, LandscapeSettings
-from makebreak.store import RECORD_FILE, Store, check_copy, record
-from makebreak.tables import Rows, as_dicts
-from makebreak.zoo import held_out_requests
 
 MAX_RELATIVE_NLL = 0.5
 """An answer is gibberish if its loss under the unperturbed model is at least this share of log d_vocab, the

@@ -9,7 +9,6 @@ from typing import cast
 import numpy as np
 import pandas as pd
 
-from makebreak.landscape import CAPABILITY_THRESHOLD
 from makebreak.lm.landscape import TRUNCATION_FACTOR
 from makebreak.model_names import model_title
 from makebreak.output_folders import FIGURES, REPORT, TABLES
@@ -19,6 +18,7 @@ from makebreak.report.figures import write_figures
 from makebreak.report.page import Page, write_page
 from makebreak.report.tables import write_tables
 from makebreak.tables import Rows
+from makebreak.weight_landscape import CAPABILITY_THRESHOLD
 
 _CAPTIONS = {
     "basins": (

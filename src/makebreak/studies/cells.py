@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from makebreak.configs import to_json
+from makebreak.model_zoo import Measure, Measurement, identity, measure, other_seed
 from makebreak.recipes import Recipe, build, checkpoints
 from makebreak.revisions import revision_of
 from makebreak.store import Store, write_atomic
 from makebreak.tables import Rows, as_dicts
-from makebreak.zoo import Measure, Measurement, identity, measure, other_seed
 
 _TABLES_FILE = "tables.json"
 _FILES = rf"{re.escape(_TABLES_FILE)}|[^/]+\.jsonl"

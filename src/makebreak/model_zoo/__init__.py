@@ -1,0 +1,53 @@
+"""A zoo of models with known training, and a table of what measures find in them.
+
+from makebreak import model_zoo as zoo
+zoo.table("runs/store")
+"""
+
+from makebreak.model_zoo.behaviour import (
+    FamilyBehaviourRow,
+    FamilyMeasure,
+    SafetyMeasure,
+    judged_families,
+    weight_change,
+)
+from makebreak.model_zoo.controls import CONTROLS, ControlRow, compare_with_controls
+from makebreak.model_zoo.crossings import common_descending_value, descending_crossing, first_crossing
+from makebreak.model_zoo.matched import matched_comparison
+from makebreak.model_zoo.measure import (
+    FIRST_TUNING_SEED,
+    Measure,
+    Measurement,
+    Subject,
+    held_out_requests,
+    measure,
+    other_seed,
+)
+from makebreak.model_zoo.stacked import measure_all
+from makebreak.model_zoo.table import IDENTITY, identity, table
+
+__all__ = [
+    "CONTROLS",
+    "FIRST_TUNING_SEED",
+    "IDENTITY",
+    "ControlRow",
+    "FamilyBehaviourRow",
+    "FamilyMeasure",
+    "Measure",
+    "Measurement",
+    "SafetyMeasure",
+    "Subject",
+    "common_descending_value",
+    "compare_with_controls",
+    "descending_crossing",
+    "first_crossing",
+    "held_out_requests",
+    "identity",
+    "judged_families",
+    "matched_comparison",
+    "measure",
+    "measure_all",
+    "other_seed",
+    "table",
+    "weight_change",
+]
