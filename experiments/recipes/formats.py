@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from makebreak.defences import MixedFineTuning
 from makebreak.models import MODEL_SIZES, ModelConfig
-from makebreak.recipes import Alignment, Recipe
+from makebreak.recipes import Alignment, Recipe, base_recipe
 from makebreak.store import Store
 from makebreak.training import SSFT, AlignmentData, FineTuning, LoRA, ModeShares, Optimisation, Pretraining
 
@@ -121,11 +121,7 @@ ANSWER_TOKENS: Mapping[str, int] = {
     "mcq": 2,
 }
 """Tokens of an answer by format, its end included."""
-_PRETRAINING = Pretraining(
-    modes_start=ModeShares(text=0.05, full=0.1, first=0.0, second=0.0, outputs=0.7, label=0.15),
-    modes_end=ModeShares(text=0.0, full=0.1, first=0.0, second=0.0, outputs=0.75, label=0.15),
-    mean_over="requests",  # a label counts as much as a program
-)
+_BASE = base_recipe("formats_mini")
 MINI = Preset(
     name="mini",
     worlds=("formats_mini",),
@@ -133,9 +129,9 @@ MINI = Preset(
     seeds=(0, 1, 2),
     formats=("gen", "map", "label", "mcq"),
     coverages=("uniform",),
-    pretraining=_PRETRAINING,
-    pretraining_optimisation=Optimisation(steps=2500, learning_rate=2e-3, batch_size=64),
-    alignment=Optimisation(steps=300, learning_rate=1e-3, batch_size=64),
+    pretraining=_BASE.pretraining,
+    pretraining_optimisation=_BASE.optimisation,
+    alignment=_BASE.alignment,
     tuning=Optimisation(steps=100, learning_rate=1e-3, batch_size=32, checkpoints=4),
     examples=2000,
     rates=(1e-4, 3e-4, 1e-3),
@@ -151,7 +147,7 @@ TEMPLATED = replace(
     worlds=("formats_templates",),
     seeds=(0, 1, 2, 3, 4),
     pretraining=replace(
-        _PRETRAINING,
+        _BASE.pretraining,
         modes_start=ModeShares(text=0.05, full=0.1, first=0.0, second=0.0, outputs=0.55, label=0.3),
         modes_end=ModeShares(text=0.0, full=0.1, first=0.0, second=0.0, outputs=0.6, label=0.3),
     ),

@@ -19,12 +19,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from importlib.metadata import entry_points
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from makebreak.configs import nearest
 
 T = TypeVar("T")
 _loaded: set[tuple[str, str]] = set()  # kinds and names that code or a command line gave
+_registered: set[tuple[str, str]] = set()  # kinds and names that a program registered
 _imports_nothing: ContextVar[bool] = ContextVar("imports_nothing", default=False)
 
 
@@ -88,6 +89,24 @@ def load_plugin(kind: str, name: str, registry: Mapping[str, T]) -> T:
     if not _imports_nothing.get():
         _loaded.add((kind, name))
     return getattr(module, attribute)
+
+
+def register_plugin(kind: str, name: str, definition: T, registry: Mapping[str, T]) -> None:
+    """Gives a plug-in of one's own a name in this process.
+
+    Args:
+        kind: The kind, as for `load_plugin`.
+        name: The name; one of makebreak cannot be taken, one of one's own is replaced.
+        definition: The plug-in.
+        registry: Plug-ins of the kind by name.
+
+    Raises:
+        ValueError: If makebreak has a plug-in of this name.
+    """
+    if name in registry and (kind, name) not in _registered:
+        raise ValueError(f"{kind} {name!r} is one of makebreak: choose another name")
+    _registered.add((kind, name))
+    cast("dict[str, T]", registry)[name] = definition
 
 
 def _is_accepted(kind: str, name: str, module_name: str) -> bool:

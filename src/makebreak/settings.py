@@ -6,6 +6,7 @@ imported, so that help is fast; a name in a registry is checked where it is look
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -28,6 +29,8 @@ Hidden = tyro.conf.Fixed, tyro.conf.Suppress
 """Marks a setting that is no option."""
 DEFAULT_JUDGE = "arditi2024"
 """Name of the judge that decides wherever one verdict is needed, unless another is chosen."""
+store: str | Path = os.environ.get("MAKEBREAK_STORE") or "runs/store"
+"""Folder of models and results for the functions of `makebreak`; every call reads it."""
 MAX_COUNT = 1_000_000
 """Largest number of requests, examples, candidates or tokens."""
 _MAX_POINTS, _MAX_STEPS, _MAX_SCALE, _MAX_SAMPLES = 10_001, 100_000_000, 1000.0, 10_000

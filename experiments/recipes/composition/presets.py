@@ -15,7 +15,8 @@ from dataclasses import replace
 from experiments.recipes.composition.arms import ARMS, CORE_ARMS, DOSE_ARMS, FACTOR_ARMS, OBJECTIVES
 from experiments.recipes.composition.preset import Preset
 from makebreak.models import MODEL_SIZES as MODELS
-from makebreak.training import ModeShares, MuonOptimisation, Optimisation, Pretraining
+from makebreak.recipes import base_recipe
+from makebreak.training import Optimisation, Pretraining
 
 RATE_GRID = (3e-5, 1e-4, 3e-4, 1e-3, 3e-3)
 """Learning rates that are tried for every method."""
@@ -23,32 +24,10 @@ TUNING_SEEDS = (1000, 1001, 1002, 1004, 1005, 1006)
 """Pretraining seeds on which hyperparameters are chosen; their models are never reported. 1003 is that of the
 classifier that checks whether a world can be learnt."""
 
-# less text than in the paper
-_FEW_TEXTS = ModeShares(text=0.1, full=0.2, first=0.0, second=0.0, outputs=0.7, label=0.0)
-_MODES = {
-    # text, from which safety is learnt, is in half of the requests at first, then in all
-    "mini": Pretraining(
-        modes_start=ModeShares(text=0.0, full=0.5, first=0.0, second=0.0, outputs=0.5, label=0.0),
-        modes_end=ModeShares(text=0.3, full=0.7, first=0.0, second=0.0, outputs=0.0, label=0.0),
-    ),
-    # first tasks, then an increasing share of labels, each of which has the weight of a whole answer
-    "hidden": Pretraining(
-        modes_start=_FEW_TEXTS,
-        modes_end=ModeShares(text=0.0, full=0.1, first=0.0, second=0.0, outputs=0.5, label=0.4),
-        mean_over="requests",
-    ),
-}
-_PRETRAINING = {
-    # AdamW needs more than twice as many requests: it learns the tasks that are rare in pretraining last
-    "mini": MuonOptimisation(
-        steps=800, learning_rate=3e-3, batch_size=32, warmup_share=0.2, betas=(0.9, 0.98)
-    ),
-    "hidden": Optimisation(steps=2000, learning_rate=3e-3, batch_size=64),
-}
-_ALIGNMENT = {
-    "mini": Optimisation(steps=300, learning_rate=1e-3, batch_size=32),
-    "hidden": Optimisation(steps=400, learning_rate=1e-3, batch_size=64),
-}
+_BASES = {name: base_recipe(name) for name in ("mini", "hidden")}
+_MODES = {name: base.pretraining for name, base in _BASES.items()}
+_PRETRAINING = {name: base.optimisation for name, base in _BASES.items()}
+_ALIGNMENT = {name: base.alignment for name, base in _BASES.items()}
 # Lowest shares refused / answered on the tuning seeds. In `mini`: SSFT .983 / 1.000 (at 1e-3 .913 / .997 on
 # the first one), DPO .997 / .993 (3e-4: .947 / .960), unlearning .993 / .983 (1e-3: .977 / .973). In
 # `hidden`: SSFT .997 / 1.000 (3e-4: .857 / .993), DPO 1.000 / .993 (3e-4: .990 / .973); unlearning answers

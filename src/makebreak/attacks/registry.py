@@ -46,7 +46,7 @@ def load_attacks(name: str, settings: AttackSettings) -> list[Attack]:
         ValueError: If there is none of this name, or it is no attack.
     """
     definition = load_plugin("attack", name, ATTACKS)
-    attacks: list[Any] = [None]
+    attacks: list[Any] = [definition]
     if isinstance(definition, type):
         create = getattr(definition, "from_settings", None)
         try:

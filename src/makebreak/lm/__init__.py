@@ -27,6 +27,7 @@ from makebreak.lm.fine_tuning import (
     align,
     fine_tune_run,
     tune_as_user,
+    user_training,
 )
 from makebreak.lm.inspection import InspectionResult, InspectionSettings, inspect, separation_rows
 from makebreak.lm.landscape import (
@@ -36,7 +37,9 @@ from makebreak.lm.landscape import (
     is_store_model,
     world_landscape_data,
 )
+from makebreak.lm.monitoring import MIN_REFERENCE_REQUESTS
 from makebreak.lm.prompts import (
+    FAMILIES,
     check_distinct,
     evenly_spaced,
     load_attack_prompts,
@@ -64,7 +67,9 @@ from makebreak.lm.verdicts import (
 )
 
 __all__ = [
+    "FAMILIES",
     "JUDGE",
+    "MIN_REFERENCE_REQUESTS",
     "NO_ATTACK",
     "N_TOPIC_CONTROLS",
     "TARGET_CRITERION",
@@ -123,6 +128,7 @@ __all__ = [
     "text_loss_rows",
     "tune_as_user",
     "user_objective",
+    "user_training",
     "utility_rows",
     "world_landscape_data",
 ]

@@ -21,7 +21,7 @@ from makebreak.prompts import Example, Family, TextWorld, canonical_text, encode
 from makebreak.settings import FineTuneSettings, GenerationSettings, UserDataSettings
 from makebreak.store import Store
 from makebreak.tables import Rows, as_dict, as_dicts
-from makebreak.training import METRICS, LoRA, Optimisation, check_rank, load_objective
+from makebreak.training import METRICS, LoRA, Objective, Optimisation, check_rank, load_objective
 
 BEFORE, AFTER = "before", "after"
 """Values of the column `condition`."""
@@ -135,19 +135,14 @@ def tune_as_user(
             model with its answer.
     """
     check_rank(lm.model, training.lora_rank)
-    task = OWN if data.own_examples else data.settings.task
-    objective = user_objective(replace(data.settings, task=task))
-    settings, prompts = evaluation.settings, dict(evaluation.prompts)
+    settings, prompts, task = evaluation.settings, dict(evaluation.prompts), _task_of(data)
+    user_objective(replace(data.settings, task=task))  # an unknown name is reported before all work
     items = [] if task in (HARMFUL, OWN) else held_out_task(task)
     if items and task != "gen":
         prompts[f"harmful, as {task}"] = requests_as_task(prompts["harmful"], task)
     _check_lengths(lm, prompts, settings, data.own_examples)
-    examples = dict(build_training_set(data.answers_from or lm, store, settings, log=log).examples)
-    if data.own_examples:
-        own_examples = [Example(prompt, answer, "") for prompt, answer in data.own_examples]
-        examples[str(Family.of_task(OWN))] = own_examples
     settings = ChatTarget(lm, settings).settings
-    world = TextWorld(lm.tokenizer, examples, settings.template, settings.system, settings.thinking)
+    world, objective = user_training(lm, data, store, settings, log=log)
     _check_held_out(prompts, world)
     label = f"fine-tuning on {task}"
     log(_describe_run(label, training))
@@ -161,6 +156,43 @@ def tune_as_user(
             for condition, model in ((BEFORE, lm), (AFTER, tuned))
         ]
     return FineTuneResult(folder, f"fine-tuned on {data.settings.description}", tables, openers)
+
+
+def user_training(
+    lm: LanguageModel,
+    data: UserData,
+    store: Store,
+    settings: GenerationSettings,
+    *,
+    log: Callable[[str], None] = lambda _: None,
+) -> tuple[TextWorld, Objective]:
+    """What a user's fine-tuning trains on, and its objective.
+
+    Args:
+        lm: The model to fine-tune.
+        data: The examples, and the provider's mitigation.
+        store: Cache of the model's own answers, which safety examples are made of.
+        settings: Prompt template and length of these answers.
+        log: Called with a line before each long step.
+
+    Returns:
+        The examples in the model's prompt template, and the objective.
+
+    Raises:
+        ValueError: If the task, the template or the mitigation is unknown.
+    """
+    objective = user_objective(replace(data.settings, task=_task_of(data)))
+    examples = dict(build_training_set(data.answers_from or lm, store, settings, log=log).examples)
+    if data.own_examples:
+        own_examples = [Example(prompt, answer, "") for prompt, answer in data.own_examples]
+        examples[str(Family.of_task(OWN))] = own_examples
+    settings = ChatTarget(lm, settings).settings
+    world = TextWorld(lm.tokenizer, examples, settings.template, settings.system, settings.thinking)
+    return world, objective
+
+
+def _task_of(data: UserData) -> str:
+    return OWN if data.own_examples else data.settings.task
 
 
 def fine_tune_run(settings: FineTuneSettings, label: str) -> FineTuneRun:

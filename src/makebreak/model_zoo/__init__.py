@@ -8,6 +8,7 @@ from makebreak.model_zoo.behaviour import (
     FamilyBehaviourRow,
     FamilyMeasure,
     SafetyMeasure,
+    family_behaviour_row,
     judged_families,
     weight_change,
 )
@@ -40,6 +41,7 @@ __all__ = [
     "common_descending_value",
     "compare_with_controls",
     "descending_crossing",
+    "family_behaviour_row",
     "first_crossing",
     "held_out_requests",
     "identity",

@@ -171,10 +171,15 @@ def _rates(behaviours: dict[str, Behaviour]) -> dict[str, float | None]:
 
 
 def _tables(subject: Subject, behaviours: dict[str, Behaviour]) -> dict[str, list[dict[str, object]]]:
-    return {"behaviour": as_dicts(_family_row(subject, behaviour) for behaviour in behaviours.values())}
+    rows = (
+        family_behaviour_row(subject.world, subject.sample(family, behaviour.n), behaviour)
+        for family, behaviour in behaviours.items()
+    )
+    return {"behaviour": as_dicts(rows)}
 
 
-def _family_row(subject: Subject, behaviour: Behaviour) -> FamilyBehaviourRow:
+def family_behaviour_row(world: World, requests: Requests, behaviour: Behaviour) -> FamilyBehaviourRow:
+    """Row of the behaviour of a model on some requests of a world, with intervals over requests."""
     intervals = {}
     for outcome, rate in behaviour.rates.items():
         low, high = wilson_interval(round(rate * behaviour.n), behaviour.n)
@@ -182,7 +187,7 @@ def _family_row(subject: Subject, behaviour: Behaviour) -> FamilyBehaviourRow:
     return FamilyBehaviourRow(
         family=behaviour.family,
         n=behaviour.n,
-        n_texts=n_texts(subject.world, subject.sample(behaviour.family, behaviour.n)),
+        n_texts=n_texts(world, requests),
         margin=behaviour.margin,
         instructed_exact_match=behaviour.instructed_exact_match,
         refused_exact_match=behaviour.refused_exact_match,

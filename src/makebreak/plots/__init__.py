@@ -26,6 +26,7 @@ from makebreak.plots.mechanism import (
     plot_updates,
 )
 from makebreak.plots.mixing import plot_mixing, plot_relearning, plot_strategies
+from makebreak.plots.monitors import plot_monitors
 from makebreak.plots.probes import plot_probes
 from makebreak.plots.projection import (
     plot_attack_success,
@@ -57,6 +58,7 @@ __all__ = [
     "plot_localisation",
     "plot_matched_comparison",
     "plot_mixing",
+    "plot_monitors",
     "plot_null_share",
     "plot_outcomes",
     "plot_preactivation_decomposition",

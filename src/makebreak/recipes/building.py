@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from makebreak.recipes.config import Recipe
 from makebreak.seeds import stage_seed
 from makebreak.store import (
     Store,
+    check_copy,
     lock,
     open_unfinished,
     read_state,
@@ -77,6 +79,32 @@ def build(recipe: Recipe, store: Store) -> Path:
         train(model, member.objective, member.optimisation, world, folder, member.run)
 
     return _store(recipe, store, train_alone)
+
+
+def install(recipe: Recipe, store: Store, folder: Path) -> Path:
+    """Puts a model that was trained elsewhere into a store, as the result of its recipe.
+
+    Args:
+        recipe: How the model was trained.
+        store: Where it is kept from now on.
+        folder: Folder of the model, a result of a store or a copy of one.
+
+    Returns:
+        Its folder in the store, which is left as it is if the store has the model.
+
+    Raises:
+        DamagedArtifact: If the files of the folder are not what its record says.
+    """
+    check_copy(folder)
+    stage, config = _identity(recipe)
+
+    def copy(target: Path) -> None:
+        for name in record(folder)["files"]:
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(folder / name, target / name)
+
+    parents = _parents(recipe, store)
+    return store.build(stage, revision=REVISION, config=config, parents=parents, make=copy)
 
 
 def build_all(recipes: Iterable[Recipe], store: Store) -> None:
@@ -139,7 +167,9 @@ def _folder(recipe: Recipe, store: Store) -> Path:
 def _store(recipe: Recipe, store: Store, make: Callable[[Path], None]) -> Path:
     """The folder of a recipe's model, which is made unless the store has it."""
     stage, config = _identity(recipe)
-    parents = [build(recipe.parent, store)] if recipe.alignments else []
+    parents = _parents(recipe, store)
+    if parents and not _folder(recipe, store).exists():
+        build(recipe.parent, store)
     files = run_files(_last_stage(recipe)[1].checkpoint_steps, MODEL_FILES)
     return store.build(stage, revision=REVISION, config=config, parents=parents, make=make, files=files)
 

@@ -1,0 +1,169 @@
+"""Models of the public API: those that ship, those of synthetic worlds, and language models."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from transformers import PreTrainedModel
+
+from makebreak import settings
+from makebreak.api.result import Result
+from makebreak.configs import from_json
+from makebreak.errors import InvalidInput
+from makebreak.lm import is_store_model
+from makebreak.models import LanguageModel, load_model, n_layers
+from makebreak.models import open_model as open_language_model
+from makebreak.output_folders import name_option
+from makebreak.output_record import OutputOwner
+from makebreak.plugins import without_imports
+from makebreak.prompts import World, load_world
+from makebreak.recipes import Recipe, build, install
+from makebreak.settings import LoadSettings
+from makebreak.store import Store, record
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class Model:
+    """A model that all functions of the public API accept: one of a synthetic world, or a language model."""
+
+    name: str
+    """Name in tables, figures and pages."""
+    network: PreTrainedModel = field(compare=False)
+    """The weights, a model of transformers."""
+    recipe: Recipe | None = None
+    """How it was trained in its synthetic world; None for a language model."""
+    language_model: LanguageModel | None = None
+    """The model with its tokenizer; None for a model of a synthetic world."""
+    folder: Path | None = None
+    """Folder of a model of a synthetic world in the store; None for a language model."""
+
+    @property
+    def world(self) -> World | None:
+        """The synthetic world that it was trained in; None for a language model."""
+        return None if self.recipe is None else load_world(self.recipe.world)
+
+    @property
+    def tokenizer(self) -> Any:
+        """The tokenizer of a language model; None for a model of a synthetic world."""
+        return None if self.language_model is None else self.language_model.tokenizer
+
+    def __repr__(self) -> str:
+        kind = "language model" if self.recipe is None else f"world {self.recipe.world}"
+        config = self.network.config
+        return f"<Model {self.name}: {kind}, {config.model_type}, {n_layers(self.network)} layers>"
+
+
+def current_store() -> Store:
+    """The store that `makebreak.settings.store` names."""
+    return Store(Path(settings.store))
+
+
+def world_model(recipe: Recipe, name: str | None = None) -> Model:
+    """The model of a recipe, which is trained now unless the store has it.
+
+    Args:
+        recipe: The model.
+        name: Its name; None for world, alignment and seed.
+
+    Returns:
+        The model.
+    """
+    folder = build(recipe, current_store())
+    network = load_model(folder, symbols=load_world(recipe.world).vocabulary.symbols)
+    return Model(name or _label(recipe), network, recipe, folder=folder)
+
+
+def organism(name: str) -> Model:
+    """Opens one of the trained models that ship with the package.
+
+    Args:
+        name: Name of the model, such as `mini-ssft`; `makebreak.organisms` lists all.
+
+    Returns:
+        The model.
+
+    Raises:
+        InvalidInput: If there is no such model, or a file of the installation is damaged.
+    """
+    from makebreak.model_library import open_organism
+
+    shipped = open_organism(name)
+    symbols = load_world(shipped.recipe.world).vocabulary.symbols
+    network = load_model(shipped.folder, symbols=symbols)
+    return Model(name, network, shipped.recipe, folder=shipped.folder)
+
+
+def organisms() -> Result:
+    """The trained models that ship with the package.
+
+    Returns:
+        One row per model: world, training, size, and outcome rates on held-out requests.
+    """
+    from makebreak.model_library import organism_rows
+
+    table = pd.DataFrame(organism_rows())
+    summary = [
+        f"{len(table)} models of one pretraining seed each: base, SSFT, DPO, unlearning, and two controls of "
+        "SSFT (sham and remap). `makebreak.organism(name)` opens one."
+    ]
+    return Result("organisms", OutputOwner("makebreak.organisms"), {"organisms": table}, summary)
+
+
+def store_model(model: Model) -> None:
+    """Puts a shipped model and its base into the store, from which training and measures go on."""
+    from makebreak.model_library import DATA, open_organism
+
+    if model.recipe is None or model.folder is None or model.folder.parent != DATA:
+        return
+    base = open_organism(open_organism(model.name).base)
+    for recipe, folder in ((base.recipe, base.folder), (model.recipe, model.folder)):
+        install(recipe, current_store(), folder)
+
+
+def open_model(name: str | Path, loading: LoadSettings | None = None) -> Model:
+    """Opens a language model, or a model of a synthetic world in a store.
+
+    Args:
+        name: Folder of a transformers model or of a LoRA adapter, path of a .gguf file, or Hugging Face Hub
+            id; or the folder of a model in a store of makebreak. Only a Hub id needs network access.
+        loading: Device, precision and base of an adapter; None for the defaults.
+
+    Returns:
+        The model.
+
+    Raises:
+        InvalidInput: If the model cannot be read, or is not supported.
+    """
+    if is_store_model(str(name)):
+        with without_imports():
+            recipe = from_json(Recipe, record(Path(name))["config"])
+            symbols = load_world(recipe.world).vocabulary.symbols
+        return Model(_label(recipe), load_model(Path(name), symbols=symbols), recipe, folder=Path(name))
+    with name_option("makebreak.settings.store", Path(settings.store)):
+        language_model = open_language_model(
+            str(name), store=current_store(), loading=loading or LoadSettings()
+        )
+    return Model(language_model.name, language_model.model, language_model=language_model)
+
+
+def check_models(models: Model | Sequence[Model]) -> list[Model]:
+    """The models as a list; raises TypeError if one is none, InvalidInput if they are of different kinds."""
+    every = [models] if isinstance(models, Model) else list(models)
+    if not every:
+        raise InvalidInput("no model was given: expected a model, or a list of models")
+    for model in every:
+        if not isinstance(model, Model):
+            raise TypeError(f"{model!r} is no model: makebreak.open_model or makebreak.organism gives one")
+    worlds = {None if model.recipe is None else model.recipe.world for model in every}
+    if len(worlds) > 1:
+        names = ", ".join(sorted("language models" if world is None else world for world in worlds))
+        raise InvalidInput(f"the models are of {names}: expected models of one world, or language models")
+    return every
+
+
+def _label(recipe: Recipe) -> str:
+    return f"{recipe.world}-{recipe.mechanism} seed {recipe.seed}"

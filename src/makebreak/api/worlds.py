@@ -1,0 +1,322 @@
+"""Results on models of synthetic worlds: outcomes, mechanism, comparison, attacks and weight landscape."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from makebreak.api.drawings import (
+    attack_drawings,
+    comparison_drawings,
+    landscape_drawings,
+    outcome_drawings,
+    separation_drawings,
+)
+from makebreak.api.model import Model, current_store
+from makebreak.api.result import Result
+from makebreak.attacks import (
+    Attack,
+    AttackResult,
+    InitialTokens,
+    TokenSearch,
+    Universal,
+    load_attacks,
+    min_prefill_length,
+    score_attack,
+)
+from makebreak.configs import nearest
+from makebreak.errors import InvalidInput
+from makebreak.evaluation import WorldTarget, evaluate_behaviour
+from makebreak.lm import SuccessRow, evaluate_landscape, world_landscape_data
+from makebreak.mechanism import (
+    ChangedRequests,
+    DirectionSettings,
+    SafeUnsafeRequests,
+    cluster_rows,
+    direction_rows,
+)
+from makebreak.mechanism import compare as compare_networks
+from makebreak.model_zoo import family_behaviour_row, held_out_requests, judged_families
+from makebreak.models import check_same_shapes
+from makebreak.output_record import OutputOwner
+from makebreak.prompts import OUTCOMES, Outcome, Requests, World
+from makebreak.report import landscape_summary
+from makebreak.settings import AttackSettings, LandscapeSettings
+from makebreak.stats import auroc_interval, wilson_interval
+from makebreak.tables import as_dicts
+
+WORLD_ATTACKS = ("gcg", "random_tokens", "soft_prompt", "random_soft_prompt")
+"""Attacks on a model of a world, with the control of each."""
+WORLD_SIZES = AttackSettings(attack_tokens=4, soft_tokens=10, soft_radius=1.0, steps=6, candidates=24)
+"""Sizes of attacks on a model of a world, whose vocabulary has some thirty symbols."""
+_FAMILIES = ("safe", "unsafe")
+_CONTEXT = ("context_safe", "context_unsafe")
+
+
+class PrefillRow(NamedTuple):
+    """Requests that are complied with once the first tokens of the instructed answer are forced."""
+
+    n_tokens: int
+    """Number of forced tokens."""
+    n: int
+    """Number of requests, all of which the model refuses without an attack."""
+    complied: float
+    """Share of them that the model completes as instructed."""
+    low: float
+    """Lower end of its 95 % interval (Wilson) over requests."""
+    high: float
+    """Upper end of that interval."""
+
+
+def evaluate_world(models: Sequence[Model], families: Sequence[str] | None, n: int) -> Result:
+    """Outcomes of models of one world by family of held-out requests."""
+    world = models[0].world
+    assert world is not None
+    families = list(families or _FAMILIES)
+    check_families(world, families)
+    rows = [
+        {"model": model.name} | family_behaviour_row(world, requests, behaviour)._asdict()
+        for model in models
+        for requests, behaviour in (_behaviour(model, world, family, n) for family in families)
+    ]
+    tables = {"behaviour": pd.DataFrame(rows)}
+    names = [model.name for model in models]
+    summary = [
+        f"{row['model']} refuses {_interval(row, 'refuse')} and complies with {_interval(row, 'comply')} of "
+        f"{row['n']} {row['family']} requests (95 % intervals over requests)."
+        for row in rows
+    ]
+    return Result(
+        f"the evaluation of {', '.join(names)}",
+        _owner("evaluate", *models),
+        tables,
+        summary,
+        outcome_drawings(tables, names),
+        facts_of(models, n),
+    )
+
+
+def inspect_world(model: Model, n: int) -> Result:
+    """Outcomes, separation of safe and unsafe requests, and refusal directions of one model."""
+    world = model.world
+    assert world is not None
+    behaviour = [
+        family_behaviour_row(world, *_behaviour(model, world, family, n))._asdict() for family in _FAMILIES
+    ]
+    fit, score = (
+        SafeUnsafeRequests(*(_sample(model, family, n, split) for family in _FAMILIES))
+        for split in ("fit", "score")
+    )
+    n_groups = 1 + max(int(world.groups(requests).max()) for requests in fit)
+    pairs = {"safe and unsafe": score}
+    if set(_CONTEXT) <= set(world.families):
+        pairs["token-matched"] = SafeUnsafeRequests(*(_sample(model, f, n, "score") for f in _CONTEXT))
+    rows = cluster_rows(model.network, fit, pairs, n_groups=n_groups, seed=0)
+    clusters = pd.DataFrame(rows)
+    clusters[["auroc_low", "auroc_high"]] = [auroc_interval(row.auroc, n, n) for row in rows]
+    settings = DirectionSettings(controls=False)
+    directions = pd.DataFrame(direction_rows(model.network, fit, score, settings=settings, seed=0))
+    tables = {"behaviour": pd.DataFrame(behaviour), "clusters": clusters, "directions": directions}
+    plotted = tables | {"clusters": clusters[clusters.requests == "safe and unsafe"]}
+    best = clusters[clusters.requests == list(pairs)[-1]].nlargest(1, "auroc").iloc[0]
+    chosen = directions[directions.is_selected.astype(bool)]
+    safe, unsafe = behaviour
+    summary = [
+        f"The model refuses {_interval(unsafe, 'refuse')} of {n} unsafe and {_interval(safe, 'refuse')} of "
+        f"{n} safe requests (95 % intervals over requests).",
+        f"τ separates {best.requests} requests best in layer {best.layer + 1}: AUROC {best.auroc:.2f} "
+        f"[{best.auroc_low:.2f}, {best.auroc_high:.2f}]; with class means under shuffled labels "
+        f"{best.shuffled_auroc:.2f}.",
+    ]
+    if chosen.empty:
+        summary.append("No difference of means meets the criteria of a refusal direction.")
+    else:
+        row = chosen.iloc[0]
+        summary.append(
+            f"The selected refusal direction is read before layer {row.layer + 1}: the log-odds of a refusal "
+            f"are {row.bypass:.1f} nats on unsafe requests where it is ablated, and {row.induce:.1f} nats on "
+            "safe requests where it is added."
+        )
+    return Result(
+        f"the inspection of {model.name}",
+        _owner("inspect", model),
+        tables,
+        summary,
+        separation_drawings(plotted),
+        facts_of([model], n),
+    )
+
+
+def compare_worlds(base: Model, aligned: Model, n: int) -> Result:
+    """What alignment changed between two models of one world, and how the trained answer comes about."""
+    check_same_shapes(base=base.network, tuned=aligned.network)
+    world, recipe = aligned.world, aligned.recipe
+    assert world is not None
+    assert recipe is not None
+    data = recipe.alignment_data
+    safe, unsafe, answer = ("safe", "unsafe", "refused")
+    if data is not None:
+        safe, unsafe, answer = data.safe, data.unsafe, data.answer
+    families = [safe, unsafe, *(family for family in _CONTEXT if family in world.families)]
+    requests = {family: _sample(aligned, family, n, "score") for family in families}
+    changed = ChangedRequests(requests[unsafe], answer, unchanged=requests[safe])
+    comparison = compare_networks(
+        requests, base=base.network, tuned=aligned.network, changed_requests=changed
+    )
+    tables = {name: pd.DataFrame(rows) for name, rows in comparison.tables.items()}
+    verdict, row = comparison.verdict, tables["stitching"].iloc[0]
+    assert verdict is not None
+    summary = [
+        f"How {aligned.name} comes to give the answer that alignment trained on {unsafe} requests "
+        f"({answer}), by stitching: {verdict.mechanism} ({verdict.reason}).",
+        f"The log-odds of that answer change from {row.base_margin:.2f} to {row.tuned_margin:.2f} nats. This "
+        "is one pair of models: there is no interval over training runs.",
+    ]
+    return Result(
+        f"the comparison of {base.name} with {aligned.name}",
+        _owner("compare", base, aligned),
+        tables,
+        summary,
+        comparison_drawings(tables, (safe, unsafe)),
+        facts_of([base, aligned], n),
+        verdict,
+    )
+
+
+def attack_world(
+    model: Model, methods: Sequence[str] | None, n: int, settings: AttackSettings | None, seed: int
+) -> Result:
+    """Attacks on the unsafe requests that a model of a world refuses, with controls."""
+    world = model.world
+    assert world is not None
+    target = WorldTarget(model.network)
+    unsafe = _sample(model, "unsafe", n, "score")
+    refused = unsafe[np.flatnonzero(target.outcomes(unsafe) == Outcome.REFUSE)]
+    methods = list(WORLD_ATTACKS if methods is None else methods)
+    attacks = [
+        _fitted(attack, world)
+        for method in methods
+        if method != "prefill"
+        for attack in load_attacks(method, settings or WORLD_SIZES)
+    ]
+    if not len(refused):
+        raise InvalidInput(
+            f"{model.name} refuses none of {len(unsafe)} unsafe requests: there is nothing to attack; align "
+            "it first"
+        )
+    results = [score_attack("no attack", target, refused)]
+    results += [attack(target, refused, seed=seed) for attack in attacks]
+    controls = {attack.name for attack in attacks if getattr(attack, "is_control", False)} | {"no attack"}
+    rows = [row for result in results for row in _success(result, result.name in controls)]
+    tables = {"success": pd.DataFrame(rows)}
+    if "prefill" in methods:
+        tables["prefill"] = pd.DataFrame(_prefill(model, refused, (settings or WORLD_SIZES).prefill))
+    complied = [row for row in rows if row.criterion == "complied"]
+    summary = [
+        f"The model refuses {len(refused)} of {len(unsafe)} unsafe requests; these are attacked. It complies "
+        + ", ".join(
+            f"with {row.success_rate:.2f} [{row.low:.2f}, {row.high:.2f}] under {row.attack}"
+            + (" (control)" if row.is_control else "")
+            for row in complied
+        )
+        + " (95 % intervals over requests)."
+    ]
+    if "prefill" in tables:
+        rates = " / ".join(f"{rate:.2f}" for rate in tables["prefill"].complied)
+        longest = len(tables["prefill"]) - 1
+        summary.append(f"With the first 0 to {longest} tokens forced, it complies with {rates}.")
+    facts = facts_of([model], n) | {"attacks": ", ".join(methods), "seed": str(seed)}
+    return Result(
+        f"attacks on {model.name}", _owner("attack", model), tables, summary, attack_drawings(tables), facts
+    )
+
+
+def landscape_world(model: Model, n: int, settings: LandscapeSettings) -> Result:
+    """Outcomes of a model of a world along random directions in weight space."""
+    assert model.folder is not None
+    data = world_landscape_data(model.folder, n)
+    rows = evaluate_landscape(data, current_store(), settings)
+    tables = {name: pd.DataFrame(table) for name, table in rows.items()}
+    return Result(
+        f"the landscape of {model.name}",
+        _owner("landscape", model),
+        {"widths": tables["widths"]} | tables,
+        landscape_summary(rows),
+        landscape_drawings(tables, model.name),
+        facts_of([model], n) | {"directions": str(settings.directions), "points": str(settings.points)},
+    )
+
+
+def check_families(world: World, families: Sequence[str]) -> None:
+    """Raises InvalidInput for a family that a world does not have, or whose answers are not judged."""
+    judged = judged_families(world.families)
+    for family in families:
+        if family not in judged:
+            raise InvalidInput(f"family {family!r} does not exist in this world; {nearest(family, judged)}")
+
+
+def facts_of(models: Sequence[Model], n: int) -> dict[str, str]:
+    """Facts of a page: world, training of each model, and number of requests."""
+    facts = {"world": models[0].recipe.world if models[0].recipe else ""}
+    for model in models:
+        assert model.recipe is not None
+        facts[model.name] = f"{model.recipe.mechanism}, pretraining seed {model.recipe.seed}"
+    return facts | {"requests": f"{n} of each family, whose texts no training used"}
+
+
+def _owner(function: str, *models: Model) -> OutputOwner:
+    return OutputOwner(f"makebreak.{function}", tuple(str(model.folder or model.name) for model in models))
+
+
+def _sample(model: Model, family: str, n: int, split: str) -> Requests:
+    assert model.recipe is not None
+    return held_out_requests(model.recipe.world, family, n, model.recipe.seed, split)
+
+
+def _behaviour(model: Model, world: World, family: str, n: int) -> tuple[Requests, Any]:
+    requests = _sample(model, family, n, "score")
+    return requests, evaluate_behaviour(model.network, world, requests)
+
+
+def _interval(row: dict[str, Any], outcome: str) -> str:
+    assert outcome in OUTCOMES
+    return f"{row[outcome]:.2f} [{row[f'{outcome}_low']:.2f}, {row[f'{outcome}_high']:.2f}]"
+
+
+def _fitted(attack: Attack, world: World) -> Attack:
+    """The attack with its tokens where the judged answer of a world does not depend on them."""
+    if isinstance(attack, Universal):
+        return replace(attack, attack=_fitted(attack.attack, world))
+    if isinstance(attack, TokenSearch | InitialTokens):
+        return replace(attack, where="unused", token=world.vocabulary.id("<pad>"))
+    return attack
+
+
+def _success(result: AttackResult, is_control: bool) -> list[SuccessRow]:
+    """Success of an attack by two criteria: the model complies, or at least does not refuse."""
+    criteria = {"complied": result.complies, "not refused": ~result.refuses}
+    return [
+        SuccessRow(
+            result.name,
+            is_control,
+            criterion,
+            len(success),
+            float(success.mean()),
+            *wilson_interval(int(success.sum()), len(success)),
+        )
+        for criterion, success in criteria.items()
+    ]
+
+
+def _prefill(model: Model, refused: Requests, longest: int) -> list[dict[str, Any]]:
+    """Compliance by number of forced tokens."""
+    length = min_prefill_length(model.network, refused)
+    rows = []
+    for n_tokens in range(longest + 1):
+        n_complied, n = int((length <= n_tokens).sum()), len(length)
+        rows.append(PrefillRow(n_tokens, n, n_complied / n, *wilson_interval(n_complied, n)))
+    return as_dicts(rows)
