@@ -36,6 +36,13 @@ class BaseRecipe:
 # less text than in the paper
 _FEW_TEXTS = ModeShares(text=0.1, full=0.2, first=0.0, second=0.0, outputs=0.7, label=0.0)
 
+_MANY_LABELS = Pretraining(
+    modes_start=ModeShares(text=0.0, full=0.1, first=0.0, second=0.0, outputs=0.6, label=0.3),
+    modes_end=ModeShares(text=0.0, full=0.1, first=0.0, second=0.0, outputs=0.6, label=0.3),
+    mean_over="requests",
+)
+_SHORT = Optimisation(steps=1000, learning_rate=3e-3, batch_size=64)
+
 BASE_RECIPES: Mapping[str, BaseRecipe] = {
     "mini": BaseRecipe(
         world="mini",
@@ -73,8 +80,15 @@ BASE_RECIPES: Mapping[str, BaseRecipe] = {
         optimisation=Optimisation(steps=2500, learning_rate=2e-3, batch_size=64),
         alignment=Optimisation(steps=300, learning_rate=1e-3, batch_size=64),
     ),
+    # a minute of training, for examples: labels and choices are learnt less well than in the studies
+    **{
+        name: BaseRecipe(
+            world, _MANY_LABELS, _SHORT, alignment=Optimisation(steps=300, learning_rate=1e-3, batch_size=64)
+        )
+        for name, world in (("formats_short", "formats_mini"), ("templates_short", "formats_templates"))
+    },
 }
-"""Recipes by name; the worlds of the same names are those of the studies."""
+"""Recipes by name. Those with the name of a world are the studies' own, `_short` ones are for examples."""
 
 
 def base_recipe(name: str) -> BaseRecipe:
