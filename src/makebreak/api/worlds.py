@@ -40,8 +40,12 @@ from makebreak.mechanism import (
     direction_rows,
 )
 from makebreak.mechanism import compare as compare_networks
-from makebreak.model_zoo import family_behaviour_row, held_out_requests, judged_families
-from makebreak.models import check_same_shapes
+from makebreak.model_zoo import (
+    family_behaviour_row,
+    held_out_requests,
+    judged_families,
+    weight_change,
+)
 from makebreak.output_record import OutputOwner
 from makebreak.prompts import OUTCOMES, Outcome, Requests, World
 from makebreak.report import landscape_summary
@@ -153,7 +157,11 @@ def inspect_world(model: Model, n: int) -> Result:
 
 def compare_worlds(base: Model, aligned: Model, n: int) -> Result:
     """What alignment changed between two models of one world, and how the trained answer comes about."""
-    check_same_shapes(base=base.network, tuned=aligned.network)
+    if not weight_change(base=base.network, tuned=aligned.network):
+        raise ValueError(
+            f"{base.name} and {aligned.name} have the same weights: expected a model before alignment and one "
+            "after it"
+        )
     world, recipe = aligned.world, aligned.recipe
     assert world is not None
     assert recipe is not None

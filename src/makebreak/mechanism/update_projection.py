@@ -185,7 +185,7 @@ def _space_rows(
     deltas = {name: hybrid.deltas[name] for name in columns}
     without = hybrid.score({name: torch.zeros_like(delta) for name, delta in deltas.items()})
     random = torch.Generator().manual_seed(seed)
-    random_columns = [_random_like(columns, random) for _ in range(n_draws)]
+    random_columns = (_random_like(columns, random) for _ in range(n_draws))  # one in memory at a time
     scores = {
         f"{prefix}{space}": results
         for prefix, draws in (("", [columns]), ("random as ", random_columns))
