@@ -159,8 +159,8 @@ def compare_worlds(base: Model, aligned: Model, n: int) -> Result:
     """What alignment changed between two models of one world, and how the trained answer comes about."""
     if not weight_change(base=base.network, tuned=aligned.network):
         raise ValueError(
-            f"{base.name} and {aligned.name} have the same weights: expected a model before alignment and one "
-            "after it"
+            f"{base.name} and {aligned.name} have the same weights: expected a model before alignment and "
+            "one after it"
         )
     world, recipe = aligned.world, aligned.recipe
     assert world is not None
