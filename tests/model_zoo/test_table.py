@@ -14,6 +14,7 @@ import pytest
 
 import makebreak.configs
 import makebreak.recipes.building
+import makebreak.recipes.recorded
 from makebreak.configs import to_json
 from makebreak.defences import MixedFineTuning
 from makebreak.model_zoo import IDENTITY, Measurement, Subject, measure, table
@@ -472,7 +473,7 @@ def test_models_of_a_changed_world(
     store: Store, keys: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = CompositionWorld(replace(MINI, map_seeds=(1, 150)))
-    for module in (makebreak.recipes.building, TABLE, MEASURE):
+    for module in (makebreak.recipes.building, makebreak.recipes.recorded, MEASURE):
         monkeypatch.setattr(module, "load_world", lambda name: other)
     assert table(store).empty
     new = build(replace(BASE, optimisation=SHORT), store)

@@ -11,11 +11,10 @@ from typing import Any
 
 import pandas as pd
 
-from makebreak.configs import from_json
 from makebreak.model_zoo.measure import MEASUREMENT_FILE
 from makebreak.plugins import without_imports
-from makebreak.prompts import load_world
 from makebreak.recipes import REVISION, Recipe, kept_steps
+from makebreak.recipes.recorded import read_recipe
 from makebreak.store import (
     KEY_PATTERN,
     DamagedArtifact,
@@ -123,12 +122,8 @@ def _models(folder: Path, unread: list[str]) -> list[dict[str, Any]]:
 
 def _model_rows(path: Path, record: dict[str, Any]) -> list[dict[str, Any]]:
     """One row per kept step of a model; none if its world or a user's source has changed since."""
-    config = dict(record["config"])
-    if config.pop("world_is") != load_world(config["world"]).fingerprint:
-        return []
-    digests = {name: config.pop(name) for name in [name for name in config if name.endswith(" is")]}
-    recipe = from_json(Recipe, config)
-    if digests != recipe.source_digests():
+    recipe = read_recipe(record)
+    if recipe is None:
         return []
     row = identity(recipe) | {"parent": next(iter(record["parents"]), None)}
     return [{"key": path.name, "step": step, **row} for step in kept_steps(record)]
