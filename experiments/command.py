@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from makebreak.cli import debug_requested, parse_arguments, run_command
+from makebreak.optional_packages import import_optional
 from makebreak.output_folders import check_output_folder, check_store_folder
 from makebreak.output_record import check_output_files
 from makebreak.store import create_folders
@@ -133,11 +134,10 @@ def _run(command: Command) -> bool:
     check_output_folder(run.out)
     check_output_files(run.out, run.owner())
     settings = _run_settings(command)
-    from submitit.helpers import environment_variables
-
+    helpers = import_optional("submitit.helpers", "running a study")
     from makebreak.recipes import ENGINE_VARIABLE
 
-    with environment_variables(**{ENGINE_VARIABLE: _engine(command)}):  # jobs inherit it
+    with helpers.environment_variables(**{ENGINE_VARIABLE: _engine(command)}):  # jobs inherit it
         if _print_plan(run, command):
             return True
         from experiments.runner import run_study

@@ -16,9 +16,9 @@ from pathlib import Path
 import jaxtyping
 import pytest
 
-from makebreak import sweeps
 from makebreak.budget import OutOfTime, limit_time
-from makebreak.sweeps import JobLimits, SweepFailed, Task, _Queue, run_tasks
+from makebreak.sweeps import JobLimits, SweepFailed, Task, pool, run_tasks
+from makebreak.sweeps.jobs import SlurmQueue
 
 CHORES = """
 import json, os, signal, sys, time
@@ -116,8 +116,8 @@ def test_tasks_run_with_limited_workers(chores: Path, monkeypatch: pytest.Monkey
         jobs.append(submit(*arguments))
         return jobs[-1]
 
-    submit = sweeps._submit
-    monkeypatch.setattr(sweeps, "_submit", counted)
+    submit = pool.submit
+    monkeypatch.setattr(pool, "submit", counted)
     paths = [chores / f"{i}.json" for i in range(4)]
     # 0 waits for 1 and 1 for 0, 2 for 3 and 3 for 2: one at a time would never end
     tasks = [
@@ -264,10 +264,10 @@ def test_slurm_refusal_is_one_line(chores: Path, monkeypatch: pytest.MonkeyPatch
 def test_slurm_states_come_from_squeue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A job is over when squeue no longer lists it."""
 
-    def watcher(script: str) -> _Queue:
+    def watcher(script: str) -> SlurmQueue:
         (tmp_path / "squeue").write_text(f"#!/bin/sh\n{script}\n")
         (tmp_path / "squeue").chmod(0o755)
-        queue = _Queue()
+        queue = SlurmQueue()
         queue.register_job("7")
         return queue
 

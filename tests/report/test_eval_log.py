@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -87,9 +88,9 @@ def test_log_names_no_place(tmp_path: Path) -> None:
 def test_without_inspect_ai_one_line_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(eval_log, "find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "inspect_ai", None)
     assert not write(tmp_path, with_verdicts(ANSWERS)).exists()
-    message = "no log for inspect_ai is written: it needs pip install 'makebreak[inspect]'\n"
+    message = "no evaluation log is written: it needs the package inspect-ai: pip install 'makebreak[logs]'\n"
     assert capsys.readouterr().err == message
 
 

@@ -1,6 +1,7 @@
 """Views of a transformers model in TransformerLens and nnsight, with the same weights and site names.
 
-Both views return the numbers that `capture` returns. Continue with the libraries' own documentation:
+Both libraries are optional: `pip install 'makebreak[interp]'`. Both views return the numbers that `capture`
+returns. Continue with the libraries' own documentation:
 `transformer_lens_view(model).run_with_cache(...)`, `nnsight_view(model).trace(...)`.
 """
 
@@ -16,6 +17,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from makebreak.activations.sites import module_path, resolve_site, site_names
+from makebreak.optional_packages import import_optional
 
 
 def transformer_lens_view(model: PreTrainedModel) -> Any:
@@ -24,10 +26,13 @@ def transformer_lens_view(model: PreTrainedModel) -> Any:
     A copy, because wrapping changes a model so that it can no longer be saved. The bridge has no tokenizer:
     pass token ids and `prepend_bos=False`. Its weights are unprocessed (LayerNorm is not folded).
     """
-    from transformer_lens.model_bridge.sources._bridge_builder import build_bridge_from_module
-
+    builder = import_optional(
+        "transformer_lens.model_bridge.sources._bridge_builder", "a view in TransformerLens"
+    )
     model_copy = copy.deepcopy(model)
-    return build_bridge_from_module(model_copy, type(model_copy).__name__, hf_config=model_copy.config)
+    return builder.build_bridge_from_module(
+        model_copy, type(model_copy).__name__, hf_config=model_copy.config
+    )
 
 
 def activations_from_transformer_lens(
@@ -57,9 +62,7 @@ def activations_from_transformer_lens(
 
 def nnsight_view(model: PreTrainedModel) -> Any:
     """An `nnsight.NNsight` over the model itself, which is neither copied nor changed."""
-    from nnsight import NNsight
-
-    return NNsight(model)
+    return import_optional("nnsight", "a view in nnsight").NNsight(model)
 
 
 def activations_from_nnsight(
@@ -78,8 +81,7 @@ def activations_from_nnsight(
     Raises:
         ValueError: If a site is unknown.
     """
-    import nnsight
-
+    nnsight = import_optional("nnsight", "a view in nnsight")
     paths = {site: module_path(model, site) for site in sites}
     scales = {site: resolve_site(model, site).scale for site in sites}
     view = nnsight_view(model)

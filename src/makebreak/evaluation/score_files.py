@@ -7,13 +7,13 @@ import json
 import sys
 from collections import defaultdict
 from collections.abc import Collection, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from makebreak.errors import InvalidInput, name_errors, shorten
+from makebreak.optional_packages import import_optional
 
 SCORE_SUFFIXES = (".eval", ".json")
 """Endings of files that `score_file_judge` reads, in lower case."""
@@ -154,13 +154,10 @@ def _from_records(path: Path, records: list[Any]) -> _Votes:
 
 def _from_log(path: Path, own: Collection[str]) -> _Votes:
     """Scores of a log, by its requests and answers."""
-    if find_spec("inspect_ai") is None:
-        raise InvalidInput(f"--judge {path}: a log is read by inspect_ai; pip install 'makebreak[inspect]'")
+    logs = import_optional("inspect_ai.log", f"--judge {path}: reading a log")
     with name_errors(f"--judge {path}", "no log could be read from it", _REMEDY):
-        from inspect_ai.log import read_eval_log
-
         is_json = path.suffix.lower() == ".json"
-        samples = read_eval_log(str(path), format="json" if is_json else "eval").samples or []
+        samples = logs.read_eval_log(str(path), format="json" if is_json else "eval").samples or []
     names = sorted({name for sample in samples for name in sample.scores or {}} - set(own))
     if len(names) != 1:
         others = f"the scores {', '.join(names)}" if names else f"none of its {len(samples)} samples has such"

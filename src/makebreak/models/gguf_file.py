@@ -6,10 +6,9 @@ import hashlib
 import json
 import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from gguf import GGUFReader
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GgufConfig
 from transformers.integrations.gguf.reader import read_gguf_metadata
 
@@ -18,7 +17,11 @@ from makebreak.models.config_checks import WeightFiles, check_config
 from makebreak.models.devices import check_free_memory
 from makebreak.models.folders import PRETRAINED_FILES
 from makebreak.models.loaded_model import attention_of, check_loaded, n_parameters
+from makebreak.optional_packages import import_optional
 from makebreak.store import Store, write_atomic
+
+if TYPE_CHECKING:
+    from gguf import GGUFReader
 
 _REMEDY = "expected a whole GGUF file of a language model; download it again, or convert it anew"
 _REVISION = 2  # of 1 there may be copies with random weights where the file lacked tensors
@@ -97,9 +100,10 @@ def _check_header(file: Path) -> int:
 
     The first reader compares every length with the file's; the second one alone would believe them.
     """
+    gguf = import_optional("gguf", "reading a .gguf file")
     with name_errors(file, "no model could be read from it", _REMEDY):
         metadata, names = read_gguf_metadata(str(file))
-        reader = GGUFReader(file)
+        reader = gguf.GGUFReader(file)
         tensors = reader.tensors
         weights = WeightFiles(len(tensors), sum(int(tensor.n_bytes) for tensor in tensors))
         prefix = str(metadata["general.architecture"])

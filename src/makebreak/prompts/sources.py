@@ -8,6 +8,7 @@ from typing import Any
 
 from makebreak.characters import escape_hidden
 from makebreak.errors import name_errors, silence_loggers
+from makebreak.optional_packages import import_optional
 from makebreak.prompts.csv_files import csv_table
 from makebreak.prompts.decoding import read_text
 from makebreak.prompts.json_files import TEXT_COLUMN, json_table
@@ -88,11 +89,10 @@ def _is_hub_id(path: Path) -> bool:
 
 
 def _hub_table(name: str) -> Table:
-    from datasets import load_dataset
-
+    datasets = import_optional("datasets", f"{name} is no file, and a data set of the Hub")
     try:
         with silence_loggers("datasets", "huggingface_hub", "fsspec", "urllib3"):
-            rows: list[dict[str, Any]] = load_dataset(name, split="train").to_list()  # type: ignore[union-attr]
+            rows: list[dict[str, Any]] = datasets.load_dataset(name, split="train").to_list()  # type: ignore[union-attr]
     except Exception as error:  # of many kinds, by what the name turns out to be
         reason = " ".join(str(error).split())[:200]
         raise ValueError(f"{name} is no data set within reach ({reason}): {_EXPECTED}") from None

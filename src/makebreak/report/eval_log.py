@@ -9,12 +9,12 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from importlib.metadata import version
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from makebreak.evaluation import JUDGES, request_digest, writable_text
 from makebreak.model_names import model_title
+from makebreak.optional_packages import optional_problem
 from makebreak.output_folders import LOGS
 from makebreak.output_record import create_output_subfolder
 from makebreak.store import write_atomic
@@ -41,8 +41,9 @@ def write_eval_log(
     Raises:
         InvalidInput: If the folder is a symbolic link, or a file is the user's (`makebreak.output_record`).
     """
-    if find_spec("inspect_ai") is None:
-        sys.stderr.write("no log for inspect_ai is written: it needs pip install 'makebreak[inspect]'\n")
+    problem = optional_problem("inspect_ai")
+    if problem is not None:
+        sys.stderr.write(f"no evaluation log is written: it needs the package {problem}\n")
         return
     text = _eval_log(command, model_title(model), answers, samples or []).model_dump_json(
         indent=1, exclude_none=True
