@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
+from makebreak import settings
 from makebreak.cli import debug_requested, parse_arguments, run_command
 from makebreak.optional_packages import import_optional
 from makebreak.output_folders import check_output_folder, check_store_folder
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from experiments.runner import RunSettings
     from makebreak.studies import Study
 
-DEFAULT_STORE = Path("runs/store")
+DEFAULT_STORE = Path(settings.store)
 """Folder of the models unless another one is given."""
 STUDIES = ("jain2024", "peng2024", "jan2024", "eiras2024", "real", "speed")
 """Names of the studies."""

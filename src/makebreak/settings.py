@@ -29,7 +29,8 @@ Hidden = tyro.conf.Fixed, tyro.conf.Suppress
 """Marks a setting that is no option."""
 DEFAULT_JUDGE = "arditi2024"
 """Name of the judge that decides wherever one verdict is needed, unless another is chosen."""
-store: str | Path = os.environ.get("MAKEBREAK_STORE") or "runs/store"
+_DEFAULT_STORE = os.environ.get("MAKEBREAK_STORE") or "runs/store"
+store: str | Path = _DEFAULT_STORE
 """Folder of models and results for the functions of `makebreak`; every call reads it."""
 MAX_COUNT = 1_000_000
 """Largest number of requests, examples, candidates or tokens."""
@@ -225,8 +226,9 @@ class OutputSettings:
         Path | None, tyro.conf.arg(metavar="FOLDER", help_behavior_hint="(default: runs/COMMAND/MODEL)")
     ] = None
     """Folder for the report, its tables and its figures."""
-    store: Annotated[Path, tyro.conf.arg(metavar="FOLDER")] = Path("runs/store")
-    """Folder that caches models and results. An interrupted command, given again, resumes from it."""
+    store: Annotated[Path, tyro.conf.arg(metavar="FOLDER")] = Path(_DEFAULT_STORE)
+    """Folder that caches models and results. An interrupted command, given again, resumes from it.
+    The environment variable MAKEBREAK_STORE names another default."""
     debug: Annotated[bool, Flag] = False
     """Show the Python traceback of an error. The environment variable MAKEBREAK_DEBUG=1 does the same."""
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from makebreak.cli.demo import demo
+from makebreak.cli.doctor import doctor
 from makebreak.cli.evaluation import attack, compare, inspect, landscape
 from makebreak.cli.fine_tuning import align, tune
 from makebreak.cli.options import Report, log
@@ -11,6 +13,7 @@ from makebreak.cli.options import Report, log
 __all__ = ["COMMANDS", "Report", "log"]
 
 COMMANDS: dict[str, Callable[..., Report]] = {
-    function.__name__: function for function in (inspect, compare, attack, landscape, align, tune)
+    function.__name__: function
+    for function in (inspect, compare, attack, landscape, align, tune, demo, doctor)
 }
 """Commands by name."""

@@ -14,6 +14,7 @@ from typing import Any
 import tyro
 
 from makebreak.cli.commands import COMMANDS, Report, log
+from makebreak.cli.overview import overview
 from makebreak.cli.running import debug_requested, run_command
 from makebreak.provenance import command_words
 
@@ -32,7 +33,7 @@ _BOX = r"\x1b\[[0-9;]*m|[╭╮╰╯─│]|(?<=\s)-{5,}(?=\s)|^-{5,}"  # colou
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs makebreak.
+    """Runs makebreak; without a command it says what it can do.
 
     Args:
         arguments: The words of the command line after the program; None for those of this process.
@@ -41,10 +42,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit status of `run_command`.
     """
     words = sys.argv[1:] if arguments is None else list(arguments)
-    commands = {name: _deferred(command) for name, command in COMMANDS.items()}
     with command_words(["makebreak", *words]):
         return run_command(
-            lambda: _run(parse_arguments(commands, words, "makebreak")),
+            lambda: _run_words(words),
             debug=debug_requested(words),
             sizes=_SIZES.get(words[0] if words else "", "options"),
         )
@@ -96,14 +96,24 @@ def _deferred(command: Callable[..., Report]) -> Callable[..., Callable[[], Repo
     return bind
 
 
-def _run(command: Callable[[], Report]) -> None:
+def _run_words(words: Sequence[str]) -> None:
+    """Runs the command that the words of a command line name; without words, prints what there is."""
+    if not words:
+        print(overview(COMMANDS))
+        return
+    commands = {name: _deferred(command) for name, command in COMMANDS.items()}
+    _run(parse_arguments(commands, words, "makebreak"), loads_models=words[0] != "doctor")
+
+
+def _run(command: Callable[[], Report], *, loads_models: bool) -> None:
     """Runs a command, and prints its summary and the path of its page."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     if not sys.stderr.isatty():
         os.environ.setdefault("TQDM_DISABLE", "1")  # for libraries; our own bars check the terminal
-    from transformers.utils import logging
+    if loads_models:
+        from transformers.utils import logging  # which takes a second
 
-    logging.disable_progress_bar()
+        logging.disable_progress_bar()
     lines, path = command()
-    for line in [*lines, f"page: {path}"]:
+    for line in lines if path is None else [*lines, f"page: {path}"]:
         log(line)

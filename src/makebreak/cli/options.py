@@ -25,6 +25,7 @@ from makebreak.output_record import OutputOwner, check_output_files, holds_other
 from makebreak.settings import (
     DEFAULT_JUDGE,
     MAX_COUNT,
+    Flag,
     GenerationSettings,
     LoadSettings,
     OutputSettings,
@@ -37,8 +38,10 @@ if TYPE_CHECKING:
     from makebreak.store import Store
 
 _SHORT_REASONING = 512
-Report = tuple[list[str], Path]
-"""Lines of the summary, and the page."""
+Report = tuple[list[str], Path | None]
+"""Lines of the summary, and the page if there is one."""
+DebugFlag = Annotated[bool, Flag, tyro.conf.arg(help="Show the Python traceback of an error.")]
+"""Option of the commands that have no other option of the output."""
 ModelArgument = Annotated[
     str,
     tyro.conf.Positional,
