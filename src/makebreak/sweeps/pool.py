@@ -48,16 +48,16 @@ class _Pool:
         n_ended = 0
         for job in [job for job in self.running if job.done()]:
             number, attempt = self.running.pop(job)
-            how, message = outcome(job)
-            if how == "died" and attempt < self.limits.max_attempts:
+            ending, message = outcome(job)
+            if ending == "died" and attempt < self.limits.max_attempts:
                 self.waiting.appendleft((number, attempt + 1))
                 continue
             n_ended += 1
-            if how == "stopped":
+            if ending == "stopped":
                 self.n_stopped += 1
-            elif how == "raised":
+            elif ending == "raised":
                 self.failures[number] = message
-            elif how == "died":
+            elif ending == "died":
                 self.failures[number] = (
                     f"died at each of {attempt} attempts (killed, cancelled or out of time), "
                     f"its log ends: {message}"
