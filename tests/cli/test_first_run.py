@@ -115,3 +115,27 @@ def test_the_environment_names_the_default_store(monkeypatch: pytest.MonkeyPatch
         monkeypatch.setenv("MAKEBREAK_STORE", value)
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
         assert done.stdout.split() == [expected] * 3
+
+
+@pytest.mark.slow
+def test_demo_writes_a_page(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of the models that ship: three sentences, what to do next, and the page, and nothing beside it."""
+    monkeypatch.chdir(tmp_path)
+    assert main(["demo"]) == 0
+    _, *summary, blank, following, page = capsys.readouterr().out.splitlines()
+    assert len(summary) == 3
+    assert "mini-base 0.0" in summary[0]
+    assert "mini-ssft " in summary[0]
+    assert blank == ""
+    assert following.startswith("next: ")
+    assert page == "page: runs/demo/report.html"
+    assert "mini-ssft" in (tmp_path / "runs/demo/report.html").read_text(encoding="utf-8")
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == ["demo"]
+
+
+def test_demo_overwrites_no_files_of_others(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_text("")
+    assert main(["demo", "--out", str(tmp_path / "file")]) == 2
+    assert capsys.readouterr().err.startswith(f"error: --out: {tmp_path}/file ")

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
 from makebreak.cli.options import DebugFlag, Report, log
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _BASE, _ALIGNED = "mini-base", "mini-ssft"
 
@@ -33,10 +36,19 @@ def demo(
     result = api.compare(base, aligned)
     with name_option("--out", out):
         path = result.save(out)
-    lines = [*rates.summary, *result.summary]
-    lines += [
+    lines = [
+        f"Refusals of unsafe requests, with 95 % intervals over requests: {_refusals(rates.table)}.",
+        *result.summary,
         "",
         "next: open the page; makebreak inspect MODEL does this for a language model; in Python, "
         "makebreak.organisms() lists the models that ship",
     ]
     return lines, path
+
+
+def _refusals(rates: pd.DataFrame) -> str:
+    """Refusal rates of models with their intervals, as a list."""
+    return ", ".join(
+        f"{row.model} {row.refuse:.2f} [{row.refuse_low:.2f}, {row.refuse_high:.2f}]"
+        for row in rates.itertuples()
+    )
