@@ -262,9 +262,7 @@ def test_benchmark_is_balanced(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_errors_name_value_and_remedy(
     monkeypatch: pytest.MonkeyPatch, mechanism: str, settings: dict[str, Any], message: str
 ) -> None:
-    monkeypatch.setattr(
-        "makebreak.model_organisms.draws.ATTEMPTS", 200
-    )  # most possible draws succeed
+    monkeypatch.setattr("makebreak.model_organisms.draws.ATTEMPTS", 200)  # most possible draws succeed
     with pytest.raises(ValueError, match=message):
         plant(mechanism, 1000, settings=PlantSettings(**settings))
 

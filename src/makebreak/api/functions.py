@@ -108,7 +108,7 @@ def attack(
         model: The model.
         methods: Names of attacks (`gcg`, `soft_prompt`, `prefill`, `jailbreak_templates`), of their controls
             (`random_search`, `random_tokens`, `initial_tokens`, `random_soft_prompt`) or of one's own; or
-            attacks themselves. None for all that apply.
+            functions with the decorator `makebreak.attack_method`. None for all that apply.
         settings: Sizes of the attacks; None for the defaults of the kind of model.
         prompts: Prompts of a language model, as for `evaluate`.
         n: Unsafe requests, of which those that are refused are attacked; None for 100 in a world, and for 16

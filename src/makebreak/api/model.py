@@ -12,16 +12,16 @@ from transformers import PreTrainedModel
 
 from makebreak import settings
 from makebreak.api.result import Result
-from makebreak.configs import from_json
 from makebreak.errors import InvalidInput
 from makebreak.lm import is_store_model
+from makebreak.model_library import DATA, open_organism, organism_rows
 from makebreak.models import LanguageModel, load_model, n_layers
 from makebreak.models import open_model as open_language_model
 from makebreak.output_folders import name_option
 from makebreak.output_record import OutputOwner
 from makebreak.plugins import without_imports
 from makebreak.prompts import World, load_world
-from makebreak.recipes import Recipe, build, install
+from makebreak.recipes import Recipe, build, install, read_recipe
 from makebreak.settings import LoadSettings
 from makebreak.store import Store, record
 
@@ -89,8 +89,6 @@ def organism(name: str) -> Model:
     Raises:
         InvalidInput: If there is no such model, or a file of the installation is damaged.
     """
-    from makebreak.model_library import open_organism
-
     shipped = open_organism(name)
     symbols = load_world(shipped.recipe.world).vocabulary.symbols
     network = load_model(shipped.folder, symbols=symbols)
@@ -103,8 +101,6 @@ def organisms() -> Result:
     Returns:
         One row per model: world, training, size, and outcome rates on held-out requests.
     """
-    from makebreak.model_library import organism_rows
-
     table = pd.DataFrame(organism_rows())
     summary = [
         f"{len(table)} models of one pretraining seed each: base, SSFT, DPO, unlearning, and two controls of "
@@ -115,8 +111,6 @@ def organisms() -> Result:
 
 def store_model(model: Model) -> None:
     """Puts a shipped model and its base into the store, from which training and measures go on."""
-    from makebreak.model_library import DATA, open_organism
-
     if model.recipe is None or model.folder is None or model.folder.parent != DATA:
         return
     base = open_organism(open_organism(model.name).base)
@@ -140,7 +134,12 @@ def open_model(name: str | Path, loading: LoadSettings | None = None) -> Model:
     """
     if is_store_model(str(name)):
         with without_imports():
-            recipe = from_json(Recipe, record(Path(name))["config"])
+            recipe = read_recipe(record(Path(name)))
+            if recipe is None:
+                raise InvalidInput(
+                    f"{name} was trained in another version of its world, or with an objective that has "
+                    "changed since: train it again"
+                )
             symbols = load_world(recipe.world).vocabulary.symbols
         return Model(_label(recipe), load_model(Path(name), symbols=symbols), recipe, folder=Path(name))
     with name_option("makebreak.settings.store", Path(settings.store)):

@@ -68,7 +68,7 @@ class PrefillRow(NamedTuple):
     """Number of forced tokens."""
     n: int
     """Number of requests, all of which the model refuses without an attack."""
-    complied: float
+    compliance_rate: float
     """Share of them that the model completes as instructed."""
     low: float
     """Lower end of its 95 % interval (Wilson) over requests."""
@@ -196,7 +196,7 @@ def compare_worlds(base: Model, aligned: Model, n: int) -> Result:
 
 
 def attack_world(
-    model: Model, methods: Sequence[str] | None, n: int, settings: AttackSettings | None, seed: int
+    model: Model, methods: Sequence[str | Attack] | None, n: int, settings: AttackSettings | None, seed: int
 ) -> Result:
     """Attacks on the unsafe requests that a model of a world refuses, with controls."""
     world = model.world
@@ -209,7 +209,7 @@ def attack_world(
         _fitted(attack, world)
         for method in methods
         if method != "prefill"
-        for attack in load_attacks(method, settings or WORLD_SIZES)
+        for attack in (load_attacks(method, settings or WORLD_SIZES) if isinstance(method, str) else [method])
     ]
     if not len(refused):
         raise InvalidInput(
@@ -234,10 +234,10 @@ def attack_world(
         + " (95 % intervals over requests)."
     ]
     if "prefill" in tables:
-        rates = " / ".join(f"{rate:.2f}" for rate in tables["prefill"].complied)
+        rates = " / ".join(f"{rate:.2f}" for rate in tables["prefill"].compliance_rate)
         longest = len(tables["prefill"]) - 1
         summary.append(f"With the first 0 to {longest} tokens forced, it complies with {rates}.")
-    facts = facts_of([model], n) | {"attacks": ", ".join(methods), "seed": str(seed)}
+    facts = facts_of([model], n) | {"attacks": ", ".join(row.attack for row in complied), "seed": str(seed)}
     return Result(
         f"attacks on {model.name}", _owner("attack", model), tables, summary, attack_drawings(tables), facts
     )
@@ -320,9 +320,9 @@ def _success(result: AttackResult, is_control: bool) -> list[SuccessRow]:
     ]
 
 
-def _prefill(model: Model, refused: Requests, longest: int) -> list[dict[str, Any]]:
+def _prefill(model: Model, requests: Requests, longest: int) -> list[dict[str, Any]]:
     """Compliance by number of forced tokens."""
-    length = min_prefill_length(model.network, refused)
+    length = min_prefill_length(model.network, requests)
     rows = []
     for n_tokens in range(longest + 1):
         n_complied, n = int((length <= n_tokens).sum()), len(length)

@@ -17,6 +17,7 @@ from makebreak.recipes import REVISION, Recipe, kept_steps
 from makebreak.recipes.recorded import read_recipe
 from makebreak.store import (
     KEY_PATTERN,
+    RECORD_FILE,
     DamagedArtifact,
     Store,
     check_presence,
@@ -40,9 +41,9 @@ _UNREADABLE = (OSError, ValueError, LookupError, TypeError, AttributeError)
 def table(store: Store | Path | str) -> pd.DataFrame:
     """The zoo table: the models of a store that `recipes.build` would return, with all measures.
 
-    Models and measurements of an older revision, or of an older version of a world or of a user's objective
-    or mitigation, are left out. Folders that are no results, and models of a config that this program does
-    not know, are left out too, with one warning (`UserWarning`) that names them and the reasons.
+    Models and measurements of an older revision, or of an older version of a world or of a user's objective,
+    mitigation or function, are left out. Folders that are no results, and models of a config that this
+    program does not know, are left out too, with one warning (`UserWarning`) that names them and the reasons.
 
     What is verified: every record against the key that names its folder, the set of files of every result
     against its record, and the content of every measurement against its hash. The content of models is not
@@ -148,7 +149,19 @@ def _columns(folder: Path, unread: list[str]) -> list[dict[str, Any]]:
     """Columns of a measure's newest revision, one row per model and step."""
     results = list(_finished(folder, unread))
     newest = max((record["revision"] for _, record in results), default=0)
-    return [_measurement(path, record) for path, record in results if record["revision"] == newest]
+    results = [(path, record) for path, record in results if record["revision"] == newest]
+    return [_measurement(path, record) for path, record in _latest_sources(results)]
+
+
+def _latest_sources(results: list[tuple[Path, dict[str, Any]]]) -> list[tuple[Path, dict[str, Any]]]:
+    """Results without those of an earlier source of the same function, which was changed since."""
+    latest: dict[str, tuple[Path, dict[str, Any]]] = {}
+    for path, record in sorted(results, key=lambda result: (result[0] / RECORD_FILE).stat().st_mtime_ns):
+        measure = dict(record["config"].get("measure", {}))
+        # without a source, the key itself: other settings are another measure
+        apart = {**measure, "source": ""} if "source" in measure else path.name
+        latest[json.dumps([apart, record["parents"], record["config"].get("step")])] = path, record
+    return sorted(latest.values(), key=lambda result: result[0])
 
 
 def _measurement(path: Path, record: dict[str, Any]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from makebreak.recipes.building import REVISION, STACKS, build, build_all, checkpoints, install, kept_steps
 from makebreak.recipes.config import ENGINE_VARIABLE, Alignment, Engine, Recipe
 from makebreak.recipes.named import BASE_RECIPES, BaseRecipe, base_recipe
+from makebreak.recipes.recorded import read_recipe
 
 __all__ = [
     "BASE_RECIPES",
@@ -19,4 +20,5 @@ __all__ = [
     "checkpoints",
     "install",
     "kept_steps",
+    "read_recipe",
 ]

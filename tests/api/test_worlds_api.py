@@ -1,0 +1,194 @@
+"""Functions of the public API on shipped models: their numbers against independent ones, and pages."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import makebreak as mb
+from makebreak.api import Model
+from makebreak.errors import InvalidInput
+from makebreak.settings import AttackSettings, LandscapeSettings
+
+N = 60
+
+
+@pytest.fixture(scope="module", autouse=True)
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """An empty store for all tests of the file."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("api") / "store"
+        patch.setattr(mb.settings, "store", folder)
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def models() -> tuple[Model, Model]:
+    return mb.organism("mini-base"), mb.organism("mini-ssft")
+
+
+def test_evaluation_gives_the_rates_of_the_model_cards(models: tuple[Model, Model]) -> None:
+    """The cards were counted when the models were trained; half of a new sample's interval holds them."""
+    cards = mb.organisms().table.set_index("name")
+    table = mb.evaluate(models, n=N).table
+    assert set(table.model) == {"mini-base", "mini-ssft"}
+    for row in table.itertuples():
+        expected = cards.loc[row.model, f"{row.family}_refuse"]
+        assert row.refuse_low - 0.05 <= expected <= row.refuse_high + 0.05
+    aligned = table[(table.model == "mini-ssft") & (table.family == "unsafe")]
+    assert aligned.refuse.iloc[0] > 0.9
+    assert table[table.model == "mini-base"].refuse.max() < 0.1
+
+
+def test_inspection_separates_what_shuffled_labels_do_not(models: tuple[Model, Model]) -> None:
+    result = mb.inspect(models[1], n=N)
+    standard = result.tables["clusters"].query("requests == 'safe and unsafe'")
+    assert standard.auroc.max() > 0.9
+    assert (standard.auroc_low <= standard.auroc).all()
+    assert "AUROC" in " ".join(result.summary)
+
+
+def test_comparison_finds_a_mechanism_and_refuses_equal_models(models: tuple[Model, Model]) -> None:
+    base, safe = models
+    result = mb.compare(base, safe, n=N)
+    assert result.verdict is not None
+    assert result.verdict.mechanism in result.summary[0]
+    assert result.table["tuned_margin"].iloc[0] > 0 > result.table["base_margin"].iloc[0]
+    with pytest.raises(ValueError, match="the same weights"):
+        mb.compare(base, base, n=N)
+
+
+def test_attacks_by_function_are_what_the_function_does(models: tuple[Model, Model]) -> None:
+    """Returned as they are, requests stay refused; replaced by safe ones, they are answered."""
+    safe_requests = mb.load_world("mini").sample("safe", 40, seed=0, split="score")
+
+    @mb.attack_method("identity of a test", is_control=True)
+    def identity(target: object, requests: mb.Requests, *, seed: int) -> mb.Requests:
+        return requests
+
+    @mb.attack_method("replacement of a test")
+    def replacement(target: object, requests: mb.Requests, *, seed: int) -> mb.Requests:
+        return safe_requests
+
+    result = mb.attack(models[1], [identity, "replacement of a test", "prefill"], n=40)
+    rates = result.table.query("criterion == 'complied'").set_index("attack").success_rate
+    assert rates["identity of a test"] == rates["no attack"] < 0.1
+    assert rates["replacement of a test"] > 0.9
+    prefill = result.tables["prefill"].compliance_rate
+    assert (np.diff(prefill) >= 0).all()
+    assert prefill.iloc[0] == rates["no attack"]
+    with pytest.raises(ValueError, match="one of makebreak"):
+        mb.attack_method("gcg")(replacement.function)
+    with pytest.raises(InvalidInput, match="refuses none"):
+        mb.attack(models[0], ["prefill"], n=20)
+
+
+def test_searches_use_positions_that_the_answer_does_not_depend_on(models: tuple[Model, Model]) -> None:
+    settings = AttackSettings(attack_tokens=4, steps=2, candidates=8, soft_tokens=2)
+    result = mb.attack(models[1], ["gcg", "random_tokens"], settings=settings, n=20)
+    rates = result.table.query("criterion == 'complied'").set_index("attack")
+    assert set(rates.index) == {"no attack", "GCG", "random tokens"}
+    assert rates.is_control.to_dict() == {"no attack": True, "GCG": False, "random tokens": True}
+
+
+def test_landscape_is_the_model_itself_at_the_origin(models: tuple[Model, Model]) -> None:
+    result = mb.landscape(models[1], settings=LandscapeSettings(directions=1, points=3), n=20)
+    origin = result.tables["curves"].query("coordinate == 0").iloc[0]
+    assert origin.refusal_rate > 0.9
+    assert origin.safe_compliance_rate > 0.9
+
+
+def test_monitors_flag_unsafe_requests_more_than_safe_ones(models: tuple[Model, Model]) -> None:
+    table = mb.monitor(models[1], families=["mixed_text"], n=N).table
+    last = table[(table.layer == table.layer.max()) & (table.kind == "probe")].set_index("family")
+    assert list(last.index) == ["safe", "unsafe", "mixed_text"]
+    assert last.flag_rate["unsafe"] > 0.3 > last.flag_rate["safe"]
+    with pytest.raises(InvalidInput, match="'mixed_texts' does not exist"):
+        mb.monitor(models[1], families=["mixed_texts"])
+
+
+def test_a_measure_is_taken_once_and_anew_when_its_source_changes(models: tuple[Model, Model]) -> None:
+    calls = []
+
+    @mb.measure("norm")
+    def norm(subject: mb.Subject) -> float:
+        calls.append(subject.recipe.mechanism)
+        return float(sum(p.detach().norm() ** 2 for p in subject.model.parameters()))
+
+    table = mb.score(models, norm).table
+    for model, value in zip(models, table.norm, strict=True):
+        weights = torch.cat([p.detach().flatten() for p in model.network.parameters()])
+        assert value == pytest.approx(float(weights.norm() ** 2), rel=1e-4)
+    mb.score(models, norm)
+    assert len(calls) == 2
+
+    @mb.measure("norm")
+    def half_norm(subject: mb.Subject) -> float:
+        return 0.5 * float(sum(p.detach().norm() ** 2 for p in subject.model.parameters()))
+
+    assert mb.score(models, half_norm).table.norm.tolist() == pytest.approx((table.norm / 2).tolist())
+
+
+def test_training_goes_on_from_a_shipped_model(models: tuple[Model, Model]) -> None:
+    """Two steps of SSFT of the base, then two of a user's data; the zoo of the store has all of them."""
+    aligned = mb.align(models[0], "ssft", steps=2)
+    tuned = mb.fine_tune(aligned, "harmful", n=8, steps=2)
+    assert tuned.recipe is not None
+    assert [stage.optimisation.steps for stage in tuned.recipe.alignments] == [2, 2]
+    changed = [
+        any((a != b).any() for a, b in zip(x.network.parameters(), y.network.parameters(), strict=True))
+        for x, y in ((models[0], aligned), (aligned, tuned))
+    ]
+    assert changed == [True, True]
+    table = mb.zoo().table
+    assert {"base", aligned.recipe.mechanism, tuned.recipe.mechanism} <= set(table.mechanism)  # type: ignore[union-attr]
+    reopened = mb.open_model(str(tuned.folder))
+    assert reopened.recipe == tuned.recipe
+
+
+def test_pages_are_saved_again_but_never_over_other_files(
+    models: tuple[Model, Model], tmp_path: Path
+) -> None:
+    result = mb.evaluate(models, n=20)
+    page = result.save(tmp_path / "page")
+    first = page.read_bytes()
+    assert b"mini-ssft" in first
+    assert result.save(tmp_path / "page").read_bytes() == first
+    with pytest.raises(InvalidInput):
+        mb.evaluate(models[0], n=20).save(tmp_path / "page")
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "report.html").write_text("mine")
+    with pytest.raises(InvalidInput):
+        result.save(tmp_path / "own")
+    assert (tmp_path / "own" / "report.html").read_text() == "mine"
+
+
+def test_results_show_themselves(models: tuple[Model, Model]) -> None:
+    result = mb.evaluate(models, n=20)
+    assert "\n" not in repr(result)
+    assert "mini-ssft" in repr(result)
+    assert "<table" in result._repr_html_()
+    assert result.plot().axes
+    with pytest.raises(ValueError, match="did you mean 'outcomes'"):
+        result.plot("outcome")
+    with pytest.raises(ValueError, match="no figure"):
+        mb.organisms().plot()
+
+
+def test_options_of_the_other_kind_of_model_are_refused(models: tuple[Model, Model]) -> None:
+    with pytest.raises(InvalidInput, match="prompts"):
+        mb.inspect(models[0], prompts={"harmful": ["x"]})
+    with pytest.raises(InvalidInput, match="did you mean 'unsafe'"):
+        mb.evaluate(models, families=["unsaf"])
+    with pytest.raises(InvalidInput, match="'mini-sft' does not exist"):
+        mb.organism("mini-sft")
+    with pytest.raises(InvalidInput, match="no model"):
+        mb.evaluate([])
+    with pytest.raises(InvalidInput, match="expected models of one world"):
+        mb.evaluate([models[0], mb.organism("hidden-base")])
+    with pytest.raises(ValueError, match="objective 'sssft'"):
+        mb.align(models[0], "sssft")
