@@ -75,9 +75,7 @@ between pretraining seeds.
 
 ## Training
 
-The model is that of `python -m experiments jain2024 --preset mini{option}` at seed {seed}, the first of the
-preset, which was not chosen by its results{made}. `makebreak.model_library.open_organism("{name}").recipe`
-is the whole recipe.
+{origin}
 
 | stage | settings | steps | batch | learning rate |
 | --- | --- | --- | --- | --- |
@@ -114,7 +112,6 @@ def card(name: str, recipe: Recipe, rows: Sequence[OrganismRateRow]) -> str:
     """
     world, alignment = name.split("-")
     rates = [row for row in rows if row.name == name]
-    in_reproduce = world == PRESET.worlds[0] or alignment in PRESET.attacked_worlds.get(world, ())
     return CARD.format(
         name=name,
         world=world,
@@ -125,12 +122,25 @@ def card(name: str, recipe: Recipe, rows: Sequence[OrganismRateRow]) -> str:
         d_model=recipe.model.d_model,
         n_heads=recipe.model.n_heads,
         d_vocab=len(load_world(world).vocabulary),
-        option="" if world == PRESET.worlds[0] else f" --world {world}",
-        made=" (`make reproduce` makes it)" if in_reproduce else "",
+        origin=_wrap(_origin(name, recipe)),
         verdict=_wrap(" ".join(_verdict(world, alignment, rows))),
         rates="\n".join(_rate_lines(rates)),
         stages="\n".join(_stage_lines(recipe)),
         comparison=_wrap(_comparison(world, alignment)),
+    )
+
+
+def _origin(name: str, recipe: Recipe) -> str:
+    """Which command makes the model, and where its recipe is."""
+    command = "python -m experiments jain2024 --preset mini"
+    if recipe.world == PRESET.worlds[0]:
+        command = f"make reproduce` or `{command}"
+    else:
+        command += f" --world {recipe.world}"
+    return (
+        f"The model is that of `{command}` at seed {recipe.seed}, the first of the preset, which was not "
+        f'chosen by its results. `makebreak.model_library.open_organism("{name}").recipe` is the whole '
+        "recipe."
     )
 
 
