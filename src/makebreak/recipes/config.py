@@ -63,10 +63,10 @@ class Alignment:
 
     @property
     def mechanism(self) -> str:
-        """Name of the stage in tables and figures, such as `ssft`, `dpo+nll` or `ssft:sham_unsafe+lora`.
+        """Name of the stage in tables and figures, such as `ssft` or `dpo+nll`.
 
-        A family after a colon is the one that is refused (or answered) in place of the unsafe requests;
-        `+nll` marks a weight on the preferred answer's own likelihood, `+lora` adapters.
+        A family after a colon, as in `ssft:sham_unsafe+lora`, is refused (or answered) in place of the unsafe
+        requests; `+nll` marks a weight on the preferred answer's own likelihood, `+lora` adapters.
         """
         return self.objective.describe() + ("+lora" if self.lora else "")
 
