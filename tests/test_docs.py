@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import importlib
 import json
+import linecache
 import re
+import shlex
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,7 +19,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
+import makebreak as mb
 from experiments.command import main
+from makebreak.cli import parse_arguments
+from makebreak.cli.commands import COMMANDS
 from makebreak.defences import SafetyData, load_mitigation, mitigation_digest
 from makebreak.prompts import load_world
 
@@ -34,8 +41,13 @@ def n_code_lines(block: str) -> int:
 
 
 def run_block(block: str, page: str, names: dict[str, Any]) -> None:
-    """Runs one block of a page in a namespace, as a reader who goes on from the blocks before it."""
-    exec(compile(block, page, "exec", dont_inherit=True), names)
+    """Runs one block of a page in a namespace, as a reader who goes on from the blocks before it.
+
+    As in a notebook, the source of a block's functions can be read.
+    """
+    name = f"<{page}, block of {hashlib.sha256(block.encode()).hexdigest()[:8]}>"
+    linecache.cache[name] = (len(block), None, block.splitlines(keepends=True), name)
+    exec(compile(block, name, "exec", dont_inherit=True), names)
 
 
 GUIDES = sorted((DOCS / "guides").glob("*.md"))
@@ -168,6 +180,67 @@ def test_guide_runs_as_it_stands(page: Path, folder: Path) -> None:
 
 def test_every_checked_guide_exists() -> None:
     assert set(CHECKS) <= {page.stem for page in GUIDES}
+
+
+def check_quickstart(names: dict[str, Any]) -> None:
+    """The numbers are what the text beside them says, and the page is where it says."""
+    refuse = names["evaluation"].table.set_index(["model", "family"]).refuse
+    assert refuse["mini-base", "unsafe"] < 0.1 < 0.9 < refuse["mini-ssft", "unsafe"]
+    assert names["comparison"].verdict.mechanism
+    assert Path("runs/quickstart/report.html").is_file()
+    scores = names["scores"].table.set_index("model").relative_update
+    assert (scores > 0).all()
+    assert set(scores.index) == {"mini-ssft", "mini-sham", "mini-remap"}
+    attacks = names["attacks"].table
+    assert set(attacks[attacks.attack != "copy_of_the_text"].is_control) == {True}
+    assert set(attacks[attacks.attack == "copy_of_the_text"].is_control) == {False}
+
+
+OTHER_PAGES = [
+    page
+    for page in sorted(DOCS.rglob("*.md"))
+    if page not in GUIDES and "```python" in page.read_text(encoding="utf-8")
+]
+
+
+@pytest.mark.parametrize("page", OTHER_PAGES, ids=lambda page: page.stem)
+def test_page_runs_as_it_stands(page: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blocks of Python run one after the other, in a folder without a store."""
+    monkeypatch.setattr(mb.settings, "store", folder / "store")
+    if page.stem == "quickstart":
+        pytest.importorskip("makebreak.model_library")
+    names: dict[str, Any] = {}
+    for block in code_blocks(page.relative_to(DOCS).as_posix()):
+        run_block(block, page.name, names)
+    if page.stem == "quickstart":
+        check_quickstart(names)
+
+
+def command_lines(page: Path) -> list[list[str]]:
+    """Words of the commands in the blocks of a page that are no Python."""
+    text = page.read_text(encoding="utf-8")
+    blocks = re.findall(r"^```(.*?)\n(.*?)^```$", text, flags=re.S | re.M)
+    lines = [
+        line for language, block in blocks if language in ("", "sh", "bash") for line in block.splitlines()
+    ]
+    return [shlex.split(line, comments=True) for line in lines]
+
+
+def test_commands_exist_with_their_options() -> None:
+    """Commands of makebreak are parsed, though not run; targets of make are in the Makefile."""
+    targets = re.findall(r"^([\w-]+):", (DOCS.parent / "Makefile").read_text(encoding="utf-8"), flags=re.M)
+    commands = {name: functools.wraps(command)(lambda *_, **__: None) for name, command in COMMANDS.items()}
+    n = 0
+    for page in [DOCS.parent / "README.md", *sorted(DOCS.rglob("*.md"))]:
+        for program, *words in filter(None, command_lines(page)):
+            if program == "make":
+                assert words[0] in targets, page
+            elif program == ".venv/bin/makebreak":
+                parse_arguments(commands, words, "makebreak")
+                n += 1
+    assert n > 5
+    with pytest.raises(ValueError, match="--sampels"):
+        parse_arguments(commands, ["inspect", "MODEL", "--sampels", "8"], "makebreak")
 
 
 @pytest.mark.parametrize("page", sorted((DOCS / "results").glob("*.md")), ids=lambda page: page.stem)

@@ -75,8 +75,10 @@ def test_a_link_that_leads_nowhere_is_seen() -> None:
     assert missing_links("[a](nowhere.md) [b](index.md#install)", DOCS) == ["nowhere.md"]
 
 
-@pytest.mark.parametrize("package", [name for name in PACKAGES if name != "cli"])
+@pytest.mark.parametrize(
+    "package", [name for name in PACKAGES if name not in ("api", "cli", "model_library")]
+)
 def test_every_package_has_a_page(package: str) -> None:
-    """The command line has a page of its own."""
+    """What `makebreak.api` defines, and what it opens of `model_library`, is on the page of `makebreak`."""
     page = (DOCS / "reference" / "api" / f"{package}.md").read_text(encoding="utf-8")
     assert f".. automodule:: makebreak.{package}\n" in page
