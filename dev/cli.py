@@ -28,8 +28,8 @@ This page is generated from the help of the commands by `make cli`; do not edit 
 line on standard error says which), 3 is a run that `--budget` stopped before its end.
 """
 WIDTH = 92
-_TITLE = re.compile(r"^ (\S.*)\n -{9,}$", flags=re.M)
-_RULE = re.compile(r"^ *-{9,}\n", flags=re.M)
+_TITLE = re.compile(r"^ (\S.*?) *\n -{9,} *$", flags=re.M)
+_RULE = re.compile(r"^ *-{9,} *\n", flags=re.M)
 
 
 def help_text(run: Callable[[Sequence[str]], object], *words: str) -> str:

@@ -86,7 +86,9 @@ def value(row: Mapping[str, str]) -> str:
 
 def cells(row: Mapping[str, str], statement: str) -> list[str]:
     """The cells of a confirmatory verdict; a verdict that needs one has its reason behind it."""
-    verdict = f"{row['verdict']}: {row['reason']}" if row["reason"] else row["verdict"]
+    verdict, reason = row["verdict"], row["reason"]
+    if reason:
+        verdict = reason if reason.startswith(f"{verdict}: ") else f"{verdict}: {reason}"
     return [row["id"], statement, value(row), row["unit"], bound(row), verdict]
 
 

@@ -1,5 +1,6 @@
 """Settings of the documentation site; `make docs` builds it into runs/docs."""
 
+import dataclasses
 import importlib.metadata
 import shutil
 from pathlib import Path
@@ -53,8 +54,9 @@ def escape_bars(app: Any, what: str, name: str, obj: Any, options: Any, lines: l
 
 
 def leave_out_fields(app: Any, what: str, name: str, obj: Any, options: Any, *signature: Any) -> Any:
-    """Leaves out the signature of a row class, whose fields follow it one by one."""
-    return ("", "") if what == "class" and hasattr(obj, "_fields") else None
+    """Leaves out the signature of a class whose fields follow it one by one."""
+    has_fields = hasattr(obj, "_fields") or dataclasses.is_dataclass(obj)
+    return ("", "") if what == "class" and has_fields else None
 
 
 def setup(app: Any) -> None:

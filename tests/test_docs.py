@@ -207,8 +207,6 @@ OTHER_PAGES = [
 def test_page_runs_as_it_stands(page: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Blocks of Python run one after the other, in a folder without a store."""
     monkeypatch.setattr(mb.settings, "store", folder / "store")
-    if page.stem == "quickstart":
-        pytest.importorskip("makebreak.model_library")
     names: dict[str, Any] = {}
     for block in code_blocks(page.relative_to(DOCS).as_posix()):
         run_block(block, page.name, names)
