@@ -134,7 +134,8 @@ def inspect_world(model: Model, n: int) -> Result:
         f"{n} safe requests (95 % intervals over requests).",
         f"τ separates {best.requests} requests best in layer {best.layer + 1}: AUROC {best.auroc:.2f} "
         f"[{best.auroc_low:.2f}, {best.auroc_high:.2f}]; with class means under shuffled labels "
-        f"{best.shuffled_auroc:.2f}.",
+        f"{best.shuffled_auroc:.2f}. The layer was chosen on these requests, so that the AUROC is too "
+        "favourable.",
     ]
     if chosen.empty:
         summary.append("No difference of means meets the criteria of a refusal direction.")
