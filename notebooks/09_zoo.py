@@ -12,127 +12,75 @@
 # ---
 
 # %% [markdown]
-# # The zoo: models with known training, and a measure of your own
+# # The stable rank of an update does not tell safety fine-tuning from its controls
 #
-# The models made here are so small, and trained for so few steps, that they have not learnt their tasks. The
-# numbers below show how the zoo is used; they say nothing about safety fine-tuning. `make reproduce` trains
-# models that do learn their tasks.
+# A measure of your own, on trained models that ship with makebreak: two worlds, one seed of each. *Sham*
+# trains refusals of random tasks that have nothing to do with safety; *remap* trains another answer to unsafe
+# requests in place of a refusal. What these controls share with an alignment is not special to safety.
 
 # %%
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import ClassVar
+import sys
 
+if "google.colab" in sys.modules:
+    get_ipython().run_line_magic("pip", "install makebreak")  # noqa: F821
+
+# %%
 import matplotlib.pyplot as plt
-import torch
+import numpy as np
+import pandas as pd
 
-from makebreak import model_zoo as zoo
-from makebreak.models import MODEL_SIZES, n_layers, weight_matrix
-from makebreak.recipes import Alignment, Recipe, build, checkpoints
-from makebreak.store import Store
-from makebreak.training import SSFT, AlignmentData, Optimisation, Pretraining, Unlearning
+import makebreak as mb
 
-store = Store(Path("runs/notebook-zoo"))
+mb.settings.store = "runs/notebook-zoo"
 
 # %% [markdown]
-# ## Recipes
-# One recipe per model: a base, then one alignment. The sham control trains refusals on a random partition of
-# tasks that has nothing to do with safety. Two pretraining seeds, from 1000 on, which are never reported.
-
-# %%
-pretraining_steps = Optimisation(steps=100, learning_rate=3e-3, batch_size=32, checkpoints=1)
-alignment_steps = replace(pretraining_steps, steps=40, learning_rate=1e-3, checkpoints=4)
-objectives = [SSFT(), Unlearning(), SSFT(AlignmentData("sham_safe", "sham_unsafe"))]
-recipes = []
-for seed in (1010, 1011):
-    base = Recipe("mini", MODEL_SIZES["tiny"], Pretraining(), pretraining_steps, (), seed)
-    recipes.append(base)
-    for objective in objectives:
-        recipes.append(replace(base, alignments=(Alignment(objective, alignment_steps),)))
-
-# %% [markdown]
-# ## A measure of your own
-# A measure is a frozen dataclass with a name, a revision and a call: it is given a subject (a model, its
-# base, held-out requests) and returns columns. This one returns the stable rank of ΔW, ‖ΔW‖² / σ₁².
+# ## The measure
+# A measure is a function of a subject: the model, its base, and held-out requests. This one returns the mean
+# over weight matrices of the stable rank of the update ΔW, ‖ΔW‖² / σ₁².
 
 
 # %%
-@dataclass(frozen=True)
-class StableRank:
-    """Stable rank of the update of one matrix, mean over layers."""
-
-    name: ClassVar[str] = "stable-rank"
-    revision: ClassVar[int] = 1  # to be raised when the same model would get another value
-    matrix: str = "mlp.W_in"
-
-    def __call__(self, subject: zoo.Subject) -> zoo.Measurement:
-        ranks = []
-        for layer in range(n_layers(subject.model)):
-            name = f"blocks.{layer}.{self.matrix}"
-            update = weight_matrix(subject.model, name) - weight_matrix(subject.base, name)
-            if update.any():
-                ranks.append(float(update.square().sum() / torch.linalg.matrix_norm(update, 2) ** 2))
-        return zoo.Measurement({"stable_rank": sum(ranks) / len(ranks) if ranks else None})
+@mb.measure("stable_rank", revision=1)  # to be raised when the same model would get another value
+def stable_rank(subject):
+    before = subject.base.state_dict()
+    updates = [(weight - before[name]).numpy() for name, weight in subject.model.state_dict().items()]
+    spectra = [np.linalg.svd(update)[1] for update in updates if update.ndim == 2 and update.any()]
+    return float(np.mean([(s**2).sum() / s[0] ** 2 for s in spectra])) if spectra else None
 
 
 # %% [markdown]
-# `measure` trains what is not in the store yet, and takes each measure of a model once, this one and
-# makebreak's own.
+# ## Scores
+# `score` takes each measure of a model once: the store keeps the values.
 
 # %%
-for recipe in recipes:
-    for step in checkpoints(build(recipe, store)):
-        zoo.measure(store, recipe, zoo.SafetyMeasure(100), StableRank(), step=step)
+alignments = ["ssft", "dpo", "unlearning", "sham", "remap"]
+scores = {}
+for world in ("mini", "hidden"):
+    scored = mb.score([mb.organism(f"{world}-{name}") for name in alignments], stable_rank)
+    scores[world] = scored.table.stable_rank.tolist()
+ranks = pd.DataFrame(scores, index=alignments)
+ranks.round(2)
+
+# %%
+figure, axes = plt.subplots(figsize=(6, 2.5), layout="constrained")
+axes.set(ylabel="stable rank of ΔW", title="Left bars: mini, right bars: hidden. Grey: controls.")
+axes.set_xticks(range(5), alignments)
+for offset, world in ((-0.2, "mini"), (0.2, "hidden")):
+    colours = ["C0", "C0", "C0", "lightgrey", "lightgrey"]
+    axes.bar(np.arange(5) + offset, ranks[world], 0.35, color=colours, edgecolor="black")
 
 # %% [markdown]
-# ## The zoo table
-# One row per model and checkpoint. `trained_answer_rate` is the share of requests that get the answer on
-# which the model was trained. It must not be read without the other columns: a model that refuses every
-# request, as these do, has a rate of 1.
+# ## The zoo
+# All models of a store, with how each was trained and every value that was measured.
 
 # %%
-table = zoo.table(store)
-columns = [
-    "seed",
-    "mechanism",
-    "step",
-    "margin",
-    "trained_answer_rate",
-    "safe.refuse",
-    "safe.comply",
-    "kl_on_safe",
-    "stable_rank",
-]
-table[table.step == table.steps][columns].round(3)
+zoo = mb.zoo()
+zoo.table[["world", "seed", "mechanism", "step", "learning_rate", "stable_rank"]].round(4)
 
 # %% [markdown]
-# ## Matched comparison
-# Runs end at different refusal margins. They are compared where each first reaches the same margin, by
-# default the greatest that all of them reach.
+# In both worlds the update of the control *remap* has the highest rank, and *sham* lies among the alignments.
+# One seed of each world supports no more than this; a claim needs several pretraining seeds.
 
 # %%
-compared = ["kl_on_safe", "weight_change", "stable_rank"]
-matched = zoo.matched_comparison(table, "margin", columns=compared)
-matched[["seed", "mechanism", "matched_step", "margin", *compared]].round(3)
-
-# %% [markdown]
-# Lines are runs, dots their checkpoints, and the dotted line is the matched margin.
-
-# %%
-labels = {"kl_on_safe": "KL on safe requests, nats", "stable_rank": "stable rank of ΔW_in"}
-figure, axes = plt.subplots(1, 2, figsize=(7, 2.8), sharex=True, layout="constrained")
-for i, (mechanism, runs) in enumerate(table[table.mechanism != "base"].groupby("mechanism")):
-    for n, (_, run) in enumerate(runs.groupby("seed")):
-        for ax, column in zip(axes, labels, strict=True):
-            ax.plot(run.margin, run[column], f"C{i}.-", label=None if n else mechanism)
-figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right center")
-for ax, label in zip(axes, labels.values(), strict=True):
-    ax.axvline(matched.margin.iloc[0], color="black", linestyle=":", linewidth=1)
-    ax.set(xlabel="refusal margin, nats", ylabel=label)
-
-# %% [markdown]
-# Two seeds of models that cannot do their tasks support no claim. A claim needs the bases of a study, at
-# least three seeds, and the sham control for every number.
-
-# %%
-assert matched.reaches_value.all(), "by default the margin is one that every run reaches"
+assert (ranks.idxmax() == "remap").all()
+assert (ranks.idxmin() != "sham").all()
