@@ -12,116 +12,77 @@
 # ---
 
 # %% [markdown]
-# # Language models from Python
+# # One judge of four finds refusals in a language model that was never trained
 #
-# The steps of `makebreak inspect`. `make smollm` downloads SmolLM2-135M-Instruct; without it a tiny untrained
-# model is used, so that everything runs. The untrained model refuses nothing, and its numbers mean nothing.
+# The same functions take language models. `make smollm` downloads SmolLM2-135M-Instruct, for which this
+# notebook then runs; without it a tiny model with random weights is made here (one seed). It is a control of
+# the measures: what they find in it is neither a refusal nor a mechanism of one.
+
+# %%
+import sys
+
+if "google.colab" in sys.modules:
+    get_ipython().run_line_magic("pip", "install makebreak")  # noqa: F821
 
 # %%
 from pathlib import Path
 
-import pandas as pd
-import torch
 from tokenizers import ByteLevelBPETokenizer
-from transformers import PreTrainedTokenizerFast
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, set_seed
+from transformers.utils import logging
 
-from makebreak.activations import capture
-from makebreak.evaluation import (
-    JUDGES,
-    first_tokens,
-    generate_texts,
-    is_degenerate,
-    log_odds,
-    next_token_log_probs,
-)
-from makebreak.mechanism import (
-    DirectionSettings,
-    SafeUnsafeRequests,
-    ablate_directions,
-    cluster_rows,
-    direction_rows,
-    refusal_direction,
-)
-from makebreak.models import LanguageModel, ModelConfig, create_model, n_layers, open_model
-from makebreak.plots import plot_class_separation, style
-from makebreak.prompts import evaluation_prompts, span_mask, text_requests
-from makebreak.stats import auroc_interval
-from makebreak.store import Store
+import makebreak as mb
 
-prompts, store = evaluation_prompts(), Store(Path("runs/store"))
-model_files = sorted(Path("runs/models").glob("*.gguf"))
-if model_files:
-    lm = open_model(model_files[0], store=store)
-else:
-    byte_pairs = ByteLevelBPETokenizer()
-    all_prompts = [text for texts in prompts.values() for text in texts]
-    byte_pairs.train_from_iterator(all_prompts, vocab_size=600)
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=byte_pairs._tokenizer, eos_token="!", pad_token="!")
+logging.disable_progress_bar()
+
+# %% [markdown]
+# ## The model
+# Any folder of a transformers model will do, a .gguf file, or an id of the Hugging Face Hub.
+
+
+# %%
+def save_untrained(folder):
+    set_seed(0)
+    pairs = ByteLevelBPETokenizer()
+    pairs.train_from_iterator(["Explain how tea is made.", "I cannot help with that."], show_progress=False)
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=pairs._tokenizer, eos_token="!", pad_token="!")
     tokenizer.chat_template = "{% for m in messages %}Q: {{ m['content'] }}\n{% endfor %}A:"
-    config = ModelConfig("llama", n_layers=3, n_heads=2, d_model=32, d_mlp=64)
-    untrained = create_model(config, d_vocab=len(tokenizer), n_ctx=128, seed=0).eval()
-    lm = LanguageModel("untrained model", untrained, tokenizer)
-model, tokenizer = lm.model, lm.tokenizer
-print(lm.name.rsplit("/", 1)[-1], n_layers(model), "layers")
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 3, "num_attention_heads": 2}
+    config = LlamaConfig(vocab_size=len(tokenizer), max_position_embeddings=512, **sizes)
+    LlamaForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+downloads = sorted(Path("runs/models").glob("SmolLM2*.gguf"))
+model = mb.open_model(downloads[0] if downloads else save_untrained(Path("runs/untrained")))
+model
 
 # %% [markdown]
-# ## Requests and refusal margins
-# Requests are tokens with spans: the request itself, and the last token of the prompt. The refusal margin,
-# the log-odds that the answer begins with a refusal, takes one forward pass.
+# ## Refusals, separation and refusal direction
+# On prompts that ship with makebreak. Class means are fitted on half of them, and the other half is scored.
+# Dotted: class means under shuffled labels.
 
 # %%
-requests, margins = {}, {}
-for family in ("harmless", "harmful"):
-    batch = text_requests(tokenizer, prompts[family][:48], family=family, unsafe=family == "harmful")
-    margin = log_odds(next_token_log_probs(model, batch), first_tokens(batch, "refused"))
-    requests[family], margins[family] = batch, margin.numpy()
-pd.DataFrame(margins).describe().loc[["mean", "min", "max"]].round(2)
+inspection = mb.inspect(model, n=48)
+inspection.plot()
+
+# %%
+print("\n\n".join(inspection.summary))
 
 # %% [markdown]
-# Answers to eight harmful requests, whether they are degenerate, and whether each judge calls them a refusal:
+# Refusal rates by judge. Three judges look for words of a refusal. The classifier learnt from answers of
+# trained models, and random tokens are none of these.
 
 # %%
-harmful = requests["harmful"][:8]
-texts = harmful.truth["request"].tolist()
-answers = generate_texts(lm, harmful, n_new=16)
-verdicts = {name: judge(texts, answers) for name, judge in JUDGES.items()}
-pd.DataFrame({"request": texts, "answer": answers, "degenerate": is_degenerate(answers), **verdicts})
+inspection.table[["family", "judge", "n", "refuse", "low", "high", "degenerate"]].round(2)
 
 # %% [markdown]
-# ## Separation of harmful and harmless requests
-# Class means are fitted on one half of the requests, and the other half is scored. The interval of the AUROC
-# is over requests: this is one model.
+# The same as a page, with all tables and figures:
 
 # %%
-fit, score = (
-    SafeUnsafeRequests(requests["harmless"][half::2], requests["harmful"][half::2]) for half in (0, 1)
-)
-clusters = pd.DataFrame(cluster_rows(model, fit, {"harmful and harmless": score}, seed=0))
-intervals = [auroc_interval(auroc, len(score.safe), len(score.unsafe)) for auroc in clusters.auroc]
-clusters[["auroc_low", "auroc_high"]] = intervals
-with style():
-    plot_class_separation(clusters)
-
-# %% [markdown]
-# ## Refusal direction
-# Every candidate is a difference of means at one layer; the column `reason` says why it is rejected.
+print(inspection.save("runs/notebook-page"))
 
 # %%
-few = SafeUnsafeRequests(score.safe[:8], score.unsafe[:8])
-candidates = pd.DataFrame(direction_rows(model, fit, few, settings=DirectionSettings(controls=False), seed=0))
-candidates[["layer", "bypass", "induce", "kl", "reason"]].round(2).head(8)
-
-# %% [markdown]
-# ## Activations and interventions
-# Any site by its TransformerLens name, and any intervention by a hook. The mean refusal margin on the eight
-# harmful requests, before and after the ablation of a difference of means at half depth:
-
-# %%
-layer = n_layers(model) // 2
-site = f"blocks.{layer}.hook_resid_pre"
-states = next(capture(model, torch.from_numpy(harmful.prompt), [site], span_mask(harmful, "eot")))
-direction = refusal_direction(model, fit, layer)
-with ablate_directions(model, (direction / direction.norm())[:, None]):
-    ablated = log_odds(next_token_log_probs(model, harmful), first_tokens(harmful, "refused"))
-print("activations:", tuple(states.activations[site].shape))
-print(f"refusal margin: {margins['harmful'][:8].mean():.2f} nats, ablated {ablated.mean():.2f} nats")
+harmful = inspection.table.query("family == 'harmful'").set_index("judge").refuse
+assert downloads or harmful["classifier"] > 0.1 > harmful.drop("classifier").max()
