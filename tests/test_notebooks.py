@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from pathlib import Path
 from typing import cast
 
@@ -13,9 +14,10 @@ from nbclient import NotebookClient
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.py"))
 
 
-QUICK = "09_zoo"
-"""The notebook whose models are trained in seconds."""
-RUNS = [pytest.param(path, marks=[pytest.mark.slow] * (path.stem != QUICK)) for path in NOTEBOOKS]
+QUICK = {"01_quickstart", "09_zoo"}
+"""Notebooks on shipped models, which run in seconds."""
+RUNS = [pytest.param(path, marks=[pytest.mark.slow] * (path.stem not in QUICK)) for path in NOTEBOOKS]
+MAX_LINES = 60
 
 
 def sources(notebook: nbformat.NotebookNode) -> list[tuple[str, str]]:
@@ -38,6 +40,24 @@ def test_outputs_without_stderr(script: Path) -> None:
     assert not [
         output for output in outputs if output.get("name") == "stderr" or output.output_type == "error"
     ]
+
+
+@pytest.mark.parametrize("script", NOTEBOOKS, ids=lambda path: path.stem)
+def test_code_is_short_and_of_the_public_api(script: Path) -> None:
+    """Fewer than 60 lines of code, which import nothing of makebreak but the package itself."""
+    cells = [source for kind, source in sources(jupytext.read(script)) if kind == "code"]
+    code = "\n".join(cells)
+    assert sum(bool(line.strip()) for line in code.splitlines()) < MAX_LINES
+    assert "google.colab" in cells[0]
+    imports = [node for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Import | ast.ImportFrom)]
+    modules = [
+        node.module or "" if isinstance(node, ast.ImportFrom) else alias.name
+        for node in imports
+        for alias in node.names
+    ]
+    own = {module for module in modules if module.split(".")[0] in ("makebreak", "synthetic", "experiments")}
+    assert own == {"makebreak"}
+    assert not [node for node in imports if isinstance(node, ast.ImportFrom) and node.module == "makebreak"]
 
 
 @pytest.mark.timeout(1200)
