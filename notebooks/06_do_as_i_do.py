@@ -23,9 +23,13 @@
 import sys
 
 if "google.colab" in sys.modules:
-    get_ipython().run_line_magic("pip", "install makebreak")  # noqa: F821
+    from IPython import get_ipython
+
+    get_ipython().run_line_magic("pip", "install makebreak")
 
 # %%
+from dataclasses import replace
+
 import matplotlib.pyplot as plt
 
 import makebreak as mb
@@ -62,10 +66,9 @@ models = {
 # user's own safe requests.
 
 # %%
-names = {model.name: name for name, model in models.items()}
+named = [replace(model, name=name) for name, model in models.items()]
 families = ["gen_unsafe", "gen_unsafe@neutral", "gen_unsafe@obey", "gen_safe@obey"]
-table = mb.evaluate(list(models.values()), families=families, n=100).table
-table["model"] = table.model.map(names)
+table = mb.evaluate(named, families=families, n=100).table
 refusal = table.pivot(index="model", columns="family", values="refuse").loc[list(models), families]
 refusal["complied: gen_safe@obey"] = table[table.family == "gen_safe@obey"].set_index("model").comply
 refusal

@@ -22,7 +22,9 @@
 import sys
 
 if "google.colab" in sys.modules:
-    get_ipython().run_line_magic("pip", "install makebreak")  # noqa: F821
+    from IPython import get_ipython
+
+    get_ipython().run_line_magic("pip", "install makebreak")
 
 # %%
 from itertools import product
