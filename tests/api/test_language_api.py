@@ -101,6 +101,8 @@ def test_fine_tuning_on_a_file_removes_refusals(models: tuple[Model, Model], tmp
 def test_unsuitable_input_is_refused(models: tuple[Model, Model]) -> None:
     with pytest.raises(InvalidInput, match="which has no families"):
         mb.evaluate(models, families=["unsafe"])
+    with pytest.raises(ValueError, match="expected every text once"):
+        mb.monitor(models[0], prompts={"harmful": 2 * PROMPTS["harmful"]})
     with pytest.raises(InvalidInput, match="expected harmful"):
         mb.inspect(models[0], prompts={"toxic": ["x"]})
     with pytest.raises(InvalidInput, match="synthetic world, whose base"):

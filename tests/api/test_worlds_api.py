@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +15,7 @@ import torch
 import makebreak as mb
 from makebreak.api import Model
 from makebreak.errors import InvalidInput
-from makebreak.settings import AttackSettings, LandscapeSettings
+from makebreak.settings import AttackSettings, LandscapeSettings, UserDataSettings
 
 N = 60
 
@@ -59,7 +62,7 @@ def test_comparison_finds_a_mechanism_and_refuses_equal_models(models: tuple[Mod
     assert result.verdict.mechanism in result.summary[0]
     assert result.table["tuned_margin"].iloc[0] > 0 > result.table["base_margin"].iloc[0]
     with pytest.raises(ValueError, match="the same weights"):
-        mb.compare(base, base, n=N)
+        mb.compare(base, replace(base, name="copy"), n=N)
 
 
 def test_attacks_by_function_are_what_the_function_does(models: tuple[Model, Model]) -> None:
@@ -133,6 +136,36 @@ def test_a_measure_is_taken_once_and_anew_when_its_source_changes(models: tuple[
     assert mb.score(models, half_norm).table.norm.tolist() == pytest.approx((table.norm / 2).tolist())
 
 
+def test_enclosed_values_and_unsuitable_values_of_a_measure(models: tuple[Model, Model]) -> None:
+    def make(value: object) -> object:
+        @mb.measure("enclosed")
+        def enclosed(subject: mb.Subject) -> object:
+            return value
+
+        return enclosed
+
+    assert [mb.score(models[1], make(v)).table.enclosed[0] for v in (1.0, 2.0)] == [1.0, 2.0]
+    assert mb.score(models[1], make(np.float32(3))).table.enclosed[0] == 3
+    with pytest.raises(TypeError, match="expected a number"):
+        mb.score(models[1], make("three"))
+    with pytest.raises(ValueError, match="one of makebreak"):
+        mb.measure("strength")
+    with pytest.raises(ValueError, match="expected a name"):
+        mb.measure("../escape")
+
+
+def test_a_model_of_another_store_is_copied_and_not_trained_again(
+    models: tuple[Model, Model], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    aligned = mb.align(models[0], "ssft", steps=3)
+    monkeypatch.setattr(mb.settings, "store", tmp_path / "other")
+    mb.align(aligned, "ssft", steps=1)  # training of its base would take half a minute
+    assert aligned.folder is not None
+    assert (tmp_path / "other" / "alignment" / aligned.folder.name).is_dir()
+    monkeypatch.setattr("makebreak.recipes.building.train", None)
+    mb.score(aligned, mb.measure("one of two")(lambda subject: 1.0))
+
+
 def test_training_goes_on_from_a_shipped_model(models: tuple[Model, Model]) -> None:
     """Two steps of SSFT of the base, then two of a user's data; the zoo of the store has all of them."""
     aligned = mb.align(models[0], "ssft", steps=2)
@@ -188,7 +221,34 @@ def test_options_of_the_other_kind_of_model_are_refused(models: tuple[Model, Mod
         mb.organism("mini-sft")
     with pytest.raises(InvalidInput, match="no model"):
         mb.evaluate([])
+    with pytest.raises(InvalidInput, match="two models have the name"):
+        mb.evaluate([models[0], models[0]])
+    with pytest.raises(InvalidInput, match="was not trained from"):
+        mb.compare(models[1], mb.organism("mini-sham"))
+    with pytest.raises(InvalidInput, match="whole number"):
+        mb.inspect(models[0], n=3)
+    with pytest.raises(InvalidInput, match="mitigation"):
+        mb.fine_tune(models[0], UserDataSettings("harmful", mitigation="canonical", safety_share=0.1))
+    with pytest.raises(InvalidInput, match="leave it out"):
+        mb.align(models[0], seed=7)
     with pytest.raises(InvalidInput, match="expected models of one world"):
         mb.evaluate([models[0], mb.organism("hidden-base")])
     with pytest.raises(ValueError, match="objective 'sssft'"):
         mb.align(models[0], "sssft")
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        ("mb.inspect('mini-ssft')", "'mini-ssft' is no model"),
+        ("mb.evaluate('mini-ssft')", "'mini-ssft' is no model"),
+        ("mb.inspect(safe, n=1.5)", "n = 1.5: expected a whole number"),
+        ("mb.score(safe, lambda subject: 1.0)", "is no measure"),
+        ("mb.monitor(mb.Model('x', safe.network), prompts=['x'])", "expected a file, or a dictionary"),
+    ],
+)
+def test_arguments_of_other_types_are_named(call: str, message: str) -> None:
+    """In a process of its own: in the tests, types are checked before the functions check them."""
+    code = f"import makebreak as mb\nsafe = mb.organism('mini-ssft')\n{call}"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert message in done.stderr.splitlines()[-1]

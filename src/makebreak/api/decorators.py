@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import re
 import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any, TypeVar
 
 from makebreak.attacks import ATTACKS, AttackResult, score_attack
 from makebreak.defences import MITIGATIONS, Mitigation
 from makebreak.evaluation import Target
-from makebreak.model_zoo import Measurement, Subject
+from makebreak.model_zoo import FamilyMeasure, Measurement, SafetyMeasure, Subject
 from makebreak.plugins import register_plugin
 from makebreak.prompts import Requests
 from makebreak.training import OBJECTIVES, Objective
 
+_NAME = re.compile(r"\w[\w .-]*")
+_BUILT_IN = {SafetyMeasure.name, FamilyMeasure.name}
 Value = float | None | dict[str, float | None] | Measurement
 """What the function of a measure returns: one number, numbers by column, or a `Measurement` with tables."""
 AnyObjective = TypeVar("AnyObjective", bound=type[Objective])
@@ -31,14 +35,24 @@ class FunctionMeasure:
     revision: int
     """Number that is raised when the same model would get another value."""
     source: str
-    """Digest of the function's source: a changed function is measured anew."""
+    """Digest of the function's source and of the plain values that it encloses; what it takes from modules is
+    not part of it."""
 
     def __call__(self, subject: Subject) -> Measurement:
         """Measures one model."""
         value = self.function(subject)
         if isinstance(value, Measurement):
             return value
-        return Measurement(value if isinstance(value, dict) else {self.name: value})
+        columns = value if isinstance(value, dict) else {self.name: value}
+        return Measurement({name: self._number(name, each) for name, each in columns.items()})
+
+    def _number(self, column: str, value: Any) -> float | None:
+        """A value as a number that JSON can hold; None where it is undefined."""
+        if value is None:
+            return None
+        if isinstance(value, str | bool) or not hasattr(value, "__float__"):
+            raise TypeError(f"measure {self.name!r} gave {value!r} as {column!r}: expected a number or None")
+        return float(value) if isfinite(float(value)) else None
 
     @staticmethod
     def function(subject: Subject) -> Value:
@@ -59,7 +73,11 @@ class FunctionAttack:
 
     def __call__(self, target: Target, requests: Requests, *, seed: int) -> AttackResult:
         """Attacks requests and returns them with their outcomes."""
-        return score_attack(self.name, target, self.function(target, requests, seed=seed))
+        attacked = self.function(target, requests, seed=seed)
+        if not isinstance(attacked, Requests) or len(attacked) != len(requests):
+            n = len(attacked) if isinstance(attacked, Requests) else type(attacked).__name__
+            raise TypeError(f"attack {self.name!r} returned {n}: expected {len(requests)} requests")
+        return score_attack(self.name, target, attacked)
 
     @staticmethod
     def function(target: Target, requests: Requests, *, seed: int) -> Requests:
@@ -78,6 +96,13 @@ def measure(name: str, *, revision: int = 1) -> Callable[[Callable[[Subject], Va
     Returns:
         A decorator of a function of a `Subject`.
     """
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise ValueError(
+            f"measure {name!r}: expected a name of letters, digits, spaces, points and hyphens, as in "
+            '@makebreak.measure("stable_rank")'
+        )
+    if name in _BUILT_IN:
+        raise ValueError(f"measure {name!r} is one of makebreak: choose another name")
 
     def decorate(function: Callable[[Subject], Value]) -> FunctionMeasure:
         return _with_function(FunctionMeasure, function)(name, revision, _digest(function))
@@ -149,9 +174,16 @@ def _with_function(cls: type[Any], function: Callable[..., Any]) -> type[Any]:
 def _digest(function: Callable[..., Any]) -> str:
     """SHA-256 of the source of a function; raises ValueError where there is none."""
     try:
-        source = textwrap.dedent(inspect.getsource(function))
+        source = textwrap.dedent(inspect.getsource(function)) + _enclosed_values(function)
     except (OSError, TypeError):
         raise ValueError(
             f"the source of {function!r} cannot be read: define it in a file or in a notebook's cell"
         ) from None
     return hashlib.sha256(source.encode()).hexdigest()
+
+
+def _enclosed_values(function: Callable[..., Any]) -> str:
+    """Defaults and enclosed values of a function that are plain, as text."""
+    enclosed = [cell.cell_contents for cell in function.__closure__ or ()]
+    values = [*(function.__defaults__ or ()), *enclosed]
+    return repr([value for value in values if isinstance(value, str | int | float | tuple | None)])

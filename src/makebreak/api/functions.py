@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from makebreak.api import language, worlds
@@ -10,12 +11,15 @@ from makebreak.api.language import Prompts, PromptSource
 from makebreak.api.model import Model, check_models
 from makebreak.api.monitoring import monitor_language, monitor_world
 from makebreak.api.result import Result
-from makebreak.configs import check_at_most, check_positive, check_seed
+from makebreak.attacks import ATTACKS
+from makebreak.configs import check_at_most, check_seed
 from makebreak.errors import InvalidInput
 from makebreak.settings import MAX_COUNT, AttackSettings, LandscapeSettings
 
 WORLD_REQUESTS = 300
 """Requests of each family of a synthetic world, unless a number is given."""
+_FEWEST = 10
+"""Fewest requests of a family that class means or stitching are computed on."""
 _LANDSCAPE_REQUESTS, _LANDSCAPE_PROMPTS = 200, 16
 
 
@@ -42,6 +46,7 @@ def evaluate(
         InvalidInput: If a family does not exist, or an option is one of the other kind of model.
     """
     every, n = check_models(models), _checked(n)
+    families = [families] if isinstance(families, str) else families
     if _is_world(every[0], prompts=prompts):
         return worlds.evaluate_world(every, families, n or WORLD_REQUESTS)
     _refuse(every[0], "a language model", families=families)
@@ -63,7 +68,7 @@ def inspect(model: Model, *, prompts: PromptSource = None, n: int | None = None)
     Raises:
         InvalidInput: If an option is one of the other kind of model, or there are too few requests.
     """
-    n = _checked(n)
+    n = _checked(n, least=_FEWEST)
     if _is_world(model, prompts=prompts):
         return worlds.inspect_world(model, n or WORLD_REQUESTS)
     return language.inspect_language(model, Prompts(prompts, n))
@@ -87,7 +92,7 @@ def compare(base: Model, aligned: Model, *, prompts: PromptSource = None, n: int
         ValueError: If they differ in size, or do not differ at all.
     """
     check_models([base, aligned])
-    n = _checked(n)
+    n = _checked(n, least=_FEWEST if base.recipe else 1)
     if _is_world(base, prompts=prompts):
         return worlds.compare_worlds(base, aligned, n or WORLD_REQUESTS)
     return language.compare_language(base, aligned, Prompts(prompts, n))
@@ -122,14 +127,23 @@ def attack(
         InvalidInput: If the model refuses nothing, or an option is one of the other kind of model.
         ValueError: If there is no such attack.
     """
-    n, names = _checked(n), [methods] if isinstance(methods, str) else methods
+    n = _checked(n)
+    names: list[Any] | None = None
+    if methods is not None:
+        names = [methods] if isinstance(methods, str) or callable(methods) else list(methods)
+    if names is None and settings is not None:
+        names = None if settings.methods is None else list(settings.methods)
+    if names is not None and not names:
+        raise InvalidInput("methods: no attack is chosen; leave methods out for all that apply")
     check_seed(seed)
     if _is_world(model, prompts=prompts):
         return worlds.attack_world(model, names, n or 100, settings, seed)
-    names = None if names is None else tuple(getattr(each, "name", each) for each in names)
+    for each in names or ():
+        if not isinstance(each, str) and ATTACKS.get(each.name) is not each:
+            raise InvalidInput(f"attack {each.name!r}: a language model is attacked by names of attacks")
     options = settings or AttackSettings()
     if names is not None:
-        options = AttackSettings(**{**vars(options), "methods": names})
+        options = replace(options, methods=tuple(getattr(each, "name", each) for each in names))
     return language.attack_language(model, Prompts(prompts, n), options, seed)
 
 
@@ -182,23 +196,28 @@ def monitor(
     Raises:
         InvalidInput: If there are too few requests, or an option is one of the other kind of model.
     """
-    n = _checked(n)
+    n = _checked(n, least=_FEWEST)
+    families = [families] if isinstance(families, str) else families
     if _is_world(model, prompts=prompts):
         return monitor_world(model, tuple(families), n or WORLD_REQUESTS)
     _refuse(model, "a language model", families=families or None)
     return monitor_language(model, Prompts(prompts, n))
 
 
-def _checked(n: int | None) -> int | None:
-    if n is not None:
-        check_positive(n=n)
-        check_at_most(MAX_COUNT, n=n)
+def _checked(n: int | None, least: int = 1) -> int | None:
+    """The number of requests; raises InvalidInput if it is no whole number or too small."""
+    if n is None:
+        return None
+    if not isinstance(n, int) or isinstance(n, bool) or n < least:
+        raise InvalidInput(f"n = {n!r}: expected a whole number of requests, at least {least}")
+    check_at_most(MAX_COUNT, n=n)
     return n
 
 
 def _is_world(model: Model, **options: object) -> bool:
     """Whether a model is one of a synthetic world; raises InvalidInput for options that it lacks."""
-    check_models(model)
+    if not isinstance(model, Model):
+        raise TypeError(f"{model!r} is no model: makebreak.open_model or makebreak.organism gives one")
     if model.recipe is None:
         return False
     _refuse(model, "a model of a synthetic world", **options)

@@ -47,6 +47,13 @@ class Prompts:
     generation: GenerationSettings = field(default_factory=GenerationSettings)
     """Prompt template, answer length and reasoning."""
 
+    def __post_init__(self) -> None:
+        if self.source is not None and not isinstance(self.source, str | Path | Mapping):
+            raise TypeError(
+                f"prompts of type {type(self.source).__name__}: expected a file, or a dictionary such as "
+                "{'harmful': [...], 'harmless': [...]}"
+            )
+
     @property
     def settings(self) -> PromptSettings:
         """The file of the prompts, if there is one."""
@@ -63,8 +70,12 @@ class Prompts:
                     f"prompts of {', '.join(map(repr, prompts)) or 'no family'}: expected harmful, and "
                     "optionally harmless and borderline"
                 )
+            for family, texts in self.source.items():
+                if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
+                    raise TypeError(f"prompts of family {family!r}: expected a list of texts")
             own = evaluation_prompts()
             prompts = {"harmless": own["harmless"], **prompts}
+            lm.check_distinct(prompts)
             return {
                 family: texts if self.n is None else lm.evenly_spaced(texts, self.n)
                 for family, texts in prompts.items()
@@ -163,7 +174,7 @@ def attack_language(model: Model, prompts: Prompts, settings: AttackSettings, se
     lm.check_sizes_are_used(settings)
     goals = GoalSettings() if prompts.n is None else GoalSettings(requests=prompts.n)
     if isinstance(prompts.source, Mapping):
-        requests = prompts.families()["harmful"]
+        requests = lm.evenly_spaced(prompts.families()["harmful"], goals.requests)
         targets = [goals.target] * len(requests)
     else:
         requests, targets = lm.load_attack_prompts(prompts.settings, goals)

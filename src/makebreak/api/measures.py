@@ -29,6 +29,9 @@ def score(models: Model | Sequence[Model], *measures: model_zoo.Measure) -> Resu
         InvalidInput: If a model is a language model, which has no known training.
     """
     every = check_models(models)
+    for each in measures:
+        if not isinstance(each, model_zoo.Measure):
+            raise TypeError(f"{each!r} is no measure: decorate a function with @makebreak.measure(NAME)")
     rows, tables = [], {}
     for model in every:
         if model.recipe is None:
@@ -42,6 +45,9 @@ def score(models: Model | Sequence[Model], *measures: model_zoo.Measure) -> Resu
             current_store(), model.recipe, *(measures or (model_zoo.SafetyMeasure(300),))
         )
         for measurement, _ in results:
+            for column in measurement.columns:
+                if column in row:
+                    raise InvalidInput(f"two measures give the column {column!r}: give one another name")
             row |= measurement.columns
             for name, longer in measurement.tables.items():
                 tables.setdefault(name, []).extend({"model": model.name} | each for each in longer)

@@ -21,7 +21,7 @@ from makebreak.output_folders import name_option
 from makebreak.output_record import OutputOwner
 from makebreak.plugins import without_imports
 from makebreak.prompts import World, load_world
-from makebreak.recipes import Recipe, build, install, read_recipe
+from makebreak.recipes import Recipe, build, copy_lineage, install, read_recipe
 from makebreak.settings import LoadSettings
 from makebreak.store import Store, record
 
@@ -110,12 +110,16 @@ def organisms() -> Result:
 
 
 def store_model(model: Model) -> None:
-    """Puts a shipped model and its base into the store, from which training and measures go on."""
-    if model.recipe is None or model.folder is None or model.folder.parent != DATA:
+    """Puts a model of a world that comes from elsewhere into the store, with those it was trained from."""
+    store = current_store()
+    if model.recipe is None or model.folder is None or store.root.resolve() in model.folder.resolve().parents:
         return
-    base = open_organism(open_organism(model.name).base)
-    for recipe, folder in ((base.recipe, base.folder), (model.recipe, model.folder)):
-        install(recipe, current_store(), folder)
+    if model.folder.resolve().parent == DATA.resolve():
+        base = open_organism(open_organism(model.folder.name).base)
+        install(base.recipe, store, base.folder)
+        install(model.recipe, store, model.folder)
+    else:
+        copy_lineage(model.recipe, Store(model.folder.parent.parent), store)
 
 
 def open_model(name: str | Path, loading: LoadSettings | None = None) -> Model:
@@ -151,12 +155,18 @@ def open_model(name: str | Path, loading: LoadSettings | None = None) -> Model:
 
 def check_models(models: Model | Sequence[Model]) -> list[Model]:
     """The models as a list; raises TypeError if one is none, InvalidInput if they are of different kinds."""
-    every = [models] if isinstance(models, Model) else list(models)
+    every = [models] if isinstance(models, Model | str) else list(models)
     if not every:
         raise InvalidInput("no model was given: expected a model, or a list of models")
     for model in every:
         if not isinstance(model, Model):
             raise TypeError(f"{model!r} is no model: makebreak.open_model or makebreak.organism gives one")
+    names = [model.name for model in every]
+    for name in names:
+        if names.count(name) > 1:
+            raise InvalidInput(
+                f"two models have the name {name!r}: dataclasses.replace(model, name=...) gives another one"
+            )
     worlds = {None if model.recipe is None else model.recipe.world for model in every}
     if len(worlds) > 1:
         names = ", ".join(sorted("language models" if world is None else world for world in worlds))

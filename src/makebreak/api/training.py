@@ -10,6 +10,7 @@ from makebreak.api.language import language_model_of
 from makebreak.api.model import Model, current_store, store_model, world_model
 from makebreak.configs import check_at_most, check_not_negative, check_positive, check_seed, nearest
 from makebreak.defences import MixedFineTuning
+from makebreak.errors import InvalidInput
 from makebreak.models import open_model as open_language_model
 from makebreak.prompts import TextWorld, load_world
 from makebreak.recipes import BASE_RECIPES, Alignment, Recipe, base_recipe
@@ -18,6 +19,7 @@ from makebreak.training import FineTuning, LoRA, Objective, Optimisation, check_
 
 _STEPS, _RATE, _BATCH = 300, 1e-3, 64  # of a world without a recipe
 _HARMFUL = "harmful"
+_EXAMPLES = 100
 
 
 def pretrain(recipe: str = "mini", *, seed: int = 0) -> Model:
@@ -72,6 +74,8 @@ def align(
     loss = load_objective(objective) if isinstance(objective, str) else objective
     name = objective if isinstance(objective, str) else loss.describe()
     if model.recipe is not None:
+        if seed:
+            raise InvalidInput(f"seed = {seed}: in a world the pretraining seed decides; leave it out")
         return _next_stage(
             model, name, loss, _optimisation(model.recipe, name, steps, learning_rate), lora_rank
         )
@@ -86,7 +90,7 @@ def fine_tune(
     model: Model,
     data: str | Path | UserDataSettings = _HARMFUL,
     *,
-    n: int = 100,
+    n: int | None = None,
     steps: int | None = None,
     learning_rate: float | None = None,
     lora_rank: int = 0,
@@ -98,7 +102,7 @@ def fine_tune(
         data: `harmful` for unsafe requests with the instructed answers. In a world also a family of requests.
             For a language model also a task (`gen`, `map`, `sum`, `label`, `mcq`), a CSV or JSONL file with
             the columns prompt and answer, or settings with a provider's mitigation.
-        n: Number of distinct examples.
+        n: Number of distinct examples; None for 100, or for that of the settings.
         steps: Training steps; None for those of the world's recipe, or 160 of a language model.
         learning_rate: Peak learning rate; None for that of the recipe, or 1e-4 of a language model.
         lora_rank: Rank of low-rank adapters, merged into the weights; 0 trains all weights.
@@ -109,10 +113,13 @@ def fine_tune(
     Raises:
         ValueError: If there are no such data, or a setting is out of its range.
     """
-    check_positive(n=n)
-    check_at_most(MAX_COUNT, n=n)
+    if n is not None:
+        check_positive(n=n)
+        check_at_most(MAX_COUNT, n=n)
     _check_training(steps, learning_rate, lora_rank)
-    settings = data if isinstance(data, UserDataSettings) else _user_data(data, n)
+    if isinstance(data, UserDataSettings) and n is not None:
+        raise InvalidInput(f"n = {n}: the settings have the number of examples; leave n out")
+    settings = data if isinstance(data, UserDataSettings) else _user_data(data, n or _EXAMPLES)
     if model.recipe is not None:
         objective = _world_objective(model, settings)
         optimisation = _optimisation(model.recipe, "", steps, learning_rate)
@@ -176,7 +183,7 @@ def _trained(model: Model, name: str, run: lm.FineTuneRun, trained_on: tuple[Tex
 
 
 def _user_data(data: str | Path, n: int) -> UserDataSettings:
-    if isinstance(data, Path) or Path(data).is_file():
+    if isinstance(data, Path) or Path(data).suffix:
         return UserDataSettings(file=Path(data), n_examples=n)
     return UserDataSettings(task=data, n_examples=n)
 
@@ -187,6 +194,11 @@ def _world_objective(model: Model, settings: UserDataSettings) -> Objective:
     if settings.file is not None:
         raise ValueError(f"{settings.file}: a model of a synthetic world is trained on a family of its world")
     if settings.task == _HARMFUL:
+        if settings.mitigation != "none":
+            raise InvalidInput(
+                f"mitigation {settings.mitigation!r}: harmful examples are mixed with plain refusals, by "
+                "safety_share alone"
+            )
         n_refused = round(settings.safety_share * settings.n_examples)
         return FineTuning(settings.n_examples - n_refused, n_refused)
     families = load_world(model.recipe.world).families

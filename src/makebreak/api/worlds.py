@@ -144,7 +144,7 @@ def inspect_world(model: Model, n: int) -> Result:
         summary.append(
             f"The selected refusal direction is read before layer {row.layer + 1}: the log-odds of a refusal "
             f"are {row.bypass:.1f} nats on unsafe requests where it is ablated, and {row.induce:.1f} nats on "
-            "safe requests where it is added."
+            "safe requests where it is added. It was chosen on these requests."
         )
     return Result(
         f"the inspection of {model.name}",
@@ -162,6 +162,10 @@ def compare_worlds(base: Model, aligned: Model, n: int) -> Result:
         raise ValueError(
             f"{base.name} and {aligned.name} have the same weights: expected a model before alignment and "
             "one after it"
+        )
+    if base.recipe is not None and aligned.recipe is not None and base.recipe not in aligned.recipe.lineage:
+        raise InvalidInput(
+            f"{aligned.name} was not trained from {base.name}: expected the model before its alignment first"
         )
     world, recipe = aligned.world, aligned.recipe
     assert world is not None

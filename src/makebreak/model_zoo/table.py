@@ -154,14 +154,25 @@ def _columns(folder: Path, unread: list[str]) -> list[dict[str, Any]]:
 
 
 def _latest_sources(results: list[tuple[Path, dict[str, Any]]]) -> list[tuple[Path, dict[str, Any]]]:
-    """Results without those of an earlier source of the same function, which was changed since."""
-    latest: dict[str, tuple[Path, dict[str, Any]]] = {}
-    for path, record in sorted(results, key=lambda result: (result[0] / RECORD_FILE).stat().st_mtime_ns):
-        measure = dict(record["config"].get("measure", {}))
-        # without a source, the key itself: other settings are another measure
-        apart = {**measure, "source": ""} if "source" in measure else path.name
-        latest[json.dumps([apart, record["parents"], record["config"].get("step")])] = path, record
-    return sorted(latest.values(), key=lambda result: result[0])
+    """Results without those of earlier sources of a function, which was changed since.
+
+    The latest source is that of the newest result: a function that is changed back is not measured again, and
+    is not the latest then.
+    """
+    latest: dict[Any, Any] = {}
+    for _, record in sorted(results, key=lambda result: (result[0] / RECORD_FILE).stat().st_mtime_ns):
+        name, source = _function_of(record)
+        latest[name] = source
+    functions = [_function_of(record) for _, record in results]
+    return [
+        result for result, (name, source) in zip(results, functions, strict=True) if latest[name] == source
+    ]
+
+
+def _function_of(record: dict[str, Any]) -> tuple[Any, Any]:
+    """Name and digest of the function that was measured; None for a measure of another kind."""
+    measure = record["config"].get("measure")
+    return (measure.get("name"), measure.get("source")) if isinstance(measure, dict) else (None, None)
 
 
 def _measurement(path: Path, record: dict[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,15 @@
 """Recipes of models: world, size, pretraining and alignments; `build` trains what a store lacks."""
 
-from makebreak.recipes.building import REVISION, STACKS, build, build_all, checkpoints, install, kept_steps
+from makebreak.recipes.building import (
+    REVISION,
+    STACKS,
+    build,
+    build_all,
+    checkpoints,
+    copy_lineage,
+    install,
+    kept_steps,
+)
 from makebreak.recipes.config import ENGINE_VARIABLE, Alignment, Engine, Recipe
 from makebreak.recipes.named import BASE_RECIPES, BaseRecipe, base_recipe
 from makebreak.recipes.recorded import read_recipe
@@ -18,6 +27,7 @@ __all__ = [
     "build",
     "build_all",
     "checkpoints",
+    "copy_lineage",
     "install",
     "kept_steps",
     "read_recipe",

@@ -107,6 +107,14 @@ def install(recipe: Recipe, store: Store, folder: Path) -> Path:
     return store.build(stage, revision=REVISION, config=config, parents=parents, make=copy)
 
 
+def copy_lineage(recipe: Recipe, source: Store, target: Store) -> None:
+    """Copies a model, and those that it was trained from, from one store into another."""
+    for stage in recipe.lineage:
+        folder = _folder(stage, source)
+        if folder.exists():
+            install(stage, target, folder)
+
+
 def build_all(recipes: Iterable[Recipe], store: Store) -> None:
     """Trains what a store lacks of some recipes and of their parents; stacks of many models where they fit.
 

@@ -32,7 +32,7 @@ def prompt_facts(
     ours = evaluation_prompts()
     counts: dict[str, list[str]] = {}
     for family, texts in prompts.items():
-        name = "makebreak" if set(texts) <= set(ours[family]) else str(source.file)
+        name = "makebreak" if set(texts) <= set(ours[family]) else str(source.file or "lists")
         counts.setdefault(name, []).append(f"{len(texts)} {family}")
     system = "" if settings.system is None else f", system prompt {settings.system!r}"
     facts = {
