@@ -183,6 +183,14 @@ def test_training_goes_on_from_a_shipped_model(models: tuple[Model, Model]) -> N
     assert reopened.recipe == tuned.recipe
 
 
+def test_models_with_and_without_a_mitigation_have_different_names(models: tuple[Model, Model]) -> None:
+    """Tables tell models apart by their names."""
+    data = mb.settings.UserDataSettings(task="safe", n_examples=8)
+    mixed = mb.settings.UserDataSettings(task="safe", n_examples=8, mitigation="safe_twin", safety_share=0.5)
+    names = [mb.fine_tune(models[1], each, steps=1).name for each in (data, mixed)]
+    assert names == ["mini-ssft tuned on safe", "mini-ssft tuned on safe, 0.5 safe_twin"]
+
+
 def test_pages_are_saved_again_but_never_over_other_files(
     models: tuple[Model, Model], tmp_path: Path
 ) -> None:

@@ -123,7 +123,7 @@ def fine_tune(
     if model.recipe is not None:
         objective = _world_objective(model, settings)
         optimisation = _optimisation(model.recipe, "", steps, learning_rate)
-        return _next_stage(model, f"tuned on {settings.source}", objective, optimisation, lora_rank)
+        return _next_stage(model, f"tuned on {settings.description}", objective, optimisation, lora_rank)
     language_model = language_model_of(model)
     training = _settings(steps, learning_rate, lora_rank, 0)
     check_rank(language_model.model, training.lora_rank)
@@ -131,7 +131,7 @@ def fine_tune(
     user_data = lm.UserData(settings, examples)
     run = lm.fine_tune_run(training, f"fine-tuning on {settings.source}")
     trained_on = lm.user_training(language_model, user_data, current_store(), GenerationSettings())
-    return _trained(model, f"{model.name} tuned on {settings.source}", run, trained_on)
+    return _trained(model, f"{model.name} tuned on {settings.description}", run, trained_on)
 
 
 def _check_training(steps: int | None, learning_rate: float | None, lora_rank: int) -> None:
