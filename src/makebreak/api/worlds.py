@@ -132,7 +132,8 @@ def inspect_world(model: Model, n: int) -> Result:
     summary = [
         f"The model refuses {_interval(unsafe, 'refuse')} of {n} unsafe and {_interval(safe, 'refuse')} of "
         f"{n} safe requests (95 % intervals over requests).",
-        f"τ separates {best.requests} requests best in layer {best.layer + 1}: AUROC {best.auroc:.2f} "
+        f"τ separates {best.requests} requests best in layer {best.layer + 1} ({best.layer} in tables): "
+        f"AUROC {best.auroc:.2f} "
         f"[{best.auroc_low:.2f}, {best.auroc_high:.2f}]; with class means under shuffled labels "
         f"{best.shuffled_auroc:.2f}. The layer was chosen on these requests, so that the AUROC is too "
         "favourable.",
@@ -242,7 +243,12 @@ def attack_world(
         rates = " / ".join(f"{rate:.2f}" for rate in tables["prefill"].compliance_rate)
         longest = len(tables["prefill"]) - 1
         summary.append(f"With the first 0 to {longest} tokens forced, it complies with {rates}.")
-    facts = facts_of([model], n) | {"attacks": ", ".join(row.attack for row in complied), "seed": str(seed)}
+    sizes = settings or WORLD_SIZES
+    facts = facts_of([model], n) | {
+        "sizes": f"{sizes.attack_tokens} adversarial tokens, {sizes.steps} steps of {sizes.candidates} "
+        f"candidates; {sizes.soft_tokens} soft tokens of norms up to {sizes.soft_radius:g}"
+    }
+    facts |= {"attacks": ", ".join(row.attack for row in complied), "seed": str(seed)}
     return Result(
         f"attacks on {model.name}", _owner("attack", model), tables, summary, attack_drawings(tables), facts
     )

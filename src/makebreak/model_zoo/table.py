@@ -88,7 +88,10 @@ def _check_columns(name: str, columns: pd.DataFrame, zoo: pd.DataFrame) -> None:
             f"{name} was taken of model {key} with two settings: use one store for each, or delete one"
         )
     for column in columns.columns.drop(KEY).intersection(zoo.columns):
-        raise ValueError(f"column {column!r} of {name} is in the table already: give it another name")
+        raise ValueError(
+            f"column {column!r} of {name} is in the table already: give it another name, "
+            f"or delete the folder {name} of the store"
+        )
 
 
 def _finished(folder: Path, unread: list[str]) -> Iterator[tuple[Path, dict[str, Any]]]:
