@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -15,15 +14,6 @@ from makebreak.settings import AttackSettings, LandscapeSettings
 from tests.fixtures import tiny_lm
 
 PROMPTS = tiny_lm.prompts()
-
-
-@pytest.fixture(scope="module", autouse=True)
-def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """An empty store for all tests of the file."""
-    with pytest.MonkeyPatch.context() as patch:
-        folder = tmp_path_factory.mktemp("api") / "store"
-        patch.setattr(mb.settings, "store", folder)
-        yield folder
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,15 +17,6 @@ from makebreak.errors import InvalidInput
 from makebreak.settings import AttackSettings, LandscapeSettings, UserDataSettings
 
 N = 60
-
-
-@pytest.fixture(scope="module", autouse=True)
-def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """An empty store for all tests of the file."""
-    with pytest.MonkeyPatch.context() as patch:
-        folder = tmp_path_factory.mktemp("api") / "store"
-        patch.setattr(mb.settings, "store", folder)
-        yield folder
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ from makebreak.api.language import Prompts, PromptSource
 from makebreak.api.model import Model, check_models
 from makebreak.api.monitoring import monitor_language, monitor_world
 from makebreak.api.result import Result
+from makebreak.api.world_attacks import attack_world
 from makebreak.attacks import ATTACKS
 from makebreak.configs import check_at_most, check_seed
 from makebreak.errors import InvalidInput
@@ -45,7 +46,7 @@ def evaluate(
     Raises:
         InvalidInput: If a family does not exist, or an option is one of the other kind of model.
     """
-    every, n = check_models(models), _checked(n)
+    every, n = check_models(models), _check_number(n)
     families = [families] if isinstance(families, str) else families
     if _is_world(every[0], prompts=prompts):
         return worlds.evaluate_world(every, families, n or WORLD_REQUESTS)
@@ -68,7 +69,7 @@ def inspect(model: Model, *, prompts: PromptSource = None, n: int | None = None)
     Raises:
         InvalidInput: If an option is one of the other kind of model, or there are too few requests.
     """
-    n = _checked(n, least=_FEWEST)
+    n = _check_number(n, least=_FEWEST)
     if _is_world(model, prompts=prompts):
         return worlds.inspect_world(model, n or WORLD_REQUESTS)
     return language.inspect_language(model, Prompts(prompts, n))
@@ -92,7 +93,7 @@ def compare(base: Model, aligned: Model, *, prompts: PromptSource = None, n: int
         ValueError: If they differ in size, or do not differ at all.
     """
     check_models([base, aligned])
-    n = _checked(n, least=_FEWEST if base.recipe else 1)
+    n = _check_number(n, least=_FEWEST if base.recipe else 1)
     if _is_world(base, prompts=prompts):
         return worlds.compare_worlds(base, aligned, n or WORLD_REQUESTS)
     return language.compare_language(base, aligned, Prompts(prompts, n))
@@ -128,7 +129,7 @@ def attack(
         InvalidInput: If the model refuses nothing, or an option is one of the other kind of model.
         ValueError: If there is no such attack.
     """
-    n = _checked(n)
+    n = _check_number(n)
     names: list[Any] | None = None
     if methods is not None:
         names = [methods] if isinstance(methods, str) or callable(methods) else list(methods)
@@ -138,7 +139,7 @@ def attack(
         raise InvalidInput("methods: no attack is chosen; leave methods out for all that apply")
     check_seed(seed)
     if _is_world(model, prompts=prompts):
-        return worlds.attack_world(model, names, n or 100, settings, seed)
+        return attack_world(model, names, n or 100, settings, seed)
     for each in names or ():
         if not isinstance(each, str) and ATTACKS.get(each.name) is not each:
             raise InvalidInput(f"attack {each.name!r}: a language model is attacked by names of attacks")
@@ -169,7 +170,7 @@ def landscape(
     Raises:
         InvalidInput: If an option is one of the other kind of model.
     """
-    n, options = _checked(n), settings or LandscapeSettings()
+    n, options = _check_number(n), settings or LandscapeSettings()
     if _is_world(model, prompts=prompts):
         return worlds.landscape_world(model, n or _LANDSCAPE_REQUESTS, options)
     return language.landscape_language(model, Prompts(prompts, n or _LANDSCAPE_PROMPTS), options)
@@ -197,7 +198,7 @@ def monitor(
     Raises:
         InvalidInput: If there are too few requests, or an option is one of the other kind of model.
     """
-    n = _checked(n, least=_FEWEST)
+    n = _check_number(n, least=_FEWEST)
     families = [families] if isinstance(families, str) else families
     if _is_world(model, prompts=prompts):
         return monitor_world(model, tuple(families), n or WORLD_REQUESTS)
@@ -205,7 +206,7 @@ def monitor(
     return monitor_language(model, Prompts(prompts, n))
 
 
-def _checked(n: int | None, least: int = 1) -> int | None:
+def _check_number(n: int | None, least: int = 1) -> int | None:
     """The number of requests; raises InvalidInput if it is no whole number or too small."""
     if n is None:
         return None

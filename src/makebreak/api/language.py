@@ -16,12 +16,11 @@ from makebreak.api.drawings import (
     refusal_drawings,
     separation_drawings,
 )
-from makebreak.api.model import Model, current_store
+from makebreak.api.model import Model, current_store, result_owner
 from makebreak.api.result import Result
 from makebreak.errors import InvalidInput
 from makebreak.evaluation import ChatTarget, check_context, deciding_judge
 from makebreak.models import LanguageModel, model_digest
-from makebreak.output_record import OutputOwner
 from makebreak.prompts import evaluation_prompts
 from makebreak.settings import (
     AttackSettings,
@@ -91,11 +90,20 @@ class Prompts:
 
     def facts(self, prompts: Mapping[str, Sequence[str]], **models: LanguageModel) -> dict[str, str]:
         """Facts of a page on prompts, answers and models."""
-        settings = ChatTarget(list(models.values())[-1], self.generation).settings
-        facts = report.prompt_facts(prompts, self.settings, settings)
-        return facts | {
-            name: f"{model.description}, SHA-256 {model_digest(model)[:16]}" for name, model in models.items()
-        }
+        return job_facts(prompts, self.settings, self.generation, **models)
+
+
+def job_facts(
+    prompts: Mapping[str, Sequence[str]],
+    source: PromptSettings,
+    generation: GenerationSettings,
+    **models: LanguageModel,
+) -> dict[str, str]:
+    """Facts of a page on prompts, which are those of the last model, on answers and on models."""
+    settings = ChatTarget(list(models.values())[-1], generation).settings
+    return report.prompt_facts(prompts, source, settings) | {
+        name: f"{model.description}, SHA-256 {model_digest(model)[:16]}" for name, model in models.items()
+    }
 
 
 def evaluate_language(models: Sequence[Model], prompts: Prompts) -> Result:
@@ -120,7 +128,7 @@ def evaluate_language(models: Sequence[Model], prompts: Prompts) -> Result:
     names = {model.name: language_model_of(model) for model in models}
     return Result(
         f"the evaluation of {', '.join(names)}",
-        _owner("evaluate", *models),
+        result_owner("makebreak evaluate", *models),
         tables,
         summary,
         refusal_drawings(tables),
@@ -137,7 +145,7 @@ def inspect_language(model: Model, prompts: Prompts) -> Result:
     facts = prompts.facts(texts, model=language_model) | {"refusals begin with": inspection.openers}
     return Result(
         f"the inspection of {model.name}",
-        _owner("inspect", model),
+        result_owner("makebreak inspect", model),
         tables,
         report.inspection_summary(inspection),
         separation_drawings(tables) or refusal_drawings(tables),
@@ -157,7 +165,7 @@ def compare_language(base: Model, aligned: Model, prompts: Prompts) -> Result:
     del facts["answers"]  # none are generated
     return Result(
         f"the comparison of {base.name} with {aligned.name}",
-        _owner("compare", base, aligned),
+        result_owner("makebreak compare", base, aligned),
         tables,
         report.comparison_summary(rows, verdict),
         comparison_drawings(tables, ("harmless", "harmful")),
@@ -188,7 +196,7 @@ def attack_language(model: Model, prompts: Prompts, settings: AttackSettings, se
     facts |= report.attack_facts(settings, targets, seed)
     return Result(
         f"attacks on {model.name}",
-        _owner("attack", model),
+        result_owner("makebreak attack", model),
         frames,
         report.attack_summary(suite),
         attack_drawings(frames),
@@ -208,7 +216,7 @@ def landscape_language(model: Model, prompts: Prompts, settings: LandscapeSettin
     facts = prompts.facts(texts, model=language_model) | report.landscape_facts(settings)
     return Result(
         f"the landscape of {model.name}",
-        _owner("landscape", model),
+        result_owner("makebreak landscape", model),
         tables,
         report.landscape_summary(rows),
         landscape_drawings(tables, model.name),
@@ -229,7 +237,3 @@ def _frames(tables: Mapping[str, Rows], *, first: str) -> dict[str, pd.DataFrame
     frames = {name: pd.DataFrame(rows) for name, rows in tables.items()}
     main: dict[str, pd.DataFrame] = {first: frames[first]} if first in frames else {}
     return main | frames
-
-
-def _owner(function: str, *models: Model) -> OutputOwner:
-    return OutputOwner(f"makebreak {function}", tuple(model.name for model in models))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ class Model:
 
     name: str
     """Name in tables, figures and pages."""
-    network: PreTrainedModel = field(compare=False)
+    network: PreTrainedModel
     """The weights, a model of transformers."""
     recipe: Recipe | None = None
     """How it was trained in its synthetic world; None for a language model."""
@@ -151,6 +151,11 @@ def open_model(name: str | Path, loading: LoadSettings | None = None) -> Model:
             str(name), store=current_store(), loading=loading or LoadSettings()
         )
     return Model(language_model.name, language_model.model, language_model=language_model)
+
+
+def result_owner(program: str, *models: Model) -> OutputOwner:
+    """Owner of the folder of a result on some models: these models, and the program that gave it."""
+    return OutputOwner(program, tuple(str(model.folder or model.name) for model in models))
 
 
 def check_models(models: Model | Sequence[Model]) -> list[Model]:

@@ -9,9 +9,9 @@ import pandas as pd
 
 from makebreak import lm
 from makebreak.api.language import Prompts, language_model_of
-from makebreak.api.model import Model
+from makebreak.api.model import Model, result_owner
 from makebreak.api.result import Drawing, Result
-from makebreak.api.worlds import check_families, facts_of
+from makebreak.api.worlds import check_families, facts_of, sample_held_out
 from makebreak.defences import (
     FALSE_POSITIVE_RATE,
     Monitor,
@@ -24,8 +24,6 @@ from makebreak.defences import (
 from makebreak.errors import InvalidInput
 from makebreak.evaluation import ChatTarget
 from makebreak.mechanism import SafeUnsafeRequests
-from makebreak.model_zoo import held_out_requests
-from makebreak.output_record import OutputOwner
 from makebreak.plots import plot_monitors
 from makebreak.prompts import Requests
 
@@ -53,18 +51,14 @@ class MonitorRateRow(NamedTuple):
 
 def monitor_world(model: Model, families: tuple[str, ...], n: int) -> Result:
     """Monitors of a model of a world, fitted on clean requests of the half for fitting."""
-    world, recipe = model.world, model.recipe
+    world = model.world
     assert world is not None
-    assert recipe is not None
     check_families(world, families)
-
-    def sample(family: str, size: int, split: str) -> Requests:
-        return held_out_requests(recipe.world, family, size, recipe.seed, split)
-
     n_calibration = min_calibration_size(FALSE_POSITIVE_RATE)
-    safe = sample("safe", n + n_calibration, "fit")
-    fit = SafeUnsafeRequests(safe[:n], sample("unsafe", n, "fit"))
-    requests = {family: sample(family, n, "score") for family in dict.fromkeys(("safe", "unsafe", *families))}
+    safe = sample_held_out(model, "safe", n + n_calibration, "fit")
+    fit = SafeUnsafeRequests(safe[:n], sample_held_out(model, "unsafe", n, "fit"))
+    scored = dict.fromkeys(("safe", "unsafe", *families))
+    requests = {family: sample_held_out(model, family, n, "score") for family in scored}
     monitors = fit_monitors(model.network, fit, safe[n:])
     return _result(model, monitors, requests, FALSE_POSITIVE_RATE, facts_of([model], n))
 
@@ -116,10 +110,9 @@ def _result(
         f"[{best.low:.2f}, {best.high:.2f}] of {best.n}. The layer was chosen on these requests, so that the "
         "rate is too favourable."
     ]
-    names = (str(model.folder or model.name),)
     return Result(
         f"the monitors of {model.name}",
-        OutputOwner("makebreak.monitor", names),
+        result_owner("makebreak.monitor", model),
         {"monitors": table},
         summary,
         {"monitors": Drawing("Flagged requests by layer", caption, lambda: plot_monitors(table))},

@@ -83,7 +83,7 @@ def align(
     settings, training = GenerationSettings(), _settings(steps, learning_rate, lora_rank, seed)
     check_rank(language_model.model, training.lora_rank)
     examples = lm.build_training_set(language_model, current_store(), settings)
-    return _trained(model, f"{model.name} {name}", lm.fine_tune_run(training, name), (examples, loss))
+    return _after_training(model, f"{model.name} {name}", lm.fine_tune_run(training, name), (examples, loss))
 
 
 def fine_tune(
@@ -131,7 +131,7 @@ def fine_tune(
     user_data = lm.UserData(settings, examples)
     run = lm.fine_tune_run(training, f"fine-tuning on {settings.source}")
     trained_on = lm.user_training(language_model, user_data, current_store(), GenerationSettings())
-    return _trained(model, f"{model.name} tuned on {settings.description}", run, trained_on)
+    return _after_training(model, f"{model.name} tuned on {settings.description}", run, trained_on)
 
 
 def _check_training(steps: int | None, learning_rate: float | None, lora_rank: int) -> None:
@@ -174,7 +174,9 @@ def _next_stage(
     return world_model(recipe, f"{model.name} {name}")
 
 
-def _trained(model: Model, name: str, run: lm.FineTuneRun, trained_on: tuple[TextWorld, Objective]) -> Model:
+def _after_training(
+    model: Model, name: str, run: lm.FineTuneRun, trained_on: tuple[TextWorld, Objective]
+) -> Model:
     """The language model after a training run."""
     language_model, (examples, objective) = language_model_of(model), trained_on
     folder = lm.fine_tune(language_model, examples, objective, run, current_store())

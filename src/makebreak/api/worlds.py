@@ -3,35 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from makebreak.api.drawings import (
-    attack_drawings,
     comparison_drawings,
     landscape_drawings,
     outcome_drawings,
     separation_drawings,
 )
-from makebreak.api.model import Model, current_store
+from makebreak.api.model import Model, current_store, result_owner
 from makebreak.api.result import Result
-from makebreak.attacks import (
-    Attack,
-    AttackResult,
-    InitialTokens,
-    TokenSearch,
-    Universal,
-    load_attacks,
-    min_prefill_length,
-    score_attack,
-)
 from makebreak.configs import nearest
 from makebreak.errors import InvalidInput
-from makebreak.evaluation import WorldTarget, evaluate_behaviour
-from makebreak.lm import SuccessRow, evaluate_landscape, world_landscape_data
+from makebreak.evaluation import evaluate_behaviour
+from makebreak.lm import evaluate_landscape, world_landscape_data
 from makebreak.mechanism import (
     ChangedRequests,
     DirectionSettings,
@@ -46,34 +33,13 @@ from makebreak.model_zoo import (
     judged_families,
     weight_change,
 )
-from makebreak.output_record import OutputOwner
-from makebreak.prompts import OUTCOMES, Outcome, Requests, World
+from makebreak.prompts import OUTCOMES, Requests, World
 from makebreak.report import landscape_summary
-from makebreak.settings import AttackSettings, LandscapeSettings
-from makebreak.stats import auroc_interval, wilson_interval
-from makebreak.tables import as_dicts
+from makebreak.settings import LandscapeSettings
+from makebreak.stats import auroc_interval
 
-WORLD_ATTACKS = ("gcg", "random_tokens", "soft_prompt", "random_soft_prompt")
-"""Attacks on a model of a world, with the control of each."""
-WORLD_SIZES = AttackSettings(attack_tokens=4, soft_tokens=10, soft_radius=1.0, steps=6, candidates=24)
-"""Sizes of attacks on a model of a world, whose vocabulary has some thirty symbols."""
 _FAMILIES = ("safe", "unsafe")
 _CONTEXT = ("context_safe", "context_unsafe")
-
-
-class PrefillRow(NamedTuple):
-    """Requests that are complied with once the first tokens of the instructed answer are forced."""
-
-    n_tokens: int
-    """Number of forced tokens."""
-    n: int
-    """Number of requests, all of which the model refuses without an attack."""
-    compliance_rate: float
-    """Share of them that the model completes as instructed."""
-    low: float
-    """Lower end of its 95 % interval (Wilson) over requests."""
-    high: float
-    """Upper end of that interval."""
 
 
 def evaluate_world(models: Sequence[Model], families: Sequence[str] | None, n: int) -> Result:
@@ -96,7 +62,7 @@ def evaluate_world(models: Sequence[Model], families: Sequence[str] | None, n: i
     ]
     return Result(
         f"the evaluation of {', '.join(names)}",
-        _owner("evaluate", *models),
+        result_owner("makebreak.evaluate", *models),
         tables,
         summary,
         outcome_drawings(tables, names),
@@ -112,13 +78,15 @@ def inspect_world(model: Model, n: int) -> Result:
         family_behaviour_row(world, *_behaviour(model, world, family, n))._asdict() for family in _FAMILIES
     ]
     fit, score = (
-        SafeUnsafeRequests(*(_sample(model, family, n, split) for family in _FAMILIES))
+        SafeUnsafeRequests(*(sample_held_out(model, family, n, split) for family in _FAMILIES))
         for split in ("fit", "score")
     )
     n_groups = 1 + max(int(world.groups(requests).max()) for requests in fit)
     pairs = {"safe and unsafe": score}
     if set(_CONTEXT) <= set(world.families):
-        pairs["token-matched"] = SafeUnsafeRequests(*(_sample(model, f, n, "score") for f in _CONTEXT))
+        pairs["token-matched"] = SafeUnsafeRequests(
+            *(sample_held_out(model, f, n, "score") for f in _CONTEXT)
+        )
     rows = cluster_rows(model.network, fit, pairs, n_groups=n_groups, seed=0)
     clusters = pd.DataFrame(rows)
     clusters[["auroc_low", "auroc_high"]] = [auroc_interval(row.auroc, n, n) for row in rows]
@@ -149,7 +117,7 @@ def inspect_world(model: Model, n: int) -> Result:
         )
     return Result(
         f"the inspection of {model.name}",
-        _owner("inspect", model),
+        result_owner("makebreak.inspect", model),
         tables,
         summary,
         separation_drawings(plotted),
@@ -176,7 +144,7 @@ def compare_worlds(base: Model, aligned: Model, n: int) -> Result:
     if data is not None:
         safe, unsafe, answer = data.safe, data.unsafe, data.answer
     families = [safe, unsafe, *(family for family in _CONTEXT if family in world.families)]
-    requests = {family: _sample(aligned, family, n, "score") for family in families}
+    requests = {family: sample_held_out(aligned, family, n, "score") for family in families}
     changed = ChangedRequests(requests[unsafe], answer, unchanged=requests[safe])
     comparison = compare_networks(
         requests, base=base.network, tuned=aligned.network, changed_requests=changed
@@ -192,65 +160,12 @@ def compare_worlds(base: Model, aligned: Model, n: int) -> Result:
     ]
     return Result(
         f"the comparison of {base.name} with {aligned.name}",
-        _owner("compare", base, aligned),
+        result_owner("makebreak.compare", base, aligned),
         tables,
         summary,
         comparison_drawings(tables, (safe, unsafe)),
         facts_of([base, aligned], n),
         verdict,
-    )
-
-
-def attack_world(
-    model: Model, methods: Sequence[str | Attack] | None, n: int, settings: AttackSettings | None, seed: int
-) -> Result:
-    """Attacks on the unsafe requests that a model of a world refuses, with controls."""
-    world = model.world
-    assert world is not None
-    target = WorldTarget(model.network)
-    unsafe = _sample(model, "unsafe", n, "score")
-    refused = unsafe[np.flatnonzero(target.outcomes(unsafe) == Outcome.REFUSE)]
-    methods = list(WORLD_ATTACKS if methods is None else methods)
-    attacks = [
-        _fitted(attack, world)
-        for method in methods
-        if method != "prefill"
-        for attack in (load_attacks(method, settings or WORLD_SIZES) if isinstance(method, str) else [method])
-    ]
-    if not len(refused):
-        raise InvalidInput(
-            f"{model.name} refuses none of {len(unsafe)} unsafe requests: there is nothing to attack; align "
-            "it first"
-        )
-    results = [score_attack("no attack", target, refused)]
-    results += [attack(target, refused, seed=seed) for attack in attacks]
-    controls = {attack.name for attack in attacks if getattr(attack, "is_control", False)} | {"no attack"}
-    rows = [row for result in results for row in _success(result, result.name in controls)]
-    tables = {"success": pd.DataFrame(rows)}
-    if "prefill" in methods:
-        tables["prefill"] = pd.DataFrame(_prefill(model, refused, (settings or WORLD_SIZES).prefill))
-    complied = [row for row in rows if row.criterion == "complied"]
-    summary = [
-        f"The model refuses {len(refused)} of {len(unsafe)} unsafe requests; these are attacked. It complies "
-        + ", ".join(
-            f"with {row.success_rate:.2f} [{row.low:.2f}, {row.high:.2f}] under {row.attack}"
-            + (" (control)" if row.is_control else "")
-            for row in complied
-        )
-        + " (95 % intervals over requests)."
-    ]
-    if "prefill" in tables:
-        rates = " / ".join(f"{rate:.2f}" for rate in tables["prefill"].compliance_rate)
-        longest = len(tables["prefill"]) - 1
-        summary.append(f"With the first 0 to {longest} tokens forced, it complies with {rates}.")
-    sizes = settings or WORLD_SIZES
-    facts = facts_of([model], n) | {
-        "sizes": f"{sizes.attack_tokens} adversarial tokens, {sizes.steps} steps of {sizes.candidates} "
-        f"candidates; {sizes.soft_tokens} soft tokens of norms up to {sizes.soft_radius:g}"
-    }
-    facts |= {"attacks": ", ".join(row.attack for row in complied), "seed": str(seed)}
-    return Result(
-        f"attacks on {model.name}", _owner("attack", model), tables, summary, attack_drawings(tables), facts
     )
 
 
@@ -262,7 +177,7 @@ def landscape_world(model: Model, n: int, settings: LandscapeSettings) -> Result
     tables = {name: pd.DataFrame(table) for name, table in rows.items()}
     return Result(
         f"the landscape of {model.name}",
-        _owner("landscape", model),
+        result_owner("makebreak.landscape", model),
         {"widths": tables["widths"]} | tables,
         landscape_summary(rows),
         landscape_drawings(tables, model.name),
@@ -287,55 +202,17 @@ def facts_of(models: Sequence[Model], n: int) -> dict[str, str]:
     return facts | {"requests": f"{n} of each family, whose texts no training used"}
 
 
-def _owner(function: str, *models: Model) -> OutputOwner:
-    return OutputOwner(f"makebreak.{function}", tuple(str(model.folder or model.name) for model in models))
-
-
-def _sample(model: Model, family: str, n: int, split: str) -> Requests:
+def sample_held_out(model: Model, family: str, n: int, split: str) -> Requests:
+    """Held-out requests of the world and the pretraining seed of a model."""
     assert model.recipe is not None
     return held_out_requests(model.recipe.world, family, n, model.recipe.seed, split)
 
 
 def _behaviour(model: Model, world: World, family: str, n: int) -> tuple[Requests, Any]:
-    requests = _sample(model, family, n, "score")
+    requests = sample_held_out(model, family, n, "score")
     return requests, evaluate_behaviour(model.network, world, requests)
 
 
 def _interval(row: dict[str, Any], outcome: str) -> str:
     assert outcome in OUTCOMES
     return f"{row[outcome]:.2f} [{row[f'{outcome}_low']:.2f}, {row[f'{outcome}_high']:.2f}]"
-
-
-def _fitted(attack: Attack, world: World) -> Attack:
-    """The attack with its tokens where the judged answer of a world does not depend on them."""
-    if isinstance(attack, Universal):
-        return replace(attack, attack=_fitted(attack.attack, world))
-    if isinstance(attack, TokenSearch | InitialTokens):
-        return replace(attack, where="unused", token=world.vocabulary.id("<pad>"))
-    return attack
-
-
-def _success(result: AttackResult, is_control: bool) -> list[SuccessRow]:
-    """Success of an attack by two criteria: the model complies, or at least does not refuse."""
-    criteria = {"complied": result.complies, "not refused": ~result.refuses}
-    return [
-        SuccessRow(
-            result.name,
-            is_control,
-            criterion,
-            len(success),
-            float(success.mean()),
-            *wilson_interval(int(success.sum()), len(success)),
-        )
-        for criterion, success in criteria.items()
-    ]
-
-
-def _prefill(model: Model, requests: Requests, longest: int) -> list[dict[str, Any]]:
-    """Compliance by number of forced tokens."""
-    length = min_prefill_length(model.network, requests)
-    rows = []
-    for n_tokens in range(longest + 1):
-        n_complied, n = int((length <= n_tokens).sum()), len(length)
-        rows.append(PrefillRow(n_tokens, n, n_complied / n, *wilson_interval(n_complied, n)))
-    return as_dicts(rows)

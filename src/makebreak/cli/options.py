@@ -177,15 +177,9 @@ class SharedOptions:
 
     def facts(self, prompts: Mapping[str, Sequence[str]], **models: LanguageModel) -> dict[str, str]:
         """Facts for the page about prompts, answers and models; prompts are those of the last model."""
-        from makebreak.evaluation import ChatTarget
-        from makebreak.models import model_digest
-        from makebreak.report import prompt_facts
+        from makebreak.api.language import job_facts
 
-        generation = ChatTarget(list(models.values())[-1], self.generation).settings
-        facts = prompt_facts(prompts, self.prompts, generation)
-        return facts | {
-            name: f"{model.description}, SHA-256 {model_digest(model)[:16]}" for name, model in models.items()
-        }
+        return job_facts(prompts, self.prompts, self.generation, **models)
 
     def load_prompts(self, max_per_family: int | None = None) -> tuple[dict[str, list[str]], dict[str, str]]:
         """Prompts by family, and a fact for the page on how a file was read, which is also printed."""
