@@ -21,6 +21,7 @@ import pytest
 
 import makebreak as mb
 from experiments.command import main
+from makebreak.architectures import registry
 from makebreak.cli import parse_arguments
 from makebreak.cli.commands import COMMANDS
 from makebreak.defences import SafetyData, load_mitigation, mitigation_digest
@@ -57,8 +58,11 @@ FILE_BLOCK = re.compile(r"# ([\w/]+\.py)\n")
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The working folder of a reader, from which files are imported; modules are forgotten afterwards."""
+    """The working folder of a reader, from which files are imported; modules, and architectures that they
+    register, are forgotten afterwards.
+    """
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(registry, "_registered", dict(registry._registered))
     monkeypatch.syspath_prepend(str(tmp_path))
     before = set(sys.modules)
     plt.close("all")

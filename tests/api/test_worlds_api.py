@@ -15,6 +15,7 @@ import makebreak as mb
 from makebreak.api import Model
 from makebreak.errors import InvalidInput
 from makebreak.settings import AttackSettings, LandscapeSettings, UserDataSettings
+from makebreak.training import Unlearning
 
 N = 60
 
@@ -124,6 +125,13 @@ def test_a_measure_is_taken_once_and_anew_when_its_source_changes(models: tuple[
         return 0.5 * float(sum(p.detach().norm() ** 2 for p in subject.model.parameters()))
 
     assert mb.score(models, half_norm).table.norm.tolist() == pytest.approx((table.norm / 2).tolist())
+    mb.score(models, norm)  # changed back: from the store, and again what the zoo has
+    assert len(calls) == 2
+    zoo = mb.zoo()
+    assert sorted(zoo.table.norm.dropna()) == pytest.approx(sorted(table.norm))
+    [axes] = zoo.plot().axes
+    drawn = np.concatenate([line.get_xdata() for line in axes.lines])
+    assert sorted(drawn[np.isfinite(drawn)]) == pytest.approx(sorted(table.norm))
 
 
 def test_enclosed_values_and_unsuitable_values_of_a_measure(models: tuple[Model, Model]) -> None:
@@ -178,7 +186,35 @@ def test_models_with_and_without_a_mitigation_have_different_names(models: tuple
     data = mb.settings.UserDataSettings(task="safe", n_examples=8)
     mixed = mb.settings.UserDataSettings(task="safe", n_examples=8, mitigation="safe_twin", safety_share=0.5)
     names = [mb.fine_tune(models[1], each, steps=1).name for each in (data, mixed)]
-    assert names == ["mini-ssft tuned on safe", "mini-ssft tuned on safe, 0.5 safe_twin"]
+    assert names == ["mini-ssft tuned on safe (steps 1)", "mini-ssft tuned on safe, 0.5 safe_twin (steps 1)"]
+
+
+def test_weights_that_were_changed_after_opening_are_not_ignored() -> None:
+    """Functions that use the stored weights refuse; those that use the weights at hand show the change."""
+    model = mb.organism("mini-ssft")
+    with torch.no_grad():
+        next(model.network.parameters()).zero_()
+    assert mb.evaluate(model, n=20).table.query("family == 'safe'").comply.iloc[0] < 0.5
+    one = mb.measure("one of a changed model")(lambda subject: 1.0)
+    for call in (lambda: mb.score(model, one), lambda: mb.landscape(model), lambda: mb.align(model, steps=1)):
+        with pytest.raises(InvalidInput, match="was changed after the model was opened"):
+            call()
+
+
+def test_objectives_have_the_rate_of_their_class() -> None:
+    """A name, an instance and other settings of one class are trained alike; names tell settings apart."""
+    base = mb.organism("mini-base")
+    rates, names = [], []
+    for objective in ("unlearning", Unlearning(), Unlearning(w_dispreferred=0.1), "npo"):
+        model = mb.align(base, objective, steps=1)
+        assert model.recipe is not None
+        rates.append(model.recipe.alignments[-1].optimisation.learning_rate)
+        names.append(model.name)
+    assert rates == [3e-3, 3e-3, 3e-3, 1e-3]
+    assert (
+        mb.align(base, "npo", steps=1, learning_rate=0.01).name
+        == "mini-base npo (steps 1, learning rate 0.01)"
+    )
 
 
 def test_pages_are_saved_again_but_never_over_other_files(
@@ -193,7 +229,7 @@ def test_pages_are_saved_again_but_never_over_other_files(
         mb.evaluate(models[0], n=20).save(tmp_path / "page")
     (tmp_path / "own").mkdir()
     (tmp_path / "own" / "report.html").write_text("mine")
-    with pytest.raises(InvalidInput):
+    with pytest.raises(InvalidInput, match=r"^folder: "):
         result.save(tmp_path / "own")
     assert (tmp_path / "own" / "report.html").read_text() == "mine"
 

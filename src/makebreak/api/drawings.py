@@ -11,6 +11,7 @@ from makebreak.plots import (
     plot_attacks,
     plot_basins,
     plot_class_separation,
+    plot_columns,
     plot_outcomes,
     plot_refusal_directions,
     plot_refusal_rates,
@@ -20,6 +21,8 @@ from makebreak.plots import (
 
 Tables = Mapping[str, pd.DataFrame]
 _ARM = "aligned"
+MAX_PANELS = 6
+"""Measures that one figure shows."""
 
 
 def outcome_drawings(tables: Tables, models: Sequence[str]) -> dict[str, Drawing]:
@@ -125,3 +128,16 @@ def landscape_drawings(tables: Tables, model: str) -> dict[str, Drawing]:
     )
     curves = tables["curves"].assign(arm=model)
     return {"basins": Drawing("Random directions", caption, lambda: plot_basins(curves, [model]))}
+
+
+def measure_drawings(table: pd.DataFrame, group: str, columns: Sequence[str]) -> dict[str, Drawing]:
+    """Values of measures by model or by mechanism, of at most `MAX_PANELS` columns that hold numbers."""
+    numbers = [column for column in columns if table[column].notna().any()]
+    if not numbers:
+        return {}
+    more = len(numbers) - MAX_PANELS
+    caption = f"One marker per model, by {group}; every panel has the unit of its measure."
+    if more > 0:
+        caption += f" {more} more columns are in the table."
+    shown = numbers[:MAX_PANELS]
+    return {"measures": Drawing("Measures", caption, lambda: plot_columns(table, group, shown))}

@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from makebreak import model_zoo, settings
+from makebreak.api.drawings import measure_drawings
 from makebreak.api.model import Model, check_models, current_store, store_model
 from makebreak.api.result import Result
 from makebreak.errors import InvalidInput
@@ -44,7 +45,8 @@ def score(models: Model | Sequence[Model], *measures: model_zoo.Measure) -> Resu
         results = model_zoo.measure(
             current_store(), model.recipe, *(measures or (model_zoo.SafetyMeasure(300),))
         )
-        for measurement, _ in results:
+        for measurement, folder in results:
+            model_zoo.mark_as_latest(folder)
             for column in measurement.columns:
                 if column in row:
                     raise InvalidInput(f"two measures give the column {column!r}: give one another name")
@@ -56,7 +58,11 @@ def score(models: Model | Sequence[Model], *measures: model_zoo.Measure) -> Resu
     frames = {"scores": pd.DataFrame(rows)} | {name: pd.DataFrame(each) for name, each in tables.items()}
     summary = ["These are single models: a claim needs several pretraining seeds, and control models."]
     return Result(
-        f"measures of {', '.join(names)}", OutputOwner("makebreak.score", tuple(names)), frames, summary
+        f"measures of {', '.join(names)}",
+        OutputOwner("makebreak.score", tuple(names)),
+        frames,
+        summary,
+        measure_drawings(frames["scores"], "model", list(frames["scores"].columns.drop("model"))),
     )
 
 
@@ -79,4 +85,6 @@ def zoo(store: str | Path | None = None) -> Result:
     n_trained = int((table.mechanism != "base").sum())
     summary = [f"{len(table)} models and training steps, {n_trained} of them after an alignment."]
     owner = OutputOwner("makebreak.zoo", (str(folder),))
-    return Result(f"the zoo of {folder}", owner, {"zoo": table}, summary)
+    columns = list(table.columns.drop([*model_zoo.IDENTITY, "key", "step", "parent"]))
+    drawings = measure_drawings(table, "mechanism", columns)
+    return Result(f"the zoo of {folder}", owner, {"zoo": table}, summary, drawings)

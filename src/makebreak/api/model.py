@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import torch
 from transformers import PreTrainedModel
 
 from makebreak import settings
@@ -110,7 +111,15 @@ def organisms() -> Result:
 
 
 def store_model(model: Model) -> None:
-    """Puts a model of a world that comes from elsewhere into the store, with those it was trained from."""
+    """Puts a model of a world that comes from elsewhere into the store, with those it was trained from.
+
+    Args:
+        model: The model; one of a language model is left as it is.
+
+    Raises:
+        InvalidInput: If its weights were changed after it was opened.
+    """
+    check_unchanged(model)
     store = current_store()
     if model.recipe is None or model.folder is None or store.root.resolve() in model.folder.resolve().parents:
         return
@@ -120,6 +129,20 @@ def store_model(model: Model) -> None:
         install(model.recipe, store, model.folder)
     else:
         copy_lineage(model.recipe, Store(model.folder.parent.parent), store)
+
+
+def check_unchanged(model: Model) -> None:
+    """Raises InvalidInput if a model of a world has other weights than its folder, which is what is used."""
+    if model.folder is None:
+        return
+    stored, weights = load_model(model.folder).state_dict(), model.network.state_dict()
+    for name, tensor in stored.items():
+        if not torch.equal(tensor, weights[name].to(tensor)):
+            raise InvalidInput(
+                f"{model.name}: {name} was changed after the model was opened, and this function uses the "
+                f"weights in {model.folder}: open the model again; makebreak.evaluate and makebreak.inspect "
+                "use the weights that a model has"
+            )
 
 
 def open_model(name: str | Path, loading: LoadSettings | None = None) -> Model:

@@ -15,10 +15,12 @@ from matplotlib.figure import Figure
 
 from makebreak.configs import nearest
 from makebreak.mechanism import MechanismVerdict
-from makebreak.output_folders import FIGURES, REPORT, TABLES, check_output_folder
+from makebreak.output_folders import FIGURES, REPORT, TABLES, check_output_folder, name_option
 from makebreak.output_record import OutputOwner, check_output_files, record_output
 from makebreak.plots import style
 from makebreak.report import Page, write_figures, write_page, write_tables
+
+_FOLDER = "folder"
 
 
 @dataclass(frozen=True)
@@ -98,9 +100,9 @@ class Result:
                 result of the same function and models.
         """
         folder = Path(folder)
-        check_output_folder(folder)
-        check_output_files(folder, self.owner)
-        with record_output(folder, self.owner):
+        check_output_folder(folder, _FOLDER)
+        check_output_files(folder, self.owner, _FOLDER)
+        with name_option(_FOLDER, folder), record_output(folder, self.owner):
             return (self.write or self._write)(folder)
 
     def _write(self, folder: Path) -> Path:

@@ -15,7 +15,15 @@ from makebreak.models import open_model as open_language_model
 from makebreak.prompts import TextWorld, load_world
 from makebreak.recipes import BASE_RECIPES, Alignment, Recipe, base_recipe
 from makebreak.settings import MAX_COUNT, FineTuneSettings, GenerationSettings, UserDataSettings
-from makebreak.training import FineTuning, LoRA, Objective, Optimisation, check_rank, load_objective
+from makebreak.training import (
+    FineTuning,
+    LoRA,
+    Objective,
+    Optimisation,
+    check_rank,
+    load_objective,
+    objective_name,
+)
 
 _STEPS, _RATE, _BATCH = 300, 1e-3, 64  # of a world without a recipe
 _HARMFUL = "harmful"
@@ -59,7 +67,9 @@ def align(
         objective: `ssft`, `dpo`, `dpo_nll`, `unlearning`, `npo`, `ascent`, `deep`, `latent` or `breaker`; a
             name that `makebreak.objective` registered, MODULE:CLASS, or an objective with its settings.
         steps: Training steps; None for those of the world's recipe, or 160 of a language model.
-        learning_rate: Peak learning rate; None for that of the recipe, or 1e-4 of a language model.
+        learning_rate: Peak learning rate; None for that of the world's recipe, or 1e-4 of a language model.
+            The recipes have tuned rates of `ssft`, `dpo`, `unlearning` and `ascent`, which hold for these
+            objectives with other settings, too; all others get the recipe's default, which is not tuned.
         lora_rank: Rank of low-rank adapters, merged into the weights; 0 trains all weights.
         seed: Seed of the order of examples of a language model; in a world the pretraining seed decides.
 
@@ -73,17 +83,17 @@ def align(
     check_seed(seed)
     loss = load_objective(objective) if isinstance(objective, str) else objective
     name = objective if isinstance(objective, str) else loss.describe()
+    label = _with_settings(name, steps=steps, learning_rate=learning_rate, lora_rank=lora_rank, seed=seed)
     if model.recipe is not None:
         if seed:
             raise InvalidInput(f"seed = {seed}: in a world the pretraining seed decides; leave it out")
-        return _next_stage(
-            model, name, loss, _optimisation(model.recipe, name, steps, learning_rate), lora_rank
-        )
+        optimisation = _optimisation(model.recipe, objective_name(loss), steps, learning_rate)
+        return _next_stage(model, label, loss, optimisation, lora_rank)
     language_model = language_model_of(model)
     settings, training = GenerationSettings(), _settings(steps, learning_rate, lora_rank, seed)
     check_rank(language_model.model, training.lora_rank)
     examples = lm.build_training_set(language_model, current_store(), settings)
-    return _after_training(model, f"{model.name} {name}", lm.fine_tune_run(training, name), (examples, loss))
+    return _after_training(model, f"{model.name} {label}", lm.fine_tune_run(training, name), (examples, loss))
 
 
 def fine_tune(
@@ -120,10 +130,12 @@ def fine_tune(
     if isinstance(data, UserDataSettings) and n is not None:
         raise InvalidInput(f"n = {n}: the settings have the number of examples; leave n out")
     settings = data if isinstance(data, UserDataSettings) else _user_data(data, n or _EXAMPLES)
+    given = {"examples": n, "steps": steps, "learning_rate": learning_rate, "lora_rank": lora_rank}
+    label = _with_settings(f"tuned on {settings.description}", **given)
     if model.recipe is not None:
         objective = _world_objective(model, settings)
-        optimisation = _optimisation(model.recipe, "", steps, learning_rate)
-        return _next_stage(model, f"tuned on {settings.description}", objective, optimisation, lora_rank)
+        optimisation = _optimisation(model.recipe, None, steps, learning_rate)
+        return _next_stage(model, label, objective, optimisation, lora_rank)
     language_model = language_model_of(model)
     training = _settings(steps, learning_rate, lora_rank, 0)
     check_rank(language_model.model, training.lora_rank)
@@ -131,7 +143,7 @@ def fine_tune(
     user_data = lm.UserData(settings, examples)
     run = lm.fine_tune_run(training, f"fine-tuning on {settings.source}")
     trained_on = lm.user_training(language_model, user_data, current_store(), GenerationSettings())
-    return _after_training(model, f"{model.name} tuned on {settings.description}", run, trained_on)
+    return _after_training(model, f"{model.name} {label}", run, trained_on)
 
 
 def _check_training(steps: int | None, learning_rate: float | None, lora_rank: int) -> None:
@@ -148,14 +160,21 @@ def _settings(steps: int | None, rate: float | None, lora_rank: int, seed: int) 
     )
 
 
-def _optimisation(recipe: Recipe, objective: str, steps: int | None, rate: float | None) -> Optimisation:
+def _with_settings(name: str, **settings: int | float | None) -> str:
+    """A name with the settings that are not the defaults, since tables tell models apart by their names."""
+    given = [f"{key.replace('_', ' ')} {value:g}" for key, value in settings.items() if value]
+    return f"{name} ({', '.join(given)})" if given else name
+
+
+def _optimisation(
+    recipe: Recipe, objective: str | None, steps: int | None, rate: float | None
+) -> Optimisation:
     """Optimiser settings of a stage after pretraining, by the recipe of the world."""
     if recipe.world in BASE_RECIPES:
         named = BASE_RECIPES[recipe.world]
         optimisation = named.alignment
-        optimisation = replace(
-            optimisation, learning_rate=named.rates.get(objective, optimisation.learning_rate)
-        )
+        if objective is not None and objective in named.rates:
+            optimisation = replace(optimisation, learning_rate=named.rates[objective])
     else:
         optimisation = Optimisation(_STEPS, _RATE, batch_size=_BATCH)
     if steps is not None:

@@ -86,6 +86,7 @@ def attack_world(
         + ", ".join(
             f"with {row.success_rate:.2f} [{row.low:.2f}, {row.high:.2f}] under {row.attack}"
             + (" (control)" if row.is_control else "")
+            + (f" (n = {row.n})" if row.n != len(refused) else "")
             for row in complied
         )
         + " (95 % intervals over requests)."

@@ -13,7 +13,7 @@ from makebreak.api.drawings import (
     outcome_drawings,
     separation_drawings,
 )
-from makebreak.api.model import Model, current_store, result_owner
+from makebreak.api.model import Model, check_unchanged, current_store, result_owner
 from makebreak.api.result import Result
 from makebreak.configs import nearest
 from makebreak.errors import InvalidInput
@@ -172,6 +172,7 @@ def compare_worlds(base: Model, aligned: Model, n: int) -> Result:
 def landscape_world(model: Model, n: int, settings: LandscapeSettings) -> Result:
     """Outcomes of a model of a world along random directions in weight space."""
     assert model.folder is not None
+    check_unchanged(model)
     data = world_landscape_data(model.folder, n)
     rows = evaluate_landscape(data, current_store(), settings)
     tables = {name: pd.DataFrame(table) for name, table in rows.items()}

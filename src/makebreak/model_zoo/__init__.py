@@ -25,7 +25,7 @@ from makebreak.model_zoo.measure import (
     other_seed,
 )
 from makebreak.model_zoo.stacked import measure_all
-from makebreak.model_zoo.table import IDENTITY, identity, table
+from makebreak.model_zoo.table import IDENTITY, identity, mark_as_latest, table
 
 __all__ = [
     "CONTROLS",
@@ -46,6 +46,7 @@ __all__ = [
     "held_out_requests",
     "identity",
     "judged_families",
+    "mark_as_latest",
     "matched_comparison",
     "measure",
     "measure_all",

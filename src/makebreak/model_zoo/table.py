@@ -6,6 +6,7 @@ import json
 import os
 import warnings
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -159,8 +160,7 @@ def _columns(folder: Path, unread: list[str]) -> list[dict[str, Any]]:
 def _latest_sources(results: list[tuple[Path, dict[str, Any]]]) -> list[tuple[Path, dict[str, Any]]]:
     """Results without those of earlier sources of a function, which was changed since.
 
-    The latest source is that of the newest result: a function that is changed back is not measured again, and
-    is not the latest then.
+    The latest source is that of the newest result; see `mark_as_latest`.
     """
     latest: dict[Any, Any] = {}
     for _, record in sorted(results, key=lambda result: (result[0] / RECORD_FILE).stat().st_mtime_ns):
@@ -170,6 +170,16 @@ def _latest_sources(results: list[tuple[Path, dict[str, Any]]]) -> list[tuple[Pa
     return [
         result for result, (name, source) in zip(results, functions, strict=True) if latest[name] == source
     ]
+
+
+def mark_as_latest(folder: Path) -> None:
+    """Makes a stored measurement the newest, so that a function that was changed back counts as the latest.
+
+    Args:
+        folder: Folder of the measurement; the time of its record is set, if it may be.
+    """
+    with suppress(OSError):
+        os.utime(folder / RECORD_FILE)
 
 
 def _function_of(record: dict[str, Any]) -> tuple[Any, Any]:

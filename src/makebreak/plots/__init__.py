@@ -2,6 +2,7 @@
 
 from makebreak.plots.attacks import plot_attacks, plot_search
 from makebreak.plots.behaviour import plot_outcomes
+from makebreak.plots.columns import plot_columns
 from makebreak.plots.controls import plot_controls
 from makebreak.plots.landscape import (
     plot_basins,
@@ -47,6 +48,7 @@ __all__ = [
     "plot_basins",
     "plot_class_separation",
     "plot_cluster_gaps",
+    "plot_columns",
     "plot_controls",
     "plot_direction_curves",
     "plot_dose_response",

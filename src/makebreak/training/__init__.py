@@ -20,7 +20,7 @@ from makebreak.training.muon import MuonOptimisation
 from makebreak.training.objective import AlignmentObjective, Objective
 from makebreak.training.preferences import DPO, JainDPO, Unlearning, dpo_loss
 from makebreak.training.pretraining import ModeShares, Pretraining
-from makebreak.training.registry import OBJECTIVES, load_objective
+from makebreak.training.registry import OBJECTIVES, load_objective, objective_name
 from makebreak.training.resumption import CHECKPOINT, CHECKPOINTS, METRICS, run_files
 from makebreak.training.retain_forget import NPO, GradientAscent, npo_loss
 from makebreak.training.ssft import SSFT
@@ -63,6 +63,7 @@ __all__ = [
     "load_objective",
     "mean_cross_entropy",
     "npo_loss",
+    "objective_name",
     "remove_stack",
     "run_files",
     "sequence_log_probs",

@@ -51,3 +51,9 @@ def load_objective(name: str) -> Objective:
         raise ValueError(f"objective {name!r} is {plugin!r}: expected an Objective or a subclass of it")
     to_json(plugin)  # a setting that is no field is an error before anything is trained
     return plugin
+
+
+def objective_name(objective: Objective) -> str | None:
+    """The name in `OBJECTIVES` of an objective, or of its class with other settings; None for any other."""
+    same_class = [name for name, each in OBJECTIVES.items() if type(each) is type(objective)]
+    return next((name for name in same_class if OBJECTIVES[name] == objective), next(iter(same_class), None))
