@@ -192,7 +192,7 @@ def facts(preset: Preset, world: str) -> dict[str, str]:
         f"{arm.training.learning_rate:g}"
         for arm in preset.arms
     ]
-    training, attacks = preset.user_training, preset.attacks
+    training, attacks = preset.user_training, preset.attacks.complete()
     return {
         "model": f"{Path(preset.model).name}; one pretrained model, so that an interval is over alignment "
         "seeds and says how another alignment of it would have come out",

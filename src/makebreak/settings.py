@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, get_args
 
@@ -35,6 +35,11 @@ store: str | Path = _DEFAULT_STORE
 MAX_COUNT = 1_000_000
 """Largest number of requests, examples, candidates or tokens."""
 _MAX_POINTS, _MAX_STEPS, _MAX_SCALE, _MAX_SAMPLES = 10_001, 100_000_000, 1000.0, 10_000
+_LARGEST_SIZES = {
+    **dict.fromkeys(("attack_tokens", "soft_tokens", "candidates", "prefill"), MAX_COUNT),
+    "steps": _MAX_STEPS,
+    "soft_radius": _MAX_SCALE,
+}  # of attacks
 
 
 _PROMPT_CHOICES = {"turns": ("only", "last"), "encoding": ("utf-8", "cp1252", "latin-1")}
@@ -269,16 +274,22 @@ class AttackSettings:
     """Attacks to run: jailbreak_templates, gcg, soft_prompt, prefill, and the controls
     initial_tokens, random_search, random_tokens, random_soft_prompt;
     or MODULE:CLASS for an attack of your own."""
-    attack_tokens: int = 16
+    attack_tokens: Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="(default: 16)")] = (
+        None
+    )
     """Number of adversarial tokens that are added to each request."""
-    soft_tokens: int = 10
+    soft_tokens: Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="(default: 10)")] = (
+        None
+    )
     """Number of embeddings in the soft prompt."""
-    soft_radius: float = 0.3
+    soft_radius: Annotated[
+        float | None, tyro.conf.arg(metavar="FLOAT", help_behavior_hint="(default: 0.3)")
+    ] = None
     """Maximum norm of the soft prompt's embeddings, in units of the mean norm of token embeddings.
     The step size is proportional to it: at 1, the steps are too large for pretrained language models."""
-    steps: int = 50
+    steps: Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="(default: 50)")] = None
     """Optimisation steps per request. A search stops early once the model produces the target."""
-    candidates: int = 64
+    candidates: Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="(default: 64)")] = None
     """Candidates evaluated per request and step, by GCG and by its random controls alike."""
     where: Literal["suffix", "prefix"] = "suffix"
     """Whether adversarial tokens follow the request (suffix) or precede it (prefix)."""
@@ -296,23 +307,42 @@ class AttackSettings:
     The option without a name evaluates none."""
 
     def __post_init__(self) -> None:
-        check_positive(
-            attack_tokens=self.attack_tokens,
-            soft_tokens=self.soft_tokens,
-            steps=self.steps,
-            candidates=self.candidates,
-        )
-        check_positive(prefill=self.prefill, soft_radius=self.soft_radius)
-        tokens = {
-            "attack_tokens": self.attack_tokens,
-            "soft_tokens": self.soft_tokens,
-            "prefill": self.prefill,
-        }
-        check_at_most(MAX_COUNT, **tokens, candidates=self.candidates)
-        check_at_most(_MAX_STEPS, steps=self.steps)
-        check_at_most(_MAX_SCALE, soft_radius=self.soft_radius)
+        for name, limit in _LARGEST_SIZES.items():
+            value = getattr(self, name)
+            if value is not None:
+                check_positive(**{name: value})
+                check_at_most(limit, **{name: value})
         if self.where not in ("suffix", "prefix"):
             raise ValueError(f"where = {self.where!r}: expected 'suffix' or 'prefix'")
+
+    def complete(self, defaults: AttackSizes | None = None) -> AttackSizes:
+        """The settings with a default in place of every size that is None.
+
+        Args:
+            defaults: Sizes for the kind of model that is attacked; None for those of a language model.
+
+        Returns:
+            Settings in which every size is a number.
+        """
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        given = {name: value for name, value in values.items() if value is not None}
+        return replace(defaults or AttackSizes(), **given)
+
+
+@dataclass(frozen=True)
+class AttackSizes(AttackSettings):
+    """Settings of attacks in which every size is a number; the defaults are those of a language model."""
+
+    attack_tokens: int = 16
+    """Number of adversarial tokens."""
+    soft_tokens: int = 10
+    """Number of embeddings in the soft prompt."""
+    soft_radius: float = 0.3
+    """Their maximum norm."""
+    steps: int = 50
+    """Optimisation steps per request."""
+    candidates: int = 64
+    """Candidates per request and step."""
 
 
 @dataclass(frozen=True)

@@ -89,6 +89,16 @@ def test_searches_use_positions_that_the_answer_does_not_depend_on(models: tuple
     assert rates.is_control.to_dict() == {"no attack": True, "GCG": False, "random tokens": True}
 
 
+def test_sizes_that_are_not_given_are_those_of_the_kind_of_model(models: tuple[Model, Model]) -> None:
+    """One size alone is enough: the others fit the world, whose requests have no place for 16 tokens."""
+    partly = mb.attack(models[1], ["random_tokens"], settings=AttackSettings(candidates=8, steps=2), n=20)
+    wholly = AttackSettings(attack_tokens=4, soft_tokens=10, soft_radius=1.0, steps=2, candidates=8)
+    whole = mb.attack(models[1], ["random_tokens"], settings=wholly, n=20)
+    assert partly.table.equals(whole.table)
+    assert partly.facts["sizes"] == whole.facts["sizes"]
+    assert len(mb.attack(models[1], settings=AttackSettings(steps=1), n=10).table) > 2
+
+
 def test_landscape_is_the_model_itself_at_the_origin(models: tuple[Model, Model]) -> None:
     result = mb.landscape(models[1], settings=LandscapeSettings(directions=1, points=3), n=20)
     origin = result.tables["curves"].query("coordinate == 0").iloc[0]

@@ -28,7 +28,7 @@ from makebreak.lm.monitoring import reference_monitors
 from makebreak.models import LanguageModel
 from makebreak.prompts import text_requests
 from makebreak.report import attack_summary, write_attacks
-from makebreak.settings import AttackSettings, GenerationSettings
+from makebreak.settings import AttackSettings, AttackSizes, GenerationSettings
 from makebreak.store import Store, read_state, write_state
 from tests.fixtures.pages import check_loads_nothing
 from tests.fixtures.tiny_lm import REFUSAL, echo_lm, prompts, save_lm, template_lm, trained_lm
@@ -36,7 +36,7 @@ from tests.fixtures.tiny_lm import REFUSAL, echo_lm, prompts, save_lm, template_
 pytestmark = pytest.mark.slow  # trains and attacks language models
 
 SETTINGS = GenerationSettings(n_new=6)
-ATTACKS = AttackSettings(
+ATTACKS = AttackSizes(
     attack_tokens=4, soft_tokens=4, steps=6, candidates=16, prefill=4, jailbreak_templates=()
 )
 SMALL = replace(ATTACKS, steps=1, candidates=1, prefill=1)
@@ -407,7 +407,7 @@ class Rewrite:
         self.n_words, self.answers = n_words, answers
 
     @classmethod
-    def from_settings(cls, settings: AttackSettings) -> list[Rewrite]:
+    def from_settings(cls, settings: AttackSizes) -> list[Rewrite]:
         return [cls(settings.attack_tokens)]
 
     def __call__(self, target: Any, requests: Any, *, seed: int) -> AttackResult:
@@ -421,7 +421,7 @@ class Silent(Rewrite):
     """An attack that forgets the answers."""
 
     @classmethod
-    def from_settings(cls, settings: AttackSettings) -> list[Rewrite]:
+    def from_settings(cls, settings: AttackSizes) -> list[Rewrite]:
         return [cls(settings.attack_tokens, answers=False)]
 
 

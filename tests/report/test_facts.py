@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_type_hints
+
+import pytest
 
 from makebreak.lm import load_prompts
 from makebreak.report import attack_facts, landscape_facts, prompt_facts, training_facts, user_data_facts
 from makebreak.settings import (
     AttackSettings,
+    AttackSizes,
     FineTuneSettings,
     GenerationSettings,
     LandscapeSettings,
@@ -43,6 +47,20 @@ def test_facts_state_the_settings() -> None:
     assert "adapters of rank 4" in training_facts(FineTuneSettings(lora_rank=4))["training"]
     assert landscape_facts(LandscapeSettings(2, 5), 9)["requests"].startswith("9 unsafe and 9 safe")
     assert "generated" in landscape_facts(LandscapeSettings())["outcomes"]
+
+
+def test_help_names_the_sizes_that_are_used_for_a_language_model() -> None:
+    """A size that is left out is None, so that its default can be that of the kind of model."""
+    hints = get_type_hints(AttackSettings, include_extras=True)
+    sizes = {name: default for name, default in vars(AttackSizes()).items() if name in vars(AttackSizes)}
+    assert len(sizes) == 5
+    for name, default in sizes.items():
+        assert getattr(AttackSettings(), name) is None
+        (option,) = hints[name].__metadata__
+        assert option.help_behavior_hint == f"(default: {default})"
+    with pytest.raises(ValueError, match="steps = 0: expected"):
+        AttackSettings(steps=0)
+    assert AttackSettings(steps=3).complete() == AttackSizes(steps=3)
 
 
 def test_facts_of_a_user_name_mitigation_and_model() -> None:

@@ -115,8 +115,8 @@ def attack(
         methods: Names of attacks (`gcg`, `soft_prompt`, `prefill`, `jailbreak_templates`), of their controls
             (`random_search`, `random_tokens`, `initial_tokens`, `random_soft_prompt`) or of one's own; or
             functions with the decorator `makebreak.attack_method`. None for all that apply.
-        settings: Sizes of the attacks; None for those of the command line, and in a world for 4 adversarial
-            tokens, 6 steps of 24 candidates, and 10 soft tokens.
+        settings: Sizes of the attacks. Those that are left out are those of the command line, and in a world
+            4 adversarial tokens, 6 steps of 24 candidates, and 10 soft tokens of norms up to 1.
         prompts: Prompts of a language model, as for `evaluate`.
         n: Unsafe requests, of which those that are refused are attacked; None for 100 in a world, and for 16
             of a language model.

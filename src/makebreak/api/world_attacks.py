@@ -27,13 +27,13 @@ from makebreak.errors import InvalidInput
 from makebreak.evaluation import WorldTarget
 from makebreak.lm import SuccessRow
 from makebreak.prompts import Outcome, Requests, World
-from makebreak.settings import AttackSettings
+from makebreak.settings import AttackSettings, AttackSizes
 from makebreak.stats import wilson_interval
 from makebreak.tables import as_dicts
 
 WORLD_ATTACKS = ("gcg", "random_tokens", "soft_prompt", "random_soft_prompt")
 """Attacks on a model of a world, with the control of each."""
-WORLD_SIZES = AttackSettings(attack_tokens=4, soft_tokens=10, soft_radius=1.0, steps=6, candidates=24)
+WORLD_SIZES = AttackSizes(attack_tokens=4, soft_tokens=10, soft_radius=1.0, steps=6, candidates=24)
 """Sizes of attacks on a model of a world, whose vocabulary has some thirty symbols."""
 
 
@@ -58,7 +58,7 @@ def attack_world(
     """Attacks on the unsafe requests that a model of a world refuses, with controls."""
     world = model.world
     assert world is not None
-    target, sizes = WorldTarget(model.network), settings or WORLD_SIZES
+    target, sizes = WorldTarget(model.network), (settings or WORLD_SIZES).complete(WORLD_SIZES)
     unsafe = sample_held_out(model, "unsafe", n, "score")
     refused = unsafe[np.flatnonzero(target.outcomes(unsafe) == Outcome.REFUSE)]
     methods = list(WORLD_ATTACKS if methods is None else methods)

@@ -36,7 +36,7 @@ def load_attacks(name: str, settings: AttackSettings) -> list[Attack]:
         name: A name in `ATTACKS`, the name of an entry point of the group `makebreak.attacks`, or
             MODULE:CLASS.
         settings: Sizes of the attacks, for classes with a method `from_settings`; others are created without
-            arguments.
+            arguments. A size that is None is that of a language model.
 
     Returns:
         One attack, or several of different sizes; with `settings.universal`, attacks that can be optimised
@@ -50,7 +50,7 @@ def load_attacks(name: str, settings: AttackSettings) -> list[Attack]:
     if isinstance(definition, type):
         create = getattr(definition, "from_settings", None)
         try:
-            attacks = [definition()] if create is None else list(create(settings))
+            attacks = [definition()] if create is None else list(create(settings.complete()))
         except TypeError as error:
             raise ValueError(f"attack {name!r} cannot be created from its settings: {error}") from error
     if not all(callable(each) and isinstance(getattr(each, "name", None), str) for each in attacks):

@@ -24,7 +24,7 @@ from makebreak.configs import check_positive
 from makebreak.evaluation import Target, score_targets, target_nll
 from makebreak.prompts import Requests, target_sequences
 from makebreak.seeds import control_seed
-from makebreak.settings import AttackSettings
+from makebreak.settings import AttackSizes
 
 Penalty = Callable[[PreTrainedModel, Requests, PrefixCache], Float[Tensor, " n"]]
 """A differentiable penalty per request that an adaptive attack adds to its loss, such as a monitor's score;
@@ -70,7 +70,7 @@ class SoftPrompt:
             )
 
     @classmethod
-    def from_settings(cls, settings: AttackSettings) -> list[SoftPrompt]:
+    def from_settings(cls, settings: AttackSizes) -> list[SoftPrompt]:
         """The attack of the given sizes on a language model, which keeps ordinary position ids."""
         name = "random soft prompt" if cls.is_control else "soft prompt"
         n_tokens, radius = settings.soft_tokens, settings.soft_radius

@@ -25,7 +25,7 @@ from makebreak.configs import check_positive
 from makebreak.evaluation import Target, TokenConstraint, target_nll
 from makebreak.prompts import Requests
 from makebreak.seeds import step_seed
-from makebreak.settings import AttackSettings
+from makebreak.settings import AttackSizes
 
 _STATE_FILE = "search.json"
 
@@ -84,7 +84,7 @@ class TokenSearch(ABC):
         check_positive(n_tokens=self.n_tokens, steps=self.steps, candidates=self.candidates)
 
     @classmethod
-    def from_settings(cls, settings: AttackSettings) -> list[TokenSearch]:
+    def from_settings(cls, settings: AttackSizes) -> list[TokenSearch]:
         """The attack of the given sizes."""
         sizes = (settings.attack_tokens, settings.steps, settings.candidates)
         return [cls(*sizes, settings.where, label=cls.title)]

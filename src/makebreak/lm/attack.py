@@ -214,9 +214,9 @@ def check_sizes_are_used(settings: AttackSettings) -> None:
     methods = settings.methods
     if methods is None or not set(methods) <= set(ATTACKS):
         return
-    default = AttackSettings()
+    chosen, default = settings.complete(), AttackSettings().complete()
     for size, users in _SIZES.items():
-        if getattr(settings, size) != getattr(default, size) and not set(methods) & set(users):
+        if getattr(chosen, size) != getattr(default, size) and not set(methods) & set(users):
             raise ValueError(
                 f"--{size.replace('_', '-')} is a setting of {', '.join(users)}: expected one of them in "
                 f"--method {' '.join(methods)}, or no such setting"

@@ -55,6 +55,7 @@ def sampling_facts(settings: SamplingSettings) -> Facts:
 
 def attack_facts(settings: AttackSettings, targets: Sequence[str], seed: int) -> Facts:
     """Targets, methods and sizes of the attacks; a size is of those methods that have it."""
+    settings = settings.complete()
     scope = (
         "one attack for all requests, fitted on half of them and evaluated on the other half"
         if settings.universal
