@@ -33,7 +33,9 @@ STUDIES = ("jain2024", "peng2024", "jan2024", "eiras2024", "real", "speed")
 """Names of the studies."""
 UNFINISHED = 3
 """Exit status of a run that its time budget ended."""
-_SERIAL_PRESETS = ("smoke", "paper")
+PAPER_PRESETS = ("paper", "paper-block")
+"""Presets of the papers' sizes, which begin with an estimate unless a budget bounds the run."""
+_SERIAL_PRESETS = ("smoke", *PAPER_PRESETS)
 """Presets that are run in one process by default: too little to do, or meant for one accelerator."""
 
 
@@ -51,9 +53,9 @@ class Command:
     implementations); or a module of your own that has a study as STUDY, by a name with a dot."""
     preset: str = "mini"
     """Size: smoke (seconds), mini (minutes, 3 seeds), small (an hour, 5 seeds), all (small, and every
-    training ablation), paper (sizes of the papers; needs an accelerator). jain2024 also has dose (a grid of
-    learning rates and lengths) and rung-even, rung-mixture, rung-schedule, rung-depth, rung-width, rung-world
-    (from mini towards the paper)."""
+    training ablation), paper (sizes of the papers; needs an accelerator). jain2024 also has paper-block (with
+    the block of Jain et al.), dose (a grid of learning rates and lengths) and rung-even, rung-mixture,
+    rung-schedule, rung-depth, rung-width, rung-world (from mini towards the paper)."""
     world: str | None = None
     """Synthetic world, where the preset offers several; by default its first."""
     model: str | None = None
@@ -68,8 +70,8 @@ class Command:
     store: Path = DEFAULT_STORE
     """Folder of trained models and measurements, shared by all studies."""
     estimate: bool = False
-    """Only print how long training would take on this machine, and how much memory; the preset paper always
-    starts with that."""
+    """Only print how long training would take on this machine, and how much memory; the presets paper and
+    paper-block start with that, unless there is a budget."""
     launcher: Literal["none", "local", "slurm"] | None = None
     """How models are trained: one by one in this process (none), in several processes on this machine
     (local), or as Slurm jobs (slurm). By default local, and none at the presets smoke and paper."""
@@ -304,7 +306,8 @@ def _print_plan(run: Run, command: Command) -> bool:
         )
     recipes = run.trainings()
     print(describe_plan(run.name, preset.name, run.world, run.seeds, len(recipes)), flush=True)
-    if command.estimate or preset.name == "paper":
+    starts_with_estimate = preset.name in PAPER_PRESETS and command.budget is None
+    if command.estimate or starts_with_estimate:
         from experiments.estimate import estimate
 
         print(estimate(recipes, run.world), flush=True)

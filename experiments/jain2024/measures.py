@@ -6,6 +6,7 @@ from experiments.jain2024.activation_measures import ClusterMeasure, ProbeMeasur
 from experiments.jain2024.attack_measures import AttackMeasure
 from experiments.jain2024.detectability_measure import DetectabilityMeasure
 from experiments.jain2024.position_measures import AnswerPositionMeasure
+from experiments.jain2024.published_measure import PublishedTauMeasure
 from experiments.jain2024.training_measures import ConstrainedMeasure, ExtrapolationMeasure
 from experiments.jain2024.update_measures import (
     N_PROJECTION_DRAWS,
@@ -31,6 +32,8 @@ def final_measures(preset: Preset, arm: str) -> tuple[Measure, ...]:
     """All measures of a finished model of an arm."""
     n = preset.n_requests
     measures: tuple[Measure, ...] = (SafetyMeasure(n), FamilyMeasure(n), ClusterMeasure(n), UpdateMeasure(n))
+    if preset.published:
+        measures += (PublishedTauMeasure(n),)
     if arm in ("base", *METHODS):
         measures += attack_measures(preset)
     if arm in METHODS:

@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from experiments.jain2024.activation_measures import FAMILIES, SHAM_FAMILIES
+from experiments.jain2024.published_table import PUBLISHED_FIGURES
 from experiments.jain2024.report_attacks import ATTACK_FIGURES
 from experiments.recipes.composition import MATCHED_CONTROLS, METHODS, OBJECTIVES, Preset
 from makebreak.claims import Tables, rows_of
@@ -371,5 +372,6 @@ FIGURES = (
         ),
     ),
     *ATTACK_FIGURES,
+    *PUBLISHED_FIGURES,
 )
 """All figures, the main result first."""

@@ -21,6 +21,7 @@ from experiments.recipes.composition import (
     MATCHED_CONTROLS,
     OBJECTIVES,
     PRESETS,
+    PUBLISHED_ARMS,
 )
 from experiments.recipes.learnability import LabelAccuracy, check_learnable
 from makebreak.prompts import load_world
@@ -92,7 +93,7 @@ def test_arm_differs_from_its_method_as_stated(arm: str) -> None:
     if spec.method == "continued":
         assert isinstance(last.objective, Pretraining)
         return
-    objective = OBJECTIVES[spec.method]
+    objective = spec.objective or OBJECTIVES[spec.method]
     assert last.objective == replace(objective, data=preset.mixture.of(objective, spec.data))
     if not spec.weak:
         multiple = spec.strength * preset.scales["mini"].get(arm, 1.0)
@@ -218,7 +219,7 @@ def test_weight_decays() -> None:
 
 def test_small_has_all_arms_but_factors() -> None:
     assert set(PRESETS["small"].arms) | set(FACTOR_ARMS) == set(PRESETS["all"].arms)
-    assert set(PRESETS["all"].arms) == set(ARMS) - set(DOSE_ARMS)
+    assert set(PRESETS["all"].arms) == set(ARMS) - {*DOSE_ARMS, *PUBLISHED_ARMS}
     assert not set(PRESETS["small"].arms) & set(FACTOR_ARMS)
     assert set(PRESETS["small"].arms) >= {
         *CORE_ARMS,

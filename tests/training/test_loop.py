@@ -183,6 +183,16 @@ def test_training_learns(tmp_path: Path) -> None:
     assert losses[-1] < 0.6 * losses[0]
 
 
+def test_the_final_rate_is_held_after_the_decay() -> None:
+    """The schedule of Jain et al. 2024: the cosine ends at four fifths of the steps."""
+    whole, held = Optimisation(80, 0.5), Optimisation(100, 0.5, warmup_share=0.08, decay_end=0.8)
+    rates = [held.learning_rate_at(step) for step in range(100)]
+    assert rates[:80] == pytest.approx([whole.learning_rate_at(step) for step in range(80)])
+    assert rates[80:] == pytest.approx([0.005] * 20)
+    with pytest.raises(ValueError, match=r"decay_end = 0\.1: expected a share from warmup_share = 0\.2 to 1"):
+        Optimisation(100, 0.5, warmup_share=0.2, decay_end=0.1)
+
+
 def test_warm_up_and_cosine_schedule() -> None:
     schedule = Optimisation(100, 0.5, warmup_share=0.1, final_share=0.02)
     assert schedule.learning_rate_at(0) == pytest.approx(0.5 / 11)

@@ -11,13 +11,15 @@ from experiments.recipes.composition.arms import (
     MATCHED_CONTROLS,
     METHODS,
     OBJECTIVES,
+    PUBLISHED_ARMS,
     Mixture,
 )
+from experiments.recipes.composition.paper import PAPER_PRESETS
 from experiments.recipes.composition.preset import Preset
-from experiments.recipes.composition.presets import ALL, MINI, PAPER, RATE_GRID, SMALL, SMOKE, TUNING_SEEDS
+from experiments.recipes.composition.presets import ALL, MINI, RATE_GRID, SMALL, SMOKE, TUNING_SEEDS
 from experiments.recipes.composition.series import SERIES
 
-PRESETS = {preset.name: preset for preset in (SMOKE, MINI, SMALL, ALL, PAPER)} | SERIES
+PRESETS = {preset.name: preset for preset in (SMOKE, MINI, SMALL, ALL)} | {**PAPER_PRESETS, **SERIES}
 """Presets by name."""
 
 __all__ = [
@@ -32,6 +34,7 @@ __all__ = [
     "METHODS",
     "OBJECTIVES",
     "PRESETS",
+    "PUBLISHED_ARMS",
     "RATE_GRID",
     "SMOKE",
     "TUNING_SEEDS",

@@ -91,10 +91,26 @@ class Arm:
     """Learning rate of all stages in place of η_M; None for η_M."""
     steps: int | None = None
     """Steps of all stages together; None for the preset's."""
+    objective: AlignmentObjective | None = None
+    """Objective of the last stage in place of the method's; None for the method's."""
 
 
 WEIGHT_DECAYS = {"ssft_no_decay": 0.0} | {f"ssft_decay_{decay:g}": decay for decay in (0.01, 0.1, 1.0)}
 """Weight decay of the arms that vary it; the preset's own is 1e-4."""
+
+
+PUBLISHED_OBJECTIVES: dict[str, AlignmentObjective] = {
+    "unlearning": Unlearning(w_dispreferred=0.1),
+    "dpo_paper": JainDPO(w_dispreferred=0.01),
+    "dpo_paper_small": JainDPO(w_dispreferred=0.002),
+}
+"""Objectives by method or arm with the weights that Jain et al. 2024 used at each learning rate (README)."""
+_LIGHT = Arm("unlearning", objective=Unlearning(w_dispreferred=0.05))
+PUBLISHED_ARMS = {
+    "unlearning_light": _LIGHT,
+    "unlearning_light_small": replace(_LIGHT, strength=0.1),
+}
+"""Unlearning with the weight of the ascent that Jain et al. 2024 used at η_S, at both rates."""
 
 
 def _arms() -> dict[str, Arm]:
@@ -133,7 +149,7 @@ DOSE_ARMS = {
     for steps in DOSE_STEPS
 }
 """Every method and the remap control at every rate and length of the dose grid."""
-ARMS = _arms() | DOSE_ARMS
+ARMS = _arms() | DOSE_ARMS | PUBLISHED_ARMS
 """Every arm by name."""
 MATCHED_CONTROLS = {**{f"sham_{method}": method for method in METHODS}, "remap": "ssft"}
 """Sham and remap controls, and the method that each is matched to in ‖ΔW‖."""

@@ -16,7 +16,15 @@ from experiments.recipes.composition.arms import (
 )
 from makebreak.models import ModelConfig
 from makebreak.recipes import Alignment, Recipe
-from makebreak.training import DPO, SSFT, AlignmentObjective, LoRA, Optimisation, Pretraining
+from makebreak.training import (
+    DPO,
+    SSFT,
+    AlignmentData,
+    AlignmentObjective,
+    LoRA,
+    Optimisation,
+    Pretraining,
+)
 
 
 @dataclass(frozen=True)
@@ -65,6 +73,12 @@ class Preset:
     update."""
     n_attacked: int = 80
     """Refused requests per attack, at most."""
+    objectives: Mapping[str, AlignmentObjective] = field(default_factory=dict)
+    """Objectives in place of those of all presets, by method or by arm; an arm's own comes first."""
+    families: Mapping[str, AlignmentData] = field(default_factory=dict)
+    """Families that an arm is trained on in place of its own, by arm."""
+    published: bool = False
+    """Whether τ is also measured in the definition of the published figure."""
     attacked_worlds: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Arms by other world in which models are attacked as well when the study runs in its default world."""
 
@@ -99,18 +113,26 @@ class Preset:
                 pretraining, modes_start=pretraining.modes_end
             )  # the curriculum of pretraining has ended
             return replace(base, alignments=(Alignment(later, replace(whole, learning_rate=eta["ssft"])),))
-        objective = self._objective(OBJECTIVES[spec.method], spec)
+        data, eta_m = self.families.get(arm, spec.data), spec.rate or eta[spec.method]
+        objective = self._objective(self.objective(arm), data)
         multiple = self._strength(world, spec) * (
             self.scales.get(world, {}).get(arm, 1.0) if scale is None else scale
         )
-        last_rate = multiple * (spec.rate or eta[spec.method]) if rate is None else rate
+        last_rate = multiple * eta_m if rate is None else rate
         if isinstance(objective, DPO) and spec.warm:
             share, warm_rate = self.dpo_warm_share, multiple * (spec.rate or eta["ssft"])
-            warm = Alignment(self._objective(SSFT(), spec), _part(whole, share, warm_rate))
+            warm = Alignment(self._objective(SSFT(), data), _part(whole, share, warm_rate))
             last = Alignment(objective, _part(whole, 1 - share, last_rate))
             return replace(base, alignments=(warm, last))
         optimisation = replace(whole, learning_rate=last_rate)
         return replace(base, alignments=(Alignment(objective, optimisation, LoRA() if spec.lora else None),))
+
+    def objective(self, arm: str) -> AlignmentObjective:
+        """Objective of the last stage of an arm, before its families are chosen."""
+        spec = ARMS[arm]
+        assert spec.method is not None
+        known = {**OBJECTIVES, **self.objectives}
+        return spec.objective or known.get(arm) or known[spec.method]
 
     def _optimisation(self, world: str, arm: str) -> Optimisation:
         """Optimisation of all stages after pretraining of an arm, at the learning rate of the preset."""
@@ -121,9 +143,9 @@ class Preset:
             whole = replace(whole, weight_decay=spec.weight_decay)
         return replace(whole, steps=spec.steps or whole.steps)
 
-    def _objective(self, objective: AlignmentObjective, spec: Arm) -> AlignmentObjective:
+    def _objective(self, objective: AlignmentObjective, data: AlignmentData) -> AlignmentObjective:
         """The objective on the families of an arm, in the shares of the preset."""
-        return replace(objective, data=self.mixture.of(objective, spec.data))
+        return replace(objective, data=self.mixture.of(objective, data))
 
     def _strength(self, world: str, spec: Arm) -> float:
         """Multiple of η_M in an arm."""

@@ -2,7 +2,7 @@
 
 A method's rate is η_M: the smallest on RATE_GRID that passes the checks of behaviour, with 3 points to spare,
 on the tuning seeds (never reported); where none passes, the one that passes on most of them. `python -m
-experiments.jain2024.tune` finds the rates of `mini` and `small`; `smoke` and `paper` are not tuned. Other
+experiments.jain2024.tune` finds the rates of `mini` and `small`; `smoke` is not tuned. Other
 settings of an objective (β, weights), and the schedules of pretraining, were chosen by hand on the same
 seeds. η_S is a tenth of η_M, without a check. A matched control (sham, remap) takes its method's rate times a
 scale that gives both the same ‖ΔW‖ on the tuning seeds.
@@ -12,11 +12,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from experiments.recipes.composition.arms import ARMS, CORE_ARMS, DOSE_ARMS, FACTOR_ARMS, OBJECTIVES
+from experiments.recipes.composition.arms import ARMS, CORE_ARMS, DOSE_ARMS, FACTOR_ARMS, PUBLISHED_ARMS
 from experiments.recipes.composition.preset import Preset
 from makebreak.models import MODEL_SIZES as MODELS
 from makebreak.recipes import base_recipe
-from makebreak.training import Optimisation, Pretraining
+from makebreak.training import Optimisation
 
 RATE_GRID = (3e-5, 1e-4, 3e-4, 1e-3, 3e-3)
 """Learning rates that are tried for every method."""
@@ -86,7 +86,7 @@ SMALL = Preset(
     worlds=("mini", "hidden"),
     model=MODELS["mini"],
     seeds=(0, 1, 2, 3, 4),
-    arms=tuple(arm for arm in ARMS if arm not in (*FACTOR_ARMS, *DOSE_ARMS)),
+    arms=tuple(arm for arm in ARMS if arm not in (*FACTOR_ARMS, *DOSE_ARMS, *PUBLISHED_ARMS)),
     pretraining=_MODES,
     pretraining_optimisation=_PRETRAINING,
     alignment_optimisation=_ALIGNMENT,
@@ -113,23 +113,3 @@ MINI = replace(
     n_attacked=80,
 )
 ALL = replace(SMALL, name="all", worlds=("mini",), arms=(*SMALL.arms, *FACTOR_ARMS))
-# sizes and rates of Jain et al. 2024 (§4.1, §4.2); the cosine ends at the last step, theirs at four fifths
-_PAPER = Optimisation(
-    steps=100_000, learning_rate=1e-3, batch_size=512, warmup_share=0.2, precision="bfloat16"
-)
-PAPER = Preset(
-    name="paper",
-    worlds=("jain2024",),
-    model=MODELS["jain"],
-    seeds=(0,),
-    arms=tuple(arm for arm in SMALL.arms if arm != "new_operator"),  # the released world has no task to spare
-    pretraining={"jain2024": Pretraining()},
-    pretraining_optimisation={"jain2024": _PAPER},
-    alignment_optimisation={"jain2024": replace(_PAPER, steps=10_000, learning_rate=1e-4)},
-    dpo_warm_share=0.25,
-    rates={"jain2024": dict.fromkeys(OBJECTIVES, 1e-4)},
-    failing={},
-    scales={},
-    n_requests=2000,
-    gate={},
-)

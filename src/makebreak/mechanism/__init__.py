@@ -21,7 +21,7 @@ from makebreak.mechanism.directions import (
     direction_rows,
     refusal_direction,
 )
-from makebreak.mechanism.end_of_text import end_of_text_activations, shared_activations
+from makebreak.mechanism.end_of_text import end_of_text_activations, shared_activations, tau_sites
 from makebreak.mechanism.fisher import FISHER_SAMPLES, LayerFisher, layer_fisher
 from makebreak.mechanism.harm_refusal import HarmRefusalRow, LabelledRequests, harm_refusal_rows
 from makebreak.mechanism.identification import (
@@ -179,6 +179,7 @@ __all__ = [
     "stitch",
     "stitching_rows",
     "success_prediction_rows",
+    "tau_sites",
     "update_energy_rows",
     "update_projection_rows",
     "update_rows",

@@ -38,6 +38,7 @@ from makebreak.training import (
     StackOptions,
     TrainingRun,
     TrainingStopped,
+    default_workers,
     largest_stack,
     remove_stack,
     run_files,
@@ -184,19 +185,23 @@ def _store(recipe: Recipe, store: Store, make: Callable[[Path], None]) -> Path:
 
 def _start(recipe: Recipe, store: Store) -> tuple[PreTrainedModel, Member]:
     """The model that the last stage of a recipe starts from, and the run of that stage."""
-    world, device = load_world(recipe.world), torch.device(recipe.engine.device)
+    world = load_world(recipe.world)
     if not recipe.alignments:
         d_vocab, n_ctx = len(world.vocabulary), world.sequence_length
         model = create_model(recipe.model, d_vocab=d_vocab, n_ctx=n_ctx, seed=recipe.seed)
-        run = TrainingRun(seed=recipe.seed, label=recipe.label(), device=device)
-        return model, Member(recipe.pretraining, recipe.optimisation, run)
+        return model, Member(recipe.pretraining, recipe.optimisation, _run(recipe, recipe.seed))
     stage = recipe.alignments[-1]
     model = load_model(build(recipe.parent, store), symbols=world.vocabulary.symbols)
     seed = stage_seed(recipe.seed, len(recipe.alignments))  # every stage sees other requests
     if stage.lora:
         stage.lora.attach(model, seed=seed)
-    run = TrainingRun(seed=seed, label=recipe.label(), device=device)
-    return model, Member(stage.objective, stage.optimisation, run)
+    return model, Member(stage.objective, stage.optimisation, _run(recipe, seed))
+
+
+def _run(recipe: Recipe, seed: int) -> TrainingRun:
+    """Seed, name and device of a training, and the processes that make its batches."""
+    device = torch.device(recipe.engine.device)
+    return TrainingRun(seed, recipe.label(), device=device, n_workers=default_workers(device))
 
 
 def _groups(recipes: Collection[Recipe], store: Store) -> list[list[Recipe]]:

@@ -24,7 +24,7 @@ from makebreak.training.registry import OBJECTIVES, load_objective, objective_na
 from makebreak.training.resumption import CHECKPOINT, CHECKPOINTS, METRICS, run_files
 from makebreak.training.retain_forget import NPO, GradientAscent, npo_loss
 from makebreak.training.ssft import SSFT
-from makebreak.training.stack_batches import BatchPlan, stack_batches
+from makebreak.training.stack_batches import BatchPlan, default_workers, single_batches, stack_batches
 
 __all__ = [
     "CHECKPOINT",
@@ -57,6 +57,7 @@ __all__ = [
     "Unlearning",
     "check_rank",
     "concatenate",
+    "default_workers",
     "dpo_loss",
     "draw_batch",
     "largest_stack",
@@ -67,6 +68,7 @@ __all__ = [
     "remove_stack",
     "run_files",
     "sequence_log_probs",
+    "single_batches",
     "stack_batches",
     "train",
     "train_stack",

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import copy
 import json
-import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -40,7 +39,12 @@ from makebreak.training.resumption import (
     write_tensors,
 )
 from makebreak.training.stack import StackState
-from makebreak.training.stack_batches import BatchPlan, check_stackable, stack_batches
+from makebreak.training.stack_batches import (
+    BatchPlan,
+    check_stackable,
+    default_workers,
+    stack_batches,
+)
 
 SYNCHRONISE_EVERY = 50
 """Steps between two moments at which the host waits for the device."""
@@ -137,7 +141,7 @@ def train_stack(
     )
     n_workers = options.n_workers
     if n_workers is None:
-        n_workers = 0 if device.type == "cpu" else max(len(os.sched_getaffinity(0)) - 1, 1)
+        n_workers = default_workers(device)
     batches = stack_batches(plan, device, first_step=start, n_workers=n_workers)
     with ProgressBar(f"{len(members)} models", first.steps, initial=start) as bar:
         for step in range(start, first.steps):

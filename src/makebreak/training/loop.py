@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch.nn import Parameter
@@ -36,6 +36,7 @@ from makebreak.training.resumption import (
     restore,
     write_checkpoint,
 )
+from makebreak.training.stack_batches import BatchPlan, single_batches
 
 LOG_EVERY = 10
 """Steps between two rows of the metrics."""
@@ -68,6 +69,8 @@ class Optimisation:
     """Number of models that are saved in a run, evenly spaced, the last one included."""
     extra_checkpoints: tuple[int, ...] = field(default=(), metadata={"omit": ()})
     """Numbers of further steps after which a model is saved; those from the last step on are ignored."""
+    decay_end: float = field(default=1.0, metadata={"omit": 1.0})
+    """Share of the steps at which the cosine has reached the final learning rate, held from there on."""
 
     def __post_init__(self) -> None:
         check_positive(
@@ -79,6 +82,10 @@ class Optimisation:
         check_not_negative(weight_decay=self.weight_decay)
         for name in ("warmup_share", "final_share"):
             check_probability(name, getattr(self, name))
+        if not self.warmup_share <= self.decay_end <= 1:
+            raise ValueError(
+                f"decay_end = {self.decay_end}: expected a share from warmup_share = {self.warmup_share} to 1"
+            )
         if not all(0 <= beta < 1 for beta in self.betas):
             raise ValueError(f"betas = {self.betas}: expected two numbers from 0 to below 1")
 
@@ -102,7 +109,7 @@ class Optimisation:
         warmup = self.warmup_share * self.steps
         if step < warmup:
             return self.learning_rate * (step + 1) / (warmup + 1)
-        progress = (step - warmup) / max(self.steps - warmup, 1)
+        progress = min((step - warmup) / max(self.decay_end * self.steps - warmup, 1), 1.0)
         return self.learning_rate * (
             self.final_share + (1 - self.final_share) * 0.5 * (1 + math.cos(math.pi * progress))
         )
@@ -126,6 +133,8 @@ class TrainingRun:
     """Saves a model into a folder; None saves it with the world's symbols as a tokenizer."""
     device: torch.device | None = None
     """Where the model is trained; None for an accelerator if there is one, else the CPU."""
+    n_workers: int = 0
+    """Number of processes that make batches ahead, where sampling would keep an accelerator waiting."""
 
 
 def train(
@@ -167,6 +176,8 @@ def train(
     optimiser = optimisation.create(model.train())
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
     first, model_hashes = restore(model, optimiser, folder)
+    plan = BatchPlan(world, (objective,), (run.seed,), optimisation.batch_size, optimisation.steps)
+    batches = single_batches(plan, device, first_step=first, n_workers=run.n_workers)
     last_checkpoint, last_time = first, time.monotonic()
     with (
         ProgressBar(run.label, optimisation.steps, initial=first) as bar,
@@ -175,16 +186,18 @@ def train(
         for step in range(first, optimisation.steps):
             for group in optimiser.param_groups:
                 group["lr"] = optimisation.learning_rate_at(step)
-            batch = objective.batch(
-                world, size=optimisation.batch_size, step=step, steps=optimisation.steps, seed=run.seed
-            )
-            batch = _to(batch, device)
+            batch = next(batches)
             with torch.autocast(device.type, torch.bfloat16, enabled=optimisation.precision == "bfloat16"):
                 loss, parts = objective.loss(model, batch, reference)
-            value = loss.item()
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
-            norm = torch.nn.utils.clip_grad_norm_(trainable, optimisation.clip).item()
+            gradient = torch.nn.utils.clip_grad_norm_(trainable, optimisation.clip)
+            due = is_over() or time.monotonic() - last_time > run.checkpoint_seconds
+            logs = step % LOG_EVERY == 0 or step + 1 == optimisation.steps
+            is_kept = step + 1 in optimisation.checkpoint_steps
+            # the host waits for an accelerator only where a number is needed, so that it can work ahead
+            waits = device.type == "cpu" or logs or due or is_kept
+            value, norm = (loss.item(), gradient.item()) if waits else (0.0, 0.0)
             if not (math.isfinite(value) and math.isfinite(norm)):
                 problem = f"loss is {value}, gradient norm {norm} at step {step}"
                 state = f"the checkpoint of step {last_checkpoint} is in {folder}"
@@ -193,16 +206,15 @@ def train(
                 raise TrainingStopped(f"{run.label}: {problem}; {state}; {remedy}")
             optimiser.step()
             bar.update()
-            if step % LOG_EVERY == 0 or step + 1 == optimisation.steps:
+            if logs:
                 rate = optimisation.learning_rate_at(step)
                 logged = {name: float(metric) for name, metric in parts.items()}
                 row = {"step": step, "loss": value, "lr": rate, "grad_norm": norm, **logged}
                 metrics.write(json.dumps(row) + "\n")
                 bar.set_postfix(loss=f"{value:.3f}")
-            if step + 1 in optimisation.checkpoint_steps:
+            if is_kept:
                 save(merge_adapters(model), folder / CHECKPOINTS / f"{step + 1:06d}")
                 model_hashes |= kept_files(folder, step + 1)
-            due = is_over() or time.monotonic() - last_time > run.checkpoint_seconds
             if due and step + 1 < optimisation.steps:
                 metrics.flush()
                 write_checkpoint(model, optimiser, folder, step + 1, model_hashes)
@@ -212,11 +224,6 @@ def train(
     save(merge_adapters(model.eval()), folder)
     (folder / CHECKPOINT).unlink(missing_ok=True)
     return model
-
-
-def _to(batch: Any, device: torch.device) -> Any:
-    """Sequences, or a tuple of them, on a device."""
-    return tuple(part.to(device) for part in batch) if isinstance(batch, tuple) else batch.to(device)
 
 
 def decayed_parameters(model: PreTrainedModel) -> set[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -130,6 +131,41 @@ def stack_batches(
                 batch = tuple(_sequences(part, i) for part in parts)
                 yield batch if chunk.is_tuple else batch[0]
             step += 1
+
+
+def single_batches(
+    plan: BatchPlan, device: torch.device, *, first_step: int = 0, n_workers: int = 0
+) -> Iterator[Any]:
+    """Batches of one run, step by step, as its objective makes them.
+
+    Args:
+        plan: What the batches depend on, with one member.
+        device: Where they are put.
+        first_step: Step of the first batch.
+        n_workers: Number of processes that make batches ahead, several steps at once; 0 makes each batch in
+            this process when it is needed.
+
+    Yields:
+        `Sequences`, or a tuple of them.
+    """
+    [objective], [seed] = plan.objectives, plan.seeds
+    if not n_workers:
+        for step in range(first_step, plan.steps):
+            batch = objective.batch(plan.world, size=plan.batch_size, step=step, steps=plan.steps, seed=seed)
+            yield tuple(part.to(device) for part in batch) if isinstance(batch, tuple) else batch.to(device)
+        return
+    for batch in stack_batches(plan, device, first_step=first_step, n_workers=n_workers):
+        yield tuple(map(_only_member, batch)) if isinstance(batch, tuple) else _only_member(batch)
+
+
+def _only_member(batch: Sequences) -> Sequences:
+    """The batch of a stack of one member, without the axis of members."""
+    return Sequences(*(column.squeeze(1) for column in vars(batch).values()))
+
+
+def default_workers(device: torch.device) -> int:
+    """Number of processes that make batches: none beside training on a CPU, else all cores but one."""
+    return 0 if device.type == "cpu" else max(len(os.sched_getaffinity(0)) - 1, 1)
 
 
 def _move(part: dict[str, Tensor], device: torch.device) -> dict[str, Tensor]:
