@@ -134,6 +134,8 @@ def test_an_option_without_effect_is_said(
 ) -> None:
     """`compare` generates no answers; the control gives no such option."""
     monkeypatch.chdir(tmp_path)
+    for model in ("folder", "other"):
+        (tmp_path / model).mkdir()
     for words, n_lines in ((["--max-new-tokens", "9"], 1), ([], 0)):
         assert main(["compare", "folder", "other", *words]) == 2
         assert capsys.readouterr().out.count("--max-new-tokens 9 has no effect") == n_lines
@@ -260,7 +262,9 @@ def test_bad_options_end_in_one_line_before_a_model_is_opened(
     opened: list[str] = []
     monkeypatch.setattr("makebreak.models.open_model", lambda name, **_: opened.append(name))
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "model").mkdir()
+    models = ["folder", "model", "other"]
+    for model in models:
+        (tmp_path / model).mkdir()
     words = [word.format(tmp=tmp_path, name=tmp_path.name) if "tmp" in word else word for word in arguments]
     assert main(words) == 2
     [line] = capsys.readouterr().err.splitlines()
@@ -270,7 +274,7 @@ def test_bad_options_end_in_one_line_before_a_model_is_opened(
     option = words[-2].removeprefix("--").replace("-", "_")
     assert any(name in line for name in (option, words[-2], ascii(words[-1])[1:-1]))
     assert not opened
-    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == models
 
 
 @pytest.mark.parametrize(
@@ -329,9 +333,11 @@ def test_a_model_is_not_compared_with_itself(tmp_path: Path, capsys: pytest.Capt
 
 
 @pytest.mark.parametrize("command", ["inspect", "attack", "align", "tune"])
-def test_an_unknown_judge_is_refused_first(command: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """Before the model is looked for."""
-    assert main([command, "absent", "--judge", "arditi"]) == 2
+def test_an_unknown_judge_is_refused_first(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Before the model is opened: its folder is empty."""
+    assert main([command, str(tmp_path), "--judge", "arditi"]) == 2
     assert capsys.readouterr().err.startswith(
         "error: judge 'arditi' does not exist; did you mean 'arditi2024'?"
     )

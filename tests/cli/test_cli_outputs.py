@@ -33,7 +33,7 @@ def names(folder: Path) -> list[str]:
 
 @pytest.fixture
 def working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with a file and a broken link, in which no model can be opened."""
+    """A folder with a file, a broken link and folders of models, none of which can be opened."""
 
     def stop(name: str, **_: object) -> None:
         raise InvalidInput(f"{name} is opened")
@@ -42,6 +42,8 @@ def working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     Path("file").write_text("mine")
     Path("link").symlink_to("nowhere")
+    for model in ("folder", "other"):
+        Path(model).mkdir()
     return tmp_path
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -30,6 +31,33 @@ def test_makebreak_alone_imports_nothing_heavy() -> None:
     modules = set(done.stdout.splitlines()[-1].split())
     assert "makebreak.cli" in modules
     assert not modules & {"torch", "transformers", "numpy", "pandas", "makebreak.api", "makebreak.models"}
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("inspect NOSUCH", "NOSUCH does not exist: expected a folder, a GGUF file or a Hub id (owner/name)"),
+        ("attack a/b/c", "a/b/c does not exist: expected a folder"),
+        ("compare . missing.gguf", "missing.gguf does not exist: expected a folder"),
+        ("landscape no/such", "no folder no/such, and no Hub model no/such (it is not in the cache, and the"),
+        ("align here/x", "no folder here/x, and no Hub model here/x in the cache; the Hub is not asked"),
+    ],
+)
+def test_a_name_of_no_model_is_refused_before_anything_heavy_is_imported(
+    words: str, message: str, tmp_path: Path
+) -> None:
+    """In a process without a network, whose only model is the folder it runs in."""
+    (tmp_path / "here").mkdir()
+    code = (
+        "import sys; from makebreak.cli import main; "
+        f"print(main({words.split()!r}), *sorted(sys.modules.keys() & {{'torch', 'transformers'}}))"
+    )
+    environment = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, env=environment
+    )
+    assert done.stderr.startswith(f"error: {message}")
+    assert done.stdout.split() == ["2"]
 
 
 def run_doctor(capsys: pytest.CaptureFixture[str], *words: str) -> list[str]:

@@ -14,6 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -441,8 +442,8 @@ def test_only_a_name_of_the_shape_of_a_hub_id_asks_the_hub(
     name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(language, "cached_file", lambda *_, **__: pytest.fail("asks the hub"))
-    with pytest.raises(InvalidInput, match="expected a folder, a GGUF file or a hub id") as error:
+    monkeypatch.setattr(language, "reach_hub", lambda *_: pytest.fail("asks the hub"))
+    with pytest.raises(InvalidInput, match="expected a folder, a GGUF file or a Hub id") as error:
         open_model(name, store=Store(tmp_path / "store"))
     assert "\n" not in str(error.value)
 
@@ -451,6 +452,7 @@ def test_a_hub_id_asks_for_its_config_first(monkeypatch: pytest.MonkeyPatch, tmp
     """The code of a hub model is refused by name, before anything else is read."""
     config = tmp_path / "config.json"
     config.write_text(json.dumps({"model_type": "evil", "auto_map": {"AutoConfig": "evil.C"}}))
+    monkeypatch.setattr(language, "reach_hub", lambda _: None)
     monkeypatch.setattr(language, "cached_file", lambda *_, **__: str(config))
     with pytest.raises(InvalidInput, match="has auto_map"):
         open_model("owner/name-1.5_b", store=Store(tmp_path / "store"))
@@ -462,12 +464,14 @@ def test_a_missing_folder_has_both_readings(
 ) -> None:
     """A name such as models/x is a path and a hub id; the Hub is not asked where models is a folder."""
 
-    def fail(name: str, file: str, *, local_files_only: bool) -> None:
-        assert local_files_only == exists
-        logging.getLogger("huggingface_hub.utils").warning("Retrying in 1s")
-        raise OSError(f"cannot reach\n{name}")
+    asked = []
 
-    monkeypatch.setattr(language, "cached_file", fail)
+    def fail(url: str) -> None:
+        asked.append(url)
+        logging.getLogger("huggingface_hub.utils").warning("Retrying in 1s")
+        raise OSError(f"cannot reach\n{url}")
+
+    monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", fail)
     monkeypatch.chdir(tmp_path)
     if exists:
         (tmp_path / "models").mkdir()
@@ -476,6 +480,7 @@ def test_a_missing_folder_has_both_readings(
     assert "\n" not in str(error.value)
     assert ("since models exists here" in str(error.value)) == exists
     assert ("OSError: cannot reach" in str(error.value)) != exists
+    assert len(asked) == (not exists)  # once, not six times as a download would
     assert not caplog.records
 
 

@@ -132,7 +132,7 @@ def test_what_is_no_model_is_an_error(tmp_path: Path, monkeypatch: pytest.Monkey
     )
     BertModel(bert).save_pretrained(tmp_path / "bert")
     for name, message in {
-        "nowhere": "does not exist: expected a folder, a GGUF file or a hub id",
+        "nowhere": "does not exist: expected a folder, a GGUF file or a Hub id",
         "empty": "has no config.json",
         "weights.bin": "is a file, but no .gguf",
         "broken.gguf": "no model could be read from it",

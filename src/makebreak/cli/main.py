@@ -16,6 +16,7 @@ import tyro
 from makebreak.cli.commands import COMMANDS, Report, log
 from makebreak.cli.overview import overview
 from makebreak.cli.running import debug_requested, run_command
+from makebreak.model_sources import check_model_name
 from makebreak.provenance import command_words
 
 _SIZES = {
@@ -27,6 +28,8 @@ _SIZES = {
     "tune": "--batch-size, --examples, --lora-rank, --requests or --max-new-tokens",
 }
 """Options of each command that decide how much memory it needs."""
+_MODELS = ("model", "base", "aligned")
+"""Parameters of the commands that name a model."""
 _CONFIG = (tyro.conf.OmitArgPrefixes,)
 _CHECKED_VALUE = r"Value error Error parsing (?!-)\S+: (.*) For full helptext, see .*"
 _BOX = r"\x1b\[[0-9;]*m|[╭╮╰╯─│]|(?<=\s)-{5,}(?=\s)|^-{5,}"  # colours and frames of tyro's messages
@@ -86,11 +89,11 @@ def parse_arguments(commands: Any, arguments: Sequence[str], program: str) -> An
         raise ValueError(refusal[1] if refusal else line) from None
 
 
-def _deferred(command: Callable[..., Report]) -> Callable[..., Callable[[], Report]]:
+def _deferred(command: Callable[..., Report]) -> Callable[..., functools.partial[Report]]:
     """A function with the parameters of a command that returns the call instead of making it."""
 
     @functools.wraps(command)
-    def bind(*arguments: Any, **options: Any) -> Callable[[], Report]:
+    def bind(*arguments: Any, **options: Any) -> functools.partial[Report]:
         return functools.partial(command, *arguments, **options)
 
     return bind
@@ -105,8 +108,11 @@ def _run_words(words: Sequence[str]) -> None:
     _run(parse_arguments(commands, words, "makebreak"), loads_models=words[0] != "doctor")
 
 
-def _run(command: Callable[[], Report], *, loads_models: bool) -> None:
+def _run(command: functools.partial[Report], *, loads_models: bool) -> None:
     """Runs a command, and prints its summary and the path of its page."""
+    for name in _MODELS:
+        if name in command.keywords:
+            check_model_name(command.keywords[name])  # before the imports, which take seconds
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     if not sys.stderr.isatty():
         os.environ.setdefault("TQDM_DISABLE", "1")  # for libraries; our own bars check the terminal

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -19,12 +18,12 @@ from transformers.utils.hub import cached_file
 
 from makebreak.architectures import check_architecture
 from makebreak.errors import InvalidInput, name_errors, silence_loggers
+from makebreak.model_sources import is_asked_for, locate_model, name_both_readings, reach_hub
 from makebreak.models.adapter_folder import base_of_adapter, is_adapter, merge_adapter_folder
 from makebreak.models.batch_limit import batch_tokens, limit_batches
 from makebreak.models.config_checks import check_config, read_settings
 from makebreak.models.devices import DTYPES, choose_placement
 from makebreak.models.gguf_file import dequantise
-from makebreak.models.hub import is_asked_for, name_both_readings
 from makebreak.models.loaded_model import (
     attention_of,
     check_finite,
@@ -41,7 +40,6 @@ from makebreak.prompts import stop_tokens
 from makebreak.settings import LoadSettings
 from makebreak.store import Store, check_copy
 
-_HUB_ID = re.compile(r"[A-Za-z0-9]([\w-]|\.(?!\.))*/[A-Za-z0-9_]([\w-]|\.(?!\.|$))*", re.ASCII)
 _REMEDY = "expected a model that transformers can load; download it again, or correct its config.json"
 
 
@@ -108,7 +106,7 @@ def open_model(name: str | Path, *, store: Store, loading: LoadSettings | None =
             device.
     """
     loading = loading or LoadSettings()
-    path, is_local = _locate(name)
+    path, is_local = locate_model(name)
     if is_local and is_adapter(path):
         return _open_adapter(path, store, loading)
     if path.suffix == ".gguf" and path.is_file():
@@ -176,25 +174,6 @@ def _open_adapter(folder: Path, store: Store, loading: LoadSettings) -> Language
     return LanguageModel(str(folder), model, tokenizer, lm.loading, lm.stop_strings)
 
 
-def _locate(name: str | Path) -> tuple[Path, bool]:
-    """The path of a model, and whether it is a local one rather than a hub id."""
-    path = Path(name)
-    expected = "expected a folder, a GGUF file or a hub id (owner/name)"
-    if not str(name).strip():
-        raise InvalidInput(f"the name of the model is empty: {expected}")
-    with name_errors(name, "no path", expected):  # one with a null byte, say
-        is_folder, is_file = path.is_dir(), path.is_file()
-    if is_folder or (is_file and path.suffix == ".gguf"):
-        return path, True
-    if is_file:
-        raise InvalidInput(f"{name} is a file, but no .gguf: {expected}")
-    if path.exists():
-        raise InvalidInput(f"{name} is neither a folder nor a file: {expected}")
-    if path.suffix != ".gguf" and _HUB_ID.fullmatch(str(name)):
-        return path, False
-    raise InvalidInput(f"{name} does not exist: {expected}")
-
-
 def _config(source: str, offline: bool) -> Any:
     """The config of a causal language model, with an implementation of attention that we choose.
 
@@ -205,6 +184,7 @@ def _config(source: str, offline: bool) -> Any:
         raise InvalidInput(f"{source} has no config.json: expected a Hugging Face folder of a language model")
     if not offline:
         with name_both_readings(source):
+            reach_hub(source)
             cached_file(source, "config.json", local_files_only=not is_asked_for(source))
     remedy = "expected the config.json of a causal language model that transformers knows"
     with name_errors(source, "no config could be read", remedy):
