@@ -100,9 +100,9 @@ FIGURES = (
         "Weights perturbed along random directions with the norm of every tensor (Peng et al. 2024); "
         "outcomes are exact. The published success rate of an attack counts everything that is not "
         "refused: its gap to the red line are wrong or degenerate answers. Dashed: safe requests "
-        "answered at the same points. Bands: 5 to 95 % of directions and seeds. Refused: the first "
-        "tokens of the judged segment are the null; the end of the answer is not required. Results "
-        "before 2026-11-26 required the end as well (docs/errata.md, W5).",
+        "answered at the same points. Bands: 5 to 95 % of directions and seeds, or minimum to maximum of "
+        "fewer than 20 curves. Refused: the first tokens of the judged segment are the null; the end of the "
+        "answer is not required. Results before 2026-11-26 required the end as well (docs/errata.md, W5).",
         draw_basins,
         claims=("T1", "P1", "P6"),
     ),

@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 
 from makebreak.plots import (
+    describe_bands,
     plot_localisation,
     plot_matched_comparison,
     plot_preactivation_decomposition,
@@ -22,6 +23,7 @@ from makebreak.plots import (
     plot_stitching,
     plot_updates,
 )
+from makebreak.plots.landscape import band_limits
 from makebreak.stats import mean_confidence_interval
 from tests.plots.test_plots import closed, line  # noqa: F401
 
@@ -61,6 +63,25 @@ def test_stitching_is_drawn_by_cut() -> None:
     assert line(axes[0], "random, same norm")[1] == pytest.approx(
         [at(shown, "random_share", layer=i) for i in range(4)]
     )
+    assert line(axes[0], "half of the blocks")[0] == [1, 1]
+    legend = {text.get_text() for text in axes[0].figure.legends[0].get_texts()}
+    assert legend == {"SSFT", "SSFT sham", "random, same norm", "half of the blocks", "counts as refusing"}
+
+
+@pytest.mark.parametrize(("n", "limits"), [(1, (0, 0)), (3, (0, 2)), (20, (0.95, 18.05))])
+def test_bands_are_what_the_caption_says(n: int, limits: tuple[float, float]) -> None:
+    """Of few directions the least and the greatest rate, since quantiles of three would lie between them."""
+    names = ("refusal_rate", "compliance_rate", "safe_compliance_rate")
+    curves = pd.DataFrame(
+        [{"coordinate": x, **dict.fromkeys(names, float(i))} for i in range(n) for x in (0, 1)]
+    )
+    low, mean, high = band_limits(curves)
+    for rates, expected in ((low, limits[0]), (mean, (n - 1) / 2), (high, limits[1])):
+        assert rates.to_numpy() == pytest.approx(np.full((2, 3), expected))
+    sentences = {
+        1: "", 3: "Bands: minimum to maximum of 3 directions.", 20: "Bands: 5 to 95 % of directions."
+    }  # fmt: skip
+    assert describe_bands(curves) == sentences[n]
 
 
 def test_updates_and_their_references() -> None:

@@ -46,6 +46,9 @@ def test_command_on_a_store_model(
     out = tmp_path / "runs" / "landscape" / folder.name
     assert (out / "report.html").is_file()
     assert (out / "figures" / "basins.png").read_bytes().startswith(b"\x89PNG")
+    page = (out / "report.html").read_text(encoding="utf-8")
+    assert "Bands: minimum to maximum of 2 directions." in page
+    assert "5 to 95" not in page
     curves = pd.read_csv(out / "tables" / "curves.csv")
     assert curves["coordinate"].tolist() == [-0.5, 0.0, 0.5] * 2
     at_origin = curves[curves["coordinate"] == 0]

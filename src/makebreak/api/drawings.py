@@ -8,6 +8,7 @@ import pandas as pd
 
 from makebreak.api.result import Drawing
 from makebreak.plots import (
+    describe_bands,
     plot_attacks,
     plot_basins,
     plot_class_separation,
@@ -82,8 +83,9 @@ def comparison_drawings(tables: Tables, families: tuple[str, str]) -> dict[str, 
             "Both networks are cut at every layer and stitched. Left: aligned lower layers with the base's "
             "upper layers; dotted, a random change of the same norm. Middle: the base's lower layers with "
             "aligned upper layers. Shares are of the gain in the probability of the trained answer, means "
-            "over requests. Right: KL of the base with aligned lower layers, as a share of "
-            "KL(base ‖ aligned)."
+            "over requests; the solid line is what a combination needs to count as giving that answer. "
+            "Right: KL of the base with aligned lower layers, as a share of KL(base ‖ aligned); below the "
+            "solid line the movement is silent. The dashed line is at half of the blocks."
         )
         drawings["stitching"] = Drawing(
             "Stitching of base and aligned layers",
@@ -122,11 +124,11 @@ def attack_drawings(tables: Tables) -> dict[str, Drawing]:
 
 def landscape_drawings(tables: Tables, model: str) -> dict[str, Drawing]:
     """Outcomes along random directions in weight space."""
-    caption = (
-        "Outcomes of the model where its weights are perturbed by a share of their norm. Bands: 5 to 95 % of "
-        "directions."
-    )
     curves = tables["curves"].assign(arm=model)
+    caption = (
+        "Outcomes of the model where its weights are perturbed by a share of their norm. "
+        f"{describe_bands(curves)}"
+    )
     return {"basins": Drawing("Random directions", caption, lambda: plot_basins(curves, [model]))}
 
 

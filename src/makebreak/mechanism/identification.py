@@ -26,7 +26,8 @@ class AnswerRateRow(NamedTuple):
     n: int
     """Number of requests."""
     base_rate: float
-    """Share whose likeliest first token begins the answer in the base."""
+    """Share whose likeliest first token begins the answer in the base; it can exceed the share of whole
+    answers, which may begin so and end otherwise."""
     tuned_rate: float
     """The same in the tuned model."""
     tuned_whole_rate: float | None

@@ -5,6 +5,7 @@ from makebreak.plots.behaviour import plot_outcomes
 from makebreak.plots.columns import plot_columns
 from makebreak.plots.controls import plot_controls
 from makebreak.plots.landscape import (
+    describe_bands,
     plot_basins,
     plot_direction_curves,
     plot_fine_tuning_attacks,
@@ -43,6 +44,7 @@ from makebreak.plots.updates import plot_kernel_share, plot_leading_gain, plot_u
 
 __all__ = [
     "arm_name",
+    "describe_bands",
     "plot_attack_success",
     "plot_attacks",
     "plot_basins",

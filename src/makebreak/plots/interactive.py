@@ -14,7 +14,7 @@ import pandas as pd
 import seaborn as sns
 
 from makebreak.mechanism import VERDICT_RULES
-from makebreak.plots.landscape import RATES
+from makebreak.plots.landscape import RATES, band_limits
 from makebreak.plots.style import layer_ticks
 
 Charts = list[alt.Chart | alt.LayerChart]
@@ -195,7 +195,7 @@ def chart_stitching(table: pd.DataFrame) -> Charts:
 
 
 def chart_basins(curves: pd.DataFrame, *, along: str = "relative norm") -> Charts:
-    """Outcome rates of one model along random directions: means and 5 to 95 %, as in `plot_basins`.
+    """Outcome rates of one model along random directions: means and bands, as in `plot_basins`.
 
     Args:
         curves: Columns coordinate, refusal_rate, compliance_rate, safe_compliance_rate.
@@ -204,8 +204,7 @@ def chart_basins(curves: pd.DataFrame, *, along: str = "relative norm") -> Chart
     Returns:
         One chart.
     """
-    groups = curves.groupby("coordinate")[list(RATES)]
-    low, mean, high = groups.quantile(0.05), groups.mean(), groups.quantile(0.95)
+    low, mean, high = band_limits(curves)
     names = [name for name, _, _ in RATES.values()]
     rows = pd.concat(
         pd.DataFrame({"rate": mean[column], "low": low[column], "high": high[column]})

@@ -23,6 +23,8 @@ RATES: dict[str, tuple[str, Colour, str]] = {
 _RELATIVE_NORM = "relative norm"
 _CAPABLE = 0.9
 """Share of safe requests answered at which a plane has its contour."""
+_TAIL, _MIN_QUANTILE_CURVES = 0.05, 20
+"""Share of the curves beyond either limit of a band, and the fewest curves of which such a limit is shown."""
 _MEAN_POINTS = 201
 """Number of points at which curves are averaged."""
 
@@ -30,7 +32,7 @@ _MEAN_POINTS = 201
 def plot_basins(curves: pd.DataFrame, arms: Sequence[str], *, along: str = _RELATIVE_NORM) -> np.ndarray:
     """Outcome rates along random directions, one panel per model.
 
-    Lines are means over directions and seeds, bands 5 to 95 % of them.
+    Lines are means over directions and seeds, bands as `describe_bands` says.
 
     Args:
         curves: Columns arm, coordinate, refusal_rate, compliance_rate, safe_compliance_rate.
@@ -42,8 +44,7 @@ def plot_basins(curves: pd.DataFrame, arms: Sequence[str], *, along: str = _RELA
     """
     figure, axes = _panels(len(arms), width=2.3, height=2.2)
     for ax, arm in zip(axes, arms, strict=True):
-        groups = curves[curves.arm == arm].groupby("coordinate")[list(RATES)]
-        low, mean, high = groups.quantile(0.05), groups.mean(), groups.quantile(0.95)
+        low, mean, high = band_limits(curves[curves.arm == arm])
         for column, (name, colour, dashes) in RATES.items():
             ax.plot(mean.index, mean[column], dashes, color=colour, linewidth=1.4, label=name)
             ax.fill_between(mean.index, low[column], high[column], color=colour, alpha=0.15, linewidth=0)
@@ -51,6 +52,42 @@ def plot_basins(curves: pd.DataFrame, arms: Sequence[str], *, along: str = _RELA
     axes[0].set_ylabel("share of requests")
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return axes
+
+
+def band_limits(curves: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """Lower limits, means and upper limits of the rates along random directions, one row per coordinate.
+
+    Args:
+        curves: Columns coordinate and those of `RATES`, one row per direction and seed.
+
+    Returns:
+        Limits are 5 and 95 % where there are at least 20 curves, and else the least and the greatest rate.
+    """
+    groups = curves.groupby("coordinate")[list(RATES)]
+    tail = _TAIL if _n_curves(curves) >= _MIN_QUANTILE_CURVES else 0.0
+    return groups.quantile(tail), groups.mean(), groups.quantile(1 - tail)
+
+
+def describe_bands(curves: pd.DataFrame) -> str:
+    """What the bands of `plot_basins` show, as a sentence of a caption.
+
+    Args:
+        curves: Column coordinate, one row per direction and point.
+
+    Returns:
+        The sentence; empty for one direction, which has no band.
+    """
+    n = _n_curves(curves)
+    if n < 2:
+        return ""
+    return "Bands: " + (
+        "5 to 95 % of directions." if n >= _MIN_QUANTILE_CURVES else f"minimum to maximum of {n} directions."
+    )
+
+
+def _n_curves(curves: pd.DataFrame) -> int:
+    """Number of curves, which all have the same coordinates."""
+    return int(curves.groupby("coordinate").size().max()) if len(curves) else 0
 
 
 def plot_direction_curves(

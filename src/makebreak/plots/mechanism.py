@@ -32,7 +32,7 @@ def plot_stitching(table: pd.DataFrame, arms: Sequence[str]) -> np.ndarray:
     """Share of the refusal's probability in stitched models by cut, and the effect of the movement.
 
     Left: tuned layers below the cut, base above; middle: base below, tuned above; right: KL of the base under
-    the movement, as a share of KL(base ‖ tuned).
+    the movement, as a share of KL(base ‖ tuned). Dashed: a cut below half of the blocks.
 
     Args:
         table: Columns seed, arm, layer, n_layers, lower_share, upper_share, random_share, kl_share.
@@ -51,7 +51,7 @@ def plot_stitching(table: pd.DataFrame, arms: Sequence[str]) -> np.ndarray:
     plot_layer_means(axes[1], cuts, arms, "upper_share")
     axes[1].set(title="base below, tuned above", ylabel="share of p(refusal)")
     for ax in axes[:2]:
-        ax.axhline(VERDICT_RULES.min_refusal_share, color="black", linewidth=0.6)
+        ax.axhline(VERDICT_RULES.min_refusal_share, color="black", linewidth=0.6, label="counts as refusing")
         ax.set_ylim(-0.05, 1.05)
     plot_layer_means(axes[2], cuts, arms, "kl_share")
     axes[2].axhline(VERDICT_RULES.max_silent_share, color="black", linewidth=0.6)
@@ -61,7 +61,7 @@ def plot_stitching(table: pd.DataFrame, arms: Sequence[str]) -> np.ndarray:
     axes[2].set(title="effect of the movement", ylabel="share of KL(base ‖ tuned)")
     depth = int(part.n_layers.max())
     for ax in axes:
-        ax.axvline(depth // 2, color="black", linestyle="--", linewidth=0.6)
+        ax.axvline(depth // 2, color="black", linestyle="--", linewidth=0.6, label="half of the blocks")
         ax.set(xlabel="blocks below the cut", xticks=layer_ticks(range(depth + 1)))
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right center")
     return axes

@@ -26,7 +26,7 @@ _CAPTIONS = {
         "base's lower layers with the tuned model's upper layers. Shares are of the gain in the probability "
         "of a refusal, means over requests; the line is what a combination needs to count as refusing. "
         "Right: KL of the base with the tuned lower layers, as a share of KL(base ‖ tuned); below the line "
-        "the movement is silent.",
+        "the movement is silent. The dashed line is at half of the blocks.",
     ),
     "updates": (
         "Column space and inputs of the update of W_in",

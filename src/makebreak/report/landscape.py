@@ -12,7 +12,7 @@ import pandas as pd
 from makebreak.lm.landscape import TRUNCATION_FACTOR
 from makebreak.model_names import model_title
 from makebreak.output_folders import FIGURES, REPORT, TABLES
-from makebreak.plots import plot_basins
+from makebreak.plots import describe_bands, plot_basins
 from makebreak.plots.interactive import chart_basins
 from makebreak.report.figures import write_figures
 from makebreak.report.page import Page, write_page
@@ -24,7 +24,7 @@ _CAPTIONS = {
     "basins": (
         "Random directions",
         "Outcomes of a model whose weights are perturbed by a share of their norm. What is neither refused "
-        "nor complied with is degenerate or wrong. Bands: 5 to 95 % of directions.",
+        "nor complied with is degenerate or wrong.",
     ),
     "interpolation": (
         "Line to the other checkpoint",
@@ -84,7 +84,9 @@ def write_landscape(name: str, landscape: Mapping[str, Rows], facts: dict[str, s
         "basins": lambda: chart_basins(tables["curves"]),
         "interpolation": lambda: chart_basins(tables["interpolation"], along="coordinate on the line"),
     }
-    figures = write_figures(drawings, _CAPTIONS, out / FIGURES, charts)
+    heading, caption = _CAPTIONS["basins"]
+    captions = _CAPTIONS | {"basins": (heading, f"{caption} {describe_bands(tables['curves'])}".strip())}
+    figures = write_figures(drawings, captions, out / FIGURES, charts)
     mean = tables["curves"].drop(columns="direction").groupby("coordinate").mean()
     sections = {"Widths": tables["widths"], "Curves, mean over directions": mean.reset_index()}
     sections |= {_OTHER_SECTIONS[name]: tables[name] for name in _OTHER_SECTIONS if name in tables}

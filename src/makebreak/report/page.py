@@ -23,6 +23,13 @@ from makebreak.report.cells import page_table
 from makebreak.report.conditions import condition_words
 from makebreak.store import write_atomic
 
+_COLUMN_NOTES = {
+    "tuned_rate": "base_rate and tuned_rate are shares of requests whose likeliest first token begins the "
+    "answer that alignment trained, such as a refusal. An answer can begin so and end otherwise, so that "
+    "they can exceed the shares of whole answers: tuned_whole_rate, and the rates of refusals elsewhere.",
+}
+"""What a reader has to know of a table with a column of this name."""
+
 
 @dataclass(frozen=True)
 class Figure:
@@ -86,12 +93,18 @@ def write_page(page: Page, path: Path) -> Path:
         facts={name: without_places(value) for name, value in page.facts.items()} | provenance_facts(),
         tables={title: page_table(condition_words(table)) for title, table in page.tables.items()},
         expanded={title: page_table(condition_words(table)) for title, table in page.expanded.items()},
+        notes={title: _column_notes(table) for title, table in page.tables.items()},
         answers={title: page_answers(condition_words(table)) for title, table in page.answers.items()},
         scripts=scripts,
         policy=content_policy(scripts),
     )
     write_atomic(path, escape_hidden(html))
     return path
+
+
+def _column_notes(table: pd.DataFrame) -> str:
+    """What a reader has to know of the columns of a table; empty for most tables."""
+    return " ".join(note for column, note in _COLUMN_NOTES.items() if column in table)
 
 
 def template_environment() -> Environment:
