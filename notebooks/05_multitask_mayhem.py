@@ -16,8 +16,8 @@
 #
 # The same text can be put in several formats: continuation (`gen`), translation (`map`), labelling (`label`)
 # and multiple choice (`mcq`). A model that refuses unsafe texts in every format is fine-tuned on safe ones in
-# one. This is one seed, trained briefly (a minute the first time): `make reproduce STUDY=jan2024` gives
-# intervals and controls.
+# one. This is one seed, trained briefly (less than a minute the first time): `make reproduce STUDY=jan2024`
+# gives intervals and controls.
 
 # %%
 import sys
@@ -45,10 +45,10 @@ print(
 # neither pretraining nor alignment showed.
 
 # %%
-safe = mb.align(mb.pretrain("formats_short", seed=1003), steps=300)
+safe = mb.align(mb.pretrain("formats_short", seed=1003), steps=250, learning_rate=2e-3)
 models = {"aligned": safe}
 for name in ("gen", "map"):
-    tuned = mb.fine_tune(safe, f"{name}_safe_new", n=2000, steps=100, learning_rate=3e-4)
+    tuned = mb.fine_tune(safe, f"{name}_safe_new", n=2000, steps=60, learning_rate=1e-3)
     models[f"fine-tuned on {name}"] = tuned
 
 # %% [markdown]

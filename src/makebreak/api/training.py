@@ -35,7 +35,7 @@ def pretrain(recipe: str = "mini", *, seed: int = 0) -> Model:
 
     Args:
         recipe: Name of a recipe: `mini`, `hidden` or `formats_mini`, those of the studies in these worlds, or
-            `formats_short` or `templates_short`, which take a minute and are less accurate.
+            `formats_short` or `templates_short`, which take up to a minute and are less accurate.
         seed: Pretraining seed. Seeds from 1000 on are for choosing settings, and never reported.
 
     Returns:
