@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .PHONY: reproduce test test-all test-device test-portability lint format docs columns models definitions cli studies \
-    smollm clean
+    smollm paper-unit clean
 
 reproduce: $(VENV)/.installed
 	$(BIN)/python -m experiments $(STUDY) --preset $(PRESET) $(ARGS)
@@ -22,6 +22,16 @@ test-all: $(VENV)/.installed-dev
 # every package on an accelerator: on CUDA where there is a device, else on a simulated one
 test-device: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest tests/device $(ARGS)
+
+# the next unfinished trainings and measures of the paper's own world at its own size, for BUDGET seconds; FOLDER
+# carries what is unfinished from one machine to the next (64 MiB at most)
+PAPER_PRESET ?= paper
+FOLDER ?= runs/paper-unit
+BUDGET ?= 540
+ENGINE ?= single:cuda
+paper-unit: $(VENV)/.installed
+	@$(BIN)/python -m experiments jain2024 --preset $(PAPER_PRESET) --engine $(ENGINE) --portable $(FOLDER) \
+	    --budget $(BUDGET) $(ARGS); status=$$?; test $$status -eq 0 -o $$status -eq 3
 
 # the tests that train, with the kernels of older processors: what they assert must not hang on one instruction set
 test-portability: $(VENV)/.installed-dev

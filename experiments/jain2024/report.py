@@ -118,8 +118,12 @@ def facts(preset: Preset, world: str) -> dict[str, str]:
     return {
         "world": f"{world}: {len(loaded.families)} families; {loaded.config.n_letters} letters, "
         f"{loaded.n_tasks} task tokens, {loaded.n_grammars} grammars",
-        "model": f"{preset.model.architecture}, {preset.model.n_layers} layers × {preset.model.d_model}, its "
-        "own block where Jain et al. replace the residual stream by its LayerNorm",
+        "model": f"{preset.model.architecture}, {preset.model.n_layers} layers × {preset.model.d_model}, "
+        + (
+            "the block of Jain et al., which replaces the residual stream by its LayerNorm"
+            if preset.model.architecture == "jain2024"
+            else "its own block where Jain et al. replace the residual stream by its LayerNorm"
+        ),
         "pretraining": f"{pretraining.steps} steps of {pretraining.batch_size}, rate "
         f"{pretraining.learning_rate:g}; requests: {pretraining_family}",
         "alignment": f"{alignment.steps} steps of {alignment.batch_size}; η_M {', '.join(rates)}; DPO spends "

@@ -29,8 +29,10 @@ from tests.fixtures.tiny_lm import HARMLESS, VERBS, tokenizer
 
 WRAPPER = "gemma3"
 """A multimodal model, of which the text part is used."""
-NAMES = (*registered_architectures(), *VARIANTS, WRAPPER)
-"""Model types and variants; everything that makebreak describes itself."""
+OWN = "jain2024"
+"""The model type that is defined here, for one study; `test_jain2024.py` has its tests."""
+NAMES = (*(name for name in registered_architectures() if name != OWN), *VARIANTS, WRAPPER)
+"""Published model types and variants; everything else that makebreak describes itself."""
 FAMILIES = {
     "gpt2": "GPT-2",
     "llama": "Llama 1 to 3",

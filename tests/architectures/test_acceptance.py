@@ -35,7 +35,8 @@ def test_sites_fire_once_and_add_up_to_the_residual_stream(model_type: str) -> N
     by_site = activations(model)
     assert list(by_site) == site_names(model)
     for layer in range(2):
-        before, after = (by_site[f"blocks.{layer}.hook_resid_{when}"] for when in ("pre", "post"))
+        first = "ln1.hook_normalized" if architecture_of(model).overwrites_stream else "hook_resid_pre"
+        before, after = (by_site[f"blocks.{layer}.{site}"] for site in (first, "hook_resid_post"))
         attention, mlp = (by_site[f"blocks.{layer}.hook_{part}_out"] for part in ("attn", "mlp"))
         torch.testing.assert_close(after, before + attention + mlp, atol=1e-4, rtol=1e-4)
         between = by_site.get(f"blocks.{layer}.hook_resid_mid")

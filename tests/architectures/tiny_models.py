@@ -23,6 +23,7 @@ OWN_SIZES: dict[str, dict[str, Any]] = {
     "gpt2": {"n_inner": 40},
     "gpt_neox": _NEOX,
     "gpt_oss": GROUPED | _MIXTRAL,
+    "jain2024": {"n_inner": 40},
     "gptj": {"n_inner": 40, "rotary_dim": 4},
     "granite": _GROUPED | {"residual_multiplier": 0.4, "logits_scaling": 2.0, "embedding_multiplier": 3.0},
     "mixtral": GROUPED | _MIXTRAL,

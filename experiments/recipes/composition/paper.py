@@ -55,5 +55,7 @@ PAPER = Preset(
     published=True,
 )
 """Five seeds with GPT-2's block."""
-PAPER_PRESETS: Mapping[str, Preset] = {preset.name: preset for preset in (PAPER,)}
+PAPER_BLOCK = replace(PAPER, name="paper-block", model=MODEL_SIZES["jain2024"], seeds=(0, 1))
+"""Two seeds with the paper's block: the residual stream is replaced by its LayerNorm, positions are sines."""
+PAPER_PRESETS: Mapping[str, Preset] = {preset.name: preset for preset in (PAPER, PAPER_BLOCK)}
 """Presets by name."""

@@ -1,9 +1,8 @@
 """Presets that vary the training: a grid of doses, and a ladder from `mini` towards the set-up of the paper.
 
-Every rung of the ladder has all changes of the rungs before it. The last rung that the paper would need, its
-block (a residual stream that is replaced by its norm, no second norm, sinusoidal positions), does not exist
-here. Rates are those of `mini` throughout, untuned: the checks of behaviour (C1) say of each rung whether its
-models do what the comparison needs.
+Every rung of the ladder has all changes of the rungs before it. The last steps to the paper, its block and
+its number of training steps, are in `paper`. Rates are those of `mini` throughout, untuned: the checks of
+behaviour (C1) say of each rung whether its models do what the comparison needs.
 """
 
 from __future__ import annotations

@@ -65,6 +65,9 @@ class Architecture:
     """Whether norms stand between the matrices of a block and the residual stream, as in Gemma 3."""
     normalises_embeddings: bool = False
     """Whether a norm stands between the embeddings and the residual stream, as in BLOOM."""
+    overwrites_stream: bool = False
+    """Whether the first norm of a block replaces the residual stream, as in Jain et al. 2024: what attention
+    and MLP write is added to its output, the site `ln1.hook_normalized`, not to the states before it."""
     has_experts: bool = False
     """Whether MLPs are mixtures of experts, none of whose matrices has a name."""
     write_scale: str = ""

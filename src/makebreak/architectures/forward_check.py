@@ -108,7 +108,8 @@ class _Recorder:
 
     def _wrong_sums(self, layer: int, states: Mapping[str, Tensor]) -> Iterator[str]:
         """States of the residual stream that are not the sum of what was added."""
-        terms = ("hook_resid_pre", "hook_attn_out", "hook_mlp_out")
+        first = "ln1.hook_normalized" if self.architecture.overwrites_stream else "hook_resid_pre"
+        terms = (first, "hook_attn_out", "hook_mlp_out")
         for site, n_terms in (("hook_resid_mid", 2), ("hook_resid_post", 3)):
             names = [f"blocks.{layer}.{name}" for name in (*terms[:n_terms], site)]
             if any(name not in states for name in names):
@@ -120,11 +121,11 @@ class _Recorder:
                 continue
             if not self._is_close(sum(parts), total, [*parts, total]):
                 yield f"{names[-1]} is not the sum of {' and '.join(names[:-1])}"
-        before, after = f"blocks.{layer - 1}.hook_resid_post", f"blocks.{layer}.hook_resid_pre"
-        if before in self.states and after in states:
-            pair = self.states[before], states[after]
+        earlier, after = f"blocks.{layer - 1}.hook_resid_post", f"blocks.{layer}.hook_resid_pre"
+        if earlier in self.states and after in states:
+            pair = self.states[earlier], states[after]
             if not self._is_close(*pair, list(pair)):
-                yield f"{after} is not {before}"
+                yield f"{after} is not {earlier}"
 
     def _wrong_products(self, layer: int, states: Mapping[str, Tensor]) -> Iterator[str]:
         """Activations that are not the product of a matrix with those before it."""

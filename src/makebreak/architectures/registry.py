@@ -16,13 +16,14 @@ from makebreak.architectures.gemma import GEMMA, GEMMA2, GEMMA3
 from makebreak.architectures.gpt2 import GPT2
 from makebreak.architectures.gpt_neox import GPT_NEOX
 from makebreak.architectures.gptj import GPTJ
+from makebreak.architectures.jain2024 import JAIN2024
 from makebreak.architectures.llama import GRANITE, LLAMA, QWEN3
 from makebreak.architectures.llama_variants import OLMO2, PHI3, STABLELM, STARCODER2
 from makebreak.architectures.opt import OPT
 from makebreak.plugins import load_plugin
 
 _LLAMAS = (LLAMA, QWEN3, GEMMA, GEMMA2, GEMMA3, PHI3, OLMO2, GRANITE, STABLELM, STARCODER2)
-_OTHERS = (GPT_NEOX, GPTJ, OPT, FALCON, BLOOM)
+_OTHERS = (GPT_NEOX, GPTJ, OPT, FALCON, BLOOM, JAIN2024)
 _EXPERTS = (MIXTRAL, QWEN3_MOE)
 _BUILT_IN = {
     model_type: architecture

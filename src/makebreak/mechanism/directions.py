@@ -80,8 +80,10 @@ class DirectionRow(NamedTuple):
 @contextmanager
 def ablate_directions(model: PreTrainedModel, basis: Float[Tensor, "d k"]) -> Iterator[None]:
     """A context in which the residual stream has no component in the span of orthonormal columns."""
+    overwrites = architecture_of(model).overwrites_stream
+    writers = ("ln1.hook_normalized", *_WRITERS) if overwrites else _WRITERS
     first = ["blocks.0.hook_resid_pre"]
-    sites = first + [f"blocks.{layer}.{writer}" for layer in range(n_layers(model)) for writer in _WRITERS]
+    sites = first + [f"blocks.{layer}.{writer}" for layer in range(n_layers(model)) for writer in writers]
     with ExitStack() as stack:
         for site in sites:
             stack.enter_context(intervene(model, site, project(basis)))
@@ -99,13 +101,15 @@ def ablate_weights(model: PreTrainedModel, basis: Float[Tensor, "d k"]) -> PreTr
         The copy, in evaluation mode, with an untied head.
 
     Raises:
-        ValueError: If the architecture normalises the outputs of attention and MLP, or the embeddings, so
-            that no change of weights equals the intervention, or has experts, whose matrices have no names.
+        ValueError: If the architecture normalises the outputs of attention and MLP, the embeddings, or the
+            residual stream itself, so that no change of weights equals the intervention, or has experts,
+            whose matrices have no names.
     """
     architecture = architecture_of(model)
     reasons = {
         "normalises the outputs of attention and MLP": architecture.normalises_writes,
         "normalises its embeddings": architecture.normalises_embeddings,
+        "replaces the residual stream by its norm": architecture.overwrites_stream,
         "is a mixture of experts, whose matrices have no names": architecture.has_experts,
     }
     for reason, holds in reasons.items():

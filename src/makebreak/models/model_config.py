@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
 from makebreak.configs import check_positive
+from makebreak.models.jain2024 import Jain2024Config, Jain2024LMHeadModel
 
 
 @dataclass(frozen=True)
@@ -16,8 +17,8 @@ class ModelConfig:
     """Architecture and size of a causal language model; vocabulary and context length come from the world."""
 
     tag: ClassVar[str] = "ModelConfig"
-    architecture: Literal["gpt2", "llama"] = "gpt2"
-    """GPT-2 (`gelu_pytorch_tanh`, untied head) or Llama."""
+    architecture: Literal["gpt2", "llama", "jain2024"] = "gpt2"
+    """GPT-2 (`gelu_pytorch_tanh`, untied head), Llama, or the network of Jain et al. 2024."""
     n_layers: int = 3
     """Number of blocks."""
     n_heads: int = 4
@@ -40,8 +41,10 @@ MODEL_SIZES = {
     "mini": ModelConfig(),
     "mini-llama": ModelConfig("llama"),
     "jain": ModelConfig(n_layers=6, n_heads=6, d_model=192, d_mlp=768),
+    "jain2024": ModelConfig("jain2024", n_layers=6, n_heads=6, d_model=192, d_mlp=768),
 }
-"""Named sizes; `jain` is that of Jain et al. 2024 ('wrn2-cfg-mini'), with GPT-2's block for theirs."""
+"""Named sizes; `jain2024` is the network of Jain et al. 2024 ('wrn2-cfg-mini'), `jain` has their sizes with
+GPT-2's block in place of theirs."""
 
 
 def create_model(config: ModelConfig, *, d_vocab: int, n_ctx: int, seed: int) -> PreTrainedModel:
@@ -54,14 +57,19 @@ def create_model(config: ModelConfig, *, d_vocab: int, n_ctx: int, seed: int) ->
         seed: Seed of the initialisation; the global generator is left as it is.
 
     Returns:
-        A `GPT2LMHeadModel` or a `LlamaForCausalLM`.
+        A `GPT2LMHeadModel`, a `LlamaForCausalLM` or a `Jain2024LMHeadModel`.
     """
     special = {"bos_token_id": None, "eos_token_id": None, "pad_token_id": None, "tie_word_embeddings": False}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        if config.architecture == "gpt2":
-            return GPT2LMHeadModel(
-                GPT2Config(
+        if config.architecture != "llama":
+            kinds: dict[str, tuple[Any, Any]] = {
+                "gpt2": (GPT2Config, GPT2LMHeadModel),
+                "jain2024": (Jain2024Config, Jain2024LMHeadModel),
+            }
+            kind_of_config, kind = kinds[config.architecture]
+            return kind(
+                kind_of_config(
                     vocab_size=d_vocab,
                     n_positions=n_ctx,
                     n_embd=config.d_model,
