@@ -7,8 +7,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: reproduce test test-all test-device test-portability lint format docs columns models definitions cli studies \
-    smollm paper-unit clean
+.PHONY: reproduce test test-all test-device test-portability lint format docs docs-links columns models definitions cli \
+    studies smollm paper-unit clean
 
 reproduce: $(VENV)/.installed
 	$(BIN)/python -m experiments $(STUDY) --preset $(PRESET) $(ARGS)
@@ -54,6 +54,10 @@ format: $(VENV)/.installed-dev
 docs: $(VENV)/.installed-docs
 	$(BIN)/sphinx-build --fail-on-warning --keep-going --quiet docs runs/docs
 	@echo "page: runs/docs/index.html"
+
+# links of the documentation to other sites; needs network access
+docs-links: $(VENV)/.installed-docs
+	$(BIN)/sphinx-build -b linkcheck --quiet docs runs/docs-links
 
 columns: $(VENV)/.installed
 	$(BIN)/python dev/columns.py
