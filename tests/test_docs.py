@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import functools
 import hashlib
 import importlib
@@ -97,7 +98,7 @@ def check_measure(names: dict[str, Any]) -> None:
 
 def check_objective(names: dict[str, Any]) -> None:
     """A name and settings in the table, with those of the sham control."""
-    rows = names["table"].query("mechanism != 'base'")
+    rows = names["table"]
     assert set(zip(rows.mechanism, rows.settings, strict=True)) == {
         *(("ssft", ""), ("ipo", "beta=0.1"), ("ipo", "beta=0.5"), ("ipo:sham_unsafe", "beta=0.1"))
     }
@@ -107,6 +108,7 @@ def check_objective(names: dict[str, Any]) -> None:
 def check_mitigation(names: dict[str, Any]) -> None:
     """Every mitigation has rates, the guide's infers formats, and a changed file is another mitigation."""
     assert set(names["results"]) == {"none", "canonical", "first_words:first_words"}
+    assert all(list(table.family) == names["families"] for table in names["results"].values())
     mitigation, world = load_mitigation("first_words:first_words"), names["world"]
 
     def families(user_family: str) -> list[str]:
@@ -125,10 +127,11 @@ def check_mitigation(names: dict[str, Any]) -> None:
 
 def check_world(names: dict[str, Any]) -> None:
     """The base answers everything; the aligned model refuses unsafe requests and still answers safe ones."""
-    base, aligned = names["results"].values()
-    assert (base["unsafe.refuse"], aligned["unsafe.comply"]) == (0, 0)
-    assert min(base["safe.comply"], base["unsafe.comply"], aligned["safe.comply"]) > 0.8
-    assert aligned["unsafe.refuse"] > 0.9
+    rows = names["result"].table.set_index(["model", "family"])
+    base, aligned = names["base"].name, names["aligned"].name
+    assert (rows.refuse[base, "unsafe"], rows.comply[aligned, "unsafe"]) == (0, 0)
+    assert min(*(rows.comply[base, f] for f in ("safe", "unsafe")), rows.comply[aligned, "safe"]) > 0.8
+    assert rows.refuse[aligned, "unsafe"] > 0.9
     assert names["world"] is load_world("first_letter:FirstLetterWorld")
 
 
@@ -180,6 +183,27 @@ def test_guide_runs_as_it_stands(page: Path, folder: Path) -> None:
         limit = {"adding_a_world": 80, "adding_a_study": 80}.get(page.stem, 30)
         assert n_code_lines(blocks[0]) <= limit
         check(names)
+
+
+def imports_of_makebreak(code: str) -> set[str]:
+    """Modules of makebreak, and names in them, that code imports other than as `import makebreak as mb`."""
+    others: set[str] = set()
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.Import):
+            others |= {each.name for each in node.names if each.name.startswith("makebreak.")}
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "makebreak":
+            others |= {f"{node.module}.{each.name}" for each in node.names}
+    return others
+
+
+@pytest.mark.parametrize(
+    "page", [DOCS.parent / "README.md", *sorted(DOCS.rglob("*.md"))], ids=lambda page: page.stem
+)
+def test_pages_import_the_root_alone(page: Path) -> None:
+    """Packages are its attributes, so that a reader sees where a name comes from."""
+    blocks = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.S)
+    assert not set().union(*map(imports_of_makebreak, blocks))
+    assert imports_of_makebreak("from makebreak.models import n_layers") == {"makebreak.models.n_layers"}
 
 
 def test_every_checked_guide_exists() -> None:

@@ -30,12 +30,13 @@ _HARMFUL = "harmful"
 _EXAMPLES = 100
 
 
-def pretrain(recipe: str = "mini", *, seed: int = 0) -> Model:
+def pretrain(recipe: str | Recipe = "mini", *, seed: int = 0) -> Model:
     """Pretrains a base model in a synthetic world; the store keeps it.
 
     Args:
         recipe: Name of a recipe: `mini`, `hidden` or `formats_mini`, those of the studies in these worlds, or
-            `formats_short` or `templates_short`, which take up to a minute and are less accurate.
+            `formats_short` or `templates_short`, which take up to a minute and are less accurate; or a
+            `makebreak.recipes.Recipe` without alignments, which has a seed of its own.
         seed: Pretraining seed. Seeds from 1000 on are for choosing settings, and never reported.
 
     Returns:
@@ -44,6 +45,12 @@ def pretrain(recipe: str = "mini", *, seed: int = 0) -> Model:
     Raises:
         ValueError: If there is no such recipe.
     """
+    if isinstance(recipe, Recipe):
+        if seed:
+            raise InvalidInput(f"seed = {seed}: the recipe has the seed {recipe.seed}; leave seed out")
+        if recipe.alignments:
+            raise InvalidInput(f"recipe {recipe.label()} has alignments: makebreak.align adds them")
+        return world_model(recipe)
     check_seed(seed)
     return world_model(base_recipe(recipe).recipe(seed), f"{recipe}-base seed {seed}")
 
