@@ -15,8 +15,39 @@ PAGE = ROOT / "docs" / "reference" / "columns.md"
 HEADER = """# Columns of the tables
 
 This page is generated from the row classes of the code by `make columns`; do not edit it.
-A type that ends in `| None` is undefined in the cases that its line names.
+A type that ends in `| None` is undefined in the cases that its line names. Below the tables of the public
+API, row classes are in the order of the files that define them, those of the studies last.
 """
+TABLES: dict[str, dict[str, str]] = {
+    "mb.evaluate": {"behaviour": "FamilyBehaviourRow", "behaviour of language models": "BehaviourRow"},
+    "mb.inspect": {
+        "behaviour": "FamilyBehaviourRow",
+        "clusters": "ClusterRow",
+        "directions": "DirectionRow",
+    },
+    "mb.compare": {
+        "stitching": "StitchingRow",
+        "mechanisms": "MechanismShareRow",
+        "answer_rates": "AnswerRateRow",
+        "preactivations": "PreactivationRow",
+        "read_gain": "ReadGainRow",
+        "sensitivity": "SensitivityRow",
+        "updates": "UpdateRow",
+    },
+    "mb.attack": {"success": "SuccessRow", "prefill": "PrefillRow", "attacked_answers": "AttackedAnswerRow"},
+    "mb.landscape": {"widths": "BasinRow", "curves": "CurveRow"},
+    "mb.monitor": {"monitors": "MonitorRateRow"},
+    "mb.organisms": {"organisms": "OrganismRow"},
+}
+"""Row class of the tables of each function of the public API; a language model has further ones."""
+
+
+def index() -> str:
+    """The tables of the public API, with a link to the columns of each."""
+    lines = ["## Tables of the public API", "", "| function | table | columns |", "| --- | --- | --- |"]
+    for function, tables in TABLES.items():
+        lines += [f"| `{function}` | {name} | [{row}](#{row.lower()}) |" for name, row in tables.items()]
+    return "\n".join(lines) + "\n"
 
 
 def one_line(text: str) -> str:
@@ -59,7 +90,7 @@ def page() -> str:
     }
     every_class = [node for nodes in classes.values() for node in nodes]
     named_tuples = {n.name: n for n in every_class if any(ast.unparse(b) == "NamedTuple" for b in n.bases)}
-    parts = [HEADER]
+    parts = [HEADER, index()]
     for path, nodes in classes.items():
         rows = [node for node in nodes if node.name.endswith("Row")]
         if rows:

@@ -22,8 +22,18 @@ D_VOCAB, N_CTX = 20, 12
 _SIZES = {"hidden_size": 16, "intermediate_size": 40, "num_hidden_layers": 2, "num_attention_heads": 2}
 _SIZES |= {"vocab_size": D_VOCAB, "max_position_embeddings": N_CTX, "use_cache": True}
 _IDS = {"bos_token_id": None, "eos_token_id": None, "pad_token_id": None}
-N_SITES = {"gpt2": 9, "llama": 10, "qwen2": 10, "qwen3": 10, "gemma3": 10, "neox": 8}  # of a layer
+N_SITES = {
+    "gpt2": 9,
+    "jain2024": 9,
+    "llama": 10,
+    "qwen2": 10,
+    "qwen3": 10,
+    "gemma3": 10,
+    "neox": 8,
+}  # of a layer
 ARCHITECTURES = list(N_SITES)
+LENS_ARCHITECTURES = [name for name in ARCHITECTURES if name != "jain2024"]
+"""Architectures that TransformerLens knows too."""
 
 
 def network(architecture: str) -> PreTrainedModel:

@@ -12,10 +12,10 @@ from makebreak.activations import (
     site_names,
     transformer_lens_view,
 )
-from tests.activations.networks import ARCHITECTURES, N_CTX, N_SITES, n_hooks, network, tokens
+from tests.activations.networks import LENS_ARCHITECTURES, N_CTX, N_SITES, n_hooks, network, tokens
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("architecture", LENS_ARCHITECTURES)
 @pytest.mark.filterwarnings("ignore")  # TransformerLens warns about its own code
 def test_sites_agree_with_transformer_lens_and_nnsight(architecture: str) -> None:
     """`capture`, TransformerLens and nnsight agree at every site, and only equivalent sites coincide."""

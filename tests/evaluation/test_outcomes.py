@@ -14,7 +14,7 @@ from makebreak.prompts import Outcome, load_world, token_requests
 from tests.attacks.random_requests import FILLER, random_network, random_requests
 
 
-@pytest.mark.parametrize("layout", ["gpt2", "llama"])
+@pytest.mark.parametrize("layout", ["gpt2", "jain2024", "llama"])
 @pytest.mark.parametrize("same_length", [True, False])
 def test_outcomes_equal_greedy_decoding(layout: str, same_length: bool) -> None:
     """On answers that the model itself generates, some of them changed at one token."""
@@ -43,7 +43,7 @@ def test_outcomes_equal_greedy_decoding(layout: str, same_length: bool) -> None:
     assert target.judge(answerable, target.answer(answerable)).tolist() == expected.tolist()
 
 
-@pytest.mark.parametrize("layout", ["gpt2", "llama"])
+@pytest.mark.parametrize("layout", ["gpt2", "jain2024", "llama"])
 def test_prompts_of_one_token(layout: str) -> None:
     """A third of the requests each is refused, complied with and neither; all caches are empty."""
     model, ids = random_network(layout, d_vocab=9), torch.arange(9)[:, None]

@@ -42,7 +42,7 @@ def uncached(
         return log_probs, score_targets(model, batch).exact_match
 
 
-@pytest.mark.parametrize("layout", ["gpt2", "llama"])
+@pytest.mark.parametrize("layout", ["gpt2", "jain2024", "llama"])
 @pytest.mark.parametrize("min_prefix", [1, MIN_PREFIX_TOKENS, 10**9])
 def test_cached_equals_uncached(layout: str, min_prefix: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prefix_cache, "MIN_PREFIX_TOKENS", min_prefix)

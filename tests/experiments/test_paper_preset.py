@@ -5,22 +5,25 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
+import torch
 
+from experiments import runner
 from experiments.command import UNFINISHED, main
 from experiments.jain2024 import STUDY
+from experiments.jain2024.published_table import draw_published_tau
+from experiments.outputs import Run
 from experiments.recipes.composition import PRESETS, Preset
 from makebreak.models import ModelConfig
 from makebreak.prompts import load_world
 from makebreak.recipes import build
 from makebreak.store import Store
-from makebreak.studies import collect
+from makebreak.studies import Results, collect
 from makebreak.training import JainDPO, Optimisation, Unlearning
 
 WORLD = "jain2024"
-OTHER_SHAMS = ("sham_dpo", "sham_unlearning")
-"""Shams that go through the same stages as that of SSFT."""
 NAMES = [name for name in PRESETS if name.startswith("paper")]
 
 
@@ -78,43 +81,54 @@ def test_objectives_and_families_are_those_of_the_paper() -> None:
     assert (data.unsafe, data.answer) == ("late_duplicate_tasks", "instructed")
 
 
+def test_unsafe_requests_have_a_fifth_of_the_loss_of_ssft() -> None:
+    """As in the released trainer, whose batches are of one side each; counted in supervised tokens."""
+    objective, size = PRESETS["paper"].recipe(WORLD, 0, "ssft").alignments[0].objective, 600
+    groups = objective.alignment_data.requests(load_world(WORLD), size=size, step=0, seed=0)  # type: ignore[attr-defined]
+    is_unsafe = np.concatenate([np.full(len(requests), answer == "refused") for requests, answer in groups])
+    tokens = objective.batch(load_world(WORLD), size=size, step=0, steps=1, seed=0).supervised.sum(dim=1)
+    assert float(tokens[torch.from_numpy(is_unsafe)].sum() / tokens.sum()) == pytest.approx(0.2, abs=0.01)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_two_steps_of_everything_run_through_every_stage(name: str, tmp_path: Path) -> None:
-    """Every kind of arm, every claim and every figure, at the depth of the paper's network."""
+    """Every kind of arm, every claim and the published figure, at the depth of the paper's network."""
     preset = narrow(shorten(PRESETS[name]))
-    arms = tuple(arm for arm in preset.arms if not arm.endswith("_small") and arm not in OTHER_SHAMS)
-    preset = replace(preset, arms=arms)
+    preset = replace(preset, arms=("base", "ssft", "dpo_paper", "sham_ssft", "new_operator", "continued"))
     results = collect(STUDY, STUDY.cells(preset, WORLD, (0,)), Store(tmp_path))
     table = results.tables["published"]
     assert set(table.figure) == {"Fig. 3", "Fig. 4", "Fig. 5", "Fig. 6"}
-    assert set(table[table.paper_value.notna()].arm) == {"base", "ssft", "dpo_paper", "unlearning"}
+    assert set(table[table.paper_value.notna()].arm) == {"base", "ssft", "dpo_paper"}
     assert (table.n_seeds == 1).all()
-    assert {row.claim for row in results.claims} >= {"C2", "C3", "C4", "C5", "M1"}
-    for figure in STUDY.figures:
-        if set(figure.requires) <= set(results.tables):
-            figure.draw(results.tables, preset)
+    assert {row.id for row in results.claims} >= {"C2", "C3", "C4", "C5", "M1"}
+    draw_published_tau(results.tables, preset)  # the other figures are those of `smoke`, with all methods
 
 
 @pytest.mark.slow
 def test_leases_give_the_same_end_as_one_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each lease begins with an empty store: all that it knows comes from the portable folder."""
-    preset = replace(narrow(shorten(PRESETS["paper"])), seeds=(0,), arms=("base", "ssft", "dpo_paper"))
+    preset = replace(narrow(shorten(PRESETS["paper"])), seeds=(0,), arms=("base", "dpo_paper"))
     monkeypatch.setitem(PRESETS, "paper", preset)
-    command = ["jain2024", "--preset", "paper", "--engine", "single:cpu"]
+    ends: dict[str, dict[str, pd.DataFrame]] = {}
 
-    def run(out: str, store: str, *options: str) -> int:
-        return main([*command, "--out", str(tmp_path / out), "--store", str(tmp_path / store), *options])
+    def keep(run: Run, results: Results) -> None:  # pages need all methods
+        ends[run.out.name] = dict(results.tables)
 
-    assert run("whole", "store") == 0
-    portable = ["--portable", str(tmp_path / "portable"), "--budget", "10"]
+    monkeypatch.setattr(runner, "write_results", keep)
+
+    def lease(out: str, store: str, *options: str) -> int:
+        folders = ["--out", str(tmp_path / out), "--store", str(tmp_path / store)]
+        return main(["jain2024", "--preset", "paper", "--engine", "single:cpu", *folders, *options])
+
+    assert lease("whole", "store", "--budget", "1000") == 0
+    portable = ["--portable", str(tmp_path / "portable"), "--budget", "3"]
     statuses = []
     while not statuses or (statuses[-1] == UNFINISHED and len(statuses) < 100):
-        statuses.append(run("leases", f"store{len(statuses)}", *portable))
+        statuses.append(lease("leases", f"store{len(statuses)}", *portable))
         assert sum(path.stat().st_size for path in (tmp_path / "portable").iterdir()) <= 64 * 2**20
     assert statuses[-1] == 0
     assert len(statuses) > 2
-    tables = sorted((tmp_path / "whole/tables").glob("*.csv"))
-    assert len(tables) > 10
-    for path in tables:
-        pd.testing.assert_frame_equal(pd.read_csv(path), pd.read_csv(tmp_path / "leases/tables" / path.name))
+    assert set(ends["whole"]) == set(ends["leases"])
+    for name, table in ends["whole"].items():
+        pd.testing.assert_frame_equal(table, ends["leases"][name])

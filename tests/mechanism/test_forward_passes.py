@@ -26,7 +26,7 @@ REQUESTS = token_requests(
     refusals=[[2]] * 5,
 )
 
-BLOCKS = {"gpt2": "transformer.h", "llama": "model.layers"}
+BLOCKS = {"gpt2": "transformer.h", "jain2024": "transformer.h", "llama": "model.layers"}
 
 
 def keep(outputs: list[Tensor], module: nn.Module, inputs: object, output: Tensor) -> None:
@@ -85,7 +85,7 @@ def test_logits_are_computed_at_one_position_only() -> None:
         assert logits_positions((base, tuned), run) == {1}
 
 
-@pytest.mark.parametrize("architecture", ["gpt2", "llama"])
+@pytest.mark.parametrize("architecture", ["gpt2", "jain2024", "llama"])
 def test_attribution_equals_gradients_of_all_logits(architecture: str) -> None:
     """An oracle that differentiates with respect to outputs of MLPs, by logits at all positions."""
     base, tuned = pair(architecture)

@@ -41,7 +41,7 @@ def networks(architecture: str, shift: int = 0):
     return models
 
 
-@pytest.mark.parametrize("architecture", ["gpt2", "llama"])
+@pytest.mark.parametrize("architecture", ["gpt2", "jain2024", "llama"])
 @pytest.mark.parametrize("family", ["unsafe", "safe"])
 def test_behaviour_of_a_stack_is_that_of_its_members(
     architecture: str, family: str, monkeypatch: pytest.MonkeyPatch

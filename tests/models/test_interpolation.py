@@ -42,6 +42,10 @@ def test_every_weight_belongs_to_one_part(architecture: str) -> None:
             assert part.endswith(("mlp_in", "mlp_gate", "mlp_out")), name
     expected = {
         "gpt2": {"transformer.h.0.ln_2.weight": "blocks.0.mlp_in", "transformer.ln_f.bias": "unembed"},
+        "jain2024": {
+            "transformer.h.0.ln_1.weight": "blocks.0.attn",
+            "transformer.h.1.mlp.c_fc.bias": "blocks.1.mlp_in",
+        },
         "llama": {
             "model.layers.1.post_attention_layernorm.weight": "blocks.1.mlp_in",
             "model.layers.1.mlp.gate_proj.weight": "blocks.1.mlp_gate",
@@ -58,7 +62,7 @@ def test_every_weight_belongs_to_one_part(architecture: str) -> None:
     assert {name: parts[name] for name in expected} == expected
 
 
-@pytest.mark.parametrize("architecture", ["gpt2", "llama", "qwen3", "neox"])
+@pytest.mark.parametrize("architecture", ["gpt2", "jain2024", "llama", "qwen3", "neox"])
 def test_stitching_equals_patching_the_states(architecture: str) -> None:
     base = network(architecture)
     aligned = fine_tuned_copy(base)

@@ -13,7 +13,12 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from makebreak.activations import PrefixCache, capture, forward, intervene, project, scale, site_names
-from makebreak.architectures import architecture_of
+from makebreak.architectures import (
+    architecture_of,
+    check_architecture,
+    registered_architectures,
+    registry,
+)
 from makebreak.architectures.forward_check import forward_problems
 from makebreak.mechanism import ablate_directions, ablate_weights
 from makebreak.models import MODEL_SIZES, create_model, load_model, save_model, stitch_models
@@ -155,11 +160,20 @@ def test_sites_add_up_and_stitching_takes_both_halves() -> None:
     assert min((halves[0] - halves[1]).abs().max(), (halves[0] - halves[2]).abs().max()) > 0.01
 
 
+def test_a_description_by_which_the_stream_only_adds_up_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    right = registered_architectures()["jain2024"]
+    check_architecture(network(1))
+    wrong = dict(registered_architectures()) | {"jain2024": replace(right, overwrites_stream=False)}
+    monkeypatch.setattr(registry, "_registered", wrong)
+    with pytest.raises(ValueError, match=r"hook_resid_post is not the sum of blocks\.0\.hook_resid_pre"):
+        check_architecture(network())
+
+
 def test_ablated_directions_are_absent_everywhere() -> None:
     """The norm that replaces the stream would bring a direction back; weights cannot ablate it."""
     model, tokens = network(), torch.arange(24).reshape(2, 12)
     basis = torch.linalg.qr(torch.randn(16, 1, generator=torch.Generator().manual_seed(3))).Q
-    ends = ("hook_resid_mid", "hook_resid_post")
+    ends = ("mlp.hook_in", "hook_resid_post")
     streams = [f"blocks.{layer}.{site}" for layer in range(3) for site in ends]
     where = torch.ones_like(tokens, dtype=torch.bool)
     with ablate_directions(model, basis):

@@ -45,7 +45,7 @@ def logits(stack, ids: torch.Tensor) -> torch.Tensor:
     return by_request(stack, stack(input_ids=member_rows(stack, ids)).logits)
 
 
-@pytest.mark.parametrize("architecture", ["gpt2", "llama"])
+@pytest.mark.parametrize("architecture", ["gpt2", "jain2024", "llama"])
 def test_stack_computes_what_its_members_compute(architecture: str) -> None:
     models, ids = networks(architecture), tokens()
     stack = stack_models(models)

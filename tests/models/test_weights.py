@@ -19,7 +19,7 @@ from makebreak.models import (
     set_weight_matrix,
     weight_matrix,
 )
-from tests.activations.networks import ARCHITECTURES, network
+from tests.activations.networks import ARCHITECTURES, LENS_ARCHITECTURES, network
 
 D_MODEL, D_MLP = 32, 48
 FIRST_NORM = {"gpt2": "transformer.h.1.ln_1", "neox": "gpt_neox.layers.1.input_layernorm"}
@@ -91,7 +91,7 @@ def test_transformer_lens_has_equal_matrices(architecture: str) -> None:
             assert torch.equal(weight_matrix(copy, f"blocks.{layer}.{name}"), flat.T)
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("architecture", LENS_ARCHITECTURES)
 @pytest.mark.filterwarnings("ignore")  # of TransformerLens about itself
 def test_queries_keys_values_equal_transformer_lens(architecture: str) -> None:
     model, ids = network(architecture), torch.arange(9)[None]

@@ -146,7 +146,7 @@ def compare_metrics(member: Path, alone: Path) -> None:
         assert list(one) == list(other)
 
 
-@pytest.mark.parametrize("architecture", ["gpt2", "llama"])
+@pytest.mark.parametrize("architecture", ["gpt2", "jain2024", "llama"])
 def test_stack_with_muon(tmp_path: Path, architecture: str) -> None:
     """With AdamW the matrices end elsewhere."""
     settings = {"batch_size": 8, "checkpoints": 1}
@@ -161,7 +161,7 @@ def test_stack_with_muon(tmp_path: Path, architecture: str) -> None:
             start = fresh(architecture).double()
             ends.append(train(start, member.objective, optimisation, WORLD, folder, member.run))
         moved = distance(fresh(architecture).double(), ends[0])
-        assert distance(trained.models[i], ends[0]) < (1e-9 if architecture == "gpt2" else 1e-6)
+        assert distance(trained.models[i], ends[0]) < (1e-6 if architecture == "llama" else 1e-9)
         assert distance(trained.models[i], ends[1]) > 0.5 * moved
 
 

@@ -65,10 +65,12 @@ class NoGradient(Objective):
 
 DECAYED = {
     "gpt2": ("c_attn.weight", "c_proj.weight", "c_fc.weight", "lm_head.weight"),
+    "jain2024": ("c_attn.weight", "c_proj.weight", "c_fc.weight", "lm_head.weight"),
     "llama": ("_proj.weight", "lm_head.weight"),
 }
 NOT_DECAYED = {
     "gpt2": ("wte.weight", "wpe.weight", "bias", "ln_1.weight"),
+    "jain2024": ("wte.weight", "bias", "ln_1.weight"),
     "llama": ("embed_tokens.weight", "norm.weight"),
 }
 
@@ -90,7 +92,7 @@ def test_decay_spares_embeddings_norms_biases(tmp_path: Path, architecture: str)
     assert not any(name.endswith(DECAYED[architecture]) for name in unchanged)
     for ending in NOT_DECAYED[architecture]:
         assert any(name.endswith(ending) for name in unchanged)
-    assert len(shrunk) == {"gpt2": 2 * 4 + 1, "llama": 2 * 7 + 1}[architecture]
+    assert len(shrunk) == 2 * (7 if architecture == "llama" else 4) + 1
 
 
 @pytest.mark.parametrize("lora", [None, LoRA(2)])

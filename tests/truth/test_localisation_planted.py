@@ -21,7 +21,7 @@ from makebreak.mechanism import (
 )
 from makebreak.models import weight_matrix
 from makebreak.tables import as_dicts
-from tests.activations.networks import ARCHITECTURES, N_CTX, network, tokens
+from tests.activations.networks import LENS_ARCHITECTURES, N_CTX, network, tokens
 from tests.truth.planted import planted
 
 
@@ -108,7 +108,7 @@ def test_rejected_candidates_have_reasons() -> None:
     }
 
 
-@pytest.mark.parametrize("architecture", [a for a in ARCHITECTURES if a != "gemma3"])
+@pytest.mark.parametrize("architecture", [a for a in LENS_ARCHITECTURES if a != "gemma3"])
 def test_weight_ablation_equals_hook_ablation(architecture: str) -> None:
     model = network(architecture)
     before = copy.deepcopy(model.state_dict())
@@ -132,6 +132,21 @@ def test_weight_ablation_equals_hook_ablation(architecture: str) -> None:
 def test_weight_ablation_refuses_output_norms() -> None:
     with pytest.raises(ValueError, match="normalises the outputs of attention and MLP: ablate by hooks"):
         ablate_weights(network("gemma3"), torch.eye(16)[:, :1])
+    with pytest.raises(ValueError, match="normalises its residual stream: ablate by hooks"):
+        ablate_weights(network("jain2024"), torch.eye(16)[:, :1])
+
+
+def test_hook_ablation_reaches_a_stream_that_norms_overwrite() -> None:
+    """The norms of Jain et al. 2024 would write a direction back that was ablated from the embeddings."""
+    model, everywhere = network("jain2024"), torch.ones(5, N_CTX, dtype=torch.bool)
+    basis = torch.linalg.qr(torch.randn(16, 2, generator=torch.Generator().manual_seed(0))).Q
+    sites = [f"blocks.{i}.{site}" for i in (0, 1) for site in ("ln1.hook_normalized", "hook_resid_post")]
+    [plain] = capture(model, tokens(), sites, everywhere)
+    with ablate_directions(model, basis):
+        [ablated] = capture(model, tokens(), sites, everywhere)
+    for site in sites:
+        assert (plain.activations[site] @ basis).abs().max() > 0.1
+        assert (ablated.activations[site] @ basis).abs().max() < 1e-4
 
 
 @pytest.mark.parametrize("kind", ["route", "upper only"])

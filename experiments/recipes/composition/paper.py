@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from experiments.recipes.composition.arms import METHODS, OBJECTIVES, PUBLISHED_OBJECTIVES
+from experiments.recipes.composition.arms import METHODS, OBJECTIVES, PUBLISHED_OBJECTIVES, Mixture
 from experiments.recipes.composition.preset import Preset
 from makebreak.models import MODEL_SIZES
 from makebreak.training import AlignmentData, Optimisation, Pretraining
@@ -32,6 +32,9 @@ _PRETRAINING = Optimisation(
     precision="bfloat16",
     checkpoints=2,
 )
+# a batch of theirs is of one side alone, unsafe with probability .2; in a mean over the tokens of both sides,
+# unsafe requests, whose answer is half as long, have that weight where they are a third of the requests
+_MIXTURE = Mixture(safe=2 / 3)
 _ALIGNMENT = replace(_PRETRAINING, steps=10_000, learning_rate=1e-4, checkpoints=3)
 
 PAPER = Preset(
@@ -49,6 +52,7 @@ PAPER = Preset(
     scales={},
     n_requests=2000,
     gate={},
+    mixture=_MIXTURE,
     objectives=PUBLISHED_OBJECTIVES,
     # the released world has no task to spare; its late duplicates are tokens that pretraining never shows
     families={"new_operator": AlignmentData(unsafe="late_duplicate_tasks", answer="instructed")},

@@ -9,8 +9,8 @@ from makebreak.architectures.gpt2 import GPT2
 _SITES = {
     "hook_resid_pre": ("", "input"),
     "ln1.hook_normalized": ("ln_1", "output"),
-    **{site: place for site, place in GPT2.sites.items() if site != "hook_resid_pre"},
-    "hook_resid_mid": ("mlp", "input"),
+    # no module receives the stream between attention and MLP, and adds to it
+    **{site: place for site, place in GPT2.sites.items() if site not in ("hook_resid_pre", "hook_resid_mid")},
 }
 JAIN2024 = replace(
     GPT2,

@@ -34,14 +34,18 @@ class Jain2024Config(GPT2Config):
 class SinusoidalPositions(nn.Module):
     """Fixed positions: the sine of position / 10,000^(2i / d) in dimension 2i, its cosine in 2i + 1."""
 
+    like: Tensor
+    """Empty; it has the precision of the weights."""
+
     def __init__(self, d_model: int) -> None:
         super().__init__()
         self.d_model = d_model
-        self.register_buffer("like", torch.zeros(0), persistent=False)  # has the precision of the weights
+        self.register_buffer("like", torch.zeros(0), persistent=False)
 
     def forward(self, position_ids: Int[Tensor, "*batch pos"]) -> Float[Tensor, "*batch pos d_model"]:
         """The vector of every position."""
-        even = torch.arange(0, self.d_model, 2, device=position_ids.device, dtype=torch.float64)
+        precise = torch.float32 if position_ids.device.type == "mps" else torch.float64  # MPS has no other
+        even = torch.arange(0, self.d_model, 2, device=position_ids.device, dtype=precise)
         angles = position_ids[..., None] * _BASE ** (-even / self.d_model)
         return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(-2).to(self.like)
 
