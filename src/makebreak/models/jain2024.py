@@ -100,12 +100,9 @@ class Jain2024Model(GPT2Model):
         self.ln_f = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_epsilon)
         self.gradient_checkpointing = False
         self.post_init()
-        with (
-            torch.no_grad()
-        ):  # transformers scales what writes into the residual stream in its own classes only
-            for block in self.h:
-                for matrix in (block.attn.c_proj, block.mlp.c_proj):
-                    matrix.weight.div_(math.sqrt(2 * config.num_hidden_layers))
+        for name, weight in self.named_parameters():
+            if name.endswith("c_proj.weight"):  # transformers scales these in its own classes alone
+                weight.data.div_(math.sqrt(2 * config.num_hidden_layers))
 
 
 class Jain2024LMHeadModel(GPT2LMHeadModel):
