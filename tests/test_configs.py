@@ -248,6 +248,7 @@ OTHER: dict[str, Any] = {
     "precision": "float32",
     "checkpoints": 3,
     "extra_checkpoints": (5, 10),
+    "decay_end": 0.7,
     "unsafe_second": "second_composition_unsafe",
     "second_share": 0.3,
     "mean_over": "requests",

@@ -132,7 +132,7 @@ def test_weight_ablation_equals_hook_ablation(architecture: str) -> None:
 def test_weight_ablation_refuses_output_norms() -> None:
     with pytest.raises(ValueError, match="normalises the outputs of attention and MLP: ablate by hooks"):
         ablate_weights(network("gemma3"), torch.eye(16)[:, :1])
-    with pytest.raises(ValueError, match="normalises its residual stream: ablate by hooks"):
+    with pytest.raises(ValueError, match="replaces the residual stream by its norm: ablate by hooks"):
         ablate_weights(network("jain2024"), torch.eye(16)[:, :1])
 
 
