@@ -12,7 +12,7 @@ from experiments.jain2024.claims_checks import control_match_rows
 from experiments.jain2024.mechanisms import mechanism_means
 from experiments.jain2024.report_attacks import TABLES as ATTACK_TABLES
 from experiments.jain2024.report_figures import control_comparison
-from experiments.recipes.composition import ARMS, MATCHED_CONTROLS, OBJECTIVES, Preset
+from experiments.recipes.composition import ARMS, MATCHED_CONTROLS, Preset
 from makebreak.claims import ClaimRow, Tables, format_finding, rows_of
 from makebreak.prompts import OUTCOMES, load_world
 from makebreak.recipes import Alignment
@@ -139,7 +139,7 @@ def facts(preset: Preset, world: str) -> dict[str, str]:
 
 def _format_rate(preset: Preset, world: str, method: str) -> str:
     """Rate and settings of a method, and whether it passes the checks of behaviour on the tuning seeds."""
-    settings = Alignment(OBJECTIVES[method], preset.alignment_optimisation[world]).settings
+    settings = Alignment(preset.objective(method), preset.alignment_optimisation[world]).settings
     text = f"{method} {preset.rates[world][method]:g}" + (f" ({settings})" if settings else "")
     return text + (" (nearest: no rate passes)" if method in preset.failing.get(world, ()) else "")
 

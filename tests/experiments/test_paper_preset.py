@@ -14,6 +14,7 @@ from experiments import runner
 from experiments.command import UNFINISHED, main
 from experiments.jain2024 import STUDY
 from experiments.jain2024.published_table import draw_published_tau
+from experiments.jain2024.report import facts
 from experiments.outputs import Run
 from experiments.recipes.composition import PRESETS, Preset
 from makebreak.models import ModelConfig
@@ -79,6 +80,11 @@ def test_objectives_and_families_are_those_of_the_paper() -> None:
         assert rate_at(steps * 4 // 5) == pytest.approx(expected / 100), "the decay after four fifths"
     data = last["new_operator"].objective.alignment_data  # type: ignore[attr-defined]
     assert (data.unsafe, data.answer) == ("late_duplicate_tasks", "instructed")
+
+
+def test_the_page_names_the_weights_that_are_trained() -> None:
+    text = facts(PRESETS["paper"], WORLD)["alignment"]
+    assert "unlearning 0.0001 (w_preferred=1 w_dispreferred=0.1)" in text
 
 
 def test_unsafe_requests_have_a_fifth_of_the_loss_of_ssft() -> None:
