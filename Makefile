@@ -7,8 +7,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: reproduce test test-all test-device test-portability lint format docs docs-links columns models definitions cli \
-    studies smollm paper-unit clean
+.PHONY: reproduce test test-all test-device test-portability lint format docs docs-links columns models \
+    definitions cli studies smollm paper-unit clean
 
 reproduce: $(VENV)/.installed
 	$(BIN)/python -m experiments $(STUDY) --preset $(PRESET) $(ARGS)
@@ -23,8 +23,8 @@ test-all: $(VENV)/.installed-dev
 test-device: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest tests/device $(ARGS)
 
-# the next unfinished trainings and measures of the paper's own world at its own size, for BUDGET seconds; FOLDER
-# carries what is unfinished from one machine to the next (64 MiB at most)
+# the next unfinished trainings and measures of the paper's own world at its own size, for BUDGET seconds;
+# FOLDER carries what is unfinished from one machine to the next (64 MiB at most)
 PAPER_PRESET ?= paper
 FOLDER ?= runs/paper-unit
 BUDGET ?= 540

@@ -33,9 +33,9 @@ STUDIES = ("jain2024", "peng2024", "jan2024", "eiras2024", "real", "speed")
 """Names of the studies."""
 UNFINISHED = 3
 """Exit status of a run that its time budget ended."""
-PAPER_PRESETS = ("paper", "paper-block")
+_PAPER_PRESETS = ("paper", "paper-block")
 """Presets of the papers' sizes, which begin with an estimate unless a budget bounds the run."""
-_SERIAL_PRESETS = ("smoke", *PAPER_PRESETS)
+_SERIAL_PRESETS = ("smoke", *_PAPER_PRESETS)
 """Presets that are run in one process by default: too little to do, or meant for one accelerator."""
 
 
@@ -306,7 +306,7 @@ def _print_plan(run: Run, command: Command) -> bool:
         )
     recipes = run.trainings()
     print(describe_plan(run.name, preset.name, run.world, run.seeds, len(recipes)), flush=True)
-    starts_with_estimate = preset.name in PAPER_PRESETS and command.budget is None
+    starts_with_estimate = preset.name in _PAPER_PRESETS and command.budget is None
     if command.estimate or starts_with_estimate:
         from experiments.estimate import estimate
 

@@ -3,7 +3,7 @@
 from experiments.jain2024.cells import cells
 from experiments.jain2024.claims import ALL_CHECKS, PARTS, PRIMARY
 from experiments.jain2024.matched import matched_table
-from experiments.jain2024.published_table import DERIVED
+from experiments.jain2024.published_table import published_table
 from experiments.jain2024.report import SUMMARIES, answer, facts
 from experiments.jain2024.report_figures import FIGURES
 from experiments.jain2024.worlds import check_worlds
@@ -22,7 +22,7 @@ STUDY = Study(
     answer=answer,
     figures=FIGURES,
     facts=facts,
-    derived={"matched": matched_table} | DERIVED,
+    derived={"matched": matched_table, "published": published_table},
     summaries=SUMMARIES,
     gates=(check_worlds,),
 )

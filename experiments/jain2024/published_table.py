@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple, cast
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 
 from experiments.jain2024.published_values import PUBLISHED_TAU
 from experiments.recipes.composition import Preset
 from makebreak.claims import NotRun, Tables, rows_of
-from makebreak.plots import arm_name
+from makebreak.plots import arm_name, panel_grid
 from makebreak.stats import Estimate, mean_confidence_interval
 from makebreak.studies import Figure
 from makebreak.tables import as_dicts
@@ -35,7 +36,8 @@ class PublishedStatisticRow(NamedTuple):
     paper_value: float | None
     """Value read off the published figure, one model; None where none could be read."""
     script_mean: float
-    """Our models in the definition of the released script, or of the text where the script cannot be run."""
+    """Our models in the definition of the released script, or of the text where the script cannot be run.
+    NaN where no seed has a finite value."""
     script_low: float | None
     """Lower end of its interval; None for one seed."""
     script_high: float | None
@@ -47,7 +49,7 @@ class PublishedStatisticRow(NamedTuple):
     own_high: float | None
     """Upper end of its interval; None for one seed."""
     n_seeds: int
-    """Number of pretraining seeds."""
+    """Number of pretraining seeds on which our statistic is finite."""
 
 
 def published_table(tables: Tables) -> pd.DataFrame:
@@ -69,10 +71,8 @@ def published_table(tables: Tables) -> pd.DataFrame:
     """
     rows: list[PublishedStatisticRow] = []
     for rows_of_figure in (_fig_3, _fig_4, _fig_5, _fig_6):
-        try:
+        with suppress(NotRun):
             rows += rows_of_figure(tables)
-        except NotRun:
-            continue
     if not rows:
         raise NotRun("this preset has no statistic of the published figures")
     return pd.DataFrame(as_dicts(rows))
@@ -115,7 +115,9 @@ def _fig_6(tables: Tables) -> Iterator[PublishedStatisticRow]:
 
 
 def _by_seed(values: pd.Series) -> Estimate:
-    return mean_confidence_interval(values.astype(float).tolist())
+    """Mean over the seeds on which a statistic is finite; NaN where there is none."""
+    finite = [value for value in values.astype(float) if np.isfinite(value)]
+    return mean_confidence_interval(finite) if finite else Estimate(np.nan, None, None, 0)
 
 
 def _row(
@@ -134,16 +136,12 @@ def _row(
     )
 
 
-def draw_published_tau(tables: Tables, preset: Preset) -> np.ndarray:
+def draw_published_tau(tables: Tables, preset: Preset) -> list[Axes]:
     """τ by layer in the released definition, beside the published values: one panel per arm."""
     table = rows_of(tables, "published", figure="Fig. 3")
     arms = [arm for arm in PUBLISHED_TAU if arm in set(table["arm"])]
-    n_columns = min(_PER_ROW, len(arms))
-    shape = (-(-len(arms) // n_columns), n_columns)
-    figure, grid = plt.subplots(
-        *shape, figsize=(2.6 * n_columns, 2.1 * shape[0]), layout="constrained", squeeze=False, sharex=True
-    )
-    for ax, arm in zip(grid.flat, arms, strict=False):
+    figure, axes = panel_grid(len(arms), across=_PER_ROW, panel=(2.6, 2.1))
+    for ax, arm in zip(axes, arms, strict=True):
         for requests, colour in _CLASS_COLOURS.items():
             rows = table[(table.arm == arm) & (table.quantity == f"τ, {requests} requests")]
             layer = rows["layer"].astype(int) + 1
@@ -161,10 +159,8 @@ def draw_published_tau(tables: Tables, preset: Preset) -> np.ndarray:
             )
         ax.axhline(0, color="0.8", linewidth=0.6, zorder=0)
         ax.set(title=arm_name(arm), xlabel="layer", ylabel="τ")
-    for ax in list(grid.flat)[len(arms) :]:
-        figure.delaxes(ax)
-    figure.legend(*grid.flat[0].get_legend_handles_labels(), loc="outside right center")
-    return grid
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right center")
+    return axes
 
 
 PUBLISHED_FIGURES: Sequence[Figure] = (
@@ -183,5 +179,3 @@ PUBLISHED_FIGURES: Sequence[Figure] = (
     ),
 )
 """Figures that compare with published values."""
-DERIVED: dict[str, Callable[[Tables], pd.DataFrame]] = {"published": published_table}
-"""Tables that are derived from those of the measures."""

@@ -262,6 +262,11 @@ class GoalSettings:
             )
 
 
+def _size(kind: str, default: int | float) -> Any:
+    """How the help of a command shows a size that is None: by the default for a language model."""
+    return tyro.conf.arg(metavar=kind, help_behavior_hint=f"(default: {default:g})")
+
+
 @dataclass(frozen=True)
 class AttackSettings:
     """Sizes of the attacks."""
@@ -274,22 +279,16 @@ class AttackSettings:
     """Attacks to run: jailbreak_templates, gcg, soft_prompt, prefill, and the controls
     initial_tokens, random_search, random_tokens, random_soft_prompt;
     or MODULE:CLASS for an attack of your own."""
-    attack_tokens: Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="(default: 16)")] = (
-        None
-    )
+    attack_tokens: Annotated[int | None, _size("INT", 16)] = None
     """Number of adversarial tokens that are added to each request."""
-    soft_tokens: Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="(default: 10)")] = (
-        None
-    )
+    soft_tokens: Annotated[int | None, _size("INT", 10)] = None
     """Number of embeddings in the soft prompt."""
-    soft_radius: Annotated[
-        float | None, tyro.conf.arg(metavar="FLOAT", help_behavior_hint="(default: 0.3)")
-    ] = None
+    soft_radius: Annotated[float | None, _size("FLOAT", 0.3)] = None
     """Maximum norm of the soft prompt's embeddings, in units of the mean norm of token embeddings.
     The step size is proportional to it: at 1, the steps are too large for pretrained language models."""
-    steps: Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="(default: 50)")] = None
+    steps: Annotated[int | None, _size("INT", 50)] = None
     """Optimisation steps per request. A search stops early once the model produces the target."""
-    candidates: Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="(default: 64)")] = None
+    candidates: Annotated[int | None, _size("INT", 64)] = None
     """Candidates evaluated per request and step, by GCG and by its random controls alike."""
     where: Literal["suffix", "prefix"] = "suffix"
     """Whether adversarial tokens follow the request (suffix) or precede it (prefix)."""

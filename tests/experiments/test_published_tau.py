@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -120,6 +121,17 @@ def test_published_values_stand_beside_ours() -> None:
     assert table[table.layer == 6].paper_value.isna().all()
     with pytest.raises(NotRun):
         published_table({})
+
+
+def test_a_seed_without_a_finite_value_is_left_out_and_counted() -> None:
+    rows = [
+        {"seed": seed, "arm": "ssft", "family": "safe", "output": output, "ratio_median": ratio}
+        for output, ratios in (("max_logit", (2.0, np.nan)), ("log_p", (np.inf, np.nan)))
+        for seed, ratio in enumerate(ratios)
+    ]
+    [row] = published_table({"sensitivity": pd.DataFrame(rows)}).itertuples()
+    assert (row.script_mean, row.n_seeds) == (2.0, 0)
+    assert np.isnan(row.own_mean)
 
 
 def test_published_values_are_in_the_order_of_the_paper() -> None:

@@ -22,8 +22,7 @@ from makebreak.plots import (
 
 Tables = Mapping[str, pd.DataFrame]
 _ARM = "aligned"
-MAX_PANELS = 6
-"""Measures that one figure shows."""
+_MAX_PANELS = 6
 
 
 def outcome_drawings(tables: Tables, models: Sequence[str]) -> dict[str, Drawing]:
@@ -133,13 +132,13 @@ def landscape_drawings(tables: Tables, model: str) -> dict[str, Drawing]:
 
 
 def measure_drawings(table: pd.DataFrame, group: str, columns: Sequence[str]) -> dict[str, Drawing]:
-    """Values of measures by model or by mechanism, of at most `MAX_PANELS` columns that hold numbers."""
+    """Values of measures by model or by mechanism, of at most six columns that hold numbers."""
     numbers = [column for column in columns if table[column].notna().any()]
     if not numbers:
         return {}
-    more = len(numbers) - MAX_PANELS
+    more = len(numbers) - _MAX_PANELS
     caption = f"One marker per model, by {group}; every panel has the unit of its measure."
     if more > 0:
         caption += f" {more} more columns are in the table."
-    shown = numbers[:MAX_PANELS]
+    shown = numbers[:_MAX_PANELS]
     return {"measures": Drawing("Measures", caption, lambda: plot_columns(table, group, shown))}

@@ -4,6 +4,7 @@ from makebreak.plots.attacks import plot_attacks, plot_search
 from makebreak.plots.behaviour import plot_outcomes
 from makebreak.plots.columns import plot_columns
 from makebreak.plots.controls import plot_controls
+from makebreak.plots.grid import panel_grid
 from makebreak.plots.landscape import (
     describe_bands,
     plot_basins,
@@ -45,6 +46,7 @@ from makebreak.plots.updates import plot_kernel_share, plot_leading_gain, plot_u
 __all__ = [
     "arm_name",
     "describe_bands",
+    "panel_grid",
     "plot_attack_success",
     "plot_attacks",
     "plot_basins",

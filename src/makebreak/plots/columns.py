@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
+from makebreak.plots.grid import panel_grid
 from makebreak.plots.style import plain_text
 
 _PER_ROW = 3
@@ -27,21 +27,11 @@ def plot_columns(table: pd.DataFrame, group: str, columns: Sequence[str]) -> lis
         The Axes, one per column.
     """
     groups = list(dict.fromkeys(table[group]))
-    n_rows, n_columns = -(-len(columns) // _PER_ROW), min(len(columns), _PER_ROW)
-    figure, grid = plt.subplots(
-        n_rows,
-        n_columns,
-        figsize=(1.4 + 1.9 * n_columns, n_rows * (0.9 + 0.22 * len(groups))),
-        layout="constrained",
-        sharey=True,
-        squeeze=False,
-    )
-    panels = list(grid.flat)
-    for ax, column in zip(panels, columns, strict=False):
+    panel = (1.9, 0.9 + 0.22 * len(groups))
+    _, panels = panel_grid(len(columns), across=_PER_ROW, panel=panel, margin=(1.4, 0.0), sharey=True)
+    for ax, column in zip(panels, columns, strict=True):
         ax.plot(table[column].astype(float), table[group].map(groups.index), "o", markersize=3.5, alpha=0.7)
         ax.set(xlabel=column, ylim=(len(groups) - 0.5, -0.5))
         ax.hlines(np.arange(len(groups) - 1) + 0.5, *ax.get_xlim(), color="0.92", linewidth=0.6, zorder=0)
     panels[0].set_yticks(range(len(groups)), [plain_text(str(name)) for name in groups])
-    for ax in panels[len(columns) :]:
-        figure.delaxes(ax)
-    return panels[: len(columns)]
+    return panels

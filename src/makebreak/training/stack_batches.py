@@ -1,4 +1,4 @@
-"""Batches of a stack of runs: those of every single run, made several steps at once, in small integers."""
+"""Batches of a stack of runs, or of one run: made several steps at once, in small integers."""
 
 from __future__ import annotations
 
