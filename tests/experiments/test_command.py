@@ -115,7 +115,7 @@ def test_every_documented_file_is_written(done: Path) -> None:
         "directions",
         "refusal_rank",
     }
-    tables |= {"probes", "matched_steering", "constrained"}
+    tables |= {"probes", "matched_steering", "constrained", "published"}
     tables |= {
         "attacks",
         "projection",
