@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from fragility_zoo import SHAPE, copy_of, table, trajectories
+from scipy.stats import spearmanr
 
 from experiments.fragility.analysis import association_table, orientation, prediction_table
 from makebreak.errors import InvalidInput
@@ -26,8 +27,8 @@ def associations(zoo: pd.DataFrame, signs: Mapping[str, int]) -> pd.DataFrame:
 
 
 @pytest.fixture(scope="module")
-def planted() -> pd.DataFrame:
-    """Associations in a zoo of 14 mechanisms, 6 doses and 20 seeds with every kind of predictor."""
+def zoo() -> pd.DataFrame:
+    """A zoo of 14 mechanisms, 6 doses and 20 seeds with every kind of predictor."""
     random = np.random.default_rng(3)
     shape = (20, *SHAPE[1:])
     margin, weight, own = (trajectories(random, shape) for _ in range(3))
@@ -45,8 +46,13 @@ def planted() -> pd.DataFrame:
     }
     for level in (0.3, 0.6, 0.9):
         columns[f"predictor.copy_{level}"] = copy_of(columns["outcome.harmful.steps_to_half"], level, random)
-    zoo = table(columns, first_seed=5)
-    names = [name.removeprefix("predictor.") for name in columns if name.startswith("predictor.")]
+    return table(columns, first_seed=5)
+
+
+@pytest.fixture(scope="module")
+def planted(zoo: pd.DataFrame) -> pd.DataFrame:
+    """Associations of its predictors."""
+    names = [name.removeprefix("predictor.") for name in zoo.columns if name.startswith("predictor.")]
     return association_table(zoo, dict.fromkeys(names, 0)).set_index(["predictor", "outcome"])
 
 
@@ -80,8 +86,12 @@ def test_noise_is_at_the_null_by_every_statistic(planted: pd.DataFrame) -> None:
     assert row.r2 < 0.03
 
 
-def test_a_dose_proxy_is_undefined_within_doses_and_without_information(planted: pd.DataFrame) -> None:
+def test_a_dose_proxy_is_undefined_within_doses_and_without_information(
+    zoo: pd.DataFrame, planted: pd.DataFrame
+) -> None:
+    plain = spearmanr(zoo["predictor.dose_proxy"], zoo["outcome.benign.compliance"]).statistic
     row = planted.loc[("dose_proxy", "benign.compliance")]
+    assert plain > 0.8  # over all models of all doses
     assert row.kendall_dose > 0.7  # what it follows
     assert row.kendall_mechanism == 0
     assert row.kendall < 0.4
@@ -97,7 +107,7 @@ def test_a_margin_proxy_has_no_partial_correlation_and_no_information(planted: p
     assert abs(row.partial_correlation) < 0.2  # ranks leave about .05 of it
     assert row.information < 0.01
     assert own.rank_correlation > row.rank_correlation  # weaker
-    assert own.partial_correlation < -0.5
+    assert own.partial_correlation < own.partial_high < -0.5
     assert own.information > 0.03
 
 
@@ -160,5 +170,35 @@ def test_tables_that_cannot_be_analysed_are_refused() -> None:
         association_table(pd.concat([zoo, zoo[:1]]), {"p": 1})
     with pytest.raises(InvalidInput, match=r"predictors q: expected a column"):
         association_table(zoo, {"p": 1, "q": 1})
+    with pytest.raises(InvalidInput, match=r"without outcomes"):
+        association_table(zoo.drop(columns=f"outcome.{OUTCOME}"), {"p": 1})
     with pytest.raises(InvalidInput, match=r"sign 2 of predictor p"):
         association_table(zoo, {"p": 2})
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (1, 3, 2), (2, 4, 3)])
+def test_statistics_of_few_models_are_undefined(shape: tuple[int, int, int]) -> None:
+    random = np.random.default_rng(8)
+    names = ("margin", "weight_change", "p", "absent")
+    columns = {f"outcome.{name}": trajectories(random, shape) for name in (OUTCOME, "gcg.success")}
+    columns |= {f"predictor.{name}": trajectories(random, shape) for name in names}
+    columns["predictor.absent"] = columns["outcome.gcg.success"] = np.full(shape, np.nan)
+    rows = association_table(table(columns), dict.fromkeys(names, 1))
+    assert rows[["rank_correlation", "p_value", "p_holm", "partial_correlation"]].isna().all(axis=None)
+    undefined = rows[(rows.predictor == "absent") | (rows.outcome == "gcg.success")]
+    assert undefined.n_models.eq(0).all()
+    assert undefined[["kendall", "information", "r2"]].isna().all(axis=None)
+    predictions = prediction_table(table(columns)).set_index(["outcome", "predictors"])
+    assert predictions.loc["gcg.success"].r2.isna().all()
+    assert (predictions.n_models.loc[OUTCOME] == np.prod(shape)).all()
+
+
+def test_worlds_are_apart() -> None:
+    random = np.random.default_rng(10)
+    zoos = []
+    for world in ("mini", "hidden"):
+        y = trajectories(random)
+        zoos.append(table({f"outcome.{OUTCOME}": y, "predictor.p": copy_of(y, 0.5, random)}, world=world))
+    both = association_table(pd.concat(zoos), {"p": 1})
+    apart = pd.concat([association_table(zoo, {"p": 1}) for zoo in zoos[::-1]], ignore_index=True)
+    pd.testing.assert_frame_equal(both, apart)

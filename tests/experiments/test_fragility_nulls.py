@@ -91,3 +91,22 @@ def test_noise_does_not_predict_left_out_mechanisms() -> None:
         r2.append(predict(grid, "y", ["x"]).r2)
     assert np.mean(r2) < 0
     assert np.max(r2) < 0.06
+
+
+def test_factors_that_drive_both_variables_give_little_information() -> None:
+    random = np.random.default_rng(15)
+    excess: dict[str, list[float | None]] = {name: [] for name in ("effect", "dose", "near_margin", "own")}
+    for _ in range(8):
+        margin, own = trajectories(random), trajectories(random)
+        effect, dose = random.standard_normal((1, SHAPE[1], 1)), 0.5 * np.arange(SHAPE[2])
+        columns = {"predictor.margin": margin, "predictor.weight_change": trajectories(random)}
+        for name, factor in zip(excess, (effect, dose, margin, own), strict=True):
+            columns[f"predictor.{name}"] = factor + 0.7 * trajectories(random)
+            columns[f"outcome.{name}"] = factor + 0.7 * trajectories(random)
+        (grid,) = model_grids(table(columns))
+        test = InformationTest(grid)
+        for name, values in excess.items():
+            values.append(test(name)[name].excess)
+    means = {name: np.mean(np.array(values, dtype=float)) for name, values in excess.items()}
+    assert means["own"] > 0.1  # a variable that the conditions do not hold fixed
+    assert max(means["effect"], means["dose"], means["near_margin"]) < 0.025

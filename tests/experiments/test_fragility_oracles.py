@@ -166,6 +166,20 @@ def test_p_values_are_those_of_all_permutations() -> None:
         assert test.mechanisms == pytest.approx(test.trajectories, abs=0.03)
 
 
+def test_combinations_of_seeds_are_those_of_direct_permutations() -> None:
+    random = np.random.default_rng(12)
+    x, y = random.standard_normal((2, 6, 8, 3))
+    y = y + 0.25 * x
+    ranks_x, ranks_y = ((ranks - 4.5) / np.sqrt(42) for ranks in (average_ranks(x), average_ranks(y)))
+    similarity = np.einsum("sid,sjd->sij", ranks_y, ranks_x) / 18  # of every trajectory to every other
+    orders = random.permuted(np.tile(np.arange(8), (20_000, 6, 1)), axis=2)
+    null = similarity[np.arange(6)[:, None], np.arange(8), orders].sum(axis=(1, 2))
+    direct = (null >= np.trace(similarity, axis1=1, axis2=2).sum() - 1e-9).mean()
+    test = permutation_tests(x, {"y": y}, {"y": 1})["y"]
+    assert 0.005 < direct < 0.2
+    assert test.trajectories == pytest.approx(direct, rel=0.2)
+
+
 def test_permutations_permute_the_models_that_take_part() -> None:
     random = np.random.default_rng(6)
     part = random.random(SHAPE) > 0.3

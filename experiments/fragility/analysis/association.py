@@ -37,6 +37,10 @@ class Association(NamedTuple):
     """Seeds in which the correlation is defined."""
 
 
+NO_ASSOCIATION = Association(None, None, None, None, None, 0)
+"""An association that is defined in no seed."""
+
+
 def average_ranks(values: Float[np.ndarray, "s m d"]) -> Float[np.ndarray, "s m d"]:
     """Ranks from 1 along the second axis, ties averaged; NaN where a value is NaN."""
     left, right = values[:, :, None, :], values[:, None, :, :]
@@ -129,7 +133,7 @@ def associate(correlations: Float[np.ndarray, "s d"]) -> Association:
     means = seed_means(correlations)
     means = means[~np.isnan(means)]
     if not len(means):
-        return Association(None, None, None, None, None, 0)
+        return NO_ASSOCIATION
     estimate = mean_confidence_interval(means.tolist())
     low, high = bootstrap_interval(means.tolist())
     return Association(estimate.mean, estimate.low, estimate.high, low, high, estimate.n)

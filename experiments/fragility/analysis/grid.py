@@ -57,13 +57,15 @@ def model_grids(zoo: pd.DataFrame) -> list[ModelGrid]:
         The grids by world, the exploratory stage first.
 
     Raises:
-        InvalidInput: If a column is missing, or two rows are of the same model.
+        InvalidInput: If a column is missing, there is no outcome, or two rows are of the same model.
     """
     needed = ("world", *KEYS, "is_control", "qualifies")
     if missing := [name for name in needed if name not in zoo.columns]:
         raise InvalidInput(
             f"table of models without columns {', '.join(missing)}: expected {', '.join(needed)}"
         )
+    if not any(str(name).startswith(OUTCOME) for name in zoo.columns):
+        raise InvalidInput("table of models without outcomes: expected at least one column `outcome.NAME`")
     rows = zoo[zoo.qualifies.astype(bool) & ~zoo.is_control.astype(bool)]
     repeats = rows[rows.duplicated(["world", *KEYS])]
     if len(repeats):

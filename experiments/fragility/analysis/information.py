@@ -108,7 +108,7 @@ def pair_counts(
         The counts.
     """
     sorted_x, sorted_y = (_reversed(signs[conditions.order], conditions.reverse) for signs in (x, y))
-    ends = [*conditions.starts[1:], len(conditions.order)]
+    ends = [*conditions.starts[1:], len(conditions.order)][: len(conditions.starts)]
     shape = (len(SIGNS), x.shape[2], len(SIGNS), y.shape[2])
     counts = np.empty((len(ends), *shape), dtype=np.float32)
     for u, (start, end) in enumerate(zip(conditions.starts, ends, strict=True)):

@@ -61,7 +61,8 @@ def predict(grid: ModelGrid, outcome: str, predictors: Sequence[str], boosting: 
     chosen = ~np.isnan(y)
     x, y, (seeds, mechanisms, _) = x[chosen], y[chosen], places[:, chosen]
     n = len(y)
-    if n < MIN_MODELS or len(np.unique(mechanisms)) < MIN_MECHANISMS or not np.ptp(y):
+    enough = n >= MIN_MODELS and len(np.unique(mechanisms)) >= MIN_MECHANISMS
+    if not enough or not np.ptp(y) or np.isnan(x).all():
         return Prediction(n, None, None, None)
     errors = np.empty((2, n))
     for mechanism in np.unique(mechanisms):

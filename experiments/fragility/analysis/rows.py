@@ -42,7 +42,8 @@ class AssociationRow(NamedTuple):
     """Excess of the normalised conditional mutual information, least over sets of at most two factors
     (mechanism, dose, margin, norm of the update), over its mean in permutations."""
     information_p: float | None
-    """Share of permutations with at least this information."""
+    """Share of permutations with at least this information. They break every association within a seed: below
+    .05 it may be the remainder of a covariate, of which classes leave about .01 of information."""
     r2: float | None
     """R² of the prediction for left-out mechanisms from this predictor alone."""
     p_value: float | None
@@ -55,7 +56,12 @@ class AssociationRow(NamedTuple):
     p_holm: float | None
     """`p_value` after Holm's adjustment over all predictors and outcomes of the world and stage."""
     partial_correlation: float | None
-    """`rank_correlation` given margin and norm of the update; None for these two."""
+    """`rank_correlation` given margin and norm of the update; None for these two. Of an association that is
+    borrowed from one of them, up to a tenth remains (`partial_band_correlations`)."""
+    partial_low: float | None
+    """Lower end of its 95 % Student interval over seeds."""
+    partial_high: float | None
+    """Upper end of that interval."""
 
 
 class ModelPredictionRow(NamedTuple):

@@ -8,7 +8,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from experiments.fragility.analysis.association import associate, band_correlations, partial_band_correlations
+from experiments.fragility.analysis.association import (
+    NO_ASSOCIATION,
+    Association,
+    associate,
+    band_correlations,
+    partial_band_correlations,
+)
 from experiments.fragility.analysis.grid import BASELINES, COVARIATES, ModelGrid, model_grids, orientation
 from experiments.fragility.analysis.information import InformationTest
 from experiments.fragility.analysis.kendall import granulated_kendall
@@ -85,6 +91,7 @@ def _association_rows(grid: ModelGrid, signs: Mapping[str, int]) -> list[Associa
         for outcome, y in grid.outcomes.items():
             association = associate(band_correlations(x, y))
             kendall = granulated_kendall(x, y)
+            partial = _partial_association(grid, predictor, outcome)
             rows.append(
                 AssociationRow(
                     world=grid.world,
@@ -109,18 +116,20 @@ def _association_rows(grid: ModelGrid, signs: Mapping[str, int]) -> list[Associa
                     p_models=tests[outcome].models,
                     p_mechanisms=tests[outcome].mechanisms,
                     p_holm=None,
-                    partial_correlation=_partial_correlation(grid, predictor, outcome),
+                    partial_correlation=partial.correlation,
+                    partial_low=partial.low,
+                    partial_high=partial.high,
                 )
             )
     return rows
 
 
-def _partial_correlation(grid: ModelGrid, predictor: str, outcome: str) -> float | None:
+def _partial_association(grid: ModelGrid, predictor: str, outcome: str) -> Association:
     if predictor in COVARIATES or not all(name in grid.predictors for name in COVARIATES):
-        return None
+        return NO_ASSOCIATION
     margin, weight_change = (grid.predictors[name] for name in COVARIATES)
     x, y = grid.predictors[predictor], grid.outcomes[outcome]
-    return associate(partial_band_correlations(x, y, (margin, weight_change))).correlation
+    return associate(partial_band_correlations(x, y, (margin, weight_change)))
 
 
 def _with_holm(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
