@@ -4,6 +4,12 @@ from makebreak.plots.attacks import plot_attacks, plot_search
 from makebreak.plots.behaviour import plot_outcomes
 from makebreak.plots.columns import plot_columns
 from makebreak.plots.controls import plot_controls
+from makebreak.plots.fragility import (
+    plot_association_matrix,
+    plot_prediction_r2,
+    plot_predictor_ranking,
+    plot_predictor_scatter,
+)
 from makebreak.plots.grid import panel_grid
 from makebreak.plots.landscape import (
     describe_bands,
@@ -47,6 +53,7 @@ __all__ = [
     "arm_name",
     "describe_bands",
     "panel_grid",
+    "plot_association_matrix",
     "plot_attack_success",
     "plot_attacks",
     "plot_basins",
@@ -68,6 +75,9 @@ __all__ = [
     "plot_null_share",
     "plot_outcomes",
     "plot_preactivation_decomposition",
+    "plot_prediction_r2",
+    "plot_predictor_ranking",
+    "plot_predictor_scatter",
     "plot_predictors",
     "plot_probes",
     "plot_projection",

@@ -14,6 +14,7 @@ from makebreak.report.figures import write_figures
 from makebreak.report.fine_tuning import fine_tuning_summary, write_fine_tuning
 from makebreak.report.inspection import inspection_summary, write_inspection
 from makebreak.report.landscape import landscape_summary, write_landscape
+from makebreak.report.leaderboard import write_leaderboard
 from makebreak.report.page import Figure, Page, write_page
 from makebreak.report.study import write_study
 from makebreak.report.tables import write_tables
@@ -38,6 +39,7 @@ __all__ = [
     "write_fine_tuning",
     "write_inspection",
     "write_landscape",
+    "write_leaderboard",
     "write_page",
     "write_study",
     "write_tables",
