@@ -14,7 +14,7 @@ import pandas as pd
 
 from makebreak.plots.fragility_names import outcome_name, predictor_name
 from makebreak.report import write_leaderboard
-from makebreak.report.leaderboard_text import deciding_stage, leaderboard_summary
+from makebreak.report.leaderboard_text import deciding_rows, leaderboard_summary
 from tests.fixtures.fragility_tables import OUTCOMES, PLANTED, associations, predictions, zoo
 from tests.fixtures.pages import Elements, check_loads_nothing
 
@@ -62,13 +62,41 @@ def test_counts_follow_from_the_table() -> None:
 def test_confirmatory_stage_decides_and_replications_are_counted() -> None:
     late = associations({**PLANTED, "margin": 0.1})
     both = pd.concat([associations(stage="exploratory"), late])
-    assert deciding_stage(both) == "confirmatory"
-    assert deciding_stage(
-        both.assign(rank_correlation=both.rank_correlation.where(both.stage == "exploratory"))
-    ) == ("exploratory")
+    assert set(deciding_rows(both).stage) == {"confirmatory"}
+    lost = both.assign(rank_correlation=both.rank_correlation.where(both.stage == "exploratory"))
+    assert set(deciding_rows(lost).stage) == {"exploratory"}
     words = "\n".join(leaderboard_summary(zoo(), both, predictions(), OUTCOME))
     assert "9 are associated in the exploratory stage (adjusted p < .05), and 6 of these" in words
     assert "stage (adjusted" not in text(PLANTED)
+
+
+def test_choice_of_the_exploratory_stage_is_judged_by_the_confirmatory_one() -> None:
+    early = associations({**PLANTED, "visage": 0.9}, stage="exploratory")
+    words = "\n".join(leaderboard_summary(zoo(), pd.concat([early, associations()]), predictions(), OUTCOME))
+    assert "no baseline, VISAGE (0.90 [0.80, 1.00]), has −0.50 [−0.60, −0.40] in the confirmatory" in words
+
+
+def test_each_world_has_its_own_deciding_stage(tmp_path: Path) -> None:
+    rows = pd.concat([associations(), associations(world="hidden", stage="exploratory")])
+    own = pd.concat([predictions(), predictions(world="hidden", stage="exploratory")])
+    models = zoo(("mini", "hidden"))
+    words = "\n".join(leaderboard_summary(models, rows, own, OUTCOME))
+    assert "World mini (confirmatory), harmful data" in words
+    assert "World hidden (exploratory), harmful data" in words
+    html = write_leaderboard(models, rows, own, tmp_path / "a.html", tmp_path / "figures").read_text("utf-8")
+    assert "world mini, confirmatory" in html
+    assert "world hidden, exploratory" in html
+
+
+def test_models_without_a_column_of_a_predictor_leave_it_out_of_the_chart(tmp_path: Path) -> None:
+    models = zoo().drop(columns=["predictor.r50_random", f"outcome.{OUTCOME}"])
+    path = write_leaderboard(models, associations(), predictions(), tmp_path / "a.html", tmp_path / "figures")
+    assert "Every model" in path.read_text("utf-8")
+    models = zoo().assign(qualifies=None)
+    path = write_leaderboard(models, associations(), predictions(), tmp_path / "b.html", tmp_path / "figures")
+    html = path.read_text("utf-8")
+    assert "No model qualifies" in html
+    assert "Every model" not in html
 
 
 def test_agreement_of_worlds() -> None:

@@ -19,6 +19,7 @@ from makebreak.plots.fragility_names import (
     outcome_name,
     predictor_name,
     predictor_set_name,
+    qualified_models,
     robust_sign,
 )
 
@@ -210,7 +211,7 @@ def plot_predictor_scatter(zoo: pd.DataFrame, predictor: str, outcome: str) -> A
         NotRun: If no qualified model has both values.
     """
     columns = [f"predictor.{predictor}", f"outcome.{outcome}"]
-    rows = zoo[zoo.qualifies.astype(bool) & ~zoo.is_control.astype(bool)].dropna(subset=columns)
+    rows = qualified_models(zoo).dropna(subset=columns)
     if rows.empty:
         raise NotRun(f"{predictor} and {outcome} of qualified models")
     _, ax = plt.subplots(figsize=(5.6, 3.4), layout="constrained")

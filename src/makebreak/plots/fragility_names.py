@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pandas as pd
+
 from makebreak.plots.style import arm_name, plain_text
 
 BASELINES = ("margin", "weight_change", "loss_drop")
@@ -83,6 +85,18 @@ def predictor_set_name(predictors: str) -> str:
 def robust_sign(outcome: str) -> int:
     """1 for an outcome that is larger for robust safety (steps), -1 for one that is larger for fragile."""
     return 1 if outcome.endswith("steps_to_half") else -1
+
+
+def qualified_models(zoo: pd.DataFrame) -> pd.DataFrame:
+    """The models that the tables are about: those that qualify and are no controls.
+
+    Args:
+        zoo: One row per model, with the columns qualifies and is_control.
+
+    Returns:
+        Their rows.
+    """
+    return zoo[zoo.qualifies.eq(True) & ~zoo.is_control.eq(True)]  # what is undefined does not qualify
 
 
 def _spaces(name: str) -> str:

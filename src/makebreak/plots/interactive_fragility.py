@@ -11,7 +11,7 @@ import pandas as pd
 import seaborn as sns
 
 from makebreak.claims import NotRun
-from makebreak.plots.fragility_names import mechanism_name, outcome_name, predictor_name
+from makebreak.plots.fragility_names import mechanism_name, outcome_name, predictor_name, qualified_models
 from makebreak.plots.interactive import Charts
 
 _DIGITS = 4
@@ -39,7 +39,7 @@ def chart_predictor_scatter(zoo: pd.DataFrame, outcomes: Sequence[str], predicto
     Raises:
         NotRun: If no model qualifies, or there is nothing to choose from.
     """
-    rows = zoo[zoo.qualifies.astype(bool) & ~zoo.is_control.astype(bool)]
+    rows = qualified_models(zoo)
     if rows.empty or not outcomes or not predictors:
         raise NotRun("qualified models with a predictor and an outcome")
     names = [f"predictor.{name}" for name in predictors] + [f"outcome.{name}" for name in outcomes]

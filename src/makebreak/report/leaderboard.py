@@ -18,10 +18,16 @@ from makebreak.plots.fragility import (
     plot_predictor_ranking,
     plot_predictor_scatter,
 )
-from makebreak.plots.fragility_names import outcome_name, predictor_name, predictor_set_name, robust_sign
+from makebreak.plots.fragility_names import (
+    outcome_name,
+    predictor_name,
+    predictor_set_name,
+    qualified_models,
+    robust_sign,
+)
 from makebreak.plots.interactive_fragility import chart_predictor_scatter
 from makebreak.report.figures import write_figures
-from makebreak.report.leaderboard_text import deciding_stage, leaderboard_summary
+from makebreak.report.leaderboard_text import deciding_rows, leaderboard_summary
 from makebreak.report.page import Page, write_page
 
 TITLE = "Which measures predict that safety breaks?"
@@ -38,7 +44,8 @@ _CAPTIONS: dict[str, tuple[str, str]] = {
     "r2": (
         "Prediction for left-out mechanisms",
         "R² against the mean of the other mechanisms: zero is no better than that mean. Lines are 95 % "
-        "bootstrap intervals over seeds; the dashed line is the three baselines together.",
+        "bootstrap intervals over seeds; the dashed line is the three baselines together. An arrow at the "
+        "left end is a value below the axis.",
     ),
     "matrix": (
         "What each predictor predicts",
@@ -84,15 +91,15 @@ def write_leaderboard(
     Returns:
         The HTML file.
     """
-    stage = deciding_stage(associations)
-    known = associations[associations.rank_correlation.notna() & (associations.stage == stage)]
+    known = deciding_rows(associations)
+    known = known[known.rank_correlation.notna()]
     if outcome not in set(known.outcome):
         outcome = next(iter(known.outcome), outcome)
     drawings: dict[str, Callable[[], Any]] = {}
     captions: dict[str, tuple[str, str]] = {}
     expanded: dict[str, pd.DataFrame] = {}
     tables: dict[str, pd.DataFrame] = {}
-    for world in dict.fromkeys(known.world):
+    for (world, stage), _ in known.groupby(["world", "stage"], sort=False):
         rows, own = (
             table[(table.world == world) & (table.stage == stage)] for table in (associations, predictions)
         )
@@ -110,11 +117,11 @@ def write_leaderboard(
             drawings[f"{name}_{world}"] = function
             captions[f"{name}_{world}"] = (f"{title}: {what}world {world}, {stage}", caption)
     if not known.empty:
-        tables[f"What each predictor predicts, {stage}"] = _predictions_by_predictor(known)
-    best = _predictors_in_order(known, outcome)
-    outcomes = [outcome, *(name for name in dict.fromkeys(known.outcome) if name != outcome)]
-    if best:
-        drawings["models"] = partial(plot_predictor_scatter, zoo, best[0], outcome)
+        tables["What each predictor predicts"] = _predictions_by_predictor(known)
+    best = [name for name in _predictors_in_order(known, outcome) if f"predictor.{name}" in zoo]
+    outcomes = [name for name in dict.fromkeys([outcome, *known.outcome]) if f"outcome.{name}" in zoo]
+    if best and outcomes:
+        drawings["models"] = partial(plot_predictor_scatter, zoo, best[0], outcomes[0])
         captions["models"] = ("Every model", _scatter_caption(zoo))
     charts = {"models": partial(chart_predictor_scatter, zoo, outcomes, best)}
     page = Page(
@@ -159,9 +166,8 @@ def _claims(table: pd.DataFrame, outcome: str) -> list[str]:
 def _predictions_by_predictor(associations: pd.DataFrame) -> pd.DataFrame:
     """The outcomes that each predictor is associated with as claimed, against the claim, and not at all."""
     rows = []
-    for (world, predictor), part in orient_associations(associations).groupby(
-        ["world", "predictor"], sort=False
-    ):
+    keys = ["world", "stage", "predictor"]
+    for (world, stage, predictor), part in orient_associations(associations).groupby(keys, sort=False):
         shown = part.p_holm < LEVEL
         contrary = (part.claim != 0) & (part.strength_high < 0)
         groups = {
@@ -174,7 +180,12 @@ def _predictions_by_predictor(associations: pd.DataFrame) -> pd.DataFrame:
             for title, group in groups.items()
         }
         rows.append(
-            {"world": world, "predictor": _text(predictor_name(str(predictor))), "outcomes": int(shown.sum())}
+            {
+                "world": world,
+                "stage": stage,
+                "predictor": _text(predictor_name(str(predictor))),
+                "outcomes": int(shown.sum()),
+            }
             | names
         )
     return pd.DataFrame(rows).sort_values("outcomes", ascending=False, kind="stable")
@@ -187,7 +198,7 @@ def _predictors_in_order(associations: pd.DataFrame, outcome: str) -> list[str]:
 
 
 def _scatter_caption(zoo: pd.DataFrame) -> str:
-    n = int((zoo.qualifies.astype(bool) & ~zoo.is_control.astype(bool)).sum())
+    n = len(qualified_models(zoo))
     return (
         f"One point per qualified model ({n:,} models, controls left out), at the values themselves: not "
         "ranks within seed and dose, so that a trend over all points may be one of doses, seeds or worlds. "
@@ -198,7 +209,7 @@ def _scatter_caption(zoo: pd.DataFrame) -> str:
 
 
 def _facts(zoo: pd.DataFrame, associations: pd.DataFrame) -> dict[str, str]:
-    rows = zoo[zoo.qualifies.astype(bool) & ~zoo.is_control.astype(bool)]
+    rows = qualified_models(zoo)
     return {
         "models": f"{len(zoo):,}, of which {len(rows):,} qualify and are no controls",
         "worlds": ", ".join(dict.fromkeys(zoo.world)) or "none",

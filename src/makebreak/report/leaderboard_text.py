@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from makebreak.plots.fragility import LEVEL, orient_associations
-from makebreak.plots.fragility_names import BASELINES, outcome_name, predictor_name
+from makebreak.plots.fragility_names import BASELINES, outcome_name, predictor_name, qualified_models
 
 _STAGES = ("confirmatory", "exploratory")
 """Stages, that which decides first."""
@@ -13,10 +13,20 @@ _MOST = 5
 """Names of a list that are written out."""
 
 
-def deciding_stage(associations: pd.DataFrame) -> str | None:
-    """The stage that the summary is about: the confirmatory one if it has a rank correlation."""
-    known = associations[associations.rank_correlation.notna()]
-    return next((stage for stage in _STAGES if stage in set(known.stage)), None)
+def deciding_rows(associations: pd.DataFrame) -> pd.DataFrame:
+    """Associations of the stage that decides: in each world the confirmatory one if it has a correlation.
+
+    Args:
+        associations: Every predictor with every outcome, by world and stage.
+
+    Returns:
+        The rows of one stage per world; none of a world without a rank correlation.
+    """
+    parts = [associations.iloc[:0]]
+    for _, rows in associations.groupby("world", sort=False):
+        stages = set(rows[rows.rank_correlation.notna()].stage)
+        parts += [rows[rows.stage == stage] for stage in _STAGES if stage in stages][:1]
+    return pd.concat(parts) if len(parts) > 1 else parts[0]
 
 
 def leaderboard_summary(
@@ -34,24 +44,23 @@ def leaderboard_summary(
         The models, one paragraph per world, and what differs between stages and worlds.
     """
     paragraphs = [_models(zoo)]
-    stage = deciding_stage(associations)
-    if stage is None:
+    rows = deciding_rows(associations)
+    if rows.empty:
         return [*paragraphs, "No rank correlation is defined: the tables do not say what predicts anything."]
     paragraphs.append(
-        f"Rank correlations are within pretraining seed and dose, means over seeds with 95 % intervals over "
-        f"seeds, of the {stage} stage; p is adjusted after Holm over all predictors and outcomes of a world. "
+        "Rank correlations are within pretraining seed and dose, means over seeds with 95 % intervals over "
+        "seeds; p is adjusted after Holm over all predictors and outcomes of a world and stage. "
         "A positive correlation supports the direction that is claimed for the predictor; where none is "
         "claimed, the absolute value is shown."
     )
-    rows = associations[associations.stage == stage]
-    for world in dict.fromkeys(rows.world):
+    for (world, stage), part in rows.groupby(["world", "stage"], sort=False):
         own = predictions[(predictions.world == world) & (predictions.stage == stage)]
-        paragraphs += _world(world, rows[rows.world == world], own[own.outcome == outcome], outcome)
-    return [*paragraphs, *_stages(associations), *_worlds(rows, outcome)]
+        paragraphs += _world(f"{world} ({stage})", part, own[own.outcome == outcome], outcome)
+    return [*paragraphs, *_stages(associations, outcome), *_worlds(rows, outcome)]
 
 
 def _models(zoo: pd.DataFrame) -> str:
-    rows = zoo[zoo.qualifies.astype(bool) & ~zoo.is_control.astype(bool)]
+    rows = qualified_models(zoo)
     if rows.empty:
         return "No model qualifies."
     parts = [
@@ -164,8 +173,8 @@ def _outcomes(world: str, rows: pd.DataFrame) -> str:
     return f"{text}, and {_names(silent)} {_are(len(silent))} associated with none." if silent else f"{text}."
 
 
-def _stages(associations: pd.DataFrame) -> list[str]:
-    """How many associations of the exploratory stage were found again."""
+def _stages(associations: pd.DataFrame, outcome: str) -> list[str]:
+    """How many associations of the exploratory stage were found again, and what became of its best."""
     keys = ["world", "predictor", "outcome"]
     known = orient_associations(associations)
     early, late = (known[known.stage == stage] for stage in reversed(_STAGES))
@@ -175,11 +184,22 @@ def _stages(associations: pd.DataFrame) -> list[str]:
     shown = both[both.p_holm < LEVEL]
     same = shown.rank_correlation * shown.rank_correlation_late > 0
     again = int(((shown.p_holm_late < LEVEL) & same).sum())
-    return [
+    text = (
         f"Of {_count(len(both), 'pair')} of predictor and outcome that both stages have, {len(shown)} "
         f"{_are(len(shown))} associated in the exploratory stage (adjusted p < .05), and {again} of these "
         "in the confirmatory stage too, with the same sign."
-    ]
+    )
+    best = both[(both.outcome == outcome) & ~both.predictor.isin(BASELINES)]
+    for world, part in best.groupby("world", sort=False):
+        top = part.sort_values("strength", ascending=False, kind="stable").iloc[0]
+        same = known[(known.stage == _STAGES[0]) & (known.predictor == top.predictor)]
+        again_there = same[(same.outcome == outcome) & (same.world == world)].iloc[0]
+        text += (
+            f" In world {world} the best of the exploratory stage that is no baseline, "
+            f"{predictor_name(top.predictor)} ({_interval(top)}), has {_interval(again_there)} in the "
+            "confirmatory stage, which its choice does not favour."
+        )
+    return [text]
 
 
 def _worlds(rows: pd.DataFrame, outcome: str) -> list[str]:
