@@ -76,6 +76,25 @@ def test_choice_of_the_exploratory_stage_is_judged_by_the_confirmatory_one() -> 
     assert "no baseline, VISAGE (0.90 [0.80, 1.00]), has −0.50 [−0.60, −0.40] in the confirmatory" in words
 
 
+def test_a_sign_that_turns_between_stages_is_said() -> None:
+    early = associations({**PLANTED, "stable_rank": 0.9}, stage="exploratory")
+    for strength, is_turned in ((0.6, False), (-0.6, True)):
+        both = pd.concat([early, associations({**PLANTED, "stable_rank": strength})])
+        both.loc[both.predictor == "stable_rank", "claim"] = 0
+        words = "\n".join(leaderboard_summary(zoo(), both, predictions(), OUTCOME))
+        assert (
+            "stable rank of ΔW (0.90 [0.80, 1.00]), has 0.60 [0.50, 0.70] in the confirmatory stage" in words
+        )
+        assert ("with the opposite sign" in words) == is_turned
+
+
+def test_a_tenth_that_remains_may_be_borrowed() -> None:
+    rows = associations()
+    rows.loc[rows.predictor == "r50_random", ["partial_low", "partial_high"]] = [0.05, 0.35]
+    words = "\n".join(leaderboard_summary(zoo(), rows, predictions(), OUTCOME))
+    assert "0.40 [0.05, 0.35]: no association is shown to remain" in words
+
+
 def test_each_world_has_its_own_deciding_stage(tmp_path: Path) -> None:
     rows = pd.concat([associations(), associations(world="hidden", stage="exploratory")])
     own = pd.concat([predictions(), predictions(world="hidden", stage="exploratory")])

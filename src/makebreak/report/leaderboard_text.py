@@ -11,6 +11,8 @@ _STAGES = ("confirmatory", "exploratory")
 """Stages, that which decides first."""
 _MOST = 5
 """Names of a list that are written out."""
+_BORROWED = 0.1
+"""Share of a correlation that can remain given margin and norm of ΔW when it is borrowed from one of them."""
 
 
 def deciding_rows(associations: pd.DataFrame) -> pd.DataFrame:
@@ -121,7 +123,7 @@ def _best(first: pd.DataFrame) -> str:
                 f"({_names(apart.predictor)})."
             )
     if top.partial_strength == top.partial_strength:
-        is_left = top.partial_strength_low > 0
+        is_left = top.partial_strength_low > _BORROWED * top.strength
         text += (
             f" Given margin and norm of ΔW, the correlation of {predictor_name(top.predictor)} is "
             f"{_interval(top, 'partial_strength')}: "
@@ -197,9 +199,15 @@ def _stages(associations: pd.DataFrame, outcome: str) -> list[str]:
         text += (
             f" In world {world} the best of the exploratory stage that is no baseline, "
             f"{predictor_name(top.predictor)} ({_interval(top)}), has {_interval(again_there)} in the "
-            "confirmatory stage, which its choice does not favour."
+            f"confirmatory stage{_turned(top)}, which its choice does not favour."
         )
     return [text]
+
+
+def _turned(top: pd.Series) -> str:
+    """What absolute values of a predictor without a claim hide: that the sign differs between the stages."""
+    is_turned = top.claim == 0 and top.rank_correlation * top.rank_correlation_late < 0
+    return ", with the opposite sign" if is_turned else ""
 
 
 def _worlds(rows: pd.DataFrame, outcome: str) -> list[str]:
