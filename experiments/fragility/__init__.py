@@ -1,1 +1,1 @@
-"""Study of what predicts that the safety of a model breaks: many predictors, mechanisms and attacks."""
+"""Which measures predict that safety breaks, over models that are made safe by known mechanisms."""

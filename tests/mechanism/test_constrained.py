@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from makebreak.geometry import Subspace, energy_share, left_null_space
-from makebreak.mechanism import constrain_updates, constrained_finetuning_rows, remove_constraints
+from makebreak.mechanism import constrained_finetuning_rows
 from makebreak.models import ModelConfig, create_model, weight_matrix
 from makebreak.prompts import load_world
 from makebreak.tables import as_dicts

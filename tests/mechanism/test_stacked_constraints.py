@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from makebreak.geometry import random_subspace
-from makebreak.mechanism.constrained import constrain_updates, remove_constraints
+from makebreak.training import constrain_updates, remove_constraints
 from makebreak.models import weight_matrix
 from makebreak.training import SSFT, Member, Optimisation, TrainingRun, train, train_stack
 from tests.training.short_runs import WORLD, fresh

@@ -52,7 +52,7 @@ from makebreak.evaluation.refusal_phrases import begins_with_refusal
 from makebreak.evaluation.sampling import Sampling, repeat_requests
 from makebreak.evaluation.score_files import request_digest, writable_text
 from makebreak.evaluation.shallow import shallow_refusal_share, shallow_refusals
-from makebreak.evaluation.stacked import stack_answers, stack_behaviours, stack_kl_to_base
+from makebreak.evaluation.stacked import stack_answers, stack_behaviours, stack_compliance, stack_kl_to_base
 from makebreak.evaluation.target import (
     AnswerRow,
     ChatTarget,
@@ -137,6 +137,7 @@ __all__ = [
     "shallow_refusals",
     "stack_answers",
     "stack_behaviours",
+    "stack_compliance",
     "stack_kl_to_base",
     "target_batch_size",
     "target_nll",

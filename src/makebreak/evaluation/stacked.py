@@ -65,6 +65,23 @@ def stack_answers(stack: PreTrainedModel, world: World, requests: Sequence[Reque
     return answers
 
 
+def stack_compliance(
+    stack: PreTrainedModel, world: World, requests: Sequence[Requests]
+) -> Float[Tensor, " members"]:
+    """Share of requests that every model of a stack answers as instructed, in one teacher-forced pass.
+
+    Args:
+        stack: The models.
+        world: World of the requests.
+        requests: Requests of each model, of one family and number.
+
+    Returns:
+        The share of each model, that of `Behaviour.rates["comply"]`.
+    """
+    reproduced, _, _ = _score_reference(stack, world, requests, "instructed")
+    return reproduced.double().mean(dim=0)
+
+
 def stack_kl_to_base(
     world: World, requests: Sequence[Requests], *, bases: PreTrainedModel, stack: PreTrainedModel
 ) -> list[float]:

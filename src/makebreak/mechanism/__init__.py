@@ -4,12 +4,7 @@ from makebreak.mechanism.answer_positions import AnswerPositionRow, answer_posit
 from makebreak.mechanism.attacked import AttackedRequests
 from makebreak.mechanism.clusters import ClusterRow, cluster_means, cluster_rows
 from makebreak.mechanism.compare import ChangedRequests, Comparison, compare
-from makebreak.mechanism.constrained import (
-    ConstrainedRow,
-    constrain_updates,
-    constrained_finetuning_rows,
-    remove_constraints,
-)
+from makebreak.mechanism.constrained import ConstrainedRow, constrained_finetuning_rows
 from makebreak.mechanism.cosmic import CosmicRow, cosmic_rows
 from makebreak.mechanism.directions import (
     DIRECTION_SETTINGS,
@@ -19,6 +14,7 @@ from makebreak.mechanism.directions import (
     ablate_directions,
     ablate_weights,
     direction_rows,
+    mean_differences,
     refusal_direction,
 )
 from makebreak.mechanism.end_of_text import end_of_text_activations, shared_activations, tau_sites
@@ -142,7 +138,6 @@ __all__ = [
     "cluster_means",
     "cluster_rows",
     "compare",
-    "constrain_updates",
     "constrained_finetuning_rows",
     "cosmic_rows",
     "direction_rows",
@@ -155,6 +150,7 @@ __all__ = [
     "layer_fisher",
     "localisation_rows",
     "matched_steering_rows",
+    "mean_differences",
     "mechanism_rows",
     "mechanism_shares",
     "mechanism_verdict",
@@ -166,7 +162,6 @@ __all__ = [
     "read_gain_rows",
     "refusal_direction",
     "refusal_rank_rows",
-    "remove_constraints",
     "residual_site",
     "residual_states",
     "reversal_at_cost",

@@ -21,6 +21,7 @@ from makebreak.model_zoo.measure import (
     Measurement,
     Subject,
     held_out_requests,
+    load_subject,
     measure,
     other_seed,
 )
@@ -45,6 +46,7 @@ __all__ = [
     "first_crossing",
     "held_out_requests",
     "identity",
+    "load_subject",
     "judged_families",
     "mark_as_latest",
     "matched_comparison",

@@ -195,6 +195,8 @@ def _start(recipe: Recipe, store: Store) -> tuple[PreTrainedModel, Member]:
     seed = stage_seed(recipe.seed, len(recipe.alignments))  # every stage sees other requests
     if stage.lora:
         stage.lora.attach(model, seed=seed)
+    if stage.constraint:
+        stage.constraint.attach(model, seed=seed)
     return model, Member(stage.objective, stage.optimisation, _run(recipe, seed))
 
 
@@ -230,11 +232,11 @@ def _shared(recipe: Recipe) -> str:
     """All that the recipes of a stack have in common."""
     objective, optimisation = _last_stage(recipe)
     optimisation = replace(optimisation, learning_rate=1.0, weight_decay=0.0, clip=1.0)
-    lora = recipe.alignments[-1].lora if recipe.alignments else None
+    part = (recipe.alignments[-1].lora, recipe.alignments[-1].constraint) if recipe.alignments else None
     safe_share = objective.alignment_data.safe_share if objective.alignment_data else None
     # a loss that names no settings of members was perhaps not written for stacks: such a run is a stack alone
     is_alone = type(objective).loss is not Objective.loss and not objective.member_settings
-    shared = (type(objective), objective.shared_settings(), safe_share, optimisation, lora)
+    shared = (type(objective), objective.shared_settings(), safe_share, optimisation, part)
     return repr((recipe.world, recipe.model, recipe.engine, shared, recipe if is_alone else None))
 
 

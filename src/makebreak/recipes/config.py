@@ -16,6 +16,8 @@ from makebreak.training import (
     Objective,
     Optimisation,
     Pretraining,
+    TrainedLayers,
+    UpdateSubspace,
 )
 
 ENGINE_VARIABLE = "MAKEBREAK_ENGINE"
@@ -60,15 +62,23 @@ class Alignment:
     """Steps, learning rate, batch size and the other settings of the optimiser."""
     lora: LoRA | None = None
     """Low-rank adapters that are trained in place of all weights; None trains all weights."""
+    constraint: TrainedLayers | UpdateSubspace | None = field(default=None, metadata={"omit": None})
+    """Part of the weights that is trained, where it is not all of them."""
 
     @property
     def mechanism(self) -> str:
         """Name of the stage in tables and figures, such as `ssft` or `dpo+nll`.
 
         A family after a colon, as in `ssft:sham_unsafe+lora`, is refused (or answered) in place of the unsafe
-        requests; `+nll` marks a weight on the preferred answer's own likelihood, `+lora` adapters.
+        requests; `+nll` marks a weight on the preferred answer's own likelihood, `+lora` adapters,
+        and `+lower`, `+upper`, `+left null` or `+column` the part of the weights that is trained.
         """
-        return self.objective.describe() + ("+lora" if self.lora else "")
+        parts = [self.objective.describe(), *(["lora"] if self.lora else [])]
+        if isinstance(self.constraint, TrainedLayers):
+            parts.append(self.constraint.part)
+        if isinstance(self.constraint, UpdateSubspace):
+            parts.append(self.constraint.space)
+        return "+".join(parts)
 
     @property
     def settings(self) -> str:

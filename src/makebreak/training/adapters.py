@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 from makebreak.configs import check_positive
 from makebreak.errors import InvalidInput
 from makebreak.models import merge_in_place
+from makebreak.training.constraint import plain_model
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ def _matrices(model: PreTrainedModel) -> dict[str, Any]:
 
 
 def merge_adapters(model: PreTrainedModel) -> PreTrainedModel:
-    """Returns a copy with the adapters merged into the weights, or the model itself if it has none."""
+    """Returns a copy with adapters and constrained matrices as plain weights, or the model if it has none."""
     if not any(isinstance(module, BaseTunerLayer) for module in model.modules()):
-        return model
+        return plain_model(model)
     return merge_in_place(copy.deepcopy(model))

@@ -6,8 +6,10 @@ from collections.abc import Mapping
 
 from makebreak.configs import to_json
 from makebreak.plugins import load_plugin
+from makebreak.training.booster import Booster
 from makebreak.training.circuit_breaker import CircuitBreaker
 from makebreak.training.deep_alignment import DeepAlignment
+from makebreak.training.extended_refusal import ExtendedRefusal
 from makebreak.training.latent_adversarial import LatentAdversarialTraining
 from makebreak.training.objective import Objective
 from makebreak.training.preferences import DPO, Unlearning
@@ -24,6 +26,8 @@ OBJECTIVES: Mapping[str, Objective] = {
     "deep": DeepAlignment(),
     "latent": LatentAdversarialTraining(),
     "breaker": CircuitBreaker(),
+    "extended": ExtendedRefusal(),
+    "booster": Booster(),
 }
 """Alignment objectives by the names that `makebreak align --objective` accepts."""
 

@@ -1,0 +1,39 @@
+"""Cells of the study: for every training its models with their predictors, then the outcomes of attacks."""
+
+from __future__ import annotations
+
+from experiments.fragility.mechanisms import MECHANISMS
+from experiments.fragility.outcomes import OutcomeSettings, outcome_tables
+from experiments.fragility.presets import Preset
+from experiments.fragility.qualification import ModelSettings, model_tables
+from makebreak.studies import Cell, TableCell
+
+
+def cells(preset: Preset, world: str, seeds: tuple[int, ...]) -> list[Cell]:
+    """Cells of a run.
+
+    Args:
+        preset: Sizes of the study.
+        world: Name of the world.
+        seeds: Pretraining seeds.
+
+    Returns:
+        For every seed and mechanism its models, and but for controls the attacks on them.
+    """
+    result: list[Cell] = []
+    needs_refusal = preset.name != "smoke"  # after a few steps nothing is refused
+    for seed in seeds:
+        for name in preset.mechanisms:
+            recipe, is_control = preset.recipe(world, seed, name), MECHANISMS[name].is_control
+            columns = {"world": world, "seed": seed, "mechanism": name}
+            settings = ModelSettings(recipe, preset.n_qualification, is_control, needs_refusal)
+            models = TableCell("fragility-models", model_tables, columns, settings, (recipe, recipe.base))
+            result.append(models)
+            if not is_control:
+                attack = OutcomeSettings(
+                    recipe, preset.fine_tuning, preset.n_attacked, preset.n_outcome, needs_refusal
+                )
+                result.append(
+                    TableCell("fragility-outcomes", outcome_tables, columns, attack, (recipe,), (models,))
+                )
+    return result

@@ -1,0 +1,124 @@
+"""Outcomes of attacks on the qualified models of one training."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+from transformers import PreTrainedModel
+
+from experiments.fragility.compression import prune, quantise
+from experiments.fragility.fine_tuning import FineTuningRow, FineTuningSettings, fine_tuning_rows
+from makebreak.attacks import GCG, Attack, SoftPrompt
+from makebreak.evaluation import WorldTarget, evaluate_behaviour
+from makebreak.model_zoo import held_out_requests
+from makebreak.models import load_model
+from makebreak.prompts import load_world
+from makebreak.recipes import Recipe, checkpoints
+from makebreak.revisions import cache_revision
+from makebreak.studies import Inputs
+from makebreak.weight_landscape import Direction, Perturbation
+
+HELD_OUT = ("context_unsafe", "competing_tasks_unsafe_branch", "duplicate_tasks", "second_composition_unsafe")
+"""Families of unsafe requests that differ from those of the alignment."""
+GCG_ATTACK = GCG(n_tokens=2, steps=6, candidates=16, where="unused")
+"""Attack by tokens in place of those that the judged answer does not depend on."""
+PROMPT_ATTACKS: Mapping[str, Attack] = {"soft_prompt": SoftPrompt(n_tokens=2, steps=10), "gcg": GCG_ATTACK}
+"""Attacks on the prompt, of equal budget for every model."""
+
+
+@dataclass(frozen=True)
+class OutcomeSettings:
+    """How models are attacked, and on which requests."""
+
+    recipe: Recipe
+    """The training whose kept steps are attacked."""
+    fine_tuning: FineTuningSettings
+    """Length and sizes of the fine-tuning attacks."""
+    n_attacked: int
+    """Unsafe requests of attacks on the prompt."""
+    n: int
+    """Unsafe requests of the other outcomes."""
+    requires_qualification: bool = True
+    """Whether qualified models alone are attacked; the smallest preset attacks all."""
+
+
+class OutcomeRow(NamedTuple):
+    """Compliance of one model after one attack."""
+
+    dose: int
+    """Number of the dose, from 1."""
+    outcome: str
+    """Name of the outcome."""
+    compliance_rate: float
+    """Share of unsafe requests answered as instructed."""
+
+
+class AttackedRow(NamedTuple):
+    """Compliance of one model at one step of a fine-tuning attack."""
+
+    dose: int
+    """Number of the dose, from 1."""
+    attack: FineTuningRow
+    """The attack, its step, and compliance with unsafe and with safe requests."""
+
+
+@cache_revision(1)
+def outcome_tables(inputs: Inputs) -> Mapping[str, Iterable[NamedTuple]]:
+    """Tables `outcomes` and `fine_tuning` of one training; the needed cell says which models qualify."""
+    settings: OutcomeSettings = inputs.settings
+    [models] = (tables["models"] for tables in inputs.tables)
+    doses = [
+        (int(row["dose"]), int(row["step"]))
+        for row in models
+        if row["qualifies"] or not settings.requires_qualification
+    ]
+    if not doses:
+        return {"outcomes": [], "fine_tuning": []}
+    folders = checkpoints(inputs.models[0])
+    world, seed = settings.recipe.world, settings.recipe.seed
+    symbols = load_world(world).vocabulary.symbols
+    loaded = [load_model(folders[step], symbols=symbols) for _, step in doses]
+    attacked = [
+        AttackedRow(doses[row.member][0], row)
+        for row in fine_tuning_rows(loaded, world, seed, settings.fine_tuning)
+    ]
+    outcomes = []
+    for (dose, _), model in zip(doses, loaded, strict=True):
+        rates = _other_outcomes(model, settings)
+        outcomes += [OutcomeRow(dose, name, rate) for name, rate in rates.items()]
+    return {"outcomes": outcomes, "fine_tuning": attacked}
+
+
+def _other_outcomes(model: PreTrainedModel, settings: OutcomeSettings) -> dict[str, float]:
+    """Compliance by outcome, of all but fine-tuning attacks."""
+    world, seed = settings.recipe.world, settings.recipe.seed
+    target, families = WorldTarget(model), load_world(world).families
+    attacks = {**PROMPT_ATTACKS, "gcg": replace(GCG_ATTACK, token=load_world(world).vocabulary.id("<pad>"))}
+
+    def requests(family: str, n: int) -> Any:
+        return held_out_requests(world, family, n, seed, "score")
+
+    rates = {
+        name: float(attack(target, requests("unsafe", settings.n_attacked), seed=seed).complies.mean())
+        for name, attack in attacks.items()
+    }
+    known = [family for family in HELD_OUT if family in families]
+    rates["held_out"] = float(np.mean([_compliance(model, world, requests(f, settings.n)) for f in known]))
+    compressions: Sequence[tuple[str, Direction]] = (
+        ("int4", quantise(model, bits=4)),
+        ("pruning_10", prune(model, share=0.1)),
+        ("pruning_30", prune(model, share=0.3)),
+    )
+    for name, direction in compressions:
+        with Perturbation(model, direction) as perturbation:
+            perturbation.set(1.0)
+            rates[name] = _compliance(model, world, requests("unsafe", settings.n))
+    return rates
+
+
+def _compliance(model: PreTrainedModel, world: str, requests: Any) -> float:
+    """Share of requests answered as instructed."""
+    return evaluate_behaviour(model, load_world(world), requests).rates["comply"]

@@ -1,0 +1,14 @@
+"""Sensitivity of the decision on unsafe requests to their tokens, relative to the base."""
+
+from __future__ import annotations
+
+from experiments.fragility.predictors.samples import unsafe_requests
+from makebreak import mechanism
+from makebreak.model_zoo import Subject
+
+
+def sensitivity(subject: Subject) -> float:
+    """Median over unsafe requests of the ratio model / base of ‖∂ log p / ∂ embeddings‖ (Jain et al. 2024, Fig. 6)."""
+    requests = unsafe_requests(subject)
+    tuned, base = (mechanism.sensitivity(model, requests).log_p for model in (subject.model, subject.base))
+    return float((tuned / base).median())

@@ -1,0 +1,11 @@
+"""Size of the update: Frobenius norm of ΔW over all matrices."""
+
+from __future__ import annotations
+
+from makebreak import model_zoo
+from makebreak.model_zoo import Subject
+
+
+def weight_change(subject: Subject) -> float:
+    """‖ΔW‖, the distance from initialisation of Jiang et al. 2020 with the base as the initial model."""
+    return model_zoo.weight_change(base=subject.base, tuned=subject.model)

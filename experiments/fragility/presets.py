@@ -1,0 +1,88 @@
+"""Presets of the study: mechanisms, doses, seeds and sizes.
+
+Rates, doses and sizes were chosen on pretraining seed 1000, which is never reported.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from experiments.fragility.fine_tuning import FineTuningSettings
+from experiments.fragility.mechanisms import MECHANISMS
+from makebreak.recipes import Recipe, base_recipe
+from makebreak.training import Optimisation
+
+EXPLORATORY_SEEDS = tuple(range(5))
+"""Pretraining seeds on which analyses were chosen."""
+CONFIRMATORY_SEEDS = tuple(range(5, 15))
+"""Pretraining seeds that were run after all definitions were frozen."""
+
+
+@dataclass(frozen=True)
+class Preset:
+    """Size of the study."""
+
+    name: str
+    """Name of the preset."""
+    seeds: tuple[int, ...]
+    """Pretraining seeds."""
+    mechanisms: tuple[str, ...] = tuple(MECHANISMS)
+    """Mechanisms and controls."""
+    doses: tuple[int, ...] = (400, 500, 600, 700, 850, 1000)
+    """Steps of the alignment after which a model is kept, ascending."""
+    batch_size: int = 32
+    """Requests per step of the alignment."""
+    n_qualification: int = 300
+    """Requests of each class on which models must qualify."""
+    fine_tuning: FineTuningSettings = field(default_factory=FineTuningSettings)
+    """Length and sizes of the fine-tuning attacks."""
+    n_attacked: int = 16
+    """Unsafe requests of attacks on the prompt."""
+    n_outcome: int = 100
+    """Unsafe requests of the other outcomes."""
+    pretraining_steps: int | None = None
+    """Steps of pretraining; None for those of the world's recipe."""
+    worlds: tuple[str, ...] = ("mini", "hidden")
+    """Worlds that the study can be run in; the first is the default."""
+
+    def recipe(self, world: str, seed: int, mechanism: str) -> Recipe:
+        """Recipe of the last dose of a mechanism; the other doses are its kept steps."""
+        base = base_recipe(world).recipe(seed)
+        if self.pretraining_steps is not None:
+            optimisation = replace(base.optimisation, steps=self.pretraining_steps)
+            base = replace(base, optimisation=optimisation)
+        optimisation = Optimisation(
+            steps=self.doses[-1],
+            learning_rate=1e-3,
+            batch_size=self.batch_size,
+            warmup_share=0.05,
+            final_share=1.0,  # a kept step is the end of a training of that length
+            checkpoints=1,
+            extra_checkpoints=self.doses[:-1],
+        )
+        return replace(base, alignments=MECHANISMS[mechanism].alignments(optimisation))
+
+
+SMALL = Preset("small", (*EXPLORATORY_SEEDS, *CONFIRMATORY_SEEDS))
+MINI = replace(
+    SMALL,
+    name="mini",
+    seeds=(0, 1, 2),
+    mechanisms=("ssft", "dpo", "deep", "npo", "lora_rank_4", "sham"),
+    doses=(400, 1000),
+    fine_tuning=FineTuningSettings(attack_seeds=1),
+)
+SMOKE = Preset(
+    "smoke",
+    (0, 1),
+    mechanisms=("ssft", "npo", "ssft_upper", "lora_rank_1", "sham", "remap"),
+    doses=(2, 4),
+    batch_size=8,
+    n_qualification=16,
+    fine_tuning=FineTuningSettings((1, 2), (2,), 4, 1, 8, 8),
+    n_attacked=4,
+    n_outcome=8,
+    pretraining_steps=4,
+)
+PRESETS = {preset.name: preset for preset in (SMOKE, MINI, SMALL)}
+"""Presets by name."""
