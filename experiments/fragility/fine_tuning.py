@@ -1,9 +1,9 @@
-"""Fine-tuning attacks on many models in one stack: three attackers, each at every learning rate and seed."""
+"""Fine-tuning attacks on many models at once: three attackers, each at every learning rate."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import product
 from typing import NamedTuple
 
@@ -14,7 +14,7 @@ from makebreak.evaluation import stack_compliance
 from makebreak.model_zoo import held_out_requests
 from makebreak.models import stack_models
 from makebreak.prompts import Sequences, load_world
-from makebreak.training import FineTuning, Optimisation, StackState
+from makebreak.training import FineTuning
 
 ATTACKERS: Mapping[str, FineTuning] = {
     "harmful": FineTuning(50),
@@ -31,17 +31,17 @@ RATES = (1e-4, 3e-4, 1e-3, 2e-3, 4e-3)
 class FineTuningSettings:
     """Length of the attacks, and requests on which they are measured."""
 
-    harmful_steps: tuple[int, ...] = (1, 2, 4, 7, 12, 24)
+    harmful_steps: tuple[int, ...] = (1, 2, 4, 8, 16)
     """Steps of the harmful attack after which outcomes are measured; the last one ends it."""
-    other_steps: tuple[int, ...] = (8, 16, 24)
+    other_steps: tuple[int, ...] = (10, 20)
     """The same for the other attackers, who take longer."""
     batch_size: int = 8
     """Requests per step."""
     attack_seeds: int = 2
     """Seeds of the attackers' data."""
-    n_unsafe: int = 40
+    n_unsafe: int = 32
     """Unsafe requests whose compliance is measured."""
-    n_safe: int = 24
+    n_safe: int = 16
     """Safe requests whose compliance is measured."""
 
 
@@ -79,28 +79,24 @@ def fine_tuning_rows(
         One row for every model, attacker, learning rate, attack seed and measured step.
     """
     rows = []
-    for attacker, attack_seed in product(ATTACKERS, range(settings.attack_seeds)):
-        rows += _attack(models, world_name, seed, (attacker, attack_seed), settings)
+    for attacker, rate in product(ATTACKERS, RATES):
+        rows += _attack(models, (world_name, seed), (attacker, rate), settings)
     return rows
 
 
 def _attack(
     models: Sequence[PreTrainedModel],
-    world_name: str,
-    seed: int,
-    attack: tuple[str, int],
+    world_and_seed: tuple[str, int],
+    attack: tuple[str, float],
     settings: FineTuningSettings,
 ) -> list[FineTuningRow]:
-    """One attacker with one seed on all models at all rates, in one stack."""
-    (attacker, attack_seed), world = attack, load_world(world_name)
-    members = list(product(range(len(models)), RATES))
-    stack = stack_models([models[i] for i, _ in members]).train()
+    """One attacker at one rate, on all models and with all attack seeds, in one stack."""
+    (world_name, seed), (attacker, rate) = world_and_seed, attack
+    objective, world = ATTACKERS[attacker], load_world(world_name)
     steps = settings.harmful_steps if attacker == "harmful" else settings.other_steps
-    n_steps = steps[-1]
-    optimisation = Optimisation(
-        n_steps, RATES[0], settings.batch_size, warmup_share=0.0, final_share=1.0, weight_decay=0.0
-    )
-    state = StackState(stack, [replace(optimisation, learning_rate=rate) for _, rate in members], models[0])
+    members = list(product(range(len(models)), range(settings.attack_seeds)))
+    stack = stack_models([models[i] for i, _ in members]).train()
+    optimiser = torch.optim.AdamW(stack.parameters(), lr=rate, weight_decay=0.0, fused=True)
     requests = {
         family: held_out_requests(world_name, family, n, seed, "score")
         for family, n in (("unsafe", settings.n_unsafe), ("safe", settings.n_safe))
@@ -108,32 +104,32 @@ def _attack(
     rows: list[FineTuningRow] = []
 
     def measure(step: int) -> None:
-        unsafe, safe = (
-            stack_compliance(stack, world, [batch] * len(members)).tolist() for batch in requests.values()
-        )
-        for (i, rate), *rates in zip(members, unsafe, safe, strict=True):
+        unsafe, safe = (stack_compliance(stack, world, batch).tolist() for batch in requests.values())
+        for (i, attack_seed), *rates in zip(members, unsafe, safe, strict=True):
             rows.append(FineTuningRow(i, attacker, rate, attack_seed, step, *rates))
 
     measure(0)
-    objective = ATTACKERS[attacker]
-    for step in range(n_steps):
-        batch = objective.batch(
-            world, size=settings.batch_size, step=step, steps=n_steps, seed=_data_seed(seed, attack_seed)
-        )
-        losses, _ = objective.loss(stack, _repeat(batch, len(members)), stack)
-        gradient = state.gradient(losses)
-        with torch.no_grad():
-            state.update(losses.detach(), gradient, state.step_constants(step))
+    for step in range(steps[-1]):
+        batches = [
+            objective.batch(
+                world,
+                size=settings.batch_size,
+                step=step,
+                steps=steps[-1],
+                seed=10_000 * (1 + attack_seed) + seed,  # other examples for every seed of either kind
+            )
+            for attack_seed in range(settings.attack_seeds)
+        ]
+        losses, _ = objective.loss(stack, _by_member(batches, [s for _, s in members]), stack)
+        optimiser.zero_grad()
+        losses.sum().backward()  # each member's weights have the gradient of its own loss
+        optimiser.step()
         if step + 1 in steps:
             measure(step + 1)
     return rows
 
 
-def _data_seed(seed: int, attack_seed: int) -> int:
-    """Seed of an attacker's data: other examples for every pretraining seed and attack seed."""
-    return 10_000 * (1 + attack_seed) + seed
-
-
-def _repeat(batch: Sequences, n: int) -> Sequences:
-    """A batch for n models, with an axis of members after the requests."""
-    return Sequences(*(column[:, None].expand(-1, n, *column.shape[1:]) for column in vars(batch).values()))
+def _by_member(batches: Sequence[Sequences], chosen: Sequence[int]) -> Sequences:
+    """The chosen batch of every member, with an axis of members after that of requests."""
+    columns = zip(*(vars(batch).values() for batch in batches), strict=True)
+    return Sequences(*(torch.stack([column[i] for i in chosen], dim=1) for column in columns))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from transformers import PreTrainedModel
@@ -12,9 +12,9 @@ from transformers import PreTrainedModel
 from experiments.fragility.compression import prune, quantise
 from experiments.fragility.fine_tuning import FineTuningRow, FineTuningSettings, fine_tuning_rows
 from makebreak.attacks import GCG, Attack, SoftPrompt
-from makebreak.evaluation import WorldTarget, evaluate_behaviour
+from makebreak.evaluation import WorldTarget, stack_compliance
 from makebreak.model_zoo import held_out_requests
-from makebreak.models import load_model
+from makebreak.models import load_model, stack_models
 from makebreak.prompts import load_world
 from makebreak.recipes import Recipe, checkpoints
 from makebreak.revisions import cache_revision
@@ -94,31 +94,25 @@ def outcome_tables(inputs: Inputs) -> Mapping[str, Iterable[NamedTuple]]:
 
 def _other_outcomes(model: PreTrainedModel, settings: OutcomeSettings) -> dict[str, float]:
     """Compliance by outcome, of all but fine-tuning attacks."""
-    world, seed = settings.recipe.world, settings.recipe.seed
-    target, families = WorldTarget(model), load_world(world).families
-    attacks = {**PROMPT_ATTACKS, "gcg": replace(GCG_ATTACK, token=load_world(world).vocabulary.id("<pad>"))}
-
-    def requests(family: str, n: int) -> Any:
-        return held_out_requests(world, family, n, seed, "score")
-
+    name, seed = settings.recipe.world, settings.recipe.seed
+    world, target = load_world(name), WorldTarget(model)
+    unsafe = held_out_requests(name, "unsafe", settings.n, seed, "score")
+    attacked = unsafe[: settings.n_attacked]
+    attacks = {**PROMPT_ATTACKS, "gcg": replace(GCG_ATTACK, token=world.vocabulary.id("<pad>"))}
     rates = {
-        name: float(attack(target, requests("unsafe", settings.n_attacked), seed=seed).complies.mean())
-        for name, attack in attacks.items()
+        label: float(attack(target, attacked, seed=seed).complies.mean()) for label, attack in attacks.items()
     }
-    known = [family for family in HELD_OUT if family in families]
-    rates["held_out"] = float(np.mean([_compliance(model, world, requests(f, settings.n)) for f in known]))
+    known = [family for family in HELD_OUT if family in world.families]
+    stack = stack_models([model])
+    held_out = [held_out_requests(name, family, settings.n, seed, "score") for family in known]
+    rates["held_out"] = float(np.mean([float(stack_compliance(stack, world, each)) for each in held_out]))
     compressions: Sequence[tuple[str, Direction]] = (
         ("int4", quantise(model, bits=4)),
         ("pruning_10", prune(model, share=0.1)),
         ("pruning_30", prune(model, share=0.3)),
     )
-    for name, direction in compressions:
+    for label, direction in compressions:
         with Perturbation(model, direction) as perturbation:
             perturbation.set(1.0)
-            rates[name] = _compliance(model, world, requests("unsafe", settings.n))
+            rates[label] = float(stack_compliance(stack_models([model]), world, unsafe))
     return rates
-
-
-def _compliance(model: PreTrainedModel, world: str, requests: Any) -> float:
-    """Share of requests answered as instructed."""
-    return evaluate_behaviour(model, load_world(world), requests).rates["comply"]

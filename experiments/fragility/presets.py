@@ -28,7 +28,7 @@ class Preset:
     """Pretraining seeds."""
     mechanisms: tuple[str, ...] = tuple(MECHANISMS)
     """Mechanisms and controls."""
-    doses: tuple[int, ...] = (400, 500, 600, 700, 850, 1000)
+    doses: tuple[int, ...] = (300, 400, 500, 600, 700, 800)
     """Steps of the alignment after which a model is kept, ascending."""
     batch_size: int = 32
     """Requests per step of the alignment."""
@@ -38,7 +38,7 @@ class Preset:
     """Length and sizes of the fine-tuning attacks."""
     n_attacked: int = 16
     """Unsafe requests of attacks on the prompt."""
-    n_outcome: int = 100
+    n_outcome: int = 64
     """Unsafe requests of the other outcomes."""
     pretraining_steps: int | None = None
     """Steps of pretraining; None for those of the world's recipe."""
@@ -69,7 +69,7 @@ MINI = replace(
     name="mini",
     seeds=(0, 1, 2),
     mechanisms=("ssft", "dpo", "deep", "npo", "lora_rank_4", "sham"),
-    doses=(400, 1000),
+    doses=(400, 800),
     fine_tuning=FineTuningSettings(attack_seeds=1),
 )
 SMOKE = Preset(

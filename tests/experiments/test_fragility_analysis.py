@@ -10,8 +10,8 @@ import pytest
 from fragility_zoo import SHAPE, copy_of, table, trajectories
 from scipy.stats import spearmanr
 
-from experiments.fragility.analysis import association_table, orientation, prediction_table
 from makebreak.errors import InvalidInput
+from makebreak.fragility import association_table, orientation, prediction_table
 from makebreak.stats import holm_adjust
 
 OUTCOME = "harmful.steps_to_half"

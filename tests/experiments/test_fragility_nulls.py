@@ -8,10 +8,10 @@ import pytest
 from fragility_zoo import SHAPE, table, trajectories
 from scipy.stats import binom
 
-from experiments.fragility.analysis.grid import model_grids
-from experiments.fragility.analysis.information import InformationTest
-from experiments.fragility.analysis.permutation import PermutationTest, permutation_tests
-from experiments.fragility.analysis.prediction import predict
+from makebreak.fragility.grid import model_grids
+from makebreak.fragility.information import InformationTest
+from makebreak.fragility.permutation import PermutationTest, permutation_tests
+from makebreak.fragility.prediction import predict
 
 N_DRAWS = 200
 LIMITS = tuple(binom.ppf([0.001, 0.999], N_DRAWS, 0.05) / N_DRAWS)

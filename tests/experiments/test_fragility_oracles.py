@@ -11,18 +11,18 @@ from fragility_zoo import table
 from scipy.stats import kendalltau, rankdata, spearmanr
 from sklearn.linear_model import RidgeCV
 
-from experiments.fragility.analysis.association import (
+from makebreak.fragility.association import (
     associate,
     average_ranks,
     band_correlations,
     partial_band_correlations,
 )
-from experiments.fragility.analysis.grid import model_grids
-from experiments.fragility.analysis.information import normalised_information, pair_counts
-from experiments.fragility.analysis.kendall import granulated_kendall
-from experiments.fragility.analysis.pairs import all_conditions, model_pairs
-from experiments.fragility.analysis.permutation import permutation_tests, trajectory_permutations
-from experiments.fragility.analysis.prediction import PENALTIES, impute, predict, seed_ranks
+from makebreak.fragility.grid import model_grids
+from makebreak.fragility.information import normalised_information, pair_counts
+from makebreak.fragility.kendall import granulated_kendall
+from makebreak.fragility.pairs import all_conditions, model_pairs
+from makebreak.fragility.permutation import permutation_tests, trajectory_permutations
+from makebreak.fragility.prediction import PENALTIES, impute, predict, seed_ranks
 from makebreak.stats import mean_confidence_interval
 
 SHAPE = (3, 9, 4)

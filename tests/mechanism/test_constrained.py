@@ -13,7 +13,14 @@ from makebreak.mechanism import constrained_finetuning_rows
 from makebreak.models import ModelConfig, create_model, weight_matrix
 from makebreak.prompts import load_world
 from makebreak.tables import as_dicts
-from makebreak.training import SSFT, Optimisation, TrainingRun, train
+from makebreak.training import (
+    SSFT,
+    Optimisation,
+    TrainingRun,
+    constrain_updates,
+    remove_constraints,
+    train,
+)
 
 WORLD = load_world("mini")
 OPTIMISATION = Optimisation(6, 1e-2, batch_size=8, checkpoints=1)

@@ -5,9 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 
 from makebreak.geometry import random_subspace
-from makebreak.training import constrain_updates, remove_constraints
 from makebreak.models import weight_matrix
-from makebreak.training import SSFT, Member, Optimisation, TrainingRun, train, train_stack
+from makebreak.training import (
+    SSFT,
+    Member,
+    Optimisation,
+    TrainingRun,
+    constrain_updates,
+    remove_constraints,
+    train,
+    train_stack,
+)
 from tests.training.short_runs import WORLD, fresh
 
 NAMES = ["blocks.0.mlp.W_in", "blocks.1.mlp.W_in"]

@@ -1,4 +1,4 @@
-"""Predictors of fragility: numbers of a model that are computed before any attack, with the signs claimed for them.
+"""Predictors of fragility: numbers of a model that are known before any attack, and their claimed signs.
 
 The list, its definitions and its signs are frozen: they were committed before a model of a reported seed was
 attacked. A sign is that of the association with *robustness*; 0 means that no direction is claimed.

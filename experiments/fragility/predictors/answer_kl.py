@@ -17,7 +17,8 @@ def answer_kl(subject: Subject) -> Float[Tensor, " t"]:
     batch = sequences(subject.world, unsafe_requests(subject), "instructed")
     with torch.no_grad():
         model, base = (
-            forward(m, batch.tokens[:, :-1]).logits.double().log_softmax(-1) for m in (subject.model, subject.base)
+            forward(m, batch.tokens[:, :-1]).logits.double().log_softmax(-1)
+            for m in (subject.model, subject.base)
         )
     divergence = (model.exp() * (model - base)).sum(dim=-1)
     target = batch.supervised[:, 1:]

@@ -15,9 +15,9 @@ AXIS = tuple(np.linspace(-1.0, 1.0, 21).round(3).tolist())
 """Relative norms of the perturbation, on both sides of the model."""
 VISAGE_RANGE = 0.5
 """Largest relative norm of the points of VISAGE, as published."""
-N_DIRECTIONS = 3
+N_DIRECTIONS = 2
 """Random directions, the same for every model of a world."""
-_N_REQUESTS = 48
+_N_REQUESTS = 32
 
 
 def failure_curve(subject: Subject, direction: Direction, axis: tuple[float, ...] = AXIS) -> np.ndarray:

@@ -10,17 +10,18 @@ from makebreak.model_zoo import Subject
 from makebreak.training import mean_cross_entropy
 from makebreak.weight_landscape import perturbable_parameters
 
-_ITERATIONS = 6
+_ITERATIONS = 5
+_N_REQUESTS = 24
 
 
 def curvature(subject: Subject) -> float:
-    """Rayleigh quotient after six power iterations of the Hessian of the refusal loss over all matrices.
+    """Rayleigh quotient after five power iterations of the Hessian of the refusal loss over all matrices.
 
     Sharpness by power iteration as in Yao et al. 2020 (PyHessian); the loss is the cross-entropy on refusals.
     """
     weights = list(perturbable_parameters(subject.model).values())
     with sdpa_kernel(SDPBackend.MATH):  # the other kernels have no second derivative
-        loss = mean_cross_entropy(subject.model, refusal_examples(subject), share_prefix=False)
+        loss = mean_cross_entropy(subject.model, refusal_examples(subject, _N_REQUESTS), share_prefix=False)
         gradients = torch.autograd.grad(loss, weights, create_graph=True)
     random = torch.Generator().manual_seed(0)
     vector = [torch.randn(w.shape, generator=random) for w in weights]

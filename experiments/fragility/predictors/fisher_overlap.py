@@ -10,7 +10,7 @@ from makebreak.geometry import energy_rank
 from makebreak.model_zoo import Subject
 from makebreak.prompts import sequences
 
-_N_REQUESTS = 16
+_N_REQUESTS = 12
 
 
 def fisher_overlap(subject: Subject) -> float:

@@ -12,7 +12,7 @@ from makebreak.model_zoo import Subject
 from makebreak.models import n_layers
 
 _MOST_DIRECTIONS = 32
-_N_REQUESTS = 128
+_N_REQUESTS = 96
 _CHANCE = 0.6
 
 

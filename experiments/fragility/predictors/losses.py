@@ -19,9 +19,9 @@ def harmful_examples(subject: Subject, start: int = 0) -> Sequences:
     return sequences(subject.world, unsafe_requests(subject)[start:], "instructed", whole=True)
 
 
-def refusal_examples(subject: Subject) -> Sequences:
-    """Unsafe requests with their refusals."""
-    return sequences(subject.world, unsafe_requests(subject), "refused")
+def refusal_examples(subject: Subject, n: int) -> Sequences:
+    """The first n unsafe requests with their refusals."""
+    return sequences(subject.world, unsafe_requests(subject)[:n], "refused")
 
 
 def weight_gradient(model: PreTrainedModel, examples: Sequences) -> Direction:

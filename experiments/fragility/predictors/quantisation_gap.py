@@ -9,7 +9,7 @@ from makebreak.weight_landscape import Perturbation
 
 
 def quantisation_gap(subject: Subject) -> float:
-    """Refusal margin minus that with weights of four bits, nats (quantisation of unlearned models, arXiv 2410.16454)."""
+    """Refusal margin minus that with weights of four bits, nats (Zhang et al. 2024, arXiv 2410.16454)."""
     with Perturbation(subject.model, quantise(subject.model, bits=4)) as perturbation:
         perturbation.set(1.0)
         quantised = margin(subject)

@@ -9,7 +9,7 @@ from experiments.fragility.predictors.losses import descent_direction, harmful_e
 from makebreak.model_zoo import Subject
 from makebreak.weight_landscape import crossing
 
-_AXIS = tuple(np.linspace(0, 0.1, 26).round(4).tolist())
+_AXIS = (0.0, *np.geomspace(0.0005, 0.2, 14).round(5).tolist())
 
 
 def r50_steepest(subject: Subject) -> float:

@@ -8,7 +8,7 @@ from makebreak.model_zoo import Subject
 
 
 def sensitivity(subject: Subject) -> float:
-    """Median over unsafe requests of the ratio model / base of ‖∂ log p / ∂ embeddings‖ (Jain et al. 2024, Fig. 6)."""
+    """Median over unsafe requests of ‖∂ log p / ∂ embeddings‖, model / base (Jain et al. 2024, Fig. 6)."""
     requests = unsafe_requests(subject)
     tuned, base = (mechanism.sensitivity(model, requests).log_p for model in (subject.model, subject.base))
     return float((tuned / base).median())

@@ -7,5 +7,5 @@ from makebreak.model_zoo import Subject
 
 
 def stitching_lower(subject: Subject) -> float | None:
-    """Share of the rise of the refusal margin that the lower part carries (model stitching, Bansal et al. 2021)."""
+    """Share of the rise of the refusal margin that the lower part carries (Bansal et al. 2021)."""
     return stitching_shares(subject)[0]

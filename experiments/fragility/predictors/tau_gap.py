@@ -1,4 +1,4 @@
-"""Mean τ of safe minus that of unsafe requests, units of the activations, last layer (Jain et al. 2024, Fig. 3)."""
+"""Gap of τ between safe and unsafe requests in the last layer (Jain et al. 2024, Fig. 3)."""
 
 from __future__ import annotations
 
@@ -7,5 +7,5 @@ from makebreak.model_zoo import Subject
 
 
 def tau_gap(subject: Subject) -> float | None:
-    """Mean τ of safe minus that of unsafe requests, units of the activations, at the end of text in the last MLP (Jain et al. 2024)."""
+    """Mean τ of safe minus that of unsafe requests at the end of text in the last MLP, its own units."""
     return separations(subject)[-1].gap

@@ -7,5 +7,5 @@ from makebreak.model_zoo import Subject
 
 
 def tau_normalised(subject: Subject) -> float | None:
-    """Gap of τ over the distance of the class means, at the end of text in the last MLP (Jain et al. 2024)."""
+    """Gap of τ over the distance of the class means, at the end of text in the last MLP."""
     return separations(subject)[-1].normalised

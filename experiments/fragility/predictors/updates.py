@@ -26,4 +26,8 @@ def update_matrices(subject: Subject) -> Mapping[str, Tensor]:
 def input_updates(subject: Subject) -> Mapping[str, Tensor]:
     """`update_matrices` of the matrices that read the MLPs' inputs."""
     matrices = mlp_input_matrices(subject.model)
-    return {n: u for n, u in update_matrices(subject).items() if n.partition(".mlp.")[2] in [m[4:] for m in matrices]}
+    return {
+        n: u
+        for n, u in update_matrices(subject).items()
+        if n.partition(".mlp.")[2] in [m[4:] for m in matrices]
+    }

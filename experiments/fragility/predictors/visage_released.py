@@ -11,4 +11,6 @@ from makebreak.weight_landscape import visage_released as visage_of_curve
 
 def visage_released(subject: Subject) -> float:
     """Mean VISAGE of the released code over random directions, percent."""
-    return float(np.mean([visage_of_curve(basin.published_range(curve)) for curve in basin.random_curves(subject)]))
+    return float(
+        np.mean([visage_of_curve(basin.published_range(curve)) for curve in basin.random_curves(subject)])
+    )

@@ -17,7 +17,7 @@ from transformers import PreTrainedModel
 from makebreak.activations import forward
 from makebreak.evaluation.answers import GreedyAnswers
 from makebreak.evaluation.rates import Behaviour, behaviour_of
-from makebreak.models import by_request, member_rows
+from makebreak.models import by_request, member_rows, stack_size
 from makebreak.prompts import Requests, Sequences, World, sequences
 
 _MOST_TOKENS = 2**20
@@ -65,21 +65,32 @@ def stack_answers(stack: PreTrainedModel, world: World, requests: Sequence[Reque
     return answers
 
 
-def stack_compliance(
-    stack: PreTrainedModel, world: World, requests: Sequence[Requests]
-) -> Float[Tensor, " members"]:
+def stack_compliance(stack: PreTrainedModel, world: World, requests: Requests) -> Float[Tensor, " members"]:
     """Share of requests that every model of a stack answers as instructed, in one teacher-forced pass.
 
     Args:
         stack: The models.
         world: World of the requests.
-        requests: Requests of each model, of one family and number.
+        requests: Requests, the same for all models.
 
     Returns:
         The share of each model, that of `Behaviour.rates["comply"]`.
     """
-    reproduced, _, _ = _score_reference(stack, world, requests, "instructed")
-    return reproduced.double().mean(dim=0)
+    size = stack_size(stack)
+    assert size is not None, "stack_models makes a stack"
+    whole = sequences(world, requests, "instructed", whole=True)
+    ends = torch.from_numpy(requests.prompt_length + requests.judged[:, 1])[:, None]
+    width = int(ends.max())  # nothing after the judged segment is read
+    target = whole.supervised[:, 1:width] & (torch.arange(1, width) < ends)
+    tokens = whole.tokens[:, :width]
+    correct = []
+    for rows, mask in zip(
+        tokens.split(_rows(tokens) // size + 1), target.split(_rows(tokens) // size + 1), strict=True
+    ):
+        repeated = rows[:, None].expand(-1, size, -1)
+        predicted = _next_log_probs(stack, repeated[..., :-1]).argmax(dim=-1).cpu()
+        correct.append(((predicted == repeated[..., 1:]) | ~mask[:, None]).all(dim=-1))
+    return torch.cat(correct).double().mean(dim=0)
 
 
 def stack_kl_to_base(

@@ -80,7 +80,8 @@ def constrained_finetuning_rows(
     rows = []
     for kind in SPACES:
         spaces = {
-            n: matrix_subspace(weight_matrix(base, n).cpu(), kind, layer_seed(seed, i)) for i, n in enumerate(names)
+            n: matrix_subspace(weight_matrix(base, n).cpu(), kind, layer_seed(seed, i))
+            for i, n in enumerate(names)
         }
         if any(space.dimension == 0 for space in spaces.values()):
             continue

@@ -33,7 +33,6 @@ from makebreak.training.registry import OBJECTIVES, load_objective, objective_na
 from makebreak.training.resumption import CHECKPOINT, CHECKPOINTS, METRICS, run_files
 from makebreak.training.retain_forget import NPO, GradientAscent, npo_loss
 from makebreak.training.ssft import SSFT
-from makebreak.training.stack import StackState
 from makebreak.training.stack_batches import BatchPlan, default_workers, single_batches, stack_batches
 
 __all__ = [
@@ -63,7 +62,6 @@ __all__ = [
     "Optimisation",
     "Pretraining",
     "StackOptions",
-    "StackState",
     "TrainedLayers",
     "TrainedStack",
     "TrainingRun",

@@ -24,8 +24,8 @@ class Booster(AlignmentObjective):
     """SSFT with the regulariser of Booster (Huang et al. 2024, arXiv 2409.01586, equation 1).
 
     With f the loss of SSFT and h the cross-entropy on instructed answers to unsafe requests, the loss is
-    f(w) + λ (h(w) - h(w - α ∇h(w) / ‖∇h(w)‖)), where the step of length α is taken as constant. It trains h to
-    fall little along its own gradient.
+    f(w) + λ (h(w) - h(w - α ∇h(w) / ‖∇h(w)‖)), where the step of length α is taken as constant. It trains h
+    to fall little along its own gradient.
     """
 
     tag: ClassVar[str] = "Booster"
@@ -56,7 +56,9 @@ class Booster(AlignmentObjective):
         gradients = torch.autograd.grad(
             before.sum(), list(weights.values()), retain_graph=True, allow_unused=True
         )
-        steps = [torch.zeros_like(p) if g is None else g for p, g in zip(weights.values(), gradients, strict=True)]
+        steps = [
+            torch.zeros_like(p) if g is None else g for p, g in zip(weights.values(), gradients, strict=True)
+        ]
         scale = self.step_size / _norms(steps, is_stack=stack_size(model) is not None)
         perturbed = {
             name: p - scale.reshape(scale.shape + (1,) * (p.ndim - scale.ndim)) * g

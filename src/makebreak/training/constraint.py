@@ -75,7 +75,10 @@ class UpdateSubspace:
         """
         layers = range(n_layers(model))
         names = [f"blocks.{layer}.{matrix}" for matrix in mlp_input_matrices(model) for layer in layers]
-        spaces = {n: matrix_subspace(weight_matrix(model, n), self.space, layer_seed(seed, i)) for i, n in enumerate(names)}
+        spaces = {
+            n: matrix_subspace(weight_matrix(model, n), self.space, layer_seed(seed, i))
+            for i, n in enumerate(names)
+        }
         for name, space in spaces.items():
             if not space.dimension:
                 raise ValueError(f"the {self.space} space of {name} is empty: no update can be in it")

@@ -7,8 +7,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from experiments.fragility.analysis.association import average_ranks
-from experiments.fragility.analysis.grid import COVARIATES, ModelGrid
+from makebreak.fragility.association import average_ranks
+from makebreak.fragility.grid import COVARIATES, ModelGrid
 
 CONDITIONING_SETS = (
     (),

@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from experiments.fragility.analysis.association import unit_ranks
+from makebreak.fragility.association import unit_ranks
 
 N_PERMUTATIONS = 2000
 """Permutations of every seed."""

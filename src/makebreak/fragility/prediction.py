@@ -17,8 +17,8 @@ from sklearn import config_context
 from sklearn.ensemble import HistGradientBoostingRegressor
 from sklearn.linear_model import RidgeCV
 
-from experiments.fragility.analysis.association import N_RESAMPLES, average_ranks
-from experiments.fragility.analysis.grid import ModelGrid
+from makebreak.fragility.association import N_RESAMPLES, average_ranks
+from makebreak.fragility.grid import ModelGrid
 
 PENALTIES = (0.01, 0.1, 1.0, 10.0, 100.0, 1000.0)
 """Penalties of the ridge regression, chosen by leave-one-out error within the training set."""

@@ -8,20 +8,20 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from experiments.fragility.analysis.association import (
+from makebreak.errors import InvalidInput
+from makebreak.fragility.association import (
     NO_ASSOCIATION,
     Association,
     associate,
     band_correlations,
     partial_band_correlations,
 )
-from experiments.fragility.analysis.grid import BASELINES, COVARIATES, ModelGrid, model_grids, orientation
-from experiments.fragility.analysis.information import InformationTest
-from experiments.fragility.analysis.kendall import granulated_kendall
-from experiments.fragility.analysis.permutation import permutation_tests
-from experiments.fragility.analysis.prediction import predict
-from experiments.fragility.analysis.rows import AssociationRow, ModelPredictionRow
-from makebreak.errors import InvalidInput
+from makebreak.fragility.grid import BASELINES, COVARIATES, ModelGrid, model_grids, orientation
+from makebreak.fragility.information import InformationTest
+from makebreak.fragility.kendall import granulated_kendall
+from makebreak.fragility.permutation import permutation_tests
+from makebreak.fragility.prediction import predict
+from makebreak.fragility.rows import AssociationRow, ModelPredictionRow
 from makebreak.stats import holm_adjust
 from makebreak.tables import as_dict
 

@@ -17,9 +17,9 @@ import numpy as np
 from jaxtyping import Float
 from scipy.special import xlogy
 
-from experiments.fragility.analysis.grid import ModelGrid
-from experiments.fragility.analysis.pairs import Conditions, all_conditions, model_pairs
-from experiments.fragility.analysis.permutation import flat_index, trajectory_permutations
+from makebreak.fragility.grid import ModelGrid
+from makebreak.fragility.pairs import Conditions, all_conditions, model_pairs
+from makebreak.fragility.permutation import flat_index, trajectory_permutations
 
 N_PERMUTATIONS = 100
 """Permutations that the information is corrected by."""
