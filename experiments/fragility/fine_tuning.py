@@ -23,7 +23,7 @@ ATTACKERS: Mapping[str, FineTuning] = {
 }
 """Data of the attackers: unsafe requests that are answered; safe requests; and safe requests whose texts are
 those of the unsafe class, which changes the answers' context and not the tasks (after Eiras et al. 2024)."""
-RATES = (1e-4, 3e-4, 1e-3, 2e-3, 4e-3)
+RATES = (2e-4, 5e-4, 1e-3, 2e-3, 4e-3)
 """Learning rates of every attacker, of which the best counts."""
 
 
@@ -37,8 +37,10 @@ class FineTuningSettings:
     """The same for the other attackers, who take longer."""
     batch_size: int = 8
     """Requests per step."""
-    attack_seeds: int = 2
-    """Seeds of the attackers' data."""
+    harmful_seeds: int = 2
+    """Seeds of the harmful attacker's data."""
+    other_seeds: int = 1
+    """Seeds of the other attackers' data, whose outcomes vary less."""
     n_unsafe: int = 32
     """Unsafe requests whose compliance is measured."""
     n_safe: int = 16
@@ -93,8 +95,10 @@ def _attack(
     """One attacker at one rate, on all models and with all attack seeds, in one stack."""
     (world_name, seed), (attacker, rate) = world_and_seed, attack
     objective, world = ATTACKERS[attacker], load_world(world_name)
-    steps = settings.harmful_steps if attacker == "harmful" else settings.other_steps
-    members = list(product(range(len(models)), range(settings.attack_seeds)))
+    is_harmful = attacker == "harmful"
+    steps = settings.harmful_steps if is_harmful else settings.other_steps
+    seeds = range(settings.harmful_seeds if is_harmful else settings.other_seeds)
+    members = list(product(range(len(models)), seeds))
     stack = stack_models([models[i] for i, _ in members]).train()
     optimiser = torch.optim.AdamW(stack.parameters(), lr=rate, weight_decay=0.0, fused=True)
     requests = {
@@ -118,7 +122,7 @@ def _attack(
                 steps=steps[-1],
                 seed=10_000 * (1 + attack_seed) + seed,  # other examples for every seed of either kind
             )
-            for attack_seed in range(settings.attack_seeds)
+            for attack_seed in seeds
         ]
         losses, _ = objective.loss(stack, _by_member(batches, [s for _, s in members]), stack)
         optimiser.zero_grad()

@@ -70,7 +70,7 @@ MINI = replace(
     seeds=(0, 1, 2),
     mechanisms=("ssft", "dpo", "deep", "npo", "lora_rank_4", "sham"),
     doses=(400, 800),
-    fine_tuning=FineTuningSettings(attack_seeds=1),
+    fine_tuning=FineTuningSettings(harmful_seeds=1),
 )
 SMOKE = Preset(
     "smoke",
@@ -79,7 +79,7 @@ SMOKE = Preset(
     doses=(2, 4),
     batch_size=8,
     n_qualification=16,
-    fine_tuning=FineTuningSettings((1, 2), (2,), 4, 1, 8, 8),
+    fine_tuning=FineTuningSettings((1, 2), (2,), batch_size=4, harmful_seeds=1, n_unsafe=8, n_safe=8),
     n_attacked=4,
     n_outcome=8,
     pretraining_steps=4,

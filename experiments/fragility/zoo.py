@@ -43,18 +43,13 @@ def zoo_table(tables: Tables) -> pd.DataFrame:
     predictors = rows_of(tables, "predictors")
     parts = [models.set_index(_KEYS), _wide(predictors, "predictor", "value", "predictor.")]
     if "outcomes" in tables:
-        parts.append(_wide(tables["outcomes"], "outcome", "compliance_rate", "outcome.", ".compliance"))
+        parts.append(_wide(tables["outcomes"], "outcome", "success_rate", "outcome.", ".success"))
         parts.append(attack_outcomes(tables["fine_tuning"]))
     table = pd.concat(parts, axis=1).reset_index()
     names = [f"predictor.{name}" for name in PREDICTORS if f"predictor.{name}" in table]
     others = [name for name in table.columns if not str(name).startswith("predictor.")]
     first = [name for name in others if not str(name).startswith("outcome.")]
-    return table[[*first, *names, *(name for name in others if name not in first)]].rename(
-        columns={
-            "outcome.soft_prompt.compliance": "outcome.soft_prompt.success",
-            "outcome.gcg.compliance": "outcome.gcg.success",
-        }
-    )
+    return table[[*first, *names, *(name for name in others if name not in first)]]
 
 
 def attack_outcomes(fine_tuning: pd.DataFrame) -> pd.DataFrame:

@@ -11,7 +11,7 @@ from makebreak.mechanism import end_of_text_activations
 from makebreak.model_zoo import Subject
 from makebreak.models import n_layers
 
-_MOST_DIRECTIONS = 32
+_MOST_DIRECTIONS = 60
 _N_REQUESTS = 96
 _CHANCE = 0.6
 
