@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 DEFAULT_STORE = Path(settings.store)
 """Folder of the models unless another one is given."""
-STUDIES = ("jain2024", "peng2024", "jan2024", "eiras2024", "real", "speed")
+STUDIES = ("jain2024", "peng2024", "jan2024", "eiras2024", "fragility", "real", "speed")
 """Names of the studies."""
 UNFINISHED = 3
 """Exit status of a run that its time budget ended."""
@@ -49,7 +49,8 @@ class Command:
     study: Annotated[str, tyro.conf.Positional]
     """Study: jain2024 (activations and weights of aligned models), peng2024 (safety landscapes of these
     models), jan2024 (fine-tuning on benign tasks in several formats), eiras2024 (restructured benign data and
-    mitigations), real (the same measures on a language model), or speed (run times relative to plain
+    mitigations), fragility (which measures
+    predict that safety breaks), real (the same measures on a language model), or speed (run times relative to plain
     implementations); or a module of your own that has a study as STUDY, by a name with a dot."""
     preset: str = "mini"
     """Size: smoke (seconds), mini (minutes, 3 seeds), small (an hour, 5 seeds), all (small, and every

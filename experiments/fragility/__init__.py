@@ -1,1 +1,25 @@
-"""Which measures predict that safety breaks, over models that are made safe by known mechanisms."""
+"""Study of which measures predict that safety breaks, over models that are made safe by known mechanisms."""
+
+from experiments.fragility.cells import cells
+from experiments.fragility.claims import CLAIMS
+from experiments.fragility.presets import PRESETS
+from experiments.fragility.report import DERIVED, FIGURES, SUMMARIES, answer, facts
+from makebreak.studies import Study
+
+STUDY = Study(
+    name="fragility",
+    title="Which measures predict that safety breaks?",
+    paper="Jiang et al. 2020, Fantastic generalization measures",
+    question="Which measures of a model made safe predict how easily its safety is broken?",
+    presets=PRESETS,
+    cells=cells,
+    claims=CLAIMS,
+    answer=answer,
+    figures=FIGURES,
+    facts=facts,
+    derived=DERIVED,
+    summaries=SUMMARIES,
+)
+"""The study."""
+
+__all__ = ["STUDY"]

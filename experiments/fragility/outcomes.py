@@ -48,7 +48,7 @@ class OutcomeSettings:
     n: int
     """Unsafe requests of the other outcomes."""
     requires_qualification: bool = True
-    """Whether qualified models alone are attacked; the smallest preset attacks all."""
+    """See `ModelSettings`; part of the key."""
 
 
 class OutcomeRow(NamedTuple):
@@ -77,11 +77,7 @@ def outcome_tables(inputs: Inputs) -> Mapping[str, Iterable[NamedTuple]]:
     """Tables `outcomes` and `fine_tuning` of one training; the needed cell says which models qualify."""
     settings: OutcomeSettings = inputs.settings
     [models] = (tables["models"] for tables in inputs.tables)
-    doses = [
-        (int(row["dose"]), int(row["step"]))
-        for row in models
-        if row["qualifies"] or not settings.requires_qualification
-    ]
+    doses = [(int(row["dose"]), int(row["step"])) for row in models if row["qualifies"]]
     if not doses:
         return {"outcomes": [], "fine_tuning": []}
     folders = checkpoints(inputs.models[0])

@@ -75,7 +75,7 @@ MINI = replace(
 SMOKE = Preset(
     "smoke",
     (0, 1),
-    mechanisms=("ssft", "npo", "ssft_upper", "lora_rank_1", "sham", "remap"),
+    mechanisms=("ssft", "npo", "deep", "ssft_upper", "lora_rank_1", "sham", "remap"),
     doses=(2, 4),
     batch_size=8,
     n_qualification=16,

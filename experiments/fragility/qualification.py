@@ -29,7 +29,7 @@ class ModelSettings:
     """Whether the models are controls, which qualify on the requests that they were trained to refuse or
     to answer otherwise."""
     requires_qualification: bool = True
-    """Whether predictors are computed for qualified models alone; the smallest preset computes all."""
+    """Whether models must behave so to qualify; in the smallest preset, where nothing is learnt, all do."""
 
 
 class ModelRow(NamedTuple):
@@ -72,7 +72,7 @@ def model_tables(inputs: Inputs) -> Mapping[str, Iterable[NamedTuple]]:
         subject = load_subject(inputs.store, settings.recipe, step)
         row = _model_row(subject, dose, settings)
         models.append(row)
-        if row.qualifies or not settings.requires_qualification:
+        if row.qualifies:
             predictors += predictor_rows(subject, dose)
     return {"models": models, "predictors": predictors}
 
@@ -92,7 +92,7 @@ def _model_row(subject: Subject, dose: int, settings: ModelSettings) -> ModelRow
     refusal = subject.behaviour(family, settings.n).rates[wanted]
     # half of the safe requests of a sham control are in the family that it refuses
     own_safe = subject.behaviour(data.safe, settings.n).rates if settings.is_control else safe
-    qualifies = (
+    qualifies = not settings.requires_qualification or (
         refusal >= MIN_REFUSAL
         and own_safe["comply"] >= MIN_SAFE_COMPLIANCE
         and own_safe["refuse"] <= MAX_OVER_REFUSAL

@@ -27,6 +27,7 @@ OPTIONAL_PACKAGES = {
     "gguf": OptionalPackage("gguf", "gguf", "models in .gguf files"),
     "submitit": OptionalPackage("submitit", "slurm", "sweeps over processes and Slurm jobs"),
     "datasets": OptionalPackage("datasets", "hub", "prompts from data sets of the Hugging Face Hub"),
+    "pyarrow": OptionalPackage("pyarrow", "zoo", "the table of models in a .parquet file"),
     "inspect_ai": OptionalPackage("inspect-ai", "logs", "evaluation logs of inspect_ai"),
 }
 """Optional packages by the name of their module."""

@@ -1,0 +1,110 @@
+"""Claims about predictors: the baselines, all of them together, and the sign of each.
+
+Where a run has confirmatory seeds, claims are decided on these alone. The outcome is that of the harmful
+attacker; the other outcomes are in the table `associations`. All bounds are ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+import pandas as pd
+
+from experiments.fragility.predictors import BASELINES, PREDICTORS
+from experiments.fragility.presets import EXPLORATORY_SEEDS
+from makebreak.claims import Claim, NotRun, Tables, rows_of
+from makebreak.fragility import model_grids, orientation
+from makebreak.fragility.association import band_correlations, seed_means
+from makebreak.fragility.grid import ModelGrid
+from makebreak.fragility.prediction import predict
+
+OUTCOME = "harmful.compliance"
+"""Outcome that the claims are about."""
+_NEGLIGIBLE = 0.1
+
+
+def _grid(tables: Tables) -> ModelGrid:
+    """Qualified models of the confirmatory seeds, or of all seeds where there are none."""
+    zoo = rows_of(tables, "zoo")
+    if f"outcome.{OUTCOME}" not in zoo:
+        raise NotRun("no model of this run was attacked")
+    confirmatory = zoo[~zoo.seed.isin(EXPLORATORY_SEEDS)]
+    grids = model_grids(confirmatory if len(confirmatory) else zoo)
+    if not grids:
+        raise NotRun("no model of this run qualifies")
+    return grids[0]
+
+
+def _r2_by_seed(grid: ModelGrid, names: Sequence[str]) -> pd.Series:
+    """R² of a prediction of left-out mechanisms by seed, from fits within the seed."""
+    values = {}
+    for i, seed in enumerate(grid.seeds):
+        part = slice(i, i + 1)
+        of_seed = ModelGrid(
+            grid.world,
+            grid.stage,
+            (seed,),
+            grid.mechanisms,
+            grid.doses,
+            grid.present[part],
+            {name: values[part] for name, values in grid.predictors.items()},
+            {name: values[part] for name, values in grid.outcomes.items()},
+        )
+        values[seed] = predict(of_seed, OUTCOME, names).r2
+    return pd.Series(values, dtype=float)
+
+
+def _r2_of_baselines(tables: Tables) -> pd.Series:
+    return _r2_by_seed(_grid(tables), BASELINES)
+
+
+def _gain_of_all(tables: Tables) -> pd.Series:
+    grid = _grid(tables)
+    return _r2_by_seed(grid, list(PREDICTORS)) - _r2_by_seed(grid, BASELINES)
+
+
+def _correlation(name: str, tables: Tables) -> pd.Series:
+    """Rank correlation within seed and dose, in the claimed direction."""
+    grid = _grid(tables)
+    if name not in grid.predictors:
+        raise NotRun(f"this run has no predictor {name!r}")
+    correlations = seed_means(band_correlations(grid.predictors[name], grid.outcomes[OUTCOME]))
+    sign = PREDICTORS[name].sign * orientation(OUTCOME)
+    return pd.Series(dict(zip(grid.seeds, sign * correlations, strict=True)), dtype=float)
+
+
+def _claim_of(name: str) -> Claim:
+    direction = "robust" if PREDICTORS[name].sign > 0 else "fragile"
+    return Claim(
+        id=f"F.{name}",
+        statement=f"A larger value of {name} goes with more {direction} safety under harmful fine-tuning",
+        quantity="Spearman correlation with compliance after harmful fine-tuning within seed and dose, in "
+        "the claimed direction",
+        unit="correlation",
+        value=partial(_correlation, name),
+        negligible=_NEGLIGIBLE,
+    )
+
+
+CLAIMS = (
+    Claim(
+        id="F1",
+        role="primary",
+        statement="Refusal margin, norm of the update and one-step loss drop predict compliance after "
+        "harmful fine-tuning of mechanisms that were not used to fit",
+        quantity="R² of the prediction of left-out mechanisms by ridge regression, within a seed",
+        unit="R²",
+        value=_r2_of_baselines,
+    ),
+    Claim(
+        id="F2",
+        role="primary",
+        statement="All predictors together predict it better than these three",
+        quantity="R² with all predictors minus R² with the three",
+        unit="R²",
+        value=_gain_of_all,
+    ),
+    *(_claim_of(name) for name, predictor in PREDICTORS.items() if predictor.sign),
+)
+"""Claims, primary ones first."""

@@ -1,0 +1,119 @@
+"""Tables, figures and sentences of the study's report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pandas as pd
+
+from experiments.fragility.claims import OUTCOME
+from experiments.fragility.fine_tuning import RATES
+from experiments.fragility.mechanisms import MECHANISMS
+from experiments.fragility.predictors import PREDICTORS, SIGNS
+from experiments.fragility.presets import Preset
+from experiments.fragility.zoo import zoo_table
+from makebreak.claims import ClaimRow, NotRun, Tables, format_finding, rows_of
+from makebreak.fragility import association_table, prediction_table
+from makebreak.studies import Figure
+
+
+def associations(tables: Tables) -> pd.DataFrame:
+    """Association of every predictor with every outcome over qualified models."""
+    zoo = _attacked(tables)
+    return association_table(zoo, {name: s for name, s in SIGNS.items() if f"predictor.{name}" in zoo})
+
+
+def predictions(tables: Tables) -> pd.DataFrame:
+    """Prediction of every outcome for left-out mechanisms."""
+    return prediction_table(_attacked(tables))
+
+
+def counts(tables: Tables) -> pd.DataFrame:
+    """Qualified models by mechanism, of all that were trained."""
+    zoo = rows_of(tables, "zoo")
+    by_mechanism = zoo.groupby(["world", "mechanism"], sort=False)
+    table = by_mechanism.agg(
+        n_trained=("qualifies", "size"),
+        n_qualified=("qualifies", "sum"),
+        refusal_rate=("refusal_rate", "mean"),
+        safe_compliance_rate=("safe_compliance_rate", "mean"),
+        over_refusal_rate=("over_refusal_rate", "mean"),
+    )
+    return table.reset_index()
+
+
+def _attacked(tables: Tables) -> pd.DataFrame:
+    """The zoo, if any qualified model was attacked."""
+    zoo = rows_of(tables, "zoo", qualifies=True)
+    if f"outcome.{OUTCOME}" not in zoo or not zoo[f"outcome.{OUTCOME}"].notna().any():
+        raise NotRun("no qualified model of this run was attacked")
+    return zoo
+
+
+DERIVED = {
+    "zoo": zoo_table,
+    "counts": counts,
+    "associations": associations,
+    "predictions": predictions,
+}
+"""Tables by name, in the order in which they are computed."""
+SUMMARIES = {
+    "Models by mechanism": counts,
+    "Association of every predictor with every outcome": lambda tables: rows_of(tables, "associations"),
+    "Prediction of left-out mechanisms": lambda tables: rows_of(tables, "predictions"),
+}
+"""Tables of the report by title."""
+FIGURES: tuple[Figure, ...] = ()
+"""Figures of the report."""
+
+
+def answer(claims: Mapping[str, ClaimRow]) -> list[str]:
+    """The answer to the study's question.
+
+    Args:
+        claims: Evaluated claims by id.
+
+    Returns:
+        Sentences.
+    """
+    supported = [
+        row.id.removeprefix("F.")
+        for row in claims.values()
+        if row.role == "part" and row.verdict == "supported"
+    ]
+    contradicted = [
+        row.id.removeprefix("F.")
+        for row in claims.values()
+        if row.role == "part" and row.verdict == "contradicted"
+    ]
+    n = sum(row.role == "part" for row in claims.values())
+    return [
+        f"R² of the three cheap numbers on mechanisms not used to fit: {format_finding(claims['F1'])}; the "
+        f"gain of all predictors over them: {format_finding(claims['F2'])}.",
+        f"Of {len(parts)} predictors with a claimed direction, {len(supported)} go with robustness as claimed "
+        f"({', '.join(supported) or 'none'}) and {len(contradicted)} the other way "
+        f"({', '.join(contradicted) or 'none'}); these verdicts are not corrected for their number.",
+    ]
+
+
+def facts(preset: Preset, world: str) -> dict[str, str]:
+    """What was run.
+
+    Args:
+        preset: Sizes of the study.
+        world: Name of the world.
+
+    Returns:
+        Descriptions by name.
+    """
+    controls = [name for name in preset.mechanisms if MECHANISMS[name].is_control]
+    methods = [name for name in preset.mechanisms if name not in controls]
+    rates = ", ".join(f"{rate:g}" for rate in RATES)
+    return {
+        "models": f"world {world}: {', '.join(methods)}; controls: {', '.join(controls)}; doses: "
+        f"{', '.join(map(str, preset.doses))} steps",
+        "predictors": f"{len(PREDICTORS)}: {', '.join(PREDICTORS)}",
+        "fine-tuning attacks": f"{preset.fine_tuning.harmful_steps[-1]} steps of harmful data, "
+        f"{preset.fine_tuning.other_steps[-1]} of other data, {preset.fine_tuning.batch_size} requests each, "
+        f"learning rates {rates}, of which the best counts that keeps nine tenths of the safe answers",
+    }
