@@ -49,9 +49,9 @@ class Command:
     study: Annotated[str, tyro.conf.Positional]
     """Study: jain2024 (activations and weights of aligned models), peng2024 (safety landscapes of these
     models), jan2024 (fine-tuning on benign tasks in several formats), eiras2024 (restructured benign data and
-    mitigations), fragility (which measures
-    predict that safety breaks), real (the same measures on a language model), or speed (run times relative to plain
-    implementations); or a module of your own that has a study as STUDY, by a name with a dot."""
+    mitigations), fragility (which measures predict that safety breaks), real (the same measures on a language
+    model), or speed (run times relative to plain implementations); or a module of your own that has a study
+    as STUDY, by a name with a dot."""
     preset: str = "mini"
     """Size: smoke (seconds), mini (minutes, 3 seeds), small (an hour, 5 seeds), all (small, and every
     training ablation), paper (sizes of the papers; needs an accelerator). jain2024 also has paper-block (with

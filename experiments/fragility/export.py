@@ -52,19 +52,16 @@ def export(options: Export) -> pd.DataFrame:
     for world in options.worlds:
         cells = STUDY.cells(preset, world, options.seeds or preset.seeds)
         complete = [cell for cell in cells if is_cached(options.store, cell.compute)]
-        trainings = {tuple(cell.columns.values()) for cell in complete if cell.needs} | {
-            tuple(cell.columns.values())
-            for cell in complete
-            if cell.columns["mechanism"] in _controls(preset)
-        }
+        # a training counts once its models were attacked; controls are not attacked
+        finished = [cell for cell in complete if cell.needs or _is_control(cell)]
+        trainings = {tuple(cell.columns.values()) for cell in finished}
         chosen = [cell for cell in complete if tuple(cell.columns.values()) in trainings]
         if chosen:
             parts.append(collect(STUDY, chosen, store).tables["zoo"])
     table = pd.concat(parts, ignore_index=True)
     keys = zip(table.world, table.seed, table.mechanism, strict=True)
-    table[RECIPE] = [
-        json.dumps(to_json(preset.recipe(str(w), int(s), str(m))), sort_keys=True) for w, s, m in keys
-    ]
+    recipes = [to_json(preset.recipe(str(world), int(seed), str(name))) for world, seed, name in keys]
+    table[RECIPE] = [json.dumps(recipe, sort_keys=True) for recipe in recipes]
     options.out.parent.mkdir(parents=True, exist_ok=True)
     table.to_parquet(options.out, compression="zstd", index=False)
     return table

@@ -76,22 +76,16 @@ def answer(claims: Mapping[str, ClaimRow]) -> list[str]:
     Returns:
         Sentences.
     """
-    supported = [
-        row.id.removeprefix("F.")
-        for row in claims.values()
-        if row.role == "part" and row.verdict == "supported"
-    ]
-    contradicted = [
-        row.id.removeprefix("F.")
-        for row in claims.values()
-        if row.role == "part" and row.verdict == "contradicted"
-    ]
-    n = sum(row.role == "part" for row in claims.values())
+    parts = [row for row in claims.values() if row.role == "part"]
+    supported, contradicted = (
+        [row.id.removeprefix("F.") for row in parts if row.verdict == verdict]
+        for verdict in ("supported", "contradicted")
+    )
     return [
         f"R² of the three cheap numbers on mechanisms not used to fit: {format_finding(claims['F1'])}; the "
         f"gain of all predictors over them: {format_finding(claims['F2'])}.",
-        f"Of {len(parts)} predictors with a claimed direction, {len(supported)} go with robustness as claimed "
-        f"({', '.join(supported) or 'none'}) and {len(contradicted)} the other way "
+        f"Of {len(parts)} predictors with a claimed direction, {len(supported)} go with robustness as "
+        f"claimed ({', '.join(supported) or 'none'}) and {len(contradicted)} the other way "
         f"({', '.join(contradicted) or 'none'}); these verdicts are not corrected for their number.",
     ]
 
