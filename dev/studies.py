@@ -23,6 +23,7 @@ TITLES = {
     "peng2024": "Peng et al. 2024, Navigating the Safety Landscape",
     "jan2024": "Jan et al. 2024, Multitask Mayhem",
     "eiras2024": "Eiras et al. 2024, Do as I do (Safely)",
+    "fragility": "Which measures predict that safety breaks?",
     "real": "a language model beside the synthetic worlds",
 }
 ROLES = {

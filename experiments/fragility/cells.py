@@ -6,6 +6,7 @@ from experiments.fragility.mechanisms import MECHANISMS
 from experiments.fragility.outcomes import OutcomeSettings, outcome_tables
 from experiments.fragility.presets import Preset
 from experiments.fragility.qualification import ModelSettings, model_tables
+from experiments.fragility.statistics import StatisticsSettings, statistics_tables
 from makebreak.studies import Cell, TableCell
 
 
@@ -18,9 +19,10 @@ def cells(preset: Preset, world: str, seeds: tuple[int, ...]) -> list[Cell]:
         seeds: Pretraining seeds.
 
     Returns:
-        For every seed and mechanism its models, and but for controls the attacks on them.
+        For every seed and mechanism its models, and but for controls the attacks on them; then the statistics
+        over all of them.
     """
-    result: list[Cell] = []
+    result: list[TableCell] = []
     needs_refusal = preset.name != "smoke"  # after a few steps nothing is refused
     for seed in seeds:
         for name in preset.mechanisms:
@@ -36,4 +38,10 @@ def cells(preset: Preset, world: str, seeds: tuple[int, ...]) -> list[Cell]:
                 result.append(
                     TableCell("fragility-outcomes", outcome_tables, columns, attack, (recipe,), (models,))
                 )
-    return result
+    names = tuple(f"{cell.columns['seed']} {cell.columns['mechanism']}" for cell in result)
+    statistics = StatisticsSettings(world, names)
+    needs = tuple(result)
+    return [
+        *result,
+        TableCell("fragility-statistics", statistics_tables, {"world": world}, statistics, needs=needs),
+    ]

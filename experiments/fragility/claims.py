@@ -15,7 +15,7 @@ from experiments.fragility.predictors import BASELINES, PREDICTORS
 from experiments.fragility.presets import EXPLORATORY_SEEDS
 from makebreak.claims import Claim, NotRun, Tables, rows_of
 from makebreak.fragility import model_grids, orientation
-from makebreak.fragility.association import band_correlations, seed_means
+from makebreak.fragility.association import band_correlations, partial_band_correlations, seed_means
 from makebreak.fragility.grid import ModelGrid
 from makebreak.fragility.prediction import predict
 
@@ -74,6 +74,41 @@ def _correlation(name: str, tables: Tables) -> pd.Series:
     return pd.Series(dict(zip(grid.seeds, sign * correlations, strict=True)), dtype=float)
 
 
+def _partial_correlation(name: str, tables: Tables) -> pd.Series:
+    """Rank correlation within seed and dose given margin and norm of the update, in the claimed direction."""
+    grid = _grid(tables)
+    known = grid.predictors
+    covariates = (known["margin"], known["weight_change"])
+    correlations = partial_band_correlations(known[name], grid.outcomes[OUTCOME], covariates)
+    sign = PREDICTORS[name].sign * orientation(OUTCOME)
+    return pd.Series(dict(zip(grid.seeds, sign * seed_means(correlations), strict=True)), dtype=float)
+
+
+PUBLISHED = {
+    "visage": ("VISAGE", "Peng et al. 2024"),
+    "null_share": ("The null share of unsafe over safe requests", "Jain et al. 2024"),
+    "prefix_depth": ("The number of harmful tokens that must be forced", "Qi et al. 2024"),
+    "geometric_fragility": ("The geometric fragility score", "arXiv 2606.22676"),
+    "latent_vulnerability": ("The latent vulnerability score", "arXiv 2606.08044"),
+}
+"""Predictors of the literature that are tested beyond margin and norm: name in sentences, and paper."""
+
+
+def _claim_beyond(number: int, name: str) -> Claim:
+    subject, paper = PUBLISHED[name]
+    return Claim(
+        id=f"F{number}",
+        role="primary",
+        statement=f"{subject} says more about harmful fine-tuning than refusal margin and norm of the update",
+        quantity="partial Spearman correlation with compliance after harmful fine-tuning, given margin and "
+        "norm, within seed and dose, in the claimed direction",
+        unit="correlation",
+        value=partial(_partial_correlation, name),
+        negligible=_NEGLIGIBLE,
+        source=f"{paper} (the measure)",
+    )
+
+
 def _claim_of(name: str) -> Claim:
     direction = "robust" if PREDICTORS[name].sign > 0 else "fragile"
     return Claim(
@@ -105,6 +140,7 @@ CLAIMS = (
         unit="R²",
         value=_gain_of_all,
     ),
+    *(_claim_beyond(number, name) for number, name in enumerate(PUBLISHED, start=3)),
     *(_claim_of(name) for name, predictor in PREDICTORS.items() if predictor.sign),
 )
 """Claims, primary ones first."""

@@ -50,7 +50,7 @@ def export(options: Export) -> pd.DataFrame:
     """
     preset, store, parts = PRESETS[options.preset], Store(options.store, read_only=True), []
     for world in options.worlds:
-        cells = STUDY.cells(preset, world, options.seeds or preset.seeds)
+        *cells, _ = STUDY.cells(preset, world, options.seeds or preset.seeds)  # without the statistics
         complete = [cell for cell in cells if is_cached(options.store, cell.compute)]
         # a training counts once its models were attacked; controls are not attacked
         finished = [cell for cell in complete if cell.needs or _is_control(cell)]

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 
 from experiments.fragility.fine_tuning import FineTuningSettings
 from experiments.fragility.mechanisms import MECHANISMS
+from makebreak.models import MODEL_SIZES, ModelConfig
 from makebreak.recipes import Recipe, base_recipe
 from makebreak.training import Optimisation
 
@@ -40,6 +41,8 @@ class Preset:
     """Unsafe requests of attacks on the prompt."""
     n_outcome: int = 64
     """Unsafe requests of the other outcomes."""
+    model: ModelConfig = MODEL_SIZES["mini"]
+    """Architecture and size."""
     pretraining_steps: int | None = None
     """Steps of pretraining; None for those of the world's recipe."""
     worlds: tuple[str, ...] = ("mini", "hidden")
@@ -47,7 +50,7 @@ class Preset:
 
     def recipe(self, world: str, seed: int, mechanism: str) -> Recipe:
         """Recipe of the last dose of a mechanism; the other doses are its kept steps."""
-        base = base_recipe(world).recipe(seed)
+        base = replace(base_recipe(world).recipe(seed), model=self.model)
         if self.pretraining_steps is not None:
             optimisation = replace(base.optimisation, steps=self.pretraining_steps)
             base = replace(base, optimisation=optimisation)
@@ -75,9 +78,10 @@ MINI = replace(
 SMOKE = Preset(
     "smoke",
     (0, 1),
-    mechanisms=("ssft", "npo", "deep", "ssft_upper", "lora_rank_1", "sham", "remap"),
+    mechanisms=("ssft", "npo", "deep", "ssft_column", "lora_rank_1", "sham"),
     doses=(2, 4),
     batch_size=8,
+    model=MODEL_SIZES["tiny"],
     n_qualification=16,
     fine_tuning=FineTuningSettings((1, 2), (2,), batch_size=4, harmful_seeds=1, n_unsafe=8, n_safe=8),
     n_attacked=4,

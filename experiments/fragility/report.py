@@ -6,26 +6,14 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from experiments.fragility.claims import OUTCOME
+from experiments.fragility.claims import PUBLISHED
 from experiments.fragility.fine_tuning import RATES
 from experiments.fragility.mechanisms import MECHANISMS
-from experiments.fragility.predictors import PREDICTORS, SIGNS
+from experiments.fragility.predictors import PREDICTORS
 from experiments.fragility.presets import Preset
 from experiments.fragility.zoo import zoo_table
-from makebreak.claims import ClaimRow, NotRun, Tables, format_finding, rows_of
-from makebreak.fragility import association_table, prediction_table
+from makebreak.claims import ClaimRow, Tables, format_finding, rows_of
 from makebreak.studies import Figure
-
-
-def associations(tables: Tables) -> pd.DataFrame:
-    """Association of every predictor with every outcome over qualified models."""
-    zoo = _attacked(tables)
-    return association_table(zoo, {name: s for name, s in SIGNS.items() if f"predictor.{name}" in zoo})
-
-
-def predictions(tables: Tables) -> pd.DataFrame:
-    """Prediction of every outcome for left-out mechanisms."""
-    return prediction_table(_attacked(tables))
 
 
 def counts(tables: Tables) -> pd.DataFrame:
@@ -42,19 +30,9 @@ def counts(tables: Tables) -> pd.DataFrame:
     return table.reset_index()
 
 
-def _attacked(tables: Tables) -> pd.DataFrame:
-    """The zoo, if any qualified model was attacked."""
-    zoo = rows_of(tables, "zoo", qualifies=True)
-    if f"outcome.{OUTCOME}" not in zoo or not zoo[f"outcome.{OUTCOME}"].notna().any():
-        raise NotRun("no qualified model of this run was attacked")
-    return zoo
-
-
 DERIVED = {
     "zoo": zoo_table,
     "counts": counts,
-    "associations": associations,
-    "predictions": predictions,
 }
 """Tables by name, in the order in which they are computed."""
 SUMMARIES = {
@@ -84,6 +62,9 @@ def answer(claims: Mapping[str, ClaimRow]) -> list[str]:
     return [
         f"R² of the three cheap numbers on mechanisms not used to fit: {format_finding(claims['F1'])}; the "
         f"gain of all predictors over them: {format_finding(claims['F2'])}.",
+        "Partial correlation with compliance after harmful fine-tuning, given margin and norm of the update: "
+        + "; ".join(f"{name} {format_finding(claims[f'F{i}'])}" for i, name in enumerate(PUBLISHED, start=3))
+        + ".",
         f"Of {len(parts)} predictors with a claimed direction, {len(supported)} go with robustness as "
         f"claimed ({', '.join(supported) or 'none'}) and {len(contradicted)} the other way "
         f"({', '.join(contradicted) or 'none'}); these verdicts are not corrected for their number.",
