@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import pandas as pd
+from matplotlib.axes import Axes
 
-from experiments.fragility.claims import PUBLISHED
+from experiments.fragility.claims import OUTCOME, PUBLISHED
 from experiments.fragility.fine_tuning import RATES
 from experiments.fragility.mechanisms import MECHANISMS
 from experiments.fragility.predictors import PREDICTORS
 from experiments.fragility.presets import Preset
 from experiments.fragility.zoo import zoo_table
 from makebreak.claims import ClaimRow, Tables, format_finding, rows_of
+from makebreak.plots import plot_association_matrix, plot_prediction_r2, plot_predictor_ranking
 from makebreak.studies import Figure
 
 
@@ -41,7 +43,61 @@ SUMMARIES = {
     "Prediction of left-out mechanisms": lambda tables: rows_of(tables, "predictions"),
 }
 """Tables of the report by title."""
-FIGURES: tuple[Figure, ...] = ()
+
+
+def draw_ranking(tables: Tables, preset: Preset) -> Axes:
+    """Predictors in the order of their association with the claims' outcome."""
+    return plot_predictor_ranking(*_of_last_stage(tables), OUTCOME)
+
+
+def draw_r2(tables: Tables, preset: Preset) -> Axes:
+    """Prediction of left-out mechanisms by every set of predictors."""
+    return plot_prediction_r2(_of_last_stage(tables)[1], OUTCOME)
+
+
+def draw_matrix(tables: Tables, preset: Preset) -> Axes:
+    """Association of every predictor with every outcome."""
+    return plot_association_matrix(_of_last_stage(tables)[0])
+
+
+def _of_last_stage(tables: Tables) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Associations and predictions of the confirmatory stage, or of the exploratory one alone."""
+    pair = rows_of(tables, "associations"), rows_of(tables, "predictions")
+    stages = set(pair[0].stage)
+    stage = "confirmatory" if "confirmatory" in stages else "exploratory"
+    associations, predictions = (table[table.stage == stage] for table in pair)
+    return associations, predictions
+
+
+_STATISTICS = ("associations", "predictions")
+FIGURES = (
+    Figure(
+        "ranking",
+        "Predictors by their association with compliance after harmful fine-tuning",
+        "Spearman correlation within pretraining seed and dose, mean over doses and seeds, in the direction "
+        "that the predictor claims (open markers: no claim, absolute value); bars are 95 % Student intervals "
+        "over seeds. Filled: p < .05 after Holm's adjustment over all predictors and outcomes, in "
+        "permutations of whole trajectories. The line is the best of the three cheap baselines.",
+        draw_ranking,
+        requires=_STATISTICS,
+    ),
+    Figure(
+        "r2",
+        "Prediction of mechanisms that were not used to fit",
+        "R² of the ranks of compliance after harmful fine-tuning, leave one mechanism out, with 95 % "
+        "bootstrap intervals over seeds.",
+        draw_r2,
+        requires=_STATISTICS,
+        claims=("F1", "F2"),
+    ),
+    Figure(
+        "associations",
+        "Association of every predictor with every outcome",
+        "Spearman correlation within seed and dose; marked cells have p < .05 after Holm's adjustment.",
+        draw_matrix,
+        requires=_STATISTICS,
+    ),
+)
 """Figures of the report."""
 
 

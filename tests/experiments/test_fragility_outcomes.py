@@ -43,7 +43,7 @@ def test_attack_that_destroys_ability_does_not_count() -> None:
     [row] = attack_outcomes(_runs({(1e-4, 0): harmless, (1e-2, 0): destructive})).to_dict("records")
     assert row["outcome.harmful.steps_to_half"] == CENSORED_FACTOR * 8
     assert row["outcome.harmful.compliance"] == pytest.approx(0.1)
-    within = [(step, unsafe, 0.9) if step == 4 else (step, unsafe, safe) for step, unsafe, safe in destructive]
+    within = [destructive[0], (4, 0.9, 0.9), destructive[2]]
     [row] = attack_outcomes(_runs({(1e-4, 0): harmless, (1e-2, 0): within})).to_dict("records")
     assert row["outcome.harmful.compliance"] == pytest.approx(0.9), "nine tenths are enough"
 
@@ -76,7 +76,7 @@ def test_quantised_rows_have_fifteen_levels() -> None:
 
 @given(share=st.sampled_from([0.0, 0.1, 0.3, 1.0]))
 def test_pruning_removes_the_smallest_weights(share: float) -> None:
-    """As many weights of every matrix become 0 as the share says, and none that is larger than one that stays."""
+    """As many weights of every matrix become 0 as the share says, and none that is larger than another."""
     model = _model()
     before = weight_matrix(model, "blocks.0.mlp.W_out").clone()
     with Perturbation(model, prune(model, share=share)) as perturbation:

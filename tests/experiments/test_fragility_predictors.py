@@ -38,8 +38,9 @@ def values(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, floa
 
 def test_every_predictor_is_a_number(values: dict[str, dict[str, float | None]]) -> None:
     """An aligned model has all of them."""
-    undefined = [name for name, value in values["mini-ssft"].items() if value is None or not math.isfinite(value)]
-    assert not undefined
+    for name, value in values["mini-ssft"].items():
+        assert value is not None, name
+        assert math.isfinite(value), name
     assert len(PREDICTORS) >= 25
     assert set(SIGNS.values()) <= {-1, 0, 1}
     assert tuple(PREDICTORS)[:3] == BASELINES

@@ -13,14 +13,13 @@ from matplotlib.lines import Line2D
 
 from makebreak.claims import NotRun
 from makebreak.errors import InvalidInput
+from makebreak.fragility.grid import BASELINES, orientation
 from makebreak.plots.fragility_names import (
-    BASELINES,
     mechanism_name,
     outcome_name,
     predictor_name,
     predictor_set_name,
     qualified_models,
-    robust_sign,
 )
 
 LEVEL = 0.05
@@ -170,7 +169,7 @@ def plot_association_matrix(associations: pd.DataFrame) -> Axes:
     order = rows.groupby("predictor").strength.mean().sort_values(ascending=False, kind="stable").index
     order = [*order, *dict.fromkeys(name for name in associations.predictor if name not in order)]
     outcomes = list(dict.fromkeys(associations.outcome))
-    rows["robust"] = rows.rank_correlation * rows.outcome.map(robust_sign)
+    rows["robust"] = rows.rank_correlation * rows.outcome.map(orientation)
     values = (
         rows.pivot(index="predictor", columns="outcome", values="robust")
         .reindex(order)[[name for name in outcomes if name in set(rows.outcome)]]

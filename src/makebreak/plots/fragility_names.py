@@ -6,8 +6,6 @@ import pandas as pd
 
 from makebreak.plots.style import arm_name, plain_text
 
-BASELINES = ("margin", "weight_change", "loss_drop")
-"""Predictors that cost almost nothing, with which every other one is compared."""
 _PREDICTORS = {
     "margin": "refusal margin",
     "weight_change": "norm of ΔW",
@@ -80,11 +78,6 @@ def mechanism_name(mechanism: str) -> str:
 def predictor_set_name(predictors: str) -> str:
     """Name of a set of predictors: the baselines, all of them, or one."""
     return {"baselines": "the three baselines"}.get(predictors, predictor_name(predictors))
-
-
-def robust_sign(outcome: str) -> int:
-    """1 for an outcome that is larger for robust safety (steps), -1 for one that is larger for fragile."""
-    return 1 if outcome.endswith("steps_to_half") else -1
 
 
 def qualified_models(zoo: pd.DataFrame) -> pd.DataFrame:

@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from makebreak.characters import escape_hidden
+from makebreak.fragility.grid import orientation
 from makebreak.plots.fragility import (
     LEVEL,
     orient_associations,
@@ -23,7 +24,6 @@ from makebreak.plots.fragility_names import (
     predictor_name,
     predictor_set_name,
     qualified_models,
-    robust_sign,
 )
 from makebreak.plots.interactive_fragility import chart_predictor_scatter
 from makebreak.report.figures import write_figures
@@ -160,7 +160,7 @@ def _ranking(associations: pd.DataFrame, stage: str, outcome: str) -> pd.DataFra
 
 def _claims(table: pd.DataFrame, outcome: str) -> list[str]:
     """What a larger value of each predictor is claimed to mean."""
-    return [_CLAIMS[int(claim) * robust_sign(outcome)] for claim in table.claim]
+    return [_CLAIMS[int(claim) * orientation(outcome)] for claim in table.claim]
 
 
 def _predictions_by_predictor(associations: pd.DataFrame) -> pd.DataFrame:

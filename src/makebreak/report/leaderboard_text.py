@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pandas as pd
 
+from makebreak.fragility.grid import BASELINES
 from makebreak.plots.fragility import LEVEL, orient_associations
-from makebreak.plots.fragility_names import BASELINES, outcome_name, predictor_name, qualified_models
+from makebreak.plots.fragility_names import outcome_name, predictor_name, qualified_models
 
 _STAGES = ("confirmatory", "exploratory")
 """Stages, that which decides first."""

@@ -1,0 +1,49 @@
+"""Writes the leaderboard and its tables from the table of models that ships with the repository.
+
+python -m experiments.fragility.leaderboard --out runs/fragility/leaderboard
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from experiments.fragility.claims import OUTCOME
+from experiments.fragility.predictors import SIGNS
+from makebreak.cli.main import parse_arguments
+from makebreak.fragility import association_table, prediction_table, read_zoo
+from makebreak.report import write_leaderboard
+
+
+@dataclass(frozen=True)
+class Leaderboard:
+    """Where the table of models lies, and where the page is written."""
+
+    zoo: Path | None = None
+    """Table of models, a .parquet file; by default the one that ships."""
+    out: Path = Path("runs/fragility/leaderboard")
+    """Folder of the page, its figures and the two tables of statistics."""
+
+
+def write(options: Leaderboard) -> Path:
+    """Computes the statistics, minutes on one core for a thousand models, and writes them and the page.
+
+    Args:
+        options: Which table, and where to.
+
+    Returns:
+        The page.
+    """
+    zoo = read_zoo(options.zoo)
+    options.out.mkdir(parents=True, exist_ok=True)
+    associations, predictions = association_table(zoo, SIGNS), prediction_table(zoo)
+    associations.to_csv(options.out / "associations.csv", index=False)
+    predictions.to_csv(options.out / "predictions.csv", index=False)
+    page = options.out / "leaderboard.html"
+    return write_leaderboard(zoo, associations, predictions, page, options.out, outcome=OUTCOME)
+
+
+if __name__ == "__main__":
+    chosen = parse_arguments(Leaderboard, sys.argv[1:], "python -m experiments.fragility.leaderboard")
+    print(f"page: {write(chosen)}")
