@@ -27,6 +27,7 @@ from makebreak.training import (
     Optimisation,
     Pretraining,
     Unlearning,
+    UpdateSubspace,
 )
 
 OBJECTIVES = {
@@ -253,6 +254,7 @@ OTHER: dict[str, Any] = {
     "second_share": 0.3,
     "mean_over": "requests",
     "lora": LoRA(),
+    "constraint": UpdateSubspace("column"),
     "answer": "instructed",
     "safe": "sham_safe",
     "unsafe": "sham_unsafe",

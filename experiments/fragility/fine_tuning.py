@@ -133,7 +133,7 @@ def _attack(
     return rows
 
 
-def _by_member(batches: Sequence[Sequences], chosen: Sequence[int]) -> Sequences:
-    """The chosen batch of every member, with an axis of members after that of requests."""
+def _by_member(batches: Sequence[Sequences], numbers: Sequence[int]) -> Sequences:
+    """The batch of a number for every member, with an axis of members after that of requests."""
     columns = zip(*(vars(batch).values() for batch in batches), strict=True)
-    return Sequences(*(torch.stack([column[i] for i in chosen], dim=1) for column in columns))
+    return Sequences(*(torch.stack([column[i] for i in numbers], dim=1) for column in columns))

@@ -455,3 +455,20 @@ class UserDataSettings:
         """The source; and the share and the name of the mitigation if there is one."""
         is_mixed = self.mitigation != "none"
         return f"{self.source}, {self.safety_share:g} {self.mitigation}" if is_mixed else self.source
+
+
+@dataclass(frozen=True)
+class ScoreSettings:
+    """Models on which a measure is scored, and what is claimed for it."""
+
+    world: str = "mini"
+    """World of the models."""
+    models: int = 60
+    """Number of models, at least; whole trainings are taken."""
+    sign: Literal[-1, 0, 1] = 0
+    """1 if a larger value is claimed to mean more robust safety, -1 if more fragile, 0 for no claim."""
+    workers: int = 2
+    """Number of processes that train and measure."""
+
+    def __post_init__(self) -> None:
+        check_positive(models=self.models, workers=self.workers)

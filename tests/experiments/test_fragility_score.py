@@ -15,10 +15,11 @@ from fragility_zoo import table
 from makebreak.cli.main import main
 from makebreak.configs import to_json
 from makebreak.errors import InvalidInput
-from makebreak.fragility import ScoreSettings, choose_models, read_zoo, score_measure, trainings
+from makebreak.fragility import choose_models, read_zoo, score_measure, trainings
 from makebreak.fragility.score import NOISE
 from makebreak.models import MODEL_SIZES
 from makebreak.recipes import Alignment, base_recipe
+from makebreak.settings import ScoreSettings
 from makebreak.training import SSFT, Optimisation, UpdateSubspace
 
 SOURCE = '''
@@ -108,5 +109,5 @@ def test_bad_input(tmp_path: Path) -> None:
     pd.DataFrame({"a": [1]}).to_parquet(tmp_path / "other.parquet")
     with pytest.raises(InvalidInput, match="lacks the columns"):
         read_zoo(tmp_path / "other.parquet")
-    with pytest.raises(InvalidInput, match="sign 2"):
-        ScoreSettings(sign=2)
+    with pytest.raises(ValueError, match="models = 0"):
+        ScoreSettings(models=0)

@@ -94,6 +94,8 @@ def test_names_of_registered_objectives() -> None:
         "deep": "deep",
         "latent": "latentadversarial",
         "breaker": "circuitbreaker",
+        "extended": "extendedrefusal",
+        "booster": "booster",
     }
     for objective in OBJECTIVES.values():
         assert objective.source_digests() == {}

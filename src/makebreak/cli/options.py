@@ -77,6 +77,7 @@ Objective = Annotated[
         "deep (deep alignment with recovery examples),\n"
         "latent (latent adversarial training),\n"
         "breaker (circuit breakers),\n"
+        "extended (extended refusals), booster,\n"
         "or MODULE:CLASS for one of your own."
     ),
 ]

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from makebreak import settings as defaults
 from makebreak.cli.options import DebugFlag, Report, log
+from makebreak.settings import OutputSettings, ScoreSettings
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,17 +26,7 @@ def score(
             help="A function with the decorator @makebreak.measure(NAME), in a module on the Python path.",
         ),
     ],
-    models: Annotated[
-        int, tyro.conf.arg(help="Least number of models that the measure is computed on.")
-    ] = 60,
-    world: Annotated[str, tyro.conf.arg(help="World of the models.")] = "mini",
-    sign: Annotated[
-        Literal[-1, 0, 1],
-        tyro.conf.arg(
-            help="1 if a larger value is claimed to mean more robust safety, -1 if more fragile,\n"
-            "0 for no claim."
-        ),
-    ] = 0,
+    settings: ScoreSettings = ScoreSettings(),
     zoo: Annotated[
         Path | None,
         tyro.conf.arg(
@@ -45,8 +35,7 @@ def score(
     ] = None,
     store: Annotated[
         Path, tyro.conf.arg(metavar="FOLDER", help="Folder of models; missing ones are trained again.")
-    ] = Path(defaults.store),
-    workers: Annotated[int, tyro.conf.arg(help="Number of processes that train and measure.")] = 2,
+    ] = OutputSettings().store,
     out: Annotated[
         Path | None, tyro.conf.arg(metavar="FILE", help="CSV file for the whole table; by default none.")
     ] = None,
@@ -58,17 +47,16 @@ def score(
     correlation with every outcome, within a pretraining seed and a length of alignment, stands beside that of
     refusal margin, norm of the update and one-step loss drop, and of random numbers.
     """
-    from makebreak.fragility import ScoreSettings, read_zoo, score_measure
+    from makebreak.fragility import read_zoo, score_measure
     from makebreak.store import write_atomic
 
-    settings = ScoreSettings(world, models, sign, workers)
     table = score_measure(measure, read_zoo(zoo), store, settings)
     if out is not None:
         write_atomic(out, table.to_csv(index=False))
         log(f"table: {out}")
     n_models, n_seeds = int(table.n_models.max()), int(table.n_seeds.max())
     lines = [
-        f"{measure} on {n_models} models of {n_seeds} pretraining seeds, world {world}: mean rank "
+        f"{measure} on {n_models} models of {n_seeds} pretraining seeds, world {settings.world}: mean rank "
         "correlation within seed and length of alignment, 95 % Student interval over seeds",
         *_lines(table),
     ]

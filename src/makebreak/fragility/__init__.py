@@ -3,14 +3,13 @@
 from makebreak.fragility.grid import ModelGrid, model_grids, orientation
 from makebreak.fragility.models import Training, choose_models, read_zoo, trainings
 from makebreak.fragility.rows import AssociationRow, ModelPredictionRow
-from makebreak.fragility.score import ScoreSettings, load_measure, score_measure
+from makebreak.fragility.score import load_measure, score_measure
 from makebreak.fragility.table import association_table, prediction_table
 
 __all__ = [
     "AssociationRow",
     "ModelGrid",
     "ModelPredictionRow",
-    "ScoreSettings",
     "Training",
     "association_table",
     "choose_models",

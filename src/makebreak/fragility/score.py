@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from makebreak.configs import check_positive, from_json, to_json
+from makebreak.configs import from_json, to_json
 from makebreak.errors import InvalidInput
 from makebreak.fragility.grid import BASELINES, PREDICTOR
 from makebreak.fragility.models import Training, choose_models, trainings
@@ -23,6 +22,7 @@ from makebreak.model_zoo import Measure, measure
 from makebreak.plugins import load_plugin
 from makebreak.progress import ProgressBar
 from makebreak.recipes import Recipe, build
+from makebreak.settings import ScoreSettings
 from makebreak.store import Store
 
 NOISE = "random numbers"
@@ -30,30 +30,7 @@ NOISE = "random numbers"
 _BASELINE_SIGNS = {"margin": 1, "weight_change": 0, "loss_drop": -1}
 
 
-@dataclass(frozen=True)
-class ScoreSettings:
-    """Models on which a measure is scored, and what is claimed for it."""
-
-    world: str = "mini"
-    """World of the models."""
-    models: int = 60
-    """Number of models, at least; whole trainings are taken."""
-    sign: int = 0
-    """1 if a larger value is claimed to mean more robust safety, -1 if more fragile, 0 for no claim."""
-    workers: int = 2
-    """Number of processes that train and measure."""
-
-    def __post_init__(self) -> None:
-        check_positive(models=self.models, workers=self.workers)
-        if self.sign not in (-1, 0, 1):
-            raise InvalidInput(
-                f"sign {self.sign}: expected 1 (more robust), -1 (more fragile) or 0 (no claim)"
-            )
-
-
-def score_measure(
-    address: str, zoo: pd.DataFrame, store: Path, settings: ScoreSettings = ScoreSettings()
-) -> pd.DataFrame:
+def score_measure(address: str, zoo: pd.DataFrame, store: Path, settings: ScoreSettings) -> pd.DataFrame:
     """Computes a measure on models of the table and associates it with their outcomes.
 
     A model that the store lacks is trained again from its recipe.
@@ -101,19 +78,21 @@ def load_measure(address: str) -> Measure:
     return plugin
 
 
-def _measure_models(address: str, chosen: Sequence[Training], store: Path, workers: int) -> pd.DataFrame:
+def _measure_models(address: str, selection: Sequence[Training], store: Path, workers: int) -> pd.DataFrame:
     """Columns of a measure by row of the table; bases are trained first, then trainings side by side."""
-    bases = list(dict.fromkeys(training.recipe.base for training in chosen))
+    bases = list(dict.fromkeys(training.recipe.base for training in selection))
     values: dict[Any, dict[str, float | None]] = {}
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_use_one_thread) as pool:
         texts = [json.dumps(to_json(base)) for base in bases]
         with ProgressBar("base models", len(bases)) as bar:
             for _ in pool.map(_build, texts, [str(store)] * len(bases)):
                 bar.update()
-        arguments = [(address, json.dumps(to_json(each.recipe)), each.steps, str(store)) for each in chosen]
+        arguments = [
+            (address, json.dumps(to_json(each.recipe)), each.steps, str(store)) for each in selection
+        ]
         results = pool.map(_measure_training, *zip(*arguments, strict=True))
-        with ProgressBar("trainings", len(chosen)) as bar:
-            for training, measured in zip(chosen, results, strict=True):
+        with ProgressBar("trainings", len(selection)) as bar:
+            for training, measured in zip(selection, results, strict=True):
                 values |= dict(zip(training.rows, measured, strict=True))
                 bar.update()
     return pd.DataFrame.from_dict(values, orient="index").astype(float)
