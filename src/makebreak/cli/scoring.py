@@ -41,7 +41,7 @@ def score(
     ] = None,
     debug: DebugFlag = False,
 ) -> Report:
-    """Score a measure: does it predict that safety breaks, and better than three numbers that cost nothing?
+    """Report whether a measure predicts that safety breaks, beside three numbers that cost nothing.
 
     The measure is computed on models that were made safe by different mechanisms and then attacked. Its rank
     correlation with every outcome, within a pretraining seed and a length of alignment, stands beside that of
