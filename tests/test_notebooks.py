@@ -14,7 +14,7 @@ from nbclient import NotebookClient
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.py"))
 
 
-QUICK = {"01_quickstart", "09_zoo"}
+QUICK = {"01_quickstart", "09_zoo", "10_what_predicts_fragility"}
 """Notebooks on shipped models, which run in seconds."""
 RUNS = [pytest.param(path, marks=[pytest.mark.slow] * (path.stem not in QUICK)) for path in NOTEBOOKS]
 MAX_LINES = 60

@@ -4,6 +4,7 @@ from . import attacks as attacks
 from . import claims as claims
 from . import defences as defences
 from . import evaluation as evaluation
+from . import fragility as fragility
 from . import geometry as geometry
 from . import mechanism as mechanism
 from . import model_organisms as model_organisms
