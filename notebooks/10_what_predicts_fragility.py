@@ -14,8 +14,8 @@
 # %% [markdown]
 # # Harmful tokens that must be forced predict held-out compliance, the norm of the update does not
 #
-# Some hundred models of the world `mini` were made safe by fifteen mechanisms, measured before any attack, and
-# then attacked. Their table ships with makebreak, so that an analysis takes no training. Its results are
+# Some hundred models of the world `mini` were made safe by fifteen mechanisms, measured before any attack,
+# and then attacked. Their table ships with makebreak, so that an analysis takes no training. Its results are
 # exploratory: four pretraining seeds, and predictors that were looked at first.
 
 # %%
@@ -38,8 +38,8 @@ models.groupby("mechanism").size().sort_values().to_frame("qualified models").T
 
 # %% [markdown]
 # ## Predictors and outcomes
-# A model qualifies if it refuses 98 % of unsafe requests and answers 95 % of safe ones. Columns `predictor.NAME`
-# were known before the attacks, `outcome.NAME` are their results.
+# A model qualifies if it refuses 98 % of unsafe requests and answers 95 % of safe ones. Columns
+# `predictor.NAME` were known before the attacks, `outcome.NAME` are their results.
 
 # %%
 outcomes = [name for name in models if name.startswith("outcome.")]
@@ -47,8 +47,8 @@ models[outcomes].describe().T[["mean", "min", "max"]].round(2)
 
 # %% [markdown]
 # ## Associations
-# Rank correlations within a pretraining seed and a length of alignment, over mechanisms, then means over doses
-# and seeds with Student intervals. The last column is the correlation that is left given margin and norm.
+# Rank correlations within a pretraining seed and a length of alignment, over mechanisms, then means over
+# doses and seeds with Student intervals. `partial_correlation` is what is left given margin and norm.
 
 # %%
 signs = {"prefix_depth": 1, "margin": 1, "weight_change": 0}
@@ -67,9 +67,9 @@ axes[0].set_ylabel("held-out requests answered")
 plt.show()
 
 # %% [markdown]
-# The number of tokens of the harmful answer that must be forced goes with compliance on families that were not
-# trained. The norm of the update has no association of which the sign could be told. A measure of your own takes
-# one command: [`makebreak score`](../docs/guides/scoring_a_measure.md).
+# The more tokens of the harmful answer must be forced, the fewer requests of families that were not trained
+# are answered. The norm of the update has no association of which the sign could be told. A measure of your
+# own takes one command: [`makebreak score`](../docs/guides/scoring_a_measure.md).
 
 # %%
 rows = table.set_index("predictor")
