@@ -17,7 +17,7 @@ from makebreak.claims import Claim, NotRun, Tables, rows_of
 from makebreak.fragility import model_grids, orientation
 from makebreak.fragility.association import band_correlations, partial_band_correlations, seed_means
 from makebreak.fragility.grid import ModelGrid
-from makebreak.fragility.prediction import predict
+from makebreak.fragility.prediction import seed_r2
 
 OUTCOME = "harmful.compliance"
 """Outcome that the claims are about."""
@@ -37,22 +37,8 @@ def _grid(tables: Tables) -> ModelGrid:
 
 
 def _r2_by_seed(grid: ModelGrid, names: Sequence[str]) -> pd.Series:
-    """R² of a prediction of left-out mechanisms by seed, from fits within the seed."""
-    values = {}
-    for i, seed in enumerate(grid.seeds):
-        part = slice(i, i + 1)
-        of_seed = ModelGrid(
-            grid.world,
-            grid.stage,
-            (seed,),
-            grid.mechanisms,
-            grid.doses,
-            grid.present[part],
-            {name: values[part] for name, values in grid.predictors.items()},
-            {name: values[part] for name, values in grid.outcomes.items()},
-        )
-        values[seed] = predict(of_seed, OUTCOME, names).r2
-    return pd.Series(values, dtype=float)
+    """R² of the prediction of left-out mechanisms by seed."""
+    return pd.Series(dict(zip(grid.seeds, seed_r2(grid, OUTCOME, names), strict=True)), dtype=float)
 
 
 def _r2_of_baselines(tables: Tables) -> pd.Series:
@@ -128,7 +114,7 @@ CLAIMS = (
         role="primary",
         statement="Refusal margin, norm of the update and one-step loss drop predict compliance after "
         "harmful fine-tuning of mechanisms that were not used to fit",
-        quantity="R² of the prediction of left-out mechanisms by ridge regression, within a seed",
+        quantity="R² of the prediction of left-out mechanisms by ridge regression, by seed",
         unit="R²",
         value=_r2_of_baselines,
     ),

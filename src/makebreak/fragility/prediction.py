@@ -55,6 +55,39 @@ def predict(grid: ModelGrid, outcome: str, predictors: Sequence[str], boosting: 
     Returns:
         Quality of the prediction.
     """
+    n, sums = _squared_errors(grid, outcome, predictors, boosting)
+    if sums is None:
+        return Prediction(n, None, None, None)
+    sums = sums[:, sums[1] > 0]
+    r2 = 1 - sums[0].sum() / sums[1].sum()
+    low, high = _interval(sums)
+    return Prediction(n, float(r2), low, high)
+
+
+def seed_r2(grid: ModelGrid, outcome: str, predictors: Sequence[str]) -> Float[np.ndarray, " s"]:
+    """R² of every seed, of the same fits to all other mechanisms in all seeds as `predict`.
+
+    Args:
+        grid: The models.
+        outcome: Name of the outcome.
+        predictors: Names of the predictors of a ridge regression.
+
+    Returns:
+        One number per seed of the grid; NaN where it is undefined.
+    """
+    _, sums = _squared_errors(grid, outcome, predictors, boosting=False)
+    if sums is None:
+        return np.full(len(grid.seeds), np.nan)
+    return np.where(sums[1] > 0, 1 - sums[0] / np.where(sums[1] > 0, sums[1], 1.0), np.nan)
+
+
+def _squared_errors(
+    grid: ModelGrid, outcome: str, predictors: Sequence[str], boosting: bool
+) -> tuple[int, Float[np.ndarray, "two s"] | None]:
+    """Number of models, and by seed the squared errors of the prediction and of the training set's mean.
+
+    The errors are None with too few models or mechanisms, or a constant outcome.
+    """
     y = seed_ranks(grid.outcomes[outcome]).ravel()
     x = np.stack([seed_ranks(grid.predictors[name]).ravel() for name in predictors], axis=1)
     places = np.indices(grid.present.shape).reshape(3, -1)
@@ -63,7 +96,7 @@ def predict(grid: ModelGrid, outcome: str, predictors: Sequence[str], boosting: 
     n = len(y)
     enough = n >= MIN_MODELS and len(np.unique(mechanisms)) >= MIN_MECHANISMS
     if not enough or not np.ptp(y) or np.isnan(x).all():
-        return Prediction(n, None, None, None)
+        return n, None
     errors = np.empty((2, n))
     for mechanism in np.unique(mechanisms):
         test = mechanisms == mechanism
@@ -77,10 +110,8 @@ def predict(grid: ModelGrid, outcome: str, predictors: Sequence[str], boosting: 
         with config_context(assume_finite=True, skip_parameter_validation=True):  # a third of the time
             fitted = model.fit(features[~test], y[~test]).predict(features[test])
         errors[:, test] = (y[test] - fitted) ** 2, (y[test] - y[~test].mean()) ** 2
-    sums = np.stack([np.bincount(seeds, weights=error) for error in errors])[:, np.unique(seeds)]
-    r2 = 1 - sums[0].sum() / sums[1].sum()
-    low, high = _interval(sums)
-    return Prediction(n, float(r2), low, high)
+    n_seeds = len(grid.seeds)
+    return n, np.stack([np.bincount(seeds, weights=error, minlength=n_seeds) for error in errors])
 
 
 def seed_ranks(values: Float[np.ndarray, "s m d"]) -> Float[np.ndarray, "s m d"]:

@@ -1,0 +1,105 @@
+"""The study of fragility: claims on planted tables, and the smallest preset from the command line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import matplotlib as mpl
+
+mpl.use("Agg")
+
+import numpy as np
+import pandas as pd
+import pytest
+from fragility_zoo import copy_of, table, trajectories
+
+from experiments.command import main
+from experiments.fragility import STUDY
+from experiments.fragility.claims import OUTCOME
+from experiments.fragility.predictors import BASELINES, PREDICTORS
+from experiments.fragility.presets import CONFIRMATORY_SEEDS, EXPLORATORY_SEEDS, PRESETS
+from makebreak.claims import evaluate_claims
+from tests.experiments.store_files import modification_times
+
+SHAPE = (6, 14, 6)
+
+
+def _zoo(first_seed: int, sign: float, sources: int = 0) -> pd.DataFrame:
+    """Models whose compliance is the opposite of VISAGE and of nothing else; `sign` turns the association."""
+    random = np.random.default_rng(first_seed + sources)
+    y = trajectories(random, SHAPE)
+    columns = {f"predictor.{name}": trajectories(random, SHAPE) for name in PREDICTORS}
+    columns["predictor.visage"] = copy_of(-sign * y, 0.8, random)
+    return table({**columns, f"outcome.{OUTCOME}": y}, first_seed)
+
+
+def _verdicts(zoo: pd.DataFrame) -> dict[str, str]:
+    return {row.id: row.verdict for row in evaluate_claims(STUDY.claims, {"zoo": zoo})}
+
+
+def test_claim_follows_the_planted_sign() -> None:
+    """VISAGE is supported where it is planted and contradicted where it is turned; noise is neither."""
+    verdicts, turned = _verdicts(_zoo(5, 1.0)), _verdicts(_zoo(5, -1.0))
+    assert verdicts["F.visage"] == verdicts["F3"] == verdicts["F2"] == "supported"
+    assert turned["F.visage"] == turned["F3"] == "contradicted"
+    others = [name for name in verdicts if name.startswith("F.") and name != "F.visage"]
+    supported = [name for name in others if verdicts[name] == "supported"]
+    assert len(supported) <= 4, "one in forty of 29 is expected by chance"
+    assert verdicts["F1"] != "supported", "the baselines are noise"
+
+
+def test_confirmatory_seeds_alone_decide() -> None:
+    """Exploratory seeds with the opposite association change no claim once there are confirmatory ones."""
+    both = pd.concat([_zoo(5, 1.0), _zoo(0, -1.0)[lambda rows: rows.seed < 5]], ignore_index=True)
+    assert _verdicts(both)["F.visage"] == "supported"
+    assert _verdicts(both[both.seed < 5])["F.visage"] == "contradicted"
+
+
+def test_seeds_and_mechanisms_of_record() -> None:
+    """Fourteen mechanisms or more, six doses, and no seed that is both explored and confirmed."""
+    small = PRESETS["small"]
+    assert not set(EXPLORATORY_SEEDS) & set(CONFIRMATORY_SEEDS)
+    assert small.seeds == (*EXPLORATORY_SEEDS, *CONFIRMATORY_SEEDS)
+    assert len(small.doses) == 6
+    assert len(small.mechanisms) - 2 >= 14
+    recipes = {small.recipe("mini", 0, name) for name in small.mechanisms}
+    assert len(recipes) == len(small.mechanisms)
+    steps = {recipe.alignments[-1].optimisation.steps for recipe in recipes}
+    assert steps == {small.doses[-1]}
+
+
+@pytest.mark.slow
+def test_smallest_preset_runs_every_stage_once(tmp_path: Path) -> None:
+    """All tables and figures are written, and a second run computes nothing."""
+    words = [
+        "fragility",
+        "--preset",
+        "smoke",
+        "--store",
+        str(tmp_path / "store"),
+        "--out",
+        str(tmp_path / "out"),
+    ]
+    assert main(words) == 0
+    tables = {path.stem for path in (tmp_path / "out" / "tables").iterdir()}
+    expected = {
+        "models",
+        "predictors",
+        "outcomes",
+        "fine_tuning",
+        "zoo",
+        "counts",
+        "associations",
+        "predictions",
+    }
+    assert expected <= tables
+    claims = json.loads((tmp_path / "out" / "claims.json").read_text())
+    assert {row["id"] for row in claims} == {claim.id for claim in STUDY.claims}
+    zoo = pd.read_csv(tmp_path / "out" / "tables" / "zoo.csv")
+    assert {f"predictor.{name}" for name in BASELINES} <= set(zoo)
+    assert zoo[zoo.mechanism == "sham"].is_control.all()
+    assert not zoo.duplicated(["seed", "mechanism", "dose"]).any()
+    before = modification_times(tmp_path / "store")
+    assert main(words) == 0
+    assert modification_times(tmp_path / "store") == before
