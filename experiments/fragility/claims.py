@@ -14,10 +14,15 @@ import pandas as pd
 from experiments.fragility.predictors import BASELINES, PREDICTORS
 from experiments.fragility.presets import EXPLORATORY_SEEDS
 from makebreak.claims import Claim, NotRun, Tables, rows_of
-from makebreak.fragility import model_grids, orientation
-from makebreak.fragility.association import band_correlations, partial_band_correlations, seed_means
-from makebreak.fragility.grid import ModelGrid
-from makebreak.fragility.prediction import seed_r2
+from makebreak.fragility import (
+    ModelGrid,
+    band_correlations,
+    model_grids,
+    orientation,
+    partial_band_correlations,
+    seed_means,
+    seed_r2,
+)
 
 OUTCOME = "harmful.compliance"
 """Outcome that the claims are about."""

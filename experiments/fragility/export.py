@@ -6,19 +6,18 @@ python -m experiments.fragility.export --preset small --worlds mini --seeds 0 1 
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
+import tyro
 
 from experiments.fragility import STUDY
 from experiments.fragility.mechanisms import MECHANISMS
 from experiments.fragility.presets import PRESETS
 from makebreak import settings
-from makebreak.cli.main import parse_arguments
 from makebreak.configs import to_json
-from makebreak.fragility.models import RECIPE
+from makebreak.fragility import RECIPE
 from makebreak.store import Store, is_cached
 from makebreak.studies import Cell, collect
 
@@ -73,5 +72,5 @@ def _is_control(cell: Cell) -> bool:
 
 
 if __name__ == "__main__":
-    written = export(parse_arguments(Export, sys.argv[1:], "python -m experiments.fragility.export"))
+    written = export(tyro.cli(Export))
     print(written.groupby(["world", "seed"]).qualifies.agg(["size", "sum"]).to_string())

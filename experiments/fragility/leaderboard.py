@@ -5,13 +5,13 @@ python -m experiments.fragility.leaderboard --out runs/fragility/leaderboard
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import tyro
+
 from experiments.fragility.claims import OUTCOME
 from experiments.fragility.predictors import SIGNS
-from makebreak.cli.main import parse_arguments
 from makebreak.fragility import association_table, prediction_table, read_zoo
 from makebreak.report import write_leaderboard
 
@@ -45,5 +45,4 @@ def write(options: Leaderboard) -> Path:
 
 
 if __name__ == "__main__":
-    chosen = parse_arguments(Leaderboard, sys.argv[1:], "python -m experiments.fragility.leaderboard")
-    print(f"page: {write(chosen)}")
+    print(f"page: {write(tyro.cli(Leaderboard))}")

@@ -12,7 +12,8 @@ import pytest
 import makebreak as mb
 
 PACKAGES = {
-    *("activations", "architectures", "attacks", "claims", "defences", "evaluation", "geometry", "mechanism"),
+    *("activations", "architectures", "attacks", "claims", "defences", "evaluation", "fragility"),
+    *("geometry", "mechanism"),
     *(
         "model_organisms",
         "model_zoo",
