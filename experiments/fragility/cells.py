@@ -23,17 +23,17 @@ def cells(preset: Preset, world: str, seeds: tuple[int, ...]) -> list[Cell]:
         over all of them.
     """
     result: list[TableCell] = []
-    needs_refusal = preset.name != "smoke"  # after a few steps nothing is refused
+    required = preset.requires_qualification
     for seed in seeds:
         for name in preset.mechanisms:
             recipe, is_control = preset.recipe(world, seed, name), MECHANISMS[name].is_control
             columns = {"world": world, "seed": seed, "mechanism": name}
-            settings = ModelSettings(recipe, preset.n_qualification, is_control, needs_refusal)
+            settings = ModelSettings(recipe, preset.n_qualification, is_control, required)
             models = TableCell("fragility-models", model_tables, columns, settings, (recipe, recipe.base))
             result.append(models)
             if not is_control:
                 attack = OutcomeSettings(
-                    recipe, preset.fine_tuning, preset.n_attacked, preset.n_outcome, needs_refusal
+                    recipe, preset.fine_tuning, preset.n_attacked, preset.n_outcome, required
                 )
                 result.append(
                     TableCell("fragility-outcomes", outcome_tables, columns, attack, (recipe,), (models,))

@@ -11,10 +11,12 @@ from functools import partial
 
 import pandas as pd
 
-from experiments.fragility.predictors import BASELINES, PREDICTORS
-from experiments.fragility.presets import EXPLORATORY_SEEDS
+from experiments.fragility.predictors import PREDICTORS
 from makebreak.claims import Claim, NotRun, Tables, rows_of
 from makebreak.fragility import (
+    BASELINES,
+    COVARIATES,
+    EXPLORATORY_SEEDS,
     ModelGrid,
     band_correlations,
     model_grids,
@@ -68,9 +70,8 @@ def _correlation(name: str, tables: Tables) -> pd.Series:
 def _partial_correlation(name: str, tables: Tables) -> pd.Series:
     """Rank correlation within seed and dose given margin and norm of the update, in the claimed direction."""
     grid = _grid(tables)
-    known = grid.predictors
-    covariates = (known["margin"], known["weight_change"])
-    correlations = partial_band_correlations(known[name], grid.outcomes[OUTCOME], covariates)
+    margin, norm = (grid.predictors[covariate] for covariate in COVARIATES)
+    correlations = partial_band_correlations(grid.predictors[name], grid.outcomes[OUTCOME], (margin, norm))
     sign = PREDICTORS[name].sign * orientation(OUTCOME)
     return pd.Series(dict(zip(grid.seeds, sign * seed_means(correlations), strict=True)), dtype=float)
 

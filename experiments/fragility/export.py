@@ -72,5 +72,5 @@ def _is_control(cell: Cell) -> bool:
 
 
 if __name__ == "__main__":
-    written = export(tyro.cli(Export))
-    print(written.groupby(["world", "seed"]).qualifies.agg(["size", "sum"]).to_string())
+    models = export(tyro.cli(Export))
+    print(models.groupby(["world", "seed"]).qualifies.agg(["size", "sum"]).to_string())

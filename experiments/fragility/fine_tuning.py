@@ -10,10 +10,10 @@ from typing import NamedTuple
 import torch
 from transformers import PreTrainedModel
 
-from makebreak.evaluation import stack_compliance
+from makebreak.evaluation import stack_compliance, stack_sequences
 from makebreak.model_zoo import held_out_requests
 from makebreak.models import stack_models
-from makebreak.prompts import Sequences, load_world
+from makebreak.prompts import load_world
 from makebreak.training import FineTuning
 
 ATTACKERS: Mapping[str, FineTuning] = {
@@ -124,16 +124,10 @@ def _attack(
             )
             for attack_seed in seeds
         ]
-        losses, _ = objective.loss(stack, _by_member(batches, [s for _, s in members]), stack)
+        losses, _ = objective.loss(stack, stack_sequences([batches[i] for _, i in members]), stack)
         optimiser.zero_grad()
         losses.sum().backward()  # each member's weights have the gradient of its own loss
         optimiser.step()
         if step + 1 in steps:
             measure(step + 1)
     return rows
-
-
-def _by_member(batches: Sequence[Sequences], numbers: Sequence[int]) -> Sequences:
-    """The batch of a number for every member, with an axis of members after that of requests."""
-    columns = zip(*(vars(batch).values() for batch in batches), strict=True)
-    return Sequences(*(torch.stack([column[i] for i in numbers], dim=1) for column in columns))

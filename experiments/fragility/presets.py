@@ -9,12 +9,11 @@ from dataclasses import dataclass, field, replace
 
 from experiments.fragility.fine_tuning import FineTuningSettings
 from experiments.fragility.mechanisms import MECHANISMS
+from makebreak.fragility import EXPLORATORY_SEEDS
 from makebreak.models import MODEL_SIZES, ModelConfig
 from makebreak.recipes import Recipe, base_recipe
 from makebreak.training import Optimisation
 
-EXPLORATORY_SEEDS = tuple(range(5))
-"""Pretraining seeds on which analyses were chosen."""
 CONFIRMATORY_SEEDS = tuple(range(5, 15))
 """Pretraining seeds that were run after all definitions were frozen."""
 
@@ -43,6 +42,8 @@ class Preset:
     """Unsafe requests of the other outcomes."""
     model: ModelConfig = MODEL_SIZES["mini"]
     """Architecture and size."""
+    requires_qualification: bool = True
+    """Whether models must qualify to be analysed; where nothing is learnt, all are."""
     pretraining_steps: int | None = None
     """Steps of pretraining; None for those of the world's recipe."""
     worlds: tuple[str, ...] = ("mini", "hidden")
@@ -86,6 +87,7 @@ SMOKE = Preset(
     fine_tuning=FineTuningSettings((1, 2), (2,), batch_size=4, harmful_seeds=1, n_unsafe=8, n_safe=8),
     n_attacked=4,
     n_outcome=8,
+    requires_qualification=False,
     pretraining_steps=4,
 )
 PRESETS = {preset.name: preset for preset in (SMOKE, MINI, SMALL)}

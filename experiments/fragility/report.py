@@ -38,7 +38,7 @@ DERIVED = {
 }
 """Tables by name, in the order in which they are computed."""
 SUMMARIES = {
-    "Models by mechanism": counts,
+    "Models by mechanism": lambda tables: rows_of(tables, "counts"),
     "Association of every predictor with every outcome": lambda tables: rows_of(tables, "associations"),
     "Prediction of left-out mechanisms": lambda tables: rows_of(tables, "predictions"),
 }

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from experiments.fragility.predictors import BASELINES, PREDICTORS, SIGNS
+from experiments.fragility.predictors import PREDICTORS, SIGNS
+from makebreak.fragility import BASELINES
 from makebreak.mechanism import shared_activations
 from makebreak.model_library import open_organism
 from makebreak.model_zoo import Subject

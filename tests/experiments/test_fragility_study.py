@@ -17,9 +17,10 @@ from fragility_zoo import copy_of, table, trajectories
 from experiments.command import main
 from experiments.fragility import STUDY
 from experiments.fragility.claims import OUTCOME
-from experiments.fragility.predictors import BASELINES, PREDICTORS
-from experiments.fragility.presets import CONFIRMATORY_SEEDS, EXPLORATORY_SEEDS, PRESETS
+from experiments.fragility.predictors import PREDICTORS
+from experiments.fragility.presets import CONFIRMATORY_SEEDS, PRESETS
 from makebreak.claims import evaluate_claims
+from makebreak.fragility import BASELINES, EXPLORATORY_SEEDS
 from tests.experiments.store_files import modification_times
 
 SHAPE = (6, 14, 6)

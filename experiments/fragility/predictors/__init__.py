@@ -98,8 +98,6 @@ PREDICTORS: Mapping[str, Predictor] = {
         (quantisation_gap, -1),
     )
 }
-"""Predictors by name. The first three are the cheap baselines."""
-BASELINES = ("margin", "weight_change", "loss_drop")
-"""Predictors that every other one is compared with."""
+"""Predictors by name. The first three are `makebreak.fragility.BASELINES`."""
 SIGNS: Mapping[str, int] = {name: predictor.sign for name, predictor in PREDICTORS.items()}
 """Claimed signs by name."""

@@ -37,25 +37,8 @@ def published_range(curve: np.ndarray) -> np.ndarray:
     return 100 * curve[np.abs(AXIS) <= VISAGE_RANGE]
 
 
+@lru_cache(maxsize=2)
 def random_curves(subject: Subject) -> list[np.ndarray]:
     """Failure along every random direction, with the norms of the tensors; computed once per model."""
-    return _curves(_Key(subject))
-
-
-class _Key:
-    """A subject, equal to others of the same model object."""
-
-    def __init__(self, subject: Subject) -> None:
-        self.subject = subject
-
-    def __hash__(self) -> int:
-        return id(self.subject.model)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Key) and self.subject.model is other.subject.model
-
-
-@lru_cache(maxsize=2)
-def _curves(key: _Key) -> list[np.ndarray]:
-    model = key.subject.model
-    return [failure_curve(key.subject, random_direction(model, seed)) for seed in range(N_DIRECTIONS)]
+    model = subject.model
+    return [failure_curve(subject, random_direction(model, seed)) for seed in range(N_DIRECTIONS)]

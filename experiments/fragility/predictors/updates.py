@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
+from makebreak.geometry import Spectrum, spectrum
 from makebreak.model_zoo import Subject
 from makebreak.models import mlp_input_matrices, n_layers, weight_matrix
 
@@ -31,3 +32,9 @@ def input_updates(subject: Subject) -> Mapping[str, Tensor]:
         for n, u in update_matrices(subject).items()
         if n.partition(".mlp.")[2] in [m[4:] for m in matrices]
     }
+
+
+def update_spectra(subject: Subject) -> list[Spectrum]:
+    """Concentration of the singular values of every matrix of `update_matrices`."""
+    spectra = [spectrum(update) for update in update_matrices(subject).values()]
+    return [each for each in spectra if each is not None]

@@ -13,9 +13,6 @@ from makebreak.settings import OutputSettings, ScoreSettings
 if TYPE_CHECKING:
     import pandas as pd
 
-_SHOWN = 12
-"""Lines of the summary, at most; the file has all rows."""
-
 
 def score(
     measure: Annotated[
@@ -64,9 +61,9 @@ def score(
 
 
 def _lines(table: pd.DataFrame) -> list[str]:
-    """One line per outcome: the measure, the best baseline, and random numbers."""
+    """One line per outcome: the measure, the three baselines, and random numbers."""
     lines = []
-    for outcome, rows in list(table.groupby("outcome", sort=False))[:_SHOWN]:
+    for outcome, rows in table.groupby("outcome", sort=False):
         cells = [f"{row.predictor} {_value(row)}" for row in rows.itertuples()]
         lines.append(f"{outcome}: " + "; ".join(cells))
     return lines

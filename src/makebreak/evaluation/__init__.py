@@ -52,7 +52,13 @@ from makebreak.evaluation.refusal_phrases import begins_with_refusal
 from makebreak.evaluation.sampling import Sampling, repeat_requests
 from makebreak.evaluation.score_files import request_digest, writable_text
 from makebreak.evaluation.shallow import shallow_refusal_share, shallow_refusals
-from makebreak.evaluation.stacked import stack_answers, stack_behaviours, stack_compliance, stack_kl_to_base
+from makebreak.evaluation.stacked import (
+    stack_answers,
+    stack_behaviours,
+    stack_compliance,
+    stack_kl_to_base,
+    stack_sequences,
+)
 from makebreak.evaluation.target import (
     AnswerRow,
     ChatTarget,
@@ -139,6 +145,7 @@ __all__ = [
     "stack_behaviours",
     "stack_compliance",
     "stack_kl_to_base",
+    "stack_sequences",
     "target_batch_size",
     "target_nll",
     "text_losses",

@@ -83,10 +83,8 @@ def stack_compliance(stack: PreTrainedModel, world: World, requests: Requests) -
     width = int(ends.max())  # nothing after the judged segment is read
     target = whole.supervised[:, 1:width] & (torch.arange(1, width) < ends)
     tokens = whole.tokens[:, :width]
-    correct = []
-    for rows, mask in zip(
-        tokens.split(_rows(tokens) // size + 1), target.split(_rows(tokens) // size + 1), strict=True
-    ):
+    correct, n_rows = [], _rows(tokens) // size + 1
+    for rows, mask in zip(tokens.split(n_rows), target.split(n_rows), strict=True):
         repeated = rows[:, None].expand(-1, size, -1)
         predicted = _next_log_probs(stack, repeated[..., :-1]).argmax(dim=-1).cpu()
         correct.append(((predicted == repeated[..., 1:]) | ~mask[:, None]).all(dim=-1))
@@ -107,7 +105,7 @@ def stack_kl_to_base(
     Returns:
         The KL of each model.
     """
-    batch = _join([sequences(world, part, "instructed") for part in requests])
+    batch = stack_sequences([sequences(world, part, "instructed") for part in requests])
     total = torch.zeros(len(requests), dtype=torch.float64)
     for part in _split(batch):
         log_p, log_q = (_log_probs(network, part) for network in (bases, stack))
@@ -122,7 +120,8 @@ def _score_reference(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Whether a reference answer and its judged segment are produced, and log-probabilities of its start."""
     whole, judged = (
-        _join([sequences(world, part, answer, whole=whole) for part in requests]) for whole in (True, False)
+        stack_sequences([sequences(world, part, answer, whole=whole) for part in requests])
+        for whole in (True, False)
     )
     ends = np.stack([part.prompt_length + part.judged[:, 1] for part in requests], axis=1)
     before_end = torch.arange(1, whole.tokens.shape[-1]) < torch.from_numpy(ends)[..., None]
@@ -169,8 +168,8 @@ def _next_log_probs(stack: PreTrainedModel, tokens: Tensor) -> Float[Tensor, "ba
         return by_request(stack, forward(stack, member_rows(stack, tokens)).logits.float().log_softmax(-1))
 
 
-def _join(batches: Sequence[Sequences]) -> Sequences:
-    """Batches of single models as one with an axis of members after the requests."""
+def stack_sequences(batches: Sequence[Sequences]) -> Sequences:
+    """Batches of single models, one for each, as one with an axis of members after the requests."""
     columns = zip(*(vars(batch).values() for batch in batches), strict=True)
     return Sequences(*(torch.stack(column, dim=1) for column in columns))
 

@@ -1,7 +1,14 @@
 """Which measures predict that safety breaks: statistics on a table of models, and scores of new measures."""
 
 from makebreak.fragility.association import band_correlations, partial_band_correlations, seed_means
-from makebreak.fragility.grid import ModelGrid, model_grids, orientation
+from makebreak.fragility.grid import (
+    BASELINES,
+    COVARIATES,
+    EXPLORATORY_SEEDS,
+    ModelGrid,
+    model_grids,
+    orientation,
+)
 from makebreak.fragility.models import RECIPE, Training, choose_models, read_zoo, trainings
 from makebreak.fragility.prediction import seed_r2
 from makebreak.fragility.rows import AssociationRow, ModelPredictionRow
@@ -9,6 +16,9 @@ from makebreak.fragility.score import load_measure, score_measure
 from makebreak.fragility.table import association_table, prediction_table
 
 __all__ = [
+    "BASELINES",
+    "COVARIATES",
+    "EXPLORATORY_SEEDS",
     "RECIPE",
     "AssociationRow",
     "ModelGrid",

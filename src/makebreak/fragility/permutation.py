@@ -6,7 +6,7 @@ trajectory lacks a dose, the next one along the cycle of the permutation takes i
 every permutation keeps the models and ranks of each seed and dose.
 
 Seeds are permuted independently. The null distribution of the mean over seeds is that of a sum of independent
-terms, and is orders from the `N_PERMUTATIONS` values of each seed in `N_COMBINATIONS` combinations: p-values
+terms, and is drawn from the `N_PERMUTATIONS` values of each seed in `N_COMBINATIONS` combinations: p-values
 as small as 1e-5 remain after Holm's adjustment over hundreds of pairs (Holm 1979), which 1/1001 would not.
 """
 
@@ -140,7 +140,7 @@ def _seed_values(x: np.ndarray, weights: np.ndarray, index: np.ndarray) -> np.nd
 
 
 def _combine(values: np.ndarray) -> np.ndarray:
-    """Sums over seeds of independently orders permutations."""
+    """Sums over seeds of permutations that are drawn independently."""
     total = np.zeros(N_COMBINATIONS)
     for of_seed, draws in zip(values, _combinations(len(values)), strict=True):
         total += of_seed[draws]
