@@ -41,6 +41,7 @@ SUMMARIES = {
     "Models by mechanism": lambda tables: rows_of(tables, "counts"),
     "Association of every predictor with every outcome": lambda tables: rows_of(tables, "associations"),
     "Prediction of left-out mechanisms": lambda tables: rows_of(tables, "predictions"),
+    "Difference of SSFT from its controls": lambda tables: rows_of(tables, "controls"),
 }
 """Tables of the report by title."""
 

@@ -1,4 +1,4 @@
-"""Statistics over all models of a run: associations of predictors with outcomes, and predictions."""
+"""Statistics over all models of a run: associations, predictions, and differences from controls."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pandas as pd
 from experiments.fragility.claims import OUTCOME
 from experiments.fragility.predictors import SIGNS
 from experiments.fragility.zoo import KEYS, zoo_table
-from makebreak.fragility import association_table, prediction_table
+from makebreak.fragility import association_table, control_table, prediction_table
 from makebreak.revisions import cache_revision
 from makebreak.studies import Inputs
 
@@ -26,15 +26,19 @@ class StatisticsSettings:
     """Seed and mechanism of each needed cell, such as `0 ssft`, in the order of the cells."""
 
 
-@cache_revision(1)
+@cache_revision(2)
 def statistics_tables(inputs: Inputs) -> Mapping[str, Iterable[Mapping[str, Any]]]:
-    """Tables `associations` and `predictions`, empty where no qualified model was attacked."""
+    """Tables `associations` and `predictions`, empty without an attacked model, and `controls`."""
     zoo = zoo_table(_join(inputs))
-    column = f"outcome.{OUTCOME}"
+    column, controls = f"outcome.{OUTCOME}", _rows(control_table(zoo))
     if column not in zoo or not zoo[zoo.qualifies][column].notna().any():
-        return {"associations": [], "predictions": []}
+        return {"associations": [], "predictions": [], "controls": controls}
     signs = {name: sign for name, sign in SIGNS.items() if f"predictor.{name}" in zoo}
-    return {"associations": _rows(association_table(zoo, signs)), "predictions": _rows(prediction_table(zoo))}
+    return {
+        "associations": _rows(association_table(zoo, signs)),
+        "predictions": _rows(prediction_table(zoo)),
+        "controls": controls,
+    }
 
 
 def _join(inputs: Inputs) -> dict[str, pd.DataFrame]:

@@ -93,6 +93,7 @@ def test_smallest_preset_runs_every_stage_once(tmp_path: Path) -> None:
         "counts",
         "associations",
         "predictions",
+        "controls",
     }
     assert expected <= tables
     claims = json.loads((tmp_path / "out" / "claims.json").read_text())

@@ -1,6 +1,7 @@
 """Which measures predict that safety breaks: statistics on a table of models, and scores of new measures."""
 
 from makebreak.fragility.association import band_correlations, partial_band_correlations, seed_means
+from makebreak.fragility.controls import ControlRow, control_table
 from makebreak.fragility.grid import (
     BASELINES,
     COVARIATES,
@@ -21,12 +22,14 @@ __all__ = [
     "EXPLORATORY_SEEDS",
     "RECIPE",
     "AssociationRow",
+    "ControlRow",
     "ModelGrid",
     "ModelPredictionRow",
     "Training",
     "association_table",
     "band_correlations",
     "choose_models",
+    "control_table",
     "load_measure",
     "model_grids",
     "orientation",

@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from makebreak.characters import escape_hidden
+from makebreak.fragility.controls import control_table
 from makebreak.fragility.grid import orientation
 from makebreak.plots.fragility import (
     LEVEL,
@@ -129,7 +130,7 @@ def write_leaderboard(
         summary=leaderboard_summary(zoo, associations, predictions, outcome),
         facts=_facts(zoo, associations),
         figures=write_figures(drawings, captions, folder, charts),
-        tables=tables | _tables(associations, predictions),
+        tables=tables | _controls(zoo) | _tables(associations, predictions),
         expanded=expanded,
     )
     return write_page(page, path)
@@ -217,6 +218,16 @@ def _facts(zoo: pd.DataFrame, associations: pd.DataFrame) -> dict[str, str]:
         "predictors": str(associations.predictor.nunique()),
         "outcomes": str(associations.outcome.nunique()),
     }
+
+
+def _controls(zoo: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Predictors on SSFT beside their values on the controls that were trained as long."""
+    rows = control_table(zoo)
+    if rows.empty:
+        return {}
+    names = [_text(predictor_name(name)) for name in rows.predictor]
+    title = "SSFT minus controls of equal training, in standard deviations over the models of a seed"
+    return {title: rows.assign(predictor=names)}
 
 
 def _tables(associations: pd.DataFrame, predictions: pd.DataFrame) -> dict[str, pd.DataFrame]:
