@@ -1,6 +1,7 @@
 """Generates docs/results/confirmation.csv from finished runs, and the table of primary claims of its page.
 
-python dev/confirmation.py RUN … takes the folders of runs, with `claims.json` and `provenance.json`.
+python dev/confirmation.py RUN … takes the folders of runs, with `claims.json` and `provenance.json`. Rows of
+other studies and worlds stay as they are.
 """
 
 from __future__ import annotations
@@ -45,18 +46,24 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
     sides = {"above": ">", "below": "<", "within": "±"}
     for row in rows:
         if row["role"] == "primary":
-            has = row["estimate"] is not None
+            has = row["estimate"] not in (None, "")
             value = f"{float(row['estimate']):.3f}" if has else "–"
             interval = f"[{float(row['low']):.3f}, {float(row['high']):.3f}]" if row["low"] else "–"
-            bound = f"{sides[row['side']]} {float(row['bound']):g}" if row["bound"] is not None else "parts"
-            p = f"{float(row['p_holm']):.2g}" if row["p_holm"] is not None else "–"
+            bound = (
+                f"{sides[row['side']]} {float(row['bound']):g}" if row["bound"] not in (None, "") else "parts"
+            )
+            p = f"{float(row['p_holm']):.2g}" if row["p_holm"] not in (None, "") else "–"
             cells = (f"{row['study']} {row['id']}", row["world"], value, interval, bound, p, row["verdict"])
             lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
 if __name__ == "__main__":
-    all_rows = [row for folder in sys.argv[1:] for row in rows_of_run(Path(folder))]
+    new = [row for folder in sys.argv[1:] for row in rows_of_run(Path(folder))]
+    replaced = {(row["study"], row["world"]) for row in new}
+    with (RESULTS / "confirmation.csv").open(encoding="utf-8", newline="") as file:
+        old = [row for row in csv.DictReader(file) if (row["study"], row["world"]) not in replaced]
+    all_rows = old + new
     with (RESULTS / "confirmation.csv").open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         writer.writeheader()

@@ -84,7 +84,8 @@ def load_plugin(kind: str, name: str, registry: Mapping[str, T]) -> T:
             f"{kind} {name!r}: module {module_name!r} cannot be imported ({reason}); {remedy}"
         ) from error
     if not hasattr(module, attribute):
-        hint = nearest(attribute, [public for public in dir(module) if not public.startswith("_")])
+        objects = {public: value for public, value in vars(module).items() if not public.startswith("_")}
+        hint = nearest(attribute, [own for own, value in objects.items() if not inspect.ismodule(value)])
         raise ValueError(f"{kind} {name!r}: module {module_name!r} has no {attribute!r}; {hint}")
     if not _imports_nothing.get():
         _loaded.add((kind, name))

@@ -40,9 +40,9 @@ def nothing(subject):
 
 @pytest.fixture
 def zoo() -> pd.DataFrame:
-    """Two seeds, six mechanisms that are learning rates, and two doses of a model of two layers."""
+    """Two seeds, eight mechanisms that are learning rates, and two doses of a model of two layers."""
     random = np.random.default_rng(0)
-    rows = table({"outcome.harmful.compliance": random.random((2, 6, 2))})
+    rows = table({"outcome.harmful.compliance": random.random((2, 8, 2))})
     rows["step"] = rows.dose
     recipes = []
     for seed, mechanism in zip(rows.seed, rows.mechanism, strict=True):
@@ -64,14 +64,14 @@ def zoo() -> pd.DataFrame:
 
 
 def test_models_are_whole_trainings_of_few_seeds(zoo: pd.DataFrame) -> None:
-    """At least two seeds and five mechanisms are chosen."""
+    """At least two seeds and the seven mechanisms of a partial correlation are chosen."""
     chosen = choose_models(zoo, "mini", 8)
     assert chosen.seed.nunique() == 2
-    assert chosen.mechanism.nunique() == 5
-    assert len(chosen) == 20
-    assert [len(each.steps) for each in trainings(chosen)] == [2] * 10
-    with pytest.raises(InvalidInput, match="25 models"):
-        choose_models(zoo, "mini", 25)
+    assert chosen.mechanism.nunique() == 7
+    assert len(chosen) == 28
+    assert [len(each.steps) for each in trainings(chosen)] == [2] * 14
+    with pytest.raises(InvalidInput, match="33 models"):
+        choose_models(zoo, "mini", 33)
     with pytest.raises(InvalidInput, match="world 'hidden'"):
         choose_models(zoo, "hidden", 8)
 
@@ -84,18 +84,21 @@ def test_measure_that_orders_models_as_a_predictor_has_its_correlation(
     (tmp_path / "planted_measure.py").write_text(SOURCE)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{':'.join(sys.path)}")
-    rows = score_measure("planted_measure:copy", zoo, tmp_path / "store", ScoreSettings(models=24))
+    rows = score_measure("planted_measure:copy", zoo, tmp_path / "store", ScoreSettings(models=32))
     by_name = rows.set_index("predictor")
     assert set(by_name.index) == {"copy", "margin", "weight_change", "loss_drop", NOISE}
     assert by_name.rank_correlation["copy"] == pytest.approx(by_name.rank_correlation["margin"])
-    assert (rows.n_models == 24).all()
-    with pytest.raises(InvalidInput, match="undefined on all 24 models"):
-        score_measure("planted_measure:nothing", zoo, tmp_path / "store", ScoreSettings(models=24))
+    assert (rows.n_models == 32).all()
+    with pytest.raises(InvalidInput, match="undefined on all 32 models"):
+        score_measure("planted_measure:nothing", zoo, tmp_path / "store", ScoreSettings(models=32))
     file = tmp_path / "zoo.parquet"
     zoo.to_parquet(file)
     words = ["score", "planted_measure:copy", "--zoo", str(file), "--store", str(tmp_path / "store")]
-    assert main([*words, "--models", "24", "--out", str(tmp_path / "scores.csv")]) == 0
-    assert "harmful.compliance: copy" in "".join(capsys.readouterr())
+    assert main([*words, "--models", "32", "--out", str(tmp_path / "scores.csv")]) == 0
+    printed = "".join(capsys.readouterr())
+    assert "32 models of 8 mechanisms and 2 pretraining seeds, world mini" in printed
+    correlation = -by_name.rank_correlation["copy"]  # compliance is the loss of robustness
+    assert f"harmful data, compliance  {correlation:+.2f} [" in printed
     assert len(pd.read_csv(tmp_path / "scores.csv")) == len(rows)
 
 

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import tyro
 
 from makebreak.cli.options import DebugFlag, Report, log
 from makebreak.settings import OutputSettings, ScoreSettings
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 
 def score(
@@ -41,38 +38,25 @@ def score(
     """Report whether a measure predicts that safety breaks, beside three numbers that cost nothing.
 
     The measure is computed on models that were made safe by different mechanisms and then attacked. Its rank
-    correlation with every outcome, within a pretraining seed and a length of alignment, stands beside that of
-    refusal margin, norm of the update and one-step loss drop, and of random numbers.
+    correlation with the robustness of safety under each attack, within a pretraining seed and a length of
+    alignment, stands beside that of refusal margin, norm of the update and one-step loss drop, and of random
+    numbers. All columns of the table, with p-values, are written by --out.
     """
-    from makebreak.fragility import read_zoo, score_measure
+    from makebreak.fragility import choose_models, read_zoo, score_measure
+    from makebreak.report import score_summary
     from makebreak.store import write_atomic
 
-    table = score_measure(measure, read_zoo(zoo), store, settings)
+    models = read_zoo(zoo)
+    table = score_measure(measure, models, store, settings)
     if out is not None:
         write_atomic(out, table.to_csv(index=False))
         log(f"table: {out}")
-    n_models, n_seeds = int(table.n_models.max()), int(table.n_seeds.max())
+    chosen = choose_models(models, settings.world, settings.models)
     lines = [
-        f"{measure} on {n_models} models of {n_seeds} pretraining seeds, world {settings.world}: mean rank "
-        "correlation within seed and length of alignment, 95 % Student interval over seeds",
-        *_lines(table),
+        f"{measure}: {len(chosen)} models of {chosen.mechanism.nunique()} mechanisms and "
+        f"{chosen.seed.nunique()} pretraining seeds, world {settings.world}",
+        "Rank correlation with robustness within pretraining seed and length of alignment, mean over seeds "
+        "[95 % Student interval].",
+        "A positive number: models with larger values keep more of their safety.",
     ]
-    return lines, None
-
-
-def _lines(table: pd.DataFrame) -> list[str]:
-    """One line per outcome: the measure, the three baselines, and random numbers."""
-    lines = []
-    for outcome, rows in table.groupby("outcome", sort=False):
-        cells = [f"{row.predictor} {_value(row)}" for row in rows.itertuples()]
-        lines.append(f"{outcome}: " + "; ".join(cells))
-    return lines
-
-
-def _value(row: object) -> str:
-    """Correlation with its interval, or `undefined`."""
-    value, low, high = (getattr(row, name) for name in ("rank_correlation", "low", "high"))
-    if value != value:  # NaN
-        return "undefined"
-    interval = "" if low != low else f" [{low:+.2f}, {high:+.2f}]"
-    return f"{value:+.2f}{interval}"
+    return [*lines, *score_summary(table, settings.sign)], None

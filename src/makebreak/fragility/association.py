@@ -16,6 +16,8 @@ from makebreak.stats import mean_confidence_interval
 
 MIN_MODELS = 5
 """Models with both values that a seed and dose needs."""
+MIN_PARTIAL_MODELS = MIN_MODELS + 2
+"""The same for a correlation given two covariates."""
 N_RESAMPLES = 2000
 """Bootstrap samples of seeds."""
 
@@ -102,15 +104,15 @@ def partial_band_correlations(
         covariates: Values of the variables that are held fixed.
 
     Returns:
-        The correlations; NaN with fewer than `MIN_MODELS` + 2 models, with a constant variable, or where the
-        covariates determine a variable.
+        The correlations; NaN with fewer than `MIN_PARTIAL_MODELS` models, with a constant variable, or where
+        the covariates determine a variable.
     """
     a, b, c, d = unit_ranks(x, y, *covariates)
     ac, bc, dc = _products(a, c), _products(b, c), _products(d, c)
     ab_c = _given(_products(a, b), ac, bc)
     partial = _given(ab_c, _given(_products(a, d), ac, dc), _given(_products(b, d), bc, dc))
     n = (~np.isnan(np.stack([x, y, *covariates])).any(axis=0)).sum(axis=1)
-    return np.where(n >= MIN_MODELS + 2, partial, np.nan)
+    return np.where(n >= MIN_PARTIAL_MODELS, partial, np.nan)
 
 
 def seed_means(correlations: Float[np.ndarray, "s d"]) -> Float[np.ndarray, " s"]:

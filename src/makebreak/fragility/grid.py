@@ -14,8 +14,11 @@ PREDICTOR = "predictor."
 """Prefix of the columns with predictors."""
 OUTCOME = "outcome."
 """Prefix of the columns with outcomes."""
-BASELINES = ("margin", "weight_change", "loss_drop")
-"""Predictors that cost little, which every other one has to surpass."""
+BASELINE_SIGNS = {"margin": 1, "weight_change": 0, "loss_drop": -1}
+"""Predictors that cost little, which every other one has to surpass, and what is claimed for them: 1 if a
+larger value means more robust safety, -1 if more fragile, 0 for no claim."""
+BASELINES = tuple(BASELINE_SIGNS)
+"""Their names."""
 COVARIATES = BASELINES[:2]
 """Predictors that conditional statistics hold fixed."""
 EXPLORATORY_SEEDS = range(5)

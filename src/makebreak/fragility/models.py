@@ -11,6 +11,7 @@ import pandas as pd
 
 from makebreak.configs import from_json
 from makebreak.errors import InvalidInput
+from makebreak.fragility.association import MIN_PARTIAL_MODELS
 from makebreak.fragility.grid import KEYS
 from makebreak.optional_packages import check_optional
 from makebreak.recipes import Recipe
@@ -68,8 +69,8 @@ def read_zoo(path: Path | None = None) -> pd.DataFrame:
 def choose_models(zoo: pd.DataFrame, world: str, n: int) -> pd.DataFrame:
     """A part of the qualified models of a world: whole trainings, of as few seeds as give the number.
 
-    At least two seeds are chosen, so that there are intervals, and at least five mechanisms of each, which a
-    rank correlation within a dose needs.
+    At least two seeds are chosen, so that there are intervals, and at least seven mechanisms of each, which a
+    partial rank correlation within a dose needs.
 
     Args:
         zoo: One row per model.
@@ -92,7 +93,7 @@ def choose_models(zoo: pd.DataFrame, world: str, n: int) -> pd.DataFrame:
         raise InvalidInput(f"{n} models of at least two seeds: world {world} has {len(rows)} of {len(seeds)}")
     names = counts.min().sort_values(ascending=False, kind="stable").index.tolist()
     for n_seeds in range(2, len(seeds) + 1):
-        for n_mechanisms in range(min(5, len(names)), len(names) + 1):
+        for n_mechanisms in range(min(MIN_PARTIAL_MODELS, len(names)), len(names) + 1):
             chosen = rows[rows.seed.isin(seeds[:n_seeds]) & rows.mechanism.isin(names[:n_mechanisms])]
             if len(chosen) >= n:
                 return chosen

@@ -15,7 +15,7 @@ import torch
 
 from makebreak.configs import from_json, to_json
 from makebreak.errors import InvalidInput
-from makebreak.fragility.grid import BASELINES, PREDICTOR
+from makebreak.fragility.grid import BASELINE_SIGNS, BASELINES, PREDICTOR
 from makebreak.fragility.models import Training, choose_models, trainings
 from makebreak.fragility.table import association_table
 from makebreak.model_zoo import Measure, measure
@@ -27,7 +27,6 @@ from makebreak.store import Store
 
 NOISE = "random numbers"
 """Name of the control: a predictor that is drawn from a normal distribution."""
-_BASELINE_SIGNS = {"margin": 1, "weight_change": 0, "loss_drop": -1}
 
 
 def score_measure(address: str, zoo: pd.DataFrame, store: Path, settings: ScoreSettings) -> pd.DataFrame:
@@ -61,7 +60,7 @@ def score_measure(address: str, zoo: pd.DataFrame, store: Path, settings: ScoreS
     for name in columns:
         scored[f"{PREDICTOR}{name}"] = values[name]
     scored[f"{PREDICTOR}{NOISE}"] = np.random.default_rng(0).normal(size=len(rows))
-    signs = dict.fromkeys(columns, settings.sign) | {name: _BASELINE_SIGNS[name] for name in baselines}
+    signs = dict.fromkeys(columns, settings.sign) | {name: BASELINE_SIGNS[name] for name in baselines}
     return association_table(scored, {**signs, NOISE: 0})
 
 

@@ -16,6 +16,7 @@ from makebreak.report.inspection import inspection_summary, write_inspection
 from makebreak.report.landscape import landscape_summary, write_landscape
 from makebreak.report.leaderboard import write_leaderboard
 from makebreak.report.page import Figure, Page, write_page
+from makebreak.report.score_text import score_summary
 from makebreak.report.study import write_study
 from makebreak.report.tables import write_tables
 
@@ -31,6 +32,7 @@ __all__ = [
     "landscape_summary",
     "prompt_facts",
     "sampling_facts",
+    "score_summary",
     "training_facts",
     "user_data_facts",
     "write_attacks",
