@@ -14,9 +14,9 @@
 # %% [markdown]
 # # Harmful tokens that must be forced predict held-out compliance, the norm of the update does not
 #
-# Some hundred models of the world `mini` were made safe by fifteen mechanisms, measured before any attack,
-# and then attacked. Their table ships with makebreak, so that an analysis takes no training. Its results are
-# exploratory: four pretraining seeds, and predictors that were looked at first.
+# Nine hundred models of the world `mini` were made safe by fifteen mechanisms, measured before any attack,
+# and then attacked. Their table ships with makebreak, so that an analysis takes no training. Seeds 0 to 4 are
+# exploratory; the confirmatory seeds 5 to 14 were not looked at before all definitions were fixed.
 
 # %%
 import sys
@@ -54,7 +54,7 @@ models[outcomes].describe().T[["mean", "min", "max"]].round(2)
 signs = {"prefix_depth": 1, "margin": 1, "weight_change": 0}
 kept = [name for name in zoo if not name.startswith("outcome.")] + ["outcome.held_out.success"]
 table = mb.fragility.association_table(zoo[kept], signs)
-columns = ["predictor", "n_models", "rank_correlation", "low", "high", "partial_correlation", "p_value"]
+columns = ["stage", "predictor", "n_models", "rank_correlation", "low", "high", "partial_correlation", "p_value"]
 table[columns].round(3)
 
 # %%
@@ -68,11 +68,12 @@ plt.show()
 
 # %% [markdown]
 # The more tokens of the harmful answer must be forced, the fewer requests of families that were not trained
-# are answered. The norm of the update has no association of which the sign could be told. A measure of your
+# are answered. The norm of the update has no association of which the sign could be told. The
+# [results](../docs/results/fragility.md) have all 36 predictors and twelve outcomes. A measure of your
 # own takes one command: [`makebreak score`](../docs/guides/scoring_a_measure.md).
 
 # %%
-rows = table.set_index("predictor")
+rows = table[table.stage == "confirmatory"].set_index("predictor")
 assert rows.high["prefix_depth"] < 0
 assert rows.low["weight_change"] < 0 < rows.high["weight_change"]
 assert pd.notna(rows.partial_correlation["prefix_depth"])
