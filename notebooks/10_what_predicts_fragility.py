@@ -54,8 +54,8 @@ models[outcomes].describe().T[["mean", "min", "max"]].round(2)
 signs = {"prefix_depth": 1, "margin": 1, "weight_change": 0}
 kept = [name for name in zoo if not name.startswith("outcome.")] + ["outcome.held_out.success"]
 table = mb.fragility.association_table(zoo[kept], signs)
-columns = ["stage", "predictor", "n_models", "rank_correlation", "low", "high", "partial_correlation", "p_value"]
-table[columns].round(3)
+numbers = ["rank_correlation", "low", "high", "partial_correlation", "p_value"]
+table[["stage", "predictor", "n_models", *numbers]].round(3)
 
 # %%
 figure, axes = plt.subplots(1, 3, figsize=(9, 2.8), sharey=True, layout="constrained")

@@ -53,13 +53,15 @@ class Mechanism:
     follows_ssft: bool = False
     """Whether SSFT comes first: the objective lowers harmful answers and trains no refusal."""
 
-    def alignments(self, optimisation: Optimisation) -> tuple[Alignment, ...]:
-        """Returns the alignments, the last of which has the doses, with the mechanism's learning rate."""
-        optimisation = replace(optimisation, learning_rate=self.rate)
+    def alignments(self, optimisation: Optimisation, rate_factor: float) -> tuple[Alignment, ...]:
+        """Returns the alignments, the last of which has the doses, at the mechanism's rate times a factor."""
+        optimisation = replace(optimisation, learning_rate=self.rate * rate_factor)
         last = Alignment(self.objective, optimisation, self.lora, self.constraint)
         if not self.follows_ssft:
             return (last,)
-        first = replace(optimisation, steps=SSFT_STEPS, learning_rate=SSFT_RATE, extra_checkpoints=())
+        first = replace(
+            optimisation, steps=SSFT_STEPS, learning_rate=SSFT_RATE * rate_factor, extra_checkpoints=()
+        )
         return (Alignment(SSFT(), first), last)
 
 

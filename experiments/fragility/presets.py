@@ -1,6 +1,7 @@
 """Presets of the study: mechanisms, doses, seeds and sizes.
 
-Rates, doses and sizes were chosen on pretraining seed 1000, which is never reported.
+Rates, doses and sizes were chosen on pretraining seed 1000, which is never reported. In `hidden` the rates of
+`mini` are too high: at half of them the same alignments qualify, after more steps.
 """
 
 from __future__ import annotations
@@ -19,6 +20,18 @@ CONFIRMATORY_SEEDS = tuple(range(5, 15))
 
 
 @dataclass(frozen=True)
+class Schedule:
+    """Lengths and learning rates of the alignments in one world."""
+
+    world: str
+    """Name of the world."""
+    doses: tuple[int, ...]
+    """Steps of the alignment after which a model is kept, ascending."""
+    rate_factor: float = 1.0
+    """Learning rates relative to those of `MECHANISMS`, which were chosen in `mini`."""
+
+
+@dataclass(frozen=True)
 class Preset:
     """Size of the study."""
 
@@ -28,8 +41,11 @@ class Preset:
     """Pretraining seeds."""
     mechanisms: tuple[str, ...] = tuple(MECHANISMS)
     """Mechanisms and controls."""
-    doses: tuple[int, ...] = (300, 400, 500, 600, 700, 800)
-    """Steps of the alignment after which a model is kept, ascending."""
+    schedules: tuple[Schedule, ...] = (
+        Schedule("mini", (300, 400, 500, 600, 700, 800)),
+        Schedule("hidden", (500, 600, 700, 800, 900, 1000), rate_factor=0.5),
+    )
+    """Worlds that the study can be run in, with their doses; the first is the default."""
     batch_size: int = 32
     """Requests per step of the alignment."""
     n_qualification: int = 300
@@ -46,8 +62,15 @@ class Preset:
     """Whether models must qualify to be analysed; where nothing is learnt, all are."""
     pretraining_steps: int | None = None
     """Steps of pretraining; None for those of the world's recipe."""
-    worlds: tuple[str, ...] = ("mini", "hidden")
-    """Worlds that the study can be run in; the first is the default."""
+
+    @property
+    def worlds(self) -> tuple[str, ...]:
+        """Names of the worlds."""
+        return tuple(schedule.world for schedule in self.schedules)
+
+    def schedule(self, world: str) -> Schedule:
+        """Doses and learning rates in a world."""
+        return next(schedule for schedule in self.schedules if schedule.world == world)
 
     def recipe(self, world: str, seed: int, mechanism: str) -> Recipe:
         """Recipe of the last dose of a mechanism; the other doses are its kept steps."""
@@ -55,16 +78,18 @@ class Preset:
         if self.pretraining_steps is not None:
             optimisation = replace(base.optimisation, steps=self.pretraining_steps)
             base = replace(base, optimisation=optimisation)
+        schedule = self.schedule(world)
         optimisation = Optimisation(
-            steps=self.doses[-1],
+            steps=schedule.doses[-1],
             learning_rate=1e-3,
             batch_size=self.batch_size,
             warmup_share=0.05,
             final_share=1.0,  # a kept step is the end of a training of that length
             checkpoints=1,
-            extra_checkpoints=self.doses[:-1],
+            extra_checkpoints=schedule.doses[:-1],
         )
-        return replace(base, alignments=MECHANISMS[mechanism].alignments(optimisation))
+        alignments = MECHANISMS[mechanism].alignments(optimisation, schedule.rate_factor)
+        return replace(base, alignments=alignments)
 
 
 SMALL = Preset("small", (*EXPLORATORY_SEEDS, *CONFIRMATORY_SEEDS))
@@ -73,14 +98,14 @@ MINI = replace(
     name="mini",
     seeds=(0, 1, 2),
     mechanisms=("ssft", "dpo", "deep", "npo", "lora_rank_4", "sham"),
-    doses=(400, 800),
+    schedules=(Schedule("mini", (400, 800)), Schedule("hidden", (600, 1000), rate_factor=0.5)),
     fine_tuning=FineTuningSettings(harmful_seeds=1),
 )
 SMOKE = Preset(
     "smoke",
     (0, 1),
     mechanisms=("ssft", "npo", "deep", "ssft_column", "lora_rank_1", "sham"),
-    doses=(2, 4),
+    schedules=(Schedule("mini", (2, 4)), Schedule("hidden", (2, 4))),
     batch_size=8,
     model=MODEL_SIZES["tiny"],
     n_qualification=16,

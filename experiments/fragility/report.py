@@ -143,7 +143,7 @@ def facts(preset: Preset, world: str) -> dict[str, str]:
     rates = ", ".join(f"{rate:g}" for rate in RATES)
     return {
         "models": f"world {world}: {', '.join(methods)}; controls: {', '.join(controls)}; doses: "
-        f"{', '.join(map(str, preset.doses))} steps",
+        f"{', '.join(map(str, preset.schedule(world).doses))} steps",
         "predictors": f"{len(PREDICTORS)}: {', '.join(PREDICTORS)}",
         "fine-tuning attacks": f"{preset.fine_tuning.harmful_steps[-1]} steps of harmful data, "
         f"{preset.fine_tuning.other_steps[-1]} of other data, {preset.fine_tuning.batch_size} requests each, "

@@ -62,12 +62,13 @@ def test_seeds_and_mechanisms_of_record() -> None:
     small = PRESETS["small"]
     assert not set(EXPLORATORY_SEEDS) & set(CONFIRMATORY_SEEDS)
     assert small.seeds == (*EXPLORATORY_SEEDS, *CONFIRMATORY_SEEDS)
-    assert len(small.doses) == 6
+    assert [len(schedule.doses) for schedule in small.schedules] == [6, 6]
     assert len(small.mechanisms) - 2 >= 14
-    recipes = {small.recipe("mini", 0, name) for name in small.mechanisms}
-    assert len(recipes) == len(small.mechanisms)
-    steps = {recipe.alignments[-1].optimisation.steps for recipe in recipes}
-    assert steps == {small.doses[-1]}
+    for schedule in small.schedules:
+        recipes = {small.recipe(schedule.world, 0, name) for name in small.mechanisms}
+        assert len(recipes) == len(small.mechanisms)
+        steps = {recipe.alignments[-1].optimisation.steps for recipe in recipes}
+        assert steps == {schedule.doses[-1]}
 
 
 @pytest.mark.slow

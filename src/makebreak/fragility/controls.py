@@ -66,9 +66,9 @@ def control_table(zoo: pd.DataFrame, mechanism: str = "ssft") -> pd.DataFrame:
     by = ["world", "stage", "predictor", "mechanism_control"]
     seeds = pairs.groupby([*by, "seed"], sort=False).difference.agg(["mean", "size"])
     result = []
-    for (world, stage, predictor, control), part in seeds.groupby(level=by, sort=False):
+    for key, part in seeds.groupby(level=by, sort=False):
+        world, stage, predictor, control = map(str, key)
         estimate = mean_confidence_interval(part["mean"].tolist())
-        name = str(predictor).removeprefix(PREDICTOR)
-        n_pairs = int(part["size"].sum())
+        name, n_pairs = predictor.removeprefix(PREDICTOR), int(part["size"].sum())
         result.append(ControlRow(world, stage, name, control, n_pairs, estimate.n, *estimate[:3]))
     return pd.DataFrame(result, columns=pd.Index(ControlRow._fields))
