@@ -14,6 +14,7 @@ _VALUES: dict[tuple[str, str], tuple[float, ...]] = {
     ("harmful.compliance", "slope"): (0.5, 0.3, 0.7, 0.4, 0.2, 0.6),
     ("gcg.success", "slope"): (0.25, 0.25, 0.25, float("nan"), float("nan"), float("nan")),
     ("benign.compliance", "slope"): (float("nan"),) * 6,
+    ("benign.compliance", "margin"): (float("nan"),) * 6,
 }
 
 
@@ -36,7 +37,7 @@ def test_correlations_are_with_robustness(table: pd.DataFrame) -> None:
     assert "+0.40 [-1.00, +1.00]" in steps
     assert "-0.50 [-0.70, -0.30]" in compliance
     assert "-0.25 [no interval]" in gcg
-    assert benign.count("undefined") == 2
+    assert benign.count("undefined") == 3
     assert compliance.split()[-2:] == ["-0.10", "-0.10"]
 
 

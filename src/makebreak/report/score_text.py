@@ -69,7 +69,7 @@ def _lines(table: pd.DataFrame, name: str, sign: int) -> list[str]:
         partial = _Interval(
             *(turn * own[key] for key in ("partial_correlation", "partial_low", "partial_high"))
         )
-        baselines = [f"{turn * by_name.rank_correlation[each]:+.2f}" for each in others]
+        baselines = [_number(turn * by_name.rank_correlation[each]) for each in others]
         rows.append([outcome_name(str(outcome)), str(correlation), str(partial), *baselines])
         signs.append(correlation.sign)
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -77,6 +77,10 @@ def _lines(table: pd.DataFrame, name: str, sign: int) -> list[str]:
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
     ]
     return [f"{name}: {_verdict(signs, sign)}", *aligned]
+
+
+def _number(value: float) -> str:
+    return "undefined" if value != value else f"{value:+.2f}"
 
 
 def _verdict(signs: Sequence[int], claim: int) -> str:
