@@ -22,7 +22,7 @@ COLUMNS = (
 """Columns of the file; `values` has the value of every seed, in the order of the seeds."""
 
 
-def rows_of_run(folder: Path) -> list[dict[str, Any]]:
+def rows_of_run(folder: Path) -> list[dict[str, str]]:
     """One row per claim of a run, with the columns `COLUMNS`."""
     claims = json.loads((folder / "claims.json").read_text(encoding="utf-8"))
     run = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
@@ -36,23 +36,23 @@ def rows_of_run(folder: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def _short(value: Any) -> Any:
-    return f"{value:.6g}" if isinstance(value, float) else value
+def _short(value: Any) -> str:
+    """A value as the file has it: empty for None."""
+    if value is None:
+        return ""
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
-def table(rows: Sequence[dict[str, Any]]) -> str:
+def table(rows: Sequence[dict[str, str]]) -> str:
     """Markdown table of the primary claims."""
     lines = [_HEADER, "| --- " * 7 + "|"]
     sides = {"above": ">", "below": "<", "within": "±"}
     for row in rows:
         if row["role"] == "primary":
-            has = row["estimate"] not in (None, "")
-            value = f"{float(row['estimate']):.3f}" if has else "–"
+            value = f"{float(row['estimate']):.3f}" if row["estimate"] else "–"
             interval = f"[{float(row['low']):.3f}, {float(row['high']):.3f}]" if row["low"] else "–"
-            bound = (
-                f"{sides[row['side']]} {float(row['bound']):g}" if row["bound"] not in (None, "") else "parts"
-            )
-            p = f"{float(row['p_holm']):.2g}" if row["p_holm"] not in (None, "") else "–"
+            bound = f"{sides[row['side']]} {float(row['bound']):g}" if row["bound"] else "parts"
+            p = f"{float(row['p_holm']):.2g}" if row["p_holm"] else "–"
             cells = (f"{row['study']} {row['id']}", row["world"], value, interval, bound, p, row["verdict"])
             lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)

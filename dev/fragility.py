@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from makebreak.fragility import EXPLORATORY_SEEDS, control_table, orientation, read_zoo
+from makebreak.plots.fragility import LEVEL, orient_associations
 from makebreak.plots.fragility_names import (
     mechanism_name,
     outcome_name,
@@ -77,8 +77,7 @@ def _counts(models: pd.DataFrame) -> str:
 def _ranking(rows: pd.DataFrame) -> str:
     """Every predictor with one outcome, the largest correlation as claimed first."""
     turn = orientation(str(rows.outcome.iloc[0]))
-    sign = np.where(rows.claim != 0, rows.claim, np.sign(rows.rank_correlation.fillna(0)))
-    ordered = rows.assign(order=-sign * rows.rank_correlation).sort_values("order", kind="stable")
+    ordered = pd.concat([orient_associations(rows), rows[rows.rank_correlation.isna()]])
     cells = [
         (
             predictor_name(row.predictor),
@@ -105,7 +104,7 @@ def _matrix(rows: pd.DataFrame) -> str:
         for outcome in outcomes:
             pair = by_pair.loc[(predictor, outcome)]
             value = _number(orientation(outcome) * pair.rank_correlation)
-            line.append(f"**{value}**" if pair.p_holm < 0.05 else value)
+            line.append(f"**{value}**" if pair.p_holm < LEVEL else value)
         cells.append(line)
     return _table(["predictor", *(outcome_name(outcome) for outcome in outcomes)], cells)
 
