@@ -1,6 +1,9 @@
-"""Writes the table of models that ships with the repository, from the results of a preset in a store.
+"""Adds the results of a preset in a store to the table of models that ships with the repository.
 
 python -m experiments.fragility.export --preset small --worlds mini --seeds 0 1 2
+
+Models of trainings that the store lacks stay in the table as they are, so that the seeds of a study can be run
+on several machines.
 """
 
 from __future__ import annotations
@@ -14,12 +17,15 @@ import tyro
 
 from experiments.fragility import STUDY
 from experiments.fragility.mechanisms import MECHANISMS
-from experiments.fragility.presets import PRESETS
+from experiments.fragility.presets import PRESETS, Preset
 from makebreak import settings
 from makebreak.configs import to_json
-from makebreak.fragility import RECIPE
+from makebreak.errors import InvalidInput
+from makebreak.fragility import RECIPE, read_zoo
 from makebreak.store import Store, is_cached
 from makebreak.studies import Cell, collect
+
+_TRAINING = ["world", "seed", "mechanism"]
 
 
 @dataclass(frozen=True)
@@ -35,17 +41,20 @@ class Export:
     store: Path = Path(settings.store)
     """Folder with the results; what it lacks is left out."""
     out: Path = Path("data/zoo.parquet")
-    """File to write."""
+    """Table that the models are added to, a .parquet file; it is created if it does not exist."""
 
 
 def export(options: Export) -> pd.DataFrame:
-    """Writes the table of all models whose results the store has.
+    """Adds all models whose results the store has to the table, in place of those of the same trainings.
 
     Args:
         options: Which results, and where to.
 
     Returns:
         The table.
+
+    Raises:
+        InvalidInput: If the store has no finished training, or the file is not a table of models.
     """
     preset, store, parts = PRESETS[options.preset], Store(options.store, read_only=True), []
     for world in options.worlds:
@@ -57,13 +66,28 @@ def export(options: Export) -> pd.DataFrame:
         chosen = [cell for cell in complete if tuple(cell.columns.values()) in trainings]
         if chosen:
             parts.append(collect(STUDY, chosen, store).tables["zoo"])
-    table = pd.concat(parts, ignore_index=True)
-    keys = zip(table.world, table.seed, table.mechanism, strict=True)
-    recipes = [to_json(preset.recipe(str(world), int(seed), str(name))) for world, seed, name in keys]
-    table[RECIPE] = [json.dumps(recipe, sort_keys=True) for recipe in recipes]
+    if not parts:
+        raise InvalidInput(f"{options.store} has no finished training of preset {preset.name}: run it first")
+    table = _with_recipes(pd.concat(parts, ignore_index=True), preset)
+    if options.out.is_file():
+        table = _replace_trainings(read_zoo(options.out), table)
     options.out.parent.mkdir(parents=True, exist_ok=True)
     table.to_parquet(options.out, compression="zstd", index=False)
     return table
+
+
+def _with_recipes(table: pd.DataFrame, preset: Preset) -> pd.DataFrame:
+    """The rows with the training of each model as JSON."""
+    keys = zip(table.world, table.seed, table.mechanism, strict=True)
+    recipes = [to_json(preset.recipe(str(world), int(seed), str(name))) for world, seed, name in keys]
+    return table.assign(**{RECIPE: [json.dumps(recipe, sort_keys=True) for recipe in recipes]})
+
+
+def _replace_trainings(table: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame:
+    """The rows of both tables, of a training that both have the new ones, by world and seed."""
+    old_keys, new_keys = (pd.MultiIndex.from_frame(each[_TRAINING]) for each in (table, new))
+    rows = pd.concat([table[~old_keys.isin(new_keys)], new], ignore_index=True)
+    return rows.sort_values(["world", "seed"], kind="stable", ignore_index=True)
 
 
 def _is_control(cell: Cell) -> bool:

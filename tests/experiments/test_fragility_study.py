@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import matplotlib as mpl
@@ -17,10 +18,12 @@ from fragility_zoo import copy_of, table, trajectories
 from experiments.command import main
 from experiments.fragility import STUDY
 from experiments.fragility.claims import OUTCOME
+from experiments.fragility.export import Export, export
 from experiments.fragility.predictors import PREDICTORS
 from experiments.fragility.presets import CONFIRMATORY_SEEDS, PRESETS
 from makebreak.claims import evaluate_claims
-from makebreak.fragility import BASELINES, EXPLORATORY_SEEDS
+from makebreak.errors import InvalidInput
+from makebreak.fragility import BASELINES, EXPLORATORY_SEEDS, read_zoo
 from tests.experiments.store_files import modification_times
 
 SHAPE = (6, 14, 6)
@@ -106,3 +109,16 @@ def test_smallest_preset_runs_every_stage_once(tmp_path: Path) -> None:
     before = modification_times(tmp_path / "store")
     assert main(words) == 0
     assert modification_times(tmp_path / "store") == before
+    _check_export(tmp_path, zoo)
+
+
+def _check_export(folder: Path, zoo: pd.DataFrame) -> None:
+    """Seeds that are exported one after the other give the same table as both; a store without any is named."""
+    options = Export("smoke", ("mini",), store=folder / "store", out=folder / "both.parquet")
+    both = export(options)
+    pd.testing.assert_frame_equal(both[list(zoo)], zoo, check_dtype=False)
+    for seed in (1, 0, 1):
+        export(replace(options, seeds=(seed,), out=folder / "parts.parquet"))
+    pd.testing.assert_frame_equal(read_zoo(folder / "parts.parquet"), read_zoo(folder / "both.parquet"))
+    with pytest.raises(InvalidInput, match="no finished training of preset small"):
+        export(replace(options, preset="small"))
