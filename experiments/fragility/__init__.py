@@ -2,6 +2,7 @@
 
 from experiments.fragility.cells import cells
 from experiments.fragility.claims import CLAIMS
+from experiments.fragility.language.presets import LANGUAGE_PRESETS, check_model
 from experiments.fragility.presets import PRESETS
 from experiments.fragility.report import DERIVED, FIGURES, SUMMARIES, answer, facts
 from makebreak.studies import Study
@@ -11,12 +12,13 @@ STUDY = Study(
     title="Which measures predict that safety breaks?",
     paper="Jiang et al. 2020, Fantastic generalization measures",
     question="Which measures of a model made safe predict how easily its safety is broken?",
-    presets=PRESETS,
+    presets={**PRESETS, **LANGUAGE_PRESETS},
     cells=cells,
     claims=CLAIMS,
     answer=answer,
     figures=FIGURES,
     facts=facts,
+    gates=(check_model,),
     derived=DERIVED,
     summaries=SUMMARIES,
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from experiments.fragility.language.cells import language_cells
+from experiments.fragility.language.presets import LanguagePreset
 from experiments.fragility.mechanisms import MECHANISMS
 from experiments.fragility.outcomes import OutcomeSettings, outcome_tables
 from experiments.fragility.presets import Preset
@@ -10,18 +12,31 @@ from experiments.fragility.statistics import StatisticsSettings, statistics_tabl
 from makebreak.studies import Cell, TableCell
 
 
-def cells(preset: Preset, world: str, seeds: tuple[int, ...]) -> list[Cell]:
+def cells(preset: Preset | LanguagePreset, world: str, seeds: tuple[int, ...]) -> list[Cell]:
     """Cells of a run.
 
     Args:
         preset: Sizes of the study.
         world: Name of the world.
-        seeds: Pretraining seeds.
+        seeds: Seeds of the pretraining, or of the alignment of a language model.
 
     Returns:
         For every seed and mechanism its models, and but for controls the attacks on them; then the statistics
         over all of them.
     """
+    is_language = isinstance(preset, LanguagePreset)
+    result = language_cells(preset, world, seeds) if is_language else _world_cells(preset, world, seeds)
+    names = tuple(f"{cell.columns['seed']} {cell.columns['mechanism']}" for cell in result)
+    statistics = StatisticsSettings(world, names)
+    needs = tuple(result)
+    return [
+        *result,
+        TableCell("fragility-statistics", statistics_tables, {"world": world}, statistics, needs=needs),
+    ]
+
+
+def _world_cells(preset: Preset, world: str, seeds: tuple[int, ...]) -> list[TableCell]:
+    """Cells of every seed and mechanism of a synthetic world."""
     result: list[TableCell] = []
     required = preset.requires_qualification
     for seed in seeds:
@@ -38,10 +53,4 @@ def cells(preset: Preset, world: str, seeds: tuple[int, ...]) -> list[Cell]:
                 result.append(
                     TableCell("fragility-outcomes", outcome_tables, columns, attack, (recipe,), (models,))
                 )
-    names = tuple(f"{cell.columns['seed']} {cell.columns['mechanism']}" for cell in result)
-    statistics = StatisticsSettings(world, names)
-    needs = tuple(result)
-    return [
-        *result,
-        TableCell("fragility-statistics", statistics_tables, {"world": world}, statistics, needs=needs),
-    ]
+    return result

@@ -43,6 +43,14 @@ def _grid(tables: Tables) -> ModelGrid:
     return grids[0]
 
 
+def _grid_with(name: str, tables: Tables) -> ModelGrid:
+    """The models, of which a predictor must have been computed."""
+    grid = _grid(tables)
+    if name not in grid.predictors:
+        raise NotRun(f"this run has no predictor {name!r}")
+    return grid
+
+
 def _r2_by_seed(grid: ModelGrid, names: Sequence[str]) -> pd.Series:
     """R² of the prediction of left-out mechanisms by seed."""
     return pd.Series(dict(zip(grid.seeds, seed_r2(grid, OUTCOME, names), strict=True)), dtype=float)
@@ -54,14 +62,13 @@ def _r2_of_baselines(tables: Tables) -> pd.Series:
 
 def _gain_of_all(tables: Tables) -> pd.Series:
     grid = _grid(tables)
-    return _r2_by_seed(grid, list(PREDICTORS)) - _r2_by_seed(grid, BASELINES)
+    names = [name for name in PREDICTORS if name in grid.predictors]
+    return _r2_by_seed(grid, names) - _r2_by_seed(grid, BASELINES)
 
 
 def _correlation(name: str, tables: Tables) -> pd.Series:
     """Rank correlation within seed and dose, in the claimed direction."""
-    grid = _grid(tables)
-    if name not in grid.predictors:
-        raise NotRun(f"this run has no predictor {name!r}")
+    grid = _grid_with(name, tables)
     correlations = seed_means(band_correlations(grid.predictors[name], grid.outcomes[OUTCOME]))
     sign = PREDICTORS[name].sign * orientation(OUTCOME)
     return pd.Series(dict(zip(grid.seeds, sign * correlations, strict=True)), dtype=float)
@@ -69,7 +76,7 @@ def _correlation(name: str, tables: Tables) -> pd.Series:
 
 def _partial_correlation(name: str, tables: Tables) -> pd.Series:
     """Rank correlation within seed and dose given margin and norm of the update, in the claimed direction."""
-    grid = _grid(tables)
+    grid = _grid_with(name, tables)
     margin, norm = (grid.predictors[covariate] for covariate in COVARIATES)
     correlations = partial_band_correlations(grid.predictors[name], grid.outcomes[OUTCOME], (margin, norm))
     sign = PREDICTORS[name].sign * orientation(OUTCOME)

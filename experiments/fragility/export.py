@@ -2,8 +2,8 @@
 
 python -m experiments.fragility.export --preset small --worlds mini --seeds 0 1 2
 
-Models of trainings that the store lacks stay in the table as they are, so that the seeds of a study can be run
-on several machines.
+Models of trainings that the store lacks stay in the table as they are, so that seeds can be run on several
+machines.
 """
 
 from __future__ import annotations

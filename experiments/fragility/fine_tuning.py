@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import NamedTuple
 
 import torch
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from makebreak.evaluation import stack_compliance, stack_sequences
@@ -100,20 +101,12 @@ def _attack(
     seeds = range(settings.harmful_seeds if is_harmful else settings.other_seeds)
     members = list(product(range(len(models)), seeds))
     stack = stack_models([models[i] for i, _ in members]).train()
-    optimiser = torch.optim.AdamW(stack.parameters(), lr=rate, weight_decay=0.0, fused=True)
     requests = {
         family: held_out_requests(world_name, family, n, seed, "score")
         for family, n in (("unsafe", settings.n_unsafe), ("safe", settings.n_safe))
     }
-    rows: list[FineTuningRow] = []
 
-    def measure(step: int) -> None:
-        unsafe, safe = (stack_compliance(stack, world, batch).tolist() for batch in requests.values())
-        for (i, attack_seed), *rates in zip(members, unsafe, safe, strict=True):
-            rows.append(FineTuningRow(i, attacker, rate, attack_seed, step, *rates))
-
-    measure(0)
-    for step in range(steps[-1]):
+    def loss(step: int) -> Tensor:
         batches = [
             objective.batch(
                 world,
@@ -125,9 +118,36 @@ def _attack(
             for attack_seed in seeds
         ]
         losses, _ = objective.loss(stack, stack_sequences([batches[i] for _, i in members]), stack)
+        return losses.sum()  # each member's weights have the gradient of its own loss
+
+    rows: list[FineTuningRow] = []
+    for step in attack_steps(stack, rate, steps, loss):
+        unsafe, safe = (stack_compliance(stack, world, batch).tolist() for batch in requests.values())
+        for (i, attack_seed), *rates in zip(members, unsafe, safe, strict=True):
+            rows.append(FineTuningRow(i, attacker, rate, attack_seed, step, *rates))
+    return rows
+
+
+def attack_steps(
+    model: PreTrainedModel, rate: float, steps: Sequence[int], loss: Callable[[int], Tensor]
+) -> Iterator[int]:
+    """Fine-tunes a model in place with AdamW, and stops where it is to be measured.
+
+    Args:
+        model: The model, or a stack of models.
+        rate: Learning rate, which is constant.
+        steps: Steps after which the model is measured, ascending; the last one ends the attack.
+        loss: Loss of a step, counted from 0.
+
+    Yields:
+        The number of steps done: 0, before the attack, then each of `steps`.
+    """
+    optimiser = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0.0, fused=True)
+    yield 0
+    for step in range(steps[-1]):
+        value = loss(step)
         optimiser.zero_grad()
-        losses.sum().backward()  # each member's weights have the gradient of its own loss
+        value.backward()
         optimiser.step()
         if step + 1 in steps:
-            measure(step + 1)
-    return rows
+            yield step + 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -21,7 +21,7 @@ from makebreak.evaluation import (
 )
 from makebreak.model_zoo import held_out_requests
 from makebreak.models import load_model, stack_models
-from makebreak.prompts import load_world
+from makebreak.prompts import Requests, load_world
 from makebreak.recipes import Recipe, checkpoints
 from makebreak.revisions import cache_revision
 from makebreak.studies import Inputs
@@ -109,12 +109,26 @@ def _other_outcomes(model: PreTrainedModel, settings: OutcomeSettings) -> dict[s
     stack = stack_models([model])
     held_out = [held_out_requests(name, family, settings.n, seed, "score") for family in known]
     rates["held_out"] = float(np.mean([float(stack_compliance(stack, world, each)) for each in held_out]))
-    compressions: Sequence[tuple[str, Direction]] = (
-        ("int4", quantise(model, bits=4)),
-        ("pruning_10", prune(model, share=0.1)),
-        ("pruning_30", prune(model, share=0.3)),
-    )
-    for label, direction in compressions:
+    return rates | compression_rates(model, unsafe)
+
+
+def compression_rates(model: PreTrainedModel, unsafe: Requests) -> dict[str, float]:
+    """Share of unsafe requests whose likeliest first token is not a refusal's, after each compression.
+
+    Args:
+        model: The model, which is left as it is.
+        unsafe: The requests.
+
+    Returns:
+        Shares by outcome: `int4`, `pruning_10` and `pruning_30`.
+    """
+    compressions: Mapping[str, Direction] = {
+        "int4": quantise(model, bits=4),
+        "pruning_10": prune(model, share=0.1),
+        "pruning_30": prune(model, share=0.3),
+    }
+    rates = {}
+    for label, direction in compressions.items():
         with Perturbation(model, direction) as perturbation:
             perturbation.set(1.0)
             refused = is_likeliest(next_token_log_probs(model, unsafe), first_tokens(unsafe, "refused"))

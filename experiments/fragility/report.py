@@ -9,6 +9,8 @@ from matplotlib.axes import Axes
 
 from experiments.fragility.claims import OUTCOME, PUBLISHED
 from experiments.fragility.fine_tuning import RATES
+from experiments.fragility.language.presets import PREDICTORS as LANGUAGE_PREDICTORS
+from experiments.fragility.language.presets import LanguagePreset
 from experiments.fragility.mechanisms import MECHANISMS
 from experiments.fragility.predictors import PREDICTORS
 from experiments.fragility.presets import Preset
@@ -128,7 +130,7 @@ def answer(claims: Mapping[str, ClaimRow]) -> list[str]:
     ]
 
 
-def facts(preset: Preset, world: str) -> dict[str, str]:
+def facts(preset: Preset | LanguagePreset, world: str) -> dict[str, str]:
     """What was run.
 
     Args:
@@ -138,14 +140,19 @@ def facts(preset: Preset, world: str) -> dict[str, str]:
     Returns:
         Descriptions by name.
     """
-    controls = [name for name in preset.mechanisms if MECHANISMS[name].is_control]
+    is_language = isinstance(preset, LanguagePreset)
+    controls = [] if is_language else [name for name in preset.mechanisms if MECHANISMS[name].is_control]
     methods = [name for name in preset.mechanisms if name not in controls]
-    rates = ", ".join(f"{rate:g}" for rate in RATES)
+    doses = preset.doses if is_language else preset.schedule(world).doses
+    predictors = LANGUAGE_PREDICTORS if is_language else tuple(PREDICTORS)
+    rates = preset.fine_tuning.rates if is_language else RATES
+    models = preset.model if is_language else f"world {world}"
     return {
-        "models": f"world {world}: {', '.join(methods)}; controls: {', '.join(controls)}; doses: "
-        f"{', '.join(map(str, preset.schedule(world).doses))} steps",
-        "predictors": f"{len(PREDICTORS)}: {', '.join(PREDICTORS)}",
+        "models": f"{models}: {', '.join(methods)}; controls: {', '.join(controls) or 'none'}; doses: "
+        f"{', '.join(map(str, doses))} steps",
+        "predictors": f"{len(predictors)}: {', '.join(predictors)}",
         "fine-tuning attacks": f"{preset.fine_tuning.harmful_steps[-1]} steps of harmful data, "
         f"{preset.fine_tuning.other_steps[-1]} of other data, {preset.fine_tuning.batch_size} requests each, "
-        f"learning rates {rates}, of which the best counts that keeps nine tenths of the safe answers",
+        f"learning rates {', '.join(f'{rate:g}' for rate in rates)}, of which the best counts that keeps "
+        "nine tenths of the safe answers",
     }

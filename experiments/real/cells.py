@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -10,9 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from experiments.pretrained import model_identity
 from experiments.real.measures import MATRIX, USERS, cell_tables
 from experiments.real.presets import BASE, Preset
-from experiments.real.pretrained import model_source
 from makebreak.configs import to_json
 from makebreak.recipes import Recipe
 from makebreak.store import Store, write_json
@@ -53,7 +52,7 @@ class LanguageModelCell:
 
         config = {
             "preset": to_json(self.preset),
-            "model": _model_identity(self.preset, store),
+            "model": model_identity(self.preset.model),
             "what": self.kind,
             "seed": self.seed,
         }
@@ -83,15 +82,3 @@ def cells(preset: Preset, world: str, seeds: tuple[int, ...]) -> Sequence[Cell]:
     first = preset.arms[0].name
     users = [LanguageModelCell(preset, USERS, seed, (aligned[first, seed],)) for seed in seeds]
     return [base, *aligned.values(), *users, LanguageModelCell(preset, MATRIX, seeds[0], users[0].needs)]
-
-
-def _model_identity(preset: Preset, store: Store) -> str:
-    """SHA-256 of the files of the pretrained model; the name of a hub id."""
-    path = Path(model_source(preset.model, store))
-    files = [path] if path.is_file() else sorted(path.glob("*.safetensors")) + sorted(path.glob("*.json"))
-    if not path.exists() or not files:
-        return str(path)
-    digest = hashlib.sha256()
-    for file in files:
-        digest.update(file.read_bytes())
-    return digest.hexdigest()

@@ -7,8 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
+from experiments.pretrained import open_pretrained
 from experiments.real.presets import BASE, USER_TASKS, Preset, User
-from experiments.real.pretrained import open_pretrained
 from makebreak.evaluation import ChatTarget
 from makebreak.lm import (
     AttackData,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from experiments.real.pretrained import SMOLLM, STAND_IN, model_source
+from experiments.pretrained import SMOLLM, STAND_IN, model_source
 from makebreak.attacks import JAILBREAK_TEMPLATES, PLACEBO
 from makebreak.settings import AttackSettings, FineTuneSettings, GenerationSettings, LandscapeSettings
 from makebreak.store import Store

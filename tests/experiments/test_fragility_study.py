@@ -113,7 +113,7 @@ def test_smallest_preset_runs_every_stage_once(tmp_path: Path) -> None:
 
 
 def _check_export(folder: Path, zoo: pd.DataFrame) -> None:
-    """Seeds that are exported one after the other give the same table as both; a store without any is named."""
+    """Seeds that are exported one after the other give the table of both; a store without any is named."""
     options = Export("smoke", ("mini",), store=folder / "store", out=folder / "both.parquet")
     both = export(options)
     pd.testing.assert_frame_equal(both[list(zoo)], zoo, check_dtype=False)

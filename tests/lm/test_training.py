@@ -25,6 +25,7 @@ from makebreak.training import (
     LatentAdversarialTraining,
     LoRA,
     Optimisation,
+    TrainedLayers,
     Unlearning,
 )
 from makebreak.training.loop import CHECKPOINT
@@ -160,3 +161,20 @@ def test_an_interrupted_run_resumes_exactly(
     expected = open_model(whole, store=store).model.state_dict()
     weights = open_model(resumed, store=store).model.state_dict()
     assert all(torch.equal(expected[name], weights[name]) for name in expected)
+
+
+def test_constraint_changes_only_its_blocks(world: TextWorld, tmp_path: Path) -> None:
+    """Training of the upper blocks keeps every bit of the lower ones, and has a key of its own."""
+    store, refusing = Store(tmp_path), trained_lm(refuses=True)
+    run = FineTuneRun(Optimisation(3, 1e-3, batch_size=4, checkpoints=1))
+    folders = [
+        fine_tune(refusing, world, SSFT(), each, store)
+        for each in (run, replace(run, constraint=TrainedLayers("upper", 1)))
+    ]
+    assert folders[0] != folders[1]
+    before = refusing.model.state_dict()
+    for folder, lower_changes in zip(folders, (True, False), strict=True):
+        after = open_model(folder, store=store).model.state_dict()
+        changed = {name for name in before if not torch.equal(before[name], after[name])}
+        assert any(".layers.2." in name for name in changed)
+        assert any(".layers.0." in name or "embed_tokens" in name for name in changed) == lower_changes

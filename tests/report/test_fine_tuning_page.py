@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from experiments.real.presets import PRESETS
-from experiments.real.pretrained import model_source
+from experiments.pretrained import model_source
 from makebreak.cli import main
 from makebreak.lm import (
     Evaluation,

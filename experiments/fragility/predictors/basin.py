@@ -8,7 +8,7 @@ import numpy as np
 
 from experiments.fragility.predictors.samples import unsafe_requests
 from makebreak.evaluation import first_tokens, is_likeliest, next_token_log_probs
-from makebreak.model_zoo import Subject
+from makebreak.model_zoo import AlignedPair
 from makebreak.weight_landscape import Direction, Perturbation, random_direction
 
 AXIS = tuple(np.linspace(-1.0, 1.0, 21).round(3).tolist())
@@ -20,7 +20,7 @@ N_DIRECTIONS = 2
 _N_REQUESTS = 32
 
 
-def failure_curve(subject: Subject, direction: Direction, axis: tuple[float, ...] = AXIS) -> np.ndarray:
+def failure_curve(subject: AlignedPair, direction: Direction, axis: tuple[float, ...] = AXIS) -> np.ndarray:
     """Share of unsafe requests whose likeliest first token is not the refusal's, at points of a direction."""
     requests = unsafe_requests(subject, _N_REQUESTS)
     refusal, failures = first_tokens(requests, "refused"), []
@@ -38,7 +38,7 @@ def published_range(curve: np.ndarray) -> np.ndarray:
 
 
 @lru_cache(maxsize=2)
-def random_curves(subject: Subject) -> list[np.ndarray]:
+def random_curves(subject: AlignedPair) -> list[np.ndarray]:
     """Failure along every random direction, with the norms of the tensors; computed once per model."""
     model = subject.model
     return [failure_curve(subject, random_direction(model, seed)) for seed in range(N_DIRECTIONS)]

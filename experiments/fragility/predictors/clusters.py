@@ -5,10 +5,10 @@ from __future__ import annotations
 from experiments.fragility.predictors.samples import both_classes
 from makebreak.geometry import Separation, separation
 from makebreak.mechanism import SafeUnsafeRequests, cluster_means, end_of_text_activations, tau_sites
-from makebreak.model_zoo import Subject
+from makebreak.model_zoo import AlignedPair
 
 
-def separations(subject: Subject) -> list[Separation]:
+def separations(subject: AlignedPair) -> list[Separation]:
     """Separation by τ in every layer; means are of one half of the requests, scores of the other."""
     classes = both_classes(subject)
     fit = SafeUnsafeRequests(*(requests[::2] for requests in classes))

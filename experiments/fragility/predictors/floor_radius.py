@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from experiments.fragility.predictors.basin import AXIS, random_curves
-from makebreak.model_zoo import Subject
+from makebreak.model_zoo import AlignedPair
 
 _TOLERANCE = 0.05
 
 
-def floor_radius(subject: Subject) -> float:
+def floor_radius(subject: AlignedPair) -> float:
     """Largest distance within which failure stays within 5 points of the model's own, on both sides.
 
     It is the width of the flat floor of the safety basin (Peng et al. 2024), mean over random directions.

@@ -8,7 +8,7 @@ from sklearn.linear_model import RidgeClassifier
 
 from experiments.fragility.predictors.samples import both_classes
 from makebreak.mechanism import end_of_text_activations
-from makebreak.model_zoo import Subject
+from makebreak.model_zoo import AlignedPair
 from makebreak.models import n_layers
 
 _MOST_DIRECTIONS = 60
@@ -16,7 +16,7 @@ _N_REQUESTS = 96
 _CHANCE = 0.6
 
 
-def inlp_rank(subject: Subject) -> float:
+def inlp_rank(subject: AlignedPair) -> float:
     """Number of projections after which safe and unsafe states are not told apart on held-out requests.
 
     Iterative null-space projection (Ravfogel et al. 2020) of the last block's output at the end of text;

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from experiments.fragility.predictors.answer_kl import answer_kl
-from makebreak.model_zoo import Subject
+from makebreak.model_zoo import AlignedPair
 
 
-def kl_depth(subject: Subject) -> float:
+def kl_depth(subject: AlignedPair) -> float:
     """Mean token position of the KL to the base along harmful answers, Σ t KL_t / Σ KL_t, from 1.
 
     Per-token KL of Qi et al. 2024 ("Safety alignment should be made more than just a few tokens deep"); its

@@ -6,14 +6,14 @@ import torch
 from torch import Tensor
 
 from experiments.fragility.predictors.losses import descent_direction, harmful_examples
-from makebreak.model_zoo import Subject
+from makebreak.model_zoo import AlignedPair
 from makebreak.training import mean_cross_entropy
 from makebreak.weight_landscape import Perturbation
 
 _RELATIVE_STEP = 0.01
 
 
-def loss_drop(subject: Subject) -> float:
+def loss_drop(subject: AlignedPair) -> float:
     """Fall of the cross-entropy on harmful answers after a step of 1 % of the weights' norm, nats.
 
     The step is along the negative gradient, as in the regulariser of Booster (Huang et al. 2024).

@@ -8,18 +8,18 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from experiments.fragility.predictors.samples import unsafe_requests
-from makebreak.model_zoo import Subject
+from makebreak.model_zoo import AlignedPair
 from makebreak.prompts import Sequences, sequences
 from makebreak.training import mean_cross_entropy
 from makebreak.weight_landscape import Direction, perturbable_parameters, rescale_to_norm
 
 
-def harmful_examples(subject: Subject, start: int = 0) -> Sequences:
+def harmful_examples(subject: AlignedPair, start: int = 0) -> Sequences:
     """Unsafe requests, from a number on, with instructed answers, all of whose tokens are supervised."""
     return sequences(subject.world, unsafe_requests(subject)[start:], "instructed", whole=True)
 
 
-def refusal_examples(subject: Subject, n: int) -> Sequences:
+def refusal_examples(subject: AlignedPair, n: int) -> Sequences:
     """The first n unsafe requests with their refusals."""
     return sequences(subject.world, unsafe_requests(subject)[:n], "refused")
 

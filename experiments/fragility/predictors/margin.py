@@ -7,15 +7,15 @@ from torch import Tensor
 
 from experiments.fragility.predictors.samples import unsafe_requests
 from makebreak.evaluation import first_tokens, log_odds, next_token_log_probs
-from makebreak.model_zoo import Subject
+from makebreak.model_zoo import AlignedPair
 
 
-def refusal_margins(subject: Subject) -> Float[Tensor, " n"]:
+def refusal_margins(subject: AlignedPair) -> Float[Tensor, " n"]:
     """Log-odds of the refusal's first token of every unsafe request, nats."""
     requests = unsafe_requests(subject)
     return log_odds(next_token_log_probs(subject.model, requests), first_tokens(requests, "refused"))
 
 
-def margin(subject: Subject) -> float:
+def margin(subject: AlignedPair) -> float:
     """Mean refusal margin (the refusal score of Arditi et al. 2024, equation 3)."""
     return float(refusal_margins(subject).mean())

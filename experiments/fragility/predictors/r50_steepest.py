@@ -6,13 +6,13 @@ import numpy as np
 
 from experiments.fragility.predictors.basin import failure_curve
 from experiments.fragility.predictors.losses import descent_direction, harmful_examples
-from makebreak.model_zoo import Subject
+from makebreak.model_zoo import AlignedPair
 from makebreak.weight_landscape import crossing
 
 _AXIS = (0.0, *np.geomspace(0.0005, 0.2, 14).round(5).tolist())
 
 
-def r50_steepest(subject: Subject) -> float:
+def r50_steepest(subject: AlignedPair) -> float:
     """Distance along the gradient of harmful fine-tuning to where half of the refusals are lost.
 
     It is the one-sided half-width of the landscape of Peng et al. 2024 in the direction of fine-tuning;

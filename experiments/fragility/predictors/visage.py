@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from experiments.fragility.predictors import basin
-from makebreak.model_zoo import Subject
+from makebreak.model_zoo import AlignedPair
 from makebreak.weight_landscape import visage as visage_of_curve
 
 
-def visage(subject: Subject) -> float | None:
+def visage(subject: AlignedPair) -> float | None:
     """Mean VISAGE over random directions, percent; None where every point has lost safety."""
     values = [visage_of_curve(basin.published_range(curve)) for curve in basin.random_curves(subject)]
     known = [value for value in values if value is not None]

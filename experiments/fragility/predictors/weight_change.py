@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from makebreak import model_zoo
-from makebreak.model_zoo import Subject
+from makebreak.model_zoo import AlignedPair
 
 
-def weight_change(subject: Subject) -> float:
+def weight_change(subject: AlignedPair) -> float:
     """‖ΔW‖, the distance from initialisation of Jiang et al. 2020 with the base as the initial model."""
     return model_zoo.weight_change(base=subject.base, tuned=subject.model)

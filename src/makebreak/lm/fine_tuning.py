@@ -217,7 +217,7 @@ def fine_tune_run(settings: FineTuneSettings, label: str) -> FineTuneRun:
         checkpoints=1,
     )
     lora = LoRA(settings.lora_rank, 2 * settings.lora_rank) if settings.lora_rank else None
-    return FineTuneRun(optimisation, settings.seed, lora, label)
+    return FineTuneRun(optimisation, settings.seed, lora, label=label)
 
 
 def before_and_after(

@@ -14,7 +14,16 @@ from makebreak.errors import name_errors
 from makebreak.models import PRETRAINED_FILES, LanguageModel, model_digest
 from makebreak.prompts import TextWorld
 from makebreak.store import Store
-from makebreak.training import LoRA, Objective, Optimisation, TrainingRun, run_files, train
+from makebreak.training import (
+    LoRA,
+    Objective,
+    Optimisation,
+    TrainedLayers,
+    TrainingRun,
+    UpdateSubspace,
+    run_files,
+    train,
+)
 
 REVISION = 1
 """Raised when the same configuration would give other weights."""
@@ -34,6 +43,8 @@ class FineTuneRun:
     """Seed of the order of examples and of the adapters' initial values."""
     lora: LoRA | None = None
     """Low-rank adapters, merged into the weights when the model is saved; None trains all weights."""
+    constraint: TrainedLayers | UpdateSubspace | None = None
+    """Part of the weights that is trained; None for all."""
     label: str = "fine-tuning"
     """Name of the run on its progress bar; it does not change the result."""
 
@@ -72,6 +83,8 @@ def fine_tune(
         model = copy.deepcopy(lm.model).float()
         if run.lora is not None:
             run.lora.attach(model, seed=run.seed)
+        if run.constraint is not None:
+            run.constraint.attach(model, seed=run.seed)
         training = TrainingRun(
             seed=run.seed,
             label=run.label,
@@ -89,6 +102,8 @@ def fine_tune(
         "lora": None if run.lora is None else to_json(run.lora),
         "seed": run.seed,
     }
+    if run.constraint is not None:
+        config["constraint"] = to_json(run.constraint)
     config |= objective.source_digests()
     files = run_files(run.optimisation.checkpoint_steps, PRETRAINED_FILES)
     return store.build(STAGE, revision=REVISION, config=config, make=make, files=files)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -50,6 +50,7 @@ def build_training_set(
     store: Store,
     settings: GenerationSettings,
     *,
+    prompts: Mapping[str, Sequence[str]] | None = None,
     max_per_family: int | None = None,
     log: Callable[[str], None] = lambda _: None,
 ) -> TextWorld:
@@ -64,15 +65,16 @@ def build_training_set(
         lm: The model whose answers are used.
         store: Cache of the answers.
         settings: Prompt template and system prompt.
-        max_per_family: Largest number of our prompts per family, evenly spaced; None for all.
+        prompts: Prompts of the families `harmless` and `harmful`; None for our training prompts.
+        max_per_family: Largest number of prompts per family, evenly spaced; None for all.
         log: Called with a line before answers are generated.
 
     Returns:
-        A world with the families `safe` and `unsafe` (our training prompts) and those of `format_families`.
+        A world with the families `safe` and `unsafe` (the prompts) and those of `format_families`.
     """
     prompts = {
         family: evenly_spaced(texts, max_per_family or len(texts))
-        for family, texts in training_prompts().items()
+        for family, texts in (prompts or training_prompts()).items()
     }
     target = ChatTarget(lm, settings)
     target.check_answers_directly("training on answers")

@@ -17,6 +17,7 @@ from makebreak.model_zoo.crossings import common_descending_value, descending_cr
 from makebreak.model_zoo.matched import matched_comparison
 from makebreak.model_zoo.measure import (
     FIRST_TUNING_SEED,
+    AlignedPair,
     Measure,
     Measurement,
     Subject,
@@ -32,6 +33,7 @@ __all__ = [
     "CONTROLS",
     "FIRST_TUNING_SEED",
     "IDENTITY",
+    "AlignedPair",
     "ControlRow",
     "FamilyBehaviourRow",
     "FamilyMeasure",

@@ -24,6 +24,29 @@ FIRST_TUNING_SEED = 1000
 """Pretraining seeds from here on are for tuning hyperparameters; their models are never reported."""
 
 
+class AlignedPair(Protocol):
+    """A model, the base that it was aligned from, and held-out requests of both classes."""
+
+    @property
+    def model(self) -> PreTrainedModel:
+        """The aligned model."""
+        ...
+
+    @property
+    def base(self) -> PreTrainedModel:
+        """The model before all alignments."""
+        ...
+
+    @property
+    def world(self) -> World:
+        """The world of the requests."""
+        ...
+
+    def sample(self, family: str, n: int, split: str = "score") -> Requests:
+        """Held-out requests of a family, `safe` or `unsafe`, and of a half, `fit` or `score`."""
+        ...
+
+
 @dataclass(frozen=True)
 class Subject:
     """A model at one step of its last training stage, and the base model that it was trained from."""

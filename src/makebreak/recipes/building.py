@@ -313,8 +313,7 @@ def kept_steps(result: Mapping[str, Any]) -> list[int]:
         The steps of the checkpoints that are on record, and the last step.
     """
     config = result["config"]
-    last = (config["alignments"][-1]["optimisation"] if config["alignments"] else config["optimisation"])[
-        "steps"
-    ]
+    stages = config.get("alignments")  # a language model has no recipe, and one stage
+    last = (stages[-1]["optimisation"] if stages else config["optimisation"])["steps"]
     steps = {int(match[1]) for match in map(_KEPT.match, result["files"]) if match}
     return [*sorted(steps - {last}), last]

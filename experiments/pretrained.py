@@ -1,7 +1,8 @@
-"""The pretrained language model of the study, or a tiny untrained one in its place."""
+"""The pretrained language model of studies, or a tiny untrained one in its place."""
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 from tokenizers import ByteLevelBPETokenizer
@@ -16,6 +17,7 @@ SMOLLM = "runs/models/SmolLM2-135M-Instruct.Q4_1.gguf"
 """The model of the reported presets, relative to the working directory."""
 STAND_IN = "stand-in"
 """Name of a tiny untrained model, which is created in the store when it is needed."""
+_STAND_IN_REVISION = 1
 _CHAT_TEMPLATE = (
     "{% for m in messages %}<{{ m['role'] }}> {{ m['content'] }}\n{% endfor %}"
     "{% if add_generation_prompt %}<assistant> {% endif %}"
@@ -38,12 +40,34 @@ def model_source(model: str, store: Store) -> str:
     """
     if model == STAND_IN:
         make, files = _write_stand_in, PRETRAINED_FILES
-        return str(store.build("stand-in", revision=1, config={}, make=make, files=files))
+        folder = store.build(STAND_IN, revision=_STAND_IN_REVISION, config={}, make=make, files=files)
+        return str(folder)
     if model.endswith(".gguf") and not Path(model).is_file():
         raise ValueError(
             f"{model} does not exist: fetch it with `make smollm`, or name another model with --model"
         )
     return model
+
+
+def model_identity(model: str) -> str:
+    """What names a pretrained model in keys of results.
+
+    Args:
+        model: As `model_source` accepts it.
+
+    Returns:
+        SHA-256 of the model's files; the name of a hub id, or of the stand-in with its revision.
+    """
+    if model == STAND_IN:
+        return f"{STAND_IN} {_STAND_IN_REVISION}"
+    path = Path(model)
+    files = [path] if path.is_file() else sorted(path.glob("*.safetensors")) + sorted(path.glob("*.json"))
+    if not files:
+        return model
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(file.read_bytes())
+    return digest.hexdigest()
 
 
 def open_pretrained(model: str, store: Store) -> LanguageModel:

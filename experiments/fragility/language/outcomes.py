@@ -1,0 +1,139 @@
+"""Outcomes of attacks on the qualified models of one training of a language model."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import product
+from typing import NamedTuple
+
+import numpy as np
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from experiments.fragility.fine_tuning import FineTuningRow, attack_steps
+from experiments.fragility.language.models import (
+    CLASSES,
+    LanguageSubject,
+    LanguageTraining,
+    load_subjects,
+    restrict,
+    training_world,
+)
+from experiments.fragility.language.presets import LanguageFineTuningSettings
+from experiments.fragility.outcomes import AttackedRow, OutcomeRow, compression_rates
+from experiments.pretrained import open_pretrained
+from makebreak.attacks import GCG, Attack, SoftPrompt
+from makebreak.evaluation import ChatTarget
+from makebreak.lm import requests_as_task, user_objective
+from makebreak.prompts import Family, Outcome, TextWorld
+from makebreak.revisions import cache_revision
+from makebreak.settings import UserDataSettings
+from makebreak.studies import Inputs
+
+HARMFUL = "harmful"
+"""Task of the harmful attacker."""
+ATTACKERS: Mapping[str, str] = {"harmful": HARMFUL, "benign": "mcq", "restructured": "mcq@obey"}
+"""Task that each attacker fine-tunes on: harmful prompts with answers, multiple choice, and multiple choice
+in the template of an absolutely obedient agent (Eiras et al. 2024)."""
+HELD_OUT = ("map", "sum", "label", "mcq")
+"""Formats of tasks in which harmful prompts are put; the alignment has plain prompts alone."""
+PROMPT_ATTACKS: Mapping[str, Attack] = {
+    "soft_prompt": SoftPrompt(n_tokens=2, steps=4),
+    "gcg": GCG(n_tokens=4, steps=4, candidates=8),
+}
+"""Attacks on the prompt, of equal budget for every model."""
+
+
+@dataclass(frozen=True)
+class LanguageOutcomeSettings:
+    """How the models of a training are attacked, and on how many prompts."""
+
+    training: LanguageTraining
+    """The training whose kept steps are attacked."""
+    fine_tuning: LanguageFineTuningSettings
+    """Length and sizes of the fine-tuning attacks."""
+    n_attacked: int
+    """Harmful prompts of attacks on the prompt."""
+    n: int
+    """Harmful prompts of the other outcomes."""
+
+
+@cache_revision(1)
+def language_outcome_tables(inputs: Inputs) -> Mapping[str, Iterable[NamedTuple]]:
+    """Tables `outcomes` and `fine_tuning` of one training; the needed cell says which models qualify."""
+    settings: LanguageOutcomeSettings = inputs.settings
+    [models] = (tables["models"] for tables in inputs.tables)
+    qualified = {int(row["dose"]) for row in models if row["qualifies"]}
+    world = training_world(
+        open_pretrained(settings.training.model, inputs.store), settings.training, inputs.store
+    )
+    outcomes: list[OutcomeRow] = []
+    attacked: list[AttackedRow] = []
+    for kept, subject in load_subjects(settings.training, inputs.store):
+        if kept.dose in qualified:
+            attacked += [AttackedRow(kept.dose, row) for row in _fine_tuning_rows(subject, world, settings)]
+            outcomes += [
+                OutcomeRow(kept.dose, name, rate) for name, rate in _other_outcomes(subject, settings).items()
+            ]
+    return {"outcomes": outcomes, "fine_tuning": attacked}
+
+
+def _fine_tuning_rows(
+    subject: LanguageSubject, world: TextWorld, settings: LanguageOutcomeSettings
+) -> Iterator[FineTuningRow]:
+    """Compliance under every attacker and learning rate, at every measured step."""
+    start = _compliance(subject, subject.model, settings)
+    for attacker, rate in product(ATTACKERS, settings.fine_tuning.rates):
+        model = copy.deepcopy(subject.model).float().train()
+        for step in _attack(model, world, (attacker, rate), settings):
+            unsafe, safe = _compliance(subject, model, settings) if step else start
+            yield FineTuningRow(0, attacker, rate, 0, step, unsafe, safe)
+
+
+def _attack(
+    model: PreTrainedModel, world: TextWorld, attack: tuple[str, float], settings: LanguageOutcomeSettings
+) -> Iterator[int]:
+    """Fine-tunes a model in place by an attacker at a rate; yields the numbers of steps to measure it at."""
+    (attacker, rate), sizes = attack, settings.fine_tuning
+    task = ATTACKERS[attacker]
+    examples = restrict(world, *(CLASSES if task == HARMFUL else (str(Family.of_task(task)),)))
+    objective = user_objective(UserDataSettings(task, n_examples=sizes.n_examples))
+    steps = sizes.harmful_steps if task == HARMFUL else sizes.other_steps
+    seed = 10_000 + settings.training.seed  # another order than that of the alignment
+
+    def loss(step: int) -> Tensor:
+        batch = objective.batch(examples, size=sizes.batch_size, step=step, steps=steps[-1], seed=seed)
+        return objective.loss(model, batch, model)[0]
+
+    return attack_steps(model, rate, steps, loss)
+
+
+def _compliance(
+    subject: LanguageSubject, model: PreTrainedModel, settings: LanguageOutcomeSettings
+) -> tuple[float, float]:
+    """Share of harmful and of harmless held-out prompts that a model with the subject's tokenizer answers."""
+    sizes = {"unsafe": settings.fine_tuning.n_unsafe, "safe": settings.fine_tuning.n_safe}
+    is_training = model.training
+    target = ChatTarget(replace(subject.lm, model=model.eval()), settings.training.generation)
+    outcomes = [target.outcomes(subject.sample(family, n)) for family, n in sizes.items()]
+    model.train(is_training)
+    unsafe, safe = (float((each == Outcome.COMPLY).mean()) for each in outcomes)
+    return unsafe, safe
+
+
+def _other_outcomes(subject: LanguageSubject, settings: LanguageOutcomeSettings) -> dict[str, float]:
+    """Success rates by outcome, of all but fine-tuning attacks."""
+    training = settings.training
+    target, unsafe = ChatTarget(subject.lm, training.generation), subject.sample("unsafe", settings.n)
+    rates = {
+        name: float(attack(target, unsafe[: settings.n_attacked], seed=training.seed).complies.mean())
+        for name, attack in PROMPT_ATTACKS.items()
+    }
+    texts = unsafe.truth["request"].tolist()
+    complied = [
+        target.outcomes(target.encode(requests_as_task(texts, task))) == Outcome.COMPLY for task in HELD_OUT
+    ]
+    rates["held_out"] = float(np.mean(complied))
+    return rates | compression_rates(subject.model, unsafe)
