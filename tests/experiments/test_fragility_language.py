@@ -138,9 +138,9 @@ def test_smallest_language_preset_runs_every_stage_once(tmp_path: Path) -> None:
     assert main(words) == 0
     zoo = pd.read_csv(tmp_path / "out" / "tables" / "zoo.csv")
     assert len(zoo) == len(SMOKE.seeds) * len(SMOKE.mechanisms) * len(SMOKE.doses)
-    columns = {name.removeprefix("predictor.") for name in zoo if name.startswith("predictor.")}
+    columns = {name.removeprefix("predictor.") for name in map(str, zoo) if name.startswith("predictor.")}
     assert columns >= set(NAMES) - {"visage"}, "VISAGE is undefined where nothing is refused"
-    outcomes = zoo[[name for name in zoo if name.startswith("outcome.")]]
+    outcomes = zoo[[name for name in map(str, zoo) if name.startswith("outcome.")]]
     assert outcomes.shape[1] == 12
     assert np.isfinite(outcomes.to_numpy()).all()
     assert (tmp_path / "out" / "tables" / "associations.csv").exists()

@@ -22,9 +22,11 @@ from makebreak.plots import (
     plot_prediction_r2,
     plot_predictor_ranking,
     plot_predictor_scatter,
+    plot_world_agreement,
 )
 from makebreak.plots.fragility import orient_associations
 from makebreak.plots.fragility_names import outcome_name, predictor_name
+from makebreak.plots.fragility_worlds import world_agreement
 from makebreak.plots.interactive_fragility import chart_predictor_scatter
 from tests.fixtures.fragility_tables import OUTCOMES, PLANTED, associations, predictions, zoo
 
@@ -178,3 +180,21 @@ def test_scatter_has_qualified_models_with_four_digits() -> None:
 def test_scatter_without_models_is_not_run() -> None:
     with pytest.raises(NotRun):
         chart_predictor_scatter(zoo().assign(qualifies=False), OUTCOMES, list(PLANTED))
+
+
+def test_agreement_of_worlds_is_that_of_their_tables() -> None:
+    """Equal worlds lie on the diagonal, and turned ones have the opposite rank correlation."""
+    turned = {name: -strength for name, strength in PLANTED.items()}
+    for outcome in OUTCOMES:
+        same = pd.concat([associations(), associations(world="hidden")])
+        rows = world_agreement(same, outcome, ("mini", "hidden"))
+        assert rows.x.tolist() == rows.y.tolist()
+        assert rows.x["visage"] < 0 < rows.x["r50_random"], "positive is robust, whatever the outcome"
+        assert rows.x["curvature"] < 0, "a larger curvature is fragile"
+        assert (rows.x_low < rows.x).all()
+        assert (rows.x < rows.x_high).all()
+        assert "ρ = 1.00 over 6" in plot_world_agreement(same, outcome, ("mini", "hidden")).get_title()
+        both = pd.concat([associations(), associations(turned, world="hidden")])
+        assert "ρ = -1.00" in plot_world_agreement(both, outcome, ("mini", "hidden")).get_title()
+    with pytest.raises(NotRun, match="both mini and text"):
+        plot_world_agreement(associations(), OUTCOMES[0], ("mini", "text"))

@@ -142,7 +142,8 @@ def test_page_is_self_contained_and_has_every_row(tmp_path: Path) -> None:
     # once in the associations and once in the predictions of each part
     assert sum(cells.count(name) for name in names) == 3 * (18 + 27)
     assert "Ranking: harmful data, steps to 50 % compliance, world hidden, confirmatory" in html
-    assert len(re.findall("<figure>", html)) == 7
+    assert len(re.findall("<figure>", html)) == 8
+    assert "Two worlds: harmful data, steps to 50 % compliance, mini and hidden" in html
     figures = sorted(file.stem for file in (tmp_path / "figures").glob("*.png"))
     assert figures == sorted(
         [f"{name}_{world}" for name in ("ranking", "r2", "matrix") for world in ("mini", "hidden")]

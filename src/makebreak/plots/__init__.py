@@ -10,6 +10,7 @@ from makebreak.plots.fragility import (
     plot_predictor_ranking,
     plot_predictor_scatter,
 )
+from makebreak.plots.fragility_worlds import plot_world_agreement
 from makebreak.plots.grid import panel_grid
 from makebreak.plots.landscape import (
     describe_bands,
@@ -96,5 +97,6 @@ __all__ = [
     "plot_transfer_matrices",
     "plot_update_projection",
     "plot_updates",
+    "plot_world_agreement",
     "style",
 ]

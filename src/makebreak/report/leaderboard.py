@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -26,6 +27,7 @@ from makebreak.plots.fragility_names import (
     predictor_set_name,
     qualified_models,
 )
+from makebreak.plots.fragility_worlds import plot_world_agreement
 from makebreak.plots.interactive_fragility import chart_predictor_scatter
 from makebreak.report.figures import write_figures
 from makebreak.report.leaderboard_text import deciding_rows, leaderboard_summary
@@ -53,6 +55,12 @@ _CAPTIONS: dict[str, tuple[str, str]] = {
         "Rank correlation of every predictor with every outcome. Blue: a larger predictor goes with more "
         "robust safety, whatever was claimed. A dot marks p < .05 after Holm's adjustment over all cells; "
         "grey cells are undefined. Predictors are in the order of their mean correlation as claimed.",
+    ),
+    "worlds": (
+        "Two worlds",
+        "Rank correlation of every predictor with robust safety, whatever was claimed: positive if models "
+        "with larger values keep more of it. Lines are 95 % intervals over seeds, and points on the diagonal have "
+        "equal correlations. ρ is Spearman's over the predictors, which are not independent.",
     ),
 }
 _COLUMNS = {
@@ -117,6 +125,12 @@ def write_leaderboard(
             what = "" if name == "matrix" else f"{outcome_name(outcome)}, "
             drawings[f"{name}_{world}"] = function
             captions[f"{name}_{world}"] = (f"{title}: {what}world {world}, {stage}", caption)
+    worlds = list(dict.fromkeys(known[known.outcome == outcome].world))
+    for first, second in itertools.combinations(worlds, 2):
+        title, caption = _CAPTIONS["worlds"]
+        name = f"worlds_{first}_{second}"
+        drawings[name] = partial(plot_world_agreement, known, outcome, (first, second))
+        captions[name] = (f"{title}: {outcome_name(outcome)}, {first} and {second}", caption)
     if not known.empty:
         tables["What each predictor predicts"] = _predictions_by_predictor(known)
     best = [name for name in _predictors_in_order(known, outcome) if f"predictor.{name}" in zoo]

@@ -1,0 +1,88 @@
+"""Figure of whether predictors say the same in two worlds."""
+
+from __future__ import annotations
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from scipy.stats import spearmanr
+
+from makebreak.claims import NotRun
+from makebreak.fragility.grid import BASELINES, orientation
+from makebreak.plots.fragility_names import outcome_name, predictor_name
+
+_BASELINE, _OTHER = (sns.color_palette("colorblind")[i] for i in (1, 0))
+_MIN_PREDICTORS = 3
+_LABELLED = 0.3
+"""Absolute correlation in either world from which a predictor is named."""
+
+
+def world_agreement(associations: pd.DataFrame, outcome: str, worlds: tuple[str, str]) -> pd.DataFrame:
+    """Correlation of every predictor with robust safety in two worlds.
+
+    Args:
+        associations: Rows of one stage of each world.
+        outcome: Name of the outcome.
+        worlds: Names of the worlds.
+
+    Returns:
+        One row per predictor that is defined in both, indexed by its name: columns `x` and `y`, the rank
+        correlations with robust safety in the first and in the second world, and `x_low`, `x_high`, `y_low`
+        and `y_high`, their intervals, NaN where there is one seed.
+    """
+    turn, parts = orientation(outcome), []
+    for axis, world in zip("xy", worlds, strict=True):
+        rows = associations[(associations.world == world) & (associations.outcome == outcome)]
+        values = turn * rows.set_index("predictor")[["rank_correlation", "low", "high"]].astype(float)
+        ends = values[["low", "high"]]
+        part = {
+            axis: values.rank_correlation,
+            f"{axis}_low": ends.min(axis=1),
+            f"{axis}_high": ends.max(axis=1),
+        }
+        parts.append(pd.DataFrame(part))
+    return parts[0].join(parts[1], how="inner").dropna(subset=["x", "y"])
+
+
+def plot_world_agreement(associations: pd.DataFrame, outcome: str, worlds: tuple[str, str]) -> Axes:
+    """Correlation of every predictor with robust safety in one world against that in another.
+
+    Lines are 95 % intervals over seeds; the diagonal is equal correlations. The title has Spearman's ρ over
+    the predictors, which are not independent of one another, so that it has no p-value.
+
+    Args:
+        associations: Rows of one stage of each world.
+        outcome: Name of the outcome.
+        worlds: Names of the worlds, of the horizontal and of the vertical axis.
+
+    Returns:
+        The Axes.
+
+    Raises:
+        NotRun: If fewer than three predictors are defined in both.
+    """
+    rows = world_agreement(associations, outcome, worlds)
+    if len(rows) < _MIN_PREDICTORS:
+        raise NotRun(f"associations with {outcome} in both {worlds[0]} and {worlds[1]}")
+    _, ax = plt.subplots(figsize=(4.6, 4.6), layout="constrained")
+    for name, row in rows.iterrows():
+        colour = _BASELINE if name in BASELINES else _OTHER
+        ax.hlines(row.y, row.x_low, row.x_high, color=colour, linewidth=0.6, alpha=0.5)
+        ax.vlines(row.x, row.y_low, row.y_high, color=colour, linewidth=0.6, alpha=0.5)
+        ax.plot(row.x, row.y, "o", color=colour, markersize=4)
+        if max(abs(row.x), abs(row.y)) >= _LABELLED:
+            ax.annotate(
+                predictor_name(str(name)), (row.x, row.y), (3, 3), fontsize=6, textcoords="offset points"
+            )
+    ends = np.array([min(ax.get_xlim()[0], ax.get_ylim()[0]), max(ax.get_xlim()[1], ax.get_ylim()[1])])
+    ax.plot(ends, ends, color="0.6", linewidth=0.8, zorder=0)
+    ax.axhline(0, color="black", linewidth=0.5)
+    ax.axvline(0, color="black", linewidth=0.5)
+    ax.set(xlim=ends, ylim=ends)
+    ax.set_xlabel(f"rank correlation with robust safety in {worlds[0]}", fontsize=8.5)
+    ax.set_ylabel(f"rank correlation with robust safety in {worlds[1]}", fontsize=8.5)
+    rho = spearmanr(rows.x, rows.y).statistic
+    ax.set_title(f"{outcome_name(outcome)}: ρ = {rho:.2f} over {len(rows)} predictors", fontsize=9)
+    return ax
