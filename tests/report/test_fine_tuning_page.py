@@ -12,8 +12,8 @@ mpl.use("Agg")
 import pandas as pd
 import pytest
 
-from experiments.real.presets import PRESETS
 from experiments.pretrained import model_source
+from experiments.real.presets import PRESETS
 from makebreak.cli import main
 from makebreak.lm import (
     Evaluation,

@@ -59,8 +59,8 @@ _CAPTIONS: dict[str, tuple[str, str]] = {
     "worlds": (
         "Two worlds",
         "Rank correlation of every predictor with robust safety, whatever was claimed: positive if models "
-        "with larger values keep more of it. Lines are 95 % intervals over seeds, and points on the diagonal have "
-        "equal correlations. ρ is Spearman's over the predictors, which are not independent.",
+        "with larger values keep more of it. Lines are 95 % intervals over seeds; points on the diagonal "
+        "have equal correlations. ρ is Spearman's over the predictors, which are not independent.",
     ),
 }
 _COLUMNS = {
