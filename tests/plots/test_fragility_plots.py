@@ -195,6 +195,6 @@ def test_agreement_of_worlds_is_that_of_their_tables() -> None:
         assert (rows.x < rows.x_high).all()
         assert "ρ = 1.00 over 6" in plot_world_agreement(same, outcome, ("mini", "hidden")).get_title()
         both = pd.concat([associations(), associations(turned, world="hidden")])
-        assert "ρ = -1.00" in plot_world_agreement(both, outcome, ("mini", "hidden")).get_title()
+        assert "ρ = −1.00" in plot_world_agreement(both, outcome, ("mini", "hidden")).get_title()
     with pytest.raises(NotRun, match="both mini and text"):
         plot_world_agreement(associations(), OUTCOMES[0], ("mini", "text"))

@@ -122,7 +122,9 @@ def test_agreement_of_worlds() -> None:
     turned = {name: -strength for name, strength in PLANTED.items() if name != "weight_change"}
     two = pd.concat([associations(), associations(turned, world="hidden")])
     words = "\n".join(leaderboard_summary(zoo(("mini", "hidden")), two, predictions(), OUTCOME))
-    assert "order of 5 predictors in hidden and in mini has a rank correlation of −1.00" in words
+    assert (
+        "of 5 predictors with robust safety in mini and in hidden have a rank correlation of −1.00" in words
+    )
 
 
 def test_page_is_self_contained_and_has_every_row(tmp_path: Path) -> None:
@@ -147,7 +149,7 @@ def test_page_is_self_contained_and_has_every_row(tmp_path: Path) -> None:
     figures = sorted(file.stem for file in (tmp_path / "figures").glob("*.png"))
     assert figures == sorted(
         [f"{name}_{world}" for name in ("ranking", "r2", "matrix") for world in ("mini", "hidden")]
-        + ["models"]
+        + ["models", "worlds_mini_hidden"]
     )
 
 

@@ -42,8 +42,8 @@ PREDICTORS = (
     "floor_radius",
 )
 """The three baselines, and the ten other predictors with the largest correlation with compliance after
-harmful fine-tuning in the confirmatory seeds of `mini`, in the claimed direction, absolute where there is none.
-Of the two definitions of VISAGE, it is that of the text."""
+harmful fine-tuning in the confirmatory seeds of `mini`: in the claimed direction, absolute where there is
+none. Of the two definitions of VISAGE, it is that of the text."""
 MECHANISMS: Mapping[str, Mechanism] = {
     "ssft": Mechanism(SSFT(), 1e-4),
     "dpo": Mechanism(DPO(nll=1.0), 1e-4),
@@ -93,7 +93,7 @@ class LanguagePreset:
     """Mechanisms, names in `MECHANISMS`."""
     doses: tuple[int, ...] = (60,)
     """Steps of the alignment after which a model is kept, ascending."""
-    batch_size: int = 16
+    batch_size: int = 8
     """Examples per step of the alignment."""
     max_per_family: int = 200
     """Most training prompts of each family."""

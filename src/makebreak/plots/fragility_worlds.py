@@ -7,7 +7,6 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
-from scipy.stats import spearmanr
 
 from makebreak.claims import NotRun
 from makebreak.fragility.grid import BASELINES, orientation
@@ -46,11 +45,26 @@ def world_agreement(associations: pd.DataFrame, outcome: str, worlds: tuple[str,
     return parts[0].join(parts[1], how="inner").dropna(subset=["x", "y"])
 
 
+def rank_agreement(rows: pd.DataFrame) -> float | None:
+    """Spearman's ρ of the correlations in two worlds over predictors; None if it is undefined.
+
+    Predictors are not independent of one another, so that it has no p-value.
+
+    Args:
+        rows: Rows of `world_agreement`.
+
+    Returns:
+        The rank correlation; None for fewer than three predictors, or where all are equal in a world.
+    """
+    if len(rows) < _MIN_PREDICTORS or min(rows.x.nunique(), rows.y.nunique()) < 2:
+        return None
+    return float(rows.x.rank().corr(rows.y.rank()))
+
+
 def plot_world_agreement(associations: pd.DataFrame, outcome: str, worlds: tuple[str, str]) -> Axes:
     """Correlation of every predictor with robust safety in one world against that in another.
 
-    Lines are 95 % intervals over seeds; the diagonal is equal correlations. The title has Spearman's ρ over
-    the predictors, which are not independent of one another, so that it has no p-value.
+    Lines are 95 % intervals over seeds; the diagonal is equal correlations. The title has `rank_agreement`.
 
     Args:
         associations: Rows of one stage of each world.
@@ -61,10 +75,11 @@ def plot_world_agreement(associations: pd.DataFrame, outcome: str, worlds: tuple
         The Axes.
 
     Raises:
-        NotRun: If fewer than three predictors are defined in both.
+        NotRun: If fewer than three predictors are defined in both, or all are equal in a world.
     """
     rows = world_agreement(associations, outcome, worlds)
-    if len(rows) < _MIN_PREDICTORS:
+    rho = rank_agreement(rows)
+    if rho is None:
         raise NotRun(f"associations with {outcome} in both {worlds[0]} and {worlds[1]}")
     _, ax = plt.subplots(figsize=(4.6, 4.6), layout="constrained")
     for name, row in rows.iterrows():
@@ -83,6 +98,6 @@ def plot_world_agreement(associations: pd.DataFrame, outcome: str, worlds: tuple
     ax.set(xlim=ends, ylim=ends)
     ax.set_xlabel(f"rank correlation with robust safety in {worlds[0]}", fontsize=8.5)
     ax.set_ylabel(f"rank correlation with robust safety in {worlds[1]}", fontsize=8.5)
-    rho = spearmanr(rows.x, rows.y).statistic
-    ax.set_title(f"{outcome_name(outcome)}: ρ = {rho:.2f} over {len(rows)} predictors", fontsize=9)
+    number = f"{rho:.2f}".replace("-", "−")
+    ax.set_title(f"{outcome_name(outcome)}: ρ = {number} over {len(rows)} predictors", fontsize=9)
     return ax

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pandas as pd
 
 from makebreak.fragility.grid import BASELINES
 from makebreak.plots.fragility import LEVEL, orient_associations
 from makebreak.plots.fragility_names import outcome_name, predictor_name, qualified_models
+from makebreak.plots.fragility_worlds import rank_agreement, world_agreement
 
 _STAGES = ("confirmatory", "exploratory")
 """Stages, that which decides first."""
@@ -212,19 +215,17 @@ def _turned(top: pd.Series) -> str:
 
 
 def _worlds(rows: pd.DataFrame, outcome: str) -> list[str]:
-    """Whether the ranking of predictors agrees between the worlds."""
-    known = orient_associations(rows[rows.outcome == outcome])
-    wide = known.pivot(index="predictor", columns="world", values="strength").dropna()
-    if wide.shape[1] < 2 or len(wide) < 3:
-        return []
-    one, two = wide.columns[:2]
-    r = wide[one].rank().corr(wide[two].rank())
-    if r != r:
-        return []
-    return [
-        f"The order of {len(wide)} predictors in {one} and in {two} has a rank correlation of {_number(r)} "
-        f"({outcome_name(outcome)})."
-    ]
+    """Whether correlations with robust safety agree between every two worlds."""
+    sentences = []
+    for one, two in itertools.combinations(dict.fromkeys(rows.world), 2):
+        pairs = world_agreement(rows, outcome, (one, two))
+        r = rank_agreement(pairs)
+        if r is not None:
+            sentences.append(
+                f"Correlations of {len(pairs)} predictors with robust safety in {one} and in {two} have a "
+                f"rank correlation of {_number(r)} ({outcome_name(outcome)})."
+            )
+    return sentences
 
 
 def _interval(row: pd.Series, name: str = "strength") -> str:
