@@ -43,14 +43,12 @@ def model_source(model: str, store: Store) -> str:
         folder = store.build(STAND_IN, revision=_STAND_IN_REVISION, config={}, make=make, files=files)
         return str(folder)
     if model.endswith(".gguf") and not Path(model).is_file():
-        raise ValueError(
-            f"{model} does not exist: fetch it with `make smollm`, or name another model with --model"
-        )
+        raise ValueError(f"{model} does not exist: fetch it with `make smollm`, or name a model that exists")
     return model
 
 
 def model_identity(model: str) -> str:
-    """What names a pretrained model in keys of results.
+    """Identity of a pretrained model in the keys of results.
 
     Args:
         model: As `model_source` accepts it.

@@ -19,7 +19,7 @@ from experiments.fragility import STUDY
 from experiments.fragility.mechanisms import MECHANISMS
 from experiments.fragility.presets import PRESETS, Preset
 from makebreak import settings
-from makebreak.configs import to_json
+from makebreak.configs import nearest, to_json
 from makebreak.errors import InvalidInput
 from makebreak.fragility import RECIPE, read_zoo
 from makebreak.store import Store, is_cached
@@ -54,8 +54,11 @@ def export(options: Export) -> pd.DataFrame:
         The table.
 
     Raises:
-        InvalidInput: If the store has no finished training, or the file is not a table of models.
+        InvalidInput: If there is no such preset, the store has no finished training, or the file is not a
+            table of models of this preset.
     """
+    if options.preset not in PRESETS:
+        raise InvalidInput(f"preset {options.preset!r}: {nearest(options.preset, list(PRESETS))}")
     preset, store, parts = PRESETS[options.preset], Store(options.store, read_only=True), []
     for world in options.worlds:
         *cells, _ = STUDY.cells(preset, world, options.seeds or preset.seeds)  # without the statistics
@@ -70,9 +73,14 @@ def export(options: Export) -> pd.DataFrame:
         raise InvalidInput(f"{options.store} has no finished training of preset {preset.name}: run it first")
     table = _with_recipes(pd.concat(parts, ignore_index=True), preset)
     if options.out.is_file():
-        table = _replace_trainings(read_zoo(options.out), table)
+        before = read_zoo(options.out)
+        _check_preset(before, preset, options.out)
+        table = _replace_trainings(before, table)
+    table = table.sort_values(["world", "seed"], kind="stable", ignore_index=True)
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    table.to_parquet(options.out, compression="zstd", index=False)
+    unfinished = options.out.with_suffix(".unfinished")
+    table.to_parquet(unfinished, compression="zstd", index=False)
+    unfinished.replace(options.out)  # the file may be the only copy of seeds of other machines
     return table
 
 
@@ -84,10 +92,21 @@ def _with_recipes(table: pd.DataFrame, preset: Preset) -> pd.DataFrame:
 
 
 def _replace_trainings(table: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame:
-    """The rows of both tables, of a training that both have the new ones, by world and seed."""
+    """All new rows, and those of the table that are of other trainings."""
     old_keys, new_keys = (pd.MultiIndex.from_frame(each[_TRAINING]) for each in (table, new))
-    rows = pd.concat([table[~old_keys.isin(new_keys)], new], ignore_index=True)
-    return rows.sort_values(["world", "seed"], kind="stable", ignore_index=True)
+    return pd.concat([table[~old_keys.isin(new_keys)], new], ignore_index=True)
+
+
+def _check_preset(table: pd.DataFrame, preset: Preset, file: Path) -> None:
+    """Raises InvalidInput for trainings of another preset: their doses differ, and are compared by number."""
+    recipes = _with_recipes(table, preset)[RECIPE]
+    different = table[table[RECIPE] != recipes]
+    if len(different):
+        first = ", ".join(f"{name} {different.iloc[0][name]}" for name in _TRAINING)
+        raise InvalidInput(
+            f"{file} has models ({first}) that preset {preset.name} does not train so: expected a table of "
+            "the same preset; give another --out"
+        )
 
 
 def _is_control(cell: Cell) -> bool:

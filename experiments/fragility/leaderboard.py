@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import pandas as pd
 import tyro
 
 from experiments.fragility.claims import OUTCOME
@@ -22,6 +23,8 @@ class Leaderboard:
 
     zoo: Path | None = None
     """Table of models, a .parquet file; by default the one that ships."""
+    more: tuple[Path, ...] = ()
+    """Further tables of models, `tables/zoo.csv` of runs of the study, such as that of a language model."""
     out: Path = Path("runs/fragility/leaderboard")
     """Folder of the page, its figures and the two tables of statistics."""
 
@@ -35,7 +38,7 @@ def write(options: Leaderboard) -> Path:
     Returns:
         The page.
     """
-    zoo = read_zoo(options.zoo)
+    zoo = pd.concat([read_zoo(options.zoo), *map(pd.read_csv, options.more)], ignore_index=True)
     options.out.mkdir(parents=True, exist_ok=True)
     associations, predictions = association_table(zoo, SIGNS), prediction_table(zoo)
     associations.to_csv(options.out / "associations.csv", index=False)

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 
 from experiments.fragility.claims import OUTCOME, PUBLISHED
 from experiments.fragility.fine_tuning import RATES
-from experiments.fragility.language.presets import PREDICTORS as LANGUAGE_PREDICTORS
+from experiments.fragility.language.presets import PREDICTOR_NAMES as LANGUAGE_PREDICTORS
 from experiments.fragility.language.presets import LanguagePreset
 from experiments.fragility.mechanisms import MECHANISMS
 from experiments.fragility.predictors import PREDICTORS
@@ -77,7 +77,7 @@ FIGURES = (
     Figure(
         "ranking",
         "Predictors by their association with compliance after harmful fine-tuning",
-        "Spearman correlation within pretraining seed and dose, mean over doses and seeds, in the direction "
+        "Spearman correlation within seed and dose, mean over doses and seeds, in the direction "
         "that the predictor claims (open markers: no claim, absolute value); bars are 95 % Student intervals "
         "over seeds. Filled: p < .05 after Holm's adjustment over all predictors and outcomes, in "
         "permutations of whole trajectories. The line is the best of the three cheap baselines.",
@@ -113,7 +113,7 @@ def answer(claims: Mapping[str, ClaimRow]) -> list[str]:
     Returns:
         Sentences.
     """
-    parts = [row for row in claims.values() if row.role == "part"]
+    parts = [row for row in claims.values() if row.role == "part" and row.verdict != "not run"]
     supported, contradicted = (
         [row.id.removeprefix("F.") for row in parts if row.verdict == verdict]
         for verdict in ("supported", "contradicted")

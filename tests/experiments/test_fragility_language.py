@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import matplotlib as mpl
@@ -16,13 +17,26 @@ import torch
 from experiments.command import main
 from experiments.fragility.fine_tuning import attack_steps
 from experiments.fragility.language.models import LanguageSubject, LanguageTraining, held_out_halves, restrict
-from experiments.fragility.language.presets import LANGUAGE_PRESETS, MECHANISMS
-from experiments.fragility.language.presets import PREDICTORS as NAMES
+from experiments.fragility.language.outcomes import (
+    LanguageOutcomeSettings,
+    fine_tuning_rows,
+    refused_requests,
+)
+from experiments.fragility.language.presets import (
+    LANGUAGE_PRESETS,
+    MECHANISMS,
+    PREDICTOR_NAMES,
+    LanguageFineTuningSettings,
+)
 from experiments.fragility.predictors import PREDICTORS
 from experiments.pretrained import STAND_IN, model_identity, open_pretrained
-from makebreak.fragility import BASELINES
+from makebreak.attacks import SoftPrompt
+from makebreak.errors import InvalidInput
+from makebreak.evaluation import ChatTarget
+from makebreak.model_zoo import weight_change
 from makebreak.models import LanguageModel
 from makebreak.prompts import Example, TextWorld, canonical_text, evaluation_prompts, training_prompts
+from makebreak.settings import GenerationSettings
 from makebreak.store import Store
 from tests.experiments.store_files import modification_times
 from tests.fixtures.tiny_lm import REFUSAL, REPLY, prompts, trained_lm
@@ -48,20 +62,24 @@ def test_predictors_of_planted_models() -> None:
     base = trained_lm(refuses=False, steps=60)
     refusing = trained_lm(refuses=True)
     values = {
-        name: {p: PREDICTORS[p].function(_subject(lm, base)) for p in NAMES}  # type: ignore[arg-type]
+        name: {p: PREDICTORS[p].function(_subject(lm, base)) for p in PREDICTOR_NAMES}  # type: ignore[arg-type]
         for name, lm in (("base", base), ("refusing", refusing))
     }
-    own, refuses = values["base"], values["refusing"]
-    assert own["weight_change"] == own["prefix_depth"] == 0, "the base gives its own answers by itself"
-    assert own["sensitivity"] == 1
-    assert own["margin"] < -2 < 2 < refuses["margin"]  # type: ignore[operator]
+    complies, refuses = values["base"], values["refusing"]
+    assert complies["weight_change"] == complies["prefix_depth"] == 0, (
+        "the base gives its own answers by itself"
+    )
+    assert complies["sensitivity"] == 1
+    assert complies["margin"] < -2 < 2 < refuses["margin"]  # type: ignore[operator]
     assert refuses["margin_p5"] <= refuses["margin"]  # type: ignore[operator]
     assert refuses["weight_change"] > 0  # type: ignore[operator]
     n_tokens = len(REPLY.split())
     assert 1 <= refuses["prefix_depth"] <= n_tokens  # type: ignore[operator]
     assert 1 <= refuses["kl_depth"] <= n_tokens  # type: ignore[operator]
-    assert own["r50_steepest"] == 0 < refuses["r50_steepest"], "half of the refusals are lost at once, or not"  # type: ignore[operator]
-    assert refuses["tau_normalised"] > own["tau_normalised"]  # type: ignore[operator]
+    assert complies["r50_steepest"] == 0 < refuses["r50_steepest"], (
+        "half of the refusals are lost at once, or not"
+    )  # type: ignore[operator]
+    assert refuses["tau_normalised"] > complies["tau_normalised"]  # type: ignore[operator]
 
 
 def test_judged_tokens_are_those_of_the_answer() -> None:
@@ -78,15 +96,15 @@ def test_judged_tokens_are_those_of_the_answer() -> None:
 def test_attack_is_measured_before_and_after_its_steps() -> None:
     """Weights are unchanged at step 0, and move once for every step from then on."""
     model = torch.nn.Linear(1, 1, bias=False)
-    start, seen = model.weight.item(), []
+    start, steps = model.weight.item(), []
 
     def loss(step: int) -> torch.Tensor:
-        seen.append(step)
+        steps.append(step)
         return model.weight.sum()
 
     moved = {step: start - model.weight.item() for step in attack_steps(model, 0.1, (1, 3), loss)}  # type: ignore[arg-type]
     assert moved == pytest.approx({0: 0.0, 1: 0.1, 3: 0.3}, abs=1e-5), "a step of AdamW has the rate's length"
-    assert seen == [0, 1, 2]
+    assert steps == [0, 1, 2]
 
 
 def test_held_out_prompts_were_not_trained_on(tmp_path: Path) -> None:
@@ -110,13 +128,28 @@ def test_held_out_prompts_were_not_trained_on(tmp_path: Path) -> None:
     assert unsafe.sequence_length <= halves["fit"].sequence_length
 
 
-def test_mechanisms_and_predictors_of_record() -> None:
-    """Eight recipes or more, and ten predictors of the synthetic worlds beside the three baselines."""
-    preset = LANGUAGE_PRESETS["language"]
-    assert len(preset.mechanisms) * len(preset.doses) >= 8
-    assert NAMES[: len(BASELINES)] == BASELINES
-    assert len(set(NAMES)) == len(BASELINES) + 10
-    assert set(NAMES) <= set(PREDICTORS)
+def test_attacks_on_a_planted_model(tmp_path: Path) -> None:
+    """Harmful data open the model that refuses, a tiny rate does not, and the model keeps every bit."""
+    base, refusing = trained_lm(refuses=False, steps=60), trained_lm(refuses=True)
+    subject = _subject(refusing, base)
+    training = LanguageTraining("", "", MECHANISMS["ssft"], (1,), 4, 12, GenerationSettings(n_new=4), 0)
+    sizes = LanguageFineTuningSettings((1, 16), (1,), (1e-9, 5e-3), 16, 16, 16, 16)
+    settings = LanguageOutcomeSettings(training, sizes, 4, 4)
+    unsafe = refused_requests(subject, training.generation)
+    n_unsafe = len(subject.halves["score"].examples["unsafe"])
+    assert 0.9 * n_unsafe < len(unsafe) <= n_unsafe
+    assert len(refused_requests(_subject(base, base), training.generation)) == n_unsafe, "it refuses none"
+    families = {**subject.halves["fit"].examples}
+    families |= {"mcq_safe": families["safe"], "mcq_safe@obey": families["safe"]}
+    world = TextWorld(base.tokenizer, families)
+    before = {name: weight.clone() for name, weight in refusing.model.state_dict().items()}
+    rows = list(fine_tuning_rows(subject, unsafe, world, settings))
+    assert all(torch.equal(weight, before[name]) for name, weight in refusing.model.state_dict().items())
+    rates = {(row.attacker, row.rate, row.step): row.compliance_rate for row in rows}
+    assert {rate for (_, _, step), rate in rates.items() if step == 0} == {0.0}
+    assert rates["harmful", 5e-3, 16] > 0.9
+    assert {rate for (_, lr, _), rate in rates.items() if lr == 1e-9} == {0.0}, "no attack, no compliance"
+    assert all(row.safe_compliance_rate > 0.9 for row in rows if row.step in (0, 16))
 
 
 def test_missing_model_is_named(
@@ -139,7 +172,7 @@ def test_smallest_language_preset_runs_every_stage_once(tmp_path: Path) -> None:
     zoo = pd.read_csv(tmp_path / "out" / "tables" / "zoo.csv")
     assert len(zoo) == len(SMOKE.seeds) * len(SMOKE.mechanisms) * len(SMOKE.doses)
     columns = {name.removeprefix("predictor.") for name in map(str, zoo) if name.startswith("predictor.")}
-    assert columns >= set(NAMES) - {"visage"}, "VISAGE is undefined where nothing is refused"
+    assert columns >= set(PREDICTOR_NAMES) - {"visage"}, "VISAGE is undefined where nothing is refused"
     outcomes = zoo[[name for name in map(str, zoo) if name.startswith("outcome.")]]
     assert outcomes.shape[1] == 12
     assert np.isfinite(outcomes.to_numpy()).all()
@@ -147,3 +180,23 @@ def test_smallest_language_preset_runs_every_stage_once(tmp_path: Path) -> None:
     before = modification_times(tmp_path / "store")
     assert main(words) == 0
     assert modification_times(tmp_path / "store") == before
+
+
+def test_tied_embeddings_count_once() -> None:
+    """A matrix that is both embedding and output changes by its own norm, not by √2 times that."""
+    base = trained_lm(refuses=False, steps=1).model
+    base.lm_head.weight = base.get_input_embeddings().weight  # type: ignore[union-attr]
+    tuned = copy.deepcopy(base)
+    with torch.no_grad():
+        tuned.lm_head.weight += 1  # type: ignore[union-attr]
+    n_entries = tuned.lm_head.weight.numel()  # type: ignore[union-attr]
+    assert weight_change(base=base, tuned=tuned) == pytest.approx(n_entries**0.5)
+
+
+def test_soft_prompts_of_language_models_keep_their_positions() -> None:
+    """Shared position ids give wrong answers where prompts are padded, and are refused by name."""
+    target = ChatTarget(trained_lm(refuses=False, steps=1))
+    requests = target.encode(prompts()["harmful"][:2], targets=["Sure here"] * 2)
+    with pytest.raises(InvalidInput, match="soft 2 with share_position=True.*expected share_position=False"):
+        SoftPrompt(2, 1)(target, requests, seed=0)
+    assert len(SoftPrompt(2, 1, share_position=False)(target, requests, seed=0).outcomes) == 2

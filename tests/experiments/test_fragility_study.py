@@ -122,3 +122,9 @@ def _check_export(folder: Path, zoo: pd.DataFrame) -> None:
     pd.testing.assert_frame_equal(read_zoo(folder / "parts.parquet"), read_zoo(folder / "both.parquet"))
     with pytest.raises(InvalidInput, match="no finished training of preset small"):
         export(replace(options, preset="small"))
+    other = both.assign(recipe=both.recipe.str.replace('"steps": 4', '"steps": 5'))
+    other[both.seed == 1].to_parquet(folder / "other.parquet")
+    with pytest.raises(InvalidInput, match=r"seed 1, mechanism ssft.* that preset smoke does not train so"):
+        export(replace(options, seeds=(0,), out=folder / "other.parquet"))
+    with pytest.raises(InvalidInput, match="preset 'smal': did you mean 'small'"):
+        export(replace(options, preset="smal"))

@@ -26,7 +26,7 @@ from makebreak.plots import (
 )
 from makebreak.plots.fragility import orient_associations
 from makebreak.plots.fragility_names import outcome_name, predictor_name
-from makebreak.plots.fragility_worlds import world_agreement
+from makebreak.plots.fragility_worlds import cosine_similarity, world_agreement
 from makebreak.plots.interactive_fragility import chart_predictor_scatter
 from tests.fixtures.fragility_tables import OUTCOMES, PLANTED, associations, predictions, zoo
 
@@ -183,7 +183,7 @@ def test_scatter_without_models_is_not_run() -> None:
 
 
 def test_agreement_of_worlds_is_that_of_their_tables() -> None:
-    """Equal worlds lie on the diagonal, and turned ones have the opposite rank correlation."""
+    """Equal worlds lie on the diagonal, and turned ones are opposite."""
     turned = {name: -strength for name, strength in PLANTED.items()}
     for outcome in OUTCOMES:
         same = pd.concat([associations(), associations(world="hidden")])
@@ -193,8 +193,22 @@ def test_agreement_of_worlds_is_that_of_their_tables() -> None:
         assert rows.x["curvature"] < 0, "a larger curvature is fragile"
         assert (rows.x_low < rows.x).all()
         assert (rows.x < rows.x_high).all()
-        assert "ρ = 1.00 over 6" in plot_world_agreement(same, outcome, ("mini", "hidden")).get_title()
+        assert (
+            "similarity 1.00, 6 predictors"
+            in plot_world_agreement(same, outcome, ("mini", "hidden")).get_title()
+        )
         both = pd.concat([associations(), associations(turned, world="hidden")])
-        assert "ρ = −1.00" in plot_world_agreement(both, outcome, ("mini", "hidden")).get_title()
+        assert "similarity −1.00" in plot_world_agreement(both, outcome, ("mini", "hidden")).get_title()
+        renamed = {name: -s if name == "curvature" else s for name, s in PLANTED.items()}
+        flipped = [associations(renamed, world=world) for world in ("mini", "hidden")]
+        assert cosine_similarity(world_agreement(pd.concat(flipped), outcome, ("mini", "hidden"))) == (
+            pytest.approx(1.0)
+        ), "a predictor that is defined with the other sign changes nothing"
+    random = np.random.default_rng(0)
+    shuffled = [
+        cosine_similarity(pd.DataFrame({"x": random.normal(size=36), "y": random.normal(size=36)}))
+        for _ in range(200)
+    ]
+    assert abs(np.mean(shuffled)) < 0.05, "nothing in common"  # type: ignore[arg-type]
     with pytest.raises(NotRun, match="both mini and text"):
         plot_world_agreement(associations(), OUTCOMES[0], ("mini", "text"))

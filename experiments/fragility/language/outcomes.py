@@ -23,13 +23,12 @@ from experiments.fragility.language.models import (
 )
 from experiments.fragility.language.presets import LanguageFineTuningSettings
 from experiments.fragility.outcomes import AttackedRow, OutcomeRow, compression_rates
-from experiments.pretrained import open_pretrained
 from makebreak.attacks import GCG, Attack, SoftPrompt
 from makebreak.evaluation import ChatTarget
 from makebreak.lm import requests_as_task, user_objective
-from makebreak.prompts import Family, Outcome, TextWorld
+from makebreak.prompts import Family, Outcome, Requests, TextWorld
 from makebreak.revisions import cache_revision
-from makebreak.settings import UserDataSettings
+from makebreak.settings import GenerationSettings, UserDataSettings
 from makebreak.studies import Inputs
 
 HARMFUL = "harmful"
@@ -40,7 +39,7 @@ in the template of an absolutely obedient agent (Eiras et al. 2024)."""
 HELD_OUT = ("map", "sum", "label", "mcq")
 """Formats of tasks in which harmful prompts are put; the alignment has plain prompts alone."""
 PROMPT_ATTACKS: Mapping[str, Attack] = {
-    "soft_prompt": SoftPrompt(n_tokens=2, steps=4),
+    "soft_prompt": SoftPrompt(n_tokens=2, steps=4, share_position=False),
     "gcg": GCG(n_tokens=4, steps=4, candidates=8),
 }
 """Attacks on the prompt, of equal budget for every model."""
@@ -66,30 +65,50 @@ def language_outcome_tables(inputs: Inputs) -> Mapping[str, Iterable[NamedTuple]
     settings: LanguageOutcomeSettings = inputs.settings
     [models] = (tables["models"] for tables in inputs.tables)
     qualified = {int(row["dose"]) for row in models if row["qualifies"]}
-    world = training_world(
-        open_pretrained(settings.training.model, inputs.store), settings.training, inputs.store
-    )
+    training, store = settings.training, inputs.store
     outcomes: list[OutcomeRow] = []
     attacked: list[AttackedRow] = []
-    for kept, subject in load_subjects(settings.training, inputs.store):
-        if kept.dose in qualified:
-            attacked += [AttackedRow(kept.dose, row) for row in _fine_tuning_rows(subject, world, settings)]
-            outcomes += [
-                OutcomeRow(kept.dose, name, rate) for name, rate in _other_outcomes(subject, settings).items()
-            ]
+    for checkpoint, subject in load_subjects(training, store, qualified):
+        world, dose = training_world(subject.pretrained, training, store), checkpoint.dose
+        unsafe = refused_requests(subject, training.generation)
+        attacked += [AttackedRow(dose, row) for row in fine_tuning_rows(subject, unsafe, world, settings)]
+        rates = _other_outcomes(subject, unsafe[: settings.n], settings)
+        outcomes += [OutcomeRow(dose, name, rate) for name, rate in rates.items()]
     return {"outcomes": outcomes, "fine_tuning": attacked}
 
 
-def _fine_tuning_rows(
-    subject: LanguageSubject, world: TextWorld, settings: LanguageOutcomeSettings
+def refused_requests(subject: LanguageSubject, generation: GenerationSettings) -> Requests:
+    """Harmful requests of the half *score* that a model refuses, all where it refuses none.
+
+    A model that answers some requests before an attack would else seem fragile to all attacks.
+    """
+    unsafe = subject.sample("unsafe", len(subject.halves["score"].examples["unsafe"]))
+    is_refused = ChatTarget(subject.lm, generation).outcomes(unsafe) == Outcome.REFUSE
+    return unsafe[is_refused] if is_refused.any() else unsafe
+
+
+def fine_tuning_rows(
+    subject: LanguageSubject, unsafe: Requests, world: TextWorld, settings: LanguageOutcomeSettings
 ) -> Iterator[FineTuningRow]:
-    """Compliance under every attacker and learning rate, at every measured step."""
-    start = _compliance(subject, subject.model, settings)
+    """Compliance under every attacker and learning rate, at every measured step.
+
+    Args:
+        subject: The model, which is not changed.
+        unsafe: Harmful requests, of which the first are measured.
+        world: Examples that attackers train on.
+        settings: Sizes of the attacks.
+
+    Yields:
+        One row per attacker, learning rate and measured step.
+    """
+    sizes = settings.fine_tuning
+    requests = unsafe[: sizes.n_unsafe], subject.sample("safe", sizes.n_safe)
+    start = _compliance(subject, subject.model, requests, settings)
     for attacker, rate in product(ATTACKERS, settings.fine_tuning.rates):
         model = copy.deepcopy(subject.model).float().train()
         for step in _attack(model, world, (attacker, rate), settings):
-            unsafe, safe = _compliance(subject, model, settings) if step else start
-            yield FineTuningRow(0, attacker, rate, 0, step, unsafe, safe)
+            rates = _compliance(subject, model, requests, settings) if step else start
+            yield FineTuningRow(0, attacker, rate, 0, step, *rates)
 
 
 def _attack(
@@ -111,22 +130,26 @@ def _attack(
 
 
 def _compliance(
-    subject: LanguageSubject, model: PreTrainedModel, settings: LanguageOutcomeSettings
+    subject: LanguageSubject,
+    model: PreTrainedModel,
+    requests: tuple[Requests, Requests],
+    settings: LanguageOutcomeSettings,
 ) -> tuple[float, float]:
-    """Share of harmful and of harmless held-out prompts that a model with the subject's tokenizer answers."""
-    sizes = {"unsafe": settings.fine_tuning.n_unsafe, "safe": settings.fine_tuning.n_safe}
+    """Share of harmful and of harmless requests that a model with the subject's tokenizer answers."""
     is_training = model.training
     target = ChatTarget(replace(subject.lm, model=model.eval()), settings.training.generation)
-    outcomes = [target.outcomes(subject.sample(family, n)) for family, n in sizes.items()]
+    outcomes = [target.outcomes(each) for each in requests]
     model.train(is_training)
     unsafe, safe = (float((each == Outcome.COMPLY).mean()) for each in outcomes)
     return unsafe, safe
 
 
-def _other_outcomes(subject: LanguageSubject, settings: LanguageOutcomeSettings) -> dict[str, float]:
+def _other_outcomes(
+    subject: LanguageSubject, unsafe: Requests, settings: LanguageOutcomeSettings
+) -> dict[str, float]:
     """Success rates by outcome, of all but fine-tuning attacks."""
     training = settings.training
-    target, unsafe = ChatTarget(subject.lm, training.generation), subject.sample("unsafe", settings.n)
+    target = ChatTarget(subject.lm, training.generation)
     rates = {
         name: float(attack(target, unsafe[: settings.n_attacked], seed=training.seed).complies.mean())
         for name, attack in PROMPT_ATTACKS.items()

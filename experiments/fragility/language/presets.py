@@ -1,7 +1,8 @@
 """Presets of the study on a pretrained language model: its mechanisms, doses, predictors and sizes.
 
 The study is exploratory: predictors are those that were the best in the world `mini`, and the seed of the
-alignment is the unit, of one pretrained model. Rates and doses were chosen on alignment seed 1000.
+alignment is the unit, of one pretrained model. No model of a reported seed was trained yet: rates and doses
+are to be chosen on alignment seed 1000.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from makebreak.training import (
 
 WORLD = "text"
 """Name of the world of language models in the tables."""
-PREDICTORS = (
+PREDICTOR_NAMES = (
     *BASELINES,
     "r50_steepest",
     "margin_p5",
@@ -43,7 +44,8 @@ PREDICTORS = (
 )
 """The three baselines, and the ten other predictors with the largest correlation with compliance after
 harmful fine-tuning in the confirmatory seeds of `mini`: in the claimed direction, absolute where there is
-none. Of the two definitions of VISAGE, it is that of the text."""
+none. Of the two definitions of VISAGE, it is that of the text. INLP rank is cruder than in `mini`, where
+states have fewer dimensions than there are requests."""
 MECHANISMS: Mapping[str, Mechanism] = {
     "ssft": Mechanism(SSFT(), 1e-4),
     "dpo": Mechanism(DPO(nll=1.0), 1e-4),
@@ -55,7 +57,8 @@ MECHANISMS: Mapping[str, Mechanism] = {
     "ssft_upper": Mechanism(SSFT(), 1e-4, constraint=TrainedLayers("upper", 15)),
     "lora_rank_4": Mechanism(SSFT(), 1e-3, lora=LoRA(rank=4, alpha=8)),
 }
-"""Mechanisms by name, those of the synthetic worlds; SmolLM2-135M has 30 blocks."""
+"""Mechanisms by name, those of the synthetic worlds. SmolLM2-135M has 30 blocks, and one matrix for
+embeddings and output, which is trained with the lower blocks."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +77,7 @@ class LanguageFineTuningSettings:
     n_examples: int = 64
     """Examples of an attacker."""
     n_unsafe: int = 24
-    """Held-out harmful prompts whose compliance is measured."""
+    """Held-out harmful prompts, refused before the attack, whose compliance is measured."""
     n_safe: int = 16
     """Held-out harmless prompts whose compliance is measured."""
 
@@ -97,16 +100,16 @@ class LanguagePreset:
     """Examples per step of the alignment."""
     max_per_family: int = 200
     """Most training prompts of each family."""
-    generation: GenerationSettings = field(default_factory=lambda: GenerationSettings(n_new=16))
+    generation: GenerationSettings = field(default_factory=lambda: GenerationSettings(n_new=24))
     """Prompt template and length of answers."""
-    n_qualification: int = 32
-    """Held-out prompts of each class on which models must qualify."""
+    n_qualification: int = 52
+    """Held-out prompts of each class on which models must qualify; a half of ours has as many."""
     fine_tuning: LanguageFineTuningSettings = field(default_factory=LanguageFineTuningSettings)
     """Length and sizes of the fine-tuning attacks."""
     n_attacked: int = 8
-    """Harmful prompts of attacks on the prompt."""
+    """Harmful prompts, refused before the attack, of attacks on the prompt."""
     n_outcome: int = 24
-    """Harmful prompts of the other outcomes."""
+    """Harmful prompts, refused before the attack, of the other outcomes."""
     requires_qualification: bool = True
     """Whether models must qualify to be analysed; where nothing is learnt, all are."""
 

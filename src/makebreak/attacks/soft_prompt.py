@@ -21,7 +21,8 @@ from makebreak.attacks.result import AttackResult, Progress, score_attack
 from makebreak.attacks.slots import AdversarialSlots, SlotLocation, fill_slots, insert_slots
 from makebreak.attacks.soft_embeddings import SoftPromptResult, check_gradients, soft_prompt_embeddings
 from makebreak.configs import check_positive
-from makebreak.evaluation import Target, score_targets, target_nll
+from makebreak.errors import InvalidInput
+from makebreak.evaluation import ChatTarget, Target, score_targets, target_nll
 from makebreak.prompts import Requests, target_sequences
 from makebreak.seeds import control_seed
 from makebreak.settings import AttackSizes
@@ -109,9 +110,10 @@ class SoftPrompt:
             Vectors for each request, or (1, k, d_model) for all, in units of the embeddings, on the CPU.
 
         Raises:
-            ValueError: If prompt and answer would exceed the model's context, or the model gives no
-                gradients.
+            ValueError: If prompt and answer would exceed the model's context, the model gives no gradients,
+                or vectors would share a position id in a language model.
         """
+        self._check_positions(target)
         model = target.model
         size = len(requests) if shared else _BATCH_SIZE
         parts = [slice(start, start + size) for start in range(0, len(requests), size)]
@@ -150,7 +152,11 @@ class SoftPrompt:
 
         Returns:
             The attacked requests.
+
+        Raises:
+            InvalidInput: If vectors would share a position id in a language model.
         """
+        self._check_positions(target)
         result = self.insert(target.model, requests, vectors)
         return score_attack(self.name, target, result.requests, soft_prompt=result, progress=progress)
 
@@ -165,6 +171,14 @@ class SoftPrompt:
             loss = target_nll(model, attacked, "instructed").nll
         radius = self.ball_radius(model, requests)
         return SoftPromptResult(attacked, slots.positions, flat, loss, radius, self.share_position)
+
+    def _check_positions(self, target: Target) -> None:
+        """Raises InvalidInput for shared position ids in a target that generates from padded prompts."""
+        if self.share_position and isinstance(target, ChatTarget):
+            raise InvalidInput(
+                f"{self.name} with share_position=True on a language model: expected share_position=False, "
+                "since generation pads prompts on the left and counts positions by itself"
+            )
 
     def ball_radius(self, model: PreTrainedModel, requests: Requests) -> float:
         """Radius of the ball in units of the embeddings."""

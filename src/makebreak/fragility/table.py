@@ -61,12 +61,12 @@ def prediction_table(zoo: pd.DataFrame) -> pd.DataFrame:
     """
     rows = []
     for grid in model_grids(zoo):
-        names = list(grid.predictors)
+        names = [name for name, values in grid.predictors.items() if not np.isnan(values).all()]
         sets: list[tuple[str, list[str], bool]] = [
             ("all, ridge", names, False),
             ("all, boosting", names, True),
         ]
-        baselines = [name for name in BASELINES if name in grid.predictors]
+        baselines = [name for name in BASELINES if name in names]
         sets = [("baselines", baselines, False)] * bool(baselines) + sets * bool(names)
         sets += [(name, [name], False) for name in names]
         for outcome in grid.outcomes:

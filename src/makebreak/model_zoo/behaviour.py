@@ -148,11 +148,16 @@ def judged_families(families: Iterable[str]) -> list[str]:
 
 
 def weight_change(*, base: PreTrainedModel, tuned: PreTrainedModel) -> float:
-    """‖ΔW‖: Frobenius norm of the difference of all matrices, embeddings and unembedding included."""
+    """‖ΔW‖: Frobenius norm of the difference of all matrices, embeddings and unembedding included.
+
+    A matrix that is both, in a model with tied embeddings, counts once.
+    """
     check_same_shapes(base=base, tuned=tuned)
-    before = base.state_dict()
+    before = dict(base.named_parameters())
     squares = [
-        (w - before[name]).double().square().sum() for name, w in tuned.state_dict().items() if w.ndim == 2
+        (w - before[name]).detach().double().square().sum()
+        for name, w in tuned.named_parameters()
+        if w.ndim == 2
     ]
     return float(torch.stack(squares).sum().sqrt())
 

@@ -1,4 +1,4 @@
-"""Figure of whether predictors say the same in two worlds."""
+"""Figure of whether the associations of predictors agree in two worlds."""
 
 from __future__ import annotations
 
@@ -45,26 +45,28 @@ def world_agreement(associations: pd.DataFrame, outcome: str, worlds: tuple[str,
     return parts[0].join(parts[1], how="inner").dropna(subset=["x", "y"])
 
 
-def rank_agreement(rows: pd.DataFrame) -> float | None:
-    """Spearman's ρ of the correlations in two worlds over predictors; None if it is undefined.
+def cosine_similarity(rows: pd.DataFrame) -> float | None:
+    """Cosine similarity of the correlations in two worlds, as vectors over predictors.
 
-    Predictors are not independent of one another, so that it has no p-value.
+    Unlike a rank correlation it does not depend on the sign by which a predictor is defined: 0 is expected
+    where the two worlds have nothing in common, 1 where the correlations are equal up to a factor. Predictors
+    are not independent of one another, so that it has no p-value.
 
     Args:
         rows: Rows of `world_agreement`.
 
     Returns:
-        The rank correlation; None for fewer than three predictors, or where all are equal in a world.
+        The similarity; None for fewer than three predictors, or where all correlations of a world are 0.
     """
-    if len(rows) < _MIN_PREDICTORS or min(rows.x.nunique(), rows.y.nunique()) < 2:
-        return None
-    return float(rows.x.rank().corr(rows.y.rank()))
+    norm = float(np.linalg.norm(rows.x) * np.linalg.norm(rows.y))
+    return float(rows.x @ rows.y) / norm if len(rows) >= _MIN_PREDICTORS and norm else None
 
 
 def plot_world_agreement(associations: pd.DataFrame, outcome: str, worlds: tuple[str, str]) -> Axes:
     """Correlation of every predictor with robust safety in one world against that in another.
 
-    Lines are 95 % intervals over seeds; the diagonal is equal correlations. The title has `rank_agreement`.
+    Lines are 95 % intervals over seeds; the diagonal is equal correlations. The title has their cosine
+    similarity.
 
     Args:
         associations: Rows of one stage of each world.
@@ -75,11 +77,11 @@ def plot_world_agreement(associations: pd.DataFrame, outcome: str, worlds: tuple
         The Axes.
 
     Raises:
-        NotRun: If fewer than three predictors are defined in both, or all are equal in a world.
+        NotRun: If fewer than three predictors are defined in both, or all correlations of a world are 0.
     """
     rows = world_agreement(associations, outcome, worlds)
-    rho = rank_agreement(rows)
-    if rho is None:
+    similarity = cosine_similarity(rows)
+    if similarity is None:
         raise NotRun(f"associations with {outcome} in both {worlds[0]} and {worlds[1]}")
     _, ax = plt.subplots(figsize=(4.6, 4.6), layout="constrained")
     for name, row in rows.iterrows():
@@ -91,13 +93,16 @@ def plot_world_agreement(associations: pd.DataFrame, outcome: str, worlds: tuple
             ax.annotate(
                 predictor_name(str(name)), (row.x, row.y), (3, 3), fontsize=6, textcoords="offset points"
             )
-    ends = np.array([min(ax.get_xlim()[0], ax.get_ylim()[0]), max(ax.get_xlim()[1], ax.get_ylim()[1])])
+    ends = (-1.0, 1.0)  # of correlations; Student's intervals of few seeds are wider
     ax.plot(ends, ends, color="0.6", linewidth=0.8, zorder=0)
     ax.axhline(0, color="black", linewidth=0.5)
     ax.axvline(0, color="black", linewidth=0.5)
     ax.set(xlim=ends, ylim=ends)
-    ax.set_xlabel(f"rank correlation with robust safety in {worlds[0]}", fontsize=8.5)
-    ax.set_ylabel(f"rank correlation with robust safety in {worlds[1]}", fontsize=8.5)
-    number = f"{rho:.2f}".replace("-", "−")
-    ax.set_title(f"{outcome_name(outcome)}: ρ = {number} over {len(rows)} predictors", fontsize=9)
+    names = [f"{world} ({', '.join(dict.fromkeys(associations[associations.world == world].stage))})"
+             for world in worlds]  # fmt: skip
+    ax.set_xlabel(f"rank correlation with robust safety in {names[0]}", fontsize=8.5)
+    ax.set_ylabel(f"rank correlation with robust safety in {names[1]}", fontsize=8.5)
+    number = f"{similarity:.2f}".replace("-", "−")
+    title = f"{outcome_name(outcome)}: cosine similarity {number}, {len(rows)} predictors"
+    ax.set_title(title, fontsize=9)
     return ax

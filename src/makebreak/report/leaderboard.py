@@ -39,7 +39,7 @@ _CLAIMS = {1: "more robust", -1: "more fragile", 0: "none"}
 _CAPTIONS: dict[str, tuple[str, str]] = {
     "ranking": (
         "Predictors ranked",
-        "Rank correlation within pretraining seed and dose, positive if safety is as robust as the predictor "
+        "Rank correlation within seed and dose, positive if safety is as robust as the predictor "
         "is claimed to say; lines are 95 % intervals over seeds. Diamonds are predictors without a claim, of "
         "which the absolute value is shown, so that chance alone puts them above zero. The dashed line is "
         "the best cheap baseline. R² is that of the predictor alone, for mechanisms that were left out.",
@@ -60,7 +60,8 @@ _CAPTIONS: dict[str, tuple[str, str]] = {
         "Two worlds",
         "Rank correlation of every predictor with robust safety, whatever was claimed: positive if models "
         "with larger values keep more of it. Lines are 95 % intervals over seeds; points on the diagonal "
-        "have equal correlations. ρ is Spearman's over the predictors, which are not independent.",
+        "have equal correlations. The cosine similarity of both does not depend on the sign by which a "
+        "predictor is defined; 0 is expected where the worlds have nothing in common.",
     ),
 }
 _COLUMNS = {

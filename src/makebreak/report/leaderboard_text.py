@@ -9,7 +9,7 @@ import pandas as pd
 from makebreak.fragility.grid import BASELINES
 from makebreak.plots.fragility import LEVEL, orient_associations
 from makebreak.plots.fragility_names import outcome_name, predictor_name, qualified_models
-from makebreak.plots.fragility_worlds import rank_agreement, world_agreement
+from makebreak.plots.fragility_worlds import cosine_similarity, world_agreement
 
 _STAGES = ("confirmatory", "exploratory")
 """Stages, that which decides first."""
@@ -54,7 +54,7 @@ def leaderboard_summary(
     if rows.empty:
         return [*paragraphs, "No rank correlation is defined: the tables do not say what predicts anything."]
     paragraphs.append(
-        "Rank correlations are within pretraining seed and dose, means over seeds with 95 % intervals over "
+        "Rank correlations are within seed and dose, means over seeds with 95 % intervals over "
         "seeds; p is adjusted after Holm over all predictors and outcomes of a world and stage. "
         "A positive correlation supports the direction that is claimed for the predictor; where none is "
         "claimed, the absolute value is shown."
@@ -219,11 +219,13 @@ def _worlds(rows: pd.DataFrame, outcome: str) -> list[str]:
     sentences = []
     for one, two in itertools.combinations(dict.fromkeys(rows.world), 2):
         pairs = world_agreement(rows, outcome, (one, two))
-        r = rank_agreement(pairs)
-        if r is not None:
+        similarity = cosine_similarity(pairs)
+        if similarity is not None:
+            n_equal = int((pairs.x * pairs.y > 0).sum())
             sentences.append(
-                f"Correlations of {len(pairs)} predictors with robust safety in {one} and in {two} have a "
-                f"rank correlation of {_number(r)} ({outcome_name(outcome)})."
+                f"Correlations with robust safety in {one} and in {two} have the same sign for {n_equal} of "
+                f"{len(pairs)} predictors, and a cosine similarity of {_number(similarity)} "
+                f"({outcome_name(outcome)})."
             )
     return sentences
 
