@@ -197,6 +197,6 @@ def test_soft_prompts_of_language_models_keep_their_positions() -> None:
     """Shared position ids give wrong answers where prompts are padded, and are refused by name."""
     target = ChatTarget(trained_lm(refuses=False, steps=1))
     requests = target.encode(prompts()["harmful"][:2], targets=["Sure here"] * 2)
-    with pytest.raises(InvalidInput, match="soft 2 with share_position=True.*expected share_position=False"):
+    with pytest.raises(InvalidInput, match=r"soft 2 with share_position=True.*expected share_position=False"):
         SoftPrompt(2, 1)(target, requests, seed=0)
     assert len(SoftPrompt(2, 1, share_position=False)(target, requests, seed=0).outcomes) == 2
