@@ -126,5 +126,5 @@ def _check_export(folder: Path, zoo: pd.DataFrame) -> None:
     other[both.seed == 1].to_parquet(folder / "other.parquet")
     with pytest.raises(InvalidInput, match=r"seed 1, mechanism ssft.* that preset smoke does not train so"):
         export(replace(options, seeds=(0,), out=folder / "other.parquet"))
-    with pytest.raises(InvalidInput, match="preset 'smal': did you mean 'small'"):
-        export(replace(options, preset="smal"))
+    with pytest.raises(InvalidInput, match="preset 'smoky': did you mean 'smoke'"):
+        export(replace(options, preset="smoky"))
