@@ -14,9 +14,10 @@
 # %% [markdown]
 # # Harmful tokens that must be forced predict held-out compliance, the norm of the update does not
 #
-# Nine hundred models of the world `mini` were made safe by fifteen mechanisms, measured before any attack,
-# and then attacked. Their table ships with makebreak, so that an analysis takes no training. Seeds 0 to 4 are
-# exploratory; the confirmatory seeds 5 to 14 were not looked at before all definitions were fixed.
+# Fourteen hundred models of the worlds `mini` and `hidden` were made safe by fifteen mechanisms, measured
+# before any attack, and then attacked. Their table ships with makebreak, so that an analysis takes no
+# training. Seeds 0 to 4 are exploratory; the confirmatory seeds 5 to 14 were not looked at before all
+# definitions were fixed.
 
 # %%
 import sys
@@ -34,7 +35,7 @@ import makebreak as mb
 
 zoo = mb.fragility.read_zoo()
 models = zoo[zoo.qualifies & ~zoo.is_control]
-models.groupby("mechanism").size().sort_values().to_frame("qualified models").T
+models.groupby(["world", "mechanism"]).size().unstack("world").fillna(0).astype(int)
 
 # %% [markdown]
 # ## Predictors and outcomes
@@ -43,7 +44,7 @@ models.groupby("mechanism").size().sort_values().to_frame("qualified models").T
 
 # %%
 outcomes = [name for name in models if name.startswith("outcome.")]
-models[outcomes].describe().T[["mean", "min", "max"]].round(2)
+models.groupby("world")[outcomes].mean().T.round(2)
 
 # %% [markdown]
 # ## Associations
@@ -55,25 +56,27 @@ signs = {"prefix_depth": 1, "margin": 1, "weight_change": 0}
 kept = [name for name in zoo if not name.startswith("outcome.")] + ["outcome.held_out.success"]
 table = mb.fragility.association_table(zoo[kept], signs)
 numbers = ["rank_correlation", "low", "high", "partial_correlation", "p_value"]
-table[["stage", "predictor", "n_models", *numbers]].round(3)
+table[["world", "stage", "predictor", "n_models", *numbers]].round(3)
 
 # %%
 figure, axes = plt.subplots(1, 3, figsize=(9, 2.8), sharey=True, layout="constrained")
 for ax, name in zip(axes, signs, strict=True):
-    for mechanism, rows in models.groupby("mechanism"):
-        ax.plot(rows[f"predictor.{name}"], rows["outcome.held_out.success"], ".", label=mechanism)
+    for world, rows in models.groupby("world"):
+        ax.plot(rows[f"predictor.{name}"], rows["outcome.held_out.success"], ".", markersize=3, label=world)
     ax.set(xlabel=name)
 axes[0].set_ylabel("held-out requests answered")
+axes[0].legend()
 plt.show()
 
 # %% [markdown]
 # The more tokens of the harmful answer must be forced, the fewer requests of families that were not trained
-# are answered. The norm of the update has no association of which the sign could be told. The
+# are answered, in both worlds. The norm of the update has no association of which the sign could be told. The
 # [results](../docs/results/fragility.md) have all 36 predictors and twelve outcomes. A measure of your
 # own takes one command: [`makebreak score`](../docs/guides/scoring_a_measure.md).
 
 # %%
-rows = table[table.stage == "confirmatory"].set_index("predictor")
-assert rows.high["prefix_depth"] < 0
-assert rows.low["weight_change"] < 0 < rows.high["weight_change"]
-assert pd.notna(rows.partial_correlation["prefix_depth"])
+for _, rows in table[table.stage == "confirmatory"].groupby("world"):
+    rows = rows.set_index("predictor")
+    assert rows.high["prefix_depth"] < 0
+    assert rows.low["weight_change"] < 0 < rows.high["weight_change"]
+    assert pd.notna(rows.partial_correlation["prefix_depth"])

@@ -83,17 +83,16 @@ def plot_world_agreement(associations: pd.DataFrame, outcome: str, worlds: tuple
     similarity = cosine_similarity(rows)
     if similarity is None:
         raise NotRun(f"associations with {outcome} in both {worlds[0]} and {worlds[1]}")
-    _, ax = plt.subplots(figsize=(4.6, 4.6), layout="constrained")
+    _, ax = plt.subplots(figsize=(6.2, 4.4), layout="constrained")
     for name, row in rows.iterrows():
         colour = _BASELINE if name in BASELINES else _OTHER
         ax.hlines(row.y, row.x_low, row.x_high, color=colour, linewidth=0.6, alpha=0.5)
         ax.vlines(row.x, row.y_low, row.y_high, color=colour, linewidth=0.6, alpha=0.5)
         ax.plot(row.x, row.y, "o", color=colour, markersize=4)
-        if max(abs(row.x), abs(row.y)) >= _LABELLED:
-            ax.annotate(
-                predictor_name(str(name)), (row.x, row.y), (3, 3), fontsize=6, textcoords="offset points"
-            )
-    ends = (-1.0, 1.0)  # of correlations; Student's intervals of few seeds are wider
+    # correlations end at 1; Student's intervals of few seeds are wider than the axes
+    limit = min(1.0, 1.25 * float(rows[["x", "y"]].abs().to_numpy().max()))
+    _name_points(ax, rows[rows[["x", "y"]].abs().max(axis=1) >= _LABELLED], limit)
+    ends = (-limit, limit)
     ax.plot(ends, ends, color="0.6", linewidth=0.8, zorder=0)
     ax.axhline(0, color="black", linewidth=0.5)
     ax.axvline(0, color="black", linewidth=0.5)
@@ -106,3 +105,19 @@ def plot_world_agreement(associations: pd.DataFrame, outcome: str, worlds: tuple
     title = f"{outcome_name(outcome)}: cosine similarity {number}, {len(rows)} predictors"
     ax.set_title(title, fontsize=9)
     return ax
+
+
+def _name_points(ax: Axes, rows: pd.DataFrame, limit: float) -> None:
+    """Names points in a column at the right, in the order of their heights, with a line to each."""
+    ordered = rows.sort_values("y")
+    heights = np.linspace(-limit, limit, len(ordered) + 2)[1:-1]
+    for (name, row), height in zip(ordered.iterrows(), heights, strict=True):
+        ax.annotate(
+            predictor_name(str(name)),
+            (row.x, row.y),
+            (1.06 * limit, height),
+            fontsize=7,
+            va="center",
+            annotation_clip=False,
+            arrowprops={"arrowstyle": "-", "color": "0.7", "linewidth": 0.5, "relpos": (0, 0.5)},
+        )
