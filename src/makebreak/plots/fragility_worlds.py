@@ -58,8 +58,9 @@ def cosine_similarity(rows: pd.DataFrame) -> float | None:
     Returns:
         The similarity; None for fewer than three predictors, or where all correlations of a world are 0.
     """
-    norm = float(np.linalg.norm(rows.x) * np.linalg.norm(rows.y))
-    return float(rows.x @ rows.y) / norm if len(rows) >= _MIN_PREDICTORS and norm else None
+    x, y = rows[["x", "y"]].to_numpy(dtype=float).T
+    norm = np.linalg.norm(x) * np.linalg.norm(y)
+    return float(x @ y / norm) if len(rows) >= _MIN_PREDICTORS and norm else None
 
 
 def plot_world_agreement(associations: pd.DataFrame, outcome: str, worlds: tuple[str, str]) -> Axes:
