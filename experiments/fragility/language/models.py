@@ -17,8 +17,7 @@ from experiments.fragility.predictors import PREDICTORS
 from experiments.fragility.qualification import ModelRow, PredictorRow
 from experiments.pretrained import open_pretrained
 from makebreak.evaluation import ChatTarget
-from makebreak.lm import FineTuneRun, build_training_set, fine_tune
-from makebreak.lm.prompts import prompts_digest
+from makebreak.lm import FineTuneRun, build_training_set, fine_tune, prompts_digest
 from makebreak.mechanism import shared_activations
 from makebreak.models import LanguageModel, open_model
 from makebreak.prompts import Outcome, Requests, TextWorld, evaluation_prompts, training_prompts

@@ -45,6 +45,7 @@ from makebreak.lm.prompts import (
     load_attack_prompts,
     load_examples,
     load_prompts,
+    prompts_digest,
 )
 from makebreak.lm.sampled_answers import SampleRateRow, SampleRow, sample_rate_rows, sampled_answer_rows
 from makebreak.lm.tasks import (
@@ -119,6 +120,7 @@ __all__ = [
     "load_examples",
     "load_prompts",
     "over_refusal_rows",
+    "prompts_digest",
     "requests_as_task",
     "sample_rate_rows",
     "sampled_answer_rows",
