@@ -22,7 +22,7 @@ from makebreak import settings
 from makebreak.configs import nearest, to_json
 from makebreak.errors import InvalidInput
 from makebreak.fragility import RECIPE, read_zoo
-from makebreak.store import Store, is_cached
+from makebreak.store import Store, is_cached, write_atomic
 from makebreak.studies import Cell, collect
 
 _TRAINING = ["world", "seed", "mechanism"]
@@ -78,17 +78,18 @@ def export(options: Export) -> pd.DataFrame:
         table = _replace_trainings(before, table)
     table = table.sort_values(["world", "seed"], kind="stable", ignore_index=True)
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = options.out.with_suffix(".unfinished")
-    table.to_parquet(unfinished, compression="zstd", index=False)
-    unfinished.replace(options.out)  # the file may be the only copy of seeds of other machines
+    # the file may be the only copy of seeds of other machines
+    write_atomic(options.out, table.to_parquet(compression="zstd", index=False))
     return table
 
 
 def _with_recipes(table: pd.DataFrame, preset: Preset) -> pd.DataFrame:
     """The rows with the training of each model as JSON."""
-    keys = zip(table.world, table.seed, table.mechanism, strict=True)
-    recipes = [to_json(preset.recipe(str(world), int(seed), str(name))) for world, seed, name in keys]
-    return table.assign(**{RECIPE: [json.dumps(recipe, sort_keys=True) for recipe in recipes]})
+    keys = [
+        (str(w), int(s), str(m)) for w, s, m in zip(table.world, table.seed, table.mechanism, strict=True)
+    ]
+    recipes = {key: json.dumps(to_json(preset.recipe(*key)), sort_keys=True) for key in dict.fromkeys(keys)}
+    return table.assign(**{RECIPE: [recipes[key] for key in keys]})
 
 
 def _replace_trainings(table: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame:

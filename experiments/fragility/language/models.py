@@ -134,6 +134,7 @@ def training_world(base: LanguageModel, training: LanguageTraining, store: Store
     return build_training_set(base, store, training.generation, max_per_family=training.max_per_family)
 
 
+@lru_cache(maxsize=16)
 def restrict(world: TextWorld, *families: str) -> TextWorld:
     """A world with some of its families; sequences are as long as the longest of these needs."""
     return replace(world, examples={family: world.examples[family] for family in families})
