@@ -12,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 
-from makebreak.fragility import EXPLORATORY_SEEDS, control_table, orientation, read_zoo
+from makebreak.fragility import control_table, orientation, read_zoo, stages_of
 from makebreak.plots.fragility import LEVEL, orient_associations
 from makebreak.plots.fragility_names import (
     mechanism_name,
@@ -68,8 +68,8 @@ def _counts(models: pd.DataFrame) -> str:
     groups.append(("all but the controls sham and remap", models[~is_control]))
     rows = []
     for name, part in groups:
-        early = part.seed.isin(EXPLORATORY_SEEDS)
-        stages = (part[early], part[~early], part)
+        stage = stages_of(part.seed)
+        stages = (part[stage == "exploratory"], part[stage == "confirmatory"], part)
         rows.append([name, *(f"{int(each.qualifies.sum())} of {len(each)}" for each in stages)])
     return _table(["mechanism", "exploratory seeds", "confirmatory seeds", "all"], rows)
 

@@ -16,7 +16,6 @@ from makebreak.claims import Claim, NotRun, Tables, rows_of
 from makebreak.fragility import (
     BASELINES,
     COVARIATES,
-    EXPLORATORY_SEEDS,
     ModelGrid,
     band_correlations,
     model_grids,
@@ -24,6 +23,7 @@ from makebreak.fragility import (
     partial_band_correlations,
     seed_means,
     seed_r2,
+    stages_of,
 )
 
 OUTCOME = "harmful.compliance"
@@ -36,7 +36,7 @@ def _grid(tables: Tables) -> ModelGrid:
     zoo = rows_of(tables, "zoo")
     if f"outcome.{OUTCOME}" not in zoo:
         raise NotRun("no model of this run was attacked")
-    confirmatory = zoo[~zoo.seed.isin(EXPLORATORY_SEEDS)]
+    confirmatory = zoo[stages_of(zoo.seed) == "confirmatory"]
     grids = model_grids(confirmatory if len(confirmatory) else zoo)
     if not grids:
         raise NotRun("no model of this run qualifies")

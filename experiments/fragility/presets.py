@@ -10,13 +10,13 @@ from dataclasses import dataclass, field, replace
 
 from experiments.fragility.fine_tuning import FineTuningSettings
 from experiments.fragility.mechanisms import MECHANISMS
-from makebreak.fragility import EXPLORATORY_SEEDS
+from makebreak.fragility import CONFIRMATORY_SEEDS
 from makebreak.models import MODEL_SIZES, ModelConfig
 from makebreak.recipes import Recipe, base_recipe
 from makebreak.training import Optimisation
 
-CONFIRMATORY_SEEDS = tuple(range(5, 15))
-"""Pretraining seeds that were run after all definitions were frozen."""
+EXPLORATORY_SEEDS = range(5)
+"""Pretraining seeds that definitions were looked at with, before they were frozen."""
 
 
 @dataclass(frozen=True)

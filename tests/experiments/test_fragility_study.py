@@ -20,10 +20,10 @@ from experiments.fragility import STUDY
 from experiments.fragility.claims import OUTCOME
 from experiments.fragility.export import Export, export
 from experiments.fragility.predictors import PREDICTORS
-from experiments.fragility.presets import CONFIRMATORY_SEEDS, PRESETS
+from experiments.fragility.presets import EXPLORATORY_SEEDS, PRESETS
 from makebreak.claims import evaluate_claims
 from makebreak.errors import InvalidInput
-from makebreak.fragility import BASELINES, EXPLORATORY_SEEDS, read_zoo
+from makebreak.fragility import BASELINES, CONFIRMATORY_SEEDS, read_zoo, stages_of
 from tests.experiments.store_files import modification_times
 
 SHAPE = (6, 14, 6)
@@ -58,6 +58,16 @@ def test_confirmatory_seeds_alone_decide() -> None:
     both = pd.concat([_zoo(5, 1.0), _zoo(0, -1.0)[lambda rows: rows.seed < 5]], ignore_index=True)
     assert _verdicts(both)["F.visage"] == "supported"
     assert _verdicts(both[both.seed < 5])["F.visage"] == "contradicted"
+
+
+def test_seeds_after_the_confirmatory_ones_are_exploratory() -> None:
+    """A seed that is run once the results are known changes no confirmatory claim."""
+    stages = stages_of(pd.Series([0, 4, 5, 14, 15, 1000]))
+    assert stages.tolist() == [*["exploratory"] * 2, *["confirmatory"] * 2, *["exploratory"] * 2]
+    later = _zoo(15, -1.0)
+    both = pd.concat([_zoo(5, 1.0)[lambda rows: rows.seed < 15], later], ignore_index=True)
+    assert _verdicts(both)["F.visage"] == "supported"
+    assert _verdicts(later)["F.visage"] == "contradicted"
 
 
 def test_seeds_and_mechanisms_of_record() -> None:

@@ -4,11 +4,12 @@ from makebreak.fragility.association import band_correlations, partial_band_corr
 from makebreak.fragility.controls import ControlRow, control_table
 from makebreak.fragility.grid import (
     BASELINES,
+    CONFIRMATORY_SEEDS,
     COVARIATES,
-    EXPLORATORY_SEEDS,
     ModelGrid,
     model_grids,
     orientation,
+    stages_of,
 )
 from makebreak.fragility.models import RECIPE, Training, choose_models, read_zoo, trainings
 from makebreak.fragility.prediction import seed_r2
@@ -18,8 +19,8 @@ from makebreak.fragility.table import association_table, prediction_table
 
 __all__ = [
     "BASELINES",
+    "CONFIRMATORY_SEEDS",
     "COVARIATES",
-    "EXPLORATORY_SEEDS",
     "RECIPE",
     "AssociationRow",
     "ControlRow",
@@ -39,5 +40,6 @@ __all__ = [
     "score_measure",
     "seed_means",
     "seed_r2",
+    "stages_of",
     "trainings",
 ]

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import numpy as np
 import pandas as pd
 
-from makebreak.fragility.grid import EXPLORATORY_SEEDS, PREDICTOR
+from makebreak.fragility.grid import PREDICTOR, stages_of
 from makebreak.stats import mean_confidence_interval
 
 
@@ -21,7 +20,7 @@ class ControlRow(NamedTuple):
     world: str
     """World of the models."""
     stage: str
-    """`exploratory` (seeds 0 to 4) or `confirmatory`."""
+    """`exploratory` or `confirmatory` (seeds 5 to 14)."""
     predictor: str
     """Name of the predictor."""
     control: str
@@ -51,7 +50,7 @@ def control_table(zoo: pd.DataFrame, mechanism: str = "ssft") -> pd.DataFrame:
         value on all models of each seed.
     """
     rows = zoo[zoo.qualifies.astype(bool)]
-    rows = rows.assign(stage=np.where(rows.seed.isin(EXPLORATORY_SEEDS), "exploratory", "confirmatory"))
+    rows = rows.assign(stage=stages_of(rows.seed))
     names = [str(name) for name in rows.columns if str(name).startswith(PREDICTOR)]
     keys = ["world", "stage", "seed", "dose", "mechanism", "is_control"]
     values = rows.melt(keys, names, "predictor").dropna(subset="value")

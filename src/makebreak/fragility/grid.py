@@ -21,8 +21,9 @@ BASELINES = tuple(BASELINE_SIGNS)
 """Their names."""
 COVARIATES = BASELINES[:2]
 """Predictors that conditional statistics hold fixed."""
-EXPLORATORY_SEEDS = range(5)
-"""Pretraining seeds of the exploratory stage; all others are confirmatory."""
+CONFIRMATORY_SEEDS = range(5, 15)
+"""Pretraining seeds of the confirmatory stage, run after all definitions were frozen; all others are
+exploratory, also those that are run later."""
 KEYS = ("seed", "mechanism", "dose")
 """Columns that identify a model within a world."""
 
@@ -74,13 +75,18 @@ def model_grids(zoo: pd.DataFrame) -> list[ModelGrid]:
     if len(repeats):
         first = ", ".join(f"{name} {repeats.iloc[0][name]}" for name in ("world", *KEYS))
         raise InvalidInput(f"two rows of the model with {first}: expected one row per model")
-    exploratory = rows.seed.isin(EXPLORATORY_SEEDS)
+    stages = stages_of(rows.seed)
     return [
         _grid(part, str(world), stage)
         for world in sorted(rows.world.unique())
-        for stage, chosen in (("exploratory", exploratory), ("confirmatory", ~exploratory))
-        if len(part := rows[chosen & (rows.world == world)])
+        for stage in ("exploratory", "confirmatory")
+        if len(part := rows[(stages == stage) & (rows.world == world)])
     ]
+
+
+def stages_of(seeds: pd.Series) -> pd.Series:
+    """`exploratory` or `confirmatory` for every pretraining seed."""
+    return seeds.isin(CONFIRMATORY_SEEDS).map({False: "exploratory", True: "confirmatory"})
 
 
 def orientation(outcome: str) -> int:

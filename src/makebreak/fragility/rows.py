@@ -11,7 +11,7 @@ class AssociationRow(NamedTuple):
     world: str
     """World of the models."""
     stage: str
-    """`exploratory` (seeds 0 to 4) or `confirmatory`."""
+    """`exploratory` or `confirmatory` (seeds 5 to 14)."""
     predictor: str
     """Name of the predictor."""
     outcome: str
@@ -70,7 +70,7 @@ class ModelPredictionRow(NamedTuple):
     world: str
     """World of the models."""
     stage: str
-    """`exploratory` (seeds 0 to 4) or `confirmatory`."""
+    """`exploratory` or `confirmatory` (seeds 5 to 14)."""
     outcome: str
     """Name of the outcome."""
     predictors: str
