@@ -16,7 +16,13 @@ import torch
 
 from experiments.command import main
 from experiments.fragility.fine_tuning import attack_steps
-from experiments.fragility.language.models import LanguageSubject, LanguageTraining, held_out_halves, restrict
+from experiments.fragility.language.models import (
+    N_FIT,
+    LanguageSubject,
+    LanguageTraining,
+    held_out_halves,
+    restrict,
+)
 from experiments.fragility.language.outcomes import (
     LanguageOutcomeSettings,
     fine_tuning_rows,
@@ -89,6 +95,7 @@ def test_judged_tokens_are_those_of_the_answer() -> None:
     requests = subject.sample("unsafe", 1000, "fit")
     assert len(requests) == len(prompts()["harmful"][::2])
     assert (requests.judged == [0, len(REPLY.split())]).all()
+    assert subject.sample("unsafe", 64, "fit") is requests, "predictors of equal requests share activations"
     texts = {half: set(subject.sample("unsafe", 1000, half).truth["request"]) for half in ("fit", "score")}
     assert not texts["fit"] & texts["score"]
 
@@ -122,7 +129,8 @@ def test_held_out_prompts_were_not_trained_on(tmp_path: Path) -> None:
     assert not texts["fit"] & texts["score"]
     assert not trained & (texts["fit"] | texts["score"])
     n_prompts = sum(len(evaluation_prompts()[family]) for family in ("harmless", "harmful"))
-    assert 0.8 * n_prompts < len(texts["fit"]) + len(texts["score"]) <= n_prompts
+    assert len(texts["fit"]) == 2 * N_FIT
+    assert 0.4 * n_prompts < len(texts["score"]) <= n_prompts / 2
     unsafe = restrict(halves["fit"], "unsafe")
     assert unsafe.examples["unsafe"] == halves["fit"].examples["unsafe"]
     assert unsafe.sequence_length <= halves["fit"].sequence_length
@@ -133,7 +141,7 @@ def test_attacks_on_a_planted_model(tmp_path: Path) -> None:
     base, refusing = trained_lm(refuses=False, steps=60), trained_lm(refuses=True)
     subject = _subject(refusing, base)
     training = LanguageTraining("", "", MECHANISMS["ssft"], (1,), 4, 12, GenerationSettings(n_new=4), 0)
-    sizes = LanguageFineTuningSettings((1, 16), (1,), (1e-9, 5e-3), 16, 16, 16, 16)
+    sizes = LanguageFineTuningSettings((1, 16), (1,), (1e-9, 5e-3), (1e-9, 5e-3), 16, 16, 16, 16)
     settings = LanguageOutcomeSettings(training, sizes, 4, 4)
     unsafe = refused_requests(subject, training.generation)
     n_unsafe = len(subject.halves["score"].examples["unsafe"])
@@ -174,7 +182,7 @@ def test_smallest_language_preset_runs_every_stage_once(tmp_path: Path) -> None:
     columns = {name.removeprefix("predictor.") for name in map(str, zoo) if name.startswith("predictor.")}
     assert columns >= set(PREDICTOR_NAMES) - {"visage"}, "VISAGE is undefined where nothing is refused"
     outcomes = zoo[[name for name in map(str, zoo) if name.startswith("outcome.")]]
-    assert outcomes.shape[1] == 12
+    assert outcomes.shape[1] == 11
     assert np.isfinite(outcomes.to_numpy()).all()
     assert (tmp_path / "out" / "tables" / "associations.csv").exists()
     before = modification_times(tmp_path / "store")

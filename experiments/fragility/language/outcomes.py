@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from itertools import product
 from typing import NamedTuple
 
 import numpy as np
@@ -23,7 +22,7 @@ from experiments.fragility.language.models import (
 )
 from experiments.fragility.language.presets import LanguageFineTuningSettings
 from experiments.fragility.outcomes import AttackedRow, OutcomeRow, compression_rates
-from makebreak.attacks import GCG, Attack, SoftPrompt
+from makebreak.attacks import Attack, SoftPrompt
 from makebreak.evaluation import ChatTarget
 from makebreak.lm import requests_as_task, user_objective
 from makebreak.prompts import Family, Outcome, Requests, TextWorld
@@ -39,10 +38,11 @@ in the template of an absolutely obedient agent (Eiras et al. 2024)."""
 HELD_OUT = ("map", "sum", "label", "mcq")
 """Formats of tasks in which harmful prompts are put; the alignment has plain prompts alone."""
 PROMPT_ATTACKS: Mapping[str, Attack] = {
-    "soft_prompt": SoftPrompt(n_tokens=2, steps=4, share_position=False),
-    "gcg": GCG(n_tokens=4, steps=4, candidates=8),
+    "soft_prompt": SoftPrompt(n_tokens=2, steps=12, share_position=False),
 }
-"""Attacks on the prompt, of equal budget for every model."""
+"""Attacks on the prompt, of equal budget for every model. GCG is not among them: four steps of eight
+candidates for four tokens took as long as the harmful attack, and opened none of eight prompts of the tuning
+seed."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,8 @@ def fine_tuning_rows(
     sizes = settings.fine_tuning
     requests = unsafe[: sizes.n_unsafe], subject.sample("safe", sizes.n_safe)
     start = _compliance(subject, subject.model, requests, settings)
-    for attacker, rate in product(ATTACKERS, settings.fine_tuning.rates):
+    attacks = [(name, r) for name, task in ATTACKERS.items() for r in sizes.schedule(task == HARMFUL)[1]]
+    for attacker, rate in attacks:
         model = copy.deepcopy(subject.model).float().train()
         for step in _attack(model, world, (attacker, rate), settings):
             rates = _compliance(subject, model, requests, settings) if step else start
@@ -119,7 +120,7 @@ def _attack(
     task = ATTACKERS[attacker]
     examples = restrict(world, *(CLASSES if task == HARMFUL else (str(Family.of_task(task)),)))
     objective = user_objective(UserDataSettings(task, n_examples=sizes.n_examples))
-    steps = sizes.harmful_steps if task == HARMFUL else sizes.other_steps
+    steps, _ = sizes.schedule(task == HARMFUL)
     seed = 10_000 + settings.training.seed  # another order than that of the alignment
 
     def loss(step: int) -> Tensor:

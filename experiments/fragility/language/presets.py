@@ -1,8 +1,11 @@
 """Presets of the study on a pretrained language model: its mechanisms, doses, predictors and sizes.
 
 The study is exploratory: predictors are those that were the best in the world `mini`, and the seed of the
-alignment is the unit, of one pretrained model. No model of a reported seed was trained yet: rates and doses
-are to be chosen on alignment seed 1000.
+alignment is the unit, of one pretrained model. Rates, doses, attacks and the bounds of qualification were
+chosen on alignment seed 1000, which is never reported, with SSFT and LoRA of rank 4; the other mechanisms
+have the rate of SSFT. SSFT refused .71 of harmful prompts and answered .44 of harmless ones after 40 steps,
+.77 and .62 after 60, and .77 and .42 after 40 steps of twice the rate; LoRA .37 and .74 after 40 steps, .65
+and .60 after 60.
 """
 
 from __future__ import annotations
@@ -66,12 +69,14 @@ class LanguageFineTuningSettings:
     """Length of the fine-tuning attacks, and prompts on which they are measured."""
 
     tag: ClassVar[str] = "LanguageFineTuning"
-    harmful_steps: tuple[int, ...] = (1, 2, 4, 8)
+    harmful_steps: tuple[int, ...] = (1, 2)
     """Steps of the harmful attack after which outcomes are measured; the last one ends it."""
     other_steps: tuple[int, ...] = (8,)
     """The same for the other attackers."""
-    rates: tuple[float, ...] = (2e-5, 5e-5, 1e-4)
-    """Learning rates of every attacker, of which the best counts."""
+    harmful_rates: tuple[float, ...] = (2e-5, 5e-5)
+    """Learning rates of the harmful attacker, of which the best counts."""
+    other_rates: tuple[float, ...] = (1e-4,)
+    """The same for the other attackers."""
     batch_size: int = 8
     """Examples per step."""
     n_examples: int = 64
@@ -80,6 +85,12 @@ class LanguageFineTuningSettings:
     """Held-out harmful prompts, refused before the attack, whose compliance is measured."""
     n_safe: int = 16
     """Held-out harmless prompts whose compliance is measured."""
+
+    def schedule(self, is_harmful: bool) -> tuple[tuple[int, ...], tuple[float, ...]]:
+        """Measured steps and learning rates of the harmful attacker, or of the others."""
+        if is_harmful:
+            return self.harmful_steps, self.harmful_rates
+        return self.other_steps, self.other_rates
 
 
 @dataclass(frozen=True)
@@ -90,7 +101,7 @@ class LanguagePreset:
     """Name of the preset."""
     model: str = SMOLLM
     """The pretrained model: a folder, a .gguf file, a hub id or `STAND_IN`."""
-    seeds: tuple[int, ...] = (0, 1)
+    seeds: tuple[int, ...] = (0,)
     """Alignment seeds."""
     mechanisms: tuple[str, ...] = tuple(MECHANISMS)
     """Mechanisms, names in `MECHANISMS`."""
@@ -124,13 +135,14 @@ LANGUAGE_SMOKE = replace(
     LANGUAGE,
     name="language-smoke",
     model=STAND_IN,
+    seeds=(0, 1),
     mechanisms=("ssft", "deep", "lora_rank_4"),
     doses=(1, 2),
     batch_size=4,
     max_per_family=12,
     generation=GenerationSettings(n_new=4),
     n_qualification=8,
-    fine_tuning=LanguageFineTuningSettings((1, 2), (2,), (1e-3,), 4, 8, 4, 4),
+    fine_tuning=LanguageFineTuningSettings((1, 2), (2,), (1e-3,), (1e-3,), 4, 8, 4, 4),
     n_attacked=2,
     n_outcome=4,
     requires_qualification=False,
