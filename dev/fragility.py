@@ -1,6 +1,7 @@
 """Generates docs/results/fragility_tables.md from the folder that `experiments.fragility.leaderboard` writes.
 
-python dev/fragility.py runs/fragility/leaderboard
+python dev/fragility.py runs/fragility/leaderboard data/fragility_language.csv takes the folder, and the
+further tables of models that the leaderboard was given.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from makebreak.plots.fragility_names import (
     predictor_name,
     predictor_set_name,
 )
+from makebreak.stats import rank_correlation_interval
 
 PAGE = Path(__file__).parents[1] / "docs" / "results" / "fragility_tables.md"
 HEADER = """# Tables: which measures predict that safety breaks?
@@ -33,7 +35,9 @@ means over doses and seeds with 95 % Student intervals over seeds: a positive nu
 larger values keep more of their safety. `p` is that of permutations of whole trainings, one-sided where a
 direction is claimed, after Holm's adjustment over all predictors and outcomes of a world and stage; `p
 (mechanisms)` permutes the mechanisms alike in all seeds, without adjustment. R² is that of a prediction for
-mechanisms that were left out, from the predictor alone.
+mechanisms that were left out, from the predictor alone. The world `text` is SmolLM2-135M-Instruct, with one
+alignment seed, and therefore without R²: intervals there are over models, by Fisher's transformation with the
+variance of Bonett and Wright (2000).
 """
 CLAIMS = {1: "robust", -1: "fragile", 0: "–"}
 """What a larger value is claimed to mean."""
@@ -50,14 +54,19 @@ def text(associations: pd.DataFrame, predictions: pd.DataFrame, zoo: pd.DataFram
             fits = predictions[(predictions.world == world) & (predictions.stage == stage)]
             if own.empty:
                 continue
-            seeds = f"{own.n_seeds.max()} seeds, {own.n_models.max()} models"
+            own = own[own.n_models.groupby(own.predictor).transform("max") > 0]  # not computed in this world
+            own = own[own.n_models.groupby(own.outcome).transform("max") > 0]
+            n_seeds = int(own.n_seeds.max())
+            seeds = f"{n_seeds} seed{'s' * (n_seeds > 1)}, {own.n_models.max()} models"
             parts += [f"## World {world}, {stage} ({seeds})", "### All outcomes", _matrix(own)]
-            parts += ["### R² for left-out mechanisms", _fits(fits)]
-            if stage == "confirmatory":
+            if n_seeds > 1:
+                parts += ["### R² for left-out mechanisms", _fits(fits)]
+            if stage == "confirmatory" or n_seeds == 1:
                 for outcome, of_outcome in own.groupby("outcome", sort=False):
                     parts += [f"### {_capital(outcome_name(str(outcome)))}", _ranking(of_outcome)]
         controls = control_table(models)
-        parts += [f"## World {world}: SSFT minus controls of equal training", _controls(controls)]
+        if len(controls):
+            parts += [f"## World {world}: SSFT minus controls of equal training", _controls(controls)]
     return "\n\n".join(part.strip() for part in parts) + "\n"
 
 
@@ -82,7 +91,7 @@ def _ranking(rows: pd.DataFrame) -> str:
         (
             predictor_name(row.predictor),
             CLAIMS[row.claim * turn],
-            _interval(turn * row.rank_correlation, turn * row.low, turn * row.high),
+            _interval(turn * row.rank_correlation, *(turn * end for end in _ends(row))),
             _p(row.p_holm),
             _p(row.p_mechanisms),
             _interval(turn * row.partial_correlation, turn * row.partial_low, turn * row.partial_high),
@@ -92,6 +101,13 @@ def _ranking(rows: pd.DataFrame) -> str:
     ]
     heading = ["predictor", "claim", "correlation", "p", "p (mechanisms)", "given margin and norm", "R²"]
     return _table(heading, cells)
+
+
+def _ends(row: Any) -> tuple[float, float]:
+    """Interval over seeds, or over the models of a single seed."""
+    if row.n_seeds > 1 or pd.isna(row.rank_correlation):
+        return row.low, row.high
+    return rank_correlation_interval(row.rank_correlation, row.n_models)
 
 
 def _matrix(rows: pd.DataFrame) -> str:
@@ -174,4 +190,5 @@ def _capital(words: str) -> str:
 if __name__ == "__main__":
     folder = Path(sys.argv[1])
     tables = [pd.read_csv(folder / f"{name}.csv") for name in ("associations", "predictions")]
-    PAGE.write_text(text(tables[0], tables[1], read_zoo()), encoding="utf-8")
+    zoo = pd.concat([read_zoo(), *map(pd.read_csv, sys.argv[2:])], ignore_index=True)
+    PAGE.write_text(text(tables[0], tables[1], zoo), encoding="utf-8")

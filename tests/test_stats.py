@@ -11,7 +11,14 @@ from hypothesis import strategies as st
 from scipy import stats
 from sklearn.metrics import roc_auc_score
 
-from makebreak.stats import auroc, holm_adjust, mean_confidence_interval, one_sided_t_test, wilson_interval
+from makebreak.stats import (
+    auroc,
+    holm_adjust,
+    mean_confidence_interval,
+    one_sided_t_test,
+    rank_correlation_interval,
+    wilson_interval,
+)
 
 FINITE = st.floats(-1e3, 1e3, allow_nan=False)
 
@@ -102,6 +109,25 @@ def test_wilson_interval_rejects_impossible_counts(successes: int, n: int) -> No
     """Impossible counts are an error."""
     with pytest.raises(ValueError, match=f"{successes} of {n}: expected"):
         wilson_interval(successes, n)
+
+
+@pytest.mark.parametrize(("rho", "n"), [(0.0, 9), (0.5, 9), (0.8, 12)])
+def test_rank_correlation_interval_has_its_coverage(rho: float, n: int) -> None:
+    """It holds the correlation of the population, 6/π asin(ρ/2), in about 95 % of samples of normal pairs."""
+    random = np.random.default_rng(n)
+    x = random.normal(size=(1000, n))
+    y = rho * x + math.sqrt(1 - rho**2) * random.normal(size=x.shape)
+    population = 6 / math.pi * math.asin(rho / 2)
+    ends = [rank_correlation_interval(stats.spearmanr(*pair).statistic, n) for pair in zip(x, y, strict=True)]
+    low, high = np.transpose(ends)
+    assert 0.92 < np.mean((low <= population) & (population <= high)) < 0.99
+
+
+def test_rank_correlation_interval_at_its_ends() -> None:
+    """A perfect correlation has no width, and too few pairs are an error."""
+    assert rank_correlation_interval(1.0, 9) == (1.0, 1.0)
+    with pytest.raises(ValueError, match="of 3 pairs: expected"):
+        rank_correlation_interval(0.5, 3)
 
 
 @given(

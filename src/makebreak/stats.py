@@ -95,6 +95,33 @@ def wilson_interval(successes: int, n: int, confidence: float = 0.95) -> tuple[f
     return float(interval.low), float(interval.high)
 
 
+def rank_correlation_interval(correlation: float, n: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Interval of Spearman's correlation over independent pairs, by Fisher's transformation.
+
+    The variance is that of Bonett and Wright 2000 ("Sample size requirements for estimating Pearson, Kendall
+    and Spearman correlations"), (1 + r²/2) / (n - 3).
+
+    Args:
+        correlation: Spearman's correlation.
+        n: Number of pairs.
+        confidence: Coverage of the interval.
+
+    Returns:
+        Lower and upper end.
+
+    Raises:
+        ValueError: If the correlation is not between -1 and 1, or n is less than 4.
+    """
+    if not -1 <= correlation <= 1 or n < 4:
+        raise ValueError(
+            f"correlation {correlation} of {n} pairs: expected -1 <= correlation <= 1 and n >= 4"
+        )
+    half = stats.norm.ppf(0.5 + confidence / 2) * np.sqrt((1 + correlation**2 / 2) / (n - 3))
+    with np.errstate(divide="ignore"):
+        centre = np.arctanh(correlation)
+    return float(np.tanh(centre - half)), float(np.tanh(centre + half))
+
+
 def clustered_share_interval(
     shares: Sequence[float], n_per_cluster: int, confidence: float = 0.95
 ) -> tuple[float, float]:
