@@ -13,6 +13,7 @@ from typing import Any
 
 import pandas as pd
 
+from experiments.fragility.language.presets import WORLD as LANGUAGE_WORLD
 from makebreak.fragility import control_table, orientation, read_zoo, stages_of
 from makebreak.plots.fragility import LEVEL, orient_associations
 from makebreak.plots.fragility_names import (
@@ -35,9 +36,9 @@ means over doses and seeds with 95 % Student intervals over seeds: a positive nu
 larger values keep more of their safety. `p` is that of permutations of whole trainings, one-sided where a
 direction is claimed, after Holm's adjustment over all predictors and outcomes of a world and stage; `p
 (mechanisms)` permutes the mechanisms alike in all seeds, without adjustment. R² is that of a prediction for
-mechanisms that were left out, from the predictor alone. The world `text` is SmolLM2-135M-Instruct, with one
-alignment seed, and therefore without R²: intervals there are over models, by Fisher's transformation with the
-variance of Bonett and Wright (2000).
+mechanisms that were left out, from the predictor alone. The world `text` is SmolLM2-135M-Instruct with one
+alignment seed and one dose: its intervals are approximate ones over mechanisms, by Fisher's transformation
+with the variance of Bonett and Wright (2000), and R², which needs 20 models, is undefined there.
 """
 CLAIMS = {1: "robust", -1: "fragile", 0: "–"}
 """What a larger value is claimed to mean."""
@@ -54,7 +55,7 @@ def text(associations: pd.DataFrame, predictions: pd.DataFrame, zoo: pd.DataFram
             fits = predictions[(predictions.world == world) & (predictions.stage == stage)]
             if own.empty:
                 continue
-            own = own[own.n_models.groupby(own.predictor).transform("max") > 0]  # not computed in this world
+            own = own[own.n_models.groupby(own.predictor).transform("max") > 0]  # others are undefined here
             own = own[own.n_models.groupby(own.outcome).transform("max") > 0]
             n_seeds = int(own.n_seeds.max())
             seeds = f"{n_seeds} seed{'s' * (n_seeds > 1)}, {own.n_models.max()} models"
@@ -104,8 +105,8 @@ def _ranking(rows: pd.DataFrame) -> str:
 
 
 def _ends(row: Any) -> tuple[float, float]:
-    """Interval over seeds, or over the models of a single seed."""
-    if row.n_seeds > 1 or pd.isna(row.rank_correlation):
+    """Interval over seeds, or over the mechanisms of a single seed and dose."""
+    if row.world != LANGUAGE_WORLD or abs(row.rank_correlation) == 1 or pd.isna(row.rank_correlation):
         return row.low, row.high
     return rank_correlation_interval(row.rank_correlation, row.n_models)
 

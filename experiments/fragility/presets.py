@@ -10,13 +10,9 @@ from dataclasses import dataclass, field, replace
 
 from experiments.fragility.fine_tuning import FineTuningSettings
 from experiments.fragility.mechanisms import MECHANISMS
-from makebreak.fragility import CONFIRMATORY_SEEDS
 from makebreak.models import MODEL_SIZES, ModelConfig
 from makebreak.recipes import Recipe, base_recipe
 from makebreak.training import Optimisation
-
-EXPLORATORY_SEEDS = range(5)
-"""Pretraining seeds that definitions were looked at with, before they were frozen."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +88,7 @@ class Preset:
         return replace(base, alignments=alignments)
 
 
-SMALL = Preset("small", (*EXPLORATORY_SEEDS, *CONFIRMATORY_SEEDS))
+SMALL = Preset("small", tuple(range(15)))
 MINI = replace(
     SMALL,
     name="mini",

@@ -145,14 +145,15 @@ def facts(preset: Preset | LanguagePreset, world: str) -> dict[str, str]:
     methods = [name for name in preset.mechanisms if name not in controls]
     doses = preset.doses if is_language else preset.schedule(world).doses
     predictors = LANGUAGE_PREDICTORS if is_language else tuple(PREDICTORS)
-    rates = preset.fine_tuning.rates if is_language else RATES
+    sizes = preset.fine_tuning
+    rates = dict.fromkeys((*sizes.harmful_rates, *sizes.other_rates)) if is_language else RATES
     models = preset.model if is_language else f"world {world}"
     return {
         "models": f"{models}: {', '.join(methods)}; controls: {', '.join(controls) or 'none'}; doses: "
         f"{', '.join(map(str, doses))} steps",
         "predictors": f"{len(predictors)}: {', '.join(predictors)}",
-        "fine-tuning attacks": f"{preset.fine_tuning.harmful_steps[-1]} steps of harmful data, "
-        f"{preset.fine_tuning.other_steps[-1]} of other data, {preset.fine_tuning.batch_size} requests each, "
+        "fine-tuning attacks": f"{sizes.harmful_steps[-1]} steps of harmful data, "
+        f"{sizes.other_steps[-1]} of other data, {sizes.batch_size} requests each, "
         f"learning rates {', '.join(f'{rate:g}' for rate in rates)}, of which the best counts that keeps "
         "nine tenths of the safe answers",
     }

@@ -26,7 +26,7 @@ class StatisticsSettings:
     """Seed and mechanism of each needed cell, such as `0 ssft`, in the order of the cells."""
 
 
-@cache_revision(2)
+@cache_revision(3)
 def statistics_tables(inputs: Inputs) -> Mapping[str, Iterable[Mapping[str, Any]]]:
     """Tables `associations` and `predictions`, empty without an attacked model, and `controls`."""
     zoo = zoo_table(_join(inputs))

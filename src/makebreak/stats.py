@@ -1,4 +1,4 @@
-"""Confidence intervals over seeds and over requests, tests between them, and the AUROC.
+"""Confidence intervals over seeds, requests and pairs of values, tests between them, and the AUROC.
 
 Pretraining seeds are the unit of analysis: requests are never pooled over seeds.
 """

@@ -166,6 +166,21 @@ def test_p_values_are_those_of_all_permutations() -> None:
         assert test.mechanisms == pytest.approx(test.trajectories, abs=0.03)
 
 
+def test_a_single_seed_has_the_small_p_values_of_all_permutations() -> None:
+    """Redrawing few permutations of one seed would make p-values of 1e-5 out of rare ones."""
+    random = np.random.default_rng(8)
+    x = random.standard_normal((1, 8, 1))
+    y = x + 0.3 * random.standard_normal(x.shape)
+    ranks_x, ranks_y = average_ranks(x)[0, :, 0], average_ranks(y)[0, :, 0]
+    orders = np.array(list(itertools.permutations(range(8))))
+    values = ranks_x[orders] @ ranks_y
+    exact = (values >= values[0] - 1e-9).mean()
+    assert 2e-4 < exact < 5e-3
+    test = permutation_tests(x, {"y": y}, {"y": 1})["y"]
+    assert test.trajectories == pytest.approx(exact, rel=0.3)
+    assert test.models == pytest.approx(exact, rel=0.3)
+
+
 def test_combinations_of_seeds_are_those_of_direct_permutations() -> None:
     random = np.random.default_rng(12)
     x, y = random.standard_normal((2, 6, 8, 3))

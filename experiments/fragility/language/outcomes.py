@@ -41,8 +41,8 @@ PROMPT_ATTACKS: Mapping[str, Attack] = {
     "soft_prompt": SoftPrompt(n_tokens=2, steps=12, share_position=False),
 }
 """Attacks on the prompt, of equal budget for every model. GCG is not among them: four steps of eight
-candidates for four tokens took as long as the harmful attack, and opened none of eight prompts of the tuning
-seed."""
+candidates for four tokens took as long as the harmful attack, and the model of alignment seed 1000 still
+refused all of eight prompts."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,10 @@ def fine_tuning_rows(
     sizes = settings.fine_tuning
     requests = unsafe[: sizes.n_unsafe], subject.sample("safe", sizes.n_safe)
     start = _compliance(subject, subject.model, requests, settings)
-    attacks = [(name, r) for name, task in ATTACKERS.items() for r in sizes.schedule(task == HARMFUL)[1]]
+    attacks = []
+    for attacker, task in ATTACKERS.items():
+        _, learning_rates = sizes.schedule(task == HARMFUL)
+        attacks += [(attacker, rate) for rate in learning_rates]
     for attacker, rate in attacks:
         model = copy.deepcopy(subject.model).float().train()
         for step in _attack(model, world, (attacker, rate), settings):

@@ -1,9 +1,10 @@
 """Presets of the study on a pretrained language model: its mechanisms, doses, predictors and sizes.
 
-The study is exploratory: predictors are those that were the best in the world `mini`, and the seed of the
-alignment is the unit, of one pretrained model. Rates, doses, attacks and the bounds of qualification were
-chosen on alignment seed 1000, which is never reported, with SSFT and LoRA of rank 4; the other mechanisms
-have the rate of SSFT. SSFT refused .71 of harmful prompts and answered .44 of harmless ones after 40 steps,
+The study is exploratory: predictors are those that were the best in the world `mini`, of one pretrained model
+and one alignment seed, so that mechanisms are the unit. Rates, doses, attacks and the bounds of qualification
+were chosen with SSFT and LoRA of rank 4 on alignment seed 1000, whose examples come in another order; its
+models are no part of the results, the held-out prompts are the same. The other mechanisms have the rate of
+SSFT. SSFT refused .71 of harmful prompts and answered .44 of harmless ones after 40 steps,
 .77 and .62 after 60, and .77 and .42 after 40 steps of twice the rate; LoRA .37 and .74 after 40 steps, .65
 and .60 after 60.
 """

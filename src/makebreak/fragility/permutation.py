@@ -7,7 +7,8 @@ every permutation keeps the models and ranks of each seed and dose.
 
 Seeds are permuted independently. The null distribution of the mean over seeds is that of a sum of independent
 terms, and is drawn from the `N_PERMUTATIONS` values of each seed in `N_COMBINATIONS` combinations: p-values
-as small as 1e-5 remain after Holm's adjustment over hundreds of pairs (Holm 1979), which 1/1001 would not.
+as small as 1e-5 remain after Holm's adjustment over hundreds of pairs (Holm 1979), which 1/1001 would not. A
+single seed has nothing to combine, and is permuted `N_COMBINATIONS` times.
 """
 
 from __future__ import annotations
@@ -116,8 +117,8 @@ def flat_index(sources: Int[np.ndarray, "n s m d"]) -> Int[np.ndarray, "n s k"]:
 @lru_cache(maxsize=9)
 def _index(mask: bytes, shape: tuple[int, int, int], kind: str) -> np.ndarray:
     defined = np.frombuffer(mask, dtype=bool).reshape(shape)
-    random = np.random.default_rng(0)
-    return flat_index(trajectory_permutations(defined, N_PERMUTATIONS, kind, random))
+    n = N_PERMUTATIONS if len(defined) > 1 else N_COMBINATIONS
+    return flat_index(trajectory_permutations(defined, n, kind, np.random.default_rng(0)))
 
 
 @lru_cache(maxsize=4)
@@ -140,7 +141,9 @@ def _seed_values(x: np.ndarray, weights: np.ndarray, index: np.ndarray) -> np.nd
 
 
 def _combine(values: np.ndarray) -> np.ndarray:
-    """Sums over seeds of permutations that are drawn independently."""
+    """Sums over seeds of permutations that are drawn independently; those of a single seed as they are."""
+    if len(values) == 1:
+        return values[0]
     total = np.zeros(N_COMBINATIONS)
     for of_seed, draws in zip(values, _combinations(len(values)), strict=True):
         total += of_seed[draws]
