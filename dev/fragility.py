@@ -106,7 +106,7 @@ def _ranking(rows: pd.DataFrame) -> str:
 
 def _ends(row: Any) -> tuple[float, float]:
     """Interval over seeds, or over the mechanisms of a single seed and dose."""
-    if row.world != LANGUAGE_WORLD or abs(row.rank_correlation) == 1 or pd.isna(row.rank_correlation):
+    if row.world != LANGUAGE_WORLD or pd.isna(row.rank_correlation) or abs(row.rank_correlation) > 0.9999:
         return row.low, row.high
     return rank_correlation_interval(row.rank_correlation, row.n_models)
 
