@@ -16,8 +16,8 @@
 #
 # Seventeen hundred models of the worlds `mini` and `hidden` were made safe by fifteen mechanisms, measured
 # before any attack, and then attacked. Their table ships with makebreak, so that an analysis takes no
-# training. The confirmatory seeds 5 to 14 were not looked at before all definitions were fixed; all others are
-# exploratory.
+# training. The confirmatory seeds 5 to 14 were not looked at before all definitions were fixed; all others
+# are exploratory.
 
 # %%
 import sys
@@ -70,8 +70,8 @@ plt.show()
 
 # %% [markdown]
 # The more tokens of the harmful answer must be forced, the fewer requests of families that were not trained
-# are answered, in both worlds. The norm of the update has no association of which the sign could be told in the
-# confirmatory seeds; in the exploratory ones of `hidden`, larger updates go with more answers. The
+# are answered, in both worlds. The norm of the update has no association of which the sign could be told in
+# the confirmatory seeds; in the exploratory ones of `hidden`, larger updates go with more answers. The
 # [results](../docs/results/fragility.md) have all 36 predictors and twelve outcomes. A measure of your
 # own takes one command: [`makebreak score`](../docs/guides/scoring_a_measure.md).
 
