@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from experiments.fragility.claims import OUTCOME, PUBLISHED
 from experiments.fragility.fine_tuning import RATES
 from experiments.fragility.language.presets import PREDICTOR_NAMES as LANGUAGE_PREDICTORS
-from experiments.fragility.language.presets import LanguageFineTuningSettings, LanguagePreset
+from experiments.fragility.language.presets import LanguagePreset
 from experiments.fragility.mechanisms import MECHANISMS
 from experiments.fragility.predictors import PREDICTORS
 from experiments.fragility.presets import Preset
@@ -145,9 +145,8 @@ def facts(preset: Preset | LanguagePreset, world: str) -> dict[str, str]:
     methods = [name for name in preset.mechanisms if name not in controls]
     doses = preset.doses if is_language else preset.schedule(world).doses
     predictors = LANGUAGE_PREDICTORS if is_language else tuple(PREDICTORS)
+    rates = preset.fine_tuning.rates if is_language else RATES
     sizes = preset.fine_tuning
-    has_own_rates = isinstance(sizes, LanguageFineTuningSettings)
-    rates = dict.fromkeys((*sizes.harmful_rates, *sizes.other_rates)) if has_own_rates else RATES
     models = preset.model if is_language else f"world {world}"
     return {
         "models": f"{models}: {', '.join(methods)}; controls: {', '.join(controls) or 'none'}; doses: "

@@ -87,6 +87,11 @@ class LanguageFineTuningSettings:
     n_safe: int = 16
     """Held-out harmless prompts whose compliance is measured."""
 
+    @property
+    def rates(self) -> tuple[float, ...]:
+        """Learning rates of any attacker."""
+        return tuple(dict.fromkeys((*self.harmful_rates, *self.other_rates)))
+
     def schedule(self, is_harmful: bool) -> tuple[tuple[int, ...], tuple[float, ...]]:
         """Measured steps and learning rates of the harmful attacker, or of the others."""
         if is_harmful:
