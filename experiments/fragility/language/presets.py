@@ -107,8 +107,10 @@ class LanguagePreset:
     """Name of the preset."""
     model: str = SMOLLM
     """The pretrained model: a folder, a .gguf file, a hub id or `STAND_IN`."""
-    seeds: tuple[int, ...] = (0,)
-    """Alignment seeds."""
+    seeds: tuple[int, ...] = (0, 1)
+    """Alignment seeds. The second one was added when seven alignments of the first were known, to test one
+    prediction, which was fixed before it was run: compliance after benign fine-tuning is the lower, the
+    larger the KL depth is (the only significant pair of the first seed)."""
     mechanisms: tuple[str, ...] = tuple(MECHANISMS)
     """Mechanisms, names in `MECHANISMS`."""
     doses: tuple[int, ...] = (60,)
