@@ -78,7 +78,7 @@ def _counts(models: pd.DataFrame) -> str:
     groups.append(("all but the controls sham and remap", models[~is_control]))
     rows = []
     for name, part in groups:
-        stage = stages_of(part.seed)
+        stage = stages_of(part)
         stages = (part[stage == "exploratory"], part[stage == "confirmatory"], part)
         rows.append([name, *(f"{int(each.qualifies.sum())} of {len(each)}" for each in stages)])
     return _table(["mechanism", "exploratory seeds", "confirmatory seeds", "all"], rows)
@@ -105,10 +105,10 @@ def _ranking(rows: pd.DataFrame) -> str:
 
 
 def _ends(row: Any) -> tuple[float, float]:
-    """Interval over seeds, or over the mechanisms of a single seed and dose."""
+    """Interval over seeds, or over the alignments of a language model, of which there are too few seeds."""
     if row.world != LANGUAGE_WORLD or pd.isna(row.rank_correlation) or abs(row.rank_correlation) > 0.9999:
         return row.low, row.high
-    return rank_correlation_interval(row.rank_correlation, row.n_models)
+    return rank_correlation_interval(row.rank_correlation, row.n_models, row.n_seeds)
 
 
 def _matrix(rows: pd.DataFrame) -> str:

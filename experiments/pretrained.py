@@ -47,6 +47,13 @@ def model_source(model: str, store: Store) -> str:
     return model
 
 
+def check_model(preset: object, world: str, store: Store) -> None:
+    """Raises ValueError if a preset has a pretrained language model that does not exist."""
+    model = getattr(preset, "model", None)
+    if model is not None:
+        model_source(model, store)
+
+
 def model_identity(model: str) -> str:
     """Identity of a pretrained model in the keys of results.
 

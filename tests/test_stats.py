@@ -111,14 +111,17 @@ def test_wilson_interval_rejects_impossible_counts(successes: int, n: int) -> No
         wilson_interval(successes, n)
 
 
-@pytest.mark.parametrize(("rho", "n"), [(0.0, 9), (0.5, 9), (0.8, 12)])
-def test_rank_correlation_interval_has_its_coverage(rho: float, n: int) -> None:
+@pytest.mark.parametrize(("rho", "n", "n_strata"), [(0.0, 9, 1), (0.5, 9, 1), (0.8, 12, 1), (0.5, 9, 2)])
+def test_rank_correlation_interval_has_its_coverage(rho: float, n: int, n_strata: int) -> None:
     """It holds the correlation of the population, 6/π asin(ρ/2), in about 95 % of samples of normal pairs."""
     random = np.random.default_rng(n)
-    x = random.normal(size=(1000, n))
+    x = random.normal(size=(1000, n_strata, n))
     y = rho * x + math.sqrt(1 - rho**2) * random.normal(size=x.shape)
     population = 6 / math.pi * math.asin(rho / 2)
-    ends = [rank_correlation_interval(stats.spearmanr(*pair).statistic, n) for pair in zip(x, y, strict=True)]
+    ends = []
+    for pairs in zip(x, y, strict=True):
+        strata = [stats.spearmanr(*stratum).statistic for stratum in zip(*pairs, strict=True)]
+        ends.append(rank_correlation_interval(float(np.mean(strata)), n * n_strata, n_strata))
     low, high = np.transpose(ends)
     assert 0.92 < np.mean((low <= population) & (population <= high)) < 0.99
 
@@ -126,8 +129,10 @@ def test_rank_correlation_interval_has_its_coverage(rho: float, n: int) -> None:
 def test_rank_correlation_interval_at_its_ends() -> None:
     """A perfect correlation has no width, and too few pairs are an error."""
     assert rank_correlation_interval(1.0, 9) == (1.0, 1.0)
-    with pytest.raises(ValueError, match="of 3 pairs: expected"):
+    with pytest.raises(ValueError, match="of 3 pairs in 1 strata: expected"):
         rank_correlation_interval(0.5, 3)
+    with pytest.raises(ValueError, match="of 6 pairs in 2 strata: expected"):
+        rank_correlation_interval(0.5, 6, n_strata=2)
 
 
 @given(

@@ -2,9 +2,10 @@
 
 from experiments.fragility.cells import cells
 from experiments.fragility.claims import CLAIMS
-from experiments.fragility.language.presets import LANGUAGE_PRESETS, check_model
+from experiments.fragility.language.presets import LANGUAGE_PRESETS
 from experiments.fragility.presets import PRESETS
 from experiments.fragility.report import DERIVED, FIGURES, SUMMARIES, answer, facts
+from experiments.pretrained import check_model
 from makebreak.studies import Study
 
 STUDY = Study(
@@ -21,6 +22,7 @@ STUDY = Study(
     gates=(check_model,),
     derived=DERIVED,
     summaries=SUMMARIES,
+    unit="seeds",  # pretraining seeds, or alignment seeds of a pretrained language model
 )
 """The study."""
 

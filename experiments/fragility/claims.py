@@ -36,7 +36,7 @@ def _grid(tables: Tables) -> ModelGrid:
     zoo = rows_of(tables, "zoo")
     if f"outcome.{OUTCOME}" not in zoo:
         raise NotRun("no model of this run was attacked")
-    confirmatory = zoo[stages_of(zoo.seed) == "confirmatory"]
+    confirmatory = zoo[stages_of(zoo) == "confirmatory"]
     grids = model_grids(confirmatory if len(confirmatory) else zoo)
     if not grids:
         raise NotRun("no model of this run qualifies")

@@ -1,8 +1,9 @@
 """Claims of the synthetic worlds on a pretrained language model that is aligned by the same methods."""
 
+from experiments.pretrained import check_model
 from experiments.real.cells import cells
 from experiments.real.claims import CLAIMS
-from experiments.real.presets import PRESETS, check_model, with_model
+from experiments.real.presets import PRESETS, with_model
 from experiments.real.report import FIGURES, SUMMARIES, answer, facts
 from experiments.real.side_by_side import side_by_side_table
 from makebreak.studies import Study

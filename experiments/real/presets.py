@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from experiments.pretrained import SMOLLM, STAND_IN, model_source
+from experiments.pretrained import SMOLLM, STAND_IN
 from makebreak.attacks import JAILBREAK_TEMPLATES, PLACEBO
 from makebreak.settings import AttackSettings, FineTuneSettings, GenerationSettings, LandscapeSettings
-from makebreak.store import Store
 
 BASE = "base"
 """Name of the model before alignment in the tables."""
@@ -175,11 +174,6 @@ SMOKE = replace(
 )
 PRESETS = {preset.name: preset for preset in (SMOKE, MINI, SMALL)}
 """Presets by name."""
-
-
-def check_model(preset: Preset, world: str, store: Store) -> None:
-    """Raises ValueError if the pretrained model does not exist."""
-    model_source(preset.model, store)
 
 
 def with_model(preset: Preset, model: str) -> Preset:

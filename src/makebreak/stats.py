@@ -95,28 +95,32 @@ def wilson_interval(successes: int, n: int, confidence: float = 0.95) -> tuple[f
     return float(interval.low), float(interval.high)
 
 
-def rank_correlation_interval(correlation: float, n: int, confidence: float = 0.95) -> tuple[float, float]:
+def rank_correlation_interval(
+    correlation: float, n: int, n_strata: int = 1, confidence: float = 0.95
+) -> tuple[float, float]:
     """Interval of Spearman's correlation over independent pairs, by Fisher's transformation.
 
     The variance is that of Bonett and Wright 2000 ("Sample size requirements for estimating Pearson, Kendall
-    and Spearman correlations"), (1 + r²/2) / (n - 3).
+    and Spearman correlations"), (1 + r²/2) / (n - 3), where every stratum takes 3 from n.
 
     Args:
-        correlation: Spearman's correlation.
-        n: Number of pairs.
+        correlation: Spearman's correlation, or its mean over strata of equal size.
+        n: Number of pairs in all.
+        n_strata: Number of strata, within which pairs are ranked.
         confidence: Coverage of the interval.
 
     Returns:
         Lower and upper end.
 
     Raises:
-        ValueError: If the correlation is not between -1 and 1, or n is less than 4.
+        ValueError: If the correlation is not between -1 and 1, or a stratum has 3 pairs or fewer.
     """
-    if not -1 <= correlation <= 1 or n < 4:
+    if not -1 <= correlation <= 1 or n <= 3 * n_strata:
         raise ValueError(
-            f"correlation {correlation} of {n} pairs: expected -1 <= correlation <= 1 and n >= 4"
+            f"correlation {correlation} of {n} pairs in {n_strata} strata: expected -1 <= correlation <= 1 "
+            "and at least 4 pairs in each"
         )
-    half = stats.norm.ppf(0.5 + confidence / 2) * np.sqrt((1 + correlation**2 / 2) / (n - 3))
+    half = stats.norm.ppf(0.5 + confidence / 2) * np.sqrt((1 + correlation**2 / 2) / (n - 3 * n_strata))
     with np.errstate(divide="ignore"):
         centre = np.arctanh(correlation)
     return float(np.tanh(centre - half)), float(np.tanh(centre + half))

@@ -16,10 +16,9 @@ from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 from experiments.fragility.mechanisms import Mechanism
-from experiments.pretrained import SMOLLM, STAND_IN, model_source
+from experiments.pretrained import SMOLLM, STAND_IN
 from makebreak.fragility import BASELINES
 from makebreak.settings import GenerationSettings
-from makebreak.store import Store
 from makebreak.training import (
     DPO,
     SSFT,
@@ -157,9 +156,3 @@ LANGUAGE_SMOKE = replace(
 )
 LANGUAGE_PRESETS = {preset.name: preset for preset in (LANGUAGE_SMOKE, LANGUAGE)}
 """Presets by name."""
-
-
-def check_model(preset: object, world: str, store: Store) -> None:
-    """Raises ValueError if the preset's pretrained language model does not exist."""
-    if isinstance(preset, LanguagePreset):
-        model_source(preset.model, store)

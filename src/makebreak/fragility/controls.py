@@ -50,7 +50,7 @@ def control_table(zoo: pd.DataFrame, mechanism: str = "ssft") -> pd.DataFrame:
         value on all models of each seed.
     """
     rows = zoo[zoo.qualifies.astype(bool)]
-    rows = rows.assign(stage=stages_of(rows.seed))
+    rows = rows.assign(stage=stages_of(rows))
     names = [str(name) for name in rows.columns if str(name).startswith(PREDICTOR)]
     keys = ["world", "stage", "seed", "dose", "mechanism", "is_control"]
     values = rows.melt(keys, names, "predictor").dropna(subset="value")

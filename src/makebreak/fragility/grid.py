@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,9 +22,9 @@ BASELINES = tuple(BASELINE_SIGNS)
 """Their names."""
 COVARIATES = BASELINES[:2]
 """Predictors that conditional statistics hold fixed."""
-CONFIRMATORY_SEEDS = range(5, 15)
-"""Pretraining seeds of the confirmatory stage, run after all definitions were frozen; all others are
-exploratory, also those that are run later."""
+CONFIRMATORY_SEEDS: Mapping[str, range] = {"mini": range(5, 15), "hidden": range(5, 15)}
+"""Pretraining seeds of the confirmatory stage by world, run after all definitions were frozen. All other
+seeds, also those that are run later, and all other worlds are exploratory."""
 KEYS = ("seed", "mechanism", "dose")
 """Columns that identify a model within a world."""
 
@@ -75,7 +76,7 @@ def model_grids(zoo: pd.DataFrame) -> list[ModelGrid]:
     if len(repeats):
         first = ", ".join(f"{name} {repeats.iloc[0][name]}" for name in ("world", *KEYS))
         raise InvalidInput(f"two rows of the model with {first}: expected one row per model")
-    stages = stages_of(rows.seed)
+    stages = stages_of(rows)
     return [
         _grid(part, str(world), stage)
         for world in sorted(rows.world.unique())
@@ -84,9 +85,12 @@ def model_grids(zoo: pd.DataFrame) -> list[ModelGrid]:
     ]
 
 
-def stages_of(seeds: pd.Series) -> pd.Series:
-    """`exploratory` or `confirmatory` for every pretraining seed."""
-    return seeds.isin(CONFIRMATORY_SEEDS).map({False: "exploratory", True: "confirmatory"})
+def stages_of(zoo: pd.DataFrame) -> pd.Series:
+    """`exploratory` or `confirmatory` for every row, from its world and its seed."""
+    confirmatory = pd.Series(False, index=zoo.index)
+    for world, seeds in CONFIRMATORY_SEEDS.items():
+        confirmatory |= (zoo.world == world) & zoo.seed.isin(seeds)
+    return confirmatory.map({False: "exploratory", True: "confirmatory"})
 
 
 def orientation(outcome: str) -> int:
