@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 
 from experiments.fragility.language.presets import WORLD as LANGUAGE_WORLD
-from makebreak.fragility import control_table, orientation, read_zoo, stages_of
+from makebreak.fragility import CONFIRMATORY_SEEDS, control_table, orientation, read_zoo, stages_of
 from makebreak.plots.fragility import LEVEL, orient_associations
 from makebreak.plots.fragility_names import (
     mechanism_name,
@@ -36,9 +36,10 @@ means over doses and seeds with 95 % Student intervals over seeds: a positive nu
 larger values keep more of their safety. `p` is that of permutations of whole trainings, one-sided where a
 direction is claimed, after Holm's adjustment over all predictors and outcomes of a world and stage; `p
 (mechanisms)` permutes the mechanisms alike in all seeds, without adjustment. R² is that of a prediction for
-mechanisms that were left out, from the predictor alone. The world `text` is SmolLM2-135M-Instruct with one
-alignment seed and one dose: its intervals are approximate ones over mechanisms, by Fisher's transformation
-with the variance of Bonett and Wright (2000), and R², which needs 20 models, is undefined there.
+mechanisms that were left out, from the predictor alone. The world `text` is SmolLM2-135M-Instruct with two
+alignment seeds and one dose: its intervals are approximate ones over alignments, as if those of one mechanism
+were independent, by Fisher's transformation with the variance of Bonett and Wright (2000), and R², which
+needs 20 models, is undefined there.
 """
 CLAIMS = {1: "robust", -1: "fragile", 0: "–"}
 """What a larger value is claimed to mean."""
@@ -47,8 +48,8 @@ CLAIMS = {1: "robust", -1: "fragile", 0: "–"}
 def text(associations: pd.DataFrame, predictions: pd.DataFrame, zoo: pd.DataFrame) -> str:
     """The page."""
     parts = [HEADER]
-    for world, rows in associations.groupby("world", sort=False):
-        models = zoo[zoo.world == world]
+    for world in dict.fromkeys([*CONFIRMATORY_SEEDS, *zoo.world]):
+        models, rows = (table[table.world == world] for table in (zoo, associations))
         parts += [f"## World {world}: models by mechanism", _counts(models)]
         for stage in ("confirmatory", "exploratory"):
             own = rows[rows.stage == stage]
@@ -60,9 +61,9 @@ def text(associations: pd.DataFrame, predictions: pd.DataFrame, zoo: pd.DataFram
             n_seeds = int(own.n_seeds.max())
             seeds = f"{n_seeds} seed{'s' * (n_seeds > 1)}, {own.n_models.max()} models"
             parts += [f"## World {world}, {stage} ({seeds})", "### All outcomes", _matrix(own)]
-            if n_seeds > 1:
+            if fits.r2.notna().any():
                 parts += ["### R² for left-out mechanisms", _fits(fits)]
-            if stage == "confirmatory" or n_seeds == 1:
+            if stage == "confirmatory" or world == LANGUAGE_WORLD:
                 for outcome, of_outcome in own.groupby("outcome", sort=False):
                     parts += [f"### {_capital(outcome_name(str(outcome)))}", _ranking(of_outcome)]
         controls = control_table(models)
