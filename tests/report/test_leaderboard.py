@@ -56,7 +56,7 @@ def test_counts_follow_from_the_table() -> None:
     assert "Of 1 predictor without a claim 1 is associated in either direction" in words
     assert "9 of 18 pairs of predictor and outcome are associated" in words
     kept = zoo()[zoo().qualifies & ~zoo().is_control]
-    assert f"{len(kept)} qualified models of world mini (4 mechanisms, 6 doses, 3 pretraining seeds)" in words
+    assert f"{len(kept)} qualified models of world mini (4 mechanisms, 6 doses, 3 seeds)" in words
 
 
 def test_confirmatory_stage_decides_and_replications_are_counted() -> None:

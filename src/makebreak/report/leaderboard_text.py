@@ -72,7 +72,7 @@ def _models(zoo: pd.DataFrame) -> str:
     parts = [
         f"{_count(len(part), 'qualified model')} of world {world} "
         f"({_count(part.mechanism.nunique(), 'mechanism')}, {_count(part.dose.nunique(), 'dose')}, "
-        f"{_count(part.seed.nunique(), 'pretraining seed')})"
+        f"{_count(part.seed.nunique(), 'seed')})"
         for world, part in rows.groupby("world", sort=False)
     ]
     return f"The tables are about {' and '.join(parts)}; controls are left out."
