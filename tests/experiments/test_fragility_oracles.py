@@ -55,6 +55,11 @@ def test_rank_correlations_are_those_of_scipy() -> None:
     assert associate(correlations)[:3] == pytest.approx(estimate[:3])
 
 
+def test_an_interval_of_few_seeds_ends_where_correlations_do() -> None:
+    """Student's interval of .2 and .8 is [-3.3, 4.3]."""
+    assert associate(np.array([[0.2], [0.8]]))[:3] == pytest.approx((0.5, -1.0, 1.0))
+
+
 def test_partial_correlations_are_those_of_residuals() -> None:
     x, y, a, b = variables(4, gaps=0.02)
     partial = partial_band_correlations(x, y, (a, b))

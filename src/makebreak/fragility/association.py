@@ -28,9 +28,9 @@ class Association(NamedTuple):
     correlation: float | None
     """Mean over seeds; None without a seed in which it is defined."""
     low: float | None
-    """Lower end of the 95 % Student interval over seeds; None for one seed."""
+    """Lower end of the 95 % Student interval over seeds, at least -1; None for one seed."""
     high: float | None
-    """Upper end of that interval."""
+    """Upper end of that interval, at most 1."""
     bootstrap_low: float | None
     """Lower end of the 95 % percentile bootstrap interval over seeds; None for one seed."""
     bootstrap_high: float | None
@@ -136,9 +136,10 @@ def associate(correlations: Float[np.ndarray, "s d"]) -> Association:
     means = means[~np.isnan(means)]
     if not len(means):
         return NO_ASSOCIATION
-    estimate = mean_confidence_interval(means.tolist())
-    low, high = bootstrap_interval(means.tolist())
-    return Association(estimate.mean, estimate.low, estimate.high, low, high, estimate.n)
+    mean, low, high, n = mean_confidence_interval(means.tolist())
+    if low is not None and high is not None:
+        low, high = max(low, -1.0), min(high, 1.0)  # those of two seeds are many times the range
+    return Association(mean, low, high, *bootstrap_interval(means.tolist()), n)
 
 
 def bootstrap_interval(values: Sequence[float]) -> tuple[float | None, float | None]:

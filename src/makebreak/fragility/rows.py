@@ -25,7 +25,7 @@ class AssociationRow(NamedTuple):
     rank_correlation: float | None
     """Spearman correlation within seed and dose, mean over doses and then over seeds."""
     low: float | None
-    """Lower end of its 95 % Student interval over seeds."""
+    """Lower end of its 95 % Student interval over seeds, which is cut at -1 and 1."""
     high: float | None
     """Upper end of that interval."""
     bootstrap_low: float | None
@@ -59,7 +59,7 @@ class AssociationRow(NamedTuple):
     """`rank_correlation` given margin and norm of the update; None for these two. Of an association that is
     borrowed from one of them, up to a tenth remains (`partial_band_correlations`)."""
     partial_low: float | None
-    """Lower end of its 95 % Student interval over seeds."""
+    """Lower end of its 95 % Student interval over seeds, which is cut at -1 and 1."""
     partial_high: float | None
     """Upper end of that interval."""
 
