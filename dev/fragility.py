@@ -6,6 +6,7 @@ further tables of models that the leaderboard was given.
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -38,8 +39,8 @@ direction is claimed, after Holm's adjustment over all predictors and outcomes o
 (mechanisms)` permutes the mechanisms alike in all seeds, without adjustment. R² is that of a prediction for
 mechanisms that were left out, from the predictor alone. The world `text` is SmolLM2-135M-Instruct with two
 alignment seeds and one dose: its intervals are approximate ones over alignments, as if those of one mechanism
-were independent, by Fisher's transformation with the variance of Bonett and Wright (2000), and R², which
-needs 20 models, is undefined there.
+were independent, by Fisher's transformation with the variance of Bonett and Wright (2000). What is left given
+margin and norm has no interval there, and R², which needs 20 models, is undefined.
 """
 CLAIMS = {1: "robust", -1: "fragile", 0: "–"}
 """What a larger value is claimed to mean."""
@@ -96,7 +97,7 @@ def _ranking(rows: pd.DataFrame) -> str:
             _interval(turn * row.rank_correlation, *(turn * end for end in _ends(row))),
             _p(row.p_holm),
             _p(row.p_mechanisms),
-            _interval(turn * row.partial_correlation, turn * row.partial_low, turn * row.partial_high),
+            _interval(turn * row.partial_correlation, *(turn * end for end in _partial_ends(row))),
             _number(row.r2),
         )
         for row in ordered.itertuples()
@@ -110,6 +111,11 @@ def _ends(row: Any) -> tuple[float, float]:
     if row.world != LANGUAGE_WORLD or pd.isna(row.rank_correlation) or abs(row.rank_correlation) > 0.9999:
         return row.low, row.high
     return rank_correlation_interval(row.rank_correlation, row.n_models, row.n_seeds)
+
+
+def _partial_ends(row: Any) -> tuple[float, float]:
+    """Interval over seeds; none for a language model."""
+    return (row.partial_low, row.partial_high) if row.world != LANGUAGE_WORLD else (math.nan, math.nan)
 
 
 def _matrix(rows: pd.DataFrame) -> str:
