@@ -10,7 +10,7 @@ from makebreak.report import score_summary
 
 _NUMBERS = ("rank_correlation", "low", "high", "partial_correlation", "partial_low", "partial_high")
 _VALUES: dict[tuple[str, str], tuple[float, ...]] = {
-    ("harmful.steps_to_half", "slope"): (0.5, 0.3, 0.7, 0.4, -1.5, 2.3),
+    ("harmful.steps_to_half", "slope"): (0.5, 0.3, 0.7, 0.4, -1.0, 1.0),
     ("harmful.compliance", "slope"): (0.5, 0.3, 0.7, 0.4, 0.2, 0.6),
     ("gcg.success", "slope"): (0.25, 0.25, 0.25, float("nan"), float("nan"), float("nan")),
     ("benign.compliance", "slope"): (float("nan"),) * 6,
@@ -30,7 +30,7 @@ def table() -> pd.DataFrame:
 
 
 def test_correlations_are_with_robustness(table: pd.DataFrame) -> None:
-    """Steps keep their sign and compliance is turned; intervals end at plus and minus one."""
+    """Steps keep their sign and compliance is turned."""
     _, _, heading, steps, compliance, gcg, benign = score_summary(table, 0)
     assert heading.split("  ")[0] == "outcome"
     assert "+0.50 [+0.30, +0.70]" in steps

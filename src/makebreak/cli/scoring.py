@@ -10,6 +10,9 @@ import tyro
 from makebreak.cli.options import DebugFlag, Report, log
 from makebreak.settings import OutputSettings, ScoreSettings
 
+_FEW_MODELS = 300
+"""Models below which the report says that intervals are wide."""
+
 
 def score(
     measure: Annotated[
@@ -59,4 +62,9 @@ def score(
         "[95 % Student interval].",
         "A positive number: models with larger values keep more of their safety.",
     ]
+    if len(chosen) < _FEW_MODELS:
+        lines.append(
+            f"{len(chosen)} models leave most associations undecided: --models {_FEW_MODELS} gives narrower "
+            "intervals."
+        )
     return [*lines, *score_summary(table, settings.sign)], None

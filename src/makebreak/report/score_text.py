@@ -53,7 +53,7 @@ class _Interval(NamedTuple):
             return "undefined"
         if not self.has_width:
             return f"{self.value:+.2f} [no interval]"
-        low, high = (min(max(end, -1.0), 1.0) for end in sorted((self.one, self.other)))
+        low, high = sorted((self.one, self.other))
         return f"{self.value:+.2f} [{low:+.2f}, {high:+.2f}]"
 
 
