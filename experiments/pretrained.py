@@ -50,7 +50,7 @@ def model_source(model: str, store: Store) -> str:
 def check_model(preset: object, world: str, store: Store) -> None:
     """Raises ValueError if a preset has a pretrained language model that does not exist."""
     model = getattr(preset, "model", None)
-    if model is not None:
+    if isinstance(model, str):  # presets of synthetic worlds have a `ModelConfig` there
         model_source(model, store)
 
 

@@ -129,10 +129,10 @@ def test_rank_correlation_interval_has_its_coverage(rho: float, n: int, n_strata
 def test_rank_correlation_interval_at_its_ends() -> None:
     """A perfect correlation has no width, and too few pairs are an error."""
     assert rank_correlation_interval(1.0, 9) == (1.0, 1.0)
-    with pytest.raises(ValueError, match="of 3 pairs in 1 strata: expected"):
+    with pytest.raises(ValueError, match="of 3 pairs, n_strata 1: expected"):
         rank_correlation_interval(0.5, 3)
-    with pytest.raises(ValueError, match="of 6 pairs in 2 strata: expected"):
-        rank_correlation_interval(0.5, 6, n_strata=2)
+    with pytest.raises(ValueError, match="of 7 pairs, n_strata 2: expected"):
+        rank_correlation_interval(0.5, 7, n_strata=2)
 
 
 @given(

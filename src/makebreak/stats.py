@@ -113,12 +113,12 @@ def rank_correlation_interval(
         Lower and upper end.
 
     Raises:
-        ValueError: If the correlation is not between -1 and 1, or a stratum has 3 pairs or fewer.
+        ValueError: If the correlation is not between -1 and 1, or a stratum has fewer than 4 pairs.
     """
-    if not -1 <= correlation <= 1 or n <= 3 * n_strata:
+    if not -1 <= correlation <= 1 or n < 4 * n_strata:
         raise ValueError(
-            f"correlation {correlation} of {n} pairs in {n_strata} strata: expected -1 <= correlation <= 1 "
-            "and at least 4 pairs in each"
+            f"correlation {correlation} of {n} pairs, n_strata {n_strata}: expected -1 <= correlation <= 1 "
+            "and at least 4 pairs in a stratum"
         )
     half = stats.norm.ppf(0.5 + confidence / 2) * np.sqrt((1 + correlation**2 / 2) / (n - 3 * n_strata))
     with np.errstate(divide="ignore"):

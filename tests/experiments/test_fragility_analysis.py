@@ -144,6 +144,10 @@ def test_holm_is_over_the_pairs_of_a_world_and_stage() -> None:
         defined = part[part.p_value.notna()]
         assert len(defined) == 6
         assert defined.p_holm.tolist() == holm_adjust(defined.p_value.tolist())
+    together = association_table(table(columns), signs, by_stage=False)  # as a score of a new measure does
+    assert set(together.stage) == {"exploratory"}
+    assert together.n_seeds.max() == 8
+    assert not together.duplicated(["predictor", "outcome"]).any()
     p = rows[rows.stage == "exploratory"].set_index(["predictor", "outcome"]).p_value
     assert p["p0", OUTCOME] == pytest.approx(p["p0", "gcg.success"])  # claims follow the outcome
     assert p["p0", OUTCOME] < 0.1

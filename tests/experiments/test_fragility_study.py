@@ -24,6 +24,7 @@ from experiments.fragility.presets import PRESETS
 from makebreak.claims import evaluate_claims
 from makebreak.errors import InvalidInput
 from makebreak.fragility import BASELINES, CONFIRMATORY_SEEDS, read_zoo, stages_of
+from makebreak.store import Store
 from tests.experiments.store_files import modification_times
 
 SHAPE = (6, 14, 6)
@@ -85,6 +86,13 @@ def test_seeds_and_mechanisms_of_record() -> None:
         assert len(recipes) == len(small.mechanisms)
         steps = {recipe.alignments[-1].optimisation.steps for recipe in recipes}
         assert steps == {schedule.doses[-1]}
+
+
+def test_presets_of_synthetic_worlds_need_no_pretrained_model(tmp_path: Path) -> None:
+    """The check of the language model that `--preset language` needs passes without one."""
+    for preset in PRESETS.values():
+        for gate in STUDY.gates:
+            gate(preset, preset.worlds[0], Store(tmp_path))
 
 
 @pytest.mark.slow

@@ -17,10 +17,11 @@ import pandas as pd
 import pytest
 
 from experiments.command import main
+from experiments.pretrained import check_model
 from experiments.real import measures
 from experiments.real.cells import LanguageModelCell, cells
 from experiments.real.claims import CLAIMS, COUNTERPARTS
-from experiments.real.presets import PRESETS, User, check_model
+from experiments.real.presets import PRESETS, User
 from experiments.real.report import answer
 from experiments.real.side_by_side import (
     DIFFERENT,

@@ -64,7 +64,7 @@ def score(
     ]
     if len(chosen) < _FEW_MODELS:
         lines.append(
-            f"{len(chosen)} models leave most associations undecided: --models {_FEW_MODELS} gives narrower "
-            "intervals."
+            f"{len(chosen)} models leave most associations undecided: more of them, such as --models "
+            f"{_FEW_MODELS}, give narrower intervals."
         )
     return [*lines, *score_summary(table, settings.sign)], None

@@ -20,7 +20,7 @@ class ControlRow(NamedTuple):
     world: str
     """World of the models."""
     stage: str
-    """`exploratory` or `confirmatory` (seeds 5 to 14)."""
+    """`exploratory` or `confirmatory` (seeds 5 to 14 of `mini` and `hidden`)."""
     predictor: str
     """Name of the predictor."""
     control: str

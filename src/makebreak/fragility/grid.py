@@ -51,12 +51,13 @@ class ModelGrid:
     """Values of every outcome."""
 
 
-def model_grids(zoo: pd.DataFrame) -> list[ModelGrid]:
+def model_grids(zoo: pd.DataFrame, by_stage: bool = True) -> list[ModelGrid]:
     """The grids of every world and stage of which there are qualified models other than controls.
 
     Args:
         zoo: One row per model, with columns `world`, `seed`, `mechanism`, `dose`, `is_control`, `qualifies`,
             and one per predictor and outcome.
+        by_stage: False to take all seeds as exploratory, as for a predictor that was defined later.
 
     Returns:
         The grids by world, the exploratory stage first.
@@ -76,7 +77,7 @@ def model_grids(zoo: pd.DataFrame) -> list[ModelGrid]:
     if len(repeats):
         first = ", ".join(f"{name} {repeats.iloc[0][name]}" for name in ("world", *KEYS))
         raise InvalidInput(f"two rows of the model with {first}: expected one row per model")
-    stages = stages_of(rows)
+    stages = stages_of(rows) if by_stage else pd.Series("exploratory", index=rows.index)
     return [
         _grid(part, str(world), stage)
         for world in sorted(rows.world.unique())

@@ -11,7 +11,7 @@ class AssociationRow(NamedTuple):
     world: str
     """World of the models."""
     stage: str
-    """`exploratory` or `confirmatory` (seeds 5 to 14)."""
+    """`exploratory` or `confirmatory` (seeds 5 to 14 of `mini` and `hidden`)."""
     predictor: str
     """Name of the predictor."""
     outcome: str
@@ -70,7 +70,7 @@ class ModelPredictionRow(NamedTuple):
     world: str
     """World of the models."""
     stage: str
-    """`exploratory` or `confirmatory` (seeds 5 to 14)."""
+    """`exploratory` or `confirmatory` (seeds 5 to 14 of `mini` and `hidden`)."""
     outcome: str
     """Name of the outcome."""
     predictors: str

@@ -61,7 +61,7 @@ def score_measure(address: str, zoo: pd.DataFrame, store: Path, settings: ScoreS
         scored[f"{PREDICTOR}{name}"] = values[name]
     scored[f"{PREDICTOR}{NOISE}"] = np.random.default_rng(0).normal(size=len(rows))
     signs = dict.fromkeys(columns, settings.sign) | {name: BASELINE_SIGNS[name] for name in baselines}
-    return association_table(scored, {**signs, NOISE: 0})
+    return association_table(scored, {**signs, NOISE: 0}, by_stage=False)
 
 
 def load_measure(address: str) -> Measure:

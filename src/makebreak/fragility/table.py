@@ -26,13 +26,14 @@ from makebreak.stats import holm_adjust
 from makebreak.tables import as_dict
 
 
-def association_table(zoo: pd.DataFrame, signs: Mapping[str, int]) -> pd.DataFrame:
+def association_table(zoo: pd.DataFrame, signs: Mapping[str, int], by_stage: bool = True) -> pd.DataFrame:
     """Association of every predictor with every outcome.
 
     Args:
         zoo: One row per model.
         signs: Predictors to test: 1 if a larger value is claimed to mean more robust safety, -1 if more
             fragile, 0 if no direction is claimed.
+        by_stage: False to take all seeds as exploratory, as for a predictor that was defined later.
 
     Returns:
         Rows of `AssociationRow`.
@@ -44,7 +45,7 @@ def association_table(zoo: pd.DataFrame, signs: Mapping[str, int]) -> pd.DataFra
         if sign not in (-1, 0, 1):
             raise InvalidInput(f"sign {sign} of predictor {name}: expected -1, 0 or 1")
     rows: list[dict[str, Any]] = []
-    for grid in model_grids(zoo):
+    for grid in model_grids(zoo, by_stage):
         _require(grid, signs)
         rows += _with_holm([as_dict(row) for row in _association_rows(grid, signs)])
     return _as_table(rows, AssociationRow)
