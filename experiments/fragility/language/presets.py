@@ -109,7 +109,7 @@ class LanguagePreset:
     seeds: tuple[int, ...] = (0, 1)
     """Alignment seeds. The second one was added when seven alignments of the first were known, to test one
     prediction, which was fixed before it was run: compliance after benign fine-tuning is the lower, the
-    larger the KL depth is (the only significant pair of the first seed)."""
+    larger the KL depth is (the only significant pair of those seven)."""
     mechanisms: tuple[str, ...] = tuple(MECHANISMS)
     """Mechanisms, names in `MECHANISMS`."""
     doses: tuple[int, ...] = (60,)
